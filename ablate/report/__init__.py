@@ -1,0 +1,1 @@
+"""From a store, read-only, to tables, plots, flags and sentences."""

@@ -1,0 +1,1 @@
+"""From cells to results: supervisor, workers, ownership, contexts, durable checkpoints. Knows no statistics."""

@@ -1,0 +1,72 @@
+"""`StudySpec`: what a study file says, as a frozen value that cannot be half right."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Scalar = str | int | float | bool | None
+
+Design = Literal["full", "one_at_a_time", "leave_one_out", "fractional", "search"]
+
+
+class Frozen(BaseModel):
+    """A value: compared by content, never changed, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Level(Frozen):
+    """One value of a factor."""
+
+    name: Scalar  # as the file writes it
+    settings: dict[str, Any]  # dotted setting -> value; a level may set several
+
+
+class Factor(Frozen):
+    """One thing the study varies."""
+
+    name: str
+    levels: tuple[Level, ...]  # in the order of the file; reports keep it
+    only_when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)  # elsewhere the factor does not exist
+
+
+class Metric(Frozen):
+    """What decides, and what difference would matter."""
+
+    name: str
+    goal: Literal["maximize", "minimize"] = "maximize"
+    smallest_effect: float | None = None  # in the metric's own unit
+
+
+class Budget(Frozen):
+    """What the study may cost."""
+
+    hours: float | None = None
+    usd_per_hour: float | None = None
+
+
+class StudySpec(Frozen):
+    """A whole study file."""
+
+    study: str
+    question: str = ""
+    trainer: str
+    settings: dict[str, Any] = Field(default_factory=dict)  # nested, as the file has it; what does not vary
+    factors: tuple[Factor, ...]
+    baseline: dict[str, Scalar]  # factor -> level name
+    best: dict[str, Scalar] = Field(default_factory=dict)  # factor -> level name; where leave_one_out starts
+    design: Design
+    seeds: tuple[int, ...]
+    metric: Metric
+    budget: Budget = Budget()
+    checkpoint_seconds: float = 60.0
+
+    # Where things stand in the file; not part of the study's identity.
+    path: Path | None = Field(default=None, exclude=True)
+    places: dict[str, tuple[int, int]] = Field(default_factory=dict, exclude=True)  # dotted key -> line, column from 1
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths in the study are relative to."""
+        return self.path.parent if self.path else Path.cwd()

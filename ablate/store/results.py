@@ -1,0 +1,63 @@
+"""What a store holds, as plain values: the only thing the report sees of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate.design.model import Cell
+from ablate.spec.model import Scalar, StudySpec
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One cell × one seed."""
+
+    cell: str
+    seed: int
+    number: int  # Optuna's; also the order in which trials were queued
+    state: str  # COMPLETE, RUNNING, WAITING, FAIL, PRUNED
+    attempts: int
+    factors: dict[str, Scalar]
+    metrics: dict[str, float]  # empty until COMPLETE
+    seconds: float  # training time of its parts, those shared with other trials included
+    error: str | None
+    parts: dict[str, str]  # the trainer's name for the part -> part hash
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """One part × one seed that was trained to its end."""
+
+    part: str
+    seed: int
+    metrics: dict[str, float]
+    seconds: float
+    steps: int
+    facts: dict[str, Any]  # provenance: versions, hardware, data hashes, peak memory
+    folder: Path  # predictions/<split>.<task>.csv with columns id,prediction,gold; model/ if the trainer kept one
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a curve of a part."""
+
+    part: str
+    seed: int
+    step: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything recorded for a study at one moment."""
+
+    spec: StudySpec
+    cells: tuple[Cell, ...]  # in design order
+    reference: str  # hash of the cell that differences are taken from
+    resolution: int | None
+    aliases: list[list[str]]
+    raw_cells: int
+    trials: tuple[TrialResult, ...]
+    parts: dict[tuple[str, int], PartResult]
+    points: tuple[Point, ...]
