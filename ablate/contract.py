@@ -36,6 +36,7 @@ class Context(Protocol):
     device: str  # "cpu", "cuda:0", "mps"
     workdir: Path  # this part's own folder: models and whatever else should outlive the process
     cache: Path  # shared by all trials of the study: what is worth computing once (tokenised text, features)
+    facts: dict[str, Any]  # what the report should know of how this was trained (hashes of data and weights); plain JSON
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state saved last, or None when there is none that is whole."""

@@ -28,7 +28,9 @@ class Factor(Frozen):
 
     name: str
     levels: tuple[Level, ...]  # in the order of the file; reports keep it
-    only_when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)  # elsewhere the factor does not exist
+    only_when: dict[str, tuple[Scalar, ...]] = Field(
+        default_factory=dict
+    )  # elsewhere the factor does not exist
 
 
 class Metric(Frozen):
@@ -57,16 +59,36 @@ class StudySpec(Frozen):
     baseline: dict[str, Scalar]  # factor -> level name
     best: dict[str, Scalar] = Field(default_factory=dict)  # factor -> level name; where leave_one_out starts
     design: Design
+    design_cells: int | None = (
+        None  # how many cells a fractional design may have; None: the smallest good one
+    )
     seeds: tuple[int, ...]
     metric: Metric
     budget: Budget = Budget()
     checkpoint_seconds: float = 60.0
 
-    # Where things stand in the file; not part of the study's identity.
+    # Where things stand in the file; not part of the study's identity. Keys are `settings.data.sentiment`,
+    # `factors.l2`, `factors.l2.levels[0]`, `factors.batches.levels[1].batch_size.sentiment`; (0, 0) is `--set`.
     path: Path | None = Field(default=None, exclude=True)
-    places: dict[str, tuple[int, int]] = Field(default_factory=dict, exclude=True)  # dotted key -> line, column from 1
+    places: dict[str, tuple[int, int]] = Field(
+        default_factory=dict, exclude=True
+    )  # key -> line, column from 1
 
     @property
     def folder(self) -> Path:
         """The folder that relative paths in the study are relative to."""
         return self.path.parent if self.path else Path.cwd()
+
+    def factor(self, name: str) -> Factor:
+        """Return the factor called `name`."""
+        return next(factor for factor in self.factors if factor.name == name)
+
+    def place(self, *keys: str) -> str:
+        """Return `file:line:column` of the first of `keys` that the file has, or of the nearest key around it."""
+        for key in keys:
+            while key:
+                if key in self.places:
+                    line, column = self.places[key]
+                    return f"{self.path or 'study'}:{line}:{column}" if line else "--set"
+                key = key.rpartition(".")[0]
+        return str(self.path or "study")

@@ -1,0 +1,219 @@
+"""The command line: parse, call one function, print. Results go to stdout, everything else to stderr.
+
+Everything heavy is imported inside the command that needs it, so that `ablate --help` is instant."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ablate.errors import AblateError, BadInput
+
+app = typer.Typer(
+    help="Which of my fine-tuning choices help, by how much, how sure am I, and what did it cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Study = Annotated[Path, typer.Argument(help="The study file.", show_default=False)]
+StudyOrName = Annotated[
+    str | None, typer.Argument(metavar="[STUDY]", help="A study file, or the name of a study that has run.")
+]
+Home = Annotated[Path | None, typer.Option(help="Folder of all studies. [env: ABLATE_HOME; default: runs]")]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Database URL instead of SQLite in the home. [env: ABLATE_STORAGE]", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that does not vary.")]
+Only = Annotated[
+    list[str], typer.Option(metavar="FACTOR=LEVEL", help="Only these cells; also `baseline` or `best`. May be repeated.")
+]
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the study.")] = "my_study",
+) -> None:
+    """Write a commented study to start from.
+
+    Example: ablate init sentiment_heads
+    """
+    from ablate.spec.template import write_study
+
+    print(write_study(name))
+
+
+@app.command()
+def plan(
+    study: Study,
+    set_: Set = [],
+    home: Home = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Show cells, trials, shared parts, cost and the smallest detectable effect. Trains nothing.
+
+    Example: ablate plan studies/full_grid.yaml
+    """
+    from ablate.runner.plan import plan_document, plan_text
+    from ablate.runner.study import Options, prepare
+
+    prepared = prepare(study, Options(home=home, storage=storage, overrides=set_))
+    document = plan_document(prepared.spec, prepared.design, prepared.place)
+    _print(document, plan_text(document), as_json)
+
+
+@app.command()
+def run(
+    study: Study,
+    workers: Annotated[int, typer.Option(help="Worker processes on this machine.", min=1)] = 1,
+    engine: Annotated[str, typer.Option(help="What starts workers: local.")] = "local",
+    only: Only = [],
+    set_: Set = [],
+    limit: Annotated[int | None, typer.Option(help="At most this many trials.", min=1)] = None,
+    smoke: Annotated[bool, typer.Option(help="Every cell for a few steps on toy data, as study NAME-smoke.")] = False,
+    extend: Annotated[bool, typer.Option(help="Allow a study that gained levels or seeds.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Try failed trials again.")] = False,
+    home: Home = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Run what has no result yet. Safe to interrupt; the same command resumes.
+
+    Example: ablate run studies/quickstart.yaml
+    """
+    from rich.console import Console
+
+    from ablate.runner.status import status_document, status_text
+    from ablate.runner.study import Options, run_study
+    from ablate.store.reading import read_results
+
+    if engine != "local":
+        raise BadInput(f"--engine: {engine!r} is not an engine; write local")
+    options = Options(
+        home=home,
+        storage=storage,
+        workers=workers,
+        only=only,
+        overrides=set_,
+        limit=limit,
+        smoke=smoke,
+        extend=extend,
+        retry_failed=retry_failed,
+    )
+    code, place = run_study(study, options, Console(stderr=True))
+    results = read_results(place.url, place.study, place.folder, points=False)
+    _print(status_document(results), status_text(results), as_json)
+    failed = any(trial.state == "FAIL" for trial in results.trials)
+    raise typer.Exit(code or int(failed))
+
+
+@app.command()
+def status(
+    study: StudyOrName = None,
+    watch: Annotated[bool, typer.Option(help="Show it again every two seconds.")] = False,
+    home: Home = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is done, running, failed and left.
+
+    Example: ablate status quickstart
+    """
+    import time
+
+    from ablate.runner.status import status_document, status_text
+    from ablate.store.places import find_study
+    from ablate.store.reading import read_results
+
+    place = find_study(study, home, storage)
+    while True:
+        results = read_results(place.url, place.study, place.folder, points=False)
+        if not watch:
+            return _print(status_document(results), status_text(results), as_json)
+        if sys.stdout.isatty():
+            typer.clear()
+        _print(status_document(results), status_text(results), as_json)
+        if not any(trial.state in ("RUNNING", "WAITING") for trial in results.trials):
+            return None
+        time.sleep(2)
+
+
+@app.command()
+def report(
+    study: StudyOrName = None,
+    formats: Annotated[list[str], typer.Option("--format", help="md, html, latex, csv, json. May be repeated.")] = [],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: reports/STUDY]")] = None,
+    home: Home = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a study, finished or not: markdown and pictures into reports/STUDY.
+
+    Example: ablate report quickstart
+    """
+    from ablate.report.report import write_report
+    from ablate.store.places import find_study
+    from ablate.store.reading import read_results
+
+    place = find_study(study, home, storage)
+    results = read_results(place.url, place.study, place.folder)
+    folder = out or Path("reports") / place.study
+    document = write_report(results, folder, formats or ["md", "html"])
+    _print(document, str(folder / "report.md"), as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the study file."""
+    from ablate.spec.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _print(document: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print a result: one JSON document, or the text for a person."""
+    print(json.dumps(document, ensure_ascii=False) if as_json else text)
+
+
+def main() -> None:
+    """Run the command line; turn what we can explain into lines and an exit code."""
+    from typer.exceptions import Abort, TyperException
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        code = app(standalone_mode=False)
+    except AblateError as error:
+        _complain(*error.faults)
+        code = error.exit_code
+    except TyperException as error:
+        _complain(f"{error.format_message()} See: ablate {_command_typed()}--help")
+        code = 2
+    except Abort:
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader left, e.g. `| head`
+        code = 0
+    sys.exit(code)
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def _command_typed() -> str:
+    named = [word for word in sys.argv[1:2] if not word.startswith("-")]
+    return f"{named[0]} " if named else ""
+
+
+if __name__ == "__main__":
+    main()

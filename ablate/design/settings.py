@@ -1,0 +1,128 @@
+"""What a combination of levels asks of the trainer: settings validated, reduced to what differs, and hashed.
+
+The trainer's `Settings` decides; here its complaints become faults at the place in the study file."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from ablate.contract import Trainer
+from ablate.spec.addresses import put
+from ablate.spec.faults import one_line, shortened, shown, suggestion
+from ablate.spec.model import StudySpec
+
+HASH_DIGITS = 12
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Return the first 12 hex digits of SHA-256 over canonical JSON."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+
+
+@dataclass
+class Validator:
+    """Validates combinations of one study with one trainer, and keeps each distinct fault once."""
+
+    spec: StudySpec
+    trainer: Trainer
+    faults: dict[str, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._factors = {factor.name: factor for factor in self.spec.factors}
+
+    def settings(self, combination: Mapping[str, int]) -> Any | None:
+        """Return the trainer's `Settings` of a combination (factor -> level index), or None and faults."""
+        nested = self.nested(combination)
+        try:
+            return self.validated(nested)
+        except ValidationError as error:
+            for one in error.errors(include_url=False, include_context=False):
+                self._add(one["loc"], one["type"], one["msg"], one["input"], combination)
+            return None
+
+    def nested(self, combination: Mapping[str, int]) -> dict[str, Any]:
+        """Return the fixed settings and those of the levels, nested."""
+        nested: dict[str, Any] = {}
+        for address, value in self.spec.settings.items():
+            put(nested, address, value)
+        for name, index in combination.items():
+            for address, value in self._factors[name].levels[index].settings.items():
+                put(nested, address, value)
+        return nested
+
+    def validated(self, settings: Any) -> Any:
+        """Return `settings` (nested, or a Settings object) as a fresh Settings object; unknown keys are refused.
+
+        Raises:
+            pydantic.ValidationError: what the trainer says is wrong.
+        """
+        model = self.trainer.Settings
+        if isinstance(settings, BaseModel):
+            settings = settings.model_dump(exclude_unset=True)
+        free = model.model_config.get("extra") == "allow"
+        return model.model_validate(settings, extra=None if free else "forbid")
+
+    def _add(
+        self, loc: tuple[int | str, ...], kind: str, message: str, found: Any, combination: Mapping[str, int]
+    ) -> None:
+        path = tuple(part for part in loc if isinstance(part, str))
+        address = ".".join(path)
+        key, place = self._place(address, combination)
+        if kind == "extra_forbidden":
+            what = f"the trainer has no setting {shown(address)}; {suggestion(path[-1], _names_beside(self.trainer, path))}"
+        elif kind == "missing":
+            what = f"the trainer needs {shown(address)}; add it to settings or make it a factor"
+        elif not path:
+            key = "settings"
+            what = _plain(message)
+        else:
+            what = f"{_plain(message)}, found {shown(found)}"
+        self.faults[f"{place}: {key}: {what}"] = None
+
+    def _place(self, address: str, combination: Mapping[str, int]) -> tuple[str, str]:
+        """Return the key as the study writes it, and its `file:line:column`."""
+        for name, index in combination.items():
+            for set_by in self._factors[name].levels[index].settings:
+                if address and (address == set_by or address.startswith(f"{set_by}.")):
+                    level = f"factors.{name}.levels[{index}]"
+                    return f"factors.{name}", self.spec.place(f"{level}.{set_by}", level)
+        key = f"settings.{address}" if address else "settings"
+        return shortened(one_line(key)), self.spec.place(key, "factors")
+
+
+def _plain(message: str) -> str:
+    """Return pydantic's message in our manner: one line, no capital, no 'Value error, '."""
+    message = one_line(message.removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip("."))
+    return message[:1].lower() + message[1:] if message[:2].istitle() else message
+
+
+def _names_beside(trainer: Trainer, path: tuple[str, ...]) -> Iterable[str]:
+    """Return the settings the trainer knows where `path` was written."""
+    models = [trainer.Settings]
+    for name in path[:-1]:
+        models = [inner for model in models for inner in _models(model, name)]
+    return [name for model in models for name in model.model_fields]
+
+
+def _models(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
+    info = model.model_fields.get(name)
+    return list(_models_in(info.annotation)) if info else []
+
+
+def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def canonical(settings: BaseModel) -> dict[str, Any]:
+    """Return what differs from the trainer's defaults, nested, as plain JSON: the settings' identity.
+
+    Defaults are left out so that neither a default written down nor a setting added later changes a hash."""
+    return settings.model_dump(mode="json", exclude_defaults=True)

@@ -1,0 +1,308 @@
+"""`ablate analyze`: the report's statistics on any table of results, as one JSON document and as text.
+
+Refuses a table that cannot be trusted: a metric that is empty or not a finite number, a factor with one level, a row with
+too few or too many fields. Every fault is named with file and line.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.errors import BadInput
+from ablate.report.strict_csv import Faults, Table, read_columns
+from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, conditions, factorial
+from ablate.stats.linear import Factor
+from ablate.stats.multiple import benjamini_hochberg, holm
+from ablate.stats.verdicts import verdict
+
+ORDERS = ("auto", "1", "2", "full")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+MOST_FACTORS_IN_FULL = 12  # 2^12 products
+
+
+def analyze_table(
+    path: Path,
+    metric: str,
+    factors: Sequence[str],
+    block: str | None = None,
+    baseline: Mapping[str, str] | None = None,
+    order: str = "auto",
+    drop_missing: bool = False,
+    smallest_effect: float | None = None,
+    goal: str = "maximize",
+) -> dict[str, Any]:
+    """Analyse the CSV at `path`: how `metric` depends on `factors`, with `block` (seeds) as fixed effects.
+
+    Raises:
+        BadInput: the arguments or the file, every fault at once.
+    """
+    path = Path(path)
+    baseline = dict(baseline or {})
+    _check_arguments(metric, factors, block, baseline, order, smallest_effect, goal)
+    faults = Faults(path)
+    names = [*factors, *([block] if block else [])]
+    table = read_columns(path, [metric, *names], faults)
+    y, keep = _metric(table, metric, drop_missing, faults)
+    lines = [line for line, kept in zip(table.lines, keep, strict=True) if kept]
+    columns = {n: [v for v, kept in zip(table.columns[n], keep, strict=True) if kept] for n in names}
+    if block:
+        for line, text in zip(lines, columns[block], strict=True):
+            if not text:
+                faults.add("empty; every row belongs to a block", line, block)
+    for name in names:
+        _check_levels(columns[name], name, baseline.get(name), faults)
+    faults.raise_any()
+    dropped = len(table) - len(y)
+    document = analyze_columns(
+        metric, y, {n: columns[n] for n in factors}, block and (block, columns[block]),
+        baseline, order, smallest_effect, goal,
+    )  # fmt: skip
+    if dropped:
+        document["warnings"].insert(0, f"{dropped} of {len(table)} rows have no {metric} and are left out")
+    return document | {"dropped": dropped}
+
+
+def analyze_columns(
+    metric: str,
+    y: Sequence[float] | NDArray[np.float64],
+    factors: Mapping[str, Sequence[str]],
+    block: tuple[str, Sequence[str]] | None = None,
+    baseline: Mapping[str, str] | None = None,
+    order: str = "auto",
+    smallest_effect: float | None = None,
+    goal: str = "maximize",
+) -> dict[str, Any]:
+    """Analyse columns in memory: `y` [n], and for each factor its level in each row ("" where it does not exist).
+
+    Raises:
+        BadInput: two factors that always change together, or too few rows.
+    """
+    baseline = baseline or {}
+    levels = {name: order_levels(column, baseline.get(name)) for name, column in factors.items()}
+    coded = [_factor(name, column, levels[name]) for name, column in factors.items()]
+    blocks = _factor(block[0], block[1], order_levels(block[1])) if block else None
+    if len(y) < 2 + len(coded):
+        raise BadInput(f"{len(y)} rows for {len(coded)} factors; at least {2 + len(coded)} are needed")
+    result = factorial(np.asarray(y, dtype=float), coded, blocks, order)
+    _check_told_apart(result)
+    where = conditions(coded)
+    effects = [_effect(e, levels, where) for e in result.effects]
+    for effect, p_holm in zip(effects, holm([e.p for e in result.effects]), strict=True):
+        effect["p_holm"] = p_holm
+        effect["verdict"] = verdict(
+            effect["estimate"], p_holm, effect["se"], effect["df"], smallest_effect, goal
+        )
+    interactions = [_interaction(e, levels, where) for e in result.interactions]
+    for row, p_bh in zip(interactions, benjamini_hochberg([e.p for e in result.interactions]), strict=True):
+        row["p_bh"] = p_bh
+    return {
+        "metric": metric,
+        "n": len(y),
+        "order": result.order,
+        "effects": effects,
+        "interactions": interactions,
+        "anova": [asdict(row) for row in result.anova["II"]],
+        "anova_other": []
+        if result.balanced
+        else [asdict(r) for kind in ("I", "III") for r in result.anova[kind][:-1]],
+        "lenth": _lenth(result),
+        "warnings": _warnings(result, bool(block)),
+    }
+
+
+def order_levels(column: Sequence[str], baseline: str | None = None) -> list[str]:
+    """Return the levels of a column, the baseline first; by number where all are numbers, else by alphabet.
+
+    Texts that are the same number (1 and 1.0) are one level, under the name met first. "-" and "+" count as −1 and 1.
+    Without a `baseline` the smallest comes first.
+    """
+    found = list(dict.fromkeys(text for text in column if text))
+    numbers = {text: _as_number(text) for text in found}
+    if all(value is not None for value in numbers.values()):
+        by_value: dict[Decimal, str] = {}
+        for text in found:
+            by_value.setdefault(numbers[text] or Decimal(0), text)
+        found = [by_value[value] for value in sorted(by_value)]
+    else:
+        found.sort()
+    first = baseline and _match(baseline, found)
+    return [first, *(text for text in found if text != first)] if first else found
+
+
+def _as_number(text: str) -> Decimal | None:
+    if text in ("-", "−", "+"):
+        return Decimal(1 if text == "+" else -1)
+    return Decimal(text) if NUMBER.fullmatch(text) else None
+
+
+def _match(text: str, levels: Sequence[str]) -> str | None:
+    """Return the level that `text` names, by text or else by number."""
+    if text in levels:
+        return text
+    value = _as_number(text)
+    return next((level for level in levels if value is not None and _as_number(level) == value), None)
+
+
+def _factor(name: str, column: Sequence[str], levels: Sequence[str]) -> Factor:
+    place = {text: i for i, text in enumerate(levels)}
+    known = {text: place.get(_match(text, levels) or "", -1) for text in set(column)}
+    return Factor(name, np.array([known[text] for text in column], dtype=np.intp), len(levels))
+
+
+def _check_arguments(
+    metric: str, factors: Sequence[str], block: str | None, baseline: Mapping[str, str], order: str,
+    smallest_effect: float | None, goal: str,
+) -> None:  # fmt: skip
+    faults = []
+    roles = [metric, *factors, *([block] if block else [])]
+    if not factors:
+        faults.append("--factors: none given; name at least one column")
+    for name in dict.fromkeys(n for n in roles if roles.count(n) > 1):
+        faults.append(
+            f"{name!r}: named {roles.count(name)} times among metric, factors and block; each column has one role"
+        )
+    for name in [n for n in baseline if n not in factors]:
+        faults.append(f"--baseline: {name!r} is not among the factors {', '.join(factors)}")
+    if order not in ORDERS:
+        faults.append(f"--order: {order!r} is not one of {', '.join(ORDERS)}")
+    if order == "full" and len(factors) > MOST_FACTORS_IN_FULL:
+        faults.append(f"--order full: {len(factors)} factors have 2^{len(factors)} products; use --order 2")
+    if smallest_effect is not None and not 0 < smallest_effect < float("inf"):
+        faults.append(f"smallest effect: {smallest_effect} is not a positive number")
+    if goal not in ("maximize", "minimize"):
+        faults.append(f"goal: {goal!r} is neither maximize nor minimize")
+    if faults:
+        raise BadInput(*faults)
+
+
+def _metric(
+    table: Table, name: str, drop_missing: bool, faults: Faults
+) -> tuple[NDArray[np.float64], list[bool]]:
+    """Return the metric of the kept rows [n], less the first one's value, and which rows are kept.
+
+    The difference is taken on decimals, exactly: 1000000000000.4 has no digits to spare in binary.
+    """
+    values: list[Decimal] = []
+    keep = []
+    for line, text in zip(table.lines, table.columns[name], strict=True):
+        number = _finite(text)
+        keep.append(number is not None)
+        if number is not None:
+            values.append(number)
+        elif text not in ("", "NA"):
+            faults.add(f"{text[:40]!r} is not a finite number", line, name)
+        elif not drop_missing:
+            faults.add(
+                f"{'empty' if not text else 'NA'}; fill it in, or leave such rows out with --drop-missing",
+                line,
+                name,
+            )
+    if not values and not faults:
+        faults.add("no row has a value", column=name)
+    return np.array([float(value - values[0]) for value in values]), keep
+
+
+def _finite(text: str) -> Decimal | None:
+    if not NUMBER.fullmatch(text) or not np.isfinite(float(text)):
+        return None
+    return Decimal(text)
+
+
+def _check_levels(column: Sequence[str], name: str, baseline: str | None, faults: Faults) -> None:
+    levels = order_levels(column)
+    if len(levels) < 2:
+        only = f"only one level, {levels[0]!r}" if levels else "empty in every row"
+        faults.add(f"{only}; leave it out, or add rows with another level", column=name)
+    elif baseline is not None and _match(baseline, levels) is None:
+        shown = ", ".join(map(repr, levels[:10])) + (", …" if len(levels) > 10 else "")
+        faults.add(f"the baseline {baseline!r} is not a level; the levels are {shown}", column=name)
+
+
+def _check_told_apart(result: Factorial) -> None:
+    alone = [names[0] for names in result.left_out if len(names) == 1]
+    alone = [name for name in alone if not name.endswith(" exists")]
+    if alone:
+        raise BadInput(
+            *(
+                f"{name}: changes only together with the columns named before it; leave one of them out"
+                for name in alone
+            )
+        )
+
+
+def _effect(
+    e: Estimate, levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
+) -> dict[str, Any]:
+    name = e.factors[0]
+    return {
+        "factor": name,
+        "from": levels[name][0],
+        "to": levels[name][e.levels[0]],
+        "when": _when([name], levels, where),
+    } | _numbers(e)
+
+
+def _interaction(
+    e: Estimate, levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
+) -> dict[str, Any]:
+    return {
+        "factors": list(e.factors),
+        "from": [levels[name][0] for name in e.factors],
+        "to": [levels[name][level] for name, level in zip(e.factors, e.levels, strict=True)],
+        "when": _when(e.factors, levels, where),
+    } | _numbers(e)
+
+
+def _numbers(e: Estimate) -> dict[str, Any]:
+    numbers = asdict(e)
+    del numbers["factors"], numbers["levels"]
+    return numbers | {"ci95": e.ci95 and list(e.ci95)}
+
+
+def _when(
+    names: Sequence[str], levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
+) -> dict[str, list[str]] | None:
+    """Return {parent: levels} under which all of `names` exist; None when that is everywhere."""
+    met = {parent: seen for name in names for parent, seen in (where.get(name) or {}).items()}
+    return {parent: [levels[parent][i] for i in seen] for parent, seen in met.items()} or None
+
+
+def _lenth(result: Factorial) -> dict[str, Any] | None:
+    return asdict(result.lenth) | {"effects": result.contrasts} if result.lenth else None
+
+
+def _warnings(result: Factorial, blocked: bool) -> list[str]:
+    said = []
+    if result.degenerate:
+        said.append(
+            "rows of the same combination do not differ at all: the noise cannot be estimated, so no p is given"
+        )
+    residual: AnovaRow = result.anova["II"][-1]
+    if residual.df == 0:
+        source = (
+            "standard errors are Lenth's pseudo standard error"
+            if result.lenth
+            else "no standard errors; repeat some combinations, or use --order 1"
+        )
+        said.append(f"no degrees of freedom are left for noise: {source}")
+    elif not result.replicated and not blocked:
+        said.append("no combination ran twice: the noise is taken from what the model leaves out")
+    if not result.balanced:
+        said.append("not balanced: sums of squares are of type II, effects are estimated marginal means")
+    products = [":".join(names) for names in result.left_out if len(names) > 1]
+    if products:
+        shown = ", ".join(products[:8]) + (f" and {len(products) - 8} more" if len(products) > 8 else "")
+        said.append(
+            f"left out because they cannot be told from earlier terms (aliased, or missing combinations): {shown}"
+        )
+    said += [
+        f"{name}: empty in some rows, and no other factor says when; its effect is that among the rows that have it"
+        for name in result.unexplained
+    ]
+    return said

@@ -1,0 +1,106 @@
+"""Rows of the cells table: levels, seeds done and planned, every metric, and the difference from the reference."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.design.model import Cell
+from ablate.report.contrasts import SeedDifferences, cell_differences, same_level
+from ablate.report.effects import is_identical, judged
+from ablate.report.estimates import over_seeds
+from ablate.report.frames import Grid
+from ablate.report.words import levels_text
+
+SAME_PART = "same part, identical by construction"
+
+
+def cell_rows(grid: Grid) -> list[dict[str, Any]]:
+    """Return one row per cell in design order."""
+    differences = {metric: _differences(grid, metric) for metric in grid.dev_metrics}
+    best = best_row(grid)
+    return [
+        {
+            "cell": cell.hash,
+            "name": cell_name(grid, row),
+            "reference": row == grid.reference,
+            "best": row == best,
+            "levels": cell.levels,
+            "seeds_done": int((grid.states[row] == "COMPLETE").sum()),
+            "seeds_planned": len(grid.results.spec.seeds),
+            "states": {str(seed): state for seed, state in zip(grid.seeds, grid.states[row], strict=True)},
+            "metrics": {metric: _over_seeds(grid, grid.values[metric][row]) for metric in grid.metrics},
+            "difference": {
+                metric: differences[metric][row] for metric in grid.dev_metrics if differences[metric][row]
+            },
+            "seconds": _finite_sum(grid.seconds[row]),
+        }
+        for row, cell in enumerate(grid.cells)
+    ]
+
+
+def cell_name(grid: Grid, row: int) -> str:
+    """Return what tells the cell from the reference: `training=joint, l2=0.01`; or `reference`."""
+    if row == grid.reference:
+        return "reference"
+    if grid.reference is None:
+        return levels_text(grid.cells[row].levels)
+    return levels_text(_changed(grid.cells[row], grid.cells[grid.reference])) or levels_text(
+        grid.cells[row].levels
+    )
+
+
+def best_row(grid: Grid) -> int | None:
+    """Return the row with the best mean of the primary metric among cells whose planned seeds are all complete.
+
+    The first in design order wins a tie; None when no cell is complete.
+    """
+    if grid.primary not in grid.values:
+        return None
+    planned = grid.values[grid.primary][:, : len(grid.results.spec.seeds)]
+    if planned.shape[1] == 0 or not (whole := np.isfinite(planned).all(axis=1)).any():
+        return None
+    means = np.where(whole, grid.sign * planned.mean(axis=1), -math.inf)
+    return int(means.argmax())
+
+
+def _differences(grid: Grid, metric: str) -> list[dict[str, Any] | None]:
+    """One entry per cell, corrected together; None for the reference and for what was not compared."""
+    found = [cell_differences(grid, row, metric) for row in range(len(grid.cells))]
+    compared: list[tuple[int, SeedDifferences]] = [
+        (row, difference) for row, difference in enumerate(found) if difference and difference.compared
+    ]
+    estimates = [over_seeds(difference.per_seed) for _, difference in compared]
+    identical = [is_identical(difference) for _, difference in compared]
+    rows: list[dict[str, Any] | None] = [None] * len(found)
+    for (row, _), estimate, same, judgement in zip(
+        compared, estimates, identical, judged(estimates, identical, grid, metric), strict=True
+    ):
+        rows[row] = {**estimate.row(), **judgement.row(), "note": SAME_PART if same else ""}
+    return rows
+
+
+def _over_seeds(grid: Grid, values: NDArray[np.float64]) -> dict[str, Any]:
+    estimate = over_seeds(values)
+    sd = estimate.se * math.sqrt(estimate.n) if estimate.se is not None else None
+    by_seed = {str(seed): float(v) for seed, v in zip(grid.seeds, values, strict=True) if math.isfinite(v)}
+    return {
+        "mean": estimate.value,
+        "sd": sd,
+        "n": estimate.n,
+        "ci95": estimate.interval(0.95),
+        "by_seed": by_seed,
+    }
+
+
+def _changed(cell: Cell, reference: Cell) -> dict[str, Any]:
+    return {
+        name: level
+        for name, level in cell.levels.items()
+        if name not in reference.levels or not same_level(level, reference.levels[name])
+    }
+
+
+def _finite_sum(seconds: NDArray[np.float64]) -> float:
+    return math.fsum(seconds[np.isfinite(seconds)])

@@ -1,0 +1,193 @@
+"""Which cells are compared with which, and the difference seed by seed. Indices and arrays only; no verdicts.
+
+A factor's effect is taken over *matched* cells: two cells belong to one match when they agree in every factor but
+this one and those that exist only because of it. In one-at-a-time and leave-one-out designs only the match with the
+reference counts, so that an effect is the difference between two cells; in the others the mean over all matches."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.design.model import Cell
+from ablate.report.frames import Grid, level_text
+from ablate.spec.model import Factor, Scalar, StudySpec
+
+FROM_REFERENCE = ("one_at_a_time", "leave_one_out")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One factor, from one level to another, and the rows of the grid that show it."""
+
+    factor: str
+    low: Scalar  # the baseline's level (or the factor's first)
+    high: Scalar
+    when: str | None  # the condition under which the factor exists
+    rows_low: NDArray[np.int64]  # [matches, k] rows of the grid, padded with −1
+    rows_high: NDArray[np.int64]  # [matches, k]
+    averaged_over: tuple[str, ...]  # factors that exist on one side only, averaged there
+
+
+@dataclass(frozen=True)
+class SeedDifferences:
+    """Differences (high − low) of one metric, paired by seed."""
+
+    per_seed: NDArray[np.float64]  # [seeds], the mean over the matches that are complete; NaN where none is
+    matches: int
+    matches_done: int  # complete in at least one seed
+    identical: (
+        int  # of [matches × seeds] complete: those that are one and the same trained part on both sides
+    )
+    compared: int  # of [matches × seeds]: complete
+
+
+def contrasts(grid: Grid) -> list[Contrast]:
+    """Return one contrast per factor and level other than the baseline's, in the order of the study file."""
+    found = []
+    for factor in grid.results.spec.factors:
+        low = low_level(grid.results.spec, factor)
+        for level in factor.levels:
+            if not same_level(level.name, low):
+                found.append(_contrast(grid, factor, low, level.name))
+    return found
+
+
+def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDifferences:
+    """Return high − low for every seed, over the matches of `contrast`."""
+    low, high = (
+        _side_mean(grid.values[metric], rows) for rows in (contrast.rows_low, contrast.rows_high)
+    )  # [matches, seeds]
+    differences = high - low
+    complete = np.isfinite(differences)
+    codes = grid.sources(metric)
+    same = complete & (_one_source(codes, contrast.rows_low) == _one_source(codes, contrast.rows_high))
+    return SeedDifferences(
+        per_seed=_nan_mean(differences),
+        matches=len(differences),
+        matches_done=int(complete.any(axis=1).sum()),
+        identical=int(same.sum()),
+        compared=int(complete.sum()),
+    )
+
+
+def cell_differences(grid: Grid, row: int, metric: str) -> SeedDifferences | None:
+    """Return cell − reference for every seed; None for the reference itself or where it was not selected."""
+    if grid.reference is None or grid.reference == row:
+        return None
+    pair = Contrast("", None, None, None, np.array([[grid.reference]]), np.array([[row]]), ())
+    return seed_differences(grid, pair, metric)
+
+
+def low_level(spec: StudySpec, factor: Factor) -> Scalar:
+    """Return the level that effects of `factor` start from: the baseline's, or else its first."""
+    named = spec.baseline.get(factor.name, factor.levels[0].name)
+    return next(
+        (level.name for level in factor.levels if same_level(level.name, named)), factor.levels[0].name
+    )
+
+
+def same_level(a: Scalar, b: Scalar) -> bool:
+    """Compare levels by their YAML value: 0 is 0.0, but neither is false."""
+    return _key(a) == _key(b)
+
+
+def condition_text(factor: Factor) -> str | None:
+    """Return `training = joint` for a conditional factor, None for one that always exists."""
+    clauses = [
+        f"{parent} = {' or '.join(map(level_text, levels))}" for parent, levels in factor.only_when.items()
+    ]
+    return " and ".join(clauses) or None
+
+
+def _contrast(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
+    spec = grid.results.spec
+    below = _descendants(spec.factors, factor.name)
+    matches: dict[tuple[object, ...], tuple[list[int], list[int]]] = {}
+    for row, cell in enumerate(grid.cells):
+        if factor.name not in cell.levels:
+            continue
+        level = cell.levels[factor.name]
+        side = 0 if same_level(level, low) else 1 if same_level(level, high) else None
+        if side is not None:
+            rest = tuple(
+                (name, _key(value))
+                for name, value in sorted(cell.levels.items())
+                if name not in {factor.name, *below}
+            )
+            matches.setdefault(rest, ([], []))[side].append(row)
+    both = [sides for sides in matches.values() if all(sides)]
+    if spec.design in FROM_REFERENCE:
+        both = _with_reference(grid, both, below)
+    sides = [_padded([match[side] for match in both]) for side in (0, 1)]
+    uneven = {
+        name
+        for match in both
+        for name in below
+        for rows in match
+        if len(rows) > 1 and len({_key(grid.cells[row].levels.get(name)) for row in rows}) > 1
+    }
+    return Contrast(
+        factor.name, low, high, condition_text(factor), *sides, averaged_over=tuple(sorted(uneven))
+    )
+
+
+def _with_reference(
+    grid: Grid, matches: list[tuple[list[int], list[int]]], below: frozenset[str]
+) -> list[tuple[list[int], list[int]]]:
+    """Keep the match that holds the reference (else all), each side reduced to cells with plain child factors."""
+    nearest = [match for match in matches if grid.reference in (*match[0], *match[1])] or matches
+    spec = grid.results.spec
+    plain = {factor.name: low_level(spec, factor) for factor in spec.factors if factor.name in below}
+
+    def is_plain(cell: Cell) -> bool:
+        return all(
+            same_level(cell.levels[name], level) for name, level in plain.items() if name in cell.levels
+        )
+
+    def reduced(rows: list[int]) -> list[int]:
+        if grid.reference in rows:
+            return [grid.reference]
+        return [row for row in rows if is_plain(grid.cells[row])] or rows
+
+    return [(reduced(low), reduced(high)) for low, high in nearest]
+
+
+def _descendants(factors: tuple[Factor, ...], name: str) -> frozenset[str]:
+    """Names of the factors that exist only under some level of `name`."""
+    found: set[str] = set()
+    while new := {f.name for f in factors if {name, *found} & set(f.only_when)} - found:
+        found |= new
+    return frozenset(found)
+
+
+def _key(level: Scalar) -> tuple[bool, Scalar]:
+    return isinstance(level, bool), level
+
+
+def _padded(rows: list[list[int]]) -> NDArray[np.int64]:
+    width = max(map(len, rows), default=1)
+    return np.array([[*row, *[-1] * (width - len(row))] for row in rows], dtype=np.int64).reshape(-1, width)
+
+
+def _side_mean(values: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[matches, seeds]: the mean over the k cells of a side, NaN unless all are complete."""
+    gathered = np.where(rows[:, :, None] >= 0, values[rows], 0.0)
+    mean: NDArray[np.float64] = gathered.sum(axis=1) / (rows >= 0).sum(axis=1)[:, None]
+    return mean
+
+
+def _one_source(codes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[matches, seeds]: the code that all cells of a side share; NaN, equal to nothing, where they don't."""
+    gathered = np.where(rows[:, :, None] >= 0, codes[rows], codes[rows[:, :1]])
+    same = (gathered == gathered[:, :1]).all(axis=1) & (gathered[:, 0] >= 0)
+    return np.where(same, gathered[:, 0], np.nan)
+
+
+def _nan_mean(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over axis 0 of what is finite; NaN (without numpy's warning) where nothing is."""
+    finite = np.isfinite(differences)
+    count = finite.sum(axis=0)
+    total = np.where(finite, differences, 0.0).sum(axis=0)
+    mean: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean

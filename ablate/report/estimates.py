@@ -1,0 +1,117 @@
+"""From differences per seed to the numbers of a row: estimate, standard error, interval, p, and a verdict in a word."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.stats.distributions import interval
+from ablate.stats.mrmc import Mrmc
+from ablate.stats.multiple import benjamini_hochberg, holm
+from ablate.stats.paired import paired_t
+from ablate.stats.power import mde
+from ablate.stats.verdicts import verdict
+
+HELPS, HURTS = "helps", "hurts"
+NO_DIFFERENCE, INCONCLUSIVE = "no difference that matters", "inconclusive"
+RAISES, LOWERS = "raises", "lowers"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference with what is known of its error; None where the data cannot say."""
+
+    value: float | None
+    n: int  # seeds it rests on
+    se: float | None = None
+    df: float | None = None  # inf: normal
+    p: float | None = None
+    method: str = "none"
+
+    def interval(self, level: float) -> list[float] | None:
+        """Return the two-sided t interval, None without a standard error."""
+        if self.value is None or self.se is None or self.df is None:
+            return None
+        return list(interval(self.value, self.se, self.df, level))
+
+    def row(self) -> dict[str, Any]:
+        """Return the fields that every row of the report has, in the metric's unit; `df` is null for a normal."""
+        known = self.se is not None and self.df is not None
+        return {
+            "estimate": self.value,
+            "se": self.se,
+            "df": self.df if self.df is not None and math.isfinite(self.df) else None,
+            "ci95": self.interval(0.95),
+            "p": self.p,
+            "n": self.n,
+            "method": self.method,
+            "mde80": mde(self.se, self.df) if known else None,  # type: ignore[arg-type]
+        }
+
+
+def over_seeds(differences: NDArray[np.float64]) -> Estimate:
+    """Paired t over seeds: [seeds] of differences, NaN where a side is missing. Zero variance gives no p."""
+    found = differences[np.isfinite(differences)]
+    if len(found) == 0:
+        return Estimate(None, 0)
+    test = paired_t(found)
+    if test is None:
+        return Estimate(float(found[0]), 1, method="one seed")
+    if test.p is None:
+        return Estimate(test.estimate, len(found), method="no variance over seeds")
+    return Estimate(test.estimate, len(found), test.se, test.df, test.p, "paired t over seeds")
+
+
+def over_seeds_and_items(found: Mrmc, seeds: int) -> Estimate:
+    """Put a seeds × items analysis into the form of a row."""
+    if found.p is None or found.se == 0:
+        return Estimate(found.delta, seeds, method="no variance over seeds and items")
+    return Estimate(found.delta, seeds, found.se, found.df, found.p, "seeds × items")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A corrected p and what may be said."""
+
+    p_holm: float | None
+    p_bh: float | None
+    verdict: str
+
+    def row(self) -> dict[str, Any]:
+        """Return the fields of a row."""
+        return {"p_holm": self.p_holm, "p_bh": self.p_bh, "verdict": self.verdict}
+
+
+def judge_primary(
+    estimates: Sequence[Estimate], identical: Sequence[bool], smallest_effect: float | None, goal: str
+) -> list[Judged]:
+    """Correct by Holm over all `estimates` on the metric that decides, and give a verdict to each."""
+    adjusted = holm([estimate.p for estimate in estimates])
+    judged = []
+    for e, same, p in zip(estimates, identical, adjusted, strict=True):
+        if same:
+            word: str = NO_DIFFERENCE
+        elif e.value is None:
+            word = INCONCLUSIVE
+        else:
+            word = verdict(e.value, p, e.se, e.df, smallest_effect, goal)
+        judged.append(Judged(p, None, word))
+    return judged
+
+
+def judge_exploratory(estimates: Sequence[Estimate], identical: Sequence[bool]) -> list[Judged]:
+    """Correct by Benjamini-Hochberg; only the direction is named, as no goal is declared for these metrics."""
+    adjusted = benjamini_hochberg([estimate.p for estimate in estimates])
+    return [
+        Judged(None, p, NO_DIFFERENCE if same else _direction(estimate, p))
+        for estimate, same, p in zip(estimates, identical, adjusted, strict=True)
+    ]
+
+
+def _direction(estimate: Estimate, p: float | None) -> str:
+    if p is None or p >= 0.05 or estimate.value is None:
+        return INCONCLUSIVE
+    return RAISES if estimate.value > 0 else LOWERS

@@ -1,0 +1,165 @@
+"""Results as arrays and as a tidy table: what every other file of the room starts from.
+
+Nothing is dropped here: a trial that failed, was pruned or never ran keeps its place, with NaN where a metric would be."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.design.model import Cell
+from ablate.spec.model import Scalar
+from ablate.store.results import Results, TrialResult
+
+if TYPE_CHECKING:
+    import pandas
+
+T = TypeVar("T")
+
+MISSING = "MISSING"  # planned, but the store has no such trial
+
+_NEARER_FIRST = {"COMPLETE": 0, "RUNNING": 1, "WAITING": 2, "PRUNED": 3, "FAIL": 4}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The trials of a study as [cells, seeds] arrays, cells in design order, seeds in planned order."""
+
+    results: Results
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]  # planned ones first, then any other that the store holds
+    trials: dict[tuple[int, int], TrialResult]  # (cell index, seed index) -> the trial that counts
+    repeats: tuple[TrialResult, ...]  # further rows of a (cell, seed) that has one already
+    metrics: tuple[str, ...]  # the primary metric first, then by name
+    values: dict[str, NDArray[np.float64]]  # metric -> [cells, seeds], NaN where there is none
+
+    @property
+    def primary(self) -> str:
+        """The metric that decides."""
+        return self.results.spec.metric.name
+
+    @property
+    def sign(self) -> int:
+        """+1 when more of the primary metric is better, −1 when less is."""
+        return 1 if self.results.spec.metric.goal == "maximize" else -1
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Cell hash -> row."""
+        return {cell.hash: row for row, cell in enumerate(self.cells)}
+
+    @property
+    def reference(self) -> int | None:
+        """The row of the cell that differences are taken from; None when it was not selected."""
+        return self.index.get(self.results.reference)
+
+    @cached_property
+    def states(self) -> NDArray[np.object_]:
+        """[cells, seeds] of states in Optuna's words, or MISSING."""
+        states = np.full((len(self.cells), len(self.seeds)), MISSING, dtype=object)
+        for place, trial in self.trials.items():
+            states[place] = trial.state
+        return states
+
+    @cached_property
+    def seconds(self) -> NDArray[np.float64]:
+        """[cells, seeds] of training seconds, parts shared with other trials included."""
+        seconds = np.full((len(self.cells), len(self.seeds)), math.nan)
+        for place, trial in self.trials.items():
+            seconds[place] = trial.seconds
+        return seconds
+
+    @property
+    def dev_metrics(self) -> tuple[str, ...]:
+        """The metrics that effects are computed for: not those of the test split, nor a best epoch's last one."""
+        return tuple(name for name in self.metrics if not name.startswith("test/") and "@" not in name)
+
+    def sources(self, metric: str) -> NDArray[np.int64]:
+        """[cells, seeds] of codes: two trials have the same one when the same trained parts decide `metric` in both.
+
+        Deciding parts are those that report the metric, or all of them (a composite). −1 where there is no value.
+        """
+        codes: dict[tuple[int, frozenset[str]], int] = {}
+        found = np.full((len(self.cells), len(self.seeds)), -1, dtype=np.int64)
+        for (row, column), trial in self.trials.items():
+            if math.isfinite(self.values[metric][row, column]):
+                parts = self.deciding_parts(trial, metric)
+                found[row, column] = codes.setdefault((column, parts), len(codes))
+        return found
+
+    def deciding_parts(self, trial: TrialResult, metric: str) -> frozenset[str]:
+        """Hashes of the parts of `trial` that report `metric`; all of its parts when none does."""
+        known = self.results.parts
+        reporting = frozenset(
+            part
+            for part in trial.parts.values()
+            if (found := known.get((part, trial.seed))) and metric in found.metrics
+        )
+        return reporting or frozenset(trial.parts.values())
+
+
+def grid(results: Results) -> Grid:
+    """Arrange `results` by cell and seed."""
+    row_of = {cell.hash: row for row, cell in enumerate(results.cells)}
+    seeds = _in_order([*results.spec.seeds, *sorted(t.seed for t in results.trials)])
+    column_of = {seed: column for column, seed in enumerate(seeds)}
+    trials: dict[tuple[int, int], TrialResult] = {}
+    repeats: list[TrialResult] = []
+    for trial in sorted(results.trials, key=lambda t: (_NEARER_FIRST.get(t.state, 9), -t.number)):
+        if trial.cell not in row_of:
+            continue  # the flags name it
+        place = row_of[trial.cell], column_of[trial.seed]
+        if place in trials:
+            repeats.append(trial)
+        else:
+            trials[place] = trial
+    primary = results.spec.metric.name
+    found = {name for trial in trials.values() for name in trial.metrics}
+    metrics = _in_order([*([primary] if primary in found else []), *sorted(found)])
+    values = {name: np.full((len(results.cells), len(seeds)), math.nan) for name in metrics}
+    for place, trial in trials.items():
+        if trial.state == "COMPLETE":
+            for name, value in trial.metrics.items():
+                values[name][place] = value if math.isfinite(value) else math.nan
+    return Grid(results, results.cells, tuple(seeds), trials, tuple(repeats), tuple(metrics), values)
+
+
+def tidy_frame(results: Results) -> "pandas.DataFrame":
+    """Return one row per trial: cell, seed, number, state, attempts, factors, metrics, seconds, error.
+
+    Factors and metrics keep their names; a factor that does not exist in a cell is None there, a metric that was
+    not measured is NaN. A factor or metric named like one of our columns gets `factor.` or `metric.` before it.
+    """
+    import pandas
+
+    ours = ("cell", "seed", "number", "state", "attempts", "seconds", "error")
+    factors = [factor.name for factor in results.spec.factors]
+    metrics = sorted({name for trial in results.trials for name in trial.metrics})
+    trials = sorted(results.trials, key=lambda trial: trial.number)
+    columns: dict[str, object] = {name: [getattr(trial, name) for trial in trials] for name in ours[:5]}
+    for name in factors:
+        levels = [trial.factors.get(name) for trial in trials]
+        columns[f"factor.{name}" if name in ours else name] = pandas.Series(levels, dtype=object)
+    for name in metrics:
+        column = f"metric.{name}" if name in ours or name in factors else name
+        columns[column] = np.array([trial.metrics.get(name, math.nan) for trial in trials], dtype=float)
+    columns["seconds"] = np.array([trial.seconds for trial in trials], dtype=float)
+    columns["error"] = pandas.Series([trial.error for trial in trials], dtype=object)
+    return pandas.DataFrame(columns)
+
+
+def level_text(level: Scalar) -> str:
+    """Return a level as a study file writes it."""
+    if level is None:
+        return "null"
+    if isinstance(level, bool):
+        return "true" if level else "false"
+    return str(level)
+
+
+def _in_order(items: Iterable[T]) -> list[T]:
+    return list(dict.fromkeys(items))

@@ -1,0 +1,87 @@
+"""What was planned, what came of it, and what it cost. Failed, pruned and missing trials are named, never dropped."""
+
+import math
+from typing import Any
+
+from ablate.report.cells import best_row, cell_name
+from ablate.report.frames import MISSING, Grid
+
+
+def progress(grid: Grid) -> dict[str, Any]:
+    """Return counts of the planned trials by state."""
+    planned = grid.states[:, : len(grid.results.spec.seeds)]
+
+    def count(state: str) -> int:
+        return int((planned == state).sum())
+
+    return {
+        "planned": int(planned.size),
+        "complete": count("COMPLETE"),
+        "running": count("RUNNING"),
+        "waiting": count("WAITING"),
+        "failed": count("FAIL"),
+        "pruned": count("PRUNED"),
+        "missing": count(MISSING),
+    }
+
+
+def ledger(grid: Grid) -> dict[str, Any]:
+    """Return the counts and every trial that has no result, with its reason."""
+    unfinished = [
+        {
+            "cell": cell.hash,
+            "name": cell_name(grid, row),
+            "seed": seed,
+            "state": str(grid.states[row, column]),
+            "attempts": trial.attempts if (trial := grid.trials.get((row, column))) else 0,
+            "error": trial.error if trial else None,
+        }
+        for row, cell in enumerate(grid.cells)
+        for column, seed in enumerate(grid.seeds)
+        if grid.states[row, column] in ("FAIL", "PRUNED", "RUNNING")
+        or (grid.states[row, column] == MISSING and column < len(grid.results.spec.seeds))
+    ]
+    return {**progress(grid), "unfinished": unfinished, "parts": parts(grid)}
+
+
+def parts(grid: Grid) -> dict[str, Any]:
+    """Return how many parts the complete trials need, how many were trained, and the seconds that sharing saved."""
+    complete = [trial for trial in grid.trials.values() if trial.state == "COMPLETE"]
+    wanted = [(part, trial.seed) for trial in complete for part in trial.parts.values()]
+    trained = {key for key in wanted if key in grid.results.parts}
+    seconds_wanted = math.fsum(grid.results.parts[key].seconds for key in wanted if key in trained)
+    seconds_trained = math.fsum(grid.results.parts[key].seconds for key in sorted(trained))
+    return {
+        "naive": len(wanted),
+        "unique": len(set(wanted)),
+        "seconds_trained": seconds_trained,
+        "seconds_saved": seconds_wanted - seconds_trained,
+    }
+
+
+def cost(grid: Grid) -> dict[str, Any]:
+    """Return hours, money, and what a point of the primary metric has cost."""
+    every = grid.results.parts.values()
+    seconds = (
+        math.fsum(sorted(part.seconds for part in every))
+        if every
+        else math.fsum(sorted(trial.seconds for trial in grid.trials.values()))
+    )
+    per_hour = grid.results.spec.budget.usd_per_hour
+    usd = seconds / 3600 * per_hour if per_hour is not None else None
+    best, reference = best_row(grid), grid.reference
+    gain = None
+    if best is not None and reference is not None and best != reference:
+        values = grid.values[grid.primary]
+        difference = (
+            float((values[best] - values[reference])[: len(grid.results.spec.seeds)].mean()) * grid.sign
+        )
+        gain = difference if math.isfinite(difference) else None
+    return {
+        "hours": seconds / 3600,
+        "usd": usd,
+        "usd_per_hour": per_hour,
+        "budget_hours": grid.results.spec.budget.hours,
+        "gain": gain,
+        "usd_per_point": usd / (gain * 100) if usd is not None and gain and gain > 0 else None,
+    }

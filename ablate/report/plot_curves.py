@@ -1,0 +1,136 @@
+"""Learning curves: thin per seed, thick for their mean, for the cells that tell the story."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ablate.report.frames import Grid
+from ablate.report.plot_style import SERIES, Picture, draw
+from ablate.report.words import distinct, number, plot_text, plural
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+MAX_CELLS, MAX_PANELS = 7, 4
+
+_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+Curve = dict[int, float]  # step -> value
+Curves = dict[tuple[str, str, int], Curve]  # (metric, cell, seed) -> curve
+
+
+def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+    """Draw the dev curves of the reference, the best and the most different cells; None without curves."""
+    curves = _curves(grid, _shown_cells(document))
+    names = _panels(grid, curves)
+    if not names:
+        return None
+    cells = [
+        cell for cell in document["cells"] if any((names[0], cell["cell"]) == key[:2] for key in curves)
+    ] or [cell for cell in document["cells"] if any(cell["cell"] == key[1] for key in curves)]
+    ends = [_end(curves, names[0], cell["cell"], grid.seeds) for cell in cells]
+    columns = len(names) if len(names) < 4 else 2
+    lines = math.ceil(len(names) / columns)
+
+    def paint(body: "SubFigure") -> None:
+        panels = list(body.subplots(lines, columns, squeeze=False).flat)
+        labels = distinct([cell["name"] for cell in cells], plot_text, 52)
+        for axis, name in zip(panels, names, strict=True):
+            _panel(axis, name, [cell["cell"] for cell in cells], curves, grid.seeds, labels)
+        handles, texts = panels[0].get_legend_handles_labels()
+        body.legend(handles, texts, loc="outside lower left", ncols=2 if len(cells) > 1 else 1, fontsize=7)
+
+    return draw(
+        "curves",
+        0.3 + 2.2 * lines + 0.16 * math.ceil(len(cells) / 2),
+        paint,
+        title=_title(
+            names[0], [c["name"] for c in cells], ends, grid.sign if names[0] == grid.primary else 1
+        ),
+        caption=f"Thin: one seed each; thick: their mean where all have a point. {plural(len(cells), 'cell')} of "
+        f"{len(document['cells'])}, up to {plural(len(grid.seeds), 'seed')}. Steps are optimizer steps of the part.",
+        alt="Learning curves. "
+        + " ".join(
+            f"{cell['name']} ends at {names[0]} {number(end)}." for cell, end in zip(cells, ends, strict=True)
+        ),
+        section="curves",
+    )
+
+
+def _shown_cells(document: Mapping[str, Any]) -> set[str]:
+    """Reference, best, then those whose primary metric differs most from the reference."""
+    metric = document["metric"]["name"]
+
+    def rank(cell: Mapping[str, Any]) -> tuple[bool, bool, float]:
+        difference = cell["difference"].get(metric)
+        return not cell["reference"], not cell["best"], -abs(difference["estimate"] if difference else 0.0)
+
+    return {cell["cell"] for cell in sorted(document["cells"], key=rank)[:MAX_CELLS]}
+
+
+def _curves(grid: Grid, cells: set[str]) -> Curves:
+    users: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for (row, _), trial in grid.trials.items():
+        if grid.cells[row].hash in cells:
+            for part in trial.parts.values():
+                users[part, trial.seed].append(trial.cell)
+    curves: Curves = defaultdict(dict)
+    for point in grid.results.points:
+        if math.isfinite(point.value):
+            for cell in users.get((point.part, point.seed), ()):
+                curves[point.name, cell, point.seed][point.step] = point.value
+    return curves
+
+
+def _panels(grid: Grid, curves: Curves) -> list[str]:
+    """The primary metric first, then other dev metrics; without any, whatever was reported."""
+    found = sorted({name for (name, _, _), curve in curves.items() if len(curve) > 1})
+    dev = [name for name in found if name.startswith("dev/")] or [
+        n for n in found if not n.startswith("surgery/")
+    ]
+    return sorted(dev, key=lambda name: name != grid.primary)[:MAX_PANELS]
+
+
+def _panel(
+    axis: "Axes", name: str, cells: list[str], curves: Curves, seeds: Iterable[int], labels: list[str]
+) -> None:
+    for place, (cell, label) in enumerate(zip(cells, labels, strict=True)):
+        colour, line = SERIES[place % len(SERIES)], _LINES[place % len(_LINES)]
+        own = [curve for seed in seeds if (curve := curves.get((name, cell, seed)))]
+        for curve in own:
+            axis.plot(*_xy(curve), color=colour, lw=0.6, alpha=0.45)
+        mean = _mean(own)
+        axis.plot(
+            *_xy(mean), color=colour, ls=line, lw=1.7, label=label, marker="o" if len(mean) == 1 else None
+        )
+    axis.set_title(plot_text(name, 40), loc="left")
+    axis.set_xlabel("step")
+
+
+def _mean(curves: list[Curve]) -> Curve:
+    if not curves:
+        return {}
+    common = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in common}
+
+
+def _xy(curve: Curve) -> tuple[list[int], list[float]]:
+    steps = sorted(curve)
+    return steps, [curve[step] for step in steps]
+
+
+def _end(curves: Curves, name: str, cell: str, seeds: Iterable[int]) -> float | None:
+    mean = _mean([curve for seed in seeds if (curve := curves.get((name, cell, seed)))])
+    return mean[max(mean)] if mean else None
+
+
+def _title(metric: str, names: list[str], ends: list[float | None], sign: int) -> str:
+    ranked = sorted(
+        ((end * sign, name, end) for name, end in zip(names, ends, strict=True) if end is not None),
+        reverse=True,
+    )
+    if not ranked:
+        return f"Learning curves of {plural(len(names), 'cell')}"
+    return f"{metric} ends {'highest' if sign > 0 else 'lowest'} with {ranked[0][1]} ({number(ranked[0][2])})"

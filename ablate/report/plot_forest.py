@@ -1,0 +1,126 @@
+"""The forest plot: every factor's effect with its interval, one panel per metric."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ablate.report.estimates import HELPS, HURTS, INCONCLUSIVE, LOWERS, NO_DIFFERENCE, RAISES
+from ablate.report.frames import level_text
+from ablate.report.plot_style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
+from ablate.report.summary import effect_sentence, headline
+from ablate.report.words import plot_text, plural
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+MAX_ROWS, MAX_PANELS = 40, 4
+
+# verdict -> marker, colour, filled
+_MARKS: dict[str, tuple[str, Any, bool]] = {
+    HELPS: ("^", BLUE, True),
+    HURTS: ("v", VERMILLION, True),
+    RAISES: ("^", BLACK, True),
+    LOWERS: ("v", BLACK, True),
+    NO_DIFFERENCE: ("s", GREY, True),
+    INCONCLUSIVE: ("o", BLACK, False),
+}
+
+
+def forest(document: Mapping[str, Any]) -> Picture | None:
+    """Draw the effects of `document`; None when nothing can be compared yet."""
+    primary = document["metric"]["name"]
+    metrics = list(dict.fromkeys(row["metric"] for row in document["effects"] if row["estimate"] is not None))
+    if not metrics:
+        return None
+    shown = metrics[:MAX_PANELS]
+    rows_of = {m: [row for row in document["effects"] if row["metric"] == m][:MAX_ROWS] for m in shown}
+    changes = rows_of[shown[0]]
+    smallest = {
+        metric: document["metric"]["smallest_effect"] if metric == primary else None for metric in shown
+    }
+    limits = {metric: _limit(rows_of[metric], smallest[metric]) for metric in shown}
+
+    def paint(body: "SubFigure") -> None:
+        axes = body.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for axis, metric in zip(axes, shown, strict=True):
+            _panel(axis, rows_of[metric], smallest[metric], limits[metric])
+            decides = " (decides)" if metric == primary and len(shown) > 1 else ""
+            axis.set_title(plot_text(metric, 24) + decides, loc="left")
+        axes[0].set_yticks(range(len(changes)), [_label(row) for row in changes])
+        axes[0].set_ylim(len(changes) - 0.4, -0.6)
+
+    clipped = any(abs(end) > limits[m] for m in shown for row in rows_of[m] for end in row["ci95"] or ())
+    return draw(
+        "forest",
+        0.6 + 0.36 * len(changes),
+        paint,
+        title=headline(document) if shown[0] == primary else "What each choice does to each metric",
+        caption=_caption(document, rows_of[shown[0]], clipped, left_out=len(metrics) - len(shown)),
+        alt="Forest plot. " + " ".join(effect_sentence(row) for row in changes if row["role"] == "primary"),
+        section="effects",
+    )
+
+
+def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | None, limit: float) -> None:
+    if smallest:
+        axis.axvspan(-smallest, smallest, color="0.90", lw=0, zorder=0)
+    axis.axvline(0, color="0.3", lw=0.8, zorder=1)
+    for place, row in enumerate(rows):
+        if row["estimate"] is None:
+            continue
+        marker, colour, filled = _MARKS[row["verdict"]]
+        if row["ci95"]:
+            low, high = row["ci95"]
+            axis.plot([max(low, -limit), min(high, limit)], [place, place], color=colour, lw=1.3, zorder=2)
+            for out, edge, arrow in ((low < -limit, -limit, "<"), (high > limit, limit, ">")):
+                if out:
+                    axis.plot(edge, place, marker=arrow, ms=4, color=colour, clip_on=False, zorder=3)
+        axis.plot(
+            row["estimate"],
+            place,
+            marker=marker,
+            ms=5.5,
+            mec=colour,
+            mfc=colour if filled else "white",
+            ls="",
+            zorder=4,
+        )
+    axis.set_xlim(-limit, limit)
+    axis.grid(axis="y", visible=False)
+    axis.locator_params(axis="x", nbins=5)
+    axis.tick_params(axis="y", length=0)
+
+
+def _limit(rows: Sequence[Mapping[str, Any]], smallest: float | None) -> float:
+    """Half the width of a panel: the intervals, but at most four times the largest estimate (two seeds: t = 12.7)."""
+    largest = max((abs(row["estimate"]) for row in rows if row["estimate"] is not None), default=0.0)
+    ends = [abs(end) for row in rows if row["ci95"] for end in row["ci95"]]
+    widest = max([*ends, largest, smallest or 0.0])
+    return 1.08 * min(widest, 4 * max(largest, smallest or 0.0)) or 1.0
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    change = f"{level_text(row['from'])} → {level_text(row['to'])}"
+    when = f" ({row['when']})" if row["when"] else ""
+    return f"{plot_text(row['factor'] + when, 40)}\n{plot_text(change, 40)}"
+
+
+def _caption(
+    document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], clipped: bool, left_out: int
+) -> str:
+    counts = sorted({row["n"] for row in rows if row["estimate"] is not None})
+    seeds = f"{counts[0]}–{counts[-1]} seeds" if len(counts) > 1 else plural(counts[0], "seed")
+    methods = " / ".join(sorted({row["method"] for row in rows if row["estimate"] is not None}))
+    said = [f"Difference with 95 % interval; {seeds}; {methods}."]
+    if document["metric"]["smallest_effect"]:
+        said.append("Grey band: smaller than the smallest effect of interest.")
+    said.append(
+        "Filled: decided after correction (▲ up, ▼ down, ■ no difference that matters); hollow: inconclusive."
+    )
+    if clipped:
+        said.append("Arrows: the interval goes on.")
+    if left_out:
+        said.append(f"{plural(left_out, 'further metric')} in the table.")
+    if len(rows) == MAX_ROWS:
+        said.append(f"The first {MAX_ROWS} effects.")
+    return " ".join(said)

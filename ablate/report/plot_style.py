@@ -1,0 +1,100 @@
+"""What all pictures share: size, colours, and how a figure becomes the same bytes every time.
+
+Figures are made without pyplot, so that a report made inside somebody's notebook leaves their settings alone."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import matplotlib
+from matplotlib.figure import Figure, SubFigure
+
+from ablate.report.words import wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH_INCHES = 7.2
+DPI = 200
+
+_OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = _OKABE_ITO
+GREY = (0.55, 0.55, 0.55)
+SERIES = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # in the order they are told apart most easily
+
+_STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "axes.edgecolor": "0.4",
+    "axes.grid": True,
+    "grid.color": "0.92",
+    "legend.frameon": False,
+    "savefig.facecolor": "white",
+    "figure.facecolor": "white",
+    "svg.hashsalt": "ablate",  # otherwise ids in the SVG are random
+    "svg.fonttype": "path",
+    "text.usetex": False,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure as files, and the words that go with it."""
+
+    name: str  # of its files, without suffix
+    title: str  # the finding
+    caption: str  # n, S, method, what the marks mean
+    alt: str  # what the picture shows, for somebody who can't see it
+    section: str  # the part of the report it belongs to
+    files: dict[str, bytes]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw with our settings and none of the user's matplotlibrc."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def draw(
+    name: str,
+    body_inches: float,
+    paint: Callable[[SubFigure], None],
+    *,
+    title: str,
+    caption: str,
+    alt: str,
+    section: str,
+) -> Picture:
+    """Let `paint` fill the body of a figure, put title and caption around it, and render it as PNG and SVG."""
+    heading, small_print = wrapped(title, 92), wrapped(caption, 132)
+    heights = [
+        0.08 + 0.18 * (heading.count("\n") + 1),
+        body_inches,
+        0.08 + 0.135 * (small_print.count("\n") + 1),
+    ]
+    figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout="constrained")
+    top, body, bottom = figure.subfigures(3, 1, height_ratios=heights)
+    top.text(0.01, 0.92, heading, ha="left", va="top", fontsize=10, fontweight="bold")
+    bottom.text(0.01, 0.95, small_print, ha="left", va="top", fontsize=7, color="0.35")
+    paint(body)
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Picture(
+        name, title, caption, alt, section, {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
+    )
+
+
+def hide_spare(axes: "list[Axes]", used: int) -> None:
+    """Hide the panels of a grid that hold nothing."""
+    for axis in axes[used:]:
+        axis.set_visible(False)

@@ -1,0 +1,99 @@
+"""The report: from a store's results to one document, and from the document to files.
+
+`report_document` is pure; `write_report` replaces whole files, and writes the same bytes for the same results."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.report.cells import cell_rows
+from ablate.report.contrasts import condition_text
+from ablate.report.effects import effect_rows
+from ablate.report.frames import Grid, grid
+from ablate.report.ledger import cost, ledger, progress
+from ablate.report.summary import sentences
+from ablate.store.results import Results
+
+
+def report_document(results: Results) -> dict[str, Any]:
+    """Return what the report says, as plain JSON data."""
+    return _document(grid(results))
+
+
+def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) -> dict[str, Any]:
+    """Write `report.json` and the named formats into `out` and return the document.
+
+    Raises:
+        BadInput: a format that is not known.
+        OSError: `out` cannot be written; what was there before is whole.
+    """
+    arranged = grid(results)
+    document = _document(arranged)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in _files(arranged, document, formats).items():
+        replace_file(out / name, content)
+    return document
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, so that a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _document(arranged: Grid) -> dict[str, Any]:
+    results = arranged.results
+    spec = results.spec
+    document: dict[str, Any] = {
+        "study": spec.study,
+        "question": spec.question,
+        "trainer": spec.trainer,
+        "metric": spec.metric.model_dump(),
+        "design": {
+            "kind": spec.design,
+            "raw_cells": results.raw_cells,
+            "cells": len(results.cells),
+            "seeds": list(spec.seeds),
+            "reference": results.reference,
+            "resolution": results.resolution,
+            "aliases": results.aliases,
+            "factors": [
+                {"name": f.name, "levels": [level.name for level in f.levels], "when": condition_text(f)}
+                for f in spec.factors
+            ],
+        },
+        "progress": progress(arranged),
+        "cells": cell_rows(arranged),
+        "effects": effect_rows(arranged),
+        "anova": [],
+        "noise": [],
+        "flags": [],
+        "ledger": ledger(arranged),
+        "cost": cost(arranged),
+        "test": None,
+    }
+    document["summary"] = sentences(document)
+    return document
+
+
+def _files(arranged: Grid, document: dict[str, Any], formats: Sequence[str]) -> dict[str, bytes]:
+    from ablate.report.markdown import render_markdown
+    from ablate.report.plots import pictures
+
+    drawn = pictures(arranged, document)
+    files = {name: content for picture in drawn for name, content in picture.files.items()}
+    files["report.md"] = render_markdown(document, drawn).encode()
+    files["report.json"] = (
+        json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()
+    return files

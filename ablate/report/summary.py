@@ -1,0 +1,97 @@
+"""The first thing a reader sees: what helps, what hurts, what is open, in sentences. From the document alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ablate.report.estimates import HELPS, HURTS, INCONCLUSIVE, NO_DIFFERENCE
+from ablate.report.words import change_text, interval, number, p_equation, plural, signed
+
+
+def sentences(document: Mapping[str, Any]) -> list[str]:
+    """Return the verdicts in plain language, warnings first."""
+    return [
+        *_limits(document),
+        *(effect_sentence(row) for row in primary_effects(document)),
+        *_best(document),
+    ]
+
+
+def primary_effects(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the effects on the metric that decides."""
+    return [row for row in document["effects"] if row["role"] == "primary"]
+
+
+def headline(document: Mapping[str, Any]) -> str:
+    """Return one line: `2 choices help, 1 hurts, 3 inconclusive`."""
+    effects = primary_effects(document)
+    counts = {
+        "help": sum(e["verdict"] == HELPS for e in effects),
+        "hurt": sum(e["verdict"] == HURTS for e in effects),
+        "make no difference that matters": sum(e["verdict"] == NO_DIFFERENCE for e in effects),
+        "inconclusive": sum(e["verdict"] == INCONCLUSIVE for e in effects),
+    }
+    said = [
+        f"{count} {word}{'s' if count == 1 and word in ('help', 'hurt') else ''}"
+        for word, count in counts.items()
+        if count
+    ]
+    return f"Of {plural(len(effects), 'choice')}: {', '.join(said)}" if said else "Nothing to compare yet"
+
+
+def effect_sentence(row: Mapping[str, Any]) -> str:
+    """Return one factor's result in a sentence."""
+    change = change_text(row)
+    if row["estimate"] is None:
+        return f"{change}: {row['note'] or 'nothing to compare yet'}."
+    if row["note"].startswith("same part"):
+        return f"{change}: no difference in {row['metric']}, as both sides are the same trained part."
+    shift = f"{row['metric']} {signed(row['estimate'])}"
+    if row["ci95"] is None:
+        return f"{change}: {shift}, {row['verdict']}: {row['method']}, so there is no interval."
+    corrected = row["p_holm"]
+    evidence = f"95 % interval {interval(row['ci95'])}, {plural(row['n'], 'seed')}"
+    if corrected is not None:
+        evidence += f", Holm {p_equation(corrected)}"
+    said = f"{change}: {row['verdict']}; {shift} ({evidence})."
+    if row["verdict"] == INCONCLUSIVE:
+        said += f" This study could have seen {number(row['mde80'])} or more (80 % power, before correction)."
+    return said
+
+
+def _limits(document: Mapping[str, Any]) -> list[str]:
+    said = []
+    done = document["progress"]
+    if done["complete"] < done["planned"]:
+        lost = [
+            f"{done[state]} {state}"
+            for state in ("failed", "pruned", "running", "waiting", "missing")
+            if done[state]
+        ]
+        said.append(
+            f"{done['complete']} of {plural(done['planned'], 'trial')} done ({', '.join(lost)}): what follows is provisional."
+        )
+    if len(document["design"]["seeds"]) == 1:
+        said.append(
+            "One seed: differences are those of these trained models, not of the methods; no verdict is possible."
+        )
+    measured = {metric for cell in document["cells"] for metric in cell["metrics"]}
+    if done["complete"] and document["metric"]["name"] not in measured:
+        said.append(
+            f"The study decides by {document['metric']['name']}, which no trial has measured; "
+            f"found: {', '.join(sorted(measured)) or 'no metric'}."
+        )
+    return said
+
+
+def _best(document: Mapping[str, Any]) -> list[str]:
+    best = next((cell for cell in document["cells"] if cell["best"]), None)
+    if best is None:
+        return []
+    metric = document["metric"]["name"]
+    found = best["metrics"][metric]
+    bounds = f", 95 % interval {interval(found['ci95'], sign=False)}" if found["ci95"] else ""
+    name = "the reference itself" if best["reference"] else best["name"]
+    return [
+        f"Best complete cell: {name}, with {metric} {number(found['mean'])} ({plural(found['n'], 'seed')}{bounds}). "
+        f"It was picked from {plural(len(document['cells']), 'cell')} on the data it is scored on, which flatters it."
+    ]

@@ -1,0 +1,133 @@
+"""Numbers, names and sentences as people read them, and escaping for the places they are read in."""
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from ablate.report.frames import level_text
+from ablate.spec.model import Scalar
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return `0.8204`, `12.35`, `1.2e-06`; an en dash for what is not there."""
+    if value is None:
+        return "–"
+    magnitude = abs(value)
+    if magnitude != 0 and (magnitude < 10.0**-digits or magnitude >= 1e6):
+        text = f"{value:.2e}"
+    else:
+        text = f"{value:.{digits if magnitude < 10 else 2}f}"
+    return text.replace("-", MINUS)
+
+
+def signed(value: float | None) -> str:
+    """Return `+0.0123` or `−0.0123`."""
+    if value is None:
+        return "–"
+    return ("+" if value > 0 else "") + number(value)
+
+
+def interval(bounds: list[float] | None, *, sign: bool = True) -> str:
+    """Return `[−0.0012, +0.0251]`; an en dash for what is not there."""
+    show = signed if sign else number
+    return f"[{show(bounds[0])}, {show(bounds[1])}]" if bounds else "–"
+
+
+def p_text(p: float | None) -> str:
+    """Return `.034`, `< .001`; an en dash for what is not there."""
+    if p is None:
+        return "–"
+    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def p_equation(p: float) -> str:
+    """Return `p = .034` or `p < .001`."""
+    return f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return `0.4 s`, `12 min`, `3.1 h`."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 seed`, `3 seeds`."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def levels_text(levels: Mapping[str, Scalar]) -> str:
+    """Return `training=joint, l2=0.01`."""
+    return ", ".join(f"{name}={level_text(level)}" for name, level in levels.items())
+
+
+def one_line(text: str) -> str:
+    """Return `text` without line breaks or invisible characters."""
+    spaced = re.sub(r"\s+", " ", text).strip()
+    return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+
+
+def markdown(text: object) -> str:
+    """Return `text` so that it reads as itself in a GitHub table, list or paragraph."""
+    escaped = one_line(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escaped)
+    # What follows a lone dollar would be math; a backslash before it is not enough on GitHub.
+    return escaped.replace("$", "<span>$</span>").replace("@", "&#64;")
+
+
+def shortened(text: str, width: int) -> str:
+    """Return at most `width` characters: the middle gives way, as both ends tell names apart."""
+    text = one_line(text)
+    if len(text) <= width:
+        return text
+    head = (width - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def plot_text(text: str, width: int = 10_000) -> str:
+    """Return `text` for matplotlib: short, on one line, `$` as itself, every character one that the font has."""
+    return shortened(_drawable(text), width).replace("$", r"\$")
+
+
+def wrapped(text: str, columns: int) -> str:
+    """Return `text` for matplotlib broken into lines; words longer than a line are broken too."""
+    lines = textwrap.wrap(_drawable(text), columns, break_on_hyphens=False)
+    return "\n".join(lines).replace("$", r"\$") or " "
+
+
+def distinct(names: list[str], shorten: Callable[[str, int], str], width: int) -> list[str]:
+    """Return `names` shortened to `width`, numbered where shortening made two of them equal."""
+    short = [shorten(name, width) for name in names]
+    return [f"{s} ({place})" if short.count(s) > 1 else s for place, s in enumerate(short, 1)]
+
+
+def change_text(effect: Mapping[str, Any]) -> str:
+    """Return `similarity_head: concat → siamese`, with its condition."""
+    when = f" (when {effect['when']})" if effect["when"] else ""
+    return f"{effect['factor']}: {level_text(effect['from'])} → {level_text(effect['to'])}{when}"
+
+
+def _drawable(text: str) -> str:
+    return "".join(_glyph(character) for character in one_line(text))
+
+
+def _glyph(character: str) -> str:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return ""
+    return character if _has_glyph(character) else f"[{unicodedata.name(character, 'symbol').lower()}]"
+
+
+@cache
+def _has_glyph(character: str) -> bool:
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return font.get_char_index(ord(character)) != 0

@@ -1,0 +1,136 @@
+"""Durable checkpoints: after any kill, power cut or damage the newest whole one is found, and nothing else is loaded.
+
+A file is a line with the format, a line with the SHA-256 of the rest, and a safetensors payload: the bytes of each tensor,
+and one JSON tree with everything else. Nothing in it can run code. The one before is kept."""
+
+import hashlib
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+FORMAT = b"ablate checkpoint 1\n"
+KEPT = 2
+_DIGEST_LINE = 65  # 64 hex digits and a newline
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
+    """Write `state` as the checkpoint of `step`, durably, and return its size in bytes. Older ones but the last are removed.
+
+    Raises:
+        TypeError: the state holds something that is not a dict, list, tuple, number, string, bool, None, tensor or array.
+        OSError: the disk is full or failing; the checkpoint before is untouched.
+    """
+    buffers: dict[str, np.ndarray] = {}
+    tree = _flatten(state, buffers, "state")
+    buffers["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
+    payload = safetensors.numpy.save(buffers)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{step:012d}.checkpoint"
+    write_durably(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return len(payload)
+
+
+def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
+    """Return the newest state that is whole, or None. `notice(line)` is told of each file that was not."""
+    for file in _newest_first(folder):
+        try:
+            return _read(file)
+        except (ValueError, KeyError, OSError, safetensors.SafetensorError) as error:
+            if notice:
+                notice(f"{file}: damaged checkpoint passed over ({error})")
+    return None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a part that is recorded."""
+    for file in _newest_first(folder):
+        file.unlink(missing_ok=True)
+
+
+def write_durably(target: Path, *chunks: bytes) -> None:
+    """Write a file so that after a crash it is there whole or not at all."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.checkpoint"), reverse=True)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content = file.read_bytes()
+    if not content.startswith(FORMAT):
+        raise ValueError("not of this format")
+    start = len(FORMAT) + _DIGEST_LINE
+    payload = content[start:]
+    if hashlib.sha256(payload).hexdigest().encode() + b"\n" != content[len(FORMAT) : start]:
+        raise ValueError("its digest does not match")
+    buffers = safetensors.numpy.load(payload)
+    state = _unflatten(json.loads(buffers.pop("tree").tobytes()), buffers)
+    assert isinstance(state, dict)
+    return state
+
+
+# A tree's leaves are JSON. Dicts, lists and tensors stand in it as {"dict": [[key, value], ..]}, {"list": [..]} and
+# {"torch" or "numpy": buffer, "dtype": .., "shape": ..}.
+
+
+def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str) and not isinstance(value, np.generic):
+        return value
+    if isinstance(value, dict):
+        return {"dict": [[key, _flatten(item, buffers, f"{path}.{key}")] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [_flatten(item, buffers, f"{path}.{index}") for index, item in enumerate(value)]}
+    name = str(len(buffers))
+    if isinstance(value, np.ndarray | np.generic):
+        buffers[name] = np.frombuffer(np.ascontiguousarray(value).tobytes(), dtype=np.uint8)
+        return {"numpy": name, "dtype": str(value.dtype), "shape": list(value.shape)}
+    torch = sys.modules.get("torch")  # whoever hands us a tensor has imported it
+    if torch is not None and isinstance(value, torch.Tensor):
+        plain = value.detach().cpu().contiguous()
+        buffers[name] = plain.reshape(-1).view(torch.uint8).numpy()
+        return {"torch": name, "dtype": str(plain.dtype).removeprefix("torch."), "shape": list(plain.shape)}
+    raise TypeError(f"{path}: a checkpoint cannot hold a {type(value).__name__}; use dicts, lists, numbers, text and tensors")
+
+
+def _unflatten(tree: Any, buffers: dict[str, np.ndarray]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    if "dict" in tree:
+        return {key: _unflatten(item, buffers) for key, item in tree["dict"]}
+    if "list" in tree:
+        return [_unflatten(item, buffers) for item in tree["list"]]
+    if "numpy" in tree:
+        return buffers[tree["numpy"]].copy().view(tree["dtype"]).reshape(tree["shape"])
+    torch = importlib.import_module("torch")
+    dtype = getattr(torch, tree["dtype"])
+    raw = buffers[tree["torch"]].copy()
+    return (torch.from_numpy(raw).view(dtype) if raw.size else torch.empty(0, dtype=dtype)).reshape(tree["shape"])

@@ -1,0 +1,140 @@
+"""`ablate plan`: what a study would run, what it costs and what it could tell, before anything is trained."""
+
+import statistics
+from collections import Counter, defaultdict
+from typing import Any
+
+from ablate.design.cells import part_counts
+from ablate.design.model import Design
+from ablate.spec.model import StudySpec
+from ablate.stats.power import mde_paired, mde_two_level
+from ablate.store import engine as databases
+from ablate.store.places import Place
+from ablate.store.reading import read_results, study_names
+from ablate.store.results import Results
+
+
+def plan_document(spec: StudySpec, design: Design, place: Place) -> dict[str, Any]:
+    """Return the document of `plan --json`."""
+    naive, unique = part_counts(design, len(spec.seeds))
+    earlier = _earlier(place)
+    return {
+        "study": spec.study,
+        "design": design.kind,
+        "raw_cells": design.raw_cells,
+        "cells": len(design.cells),
+        "seeds": list(spec.seeds),
+        "trials": len(design.cells) * len(spec.seeds),
+        "parts": {"naive": naive, "unique": unique},
+        "resolution": design.resolution,
+        "aliases": design.aliases,
+        "estimate": estimate(spec, unique, earlier),
+        "detectable_effect": detectable_effect(spec, design, earlier),
+        "warnings": [*design.warnings, *warnings(spec)],
+    }
+
+
+def _earlier(place: Place) -> Results | None:
+    """What this study has recorded already, if it has run."""
+    if not databases.exists(place.url) or place.study not in study_names(place.url):
+        return None
+    return read_results(place.url, place.study, place.folder, points=False)
+
+
+def estimate(spec: StudySpec, unique_parts: int, earlier: Results | None) -> dict[str, Any]:
+    """Return hours of training for all parts, with a range, in hours and $; nulls while nothing was measured."""
+    seconds = [part.seconds for part in earlier.parts.values()] if earlier else []
+    if not seconds:
+        basis = "nothing measured yet: `ablate run STUDY --limit 1` trains one trial to go by"
+        return {"hours": None, "hours_low": None, "hours_high": None, "usd": None, "basis": basis}
+    mean = statistics.fmean(seconds)
+    error = statistics.stdev(seconds) / len(seconds) ** 0.5 if len(seconds) > 1 else mean / 2
+    hours = mean * unique_parts / 3600
+    spread = 2 * error * unique_parts / 3600
+    usd = spec.budget.usd_per_hour
+    return {
+        "hours": hours,
+        "hours_low": max(0.0, hours - spread),
+        "hours_high": hours + spread,
+        "usd": None if usd is None else hours * usd,
+        "basis": f"mean of {len(seconds)} trained parts of this study, one worker; the range is two standard errors",
+    }
+
+
+def detectable_effect(spec: StudySpec, design: Design, earlier: Results | None) -> dict[str, Any]:
+    """Return the smallest main effect that the study would find with 80 % power at p < .05, worst factor of the design.
+
+    In the metric's own unit once this study has repeated a cell; before that in standard deviations between seeds."""
+    sigma = _seed_sd(earlier, spec.metric.name) if earlier else None
+    effect = _effect_in_sds(spec, design)
+    unit = "standard deviations between seeds; nothing was repeated yet, so their size is unknown"
+    if sigma is not None and effect is not None:
+        effect *= sigma
+        unit = f"the metric's own unit; standard deviation between seeds so far {sigma:.4g}"
+    basis = "one seed gives no noise to compare with" if effect is None else f"80 % power at p < .05, in {unit}"
+    return {"metric": spec.metric.name, "value": effect, "basis": basis}
+
+
+def _effect_in_sds(spec: StudySpec, design: Design) -> float | None:
+    seeds = len(spec.seeds)
+    if design.kind in ("one_at_a_time", "leave_one_out"):
+        return mde_paired(2**0.5, seeds)
+    uses = {factor.name: Counter(cell.levels.get(factor.name, ...) for cell in design.cells) for factor in spec.factors}
+    parameters = sum(len(factor.levels) - 1 for factor in spec.factors)
+    df = len(design.cells) * seeds - parameters - seeds
+    effects = []
+    for factor in spec.factors:
+        counts = sorted(uses[factor.name][level.name] * seeds for level in factor.levels)
+        if counts[0]:
+            effects.append(mde_two_level(1.0, counts[0], counts[1], df))
+    return max((effect for effect in effects if effect is not None), default=None)
+
+
+def _seed_sd(results: Results, metric: str) -> float | None:
+    """Pool the variance between seeds over the cells that were repeated."""
+    by_cell = defaultdict(list)
+    for trial in results.trials:
+        if metric in trial.metrics:
+            by_cell[trial.cell].append(trial.metrics[metric])
+    variances = [statistics.variance(values) for values in by_cell.values() if len(values) > 1]
+    return statistics.fmean(variances) ** 0.5 if variances else None
+
+
+def warnings(spec: StudySpec) -> list[str]:
+    """Return what a reviewer would object to before a cent is spent."""
+    found = []
+    seeds = len(spec.seeds)
+    if seeds == 1:
+        found.append("one seed supports no claim about a method: differences may be the seed's; plan 3 or more")
+    elif seeds == 2:
+        found.append("two seeds leave one degree of freedom: intervals will be about 9 times as wide as with many seeds")
+    elif seeds <= 5:
+        smallest = 2 ** (1 - seeds)
+        found.append(f"{seeds} seeds cannot reach p < .05 by sign-flip alone: its smallest p is {smallest:g}")
+    if spec.metric.smallest_effect is None:
+        found.append("metric.smallest_effect is not set: the report can then never say that a difference does not matter")
+    return found
+
+
+def plan_text(document: dict[str, Any]) -> str:
+    """Return the same for a person."""
+    parts, estimate_, effect = document["parts"], document["estimate"], document["detectable_effect"]
+    saved = 1 - parts["unique"] / parts["naive"] if parts["naive"] else 0
+    lines = [
+        f"{document['study']}: {document['design']}, {document['cells']} cells (of {document['raw_cells']} combinations) "
+        f"× {len(document['seeds'])} seeds = {document['trials']} trials",
+        f"parts: {parts['unique']} to train, {parts['naive']} without sharing ({saved:.0%} saved)",
+    ]
+    if estimate_["hours"] is None:
+        lines.append(f"cost: {estimate_['basis']}")
+    else:
+        usd = "" if estimate_["usd"] is None else f", ${estimate_['usd']:.2f}"
+        low, high = estimate_["hours_low"], estimate_["hours_high"]
+        lines.append(f"cost: {estimate_['hours']:.2f} h ({low:.2f} to {high:.2f}){usd}: {estimate_['basis']}")
+    value = "none" if effect["value"] is None else f"{effect['value']:.3g}"
+    lines.append(f"smallest detectable effect on {effect['metric']}: {value} ({effect['basis']})")
+    if document["resolution"]:
+        lines.append(f"resolution {document['resolution']}")
+    lines += [f"aliased: {' = '.join(chain)}" for chain in document["aliases"]]
+    lines += [f"note: {warning}" for warning in document["warnings"]]
+    return "\n".join(lines)

@@ -1,0 +1,89 @@
+"""A worker as a process of its own: `python -m ablate.runner.process`, started by the supervisor.
+
+It reads its job as one JSON line from stdin (a database password is thereby in no argument list and no environment) and writes one
+JSON event a line to what was its stdout. What a trainer prints goes to the log. When stdin ends, the supervisor is dead: stop as if asked."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ablate.contract import load_trainer
+from ablate.errors import AblateError
+from ablate.runner.worker import Worker
+from ablate.store.writing import Store
+
+EXPLAINED = 3  # exit code: stopped by an error that was sent as an event; starting again would not help
+STEP_EVENT_S = 0.5  # a step is news twice a second at most
+
+
+class Stop:
+    """Whether this process was asked to stop."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.asked.set())
+
+    def __call__(self) -> bool:
+        return self.asked.is_set()
+
+
+class Events:
+    """Writes events to the supervisor; a supervisor that is gone is no reason to fail."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._out = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._last_step = 0.0
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        if event == "step":
+            now = time.monotonic()
+            if now - self._last_step < STEP_EVENT_S:
+                return
+            self._last_step = now
+        try:
+            self._out.write(json.dumps({"event": event, **fields}) + "\n")
+            self._out.flush()
+        except OSError:
+            self._out = open(os.devnull, "w")  # noqa: SIM115  # kept open as long as the process lives
+
+
+def main() -> int:
+    """Work as the job on stdin says; return the exit code."""
+    stop = Stop()
+    events = Events(os.dup(1))
+    os.dup2(2, 1)
+    job = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.asked.set()), daemon=True).start()
+    try:
+        work(job, stop, events)
+    except AblateError as error:
+        for fault in error.faults:
+            events("error", text=fault)
+        return EXPLAINED
+    return 0
+
+
+def work(job: dict[str, Any], stop: Stop, events: Events) -> None:
+    """Open what the job names and work until nothing is left."""
+    store = Store(job["url"], job["study"])
+    trainer = load_trainer(store.spec.trainer, Path(job["study_folder"]))
+    os.chdir(job["study_folder"])  # relative paths in a study are relative to its file
+    worker = Worker(
+        store=store,
+        trainer=trainer,
+        folder=Path(job["folder"]),
+        stopping=stop,
+        emit=events,
+        checkpoint_seconds=job["checkpoint_seconds"],
+    )
+    worker.run(job["numbers"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""How far a study is, for a person: bars on a terminal, one plain line per event elsewhere. Always on stderr."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+
+class Progress(Protocol):
+    """What the supervisor tells."""
+
+    def on_event(self, worker: int, event: dict[str, Any]) -> None:
+        """A worker did something."""
+
+    def on_exit(self, worker: int) -> None:
+        """A worker is gone."""
+
+    def say(self, line: str) -> None:
+        """Say a sentence."""
+
+    def tick(self) -> None:
+        """Time has passed."""
+
+
+class Count:
+    """How many trials are done, and how long the rest will take at the pace so far."""
+
+    def __init__(self, done: int, total: int, workers: int) -> None:
+        self.done, self.total, self.workers = done, total, workers
+        self._done_before = done
+        self._started = time.monotonic()
+
+    def left(self) -> str:
+        """Return the time left in words, once there is a pace to go by."""
+        here = self.done - self._done_before
+        if not here or self.done >= self.total:
+            return ""
+        seconds = (time.monotonic() - self._started) / here * (self.total - self.done)
+        return f"{duration(seconds)} left"
+
+
+class Lines:
+    """One plain line per event."""
+
+    def __init__(self, console: Console, count: Count) -> None:
+        self._console, self._count = console, count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass  # nothing is held open
+
+    def on_event(self, worker: int, event: dict[str, Any]) -> None:
+        """Print what happened, unless it is a step."""
+        kind = event["event"]
+        number = event.get("number")
+        if kind == "trial":
+            self.say(f"trial {number}: {levels(event['factors'])}, seed {event['seed']}")
+        elif kind == "complete":
+            self._count.done += 1
+            left = self._count.left()
+            self.say(
+                f"trial {number}: {values(event['metrics'])} ({self._count.done}/{self._count.total}{', ' + left if left else ''})"
+            )
+        elif kind == "failed":
+            self.say(f"trial {number}: FAILED: {event['error']}")
+        elif kind in ("pruned", "released"):
+            self.say(f"trial {number}: {kind}")
+        elif kind == "notice":
+            self.say(event["text"])
+
+    def on_exit(self, worker: int) -> None:
+        """Say nothing: a death is told by the supervisor."""
+
+    def say(self, line: str) -> None:
+        """Print a line as it is."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def tick(self) -> None:
+        """Say nothing: a log needs no clock."""
+
+
+class Bars:
+    """A study bar with the time left, and a line per running trial with its step, losses and metrics."""
+
+    def __init__(self, console: Console, count: Count) -> None:
+        self._lines = Lines(console, count)
+        self._count = count
+        self._bar = Bar(
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[left]}"),
+            console=console,
+        )  # fmt: skip
+        self._task = self._bar.add_task("trials", total=count.total, completed=count.done, left="")
+        self._running: dict[int, dict[str, Any]] = {}
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def on_event(self, worker: int, event: dict[str, Any]) -> None:
+        """Move the bar and the worker's line; keep a printed line for what ended."""
+        kind = event["event"]
+        if kind == "trial":
+            self._running[worker] = {"number": event["number"], "what": levels(event["factors"]), "seed": event["seed"]}
+        elif kind == "step":
+            self._running.setdefault(worker, {"number": event["number"], "what": "", "seed": ""}).update(
+                step=event["step"], part=event["part"], latest=event["latest"]
+            )
+        else:
+            self._lines.on_event(worker, event)
+            if kind != "notice":
+                self._running.pop(worker, None)
+        self.tick()
+
+    def on_exit(self, worker: int) -> None:
+        """Take the worker's line away."""
+        self._running.pop(worker, None)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._lines.say(line)
+
+    def tick(self) -> None:
+        """Bring the bar up to date."""
+        self._bar.update(self._task, completed=self._count.done, left=self._count.left())
+
+    def _render(self) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for trial in self._running.values():
+            part = trial.get("part", "")
+            table.add_row(
+                Text(f"  trial {trial['number']}", style="cyan"),
+                Text(f"seed {trial['seed']}"),
+                Text(f"{part + ' ' if part not in ('', 'all') else ''}step {trial.get('step', 0)}"),
+                Text(values(trial.get("latest", {})), style="green"),
+                Text(trial["what"], style="dim", overflow="ellipsis", no_wrap=True),
+            )
+        return Group(self._bar.get_renderable(), table)
+
+
+def levels(factors: Mapping[str, Any]) -> str:
+    """Write a cell's levels in one line."""
+    return ", ".join(f"{name}={level}" for name, level in factors.items())
+
+
+def values(metrics: Mapping[str, float]) -> str:
+    """Write metrics in one line, development metrics first."""
+    ordered = sorted(metrics.items(), key=lambda item: (not item[0].startswith("dev/"), item[0]))
+    return ", ".join(f"{name} {value:.4g}" for name, value in ordered[:6])
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time as a person says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,62 @@
+"""What a result was made with: versions, hardware, code. An allowlist: nothing of the environment is copied wholesale."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("ablate-studies", "torch", "transformers", "tokenizers", "torchjd", "numpy", "datasets", "optuna")
+
+
+@functools.cache
+def machine_facts(trainer_file: str) -> dict[str, Any]:
+    """Return what does not change while this process lives: versions, hardware, the state of the trainer's repository."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "host": platform.node(),
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "gpu": _gpu_name(),
+        **_git_facts(Path(trainer_file).parent if trainer_file else Path.cwd()),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+
+
+def _git_facts(folder: Path) -> dict[str, str]:
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    sha = git("rev-parse", "HEAD")
+    if sha is None:
+        return {}
+    return {"git": sha, "git_changed_files": str(len((git("status", "--porcelain") or "").splitlines()))}

@@ -1,0 +1,27 @@
+"""`ablate run --smoke`: every cell of a study, each shrunk by its trainer to a few steps on toy data."""
+
+from dataclasses import replace
+
+from ablate.contract import Trainer
+from ablate.design.cells import _parts
+from ablate.design.model import Cell, Design
+from ablate.design.settings import Validator, canonical
+from ablate.spec.model import StudySpec
+
+
+def smoke_study(spec: StudySpec, design: Design, trainer: Trainer) -> tuple[StudySpec, Design]:
+    """Return the study as NAME-smoke with its first seed, and its cells shrunk; a cell keeps its hash.
+
+    A trainer that does not say how to shrink is run with its settings as they are."""
+    small = spec.model_copy(update={"study": f"{spec.study[:58]}-smoke", "seeds": spec.seeds[:1]})
+    if trainer.smoke is None:
+        return small, design
+    validator = Validator(spec, trainer)
+    return small, replace(design, cells=tuple(_shrunk(cell, validator) for cell in design.cells))
+
+
+def _shrunk(cell: Cell, validator: Validator) -> Cell:
+    trainer = validator.trainer
+    assert trainer.smoke is not None
+    settings = trainer.smoke(trainer.Settings.model_validate(cell.settings))
+    return replace(cell, settings=canonical(settings), parts=_parts(settings, validator))

@@ -1,0 +1,162 @@
+"""`ablate run`: from a study file to trials with results. The same call again goes on where it stopped."""
+
+import fcntl
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ablate.contract import Trainer, load_trainer
+from ablate.design.cells import build_design, select
+from ablate.design.model import Cell, Design
+from ablate.errors import BadInput
+from ablate.runner.drift import refuse_drift
+from ablate.runner.progress import Bars, Count, Lines
+from ablate.runner.smoke import smoke_study
+from ablate.runner.supervisor import Supervisor
+from ablate.spec.model import StudySpec
+from ablate.spec.reading import read_study
+from ablate.store import engine as databases
+from ablate.store.places import Place, place_of
+from ablate.store.writing import Store, create_store
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may say beside the study file."""
+
+    home: Path | None = None
+    storage: str | None = None
+    workers: int = 1
+    only: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+    limit: int | None = None
+    smoke: bool = False
+    extend: bool = False
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that was read and found sound; nothing has been written."""
+
+    spec: StudySpec
+    trainer: Trainer
+    design: Design
+    place: Place
+
+
+def prepare(path: Path, options: Options) -> Prepared:
+    """Read and validate a study and every one of its cells.
+
+    Raises:
+        BadInput: the file, the trainer or a cell is not sound.
+    """
+    spec = read_study(path, options.overrides)
+    trainer = load_trainer(spec.trainer, spec.folder)
+    design = build_design(spec, trainer)
+    if options.smoke:
+        spec, design = smoke_study(spec, design, trainer)
+    return Prepared(spec, trainer, design, place_of(spec.study, options.home, options.storage))
+
+
+def run_study(path: Path, options: Options, console: Console) -> tuple[int, Place]:
+    """Run what has no result yet; return the exit code and where the results are.
+
+    Raises:
+        BadInput: the study is not sound, or changed since its trials were run. Nothing was written.
+        Unavailable: data or weights could not be had. Nothing was written.
+    """
+    prepared = prepare(path, options)
+    spec, design, place = prepared.spec, prepared.design, prepared.place
+    chosen = select(design, options.only) if options.only else list(design.cells)
+    if databases.exists(place.url):
+        refuse_drift(spec, design, place, extend=options.extend)
+    with working_in(spec.folder):
+        for cell in chosen:
+            prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with study_lock(place.folder):
+        store = create_store(place.url, spec, design)
+        store.add_trials(design.cells, spec.seeds, run_order(design, spec))
+        if options.retry_failed:
+            store.retry_failed()
+    return supervise(store, prepared, chosen, options, console), place
+
+
+def supervise(store: Store, prepared: Prepared, chosen: list[Cell], options: Options, console: Console) -> int:
+    """Start workers on what is left of the chosen cells and wait for them."""
+    hashes = {cell.hash for cell in chosen}
+    left = [queued for queued in store.queue() if queued.cell in hashes][: options.limit]
+    if not left:
+        return 0
+    total = len(hashes) * len(prepared.spec.seeds) if options.limit is None else len(left)
+    count = Count(done=total - len(left), total=total, workers=options.workers)
+    everything = len(left) == len(store.queue())
+    job = {
+        "url": prepared.place.url,
+        "study": prepared.spec.study,
+        "study_folder": str(prepared.spec.folder.resolve()),
+        "folder": str(prepared.place.folder),
+        "checkpoint_seconds": checkpoint_seconds(prepared.spec),
+        "numbers": None if everything else [queued.number for queued in left],
+    }
+    with Bars(console, count) if console.is_terminal else Lines(console, count) as progress:
+        supervisor = Supervisor(job, min(options.workers, len(left)), prepared.place.folder / "logs", progress)
+        code = supervisor.run()
+    for line in dict.fromkeys(supervisor.errors):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+def checkpoint_seconds(spec: StudySpec) -> float:
+    """Return how often a checkpoint is due: ABLATE_CHECKPOINT_SECONDS, or what the study says.
+
+    Raises:
+        BadInput: the variable is not a number from 0 on.
+    """
+    named = os.environ.get("ABLATE_CHECKPOINT_SECONDS")
+    if named is None:
+        return spec.checkpoint_seconds
+    try:
+        seconds = float(named)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise BadInput(f"ABLATE_CHECKPOINT_SECONDS: found {named!r}; write a number of seconds, 0 or more")
+    return seconds
+
+
+def run_order(design: Design, spec: StudySpec) -> list[tuple[str, int]]:
+    """Return (cell, seed) in the order to run: seeds are complete blocks, cells random inside each.
+
+    A study cut short has thereby compared as many cells as it could on equal terms."""
+    order = []
+    for seed in spec.seeds:
+        block = [cell.hash for cell in design.cells]
+        random.Random(f"{spec.study} {seed}").shuffle(block)
+        order += [(cell, seed) for cell in block]
+    return order
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Make relative paths mean what they mean in the study file."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def study_lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time add trials to a study."""
+    with (folder / "study.lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        yield

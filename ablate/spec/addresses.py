@@ -1,0 +1,60 @@
+"""Dotted settings: `data.sentiment` names a place in nested settings. Pure functions on plain dicts."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def put(nested: dict[str, Any], address: str, value: Any) -> bool:
+    """Set `address` in `nested`, merging mappings; return False (and change nothing there) when it is taken."""
+    *folders, name = address.split(".")
+    for folder in folders:
+        nested = nested.setdefault(folder, {})
+        if not isinstance(nested, dict):
+            return False
+    if name not in nested:
+        nested[name] = _copied(value)
+        return True
+    if not (isinstance(value, Mapping) and isinstance(nested[name], dict)):
+        return False
+    return _merge(nested[name], value)
+
+
+def replace(nested: dict[str, Any], address: str, value: Any) -> bool:
+    """Set `address` in `nested` whatever stood there; return False when a part of the way is not a mapping."""
+    *folders, name = address.split(".")
+    for folder in folders:
+        nested = nested.setdefault(folder, {})
+        if not isinstance(nested, dict):
+            return False
+    nested[name] = _copied(value)
+    return True
+
+
+def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the address of every value that is not itself a mapping."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def overlap(a: str, b: str) -> bool:
+    """Tell whether two addresses are the same or one lies inside the other."""
+    return a == b or a.startswith(f"{b}.") or b.startswith(f"{a}.")
+
+
+def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> bool:
+    free = True
+    for key, value in more.items():  # keys inside a value are names, not addresses: no dots are read here
+        if key not in into:
+            into[key] = _copied(value)
+        elif isinstance(value, Mapping) and isinstance(into[key], dict):
+            free &= _merge(into[key], value)
+        else:
+            free = False
+    return free
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value

@@ -1,0 +1,278 @@
+"""YAML 1.2 text as a tree of nodes that know their key, line and column.
+
+Refuses what a study has no use for and what makes YAML surprising or dangerous: anchors, aliases, tags, merge keys,
+directives, a second document, duplicate keys, NaN and infinity, whole numbers beyond 64 bits, nesting deeper than
+20 and more than 20,000 values. Scalars follow the YAML 1.2 core schema: `1e-5` is a number, `off` is text."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
+from ruamel.yaml.reader import ReaderError
+
+from ablate.spec.faults import Faults, shown
+from ablate.spec.model import Scalar
+
+MAX_DEPTH = 20
+MAX_NODES = 20_000
+
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **{sign + name: float(sign + "inf") for sign in ("", "+", "-") for name in (".inf", ".Inf", ".INF")},
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value at its place. A bare `Node` is one that was refused and already reported."""
+
+    place: tuple[int, int]  # line, column, from 1
+    key: str  # dotted, list items as [0]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarNode(Node):
+    """Text, a number, true, false or null."""
+
+    value: Scalar
+    text: str  # as written, before resolution
+
+
+@dataclass(frozen=True, slots=True)
+class ListNode(Node):
+    """A sequence."""
+
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MappingNode(Node):
+    """A mapping, in the order of the file."""
+
+    pairs: tuple[tuple[ScalarNode, Node], ...]
+
+
+def parse_tree(text: str, faults: Faults) -> Node | None:
+    """Return the root node of `text`, or None when there is nothing but comments.
+
+    Raises:
+        BadInput: the text is not YAML, or too deep or too large to be a study. Lesser faults go to `faults`.
+    """
+    try:
+        return _Builder(text, faults).document()
+    except ReaderError as error:
+        position = int(error.position or 0)
+        before = text[:position]
+        place = (before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1)
+        faults.add(
+            place, "", f"character {shown(text[position : position + 1])} is not allowed in YAML; remove it"
+        )
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        found = f"{error.problem or error.context}".replace("'<stream end>'", "the end of the file")
+        what = f"{error.context}: {found}" if error.context and error.problem else found
+        faults.add((mark.line + 1, mark.column + 1), "", f"not YAML: {what}; {_remedy(found)}")
+    faults.stop_if_any()
+    raise AssertionError("a YAML error is a fault")
+
+
+def resolve(text: str) -> Scalar:
+    """Return what the plain scalar `text` means under the YAML 1.2 core schema.
+
+    Raises:
+        ValueError: a whole number beyond 64 bits, NaN or infinity; the message says which and what would do.
+    """
+    if text in _SPECIAL:
+        value: Scalar = _SPECIAL[text]
+    elif _INTEGER.fullmatch(text):
+        # int() itself refuses more than 4,300 digits
+        value = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) <= 24 else 2**64
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(
+                f"{shown(text)} does not fit in 64 bits; use a smaller number, or quote it to mean text"
+            )
+    elif _FLOAT.fullmatch(text):
+        value = float(text)
+    else:
+        return text
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number; use a finite one, or quote it to mean text")
+    return value
+
+
+def plain(node: Node) -> Any:
+    """Return the node as dicts, lists and scalars; keys are text as written."""
+    match node:
+        case ScalarNode():
+            return node.value
+        case ListNode():
+            return [plain(item) for item in node.items]
+        case MappingNode():
+            return {key.text: plain(value) for key, value in node.pairs}
+    return None
+
+
+def kind(node: Node) -> str:
+    """Say what a node is, for a fault that expected something else."""
+    match node:
+        case ListNode():
+            return "a list"
+        case MappingNode():
+            return "a mapping"
+        case ScalarNode(value=str()):
+            return f"the text {shown(node.value)}"
+        case ScalarNode():
+            return shown(node.value)
+    return "something refused"
+
+
+def same(a: Scalar, b: Scalar) -> bool:
+    """Tell whether two scalars are the same YAML value: 0 is 0.0, but neither false nor "0"."""
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
+class _Builder:
+    """Turns the parser's events into nodes, by recursion that `MAX_DEPTH` bounds."""
+
+    def __init__(self, text: str, faults: Faults) -> None:
+        self.events: Iterator[Any] = iter(YAML(typ="safe", pure=True).parse(text))
+        self.faults = faults
+        self.nodes = 0
+
+    def document(self) -> Node | None:
+        next(self.events)  # stream start
+        start = next(self.events)
+        if isinstance(start, StreamEndEvent):
+            return None
+        self._check_start(start)
+        root = self.node(next(self.events), "", 1)
+        assert isinstance(next(self.events), DocumentEndEvent)
+        if isinstance(second := next(self.events), DocumentStartEvent):
+            self.faults.add(
+                _place(second), "", "a second document starts here; a study is one document, so remove it"
+            )
+        return root
+
+    def node(self, event: Any, key: str, depth: int) -> Node:
+        self._check_size(event, key, depth)
+        place = _place(event)
+        if isinstance(event, AliasEvent):
+            self.faults.add(place, key, f"alias *{event.anchor} is not allowed; write the value out")
+            return Node(place, key)
+        if event.anchor:
+            self.faults.add(
+                place, key, f"anchor &{event.anchor} is not allowed; write the value out where it is needed"
+            )
+        if event.tag:
+            self.faults.add(place, key, f"tag {shown(str(event.tag))} is not allowed; remove it")
+            self._skip(event)
+            return Node(place, key)
+        if isinstance(event, ScalarEvent):
+            return self.scalar(event, key)
+        if isinstance(event, SequenceStartEvent):
+            return ListNode(place, key, tuple(self.items(key, depth)))
+        assert isinstance(event, MappingStartEvent)
+        return MappingNode(place, key, tuple(self.pairs(key, depth)))
+
+    def scalar(self, event: Any, key: str) -> Node:
+        place, text = _place(event), str(event.value)
+        if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
+            self.faults.add(place, key, f"{shown(text)} holds a character that cannot be stored; remove it")
+            return Node(place, key)
+        if event.style:  # quoted or a block scalar: always text
+            return ScalarNode(place, key, text, text)
+        try:
+            return ScalarNode(place, key, resolve(text), text)
+        except ValueError as error:
+            self.faults.add(place, key, str(error))
+            return Node(place, key)
+
+    def items(self, key: str, depth: int) -> Iterator[Node]:
+        index = 0
+        while not isinstance(event := next(self.events), SequenceEndEvent):
+            yield self.node(event, f"{key}[{index}]", depth + 1)
+            index += 1
+
+    def pairs(self, key: str, depth: int) -> Iterator[tuple[ScalarNode, Node]]:
+        first: dict[tuple[str, Any], tuple[int, int]] = {}
+        while not isinstance(event := next(self.events), MappingEndEvent):
+            name = self.node(event, key, depth + 1)
+            text = name.text if isinstance(name, ScalarNode) else "?"
+            value = self.node(next(self.events), f"{key}.{text}" if key else text, depth + 1)
+            if not isinstance(name, ScalarNode):
+                if isinstance(name, ListNode | MappingNode):
+                    self.faults.add(name.place, key, f"{kind(name)} cannot be a key; use text")
+                continue
+            if text == "<<" and event.style is None:
+                self.faults.add(name.place, key, "merge key << is not allowed; write the settings out")
+                continue
+            identity = (
+                type(name.value).__name__.replace("float", "int"),
+                name.value,
+            )  # 0 and 0.0 are one key
+            if identity in first:
+                line, column = first[identity]
+                what = f"{shown(text)} is given twice, first at line {line}, column {column}; keep one"
+                self.faults.add(name.place, value.key, what)
+                continue
+            first[identity] = name.place
+            yield ScalarNode(name.place, value.key, name.value, text), value
+
+    def _check_start(self, start: Any) -> None:
+        if start.version or start.tags:
+            self.faults.add((1, 1), "", "%YAML and %TAG directives are not allowed; remove them")
+
+    def _check_size(self, event: Any, key: str, depth: int) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            self.faults.add(_place(event), "", f"more than {MAX_NODES:,} values; a study needs far fewer")
+            self.faults.stop_if_any()
+        if depth > MAX_DEPTH:
+            self.faults.add(
+                _place(event), key, f"nested deeper than {MAX_DEPTH} levels; a study needs at most a few"
+            )
+            self.faults.stop_if_any()
+
+    def _skip(self, event: Any) -> None:
+        """Pass over the rest of a refused collection."""
+        open_collections = int(isinstance(event, SequenceStartEvent | MappingStartEvent))
+        while open_collections:
+            event = next(self.events)
+            open_collections += isinstance(event, SequenceStartEvent | MappingStartEvent)
+            open_collections -= isinstance(event, SequenceEndEvent | MappingEndEvent)
+
+
+def _place(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
+
+
+def _remedy(problem: str) -> str:
+    if "\\t" in problem:
+        return "indent with spaces, not tabs"
+    if "mapping values are not allowed" in problem:
+        return "check the indentation, or quote a text that holds ': '"
+    if "cannot start any token" in problem:
+        return "quote a text that starts with this character"
+    if "the end of the file" in problem or "end of stream" in problem:
+        return "close the bracket or quote that is open"
+    return "check the indentation, brackets and quotes here"

@@ -1,0 +1,36 @@
+"""Noise from the effects themselves, when no combination was run twice."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ablate.stats.distributions import t_quantile
+
+
+@dataclass(frozen=True)
+class Lenth:
+    """Lenth's pseudo standard error and margins, in the effects' unit."""
+
+    s0: float  # first guess of the standard error of an effect
+    pse: float  # pseudo standard error
+    me: float  # margin of error of one effect
+    sme: float  # simultaneous margin of error of all
+    df: float  # m / 3
+    m: int  # number of effects
+
+
+def lenth(effects: ArrayLike, level: float = 0.95) -> Lenth | None:
+    """Return Lenth's margins for m orthogonal two-level `effects` [m], None when every effect or the median is 0.
+
+    Source: Lenth 1989, Technometrics 31(4) 469-473.
+    """
+    sizes = np.abs(np.asarray(effects, dtype=float))
+    s0 = 1.5 * float(np.median(sizes)) if sizes.size else 0.0
+    if s0 == 0:
+        return None
+    pse = 1.5 * float(np.median(sizes[sizes < 2.5 * s0]))
+    m = sizes.size
+    df = m / 3
+    each = (1 + level ** (1 / m)) / 2
+    return Lenth(s0, pse, t_quantile((1 + level) / 2, df) * pse, t_quantile(each, df) * pse, df, m)

@@ -1,0 +1,193 @@
+"""Least squares on factors: coding, the fit, and sums of squares of types I, II and III.
+
+Factors are coded so that the coefficients *are* the answers: the column of level j is 1 at level j, less 1/L everywhere
+the factor exists, and 0 where it does not. In a model with these columns and their products, the coefficient of level j is
+its estimated marginal mean minus that of level 0, other factors weighted equally (Searle, Speed & Milliken 1980), and the
+coefficient of a product is a difference of differences. Two levels give the textbook's ±½.
+
+Refuses nothing: a term whose columns depend on those before it is left out and named.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# A column counts as dependent when less than this share of its length is left after the terms before it.
+DEPENDENT = 1e-7
+# Residuals below this share of the data's spread are rounding, not noise.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """One factor over n rows."""
+
+    name: str
+    index: NDArray[np.intp]  # [n], 0 is the baseline level, -1 where the factor does not exist
+    levels: int
+
+    def columns(self) -> Array:
+        """Return the coding [n, levels - 1]."""
+        own = self.index[:, None] == np.arange(1, self.levels)
+        return (own - 1 / self.levels) * self.exists[:, None]
+
+    @property
+    def exists(self) -> NDArray[np.bool_]:
+        """Where the factor exists, [n]."""
+        return self.index >= 0
+
+
+@dataclass(frozen=True)
+class Term:
+    """A factor or a product of factors, and its columns of the model."""
+
+    factors: tuple[str, ...]
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """The factors' names joined by a colon."""
+        return ":".join(self.factors)
+
+    @property
+    def df(self) -> int:
+        """Number of columns."""
+        return self.stop - self.start
+
+    @property
+    def columns(self) -> slice:
+        """Where its columns stand."""
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A least-squares fit of centred data."""
+
+    terms: tuple[Term, ...]
+    left_out: tuple[tuple[str, ...], ...]  # terms that depend on the ones before them
+    beta: Array  # [p]
+    covariance: Array  # [p, p], of beta, before the residual variance
+    R: Array  # [p, p], triangular factor of the model
+    z: Array  # [p], the data in its coordinates
+    ss_residual: float
+    df_residual: int
+    degenerate: bool  # the residuals are rounding: there is no estimate of noise
+
+    @property
+    def variance(self) -> float | None:
+        """Residual mean square, None when there is nothing to estimate it from."""
+        return None if self.degenerate or self.df_residual == 0 else self.ss_residual / self.df_residual
+
+    @property
+    def orthogonal(self) -> bool:
+        """Whether no term shares anything with another, as in a balanced table: types I, II and III then agree."""
+        between = self.R.copy()
+        for term in self.terms:
+            between[term.columns, term.columns] = 0
+        return bool(np.abs(between).max(initial=0) <= 1e-9 * np.abs(self.R).max(initial=0))
+
+
+def fit(y: Array, factors: Sequence[Factor], terms: Sequence[tuple[str, ...]]) -> Fit:
+    """Fit `terms` (names of factors) to `y` [n] by least squares, with an intercept.
+
+    `y` and every column are centred first: without that, the stiff sets of NIST's StRD lose ten digits.
+    Each term is made orthogonal to those before it (Gram-Schmidt, twice: Giraud et al. 2005), so one pass gives the fit,
+    the ranks and the sequential sums of squares.
+    """
+    coding = {factor.name: factor.columns() for factor in factors}
+    n = len(y)
+    y = y - y.mean()
+    Q, X = np.empty((n, 0)), np.empty((n, 0))
+    kept: list[Term] = []
+    left_out: list[tuple[str, ...]] = []
+    for names in terms:
+        width = prod(coding[name].shape[1] for name in names)
+        if Q.shape[1] + width > n - 1:  # no room, and no need to build what may be thousands of columns
+            left_out.append(names)
+            continue
+        columns = reduce(_products, (coding[name] for name in names))
+        columns = columns - columns.mean(axis=0)
+        basis = _new_directions(Q, columns)
+        if basis is None:
+            left_out.append(names)
+            continue
+        kept.append(Term(names, Q.shape[1], Q.shape[1] + columns.shape[1]))
+        Q, X = np.hstack([Q, basis]), np.hstack([X, columns])
+    R, z = np.triu(Q.T @ X), Q.T @ y
+    inverse = np.linalg.solve(R, np.eye(len(R)))
+    residual = y - Q @ z
+    ss_residual = float(residual @ residual)
+    df_residual = n - 1 - len(z)
+    degenerate = bool(np.abs(residual).max(initial=0) <= ROUNDING * np.abs(y).max(initial=0))
+    return Fit(
+        tuple(kept),
+        tuple(left_out),
+        inverse @ z,
+        inverse @ inverse.T,
+        R,
+        z,
+        ss_residual,
+        df_residual,
+        degenerate,
+    )
+
+
+def type_i(model: Fit) -> list[float]:
+    """Return each term's sum of squares after the terms before it."""
+    return [float(model.z[term.columns] @ model.z[term.columns]) for term in model.terms]
+
+
+def type_ii(model: Fit) -> list[float]:
+    """Return each term's sum of squares after all terms that do not contain it (Yates 1934; Langsrud 2003)."""
+    if model.orthogonal:
+        return type_i(model)
+    return [
+        _gain(model, term, [t for t in model.terms if not set(term.factors) <= set(t.factors)])
+        for term in model.terms
+    ]
+
+
+def type_iii(model: Fit) -> list[float]:
+    """Return each term's sum of squares after all others: the Wald test of its marginal contrasts (Yates 1934)."""
+    blocks = [(model.beta[t.columns], model.covariance[t.columns, t.columns]) for t in model.terms]
+    return [float(beta @ np.linalg.solve(covariance, beta)) for beta, covariance in blocks]
+
+
+def crossings(factors: Sequence[Factor]) -> list[NDArray[np.intp]]:
+    """Return the rows of each combination of levels that occurs."""
+    table = np.column_stack([factor.index for factor in factors])
+    order = np.lexsort(table.T)
+    edges = np.flatnonzero(np.any(np.diff(table[order], axis=0), axis=1)) + 1
+    return [order[a:b] for a, b in pairwise([0, *edges.tolist(), len(order)])]
+
+
+def _products(left: Array, right: Array) -> Array:
+    return (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
+
+
+def _new_directions(Q: Array, columns: Array) -> Array | None:
+    """Return an orthonormal basis of what `columns` add to Q, or None when they do not all add something."""
+    rest = columns - Q @ (Q.T @ columns)
+    rest = rest - Q @ (Q.T @ rest)
+    basis, triangle = np.linalg.qr(rest)
+    if np.abs(np.diag(triangle)).min() <= DEPENDENT * np.linalg.norm(columns, axis=0).max():
+        return None
+    return np.asarray(basis - Q @ (Q.T @ basis))
+
+
+def _gain(model: Fit, term: Term, others: Sequence[Term]) -> float:
+    """Return what `term` explains beyond `others`, in the coordinates of the fit."""
+    before = np.hstack([model.R[:, t.columns] for t in others]) if others else np.empty((len(model.R), 0))
+    Q = np.linalg.qr(before)[0]
+    own = np.linalg.qr(model.R[:, term.columns] - Q @ (Q.T @ model.R[:, term.columns]))[0]
+    explained = own.T @ (model.z - Q @ (Q.T @ model.z))
+    return float(explained @ explained)

@@ -1,0 +1,56 @@
+"""Optuna's side of the database. The only file that imports optuna.
+
+Trials are rows of Optuna's own tables, so that its dashboard, its importance plots and a user's scripts read them. We write those
+rows with our own transactions: `study.ask()` on SQLite hands one trial to two processes, `add_trial` costs 24 ms each,
+and a result that Optuna and we record in two commits can be half recorded. The tables are private to Optuna 5;
+`tests/contracts/test_optuna.py` holds that what we write is what `optuna.load_study` reads."""
+
+import datetime
+
+import optuna
+import sqlalchemy as sa
+from optuna.distributions import CategoricalDistribution, distribution_to_json
+from optuna.storages._rdb import models
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from ablate.spec.model import Scalar
+
+studies = models.StudyModel.__table__
+trials = models.TrialModel.__table__
+params = models.TrialParamModel.__table__
+values = models.TrialValueModel.__table__
+user_attributes = models.TrialUserAttributeModel.__table__
+curve = models.TrialIntermediateValueModel.__table__
+FINITE = models.TrialValueModel.TrialValueType.FINITE
+CURVE_FINITE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
+
+__all__ = ["TrialState"]
+
+
+def create_schema(url: sa.URL) -> None:
+    """Create Optuna's tables, or check that the ones there are of a version this Optuna reads."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    text = url.render_as_string(hide_password=False)
+    escaped = text.replace("{", "{{").replace("}", "}}")  # RDBStorage passes its URL through str.format
+    optuna.storages.RDBStorage(escaped).engine.dispose()
+
+
+def create_study(connection: sa.Connection, name: str, maximize: bool) -> int:
+    """Insert a study into Optuna's tables and return its id."""
+    study_id = connection.execute(sa.insert(studies).values(study_name=name)).inserted_primary_key[0]
+    direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
+    connection.execute(
+        sa.insert(models.StudyDirectionModel.__table__).values(study_id=study_id, objective=0, direction=direction)
+    )
+    return int(study_id)
+
+
+def choices_json(levels: tuple[Scalar, ...]) -> str:
+    """Return Optuna's description of a factor's levels; a parameter's value is the index among them."""
+    return distribution_to_json(CategoricalDistribution(levels))
+
+
+def utc_now() -> datetime.datetime:
+    """Return the time as Optuna stores it: UTC, naive."""
+    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)

@@ -1,0 +1,70 @@
+"""Where things live: from what a user typed to a study's database and folder."""
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.errors import BadInput
+from ablate.store import engine as databases
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one study keeps its trials and its files."""
+
+    study: str
+    url: str  # of the database
+    folder: Path  # of artifacts
+
+
+def home_folder(home: Path | None) -> Path:
+    """Return the folder of all studies: the one given, ABLATE_HOME, or `runs`."""
+    return home or Path(os.environ.get("ABLATE_HOME") or "runs")
+
+
+def place_of(study: str, home: Path | None = None, storage: str | None = None) -> Place:
+    """Return where the study of this name lives, whether or not it has run."""
+    root = home_folder(home).resolve()
+    url = storage or os.environ.get("ABLATE_STORAGE") or databases.default_url(root, study)
+    databases.parse_url(url)
+    return Place(study, url, root / study)
+
+
+def find_study(typed: str | None, home: Path | None = None, storage: str | None = None) -> Place:
+    """Return the place of a study that has run, from a path to its YAML, its name, or nothing when there is only one.
+
+    Raises:
+        BadInput: there is no such study, or nothing was typed and there are several.
+    """
+    root = home_folder(home)
+    names = _names(root)
+    if typed is None:
+        if len(names) != 1:
+            held = f"holds {', '.join(names)}; name one" if names else "holds no study; `ablate run STUDY` starts one"
+            raise BadInput(f"STUDY: none named, and {root} {held}")
+        typed = names[0]
+    name = _study_name(typed)
+    place = place_of(name, home, storage)
+    if not databases.exists(place.url):
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"run it first: ablate run {typed}"
+        raise BadInput(f"STUDY: {name!r} has no results in {root}; {hint}")
+    return place
+
+
+def looks_like_path(typed: str) -> bool:
+    """Say whether what was typed for STUDY means a file and not a name."""
+    return typed.endswith((".yaml", ".yml")) or "/" in typed or os.sep in typed
+
+
+def _names(root: Path) -> list[str]:
+    return sorted(file.parent.name for file in root.glob("*/study.db")) if root.is_dir() else []
+
+
+def _study_name(typed: str) -> str:
+    if not looks_like_path(typed):
+        return typed
+    from ablate.spec.reading import read_study
+
+    return read_study(Path(typed)).study

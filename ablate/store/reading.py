@@ -1,0 +1,132 @@
+"""The store for those who only look: bulk queries on a read-only connection, a handful however many trials there are."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ablate.errors import BadInput
+from ablate.spec.model import StudySpec
+from ablate.store import engine as databases
+from ablate.store import optuna_tables as optuna
+from ablate.store import tables
+from ablate.store.results import PartResult, Point, Results, TrialResult
+from ablate.store.writing import cell_from_row
+
+
+def read_results(url: str, study: str, folder: Path, points: bool = True) -> Results:
+    """Read everything recorded for `study`; `folder` is its folder of artifacts. Curves only if `points`.
+
+    Raises:
+        BadInput: there is no such database, or it holds no such study.
+        StoreError: the database is locked or damaged.
+    """
+    engine = databases.connect(url, read_only=True)
+    with databases.explained(url), engine.connect() as connection:
+        if not sa.inspect(connection).has_table(tables.studies.name):
+            raise BadInput(f"{databases.printable(url)}: not a database of ablate")
+        head = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == study)).first()
+        if head is None:
+            raise BadInput(f"{databases.printable(url)}: holds no study {study!r}; it holds {_names(connection)}")
+        cell_rows = connection.execute(
+            sa.select(tables.cells).where(tables.cells.c.study_id == head.study_id).order_by(tables.cells.c.position)
+        ).all()
+        cells = tuple(cell_from_row(row) for row in cell_rows)
+        parts = _parts(connection, head.study_id, folder)
+        results = Results(
+            spec=StudySpec.model_validate(head.spec).model_copy(update={"path": Path(head.folder) / "study.yaml"}),
+            cells=cells,
+            reference=head.design["reference"],
+            resolution=head.design["resolution"],
+            aliases=head.design["aliases"],
+            raw_cells=head.design["raw_cells"],
+            trials=_trials(connection, head.study_id, {cell.hash: cell for cell in cells}, parts),
+            parts=parts,
+            points=_points(connection, head.study_id) if points else (),
+        )
+    engine.dispose()
+    return results
+
+
+def study_names(url: str) -> list[str]:
+    """Return the names of the studies in a database."""
+    engine = databases.connect(url, read_only=True)
+    with databases.explained(url), engine.connect() as connection:
+        found = _names(connection) if sa.inspect(connection).has_table(tables.studies.name) else []
+    engine.dispose()
+    return found
+
+
+def _names(connection: sa.Connection) -> list[str]:
+    return list(connection.scalars(sa.select(tables.studies.c.name).order_by(tables.studies.c.name)))
+
+
+def _parts(connection: sa.Connection, study_id: int, folder: Path) -> dict[tuple[str, int], PartResult]:
+    rows = connection.execute(
+        sa.select(tables.parts)
+        .where(tables.parts.c.study_id == study_id)
+        .order_by(tables.parts.c.part, tables.parts.c.seed)
+    )
+    return {
+        (row.part, row.seed): PartResult(
+            part=row.part,
+            seed=row.seed,
+            metrics=row.metrics,
+            seconds=row.seconds,
+            steps=row.steps,
+            facts=row.facts,
+            folder=part_folder(folder, row.part, row.seed),
+        )
+        for row in rows
+    }
+
+
+def part_folder(study_folder: Path, part: str, seed: int) -> Path:
+    """Return where a part keeps its files: named by hash and seed, never by user text."""
+    return study_folder / "trials" / f"{part}-{seed}"
+
+
+def _trials(connection, study_id, cells, parts) -> tuple[TrialResult, ...]:  # type: ignore[no-untyped-def]
+    metrics: dict[int, dict[str, float]] = defaultdict(dict)
+    for trial_id, name, value in connection.execute(
+        sa.select(tables.metrics.c.trial_id, tables.metrics.c.name, tables.metrics.c.value)
+        .join(tables.trials, tables.trials.c.trial_id == tables.metrics.c.trial_id)
+        .where(tables.trials.c.study_id == study_id)
+        .order_by(tables.metrics.c.trial_id, tables.metrics.c.name)
+    ):
+        metrics[trial_id][name] = value
+    rows = connection.execute(
+        sa.select(tables.trials, optuna.trials.c.number, optuna.trials.c.state)
+        .join(optuna.trials, optuna.trials.c.trial_id == tables.trials.c.trial_id)
+        .where(tables.trials.c.study_id == study_id)
+        .order_by(optuna.trials.c.number)
+    )
+    return tuple(
+        TrialResult(
+            cell=row.cell,
+            seed=row.seed,
+            number=row.number,
+            state=row.state.name,
+            attempts=row.attempts,
+            factors=cells[row.cell].levels,
+            metrics=metrics.get(row.trial_id, {}),
+            seconds=sum(
+                parts[part.hash, row.seed].seconds
+                for part in cells[row.cell].parts.values()
+                if (part.hash, row.seed) in parts
+            ),
+            error=row.error,
+            parts={name: part.hash for name, part in cells[row.cell].parts.items()},
+        )
+        for row in rows
+    )
+
+
+def _points(connection: sa.Connection, study_id: int) -> tuple[Point, ...]:
+    key = tables.points.c
+    rows = connection.execute(
+        sa.select(key.part, key.seed, key.step, key.name, key.value)
+        .where(key.study_id == study_id)
+        .order_by(key.part, key.seed, key.name, key.step)
+    )
+    return tuple(Point(*row) for row in rows)

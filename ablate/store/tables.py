@@ -1,0 +1,75 @@
+"""Our own tables, beside Optuna's in the same database: what Optuna has no place for, in long form.
+
+Trials are Optuna's; `trial_id` is the key of its table `trials`. Parts, which trials share, are named by hash and seed."""
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION = 1
+
+metadata = sa.MetaData()
+
+studies = sa.Table(
+    "ablate_studies",
+    metadata,
+    sa.Column("study_id", sa.Integer, primary_key=True, autoincrement=False),  # Optuna's
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("schema_version", sa.Integer, nullable=False),
+    sa.Column("spec", sa.JSON, nullable=False),  # StudySpec
+    sa.Column("design", sa.JSON, nullable=False),  # kind, raw_cells, reference, resolution, aliases
+    sa.Column("folder", sa.Text, nullable=False),  # of the study file: relative paths start there
+)
+
+cells = sa.Table(
+    "ablate_cells",
+    metadata,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("cell", sa.String(12), primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),  # in design order
+    sa.Column("levels", sa.JSON, nullable=False),
+    sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("parts", sa.JSON, nullable=False),  # {name: {hash, settings}}
+)
+
+trials = sa.Table(
+    "ablate_trials",
+    metadata,
+    sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("study_id", sa.Integer, nullable=False),
+    sa.Column("cell", sa.String(12), nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("fruitless", sa.Integer, nullable=False, default=0),  # attempts since the last progress that was saved
+    sa.Column("error", sa.Text),
+    sa.UniqueConstraint("study_id", "cell", "seed"),  # one row per cell and seed, whatever happens
+)
+
+metrics = sa.Table(
+    "ablate_metrics",
+    metadata,
+    sa.Column("trial_id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(200), primary_key=True),
+    sa.Column("value", sa.Double, nullable=False),
+)
+
+parts = sa.Table(
+    "ablate_parts",
+    metadata,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("part", sa.String(12), primary_key=True),
+    sa.Column("seed", sa.BigInteger, primary_key=True),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("seconds", sa.Double, nullable=False),  # of training, over all attempts, recomputed steps not counted
+    sa.Column("steps", sa.Integer, nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+)
+
+points = sa.Table(
+    "ablate_points",
+    metadata,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("part", sa.String(12), primary_key=True),
+    sa.Column("seed", sa.BigInteger, primary_key=True),
+    sa.Column("name", sa.String(200), primary_key=True),
+    sa.Column("step", sa.Integer, primary_key=True),
+    sa.Column("value", sa.Double, nullable=False),
+)

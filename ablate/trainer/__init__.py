@@ -1,0 +1,53 @@
+"""The multi-task BERT trainer: one encoder, three tasks, every choice a setting. Usable without the rest of us.
+
+    from ablate.trainer import Settings, train
+    metrics = train(Settings(training="joint", surgery="pcgrad"), context)
+
+This file is the door. Settings and parts answer without loading torch; everything else loads it on first use.
+"""
+
+from collections.abc import Mapping
+
+from ablate.contract import Context
+from ablate.trainer.settings import Settings, combine, parts, smoke
+
+__all__ = ["Settings", "train", "parts", "combine", "check", "smoke", "test"]
+
+
+def train(settings: Settings, context: Context) -> Mapping[str, float]:
+    """Train what `settings` describe and return `dev/...` metrics.
+
+    Leaves in `context.workdir`: `weights.json` (sha256 of the trained weights) and, as `keep` says, `model/`.
+
+    Raises:
+        TrialError: a loss or metric is not a number, or memory ran out; names the step and the task.
+        BadInput, Unavailable: data or encoder cannot be read.
+        Stopped, Pruned: from the context; passed through.
+    """
+    from ablate.trainer.loop import train as train_parts
+
+    return train_parts(settings, context)
+
+
+def check(settings: Settings) -> None:
+    """Look at the data and the encoder before anything is trained; cheap when repeated.
+
+    Raises:
+        BadInput: a file is missing or has faults (all of them are named), or the encoder is not one.
+        Unavailable: a hub name cannot be had from here.
+    """
+    from ablate.trainer.checking import check as check_all
+
+    check_all(settings)
+
+
+def test(settings: Settings, context: Context) -> Mapping[str, float]:
+    """Score the model kept in `context.workdir` on the test split and return `test/...` metrics.
+
+    Raises:
+        Unavailable: the trained model was not kept.
+        BadInput, Unavailable: the test data cannot be read.
+    """
+    from ablate.trainer.testing import test as test_model
+
+    return test_model(settings, context)

@@ -1,0 +1,138 @@
+"""Hugging Face hub datasets as tables, without noise and without waiting for a network that is not there.
+
+What is on this machine already is used as it is, so a study goes on offline and does not change under way.
+Refuses: to wait. Whether the hub answers is asked once, for a few seconds; the libraries would try for half a minute.
+"""
+
+import contextlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.errors import BadInput, Unavailable
+from ablate.trainer.data_table import Table
+
+if TYPE_CHECKING:
+    from ablate.trainer.sources import Source
+
+HUB_SECONDS = 4.0  # to answer a HEAD request
+
+
+def read_hub(source: "Source", split: str) -> Table:
+    """Read one split of a hub dataset; line n of the table is its row n, from 1.
+
+    Raises:
+        BadInput: there is no such dataset, configuration or split.
+        Unavailable: the dataset is not on this machine and the hub does not answer.
+    """
+    data = _split(source, split)
+    columns: list[list[Any]] = list(data.to_dict().values())
+    table = Table(f"{_name(source)}[{split}]", list(data.column_names))
+    for line, row in enumerate(zip(*columns, strict=True), 1):
+        table.rows.append((line, ["" if value is None else str(value) for value in row]))
+    return table
+
+
+@cache
+def hub_answers() -> bool:
+    """Tell whether the hub can be reached from here, now. Asked once per process."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=HUB_SECONDS).close()
+    except urllib.error.HTTPError:
+        return True  # it answered, if only to say no
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def not_to_be_had(what: str, instead: str) -> Unavailable:
+    """Return the error for something of the hub that is neither here nor to be reached."""
+    return Unavailable(
+        f"{what} is not on this machine and the hugging face hub does not answer; load it once on a machine with "
+        f"network and point HF_HOME at that cache, or {instead}"
+    )
+
+
+def _split(source: "Source", split: str) -> Any:
+    import datasets
+
+    with _quiet(), _offline_unless(not _is_folder(source) and hub_answers()):
+        for name in source.names(split):
+            try:
+                return datasets.load_dataset(
+                    source.hub, source.config, split=name, revision=source.revision, verification_mode="no_checks"
+                )
+            except ValueError as error:
+                if "Unknown split" not in str(error) and "Instruction" not in str(error):
+                    raise _explained(error, source) from None
+                found = str(error)
+            except Exception as error:
+                raise _explained(error, source) from None
+    wanted = " or ".join(source.names(split))
+    raise BadInput(f"{_name(source)}: {split}: no split called {wanted} ({_one_line(found)}); name it with splits: {{...}}")
+
+
+def _explained(error: Exception, source: "Source") -> BadInput | Unavailable:
+    """Tell apart what the study can mend from what the network can."""
+    if _is_folder(source) or hub_answers():
+        if isinstance(error, ConnectionError):
+            return Unavailable(f"{_name(source)}: the hub broke off ({_one_line(error)}); try again")
+        return BadInput(f"{_name(source)}: cannot be loaded: {_one_line(error)}")
+    return not_to_be_had(f"hub: {_name(source)}", "give the text with `files:`")
+
+
+def _is_folder(source: "Source") -> bool:
+    return Path(source.hub or "").is_dir()
+
+
+def _name(source: "Source") -> str:
+    return "/".join(part for part in (source.hub, source.config) if part)
+
+
+def _one_line(error: object) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' progress bars and retry messages off the terminal, which is ours."""
+    import datasets
+    import huggingface_hub.utils.logging as hub_logging
+
+    level, hub_level = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
+    bars = datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    hub_logging.set_verbosity(datasets.logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        hub_logging.set_verbosity(hub_level)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _offline_unless(online: bool) -> Iterator[None]:
+    """Make the libraries look into their cache only: told at import by the environment, later by these two names."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    places = (datasets.config, huggingface_hub.constants)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    for place in places:
+        place.HF_HUB_OFFLINE = place.HF_HUB_OFFLINE or not online
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value

@@ -1,0 +1,160 @@
+"""The tokenizer of an encoder: its own, from a folder or the hub, or for `tiny` one built from the training text.
+
+Refuses code from a hub (`trust_remote_code` is off) and tokenizers that are not of the fast kind.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import BadInput, Unavailable
+from ablate.trainer.data_hub import hub_answers, not_to_be_had
+from ablate.trainer.sources import Examples
+
+TINY = "tiny"
+TINY_VOCABULARY = 8000  # words and letters at most
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_AT_ONCE = 20_000  # sentences encoded in one call; bounds the memory their intermediate objects take
+_PARALLELISM = "TOKENIZERS_PARALLELISM"
+
+
+class Tokenizer:
+    """A transformers tokenizer, narrowed to what we need of it."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
+
+    def encode(self, texts: list[str], max_length: int) -> list[list[int]]:
+        """Return the token numbers of each text, special tokens added, at most `max_length` of them."""
+        backend = self._wrapped.backend_tokenizer
+        backend.no_padding()
+        backend.enable_truncation(max_length)
+        rows: list[list[int]] = []
+        with _in_parallel():
+            for start in range(0, len(texts), _AT_ONCE):
+                rows += [found.ids for found in backend.encode_batch_fast(texts[start : start + _AT_ONCE])]
+        backend.no_truncation()
+        return rows
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write it as AutoTokenizer loads it; return its hash, the size of its vocabulary and its padding token."""
+        backend = self._wrapped.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        self._wrapped.save_pretrained(folder)
+        return {
+            "hash": hashlib.sha256(backend.to_str().encode()).hexdigest()[:16],
+            "vocab_size": len(self._wrapped),
+            "pad_id": self._wrapped.pad_token_id or 0,
+        }
+
+
+def encoder_key(encoder: str) -> str:
+    """Return a text that differs when the tokenizer may differ: for a folder its files, else the name."""
+    if encoder == TINY:
+        return f"{TINY} {TINY_VOCABULARY}"
+    folder = Path(encoder).expanduser()
+    if not folder.is_dir():
+        return encoder
+    files = sorted(file for file in folder.iterdir() if file.suffix in (".json", ".txt", ".model"))
+    return " ".join(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files)
+
+
+def make_tokenizer(encoder: str, training: Iterable[Examples]) -> Tokenizer:
+    """Load the tokenizer of `encoder`, or build one from the training text when it is `tiny`.
+
+    Raises:
+        BadInput: a folder without a tokenizer, or a model that has no fast tokenizer.
+        Unavailable: a hub name that is neither on this machine nor to be had.
+    """
+    wrapped = _tiny(training) if encoder == TINY else _loaded(encoder)
+    if not getattr(wrapped, "is_fast", False):
+        raise BadInput(f"encoder: {encoder}: its tokenizer is not of the fast kind; a BERT-like model would do")
+    return Tokenizer(wrapped)
+
+
+def _tiny(training: Iterable[Examples]) -> Any:
+    """Take the most frequent words, and every letter so that no word is unknown.
+
+    Built here, because the order in which `WordPieceTrainer` numbers its pieces changes from run to run.
+    """
+    from tokenizers import normalizers, pre_tokenizers
+    from transformers import BertTokenizer
+
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in itertools.chain.from_iterable(itertools.chain(e.first, e.second or ()) for e in training):
+        words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    letters: Counter[str] = Counter()
+    for word, times in words.items():
+        letters.update(dict.fromkeys(word, times))
+    room = TINY_VOCABULARY - len(_SPECIAL)
+    pieces = [piece for letter in _most_frequent(letters)[: room // 8] for piece in (letter, f"##{letter}")]
+    rest = [word for word in _most_frequent(words) if len(word) > 1][: room - len(pieces)]
+    vocabulary = {piece: number for number, piece in enumerate((*_SPECIAL, *pieces, *rest))}
+    return BertTokenizer(vocab=vocabulary, do_lower_case=True)
+
+
+def _most_frequent(counts: Counter[str]) -> list[str]:
+    return sorted(counts, key=lambda piece: (-counts[piece], piece))
+
+
+def _loaded(encoder: str) -> Any:
+    folder = Path(encoder).expanduser()
+    if folder.is_dir():
+        if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
+            raise BadInput(f"encoder: {encoder}: the folder has no tokenizer (tokenizer.json or vocab.txt)")
+        return _from_pretrained(str(folder), encoder, local=True)
+    if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
+        raise BadInput(f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do")
+    try:
+        return _from_pretrained(encoder, encoder, local=True)  # no network where the hub's cache has it
+    except BadInput:
+        if not hub_answers():
+            raise not_to_be_had(f"encoder: {encoder}", f"name a folder that holds the model, or `{TINY}`") from None
+    return _from_pretrained(encoder, encoder, local=False)
+
+
+def _from_pretrained(name: str, encoder: str, *, local: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+    except ConnectionError as error:
+        raise Unavailable(f"encoder: {encoder}: the hub broke off; try again") from error
+    except Exception as error:  # the libraries raise whatever their files make them stumble over
+        told = " ".join(str(error).split())[:200]
+        raise BadInput(f"encoder: {encoder}: its tokenizer does not load: {type(error).__name__}: {told}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def _in_parallel() -> Iterator[None]:
+    """Encode on all cores, then switch that off: left on, the next fork of this process prints a warning."""
+    before = os.environ.get(_PARALLELISM)
+    os.environ[_PARALLELISM] = before if before in ("true", "false") and not _ours else "true"
+    try:
+        yield
+    finally:
+        _ours.add(_PARALLELISM) if before is None else None
+        os.environ[_PARALLELISM] = before or "false"
+
+
+_ours: set[str] = set()

@@ -1,0 +1,209 @@
+"""The shared encoder: from a folder, the hub, or from scratch (`tiny`); tokens in, one embedding per sentence out.
+
+Only safetensors are read and no code from a hub is run. The encoder loaded last stays in memory with a copy of its
+pristine weights, so that the next trial in this process starts from one copy.
+"""
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ablate.errors import BadInput, Unavailable
+from ablate.trainer.flat import Flat
+from ablate.trainer.settings import Settings
+
+TINY = "tiny"
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+
+
+class PaddedEncoder(nn.Module):
+    """Any BERT-like encoder of transformers, with padding inside."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, lengths: Tensor, pooling: Literal["cls", "mean"]) -> Tensor:
+        """Embed sentences that lie end to end: tokens [total], lengths [n] -> [n, hidden]."""
+        mask = torch.arange(int(lengths.max()), device=tokens.device) < lengths[:, None]  # [n, longest]
+        padded = torch.zeros(mask.shape, dtype=torch.long, device=tokens.device)
+        padded[mask] = tokens.long()
+        hidden: Tensor = self.model(input_ids=padded, attention_mask=mask.long()).last_hidden_state
+        if pooling == "cls":
+            return hidden[:, 0]
+        return (hidden * mask[:, :, None]).sum(1) / lengths[:, None]
+
+    def hf_state_dict(self) -> dict[str, Tensor]:
+        """Return the weights under transformers' names."""
+        return self.model.state_dict()
+
+
+@dataclass
+class Encoder:
+    """An encoder ready to be trained."""
+
+    module: PaddedEncoder
+    config: Any  # transformers' PretrainedConfig
+    flat: Flat
+    pristine: Tensor  # [params], as loaded
+
+    @property
+    def hidden_size(self) -> int:
+        """Size of a sentence embedding."""
+        size: int = self.config.hidden_size
+        return size
+
+    @cached_property
+    def pristine_sha256(self) -> str:
+        """Digest of the weights as loaded."""
+        return hashlib.sha256(self.pristine.cpu().numpy()).hexdigest()
+
+
+_warm: dict[tuple[Any, ...], Encoder] = {}  # at most one
+
+
+def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.device) -> Encoder:
+    """Return the encoder that `settings` name with its pristine weights; those of `tiny` are drawn from `seed`.
+
+    The object is shared by calls with the same settings: the one before must be done with.
+
+    Raises:
+        BadInput: the folder is no encoder, its weights are damaged or not safetensors, it knows fewer tokens or
+            shorter sentences than asked.
+        Unavailable: a hub name that is neither in the cache nor to be had.
+    """
+    drawn = (vocab_size, settings.max_length, seed) if settings.encoder == TINY else ()
+    key = (settings.encoder, settings.dropout, device, *drawn)
+    if key in _warm:
+        encoder = _warm[key]
+        encoder.flat.values.copy_(encoder.pristine)
+    else:
+        _warm.clear()
+        model = tiny(settings, vocab_size, seed) if settings.encoder == TINY else _pretrained(settings, vocab_size)
+        encoder = _warm[key] = wrap(model, device)
+    encoder.flat.require_gradients(not settings.freeze_encoder)
+    return encoder
+
+
+def wrap(model: Any, device: torch.device) -> Encoder:
+    """Return a transformers model as an `Encoder` on `device`."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # embeddings are pooled here; it would only be decayed
+    module = PaddedEncoder(model.float()).to(device)
+    flat = Flat(module)
+    return Encoder(module, model.config, flat, flat.values.clone())
+
+
+def tiny(settings: Settings, vocab_size: int, seed: int) -> Any:
+    """Return a small BERT from scratch: 2 layers, hidden 128."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=512,
+        max_position_embeddings=settings.max_length,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BertModel(config, add_pooling_layer=False)
+
+
+def read_config(encoder: str) -> Any:
+    """Return the configuration of a pretrained encoder.
+
+    Raises:
+        BadInput: the folder is missing or is no BERT-like encoder.
+        Unavailable: a hub name that is neither in the cache nor to be had.
+    """
+    from transformers import AutoConfig
+
+    config = _load(AutoConfig, encoder)
+    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+        raise BadInput(f"encoder: {encoder}: a {config.model_type} is no sentence encoder; a BERT-like model would do")
+    return config
+
+
+def refuse_long_sentences(settings: Settings, config: Any) -> None:
+    """Raise BadInput when `max_length` is more than the encoder has positions for."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and settings.max_length > positions:
+        raise BadInput(
+            f"max_length: {settings.encoder} has {positions} positions, found {settings.max_length}; "
+            f"{positions} or less would do"
+        )
+
+
+def _pretrained(settings: Settings, vocab_size: int) -> Any:
+    from transformers import AutoModel
+
+    config = read_config(settings.encoder)
+    refuse_long_sentences(settings, config)
+    if vocab_size > config.vocab_size:
+        raise BadInput(
+            f"encoder: {settings.encoder}: its tokenizer has {vocab_size} tokens, its weights know {config.vocab_size}; "
+            "they do not belong together"
+        )
+    for name in _DROPOUTS:
+        if hasattr(config, name):
+            setattr(config, name, settings.dropout)
+    return _load(AutoModel, settings.encoder, config=config, dtype=torch.float32, use_safetensors=True)
+
+
+def _load(loader: Any, encoder: str, **options: Any) -> Any:
+    """Call `loader.from_pretrained`; the hub is asked only for what its cache lacks."""
+    from ablate.trainer.data_hub import hub_answers, not_to_be_had
+
+    folder = Path(encoder).expanduser()
+    if folder.is_dir():
+        return _explained(loader, str(folder), encoder, local_files_only=True, **options)
+    if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
+        raise BadInput(f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do")
+    try:
+        return _explained(loader, encoder, encoder, local_files_only=True, **options)
+    except BadInput:
+        if not hub_answers():
+            raise not_to_be_had(f"encoder: {encoder}", f"name a folder that holds the model, or `{TINY}`") from None
+    return _explained(loader, encoder, encoder, local_files_only=False, **options)
+
+
+def _explained(loader: Any, name: str, encoder: str, **options: Any) -> Any:
+    try:
+        with quiet():
+            return loader.from_pretrained(name, trust_remote_code=False, **options)
+    except ConnectionError as error:
+        raise Unavailable(f"encoder: {encoder}: the hub broke off; try again") from error
+    except Exception as error:  # the libraries raise whatever their files make them stumble over
+        told = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"encoder: {encoder}: does not load: {type(error).__name__}: {told}; "
+            "a folder with config.json and model.safetensors would do"
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and load reports off the terminal."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.CRITICAL)
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,68 @@
+"""Which items of which tasks make up step k: a pure function of the seed, so resuming needs only k.
+
+A step takes whole batches; the last batch of a task's epoch may be smaller."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+class Mixture:
+    """The batches of one stage of training.
+
+    Args:
+        sizes: items of each task that is trained.
+        batch_sizes: items per step of each task.
+        mix: `longest`, `shortest` or `alternate`; see `Settings.mix`.
+        reshuffle: a new order for each pass over a task's items, or the first one again.
+        seed: of the trial.
+    """
+
+    def __init__(
+        self, sizes: Mapping[str, int], batch_sizes: Mapping[str, int], mix: str, reshuffle: bool, seed: int
+    ) -> None:
+        self.sizes = dict(sizes)
+        self.batch_sizes = {task: batch_sizes[task] for task in sizes}
+        self.mix = mix
+        self.reshuffle = reshuffle
+        self.seed = seed
+        self.batches = {task: -(-size // self.batch_sizes[task]) for task, size in sizes.items()}  # per epoch
+        # A cache, not state: each order can be had again from the seed.
+        self._order = lru_cache(maxsize=2 * len(sizes))(self._draw_order)
+        self._turns = lru_cache(maxsize=1)(self._draw_turns)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch."""
+        lengths = self.batches.values()
+        if self.mix == "alternate":
+            return sum(lengths)
+        return min(lengths) if self.mix == "shortest" else max(lengths)
+
+    def step(self, step: int) -> dict[str, Indices]:
+        """Return the items of each task that takes part in `step` (counted from 0)."""
+        if self.mix == "alternate":
+            epoch, place = divmod(step, self.steps_per_epoch)
+            turn = int(self._turns(epoch)[place])
+            task = list(self.sizes)[turn]
+            earlier = int(np.count_nonzero(self._turns(epoch)[:place] == turn))
+            return {task: self._batch(task, epoch * self.batches[task] + earlier)}
+        return {task: self._batch(task, step) for task in self.sizes}
+
+    def _batch(self, task: str, number: int) -> Indices:
+        epoch, place = divmod(number, self.batches[task])
+        size = self.batch_sizes[task]
+        return self._order(task, epoch if self.reshuffle else 0)[place * size : (place + 1) * size]
+
+    def _draw_order(self, task: str, epoch: int) -> Indices:
+        return np.random.default_rng([self.seed, crc32(task.encode()), epoch]).permutation(self.sizes[task])
+
+    def _draw_turns(self, epoch: int) -> Indices:
+        turns = np.repeat(np.arange(len(self.sizes)), list(self.batches.values()))
+        drawn = epoch if self.reshuffle else 0
+        return np.random.default_rng([self.seed, crc32(b"turns"), drawn]).permutation(turns)

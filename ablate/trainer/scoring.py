@@ -1,0 +1,83 @@
+"""What a model is worth on a split: predictions per item, accuracy, Pearson's r."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ablate.errors import TrialError
+from ablate.trainer.embedding import Pair
+from ablate.trainer.heads import TaskHead
+from ablate.trainer.settings import mean_metric, means
+
+ITEMS_AT_ONCE = 4096
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One look at the dev split."""
+
+    step: int
+    metrics: dict[str, float]  # task -> accuracy or r
+    predicted: dict[str, Tensor]  # task -> [items], fp64 on the CPU
+
+    @property
+    def score(self) -> float:
+        """The mean metric, by which the best evaluation is chosen."""
+        return mean_metric(self.metrics)
+
+    def named(self, split: str, suffix: str = "") -> dict[str, float]:
+        """Return the metrics as `<split>/<task><suffix>`, with the mean where all three tasks are there."""
+        named = {f"{split}/{task}{suffix}": value for task, value in self.metrics.items()}
+        return named | means(named)
+
+    def state(self) -> dict[str, Any]:
+        """Return this as plain values for a checkpoint."""
+        return {"step": self.step, "metrics": self.metrics, "predicted": self.predicted}
+
+
+def predict(head: TaskHead, pair: Pair) -> Tensor:
+    """Return the predictions [items] of `head` on embeddings, fp64 on the CPU, without dropout."""
+    first, second = pair
+    head.eval()
+    with torch.no_grad():
+        predicted = [
+            head.predict(head(first[start : start + ITEMS_AT_ONCE], second[start : start + ITEMS_AT_ONCE] if second is not None else None))
+            for start in range(0, len(first), ITEMS_AT_ONCE)
+        ]
+    head.train()
+    return torch.cat(predicted).cpu()
+
+
+def metric(task: str, predicted: Tensor, gold: Numbers, where: str) -> float:
+    """Return the accuracy, for similarity Pearson's r.
+
+    Raises:
+        TrialError: r does not exist, because all predictions are equal or one is not a number; names `where`.
+    """
+    values = predicted.numpy()
+    if task != "similarity":
+        return float(np.mean(values == gold))
+    if not np.isfinite(values).all():
+        raise TrialError(f"{where}: a prediction is not a finite number")
+    if np.ptp(values) == 0:
+        raise TrialError(f"{where}: all {len(values)} predictions are {values[0]:g}, so Pearson's r does not exist")
+    return pearson(values, gold)
+
+
+def pearson(x: Numbers, y: Numbers) -> float:
+    """Return Pearson's correlation of x [n] and y [n]."""
+    x, y = x - x.mean(), y - y.mean()
+    r = float(x @ y / np.sqrt((x @ x) * (y @ y)))
+    return min(1.0, max(-1.0, r))
+
+
+def evaluation_from(state: Mapping[str, Any]) -> Evaluation:
+    """Return the evaluation that `Evaluation.state` described."""
+    return Evaluation(int(state["step"]), dict(state["metrics"]), dict(state["predicted"]))

@@ -1,0 +1,244 @@
+"""A study's text as token numbers: tokenised once, kept flat on disk, opened by memory map.
+
+Each split of each task is one folder of arrays under the study's cache, named by a hash of all that decides its content
+(the data's bytes, the tokenizer, the longest length), so trials and parts share it whatever else they differ in.
+Folders appear whole or not at all (temporary name, then rename), several processes may build the same one at once,
+and a folder whose bytes do not fit its digests is thrown away and built again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ablate.errors import AblateError
+from ablate.trainer.data_tokenizer import TINY, Tokenizer, encoder_key, make_tokenizer
+from ablate.trainer.sources import TASKS, Examples, Source, examples, source_key
+
+FORMAT = 1  # raise it when the files below change
+Ints = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different length, end to end."""
+
+    tokens: Ints  # [total]
+    offsets: npt.NDArray[np.int64]  # [n + 1]; row i is tokens[offsets[i]:offsets[i + 1]]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each row: [n]."""
+        return np.diff(self.offsets).astype(np.int32)
+
+    def take(self, indices: Sequence[int] | npt.NDArray[Any]) -> tuple[Ints, Ints]:
+        """Return the rows `indices`, end to end in that order: tokens [total of them], lengths [len(indices)]."""
+        rows = np.asarray(indices, dtype=np.int64)
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        where = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+        return self.tokens[where], lengths.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class TaskSplit:
+    """One split of one task, tokenised."""
+
+    ids: list[str]
+    first: Ragged
+    second: Ragged | None  # None where the task has single sentences
+    labels: npt.NDArray[np.float64] | None  # [n]; None where they are kept back
+    data_hash: str  # of ids, texts and labels
+    dropped: int  # rows left out because their label was blank
+
+    @property
+    def n(self) -> int:
+        """How many rows there are."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """All text of a study, or of a part of it."""
+
+    tasks: dict[str, dict[str, TaskSplit]]  # task -> split
+    vocab_size: int
+    pad_id: int
+    tokenizer_hash: str
+    tokenizer_folder: Path
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of the content of all splits."""
+        found = {task: {name: split.data_hash for name, split in splits.items()} for task, splits in self.tasks.items()}
+        return _hash(json.dumps(found, sort_keys=True))[:16]
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer into `folder` as transformers' AutoTokenizer loads it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in self.tokenizer_folder.iterdir():
+            if file.name != _MANIFEST:
+                shutil.copyfile(file, folder / file.name)
+
+
+def load_tokens(
+    sources: Mapping[str, Source],
+    encoder: str,
+    max_length: int,
+    cache: Path,
+    splits: Iterable[str] = ("train", "dev"),
+) -> Tokens:
+    """Return the text of `sources` (task -> source) as tokens, from the cache where it is there already.
+
+    Args:
+        sources: one per task.
+        encoder: `tiny` (a vocabulary is built from the training text), a model's folder, or a hub name.
+        max_length: tokens kept of a sentence, [CLS] and [SEP] included.
+        cache: a folder that trials of the study share; created when missing.
+        splits: which splits to give.
+
+    Raises:
+        BadInput: faults in the data, or a folder without a tokenizer.
+        Unavailable: something of the hub that is neither on this machine nor to be had.
+        AblateError: the cache cannot be written.
+    """
+    about = _vocabulary_sources(sources) if encoder == TINY else {}
+    key = _hash(FORMAT, encoder_key(encoder), *(source_key(source, "train") + task for task, source in about.items()))
+    made: list[Tokenizer] = []  # the tokenizer itself, which a full cache never needs
+
+    def tokenizer() -> Tokenizer:
+        if not made:
+            made.append(make_tokenizer(encoder, (examples(s, task, "train") for task, s in about.items())))
+        return made[0]
+
+    folder, facts = _cached(cache / f"tokenizer-{key[:16]}", lambda new: tokenizer().save(new))
+    tasks: dict[str, dict[str, TaskSplit]] = {}
+    for task, source in sources.items():
+        tasks[task] = {}
+        for split in splits:
+            name = f"tokens-{_hash(FORMAT, facts['hash'], max_length, task, source_key(source, split))[:16]}"
+
+            def build(new: Path, source: Source = source, task: str = task, split: str = split) -> dict[str, Any]:
+                return _tokenised(examples(source, task, split), tokenizer(), max_length, new)
+
+            tasks[task][split] = _opened(*_cached(cache / name, build))
+    return Tokens(tasks, facts["vocab_size"], facts["pad_id"], facts["hash"], folder)
+
+
+def _vocabulary_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
+    """Say whose training text a vocabulary is built from.
+
+    On the built-in corpus it is always that of all tasks: a part that trains one task has the same tokens as a trial
+    that trains three, or else `training: separate` would differ from `joint` in its vocabulary too.
+    """
+    if all(source.hub is None and source.files is None for source in sources.values()):
+        return {task: sources.get(task, Source()) for task in TASKS}
+    return dict(sorted(sources.items()))
+
+
+def _tokenised(found: Examples, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
+    """Write a split's arrays; return what the manifest says of it."""
+    columns = {"first": found.first} if found.second is None else {"first": found.first, "second": found.second}
+    for name, texts in columns.items():
+        rows = tokenizer.encode(texts, max_length)
+        offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
+        np.save(folder / f"{name}.tokens.npy", np.concatenate([np.asarray(row, np.int32) for row in rows]))
+        np.save(folder / f"{name}.offsets.npy", offsets)
+    if found.labels is not None:
+        np.save(folder / "labels.npy", found.labels)
+    (folder / "ids.json").write_text(json.dumps(found.ids), encoding="utf-8")
+    labels = None if found.labels is None else found.labels.tolist()
+    content = json.dumps([found.ids, found.first, found.second, labels], ensure_ascii=False)
+    return {"data_hash": _hash(content)[:16], "dropped": found.dropped}
+
+
+def _opened(folder: Path, facts: dict[str, Any]) -> TaskSplit:
+    def array(name: str) -> npt.NDArray[Any]:
+        loaded: npt.NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return loaded
+
+    ragged = {
+        name: Ragged(array(f"{name}.tokens"), np.array(array(f"{name}.offsets")))
+        for name in ("first", "second")
+        if f"{name}.tokens.npy" in facts["files"]
+    }
+    labels = np.array(array("labels")) if "labels.npy" in facts["files"] else None
+    ids: list[str] = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
+    return TaskSplit(ids, ragged["first"], ragged.get("second"), labels, facts["data_hash"], facts["dropped"])
+
+
+# A folder that is whole or not there -------------------------------------------------------------------------------
+
+_MANIFEST = "manifest.json"
+
+
+def _cached(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """Return `folder` with what its manifest says, after building it if it is missing or damaged."""
+    if (facts := _whole(folder)) is not None:
+        return folder, facts
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            facts = build(new)
+            facts["files"] = {file.name: _digest(file) for file in sorted(new.iterdir())}
+            facts["digest"] = _hash(json.dumps(facts, sort_keys=True))
+            (new / _MANIFEST).write_text(json.dumps(facts, sort_keys=True), encoding="utf-8")
+            _put(new, folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except OSError as error:
+        raise AblateError(
+            f"{folder.parent}: the tokenised text cannot be kept there: {error.strerror or error}; "
+            "free space, or choose another --home"
+        ) from error
+    return folder, facts
+
+
+def _put(new: Path, folder: Path) -> None:
+    """Rename `new` to `folder`. Another process may have been faster: then its folder stays, if it is whole."""
+    try:
+        os.rename(new, folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        if _whole(folder) is None:  # damaged: put it out of the way first, since a rename cannot replace a full folder
+            aside = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent))
+            os.rename(folder, aside / folder.name)
+            shutil.rmtree(aside, ignore_errors=True)
+            _put(new, folder)
+
+
+def _whole(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of `folder` if every byte of it is as it was written."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        digest = facts.pop("digest")
+        whole = digest == _hash(json.dumps(facts, sort_keys=True)) and all(
+            _digest(folder / name) == expected for name, expected in facts["files"].items()
+        )
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return facts if whole else None
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")).hexdigest()
