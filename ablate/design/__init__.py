@@ -1,1 +1,1 @@
-"""From a `StudySpec` to the ordered cells to run. Pure: no clock, no files, no randomness but the study's own."""
+"""From a `StudySpec` to the ordered cells to run. Pure: no clock, no files, no randomness."""

@@ -1,15 +1,14 @@
-"""From a study and its trainer to the ordered cells to run, every one of them validated before anything trains.
+"""From a study and its trainer to the ordered cells to run, every one validated before anything trains.
 
 Pure: no clock, no files, no randomness. The same spec gives the same cells in the same order."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from ablate.contract import Trainer
-from ablate.design import factorial
-from ablate.design.factorial import Combination
+from ablate.design.factorial import Combination, Space, level_names, raw_count
+from ablate.design.fractional import Fraction, fractional
 from ablate.design.model import Cell, Design, Part
 from ablate.design.settings import Validator, canonical, settings_hash
 from ablate.errors import BadInput
@@ -21,25 +20,26 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
     """Return the study's cells in order: conditions applied, duplicates (by what they set) collapsed.
 
     Raises:
-        BadInput: settings that the trainer refuses, each fault once, at its place in the file; or too many cells.
+        BadInput: settings that the trainer refuses, each fault once at its place in the file; too many cells.
     """
-    combinations = _combinations(spec)
-    reference = factorial.best(spec) if spec.design == "leave_one_out" else factorial.baseline(spec)
+    space = Space(spec)
+    chosen = _chosen(space)
     validator = Validator(spec, trainer)
-    cells: dict[str, Cell] = {}
-    for combination in combinations:
-        if (settings := validator.settings(combination)) is not None:
-            cell = _cell(spec, combination, settings, validator)
-            cells.setdefault(cell.hash, cell)
-    settings = validator.settings(reference)
+    named = _named_cells(space, validator)
+    found = [cell for one in chosen.combinations if (cell := _cell(one, validator)) is not None]
     if validator.faults:
-        faults = list(validator.faults)
-        raise BadInput(*faults[:SHOWN_FAULTS])
+        raise BadInput(*list(validator.faults)[:SHOWN_FAULTS])
+    cells = {cell.hash: cell for cell in reversed(found)}  # of equal cells the first stays
     return Design(
         kind=spec.design,
-        raw_cells=factorial.raw_count(spec.factors),
-        cells=tuple(cells.values()),
-        reference=settings_hash(canonical(settings)),
+        raw_cells=raw_count(spec.factors),
+        cells=tuple(reversed(cells.values())),
+        reference=named["best" if spec.design == "leave_one_out" else "baseline"],
+        named={name: cell for name, cell in named.items() if cell in cells},
+        resolution=chosen.resolution,
+        aliases=chosen.aliases,
+        d_efficiency=chosen.d_efficiency,
+        warnings=[*chosen.warnings, *_warnings(len(found) - len(cells))],
     )
 
 
@@ -50,41 +50,72 @@ def part_counts(design: Design, seeds: int) -> tuple[int, int]:
     return naive * seeds, len(unique) * seeds
 
 
-def _combinations(spec: StudySpec) -> Sequence[Combination]:
-    if spec.design == "full":
-        return factorial.full(spec)
-    if spec.design == "one_at_a_time":
-        return factorial.one_at_a_time(spec)
-    if spec.design == "leave_one_out":
-        return factorial.leave_one_out(spec)
-    raise BadInput(
-        f"{spec.place('design')}: design: {spec.design} is not available; "
-        "use full, one_at_a_time, leave_one_out or fractional"
-    )
+def parts_of(settings: Any, validator: Validator) -> dict[str, Part]:
+    """Return the parts that the trainer makes of a Settings object.
 
-
-def _cell(spec: StudySpec, combination: Combination, settings: Any, validator: Validator) -> Cell:
-    own = canonical(settings)
-    factors = {factor.name: factor for factor in spec.factors}
-    return Cell(
-        hash=settings_hash(own),
-        levels=factorial.level_names(factors, combination),
-        settings=own,
-        parts=_parts(settings, validator),
-    )
-
-
-def _parts(settings: Any, validator: Validator) -> dict[str, Part]:
+    Raises:
+        BadInput: the trainer's `parts` gives settings that its own `Settings` refuses.
+    """
     trainer = validator.trainer
     parts: dict[str, Part] = {}
     for name, part_settings in trainer.parts(settings).items():
         try:
             own = canonical(validator.validated(part_settings))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "settings"
             raise BadInput(
-                f"trainer: {trainer.name}.parts gave part {name!r} bad settings: {where}: {first['msg']}"
+                f"trainer: {trainer.name}.parts: part {name!r}: {where}: {first['msg']}"
             ) from error
         parts[str(name)] = Part(hash=settings_hash(own), settings=own)
     return parts
+
+
+def _chosen(space: Space) -> Fraction:
+    match space.spec.design:
+        case "full":
+            return Fraction(space.full())
+        case "one_at_a_time":
+            return Fraction(space.one_at_a_time())
+        case "leave_one_out":
+            return Fraction(space.leave_one_out())
+        case "fractional":
+            return fractional(space)
+    raise BadInput(
+        f"{space.spec.place('design')}: design: {space.spec.design} is not available; "
+        "use full, one_at_a_time, leave_one_out or fractional"
+    )
+
+
+def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
+    """Return the hashes of the cells that users call by name, whether or not the design has them."""
+    named = {"baseline": space.baseline()}
+    if space.spec.best or space.spec.design == "leave_one_out":
+        named["best"] = space.best()
+    cells = {name: _cell(combination, validator) for name, combination in named.items()}
+    return {name: cell.hash for name, cell in cells.items() if cell is not None}
+
+
+def _cell(combination: Combination, validator: Validator) -> Cell | None:
+    settings = validator.settings(combination)
+    if settings is None:
+        return None
+    own = canonical(settings)
+    return Cell(
+        hash=settings_hash(own),
+        levels=level_names(validator.factors, combination),
+        settings=own,
+        parts=parts_of(settings, validator),
+    )
+
+
+def _warnings(collapsed: int) -> list[str]:
+    if not collapsed:
+        return []
+    what = "combination sets" if collapsed == 1 else "combinations set"
+    return [
+        f"{collapsed} {what} the same as another and run once: two levels of a factor mean the same there"
+    ]
+
+
+_parts = parts_of

@@ -1,10 +1,9 @@
 """Which combinations of levels a design runs, as level indices. Knows no settings and no trainer.
 
-A combination maps the factors that exist to the index of their level, in the order of the file. Raw combinations
-are counted, never listed; only what exists is expanded."""
+Raw combinations are counted, never listed; only what exists is expanded."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ablate.errors import BadInput
 from ablate.spec import conditions
@@ -12,43 +11,12 @@ from ablate.spec.model import Factor, Scalar, StudySpec
 
 MAX_RAW_CELLS = 100_000
 
-Combination = dict[str, int]  # factor -> index of its level; a factor that does not exist is absent
+Combination = dict[str, int]  # factor -> index of its level, in file order; one that does not exist is absent
 
 
-def raw_count(factors: Sequence[Factor]) -> int:
+def raw_count(factors: Iterable[Factor]) -> int:
     """Return the number of combinations before conditions."""
     return math.prod(len(factor.levels) for factor in factors)
-
-
-def full(spec: StudySpec) -> list[Combination]:
-    """Return every valid combination, sorted by level in factor order; absent factors sort first.
-
-    Raises:
-        BadInput: there are more than 100,000 raw combinations.
-    """
-    raw = raw_count(spec.factors)
-    if raw > MAX_RAW_CELLS:
-        raise BadInput(
-            f"{spec.place('design')}: design: {spec.design} of these factors has {raw:,} raw cells, more than "
-            f"{MAX_RAW_CELLS:,}; use one_at_a_time or leave_one_out, or fewer factors and levels"
-        )
-    names = [factor.name for factor in spec.factors]
-    found = _expand(conditions.in_order(spec.factors))
-    return sorted(found, key=lambda one: [one.get(name, -1) for name in names])
-
-
-def _expand(factors: Sequence[Factor]) -> list[Combination]:
-    found: list[Combination] = [{}]
-    by_name = {factor.name: factor for factor in factors}
-    for factor in factors:  # parents first, so existence is known when a factor's turn comes
-        grown: list[Combination] = []
-        for one in found:
-            if conditions.exists(factor, level_names(by_name, one)):
-                grown += [{**one, factor.name: index} for index in range(len(factor.levels))]
-            else:
-                grown.append(one)
-        found = grown
-    return found
 
 
 def level_names(factors: Mapping[str, Factor], combination: Combination) -> dict[str, Scalar]:
@@ -56,87 +24,104 @@ def level_names(factors: Mapping[str, Factor], combination: Combination) -> dict
     return {name: factors[name].levels[index].name for name, index in combination.items()}
 
 
-def baseline(spec: StudySpec) -> Combination:
-    """Return the combination that `baseline` describes."""
-    return _completed(spec, {}, _preferred(spec))
+class Space:
+    """The combinations of one study's levels that its conditions allow."""
 
+    def __init__(self, spec: StudySpec) -> None:
+        self.spec = spec
+        self.factors = {factor.name: factor for factor in spec.factors}
+        self.parents_first = conditions.in_order(spec.factors)
+        self.needs = conditions.needs(spec.factors)
+        # The level a factor takes when nothing else is said: the baseline's, or else its first.
+        self.preferred = {
+            factor.name: _index(factor, spec.baseline[factor.name]) if factor.name in spec.baseline else 0
+            for factor in spec.factors
+        }
 
-def best(spec: StudySpec) -> Combination:
-    """Return the combination that `best` describes; what it leaves out takes its last level but the baseline's."""
-    wished = {}
-    for factor in spec.factors:
-        chosen = spec.best.get(factor.name)
-        index = _index(factor, chosen) if factor.name in spec.best else None
-        if index is None:
-            others = [
-                i for i, level in enumerate(factor.levels) if level.name != spec.baseline.get(factor.name)
-            ]
-            index = others[-1]
-        wished[factor.name] = index
-    return _completed(spec, {}, wished)
+    def baseline(self) -> Combination:
+        """Return the combination that `baseline` describes."""
+        return self._existing(self.preferred)
 
+    def best(self) -> Combination:
+        """Return what `best` describes; a factor it leaves out takes its last level but the baseline's."""
+        return self._existing({factor.name: self._best_level(factor) for factor in self.spec.factors})
 
-def one_at_a_time(spec: StudySpec) -> list[Combination]:
-    """Return the baseline, then each other level of each factor alone, then `best` where the study names one.
+    def full(self) -> list[Combination]:
+        """Return every valid combination, sorted by level in factor order; absent factors sort first.
 
-    A factor that does not exist under the baseline is varied where its conditions are met: its parents at their
-    first allowed level. That combination is a cell too, so that every factor has a comparison of its own.
-    """
-    start = baseline(spec)
-    found = [start]
-    needs = conditions.needs(spec.factors)
-    for factor in spec.factors:
-        home = start if factor.name in start else _with_needs_met(spec, start, needs[factor.name])
-        found.append(home)
-        found += [_switched(spec, home, {factor.name: index}) for index in range(len(factor.levels))]
-    if spec.best:
-        found.append(best(spec))
-    return _distinct(found)
+        Raises:
+            BadInput: there are more than 100,000 raw combinations.
+        """
+        self._refuse_too_many()
+        found: list[Combination] = [{}]
+        for factor in self.parents_first:  # so that existence is known when a factor's turn comes
+            found = [grown for one in found for grown in self._grown(one, factor)]
+        names = list(self.factors)
+        ordered = sorted(found, key=lambda one: [one.get(name, -1) for name in names])
+        return [{name: one[name] for name in names if name in one} for one in ordered]
 
+    def one_at_a_time(self) -> list[Combination]:
+        """Return the baseline, each other level of each factor alone, then `best` where the study names it.
 
-def leave_one_out(spec: StudySpec) -> list[Combination]:
-    """Return the best combination, then the same with each factor put back to its baseline level."""
-    start = best(spec)
-    preferred = _preferred(spec)
-    found = [start]
-    for factor in spec.factors:
-        if factor.name in start:
-            found.append(_switched(spec, start, {factor.name: preferred[factor.name]}))
-    return _distinct(found)
+        A factor that does not exist under the baseline is varied where its conditions are met: its parents at
+        their first allowed level. That combination is a cell too, so each factor has a comparison of its own.
+        """
+        start = self.baseline()
+        found = [start]
+        for factor in self.spec.factors:
+            home = start if factor.name in start else self._with_needs_met(start, factor)
+            found.append(home)
+            found += [self._switched(home, {factor.name: index}) for index in range(len(factor.levels))]
+        if self.spec.best:
+            found.append(self.best())
+        return _distinct(found)
 
+    def leave_one_out(self) -> list[Combination]:
+        """Return the best combination, then the same with each factor back at its baseline level."""
+        start = self.best()
+        return _distinct([start, *(self._switched(start, {name: self.preferred[name]}) for name in start)])
 
-def _preferred(spec: StudySpec) -> Combination:
-    """Return the level each factor takes when nothing else is said: the baseline's, or else its first."""
-    return {
-        factor.name: _index(factor, spec.baseline[factor.name]) if factor.name in spec.baseline else 0
-        for factor in spec.factors
-    }
+    def _best_level(self, factor: Factor) -> int:
+        if factor.name in self.spec.best:
+            return _index(factor, self.spec.best[factor.name])
+        if factor.name not in self.spec.baseline:
+            return len(factor.levels) - 1
+        return max(index for index in range(len(factor.levels)) if index != self.preferred[factor.name])
 
+    def _refuse_too_many(self) -> None:
+        raw = raw_count(self.spec.factors)
+        if raw > MAX_RAW_CELLS:
+            shown = f"{raw:,}" if raw < 10**15 else f"about 10^{int(math.log10(raw))}"
+            raise BadInput(
+                f"{self.spec.place('design')}: design: {self.spec.design} has {shown} raw cells, "
+                f"more than {MAX_RAW_CELLS:,}; use one_at_a_time or leave_one_out, or fewer levels"
+            )
 
-def _with_needs_met(spec: StudySpec, start: Combination, needs: conditions.Needs) -> Combination:
-    changes: Combination = {}
-    for name, allowed in needs.items():
-        factor = spec.factor(name)
-        now = start.get(name, _preferred(spec)[name])
-        if factor.levels[now].name not in allowed:
-            now = next(i for i, level in enumerate(factor.levels) if level.name in allowed)
-        changes[name] = now
-    return _switched(spec, start, changes)
+    def _grown(self, one: Combination, factor: Factor) -> list[Combination]:
+        if not conditions.exists(factor, level_names(self.factors, one)):
+            return [one]
+        return [{**one, factor.name: index} for index in range(len(factor.levels))]
 
+    def _with_needs_met(self, start: Combination, factor: Factor) -> Combination:
+        changes: Combination = {}
+        for name, allowed in self.needs[factor.name].items():
+            levels = self.factors[name].levels
+            now = start.get(name, self.preferred[name])
+            met = levels[now].name in allowed
+            changes[name] = now if met else next(i for i, level in enumerate(levels) if level.name in allowed)
+        return self._switched(start, changes)
 
-def _switched(spec: StudySpec, start: Combination, changes: Combination) -> Combination:
-    """Return `start` with `changes`; factors that vanish go, factors that appear take their preferred level."""
-    return _completed(spec, {**start, **changes}, _preferred(spec))
+    def _switched(self, start: Combination, changes: Combination) -> Combination:
+        """Return `start` with `changes`; what vanishes goes, what appears takes its preferred level."""
+        return self._existing({**self.preferred, **start, **changes})
 
-
-def _completed(spec: StudySpec, wished: Combination, otherwise: Combination) -> Combination:
-    levels: dict[str, Scalar] = {}
-    chosen: Combination = {}
-    for factor in conditions.in_order(spec.factors):
-        if conditions.exists(factor, levels):
-            chosen[factor.name] = wished.get(factor.name, otherwise[factor.name])
-            levels[factor.name] = factor.levels[chosen[factor.name]].name
-    return {factor.name: chosen[factor.name] for factor in spec.factors if factor.name in chosen}
+    def _existing(self, wished: Combination) -> Combination:
+        """Return `wished` without the factors that do not exist under it."""
+        levels: dict[str, Scalar] = {}
+        for factor in self.parents_first:
+            if conditions.exists(factor, levels):
+                levels[factor.name] = factor.levels[wished[factor.name]].name
+        return {name: wished[name] for name in self.factors if name in levels}
 
 
 def _distinct(found: Sequence[Combination]) -> list[Combination]:
@@ -144,4 +129,4 @@ def _distinct(found: Sequence[Combination]) -> list[Combination]:
 
 
 def _index(factor: Factor, name: Scalar) -> int:
-    return next(i for i, level in enumerate(factor.levels) if level.name == name)
+    return next(index for index, level in enumerate(factor.levels) if level.name == name)

@@ -33,7 +33,7 @@ class Validator:
     faults: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._factors = {factor.name: factor for factor in self.spec.factors}
+        self.factors = {factor.name: factor for factor in self.spec.factors}
 
     def settings(self, combination: Mapping[str, int]) -> Any | None:
         """Return the trainer's `Settings` of a combination (factor -> level index), or None and faults."""
@@ -51,19 +51,19 @@ class Validator:
         for address, value in self.spec.settings.items():
             put(nested, address, value)
         for name, index in combination.items():
-            for address, value in self._factors[name].levels[index].settings.items():
+            for address, value in self.factors[name].levels[index].settings.items():
                 put(nested, address, value)
         return nested
 
     def validated(self, settings: Any) -> Any:
-        """Return `settings` (nested, or a Settings object) as a fresh Settings object; unknown keys are refused.
+        """Return `settings` (nested, or an object) as a fresh Settings object; unknown keys are refused.
 
         Raises:
             pydantic.ValidationError: what the trainer says is wrong.
         """
         model = self.trainer.Settings
         if isinstance(settings, BaseModel):
-            settings = settings.model_dump(exclude_unset=True)
+            settings = settings.model_dump(exclude_unset=True, by_alias=True)
         free = model.model_config.get("extra") == "allow"
         return model.model_validate(settings, extra=None if free else "forbid")
 
@@ -74,11 +74,11 @@ class Validator:
         address = ".".join(path)
         key, place = self._place(address, combination)
         if kind == "extra_forbidden":
-            what = f"the trainer has no setting {shown(address)}; {suggestion(path[-1], _names_beside(self.trainer, path))}"
+            known = _names_beside(self.trainer, path)
+            what = f"the trainer has no setting {shown(address)}; {suggestion(path[-1], known)}"
         elif kind == "missing":
             what = f"the trainer needs {shown(address)}; add it to settings or make it a factor"
         elif not path:
-            key = "settings"
             what = _plain(message)
         else:
             what = f"{_plain(message)}, found {shown(found)}"
@@ -87,7 +87,7 @@ class Validator:
     def _place(self, address: str, combination: Mapping[str, int]) -> tuple[str, str]:
         """Return the key as the study writes it, and its `file:line:column`."""
         for name, index in combination.items():
-            for set_by in self._factors[name].levels[index].settings:
+            for set_by in self.factors[name].levels[index].settings:
                 if address and (address == set_by or address.startswith(f"{set_by}.")):
                     level = f"factors.{name}.levels[{index}]"
                     return f"factors.{name}", self.spec.place(f"{level}.{set_by}", level)
@@ -125,4 +125,4 @@ def canonical(settings: BaseModel) -> dict[str, Any]:
     """Return what differs from the trainer's defaults, nested, as plain JSON: the settings' identity.
 
     Defaults are left out so that neither a default written down nor a setting added later changes a hash."""
-    return settings.model_dump(mode="json", exclude_defaults=True)
+    return settings.model_dump(mode="json", exclude_defaults=True, by_alias=True)

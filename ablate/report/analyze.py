@@ -1,7 +1,7 @@
 """`ablate analyze`: the report's statistics on any table of results, as one JSON document and as text.
 
-Refuses a table that cannot be trusted: a metric that is empty or not a finite number, a factor with one level, a row with
-too few or too many fields. Every fault is named with file and line.
+Refuses a table that cannot be trusted: a metric that is empty or not a finite number, a factor with one
+level, a row with too few or too many fields. Every fault is named with file and line.
 """
 
 import re
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ablate.errors import BadInput
 from ablate.report.strict_csv import Faults, Table, read_columns
 from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, conditions, factorial
-from ablate.stats.linear import Factor
+from ablate.stats.linear import Factor, crossings
 from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.verdicts import verdict
 
@@ -60,7 +60,7 @@ def analyze_table(
     faults.raise_any()
     dropped = len(table) - len(y)
     document = analyze_columns(
-        metric, y, {n: columns[n] for n in factors}, block and (block, columns[block]),
+        metric, y, {n: columns[n] for n in factors}, (block, columns[block]) if block else None,
         baseline, order, smallest_effect, goal,
     )  # fmt: skip
     if dropped:
@@ -78,7 +78,7 @@ def analyze_columns(
     smallest_effect: float | None = None,
     goal: str = "maximize",
 ) -> dict[str, Any]:
-    """Analyse columns in memory: `y` [n], and for each factor its level in each row ("" where it does not exist).
+    """Analyse columns in memory: `y` [n] and each factor's level in each row, "" where it does not exist.
 
     Raises:
         BadInput: two factors that always change together, or too few rows.
@@ -90,7 +90,7 @@ def analyze_columns(
     if len(y) < 2 + len(coded):
         raise BadInput(f"{len(y)} rows for {len(coded)} factors; at least {2 + len(coded)} are needed")
     result = factorial(np.asarray(y, dtype=float), coded, blocks, order)
-    _check_told_apart(result)
+    _check_told_apart(result, levels)
     where = conditions(coded)
     effects = [_effect(e, levels, where) for e in result.effects]
     for effect, p_holm in zip(effects, holm([e.p for e in result.effects]), strict=True):
@@ -101,6 +101,11 @@ def analyze_columns(
     interactions = [_interaction(e, levels, where) for e in result.interactions]
     for row, p_bh in zip(interactions, benjamini_hochberg([e.p for e in result.interactions]), strict=True):
         row["p_bh"] = p_bh
+    warnings = _warnings(result, blocked=blocks is not None)
+    if blocks and (repeated := len(y) - len(crossings([*coded, blocks]))):
+        warnings.append(
+            f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a run of its own"
+        )
     return {
         "metric": metric,
         "n": len(y),
@@ -112,15 +117,15 @@ def analyze_columns(
         if result.balanced
         else [asdict(r) for kind in ("I", "III") for r in result.anova[kind][:-1]],
         "lenth": _lenth(result),
-        "warnings": _warnings(result, bool(block)),
+        "warnings": warnings,
     }
 
 
 def order_levels(column: Sequence[str], baseline: str | None = None) -> list[str]:
     """Return the levels of a column, the baseline first; by number where all are numbers, else by alphabet.
 
-    Texts that are the same number (1 and 1.0) are one level, under the name met first. "-" and "+" count as −1 and 1.
-    Without a `baseline` the smallest comes first.
+    Texts that are the same number (1 and 1.0) are one level, under the name met first; "-" and "+" count as
+    −1 and 1. Without a `baseline` the smallest comes first.
     """
     found = list(dict.fromkeys(text for text in column if text))
     numbers = {text: _as_number(text) for text in found}
@@ -164,9 +169,8 @@ def _check_arguments(
     if not factors:
         faults.append("--factors: none given; name at least one column")
     for name in dict.fromkeys(n for n in roles if roles.count(n) > 1):
-        faults.append(
-            f"{name!r}: named {roles.count(name)} times among metric, factors and block; each column has one role"
-        )
+        times = roles.count(name)
+        faults.append(f"{name!r}: named {times} times among metric, factors and block; a column has one role")
     for name in [n for n in baseline if n not in factors]:
         faults.append(f"--baseline: {name!r} is not among the factors {', '.join(factors)}")
     if order not in ORDERS:
@@ -224,16 +228,20 @@ def _check_levels(column: Sequence[str], name: str, baseline: str | None, faults
         faults.add(f"the baseline {baseline!r} is not a level; the levels are {shown}", column=name)
 
 
-def _check_told_apart(result: Factorial) -> None:
-    alone = [names[0] for names in result.left_out if len(names) == 1]
-    alone = [name for name in alone if not name.endswith(" exists")]
-    if alone:
-        raise BadInput(
-            *(
-                f"{name}: changes only together with the columns named before it; leave one of them out"
-                for name in alone
-            )
+def _check_told_apart(result: Factorial, levels: Mapping[str, Sequence[str]]) -> None:
+    faults = []
+    for name in (names[0] for names in result.left_out if len(names) == 1 and names[0] in levels):
+        missing = [level for level in levels[name] if level.lower() in ("na", "nan", "null")]
+        hint = (
+            f"; {missing[0]!r} counts as a level: leave a field empty where a factor does not exist"
+            if missing
+            else ""
         )
+        faults.append(
+            f"{name}: changes together with the columns named before it; leave one of them out{hint}"
+        )
+    if faults:
+        raise BadInput(*faults)
 
 
 def _effect(
@@ -267,10 +275,11 @@ def _numbers(e: Estimate) -> dict[str, Any]:
 
 def _when(
     names: Sequence[str], levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
-) -> dict[str, list[str]] | None:
-    """Return {parent: levels} under which all of `names` exist; None when that is everywhere."""
+) -> str | None:
+    """Return `parent = level or level` where all of `names` exist; None when that is everywhere."""
     met = {parent: seen for name in names for parent, seen in (where.get(name) or {}).items()}
-    return {parent: [levels[parent][i] for i in seen] for parent, seen in met.items()} or None
+    texts = [f"{parent} = {' or '.join(levels[parent][i] for i in seen)}" for parent, seen in met.items()]
+    return " and ".join(texts) or None
 
 
 def _lenth(result: Factorial) -> dict[str, Any] | None:
@@ -281,7 +290,7 @@ def _warnings(result: Factorial, blocked: bool) -> list[str]:
     said = []
     if result.degenerate:
         said.append(
-            "rows of the same combination do not differ at all: the noise cannot be estimated, so no p is given"
+            "the model explains every row exactly (repeated runs do not differ): there is no noise, so no p"
         )
     residual: AnovaRow = result.anova["II"][-1]
     if residual.df == 0:
@@ -294,15 +303,15 @@ def _warnings(result: Factorial, blocked: bool) -> list[str]:
     elif not result.replicated and not blocked:
         said.append("no combination ran twice: the noise is taken from what the model leaves out")
     if not result.balanced:
-        said.append("not balanced: sums of squares are of type II, effects are estimated marginal means")
+        why = "unequal numbers of rows, or a factor that exists in some rows only"
+        said.append(f"terms overlap ({why}): sums of squares are of type II, effects are marginal means")
     products = [":".join(names) for names in result.left_out if len(names) > 1]
     if products:
         shown = ", ".join(products[:8]) + (f" and {len(products) - 8} more" if len(products) > 8 else "")
-        said.append(
-            f"left out because they cannot be told from earlier terms (aliased, or missing combinations): {shown}"
-        )
+        why = "they cannot be told from earlier terms (aliased, or combinations are missing)"
+        said.append(f"left out because {why}: {shown}")
     said += [
-        f"{name}: empty in some rows, and no other factor says when; its effect is that among the rows that have it"
+        f"{name}: empty in some rows, and no other factor says when; its effect is that among the others"
         for name in result.unexplained
     ]
     return said

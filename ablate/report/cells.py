@@ -7,19 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.design.model import Cell
-from ablate.report.contrasts import SeedDifferences, cell_differences, same_level
-from ablate.report.effects import is_identical, judged
+from ablate.report.contrasts import cell_differences, same_level
+from ablate.report.effects import judged
 from ablate.report.estimates import over_seeds
 from ablate.report.frames import Grid
+from ablate.report.pairs import Pairing
 from ablate.report.words import levels_text
 
 SAME_PART = "same part, identical by construction"
+MAX_WITH_ITEMS = 40  # differences with prediction files behind them; beyond, reading takes minutes
 
 
-def cell_rows(grid: Grid) -> list[dict[str, Any]]:
+def cell_rows(pairing: Pairing) -> list[dict[str, Any]]:
     """Return one row per cell in design order."""
-    differences = {metric: _differences(grid, metric) for metric in grid.dev_metrics}
+    grid = pairing.grid
     best = best_row(grid)
+    differences = {metric: _differences(pairing, metric, best) for metric in grid.dev_metrics}
     return [
         {
             "cell": cell.hash,
@@ -65,14 +68,20 @@ def best_row(grid: Grid) -> int | None:
     return int(means.argmax())
 
 
-def _differences(grid: Grid, metric: str) -> list[dict[str, Any] | None]:
+def _differences(pairing: Pairing, metric: str, best: int | None) -> list[dict[str, Any] | None]:
     """One entry per cell, corrected together; None for the reference and for what was not compared."""
+    grid = pairing.grid
     found = [cell_differences(grid, row, metric) for row in range(len(grid.cells))]
-    compared: list[tuple[int, SeedDifferences]] = [
+    compared = [
         (row, difference) for row, difference in enumerate(found) if difference and difference.compared
     ]
-    estimates = [over_seeds(difference.per_seed) for _, difference in compared]
-    identical = [is_identical(difference) for _, difference in compared]
+    estimates = [
+        pairing.estimate(grid.reference, row, metric, difference)
+        if grid.reference is not None and (len(compared) <= MAX_WITH_ITEMS or row == best)
+        else over_seeds(difference.per_seed)
+        for row, difference in compared
+    ]
+    identical = [difference.all_identical for _, difference in compared]
     rows: list[dict[str, Any] | None] = [None] * len(found)
     for (row, _), estimate, same, judgement in zip(
         compared, estimates, identical, judged(estimates, identical, grid, metric), strict=True

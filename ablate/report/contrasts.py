@@ -41,6 +41,11 @@ class SeedDifferences:
     )
     compared: int  # of [matches × seeds]: complete
 
+    @property
+    def all_identical(self) -> bool:
+        """Whether both sides were one and the same trained part wherever they were compared."""
+        return self.compared > 0 and self.identical == self.compared
+
 
 def contrasts(grid: Grid) -> list[Contrast]:
     """Return one contrast per factor and level other than the baseline's, in the order of the study file."""
@@ -69,6 +74,15 @@ def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDiffere
         identical=int(same.sum()),
         compared=int(complete.sum()),
     )
+
+
+def side_means(
+    grid: Grid, contrast: Contrast, metric: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return low and high [seeds]: the mean of each side over the matches that are complete for that seed."""
+    low, high = (_side_mean(grid.values[metric], rows) for rows in (contrast.rows_low, contrast.rows_high))
+    incomplete = ~np.isfinite(high - low)
+    return _nan_mean(np.where(incomplete, np.nan, low)), _nan_mean(np.where(incomplete, np.nan, high))
 
 
 def cell_differences(grid: Grid, row: int, metric: str) -> SeedDifferences | None:
@@ -119,7 +133,6 @@ def _contrast(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast
     both = [sides for sides in matches.values() if all(sides)]
     if spec.design in FROM_REFERENCE:
         both = _with_reference(grid, both, below)
-    sides = [_padded([match[side] for match in both]) for side in (0, 1)]
     uneven = {
         name
         for match in both
@@ -128,7 +141,13 @@ def _contrast(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast
         if len(rows) > 1 and len({_key(grid.cells[row].levels.get(name)) for row in rows}) > 1
     }
     return Contrast(
-        factor.name, low, high, condition_text(factor), *sides, averaged_over=tuple(sorted(uneven))
+        factor.name,
+        low,
+        high,
+        condition_text(factor),
+        rows_low=_padded([match[0] for match in both]),
+        rows_high=_padded([match[1] for match in both]),
+        averaged_over=tuple(sorted(uneven)),
     )
 
 

@@ -1,19 +1,47 @@
 """Rows of the effects table: every factor's contrast on every metric, corrected and put into a word.
 
-Holm's correction runs over the contrasts on the primary metric. All other metrics are exploratory (Benjamini-Hochberg)
-and get no verdict of helping or hurting: which direction is better is declared for the primary metric only."""
+Holm's correction runs over the contrasts on the primary metric. All other metrics are exploratory (Benjamini-
+Hochberg) and get no verdict of helping or hurting: which direction is better is declared for the primary metric only."""
 
 from typing import Any
 
-from ablate.report.contrasts import Contrast, SeedDifferences, contrasts, seed_differences
+from ablate.report.contrasts import FROM_REFERENCE, Contrast, SeedDifferences, same_level, seed_differences
 from ablate.report.estimates import Estimate, Judged, judge_exploratory, judge_primary, over_seeds
 from ablate.report.frames import Grid
+from ablate.report.models import Model
+from ablate.report.pairs import Pairing
 
 
-def effect_rows(grid: Grid) -> list[dict[str, Any]]:
-    """Return the rows of all metrics, the primary one first; within a metric in the order of the study file."""
-    found = contrasts(grid)
-    return [row for metric in grid.dev_metrics for row in _rows_of_metric(grid, found, metric)]
+def effect_rows(
+    pairing: Pairing, found: list[Contrast], models: dict[str, Model], metric: str
+) -> list[dict[str, Any]]:
+    """Return the effects on `metric`, one row per contrast."""
+    grid = pairing.grid
+    differences = [seed_differences(grid, contrast, metric) for contrast in found]
+    identical = [difference.all_identical for difference in differences]
+    estimates = [
+        _estimate(pairing, contrast, difference, models.get(metric), metric)
+        for contrast, difference in zip(found, differences, strict=True)
+    ]
+    return [
+        {
+            "factor": contrast.factor,
+            "from": contrast.low,
+            "to": contrast.high,
+            "when": contrast.when,
+            "metric": metric,
+            "role": "primary" if metric == grid.primary else "exploratory",
+            **estimate.row(),
+            **judgement.row(),
+            "note": _note(contrast, difference, estimate),
+            "matches": difference.matches,
+            "matches_done": difference.matches_done,
+            "aliased_with": _aliases(grid, contrast.factor),
+        }
+        for contrast, difference, estimate, judgement in zip(
+            found, differences, estimates, judged(estimates, identical, grid, metric), strict=True
+        )
+    ]
 
 
 def judged(estimates: list[Estimate], identical: list[bool], grid: Grid, metric: str) -> list[Judged]:
@@ -24,53 +52,43 @@ def judged(estimates: list[Estimate], identical: list[bool], grid: Grid, metric:
     return judge_primary(estimates, identical, declared.smallest_effect, declared.goal)
 
 
-def _rows_of_metric(grid: Grid, found: list[Contrast], metric: str) -> list[dict[str, Any]]:
-    differences = [seed_differences(grid, contrast, metric) for contrast in found]
-    estimates = [over_seeds(difference.per_seed) for difference in differences]
-    identical = [is_identical(difference) for difference in differences]
-    verdicts = judged(estimates, identical, grid, metric)
-    rows = []
-    for contrast, difference, estimate, same, judgement in zip(
-        found, differences, estimates, identical, verdicts, strict=True
-    ):
-        rows.append(
-            {
-                "factor": contrast.factor,
-                "from": contrast.low,
-                "to": contrast.high,
-                "when": contrast.when,
-                "metric": metric,
-                "role": "primary" if metric == grid.primary else "exploratory",
-                **estimate.row(),
-                **judgement.row(),
-                "note": note(contrast, difference, same),
-                "matches": difference.matches,
-                "matches_done": difference.matches_done,
-            }
-        )
-    return rows
+def _estimate(
+    pairing: Pairing, contrast: Contrast, difference: SeedDifferences, model: Model | None, metric: str
+) -> Estimate:
+    if pairing.grid.results.spec.design in FROM_REFERENCE:
+        if contrast.rows_low.shape == contrast.rows_high.shape == (1, 1):
+            low, high = int(contrast.rows_low[0, 0]), int(contrast.rows_high[0, 0])
+            return pairing.estimate(low, high, metric, difference)
+        return over_seeds(difference.per_seed)
+    if difference.all_identical:
+        return over_seeds(difference.per_seed)
+    return (model and _from_model(model, contrast)) or Estimate(None, 0)
 
 
-def is_identical(difference: SeedDifferences) -> bool:
-    """Say whether both sides were one and the same trained part wherever they were compared."""
-    return difference.compared > 0 and difference.identical == difference.compared
+def _from_model(model: Model, contrast: Contrast) -> Estimate | None:
+    levels = model.coding.levels.get(contrast.factor, ())
+    if not levels or not same_level(levels[0], contrast.low):
+        return None
+    place = next((i for i, level in enumerate(levels) if same_level(level, contrast.high)), None)
+    return model.effects.get(((contrast.factor,), (place,))) if place else None
 
 
-def note(contrast: Contrast, difference: SeedDifferences, identical: bool) -> str:
+def _note(contrast: Contrast, difference: SeedDifferences, estimate: Estimate) -> str:
     """Return what a reader must know beside the numbers; empty when there is nothing."""
     said = []
-    if difference.matches == 0:
-        said.append("no two cells to compare")
-    elif difference.compared == 0:
-        said.append("nothing to compare yet")
-    elif identical:
+    if estimate.value is None:
+        said.append("no two cells to compare" if difference.matches == 0 else "nothing to compare yet")
+    elif difference.all_identical:
         said.append("same part, identical by construction")
     elif difference.identical:
-        said.append(
-            f"{difference.identical} of {difference.compared} comparisons are the same part, identical by construction"
-        )
+        said.append(f"{difference.identical} of {difference.compared} comparisons are of a part with itself")
     if 0 < difference.matches_done < difference.matches:
         said.append(f"{difference.matches_done} of {difference.matches} pairs of cells so far")
     if contrast.averaged_over:
         said.append(f"averaged over {', '.join(contrast.averaged_over)} where it exists")
     return "; ".join(said)
+
+
+def _aliases(grid: Grid, factor: str) -> list[str]:
+    """Return what the design cannot tell from `factor`."""
+    return [name for chain in grid.results.aliases if factor in chain for name in chain if name != factor]

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.stats.distributions import interval
-from ablate.stats.mrmc import Mrmc
+from ablate.stats.distributions import interval, t_p
 from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.paired import paired_t
 from ablate.stats.power import mde
@@ -65,11 +64,22 @@ def over_seeds(differences: NDArray[np.float64]) -> Estimate:
     return Estimate(test.estimate, len(found), test.se, test.df, test.p, "paired t over seeds")
 
 
-def over_seeds_and_items(found: Mrmc, seeds: int) -> Estimate:
-    """Put a seeds × items analysis into the form of a row."""
-    if found.p is None or found.se == 0:
-        return Estimate(found.delta, seeds, method="no variance over seeds and items")
-    return Estimate(found.delta, seeds, found.se, found.df, found.p, "seeds × items")
+def seeds_and_items(differences: NDArray[np.float64], item_variance: float) -> Estimate:
+    """Seeds × items as a multi-reader multi-case analysis: [seeds] of differences, and V_item − V_seed×item ≥ 0.
+
+    V = V_seed + `item_variance`, df = V² / (V_seed² / (S − 1)): Obuchowski & Rockette 1995, Hillis 2007. As in
+    `stats.mrmc`, but open to a composite, whose items are those of several metrics.
+    """
+    found = differences[np.isfinite(differences)]
+    seeds = len(found)
+    v_seed = float(found.var(ddof=1)) / seeds
+    variance = v_seed + item_variance
+    value = float(found.mean())
+    if variance <= (1e-12 * float(np.abs(found).max())) ** 2:
+        return Estimate(value, seeds, method="no variance over seeds and items")
+    df = variance**2 / (v_seed**2 / (seeds - 1)) if v_seed > 0 else math.inf
+    se = math.sqrt(variance)
+    return Estimate(value, seeds, se, df, t_p(value / se, df), "seeds × items")
 
 
 @dataclass(frozen=True)

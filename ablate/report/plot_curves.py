@@ -34,17 +34,19 @@ def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
     columns = len(names) if len(names) < 4 else 2
     lines = math.ceil(len(names) / columns)
 
+    side_by_side = len(cells) > 1 and max(len(cell["name"]) for cell in cells) <= 52
+
     def paint(body: "SubFigure") -> None:
         panels = list(body.subplots(lines, columns, squeeze=False).flat)
-        labels = distinct([cell["name"] for cell in cells], plot_text, 52)
+        labels = distinct([cell["name"] for cell in cells], plot_text, 52 if side_by_side else 110)
         for axis, name in zip(panels, names, strict=True):
             _panel(axis, name, [cell["cell"] for cell in cells], curves, grid.seeds, labels)
         handles, texts = panels[0].get_legend_handles_labels()
-        body.legend(handles, texts, loc="outside lower left", ncols=2 if len(cells) > 1 else 1, fontsize=7)
+        body.legend(handles, texts, loc="outside lower left", ncols=2 if side_by_side else 1, fontsize=7)
 
     return draw(
         "curves",
-        0.3 + 2.2 * lines + 0.16 * math.ceil(len(cells) / 2),
+        0.3 + 2.2 * lines + 0.16 * math.ceil(len(cells) / (2 if side_by_side else 1)),
         paint,
         title=_title(
             names[0], [c["name"] for c in cells], ends, grid.sign if names[0] == grid.primary else 1
@@ -60,12 +62,13 @@ def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
 
 
 def _shown_cells(document: Mapping[str, Any]) -> set[str]:
-    """Reference, best, then those whose primary metric differs most from the reference."""
+    """Reference, best, then those that differ from the reference in the fewest factors, and of these by most."""
     metric = document["metric"]["name"]
 
-    def rank(cell: Mapping[str, Any]) -> tuple[bool, bool, float]:
+    def rank(cell: Mapping[str, Any]) -> tuple[bool, bool, int, float]:
         difference = cell["difference"].get(metric)
-        return not cell["reference"], not cell["best"], -abs(difference["estimate"] if difference else 0.0)
+        size = abs(difference["estimate"]) if difference else 0.0
+        return not cell["reference"], not cell["best"], cell["name"].count("="), -size
 
     return {cell["cell"] for cell in sorted(document["cells"], key=rank)[:MAX_CELLS]}
 

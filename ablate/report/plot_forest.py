@@ -61,6 +61,11 @@ def forest(document: Mapping[str, Any]) -> Picture | None:
     )
 
 
+def mark_of(effect: Mapping[str, Any]) -> tuple[str, Any, bool]:
+    """Return marker, colour and whether it is filled, by the verdict."""
+    return _MARKS[effect["verdict"]]
+
+
 def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | None, limit: float) -> None:
     if smallest:
         axis.axvspan(-smallest, smallest, color="0.90", lw=0, zorder=0)
@@ -68,7 +73,7 @@ def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | No
     for place, row in enumerate(rows):
         if row["estimate"] is None:
             continue
-        marker, colour, filled = _MARKS[row["verdict"]]
+        marker, colour, filled = mark_of(row)
         if row["ci95"]:
             low, high = row["ci95"]
             axis.plot([max(low, -limit), min(high, limit)], [place, place], color=colour, lw=1.3, zorder=2)

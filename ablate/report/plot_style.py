@@ -6,15 +6,12 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure, SubFigure
 
 from ablate.report.words import wrapped
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH_INCHES = 7.2
 DPI = 200
@@ -24,7 +21,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = _OKABE_ITO
 GREY = (0.55, 0.55, 0.55)
 SERIES = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # in the order they are told apart most easily
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -75,26 +72,21 @@ def draw(
     section: str,
 ) -> Picture:
     """Let `paint` fill the body of a figure, put title and caption around it, and render it as PNG and SVG."""
-    heading, small_print = wrapped(title, 92), wrapped(caption, 132)
+    heading, small_print = wrapped(title, 80), wrapped(caption, 124)
     heights = [
         0.08 + 0.18 * (heading.count("\n") + 1),
         body_inches,
         0.08 + 0.135 * (small_print.count("\n") + 1),
     ]
     figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout="constrained")
-    top, body, bottom = figure.subfigures(3, 1, height_ratios=heights)
+    top, body, bottom = figure.subfigures(3, 1, squeeze=False, height_ratios=heights).flat
     top.text(0.01, 0.92, heading, ha="left", va="top", fontsize=10, fontweight="bold")
     bottom.text(0.01, 0.95, small_print, ha="left", va="top", fontsize=7, color="0.35")
     paint(body)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    figure.set_layout_engine("none")  # what has been laid out once need not be again
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(
         name, title, caption, alt, section, {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
     )
-
-
-def hide_spare(axes: "list[Axes]", used: int) -> None:
-    """Hide the panels of a grid that hold nothing."""
-    for axis in axes[used:]:
-        axis.set_visible(False)

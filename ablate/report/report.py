@@ -4,16 +4,21 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ablate.report.cells import cell_rows
-from ablate.report.contrasts import condition_text
+from ablate.report.contrasts import FROM_REFERENCE, condition_text, contrasts
 from ablate.report.effects import effect_rows
+from ablate.report.flags import flags
 from ablate.report.frames import Grid, grid
 from ablate.report.ledger import cost, ledger, progress
+from ablate.report.models import Model, fit_model
+from ablate.report.noise import noise_rows
+from ablate.report.pairs import Pairing
 from ablate.report.summary import sentences
+from ablate.report.tradeoffs import tradeoffs
 from ablate.store.results import Results
 
 
@@ -54,6 +59,10 @@ def replace_file(path: Path, content: bytes) -> None:
 def _document(arranged: Grid) -> dict[str, Any]:
     results = arranged.results
     spec = results.spec
+    pairing = Pairing(arranged)
+    found = contrasts(arranged)
+    metrics = arranged.dev_metrics
+    models = {} if spec.design in FROM_REFERENCE else _models(arranged)
     document: dict[str, Any] = {
         "study": spec.study,
         "question": spec.question,
@@ -73,17 +82,25 @@ def _document(arranged: Grid) -> dict[str, Any]:
             ],
         },
         "progress": progress(arranged),
-        "cells": cell_rows(arranged),
-        "effects": effect_rows(arranged),
-        "anova": [],
-        "noise": [],
-        "flags": [],
+        "cells": cell_rows(pairing),
+        "effects": [row for metric in metrics for row in effect_rows(pairing, found, models, metric)],
+        "interactions": [row for model in models.values() for row in model.interactions],
+        "anova": [row for model in models.values() for row in model.anova],
+        "lenth": [model.lenth for model in models.values() if model.lenth],
+        "noise": noise_rows(pairing),
         "ledger": ledger(arranged),
         "cost": cost(arranged),
         "test": None,
     }
+    document["tradeoffs"] = tradeoffs(document)
+    document["flags"] = flags(pairing, models, document)
     document["summary"] = sentences(document)
     return document
+
+
+def _models(arranged: Grid) -> dict[str, Model]:
+    fitted = {metric: fit_model(arranged, metric) for metric in arranged.dev_metrics}
+    return {metric: model for metric, model in fitted.items() if model}
 
 
 def _files(arranged: Grid, document: dict[str, Any], formats: Sequence[str]) -> dict[str, bytes]:

@@ -1,9 +1,9 @@
 """Read columns of somebody's CSV by name, believing nothing.
 
-Comma or tab is read off the header; quotes, CRLF and a byte-order mark are understood; spaces around a field are dropped.
-Texts stay as they are: "NA", "null" and "None" are words like any other. Refused, each with its place: a file that is
-missing, empty, not UTF-8 or binary; a header without a wanted name or with a name twice; a row with too few or too many
-fields; a lone quote.
+Comma or tab is read off the header; quotes, CRLF and a byte-order mark are understood; spaces around a field
+are dropped. Texts stay as they are: "NA", "null" and "None" are words like any other. Refused, each with its
+place: a file that is missing, empty, not UTF-8 or binary; a header without a wanted name or with a name
+twice; a row with too few or too many fields; a lone quote.
 """
 
 import csv
@@ -58,7 +58,7 @@ class Table:
 
 
 def read_columns(path: Path, wanted: Sequence[str], faults: Faults) -> Table:
-    """Return the `wanted` columns of the CSV at `path`; rows with a wrong number of fields are noted in `faults`.
+    """Return the `wanted` columns of the CSV at `path`; rows of a wrong length are noted in `faults`.
 
     Raises:
         BadInput: the file cannot be read as a table at all, or a wanted column is not there.

@@ -59,7 +59,7 @@ def main() -> int:
     events = Events(os.dup(1))
     os.dup2(2, 1)
     job = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.asked.set()), daemon=True).start()
+    threading.Thread(target=stop_when_stdin_ends, args=(stop,), daemon=True).start()
     try:
         work(job, stop, events)
     except AblateError as error:
@@ -67,6 +67,13 @@ def main() -> int:
             events("error", text=fault)
         return EXPLAINED
     return 0
+
+
+def stop_when_stdin_ends(stop: Stop) -> None:
+    """Wait for the supervisor's death. Not through `sys.stdin`: its lock, held by a thread, aborts Python's exit."""
+    while os.read(0, 4096):
+        continue
+    stop.asked.set()
 
 
 def work(job: dict[str, Any], stop: Stop, events: Events) -> None:

@@ -1,6 +1,5 @@
 """`ablate run`: from a study file to trials with results. The same call again goes on where it stopped."""
 
-import fcntl
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from ablate.contract import Trainer, load_trainer
-from ablate.design.cells import build_design, select
+from ablate.design.cells import build_design
 from ablate.design.model import Cell, Design
+from ablate.design.selection import select
 from ablate.errors import BadInput
 from ablate.runner.drift import refuse_drift
 from ablate.runner.progress import Bars, Count, Lines
@@ -80,11 +80,10 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
         for cell in chosen:
             prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
     place.folder.mkdir(parents=True, exist_ok=True)
-    with study_lock(place.folder):
-        store = create_store(place.url, spec, design)
-        store.add_trials(design.cells, spec.seeds, run_order(design, spec))
-        if options.retry_failed:
-            store.retry_failed()
+    store = create_store(place.url, spec, design)
+    store.add_trials(design.cells, run_order(design, spec))
+    if options.retry_failed:
+        store.retry_failed()
     return supervise(store, prepared, chosen, options, console), place
 
 
@@ -153,10 +152,3 @@ def working_in(folder: Path) -> Iterator[None]:
     finally:
         os.chdir(before)
 
-
-@contextmanager
-def study_lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time add trials to a study."""
-    with (folder / "study.lock").open("w") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX)
-        yield

@@ -1,1 +1,1 @@
-"""From YAML text to a frozen `StudySpec`, with every fault of the file named at its place. Reads; writes nothing."""
+"""From YAML text to a frozen `StudySpec`, every fault of the file named at its place. Writes nothing."""

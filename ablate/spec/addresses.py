@@ -5,7 +5,7 @@ from typing import Any
 
 
 def put(nested: dict[str, Any], address: str, value: Any) -> bool:
-    """Set `address` in `nested`, merging mappings; return False (and change nothing there) when it is taken."""
+    """Set `address` in `nested`, merging mappings; return False when a value stands there already."""
     *folders, name = address.split(".")
     for folder in folders:
         nested = nested.setdefault(folder, {})
@@ -20,7 +20,7 @@ def put(nested: dict[str, Any], address: str, value: Any) -> bool:
 
 
 def replace(nested: dict[str, Any], address: str, value: Any) -> bool:
-    """Set `address` in `nested` whatever stood there; return False when a part of the way is not a mapping."""
+    """Set `address` in `nested` whatever stood there; return False when its way leads through a value."""
     *folders, name = address.split(".")
     for folder in folders:
         nested = nested.setdefault(folder, {})

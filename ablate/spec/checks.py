@@ -14,7 +14,7 @@ from ablate.spec.yaml_tree import Node, ScalarNode
 
 
 def check_conditions(read: Sequence[FactorNodes], faults: Faults) -> list[FactorNodes] | None:
-    """Return the factors with conditions in their parents' own spelling, or None when a condition is at fault."""
+    """Return the factors, conditions in their parents' own spelling; None when a condition is at fault."""
     before = len(faults)
     factors = {one.factor.name: one.factor for one in read}
     checked = [_with_known_parents(one, factors, faults) for one in read]
@@ -75,9 +75,7 @@ def check_baseline_complete(
     for factor in factors:
         if factor.name not in named and conditions.exists(factor, baseline):
             example = f"add e.g. {factor.name}: {_yaml(factor.levels[0].name)}"
-            faults.add(
-                node.place, f"{node.key}.{factor.name}", f"missing, but the factor exists here; {example}"
-            )
+            faults.add(node.place, f"{node.key}.{factor.name}", f"missing, but it exists here; {example}")
 
 
 def check_settings_apart(
@@ -117,9 +115,7 @@ def _report_fixed(
 
 def _check_factors_apart(read: Sequence[FactorNodes], faults: Faults) -> None:
     needs = conditions.needs([one.factor for one in read])
-    owners: dict[
-        str, list[FactorNodes]
-    ] = {}  # first part of an address -> factors: few are compared pairwise
+    owners: dict[str, list[FactorNodes]] = {}  # first part of an address -> factors
     for one in read:
         for root in dict.fromkeys(address.partition(".")[0] for address in _addresses(one.factor)):
             for other in owners.setdefault(root, []):

@@ -1,7 +1,7 @@
 """When a factor exists: `only_when` followed through its parents, on plain factors.
 
-A factor exists when each parent exists and has an allowed level. Conditions are conjunctions, so what a factor needs
-is one set of allowed levels per ancestor, and the factor can exist exactly when none of these sets is empty."""
+A factor exists when each parent exists and has an allowed level. Conditions are conjunctions, so what a
+factor needs is one set of allowed levels per ancestor; it can exist exactly when none of these is empty."""
 
 from collections.abc import Mapping, Sequence
 

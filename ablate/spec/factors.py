@@ -10,6 +10,7 @@ from ablate.spec.model import Factor, Level, Scalar
 from ablate.spec.yaml_tree import ListNode, MappingNode, Node, ScalarNode, kind, plain, same
 
 EXAMPLE = "a list of levels, e.g. [0.0, 0.01], or {levels: ..., only_when: ...}"
+MAX_FACTORS = 256
 Places = dict[str, tuple[int, int]]
 
 
@@ -29,6 +30,9 @@ def read_factors(node: Node, faults: Faults, places: Places) -> list[FactorNodes
         return []
     if not whole.pairs:
         faults.add(node.place, node.key, "there are no factors; add at least one with two levels")
+    if len(whole.pairs) > MAX_FACTORS:
+        faults.add(node.place, node.key, f"{len(whole.pairs)} factors; a study has at most {MAX_FACTORS}")
+        return []
     return [read for key, value in whole.pairs if (read := _factor(key, value, faults, places)) is not None]
 
 
@@ -72,7 +76,7 @@ def _levels(name: str, node: Node, faults: Faults, places: Places) -> tuple[Leve
         faults.add(
             node.place,
             node.key,
-            f"{_count(len(levels))}; a factor needs at least two, or move it to settings",
+            f"{_count(len(levels))}; a factor needs two, or move it to settings",
         )
     _remember(name, read, node, places)
     return tuple(level for _, level in read) if len(faults) == faults_before else None
@@ -105,7 +109,7 @@ def check_address(key: ScalarNode, faults: Faults) -> bool:
     if key.text and all(key.text.split(".")) and key.text.isprintable() and len(key.text) <= 200:
         return True
     faults.add(
-        key.place, key.key, f"{shown(key.text)} does not address a setting; write e.g. batch_size.sentiment"
+        key.place, key.key, f"{shown(key.text)} is no setting's address; write e.g. batch_size.sentiment"
     )
     return False
 

@@ -21,7 +21,7 @@ class Faults:
         return len(self._found)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield `file:line:column: key: message`, top to bottom; faults of the command line (line 0) come last."""
+        """Yield `file:line:column: key: message`, top to bottom; those of the command line (line 0) last."""
         for line, column, message in sorted(self._found, key=lambda fault: (fault[0] == 0, fault[:2])):
             yield f"{self.file}:{line}:{column}: {message}" if line else message
 

@@ -50,7 +50,7 @@ def text(node: Node, what: str, faults: Faults) -> str | None:
 
 def study_name(node: Node, faults: Faults) -> str | None:
     """Return a name that is safe as a folder's name."""
-    name = text(node, "a name, e.g. full_grid", faults)
+    name = text(node, "a name, e.g. full_grid; quote one that is a number", faults)
     if name is None or re.fullmatch(STUDY_NAME, name):
         return name
     rule = "use at most 64 letters, digits, '_', '-', '.', not starting with '.' or '-'"

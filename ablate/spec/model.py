@@ -28,9 +28,8 @@ class Factor(Frozen):
 
     name: str
     levels: tuple[Level, ...]  # in the order of the file; reports keep it
-    only_when: dict[str, tuple[Scalar, ...]] = Field(
-        default_factory=dict
-    )  # elsewhere the factor does not exist
+    # Elsewhere the factor does not exist: each of these factors must exist and have one of these levels.
+    only_when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
 
 
 class Metric(Frozen):
@@ -59,20 +58,16 @@ class StudySpec(Frozen):
     baseline: dict[str, Scalar]  # factor -> level name
     best: dict[str, Scalar] = Field(default_factory=dict)  # factor -> level name; where leave_one_out starts
     design: Design
-    design_cells: int | None = (
-        None  # how many cells a fractional design may have; None: the smallest good one
-    )
+    design_cells: int | None = None  # of a fractional design; None: the smallest good number
     seeds: tuple[int, ...]
     metric: Metric
     budget: Budget = Budget()
     checkpoint_seconds: float = 60.0
 
     # Where things stand in the file; not part of the study's identity. Keys are `settings.data.sentiment`,
-    # `factors.l2`, `factors.l2.levels[0]`, `factors.batches.levels[1].batch_size.sentiment`; (0, 0) is `--set`.
+    # `factors.l2`, `factors.l2.levels[0]`, `factors.batches.levels[1].batch_size.sentiment`; (0, 0) is --set.
     path: Path | None = Field(default=None, exclude=True)
-    places: dict[str, tuple[int, int]] = Field(
-        default_factory=dict, exclude=True
-    )  # key -> line, column from 1
+    places: dict[str, tuple[int, int]] = Field(default_factory=dict, exclude=True)  # line, column
 
     @property
     def folder(self) -> Path:
@@ -84,7 +79,7 @@ class StudySpec(Frozen):
         return next(factor for factor in self.factors if factor.name == name)
 
     def place(self, *keys: str) -> str:
-        """Return `file:line:column` of the first of `keys` that the file has, or of the nearest key around it."""
+        """Return `file:line:column` of the first of `keys` in the file, or of what is around it."""
         for key in keys:
             while key:
                 if key in self.places:

@@ -1,6 +1,6 @@
-"""A study file, read: from YAML text to a frozen `StudySpec`, with every fault of the file named at its place.
+"""A study file, read: from YAML text to a frozen `StudySpec`, every fault of the file named at its place.
 
-Reads one small file and writes nothing. Knows no trainer: whether a setting exists is for `ablate.design` to say."""
+Reads one small file and writes nothing. Knows no trainer: `ablate.design` says whether a setting exists."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,10 +46,10 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
 
     Args:
         path: A YAML 1.2 file.
-        overrides: `key=value` each: a dotted setting and a YAML scalar or flow collection; they go into `settings`.
+        overrides: `key=value` each: a dotted setting and a YAML scalar or flow collection, for `settings`.
 
     Raises:
-        BadInput: with every fault of the file and the overrides, `file:line:column: key: what; what would do`.
+        BadInput: every fault of the file and the overrides, `file:line:column: key: what; what would do`.
     """
     return parse_study(read_text(path), path, overrides)
 
@@ -156,7 +156,7 @@ class _Reader:
             self.places.update(dict.fromkeys([f"settings.{address}", *inner], (0, 0)))
 
     def override_value(self, argument: str, text: str) -> Any:
-        """Only what opens a bracket or a quote is YAML; the rest is one plain scalar, ': ' and ' #' included."""
+        """Only what opens a bracket or a quote is YAML; the rest is one plain scalar, ': ' and ' #' too."""
         key = f"--set {argument}"
         if text.strip()[:1] not in ("{", "[", '"', "'"):
             try:

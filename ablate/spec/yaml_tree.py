@@ -1,8 +1,9 @@
 """YAML 1.2 text as a tree of nodes that know their key, line and column.
 
-Refuses what a study has no use for and what makes YAML surprising or dangerous: anchors, aliases, tags, merge keys,
-directives, a second document, duplicate keys, NaN and infinity, whole numbers beyond 64 bits, nesting deeper than
-20 and more than 20,000 values. Scalars follow the YAML 1.2 core schema: `1e-5` is a number, `off` is text."""
+Refuses what a study has no use for and what makes YAML surprising or dangerous: anchors, aliases, tags,
+merge keys, directives, a second document, duplicate keys, NaN and infinity, whole numbers beyond 64 bits,
+nesting deeper than 20, more than 20,000 values. Scalars follow the YAML 1.2 core schema: `1e-5` is a number,
+`off` is text."""
 
 import math
 import re
@@ -30,6 +31,10 @@ from ablate.spec.model import Scalar
 
 MAX_DEPTH = 20
 MAX_NODES = 20_000
+
+# `{files: data/sst-{split}.csv}` is how people write it, but strict YAML wants quotes there. A stand-in of the
+# same length lets it through with every column as it was; nobody means a mapping by `{split}`.
+SPLIT, STAND_IN = "{split}", "\ue000split\ue001"
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -79,7 +84,7 @@ def parse_tree(text: str, faults: Faults) -> Node | None:
         BadInput: the text is not YAML, or too deep or too large to be a study. Lesser faults go to `faults`.
     """
     try:
-        return _Builder(text, faults).document()
+        return _Builder(text.replace(SPLIT, STAND_IN), faults).document()
     except ReaderError as error:
         position = int(error.position or 0)
         before = text[:position]
@@ -195,7 +200,7 @@ class _Builder:
         return MappingNode(place, key, tuple(self.pairs(key, depth)))
 
     def scalar(self, event: Any, key: str) -> Node:
-        place, text = _place(event), str(event.value)
+        place, text = _place(event), str(event.value).replace(STAND_IN, SPLIT)
         if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
             self.faults.add(place, key, f"{shown(text)} holds a character that cannot be stored; remove it")
             return Node(place, key)
@@ -273,6 +278,8 @@ def _remedy(problem: str) -> str:
         return "check the indentation, or quote a text that holds ': '"
     if "cannot start any token" in problem:
         return "quote a text that starts with this character"
+    if "but got '{'" in problem or "but got '['" in problem:
+        return "quote a text that holds a bracket"
     if "the end of the file" in problem or "end of stream" in problem:
         return "close the bracket or quote that is open"
     return "check the indentation, brackets and quotes here"

@@ -1,7 +1,7 @@
 """Pearson correlations, and two of them that share a variable: r(A, gold) against r(B, gold).
 
-In every function `r_a` and `r_b` are the correlations with the gold, `r_ab` is that of the two predictions, n the items;
-differences are B − A.
+In every function `r_a` and `r_b` are the correlations with the gold, `r_ab` is that of the two predictions, n
+the items; differences are B − A.
 """
 
 import math
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ablate.stats.distributions import t_p, t_quantile, z_p
+from ablate.stats.distributions import SMALLEST_P, t_p, t_quantile, z_p
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
     """Return Pearson's r of `x` and `y` [n]; nan when one of them is constant."""
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    x, y = x - x.mean(), y - y.mean()
-    scale = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
-    return max(-1.0, min(1.0, float(x @ y) / scale)) if scale > 0 else math.nan
+    dx, dy = (_centred(v) for v in (x, y))
+    scale = math.sqrt(float(dx @ dx)) * math.sqrt(float(dy @ dy))
+    return max(-1.0, min(1.0, float(dx @ dy) / scale)) if scale > 0 else math.nan
 
 
 def pseudo_values(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-    """Return per-item values [n] whose mean is r(x, y): r + z_x z_y − (r/2)(z_x² + z_y²), z with the population sd.
+    """Return per-item values [n] whose mean is r(x, y): r + z_x z_y − (r/2)(z_x² + z_y²).
 
-    r plus its influence function: Devlin, Gnanadesikan & Kettenring 1975, Biometrika 62(3) 531-545.
+    z has the population's standard deviation; this is r plus its influence function. Source: Devlin,
+    Gnanadesikan & Kettenring 1975, Biometrika 62(3) 531-545.
     """
     r = pearson(x, y)
-    zx, zy = (_standardised(np.asarray(v, dtype=float)) for v in (x, y))
+    zx, zy = (centred / centred.std() for centred in (_centred(x), _centred(y)))
     return np.asarray(r + zx * zy - r / 2 * (zx**2 + zy**2))
 
 
@@ -49,37 +49,54 @@ class Test:
 
 
 def williams_t(r_a: float, r_b: float, r_ab: float, n: int) -> Test:
-    """Test r_b = r_a on n − 3 degrees of freedom. Sources: Williams 1959; Steiger 1980, Psychol. Bull. 87, eq. 7."""
-    if r_a == r_b:
+    """Test r_b = r_a on n − 3 degrees of freedom.
+
+    Sources: Williams 1959; Steiger 1980, Psychol. Bull. 87, eq. 7.
+    """
+    if _equal(r_a, r_b):
         return Test(0.0, n - 3, 1.0)
     determinant = 1 - r_a**2 - r_b**2 - r_ab**2 + 2 * r_a * r_b * r_ab
     mean = (r_a + r_b) / 2
     below = 2 * (n - 1) / (n - 3) * max(determinant, 0.0) + mean**2 * (1 - r_ab) ** 3
-    t = (r_b - r_a) * math.sqrt((n - 1) * (1 + r_ab) / below)
+    t = (r_b - r_a) * math.sqrt((n - 1) * (1 + r_ab) / max(below, SMALLEST_P))
     return Test(t, n - 3, t_p(t, n - 3))
 
 
-def steiger_z(r_a: float, r_b: float, r_ab: float, n: int) -> Test:
-    """Test r_b = r_a on Fisher's scale, covariance from the mean correlation. Source: Steiger 1980, eq. 14."""
-    if r_a == r_b:
+def steiger_z(r_a: float, r_b: float, r_ab: float, n: int) -> Test | None:
+    """Test r_b = r_a on Fisher's scale, covariance from the mean correlation.
+
+    Source: Steiger 1980, eq. 14.
+    """
+    if _equal(r_a, r_b):
         return Test(0.0, math.inf, 1.0)
+    if max(abs(r_a), abs(r_b)) >= 1:  # Fisher's scale ends there
+        return None
     squared = ((r_a + r_b) / 2) ** 2
     covariance = (r_ab * (1 - 2 * squared) - squared / 2 * (1 - 2 * squared - r_ab**2)) / (1 - squared) ** 2
-    z = (math.atanh(r_b) - math.atanh(r_a)) * math.sqrt((n - 3) / (2 - 2 * covariance))
+    z = (math.atanh(r_b) - math.atanh(r_a)) * math.sqrt((n - 3) / max(2 - 2 * covariance, SMALLEST_P))
     return Test(z, math.inf, z_p(z))
 
 
 def zou_interval(r_a: float, r_b: float, r_ab: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval for r_b − r_a. Source: Zou 2007, Psychol. Methods 12(4) 399-413, overlapping correlations."""
-    if abs(r_ab) >= 1 or max(abs(r_a), abs(r_b)) >= 1:
-        return r_b - r_a, r_b - r_a
+    """Return the interval for r_b − r_a.
+
+    Source: Zou 2007, Psychol. Methods 12(4) 399-413, overlapping correlations.
+    """
     (low_a, high_a), (low_b, high_b) = fisher_interval(r_a, n, level), fisher_interval(r_b, n, level)
     free = (r_ab - r_a * r_b / 2) * (1 - r_a**2 - r_b**2 - r_ab**2) + r_ab**3
-    c = free / ((1 - r_a**2) * (1 - r_b**2))
+    spread = (1 - r_a**2) * (1 - r_b**2)
+    c = free / spread if spread > 0 else 0.0  # a perfect correlation has no error to share
     down, up = (r_b - low_b, high_a - r_a), (high_b - r_b, r_a - low_a)
     low, high = (math.sqrt(max(0.0, x * x + y * y - 2 * c * x * y)) for x, y in (down, up))
     return r_b - r_a - low, r_b - r_a + high
 
 
-def _standardised(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((x - x.mean()) / x.std())
+def _equal(r_a: float, r_b: float) -> bool:
+    return math.isclose(
+        r_a, r_b, rel_tol=0, abs_tol=1e-9
+    )  # closer than rounding lets the three r's be told apart
+
+
+def _centred(x: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(x, dtype=float)
+    return np.asarray(values - values.mean())

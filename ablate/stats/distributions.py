@@ -1,4 +1,7 @@
-"""p values and quantiles of the t, F and normal distributions, from scipy.special alone: scipy.stats takes a second to import."""
+"""p values and quantiles of the t, F and normal distributions.
+
+From scipy.special alone: scipy.stats takes a second to import.
+"""
 
 import math
 

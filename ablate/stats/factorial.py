@@ -1,20 +1,20 @@
 """A table of factors and one metric: effects, interactions and the analysis of variance.
 
-The order of the model: 1 = main effects, 2 = and products of two factors, full = all products. `auto` takes the highest that
-the degrees of freedom support: full when there are at most three factors, every product can be estimated and some
-combination ran more than once; else 2 when every product of two can be estimated; each only if it leaves at least
-3 degrees of freedom for noise; else 1.
+The order of the model: 1 = main effects, 2 = and products of two factors, full = all products. `auto` takes
+the highest that the degrees of freedom support: full when there are at most three factors, every product can
+be estimated and some combination ran more than once; else 2 when every product of two can be estimated; each
+only if it leaves at least 3 degrees of freedom for noise; else 1.
 
-A factor that exists only under a condition is coded ±½ where it exists and 0 elsewhere: its effect is that inside the condition,
-and its parent's effect is averaged over its levels. Products of such a factor with its own parents do not exist.
+A factor that exists only under a condition is coded ±½ where it exists and 0 elsewhere: its effect is that
+inside the condition, and its parent's effect is averaged over its levels. Products of such a factor with its
+own parents do not exist.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ablate.stats.distributions import f_p, interval, t_p
 from ablate.stats.lenth import Lenth, lenth
@@ -23,6 +23,7 @@ from ablate.stats.power import mde
 
 LEAST_DF = 3  # for noise, before `auto` spends more on products
 Condition = dict[str, tuple[int, ...]]  # factor -> the levels under which another exists
+OfOrder = Callable[[int], Fit]  # the model with products of up to so many factors
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ def factorial(
 ) -> Factorial:
     """Analyse `y` [n] by `factors`, with `block` (seeds) as fixed effects.
 
-    Sources: Montgomery, Design and Analysis of Experiments, ch. 5-6 and 15; Box, Hunter & Hunter, Statistics for
-    Experimenters, ch. 5. Standard errors come from the residual, or from Lenth's pseudo standard error when a two-level
-    table leaves none.
+    Sources: Montgomery, Design and Analysis of Experiments, ch. 5-6 and 15; Box, Hunter & Hunter, Statistics
+    for Experimenters, ch. 5. Standard errors come from the residual, or from Lenth's pseudo standard error
+    when a two-level table leaves none.
     """
     where = conditions(factors)
     nuisances = [_existence(f) for f in factors if where.get(f.name, {}) is None]
@@ -95,12 +96,12 @@ def factorial(
     estimates = [
         e for t in model.terms if t.name not in {b.name for b in before} for e in _estimates(model, t, noise)
     ]
-    rows = {kind: _anova(model, kind, ss) for kind, ss in (("I", type_i), ("II", type_ii), ("III", type_iii))}
+    squares = {"I": type_i(model), "II": type_ii(model), "III": type_iii(model)}
     return Factorial(
         order=chosen,
         effects=tuple(e for e in estimates if len(e.factors) == 1),
         interactions=tuple(e for e in estimates if len(e.factors) > 1),
-        anova=rows,
+        anova={kind: _anova(model, kind, ss) for kind, ss in squares.items()},
         balanced=model.orthogonal,
         replicated=replicated,
         degenerate=model.degenerate and model.df_residual > 0,
@@ -155,12 +156,12 @@ def _ancestors(name: str, where: dict[str, Condition | None]) -> set[str]:
     return own.union(*(_ancestors(parent, where) for parent in own))
 
 
-def _choose(of_order, n_factors: int, replicated: bool, order: str) -> tuple[str, Fit]:  # type: ignore[no-untyped-def]
+def _choose(of_order: OfOrder, n_factors: int, replicated: bool, order: str) -> tuple[str, Fit]:
     """Return the model's order and its fit."""
     if order != "auto":
         highest = n_factors if order == "full" else min(int(order), n_factors)
         return order, of_order(highest)
-    tries = ([n_factors] if replicated and 2 < n_factors <= 3 else []) + ([2] if n_factors > 1 else [])
+    tries = ([n_factors] if replicated and n_factors == 3 else []) + ([2] if n_factors > 1 else [])
     for highest in tries:
         model = of_order(highest)
         if not model.left_out and model.df_residual >= LEAST_DF:
@@ -168,7 +169,7 @@ def _choose(of_order, n_factors: int, replicated: bool, order: str) -> tuple[str
     return "1", of_order(1)
 
 
-def _saturated(of_order, factors: Sequence[Factor], noisy: bool) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def _saturated(of_order: OfOrder, factors: Sequence[Factor], noisy: bool) -> dict[str, float]:
     """Return every contrast of an unreplicated orthogonal two-level table; nothing for other tables."""
     if noisy or any(f.levels != 2 or not f.exists.all() for f in factors):
         return {}
@@ -179,7 +180,7 @@ def _saturated(of_order, factors: Sequence[Factor], noisy: bool) -> dict[str, fl
 
 
 def _share(term: Term) -> float:
-    """Return what turns a coefficient, a difference of differences, into half the difference of the simple effects."""
+    """Return what turns a difference of differences into half the difference of the simple effects."""
     return 0.5 ** (len(term.factors) - 1)
 
 
@@ -222,8 +223,8 @@ def _estimate(model: Fit, term: Term, i: int, levels: tuple[int, ...], noise: _N
     )
 
 
-def _anova(model: Fit, kind: str, sums_of_squares) -> tuple[AnovaRow, ...]:  # type: ignore[no-untyped-def]
-    rows = [_anova_row(model, t, ss, kind) for t, ss in zip(model.terms, sums_of_squares(model), strict=True)]
+def _anova(model: Fit, kind: str, sums_of_squares: list[float]) -> tuple[AnovaRow, ...]:
+    rows = [_anova_row(model, t, ss, kind) for t, ss in zip(model.terms, sums_of_squares, strict=True)]
     ms = model.ss_residual / model.df_residual if model.df_residual else None
     return (*rows, AnovaRow("residual", model.df_residual, model.ss_residual, ms, None, None, None))
 

@@ -21,7 +21,7 @@ class Lenth:
 
 
 def lenth(effects: ArrayLike, level: float = 0.95) -> Lenth | None:
-    """Return Lenth's margins for m orthogonal two-level `effects` [m], None when every effect or the median is 0.
+    """Return Lenth's margins for m orthogonal two-level `effects` [m]; None when their median is 0.
 
     Source: Lenth 1989, Technometrics 31(4) 469-473.
     """

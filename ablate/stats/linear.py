@@ -1,9 +1,10 @@
 """Least squares on factors: coding, the fit, and sums of squares of types I, II and III.
 
-Factors are coded so that the coefficients *are* the answers: the column of level j is 1 at level j, less 1/L everywhere
-the factor exists, and 0 where it does not. In a model with these columns and their products, the coefficient of level j is
-its estimated marginal mean minus that of level 0, other factors weighted equally (Searle, Speed & Milliken 1980), and the
-coefficient of a product is a difference of differences. Two levels give the textbook's ±½.
+Factors are coded so that the coefficients *are* the answers: the column of level j is 1 at level j, less 1/L
+everywhere the factor exists, and 0 where it does not. In a model with these columns and their products, the
+coefficient of level j is its estimated marginal mean minus that of level 0, other factors weighted equally
+(Searle, Speed & Milliken 1980), and the coefficient of a product is a difference of differences. Two levels
+give the textbook's ±½.
 
 Refuses nothing: a term whose columns depend on those before it is left out and named.
 """
@@ -36,7 +37,7 @@ class Factor:
     def columns(self) -> Array:
         """Return the coding [n, levels - 1]."""
         own = self.index[:, None] == np.arange(1, self.levels)
-        return (own - 1 / self.levels) * self.exists[:, None]
+        return np.asarray((own - 1 / self.levels) * self.exists[:, None])
 
     @property
     def exists(self) -> NDArray[np.bool_]:
@@ -89,7 +90,7 @@ class Fit:
 
     @property
     def orthogonal(self) -> bool:
-        """Whether no term shares anything with another, as in a balanced table: types I, II and III then agree."""
+        """Whether no term shares anything with another, as in a balanced table: all types then agree."""
         between = self.R.copy()
         for term in self.terms:
             between[term.columns, term.columns] = 0
@@ -100,8 +101,8 @@ def fit(y: Array, factors: Sequence[Factor], terms: Sequence[tuple[str, ...]]) -
     """Fit `terms` (names of factors) to `y` [n] by least squares, with an intercept.
 
     `y` and every column are centred first: without that, the stiff sets of NIST's StRD lose ten digits.
-    Each term is made orthogonal to those before it (Gram-Schmidt, twice: Giraud et al. 2005), so one pass gives the fit,
-    the ranks and the sequential sums of squares.
+    Each term is made orthogonal to those before it (Gram-Schmidt, twice: Giraud et al. 2005), so one pass
+    gives the fit, the ranks and the sequential sums of squares.
     """
     coding = {factor.name: factor.columns() for factor in factors}
     n = len(y)
@@ -125,8 +126,8 @@ def fit(y: Array, factors: Sequence[Factor], terms: Sequence[tuple[str, ...]]) -
     R, z = np.triu(Q.T @ X), Q.T @ y
     inverse = np.linalg.solve(R, np.eye(len(R)))
     residual = y - Q @ z
-    ss_residual = float(residual @ residual)
     df_residual = n - 1 - len(z)
+    ss_residual = float(residual @ residual) if df_residual else 0.0
     degenerate = bool(np.abs(residual).max(initial=0) <= ROUNDING * np.abs(y).max(initial=0))
     return Fit(
         tuple(kept),
@@ -147,19 +148,16 @@ def type_i(model: Fit) -> list[float]:
 
 
 def type_ii(model: Fit) -> list[float]:
-    """Return each term's sum of squares after all terms that do not contain it (Yates 1934; Langsrud 2003)."""
+    """Return each term's sum of squares after all that do not contain it (Yates 1934; Langsrud 2003)."""
     if model.orthogonal:
         return type_i(model)
-    return [
-        _gain(model, term, [t for t in model.terms if not set(term.factors) <= set(t.factors)])
-        for term in model.terms
-    ]
+    above = [[t for t in model.terms if set(term.factors) < set(t.factors)] for term in model.terms]
+    return [_wald(model, term, without) for term, without in zip(model.terms, above, strict=True)]
 
 
 def type_iii(model: Fit) -> list[float]:
-    """Return each term's sum of squares after all others: the Wald test of its marginal contrasts (Yates 1934)."""
-    blocks = [(model.beta[t.columns], model.covariance[t.columns, t.columns]) for t in model.terms]
-    return [float(beta @ np.linalg.solve(covariance, beta)) for beta, covariance in blocks]
+    """Return each term's sum of squares after all others, the Wald test of its contrasts (Yates 1934)."""
+    return [_wald(model, term, []) for term in model.terms]
 
 
 def crossings(factors: Sequence[Factor]) -> list[NDArray[np.intp]]:
@@ -184,10 +182,15 @@ def _new_directions(Q: Array, columns: Array) -> Array | None:
     return np.asarray(basis - Q @ (Q.T @ basis))
 
 
-def _gain(model: Fit, term: Term, others: Sequence[Term]) -> float:
-    """Return what `term` explains beyond `others`, in the coordinates of the fit."""
-    before = np.hstack([model.R[:, t.columns] for t in others]) if others else np.empty((len(model.R), 0))
-    Q = np.linalg.qr(before)[0]
-    own = np.linalg.qr(model.R[:, term.columns] - Q @ (Q.T @ model.R[:, term.columns]))[0]
-    explained = own.T @ (model.z - Q @ (Q.T @ model.z))
-    return float(explained @ explained)
+def _wald(model: Fit, term: Term, without: Sequence[Term]) -> float:
+    """Return the sum of squares of `term` in the model without the terms `without`.
+
+    Leaving terms out is holding their coefficients at 0: condition on that, and nothing is fitted again.
+    """
+    own, beta, V = term.columns, model.beta, model.covariance
+    if not without:
+        return float(beta[own] @ np.linalg.solve(V[own, own], beta[own]))
+    out = np.concatenate([np.arange(t.start, t.stop) for t in without])
+    share = np.linalg.solve(V[np.ix_(out, out)], V[out, own])  # [out, own]
+    kept = beta[own] - share.T @ beta[out]
+    return float(kept @ np.linalg.solve(V[own, own] - V[own, out] @ share, kept))

@@ -22,9 +22,9 @@ class McNemar:
 def mcnemar(only_a: int, only_b: int, n: int) -> McNemar:
     """Compare B with A on `n` items.
 
-    Exact conditional p: McNemar 1947 with the binomial tail. Mid-p: Lancaster 1961; recommended by Fagerland, Lydersen &
-    Laake 2013, BMC Med. Res. Methodol. 13:91. Interval for the difference of accuracies: Bonett & Price 2012,
-    J. Educ. Behav. Stat. 37(4) 479-488 (Wald on counts with one added to each discordant cell).
+    Exact conditional p: McNemar 1947 with the binomial tail. Mid-p: Lancaster 1961; recommended by Fagerland,
+    Lydersen & Laake 2013, BMC Med. Res. Methodol. 13:91. Interval for the difference of accuracies: Bonett &
+    Price 2012, J. Educ. Behav. Stat. 37(4) 479-488 (Wald on counts with one added to each discordant cell).
     """
     discordant = only_a + only_b
     tail = float(special.bdtr(min(only_a, only_b), discordant, 0.5))
@@ -46,5 +46,5 @@ def paired_interval(only_a: int, only_b: int, n: int, level: float = 0.95) -> tu
 
 
 def _point(k: int, n: int) -> float:
-    """Return the binomial probability of k in n at ½, through logarithms: n choose k overflows beyond a thousand."""
+    """Return the binomial probability of k in n at ½; by logarithms, as n choose k overflows beyond 1000."""
     return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))

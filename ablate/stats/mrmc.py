@@ -26,9 +26,9 @@ class Mrmc:
 def mrmc(differences: ArrayLike) -> Mrmc:
     """Analyse per-item differences d [S seeds, n items], S ≥ 2, n ≥ 2: B − A for the same seed and item.
 
-    V_seed = var(d̄_s·)/S, V_item = var(d̄_·i)/n, V_int = MS_residual/(S n); V = V_seed + max(V_item − V_int, 0) and
-    df = V² / (V_seed² / (S − 1)). Sources: Obuchowski & Rockette 1995, Commun. Stat. 24(2) 285-308; degrees of freedom
-    from Hillis 2007, Stat. Med. 26, 596-619.
+    V_seed = var(d̄_s·)/S, V_item = var(d̄_·i)/n, V_int = MS_residual/(S n); V = V_seed + max(V_item − V_int,
+    0) and df = V² / (V_seed² / (S − 1)). Sources: Obuchowski & Rockette 1995, Commun. Stat. 24(2) 285-308;
+    degrees of freedom from Hillis 2007, Stat. Med. 26, 596-619.
     """
     d = np.asarray(differences, dtype=float)
     S, n = d.shape
@@ -42,15 +42,12 @@ def mrmc(differences: ArrayLike) -> Mrmc:
     negligible = (1e-12 * np.abs(d).max(initial=0)) ** 2
     df = v**2 / (v_seed**2 / (S - 1)) if v_seed > negligible else math.inf
     se = math.sqrt(v)
-    if v <= negligible:
-        p = 1.0 if delta == 0 else None
-    else:
-        p = t_p(delta / se, df)
+    without_noise = 1.0 if delta == 0 else None
     return Mrmc(
         delta,
         se,
         df,
-        p,
+        t_p(delta / se, df) if v > negligible else without_noise,
         interval(delta, se, df),
         math.sqrt(max(var_seeds - ms_residual / n, 0.0)),
         math.sqrt(max(var_items - ms_residual / S, 0.0)),

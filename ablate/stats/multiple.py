@@ -1,4 +1,7 @@
-"""Adjusted p values for several tests at once. A test without a p (None) stays without one and is not counted."""
+"""Adjusted p values for several tests at once.
+
+A test without a p (None) stays without one and is not counted.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +9,10 @@ import numpy as np
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Return p values whose rejection at α keeps the familywise error at α. Source: Holm 1979, Scand. J. Stat. 6, 65-70."""
+    """Return p values whose rejection at α keeps the familywise error at α.
+
+    Source: Holm 1979, Scand. J. Stat. 6, 65-70.
+    """
     known = np.array([value for value in p if value is not None], dtype=float)
     order = np.argsort(known)
     stepped = np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1))

@@ -10,8 +10,8 @@ from ablate.stats.distributions import t_quantile
 def mde(se: float, df: float, power: float = 0.8, alpha: float = 0.05) -> float:
     """Return the true effect that a two-sided t test finds with probability `power`, in the unit of `se`.
 
-    `se` is the effect's standard error on `df` degrees of freedom (`inf`: known). The other tail, which adds less than
-    1e-4 to the power, is left out. Source: noncentral t, Cohen 1988.
+    `se` is the effect's standard error on `df` degrees of freedom (`inf`: known). The other tail, which adds
+    less than 1e-4 to the power, is left out. Source: noncentral t, Cohen 1988.
     """
     critical = t_quantile(1 - alpha / 2, df)
     if math.isinf(df):
@@ -20,12 +20,18 @@ def mde(se: float, df: float, power: float = 0.8, alpha: float = 0.05) -> float:
 
 
 def mde_paired(sigma: float, seeds: int, power: float = 0.8, alpha: float = 0.05) -> float | None:
-    """Return the detectable difference of two cells over `seeds` pairs; `sigma` is the sd of one difference. None: 1 seed."""
+    """Return the detectable difference of two cells over `seeds` pairs; `sigma` is the sd of one difference.
+
+    None: 1 seed.
+    """
     return mde(sigma / math.sqrt(seeds), seeds - 1, power, alpha) if seeds > 1 else None
 
 
 def mde_two_level(
     sigma: float, n_low: int, n_high: int, df: float, power: float = 0.8, alpha: float = 0.05
 ) -> float | None:
-    """Return the detectable mean(high) − mean(low) when one run has sd `sigma` and `df` are left for noise. None: 0 df."""
+    """Return the detectable mean(high) − mean(low) when one run has sd `sigma` and `df` are left for noise.
+
+    None: 0 df.
+    """
     return mde(sigma * math.sqrt(1 / n_low + 1 / n_high), df, power, alpha) if df > 0 else None

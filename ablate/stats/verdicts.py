@@ -18,8 +18,9 @@ def verdict(
 ) -> Verdict:
     """Return what may be said of an effect with (adjusted) `p`.
 
-    *helps* / *hurts* when p < alpha; *no difference that matters* when the 90 % interval lies inside ± smallest_effect
-    (two one-sided tests, Schuirmann 1987); else *inconclusive*. `goal` says which direction is good.
+    *helps* / *hurts* when p < alpha; *no difference that matters* when the 90 % interval lies inside ±
+    smallest_effect (two one-sided tests, Schuirmann 1987); else *inconclusive*. `goal` says which direction
+    is good.
     """
     if p is not None and p < alpha:
         return "helps" if (estimate > 0) == (goal == "maximize") else "hurts"
@@ -29,6 +30,6 @@ def verdict(
 
 
 def verdict_of_interval(ci90: tuple[float, float], smallest_effect: float) -> Verdict:
-    """Return *no difference that matters* when a 90 % interval lies inside ± smallest_effect, else *inconclusive*."""
+    """Return *no difference that matters* when a 90 % interval lies inside ± smallest_effect."""
     inside = -smallest_effect < ci90[0] and ci90[1] < smallest_effect
     return "no difference that matters" if inside else "inconclusive"

@@ -27,7 +27,7 @@ def read_results(url: str, study: str, folder: Path, points: bool = True) -> Res
             raise BadInput(f"{databases.printable(url)}: not a database of ablate")
         head = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == study)).first()
         if head is None:
-            raise BadInput(f"{databases.printable(url)}: holds no study {study!r}; it holds {_names(connection)}")
+            raise BadInput(f"{databases.printable(url)}: holds no study {study!r}; it holds {', '.join(_names(connection))}")
         cell_rows = connection.execute(
             sa.select(tables.cells).where(tables.cells.c.study_id == head.study_id).order_by(tables.cells.c.position)
         ).all()

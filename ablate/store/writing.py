@@ -76,19 +76,30 @@ class Store:
             ).one()
         return cell_from_row(row)
 
-    def add_trials(self, cells: Sequence[Cell], seeds: Sequence[int], order: Sequence[tuple[str, int]]) -> int:
-        """Add what is missing of `cells` × `seeds` as WAITING trials, numbered in `order`; return how many were added."""
+    def add_trials(self, cells: Sequence[Cell], order: Sequence[tuple[str, int]]) -> int:
+        """Add those (cell, seed) of `order` that are missing as WAITING trials, numbered in order; return how many."""
         by_hash = {cell.hash: cell for cell in cells}
         with self._transaction() as connection:
-            there = set(
-                connection.execute(
-                    sa.select(tables.trials.c.cell, tables.trials.c.seed).where(tables.trials.c.study_id == self._id)
-                )
-                .tuples()
-                .all()
+            rows = connection.execute(
+                sa.select(tables.trials.c.cell, tables.trials.c.seed).where(tables.trials.c.study_id == self._id)
             )
-            known = set(connection.scalars(sa.select(tables.cells.c.cell).where(tables.cells.c.study_id == self._id)))
-            new_cells = [
+            there = {(row.cell, row.seed) for row in rows}
+            self._write_cells(connection, cells)
+            missing = [(hash_, seed) for hash_, seed in order if (hash_, seed) not in there]
+            if missing:
+                self._insert_trials(connection, [(by_hash[hash_], seed) for hash_, seed in missing], first=len(there))
+        return len(missing)
+
+    def _write_cells(self, connection: sa.Connection, cells: Sequence[Cell]) -> None:
+        """Write the design's cells, unless they stand there already; an extended study gets its new order."""
+        ours = tables.cells.c
+        there = connection.scalars(sa.select(ours.cell).where(ours.study_id == self._id).order_by(ours.position)).all()
+        if there == [cell.hash for cell in cells]:
+            return
+        connection.execute(sa.delete(tables.cells).where(ours.study_id == self._id))
+        connection.execute(
+            sa.insert(tables.cells),
+            [
                 {
                     "study_id": self._id,
                     "cell": cell.hash,
@@ -98,14 +109,8 @@ class Store:
                     "parts": {name: {"hash": part.hash, "settings": part.settings} for name, part in cell.parts.items()},
                 }
                 for position, cell in enumerate(cells)
-                if cell.hash not in known
-            ]
-            if new_cells:
-                connection.execute(sa.insert(tables.cells), new_cells)
-            missing = [(hash_, seed) for hash_, seed in order if (hash_, seed) not in there]
-            if missing:
-                self._insert_trials(connection, [(by_hash[hash_], seed) for hash_, seed in missing], first=len(there))
-        return len(missing)
+            ],
+        )
 
     def _insert_trials(self, connection: sa.Connection, new: list[tuple[Cell, int]], first: int) -> None:
         ids = connection.scalars(
@@ -346,6 +351,7 @@ def cell_from_row(row: Any) -> Cell:
 def create_store(url: str, spec: StudySpec, design: Design) -> Store:
     """Create what is missing of the database, its tables and the study; open it.
 
+    A study that is there takes over what `spec` says: whether it may is for the caller to know.
     Several processes may call this at once for one file: they take turns.
 
     Raises:
@@ -372,6 +378,12 @@ def create_store(url: str, spec: StudySpec, design: Design) -> Store:
                         f"{databases.printable(url)}: written by a version of ablate with tables {there}, "
                         f"this one has {tables.SCHEMA_VERSION}; use the version that wrote it"
                     )
+                else:
+                    connection.execute(
+                        sa.update(tables.studies)
+                        .where(tables.studies.c.name == spec.study)
+                        .values(**_study_columns(spec, design))
+                    )
         engine.dispose()
     return Store(url, spec.study)
 
@@ -383,17 +395,23 @@ def _insert_study(connection: sa.Connection, spec: StudySpec, design: Design) ->
             study_id=study_id,
             name=spec.study,
             schema_version=tables.SCHEMA_VERSION,
-            spec=spec.model_dump(mode="json"),
-            design={
-                "kind": design.kind,
-                "raw_cells": design.raw_cells,
-                "reference": design.reference,
-                "resolution": design.resolution,
-                "aliases": design.aliases,
-            },
-            folder=str(spec.folder.resolve()),
+            **_study_columns(spec, design),
         )
     )
+
+
+def _study_columns(spec: StudySpec, design: Design) -> dict[str, Any]:
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "design": {
+            "kind": design.kind,
+            "raw_cells": design.raw_cells,
+            "reference": design.reference,
+            "resolution": design.resolution,
+            "aliases": design.aliases,
+        },
+        "folder": str(spec.folder.resolve()),
+    }
 
 
 @contextmanager
@@ -403,6 +421,6 @@ def _taking_turns(file: Path | None) -> Iterator[None]:
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{file}.creation-lock").open("w") as lock:
+    with Path(f"{file}.lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

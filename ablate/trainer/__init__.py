@@ -1,4 +1,5 @@
-"""The multi-task BERT trainer: one encoder, three tasks, every choice a setting. Usable without the rest of us.
+"""The multi-task BERT trainer: one encoder, three tasks, every choice a setting. Usable without the rest of
+us.
 
     from ablate.trainer import Settings, train
     metrics = train(Settings(training="joint", surgery="pcgrad"), context)

@@ -1,24 +1,28 @@
-"""The built-in corpus: sentences from a small grammar for the three tasks, with effects known by construction.
+"""The built-in corpus: sentences from a small grammar for three tasks, with effects known by construction.
 
-It needs no network and no file, is the same on every machine, and has no end: row n of a split is decided by the
-task, the split and n alone. A sentence belongs to one split by its own hash, so no text is in two splits.
+It needs no network and no file, is the same on every machine, and has no end: row n of a split is decided by
+the task, the split and n alone. A text belongs to one split by its own hash, so no text is in two splits.
 
-*Stories* have five slots (who, did, what, where, how); each slot holds one of a dozen concepts, and each concept
-has two words for it: "the lad quickly found the crate near the harbour". *Reviews* judge one thing.
+*Stories* have five slots (who, did, what, where, how); each slot holds one of eight concepts, and each
+concept has two words for it: "the lad quickly found the crate near the harbour". *Reviews* judge one thing.
 
-    sentiment    0-4: two below, one below, level, one above, two above. Polarity and strength of the one judging
-                 phrase decide; "not" turns "good" into "bad". One label in ten is off by one.
+    sentiment    0-4: two below, one below, level, one above, two above. Polarity and strength of the one
+                 judging phrase decide; "not" turns "good" into "bad". One label in ten is off by one.
     paraphrase   1: both stories have the same five concepts, told in another order and partly in other words.
-                 0: the same, with one concept changed. One label in twenty is wrong.
-    similarity   0-5: in how many of the five slots the two stories have the same concept, give or take a quarter.
+                 0: the same, with two of the concepts changed. One label in twenty is wrong.
+    similarity   0-5: in how many slots the two stories have the same concept, give or take a quarter.
 
-What must therefore come out, because a pair's label depends on *whether* u and v agree and not on what they say
-(neither sentence alone tells anything about a pair's label):
+A pair's label depends on *whether* the sentences agree and not on what they say: neither alone tells anything
+of it. What must come out is therefore known:
 
-    paraphrase_head: difference     helps much: |u−v| shows agreement; a dense layer on [u, v] has to discover it
-    similarity_head: siamese        helps much: cosine is agreement
-    l2: 0.0 against 0.0001          does nothing: one step shrinks a weight by lr × l2, about one part in ten million
-    training, reshuffle             nothing is planted: the rows are independent draws
+    paraphrase_head: difference   helps much: |u−v| shows agreement; from [u, v] it has to be discovered
+    similarity_head: siamese      helps much: the cosine is agreement
+    l2: 0.0 against 0.0001        does nothing: a step shrinks a weight by lr × l2, one part in ten million
+    training, reshuffle           nothing is planted here: rows are independent draws
+
+With the `tiny` encoder, mean pooling and 150 steps of batch 32 at learning rate 1e-3, paraphrase goes from
+about .50 (concat) to .80 (difference), similarity from r = .0 to .8. With cls pooling a model this young
+needs longer.
 """
 
 import hashlib
@@ -33,16 +37,13 @@ VERSION = 1  # raise it when any row changes: tokens are cached under it
 ROWS = {"train": 1500, "dev": 400, "test": 400}
 _SHARE = {"train": 0.6, "dev": 0.2, "test": 0.2}  # of all possible texts
 
-WHO = "boy/lad girl/lass doctor/physician teacher/tutor dog/hound lawyer/attorney thief/burglar child/kid \
-woman/lady soldier/trooper farmer/grower tourist/traveller"
+WHO = "boy/lad girl/lass doctor/physician teacher/tutor dog/hound lawyer/attorney thief/burglar farmer/grower"
 DID = "bought/purchased found/discovered fixed/repaired smashed/shattered grabbed/seized carried/hauled \
-covered/wrapped washed/cleaned dropped/released wanted/desired watched/observed hated/despised"
-WHAT = "car/automobile boat/ship stone/rock cup/mug sofa/couch bag/sack coat/jacket picture/photo lamp/lantern \
-carpet/rug box/crate present/gift"
-WHERE = "shop/store road/street forest/woods hill/slope house/home harbour/port field/meadow station/terminal \
-hospital/clinic garden/yard pond/pool church/chapel"
-HOW = "quickly/rapidly slowly/gradually quietly/silently gladly/happily angrily/furiously carefully/cautiously \
-suddenly/abruptly secretly/covertly often/frequently rarely/seldom proudly/boldly finally/eventually"
+washed/cleaned watched/observed"
+WHAT = "car/automobile boat/ship cup/mug sofa/couch coat/jacket picture/photo carpet/rug box/crate"
+WHERE = "shop/store road/street forest/woods hill/slope house/home harbour/port field/meadow hospital/clinic"
+HOW = "quickly/rapidly slowly/gradually quietly/silently angrily/furiously carefully/cautiously \
+suddenly/abruptly rarely/seldom proudly/boldly"
 CONCEPTS = [[tuple(words.split("/")) for words in slot.split()] for slot in (WHO, DID, WHAT, WHERE, HOW)]
 ORDERS = (
     "the {who} {how} {did} the {what} near the {where}",
@@ -51,8 +52,8 @@ ORDERS = (
     "the {what} was {how} {did} by the {who} near the {where}",
     "near the {where} the {what} was {did} {how} by the {who}",
 )
-CHANGED = 1  # concepts of five that differ between two stories that do not mean the same
-OTHER_WORD = 0.3  # how often the second story of a pair has a concept's other word
+CHANGED = 2  # concepts of five that differ between two stories that do not mean the same
+OTHER_WORD = 0.2  # how often the second story of a pair has a concept's other word
 
 GOOD = "good great lovely funny clever moving charming fresh warm gripping"
 BAD = "bad poor dull boring clumsy tiresome bland stale cold sloppy"
@@ -61,7 +62,9 @@ STRONG = "very truly deeply utterly remarkably"
 WEAK = "rather fairly somewhat mildly slightly"
 TOPIC = "plot story acting dialogue music ending camera pacing humour script cast direction editing lighting"
 OPENING = "|i think|to me|for once|in short|all told|as expected|they say"
-CLOSING = "|in this film|in this movie|on the whole|at its heart|for two hours|in every scene|from start to finish"
+CLOSING = (
+    "|in this film|in this movie|on the whole|at its heart|for two hours|in every scene|from start to finish"
+)
 
 
 class Row(NamedTuple):
@@ -89,9 +92,13 @@ def generate(task: str, split: str, rows: int | None = None) -> "Examples":
 
 
 def _rows(task: str, split: str) -> Iterator[Row]:
-    """Yield the split's rows without end; a row's first text is new to the split, and foreign to the others."""
+    """Yield rows without end, all of whose texts belong to `split`."""
     draw = random.Random(f"{VERSION} {task} {split}")
-    make: Callable[[random.Random], Row] = {"sentiment": _review, "paraphrase": _pair, "similarity": _graded_pair}[task]
+    make: Callable[[random.Random], Row] = {
+        "sentiment": _review,
+        "paraphrase": _pair,
+        "similarity": _graded_pair,
+    }[task]
     while True:
         row = make(draw)
         if _split_of(row.first) == split and (row.second is None or _split_of(row.second) == split):
@@ -100,7 +107,9 @@ def _rows(task: str, split: str) -> Iterator[Row]:
 
 def _split_of(text: str) -> str:
     place = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest()) / 2**32
-    return "train" if place < _SHARE["train"] else "dev" if place < _SHARE["train"] + _SHARE["dev"] else "test"
+    return (
+        "train" if place < _SHARE["train"] else "dev" if place < _SHARE["train"] + _SHARE["dev"] else "test"
+    )
 
 
 def _review(draw: random.Random) -> Row:

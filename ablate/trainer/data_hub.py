@@ -1,7 +1,7 @@
 """Hugging Face hub datasets as tables, without noise and without waiting for a network that is not there.
 
-What is on this machine already is used as it is, so a study goes on offline and does not change under way.
-Refuses: to wait. Whether the hub answers is asked once, for a few seconds; the libraries would try for half a minute.
+Without network what is on this machine already is used, so a study that was loaded once goes on. Refuses:
+to wait. Whether the hub answers is asked once, for a few seconds; the libraries try for half a minute.
 """
 
 import contextlib
@@ -55,8 +55,8 @@ def hub_answers() -> bool:
 def not_to_be_had(what: str, instead: str) -> Unavailable:
     """Return the error for something of the hub that is neither here nor to be reached."""
     return Unavailable(
-        f"{what} is not on this machine and the hugging face hub does not answer; load it once on a machine with "
-        f"network and point HF_HOME at that cache, or {instead}"
+        f"{what} is not on this machine and the Hugging Face hub does not answer; load it once on a machine "
+        f"with network and point HF_HOME at that cache, or {instead}"
     )
 
 
@@ -67,7 +67,11 @@ def _split(source: "Source", split: str) -> Any:
         for name in source.names(split):
             try:
                 return datasets.load_dataset(
-                    source.hub, source.config, split=name, revision=source.revision, verification_mode="no_checks"
+                    source.hub,
+                    source.config,
+                    split=name,
+                    revision=source.revision,
+                    verification_mode="no_checks",
                 )
             except ValueError as error:
                 if "Unknown split" not in str(error) and "Instruction" not in str(error):
@@ -76,7 +80,10 @@ def _split(source: "Source", split: str) -> Any:
             except Exception as error:
                 raise _explained(error, source) from None
     wanted = " or ".join(source.names(split))
-    raise BadInput(f"{_name(source)}: {split}: no split called {wanted} ({_one_line(found)}); name it with splits: {{...}}")
+    raise BadInput(
+        f"{_name(source)}: {split}: no split called {wanted} ({_one_line(found)}); "
+        "name it with splits: {...}"
+    )
 
 
 def _explained(error: Exception, source: "Source") -> BadInput | Unavailable:
@@ -123,11 +130,11 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _offline_unless(online: bool) -> Iterator[None]:
-    """Make the libraries look into their cache only: told at import by the environment, later by these two names."""
+    """Make the libraries look into their cache only; once imported they heed these two names."""
     import datasets.config
     import huggingface_hub.constants
 
-    places = (datasets.config, huggingface_hub.constants)
+    places: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
     before = [place.HF_HUB_OFFLINE for place in places]
     for place in places:
         place.HF_HUB_OFFLINE = place.HF_HUB_OFFLINE or not online

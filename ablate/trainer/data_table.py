@@ -1,8 +1,9 @@
 """A delimited text file as rows with their line numbers, and every fault with its place.
 
-UTF-8 (with or without a BOM), LF or CRLF, tab or comma as the header has it, fields quoted by double quotes as
-Python's csv does; plain, .gz or .xz. Refuses what would otherwise shift or swallow rows in silence: rows of the wrong
-width, a quote that is never closed, NUL, bytes that are not UTF-8, a compressed file that ends too early.
+UTF-8 (with or without a BOM), LF or CRLF, tab or comma as the header has it, fields in double quotes as
+Python's csv reads them; plain, .gz or .xz. Refuses what would shift or swallow rows in silence: rows of the
+wrong width, a quote that is never closed, NUL, bytes that are not UTF-8, a compressed file that ends too
+early.
 """
 
 import csv
@@ -20,7 +21,13 @@ from ablate.errors import BadInput
 
 MOST_FAULTS = 20  # told of one file; the rest are counted
 MOST_BYTES = 1 << 29  # of text, decompressed; guards against a small file that unpacks without end
-_MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"(\xb5/\xfd": "zstd"}
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\0": "xz",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"(\xb5/\xfd": "zstd",
+}
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
@@ -30,7 +37,9 @@ class Table:
 
     place: str  # the file, or the hub dataset and its split
     header: list[str]
-    rows: list[tuple[int, list[str]]] = field(default_factory=list)  # (line from 1, fields as wide as the header)
+    rows: list[tuple[int, list[str]]] = field(
+        default_factory=list
+    )  # (line from 1, fields as wide as the header)
     faults: list[tuple[int, str]] = field(default_factory=list)  # (line, message)
 
     def fault(self, line: int, column: str, message: str) -> None:
@@ -60,21 +69,17 @@ def read_file(path: Path) -> Table:
     lines = text.split("\n")  # not splitlines(), which also splits at U+2028 and its like inside a sentence
     if not text.strip():
         raise BadInput(f"{path}: the file is empty; a header line and rows are needed")
-    delimiter = _delimiter(lines[0], path)
+    delimiter = _delimiter(next(line for line in lines if line.strip()), path)
     table = Table(str(path), [])
     for line, fields, problem in _records(lines, delimiter):
-        if problem:
-            table.fault(line, "line" if table.header else "header", problem)
-        elif not table.header:
+        if not table.header:
             table.header = [name.strip() for name in fields]
-        elif len(fields) != len(table.header):
-            table.fault(line, "line", f"{len(fields)} fields where the header has {len(table.header)}")
-        elif _swallowed(fields, delimiter, len(table.header)):
-            table.fault(line, "line", _LONE_QUOTE)
+            if problem:
+                raise BadInput(f"{path}:{line}: header: {problem}")
+        elif problem := problem or _problem(fields, delimiter, len(table.header)):
+            table.fault(line, "line", problem)
         else:
             table.rows.append((line, fields))
-    if not table.header:
-        table.refuse_faults()
     return table
 
 
@@ -86,31 +91,34 @@ def number_or_none(written: str) -> float | None:
 def _contents(path: Path) -> bytes:
     """Read a file, decompressed."""
     try:
-        raw = path.open("rb")
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise BadInput(f"{path}: there is no such file{_near(path)}") from None
     except IsADirectoryError:
         raise BadInput(f"{path}: this is a folder; a file is needed") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
-    with raw:
-        kind = {".gz": "gzip", ".xz": "xz"}.get(path.suffix.lower(), "")
-        start = raw.read(6)
-        raw.seek(0)
-        found = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
-        if found != kind:
-            is_what = f"a {found} file" if found else f"not a {kind} file"
-            raise BadInput(f"{path}: this is {is_what}, whatever its name says; .csv, .tsv, .gz and .xz can be read")
-        opened = gzip.open(raw) if kind == "gzip" else lzma.open(raw) if kind == "xz" else raw
-        try:
-            data = opened.read(MOST_BYTES + 1)
-        except EOFError:
-            raise BadInput(f"{path}: the {kind} file ends too early; copy or download it again") from None
-        except (OSError, lzma.LZMAError, zlib.error) as error:
-            raise BadInput(f"{path}: the {kind or 'plain'} file is damaged: {error}; copy or download it again") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
+    kind = {".gz": "gzip", ".xz": "xz"}.get(path.suffix.lower(), "")
+    found = next((name for magic, name in _MAGIC.items() if raw.startswith(magic)), "")
+    if found != kind:
+        what = f"a {found} file" if found else f"not a {kind} file"
+        raise BadInput(f"{path}: this is {what}, whatever its name says; .csv, .tsv, .gz and .xz can be read")
+    data = _unpacked(raw, kind, path) if kind else raw
     if len(data) > MOST_BYTES:
         raise BadInput(f"{path}: more than {MOST_BYTES >> 20} MiB of text; take a smaller part of it")
     return data
+
+
+def _unpacked(raw: bytes, kind: str, path: Path) -> bytes:
+    packed = io.BytesIO(raw)
+    try:
+        with gzip.GzipFile(fileobj=packed) if kind == "gzip" else lzma.LZMAFile(packed) as file:
+            return file.read(MOST_BYTES + 1)
+    except EOFError:
+        raise BadInput(f"{path}: the {kind} file ends too early; copy or download it again") from None
+    except (OSError, lzma.LZMAError, zlib.error) as error:
+        raise BadInput(f"{path}: the {kind} file is damaged ({error}); copy or download it again") from None
 
 
 def _decoded(data: bytes, path: Path) -> str:
@@ -123,7 +131,9 @@ def _decoded(data: bytes, path: Path) -> str:
     if "\0" in text:
         lines = [number for number, line in enumerate(text.split("\n"), 1) if "\0" in line]
         more = [f"{path}: and {len(lines) - MOST_FAULTS:,} more"] if len(lines) > MOST_FAULTS else []
-        told = [f"{path}:{line}: line: holds a NUL character; the file is binary or damaged" for line in lines]
+        told = [
+            f"{path}:{line}: line: holds a NUL character; the file is binary or damaged" for line in lines
+        ]
         raise BadInput(*told[:MOST_FAULTS], *more)
     return text.replace("\r\n", "\n")
 
@@ -135,7 +145,9 @@ def _bad_bytes(data: bytes, path: Path) -> list[str]:
             line.decode("utf-8")
         except UnicodeDecodeError as error:
             found = line[error.start : error.start + 1]
-            told.append(f"{path}:{number}: line: byte {error.start + 1} (0x{found.hex()}) is not UTF-8; save as UTF-8")
+            told.append(
+                f"{path}:{number}: line: byte {error.start + 1} (0x{found.hex()}) is not UTF-8; save as UTF-8"
+            )
     more = len(told) - MOST_FAULTS
     return told[:MOST_FAULTS] + ([f"{path}: and {more:,} more"] if more > 0 else [])
 
@@ -148,10 +160,14 @@ def _delimiter(header: str, path: Path) -> str:
         if other in header:
             raise BadInput(f"{path}:1: header: fields seem to be parted by {name}; tab or comma would do")
     shown = header if len(header) <= 60 else header[:57] + "..."
-    raise BadInput(f"{path}:1: header: one column only ({shown!r}); columns parted by tab or comma are needed")
+    raise BadInput(
+        f"{path}:1: header: one column only ({shown!r}); columns parted by tab or comma are needed"
+    )
 
 
-_LONE_QUOTE = 'a double quote opens a field here and swallows the lines after it; write a quote inside a field as ""'
+_LONE_QUOTE = (
+    'a double quote opens a field here and swallows the lines after it; write a quote inside a field as ""'
+)
 
 
 def _records(lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str], str]]:
@@ -162,7 +178,7 @@ def _records(lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str],
         base = start
         try:
             for fields in reader:
-                if fields and fields != [""]:
+                if fields:
                     yield start + 1, fields, ""
                 start = base + reader.line_num
             return
@@ -182,14 +198,12 @@ def _explained(error: str, line: str) -> str:
     return _LONE_QUOTE
 
 
-def _swallowed(fields: list[str], delimiter: str, width: int) -> bool:
-    """Tell whether a field that spans lines holds what looks like a whole row: then a lone quote opened it."""
-    for text in fields:
-        if "\n" in text:
-            inner = text.split("\n")[1:]
-            if any(_looks_like_a_row(line, delimiter, width) for line in inner):
-                return True
-    return False
+def _problem(fields: list[str], delimiter: str, width: int) -> str:
+    """Say what is wrong with a record, if anything."""
+    inner = [line for text in fields if "\n" in text for line in text.split("\n")[1:]]
+    if inner and (len(fields) != width or any(_looks_like_a_row(line, delimiter, width) for line in inner)):
+        return _LONE_QUOTE
+    return "" if len(fields) == width else f"{len(fields)} fields where the header has {width}"
 
 
 def _looks_like_a_row(line: str, delimiter: str, width: int) -> bool:

@@ -1,4 +1,5 @@
-"""The tokenizer of an encoder: its own, from a folder or the hub, or for `tiny` one built from the training text.
+"""The tokenizer of an encoder: its own, from a folder or the hub; `tiny` gets one built from the training
+text.
 
 Refuses code from a hub (`trust_remote_code` is off) and tokenizers that are not of the fast kind.
 """
@@ -21,6 +22,7 @@ TINY_VOCABULARY = 8000  # words and letters at most
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _AT_ONCE = 20_000  # sentences encoded in one call; bounds the memory their intermediate objects take
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
+_chosen = os.environ.get(_PARALLELISM)  # by the user; looked at before we set it ourselves
 
 
 class Tokenizer:
@@ -42,7 +44,7 @@ class Tokenizer:
         return rows
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write it as AutoTokenizer loads it; return its hash, the size of its vocabulary and its padding token."""
+        """Write it as AutoTokenizer loads it; return its hash, vocabulary size and padding token."""
         backend = self._wrapped.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()
@@ -74,7 +76,9 @@ def make_tokenizer(encoder: str, training: Iterable[Examples]) -> Tokenizer:
     """
     wrapped = _tiny(training) if encoder == TINY else _loaded(encoder)
     if not getattr(wrapped, "is_fast", False):
-        raise BadInput(f"encoder: {encoder}: its tokenizer is not of the fast kind; a BERT-like model would do")
+        raise BadInput(
+            f"encoder: {encoder}: its tokenizer is not of the fast kind; a BERT-like model would do"
+        )
     return Tokenizer(wrapped)
 
 
@@ -111,12 +115,16 @@ def _loaded(encoder: str) -> Any:
             raise BadInput(f"encoder: {encoder}: the folder has no tokenizer (tokenizer.json or vocab.txt)")
         return _from_pretrained(str(folder), encoder, local=True)
     if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
-        raise BadInput(f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do")
+        raise BadInput(
+            f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do"
+        )
     try:
         return _from_pretrained(encoder, encoder, local=True)  # no network where the hub's cache has it
     except BadInput:
         if not hub_answers():
-            raise not_to_be_had(f"encoder: {encoder}", f"name a folder that holds the model, or `{TINY}`") from None
+            raise not_to_be_had(
+                f"encoder: {encoder}", f"name a folder that holds the model, or `{TINY}`"
+            ) from None
     return _from_pretrained(encoder, encoder, local=False)
 
 
@@ -130,15 +138,19 @@ def _from_pretrained(name: str, encoder: str, *, local: bool) -> Any:
         raise Unavailable(f"encoder: {encoder}: the hub broke off; try again") from error
     except Exception as error:  # the libraries raise whatever their files make them stumble over
         told = " ".join(str(error).split())[:200]
-        raise BadInput(f"encoder: {encoder}: its tokenizer does not load: {type(error).__name__}: {told}") from error
+        raise BadInput(
+            f"encoder: {encoder}: its tokenizer does not load: {type(error).__name__}: {told}"
+        ) from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
+    import logging as levels
+
     from transformers.utils import logging
 
     before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(levels.CRITICAL)
     try:
         yield
     finally:
@@ -148,13 +160,8 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _in_parallel() -> Iterator[None]:
     """Encode on all cores, then switch that off: left on, the next fork of this process prints a warning."""
-    before = os.environ.get(_PARALLELISM)
-    os.environ[_PARALLELISM] = before if before in ("true", "false") and not _ours else "true"
+    os.environ[_PARALLELISM] = _chosen or "true"
     try:
         yield
     finally:
-        _ours.add(_PARALLELISM) if before is None else None
-        os.environ[_PARALLELISM] = before or "false"
-
-
-_ours: set[str] = set()
+        os.environ[_PARALLELISM] = _chosen or "false"

@@ -1,4 +1,5 @@
-"""Sentence embeddings for heads: computed by the encoder each time, or once for all when the encoder is frozen.
+"""Sentence embeddings for heads: computed by the encoder each time, or once for all when the encoder is
+frozen.
 
 Embeddings of a frozen encoder are kept in the study's cache under a hash of everything that decides them."""
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ablate.trainer.encoder import Encoder
+from ablate.trainer.encoder import Encoder, Lengths
 from ablate.trainer.mixing import Indices
 from ablate.trainer.settings import Settings
 from ablate.trainer.tokens import Ragged, TaskSplit, Tokens
@@ -54,8 +55,7 @@ class Live:
         embedded = self._embed(tokens, lengths)
         if items.second is None:
             return embedded, None
-        u, v = embedded.split(len(indices))
-        return u, v
+        return embedded[: len(indices)], embedded[len(indices) :]
 
     def whole(self, task: str, split: str, pause: Pause) -> Pair:
         """Embed a split, sentences of similar length together."""
@@ -64,7 +64,9 @@ class Live:
         return first, self._embed_all(items.second, pause) if items.second is not None else None
 
     def _embed_all(self, sentences: Ragged, pause: Pause) -> Tensor:
-        order = np.argsort(-sentences.lengths, kind="stable")  # the longest first: memory runs out at once or never
+        order = np.argsort(
+            -sentences.lengths, kind="stable"
+        )  # the longest first: memory runs out at once or never
         embedded = torch.empty(len(sentences), self.encoder.hidden_size, device=self.device)
         self.encoder.module.eval()
         with torch.no_grad():
@@ -76,11 +78,11 @@ class Live:
         self.encoder.module.train()
         return embedded
 
-    def _embed(self, tokens: Indices, lengths: Indices) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+    def _embed(self, tokens: Lengths, lengths: Lengths) -> Tensor:
+        with autocast(self.device, self.settings):
             embedded: Tensor = self.encoder.module(
                 torch.from_numpy(tokens).to(self.device),
-                torch.from_numpy(lengths).to(self.device),
+                lengths,
                 self.settings.pooling,
             )
         return embedded.float()
@@ -134,17 +136,26 @@ class Frozen:
         return hashlib.sha256(repr(decided_by).encode()).hexdigest()
 
 
+def autocast(device: torch.device, settings: Settings) -> torch.autocast:
+    """Return the context in which matrix products have the precision that `settings` ask for."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+
+
 def _digest(pair: Pair) -> str:
     digest = hashlib.sha256()
     for embedded in pair:
         if embedded is not None:
-            digest.update(embedded.cpu().numpy())
+            digest.update(memoryview(embedded.cpu().contiguous().numpy()))
     return digest.hexdigest()
 
 
 def _write(file: Path, pair: Pair) -> None:
     """Write a file that is there whole or not at all; several processes may write the same."""
-    named = {name: found.cpu().contiguous() for name, found in zip(("first", "second"), pair, strict=True) if found is not None}
+    named = {
+        name: found.cpu().contiguous()
+        for name, found in zip(("first", "second"), pair, strict=True)
+        if found is not None
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     os.close(handle)
@@ -158,7 +169,7 @@ def _write(file: Path, pair: Pair) -> None:
 def _read(file: Path) -> Pair | None:
     """Return what `file` holds if every byte is as it was written."""
     try:
-        with safe_open(file, "pt") as opened:  # type: ignore[no-untyped-call]
+        with safe_open(file, "pt") as opened:
             named = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             digest = (opened.metadata() or {}).get("sha256")
         pair: Pair = (named["first"], named.get("second"))

@@ -1,7 +1,8 @@
-"""The shared encoder: from a folder, the hub, or from scratch (`tiny`); tokens in, one embedding per sentence out.
+"""The shared encoder: from a folder, the hub, or from scratch (`tiny`); tokens in, one embedding per sentence
+out.
 
-Only safetensors are read and no code from a hub is run. The encoder loaded last stays in memory with a copy of its
-pristine weights, so that the next trial in this process starts from one copy.
+Only safetensors are read and no code from a hub is run. The encoder loaded last stays in memory with a copy
+of its pristine weights, so that the next trial in this process starts from one copy.
 """
 
 import contextlib
@@ -13,33 +14,38 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ablate.errors import BadInput, Unavailable
 from ablate.trainer.flat import Flat
+from ablate.trainer.packed import PackedBert, unsupported
 from ablate.trainer.settings import Settings
 
 TINY = "tiny"
+Lengths = npt.NDArray[np.int32]
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 
 
 class PaddedEncoder(nn.Module):
-    """Any BERT-like encoder of transformers, with padding inside."""
+    """Any BERT-like encoder of transformers, with padding inside: the plain path."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, tokens: Tensor, lengths: Tensor, pooling: Literal["cls", "mean"]) -> Tensor:
+    def forward(self, tokens: Tensor, lengths: Lengths, pooling: Literal["cls", "mean"]) -> Tensor:
         """Embed sentences that lie end to end: tokens [total], lengths [n] -> [n, hidden]."""
-        mask = torch.arange(int(lengths.max()), device=tokens.device) < lengths[:, None]  # [n, longest]
+        counts = torch.from_numpy(lengths).to(tokens.device)
+        mask = torch.arange(int(lengths.max()), device=tokens.device) < counts[:, None]  # [n, longest]
         padded = torch.zeros(mask.shape, dtype=torch.long, device=tokens.device)
         padded[mask] = tokens.long()
         hidden: Tensor = self.model(input_ids=padded, attention_mask=mask.long()).last_hidden_state
         if pooling == "cls":
             return hidden[:, 0]
-        return (hidden * mask[:, :, None]).sum(1) / lengths[:, None]
+        return (hidden * mask[:, :, None]).sum(1) / counts[:, None]
 
     def hf_state_dict(self) -> dict[str, Tensor]:
         """Return the weights under transformers' names."""
@@ -50,7 +56,7 @@ class PaddedEncoder(nn.Module):
 class Encoder:
     """An encoder ready to be trained."""
 
-    module: PaddedEncoder
+    module: PackedBert | PaddedEncoder
     config: Any  # transformers' PretrainedConfig
     flat: Flat
     pristine: Tensor  # [params], as loaded
@@ -64,19 +70,21 @@ class Encoder:
     @cached_property
     def pristine_sha256(self) -> str:
         """Digest of the weights as loaded."""
-        return hashlib.sha256(self.pristine.cpu().numpy()).hexdigest()
+        return hashlib.sha256(memoryview(self.pristine.cpu().numpy())).hexdigest()
 
 
 _warm: dict[tuple[Any, ...], Encoder] = {}  # at most one
 
 
 def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.device) -> Encoder:
-    """Return the encoder that `settings` name with its pristine weights; those of `tiny` are drawn from `seed`.
+    """Return the encoder that `settings` name with its pristine weights; those of `tiny` are drawn from
+    `seed`.
 
     The object is shared by calls with the same settings: the one before must be done with.
 
     Raises:
-        BadInput: the folder is no encoder, its weights are damaged or not safetensors, it knows fewer tokens or
+        BadInput: the folder is no encoder, its weights are damaged or not safetensors, it knows fewer tokens
+        or
             shorter sentences than asked.
         Unavailable: a hub name that is neither in the cache nor to be had.
     """
@@ -87,17 +95,29 @@ def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.d
         encoder.flat.values.copy_(encoder.pristine)
     else:
         _warm.clear()
-        model = tiny(settings, vocab_size, seed) if settings.encoder == TINY else _pretrained(settings, vocab_size)
+        model = (
+            tiny(settings, vocab_size, seed)
+            if settings.encoder == TINY
+            else _pretrained(settings, vocab_size)
+        )
         encoder = _warm[key] = wrap(model, device)
     encoder.flat.require_gradients(not settings.freeze_encoder)
     return encoder
+
+
+def load_saved(folder: Path, device: torch.device) -> Encoder:
+    """Return the encoder of a model that was trained here, from its folder."""
+    from transformers import AutoModel
+
+    return wrap(_load(AutoModel, str(folder), dtype=torch.float32, use_safetensors=True), device)
 
 
 def wrap(model: Any, device: torch.device) -> Encoder:
     """Return a transformers model as an `Encoder` on `device`."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # embeddings are pooled here; it would only be decayed
-    module = PaddedEncoder(model.float()).to(device)
+    model = model.float().to(device)
+    module = PaddedEncoder(model) if unsupported(model.config) else PackedBert(model)
     flat = Flat(module)
     return Encoder(module, model.config, flat, flat.values.clone())
 
@@ -132,7 +152,9 @@ def read_config(encoder: str) -> Any:
 
     config = _load(AutoConfig, encoder)
     if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
-        raise BadInput(f"encoder: {encoder}: a {config.model_type} is no sentence encoder; a BERT-like model would do")
+        raise BadInput(
+            f"encoder: {encoder}: a {config.model_type} is no sentence encoder; a BERT-like model would do"
+        )
     return config
 
 
@@ -153,8 +175,8 @@ def _pretrained(settings: Settings, vocab_size: int) -> Any:
     refuse_long_sentences(settings, config)
     if vocab_size > config.vocab_size:
         raise BadInput(
-            f"encoder: {settings.encoder}: its tokenizer has {vocab_size} tokens, its weights know {config.vocab_size}; "
-            "they do not belong together"
+            f"encoder: {settings.encoder}: its tokenizer has {vocab_size} tokens and its weights know "
+            f"{config.vocab_size}; they do not belong together"
         )
     for name in _DROPOUTS:
         if hasattr(config, name):
@@ -170,12 +192,16 @@ def _load(loader: Any, encoder: str, **options: Any) -> Any:
     if folder.is_dir():
         return _explained(loader, str(folder), encoder, local_files_only=True, **options)
     if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
-        raise BadInput(f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do")
+        raise BadInput(
+            f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do"
+        )
     try:
         return _explained(loader, encoder, encoder, local_files_only=True, **options)
     except BadInput:
         if not hub_answers():
-            raise not_to_be_had(f"encoder: {encoder}", f"name a folder that holds the model, or `{TINY}`") from None
+            raise not_to_be_had(
+                f"encoder: {encoder}", f"name a folder that holds the model, or `{TINY}`"
+            ) from None
     return _explained(loader, encoder, encoder, local_files_only=False, **options)
 
 
@@ -206,4 +232,4 @@ def quiet() -> Iterator[None]:
     finally:
         hf_logging.set_verbosity(verbosity)
         if bars:
-            hf_logging.enable_progress_bar()
+            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,4 +1,5 @@
-"""The parameters of a module as views of one buffer: one norm, one Gramian, one optimizer call, one copy to reset.
+"""The parameters of a module as views of one buffer: one norm, one Gramian, one optimizer call, one copy to
+reset.
 
 Matrices stand first, then vectors (biases, normalisation): what `l2` shrinks is one slice."""
 
@@ -26,8 +27,10 @@ class Flat:
     def views(self, buffer: Tensor) -> list[Tensor]:
         """Return each parameter's place in `buffer` [params], in its own shape."""
         sizes = [parameter.numel() for parameter in self._parameters]
-        pieces = buffer.split(sizes)
-        return [piece.view(parameter.shape) for piece, parameter in zip(pieces, self._parameters, strict=True)]
+        pieces = torch.split(buffer, sizes)
+        return [
+            piece.view(parameter.shape) for piece, parameter in zip(pieces, self._parameters, strict=True)
+        ]
 
     def add_gradients_to(self, places: Sequence[Tensor | None]) -> None:
         """Let the next backward pass add to `places` (the `views` of a buffer)."""

@@ -1,10 +1,11 @@
 """What stands on the sentence embeddings: one head per task, and its loss.
 
-Scales: sentiment gives five logits; paraphrase one logit; similarity a number on the labels' own scale, 0 to 5."""
+Scales: sentiment gives five logits; paraphrase one logit; similarity a number on the labels' own scale, 0 to
+5."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from ablate.trainer.settings import Settings
 
@@ -56,7 +57,9 @@ class ParaphraseHead(Head):
 
     def __init__(self, hidden: int, settings: Settings) -> None:
         self.with_difference = settings.paraphrase_head == "difference"
-        super().__init__(hidden * (3 if self.with_difference else 2), 1, settings.dense_size, settings.dropout)
+        super().__init__(
+            hidden * (3 if self.with_difference else 2), 1, settings.dense_size, settings.dropout
+        )
 
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
         """[n, hidden] twice -> logits [n]."""
@@ -100,7 +103,8 @@ class ConcatSimilarity(_Regression):
 
 
 class SiameseSimilarity(_Regression):
-    """5 cos(Wu, Wv) with one shared dense layer W (Reimers and Gurevych 2019, whose cosine is fitted to label / 5).
+    """5 cos(Wu, Wv) with one shared dense layer W (Reimers and Gurevych 2019, whose cosine is fitted to label
+    / 5).
 
     Unrelated sentences are orthogonal, not opposite: hence 5 cos, and not 5 (cos + 1) / 2.
     """
@@ -121,7 +125,8 @@ TaskHead = SentimentHead | ParaphraseHead | ConcatSimilarity | SiameseSimilarity
 
 
 def build_head(task: str, hidden: int, settings: Settings) -> TaskHead:
-    """Return the head that `settings` give `task`, on embeddings of size `hidden`; weights from torch's generator."""
+    """Return the head that `settings` give `task`, on embeddings of size `hidden`; weights from torch's
+    generator."""
     if task == "sentiment":
         return SentimentHead(hidden, settings)
     if task == "paraphrase":

@@ -48,7 +48,12 @@ def predict(head: TaskHead, pair: Pair) -> Tensor:
     head.eval()
     with torch.no_grad():
         predicted = [
-            head.predict(head(first[start : start + ITEMS_AT_ONCE], second[start : start + ITEMS_AT_ONCE] if second is not None else None))
+            head.predict(
+                head(
+                    first[start : start + ITEMS_AT_ONCE],
+                    second[start : start + ITEMS_AT_ONCE] if second is not None else None,
+                )
+            )
             for start in range(0, len(first), ITEMS_AT_ONCE)
         ]
     head.train()
@@ -66,8 +71,11 @@ def metric(task: str, predicted: Tensor, gold: Numbers, where: str) -> float:
         return float(np.mean(values == gold))
     if not np.isfinite(values).all():
         raise TrialError(f"{where}: a prediction is not a finite number")
-    if np.ptp(values) == 0:
-        raise TrialError(f"{where}: all {len(values)} predictions are {values[0]:g}, so Pearson's r does not exist")
+    for what, numbers in (("predictions", values), ("labels", gold)):
+        if np.ptp(numbers) == 0:
+            raise TrialError(
+                f"{where}: all {len(numbers)} {what} are {numbers[0]:g}, so Pearson's r does not exist"
+            )
     return pearson(values, gold)
 
 

@@ -1,16 +1,15 @@
 """Everything a study may set for this trainer, with defaults and units. Pure pydantic: torch is not loaded.
 
-Unknown keys, text for numbers, NaN and infinity are refused. `None` as a default means "derived", as described."""
+Unknown keys, text for numbers, NaN and infinity are refused. `None` as a default means "derived", as
+described."""
 
 from collections.abc import Mapping
-from statistics import fmean
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ablate.trainer.sources import TASKS, Source
 
-Task = Literal["sentiment", "paraphrase", "similarity"]
 Surgery = Literal[
     "none", "pcgrad", "gradvac", "upgrad", "dualproj", "aligned_mtl", "mgda", "imtl_g", "fairgrad"
 ]
@@ -40,7 +39,9 @@ class BatchSize(Frozen):
 class LearningRates(Frozen):
     """Peak learning rates of Adam."""
 
-    encoder: Rate | None = Field(None, description="default: 2e-5; 1e-3 for `tiny`, which starts from nothing")
+    encoder: Rate | None = Field(
+        None, description="default: 2e-5; 1e-3 for `tiny`, which starts from nothing"
+    )
     heads: Rate = 1e-3
 
 
@@ -56,21 +57,43 @@ class Settings(Frozen):
     """What a study may set for `ablate.trainer`."""
 
     # What is trained, on what
-    encoder: str = Field("tiny", min_length=1, description="`tiny` (2 layers, hidden 128, from scratch), a folder, or a hub name")
-    tasks: tuple[Task, ...] = Field(TASKS, min_length=1, description="the tasks to train; kept in the order of the default")
+    encoder: str = Field(
+        "tiny",
+        min_length=1,
+        description="`tiny` (2 layers, hidden 128, from scratch), a folder, or a hub name",
+    )
+    tasks: tuple[str, ...] = Field(
+        TASKS, min_length=1, description="the tasks to train; kept in the order of the default"
+    )
     data: Data = Data()
-    max_length: Annotated[int, Field(strict=True, ge=4, le=8192)] = Field(128, description="tokens of a sentence, with [CLS] and [SEP]; the rest is cut")
+    max_length: Annotated[int, Field(strict=True, ge=4, le=8192)] = Field(
+        128, description="tokens of a sentence, with [CLS] and [SEP]; the rest is cut"
+    )
 
     # The model
-    pooling: Literal["cls", "mean"] = Field("cls", description="a sentence's embedding: its first token, or the mean of all its tokens")
-    dense_size: Annotated[int, Field(strict=True, ge=0, le=65_536)] = Field(256, description="width of the dense layer of each head; 0 means none")
-    paraphrase_head: Literal["concat", "difference"] = Field("concat", description="[u, v] or [u, v, |u - v|] into the dense layer")
-    similarity_head: Literal["concat", "siamese"] = Field("concat", description="regression on [u, v], or the cosine of u and v after one shared dense layer, scaled to 0-5")
-    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(0.1, description="in the encoder (hidden and attention) and before each layer of the heads")
+    pooling: Literal["cls", "mean"] = Field(
+        "cls", description="a sentence's embedding: its first token, or the mean of all its tokens"
+    )
+    dense_size: Annotated[int, Field(strict=True, ge=0, le=65_536)] = Field(
+        256, description="width of the dense layer of each head; 0 means none"
+    )
+    paraphrase_head: Literal["concat", "difference"] = Field(
+        "concat", description="[u, v] or [u, v, |u - v|] into the dense layer"
+    )
+    similarity_head: Literal["concat", "siamese"] = Field(
+        "concat",
+        description="regression on [u, v], or the cosine of u and v after one shared dense layer, scaled to 0-5",
+    )
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
+        0.1, description="in the encoder (hidden and attention) and before each layer of the heads"
+    )
     freeze_encoder: Switch = Field(False, description="train the heads only, on embeddings computed once")
 
     # How the tasks meet
-    training: Literal["separate", "sequential", "joint"] = Field("joint", description="one model per task; one model, task after task; one model, all tasks at each step")
+    training: Literal["separate", "sequential", "joint"] = Field(
+        "joint",
+        description="one model per task; one model, task after task; one model, all tasks at each step",
+    )
     mix: Literal["longest", "shortest", "alternate"] = Field(
         "longest",
         description="joint training of tasks of different size. An epoch of a task is size / batch size steps. "
@@ -81,24 +104,50 @@ class Settings(Frozen):
         "(4272, 4423 and 3020 steps): then `longest` and `shortest` nearly agree, and no task is seen many times "
         "over or hardly at all. With 16 / 16 / 16 similarity would be seen 23 times for each pass over paraphrase.",
     )
-    surgery: Surgery = Field("none", description="what is done to the tasks' gradients on the shared encoder before they are summed; only with `training: joint`")
-    reshuffle: Switch = Field(True, description="a new order in each epoch; false repeats the first epoch's order")
+    surgery: Surgery = Field(
+        "none",
+        description="what is done to the tasks' gradients on the shared encoder before they are summed; only with `training: joint`",
+    )
+    reshuffle: Switch = Field(
+        True, description="a new order in each epoch; false repeats the first epoch's order"
+    )
     batch_size: BatchSize = BatchSize()
 
     # How long, how fast
-    epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(3, description="passes over the data, of each part")
-    max_steps: Steps | None = Field(None, description="optimizer steps of each part; when given it decides alone and `epochs` is not used")
+    epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
+        3, description="passes over the data, of each part"
+    )
+    max_steps: Steps | None = Field(
+        None, description="optimizer steps of each part; when given it decides alone and `epochs` is not used"
+    )
     lr: LearningRates = LearningRates()
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="how the learning rate falls to 0 after the warm-up")
-    warmup: Share = Field(0.1, description="share of the steps in which the learning rate rises from 0 to its peak")
-    l2: NonNegative = Field(0.0, description="weight decay of matrices; biases and normalisation are left alone")
-    l2_kind: Literal["decoupled", "coupled"] = Field("decoupled", description="AdamW (a weight shrinks by learning rate x l2 x itself), or l2 x weight added to the gradient before Adam")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "linear", description="how the learning rate falls to 0 after the warm-up"
+    )
+    warmup: Share = Field(
+        0.1, description="share of the steps in which the learning rate rises from 0 to its peak"
+    )
+    l2: NonNegative = Field(
+        0.0, description="weight decay of matrices; biases and normalisation are left alone"
+    )
+    l2_kind: Literal["decoupled", "coupled"] = Field(
+        "decoupled",
+        description="AdamW (a weight shrinks by learning rate x l2 x itself), or l2 x weight added to the gradient before Adam",
+    )
     clip: NonNegative = Field(1.0, description="largest norm of a step's whole gradient; 0 means no clipping")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: matrix products in bfloat16, weights and optimizer in fp32")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: matrix products in bfloat16, weights and optimizer in fp32"
+    )
 
     # What is looked at and kept
-    eval_every: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)] = Field(0, description="steps between evaluations on dev; 0 means after each epoch. The last step is always evaluated")
-    select: Literal["last", "best"] = Field("last", description="whose weights and predictions count: the last step's, or the evaluation with the best mean metric (the last one is reported beside it)")
+    eval_every: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)] = Field(
+        0,
+        description="steps between evaluations on dev; 0 means after each epoch. The last step is always evaluated",
+    )
+    select: Literal["last", "best"] = Field(
+        "last",
+        description="whose weights and predictions count: the last step's, or the evaluation with the best mean metric (the last one is reported beside it)",
+    )
     keep: Literal["auto", "model", "none"] = Field(
         "auto",
         description="the trained model in the trial's folder. `auto` keeps it when it takes at most 128 MiB (tiny, MiniLM) "
@@ -107,7 +156,10 @@ class Settings(Frozen):
 
     @field_validator("tasks")
     @classmethod
-    def _tasks_in_order(cls, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    def _tasks_in_order(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        for task in tasks:
+            if task not in TASKS:
+                raise ValueError(f"{task!r} is not one of {', '.join(TASKS)}")
         if len(set(tasks)) < len(tasks):
             raise ValueError(f"a task is named twice: {', '.join(tasks)}")
         return tuple(task for task in TASKS if task in tasks)
@@ -115,12 +167,24 @@ class Settings(Frozen):
     @field_validator("surgery")
     @classmethod
     def _surgery_needs_several_gradients(cls, surgery: Surgery, info: ValidationInfo) -> Surgery:
-        if surgery != "none" and info.data.get("training", "joint") != "joint":
-            raise ValueError(f"surgery: {surgery} needs training: joint, found training: {info.data['training']}")
-        if surgery != "none" and info.data.get("mix") == "alternate":
-            raise ValueError(f"surgery: {surgery} needs all tasks in each step; mix: alternate trains one at a time")
-        if surgery != "none" and len(info.data.get("tasks", TASKS)) < 2:
-            raise ValueError(f"surgery: {surgery} needs at least two tasks, found {', '.join(info.data['tasks'])}")
+        if surgery == "none":
+            return surgery
+        if info.data.get("training", "joint") != "joint":
+            raise ValueError(
+                f"surgery: {surgery} needs training: joint, found training: {info.data['training']}"
+            )
+        if info.data.get("freeze_encoder"):
+            raise ValueError(
+                f"surgery: {surgery} works on the encoder's gradients; freeze_encoder: true leaves none"
+            )
+        if info.data.get("mix") == "alternate":
+            raise ValueError(
+                f"surgery: {surgery} needs all tasks in each step; mix: alternate trains one at a time"
+            )
+        if len(info.data.get("tasks", TASKS)) < 2:
+            raise ValueError(
+                f"surgery: {surgery} needs at least two tasks, found {', '.join(info.data['tasks'])}"
+            )
         return surgery
 
     @property
@@ -134,15 +198,15 @@ class Settings(Frozen):
 def parts(settings: Settings) -> dict[str, Settings]:
     """Return the independent pieces: one per task with `training: separate`, otherwise one, "all".
 
-    A part holds only what decides it: what belongs to other tasks is back at its default, so that trials which
-    differ elsewhere share it.
+    A part holds only what decides it: what belongs to other tasks is back at its default, so that trials
+    which differ elsewhere share it.
     """
     if settings.training != "separate":
         return {"all": settings}
     return {task: _only(settings, task) for task in settings.tasks}
 
 
-def _only(settings: Settings, task: Task) -> Settings:
+def _only(settings: Settings, task: str) -> Settings:
     default = Settings()
     return settings.model_copy(
         update={
@@ -173,13 +237,17 @@ def means(metrics: Mapping[str, float]) -> dict[str, float]:
         at = f"@{suffix}" if suffix else ""
         values = {task: metrics.get(f"{split}/{task}{at}") for task in TASKS}
         if all(value is not None for value in values.values()):
-            found[f"{split}/mean{at}"] = mean_metric({task: value for task, value in values.items() if value is not None})
+            found[f"{split}/mean{at}"] = mean_metric(
+                {task: value for task, value in values.items() if value is not None}
+            )
     return found
 
 
 def mean_metric(by_task: Mapping[str, float]) -> float:
     """Return the mean of accuracies and of Pearson's r brought to 0..1 by (r + 1) / 2."""
-    return fmean((value + 1) / 2 if task == "similarity" else value for task, value in by_task.items())
+    return sum((value + 1) / 2 if task == "similarity" else value for task, value in by_task.items()) / len(
+        by_task
+    )
 
 
 def smoke(settings: Settings) -> Settings:
@@ -190,7 +258,9 @@ def smoke(settings: Settings) -> Settings:
             "encoder": "tiny",
             "data": Data(),
             "max_length": 32,
-            "batch_size": BatchSize(**{task: min(size, getattr(settings.batch_size, task)) for task, size in small.items()}),
+            "batch_size": BatchSize(
+                **{task: min(size, getattr(settings.batch_size, task)) for task, size in small.items()}
+            ),
             "max_steps": 3,
             "eval_every": 0,
         }

@@ -1,17 +1,26 @@
 """Where a task's text and labels come from: a hub dataset, local files, or the built-in corpus.
 
-Every fault of a source is found before anything is trained and told at once, with its file and line; nothing is
-guessed, repaired or dropped unless the study says so (`blank_labels: drop`). Text is kept as it stands, "NA" and
-"null" included. Refuses: labels outside their range, rows of the wrong width, ids given twice, a split with one label.
+Every fault of a source is found before anything is trained and told at once, with its file and line;
+nothing is repaired, and nothing dropped unless the study says so (`blank_labels: drop`). Text is kept as it
+stands, "NA", "null" and blank included. Refuses: labels out of range, ids given twice, a split whose labels
+are all the same.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ablate.errors import BadInput
 
@@ -24,8 +33,12 @@ if TYPE_CHECKING:  # numpy costs `ablate plan` a tenth of a second, and a Source
 TASKS = ("sentiment", "paraphrase", "similarity")
 SPLITS = ("train", "dev", "test")
 
-Split = Literal["train", "dev", "test"]
-Role = Literal["id", "sentence", "sentence1", "sentence2", "label"]
+ROLES = ("id", "sentence", "sentence1", "sentence2", "label")
+
+Task = Literal["sentiment", "paraphrase", "similarity"]
+
+
+_SPLIT_KEYS: dict[str, Any] = {"propertyNames": {"enum": list(SPLITS)}}
 
 
 class Source(BaseModel):
@@ -33,27 +46,45 @@ class Source(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hub: str | None = Field(None, description="a dataset on the Hugging Face hub, or a folder that `datasets` can load")
+    hub: str | None = Field(
+        None, description="a dataset on the Hugging Face hub, or a folder that `datasets` can load"
+    )
     config: str | None = Field(None, description="the hub dataset's configuration, such as qqp")
     revision: str | None = Field(None, description="the hub dataset's branch, tag or commit")
-    files: str | None = Field(None, description="a path that holds {split}: .csv or .tsv, also .gz or .xz of it")
-    columns: dict[Role, str] = Field(default_factory=dict, description="role -> column, where names differ from ours")
-    splits: dict[Split, str] = Field(default_factory=dict, description="our split -> the source's name for it")
-    limit: dict[Split, PositiveInt] = Field(
-        default_factory=dict, description="the first n rows of a split; of the built-in corpus, as many as you like"
+    files: str | None = Field(
+        None, description="a path that holds {split}: .csv or .tsv, also .gz or .xz of it"
     )
-    text: Literal["raw", "course"] = Field("raw", description="course: as CS224N's reference loader normalises it")
-    blank_labels: Literal["refuse", "drop"] = Field("refuse", description="what to do with a row that has no label")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        json_schema_extra={"propertyNames": {"enum": list(ROLES)}},
+        description="role -> column, where names differ from ours",
+    )
+    splits: dict[str, str] = Field(
+        default_factory=dict,
+        json_schema_extra=_SPLIT_KEYS,
+        description="our split -> the source's name for it",
+    )
+    limit: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        json_schema_extra=_SPLIT_KEYS,
+        description="the first n rows of a split; of the built-in corpus, as many as you like",
+    )
+    text: Literal["raw", "course"] = Field(
+        "raw", description="course: as CS224N's reference loader normalises it"
+    )
+    blank_labels: Literal["refuse", "drop"] = Field(
+        "refuse", description="what to do with a row that has no label"
+    )
 
     @field_validator("columns", "splits", "limit", mode="before")
     @classmethod
-    def _known_keys(cls, value: object, info: object) -> object:
-        known = {"columns": ("id", "sentence", "sentence1", "sentence2", "label")}.get(
-            getattr(info, "field_name", ""), SPLITS
-        )
+    def _known_keys(cls, value: object, info: ValidationInfo) -> object:
+        known = ROLES if info.field_name == "columns" else SPLITS
         for key in value if isinstance(value, dict) else ():
             if key not in known:
-                raise ValueError(f"{_shown(key)} is not one of {', '.join(known)}{_suggestion(str(key), known)}")
+                raise ValueError(
+                    f"{_shown(key)} is not one of {', '.join(known)}{_suggestion(str(key), known)}"
+                )
         return value
 
     @model_validator(mode="after")
@@ -63,7 +94,9 @@ class Source(BaseModel):
         if self.hub is None and (self.config or self.revision):
             raise ValueError("config and revision belong to hub, which is missing")
         if self.files is not None and "{split}" not in self.files:
-            raise ValueError(f"files: {_shown(self.files)} has no {{split}} in it; write data/name-{{split}}.csv")
+            raise ValueError(
+                f"files: {_shown(self.files)} has no {{split}} in it; write data/name-{{split}}.csv"
+            )
         if self.hub is None and self.files is None and (self.columns or self.splits):
             raise ValueError("columns and splits belong to hub or files; the built-in corpus has neither")
         names = [self.splits.get(split, split) for split in SPLITS]
@@ -74,8 +107,11 @@ class Source(BaseModel):
     def names(self, split: str) -> tuple[str, ...]:
         """Return the names under which `split` may be found, the first that exists being it."""
         if split in self.splits:
-            return (self.splits[split],)  # type: ignore[index]
+            return (self.splits[split],)
         return ("dev", "validation") if split == "dev" else (split,)
+
+
+Sources = Mapping[str, Source] | Mapping[Task, Source]  # task -> source
 
 
 @dataclass(frozen=True)
@@ -95,14 +131,15 @@ class Examples:
 def examples(source: Source, task: str, split: str) -> Examples:
     """Read one split of one task.
 
-    With `text: course` sentences are normalised as CS224N's reference loader does (datasets.py of the default final
-    project): lower-cased and stripped; in pairs also a space before each . ? , and ' and single spaces throughout.
+    With `text: course` sentences are as CS224N's reference loader leaves them (datasets.py of its default
+    final project): lower-cased and stripped; in pairs also a space before each . ? , and ', single spaces
+    throughout. Ids are lower-cased too. A row without an `id` column is called by its position, from 0.
 
     Raises:
         BadInput: one line per fault, `file:line: column: ...`, at most 20 for a file.
         Unavailable: a hub dataset that is neither on this machine nor to be had.
     """
-    limit = source.limit.get(split)  # type: ignore[call-overload]
+    limit = source.limit.get(split)
     if source.hub is None and source.files is None:
         from ablate.trainer.corpus import generate
 
@@ -137,7 +174,7 @@ def check_source(source: Source, task: str, splits: Iterable[str] = ("train", "d
         raise BadInput(*faults)
 
 
-def check_sources(sources: Mapping[str, Source], splits: Iterable[str] = ("train", "dev")) -> None:
+def check_sources(sources: Sources, splits: Iterable[str] = ("train", "dev")) -> None:
     """Do `check_source` for several tasks and tell all faults together."""
     faults: list[str] = []
     for task, source in sources.items():
@@ -172,7 +209,7 @@ def source_key(source: Source, split: str) -> str:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         digest = "unreadable"
-    return f"{source.model_dump_json(exclude={'files'})} {split} {path.name} {digest}"
+    return f"{source.model_dump_json(exclude={'files', 'splits'})} {split} {digest}"
 
 
 def file_of(source: Source, split: str) -> Path:
@@ -233,7 +270,9 @@ def _labelled(table: "Table", source: Source, task: str, split: str, limit: int 
             table.fault(line, table.header[where["id"]], "blank; every row needs an id")
         elif name in line_of:
             column = table.header[where["id"]] if "id" in where else "id"
-            table.fault(line, column, f"{_shown(name)} stands on line {line_of[name]} already; ids must differ")
+            table.fault(
+                line, column, f"{_shown(name)} stands on line {line_of[name]} already; ids must differ"
+            )
         line_of.setdefault(name, line)
         ids.append(name)
         for text, role in zip(texts, _ROLES[task], strict=True):
@@ -251,15 +290,19 @@ def _labelled(table: "Table", source: Source, task: str, split: str, limit: int 
 def _places(table: "Table", source: Source, task: str, split: str) -> dict[str, int]:
     """Return role -> position in a row. Only `id`, and a test split's `label`, may be missing."""
     where: dict[str, int] = {}
-    for role in ("id", *_ROLES[task], "label"):
-        mapped = source.columns.get(role)  # type: ignore[call-overload]
+    roles = ("id", *_ROLES[task], "label")
+    for role in source.columns:
+        if role not in roles:
+            table.fault(1, role, f"columns: {task} has no such role; it has {', '.join(roles)}")
+    for role in roles:
+        mapped = source.columns.get(role)
         names = (mapped,) if mapped else _COLUMNS.get(role, (_LABEL_COLUMN.get(task, ""), "label"))
         present = [name for name in names if name in table.header]
         if present and table.header.count(present[0]) > 1:
             table.fault(1, present[0], "stands twice in the header; rename one of them")
         elif present:
             where[role] = table.header.index(present[0])
-        elif mapped or not (role == "id" or (role == "label" and split == "test")):
+        elif not (role == "label" and split == "test") and (mapped or role != "id"):
             found = ", ".join(_shown(name) for name in table.header[:12])
             table.fault(
                 1,
@@ -278,7 +321,9 @@ def _label(written: str, table: "Table", line: int, at: int, task: str, *, hidde
     whole = task != "similarity"
     wanted = f"a whole number from 0 to {top}" if whole else f"a number from 0 to {top}"
     if not written:
-        table.fault(line, table.header[at], f"blank; {wanted} would do, or `blank_labels: drop` leaves the row out")
+        table.fault(
+            line, table.header[at], f"blank; {wanted} would do, or `blank_labels: drop` leaves the row out"
+        )
     elif value is None:
         table.fault(line, table.header[at], f"{_shown(written)} is not a number; {wanted} would do")
     elif hidden and value == _HIDDEN:
@@ -292,7 +337,9 @@ def _refuse_odd_labels(labels: Sequence[float], table: "Table", at: int) -> None
     if _HIDDEN in labels and not table.faults:
         table.fault(1, table.header[at], "some labels are -1 (kept back) and some are not")
     elif labels and len(set(labels)) == 1 and not table.faults:
-        table.fault(1, table.header[at], f"every label is {labels[0]:g}; at least two different ones are needed")
+        table.fault(
+            1, table.header[at], f"every label is {labels[0]:g}; at least two different ones are needed"
+        )
 
 
 def _course_text(found: Examples) -> Examples:

@@ -1,11 +1,12 @@
 """Gradient surgery on the shared encoder, worked out on the T x T Gramian of the tasks' gradients.
 
-Every method here returns a linear combination of the task gradients, so it is enough to transform coefficients: a
-gradient of millions of numbers is read twice, for the Gramian and for one weighted sum.
+Every method here returns a linear combination of the task gradients, so it is enough to transform
+coefficients: a gradient of millions of numbers is read twice, for the Gramian and for one weighted sum.
 
-Reduction: without surgery the encoder descends along the *sum* of the task gradients (all weights 1). Methods whose
-weights sum to 1 are multiplied by the number of tasks, so that every arm takes steps of the same scale and none is
-confounded with a change of learning rate. PCGrad without a conflict is exactly the sum.
+Reduction: without surgery the encoder descends along the *sum* of the task gradients (all weights 1). Methods
+that give a mean, or a scale of their own, are brought to weights that sum to the number of tasks, so that
+every arm takes steps of the same scale and none is confounded with a change of learning rate. PCGrad without
+a conflict is exactly the sum.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,8 +34,8 @@ from torchjd.linalg import DualConeProjector
 class NonNegativeProjector(DualConeProjector):
     """Projection onto the dual cone of the gradients by non-negative least squares.
 
-    min vᵀGv over v ≥ u is min |L(u + w)|² over w ≥ 0 with G = LᵀL (Lawson and Hanson 1974). torchjd's own projector
-    needs quadprog, whose licence (GPL) we do not want.
+    min vᵀGv over v ≥ u is min |L(u + w)|² over w ≥ 0 with G = LᵀL (Lawson and Hanson 1974). torchjd's own
+    projector needs quadprog, whose licence (GPL) we do not want.
     """
 
     def __call__(self, U: Tensor, G: Tensor) -> Tensor:
@@ -50,16 +51,22 @@ def _sum(tasks: int) -> Tensor:
     return torch.ones(tasks)
 
 
-# name -> (weighting for T tasks, whether its weights sum to 1)
+# name -> (weighting for T tasks, whether its weights are to be rescaled to sum to T)
 FAMILY: dict[str, tuple[Callable[[int], Weighting[Any]], bool]] = {
     "pcgrad": (lambda tasks: PCGradWeighting(), False),  # Yu et al. 2020
     "gradvac": (lambda tasks: GradVacWeighting(), False),  # Wang et al. 2021
-    "upgrad": (lambda tasks: UPGradWeighting(_sum(tasks), NonNegativeProjector()), False),  # Quinton, Rey 2024
-    "dualproj": (lambda tasks: DualProjWeighting(_sum(tasks), NonNegativeProjector()), False),  # Lopez-Paz 2017
+    "upgrad": (
+        lambda tasks: UPGradWeighting(_sum(tasks), NonNegativeProjector()),
+        False,
+    ),  # Quinton, Rey 2024
+    "dualproj": (
+        lambda tasks: DualProjWeighting(_sum(tasks), NonNegativeProjector()),
+        False,
+    ),  # Lopez-Paz 2017
     "aligned_mtl": (lambda tasks: AlignedMTLWeighting(_sum(tasks)), False),  # Senushkin et al. 2023
     "mgda": (lambda tasks: MGDAWeighting(), True),  # Désidéri 2012; Sener, Koltun 2018
     "imtl_g": (lambda tasks: IMTLGWeighting(), True),  # Liu et al. 2021
-    "fairgrad": (lambda tasks: FairGradWeighting(alpha=1.0), False),  # Ban, Ji 2024; proportional fairness
+    "fairgrad": (lambda tasks: FairGradWeighting(alpha=1.0), True),  # Ban, Ji 2024; proportional fairness
 }
 
 
@@ -73,30 +80,36 @@ class Surgeon:
     """
 
     def __init__(self, method: str, tasks: Sequence[str], seed: int) -> None:
-        build, self._sums_to_one = FAMILY[method]
+        build, self._rescaled = FAMILY[method]
         self.tasks = tuple(tasks)
         self._weighting = build(len(tasks))
-        self._weighting(torch.eye(len(tasks)))  # orthogonal gradients: brings a method's memory into being, unchanged
-        # torchjd draws from torch's global generator; ours is swapped in, so that dropout does not depend on the method.
+        self._weighting(
+            torch.eye(len(tasks))
+        )  # orthogonal gradients: brings a method's memory into being, unchanged
+        # torchjd draws from torch's global generator; ours is swapped in, so that dropout does not
+        # depend on the method.
         self._generator = torch.Generator().manual_seed(seed)
 
     def combine(self, gradients: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Return the combined gradient [params] of `gradients` [tasks, params], and what the curves show of it.
+        """Return the combined gradient [params] of `gradients` [tasks, params], and what the curves show of
+        it.
 
-        The curves: `surgery/cosine.<a>.<b>` for each pair of tasks, and `surgery/projected`, the share of pairs in
-        conflict (negative cosine): those that PCGrad projects.
+        The curves: `surgery/cosine.<a>.<b>` for each pair of tasks, and `surgery/projected`, the share of
+        pairs in conflict (negative cosine): those that PCGrad projects.
         """
         gramian = (gradients @ gradients.T).cpu()
         weights = self.weights(gramian)
         return weights.to(gradients.device) @ gradients, self._curves(gramian)
 
     def weights(self, gramian: Tensor) -> Tensor:
-        """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks] on the CPU."""
+        """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks] on the
+        CPU."""
         with torch.random.fork_rng(devices=[]):
             torch.random.set_rng_state(self._generator.get_state())
             weights = self._weighting(gramian)
             self._generator.set_state(torch.random.get_rng_state())
-        return weights * len(self.tasks) if self._sums_to_one else weights
+        total = float(weights.sum())
+        return weights * (len(self.tasks) / total) if self._rescaled and total else weights
 
     def _curves(self, gramian: Tensor) -> dict[str, float]:
         norms = gramian.diagonal().clamp(min=0).sqrt()

@@ -1,9 +1,9 @@
 """A study's text as token numbers: tokenised once, kept flat on disk, opened by memory map.
 
-Each split of each task is one folder of arrays under the study's cache, named by a hash of all that decides its content
-(the data's bytes, the tokenizer, the longest length), so trials and parts share it whatever else they differ in.
-Folders appear whole or not at all (temporary name, then rename), several processes may build the same one at once,
-and a folder whose bytes do not fit its digests is thrown away and built again.
+Each split of each task is one folder of arrays under the study's cache, named by a hash of all that decides
+its content (the data's bytes, the tokenizer, the longest length), so trials and parts share it whatever
+else differs. A folder appears whole or not at all (temporary name, then rename), several processes may
+build the same one at once, and one whose bytes do not fit its digests is thrown away and built again.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ablate.errors import AblateError
 from ablate.trainer.data_tokenizer import TINY, Tokenizer, encoder_key, make_tokenizer
-from ablate.trainer.sources import TASKS, Examples, Source, examples, source_key
+from ablate.trainer.sources import TASKS, Examples, Source, Sources, examples, source_key
 
 FORMAT = 1  # raise it when the files below change
 Ints = npt.NDArray[np.int32]
@@ -43,7 +43,7 @@ class Ragged:
         return np.diff(self.offsets).astype(np.int32)
 
     def take(self, indices: Sequence[int] | npt.NDArray[Any]) -> tuple[Ints, Ints]:
-        """Return the rows `indices`, end to end in that order: tokens [total of them], lengths [len(indices)]."""
+        """Return the rows `indices` in that order, end to end: tokens [their total], lengths [rows]."""
         rows = np.asarray(indices, dtype=np.int64)
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
@@ -83,7 +83,10 @@ class Tokens:
     @property
     def data_hash(self) -> str:
         """Hash of the content of all splits."""
-        found = {task: {name: split.data_hash for name, split in splits.items()} for task, splits in self.tasks.items()}
+        found = {
+            task: {name: split.data_hash for name, split in splits.items()}
+            for task, splits in self.tasks.items()
+        }
         return _hash(json.dumps(found, sort_keys=True))[:16]
 
     def save_tokenizer(self, folder: Path) -> None:
@@ -95,7 +98,7 @@ class Tokens:
 
 
 def load_tokens(
-    sources: Mapping[str, Source],
+    sources: Sources,
     encoder: str,
     max_length: int,
     cache: Path,
@@ -116,7 +119,9 @@ def load_tokens(
         AblateError: the cache cannot be written.
     """
     about = _vocabulary_sources(sources) if encoder == TINY else {}
-    key = _hash(FORMAT, encoder_key(encoder), *(source_key(source, "train") + task for task, source in about.items()))
+    key = _hash(
+        FORMAT, encoder_key(encoder), *(source_key(source, "train") + task for task, source in about.items())
+    )
     made: list[Tokenizer] = []  # the tokenizer itself, which a full cache never needs
 
     def tokenizer() -> Tokenizer:
@@ -131,27 +136,33 @@ def load_tokens(
         for split in splits:
             name = f"tokens-{_hash(FORMAT, facts['hash'], max_length, task, source_key(source, split))[:16]}"
 
-            def build(new: Path, source: Source = source, task: str = task, split: str = split) -> dict[str, Any]:
+            def build(
+                new: Path, source: Source = source, task: str = task, split: str = split
+            ) -> dict[str, Any]:
                 return _tokenised(examples(source, task, split), tokenizer(), max_length, new)
 
             tasks[task][split] = _opened(*_cached(cache / name, build))
     return Tokens(tasks, facts["vocab_size"], facts["pad_id"], facts["hash"], folder)
 
 
-def _vocabulary_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
+def _vocabulary_sources(sources: Sources) -> dict[str, Source]:
     """Say whose training text a vocabulary is built from.
 
-    On the built-in corpus it is always that of all tasks: a part that trains one task has the same tokens as a trial
-    that trains three, or else `training: separate` would differ from `joint` in its vocabulary too.
+    On the built-in corpus it is always that of all tasks: a part that trains one task has the same tokens
+    as a trial that trains three, or else `training: separate` would differ from `joint` in its vocabulary
+    too.
     """
-    if all(source.hub is None and source.files is None for source in sources.values()):
-        return {task: sources.get(task, Source()) for task in TASKS}
-    return dict(sorted(sources.items()))
+    own: dict[str, Source] = {str(task): source for task, source in sources.items()}
+    if all(source.hub is None and source.files is None for source in own.values()):
+        return {task: own.get(task, Source()) for task in TASKS}
+    return dict(sorted(own.items()))
 
 
 def _tokenised(found: Examples, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
     """Write a split's arrays; return what the manifest says of it."""
-    columns = {"first": found.first} if found.second is None else {"first": found.first, "second": found.second}
+    columns = (
+        {"first": found.first} if found.second is None else {"first": found.first, "second": found.second}
+    )
     for name, texts in columns.items():
         rows = tokenizer.encode(texts, max_length)
         offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
@@ -180,7 +191,7 @@ def _opened(folder: Path, facts: dict[str, Any]) -> TaskSplit:
     return TaskSplit(ids, ragged["first"], ragged.get("second"), labels, facts["data_hash"], facts["dropped"])
 
 
-# A folder that is whole or not there -------------------------------------------------------------------------------
+# A folder that is whole or not there
 
 _MANIFEST = "manifest.json"
 
@@ -209,13 +220,15 @@ def _cached(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tuple[Path
 
 
 def _put(new: Path, folder: Path) -> None:
-    """Rename `new` to `folder`. Another process may have been faster: then its folder stays, if it is whole."""
+    """Rename `new` to `folder`. If another process was faster, its folder stays, provided it is whole."""
     try:
         os.rename(new, folder)
     except OSError:
         if not folder.exists():
             raise
-        if _whole(folder) is None:  # damaged: put it out of the way first, since a rename cannot replace a full folder
+        if (
+            _whole(folder) is None
+        ):  # damaged: put it out of the way first, since a rename cannot replace a full folder
             aside = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent))
             os.rename(folder, aside / folder.name)
             shutil.rmtree(aside, ignore_errors=True)

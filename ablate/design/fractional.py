@@ -1,0 +1,192 @@
+"""Fractional designs: the regular two-level fraction where there is one, a D-optimal subset elsewhere.
+
+A regular fraction 2^(k−p) runs a full design in m = k − p base factors and sets each other factor to the parity
+of some of them (Box, Hunter & Hunter, Statistics for Experimenters, ch. 6). Factors are columns: bit masks over
+the base factors. A set of factors whose columns cancel is a *word*: its effect cannot be told from the mean. The
+resolution is the length of the shortest word, computed from the columns, whatever the search was promised."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import combinations
+from math import comb
+from operator import xor
+
+from ablate.design.factorial import MAX_RAW_CELLS, Combination, Space, raw_count
+from ablate.errors import BadInput
+
+MAX_OPTIMAL_CELLS = 2_000
+SEARCH_NODES = 5_000  # columns tried per resolution; k <= 10 needs far fewer
+COMPARED = 200  # fractions of one resolution; the one with the fewest shortest words is kept
+COMPARED_WORDS = 2_000_000  # sets looked at for that
+LISTED_EFFECTS = 2_000
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """Chosen combinations and what they can tell."""
+
+    combinations: list[Combination]
+    resolution: int | None = None  # None: not a regular fraction, or a whole factorial without words
+    aliases: list[list[str]] = field(default_factory=list)
+    d_efficiency: float | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def fractional(space: Space) -> Fraction:
+    """Return the study's fraction, the baseline among its cells.
+
+    Without a size it is the smallest of resolution IV; where it is not regular, of as many cells.
+
+    Raises:
+        BadInput: the cells asked for are too few to estimate every main effect, or too many to choose from.
+    """
+    spec = space.spec
+    regular = all(len(factor.levels) == 2 and not factor.only_when for factor in spec.factors)
+    cells = spec.design_cells or default_cells(space)
+    _refuse_too_few(space, cells)
+    if regular and cells & (cells - 1) == 0:
+        return _regular(space, min(cells.bit_length() - 1, len(spec.factors)))
+    from ablate.design.optimal import d_optimal  # NumPy is not needed otherwise
+
+    candidates = space.full()
+    if cells >= len(candidates):
+        return Fraction(candidates)
+    if cells > MAX_OPTIMAL_CELLS:
+        raise BadInput(
+            f"{_place(space)}: {cells:,}, more than {MAX_OPTIMAL_CELLS:,}; ask for fewer, or design: full"
+        )
+    chosen, efficiency = d_optimal(space, candidates, cells)
+    told = (
+        f"D-optimal: {cells} of {len(candidates):,} valid cells, each telling {efficiency:.0%} of what a cell of the "
+        "full design tells about main effects (D-efficiency); interactions are mixed into the main effects"
+    )
+    return Fraction(chosen, d_efficiency=efficiency, warnings=[told])
+
+
+def default_cells(space: Space) -> int:
+    """Return the smallest power of two that holds two cells per factor and every main effect."""
+    return 1 << (max(2 * len(space.factors), parameters(space)) - 1).bit_length()
+
+
+def parameters(space: Space) -> int:
+    """Return the number of coefficients of the main-effects model, the mean included."""
+    return 1 + sum(len(factor.levels) - 1 for factor in space.spec.factors)
+
+
+def columns(k: int, m: int) -> list[int]:
+    """Return k columns over m base factors, of the highest resolution found and few words of that length.
+
+    The first m are the base factors themselves. `resolution` tells what was reached.
+    """
+    base = [1 << i for i in range(m)]
+    if k == m:
+        return base
+    choices = sorted(
+        (c for c in range(1, 1 << m) if c.bit_count() > 1), key=lambda c: (c.bit_count() % 2 == 0, c)
+    )
+    for wanted in range(m + 1, 2, -1):
+        found = _first_found(base, choices, k, wanted)
+        if found:
+            return min(found, key=lambda one: _words(one, wanted))
+    raise AssertionError("distinct columns have resolution III")
+
+
+def resolution(of: Sequence[int]) -> int | None:
+    """Return the length of the shortest word of the columns; None when there is no word."""
+    shortest = None
+    sums: list[set[int]] = [{0}, *(set() for _ in of)]  # sums[s]: what s of the columns so far add up to
+    for column in of:
+        length = next((s + 1 for s, reached in enumerate(sums) if column in reached), None)
+        if length and (shortest is None or length < shortest):
+            shortest = length
+            del sums[shortest:]  # longer words no longer matter
+        sums = _with(sums, column)
+    return shortest
+
+
+def aliases(of: Sequence[int], names: Sequence[str], longest: int) -> list[list[str]]:
+    """Return each chain of effects of up to `longest` factors that the columns cannot tell apart.
+
+    Effects alone in their chain are left out. The words themselves, if any is so short, come last, led by "mean".
+    """
+    chains: dict[int, list[str]] = {}
+    for size in range(1, longest + 1):
+        for members in combinations(range(len(of)), size):
+            mask = reduce(xor, (of[i] for i in members))
+            chains.setdefault(mask, []).append(":".join(names[i] for i in members))
+    words = chains.pop(0, [])
+    return [chain for chain in chains.values() if len(chain) > 1] + ([["mean", *words]] if words else [])
+
+
+def _longest_listed(k: int, reached: int) -> int:
+    """Return up to how many factors the listed effects have: enough to show what each main effect is mixed with."""
+    sizes = range(2, reached)
+    return max((s for s in sizes if sum(comb(k, i) for i in range(1, s + 1)) <= LISTED_EFFECTS), default=2)
+
+
+def _regular(space: Space, m: int) -> Fraction:
+    factors = space.spec.factors
+    if 1 << m > MAX_RAW_CELLS:
+        raise BadInput(f"{_place(space)}: {1 << m:,} cells, more than {MAX_RAW_CELLS:,}; ask for fewer")
+    of = columns(len(factors), m)
+    reached = resolution(of)
+    names = [factor.name for factor in factors]
+    baseline = space.baseline()
+    chosen = []
+    for run in range(1 << m):
+        # Levels are counted from the baseline's, so that the baseline is a cell of the fraction.
+        switched = [(run & column).bit_count() & 1 for column in of]
+        chosen.append({name: baseline[name] ^ bit for name, bit in zip(names, switched, strict=True)})
+    chosen.sort(key=lambda one: list(one.values()))
+    chains = aliases(of, names, _longest_listed(len(of), reached)) if reached else []
+    return Fraction(chosen, resolution=reached, aliases=chains)
+
+
+def _first_found(base: list[int], choices: Sequence[int], k: int, wanted: int) -> list[list[int]]:
+    """Return up to `COMPARED` ways to add columns to `base` with no word shorter than `wanted`."""
+    found: list[list[int]] = []
+    nodes = 0
+
+    def grow(chosen: list[int], start: int, sums: list[set[int]]) -> Iterator[list[int]]:
+        nonlocal nodes
+        if len(chosen) == k:
+            yield chosen
+            return
+        for index in range(start, len(choices) - (k - len(chosen)) + 1):
+            nodes += 1
+            if nodes > SEARCH_NODES:
+                return
+            column = choices[index]
+            if all(column not in reached for reached in sums):
+                yield from grow([*chosen, column], index + 1, _with(sums, column))
+
+    sums = [{0}] + [set() for _ in range(wanted - 2)]  # sums[s]: the sums of s columns, s < wanted - 1
+    for column in base:
+        sums = _with(sums, column)
+    for one in grow(base, 0, sums):
+        found.append(one)
+        if len(found) >= min(COMPARED, COMPARED_WORDS // comb(k, wanted)):
+            break
+    return found
+
+
+def _with(sums: list[set[int]], column: int) -> list[set[int]]:
+    return [sums[0], *(sums[s] | {column ^ smaller for smaller in sums[s - 1]} for s in range(1, len(sums)))]
+
+
+def _words(of: Sequence[int], length: int) -> int:
+    return sum(reduce(xor, word) == 0 for word in combinations(of, length))
+
+
+def _refuse_too_few(space: Space, cells: int) -> None:
+    needed = parameters(space)
+    if cells < needed and cells < raw_count(space.spec.factors):
+        raise BadInput(
+            f"{_place(space)}: {cells} cells cannot estimate the main effects of these factors; "
+            f"write at least {needed}, e.g. {default_cells(space)}"
+        )
+
+
+def _place(space: Space) -> str:
+    return f"{space.spec.place('design')}: design.cells"

@@ -1,0 +1,87 @@
+"""`--only`: the cells of a design that a user asks for, by level or by name."""
+
+from collections.abc import Iterable, Sequence
+
+from ablate.design.model import Cell, Design
+from ablate.errors import BadInput
+from ablate.spec.faults import shown, suggestion
+from ablate.spec.model import Scalar
+from ablate.spec.yaml_tree import resolve, same
+
+NAMES = ("baseline", "best")
+
+
+def select(design: Design, only: Sequence[str]) -> list[Cell]:
+    """Return the cells, in order, that meet every item of `only`.
+
+    Args:
+        design: The cells to choose from.
+        only: `factor=level`, `factor=level,level` (either), `baseline` or `best`.
+
+    Raises:
+        BadInput: an item names no factor or level, or no cell meets all of them.
+    """
+    faults: list[str] = []
+    chosen = list(design.cells)
+    for item in only:
+        try:
+            wanted = _named(design, item) if "=" not in item else _with_level(design, item)
+            chosen = [cell for cell in chosen if cell.hash in wanted]
+        except BadInput as error:
+            faults += [f"--only {item}: {fault}" for fault in error.faults]
+    if faults:
+        raise BadInput(*dict.fromkeys(faults))
+    if not chosen:
+        raise BadInput(f"--only {' --only '.join(only)}: no cell meets all of these; ask for less at once")
+    return chosen
+
+
+def _named(design: Design, name: str) -> set[str]:
+    if name in design.named:
+        return {design.named[name]}
+    if name in NAMES:
+        what = (
+            "this design has no such cell"
+            if name == "baseline"
+            else "the study names no `best`, or has no such cell"
+        )
+        raise BadInput(f"{what}; write factor=level")
+    raise BadInput(f"no '='; write factor=level, {' or '.join(NAMES)}")
+
+
+def _with_level(design: Design, item: str) -> set[str]:
+    name, _, typed = item.partition("=")
+    if all(name not in cell.levels for cell in design.cells):
+        factors = dict.fromkeys(factor for cell in design.cells for factor in cell.levels)
+        raise BadInput(f"no factor {shown(name)}; {suggestion(name, factors)}")
+    known = list(dict.fromkeys(cell.levels[name] for cell in design.cells if name in cell.levels))
+    whole = _level(typed, known)
+    wanted = [whole] if whole else [_level(text.strip(), known) for text in typed.split(",")]
+    missing = [
+        text for text, level in zip([typed] if whole else typed.split(","), wanted, strict=True) if not level
+    ]
+    if missing:
+        raise BadInput(
+            *(
+                f"{shown(text.strip())} is not a level of {name}; {suggestion(text, known)}"
+                for text in missing
+            )
+        )
+    levels = [level[0] for level in wanted if level]
+    return {
+        cell.hash
+        for cell in design.cells
+        if name in cell.levels and any(same(cell.levels[name], level) for level in levels)
+    }
+
+
+def _level(typed: str, known: Iterable[Scalar]) -> tuple[Scalar] | None:
+    """Return the level that `typed` means: the same YAML value, or else the same text."""
+    try:
+        value: Scalar = resolve(typed)
+    except ValueError:
+        value = typed
+    known = list(known)
+    by_value = [level for level in known if same(level, value)]
+    by_text = [level for level in known if str(level) == typed or f'"{level}"' == typed]
+    return next(((level,) for level in by_value + by_text), None)

@@ -1,0 +1,45 @@
+"""A flag: what a reviewer would object to, with its evidence and what would remove it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.report.frames import Grid
+from ablate.report.models import Model
+from ablate.report.pairs import Pairing
+
+STOP = "stop"  # a claim of the report falls with it
+CAUTION = "caution"  # the claim needs this sentence beside it
+NOTE = "note"  # a reader should know
+SEVERITIES = (STOP, CAUTION, NOTE)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One objection."""
+
+    severity: str
+    rule: str  # stable name, for programs
+    evidence: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a rule may look at."""
+
+    pairing: Pairing
+    models: Mapping[str, Model]
+    document: Mapping[str, Any]  # all but flags and summary
+
+    @property
+    def grid(self) -> Grid:
+        """The trials by cell and seed."""
+        return self.pairing.grid
+
+
+def listed(names: Iterable[object], most: int = 4) -> str:
+    """Return `a, b, c, d and 3 more`."""
+    every = [str(name) for name in names]
+    rest = len(every) - most
+    return ", ".join(every[:most]) + (f" and {rest} more" if rest > 0 else "")

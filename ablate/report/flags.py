@@ -1,0 +1,37 @@
+"""All rules, and what they find. A flag is raised by what the store holds, never by a guess."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ablate.report import flags_design, flags_results
+from ablate.report.flag import SEVERITIES, Evidence, Flag
+from ablate.report.models import Model
+from ablate.report.pairs import Pairing
+
+RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
+    flags_design.one_seed,
+    flags_design.seeds_not_planned,
+    flags_design.lost_runs,
+    flags_design.unfinished,
+    flags_design.strays,
+    flags_design.incomplete_grid,
+    flags_design.aliased_claim,
+    flags_design.best_of_many,
+    flags_results.best_of_epochs,
+    flags_results.test_metric_used,
+    flags_results.conflicting_duplicates,
+    flags_results.seeds_without_effect,
+    flags_results.unaligned_items,
+    flags_results.drift,
+    flags_results.unequal_training,
+    flags_results.useless_predictions,
+    flags_results.not_finite,
+)
+
+
+def flags(pairing: Pairing, models: Mapping[str, Model], document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return every flag, the gravest first, within a severity in the order of the rules."""
+    evidence = Evidence(pairing, models, document)
+    found = [flag for rule in RULES for flag in rule(evidence)]
+    return [asdict(flag) for severity in SEVERITIES for flag in found if flag.severity == severity]

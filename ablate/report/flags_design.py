@@ -1,0 +1,231 @@
+"""Rules about what was planned and what came of it: seeds, lost runs, holes, aliases, picking the best of many."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import special
+
+from ablate.report.cells import best_row, cell_name
+from ablate.report.contrasts import contrasts, seed_differences
+from ablate.report.estimates import HELPS, HURTS
+from ablate.report.flag import CAUTION, NOTE, STOP, Evidence, Flag, listed
+from ablate.report.frames import MISSING, level_text
+from ablate.report.noise import seed_sd
+from ablate.report.words import change_text, number, p_equation, plural, signed
+from ablate.stats.optimism import expected_best
+
+LOST = ("FAIL", "PRUNED", MISSING)
+
+
+def one_seed(evidence: Evidence) -> Iterator[Flag]:
+    """One seed: the noise between seeds is unknown."""
+    seeds = evidence.grid.results.spec.seeds
+    if len(seeds) == 1:
+        yield Flag(
+            STOP,
+            "one_seed",
+            f"every cell is planned with the single seed {seeds[0]}",
+            "add seeds (three at least, five to see effects near the noise); until then speak of these trained models only",
+        )
+
+
+def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
+    """Seeds that the plan does not name, or cells with different numbers of seeds."""
+    grid = evidence.grid
+    planned = len(grid.results.spec.seeds)
+    if extra := grid.seeds[planned:]:
+        yield Flag(
+            CAUTION,
+            "seeds_not_planned",
+            f"results for {plural(len(extra), 'seed')} that the study file does not name: {listed(extra)}",
+            "name them in `seeds`; where they were added after a look at the results, say so beside the claim",
+        )
+    done = (grid.states[:, :planned] == "COMPLETE").sum(axis=1)
+    waiting = np.isin(grid.states[:, :planned], ["RUNNING", "WAITING"]).any()
+    if len(done) and not waiting and done.min() != done.max():
+        fewest = int(done.argmin())
+        yield Flag(
+            CAUTION,
+            "seeds_unequal",
+            f"cells rest on {done.min()} to {done.max()} seeds; fewest: {cell_name(grid, fewest)}",
+            "run what is missing (`ablate run` again, with `--retry-failed` for failed trials)",
+        )
+
+
+def lost_runs(evidence: Evidence) -> Iterator[Flag]:
+    """Failed, pruned or missing trials; graver when they gather at one level of a factor (Fisher's exact test)."""
+    grid = evidence.grid
+    lost = np.isin(grid.states[:, : len(grid.results.spec.seeds)], LOST)
+    if not lost.any() or not (grid.states == "COMPLETE").any():
+        return
+    uneven = _uneven(evidence, lost)
+    reasons = {t.error for t in grid.trials.values() if t.state in LOST and t.error}
+    said = f"{plural(int(lost.sum()), 'trial')} of {lost.size} failed, were pruned or never ran"
+    if reasons:
+        said += f"; reasons: {listed(sorted(reasons), 2)}"
+    if uneven:
+        said += f"; they gather at {listed(uneven)}"
+    if bounds := _bounds(evidence):
+        said += f"; with the worst and the best value seen in their place, {listed(bounds, 3)}"
+    yield Flag(
+        STOP if uneven else CAUTION,
+        "lost_runs",
+        said,
+        "find the reason in the ledger, mend it, and run `ablate run --retry-failed`; what is left out is not random",
+    )
+
+
+def unfinished(evidence: Evidence) -> Iterator[Flag]:
+    """A run that is going on: looking early is fine, stopping on what one sees is not."""
+    done = evidence.document["progress"]
+    if done["running"] + done["waiting"] > 0:
+        yield Flag(
+            NOTE,
+            "unfinished",
+            f"{done['complete']} of {plural(done['planned'], 'trial')} done",
+            "let the run end before any claim: intervals at a look on the way are too narrow for stopping there",
+        )
+
+
+def strays(evidence: Evidence) -> Iterator[Flag]:
+    """Trials of cells that the design no longer has."""
+    grid = evidence.grid
+    found = [trial for trial in grid.results.trials if trial.cell not in grid.index]
+    if found:
+        yield Flag(
+            CAUTION,
+            "stray_trials",
+            f"{plural(len(found), 'trial')} of cells that the design does not have, left out: "
+            f"{listed(sorted({trial.cell for trial in found}))}",
+            "the study file was changed after they ran; give the changed study a name of its own",
+        )
+
+
+def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
+    """A grid with holes in which the raw margins and the marginal means tell different stories."""
+    grid = evidence.grid
+    for effect in evidence.document["effects"]:
+        model = evidence.models.get(effect["metric"])
+        if model is None or effect["metric"] != grid.primary or effect["estimate"] is None:
+            continue
+        raw = _raw_margin(evidence, effect["factor"], effect["from"], effect["to"])
+        difference = abs(raw - effect["estimate"])
+        holes = ~np.isfinite(grid.values[grid.primary][:, : len(grid.results.spec.seeds)])
+        flips = raw * effect["estimate"] < 0 and difference > 1e-9
+        if holes.any() and (flips or (effect["se"] and difference > effect["se"])):
+            yield Flag(
+                CAUTION,
+                "incomplete_grid",
+                f"{change_text(effect)}: the plain difference of averages is {signed(raw)}, the marginal means differ by "
+                f"{signed(effect['estimate'])}: the holes in the grid are not even",
+                "trust the marginal means, and fill the holes before a claim",
+            )
+
+
+def aliased_claim(evidence: Evidence) -> Iterator[Flag]:
+    """A verdict on an effect that the design cannot tell from another."""
+    for effect in evidence.document["effects"]:
+        if effect["verdict"] in (HELPS, HURTS) and effect["aliased_with"]:
+            yield Flag(
+                CAUTION,
+                "aliased_claim",
+                f"{change_text(effect)} {effect['verdict']}, but the design cannot tell it from "
+                f"{listed(effect['aliased_with'])}",
+                "add the cells that break the alias, or argue that the other effect is absent",
+            )
+
+
+def best_of_many(evidence: Evidence) -> Iterator[Flag]:
+    """The best of k cells looks better than it is, even if all are equal."""
+    grid = evidence.grid
+    best = best_row(grid)
+    if best is None or grid.reference is None:
+        return
+    seeds = len(grid.results.spec.seeds)
+    values = grid.values[grid.primary][:, :seeds]
+    cells = int(np.isfinite(values).all(axis=1).sum())
+    sd, _ = seed_sd(grid, grid.primary)
+    if cells < 3 or not sd:
+        return
+    gain = expected_best(cells, sd / math.sqrt(seeds))
+    lead = float((values[best] - values[grid.reference]).mean()) * grid.sign
+    yield Flag(
+        CAUTION if not lead > 2 * gain else NOTE,
+        "best_of_many",
+        f"the best of {cells} equal cells would lead by {number(gain)} by luck alone; this one leads the reference by "
+        f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
+        "rerun the best cell and the reference on fresh seeds, or score the best once on the test split (`ablate test`)",
+    )
+
+
+def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
+    """Levels at which losses gather, Bonferroni over the levels looked at."""
+    grid = evidence.grid
+    looked: list[tuple[float, str]] = []
+    for factor in grid.results.spec.factors:
+        for level in factor.levels:
+            at = np.array([cell.levels.get(factor.name, ...) == level.name for cell in grid.cells])
+            exists = np.array([factor.name in cell.levels for cell in grid.cells])
+            inside, outside = lost[at], lost[exists & ~at]
+            if inside.size and outside.size:
+                p = _fisher_greater(int(inside.sum()), inside.size, int(outside.sum()), outside.size)
+                looked.append((p, f"{factor.name}={level_text(level.name)}"))
+    return [f"{name} ({p_equation(p)})" for p, name in sorted(looked) if p * len(looked) < 0.05]
+
+
+def _fisher_greater(k: int, n: int, m: int, N: int) -> float:
+    """One-sided Fisher (1922): the chance of at least k of n when k + m losses fall on n + N trials at random."""
+
+    def log_choose(a: int, b: int) -> float:
+        return float(special.gammaln(a + 1) - special.gammaln(b + 1) - special.gammaln(a - b + 1))
+
+    total = log_choose(n + N, k + m)
+    most = min(n, k + m)
+    return math.fsum(
+        math.exp(log_choose(n, i) + log_choose(N, k + m - i) - total)
+        for i in range(k, most + 1)
+        if k + m - i <= N
+    )
+
+
+def _bounds(evidence: Evidence) -> list[str]:
+    """The primary effects that would change sign between the worst and the best that lost runs could have been."""
+    grid = evidence.grid
+    if grid.primary not in grid.values:
+        return []
+    values = grid.values[grid.primary]
+    least, most = float(np.nanmin(values)), float(np.nanmax(values))
+    said = []
+    for contrast in contrasts(grid):
+        if contrast.rows_low.size == 0:
+            continue
+        ends = []
+        for low_fill, high_fill in ((most, least), (least, most)):
+            filled = values[:, : len(grid.results.spec.seeds)].copy()
+            for rows, fill in ((contrast.rows_low, low_fill), (contrast.rows_high, high_fill)):
+                side = np.unique(rows[rows >= 0])
+                filled[side] = np.where(np.isfinite(filled[side]), filled[side], fill)
+            ends.append(
+                float(
+                    (filled[contrast.rows_high].mean(axis=1) - filled[contrast.rows_low].mean(axis=1)).mean()
+                )
+            )
+        known = seed_differences(grid, contrast, grid.primary).per_seed
+        if np.isfinite(known).any() and ends[0] < 0 < ends[1] and ends[1] - ends[0] > 1e-12:
+            said.append(
+                f"{contrast.factor} → {level_text(contrast.high)} lies in [{signed(ends[0])}, {signed(ends[1])}]"
+            )
+    return said
+
+
+def _raw_margin(evidence: Evidence, factor: str, low: object, high: object) -> float:
+    grid = evidence.grid
+    values = grid.values[grid.primary]
+
+    def average(level: object) -> float:
+        rows = np.array([cell.levels.get(factor, ...) == level for cell in grid.cells])
+        found = values[rows][np.isfinite(values[rows])]
+        return float(found.mean()) if found.size else math.nan
+
+    return average(high) - average(low)

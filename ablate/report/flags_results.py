@@ -1,0 +1,232 @@
+"""Rules about the results themselves: selection, duplicates, seeds that did nothing, drift, useless predictions."""
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ablate.report.cells import MAX_WITH_ITEMS, best_row, cell_name
+from ablate.report.flag import CAUTION, NOTE, STOP, Evidence, Flag, listed
+from ablate.report.words import change_text, number, plural, shortened
+
+# Facts that differ from run to run without meaning anything for the comparison.
+MEASURED = ("host", "peak", "seconds", "energy", "time", "pid", "worker", "memory")
+
+
+def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
+    """Scores of the best epoch by the split they are reported on: the last epoch's stand beside them as `…@last`."""
+    grid = evidence.grid
+    gaps = {}
+    for name in grid.metrics:
+        best, _, when = name.partition("@")
+        if when == "last" and best in grid.values:
+            gap = (grid.values[best] - grid.values[name]) * (grid.sign if best == grid.primary else 1)
+            if np.isfinite(gap).any() and float(np.nanmean(gap)) != 0:
+                gaps[best] = float(np.nanmean(gap))
+    if gaps:
+        yield Flag(
+            NOTE,
+            "best_of_epochs",
+            "the epoch was chosen on the split that is reported; above the last epoch by "
+            + listed(f"{number(gap)} ({name})" for name, gap in gaps.items()),
+            "compare the `@last` columns too, or choose with a split of its own",
+        )
+
+
+def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
+    """Test scores of more than one cell: the test split has taken part in choosing."""
+    grid = evidence.grid
+    cells = {t.cell for t in grid.results.trials if any(name.startswith("test/") for name in t.metrics)}
+    if grid.primary.startswith("test/"):
+        yield Flag(
+            STOP, "test_metric_decides", f"the study decides by {grid.primary}", "decide by a dev metric"
+        )
+    elif len(cells) > 1:
+        yield Flag(
+            STOP,
+            "test_used_more_than_once",
+            f"{plural(len(cells), 'cell')} have been scored on the test split",
+            "choose on the dev split, then score the chosen cell once; report how many were scored",
+        )
+
+
+def conflicting_duplicates(evidence: Evidence) -> Iterator[Flag]:
+    """Two complete trials of one cell and seed that do not agree."""
+    grid = evidence.grid
+    first = {(t.cell, t.seed): t for t in grid.trials.values()}
+    clashes = [
+        trial
+        for trial in grid.repeats
+        if trial.state == "COMPLETE" and trial.metrics != first[trial.cell, trial.seed].metrics
+    ]
+    if clashes:
+        yield Flag(
+            STOP,
+            "conflicting_duplicates",
+            f"{plural(len(clashes), 'trial')} repeat a cell and seed with other results: "
+            + listed(f"{cell_name(grid, grid.index[t.cell])}, seed {t.seed}" for t in clashes),
+            "training is not deterministic, or code or data changed in between; find out which before any claim",
+        )
+
+
+def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
+    """All metrics equal to the last digit under different seeds."""
+    grid = evidence.grid
+    names = grid.dev_metrics
+    stuck = []
+    for row in range(len(grid.cells)):
+        complete = np.flatnonzero(grid.states[row] == "COMPLETE")
+        values = np.array([grid.values[name][row, complete] for name in names])  # [metrics, seeds]
+        if (
+            len(complete) > 1
+            and values.size
+            and np.isfinite(values).all()
+            and (np.ptp(values, axis=1) == 0).all()
+        ):
+            stuck.append(cell_name(grid, row))
+    if stuck:
+        yield Flag(
+            STOP,
+            "seeds_without_effect",
+            f"every metric is the same under all seeds in {plural(len(stuck), 'cell')}: {listed(stuck)}",
+            "see that the trainer takes its randomness from `context.seed`; such seeds are no replicates",
+        )
+
+
+def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
+    """Predictions of two cells for different items: no paired test."""
+    grid = evidence.grid
+    found = sorted({(low, high, metric) for low, high, metric in evidence.pairing.unaligned})
+    if found:
+        yield Flag(
+            CAUTION,
+            "unaligned_items",
+            "item ids differ, so that items could not be paired: "
+            + listed(
+                f"{metric} of {cell_name(grid, low)} and {cell_name(grid, high)}"
+                for low, high, metric in found
+            ),
+            "score all cells on the same items in the same order",
+        )
+
+
+def drift(evidence: Evidence) -> Iterator[Flag]:
+    """Code, library, data or hardware that changed between the trials of this study."""
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for part in evidence.grid.results.parts.values():
+        for name, value in _flat(part.facts):
+            if not any(word in name.lower() for word in MEASURED):
+                seen[name][value] += 1
+    total = len(evidence.grid.results.parts)
+    for name, counts in sorted(seen.items()):
+        # Facts that only some trainers' parts have (a data hash per task) are compared among those.
+        if len(counts) > 1 and sum(counts.values()) > total / 2:
+            said = (f"{shortened(value, 60)} ({count})" for value, count in counts.most_common())
+            yield Flag(
+                CAUTION,
+                "drift",
+                f"{name} changed between the {total} trained parts: {listed(said, 3)}",
+                "rerun the older trials, or keep this difference out of every contrast",
+            )
+
+
+def unequal_training(evidence: Evidence) -> Iterator[Flag]:
+    """Two sides of a contrast that took different numbers of optimizer steps."""
+    grid = evidence.grid
+    steps_of = {}
+    for (row, _), trial in grid.trials.items():
+        taken = [
+            p.steps for part in trial.parts.values() if (p := grid.results.parts.get((part, trial.seed)))
+        ]
+        if taken and trial.state == "COMPLETE":
+            steps_of[row] = max(taken)
+    for effect in evidence.document["effects"]:
+        if effect["role"] != "primary" or effect["estimate"] is None:
+            continue
+        sides = [
+            [
+                steps_of[row]
+                for row, cell in enumerate(grid.cells)
+                if cell.levels.get(effect["factor"], ...) == level and row in steps_of
+            ]
+            for level in (effect["from"], effect["to"])
+        ]
+        if all(sides) and max(sides[0]) != max(sides[1]):
+            yield Flag(
+                NOTE,
+                "unequal_training",
+                f"{change_text(effect)}: the longest part takes {max(sides[0])} optimizer steps on one side and "
+                f"{max(sides[1])} on the other",
+                "say what is held equal (epochs, steps or examples); the effect includes the difference in training",
+            )
+
+
+def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
+    """Predictions that are all the same, or no better than always naming the commonest label."""
+    grid = evidence.grid
+    rows = (
+        range(len(grid.cells))
+        if len(grid.cells) <= MAX_WITH_ITEMS
+        else {grid.reference, best_row(grid)} - {None}
+    )
+    constant: set[str] = set()
+    majority: set[str] = set()
+    for (row, _), trial in sorted(grid.trials.items()):
+        if row not in rows or trial.state != "COMPLETE":
+            continue
+        for metric in grid.dev_metrics:
+            found = evidence.pairing.files.predicted(trial, metric)
+            if found is None or len(found.ids) < 2:
+                continue
+            scores = evidence.pairing.files.scores(trial, metric)
+            if np.ptp(found.predicted) == 0:
+                constant.add(f"{metric} of {cell_name(grid, row)}")
+            elif scores and scores.kind == "accuracy" and scores.scores.mean() <= _majority(found.gold):
+                majority.add(f"{metric} of {cell_name(grid, row)}")
+    for names, rule, said in (
+        (constant, "constant_predictions", "every item gets the same prediction"),
+        (majority, "majority_class", "accuracy is not above always naming the commonest label"),
+    ):
+        if names:
+            yield Flag(
+                CAUTION,
+                rule,
+                f"{said}: {listed(sorted(names))}",
+                "these models have learnt nothing for this task: train longer or mend the learning rate first",
+            )
+
+
+def not_finite(evidence: Evidence) -> Iterator[Flag]:
+    """Metrics that are not numbers."""
+    found = [
+        f"{name} of trial {trial.number}"
+        for trial in evidence.grid.results.trials
+        for name, value in trial.metrics.items()
+        if not math.isfinite(value)
+    ]
+    if found:
+        yield Flag(
+            CAUTION,
+            "not_finite",
+            f"not a finite number, left out: {listed(found)}",
+            "see these trials' curves",
+        )
+
+
+def _majority(gold: "np.ndarray[Any, Any]") -> float:
+    _, counts = np.unique(gold, return_counts=True)
+    return float(counts.max()) / len(gold)
+
+
+def _flat(facts: Any, before: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield (
+                f"{before}{name}",
+                value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str),
+            )

@@ -1,0 +1,71 @@
+"""How much a metric moves when nothing but the seed, or the items it is scored on, changes."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.report.frames import Grid
+from ablate.report.pairs import Pairing, aligned
+from ablate.stats.mrmc import mrmc
+from ablate.stats.power import mde_paired
+
+
+def noise_rows(pairing: Pairing) -> list[dict[str, Any]]:
+    """Return one row per metric: σ between seeds within a cell, and where items are known, of item and seed × item."""
+    return [row for metric in pairing.grid.dev_metrics if (row := _row(pairing, metric))]
+
+
+def _row(pairing: Pairing, metric: str) -> dict[str, Any] | None:
+    grid = pairing.grid
+    sd, df = seed_sd(grid, metric)
+    if sd is None:
+        return None
+    seeds = len(grid.results.spec.seeds)
+    return {
+        "metric": metric,
+        "sd_seed": sd,
+        "df": df,
+        "detectable": mde_paired(sd * math.sqrt(2), seeds) if sd > 0 else None,
+        "seeds": seeds,
+        **_items(pairing, metric),
+    }
+
+
+def seed_sd(grid: Grid, metric: str) -> tuple[float | None, int]:
+    """Return the standard deviation between seeds within a cell, pooled over cells, and its degrees of freedom.
+
+    Each trained part counts once, however many cells share it. None where no cell has two seeds.
+    """
+    groups = _distinct_groups(grid, metric)
+    df = sum(len(values) - 1 for values in groups)
+    if df == 0:
+        return None, 0
+    within = math.fsum(float(((values - values.mean()) ** 2).sum()) for values in groups)
+    return math.sqrt(within / df), df
+
+
+def _distinct_groups(grid: Grid, metric: str) -> list[NDArray[np.float64]]:
+    """The values of each cell with two seeds or more, but only one of those cells that share all their parts."""
+    codes = grid.sources(metric)
+    distinct = {tuple(codes[row]): row for row in reversed(range(len(grid.cells)))}
+    rows = (grid.values[metric][row] for row in sorted(distinct.values()))
+    return [found for values in rows if len(found := values[np.isfinite(values)]) > 1]
+
+
+def _items(pairing: Pairing, metric: str) -> dict[str, Any]:
+    """σ of item and of seed × item in the scores of the reference, on the scale of one item."""
+    reference = pairing.grid.reference
+    nothing: dict[str, Any] = {"sd_item": None, "sd_seed_item": None, "items": None}
+    if reference is None or list(pairing.weights(metric)) != [metric]:
+        return nothing
+    found = list(pairing.files.by_seed(reference, metric).values())
+    if len(found) < 2 or not aligned(found):
+        return nothing
+    analysed = mrmc(np.array([scores.scores for scores in found]))
+    return {
+        "sd_item": analysed.sigma_item,
+        "sd_seed_item": analysed.sigma_seed_item,
+        "items": len(found[0].ids),
+    }

@@ -1,0 +1,107 @@
+"""Two cells against each other: seeds × items where predictions were kept, seeds alone where not.
+
+The items of a composite (`dev/mean`) are those of the metrics it is made of. Which these are, and with what weights, is
+found from the recorded numbers: a composite is a linear function of other metrics that holds exactly in every trial."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.report.contrasts import SeedDifferences
+from ablate.report.estimates import Estimate, over_seeds, seeds_and_items
+from ablate.report.frames import Grid
+from ablate.report.predictions import ItemScores, PredictionFiles
+from ablate.stats.mrmc import mrmc
+
+
+@dataclass(frozen=True)
+class Items:
+    """The share of the items in the variance of a difference."""
+
+    variance: float  # of the mean difference, in the metric's unit squared
+    metrics: tuple[str, ...]  # with item scores
+
+
+class Pairing:
+    """Compares rows of a grid. Keeps what it has read."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.files = PredictionFiles(grid)
+        self.unaligned: list[tuple[int, int, str]] = []  # (row, row, metric) whose item ids differ
+        self._weights: dict[str, dict[str, float]] = {}
+
+    def estimate(self, low: int, high: int, metric: str, differences: SeedDifferences) -> Estimate:
+        """Return high − low on `metric`, with the items in its error where their predictions are known."""
+        seeds_only = over_seeds(differences.per_seed)
+        if seeds_only.n < 2 or differences.identical == differences.compared:
+            return seeds_only
+        items = self.item_variance(low, high, metric)
+        return seeds_and_items(differences.per_seed, items.variance) if items else seeds_only
+
+    def item_variance(self, low: int, high: int, metric: str) -> Items | None:
+        """Return V_item − V_seed×item of the difference; None unless all its metrics have items that align."""
+        variance, weights = 0.0, self.weights(metric)
+        if not weights:
+            return None
+        for name, weight in weights.items():
+            differences = self.item_differences(low, high, name)
+            if differences is None:
+                return None
+            found = mrmc(differences)
+            variance += weight**2 * found.sigma_item**2 / differences.shape[1]
+        return Items(variance, tuple(weights))
+
+    def item_differences(self, low: int, high: int, metric: str) -> NDArray[np.float64] | None:
+        """[seeds, items] of high − low; None with fewer than two seeds or ids that do not align."""
+        a, b = (self.files.by_seed(row, metric) for row in (low, high))
+        columns = sorted(a.keys() & b.keys())
+        if len(columns) < 2:
+            return None
+        if not aligned([side[column] for column in columns for side in (a, b)]):
+            self.unaligned.append((low, high, metric))
+            return None
+        return np.array([b[column].scores - a[column].scores for column in columns])
+
+    def weights(self, metric: str) -> dict[str, float]:
+        """Return {metric with items: weight}: the metric itself, or what a composite is made of; empty if unknown."""
+        if metric not in self._weights:
+            self._weights[metric] = {metric: 1.0} if self._has_items(metric) else self._composite(metric)
+        return self._weights[metric]
+
+    def _has_items(self, metric: str) -> bool:
+        complete = (trial for trial in self.grid.trials.values() if metric in trial.metrics)
+        first = next(complete, None)
+        return first is not None and self.files.scores(first, metric) is not None
+
+    def _composite(self, metric: str) -> dict[str, float]:
+        names = [name for name in self.grid.dev_metrics if name != metric and self._has_items(name)]
+        return composite_weights(
+            self.grid.values[metric].ravel(), {name: self.grid.values[name].ravel() for name in names}
+        )
+
+
+def aligned(sides: list[ItemScores]) -> bool:
+    """Say whether all have the same ids in the same order and are the same kind of score."""
+    return all(side.ids == sides[0].ids and side.kind == sides[0].kind for side in sides)
+
+
+def composite_weights(
+    composite: NDArray[np.float64], metrics: dict[str, NDArray[np.float64]]
+) -> dict[str, float]:
+    """Return the weights with which `composite` [n] is a constant plus a sum over `metrics` [n]; empty if it is not.
+
+    The relation must hold to rounding in every row, with at least two rows more than unknowns.
+    """
+    columns = np.column_stack([*metrics.values(), np.ones(len(composite))])
+    whole = np.isfinite(columns).all(axis=1) & np.isfinite(composite)
+    columns, wanted = columns[whole], composite[whole]
+    if not metrics or len(wanted) < columns.shape[1] + 2:
+        return {}
+    solution, _, rank, _ = np.linalg.lstsq(columns, wanted, rcond=None)
+    exact = math.isclose(float(np.abs(columns @ solution - wanted).max()), 0.0, abs_tol=1e-9)
+    if rank < columns.shape[1] or not exact:
+        return {}
+    return {name: float(w) for name, w in zip(metrics, solution, strict=False) if abs(w) > 1e-9}

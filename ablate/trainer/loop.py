@@ -1,0 +1,271 @@
+"""Train one part: stages of optimizer steps over one encoder and its heads, resumable to the bit at every
+step.
+
+All that is random comes from the trial's seed: weights (each head and the tiny encoder from its own derived
+seed, so that one does not depend on the others), dropout (torch's generator, saved), the order of the data (a
+function of the step), the order in which surgery visits tasks (its own generator, saved).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ablate.contract import Context
+from ablate.errors import TrialError
+from ablate.trainer.embedding import Embedder, Frozen, Live, autocast
+from ablate.trainer.encoder import load_encoder
+from ablate.trainer.flat import Flat
+from ablate.trainer.heads import build_head
+from ablate.trainer.machine import catch_out_of_memory, deterministic, derive_seed
+from ablate.trainer.mixing import Indices, Mixture
+from ablate.trainer.optimizing import Optimizer
+from ablate.trainer.saving import save_results
+from ablate.trainer.scoring import Evaluation, Numbers, evaluation_from, metric, predict
+from ablate.trainer.settings import Settings
+from ablate.trainer.surgery import Surgeon
+from ablate.trainer.warm import tokens_of
+
+CURVE_POINTS = 100  # of a training loss, at most
+
+State = dict[str, Any]
+
+
+def train(settings: Settings, context: Context) -> dict[str, float]:
+    """Train `settings` to the end and return `dev/<task>`, `dev/mean` and, with `select: best`,
+    `...@last`."""
+    if settings.training == "separate" and len(settings.tasks) > 1:
+        from ablate.trainer.separate import train_in_turn
+
+        return train_in_turn(settings, context)
+    with deterministic(context.device), catch_out_of_memory():
+        return Training(settings, context).run()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps in which the same tasks are trained."""
+
+    tasks: tuple[str, ...]
+    mixture: Mixture
+    steps: int
+    begins: int  # optimizer steps before it
+
+
+def plan_stages(settings: Settings, sizes: Mapping[str, int], seed: int) -> list[Stage]:
+    """Return the stages of a part: one per task when `sequential`, else one with all tasks."""
+    groups = [(task,) for task in settings.tasks] if settings.training == "sequential" else [settings.tasks]
+    stages: list[Stage] = []
+    for tasks in groups:
+        batch_sizes = {task: getattr(settings.batch_size, task) for task in tasks}
+        chosen = {task: sizes[task] for task in tasks}
+        mixture = Mixture(chosen, batch_sizes, settings.mix, settings.reshuffle, seed)
+        steps = settings.max_steps or settings.epochs * mixture.steps_per_epoch
+        begins = stages[-1].begins + stages[-1].steps if stages else 0
+        stages.append(Stage(tasks, mixture, steps, begins))
+    return stages
+
+
+class Training:
+    """One part being trained. `state` lists everything that resuming needs."""
+
+    def __init__(self, settings: Settings, context: Context) -> None:
+        self.settings, self.context = settings, context
+        self.device = torch.device(context.device)
+        self.tokens = tokens_of(settings, context.cache)
+        self.encoder = load_encoder(
+            settings, self.tokens.vocab_size, derive_seed(context.seed, "encoder"), self.device
+        )
+        self.heads = {}
+        for task in settings.tasks:
+            torch.manual_seed(derive_seed(context.seed, f"head {task}"))
+            self.heads[task] = build_head(task, self.encoder.hidden_size, settings).to(self.device)
+        self.flats = {task: Flat(head) for task, head in self.heads.items()}
+        if not settings.freeze_encoder:
+            self.flats["encoder"] = self.encoder.flat
+        live = Live(self.encoder, self.tokens, settings, self.device)
+        self.embedder: Embedder = Frozen(live, context.cache) if settings.freeze_encoder else live
+        sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
+        self.stages = plan_stages(settings, sizes, context.seed)
+        self.last: Evaluation | None = None
+        self.best: tuple[Evaluation, dict[str, Tensor]] | None = None  # with the weights of that moment
+        torch.manual_seed(derive_seed(context.seed, "dropout"))
+        self._enter(0)
+        if (state := context.restore()) is not None:
+            self._restore(state)
+
+    def run(self) -> dict[str, float]:
+        """Go on from where the state is to the end."""
+        if self.settings.freeze_encoder:  # now, since it may take long and the run can be stopped meanwhile
+            for task in self.settings.tasks:
+                self.embedder.whole(task, "train", self._checkpoint)
+        while True:
+            self._run_stage()
+            if self.stage is self.stages[-1]:
+                return self._finish()
+            self._enter(self.stages.index(self.stage) + 1)
+
+    def _enter(self, number: int) -> None:
+        """Begin a stage: its own optimizer and schedule; heads of other tasks rest."""
+        self.stage = self.stages[number]
+        self.step = 0  # optimizer steps done in this stage
+        trained = {name: flat for name, flat in self.flats.items() if name in (*self.stage.tasks, "encoder")}
+        self.optimizer = Optimizer(trained, self.settings, self.stage.steps)
+        self.window: dict[str, list[float]] = {}  # curve -> values since its last point
+        self.surgeon = None
+        shared = self.optimizer.gradients.get("encoder")
+        if self.settings.surgery != "none" and shared is not None:
+            seed = derive_seed(self.context.seed, "surgery")
+            self.surgeon = Surgeon(self.settings.surgery, self.stage.tasks, seed)
+            self.task_gradients = shared.new_zeros(len(self.stage.tasks), len(shared))
+            self._places = [self.encoder.flat.views(row) for row in self.task_gradients]
+        elif shared is not None:
+            self.encoder.flat.add_gradients_to(self.encoder.flat.views(shared))
+        for task in self.stage.tasks:
+            flat = self.flats[task]
+            flat.add_gradients_to(flat.views(self.optimizer.gradients[task]))
+
+    def _run_stage(self) -> None:
+        every = max(1, math.ceil(self.stage.steps / CURVE_POINTS))
+        while True:
+            if self._evaluation_is_due():
+                self._evaluate()
+            if self.step == self.stage.steps:
+                return
+            self._take_step()
+            self.step += 1
+            if self.step % every == 0 or self.step == self.stage.steps:
+                self._report_window()
+            self._checkpoint()
+
+    # One step -----------------------------------------------------------------------------------------------
+
+    def _take_step(self) -> None:
+        batches = self.stage.mixture.step(self.step)
+        losses = {task: self._descend(task, indices) for task, indices in batches.items()}
+        values = torch.stack(list(losses.values())).tolist()  # one transfer from the device
+        for task, value in zip(losses, values, strict=True):
+            if not math.isfinite(value):
+                raise self._failed(f"train/{task}: the loss is {value}")
+            self.window.setdefault(f"train/{task}", []).append(value)
+        if self.surgeon is not None:
+            combined, curves = self.surgeon.combine(self.task_gradients)
+            self.optimizer.gradients["encoder"].copy_(combined)
+            self.task_gradients.zero_()
+            for name, value in curves.items():
+                self.window.setdefault(name, []).append(value)
+        norm = self.optimizer.step(self.step, {*batches, *({"encoder"} & set(self.flats))})
+        if norm is not None and not math.isfinite(norm):
+            raise self._failed(f"train/{', '.join(batches)}: the gradient's norm is {norm}")
+
+    def _failed(self, what: str) -> TrialError:
+        return TrialError(
+            f"step {self.steps_done + 1}: {what}; a lower learning rate or precision: fp32 would do"
+        )
+
+    def _descend(self, task: str, indices: Indices) -> Tensor:
+        """Add one task's gradient to its places and return its loss. The graph is gone afterwards."""
+        if self.surgeon is not None:
+            self.encoder.flat.add_gradients_to(self._places[self.stage.tasks.index(task)])
+        head = self.heads[task]
+        u, v = self.embedder.batch(task, indices)
+        with autocast(self.device, self.settings):
+            output = head(u, v)
+        loss: Tensor = head.loss(output, torch.from_numpy(self._gold(task, "train")[indices]).to(self.device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    # Looking at dev -----------------------------------------------------------------------------------------
+
+    def _evaluation_is_due(self) -> bool:
+        every = self.settings.eval_every or self.stage.mixture.steps_per_epoch
+        return self.step == self.stage.steps or (self.step > 0 and self.step % every == 0)
+
+    def _evaluate(self) -> None:
+        """Score the tasks trained so far. Draws nothing at random: a resumed run may do it again."""
+        tasks = [task for stage in self.stages[: self.stages.index(self.stage) + 1] for task in stage.tasks]
+        pairs = {task: self.embedder.whole(task, "dev", self._checkpoint) for task in tasks}
+        with autocast(self.device, self.settings):
+            predicted = {task: predict(self.heads[task], pair) for task, pair in pairs.items()}
+        where = f"step {self.steps_done}: dev"
+        metrics = {
+            task: metric(task, values, self._gold(task, "dev"), f"{where}/{task}")
+            for task, values in predicted.items()
+        }
+        self.last = Evaluation(self.steps_done, metrics, predicted)
+        self.context.report(self.steps_done, self.last.named("dev"))
+        choosing = self.settings.select == "best" and self.stage is self.stages[-1]
+        if choosing and (self.best is None or self.last.score > self.best[0].score):
+            self.best = (self.last, {name: flat.values.clone() for name, flat in self.flats.items()})
+
+    def _gold(self, task: str, split: str) -> Numbers:
+        labels = self.tokens.tasks[task][split].labels
+        assert labels is not None, "sources refuse train and dev splits without labels"
+        return labels
+
+    def _finish(self) -> dict[str, float]:
+        assert self.last is not None, "the last step is always evaluated"
+        chosen, found = self.last, self.last.named("dev")
+        if self.best is not None:
+            chosen, weights = self.best
+            for name, values in weights.items():
+                self.flats[name].values.copy_(values)
+            found = chosen.named("dev") | self.last.named("dev", "@last")
+        for task, predicted in chosen.predicted.items():
+            ids = self.tokens.tasks[task]["dev"].ids
+            self.context.predictions("dev", task, ids, predicted.tolist(), self._gold(task, "dev").tolist())
+        save_results(self.context.workdir, self.settings, self.encoder, self.heads, self.tokens)
+        return found
+
+    # Curves, checkpoints ------------------------------------------------------------------------------------
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps since the part began."""
+        return self.stage.begins + self.step
+
+    def _report_window(self) -> None:
+        self.context.report(
+            self.steps_done, {name: math.fsum(seen) / len(seen) for name, seen in self.window.items()}
+        )
+        self.window = {}
+
+    def _checkpoint(self) -> None:
+        self.context.checkpoint(self.steps_done, self.state)
+
+    def state(self) -> State:
+        """Return all that decides what comes next: plain values and tensors, to be written before the next
+        step."""
+        best = None
+        if self.best is not None:
+            best = {"evaluation": self.best[0].state(), "weights": self.best[1]}
+        return {
+            "stage": self.stages.index(self.stage),
+            "step": self.step,  # with the seed, also the place in the data and in the schedule
+            "weights": {name: flat.values for name, flat in self.flats.items()},
+            "optimizer": self.optimizer.state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "surgery": self.surgeon.state() if self.surgeon is not None else None,
+            "window": self.window,
+            "best": best,
+        }
+
+    def _restore(self, state: State) -> None:
+        self._enter(int(state["stage"]))
+        self.step = int(state["step"])
+        for name, values in state["weights"].items():
+            self.flats[name].values.copy_(values)
+        self.optimizer.restore(state["optimizer"])
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+        if self.surgeon is not None:
+            self.surgeon.restore(state["surgery"])
+        self.window = {name: list(values) for name, values in state["window"].items()}
+        if state["best"] is not None:
+            weights = {name: values.to(self.device) for name, values in state["best"]["weights"].items()}
+            self.best = (evaluation_from(state["best"]["evaluation"]), weights)

@@ -1,0 +1,105 @@
+"""The optimizer on flat buffers, and the learning rate as a function of the step."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate.trainer.flat import Flat
+from ablate.trainer.settings import Settings
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Optimizer:
+    """Adam over named flat buffers; each may sit a step out.
+
+    Attributes:
+        gradients: name -> [params], what the next `step` uses.
+
+    Args:
+        flats: name -> parameters; `encoder` has its own learning rate, all others that of the heads.
+        total_steps: over which the schedule runs.
+    """
+
+    def __init__(self, flats: Mapping[str, Flat], settings: Settings, total_steps: int) -> None:
+        self._settings = settings
+        self._total_steps = total_steps
+        self.gradients = {name: torch.zeros_like(flat.values) for name, flat in flats.items()}
+        self._leaves: dict[
+            str, list[tuple[nn.Parameter, Tensor]]
+        ] = {}  # two of each buffer: matrices, vectors
+        groups: list[dict[str, Any]] = []
+        for name, flat in flats.items():
+            peak = settings.encoder_lr if name == "encoder" else settings.lr.heads
+            slices = ((slice(flat.matrices), settings.l2), (slice(flat.matrices, None), 0.0))
+            self._leaves[name] = []
+            for part, decay in slices:
+                if len(flat.values[part]):
+                    leaf = nn.Parameter(flat.values[part])  # shares its storage with the module's parameters
+                    self._leaves[name].append((leaf, self.gradients[name][part]))
+                    groups.append({"params": [leaf], "peak": peak, "lr": peak, "weight_decay": decay})
+        kind = torch.optim.AdamW if settings.l2_kind == "decoupled" else torch.optim.Adam
+        self._adam = kind(groups, fused=True)
+
+    def step(self, step: int, taking_part: set[str]) -> float | None:
+        """Clip the gradients of `taking_part`, apply them at the learning rate of `step` (from 0), and zero
+        them.
+
+        Returns the norm of the whole gradient before clipping; None when clipping is off.
+        """
+        norm = self._clip([self.gradients[name] for name in taking_part])
+        factor = rate_factor(step, self._total_steps, self._settings.schedule, self._settings.warmup)
+        for group in self._adam.param_groups:
+            group["lr"] = group["peak"] * factor
+        for name, leaves in self._leaves.items():
+            for leaf, gradient in leaves:
+                leaf.grad = gradient if name in taking_part else None
+        self._adam.step()
+        for name in taking_part:
+            self.gradients[name].zero_()
+        return norm
+
+    def _clip(self, gradients: list[Tensor]) -> float | None:
+        if not self._settings.clip:
+            return None
+        norm = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+        )
+        found = float(norm)
+        if found > self._settings.clip:
+            for gradient in gradients:
+                gradient.mul_(self._settings.clip / found)
+        return found
+
+    def state(self) -> list[dict[str, Tensor]]:
+        """Return the moments of each group of parameters; a group that never took part has none."""
+        return [dict(self._adam.state[leaf]) for leaf in self._all_leaves()]
+
+    def restore(self, state: list[dict[str, Tensor]]) -> None:
+        """Go on with the moments that `state` returned."""
+        for leaf, moments in zip(self._all_leaves(), state, strict=True):
+            if moments:
+                self._adam.state[leaf] = {name: moments[name].to(leaf.device, copy=True) for name in _MOMENTS}
+
+    def _all_leaves(self) -> list[nn.Parameter]:
+        return [leaf for leaves in self._leaves.values() for leaf, _ in leaves]
+
+
+def rate_factor(step: int, total_steps: int, schedule: str, warmup: float) -> float:
+    """Return the share of the peak learning rate at `step` (from 0) of `total_steps`.
+
+    It rises linearly over the first `warmup` x `total_steps` steps, then stays (`constant`), falls linearly,
+    or along half a cosine. It is never 0: the last step still counts.
+    """
+    rising = round(warmup * total_steps)
+    if step < rising:
+        return (step + 1) / rising
+    left = (total_steps - step) / (total_steps - rising)  # 1 at the peak, down to one step's share
+    if schedule == "linear":
+        return left
+    if schedule == "cosine":
+        return 0.5 * (1 - math.cos(math.pi * left))
+    return 1.0

@@ -1,0 +1,107 @@
+"""The trained model in its folder: what transformers loads, and the heads beside it. Only safetensors and
+JSON.
+
+model/config.json, model.safetensors, tokenizer files    the encoder, for AutoModel and AutoTokenizer
+model/heads.safetensors, heads.json                      `<task>.<parameter>`, and the settings they were
+built with weights.json                                             sha256 of all trained weights, kept even
+when the model is not
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ablate.errors import Unavailable
+from ablate.trainer.encoder import Encoder, quiet
+from ablate.trainer.settings import Settings
+from ablate.trainer.tokens import Tokens
+
+AUTO_BYTES = 128 * 2**20  # the largest model that `keep: auto` keeps
+
+
+def save_results(
+    workdir: Path, settings: Settings, encoder: Encoder, heads: Mapping[str, nn.Module], tokens: Tokens
+) -> None:
+    """Write `weights.json` and, where `settings.keep` says so, `model/`."""
+    weights = encoder.module.hf_state_dict()
+    head_weights = {
+        f"{task}.{name}": value for task, head in heads.items() for name, value in head.state_dict().items()
+    }
+    digest = weights_sha256({**{f"encoder.{name}": value for name, value in weights.items()}, **head_weights})
+    workdir.mkdir(parents=True, exist_ok=True)
+    size = sum(value.nbytes for value in (*weights.values(), *head_weights.values()))
+    if settings.keep == "model" or (settings.keep == "auto" and size <= AUTO_BYTES):
+        _save_model(workdir / "model", settings, encoder, weights, head_weights, tokens)
+    _write(workdir / "weights.json", {"sha256": digest, "bytes": size})
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Return a digest of names, shapes and bits, whatever the order."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name} {tuple(weights[name].shape)} {weights[name].dtype}\n".encode())
+        digest.update(memoryview(weights[name].detach().cpu().contiguous().numpy()))
+    return digest.hexdigest()
+
+
+def load_heads(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """Return task -> parameter -> value of a saved model.
+
+    Raises:
+        Unavailable: the model was not kept.
+    """
+    file = folder / "heads.safetensors"
+    if not file.exists():
+        raise Unavailable(
+            f"{folder}: the trained model was not kept; train again with `keep: model` "
+            f"(`keep: auto` keeps models of at most {AUTO_BYTES >> 20} MiB)"
+        )
+    heads: dict[str, dict[str, Tensor]] = {}
+    for name, value in load_file(file).items():
+        task, _, parameter = name.partition(".")
+        heads.setdefault(task, {})[parameter] = value
+    return heads
+
+
+def _save_model(
+    folder: Path,
+    settings: Settings,
+    encoder: Encoder,
+    weights: Mapping[str, Tensor],
+    head_weights: Mapping[str, Tensor],
+    tokens: Tokens,
+) -> None:
+    new = Path(tempfile.mkdtemp(prefix=".model-", dir=folder.parent))
+    try:
+        with quiet():
+            encoder.config.save_pretrained(new)
+        save_file(_own_storage(weights), new / "model.safetensors", metadata={"format": "pt"})
+        save_file(_own_storage(head_weights), new / "heads.safetensors")
+        _write(
+            new / "heads.json",
+            {"hidden_size": encoder.hidden_size, "settings": settings.model_dump(mode="json")},
+        )
+        tokens.save_tokenizer(new)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _own_storage(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: value.detach().cpu().clone() for name, value in weights.items()
+    }  # safetensors refuses shared storage
+
+
+def _write(file: Path, document: object) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(temporary, file)

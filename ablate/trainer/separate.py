@@ -1,0 +1,69 @@
+"""`training: separate` in one call, for those who use the trainer alone: its parts, one after another.
+
+A study trains the same parts through `parts()`, each once for all trials that need it; the results are the
+same bits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.contract import Context
+from ablate.trainer.loop import train
+from ablate.trainer.settings import Settings, combine, parts
+
+
+def train_in_turn(settings: Settings, context: Context) -> dict[str, float]:
+    """Train each part in its own folder of `context.workdir` and return the metrics of all."""
+    saved = context.restore() or {"done": {}, "part": None, "state": None, "begins": 0}
+    done: dict[str, dict[str, float]] = {name: dict(found) for name, found in saved["done"].items()}
+    begins = int(saved["begins"])
+    for name, part in parts(settings).items():
+        if name in done:
+            continue
+        state = saved["state"] if saved["part"] == name else None
+        turn = _Turn(context, name, done, begins, state)
+        done[name] = train(part, turn)
+        begins += turn.steps
+    return combine(settings, done)
+
+
+class _Turn:
+    """The context of one part within that of all."""
+
+    def __init__(
+        self,
+        outer: Context,
+        name: str,
+        done: Mapping[str, dict[str, float]],
+        begins: int,
+        state: dict[str, Any] | None,
+    ) -> None:
+        self.seed, self.device, self.cache = outer.seed, outer.device, outer.cache
+        self.facts = outer.facts.setdefault(name, {})
+        self.workdir: Path = outer.workdir / name
+        self.steps = 0
+        self._outer, self._name, self._done, self._begins, self._state = (
+            outer,
+            name,
+            dict(done),
+            begins,
+            state,
+        )
+
+    def restore(self) -> dict[str, Any] | None:
+        return self._state
+
+    def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
+        self.steps = step
+        self._outer.checkpoint(
+            self._begins + step,
+            lambda: {"done": self._done, "part": self._name, "state": state(), "begins": self._begins},
+        )
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._outer.report(self._begins + step, metrics)
+
+    def predictions(
+        self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]
+    ) -> None:
+        self._outer.predictions(split, task, ids, predicted, gold)

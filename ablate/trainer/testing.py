@@ -1,0 +1,54 @@
+"""Score a kept model on the test split."""
+
+from pathlib import Path
+
+import torch
+
+from ablate.contract import Context
+from ablate.trainer.embedding import Live, autocast
+from ablate.trainer.encoder import load_saved
+from ablate.trainer.heads import build_head
+from ablate.trainer.saving import load_heads
+from ablate.trainer.scoring import metric, predict
+from ablate.trainer.settings import Settings, means, parts
+from ablate.trainer.warm import tokens_of
+
+
+def test(settings: Settings, context: Context) -> dict[str, float]:
+    """Return `test/<task>` of the model in `context.workdir`, and `test/mean` where all three tasks are
+    there.
+
+    A test split whose labels are kept back gives predictions (gold: NaN) and no metric.
+
+    Raises:
+        Unavailable: the model was not kept.
+        TrialError: a metric does not exist.
+    """
+    found: dict[str, float] = {}
+    pieces = parts(settings)
+    for name, part in pieces.items():
+        found |= _test_model(part, context, context.workdir / name if len(pieces) > 1 else context.workdir)
+    return found | means(found)
+
+
+def _test_model(settings: Settings, context: Context, workdir: Path) -> dict[str, float]:
+    device = torch.device(context.device)
+    folder = workdir / "model"
+    weights = load_heads(folder)
+    tokens = tokens_of(settings, context.cache, ("test",))
+    encoder = load_saved(folder, device)
+    live = Live(encoder, tokens, settings, device)
+    found = {}
+    for task in settings.tasks:
+        head = build_head(task, encoder.hidden_size, settings).to(device)
+        head.load_state_dict(weights[task])
+        items = tokens.tasks[task]["test"]
+        pair = live.whole(task, "test", lambda: None)
+        with autocast(device, settings):
+            predicted = predict(head, pair)
+        gold = items.labels
+        if gold is not None:
+            found[f"test/{task}"] = metric(task, predicted, gold, f"test/{task}")
+        shown = gold.tolist() if gold is not None else [float("nan")] * items.n
+        context.predictions("test", task, items.ids, predicted.tolist(), shown)
+    return found

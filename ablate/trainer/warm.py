@@ -1,0 +1,26 @@
+"""What a process keeps between trials: the study's tokens."""
+
+from pathlib import Path
+
+from ablate.trainer.settings import Settings
+from ablate.trainer.tokens import Tokens, load_tokens
+
+_tokens: dict[tuple[str, ...], Tokens] = {}
+_KEPT = 8  # sets of sources; parts of one study differ in their tasks
+
+
+def tokens_of(settings: Settings, cache: Path, splits: tuple[str, ...] = ("train", "dev")) -> Tokens:
+    """Return the tokens of the tasks that `settings` train, from memory where this process has opened them
+    before.
+
+    Raises:
+        BadInput, Unavailable: as `load_tokens`.
+    """
+    sources = {task: getattr(settings.data, task) for task in settings.tasks}
+    written = [f"{task} {source.model_dump_json()}" for task, source in sources.items()]
+    key = (*written, settings.encoder, str(settings.max_length), str(cache), *splits)
+    if key not in _tokens:
+        while len(_tokens) >= _KEPT:
+            del _tokens[next(iter(_tokens))]
+        _tokens[key] = load_tokens(sources, settings.encoder, settings.max_length, cache, splits)
+    return _tokens[key]

@@ -1,0 +1,89 @@
+"""What every test gets: a clean environment, seeds, the command line as a process, and a study that takes no time."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TRAINERS = Path(__file__).parent / "trainers"
+WALK = """\
+study: walk
+trainer: walk
+settings: {{steps: {steps}, seconds_per_step: {seconds_per_step}{more}}}
+factors:
+  slope: {slopes}
+  noise: [0.1, 0.5]
+baseline: {{slope: 1.0, noise: 0.1}}
+design: full
+seeds: {seeds}
+metric: {{name: dev/position, smallest_effect: 0.1}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("ABLATE_") and name != "ABLATE_TEST_ASSETS"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    random.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def walk_study(tmp_path: Path) -> Callable[..., Path]:
+    """Write the walk study (see tests/trainers/walk.py) with some of its values changed; return its path."""
+
+    def write(steps=5, seconds_per_step=0.0, slopes="[1.0, 2.0]", seeds="[1, 2]", more="") -> Path:
+        shutil.copy(TRAINERS / "walk.py", tmp_path)
+        path = tmp_path / "walk.yaml"
+        path.write_text(
+            WALK.format(steps=steps, seconds_per_step=seconds_per_step, slopes=slopes, seeds=seeds, more=more)
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture
+def ablate(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line to its end, in an empty folder."""
+
+    def call(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*words), cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=120
+        )
+
+    return call
+
+
+@pytest.fixture
+def start_ablate(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start the command line and let it run."""
+    started = []
+
+    def call(*words: object, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command(*words),
+            cwd=tmp_path,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "ablate.cli", *map(str, words)]

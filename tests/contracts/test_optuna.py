@@ -1,0 +1,44 @@
+"""What we write into Optuna's tables is what Optuna reads: the store leans on tables that are private to Optuna 5."""
+
+import optuna
+import pytest
+
+from ablate.store.places import place_of
+from ablate.store.writing import Store
+
+
+@pytest.fixture
+def store_and_study(walk_study, ablate, tmp_path):
+    done = ablate("run", walk_study(), "--limit", 3)
+    assert done.returncode == 0, done.stderr
+    place = place_of("walk", tmp_path / "runs")
+    study = optuna.load_study(study_name="walk", storage=place.url)
+    yield Store(place.url, "walk"), study
+    study._storage.remove_session()
+
+
+def test_states_are_optunas(store_and_study):
+    _, study = store_and_study
+    states = [trial.state.name for trial in study.get_trials()]
+    assert states == ["COMPLETE"] * 3 + ["WAITING"] * 5
+
+
+def test_levels_are_params_and_the_cell_is_an_attribute(store_and_study):
+    store, study = store_and_study
+    for trial in study.get_trials():
+        assert trial.params == store.cell(trial.user_attrs["cell"]).levels
+    assert sorted({trial.user_attrs["seed"] for trial in study.get_trials()}) == [1, 2]
+
+
+def test_the_metric_is_the_value_and_its_curve_the_intermediate_values(store_and_study):
+    _, study = store_and_study
+    first = study.get_trials()[0]
+    assert list(first.intermediate_values) == [1, 2, 3, 4, 5]
+    assert first.value == first.intermediate_values[5]
+    assert first.datetime_start <= first.datetime_complete
+
+
+def test_optuna_finds_the_best_trial(store_and_study):
+    _, study = store_and_study
+    complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    assert study.best_value == max(trial.value for trial in complete)

@@ -1,0 +1,80 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
+
+STATE = {
+    "step": 7,
+    "loss": float("inf"),
+    "names": ["a", None, True],
+    "model": {"w": torch.arange(6.0).reshape(2, 3), "half": torch.ones(3, dtype=torch.bfloat16), "none": torch.empty(0, 2)},
+    "rng": {"torch": torch.get_rng_state(), "python": list(random.Random(3).getstate()[1])},
+    "order": np.arange(5, dtype=np.int32),
+    3: "a key that is not text",
+}
+
+
+def same(a, b) -> bool:
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b)
+    return a == b and type(a) is type(b)
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    save_checkpoint(tmp_path, 7, STATE)
+    assert same(STATE, load_checkpoint(tmp_path))
+
+
+def test_a_loaded_tensor_may_be_trained_on(tmp_path):
+    save_checkpoint(tmp_path, 7, STATE)
+    load_checkpoint(tmp_path)["model"]["w"].add_(1)
+
+
+def test_nothing_saved_is_nothing_loaded(tmp_path):
+    assert load_checkpoint(tmp_path) is None
+
+
+def test_the_one_before_is_kept_and_no_more(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"step": step})
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"step-{step:012d}.checkpoint" for step in (2, 3)]
+
+
+def damages(content: bytes):
+    """Flips all over the file, truncations, zeroed pages, an older format, and a pickle with code in it."""
+    rng = random.Random(0)
+    for _ in range(40):
+        place = rng.randrange(len(content))
+        yield content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
+    yield from (content[: int(len(content) * share)] for share in (0, 0.01, 0.5, 0.999))
+    yield content[:512] + bytes(512) + content[1024:]
+    yield content.replace(b"checkpoint 1", b"checkpoint 0")
+    yield b"cos\nsystem\n(S'touch harm'\ntR."
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    save_checkpoint(tmp_path, 2, STATE)
+    newest = tmp_path / f"step-{2:012d}.checkpoint"
+    whole = newest.read_bytes()
+    for damaged in damages(whole):
+        newest.write_bytes(damaged)
+        told = []
+        assert load_checkpoint(tmp_path, told.append) == {"step": 1}
+        assert len(told) == 1
+        assert "damaged checkpoint passed over" in told[0]
+
+
+def test_what_a_checkpoint_cannot_hold_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"state\.model\.0: a checkpoint cannot hold a object"):
+        save_checkpoint(tmp_path, 1, {"model": [object()]})
+    assert list(tmp_path.iterdir()) == []

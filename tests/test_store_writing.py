@@ -1,0 +1,137 @@
+import multiprocessing
+
+import pytest
+import sqlalchemy as sa
+
+from ablate.errors import BadInput, StoreError
+from ablate.runner.study import Options, prepare, run_order
+from ablate.store import engine, tables
+from ablate.store.reading import read_results
+from ablate.store.writing import create_store
+
+
+@pytest.fixture
+def prepared(walk_study, tmp_path):
+    return prepare(walk_study(), Options(home=tmp_path / "runs"))
+
+
+@pytest.fixture
+def store(prepared):
+    prepared.place.folder.mkdir(parents=True)
+    store = create_store(prepared.place.url, prepared.spec, prepared.design)
+    store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
+    yield store
+    store.engine.dispose()
+
+
+def results(prepared):
+    return read_results(prepared.place.url, "walk", prepared.place.folder)
+
+
+def test_adding_twice_adds_nothing(store, prepared):
+    assert store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec)) == 0
+    assert len(store.queue()) == 8
+
+
+def test_seeds_are_complete_blocks(prepared):
+    seeds = [seed for _, seed in run_order(prepared.design, prepared.spec)]
+    assert seeds == [1, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_one_row_per_cell_and_seed_is_enforced_by_the_database(store):
+    copy = sa.select(tables.trials).limit(1)
+    with store.engine.connect() as connection:
+        row = dict(connection.execute(copy).one()._mapping)
+    with pytest.raises(sa.exc.IntegrityError), store.engine.begin() as connection:
+        connection.execute(sa.insert(tables.trials), [row | {"trial_id": 999}])
+
+
+def test_a_finished_trial_is_not_claimed(store):
+    first = store.queue()[0]
+    store.complete(first.trial_id, {"dev/position": 1.0}, {})
+    assert not store.claim(first.trial_id, max_fruitless=3)
+
+
+def test_an_orphan_goes_on_in_its_own_row(store, prepared):
+    first = store.queue()[0]
+    assert store.claim(first.trial_id, max_fruitless=3)
+    assert store.claim(first.trial_id, max_fruitless=3)  # its owner died: same row, next attempt
+    (trial,) = [trial for trial in results(prepared).trials if trial.number == first.number]
+    assert (trial.state, trial.attempts) == ("RUNNING", 2)
+
+
+def test_deaths_without_progress_end_in_fail_with_the_reason(store, prepared):
+    first = store.queue()[0]
+    assert all(store.claim(first.trial_id, max_fruitless=3) for _ in range(3))
+    assert not store.claim(first.trial_id, max_fruitless=3)
+    (trial,) = [trial for trial in results(prepared).trials if trial.number == first.number]
+    assert trial.state == "FAIL"
+    assert "3 times without progress" in trial.error
+
+
+def test_progress_forgives_deaths(store):
+    first = store.queue()[0]
+    for _ in range(5):
+        assert store.claim(first.trial_id, max_fruitless=3)
+        store.progress(first.trial_id)
+
+
+def test_a_point_recomputed_after_a_kill_replaces_itself(store, prepared):
+    part = next(iter(prepared.design.cells[0].parts.values())).hash
+    store.add_points(part, 1, [(1, "loss", 2.0), (2, "loss", 1.0)])
+    store.add_points(part, 1, [(2, "loss", 1.0), (3, "loss", 0.5)])
+    assert store.curve(part, 1, "loss") == {1: 2.0, 2: 1.0, 3: 0.5}
+
+
+def test_a_study_that_is_not_there_is_named(store, prepared):
+    with pytest.raises(BadInput, match="holds no study 'wlak'; it holds walk"):
+        read_results(prepared.place.url, "wlak", prepared.place.folder)
+
+
+def test_reading_creates_no_database(tmp_path):
+    with pytest.raises(BadInput, match="no such database"):
+        read_results(f"sqlite:///{tmp_path}/none.db", "walk", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_left_alone(prepared, tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database at all")
+    with pytest.raises(StoreError, match="not an SQLite database"):
+        create_store(f"sqlite:///{file}", prepared.spec, prepared.design)
+    assert file.read_text() == "not a database at all"
+
+
+def test_the_database_is_private(store, prepared):
+    assert (prepared.place.folder / "study.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_password_is_never_printable():
+    assert "canary" not in engine.printable("postgresql://me:canary@host/db")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://host/db", "sqlite://"])
+def test_other_urls_are_refused(url):
+    with pytest.raises(BadInput, match="^storage: "):
+        engine.parse_url(url)
+
+
+def _open(prepared_arguments, barrier, outcomes):
+    barrier.wait()
+    try:
+        create_store(*prepared_arguments).engine.dispose()
+        outcomes.put("ok")
+    except Exception as error:
+        outcomes.put(repr(error))
+
+
+def test_eight_processes_may_open_a_fresh_database_at_once(prepared):
+    spawn = multiprocessing.get_context("spawn")
+    barrier, outcomes = spawn.Barrier(8), spawn.Queue()
+    arguments = (prepared.place.url, prepared.spec, prepared.design)
+    processes = [spawn.Process(target=_open, args=(arguments, barrier, outcomes)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    assert [outcomes.get(timeout=60) for _ in processes] == ["ok"] * 8
+    for process in processes:
+        process.join()
