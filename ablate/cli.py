@@ -21,19 +21,26 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Study = Annotated[Path, typer.Argument(help="The study file.", show_default=False)]
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.", show_default=False)]
 StudyOrName = Annotated[
     str | None, typer.Argument(metavar="[STUDY]", help="A study file, or the name of a study that has run.")
 ]
 Home = Annotated[Path | None, typer.Option(help="Folder of all studies. [env: ABLATE_HOME; default: runs]")]
 Storage = Annotated[
     str | None,
-    typer.Option(help="Database URL instead of SQLite in the home. [env: ABLATE_STORAGE]", show_default=False),
+    typer.Option(
+        help="Database URL instead of SQLite in the home. [env: ABLATE_STORAGE]", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that does not vary.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that does not vary.")
+]
 Only = Annotated[
-    list[str], typer.Option(metavar="FACTOR=LEVEL", help="Only these cells; also `baseline` or `best`. May be repeated.")
+    list[str],
+    typer.Option(
+        metavar="FACTOR=LEVEL", help="Only these cells; also `baseline` or `best`. May be repeated."
+    ),
 ]
 
 
@@ -78,7 +85,9 @@ def run(
     only: Only = [],
     set_: Set = [],
     limit: Annotated[int | None, typer.Option(help="At most this many trials.", min=1)] = None,
-    smoke: Annotated[bool, typer.Option(help="Every cell for a few steps on toy data, as study NAME-smoke.")] = False,
+    smoke: Annotated[
+        bool, typer.Option(help="Every cell for a few steps on toy data, as study NAME-smoke.")
+    ] = False,
     extend: Annotated[bool, typer.Option(help="Allow a study that gained levels or seeds.")] = False,
     retry_failed: Annotated[bool, typer.Option(help="Try failed trials again.")] = False,
     home: Home = None,
@@ -116,6 +125,22 @@ def run(
 
 
 @app.command()
+def worker(
+    study: StudyOrName = None,
+    home: Home = None,
+    storage: Storage = None,
+) -> None:
+    """Be one more worker of a study that `ablate run` has started, on this or another machine, until nothing is left.
+
+    Example: ablate worker full_grid --storage postgresql://me@db/ablate --home /shared/runs
+    """
+    from ablate.runner.process import work_here
+    from ablate.store.places import find_study
+
+    raise typer.Exit(work_here(find_study(study, home, storage)))
+
+
+@app.command()
 def status(
     study: StudyOrName = None,
     watch: Annotated[bool, typer.Option(help="Show it again every two seconds.")] = False,
@@ -139,7 +164,7 @@ def status(
         if not watch:
             return _print(status_document(results), status_text(results), as_json)
         if sys.stdout.isatty():
-            typer.clear()
+            print("\033[2J\033[H", end="")
         _print(status_document(results), status_text(results), as_json)
         if not any(trial.state in ("RUNNING", "WAITING") for trial in results.trials):
             return None
@@ -149,7 +174,9 @@ def status(
 @app.command()
 def report(
     study: StudyOrName = None,
-    formats: Annotated[list[str], typer.Option("--format", help="md, html, latex, csv, json. May be repeated.")] = [],
+    formats: Annotated[
+        list[str], typer.Option("--format", help="md, html, latex, csv, json. May be repeated.")
+    ] = [],
     out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: reports/STUDY]")] = None,
     home: Home = None,
     storage: Storage = None,
@@ -171,11 +198,87 @@ def report(
 
 
 @app.command()
+def analyze(
+    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="A results table, one row per run.")],
+    metric: Annotated[str, typer.Option(help="The column to explain.")],
+    factors: Annotated[str, typer.Option(metavar="A,B,C", help="The columns that were varied.")],
+    block: Annotated[str | None, typer.Option(help="The column of seeds or other blocks.")] = None,
+    baseline: Annotated[
+        str, typer.Option(metavar="A=0,B=0", help="The level each factor is compared with.")
+    ] = "",
+    order: Annotated[str, typer.Option(help="auto, 1 (main effects), 2 (and pairs) or full.")] = "auto",
+    goal: Annotated[str, typer.Option(help="maximize or minimize.")] = "maximize",
+    smallest_effect: Annotated[
+        float | None, typer.Option(help="The smallest difference that matters.")
+    ] = None,
+    drop_missing: Annotated[bool, typer.Option(help="Leave out rows without the metric.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give the report's statistics for any results table: effects, intervals, ANOVA, verdicts.
+
+    Example: ablate analyze runs.csv --metric accuracy --factors head,lr --block seed
+    """
+    from ablate.report.analyze import analyze_table
+    from ablate.report.terminal import analysis_text
+
+    document = analyze_table(
+        table,
+        metric,
+        _names("--factors", factors),
+        block,
+        _assignments("--baseline", baseline),
+        order,
+        drop_missing,
+        smallest_effect,
+        goal,
+    )
+    _print(document, analysis_text(document), as_json)
+
+
+@app.command()
+def compare(
+    gold: Annotated[Path, typer.Option(help="CSV with columns id,label.")],
+    a: Annotated[
+        list[Path], typer.Option("--a", help="Predictions of A: CSV with id,prediction. One file a seed.")
+    ],
+    b: Annotated[list[Path], typer.Option("--b", help="Predictions of B, same seeds in the same order.")],
+    metric: Annotated[str, typer.Option(help="accuracy or pearson.")],
+    smallest_effect: Annotated[
+        float | None, typer.Option(help="The smallest difference that matters.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two sets of prediction files against gold: paired tests and intervals for B minus A.
+
+    Example: ablate compare --gold dev.csv --a base1.csv --a base2.csv --b new1.csv --b new2.csv --metric accuracy
+    """
+    from ablate.report.compare import compare_files
+    from ablate.report.terminal import comparison_text
+
+    document = compare_files(gold, a, b, metric, smallest_effect)
+    _print(document, comparison_text(document), as_json)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of the study file."""
     from ablate.spec.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
+
+
+def _names(option: str, typed: str) -> list[str]:
+    names = [name.strip() for name in typed.split(",")]
+    if not all(names):
+        raise BadInput(f"{option}: found {typed!r}; write column names with commas between them")
+    return names
+
+
+def _assignments(option: str, typed: str) -> dict[str, str]:
+    pairs = [item.partition("=") for item in typed.split(",") if typed]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise BadInput(f"{option}: found {typed!r}; write FACTOR=LEVEL with commas between them")
+    return {name.strip(): level.strip() for name, _, level in pairs}
 
 
 def _print(document: dict[str, Any], text: str, as_json: bool) -> None:

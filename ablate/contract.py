@@ -36,7 +36,9 @@ class Context(Protocol):
     device: str  # "cpu", "cuda:0", "mps"
     workdir: Path  # this part's own folder: models and whatever else should outlive the process
     cache: Path  # shared by all trials of the study: what is worth computing once (tokenised text, features)
-    facts: dict[str, Any]  # what the report should know of how this was trained (hashes of data and weights); plain JSON
+    facts: dict[
+        str, Any
+    ]  # what the report should know of how this was trained (hashes of data and weights); plain JSON
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state saved last, or None when there is none that is whole."""
@@ -116,7 +118,11 @@ def load_trainer(name: str, beside: Path) -> Trainer:
         raise BadInput(f"trainer: {name} does not import: {type(error).__name__}: {error}") from error
     missing = [attribute for attribute in ("Settings", "train") if not hasattr(module, attribute)]
     if missing:
-        raise BadInput(f"trainer: {name} ({module.__file__}) has no {' and no '.join(missing)}; a trainer needs both")
+        raise BadInput(
+            f"trainer: {name} ({module.__file__}) has no {' and no '.join(missing)}; a trainer needs both"
+        )
     if not hasattr(module.Settings, "model_validate"):
-        raise BadInput(f"trainer: {name}.Settings must be a pydantic BaseModel, found {type(module.Settings).__name__}")
+        raise BadInput(
+            f"trainer: {name}.Settings must be a pydantic BaseModel, found {type(module.Settings).__name__}"
+        )
     return Trainer(module)

@@ -56,7 +56,12 @@ def ablate(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def call(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command(*words), cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=120
+            command(*words),
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
 
     return call

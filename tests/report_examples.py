@@ -194,9 +194,10 @@ def _predict(part: PartResult, items: int) -> dict[str, float]:
             )
             found[metric] = float(np.corrcoef(predicted, gold)[0, 1])
         else:
-            gold = shared.integers(0, 2, items).astype(float)
+            labels = 5 if task == "sentiment" else 2
+            gold = shared.integers(0, labels, items).astype(float)
             difficulty = 0.7 * shared.uniform(size=items) + 0.3 * own.uniform(size=items)
-            predicted = np.where(difficulty < np.quantile(difficulty, score), gold, 1 - gold)
+            predicted = np.where(difficulty < np.quantile(difficulty, score), gold, (gold + 1) % labels)
             found[metric] = float(np.mean(predicted == gold))
         rows = [
             f"{task}-{i},{p!r},{g!r}"

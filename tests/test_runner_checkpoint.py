@@ -10,7 +10,11 @@ STATE = {
     "step": 7,
     "loss": float("inf"),
     "names": ["a", None, True],
-    "model": {"w": torch.arange(6.0).reshape(2, 3), "half": torch.ones(3, dtype=torch.bfloat16), "none": torch.empty(0, 2)},
+    "model": {
+        "w": torch.arange(6.0).reshape(2, 3),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "none": torch.empty(0, 2),
+    },
     "rng": {"torch": torch.get_rng_state(), "python": list(random.Random(3).getstate()[1])},
     "order": np.arange(5, dtype=np.int32),
     3: "a key that is not text",
@@ -46,7 +50,9 @@ def test_nothing_saved_is_nothing_loaded(tmp_path):
 def test_the_one_before_is_kept_and_no_more(tmp_path):
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, {"step": step})
-    assert sorted(file.name for file in tmp_path.iterdir()) == [f"step-{step:012d}.checkpoint" for step in (2, 3)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        f"step-{step:012d}.checkpoint" for step in (2, 3)
+    ]
 
 
 def damages(content: bytes):

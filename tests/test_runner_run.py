@@ -16,7 +16,11 @@ def status(ablate) -> dict:
 
 def trained(tmp_path: Path) -> list[str]:
     """Return the `PID from STEP` lines that trainings left, one a start."""
-    return [line for log in tmp_path.glob("runs/walk/trials/*/trained.log") for line in log.read_text().splitlines()]
+    return [
+        line
+        for log in tmp_path.glob("runs/walk/trials/*/trained.log")
+        for line in log.read_text().splitlines()
+    ]
 
 
 def undisturbed(ablate, study) -> dict:
@@ -39,7 +43,11 @@ def wait_for(condition, seconds=30.0):
 def running_workers(tmp_path: Path) -> list[int]:
     """Return the processes that are training under this folder."""
     pids = {int(line.split()[0]) for line in trained(tmp_path)}
-    return [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        pid
+        for pid in pids
+        if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 def test_every_cell_and_seed_gets_its_metrics(ablate, walk_study):

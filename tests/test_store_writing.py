@@ -112,7 +112,7 @@ def test_a_password_is_never_printable():
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://host/db", "sqlite://"])
 def test_other_urls_are_refused(url):
-    with pytest.raises(BadInput, match="^storage: "):
+    with pytest.raises(BadInput, match=r"^storage: "):
         engine.parse_url(url)
 
 

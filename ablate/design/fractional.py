@@ -1,9 +1,9 @@
 """Fractional designs: the regular two-level fraction where there is one, a D-optimal subset elsewhere.
 
-A regular fraction 2^(k−p) runs a full design in m = k − p base factors and sets each other factor to the parity
-of some of them (Box, Hunter & Hunter, Statistics for Experimenters, ch. 6). Factors are columns: bit masks over
-the base factors. A set of factors whose columns cancel is a *word*: its effect cannot be told from the mean. The
-resolution is the length of the shortest word, computed from the columns, whatever the search was promised."""
+A regular fraction 2^(k−p) runs a full design in m = k − p base factors and sets each other factor to the
+parity of some of them (Box, Hunter & Hunter, Statistics for Experimenters, ch. 6). Factors are columns: bit
+masks over the base factors. A set of factors whose columns cancel is a *word*: its effect cannot be told from
+the mean. The resolution is the length of the shortest word, computed from the columns found."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from ablate.errors import BadInput
 
 MAX_OPTIMAL_CELLS = 2_000
 SEARCH_NODES = 5_000  # columns tried per resolution; k <= 10 needs far fewer
-COMPARED = 200  # fractions of one resolution; the one with the fewest shortest words is kept
+COMPARED = 2_000  # fractions of one resolution; the one with the fewest shortest words is kept
 COMPARED_WORDS = 2_000_000  # sets looked at for that
 LISTED_EFFECTS = 2_000
 
@@ -58,8 +58,8 @@ def fractional(space: Space) -> Fraction:
         )
     chosen, efficiency = d_optimal(space, candidates, cells)
     told = (
-        f"D-optimal: {cells} of {len(candidates):,} valid cells, each telling {efficiency:.0%} of what a cell of the "
-        "full design tells about main effects (D-efficiency); interactions are mixed into the main effects"
+        f"D-optimal: {cells} of {len(candidates):,} valid cells, each telling {efficiency:.0%} of what a cell of "
+        "the full design tells about main effects (D-efficiency); interactions are mixed into the main effects"
     )
     return Fraction(chosen, d_efficiency=efficiency, warnings=[told])
 
@@ -82,13 +82,16 @@ def columns(k: int, m: int) -> list[int]:
     base = [1 << i for i in range(m)]
     if k == m:
         return base
-    choices = sorted(
-        (c for c in range(1, 1 << m) if c.bit_count() > 1), key=lambda c: (c.bit_count() % 2 == 0, c)
-    )
-    for wanted in range(m + 1, 2, -1):
-        found = _first_found(base, choices, k, wanted)
+    by_parity = sorted(range(1, 1 << m), key=lambda column: (column.bit_count() % 2 == 0, column))
+    choices = [column for column in by_parity if column.bit_count() > 1]
+    for wanted in (length for length in range(m + 1, 2, -1) if _possible(k, m, length)):
+        most = min(COMPARED, COMPARED_WORDS // comb(k, wanted))
+        # Odd sums first reach resolution IV at once for any k; long sums first have fewer shortest words.
+        found = _first_found(base, choices, k, wanted, most)
+        if most > 1:
+            found += _first_found(base, choices[::-1], k, wanted, most)
         if found:
-            return min(found, key=lambda one: _words(one, wanted))
+            return min(found, key=lambda one: _words(one, wanted)) if len(found) > 1 else found[0]
     raise AssertionError("distinct columns have resolution III")
 
 
@@ -108,7 +111,7 @@ def resolution(of: Sequence[int]) -> int | None:
 def aliases(of: Sequence[int], names: Sequence[str], longest: int) -> list[list[str]]:
     """Return each chain of effects of up to `longest` factors that the columns cannot tell apart.
 
-    Effects alone in their chain are left out. The words themselves, if any is so short, come last, led by "mean".
+    Effects alone in their chain are left out. The words themselves, if so short, come last, led by "mean".
     """
     chains: dict[int, list[str]] = {}
     for size in range(1, longest + 1):
@@ -120,7 +123,7 @@ def aliases(of: Sequence[int], names: Sequence[str], longest: int) -> list[list[
 
 
 def _longest_listed(k: int, reached: int) -> int:
-    """Return up to how many factors the listed effects have: enough to show what each main effect is mixed with."""
+    """Return how many factors a listed effect has at most, so that main effects are seen in their chains."""
     sizes = range(2, reached)
     return max((s for s in sizes if sum(comb(k, i) for i in range(1, s + 1)) <= LISTED_EFFECTS), default=2)
 
@@ -128,7 +131,7 @@ def _longest_listed(k: int, reached: int) -> int:
 def _regular(space: Space, m: int) -> Fraction:
     factors = space.spec.factors
     if 1 << m > MAX_RAW_CELLS:
-        raise BadInput(f"{_place(space)}: {1 << m:,} cells, more than {MAX_RAW_CELLS:,}; ask for fewer")
+        raise BadInput(f"{_place(space)}: {1 << m:,} is more than {MAX_RAW_CELLS:,}; ask for fewer")
     of = columns(len(factors), m)
     reached = resolution(of)
     names = [factor.name for factor in factors]
@@ -143,8 +146,16 @@ def _regular(space: Space, m: int) -> Fraction:
     return Fraction(chosen, resolution=reached, aliases=chains)
 
 
-def _first_found(base: list[int], choices: Sequence[int], k: int, wanted: int) -> list[list[int]]:
-    """Return up to `COMPARED` ways to add columns to `base` with no word shorter than `wanted`."""
+def _possible(k: int, m: int, length: int) -> bool:
+    """Tell whether the Hamming bound allows k columns over m base factors without a shorter word."""
+    halves = (length - 1) // 2
+    if length % 2:
+        return sum(comb(k, i) for i in range(halves + 1)) <= 1 << m
+    return sum(comb(k - 1, i) for i in range(halves + 1)) <= 1 << (m - 1)
+
+
+def _first_found(base: list[int], choices: Sequence[int], k: int, wanted: int, most: int) -> list[list[int]]:
+    """Return up to `most`, at least one, ways to complete `base` without a word shorter than `wanted`."""
     found: list[list[int]] = []
     nodes = 0
 
@@ -166,7 +177,7 @@ def _first_found(base: list[int], choices: Sequence[int], k: int, wanted: int) -
         sums = _with(sums, column)
     for one in grow(base, 0, sums):
         found.append(one)
-        if len(found) >= min(COMPARED, COMPARED_WORDS // comb(k, wanted)):
+        if len(found) >= most:
             break
     return found
 

@@ -1,4 +1,4 @@
-"""D-optimal subsets: the n valid cells from which main effects are estimated with the least volume of error.
+"""D-optimal subsets: the n valid cells that estimate main effects with the least volume of error.
 
 Fedorov's exchange (V. V. Fedorov, Theory of Optimal Experiments, 1972): swap the chosen and the free cell that
 raise |XᵀX| most, until no swap does. Deterministic: random starts have fixed seeds."""
@@ -21,8 +21,8 @@ Matrix = npt.NDArray[np.float64]
 def d_optimal(space: Space, candidates: Sequence[Combination], n: int) -> tuple[list[Combination], float]:
     """Return n of the candidates, the baseline among them, in their order, and their D-efficiency.
 
-    D-efficiency is (|XᵀX / n| of the subset over that of all candidates)^(1 / parameters): 1 tells as much per
-    cell as the full design. It may exceed 1 where conditions make the full design unbalanced. Of more than 5,000
+    D-efficiency is (|XᵀX / n| of the subset over that of all candidates)^(1 / parameters): 1 tells as much
+    per cell as the full design. It may exceed 1 where conditions make that unbalanced. Of more than 5,000
     candidates a random 5,000 are considered.
     """
     candidates = _considered(candidates, space.baseline(), max(MOST_CONSIDERED, 2 * n))

@@ -1,8 +1,6 @@
 """Rules about the results themselves: selection, duplicates, seeds that did nothing, drift, useless predictions."""
 
-import json
 import math
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +8,10 @@ import numpy as np
 
 from ablate.report.cells import MAX_WITH_ITEMS, best_row, cell_name
 from ablate.report.flag import CAUTION, NOTE, STOP, Evidence, Flag, listed
+from ablate.report.provenance import MACHINE_FACTS, differs_within_a_part, fact_counts
 from ablate.report.words import change_text, number, plural, shortened
 
-# Facts that differ from run to run without meaning anything for the comparison.
-MEASURED = ("host", "peak", "seconds", "energy", "time", "pid", "worker", "memory")
+HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
 
 
 def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
@@ -114,19 +112,21 @@ def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
 
 
 def drift(evidence: Evidence) -> Iterator[Flag]:
-    """Code, library, data or hardware that changed between the trials of this study."""
-    seen: dict[str, Counter[str]] = defaultdict(Counter)
-    for part in evidence.grid.results.parts.values():
-        for name, value in _flat(part.facts):
-            if not any(word in name.lower() for word in MEASURED):
-                seen[name][value] += 1
-    total = len(evidence.grid.results.parts)
-    for name, counts in sorted(seen.items()):
-        # Facts that only some trainers' parts have (a data hash per task) are compared among those.
-        if len(counts) > 1 and sum(counts.values()) > total / 2:
-            said = (f"{shortened(value, 60)} ({count})" for value, count in counts.most_common())
+    """Code, library, data or hardware that changed between the trials of this study.
+
+    A trainer's own facts (data hashes) may differ because a factor changes them; they count where they differ between
+    the seeds of one and the same part.
+    """
+    grid = evidence.grid
+    total = len(grid.results.parts)
+    for name, counts in fact_counts(grid).items():
+        ours = name.partition(".")[0] in MACHINE_FACTS
+        if len(counts) > 1 and (ours or differs_within_a_part(grid, name)):
+            said = (
+                f"{shortened(value, 60)} ({plural(count, 'part')})" for value, count in counts.most_common()
+            )
             yield Flag(
-                CAUTION,
+                NOTE if name in HARMLESS else CAUTION,
                 "drift",
                 f"{name} changed between the {total} trained parts: {listed(said, 3)}",
                 "rerun the older trials, or keep this difference out of every contrast",
@@ -219,14 +219,3 @@ def not_finite(evidence: Evidence) -> Iterator[Flag]:
 def _majority(gold: "np.ndarray[Any, Any]") -> float:
     _, counts = np.unique(gold, return_counts=True)
     return float(counts.max()) / len(gold)
-
-
-def _flat(facts: Any, before: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield (
-                f"{before}{name}",
-                value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str),
-            )

@@ -7,9 +7,10 @@ import jinja2
 
 from ablate.report import words
 from ablate.report.frames import level_text
+from ablate.report.methods import methods
 from ablate.report.plot_style import Picture
 
-MAX_CELLS = 80  # further ones stand in report.json
+MAX_CELLS, MAX_INTERACTIONS = 80, 12  # further ones stand in report.json
 
 
 def render_markdown(document: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
@@ -24,6 +25,7 @@ def render_markdown(document: Mapping[str, Any], pictures: Sequence[Picture]) ->
     )
     environment.filters |= {
         "md": words.markdown,
+        "code": words.code,
         "level": level_text,
         "number": words.number,
         "signed": words.signed,
@@ -40,7 +42,18 @@ def render_markdown(document: Mapping[str, Any], pictures: Sequence[Picture]) ->
         plural=words.plural,
         cell_metrics=list(dict.fromkeys(name for cell in document["cells"] for name in cell["metrics"])),
         effects_by_metric=_by_metric(document["effects"]),
+        strongest_interactions=_strongest(document["interactions"]),
+        methods=methods(document),
     )
+
+
+def _strongest(interactions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those with the smallest p, then the largest estimates."""
+
+    def rank(row: Mapping[str, Any]) -> tuple[float, float]:
+        return (2.0 if row["p"] is None else row["p"]), -abs(row["estimate"] or 0.0)
+
+    return sorted(interactions, key=rank)[:MAX_INTERACTIONS]
 
 
 def _by_metric(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 `report_document` is pure; `write_report` replaces whole files, and writes the same bytes for the same results."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,15 @@ from typing import Any
 from ablate.report.cells import cell_rows
 from ablate.report.contrasts import FROM_REFERENCE, condition_text, contrasts
 from ablate.report.effects import effect_rows
+from ablate.report.examples import examples
+from ablate.report.files import replace_file
 from ablate.report.flags import flags
 from ablate.report.frames import Grid, grid
 from ablate.report.ledger import cost, ledger, progress
 from ablate.report.models import Model, fit_model
 from ablate.report.noise import noise_rows
 from ablate.report.pairs import Pairing
+from ablate.report.provenance import provenance
 from ablate.report.summary import sentences
 from ablate.report.tradeoffs import tradeoffs
 from ablate.store.results import Results
@@ -40,20 +42,6 @@ def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) 
     for name, content in _files(arranged, document, formats).items():
         replace_file(out / name, content)
     return document
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, so that a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _document(arranged: Grid) -> dict[str, Any]:
@@ -88,8 +76,10 @@ def _document(arranged: Grid) -> dict[str, Any]:
         "anova": [row for model in models.values() for row in model.anova],
         "lenth": [model.lenth for model in models.values() if model.lenth],
         "noise": noise_rows(pairing),
+        "examples": examples(pairing),
         "ledger": ledger(arranged),
         "cost": cost(arranged),
+        "provenance": provenance(arranged),
         "test": None,
     }
     document["tradeoffs"] = tradeoffs(document)

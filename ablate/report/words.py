@@ -83,6 +83,14 @@ def markdown(text: object) -> str:
     return escaped.replace("$", "<span>$</span>").replace("@", "&#64;")
 
 
+def code(text: str) -> str:
+    """Return `text` as inline code, fenced by more backticks than it holds."""
+    line = one_line(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
 def shortened(text: str, width: int) -> str:
     """Return at most `width` characters: the middle gives way, as both ends tell names apart."""
     text = one_line(text)

@@ -103,7 +103,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
-    if value is None or isinstance(value, bool | int | float | str) and not isinstance(value, np.generic):
+    if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, np.generic)):
         return value
     if isinstance(value, dict):
         return {"dict": [[key, _flatten(item, buffers, f"{path}.{key}")] for key, item in value.items()]}
@@ -118,7 +118,9 @@ def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
         plain = value.detach().cpu().contiguous()
         buffers[name] = plain.reshape(-1).view(torch.uint8).numpy()
         return {"torch": name, "dtype": str(plain.dtype).removeprefix("torch."), "shape": list(plain.shape)}
-    raise TypeError(f"{path}: a checkpoint cannot hold a {type(value).__name__}; use dicts, lists, numbers, text and tensors")
+    raise TypeError(
+        f"{path}: a checkpoint cannot hold a {type(value).__name__}; use dicts, lists, numbers, text and tensors"
+    )
 
 
 def _unflatten(tree: Any, buffers: dict[str, np.ndarray]) -> Any:
@@ -133,4 +135,6 @@ def _unflatten(tree: Any, buffers: dict[str, np.ndarray]) -> Any:
     torch = importlib.import_module("torch")
     dtype = getattr(torch, tree["dtype"])
     raw = buffers[tree["torch"]].copy()
-    return (torch.from_numpy(raw).view(dtype) if raw.size else torch.empty(0, dtype=dtype)).reshape(tree["shape"])
+    return (torch.from_numpy(raw).view(dtype) if raw.size else torch.empty(0, dtype=dtype)).reshape(
+        tree["shape"]
+    )

@@ -88,7 +88,9 @@ class PartContext:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve. A value that is not finite is left out: a database has no place for it."""
         self._latest.update(metrics)
-        self._points += [(step, name, float(value)) for name, value in metrics.items() if math.isfinite(value)]
+        self._points += [
+            (step, name, float(value)) for name, value in metrics.items() if math.isfinite(value)
+        ]
 
     def predictions(
         self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]

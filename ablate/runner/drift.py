@@ -1,5 +1,7 @@
-"""Is this still the study that its trials were run with? Comments, order, the question, the budget and seconds between checkpoints
-may change; anything that trials or conclusions rest on may not. `--extend` adds levels, cells and seeds and nothing else."""
+"""Is this still the study that its trials were run with?
+
+Comments, order, the question, the budget and the seconds between checkpoints may change; anything that trials or
+conclusions rest on may not. `--extend` adds levels, cells and seeds and nothing else."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -53,7 +55,9 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
     for field in ("metric", "trainer", "baseline"):
         before, after = getattr(stored.spec, field), getattr(spec, field)
         if before != after:
-            faults.append(f"{spec.path or spec.study}: {field}: {before} → {after}: an extension changes no {field}")
+            faults.append(
+                f"{spec.path or spec.study}: {field}: {before} → {after}: an extension changes no {field}"
+            )
     if faults:
         raise Drift(*faults)
 
@@ -81,4 +85,3 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _shown(value: Any) -> str:
     return "nothing" if value is None else str(value)
-

@@ -71,7 +71,9 @@ def detectable_effect(spec: StudySpec, design: Design, earlier: Results | None) 
     if sigma is not None and effect is not None:
         effect *= sigma
         unit = f"the metric's own unit; standard deviation between seeds so far {sigma:.4g}"
-    basis = "one seed gives no noise to compare with" if effect is None else f"80 % power at p < .05, in {unit}"
+    basis = (
+        "one seed gives no noise to compare with" if effect is None else f"80 % power at p < .05, in {unit}"
+    )
     return {"metric": spec.metric.name, "value": effect, "basis": basis}
 
 
@@ -79,7 +81,10 @@ def _effect_in_sds(spec: StudySpec, design: Design) -> float | None:
     seeds = len(spec.seeds)
     if design.kind in ("one_at_a_time", "leave_one_out"):
         return mde_paired(2**0.5, seeds)
-    uses = {factor.name: Counter(cell.levels.get(factor.name, ...) for cell in design.cells) for factor in spec.factors}
+    uses = {
+        factor.name: Counter(cell.levels.get(factor.name, ...) for cell in design.cells)
+        for factor in spec.factors
+    }
     parameters = sum(len(factor.levels) - 1 for factor in spec.factors)
     df = len(design.cells) * seeds - parameters - seeds
     effects = []
@@ -105,14 +110,20 @@ def warnings(spec: StudySpec) -> list[str]:
     found = []
     seeds = len(spec.seeds)
     if seeds == 1:
-        found.append("one seed supports no claim about a method: differences may be the seed's; plan 3 or more")
+        found.append(
+            "one seed supports no claim about a method: differences may be the seed's; plan 3 or more"
+        )
     elif seeds == 2:
-        found.append("two seeds leave one degree of freedom: intervals will be about 9 times as wide as with many seeds")
+        found.append(
+            "two seeds leave one degree of freedom: intervals will be about 9 times as wide as with many seeds"
+        )
     elif seeds <= 5:
         smallest = 2 ** (1 - seeds)
         found.append(f"{seeds} seeds cannot reach p < .05 by sign-flip alone: its smallest p is {smallest:g}")
     if spec.metric.smallest_effect is None:
-        found.append("metric.smallest_effect is not set: the report can then never say that a difference does not matter")
+        found.append(
+            "metric.smallest_effect is not set: the report can then never say that a difference does not matter"
+        )
     return found
 
 

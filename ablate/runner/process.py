@@ -1,7 +1,8 @@
 """A worker as a process of its own: `python -m ablate.runner.process`, started by the supervisor.
 
-It reads its job as one JSON line from stdin (a database password is thereby in no argument list and no environment) and writes one
-JSON event a line to what was its stdout. What a trainer prints goes to the log. When stdin ends, the supervisor is dead: stop as if asked."""
+It reads its job as one JSON line from stdin, so that a database password is in no argument list and no environment,
+and writes one JSON event a line to what was its stdout. What a trainer prints goes to the log.
+When stdin ends, the supervisor is dead: the worker stops as if asked."""
 
 import json
 import os
@@ -12,9 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from ablate.contract import load_trainer
-from ablate.errors import AblateError
-from ablate.runner.worker import Worker
+from ablate.errors import AblateError, BadInput
+from ablate.runner.progress import Count, Lines
+from ablate.runner.worker import Emit, Worker
+from ablate.spec.model import StudySpec
+from ablate.store.places import Place
 from ablate.store.writing import Store
 
 EXPLAINED = 3  # exit code: stopped by an error that was sent as an event; starting again would not help
@@ -26,10 +32,16 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = threading.Event()
+        self.number = 0  # of the signal that asked
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.asked.set())
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: object) -> None:
+        self.number = number
+        self.asked.set()
 
     def __call__(self) -> bool:
+        """Say whether to stop."""
         return self.asked.is_set()
 
 
@@ -41,6 +53,7 @@ class Events:
         self._last_step = 0.0
 
     def __call__(self, event: str, **fields: Any) -> None:
+        """Send an event with its fields; of steps only some."""
         if event == "step":
             now = time.monotonic()
             if now - self._last_step < STEP_EVENT_S:
@@ -69,6 +82,45 @@ def main() -> int:
     return 0
 
 
+def work_here(place: Place) -> int:
+    """`ablate worker`: work on a study in this process, with plain lines on stderr; return the exit code."""
+    stop = Stop()
+    store = Store(place.url, place.study)
+    lines = Lines(Console(stderr=True), Count(done=0, total=len(store.queue()), workers=1))
+    job = {
+        "url": place.url,
+        "study": place.study,
+        "study_folder": str(store.study_folder),
+        "folder": str(place.folder),
+        "checkpoint_seconds": checkpoint_seconds(store.spec),
+        "numbers": None,
+    }
+    work(
+        job,
+        stop,
+        lambda event, **fields: lines.on_event(0, {"event": event, **fields}) if event != "step" else None,
+    )
+    return 128 + stop.number if stop.number else 0
+
+
+def checkpoint_seconds(spec: StudySpec) -> float:
+    """Return how often a checkpoint is due: ABLATE_CHECKPOINT_SECONDS, or what the study says.
+
+    Raises:
+        BadInput: the variable is not a number from 0 on.
+    """
+    named = os.environ.get("ABLATE_CHECKPOINT_SECONDS")
+    if named is None:
+        return spec.checkpoint_seconds
+    try:
+        seconds = float(named)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise BadInput(f"ABLATE_CHECKPOINT_SECONDS: found {named!r}; write a number of seconds, 0 or more")
+    return seconds
+
+
 def stop_when_stdin_ends(stop: Stop) -> None:
     """Wait for the supervisor's death. Not through `sys.stdin`: its lock, held by a thread, aborts Python's exit."""
     while os.read(0, 4096):
@@ -76,7 +128,7 @@ def stop_when_stdin_ends(stop: Stop) -> None:
     stop.asked.set()
 
 
-def work(job: dict[str, Any], stop: Stop, events: Events) -> None:
+def work(job: dict[str, Any], stop: Stop, events: Emit) -> None:
     """Open what the job names and work until nothing is left."""
     store = Store(job["url"], job["study"])
     trainer = load_trainer(store.spec.trainer, Path(job["study_folder"]))

@@ -67,9 +67,8 @@ class Lines:
         elif kind == "complete":
             self._count.done += 1
             left = self._count.left()
-            self.say(
-                f"trial {number}: {values(event['metrics'])} ({self._count.done}/{self._count.total}{', ' + left if left else ''})"
-            )
+            pace = f"{self._count.done}/{self._count.total}" + (f", {left}" if left else "")
+            self.say(f"trial {number}: {values(event['metrics'])} ({pace})")
         elif kind == "failed":
             self.say(f"trial {number}: FAILED: {event['error']}")
         elif kind in ("pruned", "released"):
@@ -95,9 +94,12 @@ class Bars:
         self._lines = Lines(console, count)
         self._count = count
         self._bar = Bar(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[left]}"),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
-        )  # fmt: skip
+        )
         self._task = self._bar.add_task("trials", total=count.total, completed=count.done, left="")
         self._running: dict[int, dict[str, Any]] = {}
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render, transient=True)
@@ -115,7 +117,11 @@ class Bars:
         """Move the bar and the worker's line; keep a printed line for what ended."""
         kind = event["event"]
         if kind == "trial":
-            self._running[worker] = {"number": event["number"], "what": levels(event["factors"]), "seed": event["seed"]}
+            self._running[worker] = {
+                "number": event["number"],
+                "what": levels(event["factors"]),
+                "seed": event["seed"],
+            }
         elif kind == "step":
             self._running.setdefault(worker, {"number": event["number"], "what": "", "seed": ""}).update(
                 step=event["step"], part=event["part"], latest=event["latest"]

@@ -38,7 +38,10 @@ def status_document(results: Results) -> dict[str, Any]:
 def parts_document(results: Results) -> dict[str, Any]:
     """Return what sharing parts saved so far: parts trained, uses by complete trials, seconds trained and seconds used."""
     used = [
-        (part, trial.seed) for trial in results.trials if trial.state == "COMPLETE" for part in trial.parts.values()
+        (part, trial.seed)
+        for trial in results.trials
+        if trial.state == "COMPLETE"
+        for part in trial.parts.values()
     ]
     return {
         "trained": len(results.parts),
@@ -52,7 +55,9 @@ def status_text(results: Results) -> str:
     """Return the same for a person."""
     document = status_document(results)
     counts = ", ".join(
-        f"{document[name]} {name}" for name in ("complete", "running", "waiting", "failed", "pruned") if document[name]
+        f"{document[name]} {name}"
+        for name in ("complete", "running", "waiting", "failed", "pruned")
+        if document[name]
     )
     lines = [f"{document['study']}: {document['planned']} trials: {counts or 'none yet'}"]
     parts = document["parts"]

@@ -13,8 +13,8 @@ from ablate.contract import Trainer, load_trainer
 from ablate.design.cells import build_design
 from ablate.design.model import Cell, Design
 from ablate.design.selection import select
-from ablate.errors import BadInput
 from ablate.runner.drift import refuse_drift
+from ablate.runner.process import checkpoint_seconds
 from ablate.runner.progress import Bars, Count, Lines
 from ablate.runner.smoke import smoke_study
 from ablate.runner.supervisor import Supervisor
@@ -87,7 +87,9 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     return supervise(store, prepared, chosen, options, console), place
 
 
-def supervise(store: Store, prepared: Prepared, chosen: list[Cell], options: Options, console: Console) -> int:
+def supervise(
+    store: Store, prepared: Prepared, chosen: list[Cell], options: Options, console: Console
+) -> int:
     """Start workers on what is left of the chosen cells and wait for them."""
     hashes = {cell.hash for cell in chosen}
     left = [queued for queued in store.queue() if queued.cell in hashes][: options.limit]
@@ -105,29 +107,13 @@ def supervise(store: Store, prepared: Prepared, chosen: list[Cell], options: Opt
         "numbers": None if everything else [queued.number for queued in left],
     }
     with Bars(console, count) if console.is_terminal else Lines(console, count) as progress:
-        supervisor = Supervisor(job, min(options.workers, len(left)), prepared.place.folder / "logs", progress)
+        supervisor = Supervisor(
+            job, min(options.workers, len(left)), prepared.place.folder / "logs", progress
+        )
         code = supervisor.run()
     for line in dict.fromkeys(supervisor.errors):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return code
-
-
-def checkpoint_seconds(spec: StudySpec) -> float:
-    """Return how often a checkpoint is due: ABLATE_CHECKPOINT_SECONDS, or what the study says.
-
-    Raises:
-        BadInput: the variable is not a number from 0 on.
-    """
-    named = os.environ.get("ABLATE_CHECKPOINT_SECONDS")
-    if named is None:
-        return spec.checkpoint_seconds
-    try:
-        seconds = float(named)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise BadInput(f"ABLATE_CHECKPOINT_SECONDS: found {named!r}; write a number of seconds, 0 or more")
-    return seconds
 
 
 def run_order(design: Design, spec: StudySpec) -> list[tuple[str, int]]:
@@ -151,4 +137,3 @@ def working_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-

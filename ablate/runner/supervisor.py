@@ -1,6 +1,7 @@
 """Starts workers, watches them, starts them again when they are killed, and tells a person how far the study is.
 
-Holds nothing that a worker needs: when the supervisor dies its workers notice and stop cleanly, and a new `ablate run` goes on at once."""
+Holds nothing that a worker needs: when the supervisor dies its workers notice and stop cleanly, and a new
+`ablate run` goes on at once."""
 
 import json
 import os
@@ -45,7 +46,9 @@ class Supervisor:
         """Return an exit code: 0 done, 1 an error, 130 or 143 interrupted (by the second signal, workers are killed)."""
         self._news: queue.Queue[tuple[Child, dict[str, Any] | None]] = queue.Queue()
         self._alive: dict[int, Child] = {}
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             for index in range(self.workers):
                 self._start(index, deaths=0)
@@ -74,7 +77,8 @@ class Supervisor:
             )
         child = Child(index, process, log, deaths)
         self._alive[index] = child
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write(json.dumps(self.job).encode() + b"\n")
             process.stdin.flush()  # and stays open: its end tells the worker that we are gone
@@ -110,7 +114,9 @@ class Supervisor:
         deaths = 1 if child.took_a_trial else child.deaths + 1
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if deaths > MAX_DEATHS_WITHOUT_A_TRIAL:
-            self.errors.append(f"{child.log}: worker {child.index} died {deaths} times before it took a trial; {last_line(child.log)}")
+            self.errors.append(
+                f"{child.log}: worker {child.index} died {deaths} times before it took a trial; {last_line(child.log)}"
+            )
             return
         self.progress.say(f"worker {child.index} died ({cause}); starting it again")
         self._start(child.index, deaths)

@@ -1,6 +1,7 @@
 """A worker: a warm process that takes trials from the store, one after another, until none is left.
 
-The store is the queue and a lock is the claim. For each trial: own it, train the parts that nobody has trained, combine, record."""
+The store is the queue and a lock is the claim. For each trial: own it, train the parts that nobody has trained,
+combine their metrics, record."""
 
 import importlib
 import os
@@ -83,8 +84,14 @@ class Worker:
         When others are training what is left, the trial goes back to the queue; nobody waits with a trial in hand."""
         claimed = False
         while True:
-            left = [(name, part) for name, part in cell.parts.items() if not self.store.part(part.hash, queued.seed)]
-            mine = next(((name, part) for name, part in left if self.locks.acquire(part_key(part, queued.seed))), None)
+            left = [
+                (name, part)
+                for name, part in cell.parts.items()
+                if not self.store.part(part.hash, queued.seed)
+            ]
+            mine = next(
+                ((name, part) for name, part in left if self.locks.acquire(part_key(part, queued.seed))), None
+            )
             if left and mine is None:
                 if claimed:
                     self.store.release(queued.trial_id)
@@ -126,13 +133,19 @@ class Worker:
             stopping=self.stopping,
             add_points=lambda points: self.store.add_points(part.hash, seed, points),
             on_saved=lambda: self.store.progress(queued.trial_id),
-            on_step=lambda step, latest: self.emit("step", number=queued.number, part=name, step=step, latest=latest),
+            on_step=lambda step, latest: self.emit(
+                "step", number=queued.number, part=name, step=step, latest=latest
+            ),
             notice=lambda line: self.emit("notice", text=line),
         )
         settings = self.trainer.Settings.model_validate(part.settings)
         metrics = finite(self.trainer.train(settings, context), f"part {name!r}")
         context.flush()
-        facts = {**machine_facts(self.trainer.file), "peak_memory_bytes": peak_memory_bytes(), **context.facts}
+        facts = {
+            **machine_facts(self.trainer.file),
+            "peak_memory_bytes": peak_memory_bytes(),
+            **context.facts,
+        }
         trained = Trained(metrics, context.seconds, context.steps, facts)
         self.store.record_part(part.hash, seed, trained)
         self.store.progress(queued.trial_id)
@@ -172,7 +185,9 @@ def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
         TrialError: there are none, or one is not a finite number.
     """
     if not isinstance(metrics, Mapping) or not metrics:
-        raise TrialError(f"{what}: train returned {type(metrics).__name__}, not a dict of metrics with at least one in it")
+        raise TrialError(
+            f"{what}: train returned {type(metrics).__name__}, not a dict of metrics with at least one in it"
+        )
     plain = {}
     for name, value in metrics.items():
         try:
@@ -180,7 +195,9 @@ def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
         except (TypeError, ValueError):
             raise TrialError(f"{what}: metric {name!r} is {value!r}, not a number") from None
         if number != number or number in (float("inf"), float("-inf")):
-            raise TrialError(f"{what}: metric {name!r} is {number}; look at its loss curve and the learning rate")
+            raise TrialError(
+                f"{what}: metric {name!r} is {number}; look at its loss curve and the learning rate"
+            )
         plain[str(name)] = number
     return plain
 
@@ -189,7 +206,9 @@ def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
     """Return a trial's metrics, the study's own among them."""
     plain = finite(metrics, "the trial")
     if primary not in plain:
-        raise TrialError(f"metric.name: the trainer returned no {primary!r}; it returned {', '.join(sorted(plain))}")
+        raise TrialError(
+            f"metric.name: the trainer returned no {primary!r}; it returned {', '.join(sorted(plain))}"
+        )
     return plain
 
 
@@ -211,5 +230,3 @@ def peak_memory_bytes() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-

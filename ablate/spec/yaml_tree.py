@@ -32,8 +32,8 @@ from ablate.spec.model import Scalar
 MAX_DEPTH = 20
 MAX_NODES = 20_000
 
-# `{files: data/sst-{split}.csv}` is how people write it, but strict YAML wants quotes there. A stand-in of the
-# same length lets it through with every column as it was; nobody means a mapping by `{split}`.
+# `{files: data/sst-{split}.csv}` is how people write it, but strict YAML wants quotes there. A stand-in of
+# the same length lets it through with every column as it was; nobody means a mapping by `{split}`.
 SPLIT, STAND_IN = "{split}", "\ue000split\ue001"
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")

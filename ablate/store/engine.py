@@ -29,11 +29,15 @@ def parse_url(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
-        raise BadInput("storage: not a database URL; write sqlite:///path/study.db or postgresql://host/name") from None
+        raise BadInput(
+            "storage: not a database URL; write sqlite:///path/study.db or postgresql://host/name"
+        ) from None
     if parsed.get_backend_name() == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
-        raise BadInput(f"storage: {parsed.get_backend_name()!r} is not supported; use sqlite:/// or postgresql://")
+        raise BadInput(
+            f"storage: {parsed.get_backend_name()!r} is not supported; use sqlite:/// or postgresql://"
+        )
     if not parsed.database or parsed.database == ":memory:":
         raise BadInput("storage: an SQLite URL needs a file: sqlite:///path/study.db")
     return parsed
@@ -71,7 +75,9 @@ def connect(url: str, read_only: bool = False) -> sa.Engine:
     with file.open("rb") as opened:
         magic = opened.read(16)
     if magic and magic != b"SQLite format 3\0":
-        raise StoreError(f"{file}: not an SQLite database (it begins with {magic!r}); move it away or name another --storage")
+        raise StoreError(
+            f"{file}: not an SQLite database (it begins with {magic!r}); move it away or name another --storage"
+        )
     mode = "ro" if read_only else "rw"
     quoted = str(file.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     engine = sa.create_engine(
@@ -109,7 +115,11 @@ def explained(url: str) -> Iterator[None]:
         yield
     except sa.exc.OperationalError as error:
         text = str(error.orig).strip().splitlines()[0]
-        advice = "is another program holding it?" if "locked" in text else "is the server up and the disk writable?"
+        advice = (
+            "is another program holding it?"
+            if "locked" in text
+            else "is the server up and the disk writable?"
+        )
         raise StoreError(f"{printable(url)}: {text}; {advice}") from error
     except sa.exc.DatabaseError as error:
         text = str(error.orig).strip().splitlines()[0]

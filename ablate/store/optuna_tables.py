@@ -38,10 +38,14 @@ def create_schema(url: sa.URL) -> None:
 
 def create_study(connection: sa.Connection, name: str, maximize: bool) -> int:
     """Insert a study into Optuna's tables and return its id."""
-    study_id = connection.execute(sa.insert(studies).values(study_name=name)).inserted_primary_key[0]
+    study_id = connection.execute(
+        sa.insert(studies).values(study_name=name).returning(studies.c.study_id)
+    ).scalar_one()
     direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
     connection.execute(
-        sa.insert(models.StudyDirectionModel.__table__).values(study_id=study_id, objective=0, direction=direction)
+        sa.insert(models.StudyDirectionModel.__table__).values(
+            study_id=study_id, objective=0, direction=direction
+        )
     )
     return int(study_id)
 
@@ -53,4 +57,4 @@ def choices_json(levels: tuple[Scalar, ...]) -> str:
 
 def utc_now() -> datetime.datetime:
     """Return the time as Optuna stores it: UTC, naive."""
-    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

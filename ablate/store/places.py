@@ -41,7 +41,11 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
     names = _names(root)
     if typed is None:
         if len(names) != 1:
-            held = f"holds {', '.join(names)}; name one" if names else "holds no study; `ablate run STUDY` starts one"
+            held = (
+                f"holds {', '.join(names)}; name one"
+                if names
+                else "holds no study; `ablate run STUDY` starts one"
+            )
             raise BadInput(f"STUDY: none named, and {root} {held}")
         typed = names[0]
     name = _study_name(typed)

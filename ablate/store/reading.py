@@ -27,14 +27,20 @@ def read_results(url: str, study: str, folder: Path, points: bool = True) -> Res
             raise BadInput(f"{databases.printable(url)}: not a database of ablate")
         head = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == study)).first()
         if head is None:
-            raise BadInput(f"{databases.printable(url)}: holds no study {study!r}; it holds {', '.join(_names(connection))}")
+            raise BadInput(
+                f"{databases.printable(url)}: holds no study {study!r}; it holds {', '.join(_names(connection))}"
+            )
         cell_rows = connection.execute(
-            sa.select(tables.cells).where(tables.cells.c.study_id == head.study_id).order_by(tables.cells.c.position)
+            sa.select(tables.cells)
+            .where(tables.cells.c.study_id == head.study_id)
+            .order_by(tables.cells.c.position)
         ).all()
         cells = tuple(cell_from_row(row) for row in cell_rows)
         parts = _parts(connection, head.study_id, folder)
         results = Results(
-            spec=StudySpec.model_validate(head.spec).model_copy(update={"path": Path(head.folder) / "study.yaml"}),
+            spec=StudySpec.model_validate(head.spec).model_copy(
+                update={"path": Path(head.folder) / "study.yaml"}
+            ),
             cells=cells,
             reference=head.design["reference"],
             resolution=head.design["resolution"],

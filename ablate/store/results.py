@@ -34,7 +34,9 @@ class PartResult:
     seconds: float
     steps: int
     facts: dict[str, Any]  # provenance: versions, hardware, data hashes, peak memory
-    folder: Path  # predictions/<split>.<task>.csv with columns id,prediction,gold; model/ if the trainer kept one
+    folder: (
+        Path  # predictions/<split>.<task>.csv with columns id,prediction,gold; model/ if the trainer kept one
+    )
 
 
 @dataclass(frozen=True)

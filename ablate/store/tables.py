@@ -38,7 +38,9 @@ trials = sa.Table(
     sa.Column("cell", sa.String(12), nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("fruitless", sa.Integer, nullable=False, default=0),  # attempts since the last progress that was saved
+    sa.Column(
+        "fruitless", sa.Integer, nullable=False, default=0
+    ),  # attempts since the last progress that was saved
     sa.Column("error", sa.Text),
     sa.UniqueConstraint("study_id", "cell", "seed"),  # one row per cell and seed, whatever happens
 )
@@ -58,7 +60,9 @@ parts = sa.Table(
     sa.Column("part", sa.String(12), primary_key=True),
     sa.Column("seed", sa.BigInteger, primary_key=True),
     sa.Column("metrics", sa.JSON, nullable=False),
-    sa.Column("seconds", sa.Double, nullable=False),  # of training, over all attempts, recomputed steps not counted
+    sa.Column(
+        "seconds", sa.Double, nullable=False
+    ),  # of training, over all attempts, recomputed steps not counted
     sa.Column("steps", sa.Integer, nullable=False),
     sa.Column("facts", sa.JSON, nullable=False),
 )

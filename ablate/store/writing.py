@@ -53,13 +53,13 @@ class Store:
         self.engine = databases.connect(url)
         with self._transaction() as connection:
             found = connection.execute(
-                sa.select(tables.studies.c.study_id, tables.studies.c.spec).where(tables.studies.c.name == study)
+                sa.select(tables.studies).where(tables.studies.c.name == study)
             ).first()
         if found is None:
             raise BadInput(f"{databases.printable(url)}: holds no study {study!r}")
         self._id: int = found.study_id
         self.spec = StudySpec.model_validate(found.spec)
-        self._maximize_name = self.spec.metric.name
+        self.study_folder = Path(found.folder)  # relative paths in the study start there
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -72,7 +72,9 @@ class Store:
         """Return a cell of the design by its hash."""
         with self._transaction() as connection:
             row = connection.execute(
-                sa.select(tables.cells).where(tables.cells.c.study_id == self._id, tables.cells.c.cell == hash_)
+                sa.select(tables.cells).where(
+                    tables.cells.c.study_id == self._id, tables.cells.c.cell == hash_
+                )
             ).one()
         return cell_from_row(row)
 
@@ -81,19 +83,25 @@ class Store:
         by_hash = {cell.hash: cell for cell in cells}
         with self._transaction() as connection:
             rows = connection.execute(
-                sa.select(tables.trials.c.cell, tables.trials.c.seed).where(tables.trials.c.study_id == self._id)
+                sa.select(tables.trials.c.cell, tables.trials.c.seed).where(
+                    tables.trials.c.study_id == self._id
+                )
             )
             there = {(row.cell, row.seed) for row in rows}
             self._write_cells(connection, cells)
             missing = [(hash_, seed) for hash_, seed in order if (hash_, seed) not in there]
             if missing:
-                self._insert_trials(connection, [(by_hash[hash_], seed) for hash_, seed in missing], first=len(there))
+                self._insert_trials(
+                    connection, [(by_hash[hash_], seed) for hash_, seed in missing], first=len(there)
+                )
         return len(missing)
 
     def _write_cells(self, connection: sa.Connection, cells: Sequence[Cell]) -> None:
         """Write the design's cells, unless they stand there already; an extended study gets its new order."""
         ours = tables.cells.c
-        there = connection.scalars(sa.select(ours.cell).where(ours.study_id == self._id).order_by(ours.position)).all()
+        there = connection.scalars(
+            sa.select(ours.cell).where(ours.study_id == self._id).order_by(ours.position)
+        ).all()
         if there == [cell.hash for cell in cells]:
             return
         connection.execute(sa.delete(tables.cells).where(ours.study_id == self._id))
@@ -106,7 +114,10 @@ class Store:
                     "position": position,
                     "levels": cell.levels,
                     "settings": cell.settings,
-                    "parts": {name: {"hash": part.hash, "settings": part.settings} for name, part in cell.parts.items()},
+                    "parts": {
+                        name: {"hash": part.hash, "settings": part.settings}
+                        for name, part in cell.parts.items()
+                    },
                 }
                 for position, cell in enumerate(cells)
             ],
@@ -120,9 +131,7 @@ class Store:
                 for offset in range(len(new))
             ],
         ).all()
-        choices = {
-            factor.name: [level.name for level in factor.levels] for factor in self.spec.factors
-        }
+        choices = {factor.name: [level.name for level in factor.levels] for factor in self.spec.factors}
         described = {name: optuna.choices_json(tuple(levels)) for name, levels in choices.items()}
         connection.execute(
             sa.insert(tables.trials),
@@ -158,7 +167,12 @@ class Store:
         """Return the trials without a result, in order; only those with one of `numbers`, if given."""
         with self._transaction() as connection:
             rows = connection.execute(
-                sa.select(optuna.trials.c.trial_id, optuna.trials.c.number, tables.trials.c.cell, tables.trials.c.seed)
+                sa.select(
+                    optuna.trials.c.trial_id,
+                    optuna.trials.c.number,
+                    tables.trials.c.cell,
+                    tables.trials.c.seed,
+                )
                 .join(tables.trials, tables.trials.c.trial_id == optuna.trials.c.trial_id)
                 .where(optuna.trials.c.study_id == self._id, optuna.trials.c.state.in_(UNFINISHED))
                 .order_by(optuna.trials.c.number)
@@ -184,7 +198,10 @@ class Store:
                 self._finish(connection, trial_id, TrialState.FAIL, reason)
                 return False
             self._set(
-                connection, trial_id, state=TrialState.RUNNING, datetime_start=row.datetime_start or optuna.utc_now()
+                connection,
+                trial_id,
+                state=TrialState.RUNNING,
+                datetime_start=row.datetime_start or optuna.utc_now(),
             )
             ours = tables.trials.c
             connection.execute(
@@ -265,12 +282,16 @@ class Store:
                 .values(state=TrialState.WAITING, datetime_complete=None)
             )
             connection.execute(
-                sa.update(tables.trials).where(tables.trials.c.trial_id.in_(failed)).values(fruitless=0, error=None)
+                sa.update(tables.trials)
+                .where(tables.trials.c.trial_id.in_(failed))
+                .values(fruitless=0, error=None)
             )
         return len(failed)
 
     def _set(self, connection: sa.Connection, trial_id: int, **columns: Any) -> None:
-        connection.execute(sa.update(optuna.trials).where(optuna.trials.c.trial_id == trial_id).values(**columns))
+        connection.execute(
+            sa.update(optuna.trials).where(optuna.trials.c.trial_id == trial_id).values(**columns)
+        )
 
     def _finish(
         self, connection: sa.Connection, trial_id: int, state: TrialState, error: str | None = None
@@ -325,7 +346,14 @@ class Store:
                     index_elements=list(tables.points.primary_key), set_={"value": statement.excluded.value}
                 ),
                 [
-                    {"study_id": self._id, "part": part, "seed": seed, "step": step, "name": name, "value": value}
+                    {
+                        "study_id": self._id,
+                        "part": part,
+                        "seed": seed,
+                        "step": step,
+                        "name": name,
+                        "value": value,
+                    }
                     for step, name, value in points
                 ],
             )

@@ -81,7 +81,7 @@ class Live:
     def _embed(self, tokens: Lengths, lengths: Lengths) -> Tensor:
         with autocast(self.device, self.settings):
             embedded: Tensor = self.encoder.module(
-                torch.from_numpy(tokens).to(self.device),
+                torch.from_numpy(tokens).long().to(self.device),
                 lengths,
                 self.settings.pooling,
             )
@@ -145,7 +145,7 @@ def _digest(pair: Pair) -> str:
     digest = hashlib.sha256()
     for embedded in pair:
         if embedded is not None:
-            digest.update(memoryview(embedded.cpu().contiguous().numpy()))
+            digest.update(embedded.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -70,7 +70,7 @@ class Encoder:
     @cached_property
     def pristine_sha256(self) -> str:
         """Digest of the weights as loaded."""
-        return hashlib.sha256(memoryview(self.pristine.cpu().numpy())).hexdigest()
+        return hashlib.sha256(self.pristine.cpu().numpy().data).hexdigest()
 
 
 _warm: dict[tuple[Any, ...], Encoder] = {}  # at most one
@@ -226,7 +226,7 @@ def quiet() -> Iterator[None]:
 
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity(logging.CRITICAL)
-    hf_logging.disable_progress_bar()
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from ablate.trainer.embedding import Embedder, Frozen, Live, autocast
 from ablate.trainer.encoder import load_encoder
 from ablate.trainer.flat import Flat
 from ablate.trainer.heads import build_head
-from ablate.trainer.machine import catch_out_of_memory, deterministic, derive_seed
+from ablate.trainer.machine import catch_out_of_memory, derive_seed, deterministic
 from ablate.trainer.mixing import Indices, Mixture
 from ablate.trainer.optimizing import Optimizer
 from ablate.trainer.saving import save_results
@@ -88,6 +88,7 @@ class Training:
             self.flats["encoder"] = self.encoder.flat
         live = Live(self.encoder, self.tokens, settings, self.device)
         self.embedder: Embedder = Frozen(live, context.cache) if settings.freeze_encoder else live
+        context.facts |= {"data": self.tokens.data_hash, "tokenizer": self.tokens.tokenizer_hash}
         sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
         self.stages = plan_stages(settings, sizes, context.seed)
         self.last: Evaluation | None = None

@@ -47,7 +47,7 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(f"{name} {tuple(weights[name].shape)} {weights[name].dtype}\n".encode())
-        digest.update(memoryview(weights[name].detach().cpu().contiguous().numpy()))
+        digest.update(weights[name].detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

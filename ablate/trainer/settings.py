@@ -82,7 +82,7 @@ class Settings(Frozen):
     )
     similarity_head: Literal["concat", "siamese"] = Field(
         "concat",
-        description="regression on [u, v], or the cosine of u and v after one shared dense layer, scaled to 0-5",
+        description="regression on [u, v], or 5 x the cosine of u and v after one shared dense layer",
     )
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
         0.1, description="in the encoder (hidden and attention) and before each layer of the heads"
@@ -97,16 +97,17 @@ class Settings(Frozen):
     mix: Literal["longest", "shortest", "alternate"] = Field(
         "longest",
         description="joint training of tasks of different size. An epoch of a task is size / batch size steps. "
-        "`longest`: an epoch ends when every task has been seen whole, shorter ones start over meanwhile; "
+        "`longest`: it ends when every task has been seen whole, shorter ones start over meanwhile; "
         "`shortest`: it ends with the shortest task, longer ones go on in the next epoch where they stopped; "
         "`alternate`: each step trains one task, each as often as its size asks, in random order. "
         "Batch sizes of 2 / 32 / 2 make the epochs of the paper's three tasks about equally long "
-        "(4272, 4423 and 3020 steps): then `longest` and `shortest` nearly agree, and no task is seen many times "
-        "over or hardly at all. With 16 / 16 / 16 similarity would be seen 23 times for each pass over paraphrase.",
+        "(4272, 4423 and 3020 steps): then `longest` and `shortest` nearly agree, and no task is seen many "
+        "times over or hardly at all. With 16 / 16 / 16 similarity is seen 23 times for each pass over paraphrase.",
     )
     surgery: Surgery = Field(
         "none",
-        description="what is done to the tasks' gradients on the shared encoder before they are summed; only with `training: joint`",
+        description="what is done to the tasks' gradients on the shared encoder before they are summed; "
+        "only with `training: joint`",
     )
     reshuffle: Switch = Field(
         True, description="a new order in each epoch; false repeats the first epoch's order"
@@ -132,7 +133,8 @@ class Settings(Frozen):
     )
     l2_kind: Literal["decoupled", "coupled"] = Field(
         "decoupled",
-        description="AdamW (a weight shrinks by learning rate x l2 x itself), or l2 x weight added to the gradient before Adam",
+        description="AdamW (a weight shrinks by learning rate x l2 x itself), or l2 x weight added to the "
+        "gradient before Adam",
     )
     clip: NonNegative = Field(1.0, description="largest norm of a step's whole gradient; 0 means no clipping")
     precision: Literal["fp32", "bf16"] = Field(
@@ -142,16 +144,17 @@ class Settings(Frozen):
     # What is looked at and kept
     eval_every: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)] = Field(
         0,
-        description="steps between evaluations on dev; 0 means after each epoch. The last step is always evaluated",
+        description="steps between evaluations on dev; 0 means after each epoch. The last step always counts",
     )
     select: Literal["last", "best"] = Field(
         "last",
-        description="whose weights and predictions count: the last step's, or the evaluation with the best mean metric (the last one is reported beside it)",
+        description="whose weights and predictions count: the last step's, or those of the evaluation with "
+        "the best mean metric (the last one is reported beside it)",
     )
     keep: Literal["auto", "model", "none"] = Field(
         "auto",
-        description="the trained model in the trial's folder. `auto` keeps it when it takes at most 128 MiB (tiny, MiniLM) "
-        "and leaves it otherwise: the 936 BERT-base parts of full_grid would fill 400 GB",
+        description="the trained model in the trial's folder. `auto` keeps it when it takes at most 128 MiB "
+        "(tiny, MiniLM): the 936 BERT-base parts of full_grid would fill 400 GB",
     )
 
     @field_validator("tasks")

@@ -49,9 +49,8 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
         if settings.fault == "error" and step == 3:
             raise RuntimeError("the walk fell over")
         context.report(step, {"dev/position": position})
-        context.checkpoint(
-            step, lambda step=step: {"step": step, "position": np.array([position])[0], "rng": rng.bit_generator.state}
-        )
+        state = {"step": step, "position": np.array([position])[0], "rng": rng.bit_generator.state}
+        context.checkpoint(step, lambda state=state: state)
     prefix = f"dev/{settings.only}" if settings.only else "dev/position"
     return {prefix: float("nan") if settings.fault == "nan" else position}
 

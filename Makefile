@@ -1,0 +1,42 @@
+# make quickstart   from a fresh clone to a report: venv, install, run, report; no hub, no data
+# make test         the tests; those that need real data run when ABLATE_TEST_ASSETS names it
+# make lint         style, types, walls between the rooms
+# make test-slow    long trials: hundreds of kills, simulated error rates
+# make bench        benchmarks: ratios of two things measured in one run
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: quickstart test lint test-slow bench clean
+
+quickstart: .venv/installed
+	$(BIN)/ablate run studies/quickstart.yaml
+	$(BIN)/ablate report quickstart
+
+test: .venv/installed-dev
+	$(BIN)/pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-slow: .venv/installed-dev
+	$(BIN)/pytest -m slow --timeout 7200
+
+bench: .venv/installed-dev
+	$(BIN)/python -m pytest -m bench --timeout 7200 -s
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

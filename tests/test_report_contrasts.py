@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from report_examples import example, factor, spec
+
+from ablate.report.contrasts import contrasts, low_level, same_level, seed_differences
+from ablate.report.frames import grid
+
+
+def contrast_of(arranged, name):
+    return next(c for c in contrasts(arranged) if c.factor == name)
+
+
+def test_one_at_a_time_compares_two_cells_that_differ_in_one_factor():
+    arranged = grid(example())
+    surgery = contrast_of(arranged, "surgery")
+    low, high = (arranged.cells[int(rows[0, 0])].levels for rows in (surgery.rows_low, surgery.rows_high))
+    assert {k for k in high if high[k] != low[k]} == {"surgery"}
+
+
+def test_a_parent_is_switched_with_its_child_at_the_plain_level():
+    arranged = grid(example())
+    training = contrast_of(arranged, "training")
+    assert training.rows_high.shape == (1, 1)
+    assert arranged.cells[int(training.rows_high[0, 0])].levels["surgery"] == "none"
+
+
+def test_a_full_grid_averages_a_parent_over_its_child_and_says_so():
+    training = contrast_of(grid(example(spec("full"))), "training")
+    assert training.rows_low.shape == (8, 1)
+    assert training.rows_high.shape == (8, 2)
+    assert training.averaged_over == ("surgery",)
+
+
+def test_the_effect_of_a_full_grid_is_the_mean_over_matches():
+    results = example(spec("full"))
+    arranged = grid(results)
+    expected = {
+        level: np.mean([t.metrics["dev/mean"] for t in results.trials if t.factors["l2"] == level and t.seed == 11 and t.factors["training"] == "separate"])
+        for level in (0.0, 0.01)
+    }  # fmt: skip
+    l2 = contrast_of(arranged, "l2")
+    separate = [arranged.cells[row[0]].levels["training"] == "separate" for row in l2.rows_low]
+    low, high = (
+        arranged.values["dev/mean"][rows[separate, 0], 0].mean() for rows in (l2.rows_low, l2.rows_high)
+    )
+    assert high - low == pytest.approx(expected[0.01] - expected[0.0])
+
+
+def test_identical_parts_are_counted():
+    arranged = grid(example())
+    head = contrast_of(arranged, "similarity_head")
+    assert seed_differences(arranged, head, "dev/sentiment").all_identical
+    assert seed_differences(arranged, head, "dev/similarity").identical == 0
+
+
+def test_a_seed_without_one_side_does_not_count():
+    arranged = grid(example(keep=lambda cell, seed: seed != 22 or cell.levels["l2"] == 0.0))
+    per_seed = seed_differences(arranged, contrast_of(arranged, "l2"), "dev/mean").per_seed
+    assert np.isfinite(per_seed).tolist() == [True, False, True]
+
+
+def test_contrasts_start_from_the_baseline_level():
+    study = spec(baseline={"training": "joint"})
+    assert low_level(study, study.factors[2]) == "joint"
+
+
+def test_a_factor_that_the_baseline_does_not_name_starts_from_its_first_level():
+    assert low_level(spec(baseline={}), factor("x", ["b", "a"])) == "b"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"), [(0, 0.0, True), (0, False, False), (1, True, False), ("1", 1, False)]
+)
+def test_levels_compare_by_yaml_value(a, b, same):
+    assert same_level(a, b) is same

@@ -1,0 +1,81 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+from report_examples import example, spec, with_trial
+
+from ablate.report.frames import MISSING, grid, level_text, tidy_frame
+
+
+def test_a_row_per_trial_with_factors_and_metrics():
+    results = example()
+    frame = tidy_frame(results)
+    assert len(frame) == len(results.trials)
+    assert {"cell", "seed", "number", "state", "training", "dev/mean", "seconds"} <= set(frame.columns)
+
+
+def test_a_factor_that_does_not_exist_is_none():
+    frame = tidy_frame(example())
+    assert frame.loc[frame.training == "separate", "surgery"].isna().all()
+
+
+def test_texts_that_look_missing_stay_texts():
+    study = spec()
+    changed = with_trial(example(study), 0, factors={"similarity_head": "NA", "l2": "null"})
+    assert tidy_frame(changed).loc[0, "similarity_head"] == "NA"
+
+
+def test_a_factor_named_like_a_column_of_ours_keeps_its_values():
+    results = example()
+    results = with_trial(results, 0, factors={"seed": "x"})
+    results = replace(
+        results,
+        spec=results.spec.model_copy(
+            update={"factors": (results.spec.factors[0].model_copy(update={"name": "seed"}),)}
+        ),
+    )
+    frame = tidy_frame(results)
+    assert frame.loc[0, "factor.seed"] == "x"
+    assert frame.loc[0, "seed"] == 11
+
+
+def test_an_empty_study_has_its_columns():
+    results = replace(example(), trials=())
+    assert {"cell", "seed", "training"} <= set(tidy_frame(results).columns)
+
+
+def test_missing_trials_keep_their_place():
+    results = example()
+    arranged = grid(replace(results, trials=results.trials[1:]))
+    assert arranged.states[0, 0] == MISSING
+    assert math.isnan(arranged.values["dev/mean"][0, 0])
+
+
+def test_a_complete_trial_counts_before_a_failed_one_of_the_same_cell_and_seed():
+    results = example()
+    failed = replace(results.trials[0], number=99, state="FAIL", metrics={})
+    arranged = grid(replace(results, trials=(failed, *results.trials)))
+    assert arranged.states[0, 0] == "COMPLETE"
+    assert arranged.repeats == (failed,)
+
+
+def test_infinity_is_not_a_value():
+    arranged = grid(with_trial(example(), 0, metrics={"dev/mean": math.inf}))
+    assert math.isnan(arranged.values["dev/mean"][0, 0])
+
+
+def test_same_parts_have_the_same_source():
+    arranged = grid(example())  # the second cell changes the similarity head, trained separately
+    sentiment = arranged.sources("dev/sentiment")
+    similarity = arranged.sources("dev/similarity")
+    assert np.array_equal(sentiment[0], sentiment[1])
+    assert (similarity[0] != similarity[1]).all()
+
+
+def test_sources_of_different_seeds_differ():
+    sentiment = grid(example()).sources("dev/sentiment")
+    assert len(set(sentiment[0])) == 3
+
+
+def test_level_text_is_yaml():
+    assert [level_text(level) for level in (True, None, 0.01, "off")] == ["true", "null", "0.01", "off"]

@@ -1,0 +1,56 @@
+import pytest
+
+from ablate.report import words
+
+HOSTILE = "a_b $x$ | <script>alert(1)</script> `c` *d* [e](f) 🚀\nnew line @user #1 " + "long " * 50
+
+
+def test_markdown_keeps_a_table_row_whole():
+    escaped = words.markdown(HOSTILE)
+    assert "\n" not in escaped
+    assert escaped.replace("\\|", "").count("|") == 0
+
+
+@pytest.mark.parametrize("bare", ["<script", "[e](", "`c`", "*d*", "@user", " $x"])
+def test_markdown_leaves_no_markup(bare):
+    assert bare not in words.markdown(HOSTILE)
+
+
+def test_markdown_keeps_every_character_of_a_long_name():
+    assert words.markdown("x" * 300) == "x" * 300
+
+
+def test_plot_text_escapes_math():
+    assert words.plot_text("cost $5 to $9") == r"cost \$5 to \$9"
+
+
+def test_plot_text_names_what_the_font_lacks():
+    assert words.plot_text("🚀") == "[rocket]"
+
+
+def test_shortened_keeps_both_ends():
+    short = words.shortened("begin" + "x" * 300 + "end", 30)
+    assert len(short) == 30
+    assert short.startswith("begin")
+    assert short.endswith("end")
+
+
+def test_distinct_tells_names_apart_that_shortening_made_equal():
+    names = ["a" * 20 + middle + "b" * 20 for middle in "xyz"]
+    assert len(set(words.distinct(names, words.plot_text, 12))) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.82041, "0.8204"), (12.345, "12.35"), (-0.5, "−0.5000"), (1.2e-6, "1.20e−06"), (None, "–"), (0.0, "0.0000")]
+)  # fmt: skip
+def test_number(value, text):
+    assert words.number(value) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0341, ".034"), (0.0004, "< .001"), (1.0, "1.000"), (None, "–")])
+def test_p_text(p, text):
+    assert words.p_text(p) == text
+
+
+def test_code_fences_backticks():
+    assert words.code("a `b` c`") == "`` a `b` c` ``"

@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+
+from ablate.stats.factorial import conditions, factorial
+from ablate.stats.linear import Factor
+from published_tables import (
+    BATTERY_LIFE,
+    FILTRATION,
+    FILTRATION_EFFECTS,
+    PLASMA_ETCH,
+    VASCULAR_GRAFT,
+)
+
+
+def two_level_factors(names, repeats=1):
+    runs = np.arange(2 ** len(names))
+    return [Factor(name, np.repeat(runs >> k & 1, repeats), 2) for k, name in enumerate(names)]
+
+
+def squares(result, kind="II"):
+    return {row.term: row.ss for row in result.anova[kind]}
+
+
+def estimates(result):
+    return {":".join(e.factors): e.estimate for e in (*result.effects, *result.interactions)}
+
+
+def test_effects_of_the_filtration_rate_experiment():
+    result = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"), order="full")
+    assert estimates(result) == pytest.approx(FILTRATION_EFFECTS, abs=1e-9)
+
+
+def test_lenth_of_the_filtration_rate_experiment():
+    found = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"), order="full").lenth
+    assert (found.s0, found.pse) == (pytest.approx(3.9375), pytest.approx(2.625))
+    assert (found.me, found.sme) == (pytest.approx(6.748, abs=5e-4), pytest.approx(13.699, abs=5e-4))
+
+
+def test_unreplicated_two_level_effects_have_lenths_standard_error():
+    result = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"), order="full")
+    assert [(e.se, e.df) for e in result.effects] == [(pytest.approx(2.625), 5.0)] * 4
+
+
+def test_replicated_two_cubed():
+    y = np.array(PLASMA_ETCH, float).ravel()
+    result = factorial(y, two_level_factors("ABC", repeats=2))
+    assert result.order == "full"
+    assert squares(result) == pytest.approx(
+        {"A": 41310.5625, "B": 217.5625, "C": 374850.0625, "A:B": 2475.0625, "A:C": 94402.5625, "B:C": 18.0625,
+         "A:B:C": 126.5625, "residual": 18020.5}
+    )  # fmt: skip
+    assert estimates(result) == pytest.approx(
+        {"A": -101.625, "B": 7.375, "C": 306.125, "A:B": -24.875, "A:C": -153.625, "B:C": -2.125, "A:B:C": 5.625}
+    )
+
+
+def test_randomised_complete_blocks():
+    pressure, batch = np.divmod(np.arange(24), 6)
+    y = np.array(list(VASCULAR_GRAFT.values())).ravel()
+    result = factorial(y, [Factor("pressure", pressure, 4)], Factor("batch", batch, 6))
+    by_term = {row.term: row for row in result.anova["II"]}
+    assert squares(result) == pytest.approx({"batch": 192.25, "pressure": 178.17, "residual": 109.89}, abs=5e-3)
+    assert (by_term["pressure"].F, by_term["pressure"].p) == (pytest.approx(8.11, abs=5e-3), pytest.approx(0.0019, abs=5e-5))
+
+
+def test_three_by_three_with_interaction():
+    material, temperature = np.divmod(np.repeat(np.arange(9), 4), 3)
+    y = np.array(list(BATTERY_LIFE.values()), float).ravel()
+    result = factorial(y, [Factor("material", material, 3), Factor("temperature", temperature, 3)])
+    assert squares(result) == pytest.approx(
+        {"material": 10683.72, "temperature": 39118.72, "material:temperature": 9613.78, "residual": 18230.75}, abs=5e-3
+    )
+    assert [row.F for row in result.anova["II"][:3]] == pytest.approx([7.91, 28.97, 3.56], abs=5e-3)
+
+
+def nested_study(seeds=3):
+    """separate; joint with and without surgery; three seeds with known noise."""
+    joint = np.tile([0, 1, 1], seeds)
+    surgery = np.tile([-1, 0, 1], seeds)
+    seed = np.repeat(np.arange(seeds), 3)
+    y = np.tile([0.80, 0.83, 0.85], seeds) + 0.01 * seed + 0.001 * np.array([1, -1, 0, 0, 1, -1, -1, 0, 1])
+    return y, [Factor("training", joint, 2), Factor("surgery", surgery, 2)], Factor("seed", seed, seeds)
+
+
+def test_a_nested_factor_is_measured_inside_its_condition():
+    y, factors, seed = nested_study()
+    training, surgery = factorial(y, factors, seed).effects
+    assert (training.estimate, surgery.estimate) == (pytest.approx(0.04), pytest.approx(0.02))
+
+
+def test_standard_errors_of_a_nested_design():
+    y, factors, seed = nested_study()
+    result = factorial(y, factors, seed)
+    variance = result.anova["II"][-1].ms
+    training, surgery = result.effects
+    assert surgery.se == pytest.approx(np.sqrt(variance * (1 / 3 + 1 / 3)))
+    assert training.se == pytest.approx(np.sqrt(variance * (1 / 3 + 1 / 6)))
+
+
+def test_a_nested_factor_has_no_product_with_its_parent():
+    y, factors, seed = nested_study()
+    assert factorial(y, factors, seed, order="2").interactions == ()
+
+
+def test_conditions_are_read_off_the_table():
+    _, factors, _ = nested_study()
+    assert conditions(factors) == {"surgery": {"training": (1,)}}
+
+
+def test_a_chain_of_conditions_names_the_nearest_parent():
+    a = Factor("a", np.array([0, 0, 1, 1, 1, 1]), 2)
+    b = Factor("b", np.array([-1, -1, 0, 0, 1, 1]), 2)
+    c = Factor("c", np.array([-1, -1, -1, -1, 0, 1]), 2)
+    assert conditions([a, b, c]) == {"b": {"a": (1,)}, "c": {"b": (1,)}}
+
+
+def test_two_parents_are_both_named():
+    a, b = np.divmod(np.repeat(np.arange(4), 2), 2)
+    child = np.array([-1, -1, -1, -1, -1, -1, 0, 1])
+    found = conditions([Factor("a", a, 2), Factor("b", b, 2), Factor("child", child, 2)])
+    assert found == {"child": {"a": (1,), "b": (1,)}}
+
+
+def test_siblings_under_one_condition_do_not_explain_each_other():
+    parent = np.array([0, 0, 1, 1, 1, 1])
+    left, right = np.array([-1, -1, 0, 0, 1, 1]), np.array([-1, -1, 0, 1, 0, 1])
+    found = conditions([Factor("left", left, 2), Factor("right", right, 2), Factor("parent", parent, 2)])
+    assert found == {"left": {"parent": (1,)}, "right": {"parent": (1,)}}
+
+
+def test_a_gap_that_nothing_explains_keeps_the_effect_among_the_others():
+    gappy = Factor("gappy", np.array([0, 1, 0, 1, -1, -1, 0, 1]), 2)
+    y = np.array([1.0, 3.0, 1.2, 3.1, 40.0, 41.0, 0.9, 3.2])
+    result = factorial(y, [gappy])
+    assert result.unexplained == ("gappy",)
+    assert result.effects[0].estimate == pytest.approx(np.mean([3.0, 3.1, 3.2]) - np.mean([1.0, 1.2, 0.9]))
+
+
+def test_auto_keeps_to_main_effects_when_products_are_aliased():
+    runs = np.arange(8)
+    half = [Factor(name, runs >> k & 1, 2) for k, name in enumerate("ABC")]
+    d = Factor("D", np.bitwise_xor.reduce([f.index for f in half]), 2)
+    result = factorial(np.sin(runs.astype(float)), [*half, d])
+    assert (result.order, len(result.interactions)) == ("1", 0)
+
+
+def test_a_fraction_tells_which_products_it_cannot_tell_apart():
+    runs = np.arange(8)
+    half = [Factor(name, runs >> k & 1, 2) for k, name in enumerate("ABC")]
+    d = Factor("D", np.bitwise_xor.reduce([f.index for f in half]), 2)
+    result = factorial(np.sin(runs.astype(float)), [*half, d], order="2")
+    assert result.left_out == (("B", "C"), ("B", "D"), ("C", "D"))
+
+
+def test_auto_takes_products_of_two_when_they_leave_enough():
+    result = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"))
+    assert (result.order, result.anova["II"][-1].df) == ("2", 5)
+
+
+def test_replicates_that_do_not_differ_give_no_p():
+    a = Factor("a", np.array([0, 0, 0, 1, 1, 1]), 2)
+    result = factorial(np.array([0.5, 0.5, 0.5, 0.7, 0.7, 0.7]), [a])
+    assert result.degenerate
+    assert (result.effects[0].estimate, result.effects[0].p, result.anova["II"][0].p) == (pytest.approx(0.2), None, None)
+
+
+def test_there_is_no_lenth_when_runs_are_repeated():
+    y = np.array(PLASMA_ETCH, float).ravel()
+    assert factorial(y, two_level_factors("ABC", repeats=2)).lenth is None

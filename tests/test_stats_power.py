@@ -1,0 +1,61 @@
+import math
+
+import pytest
+from scipy import stats
+
+from ablate.stats.optimism import expected_best
+from ablate.stats.power import mde, mde_paired, mde_two_level
+from ablate.stats.verdicts import verdict
+
+
+@pytest.mark.parametrize("df", [1.3, 2, 4, 20, 300])
+def test_power_at_the_detectable_effect_is_80_percent(df):
+    critical = stats.t.ppf(0.975, df)
+    assert stats.nct.sf(critical, df, mde(1.0, df)) == pytest.approx(0.8, abs=1e-5)
+
+
+def test_detectable_effect_with_known_noise():
+    assert mde(2.0, math.inf) == pytest.approx(2 * (1.959964 + 0.841621), abs=1e-5)
+
+
+def test_cohens_paired_sample():
+    """Cohen 1988: a paired effect of .5 sd needs 34 pairs for a power of 80 %."""
+    assert mde_paired(1.0, 33) > 0.5 >= mde_paired(1.0, 34) - 5e-4
+
+
+def test_one_seed_detects_nothing():
+    assert mde_paired(0.01, 1) is None
+    assert mde_two_level(0.01, 4, 4, 0) is None
+
+
+def test_two_levels_average_over_their_runs():
+    assert mde_two_level(1.0, 8, 8, 14) == pytest.approx(mde(0.5, 14))
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, 0.0), (2, 0.56419), (5, 1.16296), (10, 1.53875), (100, 2.50759)])
+def test_best_of_equals_is_tippetts_table(k, expected):
+    assert expected_best(k) == pytest.approx(expected, abs=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "p", "goal", "word"),
+    [
+        (0.02, 0.01, "maximize", "helps"),
+        (-0.02, 0.01, "maximize", "hurts"),
+        (0.02, 0.01, "minimize", "hurts"),
+        (-0.02, 0.01, "minimize", "helps"),
+        (0.02, 0.2, "maximize", "inconclusive"),
+        (0.001, 0.2, "maximize", "no difference that matters"),
+        (0.001, None, "maximize", "no difference that matters"),
+    ],
+)
+def test_verdicts(estimate, p, goal, word):
+    assert verdict(estimate, p, se=0.001, df=20, smallest_effect=0.005, goal=goal) == word
+
+
+def test_without_a_smallest_effect_nothing_is_called_no_difference():
+    assert verdict(0.0, 0.9, se=1e-9, df=20) == "inconclusive"
+
+
+def test_without_noise_nothing_is_concluded():
+    assert verdict(0.5, None, se=None, df=None, smallest_effect=0.005) == "inconclusive"

@@ -1,0 +1,136 @@
+"""The built-in corpus: deterministic, split apart, and with the effects its docstring claims."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ablate.trainer.corpus import CONCEPTS, ROWS, generate
+from ablate.trainer.sources import TASKS, Examples, overlap
+
+PAIRS = ("paraphrase", "similarity")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_rows_every_time(task):
+    once, again = generate(task, "dev"), generate(task, "dev")
+    assert (once.ids, once.first, once.second) == (again.ids, again.first, again.second)
+    assert np.array_equal(once.labels, again.labels)
+
+
+def test_rows_are_those_of_every_machine():
+    found = generate("paraphrase", "train", 1)
+    assert found.first == ["rapidly the tutor smashed the jacket near the field"]
+    assert found.second == ["the tutor rapidly smashed the coat near the field"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("split", ROWS)
+def test_default_sizes(task, split):
+    assert len(generate(task, split)) == ROWS[split]
+
+
+def test_more_rows_begin_with_the_same_rows():
+    assert generate("sentiment", "train", 50).first == generate("sentiment", "train", 3000).first[:50]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_row_is_in_two_splits(task):
+    train, dev, test = (generate(task, split) for split in ("train", "dev", "test"))
+    assert overlap(train, dev) == overlap(train, test) == overlap(dev, test) == 0
+
+
+def test_five_sentiments_in_even_shares():
+    shares = np.bincount(generate("sentiment", "train").labels.astype(int), minlength=5) / ROWS["train"]
+    assert shares.min() > 0.15
+
+
+def test_half_of_the_pairs_are_paraphrases():
+    assert generate("paraphrase", "train").labels.mean() == pytest.approx(0.5, abs=0.04)
+
+
+def test_similarity_spans_its_scale():
+    labels = generate("similarity", "train").labels
+    assert labels.min() == 0
+    assert labels.max() == 5
+    assert 1.2 < labels.std() < 2
+
+
+def test_labels_are_noisy_so_that_no_model_can_be_perfect():
+    words = {word: number for slot in CONCEPTS for number, concept in enumerate(slot) for word in concept}
+    found = generate("paraphrase", "train")
+    same = [
+        sorted(words[word] for word in u.split() if word in words)
+        == sorted(words[word] for word in v.split() if word in words)
+        for u, v in zip(found.first, found.second, strict=True)
+    ]
+    assert 0.92 < (np.array(same) == found.labels).mean() < 0.97
+
+
+def test_not_turns_a_judgement_round():
+    found = generate("sentiment", "train")
+    labels = [label for text, label in zip(found.first, found.labels, strict=True) if "not good" in text]
+    assert len(labels) > 5
+    assert np.mean(np.array(labels) < 2) > 0.8
+
+
+def test_difference_beats_concat_by_far():
+    assert score("paraphrase", "difference") > score("paraphrase", "concat") + 0.15
+
+
+def test_siamese_beats_concat_by_far():
+    assert score("similarity", "siamese") > score("similarity", "concat") + 0.4
+
+
+def test_one_sentence_of_a_pair_tells_nothing_of_its_label():
+    assert abs(score("paraphrase", "first only") - 0.5) < 0.08
+
+
+class BagOfWords(nn.Module):
+    """The smallest encoder there is: the mean of its words' embeddings, under the heads the trainer has."""
+
+    def __init__(self, words: int, head: str) -> None:
+        super().__init__()
+        self.head = head
+        self.embed = nn.EmbeddingBag(words, 64)
+        self.dense = nn.Linear({"concat": 128, "difference": 192}.get(head, 64), 64)
+        self.out = nn.Linear(64, 1)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        u, v = self.embed(first), self.embed(second)
+        if self.head == "siamese":
+            return 5 * F.cosine_similarity(self.dense(u), self.dense(v))
+        features = {"concat": [u, v], "difference": [u, v, (u - v).abs()], "first only": [u]}[self.head]
+        return self.out(torch.relu(self.dense(torch.cat(features, 1))))[:, 0]
+
+
+def score(task: str, head: str, steps: int = 150, batch: int = 32) -> float:
+    """Train on the corpus; return dev accuracy, or Pearson's r for similarity."""
+    torch.manual_seed(0)
+    train, dev = generate(task, "train"), generate(task, "dev")
+    words = {word: number for number, word in enumerate(sorted({w for t in train.first for w in t.split()}))}
+    model = BagOfWords(len(words) + 1, head)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    inputs, gold = numbered(train, words), torch.tensor(train.labels, dtype=torch.float32)
+    loss_of = F.mse_loss if task == "similarity" else F.binary_cross_entropy_with_logits
+    for _ in range(steps):
+        rows = torch.randint(len(train), (batch,))
+        optimizer.zero_grad()
+        loss_of(model(*(side[rows] for side in inputs)), gold[rows]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        predicted = model(*numbered(dev, words)).numpy()
+    if task == "similarity":
+        return float(np.corrcoef(predicted, dev.labels)[0, 1])
+    return float(np.mean((predicted > 0) == dev.labels))
+
+
+def numbered(found: Examples, words: dict[str, int]) -> list[Tensor]:
+    """Return both sides as word numbers [n, 11]; shorter stories are filled with one unused word."""
+    unused = len(words)
+    sides = []
+    for texts in (found.first, found.second):
+        rows = [[words.get(word, unused) for word in text.split()] for text in texts]
+        sides.append(torch.tensor([row + [unused] * (11 - len(row)) for row in rows]))
+    return sides

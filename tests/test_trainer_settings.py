@@ -1,0 +1,147 @@
+import itertools
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from ablate.trainer.settings import Settings, combine, parts, smoke
+
+
+def test_the_door_loads_neither_torch_nor_transformers():
+    heavy = "{'torch', 'transformers', 'numpy', 'tokenizers', 'datasets'}"
+    code = f"import sys, ablate.trainer as t; t.parts(t.Settings()); print({heavy} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"dense_sise": 1},
+        {"dense_size": -1},
+        {"dense_size": True},
+        {"dense_size": "8"},
+        {"l2": float("nan")},
+        {"l2": float("inf")},
+        {"dropout": 1.0},
+        {"warmup": 1.5},
+        {"epochs": 0},
+        {"max_steps": 0},
+        {"batch_size": {"sentiment": 0}},
+        {"batch_size": {"sentimant": 2}},
+        {"lr": {"encoder": 0.0}},
+        {"lr": {"heads": float("nan")}},
+        {"reshuffle": "no"},
+        {"precision": "fp16"},
+        {"tasks": []},
+        {"tasks": ["sentiment", "sentiment"]},
+        {"tasks": ["entailment"]},
+        {"encoder": ""},
+        {"data": {"sentiment": {"files": "no-placeholder.csv"}}},
+    ],
+    ids=str,
+)
+def test_refuses(wrong):
+    with pytest.raises(ValidationError):
+        Settings.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("beside", "reason"),
+    [
+        ({"training": "separate"}, "needs training: joint"),
+        ({"training": "sequential"}, "needs training: joint"),
+        ({"mix": "alternate"}, "one at a time"),
+        ({"tasks": ["sentiment"]}, "at least two tasks"),
+        ({"freeze_encoder": True}, "leaves none"),
+    ],
+)
+def test_surgery_needs_several_gradients_of_one_encoder(beside, reason):
+    with pytest.raises(ValidationError, match=reason) as caught:
+        Settings.model_validate({"surgery": "pcgrad", **beside})
+    assert caught.value.errors()[0]["loc"] == ("surgery",)  # the study's reader points there
+
+
+def test_defaults_say_nothing_in_a_cells_identity():
+    assert Settings(dense_size=256, reshuffle=True).model_dump(exclude_defaults=True) == {}
+
+
+def test_tasks_keep_one_order():
+    assert Settings(tasks=("similarity", "sentiment")).tasks == ("sentiment", "similarity")
+
+
+def test_the_encoders_rate_fits_its_start():
+    assert Settings().encoder_lr == 1e-3
+    assert Settings(encoder="google-bert/bert-base-uncased").encoder_lr == 2e-5
+    assert Settings.model_validate({"lr": {"encoder": 3e-5}}).encoder_lr == 3e-5
+
+
+def test_joint_training_is_one_part():
+    settings = Settings(training="joint")
+    assert parts(settings) == {"all": settings}
+
+
+def test_a_part_forgets_what_belongs_to_other_tasks():
+    settings = Settings.model_validate(
+        {
+            "training": "separate",
+            "similarity_head": "siamese",
+            "paraphrase_head": "difference",
+            "batch_size": {"sentiment": 2, "paraphrase": 32},
+            "l2": 0.01,
+            "data": {"paraphrase": {"limit": {"train": 9}}},
+        }
+    )
+    found = {name: part.model_dump(exclude_defaults=True) for name, part in parts(settings).items()}
+    common = {"training": "separate", "l2": 0.01}
+    assert found["sentiment"] == common | {"tasks": ("sentiment",), "batch_size": {"sentiment": 2}}
+    assert found["paraphrase"] == common | {
+        "tasks": ("paraphrase",),
+        "batch_size": {"paraphrase": 32},
+        "paraphrase_head": "difference",
+        "data": {"paraphrase": {"limit": {"train": 9}}},
+    }
+    assert found["similarity"] == common | {"tasks": ("similarity",), "similarity_head": "siamese"}
+
+
+def test_the_papers_grid_has_936_different_parts():
+    batches = ({"sentiment": 2, "paraphrase": 32, "similarity": 2}, {})
+    base = {"encoder": "google-bert/bert-base-uncased", "epochs": 10, "precision": "bf16"}
+    naive, unique = 0, set()
+    for dense, sim, para, training, reshuffle, batch, l2 in itertools.product(
+        (128, 256, 768),
+        ("concat", "siamese"),
+        ("concat", "difference"),
+        (("separate", "none"), ("joint", "none"), ("joint", "pcgrad")),
+        (False, True),
+        batches,
+        (0.0, 0.01),
+    ):
+        own = {"dense_size": dense, "similarity_head": sim, "paraphrase_head": para, "reshuffle": reshuffle}
+        how = {"training": training[0], "surgery": training[1], "batch_size": batch, "l2": l2}
+        found = parts(Settings.model_validate({**base, **own, **how}))
+        naive += len(found)
+        unique |= {part.model_dump_json() for part in found.values()}
+    assert (naive * 3, len(unique) * 3) == (1440, 936)
+
+
+def test_combine_adds_the_mean_of_all_three():
+    metrics = {"sentiment": {"dev/sentiment": 0.5}, "paraphrase": {"dev/paraphrase": 0.8}}
+    assert "dev/mean" not in combine(Settings(), metrics)
+    both = combine(Settings(), metrics | {"similarity": {"dev/similarity": 0.4}})
+    assert both["dev/mean"] == pytest.approx((0.5 + 0.8 + 0.7) / 3)
+
+
+def test_combine_keeps_the_last_epoch_apart():
+    tasks = ("sentiment", "paraphrase", "similarity")
+    metrics = {task: {f"dev/{task}": 1.0, f"dev/{task}@last": 0.0} for task in tasks}
+    found = combine(Settings(), metrics)
+    assert (found["dev/mean"], found["dev/mean@last"]) == (1.0, pytest.approx(0.5 / 3))
+
+
+def test_smoke_keeps_the_factors_and_shrinks_the_rest():
+    settings = Settings(encoder="some/model", surgery="pcgrad", similarity_head="siamese", epochs=10)
+    shrunk = smoke(settings)
+    assert (shrunk.surgery, shrunk.similarity_head) == ("pcgrad", "siamese")
+    assert (shrunk.encoder, shrunk.max_steps, shrunk.data) == ("tiny", 3, Settings().data)
+    assert Settings.model_validate(shrunk.model_dump()) == shrunk
