@@ -1,3 +1,36 @@
 """Ablation studies for fine-tuning: which choices help, by how much, how sure, at what cost."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
 __version__ = "0.1.0"
+__all__ = ["Study", "open_study"]
+
+
+class Study:
+    """A study that has run, open for reading."""
+
+    def __init__(self, name: str, url: str, folder: Path) -> None:
+        self.name, self.url, self.folder = name, url, folder
+
+    def results(self) -> "pandas.DataFrame":
+        """Return one row per trial as of now: cell, seed, number, state, each factor, each metric, seconds."""
+        from ablate.report.frames import tidy_frame
+        from ablate.store.reading import read_results
+
+        return tidy_frame(read_results(self.url, self.name, self.folder, points=False))
+
+
+def open_study(study: str, home: Path | None = None, storage: str | None = None) -> Study:
+    """Open a study by its name or the path of its YAML; `home` and `storage` as on the command line.
+
+    Raises:
+        BadInput: it has not run there.
+    """
+    from ablate.store.places import find_study
+
+    place = find_study(study, home, storage)
+    return Study(place.study, place.url, place.folder)

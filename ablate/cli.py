@@ -260,6 +260,35 @@ def compare(
 
 
 @app.command()
+def dashboard(
+    study: StudyOrName = None,
+    port: Annotated[int, typer.Option(help="On loopback.", min=1, max=65535)] = 8080,
+    home: Home = None,
+    storage: Storage = None,
+) -> None:
+    """Open optuna-dashboard on the study's database, on loopback only.
+
+    Example: ablate dashboard quickstart
+    """
+    from ablate.runner.dashboard import serve_dashboard
+    from ablate.store.places import find_study
+
+    serve_dashboard(find_study(study, home, storage), port)
+
+
+@app.command()
+def doctor(home: Home = None, storage: Storage = None) -> None:
+    """Look at GPU, driver, torch build, disk, hub and database: what works, what to do about the rest.
+
+    Example: ablate doctor
+    """
+    from ablate.runner.doctor import examine, findings_text
+    from ablate.store.places import home_folder
+
+    findings_text(examine(home_folder(home), storage), print)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of the study file."""
     from ablate.spec.schema import json_schema

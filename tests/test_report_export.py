@@ -1,4 +1,5 @@
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,12 @@ def results(tmp_path):
     return write_predictions(example(folder=tmp_path / "trials"), items=20)
 
 
+def rows_of(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 def test_csv_has_a_row_per_trial(results, tmp_path):
-    rows = list(csv.DictReader(export_results(results, tmp_path / "r.csv").open()))
+    rows = rows_of(export_results(results, tmp_path / "r.csv"))
     assert [row["cell"] for row in rows] == [trial.cell for trial in results.trials]
     assert float(rows[0]["dev/mean"]) == results.trials[0].metrics["dev/mean"]
 
@@ -29,16 +34,12 @@ def test_parquet_gives_the_table_back(results, tmp_path):
 
 def test_csv_holds_no_formula(results, tmp_path):
     hostile = with_trial(results, 0, error="=cmd|' /C calc'!A0", factors={"l2": "@SUM(A1)"})
-    row = next(csv.DictReader(export_results(hostile, tmp_path / "r.csv").open()))
+    row = rows_of(export_results(hostile, tmp_path / "r.csv"))[0]
     assert (row["error"], row["l2"]) == ("'=cmd|' /C calc'!A0", "'@SUM(A1)")
 
 
 def test_csv_leaves_negative_numbers_alone(results, tmp_path):
-    row = next(
-        csv.DictReader(
-            export_results(with_trial(results, 0, factors={"l2": "-1e-3"}), tmp_path / "r.csv").open()
-        )
-    )
+    row = rows_of(export_results(with_trial(results, 0, factors={"l2": "-1e-3"}), tmp_path / "r.csv"))[0]
     assert row["l2"] == "-1e-3"
 
 
@@ -78,8 +79,6 @@ def test_a_cell_with_a_seed_missing_is_not_chosen(results):
     ],
 )
 def test_the_course_s_format_to_the_letter(results, tmp_path, file, header, row):
-    import re
-
     export_predictions(results, tmp_path / "out", "cs224n")
     lines = (tmp_path / "out" / file).read_text().split("\n")
     assert lines[0] == header

@@ -31,7 +31,11 @@ def test_published_comparisons_of_dependent_correlations(given, t, z, zou):
 def test_williams_t_with_its_p():
     """cocor: r = .5447 and .8, r_ab = .0729, n = 70."""
     test = williams_t(0.8, 0.5447, 0.0729, 70)
-    assert (test.statistic, test.df, test.p) == (pytest.approx(-2.8114, abs=5e-4), 67, pytest.approx(0.0065, abs=5e-5))
+    assert (test.statistic, test.df, test.p) == (
+        pytest.approx(-2.8114, abs=5e-4),
+        67,
+        pytest.approx(0.0065, abs=5e-5),
+    )
 
 
 def test_steigers_own_example():
@@ -47,7 +51,9 @@ def test_zous_own_example():
 
 def test_fisher_interval():
     """Fisher's z of .5 over 28 items is .5493 ± 1.96 / 5."""
-    assert fisher_interval(0.5, 28) == pytest.approx((math.tanh(0.5493 - 0.392), math.tanh(0.5493 + 0.392)), abs=1e-4)
+    assert fisher_interval(0.5, 28) == pytest.approx(
+        (math.tanh(0.5493 - 0.392), math.tanh(0.5493 + 0.392)), abs=1e-4
+    )
 
 
 def test_pseudo_values_average_to_r():

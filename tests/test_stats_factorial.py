@@ -1,8 +1,5 @@
 import numpy as np
 import pytest
-
-from ablate.stats.factorial import conditions, factorial
-from ablate.stats.linear import Factor
 from published_tables import (
     BATTERY_LIFE,
     FILTRATION,
@@ -10,6 +7,9 @@ from published_tables import (
     PLASMA_ETCH,
     VASCULAR_GRAFT,
 )
+
+from ablate.stats.factorial import conditions, factorial
+from ablate.stats.linear import Factor
 
 
 def two_level_factors(names, repeats=1):
@@ -50,7 +50,15 @@ def test_replicated_two_cubed():
          "A:B:C": 126.5625, "residual": 18020.5}
     )  # fmt: skip
     assert estimates(result) == pytest.approx(
-        {"A": -101.625, "B": 7.375, "C": 306.125, "A:B": -24.875, "A:C": -153.625, "B:C": -2.125, "A:B:C": 5.625}
+        {
+            "A": -101.625,
+            "B": 7.375,
+            "C": 306.125,
+            "A:B": -24.875,
+            "A:C": -153.625,
+            "B:C": -2.125,
+            "A:B:C": 5.625,
+        }
     )
 
 
@@ -59,8 +67,13 @@ def test_randomised_complete_blocks():
     y = np.array(list(VASCULAR_GRAFT.values())).ravel()
     result = factorial(y, [Factor("pressure", pressure, 4)], Factor("batch", batch, 6))
     by_term = {row.term: row for row in result.anova["II"]}
-    assert squares(result) == pytest.approx({"batch": 192.25, "pressure": 178.17, "residual": 109.89}, abs=5e-3)
-    assert (by_term["pressure"].F, by_term["pressure"].p) == (pytest.approx(8.11, abs=5e-3), pytest.approx(0.0019, abs=5e-5))
+    assert squares(result) == pytest.approx(
+        {"batch": 192.25, "pressure": 178.17, "residual": 109.89}, abs=5e-3
+    )
+    assert (by_term["pressure"].F, by_term["pressure"].p) == (
+        pytest.approx(8.11, abs=5e-3),
+        pytest.approx(0.0019, abs=5e-5),
+    )
 
 
 def test_three_by_three_with_interaction():
@@ -68,7 +81,13 @@ def test_three_by_three_with_interaction():
     y = np.array(list(BATTERY_LIFE.values()), float).ravel()
     result = factorial(y, [Factor("material", material, 3), Factor("temperature", temperature, 3)])
     assert squares(result) == pytest.approx(
-        {"material": 10683.72, "temperature": 39118.72, "material:temperature": 9613.78, "residual": 18230.75}, abs=5e-3
+        {
+            "material": 10683.72,
+            "temperature": 39118.72,
+            "material:temperature": 9613.78,
+            "residual": 18230.75,
+        },
+        abs=5e-3,
     )
     assert [row.F for row in result.anova["II"][:3]] == pytest.approx([7.91, 28.97, 3.56], abs=5e-3)
 
@@ -161,7 +180,11 @@ def test_replicates_that_do_not_differ_give_no_p():
     a = Factor("a", np.array([0, 0, 0, 1, 1, 1]), 2)
     result = factorial(np.array([0.5, 0.5, 0.5, 0.7, 0.7, 0.7]), [a])
     assert result.degenerate
-    assert (result.effects[0].estimate, result.effects[0].p, result.anova["II"][0].p) == (pytest.approx(0.2), None, None)
+    assert (result.effects[0].estimate, result.effects[0].p, result.anova["II"][0].p) == (
+        pytest.approx(0.2),
+        None,
+        None,
+    )
 
 
 def test_there_is_no_lenth_when_runs_are_repeated():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from published_tables import DRUG_DISEASE, DRUG_DISEASE_SS
 
 from ablate.stats.linear import Factor, crossings, fit, type_i, type_ii, type_iii
-from published_tables import DRUG_DISEASE, DRUG_DISEASE_SS
 
 
 def drug_disease():
@@ -40,7 +40,9 @@ def test_types_agree_in_a_balanced_table():
 
 def test_type_ii_is_what_a_model_without_the_containing_terms_gains():
     rng = np.random.default_rng(5)
-    factors = [Factor(name, rng.integers(0, levels, 60), levels) for name, levels in (("a", 2), ("b", 3), ("c", 2))]
+    factors = [
+        Factor(name, rng.integers(0, levels, 60), levels) for name, levels in (("a", 2), ("b", 3), ("c", 2))
+    ]
     y = rng.normal(size=60)
     names = [("a",), ("b",), ("c",), ("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c")]
     found = dict(zip(names, type_ii(fit(y, factors, names)), strict=True))

@@ -7,7 +7,11 @@ from ablate.stats.paired import bootstrap, bootstrap_mean, paired_t, sign_flip_p
 
 def test_paired_t_of_students_sleep_data():
     test = paired_t(SLEEP)
-    assert (test.df, test.t, test.p) == (9, pytest.approx(4.0621, abs=5e-5), pytest.approx(0.002833, abs=5e-7))
+    assert (test.df, test.t, test.p) == (
+        9,
+        pytest.approx(4.0621, abs=5e-5),
+        pytest.approx(0.002833, abs=5e-7),
+    )
     assert test.ci95 == pytest.approx((0.7001142, 2.4598858), abs=5e-8)
 
 

@@ -32,7 +32,9 @@ def test_two_levels_average_over_their_runs():
     assert mde_two_level(1.0, 8, 8, 14) == pytest.approx(mde(0.5, 14))
 
 
-@pytest.mark.parametrize(("k", "expected"), [(1, 0.0), (2, 0.56419), (5, 1.16296), (10, 1.53875), (100, 2.50759)])
+@pytest.mark.parametrize(
+    ("k", "expected"), [(1, 0.0), (2, 0.56419), (5, 1.16296), (10, 1.53875), (100, 2.50759)]
+)
 def test_best_of_equals_is_tippetts_table(k, expected):
     assert expected_best(k) == pytest.approx(expected, abs=5e-6)
 

@@ -26,7 +26,11 @@ def study(rng: Generator, seeds: int, effects: np.ndarray):
 
 def familywise_error(studies: int, seeds: int) -> float:
     rng = default_rng(seeds)
-    return float(np.mean([min(holm([e.p for e in study(rng, seeds, 0 * EFFECTS).effects])) < 0.05 for _ in range(studies)]))
+    return float(
+        np.mean(
+            [min(holm([e.p for e in study(rng, seeds, 0 * EFFECTS).effects])) < 0.05 for _ in range(studies)]
+        )
+    )
 
 
 def coverage_of_effects(studies: int, seeds: int) -> float:
@@ -34,7 +38,9 @@ def coverage_of_effects(studies: int, seeds: int) -> float:
     covered = [
         low <= truth <= high
         for _ in range(studies)
-        for truth, (low, high) in zip(EFFECTS, [e.ci95 for e in study(rng, seeds, EFFECTS).effects], strict=True)
+        for truth, (low, high) in zip(
+            EFFECTS, [e.ci95 for e in study(rng, seeds, EFFECTS).effects], strict=True
+        )
     ]
     return float(np.mean(covered))
 

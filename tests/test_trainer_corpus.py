@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ablate.trainer.corpus import CONCEPTS, ROWS, generate
 from ablate.trainer.sources import TASKS, Examples, overlap
@@ -100,7 +99,7 @@ class BagOfWords(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         u, v = self.embed(first), self.embed(second)
         if self.head == "siamese":
-            return 5 * F.cosine_similarity(self.dense(u), self.dense(v))
+            return 5 * nn.functional.cosine_similarity(self.dense(u), self.dense(v))
         features = {"concat": [u, v], "difference": [u, v, (u - v).abs()], "first only": [u]}[self.head]
         return self.out(torch.relu(self.dense(torch.cat(features, 1))))[:, 0]
 
@@ -108,12 +107,15 @@ class BagOfWords(nn.Module):
 def score(task: str, head: str, steps: int = 150, batch: int = 32) -> float:
     """Train on the corpus; return dev accuracy, or Pearson's r for similarity."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     train, dev = generate(task, "train"), generate(task, "dev")
     words = {word: number for number, word in enumerate(sorted({w for t in train.first for w in t.split()}))}
     model = BagOfWords(len(words) + 1, head)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     inputs, gold = numbered(train, words), torch.tensor(train.labels, dtype=torch.float32)
-    loss_of = F.mse_loss if task == "similarity" else F.binary_cross_entropy_with_logits
+    loss_of = (
+        nn.functional.mse_loss if task == "similarity" else nn.functional.binary_cross_entropy_with_logits
+    )
     for _ in range(steps):
         rows = torch.randint(len(train), (batch,))
         optimizer.zero_grad()

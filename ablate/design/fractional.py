@@ -18,7 +18,7 @@ from ablate.errors import BadInput
 MAX_OPTIMAL_CELLS = 2_000
 SEARCH_NODES = 5_000  # columns tried per resolution; k <= 10 needs far fewer
 COMPARED = 2_000  # fractions of one resolution; the one with the fewest shortest words is kept
-COMPARED_WORDS = 2_000_000  # sets looked at for that
+COMPARED_WORDS = 1_000_000  # sets looked at for that
 LISTED_EFFECTS = 2_000
 
 
@@ -84,12 +84,13 @@ def columns(k: int, m: int) -> list[int]:
         return base
     by_parity = sorted(range(1, 1 << m), key=lambda column: (column.bit_count() % 2 == 0, column))
     choices = [column for column in by_parity if column.bit_count() > 1]
+    longest_first = sorted(choices, key=lambda column: -column.bit_count())
     for wanted in (length for length in range(m + 1, 2, -1) if _possible(k, m, length)):
         most = min(COMPARED, COMPARED_WORDS // comb(k, wanted))
         # Odd sums first reach resolution IV at once for any k; long sums first have fewer shortest words.
         found = _first_found(base, choices, k, wanted, most)
         if most > 1:
-            found += _first_found(base, choices[::-1], k, wanted, most)
+            found += _first_found(base, longest_first, k, wanted, most)
         if found:
             return min(found, key=lambda one: _words(one, wanted)) if len(found) > 1 else found[0]
     raise AssertionError("distinct columns have resolution III")

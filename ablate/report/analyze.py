@@ -49,6 +49,8 @@ def analyze_table(
     names = [*factors, *([block] if block else [])]
     table = read_columns(path, [metric, *names], faults)
     y, keep = _metric(table, metric, drop_missing, faults)
+    if faults:  # the levels are then judged over all rows, not over those that happen to be readable
+        keep = [True] * len(table)
     lines = [line for line, kept in zip(table.lines, keep, strict=True) if kept]
     columns = {n: [v for v, kept in zip(table.columns[n], keep, strict=True) if kept] for n in names}
     if block:

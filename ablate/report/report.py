@@ -2,11 +2,13 @@
 
 `report_document` is pure; `write_report` replaces whole files, and writes the same bytes for the same results."""
 
+import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate.errors import BadInput
 from ablate.report.cells import cell_rows
 from ablate.report.contrasts import FROM_REFERENCE, condition_text, contrasts
 from ablate.report.effects import effect_rows
@@ -19,9 +21,12 @@ from ablate.report.models import Model, fit_model
 from ablate.report.noise import noise_rows
 from ablate.report.pairs import Pairing
 from ablate.report.provenance import provenance
+from ablate.report.csv_tables import csv_tables
 from ablate.report.summary import sentences
 from ablate.report.tradeoffs import tradeoffs
 from ablate.store.results import Results
+
+FORMATS = ("md", "html", "latex", "csv", "json")
 
 
 def report_document(results: Results) -> dict[str, Any]:
@@ -36,6 +41,13 @@ def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) 
         BadInput: a format that is not known.
         OSError: `out` cannot be written; what was there before is whole.
     """
+    for name in formats:
+        if name not in FORMATS:
+            close = difflib.get_close_matches(name, FORMATS, n=1)
+            raise BadInput(
+                f"--format: found {name!r}; "
+                + (f"did you mean {close[0]!r}?" if close else f"one of {', '.join(FORMATS)}")
+            )
     arranged = grid(results)
     document = _document(arranged)
     out.mkdir(parents=True, exist_ok=True)
@@ -94,13 +106,23 @@ def _models(arranged: Grid) -> dict[str, Model]:
 
 
 def _files(arranged: Grid, document: dict[str, Any], formats: Sequence[str]) -> dict[str, bytes]:
-    from ablate.report.markdown import render_markdown
-    from ablate.report.plots import pictures
+    """Return every file of the report by its name; report.json always among them."""
+    files: dict[str, bytes] = {}
+    if {"md", "html"} & set(formats):
+        from ablate.report import render
+        from ablate.report.plots import pictures
 
-    drawn = pictures(arranged, document)
-    files = {name: content for picture in drawn for name, content in picture.files.items()}
-    files["report.md"] = render_markdown(document, drawn).encode()
-    files["report.json"] = (
-        json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    ).encode()
-    return files
+        drawn = pictures(arranged, document)
+        files |= {name: content for picture in drawn for name, content in picture.files.items()}
+        if "md" in formats:
+            files["report.md"] = render.render_markdown(document, drawn).encode()
+        if "html" in formats:
+            files["report.html"] = render.render_html(document, drawn).encode()
+    if "latex" in formats:
+        from ablate.report.render import render_latex
+
+        files["report.tex"] = render_latex(document).encode()
+    if "csv" in formats:
+        files |= csv_tables(document)
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    return files | {"report.json": (text + "\n").encode()}

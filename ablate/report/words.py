@@ -83,6 +83,48 @@ def markdown(text: object) -> str:
     return escaped.replace("$", "<span>$</span>").replace("@", "&#64;")
 
 
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": r"{[}",  # after \\ a bare bracket would be an optional argument
+    "]": r"{]}",
+    MINUS: "$-$",
+    "–": "--",
+    "→": r"$\to$",
+    "×": r"$\times$",
+    "σ": r"$\sigma$",
+    "Δ": r"$\Delta$",
+    "±": r"$\pm$",
+}
+
+
+def latex(text: object) -> str:
+    """Return `text` for LaTeX: markup as itself, characters that pdfTeX has no glyph for by their names."""
+    return "".join(_latex(character) for character in one_line(str(text)))
+
+
+def _latex(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if ord(character) < 0x180 and character.isprintable():  # ASCII and Latin letters, which inputenc knows
+        return character
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return ""
+    return f"{{[}}{unicodedata.name(character, 'symbol').lower()}{{]}}"
+
+
 def code(text: str) -> str:
     """Return `text` as inline code, fenced by more backticks than it holds."""
     line = one_line(text)

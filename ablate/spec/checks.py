@@ -1,6 +1,6 @@
 """What the parts of a study file must say about each other: conditions, baseline, clashing settings."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,11 +48,18 @@ def _with_known_parents(one: FactorNodes, factors: Mapping[str, Factor], faults:
     return replace(one, factor=one.factor.model_copy(update={"only_when": allowed}))
 
 
-def read_choice(node: Node, factors: Mapping[str, Factor], faults: Faults) -> dict[str, Scalar]:
-    """Return `baseline` or `best`: factor -> level, in the factor's own spelling."""
+def read_choice(
+    node: Node, factors: Mapping[str, Factor], refused: Container[str], faults: Faults
+) -> dict[str, Scalar]:
+    """Return `baseline` or `best`: factor -> level, in the factor's own spelling.
+
+    Of a factor in `refused`, which has faults of its own, nothing is said.
+    """
     whole = mapping(node, "a mapping from factors to levels, e.g. {l2: 0.0}", faults)
     chosen: dict[str, Scalar] = {}
     for key, value in whole.pairs if whole else ():
+        if key.text in refused:
+            continue
         if key.text not in factors:
             faults.add(key.place, key.key, f"no factor {shown(key.text)}; {suggestion(key.text, factors)}")
         elif isinstance(value, ScalarNode):

@@ -79,7 +79,8 @@ def _levels(name: str, node: Node, faults: Faults, places: Places) -> tuple[Leve
             f"{_count(len(levels))}; a factor needs two, or move it to settings",
         )
     _remember(name, read, node, places)
-    return tuple(level for _, level in read) if len(faults) == faults_before else None
+    whole = len(read) == len(levels) and len(faults) == faults_before
+    return tuple(level for _, level in read) if whole else None
 
 
 def _listed_level(name: str, item: Node, faults: Faults) -> Level | None:
@@ -173,7 +174,9 @@ def known_level(factor: Factor, node: ScalarNode, faults: Faults) -> Level | Non
             return level
     names = [level.name for level in factor.levels]
     alike = [name for name in names if str(name).lower() == node.text.lower()]
-    hint = f"write {_as_yaml(alike[0])}" if alike else suggestion(node.text, names)
+    # A number is never near another one by its digits.
+    typed = node.text if isinstance(node.value, str) else ""
+    hint = f"write {_as_yaml(alike[0])}" if alike else suggestion(typed, names)
     faults.add(node.place, node.key, f"{kind(node)} is not a level of {factor.name}; {hint}")
     return None
 

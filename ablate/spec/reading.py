@@ -12,7 +12,7 @@ from ablate.spec.addresses import leaves, put, replace
 from ablate.spec.factors import Places, check_address, read_factors
 from ablate.spec.faults import Faults
 from ablate.spec.fields import Field, expected
-from ablate.spec.model import StudySpec
+from ablate.spec.model import Factor, Scalar, StudySpec
 from ablate.spec.text import read_text
 from ablate.spec.yaml_tree import MappingNode, Node, ScalarNode, parse_tree, plain, resolve
 
@@ -179,28 +179,30 @@ class _Reader:
     ) -> dict[str, Any]:
         if "factors" not in found:
             return {}
+        node = found["factors"][1]
         before = len(self.faults)
-        read = read_factors(found["factors"][1], self.faults, self.places)
-        unread = len(self.faults) > before
-        checked = None if unread else checks.check_conditions(read, self.faults)
+        read = read_factors(node, self.faults, self.places)
+        names = {key.text for key, _ in node.pairs} if isinstance(node, MappingNode) else set()
+        sound = len(self.faults) == before and len(read) == len(names)
+        checked = checks.check_conditions(read, self.faults) if sound else None
         if checked is not None:
             checks.check_settings_apart(settings, checked, overridden, self.faults)
         factors = tuple(one.factor for one in checked or read)
-        return {"factors": factors, **self.choices(found, factors, complete=checked is not None)}
+        refused = names - {factor.name for factor in factors}
+        chosen = self.choices(found, {factor.name: factor for factor in factors}, refused)
+        baseline = found["baseline"][1] if "baseline" in found else None
+        if checked and isinstance(baseline, MappingNode):
+            named = [name.text for name, _ in baseline.pairs]
+            checks.check_baseline_complete(baseline, named, chosen["baseline"], factors, self.faults)
+        return {"factors": factors, **chosen}
 
-    def choices(self, found: Mapping[str, Field], factors: Sequence[Any], complete: bool) -> dict[str, Any]:
-        """Read baseline and best; with factors at fault, only what a lone value can tell."""
-        if not complete:
-            return {}
-        by_name = {factor.name: factor for factor in factors}
+    def choices(
+        self, found: Mapping[str, Field], factors: Mapping[str, Factor], refused: set[str]
+    ) -> dict[str, dict[str, Scalar]]:
         chosen = {}
         for key in ("baseline", "best"):
             if key in found:
-                chosen[key] = checks.read_choice(found[key][1], by_name, self.faults)
-        node = found["baseline"][1] if "baseline" in found else None
-        if isinstance(node, MappingNode):
-            named = [name.text for name, _ in node.pairs]
-            checks.check_baseline_complete(node, named, chosen["baseline"], factors, self.faults)
+                chosen[key] = checks.read_choice(found[key][1], factors, refused, self.faults)
         return chosen
 
 

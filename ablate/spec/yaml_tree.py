@@ -96,7 +96,7 @@ def parse_tree(text: str, faults: Faults) -> Node | None:
         mark = error.problem_mark or error.context_mark
         found = f"{error.problem or error.context}".replace("'<stream end>'", "the end of the file")
         what = f"{error.context}: {found}" if error.context and error.problem else found
-        faults.add((mark.line + 1, mark.column + 1), "", f"not YAML: {what}; {_remedy(found)}")
+        faults.add((mark.line + 1, mark.column + 1), "", f"not YAML: {what}; {_remedy(error, found)}")
     faults.stop_if_any()
     raise AssertionError("a YAML error is a fault")
 
@@ -141,9 +141,9 @@ def kind(node: Node) -> str:
     """Say what a node is, for a fault that expected something else."""
     match node:
         case ListNode():
-            return "a list"
+            return "a list" if node.items else "an empty list"
         case MappingNode():
-            return "a mapping"
+            return "a mapping" if node.pairs else "an empty mapping"
         case ScalarNode(value=str()):
             return f"the text {shown(node.value)}"
         case ScalarNode():
@@ -271,15 +271,14 @@ def _place(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1
 
 
-def _remedy(problem: str) -> str:
+def _remedy(error: MarkedYAMLError, problem: str) -> str:
     if "\\t" in problem:
         return "indent with spaces, not tabs"
     if "mapping values are not allowed" in problem:
         return "check the indentation, or quote a text that holds ': '"
     if "cannot start any token" in problem:
         return "quote a text that starts with this character"
-    if "but got '{'" in problem or "but got '['" in problem:
-        return "quote a text that holds a bracket"
-    if "the end of the file" in problem or "end of stream" in problem:
-        return "close the bracket or quote that is open"
+    if error.context_mark and ("expected ',' or" in problem or "end of stream" in problem):
+        opened = f"line {error.context_mark.line + 1}, column {error.context_mark.column + 1}"
+        return f"close the bracket or quote opened at {opened}, or quote a text that holds one"
     return "check the indentation, brackets and quotes here"

@@ -79,7 +79,7 @@ class Live:
         return embedded
 
     def _embed(self, tokens: Lengths, lengths: Lengths) -> Tensor:
-        with autocast(self.device, self.settings):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             embedded: Tensor = self.encoder.module(
                 torch.from_numpy(tokens).long().to(self.device),
                 lengths,
@@ -134,11 +134,6 @@ class Frozen:
             self.live.device.type,
         )
         return hashlib.sha256(repr(decided_by).encode()).hexdigest()
-
-
-def autocast(device: torch.device, settings: Settings) -> torch.autocast:
-    """Return the context in which matrix products have the precision that `settings` ask for."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
 
 
 def _digest(pair: Pair) -> str:

@@ -1,5 +1,7 @@
 """What stands on the sentence embeddings: one head per task, and its loss.
 
+Heads compute in fp32 whatever the encoder's precision: bfloat16 would round a similarity to steps of 0.02.
+
 Scales: sentiment gives five logits; paraphrase one logit; similarity a number on the labels' own scale, 0 to
 5."""
 
@@ -44,7 +46,7 @@ class SentimentHead(Head):
     @staticmethod
     def loss(output: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats."""
-        return F.cross_entropy(output.float(), labels.long())
+        return F.cross_entropy(output, labels.long())
 
     @staticmethod
     def predict(output: Tensor) -> Tensor:
@@ -69,7 +71,7 @@ class ParaphraseHead(Head):
     @staticmethod
     def loss(output: Tensor, labels: Tensor) -> Tensor:
         """Return the mean binary cross-entropy in nats."""
-        return F.binary_cross_entropy_with_logits(output.float(), labels.float())
+        return F.binary_cross_entropy_with_logits(output, labels.float())
 
     @staticmethod
     def predict(output: Tensor) -> Tensor:
@@ -81,7 +83,7 @@ class _Regression(nn.Module):
     @staticmethod
     def loss(output: Tensor, labels: Tensor) -> Tensor:
         """Return the mean squared error on the scale 0 to 5."""
-        return F.mse_loss(output.float(), labels.float())
+        return F.mse_loss(output, labels.float())
 
     @staticmethod
     def predict(output: Tensor) -> Tensor:
@@ -117,8 +119,7 @@ class SiameseSimilarity(_Regression):
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
         """[n, hidden] twice -> [n]."""
         both = self.dense(self.dropout(torch.cat([u, v])))
-        a, b = both.float().chunk(2)
-        return TOP_SIMILARITY * F.cosine_similarity(a, b, dim=1)
+        return TOP_SIMILARITY * F.cosine_similarity(both[: len(u)], both[len(u) :], dim=1)
 
 
 TaskHead = SentimentHead | ParaphraseHead | ConcatSimilarity | SiameseSimilarity

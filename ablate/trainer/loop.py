@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ablate.contract import Context
 from ablate.errors import TrialError
-from ablate.trainer.embedding import Embedder, Frozen, Live, autocast
+from ablate.trainer.embedding import Embedder, Frozen, Live
 from ablate.trainer.encoder import load_encoder
 from ablate.trainer.flat import Flat
 from ablate.trainer.heads import build_head
@@ -156,6 +156,8 @@ class Training:
             combined, curves = self.surgeon.combine(self.task_gradients)
             self.optimizer.gradients["encoder"].copy_(combined)
             self.task_gradients.zero_()
+            if not curves:
+                raise self._failed(f"train/{', '.join(batches)}: a gradient is not finite")
             for name, value in curves.items():
                 self.window.setdefault(name, []).append(value)
         norm = self.optimizer.step(self.step, {*batches, *({"encoder"} & set(self.flats))})
@@ -173,9 +175,7 @@ class Training:
             self.encoder.flat.add_gradients_to(self._places[self.stage.tasks.index(task)])
         head = self.heads[task]
         u, v = self.embedder.batch(task, indices)
-        with autocast(self.device, self.settings):
-            output = head(u, v)
-        loss: Tensor = head.loss(output, torch.from_numpy(self._gold(task, "train")[indices]).to(self.device))
+        loss: Tensor = head.loss(head(u, v), torch.from_numpy(self._gold(task, "train")[indices]).to(self.device))
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -188,9 +188,9 @@ class Training:
     def _evaluate(self) -> None:
         """Score the tasks trained so far. Draws nothing at random: a resumed run may do it again."""
         tasks = [task for stage in self.stages[: self.stages.index(self.stage) + 1] for task in stage.tasks]
-        pairs = {task: self.embedder.whole(task, "dev", self._checkpoint) for task in tasks}
-        with autocast(self.device, self.settings):
-            predicted = {task: predict(self.heads[task], pair) for task, pair in pairs.items()}
+        predicted = {
+            task: predict(self.heads[task], self.embedder.whole(task, "dev", self._checkpoint)) for task in tasks
+        }
         where = f"step {self.steps_done}: dev"
         metrics = {
             task: metric(task, values, self._gold(task, "dev"), f"{where}/{task}")

@@ -108,7 +108,7 @@ class PackedBert(nn.Module):
         device = words.device
         amp = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if amp else words.dtype
-        layout = lay_out(lengths, device)
+        layout = lay_out(lengths, self.config.num_attention_heads, device)
         with torch.autocast(device.type, enabled=False):
             embedded: Tensor = _Encode.apply(words, self, tokens.to(device), layout, pooling, dtype)
         return embedded
@@ -220,7 +220,7 @@ class _Layer:
         self.output = Linear(attention.output.dense)
         self.up, self.down = Linear(module.intermediate.dense), Linear(module.output.dense)
         self.norm1_module, self.norm2_module = attention.output.LayerNorm, module.output.LayerNorm
-        self.heads = run.bert.config.num_attention_heads
+        self.attention = Attention(run.layout, firsts_only)
 
     def forward(self, x: Tensor) -> Tensor:
         """[tokens, hidden] -> [tokens, hidden], or [sentences, hidden] for first tokens only."""
@@ -228,7 +228,10 @@ class _Layer:
         residual = x[run.layout.firsts] if self.firsts_only else x
         low = x.to(dtype)
         queries_of = residual.to(dtype) if self.firsts_only else low
-        context = self._attend(self.query.forward(queries_of), self.key.forward(low), self.value.forward(low))
+        mask = run.mask((self.attention.scores,), run.attention_dropout, torch.float32)
+        context = self.attention.forward(
+            self.query.forward(queries_of), self.key.forward(low), self.value.forward(low), *mask
+        )
         self.norm1 = DropoutAddNorm(self.norm1_module, *run.mask(residual.shape, run.hidden_dropout, x.dtype))
         y = self.norm1.forward(self.output.forward(context), residual)
         self.wide = self.up.forward(y.to(dtype))
@@ -242,7 +245,7 @@ class _Layer:
         dwide = torch.ops.aten.gelu_backward(self.down.backward(ddown.to(dtype)), self.wide)
         dy = dy + self.up.backward(dwide)
         doutput, dresidual = self.norm1.backward(dy)
-        dquery, dkey, dvalue = self._attend_backward(self.output.backward(doutput.to(dtype)))
+        dquery, dkey, dvalue = self.attention.backward(self.output.backward(doutput.to(dtype)))
         dx = self.key.backward(dkey) + self.value.backward(dvalue)
         dresidual = dresidual + self.query.backward(dquery)
         if self.firsts_only:
@@ -250,22 +253,3 @@ class _Layer:
             dx[self.run.layout.firsts] += dresidual
             return dx
         return dresidual + dx
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        context = torch.empty_like(query)
-        self.attentions = []
-        for group in self.run.layout.groups:
-            queries = 1 if self.firsts_only else group.length
-            shape = (group.count * self.heads, group.length, queries)
-            attention = Attention(self.heads, *self.run.mask(shape, self.run.attention_dropout, query.dtype))
-            asked = group.sentences if self.firsts_only else group.rows
-            attention.forward(query[asked], key[group.rows], value[group.rows], context[asked], group.count)
-            self.attentions.append(attention)
-        return context
-
-    def _attend_backward(self, dcontext: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dquery, (dkey, dvalue) = torch.empty_like(dcontext), torch.empty(2, *self.key.x.shape, dtype=dcontext.dtype)
-        for group, attention in zip(self.run.layout.groups, self.attentions, strict=True):
-            asked = group.sentences if self.firsts_only else group.rows
-            attention.backward(dcontext[asked], dquery[asked], dkey[group.rows], dvalue[group.rows])
-        return dquery, dkey, dvalue

@@ -5,7 +5,7 @@ gradient of the output, adds weight gradients to `.grad` in place and returns th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_li
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return x @ weight.T + bias for x [rows, in], weight [out, in]."""
-    if ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu":
+    if ONEDNN and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16):
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return product
     return functional.linear(x, weight, bias)
@@ -63,8 +63,6 @@ def add_rows(table: Tensor, rows: Tensor, dy: Tensor) -> None:
 class Group:
     """Sentences of one length, neighbours in the packed order."""
 
-    sentences: slice
-    rows: slice  # their tokens
     count: int
     length: int
 
@@ -73,14 +71,17 @@ class Group:
 class Layout:
     """Where the tokens of a batch lie once its sentences are sorted by length."""
 
+    heads: int
     groups: list[Group]
     gather: Tensor  # [tokens]: the caller's row of each packed row
     positions: Tensor  # [tokens]: each token's place in its sentence
     firsts: Tensor  # [sentences]: packed row of each sentence's first token
     order: Tensor  # [sentences]: the caller's sentence at each packed place
+    by_head: Tensor  # [tokens * heads]: piece (token, head) of each place when every head's tokens lie together
+    by_token: Tensor  # [tokens * heads]: its inverse
 
 
-def lay_out(lengths: Sequence[int] | np.ndarray | Tensor, device: torch.device) -> Layout:
+def lay_out(lengths: Sequence[int] | np.ndarray | Tensor, heads: int, device: torch.device) -> Layout:
     """Sort sentences by length (equal ones stay in order) and say where everything goes."""
     given = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(given, kind="stable")
@@ -89,12 +90,15 @@ def lay_out(lengths: Sequence[int] | np.ndarray | Tensor, device: torch.device) 
     firsts = ends - sizes
     positions = np.arange(ends[-1]) - np.repeat(firsts, sizes)
     gather = positions + np.repeat((np.cumsum(given) - given)[order], sizes)
-    bounds = [0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
-    groups = [
-        Group(slice(a, b), slice(int(firsts[a]), int(ends[b - 1])), b - a, int(sizes[a]))
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
-    return Layout(groups, *(torch.from_numpy(array).to(device) for array in (gather, positions, firsts, order)))
+    # in a sentence of n tokens from row f, head h of token p moves to place f * heads + h * n + p
+    starts, steps = np.repeat(firsts, sizes)[:, None] * heads, np.repeat(sizes, sizes)[:, None]
+    by_token = starts + steps * np.arange(heads) + positions[:, None]
+    by_head = np.empty(by_token.size, dtype=np.int64)
+    by_head[by_token.ravel()] = np.arange(by_token.size)
+    lengths_present, counts = np.unique(sizes, return_counts=True)
+    groups = [Group(count, length) for count, length in zip(counts.tolist(), lengths_present.tolist(), strict=True)]
+    arrays = (gather, positions, firsts, order, by_head, by_token.ravel())
+    return Layout(heads, groups, *(torch.from_numpy(array).to(device) for array in arrays))
 
 
 class Dropout:
@@ -167,46 +171,73 @@ class DropoutAddNorm:
 
 
 class Attention:
-    """softmax(q kᵀ / √d) v per head with dropout on the weights, for sentences of one length.
+    """softmax(q kᵀ / √d) v in every head of every sentence, with dropout on the weights.
 
-    Scores are kept transposed, [heads, keys, queries]: the CPU's softmax over a short last dimension is about four
-    times as slow as over one before it.
+    Queries are all tokens, or the first token of each sentence. Every head of every sentence is one small matrix;
+    those of one length lie together, so that each length is one batched product. Scores are kept transposed, [keys,
+    queries]: a CPU's softmax over a short last dimension is about four times as slow as over the one before it.
     """
 
-    def __init__(self, heads: int, mask: Tensor | None, scale: float) -> None:
-        self.heads, self.mask, self.scale = heads, mask, scale
+    def __init__(self, layout: Layout, firsts_only: bool) -> None:
+        self.layout, self.firsts_only = layout, firsts_only
+        self.shapes = [(g.count * layout.heads, g.length, 1 if firsts_only else g.length) for g in layout.groups]
+        self.scores = sum(math.prod(shape) for shape in self.shapes)  # how many there are
 
-    def _split(self, x: Tensor, count: int) -> Tensor:
-        """[count * length, hidden] -> [count * heads, length, size]."""
-        return x.view(count, -1, self.heads, x.shape[1] // self.heads).transpose(1, 2).flatten(0, 1)
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        """query [tokens or sentences, hidden], key and value [tokens, hidden] -> query's shape."""
+        self.mask, self.scale = mask, scale
+        self.query, self.key, self.value = self._by_head(query, self.firsts_only), self._by_head(key), self._by_head(value)
+        self.root = self.query.shape[1] ** -0.5
+        scores, self.weights = self.key.new_empty(2, self.scores)
+        for q, k, s, w in self._groups(self.query, self.key, scores, self.weights):
+            torch.softmax(multiply(k, q.transpose(1, 2), self.root, s), 1, out=w)
+        self.kept = self.weights if mask is None else torch.mul(self.weights, mask, out=scores)
+        context = torch.empty_like(self.query)
+        for c, v, w in self._groups(context, self.value, self.kept):
+            multiply(w.transpose(1, 2), v, scale, c)
+        return self._by_token(context, query, self.firsts_only)
 
-    def _join(self, x: Tensor, out: Tensor, count: int) -> None:
-        """[count * heads, length, size] -> out [count * length, hidden]."""
-        x = x.view(count, self.heads, *x.shape[1:]).transpose(1, 2)
-        out.view(x.shape).copy_(x)
-
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, count: int) -> None:
-        """Write [count * queries, hidden] into `out`; key and value are [count * length, hidden]."""
-        self.count = count
-        self.query, self.key, self.value = (self._split(x, count) for x in (query, key, value))
-        self.root = self.query.shape[-1] ** -0.5
-        scores = scaled_bmm(self.key, self.query.transpose(1, 2), self.root)
-        self.weights = torch.softmax(scores, 1)
-        self.kept = self.weights if self.mask is None else self.weights * self.mask
-        self._join(scaled_bmm(self.kept.transpose(1, 2), self.value, self.scale), out, count)
-
-    def backward(self, dy: Tensor, dquery: Tensor, dkey: Tensor, dvalue: Tensor) -> None:
-        """Write the gradients of query, key and value; shapes as in `forward`."""
-        dy = self._split(dy, self.count)
-        self._join(scaled_bmm(self.kept, dy, self.scale), dvalue, self.count)
-        dweights = scaled_bmm(self.value, dy.transpose(1, 2), self.scale)
+    def backward(self, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of query, key and value."""
+        dcontext = self._by_head(dy, self.firsts_only)
+        dvalue, dkept = torch.empty_like(self.value), torch.empty_like(self.weights)
+        for c, v, w, dv, dw in self._groups(dcontext, self.value, self.kept, dvalue, dkept):
+            multiply(w, c, self.scale, dv)
+            multiply(v, c.transpose(1, 2), self.scale, dw)
         if self.mask is not None:
-            dweights.mul_(self.mask)
-        dscores = torch._softmax_backward_data(dweights, self.weights, 1, dweights.dtype)
-        self._join(scaled_bmm(dscores, self.query, self.root), dkey, self.count)
-        self._join(scaled_bmm(dscores.transpose(1, 2), self.key, self.root), dquery, self.count)
+            dkept.mul_(self.mask)
+        dquery, dkey = torch.empty_like(self.query), torch.empty_like(self.key)
+        for q, k, w, dw, dq, dk in self._groups(self.query, self.key, self.weights, dkept, dquery, dkey):
+            ds = torch._softmax_backward_data(dw, w, 1, w.dtype)
+            multiply(ds, q, self.root, dk)
+            multiply(ds.transpose(1, 2), k, self.root, dq)
+        return self._by_token(dquery, dy, self.firsts_only), self._by_token(dkey, dy), self._by_token(dvalue, dy)
+
+    def _groups(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Yield, for each length, the matrices that lie in each buffer: [batch, rows, size] or [batch, keys, queries]."""
+        return zip(*(self._matrices(buffer) for buffer in buffers), strict=True)
+
+    def _matrices(self, buffer: Tensor) -> list[Tensor]:
+        if buffer.ndim == 1:
+            parts = buffer.split([math.prod(shape) for shape in self.shapes])
+            return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        rows = 1 if len(buffer) == len(self.layout.by_head) else 2  # as keys, else as queries
+        parts = buffer.split([shape[0] * shape[rows] for shape in self.shapes])
+        return [part.view(shape[0], shape[rows], -1) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def _by_head(self, x: Tensor, firsts: bool = False) -> Tensor:
+        """[tokens, hidden] -> [tokens * heads, size], the tokens of one head of one sentence together."""
+        pieces = x.view(-1, x.shape[1] // self.layout.heads)
+        pieces = pieces if firsts else pieces.index_select(0, self.layout.by_head)
+        # oneDNN would compile bf16 kernels for every new batch shape, half a millisecond each: fp32 on the CPU
+        return pieces.float() if pieces.device.type == "cpu" and pieces.dtype == torch.bfloat16 else pieces
+
+    def _by_token(self, x: Tensor, like: Tensor, firsts: bool = False) -> Tensor:
+        """[tokens * heads, size] -> [tokens, hidden], in the dtype of `like`."""
+        pieces = x if firsts else x.index_select(0, self.layout.by_token)
+        return pieces.to(like.dtype).view(-1, x.shape[1] * self.layout.heads)
 
 
-def scaled_bmm(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """Return scale * a @ b for batches of matrices."""
-    return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=scale)
+def multiply(a: Tensor, b: Tensor, scale: float, out: Tensor) -> Tensor:
+    """Write scale * a @ b into `out`, for batches of matrices."""
+    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)

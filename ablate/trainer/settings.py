@@ -96,7 +96,7 @@ class Settings(Frozen):
     )
     mix: Literal["longest", "shortest", "alternate"] = Field(
         "longest",
-        description="joint training of tasks of different size. An epoch of a task is size / batch size steps. "
+        description="joint training of tasks of different size. A task's epoch is size / batch size steps. "
         "`longest`: it ends when every task has been seen whole, shorter ones start over meanwhile; "
         "`shortest`: it ends with the shortest task, longer ones go on in the next epoch where they stopped; "
         "`alternate`: each step trains one task, each as often as its size asks, in random order. "
@@ -138,7 +138,7 @@ class Settings(Frozen):
     )
     clip: NonNegative = Field(1.0, description="largest norm of a step's whole gradient; 0 means no clipping")
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: matrix products in bfloat16, weights and optimizer in fp32"
+        "fp32", description="bf16: the encoder's matrix products in bfloat16; weights, heads and optimizer in fp32"
     )
 
     # What is looked at and kept

@@ -250,7 +250,6 @@ def _labelled(table: "Table", source: Source, task: str, split: str, limit: int 
     import numpy as np
 
     where = _places(table, source, task, split)
-    table.refuse_faults()
     ids: list[str] = []
     texts: list[list[str]] = [[] for _ in _ROLES[task]]
     labels: list[float] = []
@@ -277,7 +276,7 @@ def _labelled(table: "Table", source: Source, task: str, split: str, limit: int 
         ids.append(name)
         for text, role in zip(texts, _ROLES[task], strict=True):
             text.append(row[where[role]])
-    if not ids:
+    if not ids and not table.faults:
         table.fault(1, "rows", "there are none under the header; a split needs some")
     kept_back = bool(labels) and split == "test" and set(labels) == {_HIDDEN}
     if "label" in where and not kept_back:
@@ -288,8 +287,9 @@ def _labelled(table: "Table", source: Source, task: str, split: str, limit: int 
 
 
 def _places(table: "Table", source: Source, task: str, split: str) -> dict[str, int]:
-    """Return role -> position in a row. Only `id`, and a test split's `label`, may be missing."""
+    """Return role -> position in a row, or refuse. Only `id`, and a test split's `label`, may be missing."""
     where: dict[str, int] = {}
+    faults_of_rows = len(table.faults)
     roles = ("id", *_ROLES[task], "label")
     for role in source.columns:
         if role not in roles:
@@ -310,6 +310,8 @@ def _places(table: "Table", source: Source, task: str, split: str) -> dict[str, 
                 f"no such column; found {found}{_suggestion(names[0], table.header)}"
                 + ("" if mapped else f"; name it with columns: {{{role}: ...}}"),
             )
+    if len(table.faults) > faults_of_rows:
+        table.refuse_faults()  # without its columns no row can be read
     return where
 
 

@@ -9,6 +9,7 @@ every arm takes steps of the same scale and none is confounded with a change of 
 a conflict is exactly the sum.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
@@ -48,7 +49,7 @@ class NonNegativeProjector(DualConeProjector):
 
 
 def _sum(tasks: int) -> Tensor:
-    return torch.ones(tasks)
+    return torch.ones(tasks, dtype=torch.float64)
 
 
 # name -> (weighting for T tasks, whether its weights are to be rescaled to sum to T)
@@ -83,30 +84,28 @@ class Surgeon:
         build, self._rescaled = FAMILY[method]
         self.tasks = tuple(tasks)
         self._weighting = build(len(tasks))
-        self._weighting(
-            torch.eye(len(tasks))
-        )  # orthogonal gradients: brings a method's memory into being, unchanged
-        # torchjd draws from torch's global generator; ours is swapped in, so that dropout does not
-        # depend on the method.
         self._generator = torch.Generator().manual_seed(seed)
+        # Orthogonal gradients bring a method's memory (GradVac's) into being without moving it from 0.
+        self.weights(torch.eye(len(tasks)))
 
     def combine(self, gradients: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Return the combined gradient [params] of `gradients` [tasks, params], and what the curves show of
-        it.
+        """Return the combined gradient [params] of `gradients` [tasks, params], and points of curves.
 
-        The curves: `surgery/cosine.<a>.<b>` for each pair of tasks, and `surgery/projected`, the share of
+        A gradient that is not finite makes the combined one NaN. The curves: `surgery/cosine.<a>.<b>` for each pair of tasks, and `surgery/projected`, the share of
         pairs in conflict (negative cosine): those that PCGrad projects.
         """
         gramian = (gradients @ gradients.T).cpu()
-        weights = self.weights(gramian)
-        return weights.to(gradients.device) @ gradients, self._curves(gramian)
+        if not gramian.isfinite().all():  # the solvers would stumble over it; the caller will find the NaN
+            return gradients.sum(0) * math.nan, {}
+        return self.weights(gramian).to(gradients) @ gradients, self._curves(gramian)
 
     def weights(self, gramian: Tensor) -> Tensor:
-        """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks] on the
-        CPU."""
+        """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks]."""
+        # torchjd draws from torch's global generator; ours takes its place, so that dropout does not depend on
+        # the method.
         with torch.random.fork_rng(devices=[]):
             torch.random.set_rng_state(self._generator.get_state())
-            weights = self._weighting(gramian)
+            weights: Tensor = self._weighting(gramian.double())
             self._generator.set_state(torch.random.get_rng_state())
         total = float(weights.sum())
         return weights * (len(self.tasks) / total) if self._rescaled and total else weights

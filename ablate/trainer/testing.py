@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from ablate.contract import Context
-from ablate.trainer.embedding import Live, autocast
+from ablate.trainer.embedding import Live
 from ablate.trainer.encoder import load_saved
 from ablate.trainer.heads import build_head
 from ablate.trainer.saving import load_heads
@@ -43,9 +43,7 @@ def _test_model(settings: Settings, context: Context, workdir: Path) -> dict[str
         head = build_head(task, encoder.hidden_size, settings).to(device)
         head.load_state_dict(weights[task])
         items = tokens.tasks[task]["test"]
-        pair = live.whole(task, "test", lambda: None)
-        with autocast(device, settings):
-            predicted = predict(head, pair)
+        predicted = predict(head, live.whole(task, "test", lambda: None))
         gold = items.labels
         if gold is not None:
             found[f"test/{task}"] = metric(task, predicted, gold, f"test/{task}")

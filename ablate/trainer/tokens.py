@@ -148,13 +148,12 @@ def load_tokens(
 def _vocabulary_sources(sources: Sources) -> dict[str, Source]:
     """Say whose training text a vocabulary is built from.
 
-    On the built-in corpus it is always that of all tasks: a part that trains one task has the same tokens
-    as a trial that trains three, or else `training: separate` would differ from `joint` in its vocabulary
-    too.
+    On the built-in corpus it is always that of all tasks: a part that trains one task has the same tokens as a
+    trial that trains three, or else `training: separate` would differ from `joint` in its vocabulary too.
     """
     own: dict[str, Source] = {str(task): source for task, source in sources.items()}
     if all(source.hub is None and source.files is None for source in own.values()):
-        return {task: own.get(task, Source()) for task in TASKS}
+        return {task: Source() for task in TASKS}
     return dict(sorted(own.items()))
 
 

@@ -1,0 +1,95 @@
+"""The document as text: markdown that GitHub renders, one self-contained HTML file, LaTeX tables.
+
+What a user named (studies, factors, levels, metrics, errors) is escaped for the place it stands in, without exception."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from ablate.report import words
+from ablate.report.frames import level_text
+from ablate.report.methods import methods
+from ablate.report.plot_style import Picture
+
+MAX_CELLS, MAX_INTERACTIONS = 80, 12  # in markdown and LaTeX; HTML and report.json have all
+
+
+def render_markdown(document: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+    """Return the whole of report.md; pictures are named, not embedded."""
+    return _environment(words.markdown).get_template("report.md.jinja").render(_context(document, pictures))
+
+
+def render_html(document: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+    """Return the whole of report.html, pictures, style and script inside: it asks no network and opens from a disk."""
+    environment = _environment(words.markdown, autoescape=True)
+    environment.filters["data_uri"] = _data_uri
+    return environment.get_template("report.html.jinja").render(_context(document, pictures))
+
+
+def render_latex(document: Mapping[str, Any]) -> str:
+    """Return report.tex: the effects on the deciding metric and the cells as booktabs tables, to be \\input."""
+    return _environment(words.latex).get_template("report.tex.jinja").render(_context(document, ()))
+
+
+def _environment(escape: Callable[[object], str], autoescape: bool = False) -> jinja2.Environment:
+    """`t` escapes text where jinja does not do it by itself."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ablate.report"),
+        autoescape=autoescape,  # of HTML; the other templates pass everything a user named through `t`
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "t": escape,
+        "code": words.code,
+        "one_line": words.one_line,
+        "level": level_text,
+        "number": words.number,
+        "signed": words.signed,
+        "interval": words.interval,
+        "p": words.p_text,
+        "duration": words.duration,
+        "change": words.change_text,
+        "money": lambda usd: f"{usd:.2f}",
+        "percent": lambda share: f"{100 * share:.1f} %" if share is not None else "–",
+        "df": lambda df: f"{df:.3g}" if df is not None else "–",
+    }
+    return environment
+
+
+def _context(document: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, Any]:
+    return {
+        **document,
+        "pictures": pictures,
+        "max_cells": MAX_CELLS,
+        "plural": words.plural,
+        "cell_metrics": list(dict.fromkeys(name for cell in document["cells"] for name in cell["metrics"])),
+        "effects_by_metric": _by_metric(document["effects"]),
+        "strongest_interactions": _strongest(document["interactions"]),
+        "methods": methods(document),
+    }
+
+
+def _strongest(interactions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those with the smallest p, then the largest estimates."""
+
+    def rank(row: Mapping[str, Any]) -> tuple[float, float]:
+        return (2.0 if row["p"] is None else row["p"]), -abs(row["estimate"] or 0.0)
+
+    return sorted(interactions, key=rank)[:MAX_INTERACTIONS]
+
+
+def _by_metric(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    metrics = dict.fromkeys(row["metric"] for row in effects)
+    return [
+        {"metric": metric, "rows": [row for row in effects if row["metric"] == metric]} for metric in metrics
+    ]
+
+
+def _data_uri(picture: Picture) -> str:
+    encoded = base64.b64encode(picture.files[f"{picture.name}.svg"]).decode()
+    return f"data:image/svg+xml;base64,{encoded}"

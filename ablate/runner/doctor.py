@@ -1,0 +1,120 @@
+"""`ablate doctor`: what works on this machine, and what to do about the rest. Looks; changes nothing."""
+
+import importlib
+import importlib.util
+import os
+import shutil
+import socket
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.errors import AblateError
+from ablate.store import engine as databases
+
+HUB = "huggingface.co"
+LEAST_FREE_GB = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    works: bool
+    found: str
+    advice: str = ""
+
+
+def examine(home: Path, storage: str | None) -> Iterator[Finding]:
+    """Yield a finding for each thing that a study may need, cheapest first."""
+    yield _disk(home)
+    yield _locks(home)
+    yield _database(storage)
+    yield _optional("PostgreSQL driver", "psycopg", "pip install 'ablate-studies[postgres]', for several machines")
+    yield _optional("dashboard", "optuna_dashboard", "pip install 'ablate-studies[dashboard]', to look at trials live")
+    yield _hub()
+    yield from _torch()
+
+
+def _disk(home: Path) -> Finding:
+    there = next(folder for folder in [home.resolve(), *home.resolve().parents] if folder.exists())
+    free_gb = shutil.disk_usage(there).free / 2**30
+    writable = os.access(there, os.W_OK)
+    advice = "" if writable else f"make {there} writable, or set ABLATE_HOME"
+    if free_gb < LEAST_FREE_GB:
+        advice = "free some room: checkpoints and models of a study take gigabytes"
+    return Finding("disk", writable and free_gb >= LEAST_FREE_GB, f"{free_gb:.0f} GB free at {there}", advice)
+
+
+def _locks(home: Path) -> Finding:
+    import fcntl
+
+    there = next(folder for folder in [home.resolve(), *home.resolve().parents] if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return Finding("file locks", False, str(error), "keep the home on a local disk, or use PostgreSQL")
+    return Finding("file locks", True, f"work at {there}")
+
+
+def _database(storage: str | None) -> Finding:
+    url = storage or os.environ.get("ABLATE_STORAGE")
+    if url is None:
+        return Finding("database", True, f"SQLite {sqlite3.sqlite_version}, one file per study")
+    try:
+        with databases.explained(url), databases.connect(url).connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    except (AblateError, ImportError) as error:
+        return Finding("database", False, str(error), "start the server, or leave --storage out to use SQLite")
+    return Finding("database", True, databases.printable(url))
+
+
+def _optional(what: str, module: str, advice: str) -> Finding:
+    there = importlib.util.find_spec(module) is not None
+    return Finding(what, there, "installed" if there else "not installed", "" if there else advice)
+
+
+def _hub() -> Finding:
+    advice = "name local files for data and encoder, or download them elsewhere and copy ~/.cache/huggingface"
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        return Finding("hub", False, "switched off by HF_HUB_OFFLINE", advice)
+    try:
+        socket.create_connection((HUB, 443), timeout=3).close()
+    except OSError as error:
+        return Finding("hub", False, f"{HUB} cannot be reached ({error})", advice)
+    return Finding("hub", True, f"{HUB} answers")
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        yield Finding("torch", False, str(error), "pip install 'torch>=2.8,<2.14'; your own trainer may do without")
+        return
+    yield Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(0)
+        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+        yield Finding("GPU", True, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GB, CUDA {torch.version.cuda}, {bf16}")
+        return
+    driver = shutil.which("nvidia-smi") is not None
+    build = torch.version.cuda is not None
+    reasons: dict[tuple[bool, bool], tuple[str, str]] = {
+        (True, True): ("driver and build are there but no GPU answers", "run nvidia-smi; update the driver"),
+        (True, False): ("a driver, but torch is a CPU build", "pip install --force-reinstall torch (a CUDA build)"),
+        (False, True): ("no driver", "install the NVIDIA driver, or train on the CPU"),
+        (False, False): ("none; training on the CPU", "fine for quickstart; full_grid wants a GPU"),
+    }
+    found, advice = reasons[driver, build]
+    yield Finding("GPU", False, found, advice)
+
+
+def findings_text(findings: Iterator[Finding], say: Callable[[str], None]) -> None:
+    """Say each finding as one line, as it comes."""
+    for finding in findings:
+        mark = "ok  " if finding.works else "--  "
+        say(f"{mark}{finding.what}: {finding.found}" + (f"; {finding.advice}" if finding.advice else ""))

@@ -1,0 +1,427 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from published_tables import (
+    ATMWTAG,
+    BATTERY_LIFE,
+    DRUG_DISEASE,
+    DRUG_DISEASE_SS,
+    FILTRATION,
+    FILTRATION_EFFECTS,
+    PLASMA_ETCH,
+    SIRSTV,
+    VASCULAR_GRAFT,
+    simon_lesage,
+    two_level,
+    write_csv,
+)
+
+from ablate.errors import BadInput
+from ablate.report.analyze import analyze_table, order_levels
+from ablate.report.terminal import analysis_text
+
+
+def by_term(document):
+    return {row["term"]: row for row in document["anova"]}
+
+
+def one_way(document):
+    between, within = document["anova"]
+    return between["ss"], within["ss"], between["F"]
+
+
+@pytest.fixture
+def filtration(tmp_path: Path) -> Path:
+    rows = [(*run, y) for run, y in zip(two_level("ABCD"), FILTRATION, strict=True)]
+    return write_csv(tmp_path / "filtration.csv", [*"ABCD", "rate"], rows)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Training separately or together, surgery only together, three seeds; the noise sums to zero everywhere."""
+    noise = iter([1, -1, 0, 0, 1, -1, -1, 0, 1])
+    rows = [
+        (training, surgery, seed, f"{mean + 0.01 * seed + 0.001 * next(noise):.4f}")
+        for seed in (1, 2, 3)
+        for training, surgery, mean in (
+            ("separate", "", 0.8),
+            ("joint", "none", 0.83),
+            ("joint", "pcgrad", 0.85),
+        )
+    ]
+    return write_csv(tmp_path / "study.csv", ["training", "surgery", "seed", "dev/mean"], rows)
+
+
+def faults_of(path: Path, *args, **kwargs) -> tuple[str, ...]:
+    with pytest.raises(BadInput) as caught:
+        analyze_table(path, *args, **kwargs)
+    return tuple(fault.replace(f"{path.parent}/", "") for fault in caught.value.faults)
+
+
+# Published answers
+
+
+def test_nist_sirstv(tmp_path):
+    rows = [(lab, y) for lab, values in SIRSTV.items() for y in values.split()]
+    document = analyze_table(write_csv(tmp_path / "t.csv", ["lab", "y"], rows), "y", ["lab"])
+    assert one_way(document) == pytest.approx((5.11462616e-2, 2.1663656e-1, 1.18046237440255), rel=1e-12)
+
+
+def test_nist_atmwtag(tmp_path):
+    rows = [(lab, f"107.868{tail}") for lab, values in ATMWTAG.items() for tail in values.split()]
+    document = analyze_table(write_csv(tmp_path / "t.csv", ["lab", "y"], rows), "y", ["lab"])
+    assert one_way(document) == pytest.approx(
+        (3.638341875e-9, 1.04951729166667e-8, 15.946733567793), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("constant", [1, 1_000_000, 1_000_000_000_000])
+@pytest.mark.parametrize(
+    ("replicates", "between", "within", "F"),
+    [(21, 1.68, 1.8, 21), (201, 16.08, 18, 201), (2001, 160.08, 180, 2001)],
+)
+def test_nist_smls_to_twelve_digits(tmp_path, constant, replicates, between, within, F):
+    path = write_csv(tmp_path / "t.csv", ["treatment", "y"], list(simon_lesage(constant, replicates)))
+    assert one_way(analyze_table(path, "y", ["treatment"])) == pytest.approx((between, within, F), rel=1e-12)
+
+
+def test_filtration_rate(filtration):
+    document = analyze_table(filtration, "rate", list("ABCD"), order="full")
+    found = {row["factor"]: row["estimate"] for row in document["effects"]}
+    found |= {":".join(row["factors"]): row["estimate"] for row in document["interactions"]}
+    assert found == pytest.approx(FILTRATION_EFFECTS, abs=1e-9)
+    assert document["lenth"]["pse"] == pytest.approx(2.625)
+
+
+def test_replicated_two_cubed(tmp_path):
+    rows = [(*run, y) for run, pair in zip(two_level("ABC"), PLASMA_ETCH, strict=True) for y in pair]
+    document = analyze_table(write_csv(tmp_path / "t.csv", [*"ABC", "y"], rows), "y", list("ABC"))
+    assert by_term(document)["A:C"]["ss"] == pytest.approx(94402.5625)
+    assert (by_term(document)["residual"]["ss"], document["lenth"]) == (pytest.approx(18020.5), None)
+
+
+def test_randomised_blocks(tmp_path):
+    rows = [(p, batch, y) for p, ys in VASCULAR_GRAFT.items() for batch, y in enumerate(ys)]
+    path = write_csv(tmp_path / "t.csv", ["pressure", "batch", "y"], rows)
+    rows = by_term(analyze_table(path, "y", ["pressure"], block="batch"))
+    assert (rows["pressure"]["F"], rows["pressure"]["p"]) == (
+        pytest.approx(8.11, abs=5e-3),
+        pytest.approx(0.0019, abs=5e-5),
+    )
+    assert rows["batch"]["ss"] == pytest.approx(192.25, abs=5e-3)
+
+
+def test_battery_life(tmp_path):
+    rows = [(m, t, y) for (m, t), ys in BATTERY_LIFE.items() for y in ys]
+    document = analyze_table(write_csv(tmp_path / "t.csv", ["m", "t", "y"], rows), "y", ["m", "t"])
+    assert [by_term(document)[term]["F"] for term in ("m", "t", "m:t")] == pytest.approx(
+        [7.91, 28.97, 3.56], abs=5e-3
+    )
+
+
+def test_unbalanced_table_reports_type_two_and_keeps_the_others(tmp_path):
+    rows = [(drug, disease, y) for (drug, disease), ys in DRUG_DISEASE.items() for y in ys]
+    path = write_csv(tmp_path / "t.csv", ["drug", "disease", "y"], rows)
+    document = analyze_table(path, "y", ["drug", "disease"])
+    found = {
+        (row["type"], row["term"]): row["ss"] for row in [*document["anova"][:-1], *document["anova_other"]]
+    }
+    expected = {(kind, term): ss for kind, rows in DRUG_DISEASE_SS.items() for term, ss in rows.items()}
+    assert {row["type"] for row in document["anova"][:-1]} == {"II"}
+    assert found == pytest.approx(expected, abs=5e-7)
+
+
+# The document
+
+
+def test_keys_are_those_promised(study):
+    document = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")
+    assert {"metric", "n", "effects", "interactions", "anova", "lenth", "warnings"} <= set(document)
+    assert {"factor", "from", "to", "when", "estimate", "se", "df", "ci95", "p", "p_holm", "verdict"} <= set(
+        document["effects"][0]
+    )
+    assert {"term", "df", "ss", "ms", "F", "p", "type"} == set(document["anova"][0])
+
+
+def test_interaction_keys_are_those_promised(filtration):
+    row = analyze_table(filtration, "rate", list("ABCD"))["interactions"][0]
+    assert {"factors", "estimate", "se", "df", "ci95", "p"} <= set(row)
+
+
+def test_the_document_is_strict_json(study, filtration):
+    for document in (
+        analyze_table(study, "dev/mean", ["training", "surgery"], block="seed"),
+        analyze_table(filtration, "rate", list("ABCD"), order="full"),
+    ):
+        assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_the_last_row_of_the_anova_is_the_residual(filtration):
+    assert analyze_table(filtration, "rate", list("ABCD"))["anova"][-1]["term"] == "residual"
+
+
+def test_a_conditional_factor_says_when(study):
+    training, surgery = analyze_table(
+        study, "dev/mean", ["training", "surgery"], block="seed", baseline={"training": "separate"}
+    )["effects"]
+    assert (training["when"], surgery["when"]) == (None, "training = joint")
+    assert (training["estimate"], surgery["estimate"]) == (pytest.approx(0.04), pytest.approx(0.02))
+    assert (training["verdict"], surgery["verdict"]) == ("helps", "helps")
+
+
+def test_the_baseline_turns_the_sign(study):
+    forward, back = (
+        analyze_table(study, "dev/mean", ["training", "surgery"], "seed", {"training": level})["effects"][0]
+        for level in ("separate", "joint")
+    )
+    assert (forward["from"], forward["to"], back["from"]) == ("separate", "joint", "joint")
+    assert forward["estimate"] == pytest.approx(-back["estimate"])
+
+
+def test_p_holm_is_over_the_main_effects(study):
+    effects = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")["effects"]
+    smallest = min(effects, key=lambda row: row["p"])
+    assert smallest["p_holm"] == pytest.approx(2 * smallest["p"])
+
+
+def test_the_verdict_knows_the_smallest_effect_and_the_goal(tmp_path):
+    rows = [(a, f"{0.8 + 0.0001 * a + noise:.5f}") for a in (0, 1) for noise in (-2e-4, -1e-4, 0, 1e-4, 2e-4)]
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], rows)
+    words = [
+        analyze_table(path, "y", ["a"], smallest_effect=s)["effects"][0]["verdict"] for s in (None, 0.005)
+    ]
+    assert words == ["inconclusive", "no difference that matters"]
+
+
+def test_less_can_be_better(study):
+    loss = analyze_table(
+        study, "dev/mean", ["training"], block="seed", baseline={"training": "separate"}, goal="minimize"
+    )
+    assert loss["effects"][0]["verdict"] == "hurts"
+
+
+def test_several_levels_are_each_compared_with_the_baseline(tmp_path):
+    rows = [(m, t, y) for (m, t), ys in BATTERY_LIFE.items() for y in ys]
+    path = write_csv(tmp_path / "t.csv", ["m", "t", "y"], rows)
+    effects = analyze_table(path, "y", ["m", "t"], baseline={"t": "70"})["effects"]
+    assert [(row["from"], row["to"]) for row in effects if row["factor"] == "t"] == [
+        ("70", "15"),
+        ("70", "125"),
+    ]
+
+
+def test_replicates_that_do_not_differ_are_flagged(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 0.5), (0, 0.5), (1, 0.7), (1, 0.7)])
+    document = analyze_table(path, "y", ["a"])
+    assert (document["effects"][0]["p"], document["effects"][0]["verdict"]) == (None, "inconclusive")
+    assert "there is no noise, so no p" in document["warnings"][0]
+
+
+def test_a_block_that_repeats_a_combination_is_told(study):
+    study.write_text(study.read_text() + "separate,,1,0.8\n")
+    warnings = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")["warnings"]
+    assert any("1 rows repeat a combination within its seed" in warning for warning in warnings)
+
+
+# Levels
+
+
+def test_levels_sort_by_number_where_all_are_numbers():
+    assert order_levels(["128", "1e3", "-5", "16"]) == ["-5", "16", "128", "1e3"]
+
+
+def test_levels_sort_by_alphabet_otherwise():
+    assert order_levels(["pcgrad", "none", "10"]) == ["10", "none", "pcgrad"]
+
+
+def test_one_number_written_two_ways_is_one_level():
+    assert order_levels(["0.01", "0", "0.0", "1e-2"]) == ["0", "0.01"]
+
+
+def test_minus_comes_before_plus():
+    assert order_levels(["+", "-"]) == ["-", "+"]
+
+
+def test_a_baseline_may_be_written_as_another_number():
+    assert order_levels(["0.0", "0.5", "1"], baseline="1.0") == ["1", "0.0", "0.5"]
+
+
+@pytest.mark.parametrize("word", ["NA", "null", "None", "nan", "false", ""])
+def test_words_that_look_missing_are_levels(tmp_path, word):
+    rows = [(word or "empty", 1), (word or "empty", 2), ("x", 3), ("x", 5)]
+    document = analyze_table(write_csv(tmp_path / "t.csv", ["a", "y"], rows), "y", ["a"])
+    assert {document["effects"][0]["from"], document["effects"][0]["to"]} == {word or "empty", "x"}
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\xef\xbb\xbfa,y\n0,1\n0,2\n1,3\n1,5\n",
+        b"a,y\r\n0,1\r\n0,2\r\n1,3\r\n1,5\r\n",
+        b"a\ty\n0\t1\n0\t2\n1\t3\n1\t5",
+        b"a , y\n 0 ,1\n0,2\n\n1,3\n1, 5\n\n",
+        b"note,y,a\n\"said \"\"no\"\", twice\",1,0\n,2,0\n,3,1\n,5,1\n",
+    ],
+    ids=["byte-order mark", "CRLF", "tabs", "spaces and blank lines", "other columns"],
+)  # fmt: skip
+def test_harmless_forms_are_read(tmp_path, raw):
+    (tmp_path / "t.csv").write_bytes(raw)
+    assert analyze_table(tmp_path / "t.csv", "y", ["a"])["effects"][0]["estimate"] == pytest.approx(2.5)
+
+
+def test_missing_metrics_are_left_out_only_when_asked(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 1), (0, ""), (0, 2), (1, 3), (1, 5), (1, "NA")])
+    document = analyze_table(path, "y", ["a"], drop_missing=True)
+    assert (document["n"], document["dropped"]) == (4, 2)
+    assert document["warnings"][0] == "2 of 6 rows have no y and are left out"
+
+
+# What is refused
+
+
+def test_every_fault_is_told_at_once(tmp_path):
+    path = write_csv(
+        tmp_path / "t.csv", ["a", "b", "y"], [(0, 0, ""), (0, 1, "nan"), (1, 0, 3, 4), (1, 0), (1, 0, "1_0")]
+    )
+    assert faults_of(path, "y", ["a", "b"]) == (
+        "t.csv:4: 4 fields, the header has 3; quote a field with a comma",
+        "t.csv:5: 2 fields, the header has 3; quote a field with a comma",
+        "t.csv:2: y: empty; fill it in, or leave such rows out with --drop-missing",
+        "t.csv:3: y: 'nan' is not a finite number",
+        "t.csv:6: y: '1_0' is not a finite number",
+    )
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "0x10", "1,5", "high", "1 000", "NaN"])
+def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_path, text):
+    (tmp_path / "t.csv").write_text(f'a,y\n0,1\n0,2\n1,"{text}"\n1,3\n')
+    assert faults_of(tmp_path / "t.csv", "y", ["a"], drop_missing=True) == (
+        f"t.csv:4: y: {text!r} is not a finite number",
+    )
+
+
+def test_a_factor_with_one_level_is_refused(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], [(0, 7, 1), (0, 7, 2), (1, 7, 3), (1, 7, 4)])
+    assert faults_of(path, "y", ["a", "b"]) == (
+        "t.csv: b: only one level, '7'; leave it out, or add rows with another level",
+    )
+
+
+def test_a_mistyped_column_gets_a_suggestion(study):
+    assert faults_of(study, "dev/mena", ["training", "sugery"]) == (
+        "study.csv:1: dev/mena: no such column; did you mean 'dev/mean'?",
+        "study.csv:1: sugery: no such column; did you mean 'surgery'?",
+    )
+
+
+def test_a_baseline_that_is_no_level_is_refused(study):
+    assert faults_of(study, "dev/mean", ["training"], baseline={"training": "apart"}) == (
+        "study.csv: training: the baseline 'apart' is not a level; the levels are 'joint', 'separate'",
+    )
+
+
+def test_wrong_arguments_are_all_told(study):
+    faults = faults_of(
+        study, "seed", ["training", "training"], "seed", {"x": "1"}, order="3", smallest_effect=0.0, goal="up"
+    )
+    assert [fault.split(":")[0] for fault in faults] == [
+        "'seed'", "'training'", "--baseline", "--order", "smallest effect", "goal"
+    ]  # fmt: skip
+
+
+def test_two_factors_that_always_change_together_are_refused(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], [(0, 0, 1), (0, 0, 2), (1, 1, 3), (1, 1, 5)])
+    assert faults_of(path, "y", ["a", "b"]) == (
+        "b: changes together with the columns named before it; leave one of them out",
+    )
+
+
+def test_na_as_a_level_of_a_conditional_factor_is_explained(study):
+    study.write_text(study.read_text().replace(",,", ",NA,"))
+    assert (
+        "'NA' counts as a level: leave a field empty"
+        in faults_of(study, "dev/mean", ["training", "surgery"])[0]
+    )
+
+
+def test_an_empty_block_is_refused(study):
+    study.write_text(study.read_text() + "joint,none,,0.9\n")
+    assert faults_of(study, "dev/mean", ["training"], block="seed") == (
+        "study.csv:11: seed: empty; every row belongs to a block",
+    )
+
+
+def test_many_faults_are_counted_not_listed(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(i % 2, "?") for i in range(500)])
+    faults = faults_of(path, "y", ["a"])
+    assert (len(faults), faults[-1]) == (21, "t.csv: and 480 more faults")
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        (b"", "t.csv: the file is empty"),
+        (b" \n\n", "t.csv: the file is empty"),
+        (b"a,y\n", "t.csv: a header but no rows"),
+        (b"a,y,y\n0,1,1\n", "t.csv:1: y: 2 columns have this name; keep one"),
+        (b"a,y\n0,1\n\xe9,2\n", "t.csv:3: not UTF-8 (byte 0xe9); save the file as UTF-8"),
+        ("a,y\n0,1\n".encode("utf-16"), "t.csv:1: not UTF-8 (byte 0xff); save the file as UTF-8"),
+        (b"a,y\n0,1\n\0,2\n", "t.csv:3: a NUL byte; this is not a text file"),
+        (b"a;y\n0;1\n", "t.csv:1: y: no such column; the columns are 'a;y'"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, raw, fault):
+    (tmp_path / "t.csv").write_bytes(raw)
+    assert fault in faults_of(tmp_path / "t.csv", "y", ["a"])
+
+
+def test_a_lone_quote_is_refused_with_its_line(tmp_path):
+    (tmp_path / "t.csv").write_text('a,y\n0,1\n"1,2\n1,3\n')
+    assert faults_of(tmp_path / "t.csv", "y", ["a"])[0].startswith("t.csv:3: a quote that is never closed")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    assert faults_of(tmp_path / "t.csv", "y", ["a"]) == ("t.csv: no such file",)
+
+
+def test_a_folder_is_refused(tmp_path):
+    assert faults_of(tmp_path, "y", ["a"])[0].endswith(": a folder; name a CSV file")
+
+
+# As text
+
+
+def test_the_text_starts_with_sentences(study):
+    text = analysis_text(
+        analyze_table(study, "dev/mean", ["training", "surgery"], "seed", {"training": "separate"})
+    )
+    assert text.startswith("dev/mean over 9 rows; main effects; 4 degrees of freedom for noise.\n\n")
+    assert "training: separate → joint: helps (+0.0400, 95 % interval [" in text
+    assert "surgery: none → pcgrad (when training = joint): helps (+0.0200" in text
+
+
+def test_inconclusive_says_what_would_have_been_seen(filtration):
+    text = analysis_text(analyze_table(filtration, "rate", list("ABCD")))
+    assert (
+        "B: - → +: inconclusive (+3.1250, 95 % interval [−3.3734, +9.6234]); a true effect of 8.8830 would"
+        in text
+    )
+
+
+def test_text_without_noise_claims_nothing(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 0.5), (0, 0.5), (1, 0.7), (1, 0.7)])
+    assert "a: 0 → 1: +0.2000, without any measure of noise: inconclusive." in analysis_text(
+        analyze_table(path, "y", ["a"])
+    )
+
+
+def test_analysing_loads_neither_pandas_nor_statsmodels():
+    script = "import sys, ablate.report.analyze, ablate.report.compare; print({'pandas', 'statsmodels', 'torch', 'scipy.stats'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,229 @@
+import json
+from dataclasses import replace
+
+import pytest
+from report_examples import cell, example, factor, spec, with_trial
+
+from ablate.errors import BadInput
+from ablate.report import report
+from ablate.report.report import report_document, write_report
+
+WILD = "a_b $x$ | <b>bold</b> 🚀\nnext " + "long " * 45
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished study's document and the folder it was written to, in every format."""
+    out = tmp_path_factory.mktemp("report")
+    return write_report(example(), out, report.FORMATS), out
+
+
+def effect_of(document, name, metric="dev/mean"):
+    return next(row for row in document["effects"] if (row["factor"], row["metric"]) == (name, metric))
+
+
+def wild():
+    """A study in which everything that a user may name is hostile."""
+    levels = (WILD, WILD + "2")
+    factors = (factor("l2", [0.0, 0.01]), factor("wild", list(levels)))
+    study = spec(factors=factors, baseline={"l2": 0.0, "wild": levels[0]}, question=WILD)
+    results = example(study)
+    return with_trial(results, 1, error=WILD, state="FAIL", metrics={})
+
+
+def test_the_document_is_the_file(finished):
+    document, out = finished
+    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(document))
+
+
+def test_the_keys_that_other_programs_read(finished):
+    document, _ = finished
+    assert {"study", "cells", "effects", "anova", "noise", "flags", "ledger", "test"} <= set(document)
+
+
+def test_planted_effects_help_and_nothing_planted_does_not(finished):
+    document, _ = finished
+    assert effect_of(document, "similarity_head")["verdict"] == "helps"
+    assert effect_of(document, "paraphrase_head")["verdict"] == "helps"
+    assert effect_of(document, "l2")["verdict"] in ("inconclusive", "no difference that matters")
+
+
+def test_the_effect_is_the_mean_difference_paired_by_seed(finished):
+    document, _ = finished
+    reference, changed = (next(c for c in document["cells"] if c[key]) for key in ("reference", "best"))
+    differences = [changed["metrics"]["dev/mean"]["by_seed"][s] - reference["metrics"]["dev/mean"]["by_seed"][s] for s in ("11", "22", "33")]  # fmt: skip
+    assert effect_of(document, "similarity_head")["estimate"] == pytest.approx(sum(differences) / 3)
+
+
+def test_the_same_part_on_both_sides_claims_nothing(finished):
+    row = effect_of(finished[0], "similarity_head", "dev/sentiment")
+    assert (row["estimate"], row["p"]) == (0.0, None)
+    assert row["note"] == "same part, identical by construction"
+
+
+def test_other_metrics_get_no_verdict_of_helping(finished):
+    words = {row["verdict"] for row in finished[0]["effects"] if row["role"] == "exploratory"}
+    assert words <= {"raises", "lowers", "inconclusive", "no difference that matters"}
+
+
+def test_every_sentence_stands_in_the_markdown(finished):
+    document, out = finished
+    text = (out / "report.md").read_text().replace("\\", "").replace("&lt;", "<")
+    assert all(sentence in text for sentence in document["summary"])
+
+
+def test_every_picture_named_by_the_markdown_is_there(finished):
+    _, out = finished
+    named = [
+        line.rpartition("(")[2].rstrip(")")
+        for line in (out / "report.md").read_text().split("\n")
+        if line.startswith("![")
+    ]
+    assert {"forest.png", "seeds.png", "curves.png"} <= set(named)
+    assert all((out / name).read_bytes()[1:4] == b"PNG" for name in named)
+
+
+def test_every_table_row_has_as_many_fields_as_its_head(finished):
+    fields = 0
+    for line in (finished[1] / "report.md").read_text().replace("\\|", "").split("\n"):
+        assert not line.startswith("|") or fields in (0, line.count("|"))
+        fields = line.count("|") if line.startswith("|") else 0
+
+
+def test_the_thirteen_sections_in_order(finished):
+    heads = [line for line in (finished[1] / "report.md").read_text().split("\n") if line.startswith("## ")]
+    assert [int(head.split()[1].rstrip(".")) for head in heads] == list(range(1, 14))
+
+
+def test_written_twice_the_bytes_are_the_same(finished, tmp_path):
+    write_report(example(), tmp_path, report.FORMATS)
+    for file in sorted(finished[1].iterdir()):
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_nothing_temporary_is_left(finished):
+    assert not [path for path in finished[1].iterdir() if path.name.startswith(".")]
+
+
+def test_a_failed_write_leaves_the_old_report_whole(finished, tmp_path, monkeypatch):
+    write_report(example(), tmp_path, ("json",))
+    before = (tmp_path / "report.json").read_bytes()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_report(replace(example(), raw_cells=99), tmp_path, ("json",))
+    assert (tmp_path / "report.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(BadInput, match="did you mean 'html'"):
+        write_report(example(), tmp_path / "out", ("htm",))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("trials", [0, 1])
+def test_a_study_that_has_hardly_begun_has_a_report(trials, tmp_path):
+    results = example()
+    started = replace(results, trials=results.trials[:trials], parts={}, points=())
+    document = write_report(started, tmp_path, report.FORMATS)
+    assert document["summary"][0].startswith(f"{trials} of 18 trials done")
+    assert all(row["estimate"] is None for row in document["effects"])
+
+
+def test_during_a_run_it_says_how_far_it_is():
+    document = report_document(example(keep=lambda one, seed: seed == 11))
+    assert document["summary"][0].startswith("6 of 18 trials done (12 waiting)")
+
+
+def test_one_seed_says_so_and_decides_nothing():
+    document = report_document(example(spec(seeds=(11,))))
+    assert document["summary"][0].startswith("One seed")
+    assert {row["verdict"] for row in document["effects"] if row["role"] == "primary"} == {"inconclusive"}
+
+
+def test_a_metric_that_nothing_measured_is_said():
+    metric = spec().metric.model_copy(update={"name": "dev/meen"})
+    document = report_document(example(spec(metric=metric)))
+    assert "dev/meen, which no trial has measured" in document["summary"][0]
+
+
+def test_a_failed_trial_is_named_with_its_reason():
+    document = report_document(with_trial(example(), 3, state="FAIL", metrics={}, error="NaN loss at step 7"))
+    assert [row["error"] for row in document["ledger"]["unfinished"]] == ["NaN loss at step 7"]
+    assert document["ledger"]["failed"] == 1
+
+
+def test_a_minimised_metric_turns_helping_round():
+    metric = spec().metric.model_copy(update={"goal": "minimize"})
+    assert effect_of(report_document(example(spec(metric=metric))), "similarity_head")["verdict"] == "hurts"
+
+
+def test_zero_variance_claims_no_p():
+    """Each seed moves by the same amount: no noise to compare with."""
+    document = report_document(example(noise=0.0))
+    row = effect_of(document, "similarity_head")
+    assert (row["p"], row["verdict"]) == (None, "inconclusive")
+
+
+def test_a_full_design_has_interactions_and_shares():
+    document = report_document(example(spec("full")))
+    assert {"training", "l2"} in [set(row["factors"]) for row in document["interactions"]]
+    assert sum(row["share"] for row in document["anova"] if row["metric"] == "dev/mean") == pytest.approx(1)
+
+
+def test_parts_trained_once_are_credited():
+    parts = report_document(example())["ledger"]["parts"]
+    assert (parts["naive"], parts["unique"]) == (42, 30)
+
+
+@pytest.fixture(scope="module")
+def wild_files(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wild")
+    write_report(wild(), out, report.FORMATS)
+    return out
+
+
+def test_hostile_names_survive_in_json(wild_files):
+    document = json.loads((wild_files / "report.json").read_text())
+    assert WILD in document["cells"][0]["levels"].values()
+
+
+def test_hostile_names_are_no_markup_in_markdown(wild_files):
+    text = (wild_files / "report.md").read_text()
+    assert "<b>" not in text
+    assert "🚀" in text
+
+
+def test_hostile_names_are_no_markup_in_html(wild_files):
+    text = (wild_files / "report.html").read_text()
+    assert "<b>" not in text
+    assert "&lt;b&gt;bold&lt;/b&gt; 🚀" in text
+
+
+def test_hostile_names_leave_latex_with_ascii(wild_files):
+    text = (wild_files / "report.tex").read_text()
+    assert text.isascii()
+    assert r"a\_b \$x\$ \textbar{} \textless{}b\textgreater{}bold" in text
+
+
+def test_html_asks_no_network(finished):
+    text = (finished[1] / "report.html").read_text()
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "https://" not in text
+    assert "default-src 'none'" in text
+
+
+def test_torch_is_not_loaded():
+    import subprocess
+    import sys
+
+    code = "import sys, ablate.report.report, ablate.report.export, ablate.report.render, ablate.report.plots; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_cells_with_the_same_levels_text_stay_two():
+    factors = (factor("x", ["1", 1]),)
+    results = example(spec("full", factors=factors, baseline={"x": "1"}))
+    assert len({row["cell"] for row in report_document(results)["cells"]}) == len(
+        {cell({"x": "1"}).hash, cell({"x": 1}).hash}
+    )

@@ -1,0 +1,79 @@
+"""The JSON Schema and the template: both say what the reader accepts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ablate.errors import BadInput
+from ablate.spec.model import StudySpec
+from ablate.spec.reading import KEYS, REQUIRED, parse_study
+from ablate.spec.schema import json_schema
+from ablate.spec.template import init_study, write_study
+
+STUDIES = Path(__file__).parent.parent / "studies"
+
+
+def test_the_committed_schema_is_the_printed_one():
+    assert json.loads((STUDIES / "study.schema.json").read_text()) == json_schema()
+
+
+def test_the_schema_knows_the_keys_that_the_reader_knows():
+    schema = json_schema()
+    assert set(schema["properties"]) == set(KEYS)
+    assert set(schema["required"]) == set(REQUIRED)
+
+
+def test_every_key_is_described():
+    assert all(key.get("description") for key in json_schema()["properties"].values())
+
+
+def test_every_reference_has_a_definition():
+    text = json.dumps(json_schema())
+    used = {part.split('"')[0] for part in text.split("#/definitions/")[1:]}
+    assert used == set(json_schema()["definitions"])
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_studies_meet_the_schema(path):
+    jsonschema = pytest.importorskip("jsonschema", reason="an optional oracle, not a dependency")
+    from ablate.spec.faults import Faults
+    from ablate.spec.yaml_tree import parse_tree, plain
+
+    jsonschema.validate(plain(parse_tree(path.read_text(), Faults("x"))), json_schema())
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_studies_name_the_schema_and_the_command(path):
+    first, *rest = path.read_text().splitlines()
+    assert first == "# yaml-language-server: $schema=study.schema.json"
+    header = "\n".join(line for line in rest if line.startswith("#"))
+    assert "Costs" in header
+    assert f"ablate run studies/{path.name}" in header
+
+
+@pytest.mark.parametrize("name", ["my_study", "2024", "1e5", "true", "a.b-c", "9" * 64])
+def test_the_template_is_a_study_of_that_name(name):
+    spec = parse_study(init_study(name))
+    assert isinstance(spec, StudySpec)
+    assert spec.study == name
+
+
+@pytest.mark.parametrize("name", ["", "..", ".x", "-x", "a/b", "x" * 65, "a b", "{name}"])
+def test_a_name_that_cannot_be_a_folder_is_refused(name):
+    with pytest.raises(BadInput, match="cannot name a study"):
+        init_study(name)
+
+
+def test_init_writes_a_file_that_reads_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "ablate plan heads.yaml" in write_study("heads")
+    assert (tmp_path / "heads.yaml").read_text() == init_study("heads")
+
+
+def test_init_leaves_an_existing_file_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("precious")
+    with pytest.raises(BadInput, match="exists already"):
+        write_study("mine")
+    assert (tmp_path / "mine.yaml").read_text() == "precious"

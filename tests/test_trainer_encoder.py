@@ -1,0 +1,150 @@
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from trainer_context import small
+from transformers import AutoModel, DistilBertConfig, DistilBertModel
+
+from ablate.errors import BadInput, Unavailable
+from ablate.trainer.checking import check
+from ablate.trainer.encoder import PaddedEncoder, load_encoder, tiny, wrap
+
+CPU = torch.device("cpu")
+LENGTHS = np.array([5, 2, 7, 2], dtype=np.int32)
+TOKENS = torch.randint(5, 50, (16,), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A pretrained encoder of another kind than BERT, without a tokenizer."""
+    torch.manual_seed(0)
+    config = DistilBertConfig(
+        vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=32
+    )
+    DistilBertModel(config).save_pretrained(tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_each_sentence_is_embedded_as_if_alone(pooling, folder):
+    encoder = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
+    encoder.module.eval()
+    with torch.no_grad():
+        together = encoder.module(TOKENS, LENGTHS, pooling)
+        alone = [
+            encoder.module(sentence, LENGTHS[i : i + 1], pooling)
+            for i, sentence in enumerate(torch.split(TOKENS, LENGTHS.tolist()))
+        ]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_bert_with_and_without_padding_agree(pooling):
+    model = tiny(small(dropout=0.0), 50, 0)
+    packed = wrap(model, CPU).module
+    assert not isinstance(packed, PaddedEncoder)
+    padded = PaddedEncoder(model)
+    assert torch.allclose(packed(TOKENS, LENGTHS, pooling), padded(TOKENS, LENGTHS, pooling), atol=1e-6)
+
+
+def test_the_study_says_how_much_dropout(folder):
+    module = load_encoder(small(encoder=str(folder), dropout=0.3), 50, 0, CPU).module
+    assert {part.p for part in module.modules() if isinstance(part, torch.nn.Dropout)} == {0.3}
+
+
+def test_a_second_trial_starts_from_pristine_weights_in_memory(folder):
+    first = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
+    loaded = first.flat.values.clone()
+    first.flat.values.add_(1.0)
+    second = load_encoder(small(encoder=str(folder)), 50, 1, CPU)
+    assert second is first
+    assert torch.equal(second.flat.values, loaded)
+
+
+def test_tiny_is_drawn_from_the_seed_alone():
+    first, again, other = (tiny(small(), 50, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(
+        first["embeddings.word_embeddings.weight"], other["embeddings.word_embeddings.weight"]
+    )
+
+
+def test_what_is_trained_is_what_transformers_loads(folder):
+    encoder = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
+    theirs = AutoModel.from_pretrained(folder).state_dict()
+    ours = encoder.module.hf_state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_frozen_encoder_asks_for_no_gradients(folder):
+    module = load_encoder(small(encoder=str(folder), freeze_encoder=True), 50, 0, CPU).module
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def refused(folder, **settings):
+    with pytest.raises(BadInput) as caught:
+        check(small(encoder=str(folder), **settings))
+    return str(caught.value)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    assert "no such folder" in refused(tmp_path / "nowhere")
+
+
+def test_a_pickle_is_not_opened(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weights": 1}))
+    assert "pytorch_model.bin (a pickle" in refused(folder)
+
+
+def test_truncated_weights_are_refused(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "damaged weights" in refused(folder)
+
+
+def test_sentences_longer_than_the_encoders_positions_are_refused(folder):
+    assert "has 32 positions, found 64" in refused(folder, max_length=64)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(folder):
+    assert "no tokenizer" in refused(folder)
+
+
+def test_weights_that_know_fewer_tokens_than_the_tokenizer_are_refused(folder):
+    with pytest.raises(BadInput, match="60 tokens and its weights know 50"):
+        load_encoder(small(encoder=str(folder)), 60, 0, CPU)
+
+
+def test_faults_of_data_and_encoder_are_told_together(tmp_path):
+    data = {"sentiment": {"files": str(tmp_path / "x-{split}.csv")}}
+    told = refused(tmp_path / "nowhere", data=data)
+    assert "x-train.csv" in told
+    assert "encoder: " in told
+
+
+def test_a_hub_name_without_network_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from ablate.trainer.data_hub import hub_answers
+
+    hub_answers.cache_clear()
+    with pytest.raises(Unavailable, match="HF_HOME"):
+        check(small(encoder="nobody/has-this-encoder"))
+    hub_answers.cache_clear()
+
+
+@pytest.mark.assets
+@pytest.mark.skipif("ABLATE_TEST_ASSETS" not in os.environ, reason="ABLATE_TEST_ASSETS names no folder")
+def test_minilm_embeds_as_transformers_does():
+    folder = Path(os.environ["ABLATE_TEST_ASSETS"]) / "weights" / "minilm-l6-h384"
+    encoder = load_encoder(small(encoder=str(folder), dropout=0.0), 30522, 0, CPU)
+    theirs = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = torch.tensor([[101, 2023, 2003, 102]])
+    with torch.no_grad():
+        expected = theirs(input_ids=ids).last_hidden_state[:, 0]
+        found = encoder.module(ids[0], np.array([4], dtype=np.int32), "cls")
+    assert torch.allclose(found, expected, atol=1e-5)

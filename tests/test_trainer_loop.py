@@ -1,0 +1,285 @@
+"""Training as a whole: every mode, repeated and resumed to the bit, without the rest of ablate."""
+
+import math
+
+import pytest
+import torch
+from trainer_context import Notebook, small
+
+from ablate.contract import Stopped
+from ablate.errors import TrialError
+from ablate import trainer
+from ablate.trainer import combine, parts, smoke, train
+from ablate.trainer.loop import Training
+
+SIAMESE = {"similarity_head": "siamese", "paraphrase_head": "difference"}
+MODES = {
+    "joint": {},
+    "pcgrad": {"surgery": "pcgrad", **SIAMESE},
+    "gradvac": {"surgery": "gradvac"},
+    "upgrad": {"surgery": "upgrad"},
+    "sequential": {"training": "sequential", "max_steps": 3},
+    "separate": {"training": "separate", "max_steps": 3},
+    "alternate": {"mix": "alternate"},
+    "frozen": {"freeze_encoder": True, "pooling": "mean"},
+    "best": {"select": "best", "eval_every": 2, "lr": {"encoder": 0.01}},
+    "bf16": {"precision": "bf16", "surgery": "pcgrad"},
+    "coupled": {"l2": 0.1, "l2_kind": "coupled", "schedule": "cosine"},
+    "epochs": {"max_steps": None, "epochs": 2, "mix": "shortest", "reshuffle": False},
+}
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """Train a mode once for the session; return its context and metrics."""
+    folder, done = tmp_path_factory.mktemp("undisturbed"), {}
+
+    def run(mode):
+        if mode not in done:
+            context = Notebook(folder / mode)
+            done[mode] = (context, train(small(**MODES[mode]), context))
+        return done[mode]
+
+    return run
+
+
+def same_files(a, b):
+    return {file.relative_to(a.workdir): file.read_text() for file in a.workdir.rglob("weights.json")} == {
+        file.relative_to(b.workdir): file.read_text() for file in b.workdir.rglob("weights.json")
+    }
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gives_all_metrics_and_predictions(mode, undisturbed):
+    context, metrics = undisturbed(mode)
+    assert {"dev/sentiment", "dev/paraphrase", "dev/similarity", "dev/mean"} <= metrics.keys()
+    assert all(math.isfinite(value) for value in metrics.values())
+    ids, predicted, gold = context.predicted["dev", "sentiment"]
+    assert len(set(ids)) == len(predicted) == len(gold) == 12
+    right = sum(p == g for p, g in zip(predicted, gold, strict=True))
+    assert metrics["dev/sentiment"] == right / 12
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_same_seed_gives_the_same_bits(mode, undisturbed, tmp_path):
+    first, metrics = undisturbed(mode)
+    again = Notebook(tmp_path)
+    assert train(small(**MODES[mode]), again) == metrics
+    assert same_files(first, again)
+    assert (again.points, again.predicted) == (first.points, first.predicted)
+
+
+def test_another_seed_gives_other_weights(undisturbed, tmp_path):
+    first, _ = undisturbed("joint")
+    other = Notebook(tmp_path, seed=12)
+    train(small(), other)
+    assert other.weights != first.weights
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 5])
+@pytest.mark.parametrize("mode", MODES)
+def test_resumes_to_the_bit(mode, stop_after, undisturbed, tmp_path):
+    first, metrics = undisturbed(mode)
+    stopped = Notebook(tmp_path, stop_after=stop_after)
+    with pytest.raises(Stopped):
+        train(small(**MODES[mode]), stopped)
+    torch.manual_seed(0)  # what another process would find in torch's generator
+    resumed = Notebook(tmp_path, state=stopped.state)
+    assert train(small(**MODES[mode]), resumed) == metrics
+    assert same_files(first, resumed)
+    assert first.predicted.items() >= resumed.predicted.items()
+    later = [point for point in first.points if point in resumed.points]
+    assert later == resumed.points
+
+
+OMITTABLE = {
+    "weights": lambda state: state["weights"]["encoder"].mul_(1.001),
+    "optimizer": lambda state: [moments["exp_avg"].zero_() for moments in state["optimizer"]],
+    "torch": lambda state: state.update(torch=torch.Generator().manual_seed(0).get_state()),
+    "surgery": lambda state: state["surgery"].update(generator=torch.Generator().manual_seed(8).get_state()),
+    "step": lambda state: state.update(step=state["step"] - 1),
+}
+
+
+@pytest.mark.parametrize("item", OMITTABLE)
+def test_every_item_of_the_state_is_needed(item, undisturbed, tmp_path):
+    first, _ = undisturbed("pcgrad")
+    stopped = Notebook(tmp_path, stop_after=3)
+    with pytest.raises(Stopped):
+        train(small(**MODES["pcgrad"]), stopped)
+    OMITTABLE[item](stopped.state)
+    resumed = Notebook(tmp_path, state=stopped.state)
+    train(small(**MODES["pcgrad"]), resumed)
+    assert not same_files(first, resumed)
+
+
+def test_a_state_is_plain(tmp_path):
+    def plain(value):
+        if isinstance(value, dict):
+            return all(isinstance(key, str) and plain(item) for key, item in value.items())
+        return (
+            all(map(plain, value))
+            if isinstance(value, list)
+            else type(value) in (int, float, torch.Tensor, type(None))
+        )
+
+    stopped = Notebook(tmp_path, stop_after=4)
+    with pytest.raises(Stopped):
+        train(small(select="best", eval_every=2, surgery="gradvac"), stopped)
+    assert plain(stopped.state)
+    assert stopped.state["best"] is not None
+
+
+def test_parts_trained_apart_equal_separate_training(undisturbed, tmp_path):
+    whole, metrics = undisturbed("separate")
+    settings = small(**MODES["separate"])
+    found = {}
+    for name, part in parts(settings).items():
+        context = Notebook(tmp_path / name)
+        found[name] = train(part, context)
+        assert context.weights == (whole.workdir / name / "weights.json").read_text()
+    assert combine(settings, found) == metrics
+
+
+def test_a_head_starts_alike_whatever_else_is_trained(tmp_path):
+    alone = Training(small(tasks=["similarity"]), Notebook(tmp_path / "alone")).heads["similarity"]
+    among = Training(small(paraphrase_head="difference"), Notebook(tmp_path / "among")).heads["similarity"]
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), among.parameters(), strict=True))
+
+
+def test_without_surgery_the_encoder_gets_the_sum_of_the_tasks_gradients(tmp_path):
+    def gradient(**settings):
+        training = Training(small(dropout=0.0, **settings), Notebook(tmp_path))
+        for task, indices in training.stage.mixture.step(0).items():
+            training._descend(task, indices)
+        if training.surgeon is None:
+            return training.optimizer.gradients["encoder"].clone()
+        return training.task_gradients.sum(0)
+
+    together = gradient()
+    assert together.norm() > 0
+    assert torch.allclose(gradient(surgery="pcgrad"), together, atol=1e-5)
+    assert torch.allclose(sum(gradient(tasks=[task]) for task in small().tasks), together, atol=1e-5)
+
+
+def test_heads_of_other_tasks_rest_in_sequential_training(tmp_path):
+    settings = small(training="sequential", max_steps=2, l2=0.5)
+    before = Training(settings, Notebook(tmp_path)).flats["similarity"].values.clone()
+    stopped = Notebook(tmp_path, stop_after=4)
+    with pytest.raises(Stopped):
+        train(settings, stopped)
+    assert torch.equal(stopped.state["weights"]["similarity"], before)
+
+
+def test_a_frozen_encoder_stays_as_it_was(tmp_path):
+    training = Training(small(freeze_encoder=True), Notebook(tmp_path))
+    training.run()
+    assert torch.equal(training.encoder.flat.values, training.encoder.pristine)
+
+
+def test_frozen_features_are_computed_once_for_the_study(tmp_path):
+    first, second = Notebook(tmp_path / "a"), Notebook(tmp_path / "b")
+    metrics = train(small(freeze_encoder=True), first)
+    files = {file: file.stat().st_mtime_ns for file in first.cache.glob("features-*")}
+    assert len(files) == 6  # three tasks, train and dev
+    assert train(small(freeze_encoder=True), second) == metrics
+    assert {file: file.stat().st_mtime_ns for file in second.cache.glob("features-*")} == files
+
+
+def test_damaged_features_are_computed_again(tmp_path):
+    context = Notebook(tmp_path / "a")
+    metrics = train(small(freeze_encoder=True), context)
+    for file in context.cache.glob("features-*"):
+        damaged = bytearray(file.read_bytes())
+        damaged[-9] ^= 1
+        file.write_bytes(damaged)
+    assert train(small(freeze_encoder=True), Notebook(tmp_path / "b")) == metrics
+
+
+def test_best_never_stands_without_the_last(undisturbed):
+    context, metrics = undisturbed("best")
+    curve = context.curve("dev/mean")
+    assert list(curve) == [2, 4, 5]
+    assert metrics["dev/mean"] == max(curve.values())
+    assert metrics["dev/mean@last"] == curve[5]
+
+
+def test_curves_reach_from_the_first_step_to_the_last(undisturbed):
+    context, metrics = undisturbed("pcgrad")
+    assert list(context.curve("train/sentiment")) == [1, 2, 3, 4, 5]
+    assert list(context.curve("surgery/cosine.sentiment.paraphrase")) == [1, 2, 3, 4, 5]
+    assert context.curve("dev/sentiment") == {5: metrics["dev/sentiment"]}
+
+
+def test_an_epoch_is_looked_at_when_it_ends(undisturbed):
+    context, _ = undisturbed("epochs")
+    assert list(context.curve("dev/mean")) == [5, 10]  # 21 items: 7, 6 and 5 batches, the shortest counts
+
+
+def test_training_goes_downhill(tmp_path):
+    context = Notebook(tmp_path)
+    train(small(max_steps=60, dropout=0.0), context)
+    curve = list(context.curve("train/sentiment").values())
+    assert sum(curve[-10:]) < 0.7 * sum(curve[:10])
+
+
+def test_a_diverged_trial_says_where(tmp_path):
+    settings = small(
+        lr={"encoder": 1.0, "heads": 1.0}, max_steps=200, clip=0.0, schedule="constant", warmup=0.0
+    )
+    training = Training(settings, Notebook(tmp_path))
+    training.heads["paraphrase"].out.bias.data.fill_(math.nan)
+    with pytest.raises(TrialError, match="step 1: train/paraphrase: the loss is nan"):
+        training.run()
+
+
+def test_a_gradient_that_is_not_finite_says_where(tmp_path):
+    training = Training(small(surgery="pcgrad"), Notebook(tmp_path))
+    training.task_gradients[0, 0] = math.inf
+    with pytest.raises(TrialError, match=r"step 1: .*gradient is not finite"):
+        training.run()
+
+
+def test_equal_predictions_have_no_correlation_and_none_is_made_up(tmp_path):
+    training = Training(small(lr={"encoder": 1e-9, "heads": 1e-9}), Notebook(tmp_path))
+    training.heads["similarity"].head.out.weight.data.zero_()
+    training.flats["similarity"].values.zero_()
+    with pytest.raises(TrialError, match=r"step 5: dev/similarity: all 12 predictions are .*does not exist"):
+        training.run()
+
+
+def test_memory_that_runs_out_is_the_trials_failure(tmp_path):
+    with pytest.raises(TrialError, match="out of memory"):
+        train(small(dense_size=65_536, dropout=0.0, tasks=["paraphrase"]), _Starved(tmp_path))
+
+
+class _Starved(Notebook):
+    def checkpoint(self, step, state):
+        torch.empty(2**55)
+
+
+def test_the_test_split_is_scored_by_the_kept_model(undisturbed):
+    context, _ = undisturbed("pcgrad")
+    metrics = trainer.test(small(**MODES["pcgrad"]), context)
+    assert metrics.keys() == {"test/sentiment", "test/paraphrase", "test/similarity", "test/mean"}
+    assert len(context.predicted.pop(("test", "similarity"))[0]) == 12
+    for task in ("sentiment", "paraphrase"):
+        context.predicted.pop(("test", task))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"training": "separate", "surgery": "none"}, {"freeze_encoder": True, "surgery": "none"}]
+)
+def test_smoke_trains_any_settings(settings, tmp_path):
+    shrunk = smoke(small(**{"surgery": "pcgrad", "precision": "bf16", **settings})).model_copy(
+        update={"data": small().data}
+    )
+    assert "dev/mean" in train(shrunk, Notebook(tmp_path))

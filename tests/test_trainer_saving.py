@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from trainer_context import Notebook, small
+from transformers import AutoModel, AutoTokenizer
+
+from ablate.errors import Unavailable
+from ablate import trainer
+from ablate.trainer import train
+from ablate.trainer.loop import Training
+from ablate.trainer.saving import weights_sha256
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    context = Notebook(tmp_path_factory.mktemp("trained"))
+    training = Training(small(), context)
+    training.run()
+    return training, context
+
+
+def test_transformers_loads_the_trained_encoder(trained):
+    training, context = trained
+    model = AutoModel.from_pretrained(context.workdir / "model", add_pooling_layer=False).eval()
+    ids = AutoTokenizer.from_pretrained(context.workdir / "model")("a sentence", return_tensors="pt")[
+        "input_ids"
+    ]
+    training.encoder.module.eval()
+    with torch.no_grad():
+        expected = model(ids).last_hidden_state[:, 0]
+        found = training.encoder.module(ids[0], np.array([ids.shape[1]], dtype=np.int32), "cls")
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_heads_and_their_settings_stand_beside_it(trained):
+    training, context = trained
+    saved = load_file(context.workdir / "model" / "heads.safetensors")
+    assert torch.equal(saved["sentiment.out.bias"], training.heads["sentiment"].out.bias)
+    about = json.loads((context.workdir / "model" / "heads.json").read_text())
+    assert about["settings"] == training.settings.model_dump(mode="json")
+
+
+def test_the_digest_notices_one_bit(trained):
+    training, _ = trained
+    weights = {name: value.clone() for name, value in training.encoder.module.hf_state_dict().items()}
+    before = weights_sha256(weights)
+    assert weights_sha256(dict(reversed(weights.items()))) == before
+    next(iter(weights.values())).view(torch.int32).view(-1)[0] ^= 1
+    assert weights_sha256(weights) != before
+
+
+def test_nothing_temporary_is_left(trained):
+    _, context = trained
+    assert sorted(file.name for file in context.workdir.iterdir()) == ["model", "weights.json"]
+
+
+def test_a_model_that_was_not_kept_is_asked_for_in_words(tmp_path):
+    context = Notebook(tmp_path)
+    train(small(keep="none"), context)
+    assert [file.name for file in context.workdir.iterdir()] == ["weights.json"]
+    with pytest.raises(Unavailable, match="keep: model"):
+        trainer.test(small(keep="none"), context)
+
+
+def test_a_large_model_is_kept_only_when_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("ablate.trainer.saving.AUTO_BYTES", 1000)
+    for keep, kept in (("auto", False), ("model", True)):
+        context = Notebook(tmp_path / keep)
+        train(small(keep=keep), context)
+        assert (context.workdir / "model").exists() is kept

@@ -1,0 +1,460 @@
+"""Sources: every fault at its place, all at once; nothing shifted, swallowed or guessed."""
+
+import gzip
+import lzma
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from ablate.errors import BadInput, Unavailable
+from ablate.trainer import data_hub
+from ablate.trainer.sources import (
+    TASKS,
+    Examples,
+    Source,
+    check_source,
+    check_sources,
+    examples,
+    overlap,
+    source_key,
+)
+
+SENTIMENT = "id\tsentence\tsentiment\na\tfine film\t3\nb\tdull film\t1\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write `content` as the train file and read it; options go to Source."""
+
+    def read_it(
+        content: str | bytes, task: str = "sentiment", suffix: str = ".csv", split="train", **options
+    ):
+        data = content.encode() if isinstance(content, str) else content
+        (tmp_path / f"{split}{suffix}").write_bytes(data)
+        return examples(Source(files=str(tmp_path / ("{split}" + suffix)), **options), task, split)
+
+    return read_it
+
+
+@pytest.fixture
+def faults(read):
+    """Read as `read` does and return the faults, without the folder."""
+
+    def faults_of(*args, **options) -> list[str]:
+        with pytest.raises(BadInput) as caught:
+            read(*args, **options)
+        return [fault.rsplit("/", 1)[-1] if "/" in fault else fault for fault in caught.value.faults]
+
+    return faults_of
+
+
+# What is read
+
+
+def test_tab_separated(read):
+    found = read(SENTIMENT)
+    assert (found.ids, found.first, found.second) == (["a", "b"], ["fine film", "dull film"], None)
+    assert found.labels.tolist() == [3.0, 1.0]
+
+
+def test_comma_separated(read):
+    assert read('id,sentence,label\na,"fine, film",3\nb,x,1\n').first == ["fine, film", "x"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.rstrip("\n"),
+        lambda text: text + "\n\n",
+    ],
+    ids=["BOM", "CRLF", "no newline at the end", "blank lines at the end"],
+)
+def test_harmless_differences_of_form(read, change):
+    assert read(change(SENTIMENT)).first == ["fine film", "dull film"]
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".tsv.xz", lzma.compress)])
+def test_compressed(read, suffix, pack):
+    assert read(pack(SENTIMENT.encode()), suffix=suffix).ids == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["NA", "null", "None", "nan", "", "-1", "TRUE"])
+def test_texts_that_look_like_something_else_stay_text(read, text):
+    assert read(SENTIMENT.replace("fine film", text)).first[0] == text
+
+
+def test_a_first_column_without_a_name(read):
+    assert read("\tid\tsentence\tsentiment\n0\ta\tx\t1\n1\tb\ty\t2\n").ids == ["a", "b"]
+
+
+def test_doubled_quotes_are_quotes(read):
+    assert read(SENTIMENT.replace("fine film", '"a ""fine"" film"')).first[0] == 'a "fine" film'
+
+
+def test_a_sentence_may_span_lines(read):
+    assert read('id,sentence,label\na,"one\ntwo",3\nb,x,1\n').first[0] == "one\ntwo"
+
+
+def test_unicode_line_separators_end_no_row(read):
+    assert read(SENTIMENT.replace("fine film", "fine\u2028film\x85")).first[0] == "fine\u2028film\x85"
+
+
+def test_hub_names_of_pair_columns(read):
+    found = read("idx\tquestion1\tquestion2\tlabel\n7\tp\tq\t0.0\n8\tr\ts\t1.0\n", "paraphrase")
+    assert (found.ids, found.first, found.second) == (["7", "8"], ["p", "r"], ["q", "s"])
+    assert found.labels.tolist() == [0, 1]
+
+
+def test_columns_maps_other_names(read):
+    found = read(
+        "key,review,stars\na,x,1\nb,y,2\n", columns={"id": "key", "sentence": "review", "label": "stars"}
+    )
+    assert (found.ids, found.first) == (["a", "b"], ["x", "y"])
+
+
+def test_rows_without_an_id_are_called_by_their_position(read):
+    assert read("text,label\nx,1\ny,2\n").ids == ["0", "1"]
+
+
+def test_limit_takes_the_first_rows(read):
+    many = "text,label\n" + "".join(f"t{n},{n % 5}\n" for n in range(50))
+    assert read(many, limit={"train": 7}).first == [f"t{n}" for n in range(7)]
+
+
+def test_dev_may_be_called_validation(tmp_path):
+    (tmp_path / "validation.csv").write_text(SENTIMENT)
+    assert len(examples(Source(files=str(tmp_path / "{split}.csv")), "sentiment", "dev")) == 2
+
+
+def test_splits_gives_other_names(tmp_path):
+    (tmp_path / "head.csv").write_text(SENTIMENT)
+    source = Source(files=str(tmp_path / "{split}.csv"), splits={"train": "head"})
+    assert len(examples(source, "sentiment", "train")) == 2
+
+
+def test_a_test_split_may_keep_its_labels_back(read):
+    assert read("0\t\tid\tsentence\n1\t0.0\ta\tx\n", split="test").labels is None
+
+
+def test_hidden_labels_of_a_test_split_are_no_labels(read):
+    assert read(SENTIMENT.replace("\t3", "\t-1").replace("\t1", "\t-1"), split="test").labels is None
+
+
+def test_course_text_of_pairs(read):
+    row = "AB\t Who's  there?\tMe, U.S. man \t1\n"
+    found = read(f"id\tsentence1\tsentence2\tlabel\n{row}b\tx\ty\t0\n", "paraphrase", text="course")
+    assert (found.ids[0], found.first[0], found.second[0]) == ("ab", "who 's there ?", "me , u .s . man")
+
+
+def test_course_text_of_single_sentences_is_only_lowered(read):
+    assert read(SENTIMENT.replace("fine film", " It's  Fine. "), text="course").first[0] == "it's  fine."
+
+
+def test_blank_labels_can_be_dropped_and_are_counted(read):
+    found = read(SENTIMENT + "c\tno label\t\n", blank_labels="drop")
+    assert (len(found), found.dropped) == (2, 1)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "train.csv: the file is empty"),
+        ("\n \n", "train.csv: the file is empty"),
+        ("id\tsentence\tsentiment\n", "train.csv:1: rows: there are none"),
+        ("id;sentence;sentiment\na;x;1\n", "train.csv:1: header: fields seem to be parted by semicolons"),
+        ("sentence\nx\n", "train.csv:1: header: one column only ('sentence')"),
+        (
+            "id\tsentence\ttone\na\tx\t1\n",
+            "train.csv:1: sentiment or label: no such column; found 'id', 'sentence'",
+        ),
+        ("id\tsentense\tlabel\na\tx\t1\n", "did you mean 'sentense'?"),
+        ("id\tlabel\tsentence\tlabel\na\t1\tx\t1\n", "train.csv:1: label: stands twice"),
+        (SENTIMENT + "c\tx\n", "train.csv:4: line: 2 fields where the header has 3"),
+        (SENTIMENT + "c\tx\t1\t\n", "train.csv:4: line: 4 fields where the header has 3"),
+        (SENTIMENT.replace("\t3", "\t"), "train.csv:2: sentiment: blank; a whole number from 0 to 4"),
+        (SENTIMENT.replace("\t3", "\tgood"), "train.csv:2: sentiment: 'good' is not a number"),
+        (SENTIMENT.replace("\t3", "\tnan"), "train.csv:2: sentiment: 'nan' is not a number"),
+        (SENTIMENT.replace("\t3", "\t1_0"), "train.csv:2: sentiment: '1_0' is not a number"),
+        (SENTIMENT.replace("\t3", "\t5"), "train.csv:2: sentiment: '5' is out of range"),
+        (SENTIMENT.replace("\t3", "\t-1"), "train.csv:2: sentiment: '-1' is out of range"),
+        (SENTIMENT.replace("\t3", "\t2.5"), "train.csv:2: sentiment: '2.5' is out of range"),
+        (SENTIMENT.replace("\t3", "\t1"), "train.csv:1: sentiment: every label is 1;"),
+        (SENTIMENT.replace("\nb\t", "\na\t"), "train.csv:3: id: 'a' stands on line 2 already"),
+        (SENTIMENT.replace("\nb\t", "\n \t"), "train.csv:3: id: blank"),
+        (SENTIMENT.replace("fine", '"fine'), "train.csv:2: line: a double quote opens a field here"),
+        (
+            SENTIMENT.replace("fine", '"fine" old'),
+            "train.csv:2: line: a quoted field goes on after its closing",
+        ),
+        (SENTIMENT.replace("fine", "fi\0ne"), "train.csv:2: line: holds a NUL"),
+        (SENTIMENT.encode().replace(b"fine", b"fin\xe9"), "train.csv:2: line: byte 6 (0xe9) is not UTF-8"),
+        (SENTIMENT.encode("utf-16"), "train.csv: the file is UTF-16"),
+        (SENTIMENT.replace("fine", "x" * 1_000_000), "train.csv:2: line: 1,000,009 characters long"),
+        (SENTIMENT.replace("fine", "fi\rne"), "train.csv:2: line: a carriage return"),
+        (gzip.compress(SENTIMENT.encode()), "train.csv: this is a gzip file, whatever its name says"),
+    ],
+)
+def test_faults_of_a_file(faults, content, expected):
+    told = faults(content)
+    assert len(told) == 1
+    assert expected in told[0]
+
+
+@pytest.mark.parametrize(
+    ("task", "label"), [("paraphrase", "0.5"), ("paraphrase", "2"), ("similarity", "5.1")]
+)
+def test_labels_of_pairs_out_of_range(faults, task, label):
+    told = faults(f"id\tsentence1\tsentence2\tlabel\na\tx\ty\t{label}\nb\tx\ty\t1\n", task)
+    assert f"train.csv:2: label: '{label}' is out of range" in told[0]
+
+
+def test_a_lone_quote_that_a_later_one_closes_is_found(faults):
+    """The csv module reads this as one row of the right width and loses two rows in silence."""
+    told = faults('id\tsentence\tlabel\na\t"x\t1\nb\ty\t2\nc\tz"\t3\nd\tw\t0\n')
+    assert told == [
+        "train.csv:2: line: a double quote opens a field here and swallows the lines after it; "
+        'write a quote inside a field as ""'
+    ]
+
+
+def test_all_faults_at_once_in_the_order_of_the_file(faults):
+    told = faults(SENTIMENT + "c\tx\t9\nd\n\tx\t1\na\tx\tbad\n")
+    assert [fault.split(": ")[0] for fault in told] == [
+        "train.csv:4",
+        "train.csv:5",
+        "train.csv:6",
+        "train.csv:7",
+        "train.csv:7",
+    ]
+
+
+def test_twenty_faults_are_told_and_the_rest_counted(faults):
+    told = faults(SENTIMENT + "".join(f"r{n}\tx\t9\n" for n in range(50)))
+    assert len(told) == 21
+    assert told[-1] == "train.csv: and 30 more"
+
+
+def test_missing_file_names_its_neighbour(tmp_path):
+    (tmp_path / "train.csv.xz").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"there is no such file; did you mean 'train.csv.xz'\?"):
+        examples(Source(files=str(tmp_path / "{split}.csv")), "sentiment", "train")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(BadInput, match="this is a folder"):
+        examples(Source(files=str(tmp_path / "{split}")), "sentiment", "train")
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".csv.xz", lzma.compress)])
+def test_truncated_compression(faults, suffix, pack):
+    assert "file ends too early" in faults(pack(SENTIMENT.encode())[:-9], suffix=suffix)[0]
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".csv.xz", lzma.compress)])
+def test_damaged_compression(faults, suffix, pack):
+    packed = bytearray(pack(SENTIMENT.encode() * 50))
+    packed[len(packed) // 2] ^= 0xFF
+    assert "is damaged" in faults(bytes(packed), suffix=suffix)[0]
+
+
+def test_plain_text_called_gz(faults):
+    assert "this is not a gzip file" in faults(SENTIMENT, suffix=".csv.gz")[0]
+
+
+def test_a_mapped_column_that_is_missing(faults):
+    assert faults(SENTIMENT, columns={"id": "key"})[0].startswith("train.csv:1: key: no such column")
+
+
+def test_a_role_that_the_task_does_not_have(faults):
+    assert "sentiment has no such role" in faults(SENTIMENT, columns={"sentence1": "sentence"})[0]
+
+
+def test_what_a_user_wrote_cannot_speak_to_the_terminal(faults):
+    assert "\x1b" not in faults(SENTIMENT.replace("\t3", "\t\x1b[31m"))[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"hub": "a/b", "files": "{split}.csv"}, "both hub and files"),
+        ({"config": "qqp"}, "belong to hub"),
+        ({"files": "train.csv"}, r"has no \{split\}"),
+        ({"files": "{split}.csv", "splits": {"dev": "train"}}, "two splits are read from one name"),
+        ({"files": "{split}.csv", "splits": {"trian": "x"}}, "did you mean 'train'"),
+        ({"files": "{split}.csv", "columns": {"sentense": "x"}}, "did you mean 'sentence'"),
+        ({"limit": {"train": 0}}, "greater than 0"),
+        ({"splits": {"train": "x"}}, "the built-in corpus has neither"),
+        ({"file": "{split}.csv"}, "Extra inputs"),
+    ],
+)
+def test_sources_that_cannot_be(options, expected):
+    with pytest.raises(ValidationError, match=expected):
+        Source(**options)
+
+
+def test_describing_a_source_loads_nothing_heavy():
+    program = "import sys, ablate.trainer.sources as s; s.Source(files='{split}'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"numpy", "torch", "transformers", "datasets"} & set(loaded.stdout.split())
+
+
+# Checking before training
+
+
+def test_check_tells_the_faults_of_all_splits_and_tasks(tmp_path):
+    (tmp_path / "train.csv").write_text(SENTIMENT + "c\tx\t9\n")
+    source = Source(files=str(tmp_path / "{split}.csv"))
+    with pytest.raises(BadInput) as caught:
+        check_sources({"sentiment": source, "paraphrase": source})
+    assert (
+        len(caught.value.faults) == 6
+    )  # a label, three columns that are no pair's, and a missing dev file for each
+    assert caught.value.exit_code == 2
+
+
+def test_a_checked_source_is_not_read_again_until_it_changes(tmp_path, monkeypatch):
+    (tmp_path / "train.csv").write_text(SENTIMENT)
+    source = Source(files=str(tmp_path / "{split}.csv"))
+    check_source(source, "sentiment", ["train"])
+    with monkeypatch.context() as patch:
+        patch.setattr("ablate.trainer.sources.examples", None)  # reading now would fail
+        check_source(source, "sentiment", ["train"])
+    (tmp_path / "train.csv").write_text(SENTIMENT + "c\n")
+    with pytest.raises(BadInput):
+        check_source(source, "sentiment", ["train"])
+
+
+def test_the_key_follows_the_bytes_and_not_the_name(tmp_path):
+    (tmp_path / "train.csv").write_text(SENTIMENT)
+    (tmp_path / "other.csv").write_text(SENTIMENT)
+    here = Source(files=str(tmp_path / "{split}.csv"))
+    there = Source(files=str(tmp_path / "{split}.csv"), splits={"train": "other"})
+    same = source_key(here, "train")
+    assert source_key(there, "train") == same
+    (tmp_path / "train.csv").write_text(SENTIMENT + " ")
+    assert source_key(here, "train") != same
+
+
+def test_overlap_ignores_case_spaces_and_order():
+    a = Examples(["1", "2"], ["Who is it?", "x"], ["Me .", "y"], np.zeros(2))
+    b = Examples(["3", "4"], ["me.", "x"], ["who  is it ?", "z"], np.zeros(2))
+    assert overlap(a, b) == 1
+
+
+# The hub
+
+
+@pytest.fixture
+def hub_asked_afresh(monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    data_hub.hub_answers.cache_clear()
+    yield
+    data_hub.hub_answers.cache_clear()
+
+
+@pytest.mark.usefixtures("hub_asked_afresh")
+def test_a_hub_name_without_network_is_refused_at_once_and_quietly(monkeypatch, capfd):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    import datasets  # noqa: F401  its import is not what is timed
+
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match=r"hub: SetFit/sst5 is not on this machine .* HF_HOME .* `files:`"):
+        examples(Source(hub="SetFit/sst5"), "sentiment", "train")
+    assert time.monotonic() - start < 5
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("hub_asked_afresh")
+def test_a_hub_that_never_answers_is_given_up(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(data_hub, "HUB_SECONDS", 0.2)
+        assert not data_hub.hub_answers()
+
+
+@pytest.fixture
+def hub_folder(tmp_path, monkeypatch):
+    """A folder that `datasets` loads as it loads a hub dataset."""
+    import datasets.config
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "sst"
+    folder.mkdir()
+    (folder / "train.csv").write_text("text,label\nfine,3\ndull,1\n")
+    (folder / "validation.csv").write_text("text,label\ngood,4\nbad,0\nNA,2\n")
+    return folder
+
+
+def test_a_hub_dataset_with_its_validation_split(hub_folder):
+    found = examples(Source(hub=str(hub_folder)), "sentiment", "dev")
+    assert (found.first[:2], found.labels.tolist()) == (["good", "bad"], [4, 0, 2])
+
+
+def test_a_split_that_the_hub_dataset_lacks(hub_folder):
+    with pytest.raises(BadInput, match=r"no split called test .*name it with splits"):
+        examples(Source(hub=str(hub_folder)), "sentiment", "test")
+
+
+def test_faults_of_a_hub_dataset_name_its_row(hub_folder):
+    (hub_folder / "train.csv").write_text("text,label\nfine,3\ndull,7\n")
+    with pytest.raises(BadInput, match=r"sst\[train\]:2: label: '7' is out of range"):
+        examples(Source(hub=str(hub_folder)), "sentiment", "train")
+
+
+# CS224N's files as they are
+
+ASSETS = os.environ.get("ABLATE_TEST_ASSETS", "")
+course = [
+    pytest.mark.assets,
+    pytest.mark.skipif(not ASSETS, reason="ABLATE_TEST_ASSETS names no folder with the CS224N files"),
+]
+COURSE = Path(ASSETS) / "data" / "cs224n"
+COURSE_SOURCES = {
+    "sentiment": Source(files=f"{COURSE}/ids-sst-{{split}}.csv.xz", splits={"test": "test-student"}),
+    "paraphrase": Source(
+        files=f"{COURSE}/quora-{{split}}.csv.xz", splits={"train": "train-recovered"}, blank_labels="drop"
+    ),
+    "similarity": Source(files=f"{COURSE}/sts-{{split}}.csv.xz", splits={"test": "test-student"}),
+}
+COURSE_ROWS = {"sentiment": (8544, 1101), "paraphrase": (55837, 20212), "similarity": (6040, 863)}
+COURSE_OVERLAP = {"sentiment": 2, "paraphrase": 6, "similarity": 16}  # rows of dev that are in train too
+
+
+@pytest.mark.parametrize("task", [pytest.param(task, marks=course) for task in TASKS])
+def test_rows_of_the_course_files(task):
+    train, dev = (examples(COURSE_SOURCES[task], task, split) for split in ("train", "dev"))
+    assert (len(train), len(dev)) == COURSE_ROWS[task]
+    assert dev.dropped == (2 if task == "paraphrase" else 0)
+    assert overlap(train, dev) == COURSE_OVERLAP[task]
+
+
+@pytest.mark.parametrize("task", [pytest.param(task, marks=course) for task in ("sentiment", "similarity")])
+def test_student_test_files_of_the_course_have_no_labels(task):
+    found = examples(COURSE_SOURCES[task], task, "test")
+    assert found.labels is None
+    assert len(found) == {"sentiment": 2210, "similarity": 1725}[task]
+
+
+@pytest.mark.parametrize("where", [pytest.param("quora-dev", marks=course)])
+def test_the_two_blank_labels_of_quora_dev_are_refused_by_default(where):
+    with pytest.raises(BadInput) as caught:
+        examples(
+            COURSE_SOURCES["paraphrase"].model_copy(update={"blank_labels": "refuse"}), "paraphrase", "dev"
+        )
+    assert ["is_duplicate: blank" in fault and where in fault for fault in caught.value.faults] == [
+        True,
+        True,
+    ]

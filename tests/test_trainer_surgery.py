@@ -1,0 +1,121 @@
+import itertools
+
+import pytest
+import torch
+from torchjd.aggregation import MGDA, PCGrad
+
+from ablate.trainer.settings import Settings
+from ablate.trainer.surgery import FAMILY, NonNegativeProjector, Surgeon
+
+TASKS = ("a", "b", "c")
+
+
+def gradients(seed=0, params=50, tasks=3):
+    """Return gradients [tasks, params] of which some conflict."""
+    drawn = torch.randn(tasks, params, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn - 0.5 * drawn.roll(1, 0)
+
+
+def pcgrad(grads, orders):
+    """Algorithm 1 of Yu et al. 2020, with the order in which task i visits the others given."""
+    total = torch.zeros_like(grads[0])
+    for i, order in enumerate(orders):
+        projected = grads[i].clone()
+        for j in order:
+            dot = projected @ grads[j]
+            if j != i and dot < 0:
+                projected -= dot / (grads[j] @ grads[j]) * grads[j]
+        total += projected
+    return total
+
+
+def test_pcgrad_is_the_papers_algorithm_for_the_orders_it_drew():
+    surgeon = Surgeon("pcgrad", TASKS, seed=5)
+    generator = torch.Generator()
+    generator.set_state(surgeon.state()["generator"])
+    orders = [torch.randperm(3, generator=generator).tolist() for _ in TASKS]
+    found, _ = surgeon.combine(gradients())
+    assert torch.allclose(found, pcgrad(gradients(), orders), rtol=1e-12, atol=1e-12)
+
+
+def test_pcgrad_with_two_tasks_equals_torchjds_own():
+    found, _ = Surgeon("pcgrad", TASKS[:2], seed=0).combine(gradients(tasks=2))
+    assert torch.allclose(found, PCGrad()(gradients(tasks=2)))
+
+
+def test_the_order_matters_so_the_reference_is_not_blind():
+    results = [pcgrad(gradients(), orders) for orders in itertools.product([(0, 1, 2), (2, 1, 0)], repeat=3)]
+    assert max(torch.dist(results[0], other) for other in results) > 0.1
+
+
+@pytest.mark.parametrize("method", FAMILY)
+def test_orthogonal_gradients_of_equal_length_are_summed(method):
+    weights = Surgeon(method, TASKS, seed=0).weights(torch.eye(3))
+    assert weights.tolist() == pytest.approx([1, 1, 1], abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["pcgrad", "gradvac", "upgrad", "dualproj"])
+def test_gradients_without_conflict_are_summed(method):
+    gramian = torch.tensor([[4.0, 1.0, 0.5], [1.0, 1.0, 0.2], [0.5, 0.2, 2.0]])
+    assert Surgeon(method, TASKS, seed=0).weights(gramian).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["upgrad", "dualproj", "mgda"])
+def test_no_task_loses_by_a_small_step(method):
+    found, _ = Surgeon(method, TASKS, seed=0).combine(gradients())
+    assert (gradients() @ found).min() > -1e-2
+
+
+def test_methods_that_average_are_brought_to_the_scale_of_the_sum():
+    found, _ = Surgeon("mgda", TASKS, seed=0).combine(gradients())
+    assert torch.allclose(found, 3 * MGDA()(gradients()), rtol=1e-3)
+
+
+def test_the_projector_solves_its_quadratic_program():
+    gramian = gradients() @ gradients().T
+    wanted = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64)
+    found = NonNegativeProjector()(wanted, gramian)
+    slack, slope = found - wanted, gramian @ found
+    assert slack.min() >= 0  # feasible
+    assert slope.min() > -1e-9  # no direction leads down
+    assert abs(slack @ slope) < 1e-9  # a constraint is tight, or its slope is zero
+
+
+def test_dropout_does_not_depend_on_the_surgery():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    Surgeon("pcgrad", TASKS, seed=0).combine(gradients())
+    assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize("method", FAMILY)
+def test_goes_on_from_its_state_to_the_bit(method):
+    first, second = Surgeon(method, TASKS, seed=1), Surgeon(method, TASKS, seed=2)
+    for step in range(3):
+        first.combine(gradients(step))
+    second.restore(first.state())
+    for step in range(3, 9):
+        assert torch.equal(first.combine(gradients(step))[0], second.combine(gradients(step))[0])
+
+
+def test_curves_say_the_cosines_and_the_share_in_conflict():
+    _, curves = Surgeon("pcgrad", TASKS, seed=0).combine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 3.0]]))
+    assert curves == {
+        "surgery/cosine.a.b": 0,
+        "surgery/cosine.a.c": pytest.approx(-(0.5**0.5)),
+        "surgery/cosine.b.c": pytest.approx(0.5**0.5),
+        "surgery/projected": pytest.approx(1 / 3),
+    }
+
+
+def test_a_vanished_gradient_is_no_conflict():
+    found, curves = Surgeon("pcgrad", TASKS, seed=0).combine(
+        torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    )
+    assert found.tolist() == [2.0, 1.0]
+    assert curves["surgery/projected"] == 0
+
+
+def test_every_method_is_a_setting():
+    assert set(FAMILY) == set(Settings.model_json_schema()["properties"]["surgery"]["enum"]) - {"none"}
