@@ -198,6 +198,33 @@ def report(
 
 
 @app.command()
+def export(
+    study: StudyOrName = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="Of the predictions: csv, or cs224n (the course's files).")
+    ] = "csv",
+    only: Only = [],
+    seed: Annotated[int | None, typer.Option(help="Of this seed. [default: the first planned]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: exports/STUDY]")] = None,
+    home: Home = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Write the best cell's model and predictions, and all results as CSV and parquet.
+
+    Example: ablate export quickstart --format cs224n
+    """
+    from ablate.report.export import export_study
+    from ablate.store.places import find_study
+    from ablate.store.reading import read_results
+
+    place = find_study(study, home, storage)
+    results = read_results(place.url, place.study, place.folder, points=False)
+    document = export_study(results, out or Path("exports") / place.study, format_, only, seed)
+    _print(document, "\n".join(document["files"]), as_json)
+
+
+@app.command()
 def analyze(
     table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="A results table, one row per run.")],
     metric: Annotated[str, typer.Option(help="The column to explain.")],

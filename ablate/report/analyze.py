@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ablate.stats.verdicts import verdict
 
 ORDERS = ("auto", "1", "2", "full")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-MOST_FACTORS_IN_FULL = 12  # 2^12 products
+MOST_COLUMNS = 1000  # of a model; a factor with more levels is a number or an id, not a factor
 
 
 def analyze_table(
@@ -89,8 +90,7 @@ def analyze_columns(
     levels = {name: order_levels(column, baseline.get(name)) for name, column in factors.items()}
     coded = [_factor(name, column, levels[name]) for name, column in factors.items()]
     blocks = _factor(block[0], block[1], order_levels(block[1])) if block else None
-    if len(y) < 2 + len(coded):
-        raise BadInput(f"{len(y)} rows for {len(coded)} factors; at least {2 + len(coded)} are needed")
+    _check_size(len(y), [*coded, *([blocks] if blocks else [])], order)
     result = factorial(np.asarray(y, dtype=float), coded, blocks, order)
     _check_told_apart(result, levels)
     where = conditions(coded)
@@ -177,8 +177,6 @@ def _check_arguments(
         faults.append(f"--baseline: {name!r} is not among the factors {', '.join(factors)}")
     if order not in ORDERS:
         faults.append(f"--order: {order!r} is not one of {', '.join(ORDERS)}")
-    if order == "full" and len(factors) > MOST_FACTORS_IN_FULL:
-        faults.append(f"--order full: {len(factors)} factors have 2^{len(factors)} products; use --order 2")
     if smallest_effect is not None and not 0 < smallest_effect < float("inf"):
         faults.append(f"smallest effect: {smallest_effect} is not a positive number")
     if goal not in ("maximize", "minimize"):
@@ -230,17 +228,31 @@ def _check_levels(column: Sequence[str], name: str, baseline: str | None, faults
         faults.add(f"the baseline {baseline!r} is not a level; the levels are {shown}", column=name)
 
 
+def _check_size(n: int, factors: Sequence[Factor], order: str) -> None:
+    faults = [
+        f"{f.name}: {f.levels} levels; is it a number or an id?" for f in factors if f.levels > MOST_COLUMNS
+    ]
+    needed = 1 + sum(f.levels - 1 for f in factors)
+    if n < needed:
+        faults.append(f"{n} rows cannot tell {needed - 1} effects apart; at least {needed} are needed")
+    if (
+        order == "full"
+        and (combinations := prod(f.levels for f in factors)) > MOST_COLUMNS
+        and n > MOST_COLUMNS
+    ):
+        faults.append(f"--order full: {combinations} combinations of levels; use --order 2")
+    if faults:
+        raise BadInput(*faults)
+
+
 def _check_told_apart(result: Factorial, levels: Mapping[str, Sequence[str]]) -> None:
     faults = []
     for name in (names[0] for names in result.left_out if len(names) == 1 and names[0] in levels):
-        missing = [level for level in levels[name] if level.lower() in ("na", "nan", "null")]
-        hint = (
-            f"; {missing[0]!r} counts as a level: leave a field empty where a factor does not exist"
-            if missing
-            else ""
-        )
+        missing = [repr(level) for level in levels[name] if level.lower() in ("na", "nan", "null")]
+        hint = f"; {', '.join(missing)} counts as a level: leave a field empty where a factor does not exist"
         faults.append(
-            f"{name}: changes together with the columns named before it; leave one of them out{hint}"
+            f"{name}: changes together with the columns named before it; leave one of them out"
+            + (hint if missing else "")
         )
     if faults:
         raise BadInput(*faults)

@@ -128,11 +128,7 @@ def _over_seeds(d: Array, by_seed: Array, smallest_effect: float | None) -> dict
     main, S = mrmc(d), len(by_seed)
     resampled = bootstrap_mean(d.mean(axis=0))
     known_p = main.p is not None
-    warnings = (
-        []
-        if known_p
-        else ["nothing varies between seeds or items: there is no noise to compare with, so no p"]
-    )
+    no_noise = "nothing varies between seeds or items: there is no noise to compare with, so no p"
     return {
         "ci95": list(main.ci95) if known_p else None,
         "df": main.df if math.isfinite(main.df) else None,
@@ -151,7 +147,7 @@ def _over_seeds(d: Array, by_seed: Array, smallest_effect: float | None) -> dict
         "se": main.se,
         "deltas": by_seed.tolist(),
         "noise": {"seed": main.sigma_seed, "item": main.sigma_item, "seed_item": main.sigma_seed_item},
-        "warnings": warnings,
+        "warnings": [] if known_p else [no_noise],
     }  # fmt: skip
 
 
@@ -182,9 +178,7 @@ def _r(drawn: Array, x: Array, y: Array) -> Array:
     x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     moments = drawn @ np.column_stack([x, y, x * x, y * y, x * y]) / len(x)
     mx, my, xx, yy, xy = moments.T
-    with np.errstate(
-        invalid="ignore", divide="ignore"
-    ):  # a resample of one repeated item has no r; it is left out later
+    with np.errstate(invalid="ignore", divide="ignore"):  # one item drawn n times has no r; left out later
         return np.asarray((xy - mx * my) / np.sqrt((xx - mx**2) * (yy - my**2)))
 
 
@@ -283,28 +277,21 @@ def _check_values(columns: Sequence[NDArray[Any]], paths: Sequence[Path], metric
     least = 4 if metric == "pearson" else 2
     if len(columns[0]) < least:
         raise BadInput(f"{paths[0]}: {len(columns[0])} items; {metric} needs at least {least}")
+    files = dict(zip(paths, (set(values.tolist()) for values in columns), strict=True))
     if metric == "pearson":
-        constant = [p for p, values in zip(paths, columns, strict=True) if np.ptp(values) == 0]
-        if constant:
-            raise BadInput(
-                *(
-                    f"{p}: all values are the same, so Pearson's r does not exist"
-                    for p in dict.fromkeys(constant)
-                )
-            )
-        return
-    labels = set(columns[0].tolist())
-    whole = all(_is_whole(label) for label in labels)
-    scores = [
-        p
-        for p, v in zip(paths[1:], columns[1:], strict=True)
-        if whole and not all(map(_is_whole, set(v.tolist())))
-    ]
-    never = [p for p, values in zip(paths[1:], columns[1:], strict=True) if not labels & set(values.tolist())]
-    if wrong := dict.fromkeys([*never, *scores]):
-        raise BadInput(
-            *(f"{p}: prediction: not the labels of {paths[0]}; accuracy compares classes" for p in wrong)
-        )
+        wrong = [path for path, values in files.items() if len(values) == 1]
+        why = "all values are the same, so Pearson's r does not exist"
+    else:
+        wrong = [path for path, values in files.items() if _are_scores(values, files[paths[0]])]
+        why = f"prediction: not the labels of {paths[0]}; accuracy compares classes"
+    if wrong:
+        raise BadInput(*(f"{path}: {why}" for path in wrong))
+
+
+def _are_scores(values: set[str], labels: set[str]) -> bool:
+    """Say whether predictions are not classes: fractions where labels are whole, or no label among them."""
+    fractions = all(map(_is_whole, labels)) and not all(map(_is_whole, values))
+    return fractions or (len(labels) > 1 and not labels & values)
 
 
 def _is_whole(text: str) -> bool:

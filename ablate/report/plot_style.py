@@ -83,10 +83,20 @@ def draw(
     top.text(0.01, 0.92, heading, ha="left", va="top", fontsize=10, fontweight="bold")
     bottom.text(0.01, 0.95, small_print, ha="left", va="top", fontsize=7, color="0.35")
     paint(body)
+    _lay_out(figure)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    figure.set_layout_engine("none")  # what has been laid out once need not be again
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(
         name, title, caption, alt, section, {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
     )
+
+
+def _lay_out(figure: Figure) -> None:
+    """Lay out once, and round: the solver's last digits change from run to run, and with them ids in the SVG."""
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        axis.set_position([round(edge, 5) for edge in axis.get_position().bounds])  # type: ignore[arg-type]

@@ -104,25 +104,30 @@ def fit(y: Array, factors: Sequence[Factor], terms: Sequence[tuple[str, ...]]) -
     Each term is made orthogonal to those before it (Gram-Schmidt, twice: Giraud et al. 2005), so one pass
     gives the fit, the ranks and the sequential sums of squares.
     """
-    coding = {factor.name: factor.columns() for factor in factors}
+    coding = {factor.name: factor for factor in factors}
     n = len(y)
     y = y - y.mean()
-    Q, X = np.empty((n, 0)), np.empty((n, 0))
+    widths = [prod(coding[name].levels - 1 for name in names) for names in terms]
+    Q, X = np.empty((2, n, min(n - 1, sum(widths))))
     kept: list[Term] = []
     left_out: list[tuple[str, ...]] = []
-    for names in terms:
-        width = prod(coding[name].shape[1] for name in names)
-        if Q.shape[1] + width > n - 1:  # no room, and no need to build what may be thousands of columns
-            left_out.append(names)
-            continue
-        columns = reduce(_products, (coding[name] for name in names))
-        columns = columns - columns.mean(axis=0)
-        basis = _new_directions(Q, columns)
+    at = 0
+    for names, width in zip(terms, widths, strict=True):
+        columns = basis = None
+        if (
+            at + width <= n - 1
+        ):  # else there is no room, and no need to build what may be thousands of columns
+            columns = reduce(_products, (coding[name].columns() for name in names))
+            columns = columns - columns.mean(axis=0)
+            basis = _new_directions(Q[:, :at], columns)
         if basis is None:
             left_out.append(names)
             continue
-        kept.append(Term(names, Q.shape[1], Q.shape[1] + columns.shape[1]))
-        Q, X = np.hstack([Q, basis]), np.hstack([X, columns])
+        term = Term(names, at, at + width)
+        Q[:, term.columns], X[:, term.columns] = basis, columns
+        kept.append(term)
+        at += width
+    Q, X = Q[:, :at], X[:, :at]
     R, z = np.triu(Q.T @ X), Q.T @ y
     inverse = np.linalg.solve(R, np.eye(len(R)))
     residual = y - Q @ z
