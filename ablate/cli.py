@@ -70,7 +70,7 @@ def plan(
     Example: ablate plan studies/full_grid.yaml
     """
     from ablate.runner.plan import plan_document, plan_text
-    from ablate.runner.study import Options, prepare
+    from ablate.runner.prepare import Options, prepare
 
     prepared = prepare(study, Options(home=home, storage=storage, overrides=set_))
     document = plan_document(prepared.spec, prepared.design, prepared.place)
@@ -100,8 +100,9 @@ def run(
     """
     from rich.console import Console
 
+    from ablate.runner.prepare import Options
     from ablate.runner.status import status_document, status_text
-    from ablate.runner.study import Options, run_study
+    from ablate.runner.study import run_study
     from ablate.store.reading import read_results
 
     if engine != "local":

@@ -28,7 +28,9 @@ class Settings(BaseModel):
 
 def toy_trainer(settings: type[BaseModel] = Settings, **optional: object) -> Trainer:
     module = ModuleType("toy")
-    module.__dict__.update(Settings=settings, train=lambda settings, context: {}, **optional)
+    module.__dict__.update(
+        __file__=__file__, Settings=settings, train=lambda settings, context: {}, **optional
+    )
     return Trainer(module)
 
 

@@ -220,6 +220,22 @@ def test_replicates_that_do_not_differ_are_flagged(tmp_path):
     assert "there is no noise, so no p" in document["warnings"][0]
 
 
+def test_a_fraction_says_that_it_cannot_tell_products_apart(filtration):
+    """The half fraction with I = ABCD."""
+    lines = filtration.read_text().splitlines()
+    filtration.write_text(
+        "\n".join([lines[0], *(line for line in lines[1:] if line.count("+") % 2 == 0)]) + "\n"
+    )
+    warnings = analyze_table(filtration, "rate", list("ABCD"))["warnings"]
+    assert any(warning.startswith("main effects only: the table cannot tell") for warning in warnings)
+
+
+def test_a_full_table_does_not(filtration):
+    assert not any(
+        "main effects only" in w for w in analyze_table(filtration, "rate", list("ABCD"))["warnings"]
+    )
+
+
 def test_a_block_that_repeats_a_combination_is_told(study):
     study.write_text(study.read_text() + "separate,,1,0.8\n")
     warnings = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")["warnings"]
@@ -342,6 +358,25 @@ def test_two_factors_that_always_change_together_are_refused(tmp_path):
     )
 
 
+def test_too_few_rows_are_refused(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], [(0, "p", 1), (1, "q", 2), (1, "r", 3)])
+    assert faults_of(path, "y", ["a", "b"]) == ("3 rows cannot tell 3 effects apart; at least 4 are needed",)
+
+
+def test_an_id_is_no_factor(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "id", "y"], [(i % 2, i, i % 7) for i in range(1500)])
+    assert "id: 1500 levels; is it a number or an id?" in faults_of(path, "y", ["a", "id"])
+
+
+def test_all_products_of_too_many_factors_are_refused(tmp_path):
+    names = [f"f{k}" for k in range(11)]
+    rows = [(*(i >> k & 1 for k in range(11)), i % 5) for i in range(64 * 64)]
+    path = write_csv(tmp_path / "t.csv", [*names, "y"], rows)
+    assert faults_of(path, "y", names, order="full") == (
+        "--order full: 2048 combinations of levels; use --order 2",
+    )
+
+
 def test_na_as_a_level_of_a_conditional_factor_is_explained(study):
     study.write_text(study.read_text().replace(",,", ",NA,"))
     assert (
@@ -422,6 +457,7 @@ def test_text_without_noise_claims_nothing(tmp_path):
 
 
 def test_analysing_loads_neither_pandas_nor_statsmodels():
-    script = "import sys, ablate.report.analyze, ablate.report.compare; print({'pandas', 'statsmodels', 'torch', 'scipy.stats'} & set(sys.modules))"
+    heavy = "{'pandas', 'statsmodels', 'torch', 'scipy.stats'}"
+    script = f"import sys, ablate.report.analyze, ablate.report.compare; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

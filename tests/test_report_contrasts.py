@@ -34,16 +34,16 @@ def test_a_full_grid_averages_a_parent_over_its_child_and_says_so():
 def test_the_effect_of_a_full_grid_is_the_mean_over_matches():
     results = example(spec("full"))
     arranged = grid(results)
-    expected = {
-        level: np.mean([t.metrics["dev/mean"] for t in results.trials if t.factors["l2"] == level and t.seed == 11 and t.factors["training"] == "separate"])
-        for level in (0.0, 0.01)
-    }  # fmt: skip
-    l2 = contrast_of(arranged, "l2")
-    separate = [arranged.cells[row[0]].levels["training"] == "separate" for row in l2.rows_low]
+    similarity_head = contrast_of(
+        arranged, "similarity_head"
+    )  # exists everywhere: every cell is in one match
+    first_seed = [trial for trial in results.trials if trial.seed == 11]
     low, high = (
-        arranged.values["dev/mean"][rows[separate, 0], 0].mean() for rows in (l2.rows_low, l2.rows_high)
+        np.mean([t.metrics["dev/mean"] for t in first_seed if t.factors["similarity_head"] == level])
+        for level in ("concat", "siamese")
     )
-    assert high - low == pytest.approx(expected[0.01] - expected[0.0])
+    found = seed_differences(arranged, similarity_head, "dev/mean").per_seed[0]
+    assert found == pytest.approx(high - low)
 
 
 def test_identical_parts_are_counted():

@@ -51,8 +51,9 @@ def test_planted_effects_help_and_nothing_planted_does_not(finished):
 def test_the_effect_is_the_mean_difference_paired_by_seed(finished):
     document, _ = finished
     reference, changed = (next(c for c in document["cells"] if c[key]) for key in ("reference", "best"))
-    differences = [changed["metrics"]["dev/mean"]["by_seed"][s] - reference["metrics"]["dev/mean"]["by_seed"][s] for s in ("11", "22", "33")]  # fmt: skip
-    assert effect_of(document, "similarity_head")["estimate"] == pytest.approx(sum(differences) / 3)
+    before, after = (cell["metrics"]["dev/mean"]["by_seed"] for cell in (reference, changed))
+    expected = sum(after[seed] - before[seed] for seed in ("11", "22", "33")) / 3
+    assert effect_of(document, "similarity_head")["estimate"] == pytest.approx(expected)
 
 
 def test_the_same_part_on_both_sides_claims_nothing(finished):
@@ -190,7 +191,9 @@ def test_hostile_names_survive_in_json(wild_files):
 
 def test_hostile_names_are_no_markup_in_markdown(wild_files):
     lines = (wild_files / "report.md").read_text().split("\n")
-    text = "\n".join(line for line in lines if not line.startswith("The reference alone: `"))  # code shows all as it is
+    text = "\n".join(
+        line for line in lines if not line.startswith("The reference alone: `")
+    )  # code shows all as it is
     assert "<b>" not in text
     assert "🚀" in text
 
@@ -218,7 +221,8 @@ def test_torch_is_not_loaded():
     import subprocess
     import sys
 
-    code = "import sys, ablate.report.report, ablate.report.export, ablate.report.render, ablate.report.plots; sys.exit('torch' in sys.modules)"
+    rooms = "ablate.report.report, ablate.report.export, ablate.report.render, ablate.report.plots"
+    code = f"import sys, {rooms}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

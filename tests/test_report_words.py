@@ -41,8 +41,16 @@ def test_distinct_tells_names_apart_that_shortening_made_equal():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.82041, "0.8204"), (12.345, "12.35"), (-0.5, "−0.5000"), (1.2e-6, "1.20e−06"), (None, "–"), (0.0, "0.0000")]
-)  # fmt: skip
+    ("value", "text"),
+    [
+        (0.82041, "0.8204"),
+        (12.345, "12.35"),
+        (-0.5, "−0.5000"),
+        (1.2e-6, "1.20e−06"),
+        (None, "–"),
+        (0.0, "0.0000"),
+    ],
+)
 def test_number(value, text):
     assert words.number(value) == text
 

@@ -71,7 +71,7 @@ def test_the_last_of_two_wins():
         ("epochs", "no '='"),
         ("=3", "is no setting's address"),
         ("a..b=3", "is no setting's address"),
-        ("epochs.x=3", "a part of epochs.x has a value already"),
+        ("epochs.x=3", "a part of epochs.x is a value"),
         ("epochs=.nan", "not a finite number"),
         ("epochs=[1, 2", "not YAML"),
         ("epochs=[*a]", "alias *a is not allowed"),

@@ -171,6 +171,16 @@ def test_a_fraction_tells_which_products_it_cannot_tell_apart():
     assert result.left_out == (("B", "C"), ("B", "D"), ("C", "D"))
 
 
+def test_a_saturated_fraction_has_lenth():
+    """2^(7−4): seven main effects in eight runs, none left for noise."""
+    runs = np.arange(8)
+    a, b, c = (runs >> k & 1 for k in range(3))
+    columns = {"A": a, "B": b, "C": c, "D": a ^ b, "E": a ^ c, "F": b ^ c, "G": a ^ b ^ c}
+    y = np.array([69, 52, 60, 83, 71, 50, 59, 88], float)
+    result = factorial(y, [Factor(name, index, 2) for name, index in columns.items()])
+    assert (result.lenth.m, result.effects[0].se) == (7, result.lenth.pse)
+
+
 def test_auto_takes_products_of_two_when_they_leave_enough():
     result = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"))
     assert (result.order, result.anova["II"][-1].df) == ("2", 5)

@@ -4,7 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from ablate.errors import BadInput, StoreError
-from ablate.runner.study import Options, prepare, run_order
+from ablate.runner.prepare import Options, prepare
+from ablate.runner.study import run_order
 from ablate.store import engine, tables
 from ablate.store.reading import read_results
 from ablate.store.writing import create_store

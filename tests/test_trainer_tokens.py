@@ -1,6 +1,7 @@
 """Tokens: once per study, whole or not at all, the same whoever asks."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,19 @@ from ablate.trainer.tokens import Ragged, load_tokens
 
 FEW = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS}
 SENTIMENT = {"sentiment": FEW["sentiment"]}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    load_tokens(FEW, "tiny", 32, folder)
+    return folder
+
+
+@pytest.fixture
+def cache(built, tmp_path):
+    """A cache of its own that holds FEW already."""
+    return shutil.copytree(built, tmp_path / "cache")
 
 
 @pytest.fixture
@@ -55,19 +69,19 @@ def test_length_counts_rows(ragged):
 # What is in them
 
 
-def test_every_task_and_split(tmp_path):
-    found = load_tokens(FEW, "tiny", 32, tmp_path)
+def test_every_task_and_split(cache):
+    found = load_tokens(FEW, "tiny", 32, cache)
     assert {
         task: {name: split.n for name, split in splits.items()} for task, splits in found.tasks.items()
     } == {task: {"train": 60, "dev": 20} for task in TASKS}
 
 
-def test_tokens_say_what_the_text_says(tmp_path):
+def test_tokens_say_what_the_text_says(cache):
     from transformers import AutoTokenizer
 
-    found = load_tokens(FEW, "tiny", 32, tmp_path)
-    found.save_tokenizer(tmp_path / "model")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    found = load_tokens(FEW, "tiny", 32, cache)
+    found.save_tokenizer(cache / "model")
+    tokenizer = AutoTokenizer.from_pretrained(cache / "model")
     split, text = found.tasks["paraphrase"]["dev"], examples(FEW["paraphrase"], "paraphrase", "dev")
     assert split.ids == text.ids
     assert np.array_equal(split.labels, text.labels)
@@ -77,18 +91,18 @@ def test_tokens_say_what_the_text_says(tmp_path):
         assert tokenizer(text.second[row])["input_ids"] == taken.tolist()
 
 
-def test_no_row_is_longer_than_asked_and_each_ends_as_it_should(tmp_path):
-    first = load_tokens(SENTIMENT, "tiny", 6, tmp_path).tasks["sentiment"]["train"].first
+def test_no_row_is_longer_than_asked_and_each_ends_as_it_should(cache):
+    first = load_tokens(SENTIMENT, "tiny", 6, cache).tasks["sentiment"]["train"].first
     assert first.lengths.max() == 6
     assert len(set(first.tokens[first.offsets[:-1]])) == len(set(first.tokens[first.offsets[1:] - 1])) == 1
 
 
-def test_single_sentences_have_no_second(tmp_path):
-    assert load_tokens(SENTIMENT, "tiny", 32, tmp_path).tasks["sentiment"]["dev"].second is None
+def test_single_sentences_have_no_second(cache):
+    assert load_tokens(SENTIMENT, "tiny", 32, cache).tasks["sentiment"]["dev"].second is None
 
 
-def test_tiny_has_a_small_vocabulary_and_knows_every_word_of_the_training_text(tmp_path):
-    found = load_tokens(FEW, "tiny", 32, tmp_path)
+def test_tiny_has_a_small_vocabulary_and_knows_every_word_of_the_training_text(cache):
+    found = load_tokens(FEW, "tiny", 32, cache)
     assert found.vocab_size < 400
     unknown = 1
     assert not any(np.isin(unknown, s.first.tokens) for t in found.tasks.values() for s in t.values())
@@ -103,8 +117,8 @@ def test_tiny_is_capped(tmp_path):
     assert found.vocab_size == 8000
 
 
-def test_a_part_has_the_tokens_of_the_whole(tmp_path):
-    part, whole = (load_tokens(sources, "tiny", 32, tmp_path) for sources in (SENTIMENT, FEW))
+def test_a_part_has_the_tokens_of_the_whole(cache):
+    part, whole = (load_tokens(sources, "tiny", 32, cache) for sources in (SENTIMENT, FEW))
     mine, its = (found.tasks["sentiment"]["train"].first.tokens for found in (part, whole))
     assert np.array_equal(mine, its)
 
@@ -112,10 +126,10 @@ def test_a_part_has_the_tokens_of_the_whole(tmp_path):
 # The cache
 
 
-def test_the_second_time_nothing_is_tokenised(tmp_path, no_tokenizer):
-    first = load_tokens(FEW, "tiny", 32, tmp_path)
+def test_the_second_time_nothing_is_tokenised(cache, no_tokenizer):
+    first = load_tokens(FEW, "tiny", 32, cache)
     no_tokenizer()
-    again = load_tokens(FEW, "tiny", 32, tmp_path)
+    again = load_tokens(FEW, "tiny", 32, cache)
     assert (again.data_hash, again.tokenizer_hash) == (first.data_hash, first.tokenizer_hash)
 
 
@@ -133,12 +147,12 @@ def test_processes_that_race_agree(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"max_length": 16}, {"limit": {"train": 59}}])
-def test_what_decides_the_content_decides_the_folder(tmp_path, change):
+def test_what_decides_the_content_decides_the_folder(cache, change):
     source = Source(limit=change.get("limit", {"train": 60}))
-    load_tokens(SENTIMENT, "tiny", 32, tmp_path, ["train"])
-    before = names(tmp_path)
-    load_tokens({"sentiment": source}, "tiny", change.get("max_length", 32), tmp_path, ["train"])
-    assert names(tmp_path) > before
+    load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
+    before = names(cache)
+    load_tokens({"sentiment": source}, "tiny", change.get("max_length", 32), cache, ["train"])
+    assert names(cache) > before
 
 
 def test_changed_data_changes_the_hash(tmp_path):
@@ -151,20 +165,20 @@ def test_changed_data_changes_the_hash(tmp_path):
 
 @pytest.mark.parametrize("victim", ["first.tokens.npy", "labels.npy", "ids.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_cache_is_built_again(tmp_path, victim, damage):
-    whole = load_tokens(SENTIMENT, "tiny", 32, tmp_path, ["train"])
+def test_a_damaged_cache_is_built_again(cache, victim, damage):
+    whole = load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     expected = whole.tasks["sentiment"]["train"].first.tokens.copy()
-    file = next(tmp_path.glob(f"tokens-*/{victim}"))
+    file = next(cache.glob(f"tokens-*/{victim}"))
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     if damage == "remove":
         file.unlink()
     else:
         file.write_bytes(content if damage == "flip" else content[:-3])
-    again = load_tokens(SENTIMENT, "tiny", 32, tmp_path, ["train"])
+    again = load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     assert np.array_equal(again.tasks["sentiment"]["train"].first.tokens, expected)
     assert again.data_hash == whole.data_hash
-    assert not [name for name in names(tmp_path) if name.startswith(".")]
+    assert not [name for name in names(cache) if name.startswith(".")]
 
 
 def test_a_failed_write_leaves_nothing_and_says_what_to_do(tmp_path, monkeypatch):

@@ -72,7 +72,7 @@ class Validator:
     ) -> None:
         path = tuple(part for part in loc if isinstance(part, str))
         address = ".".join(path)
-        key, place = self._place(address, combination)
+        key, place = self._place(address, combination, unknown=kind == "extra_forbidden")
         if kind == "extra_forbidden":
             known = _names_beside(self.trainer, path)
             what = f"the trainer has no setting {shown(address)}; {suggestion(path[-1], known)}"
@@ -84,13 +84,18 @@ class Validator:
             what = f"{_plain(message)}, found {shown(found)}"
         self.faults[f"{place}: {key}: {what}"] = None
 
-    def _place(self, address: str, combination: Mapping[str, int]) -> tuple[str, str]:
-        """Return the key as the study writes it, and its `file:line:column`."""
+    def _place(self, address: str, combination: Mapping[str, int], unknown: bool) -> tuple[str, str]:
+        """Return the key as the study writes it, and its `file:line:column`.
+
+        An `unknown` setting is the fault of the whole factor, a bad value that of its level."""
         for name, index in combination.items():
             for set_by in self.factors[name].levels[index].settings:
                 if address and (address == set_by or address.startswith(f"{set_by}.")):
-                    level = f"factors.{name}.levels[{index}]"
-                    return f"factors.{name}", self.spec.place(f"{level}.{set_by}", level)
+                    level = f"factors.{name}.levels[{0 if unknown else index}]"
+                    inside = f"{level}.{set_by}"
+                    around = f"factors.{name}" if unknown else level
+                    at = inside if inside in self.spec.places else around
+                    return f"factors.{name}", self.spec.place(at)
         key = f"settings.{address}" if address else "settings"
         return shortened(one_line(key)), self.spec.place(key, "factors")
 

@@ -24,7 +24,7 @@ from ablate.stats.verdicts import verdict
 
 ORDERS = ("auto", "1", "2", "full")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-MOST_COLUMNS = 1000  # of a model; a factor with more levels is a number or an id, not a factor
+MOST_COLUMNS = 1024  # of a model; a factor with more levels is a number or an id, not a factor
 
 
 def analyze_table(
@@ -90,7 +90,7 @@ def analyze_columns(
     levels = {name: order_levels(column, baseline.get(name)) for name, column in factors.items()}
     coded = [_factor(name, column, levels[name]) for name, column in factors.items()]
     blocks = _factor(block[0], block[1], order_levels(block[1])) if block else None
-    _check_size(len(y), [*coded, *([blocks] if blocks else [])], order)
+    _check_size(len(y), coded, blocks, order)
     result = factorial(np.asarray(y, dtype=float), coded, blocks, order)
     _check_told_apart(result, levels)
     where = conditions(coded)
@@ -104,6 +104,9 @@ def analyze_columns(
     for row, p_bh in zip(interactions, benjamini_hochberg([e.p for e in result.interactions]), strict=True):
         row["p_bh"] = p_bh
     warnings = _warnings(result, blocked=blocks is not None)
+    if order == "auto" and len(coded) > 1 and result.order == "1":
+        why = "the table cannot tell all products of two apart, or they would leave too little for noise"
+        warnings.append(f"main effects only: {why}")
     if blocks and (repeated := len(y) - len(crossings([*coded, blocks]))):
         warnings.append(
             f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a run of its own"
@@ -228,18 +231,16 @@ def _check_levels(column: Sequence[str], name: str, baseline: str | None, faults
         faults.add(f"the baseline {baseline!r} is not a level; the levels are {shown}", column=name)
 
 
-def _check_size(n: int, factors: Sequence[Factor], order: str) -> None:
+def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: str) -> None:
+    columns = [*factors, *([block] if block else [])]
     faults = [
-        f"{f.name}: {f.levels} levels; is it a number or an id?" for f in factors if f.levels > MOST_COLUMNS
+        f"{f.name}: {f.levels} levels; is it a number or an id?" for f in columns if f.levels > MOST_COLUMNS
     ]
-    needed = 1 + sum(f.levels - 1 for f in factors)
+    needed = 1 + sum(f.levels - 1 for f in columns)
     if n < needed:
         faults.append(f"{n} rows cannot tell {needed - 1} effects apart; at least {needed} are needed")
-    if (
-        order == "full"
-        and (combinations := prod(f.levels for f in factors)) > MOST_COLUMNS
-        and n > MOST_COLUMNS
-    ):
+    combinations = prod(f.levels for f in factors)
+    if order == "full" and combinations > MOST_COLUMNS:
         faults.append(f"--order full: {combinations} combinations of levels; use --order 2")
     if faults:
         raise BadInput(*faults)

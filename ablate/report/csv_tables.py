@@ -8,6 +8,7 @@ from typing import Any
 from ablate.report.files import safe_field
 from ablate.report.frames import level_text
 
+_NUMBERS = ("estimate", "se", "df", "ci95_low", "ci95_high", "p", "p_holm", "p_bh")
 _EFFECT = (
     "metric",
     "role",
@@ -15,14 +16,13 @@ _EFFECT = (
     "from",
     "to",
     "when",
-    "estimate",
-    "se",
-    "df",
-    "ci95_low",
-    "ci95_high",
-    "p",
+    *_NUMBERS,
+    "verdict",
+    "mde80",
+    "n",
+    "method",
+    "note",
 )
-_EFFECT += ("p_holm", "p_bh", "verdict", "mde80", "n", "method", "note")
 
 
 def csv_tables(document: Mapping[str, Any]) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ def examples(pairing: Pairing) -> dict[str, Any] | None:
     if not moved:
         return None
     _, metric, differences = max(moved, key=lambda item: item[:2])
-    gained, lost = (differences > 0).all(axis=0), (differences < 0).all(axis=0)
+    gained, lost = np.min(differences, axis=0) > 0, np.max(differences, axis=0) < 0
     mean = differences.mean(axis=0)
     clearest = [i for i in np.argsort(-np.abs(mean), kind="stable").tolist() if gained[i] or lost[i]][:MOST]
     found = {

@@ -42,8 +42,9 @@ def export_results(results: Results, path: Path) -> Path:
         replace_file(path, safe.to_csv(index=False, lineterminator="\n").encode())
     else:
         # Levels of one factor may be of several types; a parquet column has one.
-        texts = {name: frame[name].map(_as_text) for name in frame if frame[name].dtype == object}
-        replace_file(path, frame.assign(**texts).to_parquet(index=False))
+        for name in frame.columns[frame.dtypes == object]:
+            frame[name] = frame[name].map(_as_text)
+        replace_file(path, frame.to_parquet(index=False))
     return path
 
 

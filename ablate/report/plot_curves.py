@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.report.frames import Grid
 from ablate.report.plot_style import SERIES, Picture, draw
-from ablate.report.words import distinct, number, plot_text, plural
+from ablate.report.words import distinct, number, plot_text, plural, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,4 +136,4 @@ def _title(metric: str, names: list[str], ends: list[float | None], sign: int) -
     )
     if not ranked:
         return f"Learning curves of {plural(len(names), 'cell')}"
-    return f"{metric} ends {'highest' if sign > 0 else 'lowest'} with {ranked[0][1]} ({number(ranked[0][2])})"
+    return f"{metric} ends {'highest' if sign > 0 else 'lowest'} with {shortened(ranked[0][1], 70)} ({number(ranked[0][2])})"

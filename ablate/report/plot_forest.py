@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.ticker import MaxNLocator
+
 from ablate.report.estimates import HELPS, HURTS, INCONCLUSIVE, LOWERS, NO_DIFFERENCE, RAISES
-from ablate.report.frames import level_text
 from ablate.report.plot_style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
 from ablate.report.summary import effect_sentence, headline
-from ablate.report.words import plot_text, plural
+from ablate.report.words import change_label, plot_text, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
 MAX_ROWS, MAX_PANELS = 40, 4
+LABEL = 34  # characters
 
 # verdict -> marker, colour, filled
 _MARKS: dict[str, tuple[str, Any, bool]] = {
@@ -44,8 +46,9 @@ def forest(document: Mapping[str, Any]) -> Picture | None:
         axes = body.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axis, metric in zip(axes, shown, strict=True):
             _panel(axis, rows_of[metric], smallest[metric], limits[metric])
-            decides = " (decides)" if metric == primary and len(shown) > 1 else ""
-            axis.set_title(plot_text(metric, 24) + decides, loc="left")
+            weight = "bold" if metric == primary and len(shown) > 1 else "normal"
+            axis.set_title(plot_text(metric, 20), loc="left", fontsize=8, fontweight=weight)
+            axis.xaxis.set_major_locator(MaxNLocator(2 if len(shown) > 2 else 6, symmetric=True))
         axes[0].set_yticks(range(len(changes)), [_label(row) for row in changes])
         axes[0].set_ylim(len(changes) - 0.4, -0.6)
 
@@ -79,7 +82,7 @@ def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | No
             axis.plot([max(low, -limit), min(high, limit)], [place, place], color=colour, lw=1.3, zorder=2)
             for out, edge, arrow in ((low < -limit, -limit, "<"), (high > limit, limit, ">")):
                 if out:
-                    axis.plot(edge, place, marker=arrow, ms=4, color=colour, clip_on=False, zorder=3)
+                    axis.plot(0.97 * edge, place, marker=arrow, ms=4, color=colour, clip_on=False, zorder=3)
         axis.plot(
             row["estimate"],
             place,
@@ -92,7 +95,6 @@ def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | No
         )
     axis.set_xlim(-limit, limit)
     axis.grid(axis="y", visible=False)
-    axis.locator_params(axis="x", nbins=5)
     axis.tick_params(axis="y", length=0)
 
 
@@ -105,9 +107,8 @@ def _limit(rows: Sequence[Mapping[str, Any]], smallest: float | None) -> float:
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    change = f"{level_text(row['from'])} → {level_text(row['to'])}"
     when = f" ({row['when']})" if row["when"] else ""
-    return f"{plot_text(row['factor'] + when, 40)}\n{plot_text(change, 40)}"
+    return f"{plot_text(row['factor'] + when, LABEL)}\n{change_label(row, LABEL)}"
 
 
 def _caption(
@@ -122,6 +123,8 @@ def _caption(
     said.append(
         "Filled: decided after correction (▲ up, ▼ down, ■ no difference that matters); hollow: inconclusive."
     )
+    if left_out or len({row["metric"] for row in document["effects"]}) > 1:
+        said.append(f"{document['metric']['name']} decides.")
     if clipped:
         said.append("Arrows: the interval goes on.")
     if left_out:

@@ -16,7 +16,7 @@ from ablate.report.frames import Grid, level_text
 from ablate.report.plot_forest import mark_of
 from ablate.report.plot_style import GREY, Picture, draw
 from ablate.report.summary import effect_sentence, primary_effects
-from ablate.report.words import plot_text, plural, signed
+from ablate.report.words import change_label, plot_text, plural, shortened, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,13 +54,14 @@ def paired_seeds(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
             left.set_ylabel(plot_text(grid.primary, 30))
 
     strongest = max(shown, key=lambda panel: abs(panel.effect["estimate"])).effect
-    left_out = f" The first {len(shown)} of {plural(len(every), 'choice')}." if len(every) > len(shown) else ""
+    left_out = (
+        f" The first {len(shown)} of {plural(len(every), 'choice')}." if len(every) > len(shown) else ""
+    )
     return draw(
         "seeds",
         2.3 * lines,
         paint,
-        title=f"The largest shift in {grid.primary}: {strongest['factor']} → {level_text(strongest['to'])}, "
-        f"{signed(strongest['estimate'])} {_agreement(shown, strongest)}",
+        title=f"The largest shift in {grid.primary}: {_named(strongest)} {_agreement(shown, strongest)}",
         caption="One dot per seed and side (the mean over matched cells, where there are several), joined by seed. "
         f"Right of them the difference with its 95 % interval ({strongest['method']}) on the same scale, 0 at the mean "
         f"of the left side.{left_out}",
@@ -73,6 +74,11 @@ def paired_seeds(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
     )
 
 
+def _named(effect: Mapping[str, Any]) -> str:
+    level = shortened(level_text(effect["to"]), 40)
+    return f"{shortened(effect['factor'], 40)} → {level}, {signed(effect['estimate'])}"
+
+
 def _panels(grid: Grid, document: Mapping[str, Any]) -> list[_Panel]:
     found = []
     known = contrasts(grid)
@@ -80,7 +86,9 @@ def _panels(grid: Grid, document: Mapping[str, Any]) -> list[_Panel]:
         contrast = next(
             c
             for c in known
-            if c.factor == effect["factor"] and same_level(c.high, effect["to"]) and same_level(c.low, effect["from"])
+            if c.factor == effect["factor"]
+            and same_level(c.high, effect["to"])
+            and same_level(c.low, effect["from"])
         )
         low, high = side_means(grid, contrast, grid.primary)
         if effect["estimate"] is not None and np.isfinite(high - low).any():
@@ -111,7 +119,17 @@ def _range(points: NDArray[np.float64], ends: list[float]) -> tuple[float, float
 def _paint(axis: "Axes", panel: _Panel, bottom: float, top: float) -> None:
     left, right, delta = 0.0, 1.25, 2.25
     for low, high in zip(panel.low, panel.high, strict=True):
-        axis.plot([left, right], [low, high], color=GREY, lw=0.8, marker="o", ms=3.5, mfc="0.35", mec="white", mew=0.5)
+        axis.plot(
+            [left, right],
+            [low, high],
+            color=GREY,
+            lw=0.8,
+            marker="o",
+            ms=3.5,
+            mfc="0.35",
+            mec="white",
+            mew=0.5,
+        )
     marker, colour, filled = mark_of(panel.effect)
     start = float(np.nanmean(panel.low))
     axis.plot([left, delta + 0.5], [start, start], color="0.75", lw=0.7, ls="--", zorder=0)
@@ -121,13 +139,18 @@ def _paint(axis: "Axes", panel: _Panel, bottom: float, top: float) -> None:
     axis.plot(delta, end, marker=marker, ms=6, mec=colour, mfc=colour if filled else "white")
     axis.set_xlim(left - 0.5, delta + 0.5)
     axis.set_ylim(bottom, top)
-    sides = [plot_text(level_text(panel.effect[side]), 11) for side in ("from", "to")]
-    axis.set_xticks([left, right, delta], [*sides, "Δ"], fontsize=7)
+    axis.set_xticks([left, right, delta], ["from", "to", "Δ"], fontsize=7)
     axis.grid(axis="x", visible=False)
-    when = f"\n({plot_text(panel.effect['when'], 26)})" if panel.effect["when"] else ""
-    axis.set_title(plot_text(panel.effect["factor"], 26) + when, loc="left", fontsize=8)
+    when = [f"when {panel.effect['when']}"] if panel.effect["when"] else []
+    lines = [
+        plot_text(panel.effect["factor"], 27),
+        change_label(panel.effect, 27),
+        *(plot_text(w, 27) for w in when),
+    ]
+    axis.set_title("\n".join(lines), loc="left", fontsize=7)
     axis.tick_params(axis="both", length=0)
-    scale = axis.secondary_yaxis("right", functions=(lambda y: y - start, lambda d: d + start))
+    scale = axis.secondary_yaxis(
+        "right", functions=(lambda y: np.asarray(y) - start, lambda d: np.asarray(d) + start)
+    )
     scale.tick_params(labelsize=6, length=2)
     scale.yaxis.set_major_locator(MaxNLocator(4))
-

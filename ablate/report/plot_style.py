@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
 from ablate.report.words import wrapped
@@ -72,7 +73,7 @@ def draw(
     section: str,
 ) -> Picture:
     """Let `paint` fill the body of a figure, put title and caption around it, and render it as PNG and SVG."""
-    heading, small_print = wrapped(title, 80), wrapped(caption, 124)
+    heading, small_print = wrapped(title, 80), wrapped(caption, 138)
     heights = [
         0.08 + 0.18 * (heading.count("\n") + 1),
         body_inches,
@@ -98,5 +99,7 @@ def _lay_out(figure: Figure) -> None:
     assert engine is not None
     engine.execute(figure)
     figure.set_layout_engine("none")
+    for part in figure.subfigs:
+        part.bbox_relative.set_points(np.round(part.bbox_relative.get_points(), 5))
     for axis in figure.axes:
         axis.set_position([round(edge, 5) for edge in axis.get_position().bounds])  # type: ignore[arg-type]

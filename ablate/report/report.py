@@ -11,6 +11,7 @@ from typing import Any
 from ablate.errors import BadInput
 from ablate.report.cells import cell_rows
 from ablate.report.contrasts import FROM_REFERENCE, condition_text, contrasts
+from ablate.report.csv_tables import csv_tables
 from ablate.report.effects import effect_rows
 from ablate.report.examples import examples
 from ablate.report.files import replace_file
@@ -21,7 +22,6 @@ from ablate.report.models import Model, fit_model
 from ablate.report.noise import noise_rows
 from ablate.report.pairs import Pairing
 from ablate.report.provenance import provenance
-from ablate.report.csv_tables import csv_tables
 from ablate.report.summary import sentences
 from ablate.report.tradeoffs import tradeoffs
 from ablate.store.results import Results

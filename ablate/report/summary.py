@@ -30,7 +30,11 @@ def headline(document: Mapping[str, Any]) -> str:
         "make no difference that matters": sum(e["verdict"] == NO_DIFFERENCE for e in effects),
         "inconclusive": sum(e["verdict"] == INCONCLUSIVE for e in effects),
     }
-    singular = {"help": "helps", "hurt": "hurts", "make no difference that matters": "makes no difference that matters"}
+    singular = {
+        "help": "helps",
+        "hurt": "hurts",
+        "make no difference that matters": "makes no difference that matters",
+    }
     said = [f"{n} {singular.get(word, word) if n == 1 else word}" for word, n in counts.items() if n]
     return f"Of {plural(len(effects), 'choice')}: {', '.join(said)}" if said else "Nothing to compare yet"
 

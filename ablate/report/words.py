@@ -142,6 +142,12 @@ def shortened(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
+def change_label(effect: Mapping[str, Any], width: int) -> str:
+    """Return `concat → siamese` for matplotlib: each side shortened by itself, so that the arrow is always there."""
+    sides = (plot_text(level_text(effect[side]), (width - 3) // 2) for side in ("from", "to"))
+    return " → ".join(sides)
+
+
 def plot_text(text: str, width: int = 10_000) -> str:
     """Return `text` for matplotlib: short, on one line, `$` as itself, every character one that the font has."""
     return shortened(_drawable(text), width).replace("$", r"\$")

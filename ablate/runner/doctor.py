@@ -33,8 +33,12 @@ def examine(home: Path, storage: str | None) -> Iterator[Finding]:
     yield _disk(home)
     yield _locks(home)
     yield _database(storage)
-    yield _optional("PostgreSQL driver", "psycopg", "pip install 'ablate-studies[postgres]', for several machines")
-    yield _optional("dashboard", "optuna_dashboard", "pip install 'ablate-studies[dashboard]', to look at trials live")
+    yield _optional(
+        "PostgreSQL driver", "psycopg", "pip install 'ablate-studies[postgres]', for several machines"
+    )
+    yield _optional(
+        "dashboard", "optuna_dashboard", "pip install 'ablate-studies[dashboard]', to look at trials live"
+    )
     yield _hub()
     yield from _torch()
 
@@ -69,7 +73,9 @@ def _database(storage: str | None) -> Finding:
         with databases.explained(url), databases.connect(url).connect() as connection:
             connection.exec_driver_sql("SELECT 1")
     except (AblateError, ImportError) as error:
-        return Finding("database", False, str(error), "start the server, or leave --storage out to use SQLite")
+        return Finding(
+            "database", False, str(error), "start the server, or leave --storage out to use SQLite"
+        )
     return Finding("database", True, databases.printable(url))
 
 
@@ -93,19 +99,26 @@ def _torch() -> Iterator[Finding]:
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
-        yield Finding("torch", False, str(error), "pip install 'torch>=2.8,<2.14'; your own trainer may do without")
+        yield Finding(
+            "torch", False, str(error), "pip install 'torch>=2.8,<2.14'; your own trainer may do without"
+        )
         return
     yield Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
         bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
-        yield Finding("GPU", True, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GB, CUDA {torch.version.cuda}, {bf16}")
+        yield Finding(
+            "GPU", True, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GB, CUDA {torch.version.cuda}, {bf16}"
+        )
         return
     driver = shutil.which("nvidia-smi") is not None
     build = torch.version.cuda is not None
     reasons: dict[tuple[bool, bool], tuple[str, str]] = {
         (True, True): ("driver and build are there but no GPU answers", "run nvidia-smi; update the driver"),
-        (True, False): ("a driver, but torch is a CPU build", "pip install --force-reinstall torch (a CUDA build)"),
+        (True, False): (
+            "a driver, but torch is a CPU build",
+            "pip install --force-reinstall torch (a CUDA build)",
+        ),
         (False, True): ("no driver", "install the NVIDIA driver, or train on the CPU"),
         (False, False): ("none; training on the CPU", "fine for quickstart; full_grid wants a GPU"),
     }

@@ -8,9 +8,7 @@ from ablate.design.cells import part_counts
 from ablate.design.model import Design
 from ablate.spec.model import StudySpec
 from ablate.stats.power import mde_paired, mde_two_level
-from ablate.store import engine as databases
 from ablate.store.places import Place
-from ablate.store.reading import read_results, study_names
 from ablate.store.results import Results
 
 
@@ -36,7 +34,11 @@ def plan_document(spec: StudySpec, design: Design, place: Place) -> dict[str, An
 
 def _earlier(place: Place) -> Results | None:
     """What this study has recorded already, if it has run."""
-    if not databases.exists(place.url) or place.study not in study_names(place.url):
+    if not place.exists():
+        return None
+    from ablate.store.reading import read_results, study_names  # a database library takes a while to load
+
+    if place.study not in study_names(place.url):
         return None
     return read_results(place.url, place.study, place.folder, points=False)
 

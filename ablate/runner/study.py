@@ -2,66 +2,22 @@
 
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from ablate.contract import Trainer, load_trainer
-from ablate.design.cells import build_design
 from ablate.design.model import Cell, Design
 from ablate.design.selection import select
 from ablate.runner.drift import refuse_drift
+from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.process import checkpoint_seconds
 from ablate.runner.progress import Bars, Count, Lines
-from ablate.runner.smoke import smoke_study
 from ablate.runner.supervisor import Supervisor
 from ablate.spec.model import StudySpec
-from ablate.spec.reading import read_study
-from ablate.store import engine as databases
-from ablate.store.places import Place, place_of
+from ablate.store.places import Place
 from ablate.store.writing import Store, create_store
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may say beside the study file."""
-
-    home: Path | None = None
-    storage: str | None = None
-    workers: int = 1
-    only: Sequence[str] = ()
-    overrides: Sequence[str] = ()
-    limit: int | None = None
-    smoke: bool = False
-    extend: bool = False
-    retry_failed: bool = False
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A study that was read and found sound; nothing has been written."""
-
-    spec: StudySpec
-    trainer: Trainer
-    design: Design
-    place: Place
-
-
-def prepare(path: Path, options: Options) -> Prepared:
-    """Read and validate a study and every one of its cells.
-
-    Raises:
-        BadInput: the file, the trainer or a cell is not sound.
-    """
-    spec = read_study(path, options.overrides)
-    trainer = load_trainer(spec.trainer, spec.folder)
-    design = build_design(spec, trainer)
-    if options.smoke:
-        spec, design = smoke_study(spec, design, trainer)
-    return Prepared(spec, trainer, design, place_of(spec.study, options.home, options.storage))
 
 
 def run_study(path: Path, options: Options, console: Console) -> tuple[int, Place]:
@@ -74,7 +30,7 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     prepared = prepare(path, options)
     spec, design, place = prepared.spec, prepared.design, prepared.place
     chosen = select(design, options.only) if options.only else list(design.cells)
-    if databases.exists(place.url):
+    if place.exists():
         refuse_drift(spec, design, place, extend=options.extend)
     with working_in(spec.folder):
         for cell in chosen:

@@ -90,7 +90,7 @@ def parse_tree(text: str, faults: Faults) -> Node | None:
         before = text[:position]
         place = (before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1)
         faults.add(
-            place, "", f"character {shown(text[position : position + 1])} is not allowed in YAML; remove it"
+            place, "", f"character {shown(text[position : position + 1])} is not allowed; remove it"
         )
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -7,7 +7,7 @@ only if it leaves at least 3 degrees of freedom for noise; else 1.
 
 A factor that exists only under a condition is coded ±½ where it exists and 0 elsewhere: its effect is that
 inside the condition, and its parent's effect is averaged over its levels. Products of such a factor with its
-own parents do not exist.
+own parents are not part of the model.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +21,7 @@ from ablate.stats.lenth import Lenth, lenth
 from ablate.stats.linear import Array, Factor, Fit, Term, crossings, fit, type_i, type_ii, type_iii
 from ablate.stats.power import mde
 
+MOST_CONTRASTS = 256  # beyond, Lenth's median of mostly empty contrasts is not worth a model of that size
 LEAST_DF = 3  # for noise, before `auto` spends more on products
 Condition = dict[str, tuple[int, ...]]  # factor -> the levels under which another exists
 OfOrder = Callable[[int], Fit]  # the model with products of up to so many factors
@@ -171,12 +172,17 @@ def _choose(of_order: OfOrder, n_factors: int, replicated: bool, order: str) -> 
 
 def _saturated(of_order: OfOrder, factors: Sequence[Factor], noisy: bool) -> dict[str, float]:
     """Return every contrast of an unreplicated orthogonal two-level table; nothing for other tables."""
-    if noisy or any(f.levels != 2 or not f.exists.all() for f in factors):
+    if (
+        noisy
+        or len(factors[0].index) > MOST_CONTRASTS
+        or any(f.levels != 2 or not f.exists.all() for f in factors)
+    ):
         return {}
-    model = of_order(len(factors))
-    if model.df_residual or not model.orthogonal:
-        return {}
-    return {t.name: float(model.beta[t.start]) * _share(t) for t in model.terms}
+    for highest in range(1, len(factors) + 1):  # a small fraction is full long before all products are tried
+        model = of_order(highest)
+        if model.df_residual == 0 and model.orthogonal:
+            return {t.name: float(model.beta[t.start]) * _share(t) for t in model.terms}
+    return {}
 
 
 def _share(term: Term) -> float:

@@ -45,7 +45,6 @@ def sign_flip_p(differences: ArrayLike, resamples: int = 100_000) -> float:
     reach .05. Source: Fisher 1935, The Design of Experiments, § 21.
     """
     d = np.asarray(differences, dtype=float)
-    d = d - 0.0
     seen = abs(d.sum()) * (1 - 1e-12) - 1e-300
     if len(d) <= EXACT_UP_TO:
         sums = np.zeros(1)

@@ -15,11 +15,6 @@ from ablate.errors import BadInput, StoreError
 LOCK_TIMEOUT_S = 60
 
 
-def default_url(home: Path, study: str) -> str:
-    """Return the URL of the study's own SQLite file."""
-    return f"sqlite:///{(home / study / 'study.db').resolve()}"
-
-
 def parse_url(url: str) -> sa.URL:
     """Read a database URL.
 
@@ -52,12 +47,6 @@ def sqlite_file(url: str) -> Path | None:
 def printable(url: str) -> str:
     """Return the URL without its password."""
     return parse_url(url).render_as_string(hide_password=True)
-
-
-def exists(url: str) -> bool:
-    """Say whether there is a database to open; a server is always there to be asked."""
-    file = sqlite_file(url)
-    return file is None or file.is_file()
 
 
 def connect(url: str, read_only: bool = False) -> sa.Engine:

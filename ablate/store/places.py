@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import BadInput
-from ablate.store import engine as databases
 
 
 @dataclass(frozen=True)
@@ -17,6 +16,19 @@ class Place:
     url: str  # of the database
     folder: Path  # of artifacts
 
+    def exists(self) -> bool:
+        """Say whether there is a database to open; a server is always there to be asked."""
+        if self.url == _own_file_url(self.folder):
+            return (self.folder / "study.db").is_file()
+        from ablate.store.engine import sqlite_file  # a database library takes a while to load
+
+        file = sqlite_file(self.url)
+        return file is None or file.is_file()
+
+
+def _own_file_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'study.db'}"
+
 
 def home_folder(home: Path | None) -> Path:
     """Return the folder of all studies: the one given, ABLATE_HOME, or `runs`."""
@@ -25,10 +37,14 @@ def home_folder(home: Path | None) -> Path:
 
 def place_of(study: str, home: Path | None = None, storage: str | None = None) -> Place:
     """Return where the study of this name lives, whether or not it has run."""
-    root = home_folder(home).resolve()
-    url = storage or os.environ.get("ABLATE_STORAGE") or databases.default_url(root, study)
-    databases.parse_url(url)
-    return Place(study, url, root / study)
+    folder = home_folder(home).resolve() / study
+    url = storage or os.environ.get("ABLATE_STORAGE")
+    if url is None or url == "":
+        return Place(study, _own_file_url(folder), folder)
+    from ablate.store.engine import parse_url
+
+    parse_url(url)
+    return Place(study, url, folder)
 
 
 def find_study(typed: str | None, home: Path | None = None, storage: str | None = None) -> Place:
@@ -50,7 +66,7 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
         typed = names[0]
     name = _study_name(typed)
     place = place_of(name, home, storage)
-    if not databases.exists(place.url):
+    if not place.exists():
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"run it first: ablate run {typed}"
         raise BadInput(f"STUDY: {name!r} has no results in {root}; {hint}")

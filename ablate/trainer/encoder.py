@@ -102,6 +102,7 @@ def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.d
         )
         encoder = _warm[key] = wrap(model, device)
     encoder.flat.require_gradients(not settings.freeze_encoder)
+    encoder.module.train()  # the trial before may have been stopped while it looked at dev
     return encoder
 
 

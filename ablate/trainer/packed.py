@@ -171,18 +171,21 @@ class _Pass:
         """Add the gradients of all weights for dpooled [sentences, hidden]."""
         dx = dpooled[self.layout.order]
         if self.pooling == "mean":
-            dx = self._spread(dx)
+            dx = self._means_backward(dx)
         while self.layers:
             dx = self.layers.pop().backward(dx)
         self._embed_backward(dx)
 
     def _means(self, x: Tensor) -> Tensor:
         groups = self.layout.groups
-        return torch.cat([x[group.rows].view(group.count, group.length, -1).mean(1) for group in groups])
+        parts = x.split([group.count * group.length for group in groups])
+        return torch.cat([part.view(g.count, g.length, -1).mean(1) for part, g in zip(parts, groups, strict=True)])
 
-    def _spread(self, dmeans: Tensor) -> Tensor:
+    def _means_backward(self, dmeans: Tensor) -> Tensor:
         groups = self.layout.groups
-        return torch.cat([(dmeans[g.sentences] / g.length).repeat_interleave(g.length, 0) for g in groups])
+        parts = dmeans.split([group.count for group in groups])
+        each = [(part / g.length).repeat_interleave(g.length, 0) for part, g in zip(parts, groups, strict=True)]
+        return torch.cat(each)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         tables, positions = self.bert.embeddings, self.layout.positions

@@ -1,0 +1,52 @@
+"""From what a user typed to a study that is sound: read, validated cell by cell, nothing written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.contract import Trainer, load_trainer
+from ablate.design.cells import build_design
+from ablate.design.model import Design
+from ablate.runner.smoke import smoke_study
+from ablate.spec.model import StudySpec
+from ablate.spec.reading import read_study
+from ablate.store.places import Place, place_of
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may say beside the study file."""
+
+    home: Path | None = None
+    storage: str | None = None
+    workers: int = 1
+    only: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+    limit: int | None = None
+    smoke: bool = False
+    extend: bool = False
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that was read and found sound; nothing has been written."""
+
+    spec: StudySpec
+    trainer: Trainer
+    design: Design
+    place: Place
+
+
+def prepare(path: Path, options: Options) -> Prepared:
+    """Read and validate a study and every one of its cells.
+
+    Raises:
+        BadInput: the file, the trainer or a cell is not sound.
+    """
+    spec = read_study(path, options.overrides)
+    trainer = load_trainer(spec.trainer, spec.folder)
+    design = build_design(spec, trainer)
+    if options.smoke:
+        spec, design = smoke_study(spec, design, trainer)
+    return Prepared(spec, trainer, design, place_of(spec.study, options.home, options.storage))

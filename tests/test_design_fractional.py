@@ -1,0 +1,190 @@
+"""Fractions: the resolution claimed is the one found by brute force; what cannot be told apart is listed."""
+
+import time
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from design_examples import study
+
+from ablate.design.factorial import Space
+from ablate.design.fractional import aliases, columns, default_cells, fractional, resolution
+from ablate.design.optimal import d_optimal, model_matrix
+from ablate.errors import BadInput
+from ablate.spec.reading import read_study
+
+STUDIES = Path(__file__).parent.parent / "studies"
+REGULAR = [(k, m) for k in range(3, 11) for m in range(2, k + 1) if k < 1 << m]
+
+# Box, Hunter & Hunter, Statistics for Experimenters (2nd ed.), table 6.22; Montgomery, table 8.14.
+PUBLISHED = {
+    **{
+        (3, 2): 3,
+        (4, 3): 4,
+        (5, 4): 5,
+        (5, 3): 3,
+        (6, 5): 6,
+        (6, 4): 4,
+        (6, 3): 3,
+        (7, 6): 7,
+        (7, 5): 4,
+        (7, 4): 4,
+    },
+    **{(7, 3): 3, (8, 7): 8, (8, 6): 5, (8, 5): 4, (8, 4): 4, (9, 7): 6, (9, 6): 4, (9, 5): 4, (9, 4): 3},
+    **{(10, 7): 5, (10, 6): 4, (10, 5): 4, (10, 4): 3, (11, 5): 4, (12, 5): 4, (15, 4): 3, (16, 5): 4},
+}
+
+
+def two_level_space(k, design="fractional"):
+    names = "abcdefghijklmnopq"[:k]
+    factors = "{" + ", ".join(f"{name}: [lo, hi]" for name in names) + "}"
+    baseline = "{" + ", ".join(f"{name}: {'hi' if name == 'b' else 'lo'}" for name in names) + "}"
+    return Space(study(factors, baseline, design))
+
+
+def signs(chosen):
+    """Return the design as -1 and 1, [cells, factors]."""
+    return np.array([[2 * level - 1 for level in one.values()] for one in chosen])
+
+
+def shortest_word(matrix):
+    """Return the size of the smallest set of factors whose product is constant over the cells."""
+    k = matrix.shape[1]
+    for size in range(1, k + 1):
+        for members in combinations(range(k), size):
+            if abs(matrix[:, members].prod(axis=1).sum()) == len(matrix):
+                return size
+    return None
+
+
+@pytest.mark.parametrize(("k", "m"), REGULAR)
+def test_the_resolution_claimed_is_that_of_the_cells_by_brute_force(k, m):
+    space = two_level_space(k, f"{{kind: fractional, cells: {1 << m}}}")
+    if 1 << m < k + 1:
+        pytest.skip("fewer cells than coefficients")
+    fraction = fractional(space)
+    assert len(fraction.combinations) == len({tuple(one.values()) for one in fraction.combinations}) == 1 << m
+    assert fraction.resolution == shortest_word(signs(fraction.combinations))
+
+
+@pytest.mark.parametrize(("k", "m"), PUBLISHED)
+def test_resolutions_are_the_published_ones(k, m):
+    assert resolution(columns(k, m)) == PUBLISHED[k, m]
+
+
+def test_half_fractions_have_the_highest_resolution_there_is():
+    assert [resolution(columns(k, k - 1)) for k in range(3, 17)] == list(range(3, 17))
+
+
+@pytest.mark.parametrize(("k", "m"), [(5, 3), (6, 4), (7, 4), (8, 4), (8, 6)])
+def test_chains_are_exactly_the_effects_that_are_equal_up_to_sign(k, m):
+    space = two_level_space(k, f"{{kind: fractional, cells: {1 << m}}}")
+    matrix = signs(fractional(space).combinations)
+    names = list(space.factors)
+    longest = max(2, shortest_word(matrix) - 1)
+    effects = [c for size in range(1, longest + 1) for c in combinations(range(k), size)]
+    expected = {}
+    for members in effects:
+        column = matrix[:, members].prod(axis=1)
+        key = tuple(column * column[0])
+        expected.setdefault(key, []).append(":".join(names[i] for i in members))
+    chains = [chain for chain in fractional(space).aliases if chain[0] != "mean"]
+    assert sorted(chains) == sorted(chain for chain in expected.values() if len(chain) > 1)
+
+
+def test_every_main_effect_of_a_resolution_iii_design_shows_what_it_is_mixed_with():
+    assert aliases(columns(3, 2), "abc", 2) == [["a", "b:c"], ["b", "a:c"], ["c", "a:b"]]
+
+
+@pytest.mark.parametrize(("k", "cells"), [(3, 8), (4, 8), (5, 16), (8, 16), (9, 32), (16, 32)])
+def test_without_a_size_it_is_the_smallest_of_resolution_iv(k, cells):
+    space = two_level_space(k)
+    assert len(fractional(space).combinations) == cells == default_cells(space)
+    assert fractional(space).resolution in (None, 4, 5)
+
+
+@pytest.mark.parametrize("k", [4, 8, 16])
+def test_the_baseline_is_a_cell_of_the_fraction(k):
+    space = two_level_space(k)
+    assert space.baseline() in fractional(space).combinations
+
+
+def test_a_whole_factorial_has_no_resolution_and_no_aliases():
+    fraction = fractional(two_level_space(3, "{kind: fractional, cells: 64}"))
+    assert (len(fraction.combinations), fraction.resolution, fraction.aliases) == (8, None, [])
+
+
+def test_256_factors_are_a_fraction_of_512_cells_at_once():
+    started = time.perf_counter()
+    assert resolution(columns(256, 9)) == 4
+    assert time.perf_counter() - started < 2.0
+
+
+@pytest.fixture(scope="module")
+def grid_space():
+    return Space(read_study(STUDIES / "full_grid.yaml"))
+
+
+@pytest.mark.parametrize("cells", [10, 16, 17, 32, 100])
+def test_every_main_effect_of_a_d_optimal_subset_can_be_estimated(grid_space, cells):
+    fraction = fractional_of(grid_space, cells)
+    X = model_matrix(grid_space, fraction.combinations)
+    assert X.shape == (cells, 10)
+    assert np.linalg.matrix_rank(X) == 10
+
+
+def test_a_d_optimal_subset_holds_distinct_valid_cells_and_the_baseline(grid_space):
+    chosen = fractional_of(grid_space, 16).combinations
+    assert all(one in grid_space.full() for one in chosen)
+    assert len({tuple(one.items()) for one in chosen}) == 16
+    assert grid_space.baseline() in chosen
+
+
+def test_d_efficiency_is_the_ratio_of_determinants_per_cell(grid_space):
+    fraction = fractional_of(grid_space, 16)
+    few, all_ = (model_matrix(grid_space, cells) for cells in (fraction.combinations, grid_space.full()))
+    ratio = np.linalg.det(few.T @ few / 16) / np.linalg.det(all_.T @ all_ / 288)
+    assert fraction.d_efficiency == pytest.approx(ratio ** (1 / 10))
+    assert f"{fraction.d_efficiency:.0%}" in fraction.warnings[0]
+
+
+def test_the_exchange_beats_a_thousand_random_subsets(grid_space):
+    X = model_matrix(grid_space, grid_space.full())
+    rng = np.random.default_rng(0)
+    random = max(
+        np.linalg.slogdet(X[rows].T @ X[rows])[1]
+        for rows in (rng.choice(288, 16, replace=False) for _ in range(1000))
+    )
+    best = model_matrix(grid_space, fractional_of(grid_space, 16).combinations)
+    assert np.linalg.slogdet(best.T @ best)[1] > random
+
+
+def test_where_an_orthogonal_fraction_exists_the_exchange_finds_one():
+    space = two_level_space(4)
+    chosen, efficiency = d_optimal(space, space.full(), 8)
+    X = model_matrix(space, chosen)
+    assert np.allclose(X.T @ X, 8 * np.eye(5))
+    assert efficiency == pytest.approx(1)
+
+
+def test_288_candidates_take_at_most_two_seconds(grid_space):
+    started = time.perf_counter()
+    fractional_of(grid_space, 32)
+    assert time.perf_counter() - started < 2.0
+
+
+def test_a_subset_as_large_as_the_design_is_the_design(grid_space):
+    assert fractional_of(grid_space, 300).combinations == grid_space.full()
+
+
+@pytest.mark.parametrize(
+    ("cells", "fault"), [(9, r"9 cells cannot estimate .* write at least 10, e\.g\. 16")]
+)
+def test_too_few_cells_are_refused(grid_space, cells, fault):
+    with pytest.raises(BadInput, match=fault):
+        fractional_of(grid_space, cells)
+
+
+def fractional_of(space, cells):
+    return fractional(Space(space.spec.model_copy(update={"design": "fractional", "design_cells": cells})))
