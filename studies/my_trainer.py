@@ -24,11 +24,11 @@ def train(settings, context):
         weights -= settings.lr * x.T @ (probability - y) / len(y)
         loss = -np.mean(np.log(np.where(y == 1, probability, 1 - probability) + 1e-12))
         context.report(step, {"train/loss": float(loss)})
-        context.checkpoint(step, lambda step=step: {"step": step, "weights": weights.tolist()})
+        state = {"step": step, "weights": weights.tolist()}
+        context.checkpoint(step, lambda state=state: state)
     predicted = (dev_x @ weights > 0).astype(int)
-    context.predictions(
-        "dev", "moons", [str(i) for i in range(len(dev_y))], predicted.tolist(), dev_y.tolist()
-    )
+    ids = [str(i) for i in range(len(dev_y))]
+    context.predictions("dev", "moons", ids, predicted.tolist(), dev_y.tolist())
     return {"dev/accuracy": float(np.mean(predicted == dev_y))}
 
 

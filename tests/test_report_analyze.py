@@ -275,22 +275,6 @@ def test_words_that_look_missing_are_levels(tmp_path, word):
 # What is read
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"\xef\xbb\xbfa,y\n0,1\n0,2\n1,3\n1,5\n",
-        b"a,y\r\n0,1\r\n0,2\r\n1,3\r\n1,5\r\n",
-        b"a\ty\n0\t1\n0\t2\n1\t3\n1\t5",
-        b"a , y\n 0 ,1\n0,2\n\n1,3\n1, 5\n\n",
-        b"note,y,a\n\"said \"\"no\"\", twice\",1,0\n,2,0\n,3,1\n,5,1\n",
-    ],
-    ids=["byte-order mark", "CRLF", "tabs", "spaces and blank lines", "other columns"],
-)  # fmt: skip
-def test_harmless_forms_are_read(tmp_path, raw):
-    (tmp_path / "t.csv").write_bytes(raw)
-    assert analyze_table(tmp_path / "t.csv", "y", ["a"])["effects"][0]["estimate"] == pytest.approx(2.5)
-
-
 def test_missing_metrics_are_left_out_only_when_asked(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 1), (0, ""), (0, 2), (1, 3), (1, 5), (1, "NA")])
     document = analyze_table(path, "y", ["a"], drop_missing=True)
@@ -390,43 +374,6 @@ def test_an_empty_block_is_refused(study):
     assert faults_of(study, "dev/mean", ["training"], block="seed") == (
         "study.csv:11: seed: empty; every row belongs to a block",
     )
-
-
-def test_many_faults_are_counted_not_listed(tmp_path):
-    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(i % 2, "?") for i in range(500)])
-    faults = faults_of(path, "y", ["a"])
-    assert (len(faults), faults[-1]) == (21, "t.csv: and 480 more faults")
-
-
-@pytest.mark.parametrize(
-    ("raw", "fault"),
-    [
-        (b"", "t.csv: the file is empty"),
-        (b" \n\n", "t.csv: the file is empty"),
-        (b"a,y\n", "t.csv: a header but no rows"),
-        (b"a,y,y\n0,1,1\n", "t.csv:1: y: 2 columns have this name; keep one"),
-        (b"a,y\n0,1\n\xe9,2\n", "t.csv:3: not UTF-8 (byte 0xe9); save the file as UTF-8"),
-        ("a,y\n0,1\n".encode("utf-16"), "t.csv:1: not UTF-8 (byte 0xff); save the file as UTF-8"),
-        (b"a,y\n0,1\n\0,2\n", "t.csv:3: a NUL byte; this is not a text file"),
-        (b"a;y\n0;1\n", "t.csv:1: y: no such column; the columns are 'a;y'"),
-    ],
-)
-def test_what_is_no_table_is_refused(tmp_path, raw, fault):
-    (tmp_path / "t.csv").write_bytes(raw)
-    assert fault in faults_of(tmp_path / "t.csv", "y", ["a"])
-
-
-def test_a_lone_quote_is_refused_with_its_line(tmp_path):
-    (tmp_path / "t.csv").write_text('a,y\n0,1\n"1,2\n1,3\n')
-    assert faults_of(tmp_path / "t.csv", "y", ["a"])[0].startswith("t.csv:3: a quote that is never closed")
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path):
-    assert faults_of(tmp_path / "t.csv", "y", ["a"]) == ("t.csv: no such file",)
-
-
-def test_a_folder_is_refused(tmp_path):
-    assert faults_of(tmp_path, "y", ["a"])[0].endswith(": a folder; name a CSV file")
 
 
 # As text

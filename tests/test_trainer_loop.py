@@ -6,9 +6,9 @@ import pytest
 import torch
 from trainer_context import Notebook, small
 
+from ablate import trainer
 from ablate.contract import Stopped
 from ablate.errors import TrialError
-from ablate import trainer
 from ablate.trainer import combine, parts, smoke, train
 from ablate.trainer.loop import Training
 
@@ -84,8 +84,17 @@ def test_another_seed_gives_other_weights(undisturbed, tmp_path):
     assert other.weights != first.weights
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 5])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("mode", "stop_after"),
+    [
+        *((mode, 4) for mode in MODES),
+        ("pcgrad", 1),
+        ("pcgrad", 5),
+        ("best", 5),
+        ("separate", 6),
+        ("separate", 9),
+    ],
+)
 def test_resumes_to_the_bit(mode, stop_after, undisturbed, tmp_path):
     first, metrics = undisturbed(mode)
     stopped = Notebook(tmp_path, stop_after=stop_after)

@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from trainer_context import Notebook, small
 from transformers import AutoModel, AutoTokenizer
 
-from ablate.errors import Unavailable
 from ablate import trainer
+from ablate.errors import Unavailable
 from ablate.trainer import train
 from ablate.trainer.loop import Training
 from ablate.trainer.saving import weights_sha256

@@ -116,6 +116,3 @@ def _warnings(collapsed: int) -> list[str]:
     return [
         f"{collapsed} {what} the same as another and run once: two levels of a factor mean the same there"
     ]
-
-
-_parts = parts_of

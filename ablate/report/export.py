@@ -42,7 +42,7 @@ def export_results(results: Results, path: Path) -> Path:
         replace_file(path, safe.to_csv(index=False, lineterminator="\n").encode())
     else:
         # Levels of one factor may be of several types; a parquet column has one.
-        for name in frame.columns[frame.dtypes == object]:
+        for name in frame.select_dtypes(include=object).columns:
             frame[name] = frame[name].map(_as_text)
         replace_file(path, frame.to_parquet(index=False))
     return path

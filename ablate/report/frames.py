@@ -4,7 +4,7 @@ Nothing is dropped here: a trial that failed, was pruned or never ran keeps its 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +36,7 @@ class Grid:
     repeats: tuple[TrialResult, ...]  # further rows of a (cell, seed) that has one already
     metrics: tuple[str, ...]  # the primary metric first, then by name
     values: dict[str, NDArray[np.float64]]  # metric -> [cells, seeds], NaN where there is none
+    _sources: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)  # what `sources` has found
 
     @property
     def primary(self) -> str:
@@ -83,12 +84,15 @@ class Grid:
 
         Deciding parts are those that report the metric, or all of them (a composite). −1 where there is no value.
         """
+        if metric in self._sources:
+            return self._sources[metric]
         codes: dict[tuple[int, frozenset[str]], int] = {}
         found = np.full((len(self.cells), len(self.seeds)), -1, dtype=np.int64)
         for (row, column), trial in self.trials.items():
             if math.isfinite(self.values[metric][row, column]):
                 parts = self.deciding_parts(trial, metric)
                 found[row, column] = codes.setdefault((column, parts), len(codes))
+        self._sources[metric] = found
         return found
 
     def deciding_parts(self, trial: TrialResult, metric: str) -> frozenset[str]:

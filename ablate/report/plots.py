@@ -5,13 +5,26 @@ from typing import Any
 
 from ablate.report.frames import Grid
 from ablate.report.plot_curves import learning_curves
+from ablate.report.plot_design import design_map
 from ablate.report.plot_forest import forest
+from ablate.report.plot_interactions import half_normal, interaction_lines
 from ablate.report.plot_seeds import paired_seeds
 from ablate.report.plot_style import Picture, style
+from ablate.report.plot_surgery import task_gradients
+from ablate.report.plot_tradeoffs import tradeoff_scatter
 
 
 def pictures(grid: Grid, document: Mapping[str, Any]) -> list[Picture]:
-    """Draw what the data support; a study without results has no pictures."""
+    """Draw what the data support; a study without results has no pictures of any."""
     with style():
-        drawn = [forest(document), paired_seeds(grid, document), learning_curves(grid, document)]
+        drawn = [
+            forest(document),
+            paired_seeds(grid, document),
+            interaction_lines(grid, document),
+            half_normal(document),
+            tradeoff_scatter(document),
+            learning_curves(grid, document),
+            task_gradients(grid, document),
+            design_map(grid, document),
+        ]
     return [picture for picture in drawn if picture]

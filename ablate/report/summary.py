@@ -73,7 +73,9 @@ def _limits(document: Mapping[str, Any]) -> list[str]:
         )
     if len(document["design"]["seeds"]) == 1:
         said.append(
-            "One seed: differences are those of these trained models, not of the methods; no verdict is possible."
+            "One seed: the noise between seeds is unknown; what is called noise here are the interactions of the factors."
+            if any(row["p"] is not None for row in primary_effects(document))
+            else "One seed: differences are those of these trained models, not of the methods; no verdict is possible."
         )
     measured = {metric for cell in document["cells"] for metric in cell["metrics"]}
     if done["complete"] and document["metric"]["name"] not in measured:

@@ -1,17 +1,30 @@
 """What a trainer is given: our side of `contract.Context`."""
 
+import contextlib
 import csv
 import io
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablate.contract import Stopped
+from ablate.errors import StoreError
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, write_durably
 
 MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
+
+
+@contextlib.contextmanager
+def disk_explained(place: Path) -> Iterator[None]:
+    """Turn a failing disk into an error that stops the worker: no trial is to blame, and none becomes FAIL for it."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{place}: {error.strerror}; free the disk and run again, it goes on from the last checkpoint"
+        ) from error
 
 
 class PartContext:
@@ -78,7 +91,8 @@ class PartContext:
             return
         began = time.monotonic()
         self.flush()
-        save_checkpoint(self.workdir, step, {"step": step, "seconds": self.seconds, "state": state()})
+        with disk_explained(self.workdir):
+            save_checkpoint(self.workdir, step, {"step": step, "seconds": self.seconds, "state": state()})
         self._on_saved()
         took = time.monotonic() - began
         self._due = time.monotonic() + max(self._checkpoint_seconds, took / MAX_CHECKPOINT_SHARE)
@@ -101,8 +115,9 @@ class PartContext:
         writer.writerow(["id", "prediction", "gold"])
         writer.writerows(zip(ids, predicted, gold, strict=True))
         folder = self.workdir / "predictions"
-        folder.mkdir(exist_ok=True)
-        write_durably(folder / f"{split}.{task}.csv", text.getvalue().encode())
+        with disk_explained(folder):
+            folder.mkdir(exist_ok=True)
+            write_durably(folder / f"{split}.{task}.csv", text.getvalue().encode())
 
     def flush(self) -> None:
         """Write the points that are still in memory."""

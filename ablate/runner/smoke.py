@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ablate.contract import Trainer
-from ablate.design.cells import _parts
+from ablate.design.cells import parts_of
 from ablate.design.model import Cell, Design
 from ablate.design.settings import Validator, canonical
 from ablate.spec.model import StudySpec
@@ -24,4 +24,4 @@ def _shrunk(cell: Cell, validator: Validator) -> Cell:
     trainer = validator.trainer
     assert trainer.smoke is not None
     settings = trainer.smoke(trainer.Settings.model_validate(cell.settings))
-    return replace(cell, settings=canonical(settings), parts=_parts(settings, validator))
+    return replace(cell, settings=canonical(settings), parts=parts_of(settings, validator))

@@ -89,9 +89,7 @@ def parse_tree(text: str, faults: Faults) -> Node | None:
         position = int(error.position or 0)
         before = text[:position]
         place = (before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1)
-        faults.add(
-            place, "", f"character {shown(text[position : position + 1])} is not allowed; remove it"
-        )
+        faults.add(place, "", f"character {shown(text[position : position + 1])} is not allowed; remove it")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         found = f"{error.problem or error.context}".replace("'<stream end>'", "the end of the file")

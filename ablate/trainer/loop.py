@@ -175,7 +175,9 @@ class Training:
             self.encoder.flat.add_gradients_to(self._places[self.stage.tasks.index(task)])
         head = self.heads[task]
         u, v = self.embedder.batch(task, indices)
-        loss: Tensor = head.loss(head(u, v), torch.from_numpy(self._gold(task, "train")[indices]).to(self.device))
+        loss: Tensor = head.loss(
+            head(u, v), torch.from_numpy(self._gold(task, "train")[indices]).to(self.device)
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -189,7 +191,8 @@ class Training:
         """Score the tasks trained so far. Draws nothing at random: a resumed run may do it again."""
         tasks = [task for stage in self.stages[: self.stages.index(self.stage) + 1] for task in stage.tasks]
         predicted = {
-            task: predict(self.heads[task], self.embedder.whole(task, "dev", self._checkpoint)) for task in tasks
+            task: predict(self.heads[task], self.embedder.whole(task, "dev", self._checkpoint))
+            for task in tasks
         }
         where = f"step {self.steps_done}: dev"
         metrics = {

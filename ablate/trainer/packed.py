@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from ablate.trainer.packed_ops import (
     Attention,
     Dropout,
-    DropoutAddNorm,
     Layout,
     Linear,
+    Norm,
     add_rows,
-    add_sum,
     gradient_of,
     lay_out,
+    score_dtype,
 )
 
 Pooling = Literal["cls", "mean"]
@@ -109,66 +110,65 @@ class PackedBert(nn.Module):
         amp = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if amp else words.dtype
         layout = lay_out(lengths, self.config.num_attention_heads, device)
+        trained = next((parameter for parameter in self.parameters() if parameter.requires_grad), words)
         with torch.autocast(device.type, enabled=False):
-            embedded: Tensor = _Encode.apply(words, self, tokens.to(device), layout, pooling, dtype)
+            run = _Pass(self, layout, pooling, dtype)
+            embedded: Tensor = _Encode.apply(trained, run, tokens.to(device))  # type: ignore[no-untyped-call]
         return embedded
 
 
 class _Encode(torch.autograd.Function):
-    """The whole encoder as one node of the graph. `words` is there for autograd to call backward."""
+    """The whole encoder as one node of the graph; `trained` is a parameter, there to make autograd call backward."""
 
     @staticmethod
-    def forward(
-        ctx: Any, words: Tensor, bert: PackedBert, tokens: Tensor, layout: Layout, pooling: Pooling, dtype: torch.dtype
-    ) -> Tensor:
-        run = _Pass(bert, layout, pooling, dtype, bert.training, keep=any(ctx.needs_input_grad))
+    def forward(ctx: Any, trained: Tensor, run: "_Pass", tokens: Tensor) -> Tensor:
         ctx.run = run
-        return run.forward(tokens)
+        return run.forward(tokens, keep=ctx.needs_input_grad[0])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, dpooled: Tensor) -> tuple[None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, dpooled: Tensor) -> tuple[None, None, None]:
+        if ctx.run is None:
+            raise RuntimeError("PackedBert keeps nothing for a second backward pass; call forward again")
+        run, ctx.run = ctx.run, None
         with torch.autocast(dpooled.device.type, enabled=False):
-            ctx.run.backward(dpooled)
-        return (None,) * 6
+            run.backward(dpooled)
+        return None, None, None
 
 
 class _Pass:
-    """One forward pass through all layers and, with `keep`, the way back."""
+    """One pass through the encoder and, when what it needs is kept, the way back."""
 
-    def __init__(
-        self, bert: PackedBert, layout: Layout, pooling: Pooling, dtype: torch.dtype, training: bool, keep: bool
-    ) -> None:
-        self.bert, self.layout, self.pooling, self.dtype, self.keep = bert, layout, pooling, dtype, keep
-        config = bert.config
-        self.hidden_dropout = config.hidden_dropout_prob if training else 0.0
-        self.attention_dropout = config.attention_probs_dropout_prob if training else 0.0
+    def __init__(self, bert: PackedBert, layout: Layout, pooling: Pooling, dtype: torch.dtype) -> None:
+        self.bert, self.layout, self.pooling, self.dtype = bert, layout, pooling, dtype
         self.layers: list[_Layer] = []
-        scores = config.num_attention_heads * sum(group.count * group.length**2 for group in layout.groups)
-        hidden = len(layout.gather) * config.hidden_size
-        depth = config.num_hidden_layers
-        elements = (2 * depth + 1) * hidden * (self.hidden_dropout > 0) + depth * scores * (self.attention_dropout > 0)
-        self.dropout = Dropout(elements, layout.gather.device)
+        config = bert.config
+        self.hidden_dropout = config.hidden_dropout_prob if bert.training else 0.0
+        self.attention_dropout = config.attention_probs_dropout_prob if bert.training else 0.0
+        depth, hidden = config.num_hidden_layers, len(layout.gather) * config.hidden_size
+        scores = layout.heads * sum(group.count * group.length**2 for group in layout.groups)
+        drawn = (2 * depth + 1) * hidden * bool(self.hidden_dropout) + depth * scores * bool(
+            self.attention_dropout
+        )
+        self.dropout = Dropout(drawn, layout.gather.device)
 
-    def mask(self, shape: tuple[int, ...], probability: float, dtype: torch.dtype) -> tuple[Tensor | None, float]:
-        return self.dropout.mask(shape, probability, dtype)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[tokens] -> [sentences, hidden], in the caller's order of sentences."""
+    def forward(self, tokens: Tensor, keep: bool) -> Tensor:
+        """[tokens] -> [sentences, hidden], sentences in the caller's order."""
         x = self._embed(tokens[self.layout.gather])
         modules = self.bert.encoder.layer
-        for index, module in enumerate(modules):
-            firsts_only = self.pooling == "cls" and index == len(modules) - 1
-            layer = _Layer(module, self, firsts_only)
+        for index, module in enumerate(modules, start=1):
+            layer = _Layer(module, self, firsts_only=self.pooling == "cls" and index == len(modules))
             x = layer.forward(x)
-            if self.keep:
+            if keep:
                 self.layers.append(layer)
-        pooled = torch.empty_like(x[: len(self.layout.order)])
-        pooled[self.layout.order] = x if self.pooling == "cls" else self._means(x)
+        if self.pooling == "mean":
+            x = self._means(x)
+        pooled = torch.empty_like(x)
+        pooled[self.layout.order] = x
         return pooled
 
     def backward(self, dpooled: Tensor) -> None:
-        """Add the gradients of all weights for dpooled [sentences, hidden]."""
+        """Add the gradients of all weights, given that of the embeddings [sentences, hidden]."""
         dx = dpooled[self.layout.order]
         if self.pooling == "mean":
             dx = self._means_backward(dx)
@@ -176,83 +176,82 @@ class _Pass:
             dx = self.layers.pop().backward(dx)
         self._embed_backward(dx)
 
-    def _means(self, x: Tensor) -> Tensor:
-        groups = self.layout.groups
-        parts = x.split([group.count * group.length for group in groups])
-        return torch.cat([part.view(g.count, g.length, -1).mean(1) for part, g in zip(parts, groups, strict=True)])
-
-    def _means_backward(self, dmeans: Tensor) -> Tensor:
-        groups = self.layout.groups
-        parts = dmeans.split([group.count for group in groups])
-        each = [(part / g.length).repeat_interleave(g.length, 0) for part, g in zip(parts, groups, strict=True)]
-        return torch.cat(each)
-
     def _embed(self, tokens: Tensor) -> Tensor:
-        tables, positions = self.bert.embeddings, self.layout.positions
+        tables = self.bert.embeddings
         x = tables.word_embeddings.weight[tokens] + tables.token_type_embeddings.weight[0]
-        x += tables.position_embeddings.weight[positions]
-        norm = tables.LayerNorm
-        self.tokens, self.embedded = tokens, x
-        normal, self.mean, self.rstd = torch.native_layer_norm(
-            x, norm.normalized_shape, norm.weight, norm.bias, norm.eps
-        )
-        self.embedding_mask, self.embedding_scale = self.mask(x.shape, self.hidden_dropout, x.dtype)
-        return normal if self.embedding_mask is None else (normal * self.embedding_mask).mul_(self.embedding_scale)
+        x += tables.position_embeddings.weight[self.layout.positions]
+        self.tokens, self.norm = tokens, Norm(tables.LayerNorm)
+        self.mask = self.dropout.mask(x.shape, self.hidden_dropout, x.dtype)
+        return self.mask.drop(self.norm.forward(x))
 
     def _embed_backward(self, dx: Tensor) -> None:
-        tables, norm = self.bert.embeddings, self.bert.embeddings.LayerNorm
-        if self.embedding_mask is not None:
-            dx = (dx * self.embedding_mask).mul_(self.embedding_scale)
-        dx, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
-            dx, self.embedded, norm.normalized_shape, self.mean, self.rstd, norm.weight, norm.bias, [True] * 3
-        )
-        gradient_of(norm.weight).add_(dweight)
-        gradient_of(norm.bias).add_(dbias)
-        add_rows(tables.word_embeddings.weight, self.tokens, dx)
+        tables = self.bert.embeddings
+        dx = self.norm.backward(self.mask.drop(dx))
         add_rows(tables.position_embeddings.weight, self.layout.positions, dx)
-        add_rows(tables.token_type_embeddings.weight, torch.zeros_like(self.tokens), dx)
+        types = tables.token_type_embeddings.weight
+        if types.requires_grad:
+            gradient_of(types)[0] += dx.sum(0)  # only type 0 occurs
+        padding = tables.word_embeddings.padding_idx  # learns nothing, wherever it stands
+        words = dx if padding is None else dx * (self.tokens != padding)[:, None]
+        add_rows(tables.word_embeddings.weight, self.tokens, words)
+
+    def _means(self, x: Tensor) -> Tensor:
+        """[tokens, hidden] -> [sentences, hidden]."""
+        parts = torch.split(x, [group.count * group.length for group in self.layout.groups])
+        pairs = zip(parts, self.layout.groups, strict=True)
+        return torch.cat([part.view(group.count, group.length, -1).mean(1) for part, group in pairs])
+
+    def _means_backward(self, dmeans: Tensor) -> Tensor:
+        """[sentences, hidden] -> [tokens, hidden]."""
+        parts = torch.split(dmeans, [group.count for group in self.layout.groups])
+        pairs = zip(parts, self.layout.groups, strict=True)
+        return torch.cat([(part / group.length).repeat_interleave(group.length, 0) for part, group in pairs])
 
 
 class _Layer:
-    """One layer. With `firsts_only` it computes first tokens only, from the keys and values of all."""
+    """One layer. With `firsts_only` it computes first tokens only, from the keys and values of all.
+
+    Residuals and normalisation are in the dtype of the weights, all else in the dtype of the pass.
+    """
 
     def __init__(self, module: Any, run: _Pass, firsts_only: bool) -> None:
         self.run, self.firsts_only = run, firsts_only
-        attention = module.attention
-        self.query, self.key, self.value = (Linear(getattr(attention.self, n)) for n in ("query", "key", "value"))
-        self.output = Linear(attention.output.dense)
-        self.up, self.down = Linear(module.intermediate.dense), Linear(module.output.dense)
-        self.norm1_module, self.norm2_module = attention.output.LayerNorm, module.output.LayerNorm
+        inside, outside = module.attention.self, module.attention.output
+        self.query, self.key, self.value = Linear(inside.query), Linear(inside.key), Linear(inside.value)
         self.attention = Attention(run.layout, firsts_only)
+        self.output, self.norm1 = Linear(outside.dense), Norm(outside.LayerNorm)
+        self.up, self.down = Linear(module.intermediate.dense), Linear(module.output.dense)
+        self.norm2 = Norm(module.output.LayerNorm)
 
     def forward(self, x: Tensor) -> Tensor:
         """[tokens, hidden] -> [tokens, hidden], or [sentences, hidden] for first tokens only."""
-        run, dtype = self.run, self.run.dtype
-        residual = x[run.layout.firsts] if self.firsts_only else x
-        low = x.to(dtype)
-        queries_of = residual.to(dtype) if self.firsts_only else low
-        mask = run.mask((self.attention.scores,), run.attention_dropout, torch.float32)
-        context = self.attention.forward(
-            self.query.forward(queries_of), self.key.forward(low), self.value.forward(low), *mask
-        )
-        self.norm1 = DropoutAddNorm(self.norm1_module, *run.mask(residual.shape, run.hidden_dropout, x.dtype))
-        y = self.norm1.forward(self.output.forward(context), residual)
-        self.wide = self.up.forward(y.to(dtype))
-        self.norm2 = DropoutAddNorm(self.norm2_module, *run.mask(residual.shape, run.hidden_dropout, x.dtype))
-        return self.norm2.forward(self.down.forward(torch.nn.functional.gelu(self.wide)), y)
+        run, low = self.run, x.to(self.run.dtype)
+        asking, residual = low, x
+        if self.firsts_only:
+            asking, residual = low[run.layout.firsts], x[run.layout.firsts]
+        query, key, value = self.query.forward(asking), self.key.forward(low), self.value.forward(low)
+        mask = run.dropout.mask((self.attention.scores,), run.attention_dropout, score_dtype(query))
+        output = self.output.forward(self.attention.forward(query, key, value, mask))
+        self.mask1 = run.dropout.mask(residual.shape, run.hidden_dropout, x.dtype)
+        y = self.norm1.forward(self.mask1.drop_and_add(output.to(x.dtype), residual))
+        self.wide = self.up.forward(y.to(run.dtype))
+        down = self.down.forward(functional.gelu(self.wide))
+        self.mask2 = run.dropout.mask(residual.shape, run.hidden_dropout, x.dtype)
+        return self.norm2.forward(self.mask2.drop_and_add(down.to(x.dtype), y))
 
     def backward(self, dz: Tensor) -> Tensor:
-        """The gradient of `forward`'s output -> that of its input."""
+        """The gradient of the output -> the gradient of the input, [tokens, hidden]."""
         dtype = self.run.dtype
-        ddown, dy = self.norm2.backward(dz)
-        dwide = torch.ops.aten.gelu_backward(self.down.backward(ddown.to(dtype)), self.wide)
-        dy = dy + self.up.backward(dwide)
-        doutput, dresidual = self.norm1.backward(dy)
-        dquery, dkey, dvalue = self.attention.backward(self.output.backward(doutput.to(dtype)))
+        dsum2 = self.norm2.backward(dz)
+        ddown = self.mask2.drop(dsum2).to(dtype)
+        dwide = torch.ops.aten.gelu_backward(self.down.backward(ddown), self.wide)
+        dsum1 = self.norm1.backward(dsum2 + self.up.backward(dwide))
+        doutput = self.mask1.drop(dsum1).to(dtype)
+        dquery, dkey, dvalue = self.attention.backward(self.output.backward(doutput))
         dx = self.key.backward(dkey) + self.value.backward(dvalue)
-        dresidual = dresidual + self.query.backward(dquery)
-        if self.firsts_only:
-            dx = dx.to(dz.dtype)
-            dx[self.run.layout.firsts] += dresidual
-            return dx
-        return dresidual + dx
+        dasking = dsum1 + self.query.backward(dquery)
+        if not self.firsts_only:
+            return dasking + dx
+        dx = dx.to(dz.dtype)
+        dx[self.run.layout.firsts] += dasking
+        return dx

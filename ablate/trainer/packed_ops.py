@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# oneDNN's fp32 matmul is up to twice as fast as the default (MKL) on processors that MKL was not made for.
+# Of the matmuls torch has on a CPU, oneDNN's are the fastest for x @ W and x @ W.T: by 1.1 to 2 over MKL in fp32.
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 
 
@@ -43,20 +43,21 @@ def add_outer(weight: Tensor, dy: Tensor, x: Tensor) -> None:
         gradient.add_(dy.t() @ x)
 
 
-def add_sum(bias: Tensor, dy: Tensor) -> None:
-    """Add the column sums of dy [rows, out] to the gradient of `bias` [out]."""
-    if bias.requires_grad:
-        gradient_of(bias).add_(dy.sum(0, dtype=bias.dtype))
+def add(parameter: Tensor, gradient: Tensor) -> None:
+    """Add `gradient` to the gradient of `parameter`."""
+    if parameter.requires_grad:
+        gradient_of(parameter).add_(gradient)
 
 
 def add_rows(table: Tensor, rows: Tensor, dy: Tensor) -> None:
     """Add dy [tokens, hidden] to the rows [tokens] of the gradient of `table`; repeated rows in a fixed order."""
     if not table.requires_grad:
         return
+    gradient = gradient_of(table)
     if dy.device.type == "cpu":
-        gradient_of(table).scatter_add_(0, rows[:, None].expand_as(dy), dy)  # sorts rows, then adds in parallel
+        gradient.scatter_add_(0, rows[:, None].expand_as(dy), dy)  # sorts the rows, then adds in parallel
     else:
-        gradient_of(table).index_put_((rows,), dy, accumulate=True)  # deterministic on CUDA; index_add_ is not
+        gradient.index_put_((rows,), dy, accumulate=True)  # deterministic on CUDA, where index_add_ is not
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Layout:
     positions: Tensor  # [tokens]: each token's place in its sentence
     firsts: Tensor  # [sentences]: packed row of each sentence's first token
     order: Tensor  # [sentences]: the caller's sentence at each packed place
-    by_head: Tensor  # [tokens * heads]: piece (token, head) of each place when every head's tokens lie together
+    by_head: Tensor  # [tokens * heads]: the (token, head) at each place once a head's tokens lie together
     by_token: Tensor  # [tokens * heads]: its inverse
 
 
@@ -95,79 +96,91 @@ def lay_out(lengths: Sequence[int] | np.ndarray | Tensor, heads: int, device: to
     by_token = starts + steps * np.arange(heads) + positions[:, None]
     by_head = np.empty(by_token.size, dtype=np.int64)
     by_head[by_token.ravel()] = np.arange(by_token.size)
-    lengths_present, counts = np.unique(sizes, return_counts=True)
-    groups = [Group(count, length) for count, length in zip(counts.tolist(), lengths_present.tolist(), strict=True)]
+    groups = [
+        Group(int(count), int(length))
+        for length, count in zip(*np.unique(sizes, return_counts=True), strict=True)
+    ]
     arrays = (gather, positions, firsts, order, by_head, by_token.ravel())
     return Layout(heads, groups, *(torch.from_numpy(array).to(device) for array in arrays))
 
 
-class Dropout:
-    """The dropout masks of one forward pass, drawn in one go: 16 random bits decide one element.
+@dataclass(frozen=True)
+class Mask:
+    """Which elements dropout keeps, and by what the kept ones are multiplied."""
 
-    Drawing bits is five times as fast on a CPU as `bernoulli_`. The probability is off by at most 2**-17, and the
-    scale fits the probability used, so that the mean is kept.
+    kept: Tensor | None  # 1 or 0; None: all are kept
+    scale: float
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Return x with dropout; its own backward pass."""
+        return x if self.kept is None else (x * self.kept).mul_(self.scale)
+
+    def drop_and_add(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Return residual + drop(x)."""
+        return residual + x if self.kept is None else torch.addcmul(residual, x, self.kept, value=self.scale)
+
+
+class Dropout:
+    """The masks of one forward pass, drawn in one go: 16 random bits decide one element.
+
+    On a CPU this takes a quarter of `bernoulli_`'s time. A probability is off by at most 2**-17; the scale fits the
+    probability used, so that the mean is kept.
     """
 
     def __init__(self, elements: int, device: torch.device) -> None:
         words = torch.empty(-(-elements // 4), dtype=torch.int64, device=device)
-        self._bits = words.random_(-(2**63), None).view(torch.int16)
+        self._bits = words.random_(-(2**63), None).view(torch.int16)  # plain random_() leaves the sign bit 0
         self._next = 0
 
-    def mask(self, shape: tuple[int, ...], probability: float, dtype: torch.dtype) -> tuple[Tensor | None, float]:
-        """Return the next mask (1 keep, 0 drop) and what to multiply kept elements with; (None, 1) for no dropout."""
-        dropped = round(probability * 2**16)
+    def mask(self, shape: Sequence[int], probability: float, dtype: torch.dtype) -> Mask:
+        """Return the next mask of `shape`."""
+        dropped = round(probability * 2**16)  # of the 2**16 values of 16 bits
         if not dropped:
-            return None, 1.0
-        size = math.prod(shape)
-        bits = self._bits[self._next : self._next + size].view(shape)
-        self._next += size
-        return torch.ge(bits, dropped - 2**15).to(dtype), 1 / (1 - dropped / 2**16)
+            return Mask(None, 1.0)
+        first, self._next = self._next, self._next + math.prod(shape)
+        bits = self._bits[first : self._next].view(*shape)
+        return Mask((bits >= dropped - 2**15).to(dtype), 1 / (1 - dropped / 2**16))
 
 
 class Linear:
-    """x @ weight.T + bias, with the matmul in x's dtype."""
+    """x @ weight.T + bias, in x's dtype."""
 
     def __init__(self, module: nn.Linear) -> None:
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
-        self.x = x
-        self.weight = self.module.weight.to(x.dtype)
+        self.x, self.weight = x, self.module.weight.to(x.dtype)
         return linear(x, self.weight, self.module.bias.to(x.dtype))
 
     def backward(self, dy: Tensor) -> Tensor:
         """[rows, out] -> [rows, in]."""
         add_outer(self.module.weight, dy, self.x)
-        add_sum(self.module.bias, dy)
+        add(self.module.bias, dy.sum(0, dtype=self.module.bias.dtype))
         return linear(dy, self.weight.t(), None)
 
 
-class DropoutAddNorm:
-    """LayerNorm(residual + dropout(x)), in the dtype of the weights."""
+class Norm:
+    """LayerNorm over the last dimension."""
 
-    def __init__(self, module: nn.LayerNorm, mask: Tensor | None, scale: float) -> None:
-        self.module, self.mask, self.scale = module, mask, scale
+    def __init__(self, module: nn.LayerNorm) -> None:
+        self.module = module
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """x, residual [rows, hidden] -> [rows, hidden]."""
-        x = x.to(residual.dtype)
-        self.total = residual + x if self.mask is None else residual.addcmul(x, self.mask, value=self.scale)
-        module = self.module
-        normal, self.mean, self.rstd = torch.native_layer_norm(
-            self.total, module.normalized_shape, module.weight, module.bias, module.eps
-        )
-        return normal
+    def forward(self, x: Tensor) -> Tensor:
+        """[rows, hidden] -> [rows, hidden]."""
+        self.x, module = x, self.module
+        shape = module.normalized_shape
+        y, self.mean, self.rstd = torch.native_layer_norm(x, shape, module.weight, module.bias, module.eps)
+        return y
 
-    def backward(self, dy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of x and of the residual."""
-        module = self.module
-        dtotal, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
-            dy, self.total, module.normalized_shape, self.mean, self.rstd, module.weight, module.bias, [True] * 3
-        )
-        gradient_of(module.weight).add_(dweight)
-        gradient_of(module.bias).add_(dbias)
-        return (dtotal if self.mask is None else (dtotal * self.mask).mul_(self.scale)), dtotal
+    def backward(self, dy: Tensor) -> Tensor:
+        """[rows, hidden] -> [rows, hidden]."""
+        module, saved = self.module, (self.mean, self.rstd, self.module.weight, self.module.bias)
+        backward = torch.ops.aten.native_layer_norm_backward
+        dx, dweight, dbias = backward(dy, self.x, module.normalized_shape, *saved, [True] * 3)
+        add(module.weight, dweight)
+        add(module.bias, dbias)
+        return dx  # type: ignore[no-any-return]
 
 
 class Attention:
@@ -180,57 +193,64 @@ class Attention:
 
     def __init__(self, layout: Layout, firsts_only: bool) -> None:
         self.layout, self.firsts_only = layout, firsts_only
-        self.shapes = [(g.count * layout.heads, g.length, 1 if firsts_only else g.length) for g in layout.groups]
+        self.shapes = [
+            (g.count * layout.heads, g.length, 1 if firsts_only else g.length) for g in layout.groups
+        ]
         self.scores = sum(math.prod(shape) for shape in self.shapes)  # how many there are
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         """query [tokens or sentences, hidden], key and value [tokens, hidden] -> query's shape."""
-        self.mask, self.scale = mask, scale
-        self.query, self.key, self.value = self._by_head(query, self.firsts_only), self._by_head(key), self._by_head(value)
+        self.mask = mask
+        self.query = self._by_head(query, self.firsts_only)
+        self.key, self.value = self._by_head(key), self._by_head(value)
         self.root = self.query.shape[1] ** -0.5
         scores, self.weights = self.key.new_empty(2, self.scores)
         for q, k, s, w in self._groups(self.query, self.key, scores, self.weights):
             torch.softmax(multiply(k, q.transpose(1, 2), self.root, s), 1, out=w)
-        self.kept = self.weights if mask is None else torch.mul(self.weights, mask, out=scores)
+        # the mask's scale is left to the product that follows
+        self.kept = self.weights if mask.kept is None else torch.mul(self.weights, mask.kept, out=scores)
         context = torch.empty_like(self.query)
         for c, v, w in self._groups(context, self.value, self.kept):
-            multiply(w.transpose(1, 2), v, scale, c)
+            multiply(w.transpose(1, 2), v, mask.scale, c)
         return self._by_token(context, query, self.firsts_only)
 
     def backward(self, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of query, key and value."""
-        dcontext = self._by_head(dy, self.firsts_only)
-        dvalue, dkept = torch.empty_like(self.value), torch.empty_like(self.weights)
-        for c, v, w, dv, dw in self._groups(dcontext, self.value, self.kept, dvalue, dkept):
-            multiply(w, c, self.scale, dv)
-            multiply(v, c.transpose(1, 2), self.scale, dw)
-        if self.mask is not None:
-            dkept.mul_(self.mask)
+        mask, dcontext = self.mask, self._by_head(dy, self.firsts_only)
+        dvalue, dweights = torch.empty_like(self.value), torch.empty_like(self.weights)
+        for c, v, w, dv, dw in self._groups(dcontext, self.value, self.kept, dvalue, dweights):
+            multiply(w, c, mask.scale, dv)
+            multiply(v, c.transpose(1, 2), mask.scale, dw)
+        if mask.kept is not None:
+            dweights.mul_(mask.kept)
         dquery, dkey = torch.empty_like(self.query), torch.empty_like(self.key)
-        for q, k, w, dw, dq, dk in self._groups(self.query, self.key, self.weights, dkept, dquery, dkey):
+        for q, k, w, dw, dq, dk in self._groups(self.query, self.key, self.weights, dweights, dquery, dkey):
             ds = torch._softmax_backward_data(dw, w, 1, w.dtype)
             multiply(ds, q, self.root, dk)
             multiply(ds.transpose(1, 2), k, self.root, dq)
-        return self._by_token(dquery, dy, self.firsts_only), self._by_token(dkey, dy), self._by_token(dvalue, dy)
+        return (
+            self._by_token(dquery, dy, self.firsts_only),
+            self._by_token(dkey, dy),
+            self._by_token(dvalue, dy),
+        )
 
     def _groups(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Yield, for each length, the matrices that lie in each buffer: [batch, rows, size] or [batch, keys, queries]."""
+        """Yield each length's matrices in each buffer: [batch, rows, size], or [batch, keys, queries] of scores."""
         return zip(*(self._matrices(buffer) for buffer in buffers), strict=True)
 
     def _matrices(self, buffer: Tensor) -> list[Tensor]:
         if buffer.ndim == 1:
-            parts = buffer.split([math.prod(shape) for shape in self.shapes])
+            parts = torch.split(buffer, [math.prod(shape) for shape in self.shapes])
             return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
-        rows = 1 if len(buffer) == len(self.layout.by_head) else 2  # as keys, else as queries
-        parts = buffer.split([shape[0] * shape[rows] for shape in self.shapes])
+        rows = 1 if len(buffer) == len(self.layout.by_head) else 2  # as many as keys, or as queries
+        parts = torch.split(buffer, [shape[0] * shape[rows] for shape in self.shapes])
         return [part.view(shape[0], shape[rows], -1) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def _by_head(self, x: Tensor, firsts: bool = False) -> Tensor:
         """[tokens, hidden] -> [tokens * heads, size], the tokens of one head of one sentence together."""
         pieces = x.view(-1, x.shape[1] // self.layout.heads)
         pieces = pieces if firsts else pieces.index_select(0, self.layout.by_head)
-        # oneDNN would compile bf16 kernels for every new batch shape, half a millisecond each: fp32 on the CPU
-        return pieces.float() if pieces.device.type == "cpu" and pieces.dtype == torch.bfloat16 else pieces
+        return pieces.to(score_dtype(x))
 
     def _by_token(self, x: Tensor, like: Tensor, firsts: bool = False) -> Tensor:
         """[tokens * heads, size] -> [tokens, hidden], in the dtype of `like`."""
@@ -238,6 +258,14 @@ class Attention:
         return pieces.to(like.dtype).view(-1, x.shape[1] * self.layout.heads)
 
 
+def score_dtype(x: Tensor) -> torch.dtype:
+    """In which attention on x computes: not below fp32 on a CPU.
+
+    oneDNN compiles its bf16 products for every new batch shape, half a millisecond each; fp32 ones come from MKL.
+    """
+    return torch.float32 if x.device.type == "cpu" and x.dtype.itemsize < 4 else x.dtype
+
+
 def multiply(a: Tensor, b: Tensor, scale: float, out: Tensor) -> Tensor:
     """Write scale * a @ b into `out`, for batches of matrices."""
-    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
+    return out.baddbmm_(a, b, beta=0, alpha=scale)

@@ -138,7 +138,8 @@ class Settings(Frozen):
     )
     clip: NonNegative = Field(1.0, description="largest norm of a step's whole gradient; 0 means no clipping")
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: the encoder's matrix products in bfloat16; weights, heads and optimizer in fp32"
+        "fp32",
+        description="bf16: the encoder's matrix products in bfloat16; weights, heads and optimizer in fp32",
     )
 
     # What is looked at and kept

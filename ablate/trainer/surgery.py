@@ -91,8 +91,9 @@ class Surgeon:
     def combine(self, gradients: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return the combined gradient [params] of `gradients` [tasks, params], and points of curves.
 
-        A gradient that is not finite makes the combined one NaN. The curves: `surgery/cosine.<a>.<b>` for each pair of tasks, and `surgery/projected`, the share of
-        pairs in conflict (negative cosine): those that PCGrad projects.
+        A gradient that is not finite makes the combined one NaN, with no points. The curves:
+        `surgery/cosine.<a>.<b>` for each pair of tasks, and `surgery/projected`, the share of pairs in conflict
+        (negative cosine): those that PCGrad projects.
         """
         gramian = (gradients @ gradients.T).cpu()
         if not gramian.isfinite().all():  # the solvers would stumble over it; the caller will find the NaN

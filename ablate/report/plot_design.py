@@ -1,0 +1,72 @@
+"""The design map: every cell × seed, what became of it, and the combinations that collapsed into others."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.colors import ListedColormap
+
+from ablate.report.cells import cell_name
+from ablate.report.frames import MISSING, Grid
+from ablate.report.plot_style import BLUE, ORANGE, SKY, VERMILLION, Picture, draw
+from ablate.report.words import distinct, plot_text, plural
+
+if TYPE_CHECKING:
+    from matplotlib.figure import SubFigure
+
+NAMED_CELLS = 30  # with more, rows have numbers instead of names
+
+# state -> colour and the letter in its square
+_STATES: dict[str, tuple[Any, str]] = {
+    "COMPLETE": (BLUE, ""),
+    "RUNNING": (SKY, "r"),
+    "WAITING": ("0.88", "w"),
+    "PRUNED": (ORANGE, "p"),
+    "FAIL": (VERMILLION, "F"),
+    MISSING: ("white", "–"),
+}
+
+
+def design_map(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+    """Draw the state of every trial; None for a finished study, which it would tell nothing."""
+    states = grid.states
+    if states.size == 0 or (states == "COMPLETE").all():
+        return None
+    kinds = list(_STATES)
+    codes = np.array(
+        [[kinds.index(state) if state in kinds else len(kinds) - 1 for state in row] for row in states]
+    )
+    named = len(grid.cells) <= NAMED_CELLS
+
+    def paint(body: "SubFigure") -> None:
+        axis = body.subplots()
+        colours = ListedColormap([_STATES[kind][0] for kind in kinds])
+        axis.imshow(
+            codes, cmap=colours, vmin=-0.5, vmax=len(kinds) - 0.5, aspect="auto", interpolation="nearest"
+        )
+        axis.set_xticks(range(len(grid.seeds)), [str(seed) for seed in grid.seeds])
+        axis.set_xlabel("seed")
+        axis.grid(visible=False)
+        if named:
+            names = [cell_name(grid, row) for row in range(len(grid.cells))]
+            axis.set_yticks(range(len(names)), distinct(names, plot_text, 48), fontsize=7)
+            for (row, column), code in np.ndenumerate(codes):
+                axis.text(column, row, _STATES[kinds[code]][1], ha="center", va="center", fontsize=7)
+        else:
+            axis.set_ylabel("cell, in design order")
+
+    counts = document["progress"]
+    said = ", ".join(
+        f"{counts[key]} {key}" for key in ("failed", "pruned", "running", "waiting", "missing") if counts[key]
+    )
+    return draw(
+        "design",
+        0.6 + (0.2 * len(grid.cells) if named else 4.0),
+        paint,
+        title=f"{counts['complete']} of {plural(counts['planned'], 'trial')} done{'; ' if said else ''}{said}",
+        caption="Blue: done; light blue, r: running; grey, w: waiting; orange, p: pruned; red, F: failed; white, –: not "
+        f"there. {document['design']['raw_cells']} combinations of levels make {plural(len(grid.cells), 'cell')}.",
+        alt=f"Map of {plural(len(grid.cells), 'cell')} by {plural(len(grid.seeds), 'seed')}: "
+        f"{counts['complete']} done{', ' if said else ''}{said}.",
+        section="ledger",
+    )

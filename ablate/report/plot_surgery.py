@@ -1,0 +1,75 @@
+"""What gradient surgery had to do: the cosine between task gradients over training, and how many pairs were projected."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ablate.report.frames import Grid
+from ablate.report.plot_style import SERIES, Picture, draw
+from ablate.report.words import number, plot_text, plural
+
+if TYPE_CHECKING:
+    from matplotlib.figure import SubFigure
+
+COSINE, PROJECTED = "surgery/cosine.", "surgery/projected"
+
+Series = dict[int, list[float]]  # step -> the values of all parts and seeds
+
+
+def task_gradients(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+    """Draw the mean over all parts and seeds that recorded these curves; None where none did."""
+    series: dict[str, Series] = defaultdict(lambda: defaultdict(list))
+    runs: set[tuple[str, int]] = set()
+    for point in grid.results.points:
+        if point.name.startswith((COSINE, PROJECTED)) and math.isfinite(point.value):
+            series[point.name][point.step].append(point.value)
+            runs.add((point.part, point.seed))
+    cosines = sorted(name for name in series if name.startswith(COSINE))
+    if not cosines:
+        return None
+    means = {name: _mean(found) for name, found in series.items()}
+
+    def paint(body: "SubFigure") -> None:
+        axes = body.subplots(1, 2 if PROJECTED in series else 1, squeeze=False)[0]
+        for place, name in enumerate(cosines):
+            steps = sorted(means[name])
+            pair = name.removeprefix(COSINE).replace(".", " and ")
+            colour, line = SERIES[place % len(SERIES)], ("-", "--", "-.", ":")[place % 4]
+            axes[0].plot(
+                steps, [means[name][s] for s in steps], line, color=colour, lw=1.2, label=plot_text(pair, 34)
+            )
+        axes[0].axhline(0, color="0.4", lw=0.8)
+        axes[0].set_title("cosine between task gradients", loc="left")
+        axes[0].set_xlabel("step")
+        axes[0].legend(fontsize=6.5)
+        if PROJECTED in series:
+            steps = sorted(means[PROJECTED])
+            axes[1].plot(steps, [means[PROJECTED][s] for s in steps], color=SERIES[0], lw=1.2)
+            axes[1].set_title("share of projected pairs", loc="left")
+            axes[1].set_xlabel("step")
+            axes[1].set_ylim(-0.03, 1.03)
+
+    averages = {name: _average(means[name]) for name in series}
+    share = f"; {100 * averages[PROJECTED]:.0f} % of pairs were projected" if PROJECTED in averages else ""
+    lowest = min(cosines, key=averages.__getitem__)
+    return draw(
+        "surgery",
+        2.5,
+        paint,
+        title=f"Task gradients conflict most between {lowest.removeprefix(COSINE).replace('.', ' and ')} "
+        f"(mean cosine {number(averages[lowest], 2)}){share}",
+        caption=f"Mean over {plural(len(runs), 'training run')} that recorded it. Below 0 the tasks pull in opposite "
+        "directions on the shared encoder, and surgery has something to do.",
+        alt="Cosines between task gradients. "
+        + " ".join(f"{name.removeprefix(COSINE)}: mean {number(averages[name], 2)}." for name in cosines),
+        section="curves",
+    )
+
+
+def _mean(found: Series) -> dict[int, float]:
+    return {step: math.fsum(values) / len(values) for step, values in found.items()}
+
+
+def _average(curve: dict[int, float]) -> float:
+    return math.fsum(curve.values()) / len(curve)

@@ -1,0 +1,86 @@
+"""The trade-off scatter: the cells by two metrics, each with its intervals as a cross."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ablate.report.plot_style import BLACK, BLUE, GREY, Picture, draw
+from ablate.report.words import number, plot_text, plural, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+MAX_METRICS = 3  # three pairs
+
+
+def tradeoff_scatter(document: Mapping[str, Any]) -> Picture | None:
+    """Draw the cells by each pair of metrics but the one that decides; None with fewer than two such or three cells."""
+    metrics = _metrics(document)
+    pairs = [(x, y) for i, x in enumerate(metrics) for y in metrics[i + 1 :]]
+    cells = [cell for cell in document["cells"] if all(_mean(cell, metric) is not None for metric in metrics)]
+    if not pairs or len(cells) < 3:
+        return None
+
+    def paint(body: "SubFigure") -> None:
+        axes = body.subplots(1, len(pairs), squeeze=False)[0]
+        for axis, (x, y) in zip(axes, pairs, strict=True):
+            _panel(axis, cells, x, y)
+
+    found = document["tradeoffs"]
+    return draw(
+        "tradeoffs",
+        2.6 if len(pairs) > 1 else 3.4,
+        paint,
+        title=_title(found),
+        caption=f"One mark per cell: the mean over seeds with its 95 % interval on both axes; {plural(len(cells), 'cell')}. "
+        "Black square: the reference; blue triangle: the best by the metric that decides.",
+        alt="Cells by pairs of metrics. "
+        + " ".join(
+            f"{cell['name']}: {', '.join(f'{m} {number(_mean(cell, m))}' for m in metrics)}."
+            for cell in cells[:12]
+        ),
+        section="tradeoffs",
+    )
+
+
+def _metrics(document: Mapping[str, Any]) -> list[str]:
+    found = dict.fromkeys(row["metric"] for row in document["effects"] if row["role"] == "exploratory")
+    return list(found)[:MAX_METRICS]
+
+
+def _mean(cell: Mapping[str, Any], metric: str) -> float | None:
+    found: float | None = cell["metrics"].get(metric, {}).get("mean")
+    return found
+
+
+def _panel(axis: "Axes", cells: Sequence[Mapping[str, Any]], x: str, y: str) -> None:
+    crowded = len(cells) > 20
+    for cell in cells:
+        marker, colour = ("s", BLACK) if cell["reference"] else ("^", BLUE) if cell["best"] else ("o", GREY)
+        at_x, at_y = (float(cell["metrics"][metric]["mean"]) for metric in (x, y))
+        special = cell["reference"] or cell["best"]
+        if special or not crowded:
+            for metric, line in ((x, axis.hlines), (y, axis.vlines)):
+                if bounds := cell["metrics"][metric]["ci95"]:
+                    line(at_y if metric == x else at_x, *bounds, color=colour, lw=0.8, alpha=0.6, zorder=1)
+        axis.plot(
+            at_x,
+            at_y,
+            marker=marker,
+            ms=5.5 if special else 4,
+            mfc=colour,
+            mec="white",
+            mew=0.5,
+            zorder=3 if special else 2,
+        )
+    axis.set_xlabel(plot_text(x, 26))
+    axis.set_ylabel(plot_text(y, 26))
+    axis.locator_params(nbins=4)
+
+
+def _title(found: Sequence[Mapping[str, Any]]) -> str:
+    if not found:
+        return "No choice has been shown to gain on one metric and lose on another"
+    first = found[0]
+    up, down = (shortened(next(iter(first[side])), 30) for side in ("raises", "lowers"))
+    return f"{shortened(first['factor'], 40)} raises {up} and lowers {down}"

@@ -1,0 +1,77 @@
+"""The door: what loads, what exits how, and that every command is documented."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablate.cli import app
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformers", "optuna", "pandas", "sqlalchemy", "matplotlib")
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+
+
+def loaded(code: str) -> set[str]:
+    """Return which heavy modules a fresh process loads by running `code`."""
+    check = f"{code}\nimport sys; print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    return set(re.findall(r"'(\w+)'", done.stderr.splitlines()[-1]))
+
+
+def test_help_loads_nothing_heavy():
+    assert (
+        loaded(
+            "import sys; sys.argv = ['ablate', '--help']\nfrom ablate.cli import app; app(standalone_mode=False)"
+        )
+        == set()
+    )
+
+
+def test_plan_loads_no_torch_and_no_database():
+    plan = "from ablate.cli import app; app(['plan', 'studies/full_grid.yaml'], standalone_mode=False)"
+    assert loaded(plan) == set()
+
+
+def test_full_grid_is_counted_exactly(ablate):
+    document = json.loads(ablate("plan", ROOT / "studies/full_grid.yaml", "--json").stdout)
+    assert (document["raw_cells"], document["cells"], document["trials"]) == (384, 288, 864)
+    assert document["parts"] == {"naive": 1440, "unique": 936}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_readme_and_has_help_with_an_example(command, ablate):
+    assert f"`ablate {command}" in (ROOT / "README.md").read_text()
+    assert f"Example: ablate {command}" in ablate(command, "--help").stdout or command == "schema"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["runn"], "No such command 'runn'"),
+        (["run"], "Missing argument 'STUDY'"),
+        (["run", "none.yaml"], "none.yaml"),
+        (["run", "none.yaml", "--workers", "0"], "--workers"),
+        (["status", "none"], "'none' has no results"),
+        (["report", "none"], "'none' has no results"),
+        (["status"], "holds no study"),
+        (["init", "../evil"], "cannot name a study"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(words, complaint, ablate, tmp_path):
+    done = ablate(*words)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_writes_a_study_that_plans(ablate, tmp_path):
+    assert ablate("init", "mine").returncode == 0
+    assert ablate("plan", tmp_path / "mine.yaml").returncode == 0
+    again = ablate("init", "mine")
+    assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)

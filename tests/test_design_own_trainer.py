@@ -1,0 +1,70 @@
+"""studies/own_trainer.yaml and its trainer: every cell trains, and goes on where it was stopped."""
+
+from pathlib import Path
+
+import pytest
+
+from ablate.contract import Stopped, load_trainer
+from ablate.design.cells import build_design
+from ablate.spec.reading import read_study
+
+STUDY = Path(__file__).parent.parent / "studies" / "own_trainer.yaml"
+
+
+class Context:
+    """Keeps the state saved last; asks to stop after a given step."""
+
+    def __init__(self, seed, state=None, stop_after=None):
+        self.seed, self.state, self.stop_after = seed, state, stop_after
+        self.steps = []
+
+    def restore(self):
+        return self.state
+
+    def checkpoint(self, step, state):
+        self.state = state()
+        if step == self.stop_after:
+            raise Stopped
+
+    def report(self, step, metrics):
+        self.steps.append(step)
+
+    def predictions(self, split, task, ids, predicted, gold):
+        assert len(ids) == len(predicted) == len(gold)
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    return load_trainer("my_trainer", STUDY.parent)
+
+
+@pytest.fixture(scope="module")
+def cells(trainer):
+    return build_design(read_study(STUDY), trainer).cells
+
+
+def accuracy(trainer, cell, context):
+    return trainer.train(trainer.Settings.model_validate(cell.settings), context)["dev/accuracy"]
+
+
+def test_every_cell_trains_without_a_warning_and_beats_chance(trainer, cells):
+    assert all(accuracy(trainer, cell, Context(seed=11)) > 0.7 for cell in cells)
+
+
+def test_a_stopped_trial_goes_on_and_ends_the_same(trainer, cells):
+    stopped = Context(seed=11, stop_after=80)
+    with pytest.raises(Stopped):
+        accuracy(trainer, cells[-1], stopped)
+    resumed, whole = Context(seed=11, state=stopped.state), Context(seed=11)
+    assert accuracy(trainer, cells[-1], resumed) == accuracy(trainer, cells[-1], whole)
+    assert resumed.steps[0] == 81
+    assert resumed.state == whole.state
+
+
+def test_curved_features_help_and_noise_hurts(trainer, cells):
+    mean = {
+        tuple(cell.levels.values()): sum(accuracy(trainer, cell, Context(seed)) for seed in (11, 22, 33)) / 3
+        for cell in cells
+    }
+    assert mean[5, 0.1, 1.0] > mean[1, 0.1, 1.0] + 0.02
+    assert mean[5, 0.4, 1.0] < mean[5, 0.1, 1.0] - 0.05

@@ -1,0 +1,232 @@
+"""Every rule has a store that raises it and a near twin that does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from report_examples import example, spec, with_trial, write_predictions
+
+from ablate.report.report import report_document
+
+
+def rules(results):
+    return {flag["rule"] for flag in report_document(results)["flags"]}
+
+
+def with_facts(results, place, **facts):
+    """The results with other facts in one part."""
+    key = list(results.parts)[place]
+    return replace(results, parts=results.parts | {key: replace(results.parts[key], facts=facts)})
+
+
+def fail(results, wanted):
+    for place, trial in enumerate(results.trials):
+        if wanted(trial):
+            results = with_trial(results, place, state="FAIL", metrics={}, error="out of memory")
+    return results
+
+
+def with_metrics(results, change):
+    return replace(results, trials=tuple(replace(t, metrics=change(t)) for t in results.trials))
+
+
+def test_a_finished_study_has_nothing_but_the_note_on_picking_the_best():
+    assert rules(example()) == {"best_of_many"}
+
+
+def test_every_flag_has_evidence_and_a_fix():
+    for flag in report_document(fail(example(spec(seeds=(1,))), lambda t: t.number == 3))["flags"]:
+        assert flag["severity"] in ("stop", "caution", "note")
+        assert flag["evidence"]
+        assert flag["fix"]
+
+
+@pytest.mark.parametrize(("seeds", "raised"), [((11,), True), ((11, 22), False)])
+def test_one_seed(seeds, raised):
+    assert ("one_seed" in rules(example(spec(seeds=seeds)))) is raised
+
+
+@pytest.mark.parametrize(("seeds", "raised"), [((11, 22), True), ((11, 22, 33), False)])
+def test_seeds_not_planned(seeds, raised):
+    results = replace(example(), spec=spec(seeds=seeds))
+    assert ("seeds_not_planned" in rules(results)) is raised
+
+
+def test_seeds_unequal():
+    assert "seeds_unequal" in rules(fail(example(), lambda t: t.number == 3))
+    assert "seeds_unequal" not in rules(fail(example(), lambda t: t.seed == 33))
+
+
+def test_lost_runs():
+    document = report_document(fail(example(), lambda t: t.number == 3))
+    flag = next(flag for flag in document["flags"] if flag["rule"] == "lost_runs")
+    assert flag["severity"] == "caution"
+    assert "out of memory" in flag["evidence"]
+    assert "lost_runs" not in rules(example())
+
+
+def test_lost_runs_that_gather_at_a_level_stop():
+    results = fail(example(spec("full")), lambda t: t.factors.get("surgery") == "pcgrad" and t.seed != 11)
+    flag = next(flag for flag in report_document(results)["flags"] if flag["rule"] == "lost_runs")
+    assert flag["severity"] == "stop"
+    assert "surgery=pcgrad" in flag["evidence"]
+
+
+def test_lost_runs_spread_evenly_do_not_stop():
+    results = fail(example(spec("full")), lambda t: t.number % 9 == 0)
+    flag = next(flag for flag in report_document(results)["flags"] if flag["rule"] == "lost_runs")
+    assert flag["severity"] == "caution"
+
+
+def test_bounds_are_those_of_the_worst_and_the_best_value_seen():
+    """One of three seeds of l2=0.01 is lost; in its place the smallest and the largest mean of the study."""
+    results = fail(example(), lambda t: t.factors["l2"] == 0.01 and t.seed == 33)
+    evidence = next(f["evidence"] for f in report_document(results)["flags"] if f["rule"] == "lost_runs")
+    means = {(t.cell, t.seed): t.metrics["dev/mean"] for t in results.trials if t.metrics}
+    reference = [means[results.reference, seed] for seed in (11, 22, 33)]
+    cell = next(t.cell for t in results.trials if t.factors["l2"] == 0.01)
+    known = [means[cell, seed] for seed in (11, 22)]
+    low, high = (np.mean([*known, end(means.values())]) - np.mean(reference) for end in (min, max))
+    assert f"l2 → 0.01 lies in [{low:+.4f}, {high:+.4f}]".replace("-", "−") in evidence
+
+
+def test_unfinished():
+    assert "unfinished" in rules(example(keep=lambda cell, seed: seed != 33))
+    assert "unfinished" not in rules(example())
+
+
+def test_stray_trials():
+    results = example()
+    stray = replace(results.trials[0], cell="0" * 12, number=99)
+    assert "stray_trials" in rules(replace(results, trials=(*results.trials, stray)))
+    assert "stray_trials" not in rules(results)
+
+
+def test_incomplete_grid():
+    """Without the siamese cells of l2=0.01, the raw margins make l2 look harmful."""
+
+    def hole(cell, seed):
+        return (cell.levels["l2"], cell.levels["similarity_head"]) != (0.01, "siamese") or seed == 11
+
+    assert "incomplete_grid" in rules(example(spec("full"), keep=hole))
+    assert "incomplete_grid" not in rules(example(spec("full")))
+
+
+def test_aliased_claim():
+    results = example(spec("full"))
+    assert "aliased_claim" in rules(replace(results, aliases=[["similarity_head", "training:l2"]]))
+    assert "aliased_claim" not in rules(replace(results, aliases=[["surgery", "training:l2"]]))
+
+
+def test_best_of_many_is_graver_when_the_lead_is_what_luck_gives():
+    def severity(results):
+        return next(f["severity"] for f in report_document(results)["flags"] if f["rule"] == "best_of_many")
+
+    assert severity(example()) == "note"
+    assert severity(example(noise=0.3)) == "caution"
+
+
+def test_best_of_epochs():
+    results = with_metrics(example(), lambda t: t.metrics | {"dev/mean@last": t.metrics["dev/mean"] - 0.01})
+    assert "best_of_epochs" in rules(results)
+    same = with_metrics(example(), lambda t: t.metrics | {"dev/mean@last": t.metrics["dev/mean"]})
+    assert "best_of_epochs" not in rules(same)
+
+
+def test_test_used_more_than_once():
+    scored = with_metrics(example(), lambda t: t.metrics | {"test/mean": 0.5})
+    assert "test_used_more_than_once" in rules(scored)
+    once = with_trial(example(), 0, metrics=example().trials[0].metrics | {"test/mean": 0.5})
+    assert "test_used_more_than_once" not in rules(once)
+
+
+def test_conflicting_duplicates():
+    results = example()
+    other = replace(results.trials[0], number=99, metrics=results.trials[1].metrics)
+    same = replace(results.trials[0], number=99)
+    assert "conflicting_duplicates" in rules(replace(results, trials=(*results.trials, other)))
+    assert "conflicting_duplicates" not in rules(replace(results, trials=(*results.trials, same)))
+
+
+def test_seeds_without_effect():
+    first = {t.cell: t.metrics for t in example().trials if t.seed == 11}
+    assert "seeds_without_effect" in rules(with_metrics(example(), lambda t: first[t.cell]))
+    assert "seeds_without_effect" not in rules(example())
+
+
+def test_unaligned_items(tmp_path):
+    results = write_predictions(example(folder=tmp_path), items=40)
+    assert "unaligned_items" not in rules(results)
+    part = results.trials[1].parts["similarity"]
+    file = results.parts[part, 11].folder / "predictions" / "dev.similarity.csv"
+    file.write_text(file.read_text().replace("similarity-7,", "other-7,"))
+    assert "unaligned_items" in rules(results)
+
+
+@pytest.mark.parametrize(
+    ("facts", "raised"),
+    [
+        ({"torch": "2.13.0", "versions": {"torch": "2.12"}}, False),  # the only part that says
+        ({"torch": "2.12.0"}, True),  # another seed of the same part has 2.13.0
+        ({"torch": "2.13.0", "peak_memory_bytes": 7}, False),
+    ],
+)
+def test_drift(facts, raised):
+    assert ("drift" in rules(with_facts(example(), 0, **facts))) is raised
+
+
+def test_drift_of_a_machine_s_library():
+    def versions(torch):
+        return {"versions": {"torch": torch}}
+
+    results = example()
+    parts = {
+        k: replace(p, facts=versions("2.13" if i else "2.12"))
+        for i, (k, p) in enumerate(results.parts.items())
+    }
+    assert "drift" in rules(replace(results, parts=parts))
+
+
+def test_unequal_training():
+    results = example()
+    joint = {t.parts["all"] for t in results.trials if "all" in t.parts}
+    longer = {k: replace(p, steps=600) if k[0] in joint else p for k, p in results.parts.items()}
+    assert "unequal_training" in rules(replace(results, parts=longer))
+    assert "unequal_training" not in rules(results)
+
+
+def useless(results, predicted):
+    """All sentiment predictions of the reference replaced, and its metrics with them."""
+    for place, trial in enumerate(results.trials):
+        if trial.cell == results.reference:
+            key = trial.parts["sentiment"], trial.seed
+            gold = [float(i % 5 == 0) for i in range(40)]
+            rows = [f"{i},{predicted(i)!r},{g!r}" for i, g in enumerate(gold)]
+            folder = results.parts[key].folder / "predictions"
+            (folder / "dev.sentiment.csv").write_text("\n".join(["id,prediction,gold", *rows]) + "\n")
+            metrics = {"dev/sentiment": float(np.mean([predicted(i) == g for i, g in enumerate(gold)]))}
+            results = with_trial(results, place, metrics=trial.metrics | metrics)
+            results = replace(
+                results, parts=results.parts | {key: replace(results.parts[key], metrics=metrics)}
+            )
+    return results
+
+
+@pytest.mark.parametrize(
+    ("predicted", "raised"),
+    [
+        (lambda i: 0.0, {"constant_predictions"}),
+        (lambda i: float(i % 4 == 0), {"majority_class"}),
+        (lambda i: float(i % 5 == 0 and i != 5), set()),
+    ],
+)
+def test_useless_predictions(tmp_path, predicted, raised):
+    results = useless(write_predictions(example(folder=tmp_path), items=40), predicted)
+    assert rules(results) & {"constant_predictions", "majority_class"} == raised
+
+
+def test_not_finite():
+    results = example()
+    bad = results.trials[0].metrics | {"dev/similarity": float("nan")}
+    assert "not_finite" in rules(with_trial(results, 0, metrics=bad))
+    assert "not_finite" not in rules(results)

@@ -1,0 +1,329 @@
+"""PackedBert computes what `transformers.BertModel` computes: outputs, gradients, dropout's distribution."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertModel
+
+from ablate.trainer.packed import PackedBert, unsupported
+from ablate.trainer.packed_ops import Dropout, lay_out
+
+LENGTHS = [5, 3, 9, 5, 1, 12, 3, 5]
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "max_position_embeddings": 16,
+}
+assets = pytest.mark.assets
+needs_assets = pytest.mark.skipif(
+    "ABLATE_TEST_ASSETS" not in os.environ, reason="ABLATE_TEST_ASSETS is not set"
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_seed():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small_bert(dropout=0.0, **changes) -> BertModel:
+    """A random BERT with weights large enough for attention to matter."""
+    config = BertConfig(
+        **SMALL | changes,
+        initializer_range=0.3,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    model = BertModel(config, add_pooling_layer=False)
+    for name, parameter in model.named_parameters():
+        if "LayerNorm" in name or "bias" in name:
+            torch.nn.init.normal_(parameter, mean=float(name.endswith("LayerNorm.weight")), std=0.2)
+    return model.train()
+
+
+def sentences(lengths=LENGTHS, vocabulary=50) -> Tensor:
+    return torch.randint(1, vocabulary, (sum(lengths),))
+
+
+def padded(model: BertModel, tokens: Tensor, lengths: list[int], pooling: str) -> Tensor:
+    """What transformers makes of the same sentences, with padding."""
+    ids = torch.nn.utils.rnn.pad_sequence(list(tokens.split(lengths)), batch_first=True)
+    mask = torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]
+    hidden = model(ids, attention_mask=mask.long()).last_hidden_state
+    return hidden[:, 0] if pooling == "cls" else (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+def gradients(model: torch.nn.Module, embedded: Tensor, direction: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    (embedded * direction).sum().backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float) -> None:
+    whole = torch.cat([gradient.flatten() for gradient in theirs.values()]).norm()
+    for name, gradient in theirs.items():
+        assert (ours[name] - gradient).norm() <= tolerance * max(gradient.norm(), 1e-3 * whole), name
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_embeddings_are_those_of_transformers(pooling):
+    model, tokens = small_bert(), sentences()
+    found = PackedBert(model)(tokens, LENGTHS, pooling)
+    torch.testing.assert_close(found, padded(model, tokens, LENGTHS, pooling), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_every_gradient_is_that_of_transformers(pooling):
+    model, tokens, direction = small_bert(), sentences(), torch.randn(len(LENGTHS), 24)
+    theirs = gradients(model, padded(model, tokens, LENGTHS, pooling), direction)
+    ours = gradients(model, PackedBert(model)(tokens, LENGTHS, pooling), direction)
+    assert ours.keys() == theirs.keys()
+    assert_same_gradients(ours, theirs, 2e-5)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_in_double_precision_gradients_agree_to_its_rounding(pooling):
+    model, tokens, direction = small_bert().double(), sentences(), torch.randn(len(LENGTHS), 24).double()
+    theirs = gradients(model, padded(model, tokens, LENGTHS, pooling), direction)
+    ours = gradients(model, PackedBert(model)(tokens, LENGTHS, pooling), direction)
+    assert_same_gradients(ours, theirs, 1e-12)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_with_dropout_the_gradient_is_the_slope_of_the_loss(pooling):
+    """Central differences in double precision, with the same masks drawn on each pass."""
+    bert, tokens = PackedBert(small_bert(dropout=0.3).double()), sentences()
+    direction = torch.randn(len(LENGTHS), 24).double()
+
+    def loss() -> Tensor:
+        torch.manual_seed(1)
+        return (bert(tokens, LENGTHS, pooling) * direction).sum()
+
+    loss().backward()
+    for name, parameter in bert.named_parameters():
+        step = torch.randn_like(parameter) * 1e-5
+        with torch.no_grad():
+            parameter += step
+            above = loss()
+            parameter -= 2 * step
+            below = loss()
+            parameter += step
+        expected = float((parameter.grad * step).sum() * 2)
+        assert float(above - below) == pytest.approx(expected, rel=1e-5, abs=1e-8), name
+
+
+def test_dropout_changes_training_and_not_evaluation():
+    model, tokens = small_bert(dropout=0.3), sentences()
+    bert = PackedBert(model)
+    assert not torch.equal(bert(tokens, LENGTHS), bert(tokens, LENGTHS))
+    bert.eval()
+    torch.testing.assert_close(
+        bert(tokens, LENGTHS), padded(model.eval(), tokens, LENGTHS, "cls"), rtol=0, atol=2e-6
+    )
+
+
+def test_embeddings_under_dropout_have_the_mean_and_spread_of_transformers():
+    model, tokens, repeats = small_bert(dropout=0.2), sentences([4, 7]), 4000
+    bert, lengths = PackedBert(model), [4, 7] * repeats
+    with torch.no_grad():
+        ours = bert(tokens.repeat(repeats), lengths).view(repeats, -1)
+        theirs = padded(model, tokens.repeat(repeats), lengths, "cls").reshape(repeats, -1)
+    noise = ((ours.var(0) + theirs.var(0)) / repeats).sqrt()
+    assert ((ours.mean(0) - theirs.mean(0)) / noise).abs().max() < 4.5  # of 48 comparisons
+    assert (ours.std(0) / theirs.std(0) - 1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("lane", range(4))
+def test_dropout_keeps_its_share_in_every_lane_of_the_random_words(lane):
+    """Four masks come from one 64-bit word: none may be biased (a sign bit that is never set would be)."""
+    mask = Dropout(400_000, torch.device("cpu")).mask((100_000, 4), 0.1, torch.float32)
+    assert abs(float(mask.kept[:, lane].mean()) - 0.9) < 5 * (0.09 / 100_000) ** 0.5
+    assert mask.scale == pytest.approx(1 / 0.9, rel=2e-5)
+
+
+def test_dropout_masks_of_neighbours_are_independent():
+    kept = Dropout(400_000, torch.device("cpu")).mask((400_000,), 0.5, torch.float64).kept
+    centred = kept - kept.mean()
+    assert all(
+        abs(float((centred[shift:] * centred[:-shift]).mean())) < 5 * 0.25 / 400_000**0.5
+        for shift in range(1, 9)
+    )
+
+
+def test_without_dropout_nothing_is_drawn():
+    bert, tokens = PackedBert(small_bert()), sentences()
+    before = torch.get_rng_state()
+    bert(tokens, LENGTHS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_saved_generator_repeats_a_step_to_the_bit():
+    bert, tokens = PackedBert(small_bert(dropout=0.3)), sentences()
+
+    def step() -> list[Tensor]:
+        bert.zero_grad()
+        bert(tokens, LENGTHS).square().sum().backward()
+        return [parameter.grad for parameter in bert.parameters()]
+
+    state = torch.get_rng_state()
+    first = step()
+    torch.set_rng_state(state)
+    assert all(torch.equal(a, b) for a, b in zip(first, step(), strict=True))
+
+
+def test_gradients_are_added_to_the_buffers_that_are_there():
+    bert, tokens = PackedBert(small_bert()), sentences()
+    bert(tokens, LENGTHS).sum().backward()
+    once = [parameter.grad.clone() for parameter in bert.parameters()]
+    buffers = [parameter.grad for parameter in bert.parameters()]
+    bert(tokens, LENGTHS).sum().backward()
+    assert all(parameter.grad is buffer for parameter, buffer in zip(bert.parameters(), buffers, strict=True))
+    for buffer, gradient in zip(buffers, once, strict=True):
+        torch.testing.assert_close(buffer, 2 * gradient, rtol=1e-5, atol=1e-5)
+
+
+def test_a_second_backward_pass_is_refused_and_adds_nothing():
+    bert, tokens = PackedBert(small_bert()), sentences()
+    loss = bert(tokens, LENGTHS).sum()
+    loss.backward(retain_graph=True)
+    before = [parameter.grad.clone() for parameter in bert.parameters()]
+    with pytest.raises(RuntimeError, match="second backward pass; call forward again"):
+        loss.backward()
+    assert all(torch.equal(p.grad, grad) for p, grad in zip(bert.parameters(), before, strict=True))
+
+
+def test_parameters_that_need_no_gradient_get_none():
+    bert, tokens = PackedBert(small_bert()), sentences()
+    frozen = {name: parameter for name, parameter in bert.named_parameters() if "layer.2" not in name}
+    for parameter in frozen.values():
+        parameter.requires_grad_(False)
+    bert(tokens, LENGTHS).sum().backward()
+    assert {name for name, parameter in bert.named_parameters() if parameter.grad is None} == frozen.keys()
+
+
+def test_without_gradients_there_is_no_graph():
+    bert, tokens = PackedBert(small_bert()), sentences()
+    bert.requires_grad_(False)
+    assert not bert(tokens, LENGTHS).requires_grad
+
+
+def test_the_padding_token_learns_nothing_as_in_transformers():
+    model, tokens, direction = small_bert(), sentences(), torch.randn(len(LENGTHS), 24)
+    tokens[3] = model.config.pad_token_id
+    theirs = gradients(model, padded(model, tokens, LENGTHS, "cls"), direction)
+    assert_same_gradients(gradients(model, PackedBert(model)(tokens, LENGTHS), direction), theirs, 2e-5)
+
+
+def test_state_dicts_load_both_ways():
+    model = small_bert()
+    bert = PackedBert.from_hf(small_bert())
+    bert.load_state_dict(model.state_dict())
+    model.load_state_dict(bert.hf_state_dict())
+    assert model.state_dict().keys() == bert.hf_state_dict().keys()
+
+
+def test_the_model_saves_what_was_trained(tmp_path: Path):
+    model, tokens = small_bert(), sentences()
+    bert = PackedBert(model)
+    optimizer = torch.optim.SGD(bert.parameters(), lr=0.1)
+    bert(tokens, LENGTHS).square().sum().backward()
+    optimizer.step()
+    model.save_pretrained(tmp_path)
+    again = PackedBert(BertModel.from_pretrained(tmp_path, add_pooling_layer=False).eval())
+    torch.testing.assert_close(again(tokens, LENGTHS), bert.eval()(tokens, LENGTHS))
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_lengths_may_be_a_list_an_array_or_a_tensor(kind):
+    bert, tokens = PackedBert(small_bert()), sentences()
+    assert torch.equal(bert(tokens.int(), kind(LENGTHS)), bert(tokens, LENGTHS))
+
+
+def test_a_sentence_does_not_depend_on_its_neighbours():
+    bert, tokens = PackedBert(small_bert()), sentences()
+    together = bert(tokens, LENGTHS)
+    alone = torch.cat([bert(part, [len(part)]) for part in tokens.split(LENGTHS)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("lengths", [[], [4, 0], [3, 3], [17, 1], [-1, 9]])
+def test_lengths_that_do_not_fit_are_refused(lengths):
+    with pytest.raises(ValueError, match="lengths must be 1 to 16 and sum to the number of tokens, 4"):
+        PackedBert(small_bert())(torch.ones(4, dtype=torch.long), lengths)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"hidden_act": "relu"}, "activation 'relu'"),
+        ({"is_decoder": True}, "decoder"),
+        ({"model_type": "roberta"}, "model type 'roberta'"),
+    ],
+)
+def test_models_that_would_be_computed_differently_are_named(change, reason):
+    config = BertConfig(**SMALL)
+    for name, value in change.items():
+        setattr(config, name, value)
+    assert reason in unsupported(config)
+
+
+def test_an_unsupported_model_is_refused():
+    with pytest.raises(ValueError, match="activation 'relu' is not 'gelu'; use the plain path"):
+        PackedBert(small_bert(hidden_act="relu"))
+
+
+def test_layout_brings_each_head_of_each_sentence_together():
+    layout = lay_out([2, 1], heads=2, device=torch.device("cpu"))
+    # packed rows: 0 is the second sentence, 1 and 2 are the first; piece = 2 * row + head
+    assert layout.gather.tolist() == [2, 0, 1]
+    assert layout.by_head.tolist() == [0, 1, 2, 4, 3, 5]
+    assert layout.by_head[layout.by_token].tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_bf16_is_as_near_to_fp32_as_autocast_of_transformers(pooling):
+    model, tokens = small_bert(), sentences()
+    bert, exact = PackedBert(model), padded(model, tokens, LENGTHS, pooling)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = bert(tokens, LENGTHS, pooling), padded(model, tokens, LENGTHS, pooling)
+    assert ours.dtype == torch.float32
+    assert (ours - exact).norm() < 1.5 * (theirs.float() - exact).norm()
+
+
+def test_bf16_gradients_are_as_near_to_fp32_as_autocast_of_transformers():
+    model, tokens, direction = small_bert(), sentences(), torch.randn(len(LENGTHS), 24)
+    bert = PackedBert(model)
+    exact = gradients(model, padded(model, tokens, LENGTHS, "cls"), direction)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedded, reference = bert(tokens, LENGTHS), padded(model, tokens, LENGTHS, "cls").float()
+    ours, theirs = gradients(model, embedded, direction), gradients(model, reference, direction)
+    error = {
+        k: sum(float((found[n] - exact[n]).square().sum()) for n in exact)
+        for k, found in ((0, ours), (1, theirs))
+    }
+    assert all(gradient.dtype == torch.float32 for gradient in ours.values())
+    assert error[0] < 1.5**2 * error[1]
+
+
+@assets
+@needs_assets
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_real_weights_give_the_embeddings_and_gradients_of_transformers(pooling):
+    folder = Path(os.environ["ABLATE_TEST_ASSETS"]) / "weights" / "minilm-l6-h384"
+    model = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32).eval()
+    lengths = [25, 11, 11, 7, 40]
+    tokens, direction = torch.randint(1000, 30_000, (sum(lengths),)), torch.randn(5, 384)
+    ours, theirs = PackedBert(model)(tokens, lengths, pooling), padded(model, tokens, lengths, pooling)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-6)
+    expected = gradients(model, theirs, direction)
+    assert_same_gradients(gradients(model, ours, direction), expected, 1e-4)
