@@ -232,3 +232,13 @@ def test_cells_with_the_same_levels_text_stay_two():
     assert len({row["cell"] for row in report_document(results)["cells"]}) == len(
         {cell({"x": "1"}).hash, cell({"x": 1}).hash}
     )
+
+
+def test_a_test_score_stands_beside_the_dev_score():
+    results = example()
+    first = results.trials[0]
+    document = report_document(with_trial(results, 0, metrics=first.metrics | {"test/mean": 0.5}))
+    assert document["test"][0]["metrics"]["test/mean"]["mean"] == 0.5
+    dev = next(cell for cell in document["cells"] if cell["reference"])["metrics"]["dev/mean"]["mean"]
+    assert f"On the test split, reference: test/mean 0.5000 (dev/mean {dev:.4f})." in document["summary"]
+    assert report_document(results)["test"] is None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from ablate.trainer.packed import PackedBert, unsupported
+from ablate.trainer.packed import PackedBert, _Pass, unsupported
 from ablate.trainer.packed_ops import Dropout, lay_out
 
 LENGTHS = [5, 3, 9, 5, 1, 12, 3, 5]
@@ -211,10 +211,22 @@ def test_parameters_that_need_no_gradient_get_none():
     assert {name for name, parameter in bert.named_parameters() if parameter.grad is None} == frozen.keys()
 
 
-def test_without_gradients_there_is_no_graph():
+def test_a_frozen_encoder_has_no_graph():
     bert, tokens = PackedBert(small_bert()), sentences()
     bert.requires_grad_(False)
     assert not bert(tokens, LENGTHS).requires_grad
+
+
+@pytest.mark.parametrize("grad_mode", [True, False])
+def test_layers_are_kept_only_for_a_backward_pass(grad_mode, monkeypatch):
+    kept = []
+    forward = _Pass.forward
+    monkeypatch.setattr(
+        _Pass, "forward", lambda run, tokens: (forward(run, tokens), kept.append(len(run.layers)))[0]
+    )
+    with torch.set_grad_enabled(grad_mode):
+        PackedBert(small_bert())(sentences(), LENGTHS)
+    assert kept == [3 if grad_mode else 0]
 
 
 def test_the_padding_token_learns_nothing_as_in_transformers():
@@ -246,7 +258,9 @@ def test_the_model_saves_what_was_trained(tmp_path: Path):
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
 def test_lengths_may_be_a_list_an_array_or_a_tensor(kind):
     bert, tokens = PackedBert(small_bert()), sentences()
-    assert torch.equal(bert(tokens.int(), kind(LENGTHS)), bert(tokens, LENGTHS))
+    found = bert(tokens.int(), kind(LENGTHS))
+    found.sum().backward()
+    assert torch.equal(found, bert(tokens, LENGTHS))
 
 
 def test_a_sentence_does_not_depend_on_its_neighbours():
@@ -298,6 +312,22 @@ def test_bf16_is_as_near_to_fp32_as_autocast_of_transformers(pooling):
         ours, theirs = bert(tokens, LENGTHS, pooling), padded(model, tokens, LENGTHS, pooling)
     assert ours.dtype == torch.float32
     assert (ours - exact).norm() < 1.5 * (theirs.float() - exact).norm()
+
+
+def test_bf16_sees_weights_that_changed_behind_the_parameters():
+    """An optimizer may write to the flat buffer that the parameters are views of."""
+    bert, tokens = PackedBert(small_bert()), sentences()
+    buffer = torch.cat([parameter.detach().flatten() for parameter in bert.parameters()])
+    for parameter, part in zip(
+        bert.parameters(), buffer.split([p.numel() for p in bert.parameters()]), strict=True
+    ):
+        parameter.data = part.view_as(parameter)
+    with torch.autocast("cpu", torch.bfloat16):
+        before = bert(tokens, LENGTHS)
+        buffer.mul_(1.5)
+        after = bert(tokens, LENGTHS)
+    assert not torch.allclose(before, after, atol=0.1)
+    torch.testing.assert_close(after, bert(tokens, LENGTHS), rtol=0.1, atol=0.1)
 
 
 def test_bf16_gradients_are_as_near_to_fp32_as_autocast_of_transformers():

@@ -41,8 +41,10 @@ def export_results(results: Results, path: Path) -> Path:
         safe = frame.rename(columns=safe_field).map(safe_field)
         replace_file(path, safe.to_csv(index=False, lineterminator="\n").encode())
     else:
+        from pandas.api.types import is_object_dtype
+
         # Levels of one factor may be of several types; a parquet column has one.
-        for name in frame.select_dtypes(include=object).columns:
+        for name in [name for name in frame if is_object_dtype(frame[name])]:
             frame[name] = frame[name].map(_as_text)
         replace_file(path, frame.to_parquet(index=False))
     return path

@@ -36,7 +36,9 @@ class Grid:
     repeats: tuple[TrialResult, ...]  # further rows of a (cell, seed) that has one already
     metrics: tuple[str, ...]  # the primary metric first, then by name
     values: dict[str, NDArray[np.float64]]  # metric -> [cells, seeds], NaN where there is none
-    _sources: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)  # what `sources` has found
+    _sources: dict[str, NDArray[np.int64]] = field(
+        default_factory=dict, repr=False
+    )  # what `sources` has found
 
     @property
     def primary(self) -> str:

@@ -1,5 +1,6 @@
 """The trade-off scatter: the cells by two metrics, each with its intervals as a cross."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 MAX_METRICS = 3  # three pairs
+CROWDED = 20  # cells; with more, only the reference and the best get their crosses
 
 
 def tradeoff_scatter(document: Mapping[str, Any]) -> Picture | None:
     """Draw the cells by each pair of metrics but the one that decides; None with fewer than two such or three cells."""
     metrics = _metrics(document)
     pairs = [(x, y) for i, x in enumerate(metrics) for y in metrics[i + 1 :]]
-    cells = [cell for cell in document["cells"] if all(_mean(cell, metric) is not None for metric in metrics)]
+    cells = [cell for cell in document["cells"] if all(math.isfinite(_mean(cell, m)) for m in metrics)]
     if not pairs or len(cells) < 3:
         return None
 
@@ -27,12 +29,13 @@ def tradeoff_scatter(document: Mapping[str, Any]) -> Picture | None:
             _panel(axis, cells, x, y)
 
     found = document["tradeoffs"]
+    of_two = " of the two that are marked" if len(cells) > CROWDED else ""
     return draw(
         "tradeoffs",
         2.6 if len(pairs) > 1 else 3.4,
         paint,
         title=_title(found),
-        caption=f"One mark per cell: the mean over seeds with its 95 % interval on both axes; {plural(len(cells), 'cell')}. "
+        caption=f"One mark per cell, the mean over seeds; {plural(len(cells), 'cell')}. Crosses: 95 % intervals{of_two}. "
         "Black square: the reference; blue triangle: the best by the metric that decides.",
         alt="Cells by pairs of metrics. "
         + " ".join(
@@ -43,36 +46,35 @@ def tradeoff_scatter(document: Mapping[str, Any]) -> Picture | None:
     )
 
 
+def _mark(cell: Mapping[str, Any]) -> tuple[str, Any]:
+    return ("s", BLACK) if cell["reference"] else ("^", BLUE) if cell["best"] else ("o", GREY)
+
+
 def _metrics(document: Mapping[str, Any]) -> list[str]:
     found = dict.fromkeys(row["metric"] for row in document["effects"] if row["role"] == "exploratory")
     return list(found)[:MAX_METRICS]
 
 
-def _mean(cell: Mapping[str, Any], metric: str) -> float | None:
-    found: float | None = cell["metrics"].get(metric, {}).get("mean")
-    return found
+def _mean(cell: Mapping[str, Any], metric: str) -> float:
+    """The mean over seeds, NaN where there is none."""
+    found = cell["metrics"].get(metric, {}).get("mean")
+    return math.nan if found is None else float(found)
 
 
 def _panel(axis: "Axes", cells: Sequence[Mapping[str, Any]], x: str, y: str) -> None:
-    crowded = len(cells) > 20
-    for cell in cells:
-        marker, colour = ("s", BLACK) if cell["reference"] else ("^", BLUE) if cell["best"] else ("o", GREY)
-        at_x, at_y = (float(cell["metrics"][metric]["mean"]) for metric in (x, y))
-        special = cell["reference"] or cell["best"]
-        if special or not crowded:
-            for metric, line in ((x, axis.hlines), (y, axis.vlines)):
-                if bounds := cell["metrics"][metric]["ci95"]:
-                    line(at_y if metric == x else at_x, *bounds, color=colour, lw=0.8, alpha=0.6, zorder=1)
-        axis.plot(
-            at_x,
-            at_y,
-            marker=marker,
-            ms=5.5 if special else 4,
-            mfc=colour,
-            mec="white",
-            mew=0.5,
-            zorder=3 if special else 2,
-        )
+    crowded = len(cells) > CROWDED
+    special = [cell for cell in cells if cell["reference"] or cell["best"]]
+    plain = [cell for cell in cells if not (cell["reference"] or cell["best"])]
+    for cell in special if crowded else cells:
+        for metric, other, line in ((x, y, axis.hlines), (y, x, axis.vlines)):
+            if bounds := cell["metrics"][metric]["ci95"]:
+                line(_mean(cell, other), *bounds, color=_mark(cell)[1], lw=0.8, alpha=0.6, zorder=1)
+    axis.plot(
+        [_mean(c, x) for c in plain], [_mean(c, y) for c in plain], "o", ms=4, mfc=GREY, mec="white", mew=0.5
+    )
+    for cell in special:
+        marker, colour = _mark(cell)
+        axis.plot(_mean(cell, x), _mean(cell, y), marker, ms=5.5, mfc=colour, mec="white", mew=0.5, zorder=3)
     axis.set_xlabel(plot_text(x, 26))
     axis.set_ylabel(plot_text(y, 26))
     axis.locator_params(nbins=4)

@@ -22,7 +22,7 @@ from ablate.report.models import Model, fit_model
 from ablate.report.noise import noise_rows
 from ablate.report.pairs import Pairing
 from ablate.report.provenance import provenance
-from ablate.report.summary import sentences
+from ablate.report.summary import sentences, test_scores
 from ablate.report.tradeoffs import tradeoffs
 from ablate.store.results import Results
 
@@ -92,8 +92,8 @@ def _document(arranged: Grid) -> dict[str, Any]:
         "ledger": ledger(arranged),
         "cost": cost(arranged),
         "provenance": provenance(arranged),
-        "test": None,
     }
+    document["test"] = test_scores(document)
     document["tradeoffs"] = tradeoffs(document)
     document["flags"] = flags(pairing, models, document)
     document["summary"] = sentences(document)

@@ -13,7 +13,18 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
         *_limits(document),
         *(effect_sentence(row) for row in primary_effects(document)),
         *_best(document),
+        *_test(document),
     ]
+
+
+def test_scores(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the cells that were scored on the test split with those scores; None when none was."""
+    scored = [
+        {"cell": cell["cell"], "name": cell["name"], "metrics": found}
+        for cell in document["cells"]
+        if (found := {name: m for name, m in cell["metrics"].items() if name.startswith("test/") and m["n"]})
+    ]
+    return scored or None
 
 
 def primary_effects(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -98,3 +109,17 @@ def _best(document: Mapping[str, Any]) -> list[str]:
         f"Best complete cell: {name}, with {metric} {number(found['mean'])} ({plural(found['n'], 'seed')}{bounds}). "
         f"It was picked from {plural(len(document['cells']), 'cell')} on the data it is scored on, which flatters it."
     ]
+
+
+def _test(document: Mapping[str, Any]) -> list[str]:
+    cells = {cell["cell"]: cell for cell in document["cells"]}
+    said = []
+    for scored in document["test"] or ():
+        pairs = [
+            f"{name} {number(found['mean'])}" + (f" ({dev} {number(known['mean'])})" if known else "")
+            for name, found in scored["metrics"].items()
+            for dev in [name.replace("test/", "dev/", 1)]
+            for known in [cells[scored["cell"]]["metrics"].get(dev)]
+        ]
+        said.append(f"On the test split, {scored['name']}: {', '.join(pairs)}.")
+    return said

@@ -54,7 +54,8 @@ class PackedBert(nn.Module):
     is the model's without its pooler, and what is trained here is saved by the model's `save_pretrained`.
 
     Backward adds to `.grad` of the parameters that require gradients (and makes it where it is None), as
-    `loss.backward()` does elsewhere; `torch.autograd.grad` and hooks on parameters see nothing.
+    `loss.backward()` does elsewhere; `torch.autograd.grad` and hooks on parameters see nothing. The weights must not
+    change between a forward pass and its backward pass.
 
     Under `torch.autocast` matmuls and what lies between them are in its dtype; residuals, normalisation, weights and
     their gradients stay in the weights' own. Dropout draws once per forward pass from the device's default generator.
@@ -70,6 +71,7 @@ class PackedBert(nn.Module):
         self.config = model.config
         self.embeddings = model.embeddings
         self.encoder = model.encoder
+        self._copies: dict[nn.Linear, Tensor] = {}
         self.train(model.training)
 
     @classmethod
@@ -112,9 +114,27 @@ class PackedBert(nn.Module):
         layout = lay_out(lengths, self.config.num_attention_heads, device)
         trained = next((parameter for parameter in self.parameters() if parameter.requires_grad), words)
         with torch.autocast(device.type, enabled=False):
-            run = _Pass(self, layout, pooling, dtype)
-            embedded: Tensor = _Encode.apply(trained, run, tokens.to(device))  # type: ignore[no-untyped-call]
+            keep = trained.requires_grad and torch.is_grad_enabled()
+            run = _Pass(self, layout, pooling, dtype, keep)
+            packed = tokens.to(device, torch.long)[layout.gather]
+            embedded: Tensor = _Encode.apply(trained, run, packed)  # type: ignore[no-untyped-call]
         return embedded
+
+    def weights(self, dtype: torch.dtype) -> dict[nn.Linear, Tensor]:
+        """Return each dense layer's weight in `dtype`: its own, or else a copy made now.
+
+        Copies go where those of the pass before were: new memory would cost more than the copying.
+        """
+        layers = [module for module in self.encoder.modules() if isinstance(module, nn.Linear)]
+        own = {layer: layer.weight.detach() for layer in layers}
+        if all(weight.dtype == dtype for weight in own.values()):
+            return own
+        for layer, weight in own.items():
+            copy = self._copies.get(layer)
+            if copy is None or copy.dtype != dtype or copy.device != weight.device:
+                copy = self._copies[layer] = torch.empty_like(weight, dtype=dtype)
+            copy.copy_(weight)
+        return self._copies
 
 
 class _Encode(torch.autograd.Function):
@@ -123,7 +143,7 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, trained: Tensor, run: "_Pass", tokens: Tensor) -> Tensor:
         ctx.run = run
-        return run.forward(tokens, keep=ctx.needs_input_grad[0])
+        return run.forward(tokens)
 
     @staticmethod
     @once_differentiable
@@ -139,27 +159,29 @@ class _Encode(torch.autograd.Function):
 class _Pass:
     """One pass through the encoder and, when what it needs is kept, the way back."""
 
-    def __init__(self, bert: PackedBert, layout: Layout, pooling: Pooling, dtype: torch.dtype) -> None:
-        self.bert, self.layout, self.pooling, self.dtype = bert, layout, pooling, dtype
+    def __init__(
+        self, bert: PackedBert, layout: Layout, pooling: Pooling, dtype: torch.dtype, keep: bool
+    ) -> None:
+        self.bert, self.layout, self.pooling, self.dtype, self.keep = bert, layout, pooling, dtype, keep
+        self.weights = bert.weights(dtype)
         self.layers: list[_Layer] = []
         config = bert.config
         self.hidden_dropout = config.hidden_dropout_prob if bert.training else 0.0
         self.attention_dropout = config.attention_probs_dropout_prob if bert.training else 0.0
         depth, hidden = config.num_hidden_layers, len(layout.gather) * config.hidden_size
         scores = layout.heads * sum(group.count * group.length**2 for group in layout.groups)
-        drawn = (2 * depth + 1) * hidden * bool(self.hidden_dropout) + depth * scores * bool(
-            self.attention_dropout
-        )
-        self.dropout = Dropout(drawn, layout.gather.device)
+        hidden_elements = (2 * depth + 1) * hidden if self.hidden_dropout else 0
+        score_elements = depth * scores if self.attention_dropout else 0
+        self.dropout = Dropout(hidden_elements + score_elements, layout.gather.device)
 
-    def forward(self, tokens: Tensor, keep: bool) -> Tensor:
-        """[tokens] -> [sentences, hidden], sentences in the caller's order."""
-        x = self._embed(tokens[self.layout.gather])
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[tokens] in packed order -> [sentences, hidden] in the caller's."""
+        x = self._embed(tokens)
         modules = self.bert.encoder.layer
         for index, module in enumerate(modules, start=1):
             layer = _Layer(module, self, firsts_only=self.pooling == "cls" and index == len(modules))
             x = layer.forward(x)
-            if keep:
+            if self.keep:
                 self.layers.append(layer)
         if self.pooling == "mean":
             x = self._means(x)
@@ -217,11 +239,19 @@ class _Layer:
     def __init__(self, module: Any, run: _Pass, firsts_only: bool) -> None:
         self.run, self.firsts_only = run, firsts_only
         inside, outside = module.attention.self, module.attention.output
-        self.query, self.key, self.value = Linear(inside.query), Linear(inside.key), Linear(inside.value)
+        dense = (
+            inside.query,
+            inside.key,
+            inside.value,
+            outside.dense,
+            module.intermediate.dense,
+            module.output.dense,
+        )
+        self.query, self.key, self.value, self.output, self.up, self.down = (
+            Linear(layer, run.weights[layer]) for layer in dense
+        )
         self.attention = Attention(run.layout, firsts_only)
-        self.output, self.norm1 = Linear(outside.dense), Norm(outside.LayerNorm)
-        self.up, self.down = Linear(module.intermediate.dense), Linear(module.output.dense)
-        self.norm2 = Norm(module.output.LayerNorm)
+        self.norm1, self.norm2 = Norm(outside.LayerNorm), Norm(module.output.LayerNorm)
 
     def forward(self, x: Tensor) -> Tensor:
         """[tokens, hidden] -> [tokens, hidden], or [sentences, hidden] for first tokens only."""

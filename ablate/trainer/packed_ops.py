@@ -143,14 +143,14 @@ class Dropout:
 
 
 class Linear:
-    """x @ weight.T + bias, in x's dtype."""
+    """x @ weight.T + bias, in the dtype of `weight`: the module's own or a copy of it."""
 
-    def __init__(self, module: nn.Linear) -> None:
-        self.module = module
+    def __init__(self, module: nn.Linear, weight: Tensor) -> None:
+        self.module, self.weight = module, weight
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
-        self.x, self.weight = x, self.module.weight.to(x.dtype)
+        self.x = x
         return linear(x, self.weight, self.module.bias.to(x.dtype))
 
     def backward(self, dy: Tensor) -> Tensor:

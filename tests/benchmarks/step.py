@@ -5,7 +5,8 @@
 Without ABLATE_TEST_ASSETS: random weights of MiniLM's shape and random tokens, with lengths like those of the real text.
 
 Every arm takes the same batches, and arms take turns within each round, so that a ratio compares neighbours in time;
-medians of ratios are printed with their quartiles. Before anything is timed, all arms must have equal losses.
+medians of ratios are printed with their quartiles. Each batch is run once before it is timed: oneDNN compiles a kernel
+for each new number of tokens, which a long training has soon seen. Before that, all arms must have equal losses.
 
 Arms
     hf             BertModel (SDPA, padded to the batch's longest), sum of the tasks' losses, fused AdamW
@@ -256,21 +257,21 @@ def batches_of(task: str, items: list[Item], size: int, seed: int) -> Iterator[B
 def measure(
     arms: dict[str, Callable[[list[Batch]], object]], draws: list[list[Batch]], clock: Callable[[], float]
 ) -> None:
-    """Time every arm on every draw, in turn (the first draw warms up), and print medians and ratios to the first arm."""
+    """Time every arm on every draw, in turn, and print medians and ratios to the first arm."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for draw in draws:
+        for step in arms.values():
+            step(draw)
         for name, step in arms.items():
             start = clock()
             step(draw)
             seconds[name].append(clock() - start)
     first, *_ = arms
     for name, values in seconds.items():
-        ratios = [a / b for a, b in zip(seconds[first][1:], values[1:], strict=True)]
+        ratios = [a / b for a, b in zip(seconds[first], values, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-        print(
-            f"| {name:<24} | {statistics.median(values[1:]) * 1000:8.1f} | {middle:5.2f} | {low:5.2f} – {high:5.2f} |",
-            flush=True,
-        )
+        milliseconds = statistics.median(values) * 1000
+        print(f"| {name:<24} | {milliseconds:8.1f} | {middle:5.2f} | {low:5.2f} – {high:5.2f} |", flush=True)
 
 
 def table(title: str, draws: list[list[Batch]]) -> None:
@@ -335,7 +336,7 @@ def main() -> None:
 
     def draws(sizes: dict[str, int]) -> list[list[Batch]]:
         streams = [batches_of(task, items[task], size, seed=size) for task, size in sizes.items()]
-        return [[next(stream) for stream in streams] for _ in range(args.rounds + 1)]
+        return [[next(stream) for stream in streams] for _ in range(args.rounds)]
 
     tasks = tuple(FILES)
     for sizes in ((2, 32, 2), (8, 8, 8)):

@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import pytest
+from report_examples import Point, example, factor, spec, with_trial
+
+from ablate.report.frames import grid
+from ablate.report.plot_style import style
+from ablate.report.plots import pictures
+from ablate.report.report import report_document
+
+
+def drawn(results):
+    return {picture.name: picture for picture in pictures(grid(results), report_document(results))}
+
+
+@pytest.fixture(scope="module")
+def of_example():
+    return drawn(example())
+
+
+def test_a_finished_study_has_forest_seeds_tradeoffs_and_curves(of_example):
+    assert list(of_example) == ["forest", "seeds", "tradeoffs", "curves"]
+
+
+def test_png_is_7_2_inches_at_200_dpi(of_example):
+    png = of_example["forest"].files["forest.png"]
+    assert int.from_bytes(png[16:20]) == 1440
+
+
+def test_the_title_states_the_finding(of_example):
+    document = report_document(example())
+    helps = sum(row["verdict"] == "helps" for row in document["effects"])
+    assert of_example["forest"].title.startswith(f"Of 5 choices: {helps} help")
+
+
+def test_alt_text_has_the_numbers(of_example):
+    effect = report_document(example())["effects"][0]
+    assert f"{effect['estimate']:+.4f}" in of_example["forest"].alt
+
+
+def test_captions_name_seeds_and_method(of_example):
+    assert "3 seeds; paired t over seeds" in of_example["forest"].caption
+
+
+def test_no_dates_and_no_randomness_in_svg(of_example):
+    svg = of_example["forest"].files["forest.svg"].decode()
+    assert "<dc:date>" not in svg
+    assert drawn(example())["forest"].files == of_example["forest"].files
+
+
+def test_the_users_matplotlib_settings_are_left_alone():
+    import matplotlib
+
+    before = matplotlib.rcParams["font.size"], matplotlib.rcParams["svg.hashsalt"]
+    with style():
+        assert matplotlib.rcParams["svg.hashsalt"] == "ablate"
+    assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["svg.hashsalt"]) == before
+
+
+def test_pyplot_is_not_used(of_example):
+    import sys
+
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_run_in_progress_has_a_map():
+    results = with_trial(example(keep=lambda one, seed: seed == 11), 2, state="FAIL", metrics={})
+    assert drawn(results)["design"].title == "5 of 18 trials done; 1 failed, 12 waiting"
+
+
+def test_recorded_cosines_are_drawn():
+    results = example()
+    part = next(p for p in results.parts.values() if len(p.metrics) == 3)
+    curve = [Point(part.part, part.seed, s, "surgery/cosine.sentiment.similarity", -0.25) for s in (1, 2, 3)]
+    picture = drawn(replace(results, points=tuple(curve)))["surgery"]
+    assert "sentiment and similarity (mean cosine −0.25)" in picture.title
+
+
+def test_an_unreplicated_design_has_a_half_normal_plot():
+    factors = tuple(factor(name, [0, 1]) for name in "abc")
+    study = spec("full", factors=factors, baseline=dict.fromkeys("abc", 0), seeds=(11,))
+    assert "half_normal" in drawn(example(study))
+
+
+def test_nothing_measured_nothing_drawn():
+    assert list(drawn(example(keep=lambda one, seed: False))) == ["design"]
+
+
+def test_a_hundred_levels_fit(recwarn):
+    """The forest shows the first forty and says so; nothing warns of labels that do not fit."""
+    factors = (factor("x", list(range(60))),)
+    picture = drawn(example(spec(factors=factors, baseline={"x": 0}, seeds=(1, 2))))["forest"]
+    assert "The first 40 effects." in picture.caption
+    assert not recwarn.list
+
+
+def test_one_seed_is_enough_for_curves():
+    assert "curves" in drawn(example(keep=lambda one, seed: seed == 11))
