@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from report_examples import example, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
-from ablate.report.export import chosen_trial, export_model, export_predictions, export_results
+from ablate.report.export import chosen_trial, export_study
 from ablate.report.frames import tidy_frame
 
 
@@ -22,30 +23,28 @@ def rows_of(path):
 
 
 def test_csv_has_a_row_per_trial(results, tmp_path):
-    rows = rows_of(export_results(results, tmp_path / "r.csv"))
+    export_study(results, tmp_path / "out")
+    rows = rows_of(tmp_path / "out" / "results.csv")
     assert [row["cell"] for row in rows] == [trial.cell for trial in results.trials]
     assert float(rows[0]["dev/mean"]) == results.trials[0].metrics["dev/mean"]
 
 
 def test_parquet_gives_the_table_back(results, tmp_path):
-    path = export_results(results, tmp_path / "r.parquet")
-    pandas.testing.assert_series_equal(pandas.read_parquet(path)["dev/mean"], tidy_frame(results)["dev/mean"])
+    export_study(results, tmp_path)
+    column = pandas.read_parquet(tmp_path / "results.parquet")["dev/mean"]
+    pandas.testing.assert_series_equal(column, tidy_frame(results)["dev/mean"])
 
 
 def test_csv_holds_no_formula(results, tmp_path):
     hostile = with_trial(results, 0, error="=cmd|' /C calc'!A0", factors={"l2": "@SUM(A1)"})
-    row = rows_of(export_results(hostile, tmp_path / "r.csv"))[0]
+    export_study(hostile, tmp_path)
+    row = rows_of(tmp_path / "results.csv")[0]
     assert (row["error"], row["l2"]) == ("'=cmd|' /C calc'!A0", "'@SUM(A1)")
 
 
 def test_csv_leaves_negative_numbers_alone(results, tmp_path):
-    row = rows_of(export_results(with_trial(results, 0, factors={"l2": "-1e-3"}), tmp_path / "r.csv"))[0]
-    assert row["l2"] == "-1e-3"
-
-
-def test_another_suffix_is_refused(results, tmp_path):
-    with pytest.raises(BadInput, match=r"\.csv or \.parquet"):
-        export_results(results, tmp_path / "r.xlsx")
+    export_study(with_trial(results, 0, factors={"l2": "-1e-3"}), tmp_path)
+    assert rows_of(tmp_path / "results.csv")[0]["l2"] == "-1e-3"
 
 
 def test_the_best_cell_and_its_first_seed_are_chosen(results):
@@ -79,7 +78,7 @@ def test_a_cell_with_a_seed_missing_is_not_chosen(results):
     ],
 )
 def test_the_course_s_format_to_the_letter(results, tmp_path, file, header, row):
-    export_predictions(results, tmp_path / "out", "cs224n")
+    export_study(results, tmp_path / "out", "cs224n")
     lines = (tmp_path / "out" / file).read_text().split("\n")
     assert lines[0] == header
     assert re.fullmatch(row, lines[1])
@@ -87,32 +86,57 @@ def test_the_course_s_format_to_the_letter(results, tmp_path, file, header, row)
 
 
 def test_csv_predictions_keep_every_digit(results, tmp_path):
-    written = export_predictions(results, tmp_path / "out")
+    export_study(results, tmp_path / "out")
     trial = chosen_trial(results)
     source = results.parts[trial.parts["similarity"], 11].folder / "predictions" / "dev.similarity.csv"
     assert (tmp_path / "out" / "dev.similarity.csv").read_text() == source.read_text()
-    assert len(written) == 3
+
+
+def test_predictions_of_the_test_split_come_too(results, tmp_path):
+    folder = results.parts[chosen_trial(results).parts["similarity"], 11].folder / "predictions"
+    (folder / "test.similarity.csv").write_text("id,prediction,gold\na,1.5,2.0\n")
+    export_study(results, tmp_path / "out", "cs224n")
+    assert (tmp_path / "out" / "sts-test-output.csv").read_text().endswith("a , 1.5 \n")
 
 
 def test_a_cell_and_a_seed_can_be_named(results):
-    trial = chosen_trial(results, results.cells[2].hash, 22)
-    assert (trial.cell, trial.seed) == (results.cells[2].hash, 22)
+    trial = chosen_trial(results, ["training=separate", "l2=0.01"], 22)
+    assert (trial.factors["l2"], trial.seed) == (0.01, 22)
 
 
-@pytest.mark.parametrize(("cell", "seed", "said"), [("beef", None, "no cell 'beef'"), (None, 5, "found 5")])
-def test_what_is_not_there_is_refused(results, cell, seed, said):
+def test_the_baseline_can_be_named(results):
+    assert chosen_trial(results, ["baseline"]).cell == results.cells[0].hash
+
+
+@pytest.mark.parametrize(
+    ("only", "seed", "said"),
+    [
+        (["trainin=joint"], None, "training"),
+        (["l2=0.0"], None, r"5 cells meet this \(reference, .* and 2 more\)"),
+        (["best"], None, "the study names no `best`"),
+        ([], 5, "found 5"),
+    ],
+)
+def test_what_is_not_one_trial_is_refused(results, only, seed, said):
     with pytest.raises(BadInput, match=said):
-        chosen_trial(results, cell, seed)
+        chosen_trial(results, only, seed)
 
 
-def test_a_study_without_predictions_says_what_would_do(tmp_path):
-    with pytest.raises(BadInput, match=r"context\.predictions"):
-        export_predictions(example(folder=tmp_path), tmp_path / "out")
+def test_a_study_without_predictions_and_models_says_so(tmp_path):
+    document = export_study(example(folder=tmp_path), tmp_path / "out")
+    assert [note.partition(":")[0] for note in document["notes"]] == ["no predictions", "no model"]
+    assert [Path(file).name for file in document["files"]] == ["results.csv", "results.parquet"]
+
+
+def test_the_course_s_format_without_its_tasks_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="no predictions of sentiment, paraphrase, similarity"):
+        export_study(example(folder=tmp_path), tmp_path / "out", "cs224n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_format_is_refused(results, tmp_path):
-    with pytest.raises(BadInput, match="cs224n or csv"):
-        export_predictions(results, tmp_path / "out", "xml")
+    with pytest.raises(BadInput, match="csv or cs224n"):
+        export_study(results, tmp_path / "out", "xml")
 
 
 def keep_models(results):
@@ -124,29 +148,50 @@ def keep_models(results):
 def test_each_part_s_model_is_copied(results, tmp_path):
     keep_models(results)
     trial = chosen_trial(results)
-    export_model(results, tmp_path / "out")
+    export_study(results, tmp_path / "out")
     for name, part in trial.parts.items():
         assert (tmp_path / "out" / name / "model" / "weights").read_text() == f"{part} 11"
 
 
 def test_a_second_export_replaces_the_first(results, tmp_path):
     keep_models(results)
-    cell = next(cell.hash for cell in results.cells if cell.levels["training"] == "joint")
-    export_model(results, tmp_path / "out", cell, 11)
-    (folder,) = export_model(results, tmp_path / "out", cell, 22)
-    assert (folder / "weights").read_text() == f"{cell} 22"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model"]
-
-
-def test_no_model_no_export(results, tmp_path):
-    with pytest.raises(BadInput, match="no model was kept"):
-        export_model(results, tmp_path / "out")
+    only = ["training=joint", "surgery=none"]
+    first = export_study(results, tmp_path / "out", only=only, seed=11)
+    again = export_study(results, tmp_path / "out", only=only, seed=22)
+    assert first["files"] == again["files"]
+    assert (tmp_path / "out" / "model" / "weights").read_text() == f"{again['cell']} 22"
+    assert sorted(map(str, (tmp_path / "out").iterdir())) == sorted(again["files"])
 
 
 def test_a_part_s_name_is_no_path(results, tmp_path):
     keep_models(results)
     trial = chosen_trial(results)
-    place = results.trials.index(trial)
     wild = {"../../up": trial.parts["sentiment"], "b": trial.parts["similarity"]}
-    for path in export_model(with_trial(results, place, parts=wild), tmp_path / "out", trial.cell, 11):
-        assert Path(tmp_path / "out") in path.resolve().parents
+    place = results.trials.index(trial)
+    for file in export_study(with_trial(results, place, parts=wild), tmp_path / "out")["files"]:
+        assert tmp_path / "out" in Path(file).resolve().parents
+
+
+QUICK = """\
+study: quick
+trainer: ablate.trainer
+settings: {encoder: tiny, pooling: mean, max_steps: 2, max_length: 16, keep: model, tasks: [similarity]}
+factors:
+  l2: [0.0, 0.01]
+baseline: {l2: 0.0}
+design: full
+seeds: [1]
+metric: {name: dev/similarity}
+"""
+
+
+def test_a_trained_study_is_exported_by_the_command(ablate, tmp_path):
+    (tmp_path / "quick.yaml").write_text(QUICK)
+    assert ablate("run", "quick.yaml").returncode == 0
+    done = ablate("export", "quick", "--only", "l2=0.01", "--format", "cs224n", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    names = {"results.csv", "results.parquet", "sts-dev-output.csv", "model"}
+    assert {Path(file).name for file in document["files"]} == names
+    assert (tmp_path / "exports" / "quick" / "model" / "model.safetensors").is_file()
+    assert document["cell"] in (tmp_path / "exports" / "quick" / "results.csv").read_text()

@@ -1,24 +1,32 @@
-"""Take results out: the tidy table, predictions of one trial, the model of one trial.
+"""Take results out: the tables of all trials; model and predictions of one trial.
 
 Which trial: that of the cell with the best mean of the primary metric over all planned seeds (the one the report calls
-best), and of it the first planned seed. Not the seed with the best score: that would be luck, sold as skill."""
+best) unless `only` names another, and of it the first planned seed unless `seed` does. Not the seed with the best score:
+that would be luck, sold as skill. What was not kept is a note, not an error; nothing is written before all is found."""
 
 import math
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ablate.design.model import Cell, Design
+from ablate.design.selection import NAMES, select
 from ablate.errors import BadInput
-from ablate.report.cells import best_row, cell_name
+from ablate.report.cells import cell_name
+from ablate.report.contrasts import same_level
 from ablate.report.files import replace_file, safe_field
 from ablate.report.frames import Grid, grid, tidy_frame
 from ablate.report.predictions import Predicted, read_predictions
-from ablate.report.words import plural
-from ablate.store.results import PartResult, Results, TrialResult
+from ablate.report.words import listed, plural
+from ablate.spec.model import Scalar
+from ablate.store.results import PartResult, Results, TrialResult, best_cell
+
+FORMATS = ("csv", "cs224n")
 
 # The course's files; its spelling of "Similiary" and the spaces around tab and comma are part of the format.
 CS224N = {
@@ -28,115 +36,125 @@ CS224N = {
 }
 
 
-def export_results(results: Results, path: Path) -> Path:
-    """Write one row per trial (`tidy_frame`) to `path`, `.csv` or `.parquet`, and return it.
+def export_study(
+    results: Results, out: Path, format: str = "csv", only: Sequence[str] = (), seed: int | None = None
+) -> dict[str, Any]:
+    """Write `results.csv`, `results.parquet`, and one trial's predictions and model into `out`.
+
+    `format` is that of the predictions: `csv` writes `<split>.<task>.csv` with columns id, prediction, gold; `cs224n`
+    writes `sst-dev-output.csv`, `para-…` and `sts-…` as the course wants them. The model goes to `out/model`, or to
+    `out/<part>/model` where a trial has several parts.
 
     Raises:
-        BadInput: another suffix.
+        BadInput: an unknown format or seed, `only` that does not name exactly one cell, a trial without a result, or
+            no predictions of the course's tasks for `cs224n`. Nothing was written.
     """
-    if path.suffix not in (".csv", ".parquet"):
-        raise BadInput(f"{path}: found the suffix {path.suffix!r}; .csv or .parquet would do")
+    if format not in FORMATS:
+        raise BadInput(f"--format: found {format!r}; {' or '.join(FORMATS)} would do")
+    trial = chosen_trial(results, only, seed)
+    tables = results_tables(results)
+    predictions = prediction_files(results, trial, format)
+    models = model_folders(results, trial)
+    for name, content in (tables | predictions).items():
+        replace_file(out / name, content)
+    for name, source in models.items():
+        _copy_folder(source, out / name)
+    return {
+        "study": results.spec.study,
+        "cell": trial.cell,
+        "seed": trial.seed,
+        "files": [str(out / name) for name in (*tables, *predictions, *models)],
+        "notes": _notes(predictions, models),
+    }
+
+
+def results_tables(results: Results) -> dict[str, bytes]:
+    """Return `results.csv` and `results.parquet`: one row per trial (`tidy_frame`)."""
     frame = tidy_frame(results)
-    if path.suffix == ".csv":
-        safe = frame.rename(columns=safe_field).map(safe_field)
-        replace_file(path, safe.to_csv(index=False, lineterminator="\n").encode())
-    else:
-        from pandas.api.types import is_object_dtype
+    safe = frame.rename(columns=safe_field).map(safe_field)
+    csv = safe.to_csv(index=False, lineterminator="\n").encode()
+    from pandas.api.types import is_object_dtype
 
-        # Levels of one factor may be of several types; a parquet column has one.
-        for name in [name for name in frame if is_object_dtype(frame[name])]:
-            frame[name] = frame[name].map(_as_text)
-        replace_file(path, frame.to_parquet(index=False))
-    return path
+    # Levels of one factor may be of several types; a parquet column has one.
+    for name in [name for name in frame if is_object_dtype(frame[name])]:
+        frame[name] = frame[name].map(_as_text)
+    return {"results.csv": csv, "results.parquet": frame.to_parquet(index=False)}
 
 
-def export_predictions(
-    results: Results,
-    out: Path,
-    format: str = "csv",
-    split: str = "dev",
-    cell: str | None = None,
-    seed: int | None = None,
-) -> list[Path]:
-    """Write the per-item predictions of one trial into `out` and return the files.
-
-    `cs224n` writes `sst-dev-output.csv`, `para-…` and `sts-…` in the course's format, `csv` one `dev.<task>.csv` per
-    task with columns id, prediction, gold.
+def prediction_files(results: Results, trial: TrialResult, format: str = "csv") -> dict[str, bytes]:
+    """Return the per-item predictions of `trial` on every split as files; empty when its trainer kept none.
 
     Raises:
-        BadInput: an unknown format, cell or seed, or a trial without kept predictions.
+        BadInput: a damaged file, or `cs224n` and no predictions of the course's tasks.
     """
-    writers = {"cs224n": _cs224n_file, "csv": _csv_file}
-    if format not in writers:
-        raise BadInput(f"--format: found {format!r}; {' or '.join(writers)} would do")
-    trial = chosen_trial(results, cell, seed)
+    write = _cs224n_file if format == "cs224n" else _csv_file
     files: dict[str, bytes] = {}
-    for part in _parts(results, trial):
-        for path in sorted((part.folder / "predictions").glob(f"{split}.*.csv")):
-            task = path.name.removeprefix(f"{split}.").removesuffix(".csv")
+    for part in _parts(results, trial).values():
+        for path in sorted((part.folder / "predictions").glob("*.*.csv")):
+            split, _, task = path.name.removesuffix(".csv").partition(".")
             found = read_predictions(path)
             if found is None:
                 raise BadInput(f"{path}: not a prediction file (columns id, prediction, gold)")
-            if written := writers[format](split, task, found):
-                files |= written
-    if not files:
+            files |= write(split, task, found)
+    if format == "cs224n" and not files:
         raise BadInput(
-            f"{results.spec.study}: cell {trial.cell}, seed {trial.seed} has no {split} predictions to write as {format}; "
-            "the trainer must call `context.predictions`"
+            f"--format cs224n: cell {trial.cell}, seed {trial.seed} has no predictions of {', '.join(CS224N)}; "
+            "--format csv writes those of any task"
         )
-    for name, content in files.items():
-        replace_file(out / name, content)
-    return [out / name for name in files]
+    return files
 
 
-def export_model(results: Results, out: Path, cell: str | None = None, seed: int | None = None) -> list[Path]:
-    """Copy the model of one trial to `out/model`, or to `out/<part>/model` where it has several parts.
+def model_folders(results: Results, trial: TrialResult) -> dict[str, Path]:
+    """Return {where it goes: where it is} of the models of all parts of `trial`; empty unless all were kept."""
+    parts = _parts(results, trial)
+    if len(parts) < len(trial.parts) or not all((part.folder / "model").is_dir() for part in parts.values()):
+        return {}
+    alone = len(parts) == 1
+    return {
+        "model" if alone else f"{_folder_name(name, part)}/model": part.folder / "model"
+        for name, part in parts.items()
+    }
+
+
+def chosen_trial(results: Results, only: Sequence[str] = (), seed: int | None = None) -> TrialResult:
+    """Return the trial to export: of the best cell unless `only` names one, of the first seed unless `seed` is given.
 
     Raises:
-        BadInput: an unknown cell or seed, or a part whose trainer kept no model.
+        BadInput: `only` does not name exactly one cell, no such seed, no result for it, or no cell with all its seeds
+            done to be the best.
     """
-    trial = chosen_trial(results, cell, seed)
-    parts = {name: results.parts.get((part, trial.seed)) for name, part in trial.parts.items()}
-    lacking = [name for name, part in parts.items() if part is None or not (part.folder / "model").is_dir()]
-    if lacking:
+    cell = _named_cell(results, only) if only else best_cell(results)
+    if cell is None:
         raise BadInput(
-            f"{results.spec.study}: no model was kept for cell {trial.cell}, seed {trial.seed} "
-            f"({', '.join(lacking)}); a setting of the trainer says whether models are kept"
+            f"{results.spec.study}: no cell has all of its planned seeds done, so none is the best; "
+            "name one with --only factor=level"
         )
-    written = []
-    for name, part in parts.items():
-        assert part is not None
-        target = out / "model" if len(parts) == 1 else out / _folder_name(name, part) / "model"
-        _copy_folder(part.folder / "model", target)
-        written.append(target)
-    return written
-
-
-def chosen_trial(results: Results, cell: str | None = None, seed: int | None = None) -> TrialResult:
-    """Return the trial to export: of the best cell unless `cell` (a hash) is given, of the first seed unless `seed` is.
-
-    Raises:
-        BadInput: no such cell or seed, no result for it, or no cell with all its seeds done to be the best.
-    """
     arranged = grid(results)
-    row = best_row(arranged) if cell is None else arranged.index.get(cell)
-    if row is None and cell is None:
-        raise BadInput(
-            f"{results.spec.study}: no cell has all of its planned seeds done; name one by its hash"
-        )
-    if row is None:
-        raise BadInput(
-            f"cell: {results.spec.study} has no cell {cell!r}; `ablate report` lists them in report.json"
-        )
-    column = _column(arranged, seed)
+    row, column = arranged.index[cell], _column(arranged, seed)
     trial = arranged.trials.get((row, column))
     if trial is None or trial.state != "COMPLETE":
         state = trial.state if trial else "not there"
         raise BadInput(
-            f"{results.spec.study}: cell {arranged.cells[row].hash} ({cell_name(arranged, row)}), "
+            f"{results.spec.study}: cell {cell} ({cell_name(arranged, row)}), "
             f"seed {arranged.seeds[column]} is {state}; a complete trial would do"
         )
     return trial
+
+
+def _named_cell(results: Results, only: Sequence[str]) -> str:
+    """Return the hash of the one cell that meets all of `only`: `factor=level`, `baseline` or `best`."""
+    spec = results.spec
+    named = {name: cell.hash for name in NAMES if (cell := _with_levels(results, getattr(spec, name)))}
+    design = Design(spec.design, results.raw_cells, results.cells, results.reference, named=named)
+    found = select(design, only)
+    if len(found) > 1:
+        arranged = grid(results)
+        names = listed((cell_name(arranged, arranged.index[cell.hash]) for cell in found), 3)
+        raise BadInput(
+            f"--only {' --only '.join(only)}: {plural(len(found), 'cell')} meet this ({names}); "
+            "an export is of one: add factor=level"
+        )
+    return found[0].hash
 
 
 def _column(arranged: Grid, seed: int | None) -> int:
@@ -148,8 +166,31 @@ def _column(arranged: Grid, seed: int | None) -> int:
     return arranged.seeds.index(seed)
 
 
-def _parts(results: Results, trial: TrialResult) -> list[PartResult]:
-    return [part for hash in trial.parts.values() if (part := results.parts.get((hash, trial.seed)))]
+def _with_levels(results: Results, levels: Mapping[str, Scalar]) -> Cell | None:
+    """The cell whose levels all stand in `levels`, which may name more factors than exist there."""
+    return next(
+        (
+            cell
+            for cell in results.cells
+            if all(name in levels and same_level(levels[name], level) for name, level in cell.levels.items())
+        ),
+        None,
+    )
+
+
+def _parts(results: Results, trial: TrialResult) -> dict[str, PartResult]:
+    """Those that were trained, by the trainer's names."""
+    found = {name: results.parts.get((hash, trial.seed)) for name, hash in trial.parts.items()}
+    return {name: part for name, part in found.items() if part}
+
+
+def _notes(predictions: Collection[str], models: Collection[str]) -> list[str]:
+    said = []
+    if not predictions:
+        said.append("no predictions: the trainer kept none (`context.predictions` keeps them)")
+    if not models:
+        said.append("no model: it was not kept (with our trainer `settings: {keep: model}` keeps it)")
+    return said
 
 
 def _cs224n_file(split: str, task: str, found: Predicted) -> dict[str, bytes]:

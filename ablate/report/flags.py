@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ablate.report import flags_design, flags_results
-from ablate.report.flag import SEVERITIES, Evidence, Flag
+from ablate.report.flags_evidence import SEVERITIES, Evidence, Flag
 from ablate.report.models import Model
 from ablate.report.pairs import Pairing
 

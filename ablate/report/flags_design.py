@@ -9,10 +9,10 @@ from scipy import special
 from ablate.report.cells import best_row, cell_name
 from ablate.report.contrasts import contrasts, seed_differences
 from ablate.report.estimates import HELPS, HURTS
-from ablate.report.flag import CAUTION, NOTE, STOP, Evidence, Flag, listed
+from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
 from ablate.report.frames import MISSING, level_text
 from ablate.report.noise import seed_sd
-from ablate.report.words import change_text, number, p_equation, plural, signed
+from ablate.report.words import change_text, listed, number, p_equation, plural, signed
 from ablate.stats.optimism import expected_best
 
 LOST = ("FAIL", "PRUNED", MISSING)

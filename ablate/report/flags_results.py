@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ablate.report.cells import MAX_WITH_ITEMS, best_row, cell_name
-from ablate.report.flag import CAUTION, NOTE, STOP, Evidence, Flag, listed
+from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
 from ablate.report.provenance import MACHINE_FACTS, differs_within_a_part, fact_counts
-from ablate.report.words import change_text, number, plural, shortened
+from ablate.report.words import change_text, listed, number, plural, shortened
 
 HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
 

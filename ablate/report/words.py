@@ -3,7 +3,7 @@
 import re
 import textwrap
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -62,6 +62,13 @@ def duration(seconds: float | None) -> str:
 def plural(count: int, noun: str) -> str:
     """Return `1 seed`, `3 seeds`."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def listed(names: Iterable[object], most: int = 4) -> str:
+    """Return `a, b, c, d and 3 more`."""
+    every = [str(name) for name in names]
+    rest = len(every) - most
+    return ", ".join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def levels_text(levels: Mapping[str, Scalar]) -> str:

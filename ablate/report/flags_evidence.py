@@ -1,6 +1,6 @@
 """A flag: what a reviewer would object to, with its evidence and what would remove it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,3 @@ class Evidence:
     def grid(self) -> Grid:
         """The trials by cell and seed."""
         return self.pairing.grid
-
-
-def listed(names: Iterable[object], most: int = 4) -> str:
-    """Return `a, b, c, d and 3 more`."""
-    every = [str(name) for name in names]
-    rest = len(every) - most
-    return ", ".join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
