@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Of the matmuls torch has on a CPU, oneDNN's are the fastest for x @ W and x @ W.T: by 1.1 to 2 over MKL in fp32.
+# oneDNN called directly takes 0.83-0.91 of functional.linear's time in fp32 (MKL), 0.85-1 in bf16; on a Zen 4, 1,100 rows.
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 
 
