@@ -198,6 +198,27 @@ def report(
     _print(document, str(folder / "report.md"), as_json)
 
 
+@app.command("test")
+def score(
+    study: StudyOrName = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Score once more; the report will say that it was.")
+    ] = False,
+    home: Home = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Score the best cell on the test split, for every seed, once. Recorded with who and when.
+
+    Example: ablate test quickstart
+    """
+    from ablate.runner.testing import score_chosen, scores_text
+    from ablate.store.places import find_study
+
+    document = score_chosen(find_study(study, home, storage), again)
+    _print(document, scores_text(document), as_json)
+
+
 @app.command()
 def export(
     study: StudyOrName = None,
@@ -222,6 +243,7 @@ def export(
     place = find_study(study, home, storage)
     results = read_results(place.url, place.study, place.folder, points=False)
     document = export_study(results, out or Path("exports") / place.study, format_, only, seed)
+    _complain(*document["notes"])
     _print(document, "\n".join(document["files"]), as_json)
 
 

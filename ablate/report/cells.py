@@ -13,6 +13,7 @@ from ablate.report.estimates import over_seeds
 from ablate.report.frames import Grid
 from ablate.report.pairs import Pairing
 from ablate.report.words import levels_text
+from ablate.store.results import best_cell
 
 SAME_PART = "same part, identical by construction"
 MAX_WITH_ITEMS = 40  # differences with prediction files behind them; beyond, reading takes minutes
@@ -55,17 +56,9 @@ def cell_name(grid: Grid, row: int) -> str:
 
 
 def best_row(grid: Grid) -> int | None:
-    """Return the row with the best mean of the primary metric among cells whose planned seeds are all complete.
-
-    The first in design order wins a tie; None when no cell is complete.
-    """
-    if grid.primary not in grid.values:
-        return None
-    planned = grid.values[grid.primary][:, : len(grid.results.spec.seeds)]
-    if planned.shape[1] == 0 or not (whole := np.isfinite(planned).all(axis=1)).any():
-        return None
-    means = np.where(whole, grid.sign * planned.mean(axis=1), -math.inf)
-    return int(means.argmax())
+    """Return the row of the best cell (`store.results.best_cell`); None when no cell is complete."""
+    best = best_cell(grid.results)
+    return None if best is None else grid.index[best]
 
 
 def _differences(pairing: Pairing, metric: str, best: int | None) -> list[dict[str, Any] | None]:

@@ -10,7 +10,7 @@ from ablate.spec.model import StudySpec
 from ablate.store import engine as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
-from ablate.store.results import PartResult, Point, Results, TrialResult
+from ablate.store.results import PartResult, Point, Results, TrialResult, UseOfTest
 from ablate.store.writing import cell_from_row
 
 
@@ -49,6 +49,7 @@ def read_results(url: str, study: str, folder: Path, points: bool = True) -> Res
             trials=_trials(connection, head.study_id, {cell.hash: cell for cell in cells}, parts),
             parts=parts,
             points=_points(connection, head.study_id) if points else (),
+            test_uses=_test_uses(connection, head.study_id),
         )
     engine.dispose()
     return results
@@ -136,3 +137,15 @@ def _points(connection: sa.Connection, study_id: int) -> tuple[Point, ...]:
         .order_by(key.part, key.seed, key.name, key.step)
     )
     return tuple(Point(*row) for row in rows)
+
+
+def _test_uses(connection: sa.Connection, study_id: int) -> tuple[UseOfTest, ...]:
+    if not sa.inspect(connection).has_table(tables.test_uses.name):
+        return ()
+    key = tables.test_uses.c
+    rows = connection.execute(
+        sa.select(key.cell, key.time, key.who, key.unfinished)
+        .where(key.study_id == study_id)
+        .order_by(key.number)
+    )
+    return tuple(UseOfTest(*row) for row in rows)

@@ -1,5 +1,7 @@
-"""What a store holds, as plain values: the only thing the report sees of it."""
+"""What a store holds, as plain values: the only thing the report sees of it. And which cell is the best."""
 
+import math
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,16 @@ class Point:
 
 
 @dataclass(frozen=True)
+class UseOfTest:
+    """One time that a cell was scored on the test split."""
+
+    cell: str
+    when: str  # UTC, ISO 8601, to the second
+    who: str  # user@host
+    unfinished: int  # trials without a result at that moment: the choice could still have changed
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything recorded for a study at one moment."""
 
@@ -63,3 +75,23 @@ class Results:
     trials: tuple[TrialResult, ...]
     parts: dict[tuple[str, int], PartResult]
     points: tuple[Point, ...]
+    test_uses: tuple[UseOfTest, ...] = ()  # in time order; more than one is for a report to flag
+
+
+def best_cell(results: Results) -> str | None:
+    """Return the cell with the best mean of the primary metric among those whose planned seeds are all complete.
+
+    The first in design order wins a tie; None when no cell is complete.
+    """
+    name, goal = results.spec.metric.name, results.spec.metric.goal
+    values: dict[str, dict[int, float]] = defaultdict(dict)
+    for trial in results.trials:
+        if trial.state == "COMPLETE" and math.isfinite(trial.metrics.get(name, math.nan)):
+            values[trial.cell][trial.seed] = trial.metrics[name]
+    means = {
+        cell.hash: math.fsum(values[cell.hash][seed] for seed in results.spec.seeds) / len(results.spec.seeds)
+        for cell in results.cells
+        if set(results.spec.seeds) <= values[cell.hash].keys()
+    }
+    sign = 1 if goal == "maximize" else -1
+    return max(means, key=lambda cell: sign * means[cell], default=None)

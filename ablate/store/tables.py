@@ -77,3 +77,14 @@ points = sa.Table(
     sa.Column("step", sa.Integer, primary_key=True),
     sa.Column("value", sa.Double, nullable=False),
 )
+
+test_uses = sa.Table(  # a database from before `ablate test` gets it on first use
+    "ablate_test_uses",
+    metadata,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),  # 1, 2, ..: two processes cannot both be the first
+    sa.Column("cell", sa.String(12), nullable=False),
+    sa.Column("time", sa.String(32), nullable=False),  # UTC, ISO 8601
+    sa.Column("who", sa.Text, nullable=False),  # user@host
+    sa.Column("unfinished", sa.Integer, nullable=False),  # trials without a result at that moment
+)

@@ -20,6 +20,7 @@ from ablate.store import engine as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
 from ablate.store.optuna_tables import TrialState
+from ablate.store.results import UseOfTest
 
 UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 
@@ -302,6 +303,53 @@ class Store:
             .where(tables.trials.c.trial_id == trial_id)
             .values(error=error, fruitless=0 if error is None else tables.trials.c.fruitless)
         )
+
+    def record_test(
+        self, use: UseOfTest, uses_before: int, metrics: Mapping[int, Mapping[str, float]]
+    ) -> None:
+        """Record a use of the test split and its `test/...` metrics by seed, in one commit. Later scores replace earlier.
+
+        Raises:
+            StoreError: it was used by somebody else since there were `uses_before`.
+        """
+        ours, theirs = tables.trials.c, tables.metrics.c
+        with self._transaction() as connection:
+            tables.test_uses.create(connection, checkfirst=True)
+            uses = connection.scalar(
+                sa.select(sa.func.count()).where(tables.test_uses.c.study_id == self._id)
+            )
+            if uses != uses_before:
+                raise StoreError(f"{self.study}: the test split was scored by another process just now")
+            connection.execute(
+                sa.insert(tables.test_uses).values(
+                    study_id=self._id,
+                    number=uses_before + 1,
+                    cell=use.cell,
+                    time=use.when,
+                    who=use.who,
+                    unfinished=use.unfinished,
+                )
+            )
+            ids: dict[int, int] = {
+                row.seed: row.trial_id
+                for row in connection.execute(
+                    sa.select(ours.seed, ours.trial_id).where(
+                        ours.study_id == self._id, ours.cell == use.cell
+                    )
+                )
+            }
+            connection.execute(
+                sa.delete(tables.metrics).where(
+                    theirs.trial_id.in_(list(ids.values())), theirs.name.startswith("test/")
+                )
+            )
+            rows = [
+                {"trial_id": ids[seed], "name": name, "value": value}
+                for seed, found in metrics.items()
+                for name, value in found.items()
+            ]
+            if rows:
+                connection.execute(sa.insert(tables.metrics), rows)
 
     # Parts and curves
 

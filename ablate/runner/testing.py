@@ -1,0 +1,154 @@
+"""`ablate test`: the best cell's kept models on the test split, for every seed, once, on record.
+
+The cell is chosen by the study's own metric before anything is scored; nothing here can choose another. A second look
+is refused unless it is asked for, and is then recorded too."""
+
+import contextlib
+import datetime
+import getpass
+import socket
+import statistics
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ablate.contract import Trainer, load_trainer
+from ablate.design.model import Cell, Part
+from ablate.errors import BadInput, TrialError
+from ablate.runner.context import PartContext
+from ablate.runner.study import working_in
+from ablate.runner.worker import choose_device, finite
+from ablate.store.places import Place
+from ablate.store.reading import part_folder, read_results
+from ablate.store.results import Results, UseOfTest, best_cell
+from ablate.store.writing import Store
+
+PREFIX = "test/"
+
+
+def score_chosen(place: Place, again: bool) -> dict[str, Any]:
+    """Score the best cell on the test split, record it, and return the document of `test --json`.
+
+    Raises:
+        BadInput: no cell is complete, the trainer cannot test, or the test split was used before and not `again`.
+        Unavailable: a model was not kept.
+        TrialError: the trainer gave no `test/...` metric.
+    """
+    results = read_results(place.url, place.study, place.folder, points=False)
+    cell = _chosen(results)
+    _refuse_second_look(results, again)
+    trainer = load_trainer(results.spec.trainer, results.spec.folder)
+    scores = _scores(results, cell, trainer, place)
+    unfinished = sum(trial.state in ("WAITING", "RUNNING") for trial in results.trials)
+    use = UseOfTest(cell.hash, _now(), f"{getpass.getuser()}@{socket.gethostname()}", unfinished)
+    Store(place.url, place.study).record_test(use, len(results.test_uses), scores)
+    return _document(results, cell, scores, (*results.test_uses, use))
+
+
+def _chosen(results: Results) -> Cell:
+    best = best_cell(results)
+    if best is None:
+        raise BadInput(
+            f"{results.spec.study}: no cell has a result for each of its {len(results.spec.seeds)} seeds, so none is "
+            "the best yet; finish one with `ablate run`"
+        )
+    return next(cell for cell in results.cells if cell.hash == best)
+
+
+def _refuse_second_look(results: Results, again: bool) -> None:
+    if results.test_uses and not again:
+        last = results.test_uses[-1]
+        raise BadInput(
+            f"{results.spec.study}: the test split was used on {last.when} by {last.who} (cell {last.cell}); "
+            "`ablate report` has the scores, --again scores again and the report will say so"
+        )
+
+
+def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dict[int, dict[str, float]]:
+    """Return the `test/...` metrics by seed."""
+    if trainer.test is None:
+        raise BadInput(
+            f"trainer: {trainer.name} ({trainer.file}) has no `test`; add test(settings, context) that scores the model "
+            "it kept in context.workdir and returns {'test/...': value}"
+        )
+    settings = trainer.Settings.model_validate(cell.settings)
+    scores = {}
+    # What a trainer prints is no result of ours.
+    with working_in(results.spec.folder), contextlib.redirect_stdout(sys.stderr):
+        for seed in results.spec.seeds:
+            parts = {name: _part_scores(part, seed, trainer, place) for name, part in cell.parts.items()}
+            scores[seed] = _of_test(trainer.combine(settings, parts), parts)
+    return scores
+
+
+def _part_scores(part: Part, seed: int, trainer: Trainer, place: Place) -> Mapping[str, float]:
+    assert trainer.test is not None
+    context = PartContext(
+        seed=seed,
+        device=choose_device(),
+        workdir=part_folder(place.folder, part.hash, seed),
+        cache=place.folder / "cache",
+        checkpoint_seconds=float("inf"),
+        stopping=lambda: False,
+        add_points=lambda points: None,
+        on_saved=lambda: None,
+        on_step=lambda step, latest: None,
+        notice=lambda line: print(line, file=sys.stderr),
+    )
+    return trainer.test(trainer.Settings.model_validate(part.settings), context)
+
+
+def _of_test(combined: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Keep what is called `test/...`; nothing at all is right where the test split's labels are kept back."""
+    kept = {name: value for name, value in combined.items() if name.startswith(PREFIX)}
+    returned = sorted({name for part in parts.values() for name in part})
+    if returned and not kept:
+        raise TrialError(
+            f"test: the trainer returned no metric named {PREFIX}...; it returned {', '.join(returned)}"
+        )
+    return finite(kept, "test") if kept else {}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _document(
+    results: Results, cell: Cell, scores: Mapping[int, Mapping[str, float]], uses: tuple[UseOfTest, ...]
+) -> dict[str, Any]:
+    names = sorted({name for found in scores.values() for name in found})
+    per_seed = {
+        name: {str(seed): found[name] for seed, found in scores.items() if name in found} for name in names
+    }
+    return {
+        "study": results.spec.study,
+        "cell": cell.hash,
+        "factors": cell.levels,
+        "seeds": list(scores),
+        "metrics": {
+            name: {"mean": statistics.fmean(values.values()), "per_seed": values}
+            for name, values in per_seed.items()
+        },
+        "uses": [
+            {"cell": use.cell, "when": use.when, "who": use.who, "unfinished": use.unfinished} for use in uses
+        ],
+    }
+
+
+def scores_text(document: dict[str, Any]) -> str:
+    """Return the same for a person."""
+    levels = ", ".join(f"{name}={level}" for name, level in document["factors"].items())
+    lines = [f"{document['study']}: cell {document['cell']} ({levels}) on the test split"]
+    for name, found in document["metrics"].items():
+        values = ", ".join(f"seed {seed} {value:.4g}" for seed, value in found["per_seed"].items())
+        lines.append(f"{name}: {found['mean']:.4g} ({values})")
+    if not document["metrics"]:
+        lines.append("no labels to score with; the predictions are kept (`ablate export`)")
+    *earlier, last = document["uses"]
+    if last["unfinished"]:
+        lines.append(
+            f"note: {last['unfinished']} trials of the study have no result yet; the report will say so"
+        )
+    if earlier:
+        lines.append(f"note: use {len(document['uses'])} of the test split; the report will say so")
+    return "\n".join(lines)

@@ -1,0 +1,157 @@
+"""`ablate test`: the best cell on the test split, for every seed, once, on record."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ablate.errors import BadInput, StoreError, TrialError, Unavailable
+from ablate.runner.prepare import Options, prepare
+from ablate.runner.study import run_order
+from ablate.runner.testing import score_chosen, scores_text
+from ablate.runner.worker import Worker
+from ablate.store.reading import read_results
+from ablate.store.writing import create_store
+
+STUDY = """
+study: tested
+trainer: tested
+settings: {{{settings}}}
+factors: {{gain: [1.0, 3.0, 2.0]}}
+baseline: {{gain: 1.0}}
+design: full
+seeds: [11, 22]
+metric: {{name: dev/score}}
+"""
+
+
+@pytest.fixture
+def run_tested(tmp_path, monkeypatch):
+    """Run the study with these settings in this process, and return where it lives."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "trainers"))
+
+    def run(settings: str = "", leave: int = 0):
+        (tmp_path / "tested.yaml").write_text(STUDY.format(settings=settings))
+        prepared = prepare(tmp_path / "tested.yaml", Options(home=tmp_path / "runs"))
+        place = prepared.place
+        place.folder.mkdir(parents=True)
+        store = create_store(place.url, prepared.spec, prepared.design)
+        count = store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
+        worker = Worker(store, prepared.trainer, place.folder, lambda: False, lambda *_, **__: None, 60.0)
+        worker.run(range(count - leave))
+        store.engine.dispose()
+        return place
+
+    return run
+
+
+def results(place):
+    return read_results(place.url, place.study, place.folder)
+
+
+def test_the_best_cell_is_scored_for_every_seed(run_tested):
+    document = score_chosen(run_tested(), again=False)
+    assert (document["factors"], document["seeds"]) == ({"gain": 3.0}, [11, 22])
+    # two parts of gain 3 and 6; combined by their sum
+    assert document["metrics"]["test/score"] == {"mean": 242.0, "per_seed": {"11": 231.0, "22": 253.0}}
+
+
+def test_the_command_prints_one_document_whatever_a_trainer_prints(run_tested, ablate):
+    run_tested()
+    done = ablate("test", "tested", "--json", PYTHONPATH=str(Path(__file__).parent / "trainers"))
+    assert json.loads(done.stdout)["metrics"]["test/score"]["mean"] == 242.0
+    assert "a trainer may print" in done.stderr
+
+
+def test_who_and_when_are_on_record(run_tested):
+    place = run_tested()
+    document = score_chosen(place, again=False)
+    (use,) = results(place).test_uses
+    assert document["uses"] == [vars(use)]
+    assert use.when.endswith("Z")
+    assert "@" in use.who
+    assert use.unfinished == 0
+
+
+def test_the_trials_of_the_cell_gain_test_metrics_and_keep_those_of_dev(run_tested):
+    place = run_tested()
+    before = {trial.number: trial.metrics for trial in results(place).trials}
+    score_chosen(place, again=False)
+    for trial in results(place).trials:
+        gained = {name: v for name, v in trial.metrics.items() if name not in before[trial.number]}
+        assert trial.metrics == before[trial.number] | gained
+        assert ("test/score" in gained) == (trial.factors == {"gain": 3.0})
+
+
+def test_predictions_are_kept_beside_those_of_dev(run_tested):
+    place = run_tested()
+    score_chosen(place, again=False)
+    found = {path.read_text() for path in place.folder.glob("trials/*/predictions/test.task.csv")}
+    scores = [100 + seed + gain for seed in (11, 22) for gain in (3.0, 6.0)]
+    assert found == {f"id,prediction,gold\nx,{score},0.0\n" for score in scores}
+
+
+def test_a_second_look_is_refused_and_names_the_first(run_tested):
+    place = run_tested()
+    score_chosen(place, again=False)
+    (use,) = results(place).test_uses
+    with pytest.raises(BadInput, match=rf"used on {use.when} by {use.who} .*--again"):
+        score_chosen(place, again=False)
+
+
+def test_again_is_recorded_again_and_said(run_tested):
+    place = run_tested()
+    score_chosen(place, again=False)
+    document = score_chosen(place, again=True)
+    assert len(document["uses"]) == len(results(place).test_uses) == 2
+    assert "note: use 2 of the test split" in scores_text(document)
+
+
+def test_of_two_who_look_at_once_one_is_refused(run_tested, monkeypatch):
+    place = run_tested()
+    before = results(place)
+    score_chosen(place, again=False)
+    monkeypatch.setattr("ablate.runner.testing.read_results", lambda *_, **__: before)
+    with pytest.raises(StoreError, match="by another process"):
+        score_chosen(place, again=False)
+
+
+def test_a_model_that_was_not_kept_is_no_use(run_tested):
+    place = run_tested("keep: false")
+    with pytest.raises(Unavailable, match="no model was kept; set keep: true"):
+        score_chosen(place, again=False)
+    assert results(place).test_uses == ()
+
+
+def test_an_unfinished_study_is_recorded_as_such(run_tested):
+    place = run_tested(leave=1)  # of the last seed one cell
+    document = score_chosen(place, again=False)
+    assert results(place).test_uses[0].unfinished == 1
+    assert "note: 1 trials of the study have no result yet" in scores_text(document)
+
+
+def test_without_a_complete_cell_there_is_nothing_to_score(run_tested):
+    with pytest.raises(BadInput, match="finish one with `ablate run`"):
+        score_chosen(run_tested(leave=3), again=False)
+
+
+def test_a_trainer_without_test_is_told_what_to_add(run_tested, monkeypatch):
+    place = run_tested()
+    monkeypatch.delattr("tested.test")
+    with pytest.raises(BadInput, match=r"has no `test`; add test\(settings, context\)"):
+        score_chosen(place, again=False)
+
+
+def test_labels_kept_back_give_predictions_and_no_metric(run_tested):
+    place = run_tested("labels: false")
+    assert score_chosen(place, again=False)["metrics"] == {}
+    assert len(list(place.folder.glob("trials/*/predictions/test.task.csv"))) == 4
+
+
+def test_a_metric_that_is_not_called_test_is_refused(run_tested):
+    place = run_tested("name: accuracy")
+    with pytest.raises(
+        TrialError, match=r"no metric named test/\.\.\.; it returned accuracy3.0, accuracy6.0"
+    ):
+        score_chosen(place, again=False)
+    assert results(place).test_uses == ()
