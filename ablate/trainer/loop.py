@@ -160,7 +160,8 @@ class Training:
                 raise self._failed(f"train/{', '.join(batches)}: a gradient is not finite")
             for name, value in curves.items():
                 self.window.setdefault(name, []).append(value)
-        norm = self.optimizer.step(self.step, {*batches, *({"encoder"} & set(self.flats))})
+        taking_part = [name for name in self.flats if name in batches or name == "encoder"]
+        norm = self.optimizer.step(self.step, taking_part)
         if norm is not None and not math.isfinite(norm):
             raise self._failed(f"train/{', '.join(batches)}: the gradient's norm is {norm}")
 

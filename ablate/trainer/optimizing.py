@@ -1,7 +1,7 @@
 """The optimizer on flat buffers, and the learning rate as a function of the step."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,11 +44,12 @@ class Optimizer:
         kind = torch.optim.AdamW if settings.l2_kind == "decoupled" else torch.optim.Adam
         self._adam = kind(groups, fused=True)
 
-    def step(self, step: int, taking_part: set[str]) -> float | None:
+    def step(self, step: int, taking_part: Sequence[str]) -> float | None:
         """Clip the gradients of `taking_part`, apply them at the learning rate of `step` (from 0), and zero
         them.
 
-        Returns the norm of the whole gradient before clipping; None when clipping is off.
+        Returns the norm of the whole gradient before clipping; None when clipping is off. Norms are summed in the
+        order given: a set's order changes from process to process, and with it the last bits of everything.
         """
         norm = self._clip([self.gradients[name] for name in taking_part])
         factor = rate_factor(step, self._total_steps, self._settings.schedule, self._settings.warmup)
