@@ -50,12 +50,12 @@ def model_matrix(space: Space, candidates: Sequence[Combination]) -> Matrix:
     """
     blocks: list[Matrix] = [np.ones((len(candidates), 1))]
     for factor in space.spec.factors:
-        rows = np.vstack([_contrasts(factor), np.zeros(len(factor.levels) - 1)])  # the last: does not exist
+        rows = np.vstack([contrasts(factor), np.zeros(len(factor.levels) - 1)])  # the last: does not exist
         blocks.append(rows[[one.get(factor.name, -1) for one in candidates]])
     return np.hstack(blocks)
 
 
-def _contrasts(factor: Factor) -> Matrix:
+def contrasts(factor: Factor) -> Matrix:
     """Return Helmert contrasts [levels, levels − 1], columns orthogonal with mean square 1."""
     n = len(factor.levels)
     raw: Matrix = np.zeros((n, n - 1))

@@ -4,6 +4,7 @@ import statistics
 from collections import Counter, defaultdict
 from typing import Any
 
+from ablate.design.alternatives import alternatives
 from ablate.design.cells import part_counts
 from ablate.design.model import Design
 from ablate.spec.model import StudySpec
@@ -28,6 +29,7 @@ def plan_document(spec: StudySpec, design: Design, place: Place) -> dict[str, An
         "aliases": design.aliases,
         "estimate": estimate(spec, unique, earlier),
         "detectable_effect": detectable_effect(spec, design, earlier),
+        "alternatives": alternatives_rows(spec, design),
         "warnings": [*design.warnings, *warnings(spec)],
     }
 
@@ -40,7 +42,7 @@ def _earlier(place: Place) -> Results | None:
 
     if place.study not in study_names(place.url):
         return None
-    return read_results(place.url, place.study, place.folder, points=False)
+    return read_results(place.url, place.study, place.folder)
 
 
 def estimate(spec: StudySpec, unique_parts: int, earlier: Results | None) -> dict[str, Any]:
@@ -107,6 +109,28 @@ def _seed_sd(results: Results, metric: str) -> float | None:
     return statistics.fmean(variances) ** 0.5 if variances else None
 
 
+def alternatives_rows(spec: StudySpec, design: Design) -> list[dict[str, Any]]:
+    """Return the designs of the study's factors, its own `chosen` among them.
+
+    `variance` is that of a main effect (of the least certain factor) for one seed, where one trial's is 1."""
+    rows = []
+    for one in alternatives(spec):
+        chosen = one.design == design.kind
+        cells = len(design.cells) if chosen else one.cells  # ours, once equal ones are collapsed
+        rows.append(
+            {
+                "design": one.design,
+                "chosen": chosen,
+                "cells": cells,
+                "trials": cells * len(spec.seeds),
+                "variance": one.variance,
+                "estimates": one.estimates,
+                "aliases": one.aliases,
+            }
+        )
+    return rows
+
+
 def warnings(spec: StudySpec) -> list[str]:
     """Return what a reviewer would object to before a cent is spent."""
     found = []
@@ -150,4 +174,23 @@ def plan_text(document: dict[str, Any]) -> str:
         lines.append(f"resolution {document['resolution']}")
     lines += [f"aliased: {' = '.join(chain)}" for chain in document["aliases"]]
     lines += [f"note: {warning}" for warning in document["warnings"]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_alternatives_lines(document["alternatives"])])
+
+
+def _alternatives_lines(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "designs of these factors (variance: of a main effect, for one seed; one trial's is 1):",
+        f"  {'':16}{'cells':>7}{'trials':>8}{'variance':>10}  tells",
+    ]
+    for row in rows:
+        name = ("* " if row["chosen"] else "  ") + row["design"]
+        lowest = min(row["aliases"], key=_interaction_order, default=[])
+        chain = f", e.g. {' = '.join(lowest)}" if lowest else ""
+        lines.append(
+            f"  {name:16}{row['cells']:>7}{row['trials']:>8}{row['variance']:>10.3g}  {row['estimates']}{chain}"
+        )
+    return lines
+
+
+def _interaction_order(chain: list[str]) -> int:
+    return max(effect.count(":") for effect in chain)
