@@ -21,7 +21,7 @@ class Study:
         from ablate.report.frames import tidy_frame
         from ablate.store.reading import read_results
 
-        return tidy_frame(read_results(self.url, self.name, self.folder, points=False))
+        return tidy_frame(read_results(self.url, self.name, self.folder))
 
 
 def open_study(study: str, home: Path | None = None, storage: str | None = None) -> Study:

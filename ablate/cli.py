@@ -119,7 +119,7 @@ def run(
         retry_failed=retry_failed,
     )
     code, place = run_study(study, options, Console(stderr=True))
-    results = read_results(place.url, place.study, place.folder, points=False)
+    results = read_results(place.url, place.study, place.folder)
     _print(status_document(results), status_text(results), as_json)
     failed = any(trial.state == "FAIL" for trial in results.trials)
     raise typer.Exit(code or int(failed))
@@ -161,7 +161,7 @@ def status(
 
     place = find_study(study, home, storage)
     while True:
-        results = read_results(place.url, place.study, place.folder, points=False)
+        results = read_results(place.url, place.study, place.folder)
         if not watch:
             return _print(status_document(results), status_text(results), as_json)
         if sys.stdout.isatty():
@@ -241,7 +241,7 @@ def export(
     from ablate.store.reading import read_results
 
     place = find_study(study, home, storage)
-    results = read_results(place.url, place.study, place.folder, points=False)
+    results = read_results(place.url, place.study, place.folder)
     document = export_study(results, out or Path("exports") / place.study, format_, only, seed)
     _complain(*document["notes"])
     _print(document, "\n".join(document["files"]), as_json)

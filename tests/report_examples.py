@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,12 @@ def example(
                 {name: part.hash for name, part in one.parts.items()},
             )
         )
-    return Results(study, tuple(cells), cells[0].hash, None, [], 32, tuple(trials), parts, tuple(points))
+    return Results(study, tuple(cells), cells[0].hash, None, [], 32, tuple(trials), parts, points_of(points))
+
+
+def points_of(points: Sequence[Point]) -> Callable[[Collection[str]], list[Point]]:
+    """What the store gives: the points of the parts that are asked for."""
+    return lambda parts: [point for point in points if point.part in parts]
 
 
 def write_predictions(results: Results, items: int = 400) -> Results:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from report_examples import example, write_predictions
 
-from ablate.report.contrasts import cell_differences
+from ablate.report.contrasts import differences_from_reference
 from ablate.report.frames import grid
 from ablate.report.pairs import Pairing, composite_weights
 from ablate.report.predictions import Predicted, item_scores, read_predictions
@@ -15,7 +15,9 @@ def pairing(tmp_path):
 
 
 def test_a_task_metric_is_analysed_as_seeds_by_items(pairing):
-    found = pairing.estimate(0, 1, "dev/similarity", cell_differences(pairing.grid, 1, "dev/similarity"))
+    found = pairing.estimate(
+        0, 1, "dev/similarity", differences_from_reference(pairing.grid, "dev/similarity")[1]
+    )
     expected = mrmc(pairing.item_differences(0, 1, "dev/similarity"))
     assert found.method == "seeds × items"
     assert (found.value, found.se, found.df) == pytest.approx((expected.delta, expected.se, expected.df))
@@ -30,7 +32,7 @@ def test_a_composite_takes_the_items_of_its_metrics(pairing):
 
 def test_a_composite_moved_by_one_metric_has_that_metric_s_error(pairing):
     mean, similarity = (
-        pairing.estimate(0, 1, metric, cell_differences(pairing.grid, 1, metric))
+        pairing.estimate(0, 1, metric, differences_from_reference(pairing.grid, metric)[1])
         for metric in ("dev/mean", "dev/similarity")
     )
     assert mean.se == pytest.approx(similarity.se / 6)
@@ -38,7 +40,7 @@ def test_a_composite_moved_by_one_metric_has_that_metric_s_error(pairing):
 
 def test_without_predictions_the_seeds_alone_decide():
     pairing = Pairing(grid(example()))
-    found = pairing.estimate(0, 1, "dev/mean", cell_differences(pairing.grid, 1, "dev/mean"))
+    found = pairing.estimate(0, 1, "dev/mean", differences_from_reference(pairing.grid, "dev/mean")[1])
     assert found.method == "paired t over seeds"
 
 

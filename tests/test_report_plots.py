@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from report_examples import Point, example, factor, spec, with_trial
+from report_examples import Point, example, factor, points_of, spec, with_trial
 
 from ablate.report.frames import grid
 from ablate.report.plot_style import style
@@ -72,7 +72,7 @@ def test_recorded_cosines_are_drawn():
     results = example()
     part = next(p for p in results.parts.values() if len(p.metrics) == 3)
     curve = [Point(part.part, part.seed, s, "surgery/cosine.sentiment.similarity", -0.25) for s in (1, 2, 3)]
-    picture = drawn(replace(results, points=tuple(curve)))["surgery"]
+    picture = drawn(replace(results, points=points_of(curve)))["surgery"]
     assert "sentiment and similarity (mean cosine −0.25)" in picture.title
 
 

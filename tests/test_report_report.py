@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from report_examples import cell, example, factor, spec, with_trial
+from report_examples import cell, example, factor, points_of, spec, with_trial
 
 from ablate.errors import BadInput
 from ablate.report import report
@@ -125,7 +125,7 @@ def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize("trials", [0, 1])
 def test_a_study_that_has_hardly_begun_has_a_report(trials, tmp_path):
     results = example()
-    started = replace(results, trials=results.trials[:trials], parts={}, points=())
+    started = replace(results, trials=results.trials[:trials], parts={}, points=points_of(()))
     document = write_report(started, tmp_path, report.FORMATS)
     assert document["summary"][0].startswith(f"{trials} of 18 trials done")
     assert all(row["estimate"] is None for row in document["effects"])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.design.model import Cell
-from ablate.report.contrasts import cell_differences, same_level
+from ablate.report.contrasts import differences_from_reference, same_level
 from ablate.report.effects import judged
 from ablate.report.estimates import over_seeds
 from ablate.report.frames import Grid
@@ -64,7 +64,7 @@ def best_row(grid: Grid) -> int | None:
 def _differences(pairing: Pairing, metric: str, best: int | None) -> list[dict[str, Any] | None]:
     """One entry per cell, corrected together; None for the reference and for what was not compared."""
     grid = pairing.grid
-    found = [cell_differences(grid, row, metric) for row in range(len(grid.cells))]
+    found = differences_from_reference(grid, metric)
     compared = [
         (row, difference) for row, difference in enumerate(found) if difference and difference.compared
     ]

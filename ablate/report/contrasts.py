@@ -85,12 +85,26 @@ def side_means(
     return _nan_mean(np.where(incomplete, np.nan, low)), _nan_mean(np.where(incomplete, np.nan, high))
 
 
-def cell_differences(grid: Grid, row: int, metric: str) -> SeedDifferences | None:
-    """Return cell − reference for every seed; None for the reference itself or where it was not selected."""
-    if grid.reference is None or grid.reference == row:
-        return None
-    pair = Contrast("", None, None, None, np.array([[grid.reference]]), np.array([[row]]), ())
-    return seed_differences(grid, pair, metric)
+def differences_from_reference(grid: Grid, metric: str) -> list[SeedDifferences | None]:
+    """Return cell − reference of every row; None for the reference itself, and for all where it was not selected."""
+    if grid.reference is None:
+        return [None] * len(grid.cells)
+    values, codes = grid.values[metric], grid.sources(metric)
+    differences = values - values[grid.reference]
+    complete = np.isfinite(differences)
+    same = complete & (codes == codes[grid.reference])
+    return [
+        None
+        if row == grid.reference
+        else SeedDifferences(
+            per_seed=differences[row],
+            matches=1,
+            matches_done=int(complete[row].any()),
+            identical=int(same[row].sum()),
+            compared=int(complete[row].sum()),
+        )
+        for row in range(len(grid.cells))
+    ]
 
 
 def low_level(spec: StudySpec, factor: Factor) -> Scalar:

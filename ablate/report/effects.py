@@ -3,10 +3,21 @@
 Holm's correction runs over the contrasts on the primary metric. All other metrics are exploratory (Benjamini-
 Hochberg) and get no verdict of helping or hurting: which direction is better is declared for the primary metric only."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ablate.report.contrasts import FROM_REFERENCE, Contrast, SeedDifferences, same_level, seed_differences
-from ablate.report.estimates import Estimate, Judged, judge_exploratory, judge_primary, over_seeds
+from ablate.report.estimates import (
+    HELPS,
+    HURTS,
+    LOWERS,
+    RAISES,
+    Estimate,
+    Judged,
+    judge_exploratory,
+    judge_primary,
+    over_seeds,
+)
 from ablate.report.frames import Grid
 from ablate.report.models import Model
 from ablate.report.pairs import Pairing
@@ -42,6 +53,31 @@ def effect_rows(
             found, differences, estimates, judged(estimates, identical, grid, metric), strict=True
         )
     ]
+
+
+def tradeoffs(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the changes that are decided upwards on one metric and downwards on another.
+
+    Metrics are compared by the direction of their numbers alone: that more is better is declared for one only.
+    """
+    changes: dict[str, list[dict[str, Any]]] = {}
+    for row in document["effects"]:
+        changes.setdefault(repr((row["factor"], row["from"], row["to"])), []).append(row)
+    found = []
+    for rows in changes.values():
+        goal_sign = 1 if document["metric"]["goal"] == "maximize" else -1
+        up = [row for row in rows if _sign(row, goal_sign) > 0]
+        down = [row for row in rows if _sign(row, goal_sign) < 0]
+        if up and down:
+            first = rows[0]
+            found.append(
+                {
+                    **{key: first[key] for key in ("factor", "from", "to", "when")},
+                    "raises": {row["metric"]: row["estimate"] for row in up},
+                    "lowers": {row["metric"]: row["estimate"] for row in down},
+                }
+            )
+    return found
 
 
 def judged(estimates: list[Estimate], identical: list[bool], grid: Grid, metric: str) -> list[Judged]:
@@ -92,3 +128,9 @@ def _note(contrast: Contrast, difference: SeedDifferences, estimate: Estimate) -
 def _aliases(grid: Grid, factor: str) -> list[str]:
     """Return what the design cannot tell from `factor`."""
     return [name for chain in grid.results.aliases if factor in chain for name in chain if name != factor]
+
+
+def _sign(row: Mapping[str, Any], goal_sign: int) -> int:
+    if row["verdict"] in (HELPS, HURTS):
+        return goal_sign if row["verdict"] == HELPS else -goal_sign
+    return int(row["verdict"] == RAISES) - int(row["verdict"] == LOWERS)

@@ -1,13 +1,10 @@
 """All rules, and what they find. A flag is raised by what the store holds, never by a guess."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
 
 from ablate.report import flags_design, flags_results
 from ablate.report.flags_evidence import SEVERITIES, Evidence, Flag
-from ablate.report.models import Model
-from ablate.report.pairs import Pairing
 
 RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_design.one_seed,
@@ -30,8 +27,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
 )
 
 
-def flags(pairing: Pairing, models: Mapping[str, Model], document: Mapping[str, Any]) -> list[dict[str, str]]:
+def flags(evidence: Evidence) -> list[dict[str, str]]:
     """Return every flag, the gravest first, within a severity in the order of the rules."""
-    evidence = Evidence(pairing, models, document)
     found = [flag for rule in RULES for flag in rule(evidence)]
     return [asdict(flag) for severity in SEVERITIES for flag in found if flag.severity == severity]

@@ -1,5 +1,6 @@
 """A flag: what a reviewer would object to, with its evidence and what would remove it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ class Evidence:
 
     pairing: Pairing
     models: Mapping[str, Model]
+    facts: Mapping[str, Counter[str]]  # what parts were trained with: fact -> value -> number of parts
     document: Mapping[str, Any]  # all but flags and summary
 
     @property

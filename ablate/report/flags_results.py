@@ -8,7 +8,7 @@ import numpy as np
 
 from ablate.report.cells import MAX_WITH_ITEMS, best_row, cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
-from ablate.report.provenance import MACHINE_FACTS, differs_within_a_part, fact_counts
+from ablate.report.provenance import MACHINE_FACTS, differs_within_a_part
 from ablate.report.words import change_text, listed, number, plural, shortened
 
 HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
@@ -119,7 +119,7 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
     """
     grid = evidence.grid
     total = len(grid.results.parts)
-    for name, counts in fact_counts(grid).items():
+    for name, counts in evidence.facts.items():
         ours = name.partition(".")[0] in MACHINE_FACTS
         if len(counts) > 1 and (ours or differs_within_a_part(grid, name)):
             said = (

@@ -5,6 +5,7 @@ found from the recorded numbers: a composite is a linear function of other metri
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from ablate.report.estimates import Estimate, over_seeds, seeds_and_items
 from ablate.report.frames import Grid
 from ablate.report.predictions import ItemScores, PredictionFiles
 from ablate.stats.mrmc import mrmc
+
+MOST_EXAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,55 @@ class Pairing:
         return composite_weights(
             self.grid.values[metric].ravel(), {name: self.grid.values[name].ravel() for name in names}
         )
+
+
+def disagreements(pairing: Pairing, best: int | None) -> dict[str, Any] | None:
+    """Return where the row `best` and the reference disagree in every seed, on the metric that moved most.
+
+    Counts and the clearest items; None without kept predictions. `gained` counts the items whose score is higher in
+    every seed. Predictions are means over seeds.
+    """
+    grid = pairing.grid
+    reference = grid.reference
+    if best is None or reference is None or best == reference:
+        return None
+    moved = [
+        (abs(float(differences.mean())), metric, differences)
+        for metric in grid.dev_metrics
+        if list(pairing.weights(metric)) == [metric]
+        and (differences := pairing.item_differences(reference, best, metric)) is not None
+    ]
+    if not moved:
+        return None
+    _, metric, differences = max(moved, key=lambda item: item[:2])
+    gained, lost = np.min(differences, axis=0) > 0, np.max(differences, axis=0) < 0
+    mean = differences.mean(axis=0)
+    clearest = [i for i in np.argsort(-np.abs(mean), kind="stable").tolist() if gained[i] or lost[i]][
+        :MOST_EXAMPLES
+    ]
+    found = {
+        side: [
+            p
+            for c in range(len(grid.seeds))
+            if (t := grid.trials.get((row, c))) and (p := pairing.files.predicted(t, metric))
+        ]
+        for side, row in (("reference", reference), ("best", best))
+    }
+    return {
+        "metric": metric,
+        "items": differences.shape[1],
+        "gained": int(gained.sum()),
+        "lost": int(lost.sum()),
+        "rows": [
+            {
+                "id": found["best"][0].ids[i],
+                "gold": float(found["best"][0].gold[i]),
+                **{side: float(np.mean([p.predicted[i] for p in files])) for side, files in found.items()},
+                "what": "better" if gained[i] else "worse",
+            }
+            for i in clearest
+        ],
+    }
 
 
 def aligned(sides: list[ItemScores]) -> bool:

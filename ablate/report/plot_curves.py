@@ -80,7 +80,7 @@ def _curves(grid: Grid, cells: set[str]) -> Curves:
             for part in trial.parts.values():
                 users[part, trial.seed].append(trial.cell)
     curves: Curves = defaultdict(dict)
-    for point in grid.results.points:
+    for point in grid.results.points({part for part, _ in users}):
         if math.isfinite(point.value):
             for cell in users.get((point.part, point.seed), ()):
                 curves[point.name, cell, point.seed][point.step] = point.value

@@ -1,4 +1,4 @@
-"""What the results were made with, and how to make one of them again."""
+"""How the numbers came about (only the methods that the report uses), with what, and how to make a row again."""
 
 import json
 import shlex
@@ -14,10 +14,23 @@ MEASURED = ("host", "peak", "seconds", "energy", "time", "pid", "worker", "memor
 # Facts of the machine and the code, which no setting of a study changes.
 MACHINE_FACTS = ("python", "platform", "cpu", "gpu", "threads", "versions", "git", "git_changed_files")
 
+_OF_METHOD = {
+    "seeds × items": "Seeds × items: a difference of two cells is analysed with seeds as readers and items as cases "
+    "(Obuchowski and Rockette 1995, degrees of freedom by Hillis 2007), so that it speaks of other seeds and other items. "
+    "Pearson's r enters by its pseudo-values; a composite by those of the metrics it is made of.",
+    "paired t over seeds": "Paired t over seeds: the differences of each seed are the data (Student 1908); "
+    "it speaks of other seeds on these items.",
+    "t over seeds, each fitted alone": "Cells share trained parts, so the model is fitted to each seed alone and the "
+    "seeds, which are independent, give the error.",
+    "least squares, seeds as blocks": "Least squares with seeds as fixed blocks; effects are differences of estimated "
+    "marginal means, a conditional factor is coded ±½ where it exists and 0 elsewhere.",
+    "least squares": "Least squares on one seed: the noise is estimated from the interactions that are left out.",
+    "Lenth": "An unreplicated two-level design: Lenth's pseudo standard error (1989).",
+}
 
-def provenance(grid: Grid) -> dict[str, Any]:
+
+def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> dict[str, Any]:
     """Return each recorded fact with its values, the commonest first, and the number of parts that have each."""
-    counts = fact_counts(grid)
     return {
         "facts": {
             name: [{"value": value, "parts": parts} for value, parts in _commonest(found)]
@@ -28,14 +41,32 @@ def provenance(grid: Grid) -> dict[str, Any]:
     }
 
 
+def methods(document: Mapping[str, Any]) -> list[str]:
+    """Return one sentence per method, correction and rule that the document rests on."""
+    used = {row["method"] for row in document["effects"]}
+    used |= {difference["method"] for cell in document["cells"] for difference in cell["difference"].values()}
+    smallest = document["metric"]["smallest_effect"]
+    said = [text for name, text in _OF_METHOD.items() if name in used]
+    said.append(
+        f"Holm's correction (1979) over the factor effects on {document['metric']['name']}; all other metrics and the "
+        "interactions are exploratory (Benjamini and Hochberg 1995). The cells' differences from the reference are "
+        "corrected among themselves."
+    )
+    verdicts = "Verdicts: helps or hurts when the corrected p is below .05"
+    if smallest is not None:
+        verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"
+    said.append(verdicts + "; else inconclusive, with the effect that 80 % of such studies would have seen.")
+    return said
+
+
 def fact_counts(grid: Grid) -> dict[str, Counter[str]]:
     """Return {fact: {value: number of trained parts}} for the facts that say with what a part was trained."""
     seen: dict[str, Counter[str]] = defaultdict(Counter)
-    for key in sorted(grid.results.parts):
-        for name, value in _flat(grid.results.parts[key].facts):
-            if not any(word in name.lower() for word in MEASURED):
-                seen[name][value] += 1
-    return dict(sorted(seen.items()))
+    for _, part in sorted(grid.results.parts.items()):
+        for name, value in _flat(part.facts):
+            seen[name][value] += 1
+    measured = {name for name in seen if any(word in name.lower() for word in MEASURED)}
+    return {name: seen[name] for name in sorted(seen.keys() - measured)}
 
 
 def differs_within_a_part(grid: Grid, fact: str) -> bool:

@@ -10,8 +10,8 @@ import jinja2
 
 from ablate.report import words
 from ablate.report.frames import level_text
-from ablate.report.methods import methods
 from ablate.report.plot_style import Picture
+from ablate.report.provenance import methods
 
 MAX_CELLS, MAX_INTERACTIONS = 80, 12  # in markdown and LaTeX; HTML and report.json have all
 

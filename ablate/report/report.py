@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import BadInput
-from ablate.report.cells import cell_rows
+from ablate.report.cells import best_row, cell_rows
 from ablate.report.contrasts import FROM_REFERENCE, condition_text, contrasts
 from ablate.report.csv_tables import csv_tables
-from ablate.report.effects import effect_rows
-from ablate.report.examples import examples
+from ablate.report.effects import effect_rows, tradeoffs
 from ablate.report.files import replace_file
 from ablate.report.flags import flags
+from ablate.report.flags_evidence import Evidence
 from ablate.report.frames import Grid, grid
 from ablate.report.ledger import cost, ledger, progress
 from ablate.report.models import Model, fit_model
 from ablate.report.noise import noise_rows
-from ablate.report.pairs import Pairing
-from ablate.report.provenance import provenance
+from ablate.report.pairs import Pairing, disagreements
+from ablate.report.provenance import fact_counts, provenance
 from ablate.report.summary import sentences, test_scores
-from ablate.report.tradeoffs import tradeoffs
 from ablate.store.results import Results
 
 FORMATS = ("md", "html", "latex", "csv", "json")
@@ -61,6 +60,7 @@ def _document(arranged: Grid) -> dict[str, Any]:
     spec = results.spec
     pairing = Pairing(arranged)
     found = contrasts(arranged)
+    facts = fact_counts(arranged)
     metrics = arranged.dev_metrics
     models = {} if spec.design in FROM_REFERENCE else _models(arranged)
     document: dict[str, Any] = {
@@ -88,14 +88,14 @@ def _document(arranged: Grid) -> dict[str, Any]:
         "anova": [row for model in models.values() for row in model.anova],
         "lenth": [model.lenth for model in models.values() if model.lenth],
         "noise": noise_rows(pairing),
-        "examples": examples(pairing),
+        "examples": disagreements(pairing, best_row(arranged)),
         "ledger": ledger(arranged),
         "cost": cost(arranged),
-        "provenance": provenance(arranged),
+        "provenance": provenance(arranged, facts),
     }
     document["test"] = test_scores(document)
     document["tradeoffs"] = tradeoffs(document)
-    document["flags"] = flags(pairing, models, document)
+    document["flags"] = flags(Evidence(pairing, models, facts, document))
     document["summary"] = sentences(document)
     return document
 
@@ -124,5 +124,19 @@ def _files(arranged: Grid, document: dict[str, Any], formats: Sequence[str]) -> 
         files["report.tex"] = render_latex(document).encode()
     if "csv" in formats:
         files |= csv_tables(document)
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    return files | {"report.json": (text + "\n").encode()}
+    return files | {"report.json": _json(document).encode()}
+
+
+def _json(document: dict[str, Any]) -> str:
+    """One line per entry of each section: people can read and compare it, and json's fast encoder does not indent."""
+
+    def text(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    def section(value: object) -> str:
+        if not isinstance(value, list) or not value:
+            return text(value)
+        return "[\n  " + ",\n  ".join(map(text, value)) + "\n ]"
+
+    sections = (f"{text(name)}: {section(value)}" for name, value in document.items())
+    return "{\n " + ",\n ".join(sections) + "\n}\n"

@@ -24,7 +24,7 @@ def refuse_drift(spec: StudySpec, design: Design, place: Place, extend: bool) ->
     """
     if place.study not in study_names(place.url):
         return
-    stored = read_results(place.url, place.study, place.folder, points=False)
+    stored = read_results(place.url, place.study, place.folder)
     old, new = identity(stored.spec), identity(spec)
     if old == new:
         return

@@ -34,7 +34,7 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
         Unavailable: a model was not kept.
         TrialError: the trainer gave no `test/...` metric.
     """
-    results = read_results(place.url, place.study, place.folder, points=False)
+    results = read_results(place.url, place.study, place.folder)
     cell = _chosen(results)
     _refuse_second_look(results, again)
     trainer = load_trainer(results.spec.trainer, results.spec.folder)

@@ -1,6 +1,8 @@
 """The store for those who only look: bulk queries on a read-only connection, a handful however many trials there are."""
 
 from collections import defaultdict
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -14,8 +16,8 @@ from ablate.store.results import PartResult, Point, Results, TrialResult, UseOfT
 from ablate.store.writing import cell_from_row
 
 
-def read_results(url: str, study: str, folder: Path, points: bool = True) -> Results:
-    """Read everything recorded for `study`; `folder` is its folder of artifacts. Curves only if `points`.
+def read_results(url: str, study: str, folder: Path) -> Results:
+    """Read everything recorded for `study` but its curves, which wait to be asked for; `folder` is that of its artifacts.
 
     Raises:
         BadInput: there is no such database, or it holds no such study.
@@ -48,7 +50,7 @@ def read_results(url: str, study: str, folder: Path, points: bool = True) -> Res
             raw_cells=head.design["raw_cells"],
             trials=_trials(connection, head.study_id, {cell.hash: cell for cell in cells}, parts),
             parts=parts,
-            points=_points(connection, head.study_id) if points else (),
+            points=partial(_points, url, head.study_id),
             test_uses=_test_uses(connection, head.study_id),
         )
     engine.dispose()
@@ -129,14 +131,17 @@ def _trials(connection, study_id, cells, parts) -> tuple[TrialResult, ...]:  # t
     )
 
 
-def _points(connection: sa.Connection, study_id: int) -> tuple[Point, ...]:
+def _points(url: str, study_id: int, parts: Collection[str]) -> list[Point]:
     key = tables.points.c
-    rows = connection.execute(
-        sa.select(key.part, key.seed, key.step, key.name, key.value)
-        .where(key.study_id == study_id)
-        .order_by(key.part, key.seed, key.name, key.step)
-    )
-    return tuple(Point(*row) for row in rows)
+    engine = databases.connect(url, read_only=True)
+    with databases.explained(url), engine.connect() as connection:
+        rows = connection.execute(
+            sa.select(key.part, key.seed, key.step, key.name, key.value)
+            .where(key.study_id == study_id, key.part.in_(sorted(parts)))
+            .order_by(key.part, key.seed, key.name, key.step)
+        ).all()
+    engine.dispose()
+    return [Point(*row) for row in rows]
 
 
 def _test_uses(connection: sa.Connection, study_id: int) -> tuple[UseOfTest, ...]:

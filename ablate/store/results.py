@@ -2,9 +2,10 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablate.design.model import Cell
 from ablate.spec.model import Scalar, StudySpec
@@ -41,8 +42,7 @@ class PartResult:
     )
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):  # there are millions
     """One point of a curve of a part."""
 
     part: str
@@ -74,7 +74,7 @@ class Results:
     raw_cells: int
     trials: tuple[TrialResult, ...]
     parts: dict[tuple[str, int], PartResult]
-    points: tuple[Point, ...]
+    points: Callable[[Collection[str]], Sequence[Point]]  # the curves of these parts, read when they are asked for
     test_uses: tuple[UseOfTest, ...] = ()  # in time order; more than one is for a report to flag
 
 
