@@ -81,7 +81,8 @@ def plan(
 def run(
     study: Study,
     workers: Annotated[int, typer.Option(help="Worker processes on this machine.", min=1)] = 1,
-    engine: Annotated[str, typer.Option(help="What starts workers: local.")] = "local",
+    engine: Annotated[str, typer.Option(help="What starts workers: local, ray or slurm.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the engine's cluster.", show_default=False)] = None,
     only: Only = [],
     set_: Set = [],
     limit: Annotated[int | None, typer.Option(help="At most this many trials.", min=1)] = None,
@@ -105,12 +106,12 @@ def run(
     from ablate.runner.study import run_study
     from ablate.store.reading import read_results
 
-    if engine != "local":
-        raise BadInput(f"--engine: {engine!r} is not an engine; write local")
     options = Options(
         home=home,
         storage=storage,
         workers=workers,
+        engine=engine,
+        address=address,
         only=only,
         overrides=set_,
         limit=limit,

@@ -1,6 +1,10 @@
 """Training as a whole: every mode, repeated and resumed to the bit, without the rest of ablate."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +27,7 @@ MODES = {
     "alternate": {"mix": "alternate"},
     "frozen": {"freeze_encoder": True, "pooling": "mean"},
     "best": {"select": "best", "eval_every": 2, "lr": {"encoder": 0.01}},
+    "diverging": {"select": "best", "eval_every": 1, "lr": {"encoder": 1.0}, "clip": 0.0, "warmup": 0.0},
     "bf16": {"precision": "bf16", "surgery": "pcgrad"},
     "coupled": {"l2": 0.1, "l2_kind": "coupled", "schedule": "cosine"},
     "epochs": {"max_steps": None, "epochs": 2, "mix": "shortest", "reshuffle": False},
@@ -30,7 +35,7 @@ MODES = {
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
+def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -109,25 +114,70 @@ def test_resumes_to_the_bit(mode, stop_after, undisturbed, tmp_path):
     assert later == resumed.points
 
 
-OMITTABLE = {
-    "weights": lambda state: state["weights"]["encoder"].mul_(1.001),
-    "optimizer": lambda state: [moments["exp_avg"].zero_() for moments in state["optimizer"]],
-    "torch": lambda state: state.update(torch=torch.Generator().manual_seed(0).get_state()),
-    "surgery": lambda state: state["surgery"].update(generator=torch.Generator().manual_seed(8).get_state()),
-    "step": lambda state: state.update(step=state["step"] - 1),
+LOST = {  # item -> the mode that needs it, after which step, and what it is to lose it
+    "weights": ("pcgrad", 3, lambda state: state["weights"]["encoder"].mul_(1.001)),
+    "optimizer": ("pcgrad", 3, lambda state: [moments["exp_avg"].zero_() for moments in state["optimizer"]]),
+    "torch": ("pcgrad", 3, lambda state: state.update(torch=torch.Generator().manual_seed(0).get_state())),
+    "surgery": (
+        "pcgrad",
+        3,
+        lambda state: state["surgery"].update(generator=torch.Generator().manual_seed(8).get_state()),
+    ),
+    "step": ("pcgrad", 3, lambda state: state.update(step=state["step"] - 1)),
+    "stage": ("sequential", 3, lambda state: state.update(stage=1)),
+    "window": ("joint", 3, lambda state: state["window"].setdefault("train/sentiment", []).append(9.0)),
+    "best": ("diverging", 3, lambda state: state.update(best=None)),
 }
 
 
-@pytest.mark.parametrize("item", OMITTABLE)
+def traces(context):
+    """Return everything a trial leaves behind."""
+    return (
+        {file.name: file.read_text() for file in context.workdir.rglob("weights.json")},
+        {(step, name): value for step, point in context.points for name, value in point.items() if step > 3},
+        context.predicted,
+    )
+
+
+@pytest.mark.parametrize("item", LOST)
 def test_every_item_of_the_state_is_needed(item, undisturbed, tmp_path):
-    first, _ = undisturbed("pcgrad")
-    stopped = Notebook(tmp_path, stop_after=3)
+    mode, stop_after, lose = LOST[item]
+    first, _ = undisturbed(mode)
+    stopped = Notebook(tmp_path, stop_after=stop_after)
     with pytest.raises(Stopped):
-        train(small(**MODES["pcgrad"]), stopped)
-    OMITTABLE[item](stopped.state)
+        train(small(**MODES[mode]), stopped)
+    assert LOST.keys() | {"cuda"} == stopped.state.keys()
+    lose(stopped.state)
     resumed = Notebook(tmp_path, state=stopped.state)
-    train(small(**MODES["pcgrad"]), resumed)
-    assert not same_files(first, resumed)
+    try:
+        train(small(**MODES[mode]), resumed)
+    except ValueError as error:
+        assert "moments of" in str(error)
+    else:
+        assert traces(resumed) != traces(first)
+
+
+ALONE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from trainer_context import Notebook, small
+from ablate.trainer import train
+context = Notebook(Path({folder!r}))
+train(small(surgery="pcgrad"), context)
+print(context.weights)
+"""
+
+
+def test_another_process_gives_the_same_bits(tmp_path):
+    def weights(hash_seed):
+        code = ALONE.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "alone"))
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert len({weights(str(hash_seed)) for hash_seed in range(4)}) == 1
 
 
 def test_a_state_is_plain(tmp_path):

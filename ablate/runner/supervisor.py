@@ -1,43 +1,40 @@
 """Starts workers, watches them, starts them again when they are killed, and tells a person how far the study is.
 
 Holds nothing that a worker needs: when the supervisor dies its workers notice and stop cleanly, and a new
-`ablate run` goes on at once."""
+`ablate run` goes on at once. Where workers run is for the engine to know."""
 
-import json
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from ablate.runner.engines.table import Engine, WorkerProcess
 from ablate.runner.process import EXPLAINED
 from ablate.runner.progress import Progress
+from ablate.runner.spot import watch_for_notice
 
 MAX_DEATHS_WITHOUT_A_TRIAL = 3  # a worker that cannot even take a trial is not started for ever
 
 
 @dataclass
 class Child:
-    """One worker process."""
+    """One worker."""
 
     index: int
-    process: subprocess.Popen[bytes]
-    log: Path
+    process: WorkerProcess
     deaths: int = 0
     took_a_trial: bool = False
 
 
 @dataclass
 class Supervisor:
-    """Runs `workers` worker processes on one job until they are done."""
+    """Runs `workers` workers on one job until they are done."""
 
-    job: dict[str, Any]
+    engine: Engine
     workers: int
-    logs: Path
     progress: Progress
     interrupted: signal.Signals | None = None
     errors: list[str] = field(default_factory=list)
@@ -49,6 +46,7 @@ class Supervisor:
         before = {
             number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
         }
+        watch_for_notice(lambda: os.kill(os.getpid(), signal.SIGTERM))
         try:
             for index in range(self.workers):
                 self._start(index, deaths=0)
@@ -64,32 +62,18 @@ class Supervisor:
         return 1 if self.errors else 0
 
     def _start(self, index: int, deaths: int) -> None:
-        self.logs.mkdir(parents=True, exist_ok=True)
-        log = self.logs / f"worker-{index}.log"
-        with log.open("ab") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "ablate.runner.process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=worker_environment(self.workers),
-                start_new_session=True,  # a terminal's Ctrl-C reaches us alone; we pass it on
-            )
-        child = Child(index, process, log, deaths)
+        child = Child(index, self.engine.start(index), deaths)
         self._alive[index] = child
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(self.job).encode() + b"\n")
-            process.stdin.flush()  # and stays open: its end tells the worker that we are gone
-        except BrokenPipeError:
-            pass  # died at birth; its exit is handled like any other death
-        threading.Thread(target=self._read, args=(child, process.stdout), daemon=True).start()
+        if self.interrupted is not None:  # while it was being started
+            child.process.stop()
+        threading.Thread(target=self._read, args=(child,), daemon=True).start()
 
-    def _read(self, child: Child, stdout: IO[bytes]) -> None:
-        for line in stdout:
-            self._news.put((child, json.loads(line)))
-        self._news.put((child, None))
+    def _read(self, child: Child) -> None:
+        try:
+            for event in child.process.events():
+                self._news.put((child, event))
+        finally:
+            self._news.put((child, None))
 
     def _listen(self) -> None:
         try:
@@ -113,9 +97,10 @@ class Supervisor:
             return
         deaths = 1 if child.took_a_trial else child.deaths + 1
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        log = child.process.log
         if deaths > MAX_DEATHS_WITHOUT_A_TRIAL:
             self.errors.append(
-                f"{child.log}: worker {child.index} died {deaths} times before it took a trial; {last_line(child.log)}"
+                f"{log}: worker {child.index} died {deaths} times before it took a trial; {last_line(log)}"
             )
             return
         self.progress.say(f"worker {child.index} died ({cause}); starting it again")
@@ -126,23 +111,11 @@ class Supervisor:
         self.interrupted = self.interrupted or signal.Signals(number)
         if not again:
             self.progress.say("stopping: each worker saves its step first; once more to stop at once")
-        for child in self._alive.values():
-            child.process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
-
-
-def worker_environment(workers: int) -> dict[str, str]:
-    """Return the environment of a worker: the machine's cores divided, and quiet libraries."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
-    environment = dict(os.environ)
-    environment.pop("ABLATE_STORAGE", None)  # the job says it
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        environment.setdefault(name, threads)
-    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
-    environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    return environment
+        for child in list(self._alive.values()):
+            child.process.kill() if again else child.process.stop()
 
 
 def last_line(log: Path) -> str:
     """Return the last line of a log that says something."""
-    lines = log.read_text(errors="replace").strip().splitlines()
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
     return lines[-1] if lines else "its log is empty"

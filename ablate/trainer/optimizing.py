@@ -80,8 +80,14 @@ class Optimizer:
         return [dict(self._adam.state[leaf]) for leaf in self._all_leaves()]
 
     def restore(self, state: list[dict[str, Tensor]]) -> None:
-        """Go on with the moments that `state` returned."""
+        """Go on with the moments that `state` returned.
+
+        Raises:
+            ValueError: they are of other parameters; the fused step would write past their ends.
+        """
         for leaf, moments in zip(self._all_leaves(), state, strict=True):
+            if moments and moments["exp_avg"].shape != leaf.shape:
+                raise ValueError(f"moments of {moments['exp_avg'].numel()} parameters for {leaf.numel()}")
             if moments:
                 self._adam.state[leaf] = {name: moments[name].to(leaf.device, copy=True) for name in _MOMENTS}
 
