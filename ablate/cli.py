@@ -196,7 +196,8 @@ def report(
     results = read_results(place.url, place.study, place.folder)
     folder = out or Path("reports") / place.study
     document = write_report(results, folder, formats or ["md", "html"])
-    _print(document, str(folder / "report.md"), as_json)
+    written = sorted(folder.glob("report.*"))
+    _print(document, "\n".join(map(str, written)), as_json)
 
 
 @app.command("test")
