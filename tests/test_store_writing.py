@@ -8,7 +8,7 @@ from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
 from ablate.store import engine, tables
 from ablate.store.reading import read_results
-from ablate.store.writing import create_store
+from ablate.store.writing import Superseded, create_store
 
 
 @pytest.fixture
@@ -23,6 +23,10 @@ def store(prepared):
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
     yield store
     store.engine.dispose()
+
+
+def part_of(store, queued) -> str:
+    return next(iter(store.cell(queued.cell).parts.values())).hash
 
 
 def results(prepared):
@@ -49,39 +53,83 @@ def test_one_row_per_cell_and_seed_is_enforced_by_the_database(store):
 
 def test_a_finished_trial_is_not_claimed(store):
     first = store.queue()[0]
-    store.complete(first.trial_id, {"dev/position": 1.0}, {})
-    assert not store.claim(first.trial_id, max_fruitless=3)
+    store.complete(store.claim(first.trial_id), {"dev/position": 1.0})
+    assert store.claim(first.trial_id) is None
 
 
 def test_an_orphan_goes_on_in_its_own_row(store, prepared):
     first = store.queue()[0]
-    assert store.claim(first.trial_id, max_fruitless=3)
-    assert store.claim(first.trial_id, max_fruitless=3)  # its owner died: same row, next attempt
+    store.claim(first.trial_id, (part_of(store, first), first.seed, None))
+    store.claim(
+        first.trial_id, (part_of(store, first), first.seed, 4)
+    )  # its owner died: same row, next attempt
     (trial,) = [trial for trial in results(prepared).trials if trial.number == first.number]
     assert (trial.state, trial.attempts) == ("RUNNING", 2)
 
 
-def test_deaths_without_progress_end_in_fail_with_the_reason(store, prepared):
+def test_whoever_lost_a_trial_cannot_record_it(store):
     first = store.queue()[0]
-    assert all(store.claim(first.trial_id, max_fruitless=3) for _ in range(3))
-    assert not store.claim(first.trial_id, max_fruitless=3)
-    (trial,) = [trial for trial in results(prepared).trials if trial.number == first.number]
-    assert trial.state == "FAIL"
-    assert "3 times without progress" in trial.error
+    lost = store.claim(first.trial_id)
+    store.claim(first.trial_id)
+    for record in (store.release, store.prune, lambda claim: store.complete(claim, {"dev/position": 1.0})):
+        with pytest.raises(Superseded):
+            record(lost)
 
 
-def test_progress_forgives_deaths(store):
+def test_recording_twice_is_recording_once(store, prepared):
+    claim = store.claim(store.queue()[0].trial_id)
+    for _ in range(2):  # the first commit's answer was lost
+        store.complete(claim, {"dev/position": 1.0})
+    assert [trial.state for trial in results(prepared).trials].count("COMPLETE") == 1
+
+
+def die(store, queued, reached) -> str | None:
+    """Claim a trial whose last owner died after step `reached`; return why it is condemned."""
+    return store.claim(queued.trial_id, (part_of(store, queued), queued.seed, reached)).condemned
+
+
+def test_three_deaths_at_one_step_condemn_a_part(store):
+    first = store.queue()[0]
+    assert [die(store, first, reached) for reached in (None, 7, 7)] == [None] * 3
+    assert "died 3 times without progress, the last time after step 7" in die(store, first, 7)
+
+
+def test_deaths_at_different_steps_are_accidents_up_to_a_point(store):
+    first = store.queue()[0]
+    verdicts = [die(store, first, reached) for reached in range(11)]
+    assert verdicts[:10] == [None] * 10
+    assert "died 10 times" in verdicts[10]
+
+
+def test_what_was_saved_forgives_deaths(store):
     first = store.queue()[0]
     for _ in range(5):
-        assert store.claim(first.trial_id, max_fruitless=3)
-        store.progress(first.trial_id)
+        assert die(store, first, 7) is None
+        store.progress(part_of(store, first), first.seed)
+
+
+def test_a_stop_is_no_death(store):
+    first = store.queue()[0]
+    for _ in range(5):
+        assert die(store, first, 7) is None
+        store.close(part_of(store, first), first.seed)
+
+
+def test_a_part_that_failed_is_not_trained_again_until_asked(store):
+    first = store.queue()[0]
+    die(store, first, None)
+    store.fail_part(part_of(store, first), first.seed, "loss is nan")
+    assert die(store, first, None) == "loss is nan"
+    store.retry_failed()
+    assert die(store, first, None) is None
 
 
 def test_a_point_recomputed_after_a_kill_replaces_itself(store, prepared):
-    part = next(iter(prepared.design.cells[0].parts.values())).hash
+    part = part_of(store, store.queue()[0])
     store.add_points(part, 1, [(1, "loss", 2.0), (2, "loss", 1.0)])
-    store.add_points(part, 1, [(2, "loss", 1.0), (3, "loss", 0.5)])
-    assert store.curve(part, 1, "loss") == {1: 2.0, 2: 1.0, 3: 0.5}
+    store.add_points(part, 1, [(2, "loss", 1.5), (3, "loss", 0.5)])
+    points = results(prepared).points([part])
+    assert [(point.step, point.value) for point in points] == [(1, 2.0), (2, 1.5), (3, 0.5)]
 
 
 def test_a_study_that_is_not_there_is_named(store, prepared):
@@ -136,3 +184,15 @@ def test_eight_processes_may_open_a_fresh_database_at_once(prepared):
     assert [outcomes.get(timeout=60) for _ in processes] == ["ok"] * 8
     for process in processes:
         process.join()
+
+
+def test_a_study_that_changed_after_a_result_says_what_it_was(store, prepared):
+    longer = prepared.spec.model_copy(update={"seeds": (1, 2, 3)})
+    create_store(prepared.place.url, longer, prepared.design).engine.dispose()
+    assert results(prepared).changes == ()  # nobody had seen a result
+    store.complete(store.claim(store.queue()[0].trial_id), {"dev/position": 1.0})
+    longest = prepared.spec.model_copy(update={"seeds": (1, 2, 3, 4)})
+    for _ in range(2):  # the second time, nothing changes
+        create_store(prepared.place.url, longest, prepared.design).engine.dispose()
+    (change,) = results(prepared).changes
+    assert (change.complete, change.before) == (1, {"seeds": [1, 2, 3]})

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import safetensors.numpy
 
 FORMAT = b"ablate checkpoint 1\n"
 KEPT = 2
+_NAMES = "step-*.checkpoint"
 _DIGEST_LINE = 65  # 64 hex digits and a newline
 
 
@@ -31,6 +33,10 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
     buffers["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
     payload = safetensors.numpy.save(buffers)
     folder.mkdir(parents=True, exist_ok=True)
+    for cut_off in folder.glob(
+        f".{_NAMES}.*"
+    ):  # by a kill in the middle of a save; this folder is ours alone
+        cut_off.unlink(missing_ok=True)
     target = folder / f"step-{step:012d}.checkpoint"
     write_durably(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
     for old in _newest_first(folder)[KEPT:]:
@@ -51,13 +57,15 @@ def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a part that is recorded."""
-    for file in _newest_first(folder):
+    for file in [*_newest_first(folder), *folder.glob(f".{_NAMES}.*")]:
         file.unlink(missing_ok=True)
 
 
 def write_durably(target: Path, *chunks: bytes) -> None:
     """Write a file so that after a crash it is there whole or not at all."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(
+        f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    )  # pids recur on other hosts
     try:
         with temporary.open("wb") as file:
             for chunk in chunks:
@@ -81,7 +89,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.checkpoint"), reverse=True)
+    return sorted(folder.glob(_NAMES), reverse=True)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -106,11 +114,14 @@ def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
     if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, np.generic)):
         return value
     if isinstance(value, dict):
+        for key in value:
+            if not (key is None or isinstance(key, bool | int | float | str)):
+                raise TypeError(f"{path}: a checkpoint cannot hold a key like {key!r}; use text and numbers")
         return {"dict": [[key, _flatten(item, buffers, f"{path}.{key}")] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return {"list": [_flatten(item, buffers, f"{path}.{index}") for index, item in enumerate(value)]}
     name = str(len(buffers))
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         buffers[name] = np.frombuffer(np.ascontiguousarray(value).tobytes(), dtype=np.uint8)
         return {"numpy": name, "dtype": str(value.dtype), "shape": list(value.shape)}
     torch = sys.modules.get("torch")  # whoever hands us a tensor has imported it

@@ -2,18 +2,23 @@
 
 import contextlib
 import csv
+import errno
 import io
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.contract import Stopped
+from ablate.contract import Pruned, Stopped
 from ablate.errors import StoreError
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, write_durably
 
 MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
+REACHED = "reached.txt"  # the last step done by an attempt, for whoever comes after its death
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
+Points = list[tuple[int, str, float]]
 
 
 @contextlib.contextmanager
@@ -22,9 +27,44 @@ def disk_explained(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"{place}: {error.strerror}; free the disk and run again, it goes on from the last checkpoint"
-        ) from error
+        raise disk_trouble(place, error.strerror or str(error)) from error
+
+
+def disk_trouble(place: Path, what: str) -> StoreError:
+    """Say what to do about a disk that fails."""
+    return StoreError(f"{place}: {what}; free the disk and run again, it goes on from the last checkpoint")
+
+
+def is_disk_trouble(error: Exception) -> bool:
+    """Say whether a trainer failed for the disk; libraries hide an OSError in errors of their own."""
+    if isinstance(error, OSError):
+        return error.errno in _DISK_ERRORS
+    return any(os.strerror(number) in str(error) for number in _DISK_ERRORS)
+
+
+class Cadence:
+    """When the next checkpoint is due: after the study's interval, or later where saving takes long.
+
+    One for all trials of a worker: what a save costs is known from the trial before."""
+
+    def __init__(self, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self._last_save_s = 0.0
+        self._from = time.monotonic()
+
+    def restart(self) -> None:
+        """Begin to wait: for a new trial, or after a save."""
+        self._from = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Say whether to save now."""
+        wait_s = max(self.interval_s, self._last_save_s / MAX_CHECKPOINT_SHARE)
+        return time.monotonic() - self._from >= wait_s
+
+    def saved(self, took_s: float) -> None:
+        """Note what a save took."""
+        self._last_save_s = took_s
+        self.restart()
 
 
 class PartContext:
@@ -39,11 +79,12 @@ class PartContext:
         device: str,
         workdir: Path,
         cache: Path,
-        checkpoint_seconds: float,
-        stopping: Callable[[], bool],
-        add_points: Callable[[Sequence[tuple[int, str, float]]], None],
-        on_saved: Callable[[], None],
-        on_step: Callable[[int, Mapping[str, float]], None],
+        cadence: Cadence,
+        stopping: Callable[[], bool] = lambda: False,
+        add_points: Callable[[Points], None] = lambda points: None,
+        on_saved: Callable[[], None] = lambda: None,
+        on_step: Callable[[int, Mapping[str, float]], None] = lambda step, latest: None,
+        is_hopeless: Callable[[int, Mapping[str, float]], bool] = lambda step, metrics: False,
         notice: Callable[[str], None],
     ) -> None:
         self.seed = seed
@@ -52,18 +93,22 @@ class PartContext:
         self.cache = cache
         self.facts: dict[str, Any] = {}
         self.steps = 0
-        self._checkpoint_seconds = checkpoint_seconds
+        self.points: Points = []  # that are not written yet
+        self._cadence = cadence
         self._stopping = stopping
         self._add_points = add_points
         self._on_saved = on_saved
         self._on_step = on_step
+        self._is_hopeless = is_hopeless
         self._notice = notice
-        self._points: list[tuple[int, str, float]] = []
         self._latest: dict[str, float] = {}
         self._seconds_before = 0.0  # trained by earlier attempts, up to the checkpoint restored
+        self._restored_step = 0
         self._started = time.monotonic()
-        self._due = self._started + checkpoint_seconds
-        workdir.mkdir(parents=True, exist_ok=True)
+        self._reached: int | None = None  # file descriptor
+        cadence.restart()
+        with disk_explained(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
 
     @property
     def seconds(self) -> float:
@@ -75,7 +120,7 @@ class PartContext:
         saved = load_checkpoint(self.workdir, self._notice)
         if saved is None:
             return None
-        self.steps = saved["step"]
+        self.steps = self._restored_step = saved["step"]
         self._seconds_before = saved["seconds"]
         self._started = time.monotonic()
         state = saved["state"]
@@ -86,25 +131,40 @@ class PartContext:
         """Note that `step` steps are done; save when due or when asked to stop."""
         self.steps = step
         self._on_step(step, self._latest)
+        self._note_reached(step)
         stop = self._stopping()
-        if not stop and time.monotonic() < self._due:
-            return
-        began = time.monotonic()
-        self.flush()
-        with disk_explained(self.workdir):
-            save_checkpoint(self.workdir, step, {"step": step, "seconds": self.seconds, "state": state()})
-        self._on_saved()
-        took = time.monotonic() - began
-        self._due = time.monotonic() + max(self._checkpoint_seconds, took / MAX_CHECKPOINT_SHARE)
+        if stop or self._cadence.is_due():
+            self._save(step, state)
         if stop:
             raise Stopped
+
+    def _save(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
+        began = time.monotonic()
+        self._add_points(self.points)  # before the save: those behind a checkpoint are not computed again
+        self.points = []
+        with disk_explained(self.workdir):
+            save_checkpoint(self.workdir, step, {"step": step, "seconds": self.seconds, "state": state()})
+        if step > self._restored_step:
+            self._on_saved()
+        self._cadence.saved(time.monotonic() - began)
+
+    def _note_reached(self, step: int) -> None:
+        """Leave a note that outlives this process, if not the machine: deaths at one and the same step are no accident."""
+        with disk_explained(self.workdir):
+            if self._reached is None:
+                self._reached = os.open(
+                    self.workdir / REACHED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644
+                )
+            os.pwrite(self._reached, b"%d\n" % step, 0)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve. A value that is not finite is left out: a database has no place for it."""
         self._latest.update(metrics)
-        self._points += [
-            (step, name, float(value)) for name, value in metrics.items() if math.isfinite(value)
-        ]
+        self.points += [(step, name, float(value)) for name, value in metrics.items() if math.isfinite(value)]
+        if self._is_hopeless(step, metrics):
+            self._add_points(self.points)
+            self.points = []
+            raise Pruned
 
     def predictions(
         self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]
@@ -119,7 +179,19 @@ class PartContext:
             folder.mkdir(exist_ok=True)
             write_durably(folder / f"{split}.{task}.csv", text.getvalue().encode())
 
-    def flush(self) -> None:
-        """Write the points that are still in memory."""
-        self._add_points(self._points)
-        self._points = []
+    def close(self) -> None:
+        """Give back what is held open."""
+        if self._reached is not None:
+            os.close(self._reached)
+            self._reached = None
+
+
+def take_reached(workdir: Path) -> int | None:
+    """Return the last step that the attempt before is known to have done, and take the note away."""
+    file = workdir / REACHED
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+    finally:
+        file.unlink(missing_ok=True)

@@ -3,17 +3,17 @@
 Comments, order, the question, the budget and the seconds between checkpoints may change; anything that trials or
 conclusions rest on may not. `--extend` adds levels, cells and seeds and nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ablate.design.model import Design
+from ablate.design.model import Cell, Design
 from ablate.errors import Drift
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
 from ablate.store.reading import read_results, study_names
 from ablate.store.results import Results
 
-HARMLESS = ("question", "budget", "checkpoint_seconds")
+HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes")
 
 
 def refuse_drift(spec: StudySpec, design: Design, place: Place, extend: bool) -> None:
@@ -44,7 +44,7 @@ def refuse_drift(spec: StudySpec, design: Design, place: Place, extend: bool) ->
 
 def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
     """Let an extension pass if every trial there is still planned, and is judged in the same way."""
-    planned = {(cell.hash, seed) for cell in design.cells for seed in spec.seeds}
+    planned = {(cell.hash, seed) for cell in _kept_cells(stored, spec, design) for seed in spec.seeds}
     gone = [trial for trial in stored.trials if (trial.cell, trial.seed) not in planned]
     faults = []
     if gone:
@@ -60,6 +60,12 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
             )
     if faults:
         raise Drift(*faults)
+
+
+def _kept_cells(stored: Results, spec: StudySpec, design: Design) -> Sequence[Cell]:
+    """A search's cells are in its store alone; they stay what they are while its factors and settings do."""
+    same = (stored.spec.factors, stored.spec.settings) == (spec.factors, spec.settings)
+    return stored.cells if spec.search and stored.spec.search and same else design.cells
 
 
 def identity(spec: StudySpec) -> dict[str, Any]:

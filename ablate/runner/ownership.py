@@ -1,15 +1,60 @@
-"""Who works on what: a kernel lock per trial and per part, so that a dead owner is seen at once and a frozen one keeps its own.
+"""Who works on what: a lock per trial and per part, held by the kernel or the database server for a living process, so that a
+dead owner is seen at once and a frozen one keeps its own. No clock decides anything.
 
-`lockf` and not `flock`: a forked data-loader child would keep a `flock` alive. A POSIX lock falls when its process closes *any*
-descriptor of the file, so each lock file is opened here, once, and nowhere else."""
+One host: `lockf` on a file. Not `flock`: a forked data-loader child would keep a `flock` alive. A POSIX lock falls when its
+process closes *any* descriptor of the file, so each lock file is opened here, once, and nowhere else.
+Several hosts: `pg_try_advisory_lock` in a database session of its own. Who loses that session has lost every lock."""
 
+import contextlib
+import errno
 import fcntl
 import os
+import secrets
+import select
+import time
 from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from ablate.contract import Stopped
+from ablate.errors import BadInput, StoreError
+from ablate.runner.checkpoint import write_durably
+from ablate.store import engine as databases
+from ablate.store.writing import RECONNECT_S, RETRY_S, Store
+
+HOME_MARKER = "home.id"
+
+
+class Lost(Stopped):
+    """Raised by `Context.checkpoint`, without saving, when this process does not own its trial any more."""
+
+
+class Locks(Protocol):
+    """Locks of one process, named by keys that are safe as file names."""
+
+    def acquire(self, key: str) -> bool:
+        """Take the lock if no living process has it. A key held by this process is not given twice."""
+
+    def release(self, key: str) -> None:
+        """Give a held lock back."""
+
+    def lost(self) -> bool:
+        """Say whether locks were taken from this process; costs no more than a system call."""
+
+    def renew(self) -> None:
+        """Begin anew, with no lock held, after locks were lost."""
+
+
+def open_locks(store: Store, folder: Path) -> Locks:
+    """Return the locks that fit the store: files in the study's folder, or the server's."""
+    if databases.sqlite_file(store.url) is None:
+        return ServerLocks(store.url, store.study)
+    return FileLocks(folder / "locks")
 
 
 class FileLocks:
-    """Locks of one process on one host, named by keys that are safe as file names."""
+    """Kernel locks on files, for the processes of one host."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -17,18 +62,138 @@ class FileLocks:
         folder.mkdir(parents=True, exist_ok=True)
 
     def acquire(self, key: str) -> bool:
-        """Take the lock if no living process has it. A key held by this process is not given twice."""
+        """Take the lock if no living process has it.
+
+        Raises:
+            StoreError: the file cannot be locked at all: another user's, a full disk, a file system without locks.
+        """
         if key in self._held:
             return False
-        descriptor = os.open(self._folder / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = self._folder / f"{key}.lock"
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"{file}: {error.strerror}; the lock files must be writable by whoever runs the study"
+            ) from error
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
-            return False
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return False
+            raise StoreError(f"{file}: {error.strerror}; keep the home on a local disk") from error
         self._held[key] = descriptor
         return True
 
     def release(self, key: str) -> None:
         """Give a held lock back. The file stays: removing it would let two processes lock two files of one name."""
-        os.close(self._held.pop(key))
+        if key in self._held:
+            os.close(self._held.pop(key))
+
+    def lost(self) -> bool:
+        """Say whether somebody removed a lock's file: another process could make and lock a new one."""
+        return any(os.fstat(descriptor).st_nlink == 0 for descriptor in self._held.values())
+
+    def renew(self) -> None:
+        """Let go of everything; make the folder again."""
+        for key in list(self._held):
+            self.release(key)
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+
+class ServerLocks:
+    """Advisory locks of a PostgreSQL server, for processes of several hosts."""
+
+    def __init__(self, url: str, study: str) -> None:
+        self._url, self._study = url, study
+        self._open()
+
+    def _open(self) -> None:
+        self._held: set[str] = set()
+        self._broken = False
+        self._session = databases.lock_session(self._url)
+        # The server says nothing in an idle session, unless it ends it.
+        self._news = select.poll()
+        self._news.register(self._driver().pgconn.socket, select.POLLIN)
+
+    def _driver(self) -> Any:  # psycopg.Connection, installed only where it is used
+        return self._session.connection.driver_connection
+
+    def acquire(self, key: str) -> bool:
+        """Take the lock if no living process has it; not while the session is lost."""
+        if key in self._held or not self._ask("pg_try_advisory_lock", key):
+            return False
+        self._held.add(key)
+        return True
+
+    def release(self, key: str) -> None:
+        """Give a held lock back."""
+        if key in self._held:
+            self._held.remove(key)
+            self._ask("pg_advisory_unlock", key)
+
+    def _ask(self, function: str, key: str) -> bool:
+        if self.lost():
+            return False
+        number = databases.advisory_key(f"{self._study} {key}")
+        try:
+            return bool(self._session.scalar(sa.select(getattr(sa.func, function)(number))))
+        except sa.exc.DBAPIError:
+            self._broken = True
+            return False
+
+    def lost(self) -> bool:
+        """Say whether the session is gone, and every lock with it."""
+        if not self._broken and self._news.poll(0):
+            try:
+                self._driver().pgconn.consume_input()
+            except Exception:
+                self._broken = True
+        return self._broken
+
+    def renew(self) -> None:
+        """Open a new session as soon as the server answers.
+
+        Raises:
+            StoreError: it did not for RECONNECT_S.
+        """
+        self._session.invalidate()
+        self._session.close()
+        give_up = time.monotonic() + RECONNECT_S
+        while True:
+            try:
+                return self._open()
+            except databases.Disconnected:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(RETRY_S)
+
+
+def share_home(store: Store, folder: Path) -> None:
+    """Make sure that everybody who works on a study keeps its files in one and the same folder.
+
+    Raises:
+        BadInput: its trials' files are in another folder than this one.
+    """
+    agreed = store.home() or store.agree_on_home(_marker(folder))
+    file = folder / HOME_MARKER
+    found = file.read_text().strip() if file.is_file() else None
+    if found != agreed:
+        raise BadInput(
+            f"--home: {folder} is not where the files of {store.study!r} are ({HOME_MARKER}: found {found or 'nothing'}, "
+            f"its database says {agreed}); name the folder that `ablate run` uses, shared between the hosts. "
+            f"If those files are gone: mkdir -p '{folder}' && echo {agreed} > '{file}'"
+        )
+
+
+def _marker(folder: Path) -> str:
+    """Return what names this folder; two processes at once agree on one name."""
+    file = folder / HOME_MARKER
+    if not file.is_file():
+        proposed = folder / f".{HOME_MARKER}.{secrets.token_hex(4)}"
+        write_durably(proposed, secrets.token_hex(8).encode() + b"\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(proposed, file)
+        proposed.unlink()
+    return file.read_text().strip()

@@ -20,6 +20,8 @@ class Options:
     home: Path | None = None
     storage: str | None = None
     workers: int = 1
+    engine: str = "local"
+    address: str | None = None
     only: Sequence[str] = ()
     overrides: Sequence[str] = ()
     limit: int | None = None
@@ -46,6 +48,8 @@ def prepare(path: Path, options: Options) -> Prepared:
     """
     spec = read_study(path, options.overrides)
     trainer = load_trainer(spec.trainer, spec.folder)
+    if options.smoke and spec.search:  # a smoke test looks at each level once; there is nothing to search for
+        spec = spec.model_copy(update={"design": "one_at_a_time", "search": None})
     design = build_design(spec, trainer)
     if options.smoke:
         spec, design = smoke_study(spec, design, trainer)

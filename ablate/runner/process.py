@@ -4,8 +4,10 @@ It reads its job as one JSON line from stdin, so that a database password is in 
 and writes one JSON event a line to what was its stdout. What a trainer prints goes to the log.
 When stdin ends, the supervisor is dead: the worker stops as if asked."""
 
+import faulthandler
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -17,7 +19,9 @@ from rich.console import Console
 
 from ablate.contract import load_trainer
 from ablate.errors import AblateError, BadInput
+from ablate.runner.ownership import share_home
 from ablate.runner.progress import Count, Lines
+from ablate.runner.spot import watch_for_notice
 from ablate.runner.worker import Emit, Worker
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
@@ -51,6 +55,8 @@ class Events:
     def __init__(self, descriptor: int) -> None:
         self._out = os.fdopen(descriptor, "w", encoding="utf-8")
         self._last_step = 0.0
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
 
     def __call__(self, event: str, **fields: Any) -> None:
         """Send an event with its fields; of steps only some."""
@@ -59,6 +65,10 @@ class Events:
             if now - self._last_step < STEP_EVENT_S:
                 return
             self._last_step = now
+            if not self._room.poll(
+                0
+            ):  # a supervisor that is frozen reads nothing: that must not hold up training
+                return
         try:
             self._out.write(json.dumps({"event": event, **fields}) + "\n")
             self._out.flush()
@@ -68,6 +78,7 @@ class Events:
 
 def main() -> int:
     """Work as the job on stdin says; return the exit code."""
+    faulthandler.enable()  # a crash in native code leaves a trace in the log
     stop = Stop()
     events = Events(os.dup(1))
     os.dup2(2, 1)
@@ -83,24 +94,36 @@ def main() -> int:
 
 
 def work_here(place: Place) -> int:
-    """`ablate worker`: work on a study in this process, with plain lines on stderr; return the exit code."""
-    stop = Stop()
+    """`ablate worker`: work on a study in this process, with plain lines on stderr; return the exit code.
+
+    Raises:
+        BadInput: the study's files are in another folder than `place` says.
+    """
     store = Store(place.url, place.study)
+    share_home(store, place.folder)
+    stop = Stop()
+    watch_for_notice(stop.asked.set)
     lines = Lines(Console(stderr=True), Count(done=0, total=len(store.queue()), workers=1))
-    job = {
-        "url": place.url,
-        "study": place.study,
-        "study_folder": str(store.study_folder),
-        "folder": str(place.folder),
-        "checkpoint_seconds": checkpoint_seconds(store.spec),
-        "numbers": None,
-    }
     work(
-        job,
+        job_for(store, place, store.study_folder),
         stop,
         lambda event, **fields: lines.on_event(0, {"event": event, **fields}) if event != "step" else None,
     )
     return 128 + stop.number if stop.number else 0
+
+
+def job_for(
+    store: Store, place: Place, study_folder: Path, numbers: list[int] | None = None
+) -> dict[str, Any]:
+    """Return what a worker is told: all of it plain JSON. `numbers`: only these trials."""
+    return {
+        "url": place.url,
+        "study": place.study,
+        "study_folder": str(study_folder.resolve()),
+        "folder": str(place.folder),
+        "checkpoint_seconds": checkpoint_seconds(store.spec),
+        "numbers": numbers,
+    }
 
 
 def checkpoint_seconds(spec: StudySpec) -> float:

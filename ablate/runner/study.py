@@ -9,11 +9,16 @@ from pathlib import Path
 from rich.console import Console
 
 from ablate.design.model import Cell, Design
+from ablate.design.search import most_trials
 from ablate.design.selection import select
+from ablate.errors import BadInput
 from ablate.runner.drift import refuse_drift
+from ablate.runner.engines.table import check_engine, open_engine
+from ablate.runner.ownership import open_locks, share_home
 from ablate.runner.prepare import Options, Prepared, prepare
-from ablate.runner.process import checkpoint_seconds
+from ablate.runner.process import job_for
 from ablate.runner.progress import Bars, Count, Lines
+from ablate.runner.searching import SEARCH_LOCK, add_next
 from ablate.runner.supervisor import Supervisor
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
@@ -29,6 +34,9 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     """
     prepared = prepare(path, options)
     spec, design, place = prepared.spec, prepared.design, prepared.place
+    check_engine(options.engine, place.url, options.address)
+    if spec.search and options.only:
+        raise BadInput("--only: a search chooses its cells itself; leave --only out")
     chosen = select(design, options.only) if options.only else list(design.cells)
     if place.exists():
         refuse_drift(spec, design, place, extend=options.extend)
@@ -37,35 +45,51 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
             prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
     place.folder.mkdir(parents=True, exist_ok=True)
     store = create_store(place.url, spec, design)
-    store.add_trials(design.cells, run_order(design, spec))
+    share_home(store, place.folder)
+    if spec.search:
+        _begin_search(store, prepared, options.limit or options.workers)
+    else:
+        store.add_trials(design.cells, run_order(design, spec))
     if options.retry_failed:
         store.retry_failed()
     return supervise(store, prepared, chosen, options, console), place
+
+
+def _begin_search(store: Store, prepared: Prepared, wanted: int) -> None:
+    """Queue up to `wanted` trials; workers add the rest, one when one is done."""
+    locks = open_locks(store, prepared.place.folder)
+    if not locks.acquire(SEARCH_LOCK):
+        return  # another run is at it
+    try:
+        with working_in(prepared.spec.folder):
+            while len(store.queue()) < wanted and add_next(store, prepared.trainer, prepared.place.folder):
+                continue
+    finally:
+        locks.release(SEARCH_LOCK)
 
 
 def supervise(
     store: Store, prepared: Prepared, chosen: list[Cell], options: Options, console: Console
 ) -> int:
     """Start workers on what is left of the chosen cells and wait for them."""
+    search = prepared.spec.search
     hashes = {cell.hash for cell in chosen}
-    left = [queued for queued in store.queue() if queued.cell in hashes][: options.limit]
+    left = [queued for queued in store.queue() if search or queued.cell in hashes][: options.limit]
     if not left:
         return 0
-    total = len(hashes) * len(prepared.spec.seeds) if options.limit is None else len(left)
-    count = Count(done=total - len(left), total=total, workers=options.workers)
-    everything = len(left) == len(store.queue())
-    job = {
-        "url": prepared.place.url,
-        "study": prepared.spec.study,
-        "study_folder": str(prepared.spec.folder.resolve()),
-        "folder": str(prepared.place.folder),
-        "checkpoint_seconds": checkpoint_seconds(prepared.spec),
-        "numbers": None if everything else [queued.number for queued in left],
-    }
+    if search and options.limit is None:  # what is still to be chosen is not queued yet
+        done, total = left[0].number, most_trials(prepared.spec)
+    else:
+        total = len(left) if options.limit else len(hashes) * len(prepared.spec.seeds)
+        done = total - len(left)
+    count = Count(done=done, total=total, workers=options.workers)
+    everything = options.limit is None and len(left) == len(store.queue())
+    numbers = None if everything else [queued.number for queued in left]
+    job = job_for(store, prepared.place, prepared.spec.folder, numbers)
+    workers = min(options.workers, len(left))
+    engine = open_engine(options.engine, job, workers, prepared.place.folder / "logs", options.address)
     with Bars(console, count) if console.is_terminal else Lines(console, count) as progress:
-        supervisor = Supervisor(
-            job, min(options.workers, len(left)), prepared.place.folder / "logs", progress
-        )
+        supervisor = Supervisor(engine, workers, progress)
         code = supervisor.run()
     for line in dict.fromkeys(supervisor.errors):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from typing import Any
 from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Cell, Part
 from ablate.errors import BadInput, TrialError
-from ablate.runner.context import PartContext
+from ablate.runner.context import Cadence, PartContext
 from ablate.runner.study import working_in
 from ablate.runner.worker import choose_device, finite
 from ablate.store.places import Place
@@ -88,11 +88,7 @@ def _part_scores(part: Part, seed: int, trainer: Trainer, place: Place) -> Mappi
         device=choose_device(),
         workdir=part_folder(place.folder, part.hash, seed),
         cache=place.folder / "cache",
-        checkpoint_seconds=float("inf"),
-        stopping=lambda: False,
-        add_points=lambda points: None,
-        on_saved=lambda: None,
-        on_step=lambda step, latest: None,
+        cadence=Cadence(float("inf")),
         notice=lambda line: print(line, file=sys.stderr),
     )
     return trainer.test(trainer.Settings.model_validate(part.settings), context)

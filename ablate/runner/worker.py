@@ -3,25 +3,29 @@
 The store is the queue and a lock is the claim. For each trial: own it, train the parts that nobody has trained,
 combine their metrics, record."""
 
+import contextlib
+import faulthandler
 import importlib
+import math
 import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ablate.contract import Pruned, Stopped, Trainer
 from ablate.design.model import Cell, Part
 from ablate.errors import AblateError, StoreError, TrialError
 from ablate.runner.checkpoint import remove_checkpoints, write_durably
-from ablate.runner.context import PartContext
-from ablate.runner.ownership import FileLocks
+from ablate.runner.context import Cadence, PartContext, disk_trouble, is_disk_trouble, take_reached
+from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import machine_facts
+from ablate.runner.searching import SEARCH_LOCK, add_next, watch_of
 from ablate.store.reading import part_folder
-from ablate.store.writing import Queued, Store, Trained
+from ablate.store.writing import Claim, NewPart, Queued, Store, Superseded, Trained
 
-MAX_FRUITLESS_ATTEMPTS = 3  # deaths without new progress before a trial is given up
 POLL_S = 0.2  # how soon a trial whose owner died is taken over
 Emit = Callable[..., None]
 
@@ -38,144 +42,298 @@ class Worker:
     checkpoint_seconds: float
 
     def __post_init__(self) -> None:
-        self.locks = FileLocks(self.folder / "locks")
+        self.watchdog = Watchdog(self.store.spec.hang_minutes)
+        self.locks = open_locks(self.store, self.folder)
         self.device = choose_device()
+        self.cadence = Cadence(self.checkpoint_seconds)
 
     def run(self, numbers: Iterable[int] | None = None) -> None:
         """Work until every trial (or every one of `numbers`) has a result, or until asked to stop.
 
         A trial owned by another worker is waited for: its owner may die."""
         wanted = None if numbers is None else set(numbers)
-        while queue := self.store.queue(wanted):
+        while True:
+            queue = self.store.queue(wanted)
             advanced = False
             for queued in queue:
                 if self.stopping():
                     return
                 advanced |= self._try(queued)
-            if not advanced:
-                time.sleep(POLL_S)
+            if advanced or (wanted is None and self._searched()):
+                continue
+            if not queue:
+                return
+            time.sleep(POLL_S)
+
+    def _searched(self) -> bool:
+        """Let a search add what it tries next; say whether there may be something new."""
+        if self.store.spec.search is None or self.stopping():
+            return False
+        if not self.locks.acquire(SEARCH_LOCK):
+            time.sleep(POLL_S)
+            return True
+        try:
+            return add_next(self.store, self.trainer, self.folder) > 0
+        finally:
+            self.locks.release(SEARCH_LOCK)
 
     def _try(self, queued: Queued) -> bool:
         """Own a trial and work on it; say whether anything came of it."""
+        if self.locks.lost():
+            self.locks.renew()
         key = f"trial-{queued.trial_id}"
         if not self.locks.acquire(key):
             return False
         try:
-            return self._work(queued, self.store.cell(queued.cell))
-        except StoreError:
-            raise
-        except Stopped:
-            self.store.release(queued.trial_id)
-            self.emit("released", number=queued.number)
-        except Pruned:
-            self.store.prune(queued.trial_id)
-            self.emit("pruned", number=queued.number)
-        except Exception as error:
-            self._keep_traceback(queued)
-            self.store.fail(queued.trial_id, reason(error))
-            self.emit("failed", number=queued.number, error=reason(error))
+            return Attempt(self, queued, self.store.cell(queued.cell)).work()
         finally:
             self.locks.release(key)
+
+    def owned(self) -> None:
+        """Make sure that what this worker trains is still its own.
+
+        Raises:
+            Lost: it is not.
+        """
+        if self.locks.lost():
+            raise Lost
+
+
+class Watchdog:
+    """Ends a process that trains and makes no step for too long; where it stood goes to the log.
+
+    What is left is a dead owner like any other. The interpreter may hang too, so this is not a Python thread."""
+
+    def __init__(self, hang_minutes: float) -> None:
+        self._hang_s = hang_minutes * 60
+        self._slack_s = min(1.0, self._hang_s / 10)  # setting the alarm again costs more than a step may
+        self._set_at = -math.inf
+
+    def step(self) -> None:
+        """Note that training goes on."""
+        now = time.monotonic()
+        if now - self._set_at > self._slack_s:
+            faulthandler.dump_traceback_later(self._hang_s, exit=True, file=2)
+            self._set_at = now
+
+    def rest(self) -> None:
+        """Note that nothing is being trained."""
+        faulthandler.cancel_dump_traceback_later()
+        self._set_at = -math.inf
+
+
+class Attempt:
+    """One owner's work on one trial."""
+
+    def __init__(self, worker: Worker, queued: Queued, cell: Cell) -> None:
+        self.worker, self.store, self.locks = worker, worker.store, worker.locks
+        self.queued, self.cell = queued, cell
+        self.claim: Claim | None = None
+        self.part: Part | None = None  # whose lock is held
+        self.step = 0
+
+    def work(self) -> bool:
+        """Do what can be done of the trial and put it into the state it then has; say whether anything came of it."""
+        try:
+            return self._advance()
+        except (Lost, Superseded):
+            self._emit(
+                "notice", text=f"trial {self.queued.number}: taken by another worker; going on without it"
+            )
+        except Stopped:
+            self._leave(self.store.release, "released")
+        except Pruned:
+            self._leave(self.store.prune, "pruned")
+            self._tidy()
+        except Exception as error:
+            if isinstance(error, StoreError):
+                self._leave_if_possible()
+                raise
+            if is_disk_trouble(error):
+                self._leave_if_possible()
+                raise disk_trouble(self.worker.folder, reason(error, self.step)) from error
+            self._fail(error)
+        finally:
+            self._release_part()
         return True
 
-    def _work(self, queued: Queued, cell: Cell) -> bool:
-        """Train what parts of a trial nobody has trained, then record the trial.
+    def _advance(self) -> bool:
+        """Train what parts nobody has trained, then record the trial.
 
         When others are training what is left, the trial goes back to the queue; nobody waits with a trial in hand."""
-        claimed = False
+        parts = {part.hash: (name, part) for name, part in self.cell.parts.items()}
         while True:
-            left = [
-                (name, part)
-                for name, part in cell.parts.items()
-                if not self.store.part(part.hash, queued.seed)
-            ]
-            mine = next(
-                ((name, part) for name, part in left if self.locks.acquire(part_key(part, queued.seed))), None
-            )
-            if left and mine is None:
-                if claimed:
-                    self.store.release(queued.trial_id)
-                    self.emit("released", number=queued.number)
-                return claimed
-            try:
-                if not claimed:
-                    if not self.store.claim(queued.trial_id, MAX_FRUITLESS_ATTEMPTS):
-                        return True
-                    claimed = True
-                    self.emit("trial", number=queued.number, seed=queued.seed, factors=cell.levels)
-                if mine is None:
-                    break
-                self._train_part(queued, *mine)
-            finally:
-                if mine is not None:
-                    self.locks.release(part_key(mine[1], queued.seed))
-        self._complete(queued, cell)
-        return True
+            done = self.store.trained(parts, self.queued.seed)
+            left = [part for part in parts if part not in done]
+            if not left:
+                self._claim()
+                if self.claim is not None:
+                    self._complete(done, None)
+                return True
+            mine = next((part for part in left if self.locks.acquire(self._lock(part))), None)
+            if mine is None:
+                if self.claim is not None:
+                    self._leave(self.store.release, "released")
+                return self.claim is not None
+            name, self.part = parts[mine]
+            if mine in self.store.trained([mine], self.queued.seed):  # recorded between our look and our lock
+                self._release_part()
+                continue
+            if not self._begin():
+                return True
+            new = self._train(name, self.part)
+            if left == [mine]:
+                self._complete({**done, mine: new.trained}, new)
+                return True
+            self.store.record_part(new)
+            self._tidy()
+            self._release_part()
 
-    def _complete(self, queued: Queued, cell: Cell) -> None:
-        parts = {name: self.store.part(part.hash, queued.seed) for name, part in cell.parts.items()}
-        settings = self.trainer.Settings.model_validate(cell.settings)
-        metrics = self.trainer.combine(settings, {name: part.metrics for name, part in parts.items() if part})
-        metrics = checked(metrics, self.store.spec.metric.name)
-        self.store.complete(queued.trial_id, metrics, self._primary_curve(cell, queued.seed))
-        self.emit("complete", number=queued.number, metrics=metrics)
+    def _lock(self, part: str) -> str:
+        return f"part-{part}-{self.queued.seed}"
 
-    def _train_part(self, queued: Queued, name: str, part: Part) -> None:
-        seed = queued.seed
-        if self.store.part(part.hash, seed):  # recorded between our look and our lock
+    def _begin(self) -> bool:
+        """Claim the part that was locked, and the trial if it is not ours yet; say whether it is to be trained."""
+        assert self.part is not None
+        reached = take_reached(self._workdir())
+        if self.claim is None:
+            self._claim((self.part.hash, self.queued.seed, reached))
+        elif condemned := self.store.begin(self.part.hash, self.queued.seed, reached):
+            raise TrialError(condemned)
+        return self.claim is not None
+
+    def _claim(self, part: tuple[str, int, int | None] | None = None) -> None:
+        """Claim the trial, unless it is ours.
+
+        Raises:
+            TrialError: it was tried often enough.
+        """
+        if self.claim is not None:
             return
+        self.claim = self.store.claim(self.queued.trial_id, part)
+        if self.claim is None:
+            return
+        self._emit("trial", seed=self.queued.seed, factors=self.cell.levels)
+        if self.claim.condemned:
+            raise TrialError(self.claim.condemned)
+
+    def _train(self, name: str, part: Part) -> NewPart:
+        worker, seed = self.worker, self.queued.seed
+
+        def on_step(step: int, latest: Mapping[str, float]) -> None:
+            worker.owned()
+            worker.watchdog.step()
+            self.step = step
+            self._emit("step", part=name, step=step, latest=latest)
+
         context = PartContext(
             seed=seed,
-            device=self.device,
-            workdir=part_folder(self.folder, part.hash, seed),
-            cache=self.folder / "cache",
-            checkpoint_seconds=self.checkpoint_seconds,
-            stopping=self.stopping,
+            device=worker.device,
+            workdir=self._workdir(),
+            cache=worker.folder / "cache",
+            cadence=worker.cadence,
+            stopping=worker.stopping,
             add_points=lambda points: self.store.add_points(part.hash, seed, points),
-            on_saved=lambda: self.store.progress(queued.trial_id),
-            on_step=lambda step, latest: self.emit(
-                "step", number=queued.number, part=name, step=step, latest=latest
-            ),
-            notice=lambda line: self.emit("notice", text=line),
+            on_saved=lambda: self.store.progress(part.hash, seed),
+            on_step=on_step,
+            is_hopeless=watch_of(self.store, worker.folder, self.queued.number),
+            notice=lambda line: self._emit("notice", text=line),
         )
-        settings = self.trainer.Settings.model_validate(part.settings)
-        metrics = finite(self.trainer.train(settings, context), f"part {name!r}")
-        context.flush()
+        settings = worker.trainer.Settings.model_validate(part.settings)
+        self.step = 0
+        worker.watchdog.step()
+        try:
+            metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
+        finally:
+            worker.watchdog.rest()
+            context.close()
+        worker.owned()
         facts = {
-            **machine_facts(self.trainer.file),
+            **machine_facts(worker.trainer.file),
             "peak_memory_bytes": peak_memory_bytes(),
             **context.facts,
         }
         trained = Trained(metrics, context.seconds, context.steps, facts)
-        self.store.record_part(part.hash, seed, trained)
-        self.store.progress(queued.trial_id)
-        remove_checkpoints(context.workdir)
+        return NewPart(part.hash, seed, trained, context.points)
 
-    def _primary_curve(self, cell: Cell, seed: int) -> dict[int, float]:
-        """The study's own metric over the steps, where one part trains it."""
-        if len(cell.parts) != 1:
-            return {}
-        (part,) = cell.parts.values()
-        return self.store.curve(part.hash, seed, self.store.spec.metric.name)
+    def _complete(self, done: Mapping[str, Trained], new: NewPart | None) -> None:
+        """Record the trial, together with the part that was trained last."""
+        assert self.claim is not None
+        settings = self.worker.trainer.Settings.model_validate(self.cell.settings)
+        of_parts = {name: done[part.hash].metrics for name, part in self.cell.parts.items()}
+        try:
+            metrics = checked(self.worker.trainer.combine(settings, of_parts), self.store.spec.metric.name)
+        except Exception:
+            if new is not None:  # it is sound all the same
+                self.store.record_part(new)
+                self._tidy()
+                self._release_part()
+            raise
+        only = next(iter(done)) if len(done) == 1 else None
+        self.store.complete(self.claim, metrics, new, curve_of=only)
+        self._tidy()
+        self._emit("complete", metrics=metrics)
 
-    def _keep_traceback(self, queued: Queued) -> None:
-        folder = self.folder / "trials" / f"{queued.cell}-{queued.seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / "error.txt", traceback.format_exc().encode())
+    def _tidy(self) -> None:
+        """Remove what only a part in the making needs."""
+        if self.part is not None:
+            remove_checkpoints(self._workdir())
+            take_reached(self._workdir())
+
+    def _fail(self, error: Exception) -> None:
+        if self.claim is None:
+            raise error
+        folder = self.worker.folder / "trials" / f"{self.queued.cell}-{self.queued.seed}"
+        with contextlib.suppress(OSError):  # a courtesy; the reason is in the store
+            folder.mkdir(parents=True, exist_ok=True)
+            write_durably(folder / "error.txt", traceback.format_exc().encode())
+        text = reason(error, self.step)
+        if self.part is not None:
+            self.store.fail_part(self.part.hash, self.queued.seed, text)
+        try:
+            self.store.fail(self.claim, text)
+        except Superseded:
+            return
+        self._emit("failed", error=text)
+
+    def _leave(self, put: Callable[[Claim], None], event: str) -> None:
+        """Leave the trial without a result, and its part as one whose owner did not die."""
+        if self.part is not None:
+            self.store.close(self.part.hash, self.queued.seed)
+        if self.claim is not None:
+            try:
+                put(self.claim)
+            except Superseded:
+                return
+            self._emit(event)
+
+    def _leave_if_possible(self) -> None:
+        """Leave the trial when disk or database fail: if they cannot take that either, it counts as a death."""
+        try:
+            self._leave(self.store.release, "released")
+        except (StoreError, OSError):
+            return
+
+    def _release_part(self) -> None:
+        if self.part is not None:
+            self.locks.release(self._lock(self.part.hash))
+            self.part = None
+
+    def _workdir(self) -> Path:
+        assert self.part is not None
+        return part_folder(self.worker.folder, self.part.hash, self.queued.seed)
+
+    def _emit(self, event: str, **fields: Any) -> None:
+        self.worker.emit(event, number=self.queued.number, **fields)
 
 
-def part_key(part: Part, seed: int) -> str:
-    """Name the lock of a part and seed."""
-    return f"part-{part.hash}-{seed}"
-
-
-def reason(error: Exception) -> str:
-    """Say in one line why a trial failed."""
+def reason(error: Exception, step: int) -> str:
+    """Say in one line why a trial failed, and after which step."""
     if isinstance(error, AblateError):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno})"
+    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno}, after step {step})"
 
 
 def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:

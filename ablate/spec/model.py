@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 Scalar = str | int | float | bool | None
 
 Design = Literal["full", "one_at_a_time", "leave_one_out", "fractional", "search"]
+# Of Optuna's samplers those whose proposal follows from the trials alone: the others (CMA-ES, genetic ones) keep a state
+# of their own, which a search cut off at any moment would lose.
+Sampler = Literal["tpe", "gp", "random"]
+Pruner = Literal["none", "median", "asha", "hyperband", "wilcoxon"]
 
 
 class Frozen(BaseModel):
@@ -40,6 +44,15 @@ class Metric(Frozen):
     smallest_effect: float | None = None  # in the metric's own unit
 
 
+class Search(Frozen):
+    """How a search chooses cells."""
+
+    sampler: Sampler = "tpe"
+    trials: int = 30  # cells tried on the first seed, the baseline among them
+    pruner: Pruner = "median"  # gives a hopeless trial up by its curve of the study's metric
+    finalists: int = 3  # of the cells tried the best, trained again with the baseline on the other seeds
+
+
 class Budget(Frozen):
     """What the study may cost."""
 
@@ -59,10 +72,12 @@ class StudySpec(Frozen):
     best: dict[str, Scalar] = Field(default_factory=dict)  # factor -> level name; where leave_one_out starts
     design: Design
     design_cells: int | None = None  # of a fractional design; None: the smallest good number
+    search: Search | None = None  # of a search, and only there
     seeds: tuple[int, ...]
     metric: Metric
     budget: Budget = Budget()
     checkpoint_seconds: float = 60.0
+    hang_minutes: float = 60.0  # without a step: the worker is ended, the trial goes on from its checkpoint
 
     # Where things stand in the file; not part of the study's identity. Keys are `settings.data.sentiment`,
     # `factors.l2`, `factors.l2.levels[0]`, `factors.batches.levels[1].batch_size.sentiment`; (0, 0) is --set.
@@ -73,6 +88,11 @@ class StudySpec(Frozen):
     def folder(self) -> Path:
         """The folder that relative paths in the study are relative to."""
         return self.path.parent if self.path else Path.cwd()
+
+    @property
+    def deciding_seeds(self) -> tuple[int, ...]:
+        """The seeds that cells are compared on: of a search, those that took no part in it."""
+        return self.seeds[1:] if self.search and len(self.seeds) > 1 else self.seeds
 
     def factor(self, name: str) -> Factor:
         """Return the factor called `name`."""

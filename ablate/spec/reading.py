@@ -29,6 +29,7 @@ KEYS = (
     "metric",
     "budget",
     "checkpoint_seconds",
+    "hang_minutes",
 )
 REQUIRED = {  # with an example of what to add
     "study": "study: my_study",
@@ -99,9 +100,11 @@ class _Reader:
             "metric": self.one(found, "metric", fields.metric),
             "budget": self.one(found, "budget", fields.budget),
             "checkpoint_seconds": self.one(found, "checkpoint_seconds", fields.positive),
+            "hang_minutes": self.one(found, "hang_minutes", fields.positive),
         }
         if "design" in found:
-            values["design"], values["design_cells"] = fields.design(found["design"][1], self.faults)
+            values.update(fields.design(found["design"][1], self.faults))
+            checks.check_fresh_seeds(found["design"][1], values.get("search"), values["seeds"], self.faults)
         values["settings"], overridden = self.settings(found, overrides)
         values.update(self.factors(found, values["settings"], overridden))
         values["places"] = self.places

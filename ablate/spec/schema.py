@@ -5,7 +5,7 @@ What a schema cannot say (conditions, clashes, the trainer's own settings) is ch
 from typing import Any, get_args
 
 from ablate.spec.fields import FACTOR_NAME, MAX_FACTOR_NAME, MAX_SEED, STUDY_NAME, TRAINER_NAME
-from ablate.spec.model import Design
+from ablate.spec.model import Design, Pruner, Sampler, Search
 from ablate.spec.reading import REQUIRED
 
 Schema = dict[str, Any]
@@ -82,6 +82,11 @@ def _properties() -> Schema:
         "checkpoint_seconds": _described(
             "How often a trial saves its state; 60 when left out.", {"type": "number", "exclusiveMinimum": 0}
         ),
+        "hang_minutes": _described(
+            "A worker that makes no step for so long is ended, and its trial goes on from the last checkpoint; "
+            "60 when left out.",
+            {"type": "number", "exclusiveMinimum": 0},
+        ),
     }
 
 
@@ -93,6 +98,7 @@ def _described(description: str, schema: Schema) -> Schema:
 
 def _design() -> Schema:
     kinds = list(get_args(Design))
+    search = {name: info.default for name, info in Search.model_fields.items()}
     sized = {
         "type": "object",
         "additionalProperties": False,
@@ -102,6 +108,22 @@ def _design() -> Schema:
             "cells": _described(
                 "How many cells a fractional design has.",
                 {"type": "integer", "minimum": 2, "maximum": 100_000},
+            ),
+            "sampler": _described(
+                f"What proposes the cells of a search; {search['sampler']} when left out.",
+                {"enum": list(get_args(Sampler))},
+            ),
+            "trials": _described(
+                f"How many cells a search tries; {search['trials']} when left out.",
+                {"type": "integer", "minimum": 1, "maximum": 100_000},
+            ),
+            "pruner": _described(
+                f"What gives up hopeless trials of a search; {search['pruner']} when left out.",
+                {"enum": list(get_args(Pruner))},
+            ),
+            "finalists": _described(
+                f"How many cells of a search are trained on the other seeds; {search['finalists']} when left out.",
+                {"type": "integer", "minimum": 0, "maximum": 100_000},
             ),
         },
     }

@@ -1,18 +1,59 @@
 """Open the database safely: SQLite by default, PostgreSQL by URL.
 
-SQLite is opened so that a commit is durable (`synchronous=FULL`), a writer takes its lock when it begins and not in the
-middle (`BEGIN IMMEDIATE`), and a mistyped path is an error and not a new database. Passwords never leave this file in clear."""
+SQLite is opened so that a commit is durable (`synchronous=FULL`; with `journal_mode=TRUNCATE` the end of a commit is synced
+too, where the default leaves an unlink to the mercy of a power cut), a writer takes its lock when it begins and not in the
+middle (`BEGIN IMMEDIATE`), and a mistyped path is an error and not a new database. A file on a network file system is
+refused: its locks cannot be trusted. A reader sees one moment and changes no byte, even of a database whose writer was
+killed in the middle of a commit. Passwords never leave this file in clear."""
 
 import contextlib
+import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ablate.errors import BadInput, StoreError
+from ablate.errors import BadInput, StoreError, Unavailable
+
+if TYPE_CHECKING:
+    import sqlite3
 
 LOCK_TIMEOUT_S = 60
+NETWORK_FILE_SYSTEMS = {
+    *("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"),
+    *(
+        "fuse.ceph",
+        "fuse.gcsfuse",
+        "fuse.glusterfs",
+        "fuse.juicefs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+    ),
+}
+SERVER_PATIENCE = {  # a dead peer is noticed within about 15 s, at both ends
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 5,
+    "tcp_user_timeout": 15_000,
+}
+_GONE = (
+    "08",
+    "57P",
+    "53300",
+    "40001",
+    "40P01",
+)  # SQLSTATEs after which the same transaction may well succeed
+
+
+class Disconnected(StoreError):
+    """The server went away; it may come back, and every transaction of ours may be tried again."""
 
 
 def parse_url(url: str) -> sa.URL:
@@ -45,20 +86,21 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def printable(url: str) -> str:
-    """Return the URL without its password."""
-    return parse_url(url).render_as_string(hide_password=True)
+    """Return the URL without its password and its query, which may hold another."""
+    return parse_url(url).set(query={}).render_as_string(hide_password=True)
 
 
 def connect(url: str, read_only: bool = False) -> sa.Engine:
-    """Return an engine for an existing database.
+    """Return an engine for an existing database. `engine.execution_options(reading=True)` takes no writer's lock.
 
     Raises:
-        BadInput: there is no such file.
+        BadInput: there is no such file, or it is to be written on a network file system.
         StoreError: the file is not an SQLite database.
+        Unavailable: the server's driver is not installed.
     """
     file = sqlite_file(url)
     if file is None:
-        return sa.create_engine(parse_url(url), pool_pre_ping=True)
+        return _server_engine(url, read_only)
     if not file.is_file():
         raise BadInput(f"{file}: no such database; `ablate run` creates it")
     with file.open("rb") as opened:
@@ -67,27 +109,135 @@ def connect(url: str, read_only: bool = False) -> sa.Engine:
         raise StoreError(
             f"{file}: not an SQLite database (it begins with {magic!r}); move it away or name another --storage"
         )
-    mode = "ro" if read_only else "rw"
-    quoted = str(file.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    engine = sa.create_engine(
-        "sqlite://",
-        creator=lambda: _sqlite_connection(f"file:{quoted}?mode={mode}"),
-        poolclass=sa.pool.QueuePool,
-    )
-    if not read_only:
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    if read_only:
+        engine = sa.create_engine("sqlite://", creator=lambda: _reader(file), poolclass=sa.pool.QueuePool)
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        return engine
+    refuse_network_file_system(file)
+    engine = sa.create_engine("sqlite://", creator=lambda: _writer(file), poolclass=sa.pool.QueuePool)
+    sa.event.listen(engine, "begin", _begin)
     return engine
 
 
-def _sqlite_connection(uri: str):  # type: ignore[no-untyped-def]  # sqlite3.Connection, imported only where it is used
-    import sqlite3
+def _begin(connection: sa.Connection) -> None:
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
+
+def _server_engine(url: str, read_only: bool, **how: Any) -> sa.Engine:
+    try:
+        engine = sa.create_engine(
+            parse_url(url), pool_pre_ping=True, hide_parameters=True, connect_args=SERVER_PATIENCE, **how
+        )
+    except ImportError as error:
+        raise Unavailable(
+            f"{printable(url)}: needs a driver; pip install 'ablate-studies[postgres]'"
+        ) from error
+    if read_only:
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return engine
+
+
+def lock_session(url: str) -> sa.Connection:
+    """Return a session of its own on the server, for advisory locks: they live exactly as long as it does."""
+    with explained(url):
+        session = _server_engine(url, read_only=False, poolclass=sa.pool.NullPool).connect()
+        session = session.execution_options(isolation_level="AUTOCOMMIT")
+        for name in ("keepalives_idle", "keepalives_interval", "keepalives_count"):
+            session.exec_driver_sql(f"SET tcp_{name} = {SERVER_PATIENCE[name]}")
+    return session
+
+
+def advisory_key(name: str) -> int:
+    """Return the number that stands for `name` among a server's advisory locks."""
+    return int.from_bytes(hashlib.sha256(f"ablate {name}".encode()).digest()[:8], signed=True)
+
+
+def _connection(file: Path, mode: str) -> "sqlite3.Connection":
+    import sqlite3  # takes a while to load; a server needs none of it
+
+    quoted = str(file.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return sqlite3.connect(
+        f"file:{quoted}?mode={mode}",
+        uri=True,
+        timeout=LOCK_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
     )
+
+
+def _writer(file: Path) -> "sqlite3.Connection":
+    connection = _connection(file, "rw")
+    connection.execute("PRAGMA journal_mode=TRUNCATE")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
     return connection
+
+
+def _reader(file: Path) -> "sqlite3.Connection":
+    """Open for reading. A commit that a kill cut in two is rolled back in a copy: a reader does not write."""
+    import sqlite3
+
+    while True:
+        connection = _connection(file, "ro")
+        try:
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
+                raise
+            if copy := _rolled_back_copy(file):
+                return copy
+        else:
+            return connection
+
+
+def _rolled_back_copy(file: Path) -> "sqlite3.Connection | None":
+    """Return the database in memory as it was before the interrupted commit; None if a writer was quicker to mend it."""
+    import sqlite3
+
+    journal = Path(f"{file}-journal")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.db"
+        try:
+            before = journal.stat()
+            shutil.copyfile(journal, f"{copy}-journal")
+            shutil.copyfile(file, copy)
+            after = journal.stat()
+        except FileNotFoundError:
+            return None
+        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+            return None
+        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        with contextlib.closing(sqlite3.connect(copy)) as source:
+            source.backup(memory)
+    return memory
+
+
+def refuse_network_file_system(path: Path) -> None:
+    """Refuse a path that other machines may write to at the same time.
+
+    Raises:
+        BadInput: its file system is one of NETWORK_FILE_SYSTEMS.
+    """
+    mounts = Path("/proc/self/mounts")
+    kind = file_system_of(path.resolve(), mounts.read_text()) if mounts.is_file() else ""
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise BadInput(
+            f"{path}: on a network file system ({kind}), where SQLite loses data; put --home on a local disk, or the "
+            "trials into PostgreSQL (--storage postgresql://...)"
+        )
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """Return the type of the file system that holds `path`, from the text of /proc/mounts."""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        _, point, type_, *_ = line.split(" ")
+        point = point.encode().decode("unicode_escape")  # a blank stands there as \040
+        if path.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, type_
+    return kind
 
 
 def touch_private(file: Path) -> None:
@@ -102,8 +252,10 @@ def explained(url: str) -> Iterator[None]:
     """Turn what a database driver raises into one line that says what to do."""
     try:
         yield
-    except sa.exc.OperationalError as error:
-        text = str(error.orig).strip().splitlines()[0]
+    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        text = _first_line(error)
+        if sqlite_file(url) is None and _is_gone(error):
+            raise Disconnected(f"{printable(url)}: {text}; is the server up?") from error
         advice = (
             "is another program holding it?"
             if "locked" in text
@@ -111,5 +263,15 @@ def explained(url: str) -> Iterator[None]:
         )
         raise StoreError(f"{printable(url)}: {text}; {advice}") from error
     except sa.exc.DatabaseError as error:
-        text = str(error.orig).strip().splitlines()[0]
-        raise StoreError(f"{printable(url)}: {text}; restore it from a copy or move it away") from error
+        raise StoreError(
+            f"{printable(url)}: {_first_line(error)}; restore it from a copy or move it away"
+        ) from error
+
+
+def _first_line(error: sa.exc.DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0]
+
+
+def _is_gone(error: sa.exc.DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or code is None or code.startswith(_GONE)

@@ -21,6 +21,7 @@ trials = models.TrialModel.__table__
 params = models.TrialParamModel.__table__
 values = models.TrialValueModel.__table__
 user_attributes = models.TrialUserAttributeModel.__table__
+study_attributes = models.StudyUserAttributeModel.__table__
 curve = models.TrialIntermediateValueModel.__table__
 FINITE = models.TrialValueModel.TrialValueType.FINITE
 CURVE_FINITE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE

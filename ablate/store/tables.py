@@ -38,9 +38,7 @@ trials = sa.Table(
     sa.Column("cell", sa.String(12), nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column(
-        "fruitless", sa.Integer, nullable=False, default=0
-    ),  # attempts since the last progress that was saved
+    sa.Column("fruitless", sa.Integer, nullable=False, default=0),  # attempts with no part left to train
     sa.Column("error", sa.Text),
     sa.UniqueConstraint("study_id", "cell", "seed"),  # one row per cell and seed, whatever happens
 )
@@ -65,6 +63,21 @@ parts = sa.Table(
     ),  # of training, over all attempts, recomputed steps not counted
     sa.Column("steps", sa.Integer, nullable=False),
     sa.Column("facts", sa.JSON, nullable=False),
+)
+
+open_parts = (
+    sa.Table(  # parts that were begun and are not recorded; a database from before gets it on first use
+        "ablate_open_parts",
+        metadata,
+        sa.Column("study_id", sa.Integer, primary_key=True),
+        sa.Column("part", sa.String(12), primary_key=True),
+        sa.Column("seed", sa.BigInteger, primary_key=True),
+        sa.Column("begun", sa.Boolean, nullable=False),  # found true by its next owner: the one before died
+        sa.Column("reached", sa.Integer),  # the last step of the attempt that died last
+        sa.Column("deaths", sa.Integer, nullable=False),  # since something was saved
+        sa.Column("deaths_there", sa.Integer, nullable=False),  # in a row, at the step reached
+        sa.Column("error", sa.Text),  # why it cannot be trained: no trial that needs it tries again
+    )
 )
 
 points = sa.Table(

@@ -1,0 +1,82 @@
+"""Workers as processes of this machine: `python -m ablate.runner.process`. The job goes by stdin, which stays open: its
+end tells a worker that whoever started it is gone."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class LocalWorker:
+    """A worker process and its two pipes."""
+
+    def __init__(self, job: dict[str, Any], log: Path, workers: int) -> None:
+        self.log = log
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ablate.runner.process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=worker_environment(workers),
+                start_new_session=True,  # a terminal's Ctrl-C reaches its starter alone, who passes it on
+            )
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # died at birth; its exit is handled like any other death
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield what it tells, until it ends."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with contextlib.suppress(ValueError):  # a line that a kill cut off
+                yield json.loads(line)
+
+    def wait(self) -> int:
+        """Return its exit code once it has ended; a negative one is the signal that killed it."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to save and to end."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+
+class Local:
+    """Starts workers that share this machine's cores."""
+
+    def __init__(self, job: dict[str, Any], workers: int, logs: Path) -> None:
+        self._job, self._workers, self._logs = job, workers, logs
+
+    def start(self, index: int) -> LocalWorker:
+        """Start the worker called `index`, or start it again."""
+        return LocalWorker(self._job, self._logs / f"worker-{index}.log", self._workers)
+
+
+def open_engine(job: dict[str, Any], workers: int, logs: Path, _: str | None) -> Local:
+    """Return the engine."""
+    return Local(job, workers, logs)
+
+
+def worker_environment(workers: int) -> dict[str, str]:
+    """Return the environment of a worker: the machine's cores divided, and quiet libraries."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    environment = dict(os.environ)
+    environment.pop("ABLATE_STORAGE", None)  # the job says it
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        environment.setdefault(name, threads)
+    environment.setdefault(
+        "PYTHONHASHSEED", "0"
+    )  # a trainer that walks a set gives the same bits in each process
+    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    return environment

@@ -1,0 +1,126 @@
+"""Workers as jobs of a Slurm cluster, through submitit: one array, a job per worker. Slurm's own SBATCH_... variables choose
+partition, account, time and GPUs. A job that is preempted or reaches its time limit saves and is queued again.
+
+Nothing secret is written beside a job: the database URL reaches it by ABLATE_STORAGE, which sbatch passes on."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from ablate.errors import Unavailable
+from ablate.runner.engines.local import LocalWorker
+from ablate.store.engine import printable
+
+POLL_S = 0.5
+KILLED = -9
+TIME_LIMIT_MIN = 24 * 60  # where neither SBATCH_TIMELIMIT nor the partition says another
+WARNED_S = 120  # before the time limit: enough to save
+
+
+class Work(submitit.helpers.Checkpointable):
+    """What a job does: run a worker on its node, and write down its events where the supervisor reads them."""
+
+    def __call__(self, job: dict[str, Any], log: str) -> int:
+        """Work until nothing is left; return the worker's exit code."""
+        self._worker = LocalWorker({**job, "url": os.environ["ABLATE_STORAGE"]}, Path(log), workers=1)
+        try:
+            with events_file(Path(log)).open("a") as events:
+                for event in self._worker.events():
+                    events.write(json.dumps(event) + "\n")
+                    events.flush()
+            return self._worker.wait()
+        finally:
+            self._save()
+
+    def checkpoint(self, *arguments: Any) -> submitit.helpers.DelayedSubmission:
+        """Be queued again: called by submitit before the time limit and on preemption."""
+        self._save()
+        return super().checkpoint(*arguments)
+
+    def _save(self) -> None:
+        self._worker.stop()
+        self._worker.wait()
+
+
+def events_file(log: Path) -> Path:
+    """Return where a worker's events are written."""
+    return log.with_suffix(".events")
+
+
+class SlurmWorker:
+    """A job in the queue or running."""
+
+    def __init__(self, job: Any, log: Path) -> None:
+        self.log = log
+        self._job = job
+        self._killed = False
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield what it tells, until it ends."""
+        file = events_file(self.log)
+        file.touch()
+        with file.open() as lines:
+            ended = False
+            while not ended:
+                ended = self._killed or self._job.done()
+                while (line := lines.readline()).endswith("\n"):
+                    yield json.loads(line)
+                time.sleep(POLL_S)
+
+    def wait(self) -> int:
+        """Return its exit code once it has ended; -9 if it was never told."""
+        try:
+            return int(self._job.result()) if not self._killed else KILLED
+        except Exception:  # submitit has several, for jobs that failed, timed out or were cancelled
+            return KILLED
+
+    def stop(self) -> None:
+        """Ask it to save and to end: Slurm sends SIGTERM, and waits before it kills."""
+        self._job.cancel(check=False)
+
+    def kill(self) -> None:
+        """Do not wait for it."""
+        self._killed = True
+        self._job.cancel(check=False)
+
+
+class Slurm:
+    """Submits workers, the first of each index together as one array."""
+
+    def __init__(self, executor: Any, job: dict[str, Any], workers: int, logs: Path) -> None:
+        self._work: Any = Work
+        self._executor, self._job = executor, {**job, "url": printable(job["url"])}
+        self._logs = [logs / f"worker-{index}.log" for index in range(workers)]
+        for log in self._logs:
+            events_file(log).unlink(missing_ok=True)
+        self._array = executor.map_array(
+            self._work(), [self._job] * workers, [str(log) for log in self._logs]
+        )
+
+    def start(self, index: int) -> SlurmWorker:
+        """Start the worker called `index`, or start it again."""
+        log = self._logs[index]
+        first, self._array[index] = self._array[index], None
+        return SlurmWorker(first or self._executor.submit(self._work(), self._job, str(log)), log)
+
+
+def open_engine(job: dict[str, Any], workers: int, logs: Path, address: str | None) -> Slurm:
+    """Return the engine on this machine's Slurm; `address` may name another of submitit's clusters (`local`: no Slurm at all).
+
+    Raises:
+        Unavailable: there is no Slurm here.
+    """
+    os.environ["ABLATE_STORAGE"] = job["url"]
+    try:
+        executor = submitit.AutoExecutor(folder=logs / "slurm" / "%j", cluster=address or "slurm")
+    except (RuntimeError, ValueError) as error:
+        raise Unavailable(f"--engine: no Slurm here ({error}); run this on a login node") from error
+    executor.update_parameters(name=f"ablate-{job['study']}", timeout_min=TIME_LIMIT_MIN)
+    if executor.cluster == "slurm":
+        executor.update_parameters(slurm_signal_delay_s=WARNED_S)
+    return Slurm(executor, job, workers, logs)

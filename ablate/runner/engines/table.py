@@ -1,0 +1,82 @@
+"""The engines by name, and what each has to offer: a way to start a worker and to ask it to stop. Nothing about trials."""
+
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from ablate.errors import BadInput, Unavailable
+from ablate.store.engine import sqlite_file
+
+ENGINES = {  # name -> what it needs installed, if anything: (package, extra)
+    "local": None,
+    "ray": ("ray", "ray"),
+    "slurm": ("submitit", "slurm"),
+}
+
+
+class WorkerProcess(Protocol):
+    """A worker, wherever it runs."""
+
+    log: Path  # what it printed
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield what it tells, until it ends."""
+
+    def wait(self) -> int:
+        """Return its exit code once it has ended; a negative one is the signal that killed it."""
+
+    def stop(self) -> None:
+        """Ask it to save and to end."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class Engine(Protocol):
+    """Starts workers on one job."""
+
+    def start(self, index: int) -> WorkerProcess:
+        """Start the worker called `index`, or start it again."""
+
+
+def open_engine(name: str, job: dict[str, Any], workers: int, logs: Path, address: str | None) -> Engine:
+    """Return the engine called `name` for `workers` workers on one job.
+
+    Raises:
+        BadInput: there is no such engine, or it does not fit the store or the address.
+        Unavailable: what it needs is not installed, or its cluster does not answer.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    module = importlib.import_module(f"ablate.runner.engines.{name}")
+    engine: Engine = module.open_engine(job, workers, logs, address)
+    return engine
+
+
+def check_engine(name: str, url: str, address: str | None) -> None:
+    """Refuse what cannot work before anything is written.
+
+    Raises:
+        BadInput: there is no such engine, or it does not fit the store or the address.
+        Unavailable: what it needs is not installed.
+    """
+    if name not in ENGINES:
+        close = difflib.get_close_matches(name, ENGINES, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"write one of {', '.join(ENGINES)}"
+        raise BadInput(f"--engine: {name!r} is not an engine; {hint}")
+    needs = ENGINES[name]
+    if needs is None:
+        if address is not None:
+            raise BadInput(
+                f"--address: found {address!r}, but the local engine has none; say --engine ray or slurm"
+            )
+        return
+    if sqlite_file(url) is not None:
+        raise BadInput(
+            f"--engine: {name} starts workers on other machines, and SQLite is for one; say --storage postgresql://..."
+        )
+    package, extra = needs
+    if importlib.util.find_spec(package) is None:
+        raise Unavailable(f"--engine: {name} needs {package}; pip install 'ablate-studies[{extra}]'")

@@ -1,0 +1,52 @@
+"""The two minutes' notice before a spot instance is taken away. Asks the instance's own metadata service, and only on EC2."""
+
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+METADATA = "http://169.254.169.254/latest"
+POLL_S = 5.0
+
+
+def watch_for_notice(on_notice: Callable[[], None]) -> None:
+    """Call `on_notice` once when the instance is to be taken away; do nothing on other machines."""
+    if on_ec2():
+        threading.Thread(target=_wait, args=(on_notice,), daemon=True).start()
+
+
+def on_ec2(system: Path = Path("/sys")) -> bool:
+    """Say whether this is an EC2 instance, by what its firmware says: no network is asked."""
+    marks = {"devices/virtual/dmi/id/sys_vendor": "amazon ec2", "hypervisor/uuid": "ec2"}
+    for name, beginning in marks.items():
+        try:
+            found = (system / name).read_text()
+        except OSError:
+            continue
+        if found.lower().startswith(beginning):
+            return True
+    return False
+
+
+def _wait(on_notice: Callable[[], None]) -> None:
+    while not has_notice(METADATA):
+        time.sleep(POLL_S)
+    on_notice()
+
+
+def has_notice(metadata: str) -> bool:
+    """Say whether there is a notice. It is a page that is missing until then; a service that does not answer has none."""
+    try:
+        asked = urllib.request.Request(
+            f"{metadata}/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+        )
+        with urllib.request.urlopen(asked, timeout=2) as answer:
+            token = answer.read().decode()
+        asked = urllib.request.Request(
+            f"{metadata}/meta-data/spot/instance-action", headers={"X-aws-ec2-metadata-token": token}
+        )
+        with urllib.request.urlopen(asked, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
