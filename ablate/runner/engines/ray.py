@@ -65,7 +65,7 @@ class Ray:
     """Starts workers that share the cluster's cores and GPUs evenly."""
 
     def __init__(self, job: dict[str, Any], workers: int, logs: Path) -> None:
-        has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        has: dict[str, float] = ray.cluster_resources()
         cores = max(1, int(has.get("CPU", 1) / workers))
         # A part of a GPU is a promise to share its memory; more than one GPU a worker does not use.
         gpus = min(1.0, int(1000 * has.get("GPU", 0) / workers) / 1000)

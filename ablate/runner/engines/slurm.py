@@ -22,7 +22,7 @@ TIME_LIMIT_MIN = 24 * 60  # where neither SBATCH_TIMELIMIT nor the partition say
 WARNED_S = 120  # before the time limit: enough to save
 
 
-class Work(submitit.helpers.Checkpointable):
+class Work(submitit.helpers.Checkpointable):  # type: ignore[misc]  # what it derives from has no types
     """What a job does: run a worker on its node, and write down its events where the supervisor reads them."""
 
     def __call__(self, job: dict[str, Any], log: str) -> int:
@@ -93,20 +93,17 @@ class Slurm:
     """Submits workers, the first of each index together as one array."""
 
     def __init__(self, executor: Any, job: dict[str, Any], workers: int, logs: Path) -> None:
-        self._work: Any = Work
         self._executor, self._job = executor, {**job, "url": printable(job["url"])}
         self._logs = [logs / f"worker-{index}.log" for index in range(workers)]
         for log in self._logs:
             events_file(log).unlink(missing_ok=True)
-        self._array = executor.map_array(
-            self._work(), [self._job] * workers, [str(log) for log in self._logs]
-        )
+        self._array = executor.map_array(Work(), [self._job] * workers, [str(log) for log in self._logs])
 
     def start(self, index: int) -> SlurmWorker:
         """Start the worker called `index`, or start it again."""
         log = self._logs[index]
         first, self._array[index] = self._array[index], None
-        return SlurmWorker(first or self._executor.submit(self._work(), self._job, str(log)), log)
+        return SlurmWorker(first or self._executor.submit(Work(), self._job, str(log)), log)
 
 
 def open_engine(job: dict[str, Any], workers: int, logs: Path, address: str | None) -> Slurm:
