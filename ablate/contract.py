@@ -38,7 +38,8 @@ class Context(Protocol):
     cache: Path  # shared by all trials of the study: what is worth computing once (tokenised text, features)
     facts: dict[
         str, Any
-    ]  # what the report should know of how this was trained (hashes of data and weights); plain JSON
+    ]  # what the report should know of how this was trained (hashes of data and weights); plain JSON. `dev_rows_in_train`,
+    # {task: count}, raises a flag
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state saved last, or None when there is none that is whole."""

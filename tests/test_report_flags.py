@@ -7,6 +7,7 @@ import pytest
 from report_examples import example, spec, with_trial, write_predictions
 
 from ablate.report.report import report_document
+from ablate.store.results import Change, UseOfTest
 
 
 def rules(results):
@@ -138,6 +139,51 @@ def test_test_used_more_than_once():
     assert "test_used_more_than_once" in rules(scored)
     once = with_trial(example(), 0, metrics=example().trials[0].metrics | {"test/mean": 0.5})
     assert "test_used_more_than_once" not in rules(once)
+
+
+def test_test_metric_decides():
+    scored = with_metrics(example(), lambda t: t.metrics | {"test/mean": t.metrics["dev/mean"]})
+    by_test = spec(metric=spec().metric.model_copy(update={"name": "test/mean"}))
+    assert "test_metric_decides" in rules(replace(scored, spec=by_test))
+    assert "test_metric_decides" not in rules(scored)
+
+
+def use_of_test(unfinished=0, when="2026-01-02T03:04:05"):
+    return UseOfTest(example().cells[1].hash, when, "me@here", unfinished)
+
+
+def test_scoring_the_same_cell_again():
+    again = replace(example(), test_uses=(use_of_test(), use_of_test(when="2026-01-03T03:04:05")))
+    assert "test_used_more_than_once" in rules(again)
+    assert "test_used_more_than_once" not in rules(replace(example(), test_uses=(use_of_test(),)))
+
+
+@pytest.mark.parametrize(("unfinished", "raised"), [(3, True), (0, False)])
+def test_test_used_early(unfinished, raised):
+    results = replace(example(), test_uses=(use_of_test(unfinished),))
+    assert ("test_used_early" in rules(results)) is raised
+
+
+@pytest.mark.parametrize(("rows", "raised"), [(2, True), (0, False)])
+def test_dev_rows_in_train(rows, raised):
+    results = with_facts(example(), 0, torch="2.13.0", dev_rows_in_train={"sentiment": rows})
+    assert ("dev_rows_in_train" in rules(results)) is raised
+
+
+@pytest.mark.parametrize(
+    ("before", "severity"),
+    [
+        ({"metric": {"name": "dev/similarity"}}, "stop"),
+        ({"seeds": [11, 22]}, "caution"),
+        ({"combinations": 4}, "note"),
+    ],
+)
+def test_changed_after_results(before, severity):
+    changed = replace(example(), changes=(Change(7, before),))
+    flag = next(f for f in report_document(changed)["flags"] if f["rule"] == "changed_after_results")
+    assert flag["severity"] == severity
+    assert "7 trials had a result" in flag["evidence"]
+    assert "changed_after_results" not in rules(example())
 
 
 def test_conflicting_duplicates():

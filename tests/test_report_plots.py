@@ -76,6 +76,24 @@ def test_recorded_cosines_are_drawn():
     assert "sentiment and similarity (mean cosine −0.25)" in picture.title
 
 
+def test_the_step_that_a_trial_reports_is_marked():
+    results = example()
+    curves = [point for key in results.parts for point in results.points([key[0]]) if point.seed == key[1]]
+    known = {(p.part, p.seed, p.name): p.value for p in curves if p.step == 150}
+    trials = []
+    for trial in results.trials:
+        found = {
+            name: known[part, trial.seed, name]
+            for part in trial.parts.values()
+            for name in results.parts[part, trial.seed].metrics
+        }
+        trials.append(replace(trial, metrics=trial.metrics | found | {f"{name}@last": 0.5 for name in found}))
+    assert (
+        "Diamonds: the step whose scores" in drawn(replace(results, trials=tuple(trials)))["curves"].caption
+    )
+    assert "Diamonds" not in drawn(results)["curves"].caption
+
+
 def test_an_unreplicated_design_has_a_half_normal_plot():
     factors = tuple(factor(name, [0, 1]) for name in "abc")
     study = spec("full", factors=factors, baseline=dict.fromkeys("abc", 0), seeds=(11,))

@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from report_examples import cell, example, factor, points_of, spec, with_trial
+from report_examples import cell, example, factor, points_of, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
 from ablate.report import report
@@ -140,6 +140,42 @@ def test_one_seed_says_so_and_decides_nothing():
     document = report_document(example(spec(seeds=(11,))))
     assert document["summary"][0].startswith("One seed")
     assert {row["verdict"] for row in document["effects"] if row["role"] == "primary"} == {"inconclusive"}
+
+
+def test_one_seed_with_predictions_is_tested_item_by_item(tmp_path):
+    results = write_predictions(example(spec(seeds=(11,)), folder=tmp_path))
+    document = report_document(results)
+    (mcnemar,) = effect_of(document, "paraphrase_head", "dev/paraphrase")["sensitivity"]
+    (williams,) = effect_of(document, "similarity_head", "dev/similarity")["sensitivity"]
+    assert (mcnemar["method"], williams["method"]) == ("mcnemar_exact", "williams")
+    assert mcnemar["p"] < 0.05
+    assert williams["ci95"][0] < effect_of(document, "similarity_head", "dev/similarity")["estimate"]
+    assert "these trained models, not the method" in mcnemar["note"]
+
+
+def test_a_sign_flip_says_what_three_seeds_can_show(finished):
+    (line,) = effect_of(finished[0], "similarity_head")["sensitivity"]
+    assert (line["method"], line["p"]) == ("sign_flip", 0.25)
+    assert "with 3 seeds p cannot be below 0.25" in line["note"]
+
+
+def test_other_tests_stand_in_every_text(finished):
+    for name in ("report.md", "report.html"):
+        assert "sign-flip" in (finished[1] / name).read_text()
+
+
+def test_lost_trials_give_bounds():
+    """One of the three seeds of l2=0.01 is lost: as bad, or as good, as any trial of the study."""
+    results = example()
+    place = next(i for i, t in enumerate(results.trials) if t.factors["l2"] == 0.01 and t.seed == 33)
+    row = effect_of(report_document(with_trial(results, place, state="FAIL", metrics={})), "l2")
+    assert row["bounds"][0] < row["estimate"] < row["bounds"][1]
+    assert "with the worst and the best value seen for lost trials" in row["note"]
+
+
+def test_trials_still_to_run_are_not_lost():
+    document = report_document(example(keep=lambda one, seed: seed == 11))
+    assert {row["bounds"] for row in document["effects"]} == {None}
 
 
 def test_a_metric_that_nothing_measured_is_said():

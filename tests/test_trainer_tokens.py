@@ -302,3 +302,13 @@ def environment() -> dict[str, str]:
 
 def names(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
+
+
+def test_dev_rows_that_are_in_train_too_are_counted(tmp_path):
+    rows = {"train": ["a fine film", "dull"], "dev": ["A  fine film", "a new one"]}
+    for split, texts in rows.items():
+        lines = [f"{split}{i},{text},{i}" for i, text in enumerate(texts)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["id,sentence,sentiment", *lines]) + "\n")
+    source = Source(files=str(tmp_path / "{split}.csv"))
+    found = load_tokens({"sentiment": source}, "tiny", 32, tmp_path / "cache")
+    assert found.dev_rows_in_train == {"sentiment": 1}

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.errors import BadInput
+from ablate.report.estimates import THESE_MODELS, other_test, sign_flip
 from ablate.report.strict_csv import Faults, read_columns
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
 from ablate.stats.distributions import t_quantile
 from ablate.stats.mcnemar import mcnemar, paired_interval
 from ablate.stats.mrmc import mrmc
-from ablate.stats.paired import bootstrap, bootstrap_mean, paired_t, sign_flip_p, smallest_sign_flip_p
+from ablate.stats.paired import bootstrap, bootstrap_mean, paired_t
 from ablate.stats.power import mde
 from ablate.stats.verdicts import verdict, verdict_of_interval
 
 METRICS = ("accuracy", "pearson")
-THESE_MODELS = "about these trained models, not the method: other seeds are not part of it"
 
 Array = NDArray[np.float64]
 
@@ -80,8 +80,8 @@ def _accuracy(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
         "p": test.p_exact,
         "method": "mcnemar_exact",
         "sensitivity": [
-            _line("mcnemar_midp", None, test.p_mid, None),
-            _line("bootstrap", None, resampled.p, resampled.ci95),
+            other_test("mcnemar_midp", None, test.p_mid, None),
+            other_test("bootstrap", None, resampled.p, resampled.ci95),
         ],
         "verdict": _verdict(
             means["delta"], test.p_exact, paired_interval(only_a, only_b, n, 0.90), smallest_effect
@@ -111,9 +111,9 @@ def _pearson(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
         "p": test.p,
         "method": "williams",
         "sensitivity": [
-            *([_line("steiger", steiger.statistic, steiger.p, None)] if steiger else []),
-            _line("zou", None, None, zou),
-            _line("bootstrap", None, resampled.p, resampled.ci95),
+            *([other_test("steiger", steiger.statistic, steiger.p, None)] if steiger else []),
+            other_test("zou", None, None, zou),
+            other_test("bootstrap", None, resampled.p, resampled.ci95),
         ],
         "verdict": _verdict(means["delta"], test.p, zou_interval(*triple, n, 0.90), smallest_effect),
         "mde80": mde((zou[1] - zou[0]) / (2 * t_quantile(0.975, math.inf)), math.inf),
@@ -125,7 +125,7 @@ def _pearson(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
 
 def _over_seeds(d: Array, by_seed: Array, smallest_effect: float | None) -> dict[str, Any]:
     """Return the seeds × items analysis of d [S, n]; `by_seed` [S] are differences of the metric itself."""
-    main, S = mrmc(d), len(by_seed)
+    main = mrmc(d)
     resampled = bootstrap_mean(d.mean(axis=0))
     known_p = main.p is not None
     no_noise = "nothing varies between seeds or items: there is no noise to compare with, so no p"
@@ -136,11 +136,8 @@ def _over_seeds(d: Array, by_seed: Array, smallest_effect: float | None) -> dict
         "method": "mrmc",
         "sensitivity": [
             _paired_t_line(by_seed),
-            _line(
-                "sign_flip", None, sign_flip_p(by_seed), None,
-                f"seeds only; with {S} seeds p cannot be below {smallest_sign_flip_p(S):.3g}",
-            ),
-            _line("bootstrap", None, resampled.p, resampled.ci95, f"items only: {THESE_MODELS}"),
+            sign_flip(by_seed),
+            other_test("bootstrap", None, resampled.p, resampled.ci95, f"items only: {THESE_MODELS}"),
         ],
         "verdict": verdict(main.delta, main.p, main.se, main.df, smallest_effect),
         "mde80": mde(main.se, main.df) if main.se > 0 else None,
@@ -154,17 +151,7 @@ def _over_seeds(d: Array, by_seed: Array, smallest_effect: float | None) -> dict
 def _paired_t_line(by_seed: Array) -> dict[str, Any]:
     test = paired_t(by_seed)
     assert test is not None  # two seeds or more
-    return _line("paired_t", test.t, test.p, test.ci95, "seeds only: the items are taken as given")
-
-
-def _line(
-    method: str,
-    statistic: float | None,
-    p: float | None,
-    ci95: tuple[float, float] | None,
-    note: str = THESE_MODELS,
-) -> dict[str, Any]:
-    return {"method": method, "statistic": statistic, "p": p, "ci95": ci95 and list(ci95), "note": note}
+    return other_test("paired_t", test.t, test.p, test.ci95, "seeds only: the items are taken as given")
 
 
 def _verdict(delta: float, p: float, ci90: tuple[float, float], smallest_effect: float | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.design.model import Cell
-from ablate.report.frames import Grid, level_text
+from ablate.report.frames import LOST, Grid, level_text
 from ablate.spec.model import Factor, Scalar, StudySpec
 
 FROM_REFERENCE = ("one_at_a_time", "leave_one_out")
@@ -27,6 +27,12 @@ class Contrast:
     rows_low: NDArray[np.int64]  # [matches, k] rows of the grid, padded with −1
     rows_high: NDArray[np.int64]  # [matches, k]
     averaged_over: tuple[str, ...]  # factors that exist on one side only, averaged there
+
+    @property
+    def two_cells(self) -> tuple[int, int] | None:
+        """The rows of the two cells, where the contrast is one cell against another."""
+        alone = self.rows_low.shape == self.rows_high.shape == (1, 1)
+        return (int(self.rows_low[0, 0]), int(self.rows_high[0, 0])) if alone else None
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,28 @@ def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDiffere
         identical=int(same.sum()),
         compared=int(complete.sum()),
     )
+
+
+def worst_case(grid: Grid, contrast: Contrast, metric: str) -> list[float] | None:
+    """Return the least and greatest high − low, had lost trials had the worst or best value seen; None if none is lost.
+
+    Trials that are still to run are left out. Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
+    """
+    values, states = (
+        array[:, : len(grid.results.spec.seeds)] for array in (grid.values[metric], grid.states)
+    )
+    lost = ~np.isfinite(values) & np.isin(states, (*LOST, "COMPLETE"))
+    rows = np.concatenate([contrast.rows_low.ravel(), contrast.rows_high.ravel()])
+    if not lost[rows[rows >= 0]].any() or not np.isfinite(values).any():
+        return None
+    least, most = float(np.nanmin(values)), float(np.nanmax(values))
+    ends = []
+    for low_fill, high_fill in ((most, least), (least, most)):
+        low = _side_mean(np.where(lost, low_fill, values), contrast.rows_low)
+        high = _side_mean(np.where(lost, high_fill, values), contrast.rows_high)
+        shift = _nan_mean(high - low)
+        ends.append(float(_nan_mean(shift[:, None])[0]))
+    return ends if np.isfinite(ends).all() else None
 
 
 def side_means(

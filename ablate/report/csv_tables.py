@@ -19,6 +19,8 @@ _EFFECT = (
     *_NUMBERS,
     "verdict",
     "mde80",
+    "bounds_low",
+    "bounds_high",
     "n",
     "method",
     "note",
@@ -76,7 +78,8 @@ def _cell(cell: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any
 def _effect(row: Mapping[str, Any]) -> dict[str, Any]:
     low, high = row["ci95"] or (None, None)
     levels = {side: level_text(row[side]) for side in ("from", "to")}
-    return {**row, **levels, "ci95_low": low, "ci95_high": high}
+    least, most = row["bounds"] or (None, None)
+    return {**row, **levels, "ci95_low": low, "ci95_high": high, "bounds_low": least, "bounds_high": most}
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -6,7 +6,16 @@ Hochberg) and get no verdict of helping or hurting: which direction is better is
 from collections.abc import Mapping
 from typing import Any
 
-from ablate.report.contrasts import FROM_REFERENCE, Contrast, SeedDifferences, same_level, seed_differences
+import numpy as np
+
+from ablate.report.contrasts import (
+    FROM_REFERENCE,
+    Contrast,
+    SeedDifferences,
+    same_level,
+    seed_differences,
+    worst_case,
+)
 from ablate.report.estimates import (
     HELPS,
     HURTS,
@@ -17,10 +26,12 @@ from ablate.report.estimates import (
     judge_exploratory,
     judge_primary,
     over_seeds,
+    sign_flip,
 )
 from ablate.report.frames import Grid
 from ablate.report.models import Model
 from ablate.report.pairs import Pairing
+from ablate.report.words import interval
 
 
 def effect_rows(
@@ -44,7 +55,9 @@ def effect_rows(
             "role": "primary" if metric == grid.primary else "exploratory",
             **estimate.row(),
             **judgement.row(),
-            "note": _note(contrast, difference, estimate),
+            "note": _note(contrast, difference, estimate, bounds),
+            "bounds": bounds,
+            "sensitivity": _other_tests(pairing, contrast, difference, metric),
             "matches": difference.matches,
             "matches_done": difference.matches_done,
             "aliased_with": _aliases(grid, contrast.factor),
@@ -52,6 +65,7 @@ def effect_rows(
         for contrast, difference, estimate, judgement in zip(
             found, differences, estimates, judged(estimates, identical, grid, metric), strict=True
         )
+        for bounds in [worst_case(grid, contrast, metric)]
     ]
 
 
@@ -92,13 +106,21 @@ def _estimate(
     pairing: Pairing, contrast: Contrast, difference: SeedDifferences, model: Model | None, metric: str
 ) -> Estimate:
     if pairing.grid.results.spec.design in FROM_REFERENCE:
-        if contrast.rows_low.shape == contrast.rows_high.shape == (1, 1):
-            low, high = int(contrast.rows_low[0, 0]), int(contrast.rows_high[0, 0])
-            return pairing.estimate(low, high, metric, difference)
+        if cells := contrast.two_cells:
+            return pairing.estimate(*cells, metric, difference)
         return over_seeds(difference.per_seed)
     if difference.all_identical:
         return over_seeds(difference.per_seed)
     return (model and _from_model(model, contrast)) or Estimate(None, 0)
+
+
+def _other_tests(
+    pairing: Pairing, contrast: Contrast, difference: SeedDifferences, metric: str
+) -> list[dict[str, Any]]:
+    if cells := contrast.two_cells:
+        return pairing.other_tests(*cells, metric, difference)
+    by_seed = difference.per_seed[np.isfinite(difference.per_seed)]
+    return [sign_flip(by_seed)] if len(by_seed) > 1 and not difference.all_identical else []
 
 
 def _from_model(model: Model, contrast: Contrast) -> Estimate | None:
@@ -109,7 +131,9 @@ def _from_model(model: Model, contrast: Contrast) -> Estimate | None:
     return model.effects.get(((contrast.factor,), (place,))) if place else None
 
 
-def _note(contrast: Contrast, difference: SeedDifferences, estimate: Estimate) -> str:
+def _note(
+    contrast: Contrast, difference: SeedDifferences, estimate: Estimate, bounds: list[float] | None
+) -> str:
     """Return what a reader must know beside the numbers; empty when there is nothing."""
     said = []
     if estimate.value is None:
@@ -122,6 +146,8 @@ def _note(contrast: Contrast, difference: SeedDifferences, estimate: Estimate) -
         said.append(f"{difference.matches_done} of {difference.matches} pairs of cells so far")
     if contrast.averaged_over:
         said.append(f"averaged over {', '.join(contrast.averaged_over)} where it exists")
+    if bounds and estimate.value is not None:
+        said.append(f"with the worst and the best value seen for lost trials: {interval(bounds)}")
     return "; ".join(said)
 
 

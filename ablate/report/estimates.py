@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from ablate.stats.distributions import interval, t_p
 from ablate.stats.multiple import benjamini_hochberg, holm
-from ablate.stats.paired import paired_t
+from ablate.stats.paired import paired_t, sign_flip_p, smallest_sign_flip_p
 from ablate.stats.power import mde
 from ablate.stats.verdicts import verdict
 
 HELPS, HURTS = "helps", "hurts"
 NO_DIFFERENCE, INCONCLUSIVE = "no difference that matters", "inconclusive"
 RAISES, LOWERS = "raises", "lowers"
+
+
+THESE_MODELS = "about these trained models, not the method: other seeds are not part of it"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,24 @@ def seeds_and_items(differences: NDArray[np.float64], item_variance: float) -> E
     df = variance**2 / (v_seed**2 / (seeds - 1)) if v_seed > 0 else math.inf
     se = math.sqrt(variance)
     return Estimate(value, seeds, se, df, t_p(value / se, df), "seeds × items")
+
+
+def other_test(
+    method: str,
+    statistic: float | None,
+    p: float | None,
+    ci95: tuple[float, float] | None,
+    note: str = THESE_MODELS,
+) -> dict[str, Any]:
+    """Return a test of the same difference under other assumptions, as an entry of `sensitivity`."""
+    return {"method": method, "statistic": statistic, "p": p, "ci95": ci95 and list(ci95), "note": note}
+
+
+def sign_flip(by_seed: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the exact sign-flip test of differences [seeds], with what it can say at best."""
+    least = smallest_sign_flip_p(len(by_seed))
+    note = f"seeds only; with {len(by_seed)} seeds p cannot be below {least:.3g}"
+    return other_test("sign_flip", None, sign_flip_p(by_seed), None, note)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,18 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from scipy import special
 
 from ablate.report.cells import best_row, cell_name
-from ablate.report.contrasts import contrasts, seed_differences
 from ablate.report.estimates import HELPS, HURTS
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
-from ablate.report.frames import MISSING, level_text
+from ablate.report.frames import LOST, level_text
 from ablate.report.noise import seed_sd
 from ablate.report.words import change_text, listed, number, p_equation, plural, signed
 from ablate.stats.optimism import expected_best
-
-LOST = ("FAIL", "PRUNED", MISSING)
 
 
 def one_seed(evidence: Evidence) -> Iterator[Flag]:
@@ -66,7 +64,7 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
         said += f"; reasons: {listed(sorted(reasons), 2)}"
     if uneven:
         said += f"; they gather at {listed(uneven)}"
-    if bounds := _bounds(evidence):
+    if bounds := _open_ends(evidence):
         said += f"; with the worst and the best value seen in their place, {listed(bounds, 3)}"
     yield Flag(
         STOP if uneven else CAUTION,
@@ -85,6 +83,21 @@ def unfinished(evidence: Evidence) -> Iterator[Flag]:
             "unfinished",
             f"{done['complete']} of {plural(done['planned'], 'trial')} done",
             "let the run end before any claim: intervals at a look on the way are too narrow for stopping there",
+        )
+
+
+def changed(evidence: Evidence) -> Iterator[Flag]:
+    """A study file that changed when there were results to look at."""
+    for change in evidence.grid.results.changes:
+        judged = [name for name in ("metric", "baseline") if name in change.before]
+        said = ", ".join(f"{name} (before: {_before(value)})" for name, value in change.before.items())
+        yield Flag(
+            STOP if judged else CAUTION if "seeds" in change.before else NOTE,
+            "changed_after_results",
+            f"the study changed when {plural(change.complete, 'trial')} had a result: {said}",
+            "say so beside the claim; what was chosen after a look needs seeds of its own"
+            if not judged
+            else "judge by what was declared first, or run the study again under another name",
         )
 
 
@@ -159,6 +172,12 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
     )
 
 
+def _before(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {level_text(item)}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
     """Levels at which losses gather, Bonferroni over the levels looked at."""
     grid = evidence.grid
@@ -189,34 +208,15 @@ def _fisher_greater(k: int, n: int, m: int, N: int) -> float:
     )
 
 
-def _bounds(evidence: Evidence) -> list[str]:
-    """The primary effects that would change sign between the worst and the best that lost runs could have been."""
-    grid = evidence.grid
-    if grid.primary not in grid.values:
-        return []
-    values = grid.values[grid.primary]
-    least, most = float(np.nanmin(values)), float(np.nanmax(values))
-    said = []
-    for contrast in contrasts(grid):
-        if contrast.rows_low.size == 0:
-            continue
-        ends = []
-        for low_fill, high_fill in ((most, least), (least, most)):
-            filled = values[:, : len(grid.results.spec.seeds)].copy()
-            for rows, fill in ((contrast.rows_low, low_fill), (contrast.rows_high, high_fill)):
-                side = np.unique(rows[rows >= 0])
-                filled[side] = np.where(np.isfinite(filled[side]), filled[side], fill)
-            ends.append(
-                float(
-                    (filled[contrast.rows_high].mean(axis=1) - filled[contrast.rows_low].mean(axis=1)).mean()
-                )
-            )
-        known = seed_differences(grid, contrast, grid.primary).per_seed
-        if np.isfinite(known).any() and ends[0] < 0 < ends[1] and ends[1] - ends[0] > 1e-12:
-            said.append(
-                f"{contrast.factor} → {level_text(contrast.high)} lies in [{signed(ends[0])}, {signed(ends[1])}]"
-            )
-    return said
+def _open_ends(evidence: Evidence) -> list[str]:
+    """The primary effects whose sign depends on what the lost runs could have been."""
+    return [
+        f"{effect['factor']} → {level_text(effect['to'])} lies in [{signed(low)}, {signed(high)}]"
+        for effect in evidence.document["effects"]
+        if effect["role"] == "primary" and effect["estimate"] is not None and effect["bounds"]
+        for low, high in [effect["bounds"]]
+        if low < 0 < high
+    ]
 
 
 def _raw_margin(evidence: Evidence, factor: str, low: object, high: object) -> float:

@@ -1,7 +1,7 @@
 """Rules about the results themselves: selection, duplicates, seeds that did nothing, drift, useless predictions."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,19 +35,47 @@ def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
 
 
 def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
-    """Test scores of more than one cell: the test split has taken part in choosing."""
+    """The test split has taken part in choosing: it decides, or was scored before the end or more than once."""
     grid = evidence.grid
+    uses = grid.results.test_uses
     cells = {t.cell for t in grid.results.trials if any(name.startswith("test/") for name in t.metrics)}
     if grid.primary.startswith("test/"):
         yield Flag(
             STOP, "test_metric_decides", f"the study decides by {grid.primary}", "decide by a dev metric"
         )
-    elif len(cells) > 1:
+    elif len(cells) > 1 or len(uses) > 1:
+        times = listed(f"{use.when} by {use.who}" for use in uses)
         yield Flag(
             STOP,
             "test_used_more_than_once",
-            f"{plural(len(cells), 'cell')} have been scored on the test split",
-            "choose on the dev split, then score the chosen cell once; report how many were scored",
+            f"{plural(len(cells), 'cell')} scored on the test split"
+            + (f", {plural(len(uses), 'time')} in all: {times}" if uses else ""),
+            "choose on the dev split, then score the chosen cell once; report how often it was scored",
+        )
+    if early := [use for use in uses if use.unfinished]:
+        yield Flag(
+            STOP,
+            "test_used_early",
+            f"the test split was scored on {early[0].when}, when {plural(early[0].unfinished, 'trial')} had no result",
+            "the choice could still have changed: report that it was made with the test score known",
+        )
+
+
+def dev_rows_in_train(evidence: Evidence) -> Iterator[Flag]:
+    """Dev items that the models were trained on (`context.facts["dev_rows_in_train"]`, {task: count})."""
+    most: dict[str, int] = {}
+    for part in evidence.grid.results.parts.values():
+        shared = part.facts.get("dev_rows_in_train")
+        for task, rows in shared.items() if isinstance(shared, Mapping) else ():
+            if isinstance(rows, int) and rows > 0:
+                most[str(task)] = max(rows, most.get(str(task), 0))
+    if most:
+        yield Flag(
+            CAUTION,
+            "dev_rows_in_train",
+            "dev rows whose text is in the training data too: "
+            + listed(f"{plural(rows, 'row')} of {task}" for task, rows in sorted(most.items())),
+            "leave them out of one side; until then the dev scores are somewhat too high",
         )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ablate.design.model import Cell
 from ablate.spec.model import Scalar
-from ablate.store.results import Results, TrialResult
+from ablate.store.results import Results, TrialResult, compared
 
 if TYPE_CHECKING:
     import pandas
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MISSING = "MISSING"  # planned, but the store has no such trial
+LOST = ("FAIL", "PRUNED", MISSING)  # no result, and none to come
 
 _NEARER_FIRST = {"COMPLETE": 0, "RUNNING": 1, "WAITING": 2, "PRUNED": 3, "FAIL": 4}
 
@@ -109,7 +110,8 @@ class Grid:
 
 
 def grid(results: Results) -> Grid:
-    """Arrange `results` by cell and seed."""
+    """Arrange `results` by cell and seed; those of a search that chose its finalists are set apart."""
+    results = compared(results)
     row_of = {cell.hash: row for row, cell in enumerate(results.cells)}
     seeds = _in_order([*results.spec.seeds, *sorted(t.seed for t in results.trials)])
     column_of = {seed: column for column, seed in enumerate(seeds)}

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.report.contrasts import SeedDifferences
-from ablate.report.estimates import Estimate, over_seeds, seeds_and_items
+from ablate.report.estimates import Estimate, other_test, over_seeds, seeds_and_items, sign_flip
 from ablate.report.frames import Grid
 from ablate.report.predictions import ItemScores, PredictionFiles
+from ablate.stats.correlations import pearson, williams_t, zou_interval
+from ablate.stats.mcnemar import mcnemar
 from ablate.stats.mrmc import mrmc
 
 MOST_EXAMPLES = 10
@@ -67,6 +69,31 @@ class Pairing:
             self.unaligned.append((low, high, metric))
             return None
         return np.array([b[column].scores - a[column].scores for column in columns])
+
+    def other_tests(
+        self, low: int, high: int, metric: str, differences: SeedDifferences
+    ) -> list[dict[str, Any]]:
+        """Return what other tests say of high − low: of the seeds by sign-flip, of one seed item by item."""
+        by_seed = differences.per_seed[np.isfinite(differences.per_seed)]
+        if differences.all_identical or not len(by_seed):
+            return []
+        return [sign_flip(by_seed)] if len(by_seed) > 1 else self._of_one_seed(low, high, metric)
+
+    def _of_one_seed(self, low: int, high: int, metric: str) -> list[dict[str, Any]]:
+        """McNemar's exact test or Williams' t with Zou's interval; nothing without items that align."""
+        a, b = (self.files.by_seed(row, metric) for row in (low, high))
+        columns = sorted(a.keys() & b.keys())
+        if len(columns) != 1 or not aligned([a[columns[0]], b[columns[0]]]):
+            return []
+        x, y = a[columns[0]], b[columns[0]]
+        n = len(x.ids)
+        if x.kind == "accuracy":
+            only_a, only_b = int((x.scores > y.scores).sum()), int((x.scores < y.scores).sum())
+            exact = mcnemar(only_a, only_b, n)
+            return [other_test("mcnemar_exact", None, exact.p_exact, exact.ci95)]
+        triple = x.metric, y.metric, pearson(x.predicted, y.predicted)
+        test = williams_t(*triple, n)
+        return [other_test("williams", test.statistic, test.p, zou_interval(*triple, n))]
 
     def weights(self, metric: str) -> dict[str, float]:
         """Return {metric with items: weight}: the metric itself, or what a composite is made of; empty if unknown."""

@@ -24,7 +24,7 @@ Curves = dict[tuple[str, str, int], Curve]  # (metric, cell, seed) -> curve
 def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
     """Draw the dev curves of the reference, the best and the most different cells; None without curves."""
     curves = _curves(grid, _shown_cells(document))
-    names = _panels(grid, curves)
+    names, chosen = _panels(grid, curves), _chosen_steps(grid, curves)
     if not names:
         return None
     cells = [
@@ -40,7 +40,7 @@ def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         panels = list(body.subplots(lines, columns, squeeze=False).flat)
         labels = distinct([cell["name"] for cell in cells], plot_text, 52 if side_by_side else 110)
         for axis, name in zip(panels, names, strict=True):
-            _panel(axis, name, [cell["cell"] for cell in cells], curves, grid.seeds, labels)
+            _panel(axis, name, [cell["cell"] for cell in cells], curves, chosen, grid.seeds, labels)
         handles, texts = panels[0].get_legend_handles_labels()
         body.legend(handles, texts, loc="outside lower left", ncols=2 if side_by_side else 1, fontsize=7)
 
@@ -52,7 +52,8 @@ def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
             names[0], [c["name"] for c in cells], ends, grid.sign if names[0] == grid.primary else 1
         ),
         caption=f"Thin: one seed each; thick: their mean where all have a point. {plural(len(cells), 'cell')} of "
-        f"{len(document['cells'])}, up to {plural(len(grid.seeds), 'seed')}. Steps are optimizer steps of the part.",
+        f"{len(document['cells'])}, up to {plural(len(grid.seeds), 'seed')}. Steps are optimizer steps of the part."
+        + (" Diamonds: the step whose scores the trial reports." if chosen else ""),
         alt="Learning curves. "
         + " ".join(
             f"{cell['name']} ends at {names[0]} {number(end)}." for cell, end in zip(cells, ends, strict=True)
@@ -87,6 +88,21 @@ def _curves(grid: Grid, cells: set[str]) -> Curves:
     return curves
 
 
+def _chosen_steps(grid: Grid, curves: Curves) -> dict[tuple[str, int], int]:
+    """{(cell, seed): the step whose scores the trial reports}, where the trainer chose one: it has `…@last` metrics."""
+    chosen = {}
+    for (row, _), trial in grid.trials.items():
+        names = [name for name in trial.metrics if f"{name}@last" in trial.metrics]
+        own = [
+            {step for step, value in curve.items() if math.isclose(value, trial.metrics[name], rel_tol=1e-9)}
+            for name in names
+            if (curve := curves.get((name, grid.cells[row].hash, trial.seed)))
+        ]
+        if own and (steps := set.intersection(*own)):
+            chosen[trial.cell, trial.seed] = min(steps)
+    return chosen
+
+
 def _panels(grid: Grid, curves: Curves) -> list[str]:
     """The primary metric first, then other dev metrics; without any, whatever was reported."""
     found = sorted({name for (name, _, _), curve in curves.items() if len(curve) > 1})
@@ -97,13 +113,23 @@ def _panels(grid: Grid, curves: Curves) -> list[str]:
 
 
 def _panel(
-    axis: "Axes", name: str, cells: list[str], curves: Curves, seeds: Iterable[int], labels: list[str]
+    axis: "Axes",
+    name: str,
+    cells: list[str],
+    curves: Curves,
+    chosen: Mapping[tuple[str, int], int],
+    seeds: Iterable[int],
+    labels: list[str],
 ) -> None:
     for place, (cell, label) in enumerate(zip(cells, labels, strict=True)):
         colour, line = SERIES[place % len(SERIES)], _LINES[place % len(_LINES)]
         own = [curve for seed in seeds if (curve := curves.get((name, cell, seed)))]
         for curve in own:
             axis.plot(*_xy(curve), color=colour, lw=0.6, alpha=0.45)
+        for seed in seeds:
+            step, curve = chosen.get((cell, seed)), curves.get((name, cell, seed), {})
+            if step in curve:
+                axis.plot(step, curve[step], "D", ms=3.5, mec=colour, mfc="white", mew=0.9, zorder=3)
         mean = _mean(own)
         axis.plot(
             *_xy(mean), color=colour, ls=line, lw=1.7, label=label, marker="o" if len(mean) == 1 else None

@@ -33,7 +33,13 @@ class ItemScores:
 
     ids: tuple[str, ...]
     scores: NDArray[np.float64]  # [items]
+    predicted: NDArray[np.float64]  # [items]
     kind: str  # accuracy or pearson
+
+    @property
+    def metric(self) -> float:
+        """The mean of the scores."""
+        return float(self.scores.mean())
 
 
 class PredictionFiles:
@@ -106,8 +112,9 @@ def item_scores(found: Predicted, recorded: float) -> ItemScores | None:
         return None
     hits = (found.predicted == found.gold).astype(float)
     if abs(hits.mean() - recorded) < TOLERANCE:
-        return ItemScores(found.ids, hits, "accuracy")
+        return ItemScores(found.ids, hits, found.predicted, "accuracy")
     r = pearson(found.predicted, found.gold)
     if abs(r - recorded) < TOLERANCE:
-        return ItemScores(found.ids, pseudo_values(found.predicted, found.gold), "pearson")
+        scores = pseudo_values(found.predicted, found.gold)
+        return ItemScores(found.ids, scores, found.predicted, "pearson")
     return None

@@ -16,6 +16,13 @@ from ablate.report.provenance import methods
 MAX_CELLS, MAX_INTERACTIONS = 80, 12  # in markdown and LaTeX; HTML and report.json have all
 
 
+TEST_NAMES = {
+    "sign_flip": "sign-flip",
+    "mcnemar_exact": "McNemar, exact",
+    "williams": "Williams t, Zou's interval",
+}
+
+
 def render_markdown(document: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     """Return the whole of report.md; pictures are named, not embedded."""
     return _environment(words.markdown).get_template("report.md.jinja").render(_context(document, pictures))
@@ -56,6 +63,7 @@ def _environment(escape: Callable[[object], str], autoescape: bool = False) -> j
         "change": words.change_text,
         "money": lambda usd: f"{usd:.2f}",
         "percent": lambda share: f"{100 * share:.1f} %" if share is not None else "–",
+        "test_name": lambda method: TEST_NAMES.get(method, method),
         "df": lambda df: f"{df:.3g}" if df is not None else "–",
     }
     return environment
@@ -84,10 +92,19 @@ def _strongest(interactions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, A
 
 
 def _by_metric(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    metrics = dict.fromkeys(row["metric"] for row in effects)
-    return [
-        {"metric": metric, "rows": [row for row in effects if row["metric"] == metric]} for metric in metrics
-    ]
+    """The effects table of each metric; sign-flips only of the one that decides, as they say the same of the others."""
+    groups = []
+    for metric in dict.fromkeys(row["metric"] for row in effects):
+        rows = [row for row in effects if row["metric"] == metric]
+        tests = [
+            {**line, "change": words.change_text(row)}
+            for row in rows
+            for line in row["sensitivity"]
+            if line["method"] != "sign_flip" or row["role"] == "primary"
+        ]
+        notes = list(dict.fromkeys(line["note"] for line in tests))
+        groups.append({"metric": metric, "rows": rows, "tests": tests, "notes": notes})
+    return groups
 
 
 def _data_uri(picture: Picture) -> str:

@@ -4,6 +4,7 @@
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,11 @@ def _document(arranged: Grid) -> dict[str, Any]:
     results = arranged.results
     spec = results.spec
     pairing = Pairing(arranged)
-    found = contrasts(arranged)
+    searched = spec.design == "search"  # its cells were chosen for their scores: they estimate no effect
+    found = [] if searched else contrasts(arranged)
     facts = fact_counts(arranged)
     metrics = arranged.dev_metrics
-    models = {} if spec.design in FROM_REFERENCE else _models(arranged)
+    models = {} if searched or spec.design in FROM_REFERENCE else _models(arranged)
     document: dict[str, Any] = {
         "study": spec.study,
         "question": spec.question,
@@ -76,6 +78,7 @@ def _document(arranged: Grid) -> dict[str, Any]:
             "reference": results.reference,
             "resolution": results.resolution,
             "aliases": results.aliases,
+            "tried": dict(Counter(trial.state for trial in results.tried)),
             "factors": [
                 {"name": f.name, "levels": [level.name for level in f.levels], "when": condition_text(f)}
                 for f in spec.factors

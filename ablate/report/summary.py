@@ -11,9 +11,21 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
     """Return the verdicts in plain language, warnings first."""
     return [
         *_limits(document),
+        *_searched(document),
         *(effect_sentence(row) for row in primary_effects(document)),
         *_best(document),
         *_test(document),
+    ]
+
+
+def _searched(document: Mapping[str, Any]) -> list[str]:
+    if not (tried := document["design"]["tried"]):
+        return []
+    lost = [f"{tried[state]} {state.lower()}" for state in ("PRUNED", "FAIL") if state in tried]
+    return [
+        f"A search tried {plural(sum(tried.values()), 'cell')} on a seed of its own"
+        + (f" ({', '.join(lost)})" if lost else "")
+        + ". Below are its finalists and the baseline on other seeds: it chose cells, it estimates no effect."
     ]
 
 

@@ -88,7 +88,11 @@ class Training:
             self.flats["encoder"] = self.encoder.flat
         live = Live(self.encoder, self.tokens, settings, self.device)
         self.embedder: Embedder = Frozen(live, context.cache) if settings.freeze_encoder else live
-        context.facts |= {"data": self.tokens.data_hash, "tokenizer": self.tokens.tokenizer_hash}
+        context.facts |= {
+            "data": self.tokens.data_hash,
+            "tokenizer": self.tokens.tokenizer_hash,
+            "dev_rows_in_train": {task: self.tokens.dev_rows_in_train[task] for task in settings.tasks},
+        }
         sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
         self.stages = plan_stages(settings, sizes, context.seed)
         self.last: Evaluation | None = None

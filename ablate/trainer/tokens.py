@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ablate.errors import AblateError
 from ablate.trainer.data_tokenizer import TINY, Tokenizer, encoder_key, make_tokenizer
-from ablate.trainer.sources import TASKS, Examples, Source, Sources, examples, source_key
+from ablate.trainer.sources import TASKS, Examples, Source, Sources, examples, overlap, source_key
 
 FORMAT = 1  # raise it when the files below change
 Ints = npt.NDArray[np.int32]
@@ -79,6 +79,7 @@ class Tokens:
     pad_id: int
     tokenizer_hash: str
     tokenizer_folder: Path
+    dev_rows_in_train: dict[str, int]  # task -> dev rows whose text is in the training data too
 
     @property
     def data_hash(self) -> str:
@@ -142,7 +143,21 @@ def load_tokens(
                 return _tokenised(examples(source, task, split), tokenizer(), max_length, new)
 
             tasks[task][split] = _opened(*_cached(cache / name, build))
-    return Tokens(tasks, facts["vocab_size"], facts["pad_id"], facts["hash"], folder)
+    shared = {
+        task: _overlap(task, source, cache)
+        for task, source in sources.items()
+        if {"train", "dev"} <= tasks[task].keys()
+    }
+    return Tokens(tasks, facts["vocab_size"], facts["pad_id"], facts["hash"], folder, shared)
+
+
+def _overlap(task: str, source: Source, cache: Path) -> int:
+    key = _hash(FORMAT, task, source_key(source, "train"), source_key(source, "dev"))
+
+    def build(_: Path) -> dict[str, Any]:
+        return {"rows": overlap(examples(source, task, "train"), examples(source, task, "dev"))}
+
+    return int(_cached(cache / f"overlap-{key[:16]}", build)[1]["rows"])
 
 
 def _vocabulary_sources(sources: Sources) -> dict[str, Source]:
