@@ -12,7 +12,7 @@ from ablate.spec.model import StudySpec
 from ablate.store import engine as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
-from ablate.store.results import PartResult, Point, Results, TrialResult, UseOfTest
+from ablate.store.results import Change, PartResult, Point, Results, TrialResult, UseOfTest
 from ablate.store.writing import cell_from_row
 
 
@@ -52,6 +52,7 @@ def read_results(url: str, study: str, folder: Path) -> Results:
             parts=parts,
             points=partial(_points, url, head.study_id),
             test_uses=_test_uses(connection, head.study_id),
+            changes=tuple(Change(**change) for change in head.design.get("changes", ())),
         )
     engine.dispose()
     return results

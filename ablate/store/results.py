@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +63,14 @@ class UseOfTest:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A study file that changed when trials had results: what it said before."""
+
+    complete: int  # trials that had a result at that moment
+    before: dict[str, Any]  # those of seeds, metric, baseline and number of combinations that changed
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything recorded for a study at one moment."""
 
@@ -74,13 +82,34 @@ class Results:
     raw_cells: int
     trials: tuple[TrialResult, ...]
     parts: dict[tuple[str, int], PartResult]
-    points: Callable[[Collection[str]], Sequence[Point]]  # the curves of these parts, read when they are asked for
+    points: Callable[[Collection[str]], Sequence[Point]]  # reads the curves of these parts
     test_uses: tuple[UseOfTest, ...] = ()  # in time order; more than one is for a report to flag
+    changes: tuple[Change, ...] = ()  # in time order
+    tried: tuple[TrialResult, ...] = ()  # by a search, where `compared` has set them apart
+
+
+def compared(results: Results) -> Results:
+    """Return what may be compared: of a search its finalists and the baseline, on the seeds that chose none of them.
+
+    Before there are any, a search has its baseline to show."""
+    spec = results.spec
+    if spec.search is None:
+        return results
+    fresh = spec.deciding_seeds
+    finalists = {trial.cell for trial in results.trials if trial.seed in fresh} | {results.reference}
+    return replace(
+        results,
+        spec=spec.model_copy(update={"seeds": fresh, "search": None}),
+        cells=tuple(cell for cell in results.cells if cell.hash in finalists),
+        trials=tuple(trial for trial in results.trials if trial.cell in finalists and trial.seed in fresh),
+        tried=tuple(trial for trial in results.trials if trial.seed == spec.seeds[0]),
+    )
 
 
 def best_cell(results: Results) -> str | None:
     """Return the cell with the best mean of the primary metric among those whose planned seeds are all complete.
 
+    The mean is over the deciding seeds: of a search, those that did not choose its finalists.
     The first in design order wins a tie; None when no cell is complete.
     """
     name, goal = results.spec.metric.name, results.spec.metric.goal
@@ -88,8 +117,9 @@ def best_cell(results: Results) -> str | None:
     for trial in results.trials:
         if trial.state == "COMPLETE" and math.isfinite(trial.metrics.get(name, math.nan)):
             values[trial.cell][trial.seed] = trial.metrics[name]
+    deciding = results.spec.deciding_seeds
     means = {
-        cell.hash: math.fsum(values[cell.hash][seed] for seed in results.spec.seeds) / len(results.spec.seeds)
+        cell.hash: math.fsum(values[cell.hash][seed] for seed in deciding) / len(deciding)
         for cell in results.cells
         if set(results.spec.seeds) <= values[cell.hash].keys()
     }
