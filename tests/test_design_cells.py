@@ -214,8 +214,3 @@ def test_an_override_at_fault_is_named_as_such():
     text = "study: s\ntrainer: t\nfactors: {a: [0, 1]}\nbaseline: {a: 0}\ndesign: full\nseeds: [1]\nmetric: {name: m}"
     (fault,) = faults_of(parse_study(text, overrides=["b=x"]))
     assert fault.startswith("--set: settings.b: ")
-
-
-def test_a_search_says_that_it_is_not_there():
-    (fault,) = faults_of(study("{a: [0, 1]}", "{a: 0}", "search"))
-    assert fault.startswith("study:5:1: design: search is not available")

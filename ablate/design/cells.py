@@ -15,6 +15,11 @@ from ablate.errors import BadInput
 from ablate.spec.faults import SHOWN_FAULTS
 from ablate.spec.model import StudySpec
 
+SEARCHED = (
+    "a search chooses and does not estimate: of the cells it tries only the finalists, trained again on seeds that "
+    "did not choose them, can be compared with the baseline"
+)
+
 
 def build_design(spec: StudySpec, trainer: Trainer) -> Design:
     """Return the study's cells in order: conditions applied, duplicates (by what they set) collapsed.
@@ -26,7 +31,10 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
     chosen = _chosen(space)
     validator = Validator(spec, trainer)
     named = _named_cells(space, validator)
-    found = [cell for one in chosen.combinations if (cell := _cell(one, validator)) is not None]
+    if spec.search:  # its cells are not known yet: each level is looked at once
+        for one in space.one_at_a_time():
+            cell_of(one, validator)
+    found = [cell for one in chosen.combinations if (cell := cell_of(one, validator)) is not None]
     if validator.faults:
         raise BadInput(*list(validator.faults)[:SHOWN_FAULTS])
     cells = {cell.hash: cell for cell in reversed(found)}  # of equal cells the first stays
@@ -40,6 +48,20 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
         aliases=chosen.aliases,
         d_efficiency=chosen.d_efficiency,
         warnings=[*chosen.warnings, *_warnings(len(found) - len(cells))],
+    )
+
+
+def cell_of(combination: Combination, validator: Validator) -> Cell | None:
+    """Return the cell that a combination means; None, and faults in `validator`, when the trainer refuses it."""
+    settings = validator.settings(combination)
+    if settings is None:
+        return None
+    own = canonical(settings)
+    return Cell(
+        hash=settings_hash(own),
+        levels=level_names(validator.factors, combination),
+        settings=own,
+        parts=parts_of(settings, validator),
     )
 
 
@@ -81,10 +103,8 @@ def _chosen(space: Space) -> Fraction:
             return Fraction(space.leave_one_out())
         case "fractional":
             return fractional(space)
-    raise BadInput(
-        f"{space.spec.place('design')}: design: {space.spec.design} is not available; "
-        "use full, one_at_a_time, leave_one_out or fractional"
-    )
+        case "search":
+            return Fraction([space.baseline()], warnings=[SEARCHED])
 
 
 def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
@@ -92,21 +112,8 @@ def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
     named = {"baseline": space.baseline()}
     if space.spec.best or space.spec.design == "leave_one_out":
         named["best"] = space.best()
-    cells = {name: _cell(combination, validator) for name, combination in named.items()}
+    cells = {name: cell_of(combination, validator) for name, combination in named.items()}
     return {name: cell.hash for name, cell in cells.items() if cell is not None}
-
-
-def _cell(combination: Combination, validator: Validator) -> Cell | None:
-    settings = validator.settings(combination)
-    if settings is None:
-        return None
-    own = canonical(settings)
-    return Cell(
-        hash=settings_hash(own),
-        levels=level_names(validator.factors, combination),
-        settings=own,
-        parts=parts_of(settings, validator),
-    )
 
 
 def _warnings(collapsed: int) -> list[str]:

@@ -40,11 +40,11 @@ class Space:
 
     def baseline(self) -> Combination:
         """Return the combination that `baseline` describes."""
-        return self._existing(self.preferred)
+        return self.existing(self.preferred)
 
     def best(self) -> Combination:
         """Return what `best` describes; a factor it leaves out takes its last level but the baseline's."""
-        return self._existing({factor.name: self._best_level(factor) for factor in self.spec.factors})
+        return self.existing({factor.name: self._best_level(factor) for factor in self.spec.factors})
 
     def full(self) -> list[Combination]:
         """Return every valid combination, sorted by level in factor order; absent factors sort first.
@@ -113,9 +113,9 @@ class Space:
 
     def _switched(self, start: Combination, changes: Combination) -> Combination:
         """Return `start` with `changes`; what vanishes goes, what appears takes its preferred level."""
-        return self._existing({**self.preferred, **start, **changes})
+        return self.existing({**self.preferred, **start, **changes})
 
-    def _existing(self, wished: Combination) -> Combination:
+    def existing(self, wished: Combination) -> Combination:
         """Return `wished` without the factors that do not exist under it."""
         levels: dict[str, Scalar] = {}
         for factor in self.parents_first:

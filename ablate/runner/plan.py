@@ -7,6 +7,7 @@ from typing import Any
 from ablate.design.alternatives import alternatives
 from ablate.design.cells import part_counts
 from ablate.design.model import Design
+from ablate.design.search import most_trials
 from ablate.spec.model import StudySpec
 from ablate.stats.power import mde_paired, mde_two_level
 from ablate.store.places import Place
@@ -15,15 +16,18 @@ from ablate.store.results import Results
 
 def plan_document(spec: StudySpec, design: Design, place: Place) -> dict[str, Any]:
     """Return the document of `plan --json`."""
+    cells, trials = size(spec, design)
     naive, unique = part_counts(design, len(spec.seeds))
+    if spec.search:  # the baseline's parts are known, no other cell's
+        naive = unique = trials * len(design.cells[0].parts)
     earlier = _earlier(place)
     return {
         "study": spec.study,
         "design": design.kind,
         "raw_cells": design.raw_cells,
-        "cells": len(design.cells),
+        "cells": cells,
         "seeds": list(spec.seeds),
-        "trials": len(design.cells) * len(spec.seeds),
+        "trials": trials,
         "parts": {"naive": naive, "unique": unique},
         "resolution": design.resolution,
         "aliases": design.aliases,
@@ -32,6 +36,13 @@ def plan_document(spec: StudySpec, design: Design, place: Place) -> dict[str, An
         "alternatives": alternatives_rows(spec, design),
         "warnings": [*design.warnings, *warnings(spec)],
     }
+
+
+def size(spec: StudySpec, design: Design) -> tuple[int, int]:
+    """Return how many cells and trials a study has; a search, at most."""
+    if spec.search is None:
+        return len(design.cells), len(design.cells) * len(spec.seeds)
+    return spec.search.trials, most_trials(spec)
 
 
 def _earlier(place: Place) -> Results | None:
@@ -83,8 +94,8 @@ def detectable_effect(spec: StudySpec, design: Design, earlier: Results | None) 
 
 def _effect_in_sds(spec: StudySpec, design: Design) -> float | None:
     seeds = len(spec.seeds)
-    if design.kind in ("one_at_a_time", "leave_one_out"):
-        return mde_paired(2**0.5, seeds)
+    if design.kind in ("one_at_a_time", "leave_one_out", "search"):
+        return mde_paired(2**0.5, len(spec.deciding_seeds))
     uses = {
         factor.name: Counter(cell.levels.get(factor.name, ...) for cell in design.cells)
         for factor in spec.factors
@@ -134,7 +145,7 @@ def alternatives_rows(spec: StudySpec, design: Design) -> list[dict[str, Any]]:
 def warnings(spec: StudySpec) -> list[str]:
     """Return what a reviewer would object to before a cent is spent."""
     found = []
-    seeds = len(spec.seeds)
+    seeds = len(spec.deciding_seeds)
     if seeds == 1:
         found.append(
             "one seed supports no claim about a method: differences may be the seed's; plan 3 or more"
@@ -158,8 +169,7 @@ def plan_text(document: dict[str, Any]) -> str:
     parts, estimate_, effect = document["parts"], document["estimate"], document["detectable_effect"]
     saved = 1 - parts["unique"] / parts["naive"] if parts["naive"] else 0
     lines = [
-        f"{document['study']}: {document['design']}, {document['cells']} cells (of {document['raw_cells']} combinations) "
-        f"× {len(document['seeds'])} seeds = {document['trials']} trials",
+        f"{document['study']}: {document['design']}, {_size_text(document)}",
         f"parts: {parts['unique']} to train, {parts['naive']} without sharing ({saved:.0%} saved)",
     ]
     if estimate_["hours"] is None:
@@ -177,6 +187,17 @@ def plan_text(document: dict[str, Any]) -> str:
     return "\n".join([*lines, *_alternatives_lines(document["alternatives"])])
 
 
+def _size_text(document: dict[str, Any]) -> str:
+    cells = f"{document['cells']} cells (of {document['raw_cells']} combinations)"
+    seeds = len(document["seeds"])
+    if document["design"] != "search":
+        return f"{cells} × {seeds} seeds = {document['trials']} trials"
+    return (
+        f"{cells} on the first seed, then finalists and baseline on {seeds - 1} more: "
+        f"at most {document['trials']} trials"
+    )
+
+
 def _alternatives_lines(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "designs of these factors (variance: of a main effect, for one seed; one trial's is 1):",
@@ -184,7 +205,7 @@ def _alternatives_lines(rows: list[dict[str, Any]]) -> list[str]:
     ]
     for row in rows:
         name = ("* " if row["chosen"] else "  ") + row["design"]
-        lowest = min(row["aliases"], key=_interaction_order, default=[])
+        lowest: list[str] = min(row["aliases"], key=_interaction_order, default=[])
         chain = f", e.g. {' = '.join(lowest)}" if lowest else ""
         lines.append(
             f"  {name:16}{row['cells']:>7}{row['trials']:>8}{row['variance']:>10.3g}  {row['estimates']}{chain}"

@@ -72,6 +72,7 @@ class Lines:
         elif kind == "failed":
             self.say(f"trial {number}: FAILED: {event['error']}")
         elif kind in ("pruned", "released"):
+            self._count.done += kind == "pruned"
             self.say(f"trial {number}: {kind}")
         elif kind == "notice":
             self.say(event["text"])

@@ -75,7 +75,7 @@ def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dic
     scores = {}
     # What a trainer prints is no result of ours.
     with working_in(results.spec.folder), contextlib.redirect_stdout(sys.stderr):
-        for seed in results.spec.seeds:
+        for seed in results.spec.deciding_seeds:
             parts = {name: _part_scores(part, seed, trainer, place) for name, part in cell.parts.items()}
             scores[seed] = _of_test(trainer.combine(settings, parts), parts)
     return scores

@@ -9,7 +9,7 @@ from ablate.spec.addresses import leaves, overlap
 from ablate.spec.factors import FactorNodes, known_level
 from ablate.spec.faults import Faults, shown, suggestion
 from ablate.spec.fields import mapping
-from ablate.spec.model import Factor, Scalar
+from ablate.spec.model import Factor, Scalar, Search
 from ablate.spec.yaml_tree import Node, ScalarNode
 
 
@@ -83,6 +83,16 @@ def check_baseline_complete(
         if factor.name not in named and conditions.exists(factor, baseline):
             example = f"add e.g. {factor.name}: {_yaml(factor.levels[0].name)}"
             faults.add(node.place, f"{node.key}.{factor.name}", f"missing, but it exists here; {example}")
+
+
+def check_fresh_seeds(node: Node, search: Search | None, seeds: Sequence[int] | None, faults: Faults) -> None:
+    """Report a search that has no seeds left for its finalists."""
+    if search and search.finalists and seeds and len(seeds) < 2:
+        what = (
+            "a search trains its finalists again on seeds that did not choose them; give two seeds or more, "
+            "or finalists: 0"
+        )
+        faults.add(node.place, node.key, what)
 
 
 def check_settings_apart(

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ablate.spec.faults import Faults, shown, suggestion
-from ablate.spec.model import Budget, Design, Metric
+from ablate.spec.model import Budget, Design, Metric, Pruner, Sampler, Search
 from ablate.spec.yaml_tree import ListNode, MappingNode, Node, ScalarNode, kind
 
 Field = tuple[ScalarNode, Node]  # key, value
@@ -73,26 +73,52 @@ def trainer_name(node: Node, faults: Faults) -> str | None:
     return None
 
 
-def design(node: Node, faults: Faults) -> tuple[Design | None, int | None]:
-    """Return the design's kind and, of a fraction, the number of cells."""
+def design(node: Node, faults: Faults) -> dict[str, Any]:
+    """Return what the study says of its design: the kind, a fraction's number of cells, how a search goes."""
     if not isinstance(node, MappingNode):
-        return _design_kind(node, faults), None
-    found = fields(node, ("kind", "cells"), faults)
+        kind = _design_kind(node, faults)
+        return {"design": kind, "search": Search() if kind == "search" else None}
+    found = fields(node, ("kind", "cells", *Search.model_fields), faults)
     if "kind" not in found:
         faults.add(node.place, f"{node.key}.kind", "missing; add e.g. kind: fractional")
-        return None, None
-    name = _design_kind(found["kind"][1], faults)
-    if "cells" not in found:
-        return name, None
-    key, value = found["cells"]
-    if name not in (None, "fractional"):
-        faults.add(
-            key.place, key.key, f"design {name} has no choice of size; remove it, or use kind: fractional"
-        )
-    if not (isinstance(value, ScalarNode) and type(value.value) is int and 2 <= value.value <= 100_000):
-        expected(value, "a whole number from 2 to 100,000", faults)
-        return name, None
-    return name, value.value
+        return {}
+    kind = _design_kind(found["kind"][1], faults)
+    owners = {"cells": "fractional"} | dict.fromkeys(Search.model_fields, "search")
+    for name, (key, _) in found.items():
+        if kind and name in owners and kind != owners[name]:
+            what = f"design {kind} has no choice of {name}; remove it, or use kind: {owners[name]}"
+            faults.add(key.place, key.key, what)
+    cells = whole_number(found["cells"][1], 2, 100_000, faults) if "cells" in found else None
+    search = Search(**_search_values(found, faults)) if kind == "search" else None
+    return {"design": kind, "design_cells": cells, "search": search}
+
+
+def _search_values(found: Mapping[str, Field], faults: Faults) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, (_, node) in found.items():
+        if name == "sampler":
+            values[name] = _one_of(node, name, get_args(Sampler), faults)
+        elif name == "pruner":
+            values[name] = _one_of(node, name, get_args(Pruner), faults)
+        elif name in ("trials", "finalists"):
+            values[name] = whole_number(node, 1 if name == "trials" else 0, 100_000, faults)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def whole_number(node: Node, least: int, most: int, faults: Faults) -> int | None:
+    """Return a whole number of a range."""
+    if isinstance(node, ScalarNode) and type(node.value) is int and least <= node.value <= most:
+        return node.value
+    expected(node, f"a whole number from {least} to {most:,}", faults)
+    return None
+
+
+def _one_of(node: Node, what: str, known: tuple[str, ...], faults: Faults) -> str | None:
+    name = text(node, f"one of {', '.join(known)}", faults)
+    if name is None or name in known:
+        return name
+    faults.add(node.place, node.key, f"no {what} {shown(name)}; {suggestion(name, known)}")
+    return None
 
 
 def _design_kind(node: Node, faults: Faults) -> Design | None:

@@ -93,9 +93,9 @@ def compared(results: Results) -> Results:
 
     Before there are any, a search has its baseline to show."""
     spec = results.spec
-    if spec.search is None:
-        return results
     fresh = spec.deciding_seeds
+    if spec.search is None or fresh == spec.seeds:
+        return results
     finalists = {trial.cell for trial in results.trials if trial.seed in fresh} | {results.reference}
     return replace(
         results,

@@ -1,0 +1,123 @@
+"""Go on with a search: add the trial that it wants next, or its finalists once it has tried its cells.
+
+One process at a time, under a lock; everything is decided anew from the store, so a search goes on after any interruption
+and repeats no cell on a seed."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ablate.contract import Trainer
+from ablate.design.cells import cell_of
+from ablate.design.factorial import Combination, Space
+from ablate.design.model import Cell
+from ablate.design.search import finalists, search_seed
+from ablate.design.settings import Validator
+from ablate.spec.yaml_tree import same
+from ablate.store.reading import read_results
+from ablate.store.results import Results, TrialResult
+from ablate.store.sampling import Tried, Watch, next_combination
+from ablate.store.writing import Store
+
+SEARCH_LOCK = "search"
+
+
+def add_next(store: Store, trainer: Trainer, folder: Path) -> int:
+    """Add to the queue what the search wants next and return how many trials that is; 0 while it waits, or at its end."""
+    spec = store.spec
+    assert spec.search is not None
+    results = read_results(store.url, store.study, folder)
+    tried = trials_tried(results)
+    if len(tried) < spec.search.trials:
+        cell = _untried_cell(results, tried, trainer)
+        if cell is not None:
+            return store.add_trials(_with(results, cell), [(cell.hash, search_seed(spec))])
+    if any(trial.state in ("WAITING", "RUNNING") for trial in tried):
+        return 0
+    name = spec.metric.name
+    scores = {trial.cell: trial.metrics[name] for trial in tried if trial.state == "COMPLETE"}
+    return store.add_trials(results.cells, finalists(spec, scores, results.reference))
+
+
+def trials_tried(results: Results) -> list[TrialResult]:
+    """Return the search's own trials in the order they were added."""
+    seed = search_seed(results.spec)
+    return sorted((trial for trial in results.trials if trial.seed == seed), key=lambda trial: trial.number)
+
+
+def watch_of(store: Store, folder: Path, number: int) -> Callable[[int, Mapping[str, float]], bool]:
+    """Return what says of a trial, at each point of its curves, whether the study's pruner gives it up."""
+    watch, name = _watch(store, folder, number), store.spec.metric.name
+
+    def is_hopeless(step: int, metrics: Mapping[str, float]) -> bool:
+        value = metrics.get(name, math.nan)
+        return watch is not None and math.isfinite(value) and watch.is_hopeless(step, value)
+
+    return is_hopeless
+
+
+def _watch(store: Store, folder: Path, number: int) -> Watch | None:
+    search = store.spec.search
+    if search is None or search.pruner == "none":
+        return None
+    results = read_results(store.url, store.study, folder)
+    tried = trials_tried(results)
+    own = next((trial for trial in tried if trial.number == number), None)
+    if own is None or len(own.parts) != 1:  # no curve of the study's metric while several parts are trained
+        return None
+    ended = [trial for trial in tried if trial.state in ("COMPLETE", "PRUNED")]
+    *before, now = _history([*ended, own], results, Space(store.spec))
+    return Watch(store.spec, before, now.curve)
+
+
+def _untried_cell(results: Results, tried: list[TrialResult], trainer: Trainer) -> Cell | None:
+    """Return a cell that was not tried, the baseline first; None when there is none left.
+
+    A combination that the trainer refuses, or that means a cell tried before, is passed over."""
+    validator, space = Validator(results.spec, trainer), Space(results.spec)
+    known = {trial.cell for trial in tried}
+    if not tried:
+        return cell_of(space.baseline(), validator)
+    history = _history(tried, results, space)
+    while (proposed := next_combination(space, history)) is not None:
+        cell = cell_of(proposed, validator)
+        if cell is not None and cell.hash not in known:
+            return cell
+        history.append(Tried(proposed, "FAIL", None, {}))
+    return None
+
+
+def _history(trials: list[TrialResult], results: Results, space: Space) -> list[Tried]:
+    name = results.spec.metric.name
+    curves: dict[str, dict[int, float]] = defaultdict(dict)
+    for point in results.points([_only_part(trial) for trial in trials]):
+        if (point.seed, point.name) == (search_seed(results.spec), name):
+            curves[point.part][point.step] = point.value
+    return [
+        Tried(
+            _combination(trial, space),
+            trial.state,
+            trial.metrics.get(name),
+            curves.get(_only_part(trial), {}),
+        )
+        for trial in trials
+    ]
+
+
+def _combination(trial: TrialResult, space: Space) -> Combination:
+    return {
+        name: next(i for i, one in enumerate(space.factors[name].levels) if same(one.name, level))
+        for name, level in trial.factors.items()
+    }
+
+
+def _only_part(trial: TrialResult) -> str:
+    """The part whose curve is the trial's; none where several are trained."""
+    parts = list(trial.parts.values())
+    return parts[0] if len(parts) == 1 else ""
+
+
+def _with(results: Results, cell: Cell) -> list[Cell]:
+    known = {one.hash: one for one in results.cells}
+    return list((known | {cell.hash: known.get(cell.hash, cell)}).values())
