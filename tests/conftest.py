@@ -5,11 +5,12 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from postgres_server import PostgresServer
 
 TRAINERS = Path(__file__).parent / "trainers"
 WALK = """\
@@ -89,6 +90,14 @@ def start_ablate(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests; each takes a database of its own."""
+    server = PostgresServer()
+    yield server
+    server.stop()
 
 
 def command(*words: object) -> list[str]:

@@ -158,8 +158,7 @@ class ServerLocks:
         Raises:
             StoreError: it did not for RECONNECT_S.
         """
-        self._session.invalidate()
-        self._session.close()
+        self.close()
         give_up = time.monotonic() + RECONNECT_S
         while True:
             try:
@@ -168,6 +167,11 @@ class ServerLocks:
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(RETRY_S)
+
+    def close(self) -> None:
+        """End the session, and with it every lock."""
+        self._session.invalidate()
+        self._session.close()
 
 
 def share_home(store: Store, folder: Path) -> None:

@@ -304,7 +304,7 @@ class Store:
                 )
                 .join(tables.trials, ours.trial_id == optuna.trials.c.trial_id)
                 .where(optuna.trials.c.trial_id == trial_id)
-                .with_for_update(of=optuna.trials)
+                .with_for_update()  # both rows: one that is only read would be of the past
             ).one()
             if row.state not in UNFINISHED:
                 return None
@@ -484,7 +484,7 @@ class Store:
             sa.select(optuna.trials.c.state, tables.trials.c.attempts)
             .join(tables.trials, tables.trials.c.trial_id == optuna.trials.c.trial_id)
             .where(optuna.trials.c.trial_id == claim.trial_id)
-            .with_for_update(of=optuna.trials)
+            .with_for_update()  # both rows: one that is only read would be of the past
         ).one()
         if row.attempts != claim.attempt or row.state not in (TrialState.RUNNING, then):
             raise Superseded

@@ -1,0 +1,138 @@
+"""PostgreSQL as the store of several hosts, on a real server: claims, restarts, one shared home, no password anywhere."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from postgres_server import PASSWORD
+from test_runner_run import metrics, running_workers, trained, undisturbed, wait_for
+
+from ablate.runner.ownership import ServerLocks
+from ablate.runner.prepare import Options, prepare
+from ablate.runner.study import run_order
+from ablate.store.writing import create_store
+
+
+@pytest.fixture
+def url(postgres) -> str:
+    return postgres.new_database()
+
+
+def test_a_run_gives_what_it_gives_on_sqlite(ablate, walk_study, url):
+    study = walk_study(more=", shared: true")
+    done = ablate("run", study, "--workers", 2, "--json", ABLATE_STORAGE=url)
+    assert done.returncode == 0, done.stderr
+    assert metrics(json.loads(done.stdout)) == undisturbed(ablate, study)
+
+
+def test_a_server_restarting_in_mid_trial_loses_nothing(
+    ablate, start_ablate, walk_study, tmp_path, url, postgres
+):
+    study = walk_study(steps=60, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
+    reference = undisturbed(ablate, study)
+    run = start_ablate("run", study, ABLATE_STORAGE=url, ABLATE_CHECKPOINT_SECONDS="0.2")
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")))
+    postgres.restart()
+    output = run.communicate(timeout=100)
+    assert run.returncode == 0, output
+    assert metrics(json.loads(ablate("status", study, "--json", ABLATE_STORAGE=url).stdout)) == reference
+    assert [line for line in trained(tmp_path) if not line.endswith("from 0")], "it went on from a checkpoint"
+
+
+def test_a_killed_worker_is_replaced(ablate, start_ablate, walk_study, tmp_path, url):
+    study = walk_study(steps=30, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
+    reference = undisturbed(ablate, study)
+    run = start_ablate("run", study, ABLATE_STORAGE=url, ABLATE_CHECKPOINT_SECONDS="0.1")
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")))
+    for pid in running_workers(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+    assert run.wait(60) == 0
+    assert metrics(json.loads(ablate("status", study, "--json", ABLATE_STORAGE=url).stdout)) == reference
+
+
+def test_a_worker_joins_with_the_shared_home_only(ablate, walk_study, url):
+    study = walk_study(slopes="[1.0, 2.0]", seeds="[1]")
+    ablate("run", study, "--limit", 1, ABLATE_STORAGE=url)
+    elsewhere = ablate("worker", "walk", "--home", "elsewhere", ABLATE_STORAGE=url)
+    assert elsewhere.returncode == 2
+    assert "elsewhere/walk is not where the files of 'walk' are" in elsewhere.stderr
+    joined = ablate("worker", "walk", ABLATE_STORAGE=url)
+    assert joined.returncode == 0, joined.stderr
+    assert json.loads(ablate("status", study, "--json", ABLATE_STORAGE=url).stdout)["complete"] == 4
+
+
+def test_a_home_is_made_anew_as_the_refusal_says(ablate, walk_study, url):
+    study = walk_study()
+    ablate("run", study, "--limit", 1, ABLATE_STORAGE=url)
+    refused = ablate("run", study, "--home", "elsewhere", "--limit", 1, ABLATE_STORAGE=url)
+    subprocess.run(re.search(r"mkdir .*", refused.stderr)[0], shell=True, check=True)
+    assert ablate("run", study, "--home", "elsewhere", "--limit", 1, ABLATE_STORAGE=url).returncode == 0
+
+
+def test_the_password_is_nowhere(ablate, start_ablate, walk_study, tmp_path, url, postgres):
+    study = walk_study(steps=30, seconds_per_step=0.05, slopes="[1.0, 2.0]", seeds="[1]")
+    study.write_text(study.read_text().replace("noise: [0.1, 0.5]\nbase", "fault: [none, error]\nbase")
+                     .replace("noise: 0.1}", "fault: none}"))  # fmt: skip
+    run = start_ablate("run", study, ABLATE_STORAGE=url)
+    wait_for(lambda: running_workers(tmp_path))
+    (worker,) = running_workers(tmp_path)
+    found = [Path(f"/proc/{worker}/{name}").read_bytes().decode() for name in ("cmdline", "environ")]
+    found.append(Path(f"/proc/{run.pid}/cmdline").read_bytes().decode())
+    found += run.communicate(timeout=100)
+    found += [ablate(command, "walk", ABLATE_STORAGE=url).stdout for command in ("status", "report")]
+    found.append(postgres.dump(url))
+    files = [
+        file for folder in ("runs", "reports") for file in (tmp_path / folder).rglob("*") if file.is_file()
+    ]
+    found += [file.read_bytes().decode(errors="replace") for file in files]
+    assert "walk" in found[-1] or len(files) > 5
+    assert not [text for text in found if PASSWORD in text]
+
+
+@pytest.mark.parametrize("wrong", ["password", "database"])
+def test_a_server_that_does_not_let_us_in_is_named_without_the_password(ablate, walk_study, url, wrong):
+    bad = url.replace(PASSWORD, f"{PASSWORD}x") if wrong == "password" else url.replace("/db_", "/no_")
+    done = ablate("run", walk_study(), ABLATE_STORAGE=bad)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "postgresql+psycopg://walker:***@/" in done.stderr
+    assert PASSWORD not in done.stderr
+
+
+def test_a_lost_session_is_noticed_and_its_locks_are_free(url, postgres):
+    mine = ServerLocks(url, "walk")
+    assert mine.acquire("trial-1")
+    assert not mine.lost()
+    postgres.restart()
+    wait_for(mine.lost)
+    assert not mine.acquire("trial-2")
+    other = ServerLocks(url, "walk")
+    assert other.acquire("trial-1")
+    mine.renew()
+    assert not mine.acquire("trial-1")
+    assert mine.acquire("trial-2")
+    for locks in (mine, other):
+        locks.close()
+
+
+def test_one_trial_is_claimed_once_at_a_time(walk_study, tmp_path, url):
+    prepared = prepare(walk_study(seeds="[1]"), Options(home=tmp_path / "runs", storage=url))
+    store = create_store(url, prepared.spec, prepared.design)
+    store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
+    first = store.queue()[0]
+    attempts = []
+    claims = [
+        threading.Thread(target=lambda: attempts.append(store.claim(first.trial_id).attempt))
+        for _ in range(8)
+    ]
+    for claim in claims:
+        claim.start()
+    for claim in claims:
+        claim.join()
+    store.engine.dispose()
+    assert sorted(attempts) == [1, 2, 3, 4, 5, 6, 7, 8]
