@@ -125,14 +125,16 @@ def test_one_trial_is_claimed_once_at_a_time(walk_study, tmp_path, url):
     store = create_store(url, prepared.spec, prepared.design)
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
     first = store.queue()[0]
+    part = next(iter(store.cell(first.cell).parts.values())).hash
     attempts = []
-    claims = [
-        threading.Thread(target=lambda: attempts.append(store.claim(first.trial_id).attempt))
-        for _ in range(8)
-    ]
-    for claim in claims:
-        claim.start()
-    for claim in claims:
-        claim.join()
+
+    def claim(reached: int) -> None:
+        attempts.append(store.claim(first.trial_id, (part, first.seed, reached)).attempt)
+
+    claims = [threading.Thread(target=claim, args=(reached,)) for reached in range(8)]
+    for thread in claims:
+        thread.start()
+    for thread in claims:
+        thread.join()
     store.engine.dispose()
     assert sorted(attempts) == [1, 2, 3, 4, 5, 6, 7, 8]
