@@ -1,0 +1,113 @@
+"""Opening databases: what a kill left half done, what other machines could write to, what is not ours."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ablate.errors import BadInput
+from ablate.store import engine
+
+CUT_OFF = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA journal_mode=TRUNCATE")
+connection.execute("PRAGMA cache_size=2")                     # so that pages reach the file before the commit
+connection.execute("CREATE TABLE t (a INTEGER, b TEXT)")
+connection.execute("INSERT INTO t VALUES (1, 'whole')")
+connection.execute("BEGIN IMMEDIATE")
+connection.executemany("INSERT INTO t VALUES (?, ?)", [(i, "half" * 500) for i in range(200)])
+connection.execute("UPDATE t SET a = 0")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def cut_off(tmp_path) -> Path:
+    """A database whose writer was killed in the middle of a commit."""
+    file = tmp_path / "study.db"
+    subprocess.run([sys.executable, "-c", CUT_OFF, str(file)])
+    assert Path(f"{file}-journal").stat().st_size > 0
+    return file
+
+
+def rows(file: Path, read_only: bool = True) -> list:
+    opened = engine.connect(f"sqlite:///{file}", read_only)
+    with opened.connect() as connection:
+        found = connection.execute(sa.text("SELECT a, b FROM t")).all()
+    opened.dispose()
+    return found
+
+
+def test_a_reader_sees_what_was_committed_and_writes_nothing(cut_off):
+    before = {file.name: file.read_bytes() for file in cut_off.parent.iterdir()}
+    assert rows(cut_off) == [(1, "whole")]
+    assert {file.name: file.read_bytes() for file in cut_off.parent.iterdir()} == before
+
+
+def test_a_reader_may_not_be_allowed_to_write(cut_off):
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("mounting needs root and unshare")
+    folder = cut_off.parent
+    script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$1" -c "$2" "$0/study.db"'
+    read = "import sys; from test_store_engine import rows, Path; print(rows(Path(sys.argv[1])))"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, str(folder), sys.executable, read],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    if "permission denied" in done.stderr or "unshare failed" in done.stderr:
+        pytest.skip(f"no mount namespaces here: {done.stderr.strip()}")
+    assert done.stdout == "[(1, 'whole')]\n", done.stderr
+
+
+def test_the_next_writer_mends_it(cut_off):
+    assert rows(cut_off, read_only=False) == [(1, "whole")]
+    assert rows(cut_off) == [(1, "whole")]
+    journal = Path(f"{cut_off}-journal")
+    assert not journal.exists() or not journal.stat().st_size
+
+
+def test_a_reader_sees_one_moment(cut_off):
+    rows(cut_off, read_only=False)
+    reader, writer = (engine.connect(f"sqlite:///{cut_off}", read_only) for read_only in (True, False))
+    count = sa.text("SELECT count(*) FROM t")
+    with reader.connect() as looking, writer.connect() as writing:
+        writing.exec_driver_sql("PRAGMA busy_timeout=100")
+        first = looking.scalar(count)
+        writing.exec_driver_sql("INSERT INTO t VALUES (2, 'later')")
+        with pytest.raises(sa.exc.OperationalError, match="locked"):
+            writing.commit()
+        assert looking.scalar(count) == first
+    reader.dispose()
+    writer.dispose()
+
+
+MOUNTS = """\
+/dev/root / ext4 rw 0 0
+server:/export /home nfs4 rw 0 0
+/dev/sdb /home/local\\040disk xfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/home/me/runs", "nfs4"), ("/homes/me", "ext4"), ("/home/local disk/runs", "xfs"), ("/", "ext4")],
+)
+def test_the_file_system_of_a_path_is_that_of_the_deepest_mount(path, kind):
+    assert engine.file_system_of(Path(path), MOUNTS) == kind
+
+
+def test_a_network_file_system_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "file_system_of", lambda path, mounts: "nfs4")
+    with pytest.raises(BadInput, match=r"network file system \(nfs4\), where SQLite loses data; put --home"):
+        engine.refuse_network_file_system(tmp_path)
+
+
+def test_a_password_in_the_query_is_not_printable_either():
+    assert "canary" not in engine.printable("postgresql://host/db?user=me&password=canary")
