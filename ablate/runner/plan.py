@@ -42,7 +42,7 @@ def size(spec: StudySpec, design: Design) -> tuple[int, int]:
     """Return how many cells and trials a study has; a search, at most."""
     if spec.search is None:
         return len(design.cells), len(design.cells) * len(spec.seeds)
-    return spec.search.trials, most_trials(spec)
+    return min(spec.search.trials, design.raw_cells), most_trials(spec)
 
 
 def _earlier(place: Place) -> Results | None:
