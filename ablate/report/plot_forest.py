@@ -99,11 +99,12 @@ def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | No
 
 
 def _limit(rows: Sequence[Mapping[str, Any]], smallest: float | None) -> float:
-    """Half the width of a panel: the intervals, but at most four times the largest estimate (two seeds: t = 12.7)."""
+    """Half the width of a panel: four times the largest estimate (intervals of two seeds are wide: t = 12.7) or the
+    narrowest interval, but no more than there is to show."""
     largest = max((abs(row["estimate"]) for row in rows if row["estimate"] is not None), default=0.0)
-    ends = [abs(end) for row in rows if row["ci95"] for end in row["ci95"]]
-    widest = max([*ends, largest, smallest or 0.0])
-    return 1.08 * min(widest, 4 * max(largest, smallest or 0.0)) or 1.0
+    reaches = [max(map(abs, row["ci95"])) for row in rows if row["ci95"]]
+    enough = max(4 * max(largest, smallest or 0.0), min(reaches, default=0.0))
+    return 1.08 * min(max([*reaches, largest, smallest or 0.0]), enough) or 1.0
 
 
 def _label(row: Mapping[str, Any]) -> str:

@@ -103,8 +103,10 @@ def _differences(panel: _Panel) -> NDArray[np.float64]:
 
 def _agreement(shown: Sequence[_Panel], effect: Mapping[str, Any]) -> str:
     differences = _differences(next(panel for panel in shown if panel.effect is effect))
+    if len(differences) == 1:
+        return "(one seed)"
     same = int((np.sign(differences) == np.sign(effect["estimate"])).sum())
-    return f"({same} of {plural(len(differences), 'seed')} in that direction)"
+    return f"({same} of {len(differences)} seeds in that direction)"
 
 
 def _range(points: NDArray[np.float64], ends: list[float]) -> tuple[float, float]:

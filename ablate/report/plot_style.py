@@ -30,6 +30,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.unicode_minus": True,
     "axes.edgecolor": "0.4",
+    "axes.facecolor": "none",
     "axes.grid": True,
     "grid.color": "0.92",
     "legend.frameon": False,
@@ -72,22 +73,20 @@ def draw(
     alt: str,
     section: str,
 ) -> Picture:
-    """Let `paint` fill the body of a figure, put title and caption around it, and render it as PNG and SVG."""
-    heading, small_print = wrapped(title, 80), wrapped(caption, 138)
-    heights = [
-        0.08 + 0.18 * (heading.count("\n") + 1),
-        body_inches,
-        0.08 + 0.135 * (small_print.count("\n") + 1),
-    ]
+    """Let `paint` fill the body of a figure, put the title above it, and render it as PNG and SVG.
+
+    The caption is text under the picture, not in it. The SVG has no background: it stands on dark pages too.
+    """
+    heading = wrapped(title, 80)
+    heights = [0.08 + 0.18 * (heading.count("\n") + 1), body_inches]
     figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout="constrained")
-    top, body, bottom = figure.subfigures(3, 1, squeeze=False, height_ratios=heights).flat
+    top, body = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
     top.text(0.01, 0.92, heading, ha="left", va="top", fontsize=10, fontweight="bold")
-    bottom.text(0.01, 0.95, small_print, ha="left", va="top", fontsize=7, color="0.35")
     paint(body)
     _lay_out(figure)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(svg, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
     return Picture(
         name, title, caption, alt, section, {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
     )

@@ -14,6 +14,7 @@ from ablate.report.plot_style import Picture
 from ablate.report.provenance import methods
 
 MAX_CELLS, MAX_INTERACTIONS = 80, 12  # in markdown and LaTeX; HTML and report.json have all
+MAX_LATEX_METRICS = 4  # more do not fit on a page
 
 
 TEST_NAMES = {
@@ -74,6 +75,7 @@ def _context(document: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[s
         **document,
         "pictures": pictures,
         "max_cells": MAX_CELLS,
+        "max_metrics": MAX_LATEX_METRICS,
         "plural": words.plural,
         "cell_metrics": list(dict.fromkeys(name for cell in document["cells"] for name in cell["metrics"])),
         "effects_by_metric": _by_metric(document["effects"]),

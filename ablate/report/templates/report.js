@@ -1,6 +1,9 @@
 
 "use strict";
 for (const table of document.querySelectorAll("table.sortable")) {
+  const first = table.tBodies[0].rows[0];
+  for (const head of table.tHead.rows[0].cells) // a heading stands over its numbers
+    head.classList.toggle("n", !!first && first.cells[head.cellIndex].classList.contains("n"));
   table.tHead.addEventListener("click", (event) => {
     const head = event.target.closest("th");
     if (!head) return;

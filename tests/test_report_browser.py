@@ -1,0 +1,105 @@
+"""report.html in a real browser: tables sort and filter, nothing is clipped, nothing is fetched."""
+
+import os
+import shutil
+
+import pytest
+from report_examples import example, spec
+
+from ablate.report.report import write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report's address, and the browser to open it in."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install '.[dev]')")
+    folder = tmp_path_factory.mktemp("browser")
+    write_report(example(spec("full")), folder, ("html",))
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield (folder / "report.html").as_uri(), browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(report):
+    """Open the report, with options of the browser's; keep what it asked for and complained of."""
+    address, browser = report
+    pages = []
+
+    def call(**options):
+        page = browser.new_page(**options)
+        page.asked, page.complaints = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("console", lambda message: page.complaints.append(message.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.goto(address)
+        pages.append(page)
+        return page
+
+    yield call
+    for page in pages:
+        page.close()
+
+
+def column(page, place):
+    return page.locator(f"#cells-table tbody tr:visible td:nth-child({place})").all_text_contents()
+
+
+def test_a_click_on_a_heading_sorts_by_number(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Δ dev/mean").click()
+    texts = column(page, 4)
+    numbers = [float(text.replace("−", "-")) for text in texts if text != "–"]
+    assert numbers == sorted(numbers)
+    assert len(numbers) == 23
+    assert texts[-1] == "–"  # the reference has no difference, and stays last
+    page.get_by_role("button", name="Δ dev/mean").click()
+    assert column(page, 4)[0] == texts[-2]
+
+
+def test_words_in_the_filter_hide_other_rows(open_page):
+    page = open_page()
+    assert len(column(page, 1)) == 24
+    page.locator("input[data-for=cells-table]").fill("joint siamese")
+    names = column(page, 1)
+    assert len(names) == 8
+    assert all("joint" in name and "siamese" in name for name in names)
+
+
+def test_nothing_is_fetched_and_nothing_complains(open_page):
+    page = open_page()
+    assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []
+    assert page.complaints == []
+
+
+def test_every_picture_is_shown(open_page):
+    sizes = open_page().eval_on_selector_all("figure img", "images => images.map(i => i.naturalWidth)")
+    assert len(sizes) >= 4
+    assert min(sizes) > 0
+
+
+def test_a_narrow_page_does_not_scroll_sideways(open_page):
+    page = open_page(viewport={"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def luminance(colour):
+    """WCAG 2.2, relative luminance of `rgb(r, g, b)`."""
+    channels = [int(part) / 255 for part in colour.strip("rgb()").split(",")[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read(open_page, scheme):
+    page = open_page(color_scheme=scheme)
+    paper = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    for selector in ("p", ".v-helps", ".v-inconclusive", ".question", "figcaption", "a", ".soft"):
+        ink = luminance(page.eval_on_selector(selector, "e => getComputedStyle(e).color"))
+        contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
+        assert contrast >= 4.5, selector
