@@ -1,5 +1,6 @@
 """What every test gets: a clean environment, seeds, the command line as a process, and a study that takes no time."""
 
+import io
 import os
 import random
 import shutil
@@ -11,6 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from postgres_server import PostgresServer
+from rich.console import Console
+
+from ablate.runner.engines.table import ENGINES
+from ablate.runner.prepare import Options
+from ablate.runner.status import status_document
+from ablate.runner.study import run_study
+from ablate.store.reading import read_results
 
 TRAINERS = Path(__file__).parent / "trainers"
 WALK = """\
@@ -90,6 +98,27 @@ def start_ablate(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
+    """Run a study with one worker in a thread, which starts at once; return `run --json` with its exit code and errors."""
+    monkeypatch.setitem(ENGINES, "thread", "thread_engine")
+    before = Path.cwd()
+
+    def call(study: Path, home: str = "runs", **options: object) -> dict:
+        said = io.StringIO()
+        os.chdir(before)
+        try:
+            code, place = run_study(
+                study, Options(home=tmp_path / home, engine="thread", **options), Console(file=said)
+            )
+        finally:
+            os.chdir(before)
+        results = read_results(place.url, place.study, place.folder)
+        return status_document(results) | {"code": code, "said": said.getvalue()}
+
+    return call
 
 
 @pytest.fixture(scope="session")

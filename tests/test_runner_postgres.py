@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from postgres_server import PASSWORD
-from test_runner_run import metrics, running_workers, trained, undisturbed, wait_for
+from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.runner.ownership import ServerLocks
 from ablate.runner.prepare import Options, prepare
@@ -23,18 +23,18 @@ def url(postgres) -> str:
     return postgres.new_database()
 
 
-def test_a_run_gives_what_it_gives_on_sqlite(ablate, walk_study, url):
+def test_a_run_gives_what_it_gives_on_sqlite(ablate, walk_study, url, run_here):
     study = walk_study(more=", shared: true")
     done = ablate("run", study, "--workers", 2, "--json", ABLATE_STORAGE=url)
     assert done.returncode == 0, done.stderr
-    assert metrics(json.loads(done.stdout)) == undisturbed(ablate, study)
+    assert metrics(json.loads(done.stdout)) == metrics(run_here(study, home="reference"))
 
 
 def test_a_server_restarting_in_mid_trial_loses_nothing(
-    ablate, start_ablate, walk_study, tmp_path, url, postgres
+    ablate, start_ablate, walk_study, tmp_path, url, postgres, run_here
 ):
     study = walk_study(steps=60, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
-    reference = undisturbed(ablate, study)
+    reference = metrics(run_here(study, home="reference"))
     run = start_ablate("run", study, ABLATE_STORAGE=url, ABLATE_CHECKPOINT_SECONDS="0.2")
     wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")))
     postgres.restart()
@@ -44,9 +44,9 @@ def test_a_server_restarting_in_mid_trial_loses_nothing(
     assert [line for line in trained(tmp_path) if not line.endswith("from 0")], "it went on from a checkpoint"
 
 
-def test_a_killed_worker_is_replaced(ablate, start_ablate, walk_study, tmp_path, url):
+def test_a_killed_worker_is_replaced(ablate, start_ablate, walk_study, tmp_path, url, run_here):
     study = walk_study(steps=30, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
-    reference = undisturbed(ablate, study)
+    reference = metrics(run_here(study, home="reference"))
     run = start_ablate("run", study, ABLATE_STORAGE=url, ABLATE_CHECKPOINT_SECONDS="0.1")
     wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")))
     for pid in running_workers(tmp_path):

@@ -1,13 +1,16 @@
 """`ablate run` as a user sees it, on a trainer that takes no time: what it records, refuses and resumes."""
 
 import json
-import os
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import thread_engine
+
+from ablate.errors import Drift
 
 
 def status(ablate) -> dict:
@@ -21,12 +24,6 @@ def trained(tmp_path: Path) -> list[str]:
         for log in tmp_path.glob("runs/walk/trials/*/trained.log")
         for line in log.read_text().splitlines()
     ]
-
-
-def undisturbed(ablate, study) -> dict:
-    done = ablate("run", study, "--home", "reference", "--json")
-    assert done.returncode == 0, done.stderr
-    return metrics(json.loads(done.stdout))
 
 
 def metrics(document: dict) -> dict:
@@ -58,20 +55,19 @@ def test_every_cell_and_seed_gets_its_metrics(ablate, walk_study):
     assert all(set(trial["metrics"]) == {"dev/position"} for trial in document["trials"])
 
 
-def test_the_same_command_again_trains_nothing(ablate, walk_study, tmp_path):
+def test_the_same_command_again_trains_nothing(run_here, walk_study, tmp_path):
     study = walk_study()
-    ablate("run", study)
+    run_here(study)
     before = sorted(trained(tmp_path))
-    assert ablate("run", study).returncode == 0
+    assert run_here(study)["code"] == 0
     assert sorted(trained(tmp_path)) == before
 
 
-def test_limit_and_only_choose_trials(ablate, walk_study):
+def test_limit_and_only_choose_trials(run_here, walk_study):
     study = walk_study()
-    ablate("run", study, "--limit", 1)
-    assert status(ablate)["complete"] == 1
-    ablate("run", study, "--only", "slope=2.0", "--only", "noise=0.5")
-    done = [trial["factors"] for trial in status(ablate)["trials"] if trial["state"] == "COMPLETE"]
+    assert run_here(study, limit=1)["complete"] == 1
+    document = run_here(study, only=["slope=2.0", "noise=0.5"])
+    done = [trial["factors"] for trial in document["trials"] if trial["state"] == "COMPLETE"]
     assert done.count({"slope": 2.0, "noise": 0.5}) == 2
     assert len(done) <= 3
 
@@ -89,37 +85,17 @@ def test_shared_parts_are_trained_once_and_give_the_same(ablate, walk_study, tmp
     assert len(by_noise) == 4
 
 
-@pytest.mark.parametrize("victim", ["worker", "supervisor", "both"])
-def test_kill_9_loses_nothing(ablate, start_ablate, walk_study, tmp_path, victim):
-    study = walk_study(steps=20, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
-    reference = undisturbed(ablate, study)
-    supervisor = start_ablate("run", study, ABLATE_CHECKPOINT_SECONDS="0.1")
-    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")))
-    workers = running_workers(tmp_path)
-    for pid in ([] if victim == "supervisor" else workers) + ([] if victim == "worker" else [supervisor.pid]):
-        os.kill(pid, signal.SIGKILL)
-    if victim == "worker":
-        assert supervisor.wait(60) == 0  # it starts another worker by itself
-    done = ablate("run", study, "--json")
-    assert done.returncode == 0, done.stderr
-    assert metrics(json.loads(done.stdout)) == reference
-    again = [line for line in trained(tmp_path) if not line.endswith("from 0")]
-    assert again, "the killed trial went on from its checkpoint"
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_the_step_and_waits(ablate, start_ablate, walk_study, tmp_path, number, code):
+def test_a_signal_saves_the_step_and_waits(run_here, start_ablate, walk_study, tmp_path, number, code):
     study = walk_study(steps=30, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
-    reference = undisturbed(ablate, study)
     supervisor = start_ablate("run", study)
-    wait_for(lambda: running_workers(tmp_path))
-    time.sleep(0.3)
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")))
     supervisor.send_signal(number)
     assert supervisor.wait(20) == code
-    states = Counter(trial["state"] for trial in status(ablate)["trials"])
-    assert set(states) <= {"WAITING", "COMPLETE"}
     assert list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint"))
-    assert metrics(json.loads(ablate("run", study, "--json").stdout)) == reference
+    before = run_here(study, limit=0)
+    assert {trial["state"] for trial in before["trials"]} <= {"WAITING", "COMPLETE"}
+    assert metrics(run_here(study)) == metrics(run_here(study, home="reference"))
 
 
 def test_two_runs_of_one_study_share_the_work(start_ablate, ablate, walk_study, tmp_path):
@@ -130,60 +106,114 @@ def test_two_runs_of_one_study_share_the_work(start_ablate, ablate, walk_study, 
     assert status(ablate)["complete"] == 4
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [("error", "RuntimeError: the walk fell over (walk.py:"), ("nan", "metric 'dev/position' is nan")],
-)
-def test_a_failed_trial_keeps_its_reason_and_the_rest_finish(ablate, walk_study, tmp_path, fault, reason):
-    study = walk_study()
+def with_fault(study: Path, fault: str) -> Path:
+    """Make half of the study's cells fail."""
     study.write_text(study.read_text().replace("noise: [0.1, 0.5]\nbase", f"fault: [none, {fault}]\nbase")
                      .replace("noise: 0.1}", "fault: none}"))  # fmt: skip
-    done = ablate("run", study, "--json")
-    assert done.returncode == 1
-    document = json.loads(done.stdout)
+    return study
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("error", "RuntimeError: the walk fell over (walk.py:"),
+        ("error", ", after step 2)"),
+        ("nan", "metric 'dev/position' is nan"),
+    ],
+)
+def test_a_failed_trial_keeps_its_reason_and_the_rest_finish(run_here, walk_study, fault, reason):
+    document = run_here(with_fault(walk_study(), fault))
     assert (document["complete"], document["failed"]) == (4, 4)
     assert all(reason in trial["error"] for trial in document["trials"] if trial["state"] == "FAIL")
+
+
+def test_only_retry_failed_tries_again(run_here, walk_study, tmp_path):
+    study = with_fault(walk_study(), "error")
+    run_here(study)
     before = len(trained(tmp_path))
-    assert ablate("run", study).returncode == 1
-    assert len(trained(tmp_path)) == before  # only --retry-failed tries again
-    ablate("run", study, "--retry-failed")
+    run_here(study)
+    assert len(trained(tmp_path)) == before
+    run_here(study, retry_failed=True)
     assert len(trained(tmp_path)) == before + 4
 
 
+def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(run_here, walk_study, tmp_path):
+    study = with_fault(walk_study(more=", shared: true", slopes="[1.0, 2.0, 3.0]", seeds="[1]"), "error")
+    document = run_here(study)
+    assert document["failed"] == 3
+    assert len({trial["error"] for trial in document["trials"] if trial["state"] == "FAIL"}) == 1
+    assert len(trained(tmp_path)) == 1 + 3 + 1  # common and own of the sound; one of the common that fails
+
+
 def test_a_trial_that_kills_its_process_fails_after_three_attempts(ablate, walk_study):
-    study = walk_study(seeds="[1]", slopes="[1.0, 2.0]")
-    study.write_text(study.read_text().replace("noise: [0.1, 0.5]\nbase", "fault: [none, kill]\nbase")
-                     .replace("noise: 0.1}", "fault: none}"))  # fmt: skip
-    done = ablate("run", study, "--json")
+    done = ablate("run", with_fault(walk_study(seeds="[1]"), "kill"), "--json")
     assert done.returncode == 1
-    failed = [trial for trial in json.loads(done.stdout)["trials"] if trial["state"] == "FAIL"]
+    document = json.loads(done.stdout)
+    failed = [trial for trial in document["trials"] if trial["state"] == "FAIL"]
     assert [trial["attempts"] for trial in failed] == [3, 3]
-    assert json.loads(done.stdout)["complete"] == 2
+    assert "died 3 times without progress, the last time after step 2" in failed[0]["error"]
+    assert document["complete"] == 2
 
 
-def test_a_changed_study_is_refused_and_names_what_changed(ablate, walk_study):
-    ablate("run", walk_study(), "--limit", 1)
+def test_a_trial_that_hangs_is_ended_and_the_log_says_where(ablate, walk_study, tmp_path):
+    study = with_fault(walk_study(seeds="[1]"), "hang")
+    study.write_text(study.read_text() + "hang_minutes: 0.005\n")
+    done = ablate("run", study, "--only", "fault=hang", "--only", "slope=1.0", "--json")
+    assert json.loads(done.stdout)["failed"] == 1, done.stderr
+    log = (tmp_path / "runs/walk/logs/worker-0.log").read_text()
+    assert log.count("Timeout (0:00:00") == 3
+    assert "walk.py" in log
+
+
+def test_a_full_disk_is_no_fault_of_the_trial(run_here, walk_study):
+    study = with_fault(walk_study(seeds="[1]"), "disk")
+    for _ in range(5):
+        document = run_here(study, only=["fault=disk"])
+        assert document["code"] == 1
+        assert "No space left on device" in document["said"]
+        assert (document["waiting"], document["failed"]) == (4, 0)
+
+
+@pytest.mark.parametrize("item", ["step", "position", "rng"])
+def test_a_state_without_one_item_is_noticed(run_here, walk_study, tmp_path, item):
+    study = walk_study(steps=6, seeds="[1]")
+    reference = metrics(run_here(study, home="reference"))
+    walk = sys.modules["walk"]
+    assert metrics(interrupted(run_here, study, "sound")) == reference
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(walk, "OMIT", item)
+        assert metrics(interrupted(run_here, study, "forgetful")) != reference
+
+
+def interrupted(run_here, study, home) -> dict:
+    """Run a study, asked to stop at the third step of its first trial, and then to its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thread_engine, "STOP_AFTER", 3)
+        assert run_here(study, home=home)["complete"] == 0
+    return run_here(study, home=home)
+
+
+def test_a_changed_study_is_refused_and_names_what_changed(run_here, ablate, walk_study):
+    run_here(walk_study(), limit=1)
     done = ablate("run", walk_study(steps=6))
     assert done.returncode == 2
     assert "settings.steps: 5 → 6" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_comments_and_order_are_harmless(ablate, walk_study):
+def test_comments_and_order_are_harmless(run_here, walk_study):
     study = walk_study()
-    ablate("run", study, "--limit", 1)
-    study.write_text("# a comment\n" + study.read_text() + "question: Which?\n")
-    assert ablate("run", study).returncode == 0
+    run_here(study, limit=1)
+    study.write_text("# a comment\n" + study.read_text() + "question: Which?\nhang_minutes: 5\n")
+    assert run_here(study)["code"] == 0
 
 
-def test_extend_adds_seeds_and_levels_and_nothing_else(ablate, walk_study):
-    ablate("run", walk_study())
-    assert ablate("run", walk_study(seeds="[1, 2, 3]", slopes="[1.0, 2.0, 3.0]"), "--extend").returncode == 0
-    document = status(ablate)
+def test_extend_adds_seeds_and_levels_and_nothing_else(run_here, walk_study):
+    run_here(walk_study())
+    document = run_here(walk_study(seeds="[1, 2, 3]", slopes="[1.0, 2.0, 3.0]"), extend=True)
     assert (document["planned"], document["complete"]) == (18, 18)
-    done = ablate("run", walk_study(seeds="[2, 3]"), "--extend")
-    assert done.returncode == 2
-    assert "an extension keeps every cell and seed" in done.stderr
+    with pytest.raises(Drift, match="an extension keeps every cell and seed"):
+        run_here(walk_study(seeds="[2, 3]"), extend=True)
 
 
 def test_a_bad_study_writes_nothing(ablate, walk_study, tmp_path):

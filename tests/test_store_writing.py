@@ -112,7 +112,7 @@ def test_a_stop_is_no_death(store):
     first = store.queue()[0]
     for _ in range(5):
         assert die(store, first, 7) is None
-        store.close(part_of(store, first), first.seed)
+        store.set_aside(part_of(store, first), first.seed)
 
 
 def test_a_part_that_failed_is_not_trained_again_until_asked(store):

@@ -45,6 +45,9 @@ class Locks(Protocol):
     def renew(self) -> None:
         """Begin anew, with no lock held, after locks were lost."""
 
+    def close(self) -> None:
+        """Let go of every lock."""
+
 
 def open_locks(store: Store, folder: Path) -> Locks:
     """Return the locks that fit the store: files in the study's folder, or the server's."""
@@ -96,10 +99,14 @@ class FileLocks:
         return any(os.fstat(descriptor).st_nlink == 0 for descriptor in self._held.values())
 
     def renew(self) -> None:
-        """Let go of everything; make the folder again."""
+        """Let go of every lock; make the folder again."""
+        self.close()
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Let go of every lock."""
         for key in list(self._held):
             self.release(key)
-        self._folder.mkdir(parents=True, exist_ok=True)
 
 
 class ServerLocks:

@@ -4,6 +4,7 @@ It reads its job as one JSON line from stdin, so that a database password is in 
 and writes one JSON event a line to what was its stdout. What a trainer prints goes to the log.
 When stdin ends, the supervisor is dead: the worker stops as if asked."""
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,20 +153,21 @@ def stop_when_stdin_ends(stop: Stop) -> None:
     stop.asked.set()
 
 
-def work(job: dict[str, Any], stop: Stop, events: Emit) -> None:
+def work(job: dict[str, Any], stop: Callable[[], bool], events: Emit) -> None:
     """Open what the job names and work until nothing is left."""
-    store = Store(job["url"], job["study"])
-    trainer = load_trainer(store.spec.trainer, Path(job["study_folder"]))
-    os.chdir(job["study_folder"])  # relative paths in a study are relative to its file
-    worker = Worker(
-        store=store,
-        trainer=trainer,
-        folder=Path(job["folder"]),
-        stopping=stop,
-        emit=events,
-        checkpoint_seconds=job["checkpoint_seconds"],
-    )
-    worker.run(job["numbers"])
+    with contextlib.closing(Store(job["url"], job["study"])) as store:
+        trainer = load_trainer(store.spec.trainer, Path(job["study_folder"]))
+        os.chdir(job["study_folder"])  # relative paths in a study are relative to its file
+        worker = Worker(
+            store=store,
+            trainer=trainer,
+            folder=Path(job["folder"]),
+            stopping=stop,
+            emit=events,
+            checkpoint_seconds=job["checkpoint_seconds"],
+        )
+        with contextlib.closing(worker.locks):
+            worker.run(job["numbers"])
 
 
 if __name__ == "__main__":

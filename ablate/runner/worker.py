@@ -299,7 +299,7 @@ class Attempt:
     def _leave(self, put: Callable[[Claim], None], event: str) -> None:
         """Leave the trial without a result, and its part as one whose owner did not die."""
         if self.part is not None:
-            self.store.close(self.part.hash, self.queued.seed)
+            self.store.set_aside(self.part.hash, self.queued.seed)
         if self.claim is not None:
             try:
                 put(self.claim)

@@ -119,6 +119,10 @@ class Store:
             with self._transaction() as connection:
                 tables.open_parts.create(connection, checkfirst=True)
 
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self.engine.dispose()
+
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
         with databases.explained(self.url), self.engine.begin() as connection:
@@ -366,7 +370,7 @@ class Store:
         self._update_open_part(part, seed, deaths=0, deaths_there=0)
 
     @lasting
-    def close(self, part: str, seed: int) -> None:
+    def set_aside(self, part: str, seed: int) -> None:
         """Note that a part is left as it is by an owner that did not die."""
         self._update_open_part(part, seed, begun=False)
 

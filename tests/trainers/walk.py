@@ -1,5 +1,6 @@
 """A trainer that takes no time but does what real ones do: random steps from a seed, curves, checkpoints, parts, failures."""
 
+import errno
 import os
 import signal
 import time
@@ -9,6 +10,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from ablate.contract import Context
+
+OMIT = os.environ.get("WALK_OMIT")  # an item of the state to forget: a test of the tests
 
 
 class Settings(BaseModel, extra="forbid"):
@@ -20,8 +23,7 @@ class Settings(BaseModel, extra="forbid"):
     seconds_per_step: float = 0.0
     shared: bool = False  # two parts, of which "common" depends on the noise alone
     only: str = ""  # which of the two parts this is
-    fault: str = "none"  # none, error, nan, kill (the process, at step 3, each time)
-    omit: str = ""  # an item of the state to forget
+    fault: str = "none"  # none, nan, or at step 3, each time: error, kill (the process), hang, disk
 
 
 def parts(settings: Settings) -> dict[str, Settings]:
@@ -35,22 +37,29 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
     rng = np.random.default_rng(context.seed)
     position, begin = 0.0, 0
     if state := context.restore():
-        begin = state["step"]
-        position = float(state["position"])
-        if settings.omit != "rng":
+        begin = state["step"] if OMIT != "step" else 0
+        position = float(state["position"]) if OMIT != "position" else 0.0
+        if OMIT != "rng":
             rng.bit_generator.state = state["rng"]
     with (context.workdir / "trained.log").open("a") as log:
         log.write(f"{os.getpid()} from {begin}\n")
+    steps = os.open(context.workdir / "steps.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for step in range(begin + 1, settings.steps + 1):
         position += settings.slope + settings.noise * rng.standard_normal()
         time.sleep(settings.seconds_per_step)
+        os.write(steps, b"%d %d\n" % (os.getpid(), step))
         if settings.fault == "kill" and step == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         if settings.fault == "error" and step == 3:
             raise RuntimeError("the walk fell over")
+        if settings.fault == "hang" and step == 3:
+            time.sleep(1000)
+        if settings.fault == "disk" and step == 3:
+            raise RuntimeError(f"torch could not write: {os.strerror(errno.ENOSPC)}")
         context.report(step, {"dev/position": position})
         state = {"step": step, "position": np.array([position])[0], "rng": rng.bit_generator.state}
         context.checkpoint(step, lambda state=state: state)
+    os.close(steps)
     prefix = f"dev/{settings.only}" if settings.only else "dev/position"
     return {prefix: float("nan") if settings.fault == "nan" else position}
 

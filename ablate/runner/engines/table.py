@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from ablate.errors import BadInput, Unavailable
 from ablate.store.engine import sqlite_file
 
-ENGINES = {  # name -> what it needs installed, if anything: (package, extra)
-    "local": None,
-    "ray": ("ray", "ray"),
-    "slurm": ("submitit", "slurm"),
+ENGINES = {  # name -> its module
+    "local": "ablate.runner.engines.local",
+    "ray": "ablate.runner.engines.ray",
+    "slurm": "ablate.runner.engines.slurm",
 }
+CLUSTERS = {"ray": "ray", "slurm": "submitit"}  # engines of several machines -> the package they need
 
 
 class WorkerProcess(Protocol):
@@ -50,7 +51,7 @@ def open_engine(name: str, job: dict[str, Any], workers: int, logs: Path, addres
         Unavailable: what it needs is not installed, or its cluster does not answer.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    module = importlib.import_module(f"ablate.runner.engines.{name}")
+    module = importlib.import_module(ENGINES[name])
     engine: Engine = module.open_engine(job, workers, logs, address)
     return engine
 
@@ -66,17 +67,15 @@ def check_engine(name: str, url: str, address: str | None) -> None:
         close = difflib.get_close_matches(name, ENGINES, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"write one of {', '.join(ENGINES)}"
         raise BadInput(f"--engine: {name!r} is not an engine; {hint}")
-    needs = ENGINES[name]
-    if needs is None:
+    if name not in CLUSTERS:
         if address is not None:
             raise BadInput(
-                f"--address: found {address!r}, but the local engine has none; say --engine ray or slurm"
+                f"--address: found {address!r}, but the {name} engine has none; say --engine ray or slurm"
             )
         return
     if sqlite_file(url) is not None:
         raise BadInput(
             f"--engine: {name} starts workers on other machines, and SQLite is for one; say --storage postgresql://..."
         )
-    package, extra = needs
-    if importlib.util.find_spec(package) is None:
-        raise Unavailable(f"--engine: {name} needs {package}; pip install 'ablate-studies[{extra}]'")
+    if importlib.util.find_spec(CLUSTERS[name]) is None:
+        raise Unavailable(f"--engine: {name} needs {CLUSTERS[name]}; pip install 'ablate-studies[{name}]'")

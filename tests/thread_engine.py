@@ -1,0 +1,61 @@
+"""An engine whose one worker is a thread of the test: everything is real but the process, which takes a second to start."""
+
+import os
+import queue
+import threading
+from pathlib import Path
+
+from ablate.errors import AblateError
+from ablate.runner.process import EXPLAINED, work
+
+STOP_AFTER = float("inf")  # steps after which a worker is asked to stop
+
+
+class ThreadWorker:
+    def __init__(self, job: dict) -> None:
+        self.log = Path(os.devnull)
+        self._stop = threading.Event()
+        self._steps = 0
+        self._events = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, args=(job,))
+        self._thread.start()
+
+    def _work(self, job: dict) -> None:
+        self._code = 0
+        try:
+            work(job, lambda: self._stop.is_set() or self._steps >= STOP_AFTER, self._tell)
+        except AblateError as error:
+            for fault in error.faults:
+                self._events.put({"event": "error", "text": fault})
+            self._code = EXPLAINED
+        finally:
+            self._events.put(None)
+
+    def _tell(self, event: str, **fields: object) -> None:
+        self._steps += event == "step"
+        self._events.put({"event": event, **fields})
+
+    def events(self):
+        return iter(self._events.get, None)
+
+    def wait(self) -> int:
+        self._thread.join()
+        return self._code
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    kill = stop
+
+
+class ThreadEngine:
+    def __init__(self, job: dict) -> None:
+        self._job = job
+
+    def start(self, index: int) -> ThreadWorker:
+        assert index == 0, "kernel locks do not part the threads of one process"
+        return ThreadWorker(self._job)
+
+
+def open_engine(job: dict, workers: int, logs: Path, address: None) -> ThreadEngine:
+    return ThreadEngine(job)
