@@ -73,7 +73,7 @@ def test_recorded_cosines_are_drawn():
     part = next(p for p in results.parts.values() if len(p.metrics) == 3)
     curve = [Point(part.part, part.seed, s, "surgery/cosine.sentiment.similarity", -0.25) for s in (1, 2, 3)]
     picture = drawn(replace(results, points=points_of(curve)))["surgery"]
-    assert "sentiment and similarity (mean cosine −0.25)" in picture.title
+    assert "sentiment and similarity (mean cosine −0.250)" in picture.title
 
 
 def test_the_step_that_a_trial_reports_is_marked():

@@ -1,1 +1,13 @@
-"""From a store, read-only, to tables, plots, flags and sentences."""
+"""From a store to a report; `analyze` and `compare` for anybody's files. Reads, never writes a store.
+
+report.py           the whole document, and its files; start here
+    frames          results as arrays [cells, seeds] and as a tidy table
+    contrasts       which cells are compared with which; pairs: two cells; predictions: item by item
+    estimates       difference -> interval, p, verdict; models: least squares over all cells
+    cells, effects, noise, ledger, provenance, summary, flags_*    the sections
+    plot_*, plots   the pictures
+    render, words, csv_tables, templates/    the document as markdown, HTML, LaTeX, CSV
+export.py           models, predictions and tables taken out
+analyze.py          a results table of any origin (read by strict_csv, printed by terminal)
+compare.py          prediction files of any origin
+"""

@@ -51,8 +51,13 @@ def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         title=_title(
             names[0], [c["name"] for c in cells], ends, grid.sign if names[0] == grid.primary else 1
         ),
-        caption=f"Thin: one seed each; thick: their mean where all have a point. {plural(len(cells), 'cell')} of "
-        f"{len(document['cells'])}, up to {plural(len(grid.seeds), 'seed')}. Steps are optimizer steps of the part."
+        caption=(
+            "Thin: one seed each; thick: their mean where all have a point."
+            if names[0].startswith("dev/")
+            else "Mean over seeds and a twentieth of the points; no curve of a dev metric was recorded."
+        )
+        + f" {plural(len(cells), 'cell')} of {len(document['cells'])}, up to {plural(len(grid.seeds), 'seed')}. "
+        "Steps are optimizer steps of the part."
         + (" Diamonds: the step whose scores the trial reports." if chosen else ""),
         alt="Learning curves. "
         + " ".join(
@@ -124,13 +129,13 @@ def _panel(
     for place, (cell, label) in enumerate(zip(cells, labels, strict=True)):
         colour, line = SERIES[place % len(SERIES)], _LINES[place % len(_LINES)]
         own = [curve for seed in seeds if (curve := curves.get((name, cell, seed)))]
-        for curve in own:
+        for curve in own if name.startswith("dev/") else ():
             axis.plot(*_xy(curve), color=colour, lw=0.6, alpha=0.45)
         for seed in seeds:
             step, curve = chosen.get((cell, seed)), curves.get((name, cell, seed), {})
             if step in curve:
                 axis.plot(step, curve[step], "D", ms=3.5, mec=colour, mfc="white", mew=0.9, zorder=3)
-        mean = _mean(own)
+        mean = _mean(own) if name.startswith("dev/") else _smooth(_mean(own))
         axis.plot(
             *_xy(mean), color=colour, ls=line, lw=1.7, label=label, marker="o" if len(mean) == 1 else None
         )
@@ -143,6 +148,13 @@ def _mean(curves: list[Curve]) -> Curve:
         return {}
     common = sorted(set.intersection(*(set(curve) for curve in curves)))
     return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in common}
+
+
+def _smooth(curve: Curve) -> Curve:
+    """The running mean over a twentieth of the points: the loss of single batches jumps about."""
+    steps, values = _xy(curve)
+    width = max(1, len(steps) // 20)
+    return {steps[i]: math.fsum(values[i - width + 1 : i + 1]) / width for i in range(width - 1, len(steps))}
 
 
 def _xy(curve: Curve) -> tuple[list[int], list[float]]:
@@ -160,6 +172,6 @@ def _title(metric: str, names: list[str], ends: list[float | None], sign: int) -
         ((end * sign, name, end) for name, end in zip(names, ends, strict=True) if end is not None),
         reverse=True,
     )
-    if not ranked:
+    if not ranked or not metric.startswith("dev/"):
         return f"Learning curves of {plural(len(names), 'cell')}"
     return f"{metric} ends {'highest' if sign > 0 else 'lowest'} with {shortened(ranked[0][1], 70)} ({number(ranked[0][2])})"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
 
 from ablate.report.cells import cell_name
 from ablate.report.frames import MISSING, Grid
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
 NAMED_CELLS = 30  # with more, rows have numbers instead of names
 
-# state -> colour and the letter in its square
-_STATES: dict[str, tuple[Any, str]] = {
-    "COMPLETE": (BLUE, ""),
-    "RUNNING": (SKY, "r"),
-    "WAITING": ("0.88", "w"),
-    "PRUNED": (ORANGE, "p"),
-    "FAIL": (VERMILLION, "F"),
-    MISSING: ("white", "–"),
+# state -> colour, the letter in its square, a word
+_STATES: dict[str, tuple[Any, str, str]] = {
+    "COMPLETE": (BLUE, "", "done"),
+    "RUNNING": (SKY, "r", "running"),
+    "WAITING": ("0.88", "w", "waiting"),
+    "PRUNED": (ORANGE, "p", "pruned"),
+    "FAIL": (VERMILLION, "F", "failed"),
+    MISSING: ("white", "–", "not there"),
 }
 
 
@@ -47,6 +48,12 @@ def design_map(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         axis.set_xticks(range(len(grid.seeds)), [str(seed) for seed in grid.seeds])
         axis.set_xlabel("seed")
         axis.grid(visible=False)
+        shown = [_STATES[kinds[code]] for code in np.unique(codes)]
+        patches = [
+            Patch(fc=c, ec="0.6", label=f"{word}{f' ({letter})' if letter else ''}")
+            for c, letter, word in shown
+        ]
+        body.legend(handles=patches, loc="outside lower left", ncols=len(patches), fontsize=7)
         if named:
             names = [cell_name(grid, row) for row in range(len(grid.cells))]
             axis.set_yticks(range(len(names)), distinct(names, plot_text, 48), fontsize=7)
@@ -61,11 +68,11 @@ def design_map(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
     )
     return draw(
         "design",
-        0.6 + (0.2 * len(grid.cells) if named else 4.0),
+        0.8 + (0.2 * len(grid.cells) if named else 4.0),
         paint,
         title=f"{counts['complete']} of {plural(counts['planned'], 'trial')} done{'; ' if said else ''}{said}",
-        caption="Blue: done; light blue, r: running; grey, w: waiting; orange, p: pruned; red, F: failed; white, –: not "
-        f"there. {document['design']['raw_cells']} combinations of levels make {plural(len(grid.cells), 'cell')}.",
+        caption=f"One square per cell and seed. {document['design']['raw_cells']} combinations of levels make "
+        f"{plural(len(grid.cells), 'cell')}.",
         alt=f"Map of {plural(len(grid.cells), 'cell')} by {plural(len(grid.seeds), 'seed')}: "
         f"{counts['complete']} done{', ' if said else ''}{said}.",
         section="ledger",

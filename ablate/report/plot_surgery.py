@@ -43,7 +43,8 @@ def task_gradients(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         axes[0].axhline(0, color="0.4", lw=0.8)
         axes[0].set_title("cosine between task gradients", loc="left")
         axes[0].set_xlabel("step")
-        axes[0].legend(fontsize=6.5)
+        handles, labels = axes[0].get_legend_handles_labels()
+        body.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=7)
         if PROJECTED in series:
             steps = sorted(means[PROJECTED])
             axes[1].plot(steps, [means[PROJECTED][s] for s in steps], color=SERIES[0], lw=1.2)
@@ -58,12 +59,12 @@ def task_gradients(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         "surgery",
         2.5,
         paint,
-        title=f"Task gradients conflict most between {lowest.removeprefix(COSINE).replace('.', ' and ')} "
-        f"(mean cosine {number(averages[lowest], 2)}){share}",
+        title=f"Task gradients agree least between {lowest.removeprefix(COSINE).replace('.', ' and ')} "
+        f"(mean cosine {number(averages[lowest], 3)}){share}",
         caption=f"Mean over {plural(len(runs), 'training run')} that recorded it. Below 0 the tasks pull in opposite "
         "directions on the shared encoder, and surgery has something to do.",
         alt="Cosines between task gradients. "
-        + " ".join(f"{name.removeprefix(COSINE)}: mean {number(averages[name], 2)}." for name in cosines),
+        + " ".join(f"{name.removeprefix(COSINE)}: mean {number(averages[name], 3)}." for name in cosines),
         section="curves",
     )
 

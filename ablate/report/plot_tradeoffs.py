@@ -36,7 +36,7 @@ def tradeoff_scatter(document: Mapping[str, Any]) -> Picture | None:
         paint,
         title=_title(found),
         caption=f"One mark per cell, the mean over seeds; {plural(len(cells), 'cell')}. Crosses: 95 % intervals{of_two}. "
-        "Black square: the reference; blue triangle: the best by the metric that decides.",
+        "Square: the reference; triangle: the best by the metric that decides.",
         alt="Cells by pairs of metrics. "
         + " ".join(
             f"{cell['name']}: {', '.join(f'{m} {number(_mean(cell, m))}' for m in metrics)}."

@@ -3,10 +3,12 @@
 What a user named (studies, factors, levels, metrics, errors) is escaped for the place it stands in, without exception."""
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from ablate.report import words
 from ablate.report.frames import level_text
@@ -32,7 +34,7 @@ def render_markdown(document: Mapping[str, Any], pictures: Sequence[Picture]) ->
 def render_html(document: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     """Return the whole of report.html, pictures, style and script inside: it asks no network and opens from a disk."""
     environment = _environment(words.markdown, autoescape=True)
-    environment.filters["data_uri"] = _data_uri
+    environment.filters |= {"data_uri": _data_uri, "prose": _prose}
     return environment.get_template("report.html.jinja").render(_context(document, pictures))
 
 
@@ -107,6 +109,12 @@ def _by_metric(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         notes = list(dict.fromkeys(line["note"] for line in tests))
         groups.append({"metric": metric, "rows": rows, "tests": tests, "notes": notes})
     return groups
+
+
+def _prose(text: str) -> Markup:
+    """A sentence of ours, begun with a capital, with `commands` as code."""
+    escaped = str(escape(text[:1].upper() + text[1:]))
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escaped))
 
 
 def _data_uri(picture: Picture) -> str:

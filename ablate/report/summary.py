@@ -117,9 +117,14 @@ def _best(document: Mapping[str, Any]) -> list[str]:
     found = best["metrics"][metric]
     bounds = f", 95 % interval {interval(found['ci95'], sign=False)}" if found["ci95"] else ""
     name = "the reference itself" if best["reference"] else best["name"]
+    rivals = sum(cell["seeds_done"] >= cell["seeds_planned"] for cell in document["cells"])
+    picked = (
+        f"It was picked from {rivals} complete cells on the data it is scored on, which flatters it."
+        if rivals > 1
+        else "No other cell is complete."
+    )
     return [
-        f"Best complete cell: {name}, with {metric} {number(found['mean'])} ({plural(found['n'], 'seed')}{bounds}). "
-        f"It was picked from {plural(len(document['cells']), 'cell')} on the data it is scored on, which flatters it."
+        f"Best complete cell: {name}, with {metric} {number(found['mean'])} ({plural(found['n'], 'seed')}{bounds}). {picked}"
     ]
 
 
