@@ -12,7 +12,11 @@ STUDIES = Path(__file__).parent.parent / "studies"
 STUDY = """\
 study: joint
 trainer: ablate.trainer
-settings: {pooling: mean, training: joint, surgery: pcgrad, reshuffle: true, max_steps: 12, max_length: 32}
+settings:
+  {pooling: mean, training: joint, surgery: pcgrad, reshuffle: true, max_steps: 12, max_length: 32, data: {
+    sentiment: {limit: {train: 96, dev: 40}},
+    paraphrase: {limit: {train: 96, dev: 40}},
+    similarity: {limit: {train: 96, dev: 40}}}}
 factors:
   similarity_head: [concat, siamese]
 baseline: {similarity_head: concat}
@@ -108,7 +112,9 @@ def test_only_best_is_one_trial_a_seed(ablate, tmp_path):
 
 
 def test_a_hub_name_without_network_is_one_line(ablate, joint_study):
-    joint_study.write_text(STUDY.replace("{pooling: mean,", "{encoder: google-bert/bert-base-uncased, pooling: mean,"))
+    joint_study.write_text(
+        STUDY.replace("{pooling:", "{encoder: google-bert/bert-base-uncased, pooling:")
+    )
     done = ablate("run", joint_study)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
