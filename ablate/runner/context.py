@@ -47,8 +47,9 @@ class Cadence:
 
     One for all trials of a worker: what a save costs is known from the trial before."""
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, interval_s: float, max_share: float = MAX_CHECKPOINT_SHARE) -> None:
         self.interval_s = interval_s
+        self.max_share = max_share
         self._last_save_s = 0.0
         self._from = time.monotonic()
 
@@ -58,7 +59,7 @@ class Cadence:
 
     def is_due(self) -> bool:
         """Say whether to save now."""
-        wait_s = max(self.interval_s, self._last_save_s / MAX_CHECKPOINT_SHARE)
+        wait_s = max(self.interval_s, self._last_save_s / self.max_share)
         return time.monotonic() - self._from >= wait_s
 
     def saved(self, took_s: float) -> None:

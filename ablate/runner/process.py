@@ -21,6 +21,7 @@ from rich.console import Console
 
 from ablate.contract import load_trainer
 from ablate.errors import AblateError, BadInput
+from ablate.runner.context import MAX_CHECKPOINT_SHARE, Cadence
 from ablate.runner.ownership import share_home
 from ablate.runner.progress import Count, Lines
 from ablate.runner.spot import watch_for_notice
@@ -124,6 +125,8 @@ def job_for(
         "study_folder": str(study_folder.resolve()),
         "folder": str(place.folder),
         "checkpoint_seconds": checkpoint_seconds(store.spec),
+        # Who names a cadence by hand gets it, whatever it costs.
+        "checkpoint_share": 1.0 if "ABLATE_CHECKPOINT_SECONDS" in os.environ else MAX_CHECKPOINT_SHARE,
         "numbers": numbers,
     }
 
@@ -164,7 +167,7 @@ def work(job: dict[str, Any], stop: Callable[[], bool], events: Emit) -> None:
             folder=Path(job["folder"]),
             stopping=stop,
             emit=events,
-            checkpoint_seconds=job["checkpoint_seconds"],
+            cadence=Cadence(job["checkpoint_seconds"], job["checkpoint_share"]),
         )
         with contextlib.closing(worker.locks):
             worker.run(job["numbers"])

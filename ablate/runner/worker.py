@@ -39,13 +39,12 @@ class Worker:
     folder: Path  # the study's, with its artifacts
     stopping: Callable[[], bool]
     emit: Emit  # event name and fields, for whoever watches
-    checkpoint_seconds: float
+    cadence: Cadence
 
     def __post_init__(self) -> None:
         self.watchdog = Watchdog(self.store.spec.hang_minutes)
         self.locks = open_locks(self.store, self.folder)
         self.device = choose_device()
-        self.cadence = Cadence(self.checkpoint_seconds)
 
     def run(self, numbers: Iterable[int] | None = None) -> None:
         """Work until every trial (or every one of `numbers`) has a result, or until asked to stop.

@@ -105,6 +105,7 @@ class Store:
         self.engine = databases.connect(url)
         self._reader = self.engine.execution_options(reading=True)
         self._cells: dict[str, Cell] = {}
+        self._mourned: set[tuple[str, int]] = set()  # parts begun here whose last owner died
         with self._reading() as connection:
             found = connection.execute(
                 sa.select(tables.studies).where(tables.studies.c.name == study)
@@ -351,6 +352,7 @@ class Store:
         if not row.begun:
             connection.execute(sa.update(tables.open_parts).where(*mine).values(begun=True))
             return None
+        self._mourned.add((part, seed))
         deaths = row.deaths + 1
         there = row.deaths_there + 1 if reached == row.reached else 1
         error = None
@@ -367,7 +369,9 @@ class Store:
     @lasting
     def progress(self, part: str, seed: int) -> None:
         """Note that more of this part became durable than was before."""
-        self._update_open_part(part, seed, deaths=0, deaths_there=0)
+        if (part, seed) in self._mourned:
+            self._update_open_part(part, seed, deaths=0, deaths_there=0)
+            self._mourned.remove((part, seed))
 
     @lasting
     def set_aside(self, part: str, seed: int) -> None:

@@ -1,0 +1,116 @@
+"""Kill -9 at random instants: workers, the supervisor, both, again and again, until a study is done.
+
+Seeded: the same seed gives the same victims and waits, not the same instants. What a trial did step by step stands in its
+`steps.log` (see trainers/walk.py), written before anything else could be lost."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from conftest import command
+
+DEADLINE_S = 1800
+
+
+@dataclass
+class Chaos:
+    """One study, run and killed; figures of what it cost."""
+
+    study: Path
+    workers: int
+    kills: int
+    seed: int
+    mean_wait_s: float = 0.4
+    environment: Mapping[str, str] = field(default_factory=dict)
+    killed: int = 0
+
+    def run(self) -> None:
+        """Kill `kills` times, then let the study come to its end."""
+        rng = random.Random(self.seed)
+        end = time.monotonic() + DEADLINE_S
+        supervisor = self._start()
+        try:
+            while self.killed < self.kills and time.monotonic() < end:
+                self._wait_for_training(supervisor, rng)
+                time.sleep(rng.expovariate(1 / self.mean_wait_s))
+                if supervisor.poll() is not None:
+                    assert supervisor.returncode in (0, -9), self._log().read_text()
+                    if supervisor.returncode == 0:
+                        return  # done before its time
+                    supervisor = self._start()
+                self._kill(rng.choices(["worker", "supervisor", "all"], [6, 2, 1])[0], supervisor, rng)
+            while supervisor.wait(end - time.monotonic()) == -signal.SIGKILL:
+                supervisor = self._start()
+            assert supervisor.returncode == 0, self._log().read_text()
+        finally:
+            supervisor.kill()
+            supervisor.wait()
+
+    def _wait_for_training(self, supervisor: subprocess.Popen[bytes], rng: random.Random) -> None:
+        """Let some training happen, mostly: a worker takes a second to start, and a kill at birth costs nothing."""
+        before = self.steps_computed()
+        while rng.random() > 0.005 and self.steps_computed() == before and supervisor.poll() is None:
+            time.sleep(0.02)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log().open("ab") as log:
+            return subprocess.Popen(
+                command("run", self.study, "--workers", self.workers),
+                cwd=self.study.parent,
+                env=os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0.1"} | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _log(self) -> Path:
+        return self.study.parent / "chaos.log"
+
+    def _kill(self, victim: str, supervisor: subprocess.Popen[bytes], rng: random.Random) -> None:
+        workers = children(supervisor.pid)
+        if victim == "worker" and not workers:
+            return
+        pids = {"worker": [rng.choice(workers or [0])], "supervisor": [supervisor.pid]}
+        for pid in pids.get(victim, [*workers, supervisor.pid]):
+            os.kill(pid, signal.SIGKILL)
+            self.killed += 1
+        if victim != "worker":
+            supervisor.wait()
+
+    def owners(self) -> list[list[int]]:
+        """Return, for each part, who worked on it, one after another."""
+        return [
+            [pid for pid, _ in groupby(int(line.split()[0]) for line in log.read_text().splitlines())]
+            for log in self._step_logs()
+        ]
+
+    def steps_computed(self) -> int:
+        """Return how many steps were computed, those that a kill took and those that replaced them included."""
+        return sum(log.read_bytes().count(b"\n") for log in self._step_logs())
+
+    def most_recomputed(self) -> int:
+        """Return the most steps that one kill cost."""
+        return max((back for log in self._step_logs() for back in _steps_back(log.read_text())), default=0)
+
+    def _step_logs(self) -> list[Path]:
+        return sorted(self.study.parent.glob("runs/*/trials/*/steps.log"))
+
+
+def _steps_back(log: str) -> list[int]:
+    steps = [int(step) for step in re.findall(r" (\d+)$", log, re.MULTILINE)]
+    return [before - after + 1 for before, after in pairwise(steps) if after <= before]
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process started and that live."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

@@ -1,0 +1,158 @@
+"""Nothing is lost, whoever is killed, frozen or started twice, whatever write fails."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from chaos import Chaos, children
+from conftest import command
+from test_runner_run import metrics, wait_for
+
+from ablate.runner import checkpoint, process
+from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
+from ablate.store.places import place_of
+from ablate.store.reading import read_results
+
+
+def assert_nothing_lost(
+    chaos: Chaos, document: dict, reference: dict, steps: int, seconds_per_step: float
+) -> None:
+    """Hold a study that went through chaos against one that nobody disturbed."""
+    assert chaos.killed >= chaos.kills, "done before its time"
+    assert document["planned"] == document["complete"] == len(reference["trials"])
+    assert len({(trial["cell"], trial["seed"]) for trial in document["trials"]}) == document["planned"]
+    assert metrics(document) == metrics(reference)  # to the last bit
+    owners = chaos.owners()
+    assert all(max(Counter(part).values()) == 1 for part in owners), "two owners took turns"
+    # Every kill costs at most the steps between two checkpoints 0.1 s apart, and one more that was not noted.
+    assert chaos.most_recomputed() <= 0.1 / seconds_per_step + 2, chaos.most_recomputed()
+    lost = chaos.steps_computed() - steps * document["planned"]
+    print(f"{chaos.killed} kills, {lost} steps recomputed, at most {chaos.most_recomputed()} by one")
+
+
+def test_kills_at_random_instants_change_no_bit(run_here, ablate, walk_study):
+    study = walk_study(steps=80, seconds_per_step=0.03, seeds="[1]")
+    reference = run_here(study, home="reference")
+    chaos = Chaos(study, workers=2, kills=6, seed=1, mean_wait_s=0.2)
+    chaos.run()
+    document = json.loads(ablate("status", "walk", "--json").stdout)
+    assert_nothing_lost(chaos, document, reference, 80, 0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_200_kills_change_no_bit(run_here, ablate, walk_study, postgres, seed, backend):
+    study = walk_study(steps=250, seconds_per_step=0.03, slopes="[1.0, 2.0, 3.0, 4.0]", seeds="[1, 2, 3]")
+    environment = {"ABLATE_STORAGE": postgres.new_database()} if backend == "postgresql" else {}
+    reference = run_here(study, home="reference")
+    chaos = Chaos(study, workers=2, kills=200, seed=seed, environment=environment)
+    chaos.run()
+    document = json.loads(ablate("status", "walk", "--json", **environment).stdout)
+    assert_nothing_lost(chaos, document, reference, 250, 0.03)
+
+
+def trials(tmp_path: Path) -> tuple:
+    place = place_of("walk", tmp_path / "runs")
+    return read_results(place.url, place.study, place.folder).trials
+
+
+def states(tmp_path: Path) -> list[str]:
+    return [trial.state for trial in trials(tmp_path)]
+
+
+def test_a_frozen_worker_keeps_its_trial(start_ablate, walk_study, tmp_path):
+    study = walk_study(steps=30, seconds_per_step=0.02, seeds="[1]")
+    first = start_ablate("run", study, "--only", "slope=1.0", "--only", "noise=0.1")
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")))
+    (worker,) = children(first.pid)
+    os.kill(worker, signal.SIGSTOP)
+    second = start_ablate("run", study)
+    wait_for(lambda: states(tmp_path).count("COMPLETE") == 3)
+    assert second.poll() is None  # it waits: the owner may die
+    os.kill(worker, signal.SIGCONT)
+    assert (first.wait(60), second.wait(60)) == (0, 0)
+    assert [trial.attempts for trial in trials(tmp_path)] == [1] * 4
+
+
+def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch):
+    monkeypatch.setattr(process, "STEP_EVENT_S", 0.0)
+    unread, written = os.pipe()
+    events = process.Events(written)
+    for step in range(5000):  # more than a pipe holds
+        events("step", step=step, latest={"loss": 0.5})
+    os.close(unread)
+    events._out.close()
+
+
+# Failing writes
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_save_that_fails_anywhere_leaves_the_one_before(tmp_path, monkeypatch, name):
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    real = getattr(os, name)
+    for nth in itertools.count(1):
+        calls = itertools.count(1)
+
+        def failing(*arguments, calls=calls, nth=nth):
+            if next(calls) == nth:
+                raise OSError(28, os.strerror(28))
+            return real(*arguments)
+
+        monkeypatch.setattr(checkpoint.os, name, failing)
+        try:
+            save_checkpoint(tmp_path, 2, {"step": 2})
+        except OSError:
+            assert load_checkpoint(tmp_path)["step"] in (1, 2)
+            assert not list(tmp_path.glob(".*")), "no half-written file is left"
+        else:
+            break
+    assert nth > 1
+    assert load_checkpoint(tmp_path) == {"step": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["fsync", "fdatasync", "pwrite64", "rename", "ftruncate"])
+def test_any_failing_system_call_is_explained_and_the_rerun_is_identical(
+    run_here, ablate, walk_study, tmp_path, call
+):
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    study = walk_study(steps=6, seeds="[1]")
+    reference = metrics(run_here(study, home="reference"))
+    for nth in itertools.count(1):
+        home = tmp_path / f"{call}-{nth}"
+        run_here(study, home=home.name, limit=0)
+        inject = f"inject={call}:error={'EIO' if nth % 2 else 'ENOSPC'}:when={nth}"
+        traced = ["strace", "-f", "-qq", "-o", str(tmp_path / "strace"), "-e", f"trace={call}", "-e", inject]
+        done = subprocess.run(
+            [*traced, *command("worker", "walk", "--home", home)],
+            cwd=tmp_path,
+            env=os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0.0001"},
+            capture_output=True,
+            text=True,
+        )
+        if "(INJECTED)" not in (tmp_path / "strace").read_text():
+            break
+        assert "Traceback" not in done.stderr, done.stderr
+        assert metrics(run_here(study, home=home.name)) == reference
+    assert nth > 3
+
+
+# Freezes, clocks, several at once
+
+
+def test_nothing_depends_on_a_wall_clock():
+    rooms = Path(checkpoint.__file__).parents[1]
+    clocks = re.compile(r"time\.time\(|datetime\.now\(|utcnow\(|st_[amc]time\b")
+    allowed = {"optuna_tables.py", "testing.py"}  # when something happened, for people to read
+    files = [file for room in ("runner", "store") for file in (rooms / room).rglob("*.py")]
+    assert [file.name for file in files if clocks.search(file.read_text()) and file.name not in allowed] == []
