@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
+from ablate.runner.context import Cadence
 
 STATE = {
     "step": 7,
@@ -58,7 +59,7 @@ def test_the_one_before_is_kept_and_no_more(tmp_path):
 def damages(content: bytes):
     """Flips all over the file, truncations, zeroed pages, an older format, and a pickle with code in it."""
     rng = random.Random(0)
-    for _ in range(40):
+    for _ in range(300):
         place = rng.randrange(len(content))
         yield content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
     yield from (content[: int(len(content) * share)] for share in (0, 0.01, 0.5, 0.999))
@@ -84,3 +85,25 @@ def test_what_a_checkpoint_cannot_hold_is_named(tmp_path):
     with pytest.raises(TypeError, match=r"state\.model\.0: a checkpoint cannot hold a object"):
         save_checkpoint(tmp_path, 1, {"model": [object()]})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_would_not_come_back_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"state\.model: a checkpoint cannot hold a key like \(1, 2\)"):
+        save_checkpoint(tmp_path, 1, {"model": {(1, 2): 3}})
+
+
+def test_what_a_kill_left_of_a_save_is_cleared_away(tmp_path):
+    (tmp_path / f".step-{1:012d}.checkpoint.123-abc").write_bytes(b"half")
+    save_checkpoint(tmp_path, 2, {"step": 2})
+    assert [file.name for file in tmp_path.iterdir()] == [f"step-{2:012d}.checkpoint"]
+
+
+def test_a_slow_save_makes_saves_rare(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("ablate.runner.context.time.monotonic", lambda: now[0])
+    cadence = Cadence(interval_s=60)
+    cadence.saved(took_s=3.0)
+    now[0] = 99.0
+    assert not cadence.is_due()  # 3 s are 3 % of 100 s
+    now[0] = 100.0
+    assert cadence.is_due()

@@ -1,8 +1,21 @@
+import multiprocessing
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from ablate.runner.ownership import FileLocks
+import pytest
+from test_runner_run import trained
+
+from ablate.errors import BadInput, StoreError
+from ablate.runner import spot
+from ablate.runner.ownership import FileLocks, share_home
+from ablate.runner.prepare import Options, prepare
+from ablate.runner.process import job_for, work
+from ablate.runner.study import run_order
+from ablate.store.writing import create_store
 
 HOLD = """
 import sys, time
@@ -44,3 +57,132 @@ def test_a_frozen_owner_keeps_its_key(tmp_path):
     assert not FileLocks(tmp_path).acquire("trial-1")
     process.kill()
     process.communicate()
+
+
+def test_a_lock_whose_file_was_removed_is_lost(tmp_path):
+    locks = FileLocks(tmp_path / "locks")
+    locks.acquire("trial-1")
+    assert not locks.lost()
+    (tmp_path / "locks" / "trial-1.lock").unlink()
+    assert locks.lost()
+    locks.renew()
+    assert locks.acquire("trial-1")
+
+
+def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path):
+    locks = FileLocks(tmp_path)
+    (tmp_path / "trial-1.lock").mkdir()
+    with pytest.raises(StoreError, match=r"trial-1.lock: Is a directory; the lock files must be writable"):
+        locks.acquire("trial-1")
+
+
+@pytest.fixture
+def store(walk_study, tmp_path):
+    prepared = prepare(walk_study(steps=1, seeds=str(list(range(13)))), Options(home=tmp_path / "runs"))
+    prepared.place.folder.mkdir(parents=True)
+    store = create_store(prepared.place.url, prepared.spec, prepared.design)
+    store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
+    store.place = prepared.place
+    yield store
+    store.close()
+
+
+def test_the_first_folder_is_the_home_and_any_other_is_refused(store, tmp_path):
+    share_home(store, store.place.folder)
+    share_home(store, store.place.folder)
+    with pytest.raises(BadInput, match="elsewhere is not where the files of 'walk' are"):
+        share_home(store, tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def _work(job, barrier):
+    barrier.wait()
+    work(job, lambda: False, lambda event, **fields: None)
+
+
+def work_together(store, processes: int) -> None:
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["ablate.runner.process", "optuna", "numpy"])
+    barrier = server.Barrier(processes)
+    job = job_for(store, store.place, store.study_folder)
+    workers = [server.Process(target=_work, args=(job, barrier)) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+
+
+def assert_each_trained_once(store, tmp_path) -> None:
+    assert store.queue() == []
+    starts = Counter(log.parent.name for log in tmp_path.glob("runs/walk/trials/*/trained.log"))
+    assert len(trained(tmp_path)) == len(starts)
+    assert len({line.split()[0] for line in trained(tmp_path)}) > 1, "one process did it all"
+
+
+def test_eight_processes_claim_no_trial_twice(store, tmp_path):
+    work_together(store, 8)
+    assert_each_trained_once(store, tmp_path)
+
+
+@pytest.mark.slow
+def test_eight_processes_claim_none_of_1000_twice(store, tmp_path, walk_study):
+    prepared = prepare(walk_study(steps=1, seeds=str(list(range(250)))), Options(home=tmp_path / "runs"))
+    store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
+    assert len(store.queue()) == 1000
+    work_together(store, 8)
+    assert_each_trained_once(store, tmp_path)
+
+
+# A spot instance's notice
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "is_one"),
+    [
+        ("devices/virtual/dmi/id/sys_vendor", "Amazon EC2\n", True),
+        ("hypervisor/uuid", "ec2e1916-9099-7caf-fd21-012345abcdef\n", True),
+        ("devices/virtual/dmi/id/sys_vendor", "QEMU\n", False),
+        ("other", "", False),
+    ],
+)
+def test_firmware_says_whether_this_is_ec2(tmp_path, file, text, is_one):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    assert spot.on_ec2(tmp_path) is is_one
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """The metadata service of an instance, which wants a token."""
+
+    notice = False
+
+    def do_PUT(self):
+        self._answer(200 if self.path == "/latest/api/token" else 404, b"token")
+
+    def do_GET(self):
+        asked = self.path == "/latest/meta-data/spot/instance-action"
+        allowed = self.headers["X-aws-ec2-metadata-token"] == "token"
+        self._answer(200 if asked and allowed and self.notice else 404, b'{"action": "terminate"}')
+
+    def _answer(self, code, body):
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("notice", [True, False])
+def test_a_notice_is_a_page_that_is_there(monkeypatch, notice):
+    monkeypatch.setattr(Metadata, "notice", notice)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        threading.Thread(target=server.serve_forever).start()
+        found = spot.has_notice(f"http://127.0.0.1:{server.server_port}/latest")
+        server.shutdown()
+    assert found is notice
+
+
+def test_a_service_that_does_not_answer_has_no_notice():
+    assert not spot.has_notice("http://127.0.0.1:9/latest")
