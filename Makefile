@@ -11,7 +11,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint const
 .PHONY: quickstart test lint test-slow bench clean
 
 quickstart: .venv/installed
-	$(BIN)/ablate run studies/quickstart.yaml
+	$(BIN)/ablate run studies/quickstart.yaml --workers 2
 	$(BIN)/ablate report quickstart
 
 test: .venv/installed-dev
