@@ -83,6 +83,7 @@ def open_engine(job: dict[str, Any], workers: int, logs: Path, address: str | No
     Raises:
         Unavailable: no cluster answers there.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     try:
         ray.init(
             address=address or "local",

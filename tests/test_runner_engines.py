@@ -1,0 +1,85 @@
+"""Workers started by something else than us: the same trials, the same results, nothing lost."""
+
+import importlib.util
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from postgres_server import PASSWORD
+from test_runner_run import metrics, running_workers, trained, wait_for
+
+from ablate.errors import BadInput
+from ablate.runner.engines.table import check_engine
+
+
+def test_an_unknown_engine_is_refused_with_the_nearest():
+    with pytest.raises(BadInput, match="'slrum' is not an engine; did you mean 'slurm'"):
+        check_engine("slrum", "sqlite:///study.db", None)
+
+
+@pytest.mark.parametrize("name", ["ray", "slurm"])
+def test_several_machines_on_sqlite_are_refused(name):
+    with pytest.raises(BadInput, match=f"{name} starts workers on other machines, and SQLite is for one"):
+        check_engine(name, "sqlite:///study.db", None)
+
+
+def test_an_address_without_a_cluster_is_refused():
+    with pytest.raises(BadInput, match="the local engine has none"):
+        check_engine("local", "sqlite:///study.db", "host:6379")
+
+
+@pytest.fixture(params=[("slurm", "--address", "local"), ("ray",)], ids=["slurm", "ray"])
+def engine(request) -> tuple[str, ...]:
+    package = {"slurm": "submitit", "ray": "ray"}[request.param[0]]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs {package}")
+    return ("--engine", *request.param)
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_what_one_process_gives(engine, ablate, run_here, walk_study, tmp_path, postgres):
+    study = walk_study(more=", shared: true")
+    url = postgres.new_database()
+    done = ablate("run", study, *engine, "--workers", 2, "--json", ABLATE_STORAGE=url)
+    assert done.returncode == 0, done.stderr
+    assert metrics(json.loads(done.stdout)) == metrics(run_here(study, home="reference"))
+    assert "8/8" in done.stderr
+    files = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
+    assert not [file for file in files if PASSWORD.encode() in file.read_bytes()]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["worker", "what the cluster started"])
+def test_a_worker_killed_on_a_cluster_is_replaced(
+    engine, victim, ablate, start_ablate, run_here, walk_study, tmp_path, postgres
+):
+    study = walk_study(steps=40, seconds_per_step=0.05, seeds="[1]")
+    environment = {"ABLATE_STORAGE": postgres.new_database(), "ABLATE_CHECKPOINT_SECONDS": "0.1"}
+    run = start_ablate("run", study, *engine, **environment)
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")), seconds=60)
+    for pid in running_workers(tmp_path):
+        os.kill(pid if victim == "worker" else parent(pid), signal.SIGKILL)
+    assert run.wait(100) == 0, run.communicate()
+    document = json.loads(ablate("status", "walk", "--json", **environment).stdout)
+    assert metrics(document) == metrics(run_here(study, home="reference"))
+    assert [line for line in trained(tmp_path) if not line.endswith("from 0")]
+
+
+@pytest.mark.slow
+def test_a_cluster_stops_as_one_process_does(engine, ablate, start_ablate, walk_study, tmp_path, postgres):
+    study = walk_study(steps=400, seconds_per_step=0.05, seeds="[1]")
+    environment = {"ABLATE_STORAGE": postgres.new_database()}
+    run = start_ablate("run", study, *engine, **environment)
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")), seconds=60)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(60) == 143, run.communicate()
+    wait_for(lambda: not [pid for pid in running_workers(tmp_path) if Path(f"/proc/{pid}").exists()])
+    document = json.loads(ablate("status", "walk", "--json", **environment).stdout)
+    assert {trial["state"] for trial in document["trials"]} == {"WAITING"}
+    assert list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint"))
