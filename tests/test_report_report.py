@@ -195,6 +195,14 @@ def test_a_minimised_metric_turns_helping_round():
     assert effect_of(report_document(example(spec(metric=metric))), "similarity_head")["verdict"] == "hurts"
 
 
+def test_a_sure_effect_that_is_too_small_to_matter_is_called_so():
+    metric = spec().metric.model_copy(update={"smallest_effect": 10.0})
+    (said,) = [
+        line for line in report_document(example(spec(metric=metric)))["summary"] if "siamese: helps" in line
+    ]
+    assert said.endswith("smaller than the smallest effect of interest.")
+
+
 def test_zero_variance_claims_no_p():
     """Each seed moves by the same amount: no noise to compare with."""
     document = report_document(example(noise=0.0))

@@ -12,7 +12,10 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
     return [
         *_limits(document),
         *_searched(document),
-        *(effect_sentence(row) for row in primary_effects(document)),
+        *(
+            effect_sentence(row) + _slight(row, document["metric"]["smallest_effect"])
+            for row in primary_effects(document)
+        ),
         *_best(document),
         *_test(document),
     ]
@@ -80,6 +83,14 @@ def effect_sentence(row: Mapping[str, Any]) -> str:
     if row["verdict"] == INCONCLUSIVE:
         said += f" This study could have seen {number(row['mde80'])} or more (80 % power, before correction)."
     return said
+
+
+def _slight(row: Mapping[str, Any], smallest_effect: float | None) -> str:
+    """Say so where an effect is sure and too small to matter."""
+    if smallest_effect is None or row["verdict"] not in (HELPS, HURTS) or row["ci95"] is None:
+        return ""
+    inside = all(abs(bound) < smallest_effect for bound in row["ci95"])
+    return " Its whole interval is smaller than the smallest effect of interest." if inside else ""
 
 
 def _limits(document: Mapping[str, Any]) -> list[str]:
