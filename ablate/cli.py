@@ -26,10 +26,22 @@ StudyOrName = Annotated[
     str | None, typer.Argument(metavar="[STUDY]", help="A study file, or the name of a study that has run.")
 ]
 Home = Annotated[Path | None, typer.Option(help="Folder of all studies. [env: ABLATE_HOME; default: runs]")]
+
+
+def _storage_typed(url: str | None) -> str | None:
+    if url and "@" in url and ":" in url.partition("://")[2].rpartition("@")[0]:
+        _complain(
+            "--storage: everybody on this machine can read a password in an argument; set ABLATE_STORAGE instead"
+        )
+    return url
+
+
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="Database URL instead of SQLite in the home. [env: ABLATE_STORAGE]", show_default=False
+        help="Database URL instead of SQLite in the home. [env: ABLATE_STORAGE]",
+        show_default=False,
+        callback=_storage_typed,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
