@@ -38,8 +38,8 @@ def assert_nothing_lost(
 
 
 def test_kills_at_random_instants_change_no_bit(run_here, ablate, walk_study):
+    reference = run_here(walk_study(steps=80, seeds="[1]"), home="reference")
     study = walk_study(steps=80, seconds_per_step=0.03, seeds="[1]")
-    reference = run_here(study, home="reference")
     chaos = Chaos(study, workers=2, kills=6, seed=1, mean_wait_s=0.2)
     chaos.run()
     document = json.loads(ablate("status", "walk", "--json").stdout)
@@ -50,13 +50,14 @@ def test_kills_at_random_instants_change_no_bit(run_here, ablate, walk_study):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
 def test_200_kills_change_no_bit(run_here, ablate, walk_study, postgres, seed, backend):
-    study = walk_study(steps=250, seconds_per_step=0.03, slopes="[1.0, 2.0, 3.0, 4.0]", seeds="[1, 2, 3]")
+    size = {"steps": 500, "slopes": "[1.0, 2.0, 3.0, 4.0]", "seeds": "[1, 2, 3]"}
+    reference = run_here(walk_study(**size), home="reference")
+    study = walk_study(**size, seconds_per_step=0.03)
     environment = {"ABLATE_STORAGE": postgres.new_database()} if backend == "postgresql" else {}
-    reference = run_here(study, home="reference")
-    chaos = Chaos(study, workers=2, kills=200, seed=seed, environment=environment)
+    chaos = Chaos(study, workers=2, kills=200, seed=seed, mean_wait_s=0.3, environment=environment)
     chaos.run()
     document = json.loads(ablate("status", "walk", "--json", **environment).stdout)
-    assert_nothing_lost(chaos, document, reference, 250, 0.03)
+    assert_nothing_lost(chaos, document, reference, 500, 0.03)
 
 
 def trials(tmp_path: Path) -> tuple:
