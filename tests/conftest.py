@@ -1,5 +1,6 @@
 """What every test gets: a clean environment, seeds, the command line as a process, and a study that takes no time."""
 
+import functools
 import io
 import os
 import random
@@ -45,19 +46,22 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     np.random.seed(0)
 
 
+def write_walk(
+    folder: Path, steps=5, seconds_per_step=0.0, slopes="[1.0, 2.0]", seeds="[1, 2]", more=""
+) -> Path:
+    """Write the walk study (see tests/trainers/walk.py) with some of its values changed; return its path."""
+    shutil.copy(TRAINERS / "walk.py", folder)
+    path = folder / "walk.yaml"
+    path.write_text(
+        WALK.format(steps=steps, seconds_per_step=seconds_per_step, slopes=slopes, seeds=seeds, more=more)
+    )
+    return path
+
+
 @pytest.fixture
 def walk_study(tmp_path: Path) -> Callable[..., Path]:
-    """Write the walk study (see tests/trainers/walk.py) with some of its values changed; return its path."""
-
-    def write(steps=5, seconds_per_step=0.0, slopes="[1.0, 2.0]", seeds="[1, 2]", more="") -> Path:
-        shutil.copy(TRAINERS / "walk.py", tmp_path)
-        path = tmp_path / "walk.yaml"
-        path.write_text(
-            WALK.format(steps=steps, seconds_per_step=seconds_per_step, slopes=slopes, seeds=seeds, more=more)
-        )
-        return path
-
-    return write
+    """Write the walk study into the test's folder."""
+    return functools.partial(write_walk, tmp_path)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Nothing is lost, whoever is killed, frozen or started twice, whatever write fails."""
 
+import functools
 import itertools
 import json
 import os
@@ -7,12 +8,22 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from chaos import Chaos, children
-from conftest import command
+from conftest import command, write_walk
+from hypothesis import HealthCheck, settings, strategies
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from test_runner_run import metrics, wait_for
 
 from ablate.runner import checkpoint, process
@@ -157,3 +168,123 @@ def test_nothing_depends_on_a_wall_clock():
     allowed = {"optuna_tables.py", "testing.py"}  # when something happened, for people to read
     files = [file for room in ("runner", "store") for file in (rooms / room).rglob("*.py")]
     assert [file.name for file in files if clocks.search(file.read_text()) and file.name not in allowed] == []
+
+
+# Anything in any order
+
+STEPS = 30
+
+
+class Life(RuleBasedStateMachine):
+    """What a study goes through: started (twice, too), killed, frozen, edited, its files lost, looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="life"))
+        self.study = write_walk(self.folder, steps=STEPS, seconds_per_step=0.02, seeds="[1]")
+        self.runs: list[subprocess.Popen[bytes]] = []
+        self.frozen: set[int] = set()
+
+    @precondition(lambda self: len(self.runs) < 2)
+    @rule()
+    def start(self):
+        self.runs.append(self.ablate("run", self.study, "--workers", 2))
+
+    @rule(choice=strategies.integers(0, 10), seconds=strategies.floats(0, 1.5))
+    def kill(self, choice, seconds):
+        time.sleep(seconds)
+        if alive := self.alive():
+            os.kill(alive[choice % len(alive)], signal.SIGKILL)
+
+    @rule(choice=strategies.integers(0, 10))
+    def freeze(self, choice):
+        if alive := self.alive():
+            os.kill(alive[choice % len(alive)], signal.SIGSTOP)
+            self.frozen.add(alive[choice % len(alive)])
+
+    @rule()
+    def thaw(self):
+        for pid in self.frozen & set(self.alive()):
+            os.kill(pid, signal.SIGCONT)
+        self.frozen.clear()
+
+    @rule()
+    def edit_harmlessly(self):
+        self.study.write_text("# a thought\n" + self.study.read_text())
+
+    @precondition(lambda self: self.recorded())
+    @rule()
+    def edit_is_refused(self):
+        text = self.study.read_text()
+        self.study.write_text(text.replace(f"steps: {STEPS}", "steps: 7"))
+        refused = self.ablate("run", self.study)
+        assert refused.wait(60) == 2
+        self.study.write_text(text)
+
+    @rule()
+    def lose_newest_checkpoint(self):
+        for file in sorted(self.folder.glob("runs/walk/trials/*/step-*.checkpoint"))[-1:]:
+            file.unlink(missing_ok=True)
+
+    @precondition(lambda self: self.recorded())
+    @rule()
+    def report(self):
+        assert self.ablate("report", "walk", "--format", "json").wait(60) == 0
+
+    @invariant()
+    def one_row_per_cell_and_seed(self):
+        if self.recorded():
+            rows = [(trial.cell, trial.seed) for trial in trials(self.folder)]
+            assert len(rows) == len(set(rows))
+
+    def teardown(self):
+        self.thaw()
+        for run in self.runs:
+            run.wait(120)
+        assert self.ablate("run", self.study).wait(120) == 0, self.log.read_text()
+        chaos = Chaos(self.study, workers=2, kills=0, seed=0)
+        assert all(max(Counter(part).values()) == 1 for part in chaos.owners()), "two owners took turns"
+        assert {str(trial.factors): trial.metrics for trial in trials(self.folder)} == undisturbed()
+        shutil.rmtree(self.folder)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "life.log"
+
+    def ablate(self, *words: object) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0.1"}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                command(*words),
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def alive(self) -> list[int]:
+        self.runs = [run for run in self.runs if run.poll() is None]
+        return [pid for run in self.runs for pid in (run.pid, *children(run.pid))]
+
+    def recorded(self) -> bool:
+        file = self.folder / "runs/walk/study.db"
+        return file.exists() and bool(file.stat().st_size) and bool(states(self.folder))
+
+
+@functools.cache
+def undisturbed() -> dict[str, dict[str, float]]:
+    folder = Path(tempfile.mkdtemp(prefix="life"))
+    subprocess.run(command("run", write_walk(folder, steps=STEPS, seeds="[1]")), cwd=folder, check=True)
+    found = {str(trial.factors): trial.metrics for trial in trials(folder)}
+    shutil.rmtree(folder)
+    return found
+
+
+@pytest.mark.slow
+def test_no_order_of_events_loses_anything():
+    run_state_machine_as_test(
+        Life,
+        settings=settings(max_examples=15, stateful_step_count=12, deadline=None, derandomize=True, database=None,
+                          suppress_health_check=list(HealthCheck)),
+    )  # fmt: skip
