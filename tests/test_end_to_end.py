@@ -112,9 +112,7 @@ def test_only_best_is_one_trial_a_seed(ablate, tmp_path):
 
 
 def test_a_hub_name_without_network_is_one_line(ablate, joint_study):
-    joint_study.write_text(
-        STUDY.replace("{pooling:", "{encoder: google-bert/bert-base-uncased, pooling:")
-    )
+    joint_study.write_text(STUDY.replace("{pooling:", "{encoder: google-bert/bert-base-uncased, pooling:"))
     done = ablate("run", joint_study)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
