@@ -257,10 +257,11 @@ def mean_metric(by_task: Mapping[str, float]) -> float:
 def smoke(settings: Settings) -> Settings:
     """Return the same trial shrunk to a few steps of the tiny encoder on the built-in corpus."""
     small = {"sentiment": 4, "paraphrase": 4, "similarity": 4}
+    few = Source(limit={"train": 48, "dev": 24, "test": 24})
     return settings.model_copy(
         update={
             "encoder": "tiny",
-            "data": Data(),
+            "data": Data(sentiment=few, paraphrase=few, similarity=few),
             "max_length": 32,
             "batch_size": BatchSize(
                 **{task: min(size, getattr(settings.batch_size, task)) for task, size in small.items()}
