@@ -1,6 +1,7 @@
 """Nothing is lost, whoever is killed, frozen or started twice, whatever write fails."""
 
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -69,6 +70,37 @@ def test_200_kills_change_no_bit(run_here, ablate, walk_study, postgres, seed, b
     chaos.run()
     document = json.loads(ablate("status", "walk", "--json", **environment).stdout)
     assert_nothing_lost(chaos, document, reference, 500, 0.03)
+
+
+REAL = """\
+study: real
+trainer: ablate.trainer
+settings: {encoder: tiny, dropout: 0.1, max_steps: 40, eval_every: 20, max_length: 32,
+           training: joint, surgery: pcgrad, keep: model}
+factors: {reshuffle: [false, true]}
+baseline: {reshuffle: false}
+design: full
+seeds: [11]
+metric: {name: dev/mean}
+"""
+
+
+@pytest.mark.slow
+def test_kills_change_no_weight_of_the_real_trainer(tmp_path):
+    study = tmp_path / "real.yaml"
+    study.write_text(REAL)
+    subprocess.run(command("run", study, "--home", "reference"), cwd=tmp_path, check=True)
+    # Threads are part of what bits depend on: one worker has all cores in both.
+    chaos = Chaos(study, workers=1, kills=5, seed=1, mean_wait_s=1.0)
+    chaos.run()
+    assert chaos.killed == 5
+    assert weight_digests(tmp_path / "runs") == weight_digests(tmp_path / "reference")
+
+
+def weight_digests(home: Path) -> dict[str, str]:
+    files = sorted((home / "real/trials").glob("*/model/**/*.safetensors"))
+    assert len(files) >= 2
+    return {str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def trials(tmp_path: Path) -> tuple:

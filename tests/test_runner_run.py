@@ -64,6 +64,15 @@ def test_the_same_command_again_trains_nothing(run_here, walk_study, tmp_path):
     assert sorted(trained(tmp_path)) == before
 
 
+def test_a_checkpoint_that_outlived_its_trial_is_removed(run_here, walk_study, tmp_path):
+    study = walk_study()
+    run_here(study)
+    left = next(tmp_path.glob("runs/walk/trials/*-1")) / f"step-{5:012d}.checkpoint"
+    left.write_bytes(b"large")
+    run_here(study)
+    assert not left.exists()
+
+
 def test_limit_and_only_choose_trials(run_here, walk_study):
     study = walk_study()
     assert run_here(study, limit=1)["complete"] == 1
@@ -146,13 +155,14 @@ def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(run_here, wa
     assert len(trained(tmp_path)) == 1 + 3 + 1  # common and own of the sound; one of the common that fails
 
 
-def test_a_trial_that_kills_its_process_fails_after_three_attempts(ablate, walk_study):
-    done = ablate("run", with_fault(walk_study(seeds="[1]"), "kill"), "--json")
+@pytest.mark.parametrize(("fault", "place"), [("kill", "after step 2"), ("birth", "before its first step")])
+def test_a_trial_that_kills_its_process_fails_after_three_attempts(ablate, walk_study, fault, place):
+    done = ablate("run", with_fault(walk_study(seeds="[1]"), fault), "--json")
     assert done.returncode == 1
     document = json.loads(done.stdout)
     failed = [trial for trial in document["trials"] if trial["state"] == "FAIL"]
     assert [trial["attempts"] for trial in failed] == [3, 3]
-    assert "died 3 times without progress, the last time after step 2" in failed[0]["error"]
+    assert f"died 3 times without progress, the last time {place}" in failed[0]["error"]
     assert document["complete"] == 2
 
 
@@ -200,6 +210,17 @@ def test_a_changed_study_is_refused_and_names_what_changed(run_here, ablate, wal
     assert done.returncode == 2
     assert "settings.steps: 5 → 6" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_trainer_whose_settings_changed_is_refused(ablate, walk_study, tmp_path):
+    study = walk_study()
+    ablate("run", study, "--limit", 1)
+    trainer = tmp_path / "walk.py"
+    trainer.write_text(trainer.read_text().replace("slope: float = 1.0", "slope: float = 2.0"))
+    done = ablate("run", study)
+    assert done.returncode == 2
+    assert "the Settings of walk changed" in done.stderr
+    assert status(ablate)["complete"] == 1
 
 
 def test_comments_and_order_are_harmless(run_here, walk_study):

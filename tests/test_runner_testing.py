@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ablate.errors import BadInput, StoreError, TrialError, Unavailable
+from ablate.runner.context import Cadence
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
 from ablate.runner.testing import score_chosen, scores_text
@@ -37,7 +38,9 @@ def run_tested(tmp_path, monkeypatch):
         place.folder.mkdir(parents=True)
         store = create_store(place.url, prepared.spec, prepared.design)
         count = store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
-        worker = Worker(store, prepared.trainer, place.folder, lambda: False, lambda *_, **__: None, 60.0)
+        worker = Worker(
+            store, prepared.trainer, place.folder, lambda: False, lambda *_, **__: None, Cadence(60.0)
+        )
         worker.run(range(count - leave))
         store.engine.dispose()
         return place

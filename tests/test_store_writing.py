@@ -103,6 +103,14 @@ def test_deaths_at_different_steps_are_accidents_up_to_a_point(store):
     assert "died 10 times" in verdicts[10]
 
 
+@pytest.mark.parametrize(("ages", "is_condemned"), [((-31, -30, -32), True), ((-2, -30, -9), False)])
+def test_deaths_before_the_first_step_are_told_apart_by_age(store, ages, is_condemned):
+    first = store.queue()[0]
+    verdicts = [die(store, first, reached) for reached in (None, *ages)]
+    assert verdicts[:3] == [None] * 3
+    assert (verdicts[3] is not None) is is_condemned
+
+
 def test_what_was_saved_forgives_deaths(store):
     first = store.queue()[0]
     for _ in range(5):

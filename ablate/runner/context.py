@@ -16,7 +16,6 @@ from ablate.errors import StoreError
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, write_durably
 
 MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
-REACHED = "reached.txt"  # the last step done by an attempt, for whoever comes after its death
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
 Points = list[tuple[int, str, float]]
 
@@ -106,7 +105,6 @@ class PartContext:
         self._seconds_before = 0.0  # trained by earlier attempts, up to the checkpoint restored
         self._restored_step = 0
         self._started = time.monotonic()
-        self._reached: int | None = None  # file descriptor
         cadence.restart()
         with disk_explained(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
@@ -132,7 +130,6 @@ class PartContext:
         """Note that `step` steps are done; save when due or when asked to stop."""
         self.steps = step
         self._on_step(step, self._latest)
-        self._note_reached(step)
         stop = self._stopping()
         if stop or self._cadence.is_due():
             self._save(step, state)
@@ -148,15 +145,6 @@ class PartContext:
         if step > self._restored_step:
             self._on_saved()
         self._cadence.saved(time.monotonic() - began)
-
-    def _note_reached(self, step: int) -> None:
-        """Leave a note that outlives this process, if not the machine: deaths at one and the same step are no accident."""
-        with disk_explained(self.workdir):
-            if self._reached is None:
-                self._reached = os.open(
-                    self.workdir / REACHED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644
-                )
-            os.pwrite(self._reached, b"%d\n" % step, 0)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve. A value that is not finite is left out: a database has no place for it."""
@@ -179,20 +167,3 @@ class PartContext:
         with disk_explained(folder):
             folder.mkdir(exist_ok=True)
             write_durably(folder / f"{split}.{task}.csv", text.getvalue().encode())
-
-    def close(self) -> None:
-        """Give back what is held open."""
-        if self._reached is not None:
-            os.close(self._reached)
-            self._reached = None
-
-
-def take_reached(workdir: Path) -> int | None:
-    """Return the last step that the attempt before is known to have done, and take the note away."""
-    file = workdir / REACHED
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):
-        return None
-    finally:
-        file.unlink(missing_ok=True)

@@ -26,9 +26,10 @@ def refuse_drift(spec: StudySpec, design: Design, place: Place, extend: bool) ->
         return
     stored = read_results(place.url, place.study, place.folder)
     old, new = identity(stored.spec), identity(spec)
-    if old == new:
-        return
     where = spec.path or spec.study
+    if old == new:
+        _refuse_other_cells(stored, spec, design)
+        return
     if extend:
         _refuse_losses(stored, spec, design)
         return
@@ -40,6 +41,16 @@ def refuse_drift(spec: StudySpec, design: Design, place: Place, extend: bool) ->
             if old.get(key) != new.get(key)
         )
     )
+
+
+def _refuse_other_cells(stored: Results, spec: StudySpec, design: Design) -> None:
+    """Refuse a trainer for which the same study means other settings than those its trials were run with."""
+    planned = {cell.hash for cell in _kept_cells(stored, spec, design)}
+    if gone := [cell for cell in stored.cells if cell.hash not in planned]:
+        raise Drift(
+            f"{spec.path or spec.study}: trainer: the Settings of {spec.trainer} changed since trials of {spec.study!r} "
+            f"were run: {len(gone)} cells would have other settings; put them back, or give the study another name"
+        )
 
 
 def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:

@@ -12,6 +12,7 @@ from ablate.design.model import Cell, Design
 from ablate.design.search import most_trials
 from ablate.design.selection import select
 from ablate.errors import BadInput
+from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.drift import refuse_drift
 from ablate.runner.engines.table import check_engine, open_engine
 from ablate.runner.ownership import open_locks, share_home
@@ -46,6 +47,7 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     place.folder.mkdir(parents=True, exist_ok=True)
     store = create_store(place.url, spec, design)
     share_home(store, place.folder)
+    remove_leftovers(store, place.folder)
     if spec.search:
         _begin_search(store, prepared, options.limit or options.workers)
     else:
@@ -94,6 +96,14 @@ def supervise(
     for line in dict.fromkeys(supervisor.errors):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return code
+
+
+def remove_leftovers(store: Store, folder: Path) -> None:
+    """Remove checkpoints of parts that are recorded: who recorded them was killed before it could."""
+    for workdir in {file.parent for file in folder.glob("trials/*/step-*.checkpoint")}:
+        part, _, seed = workdir.name.rpartition("-")
+        if store.trained([part], int(seed)):
+            remove_checkpoints(workdir)
 
 
 def run_order(design: Design, spec: StudySpec) -> list[tuple[str, int]]:

@@ -8,6 +8,7 @@ import faulthandler
 import importlib
 import math
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from ablate.contract import Pruned, Stopped, Trainer
 from ablate.design.model import Cell, Part
 from ablate.errors import AblateError, StoreError, TrialError
 from ablate.runner.checkpoint import remove_checkpoints, write_durably
-from ablate.runner.context import Cadence, PartContext, disk_trouble, is_disk_trouble, take_reached
+from ablate.runner.context import Cadence, PartContext, disk_trouble, is_disk_trouble
 from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import machine_facts
 from ablate.runner.searching import SEARCH_LOCK, add_next, watch_of
@@ -121,6 +122,53 @@ class Watchdog:
         self._set_at = -math.inf
 
 
+class LifeSign:
+    """A note of how far an attempt came, which outlives its process, if not its machine.
+
+    Before the first step it is the CPU time spent, in tenths of a second, below zero; then the last step done. Deaths at one
+    and the same place are no accident; a kill from outside strikes anywhere."""
+
+    NAME = "reached.txt"
+
+    def __init__(self, workdir: Path) -> None:
+        self._file = os.open(workdir / self.NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._stepped = threading.Event()
+        self._preparing = threading.Thread(target=self._prepare, daemon=True)
+        self._preparing.start()
+
+    def _prepare(self) -> None:
+        began = time.process_time()
+        self._write(-1)
+        while not self._stepped.wait(0.1):
+            self._write(-1 - int(10 * (time.process_time() - began)))
+
+    def step(self, step: int) -> None:
+        """Note that a step is done."""
+        self._stepped.set()
+        self._write(step)
+
+    def _write(self, place: int) -> None:
+        with contextlib.suppress(OSError):  # a full disk is told by what matters more
+            os.pwrite(self._file, b"%12d" % place, 0)
+
+    def close(self) -> None:
+        """End, and leave the note."""
+        self._stepped.set()
+        self._preparing.join()
+        os.close(self._file)
+
+    @classmethod
+    def take(cls, workdir: Path) -> int | None:
+        """Return the note of the attempt before, and take it away."""
+        file = workdir / cls.NAME
+        try:
+            return int(file.read_text())
+        except (OSError, ValueError):
+            return None
+        finally:
+            file.unlink(missing_ok=True)
+
+
 class Attempt:
     """One owner's work on one trial."""
 
@@ -194,7 +242,7 @@ class Attempt:
     def _begin(self) -> bool:
         """Claim the part that was locked, and the trial if it is not ours yet; say whether it is to be trained."""
         assert self.part is not None
-        reached = take_reached(self._workdir())
+        reached = LifeSign.take(self._workdir())
         if self.claim is None:
             self._claim((self.part.hash, self.queued.seed, reached))
         elif condemned := self.store.begin(self.part.hash, self.queued.seed, reached):
@@ -222,6 +270,7 @@ class Attempt:
         def on_step(step: int, latest: Mapping[str, float]) -> None:
             worker.owned()
             worker.watchdog.step()
+            life.step(step)
             self.step = step
             self._emit("step", part=name, step=step, latest=latest)
 
@@ -240,12 +289,13 @@ class Attempt:
         )
         settings = worker.trainer.Settings.model_validate(part.settings)
         self.step = 0
+        life = LifeSign(context.workdir)
         worker.watchdog.step()
         try:
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
         finally:
             worker.watchdog.rest()
-            context.close()
+            life.close()
         worker.owned()
         facts = {
             **machine_facts(worker.trainer.file),
@@ -277,7 +327,7 @@ class Attempt:
         """Remove what only a part in the making needs."""
         if self.part is not None:
             remove_checkpoints(self._workdir())
-            take_reached(self._workdir())
+            LifeSign.take(self._workdir())
 
     def _fail(self, error: Exception) -> None:
         if self.claim is None:

@@ -73,9 +73,11 @@ open_parts = (
         sa.Column("part", sa.String(12), primary_key=True),
         sa.Column("seed", sa.BigInteger, primary_key=True),
         sa.Column("begun", sa.Boolean, nullable=False),  # found true by its next owner: the one before died
-        sa.Column("reached", sa.Integer),  # the last step of the attempt that died last
+        sa.Column(
+            "reached", sa.Integer
+        ),  # by the attempt that died last: a step, or CPU time before the first (below zero)
         sa.Column("deaths", sa.Integer, nullable=False),  # since something was saved
-        sa.Column("deaths_there", sa.Integer, nullable=False),  # in a row, at the step reached
+        sa.Column("deaths_there", sa.Integer, nullable=False),  # in a row, where the last one died
         sa.Column("error", sa.Text),  # why it cannot be trained: no trial that needs it tries again
     )
 )

@@ -299,7 +299,7 @@ class Store:
     def claim(self, trial_id: int, part: tuple[str, int, int | None] | None = None) -> Claim | None:
         """Mark a trial that you own as RUNNING, and one of its parts as begun; None if it has a result by now.
 
-        `part`: its hash, its seed, and the last step that whoever trained it before is known to have reached. A trial
+        `part`: its hash, its seed, and how far whoever trained it before is known to have come (a step, or below zero). A trial
         found RUNNING, a part found begun, was left by an owner that died: it goes on in the same row."""
         ours = tables.trials.c
         with self._transaction() as connection:
@@ -354,10 +354,10 @@ class Store:
             return None
         self._mourned.add((part, seed))
         deaths = row.deaths + 1
-        there = row.deaths_there + 1 if reached == row.reached else 1
+        there = row.deaths_there + 1 if _is_same_place(reached, row.reached) else 1
         error = None
         if there >= MAX_DEATHS_THERE or deaths >= MAX_DEATHS:
-            where = f"after step {reached}" if reached else "before its first step"
+            where = f"after step {reached}" if reached and reached > 0 else "before its first step"
             error = f"its process died {deaths} times without progress, the last time {where}; the workers' logs may say why"
         connection.execute(
             sa.update(tables.open_parts)
@@ -643,6 +643,13 @@ class Store:
             ),
             list(rows.values()),
         )
+
+
+def _is_same_place(one: int | None, other: int | None) -> bool:
+    """Say whether two attempts died at the same step, or after about the same CPU time before the first (below zero)."""
+    if one is None or other is None or one > 0 or other > 0:
+        return one == other
+    return abs(one - other) <= max(2, 0.1 * max(-one, -other))
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:

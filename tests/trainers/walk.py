@@ -23,7 +23,9 @@ class Settings(BaseModel, extra="forbid"):
     seconds_per_step: float = 0.0
     shared: bool = False  # two parts, of which "common" depends on the noise alone
     only: str = ""  # which of the two parts this is
-    fault: str = "none"  # none, nan, or at step 3, each time: error, kill (the process), hang, disk
+    fault: str = (
+        "none"  # none, nan, or at step 3, each time: error, kill (the process), hang, disk; at birth: birth
+    )
 
 
 def parts(settings: Settings) -> dict[str, Settings]:
@@ -34,6 +36,8 @@ def parts(settings: Settings) -> dict[str, Settings]:
 
 
 def train(settings: Settings, context: Context) -> dict[str, float]:
+    if settings.fault == "birth":
+        os.kill(os.getpid(), signal.SIGKILL)
     rng = np.random.default_rng(context.seed)
     position, begin = 0.0, 0
     if state := context.restore():
