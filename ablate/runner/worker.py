@@ -132,13 +132,13 @@ class LifeSign:
 
     def __init__(self, workdir: Path) -> None:
         self._file = os.open(workdir / self.NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._write(-1)
         self._stepped = threading.Event()
         self._preparing = threading.Thread(target=self._prepare, daemon=True)
         self._preparing.start()
 
     def _prepare(self) -> None:
         began = time.process_time()
-        self._write(-1)
         while not self._stepped.wait(0.1):
             self._write(-1 - int(10 * (time.process_time() - began)))
 
