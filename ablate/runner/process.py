@@ -7,6 +7,7 @@ When stdin ends, the supervisor is dead: the worker stops as if asked."""
 import contextlib
 import faulthandler
 import json
+import math
 import os
 import select
 import signal
@@ -118,7 +119,7 @@ def work_here(place: Place) -> int:
 def job_for(
     store: Store, place: Place, study_folder: Path, numbers: list[int] | None = None
 ) -> dict[str, Any]:
-    """Return what a worker is told: all of it plain JSON. `numbers`: only these trials."""
+    """Return what a worker is told: all of it is JSON as Python writes it. `numbers`: only these trials."""
     return {
         "url": place.url,
         "study": place.study,
@@ -126,7 +127,7 @@ def job_for(
         "folder": str(place.folder),
         "checkpoint_seconds": checkpoint_seconds(store.spec),
         # Who names a cadence by hand gets it, whatever it costs.
-        "checkpoint_share": 1.0 if "ABLATE_CHECKPOINT_SECONDS" in os.environ else MAX_CHECKPOINT_SHARE,
+        "checkpoint_share": math.inf if "ABLATE_CHECKPOINT_SECONDS" in os.environ else MAX_CHECKPOINT_SHARE,
         "numbers": numbers,
     }
 
