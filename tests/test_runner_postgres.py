@@ -1,5 +1,6 @@
 """PostgreSQL as the store of several hosts, on a real server: claims, restarts, one shared home, no password anywhere."""
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from test_runner_run import metrics, running_workers, trained, wait_for
 from ablate.runner.ownership import ServerLocks
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
+from ablate.store.engine import Disconnected, connect
 from ablate.store.writing import create_store
 
 
@@ -118,6 +120,17 @@ def test_a_lost_session_is_noticed_and_its_locks_are_free(url, postgres):
     assert mine.acquire("trial-2")
     for locks in (mine, other):
         locks.close()
+
+
+def test_a_stop_is_heard_while_the_server_is_away(walk_study, tmp_path, url, monkeypatch):
+    prepared = prepare(walk_study(), Options(home=tmp_path / "runs", storage=url))
+    with contextlib.closing(create_store(url, prepared.spec, prepared.design)) as store:
+        asked = []
+        monkeypatch.setattr(store, "stopping", lambda: asked.append("stop") or len(asked) == 3)
+        monkeypatch.setattr(store, "_reader", connect(url.replace("/db_", "/gone_")))
+        with pytest.raises(Disconnected, match=r"gone_|is the server up"):
+            store.queue()
+    assert len(asked) == 3
 
 
 def test_one_trial_is_claimed_once_at_a_time(walk_study, tmp_path, url):

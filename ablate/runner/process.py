@@ -160,6 +160,7 @@ def stop_when_stdin_ends(stop: Stop) -> None:
 def work(job: dict[str, Any], stop: Callable[[], bool], events: Emit) -> None:
     """Open what the job names and work until nothing is left."""
     with contextlib.closing(Store(job["url"], job["study"])) as store:
+        store.stopping = stop
         trainer = load_trainer(store.spec.trainer, Path(job["study_folder"]))
         os.chdir(job["study_folder"])  # relative paths in a study are relative to its file
         worker = Worker(

@@ -80,7 +80,7 @@ R = TypeVar("R")
 
 
 def lasting(method: Callable[Concatenate["Store", P], R]) -> Callable[Concatenate["Store", P], R]:
-    """Try a method again while the server is away, for up to RECONNECT_S."""
+    """Try a method again while the server is away, for up to RECONNECT_S or until asked to stop."""
 
     @functools.wraps(method)
     def call(self: "Store", /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -89,7 +89,7 @@ def lasting(method: Callable[Concatenate["Store", P], R]) -> Callable[Concatenat
             try:
                 return method(self, *args, **kwargs)
             except databases.Disconnected:
-                if time.monotonic() > give_up:
+                if time.monotonic() > give_up or self.stopping():
                     raise
                 time.sleep(RETRY_S)
 
@@ -104,6 +104,7 @@ class Store:
         self.study = study
         self.engine = databases.connect(url)
         self._reader = self.engine.execution_options(reading=True)
+        self.stopping: Callable[[], bool] = lambda: False
         self._cells: dict[str, Cell] = {}
         self._mourned: set[tuple[str, int]] = set()  # parts begun here whose last owner died
         with self._reading() as connection:
