@@ -192,6 +192,31 @@ def test_gradients_are_added_to_the_buffers_that_are_there():
         torch.testing.assert_close(buffer, 2 * gradient, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_gradients_kept_apart_are_those_of_each_task_alone(pooling):
+    model, tokens, direction = small_bert().double(), sentences(), torch.randn(len(LENGTHS), 24).double()
+    bert, first = PackedBert(model), 3  # sentences of the first task
+    alone = []
+    for part in (slice(first), slice(first, None)):
+        start = sum(LENGTHS[: part.start or 0])
+        mine = tokens[start : start + sum(LENGTHS[part])]
+        alone.append(gradients(model, bert(mine, LENGTHS[part], pooling), direction[part]))
+    buffers = [{parameter: torch.zeros_like(parameter) for parameter in bert.parameters()} for _ in alone]
+    model.zero_grad()
+    embedded = bert(tokens, LENGTHS, pooling, [(first, buffers[0]), (len(LENGTHS) - first, buffers[1])])
+    (embedded * direction).sum().backward()
+    for found, expected in zip(buffers, alone, strict=True):
+        named = {name: found[parameter] for name, parameter in bert.named_parameters()}
+        assert_same_gradients(named, expected, 1e-12)
+    assert all(parameter.grad is None for parameter in bert.parameters())
+
+
+@pytest.mark.parametrize("counts", [[3, 4], [8, 0], [9, -1]])
+def test_tasks_that_do_not_share_out_the_sentences_are_refused(counts):
+    with pytest.raises(ValueError, match="apart must share 8 sentences"):
+        PackedBert(small_bert())(sentences(), LENGTHS, "cls", [(count, None) for count in counts])
+
+
 def test_a_second_backward_pass_is_refused_and_adds_nothing():
     bert, tokens = PackedBert(small_bert()), sentences()
     loss = bert(tokens, LENGTHS).sum()
@@ -297,7 +322,7 @@ def test_an_unsupported_model_is_refused():
 
 
 def test_layout_brings_each_head_of_each_sentence_together():
-    layout = lay_out([2, 1], heads=2, device=torch.device("cpu"))
+    layout = lay_out(np.array([2, 1]), [2], heads=2, device=torch.device("cpu"))
     # packed rows: 0 is the second sentence, 1 and 2 are the first; piece = 2 * row + head
     assert layout.gather.tolist() == [2, 0, 1]
     assert layout.by_head.tolist() == [0, 1, 2, 4, 3, 5]

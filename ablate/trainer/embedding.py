@@ -6,7 +6,7 @@ Embeddings of a frozen encoder are kept in the study's cache under a hash of eve
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ablate.trainer.encoder import Encoder, Lengths
 from ablate.trainer.mixing import Indices
+from ablate.trainer.packed import PackedBert
 from ablate.trainer.settings import Settings
 from ablate.trainer.tokens import Ragged, TaskSplit, Tokens
 
@@ -26,14 +27,21 @@ SENTENCES_AT_ONCE = 64
 SENTENCES_BETWEEN_PAUSES = 2048
 
 Pair = tuple[Tensor, Tensor | None]  # [n, hidden] of the first and of the second sentences
+Apart = Mapping[
+    str, Mapping[Tensor, Tensor]
+]  # task -> parameter of the encoder -> what its gradient is added to
 Pause = Callable[[], None]  # called now and then in long work, so that a run can be stopped
 
 
 class Embedder(Protocol):
     """Where embeddings come from."""
 
-    def batch(self, task: str, indices: Indices) -> Pair:
-        """Return the embeddings of training items, with a graph where the encoder is trained."""
+    def batches(self, items: Mapping[str, Indices], apart: Apart) -> Iterator[dict[str, Pair]]:
+        """Yield the embeddings of training items by task, with a graph where the encoder is trained.
+
+        Those of several tasks come at once, or in turns: call backward on each before the next one is asked for.
+        The encoder's gradients go where they go, or to `apart` for the tasks that are there.
+        """
 
     def whole(self, task: str, split: str, pause: Pause) -> Pair:
         """Return the embeddings of all items of a split, without dropout and without a graph."""
@@ -45,17 +53,32 @@ class Live:
     def __init__(self, encoder: Encoder, tokens: Tokens, settings: Settings, device: torch.device) -> None:
         self.encoder, self.tokens, self.settings, self.device = encoder, tokens, settings, device
 
-    def batch(self, task: str, indices: Indices) -> Pair:
-        """Embed training items; both sentences of the pairs go through the encoder together."""
-        items = self.tokens.tasks[task]["train"]
-        tokens, lengths = items.first.take(indices)
-        if items.second is not None:
-            more_tokens, more_lengths = items.second.take(indices)
-            tokens, lengths = np.concatenate([tokens, more_tokens]), np.concatenate([lengths, more_lengths])
-        embedded = self._embed(tokens, lengths)
-        if items.second is None:
-            return embedded, None
-        return embedded[: len(indices)], embedded[len(indices) :]
+    def batches(self, items: Mapping[str, Indices], apart: Apart) -> Iterator[dict[str, Pair]]:
+        """Embed training items: all tasks' in one pass if the encoder is packed, else task by task."""
+        if isinstance(self.encoder.module, PackedBert):
+            yield self._embed_batches(items, apart)
+            return
+        for task, indices in items.items():
+            if apart:
+                self.encoder.flat.add_gradients_to(apart[task])
+            yield self._embed_batches({task: indices}, {})
+
+    def _embed_batches(self, items: Mapping[str, Indices], apart: Apart) -> dict[str, Pair]:
+        """Embed items of some tasks together: first sentences, then second ones, task after task."""
+        taken = {}
+        for task, indices in items.items():
+            columns = self.tokens.tasks[task]["train"]
+            taken[task] = [c.take(indices) for c in (columns.first, columns.second) if c is not None]
+        sentences = [pair for columns in taken.values() for pair in columns]
+        counts = {task: len(items[task]) * len(columns) for task, columns in taken.items()}
+        tokens, lengths = (np.concatenate(arrays) for arrays in zip(*sentences, strict=True))
+        places = [(counts[task], apart[task]) for task in items] if apart else []
+        embedded = self._embed(tokens, lengths, places)
+        pieces = dict(zip(items, torch.split(embedded, list(counts.values())), strict=True))
+        return {
+            task: (piece[: len(items[task])], piece[len(items[task]) :] if len(taken[task]) > 1 else None)
+            for task, piece in pieces.items()
+        }
 
     def whole(self, task: str, split: str, pause: Pause) -> Pair:
         """Embed a split, sentences of similar length together."""
@@ -78,13 +101,19 @@ class Live:
         self.encoder.module.train()
         return embedded
 
-    def _embed(self, tokens: Lengths, lengths: Lengths) -> Tensor:
+    def _embed(
+        self,
+        tokens: Lengths,
+        lengths: Lengths,
+        apart: list[tuple[int, Mapping[Tensor, Tensor]]] | None = None,
+    ) -> Tensor:
+        module, pooling = self.encoder.module, self.settings.pooling
+        on_device = torch.from_numpy(tokens).long().to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            embedded: Tensor = self.encoder.module(
-                torch.from_numpy(tokens).long().to(self.device),
-                lengths,
-                self.settings.pooling,
-            )
+            if apart:
+                embedded: Tensor = module(on_device, lengths, pooling, apart)
+            else:
+                embedded = module(on_device, lengths, pooling)
         return embedded.float()
 
 
@@ -100,8 +129,11 @@ class Frozen:
         self.live, self.cache = live, cache
         self._pairs: dict[tuple[str, str], Pair] = {}
 
-    def batch(self, task: str, indices: Indices) -> Pair:
+    def batches(self, items: Mapping[str, Indices], apart: Apart) -> Iterator[dict[str, Pair]]:
         """Look training items up."""
+        yield {task: self._rows(task, indices) for task, indices in items.items()}
+
+    def _rows(self, task: str, indices: Indices) -> Pair:
         first, second = self.whole(task, "train", lambda: None)
         rows = torch.from_numpy(indices).to(first.device)
         return first[rows], second[rows] if second is not None else None

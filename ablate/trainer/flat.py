@@ -3,7 +3,7 @@ reset.
 
 Matrices stand first, then vectors (biases, normalisation): what `l2` shrinks is one slice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +21,19 @@ class Flat:
         self._parameters = sorted(module.parameters(), key=lambda parameter: parameter.ndim < 2)  # stable
         self.matrices = sum(parameter.numel() for parameter in self._parameters if parameter.ndim >= 2)
         self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters])
-        for parameter, view in zip(self._parameters, self.views(self.values), strict=True):
+        for parameter, view in self.views(self.values).items():
             parameter.data = view
 
-    def views(self, buffer: Tensor) -> list[Tensor]:
+    def views(self, buffer: Tensor) -> dict[Tensor, Tensor]:
         """Return each parameter's place in `buffer` [params], in its own shape."""
-        sizes = [parameter.numel() for parameter in self._parameters]
-        pieces = torch.split(buffer, sizes)
-        return [
-            piece.view(parameter.shape) for piece, parameter in zip(pieces, self._parameters, strict=True)
-        ]
+        pieces = torch.split(buffer, [parameter.numel() for parameter in self._parameters])
+        pairs = zip(self._parameters, pieces, strict=True)
+        return {parameter: piece.view(parameter.shape) for parameter, piece in pairs}
 
-    def add_gradients_to(self, places: Sequence[Tensor | None]) -> None:
+    def add_gradients_to(self, places: Mapping[Tensor, Tensor]) -> None:
         """Let the next backward pass add to `places` (the `views` of a buffer)."""
-        for parameter, place in zip(self._parameters, places, strict=True):
-            parameter.grad = place
+        for parameter in self._parameters:
+            parameter.grad = places[parameter]
 
     def require_gradients(self, wanted: bool) -> None:
         """Freeze or thaw the module, and forget its gradients."""

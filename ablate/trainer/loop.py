@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ablate.contract import Context
 from ablate.errors import TrialError
-from ablate.trainer.embedding import Embedder, Frozen, Live
+from ablate.trainer.embedding import Apart, Embedder, Frozen, Live, Pair
 from ablate.trainer.encoder import load_encoder
 from ablate.trainer.flat import Flat
 from ablate.trainer.heads import build_head
@@ -121,12 +121,14 @@ class Training:
         self.optimizer = Optimizer(trained, self.settings, self.stage.steps)
         self.window: dict[str, list[float]] = {}  # curve -> values since its last point
         self.surgeon = None
+        self.apart: Apart = {}
         shared = self.optimizer.gradients.get("encoder")
         if self.settings.surgery != "none" and shared is not None:
             seed = derive_seed(self.context.seed, "surgery")
             self.surgeon = Surgeon(self.settings.surgery, self.stage.tasks, seed)
             self.task_gradients = shared.new_zeros(len(self.stage.tasks), len(shared))
-            self._places = [self.encoder.flat.views(row) for row in self.task_gradients]
+            views = [self.encoder.flat.views(row) for row in self.task_gradients]
+            self.apart = dict(zip(self.stage.tasks, views, strict=True))
         elif shared is not None:
             self.encoder.flat.add_gradients_to(self.encoder.flat.views(shared))
         for task in self.stage.tasks:
@@ -150,15 +152,14 @@ class Training:
 
     def _take_step(self) -> None:
         batches = self.stage.mixture.step(self.step)
-        losses = {task: self._descend(task, indices) for task, indices in batches.items()}
+        losses = self._descend(batches)
         values = torch.stack(list(losses.values())).tolist()  # one transfer from the device
         for task, value in zip(losses, values, strict=True):
             if not math.isfinite(value):
                 raise self._failed(f"train/{task}: the loss is {value}")
             self.window.setdefault(f"train/{task}", []).append(value)
         if self.surgeon is not None:
-            combined, curves = self.surgeon.combine(self.task_gradients)
-            self.optimizer.gradients["encoder"].copy_(combined)
+            curves = self.surgeon.combine(self.task_gradients, self.optimizer.gradients["encoder"])
             self.task_gradients.zero_()
             if not curves:
                 raise self._failed(f"train/{', '.join(batches)}: a gradient is not finite")
@@ -174,17 +175,19 @@ class Training:
             f"step {self.steps_done + 1}: {what}; a lower learning rate or precision: fp32 would do"
         )
 
-    def _descend(self, task: str, indices: Indices) -> Tensor:
-        """Add one task's gradient to its places and return its loss. The graph is gone afterwards."""
-        if self.surgeon is not None:
-            self.encoder.flat.add_gradients_to(self._places[self.stage.tasks.index(task)])
-        head = self.heads[task]
-        u, v = self.embedder.batch(task, indices)
-        loss: Tensor = head.loss(
-            head(u, v), torch.from_numpy(self._gold(task, "train")[indices]).to(self.device)
-        )
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+    def _descend(self, batches: Mapping[str, Indices]) -> dict[str, Tensor]:
+        """Add the gradients of all tasks to their places and return their losses. The graphs are gone afterwards."""
+        losses: dict[str, Tensor] = {}
+        for pairs in self.embedder.batches(batches, self.apart):
+            found = {task: self._loss(task, batches[task], pair) for task, pair in pairs.items()}
+            torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
+            losses |= {task: loss.detach() for task, loss in found.items()}
+        return losses
+
+    def _loss(self, task: str, indices: Indices, pair: Pair) -> Tensor:
+        head, gold = self.heads[task], self._gold(task, "train")[indices]
+        loss: Tensor = head.loss(head(*pair), torch.from_numpy(gold).to(self.device))
+        return loss
 
     # Looking at dev -----------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@ batch they are sorted by length, and attention runs on each group of equal lengt
 either. With `pooling="cls"` the last layer computes first tokens only.
 
 Weight gradients are added straight into the parameters' `.grad`, without temporaries: parameters may be views of
-one flat buffer and their `.grad` views of another, and one `backward()` fills it.
+one flat buffer and their `.grad` views of another, and one `backward()` fills it. Or each task's gradients, kept
+apart, go to buffers of its own: still one pass for all tasks, since their tokens are disjoint.
 
 Refuses what it would compute differently (`unsupported` says why). Token types are all 0; the pooler is not used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -25,12 +26,12 @@ from ablate.trainer.packed_ops import (
     Layout,
     Linear,
     Norm,
-    add_rows,
-    gradient_of,
+    Share,
     lay_out,
     score_dtype,
 )
 
+Buffers = Mapping[Tensor, Tensor]  # parameter -> what its gradient is added to
 Pooling = Literal["cls", "mean"]
 
 
@@ -84,7 +85,11 @@ class PackedBert(nn.Module):
         return dict(self.state_dict())
 
     def forward(
-        self, tokens: Tensor, lengths: Sequence[int] | np.ndarray | Tensor, pooling: Pooling = "cls"
+        self,
+        tokens: Tensor,
+        lengths: Sequence[int] | np.ndarray | Tensor,
+        pooling: Pooling = "cls",
+        apart: Sequence[tuple[int, Buffers | None]] = (),
     ) -> Tensor:
         """Embed sentences.
 
@@ -92,6 +97,8 @@ class PackedBert(nn.Module):
             tokens: [total] token ids, sentence after sentence, special tokens included.
             lengths: [sentences] tokens of each, at least 1; their sum is `total`.
             pooling: the first token's last hidden state, or the mean over the sentence's tokens.
+            apart: task after task, how many of the sentences are its own, at least 1, and the buffers that
+                backward adds its gradients to instead of `.grad`.
 
         Returns:
             [sentences, hidden], in the order given, in the dtype of the weights.
@@ -107,15 +114,23 @@ class PackedBert(nn.Module):
                 f"found {lengths.size} lengths from {lengths.min(initial=longest)} to {lengths.max(initial=0)} "
                 f"with sum {lengths.sum()}"
             )
+        tasks = apart or [(lengths.size, None)]
+        counts = [count for count, _ in tasks]
+        if min(counts) < 1 or sum(counts) != lengths.size:
+            raise ValueError(f"apart must share {lengths.size} sentences among its tasks, found {counts}")
         words = self.embeddings.word_embeddings.weight
         device = words.device
         amp = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if amp else words.dtype
-        layout = lay_out(lengths, self.config.num_attention_heads, device)
+        layout = lay_out(lengths, counts, self.config.num_attention_heads, device)
+        shares = [
+            Share({len(tokens): rows, lengths.size: places}, buffers)
+            for rows, places, (_, buffers) in zip(layout.tokens, layout.sentences, tasks, strict=True)
+        ]
         trained = next((parameter for parameter in self.parameters() if parameter.requires_grad), words)
         with torch.autocast(device.type, enabled=False):
             keep = trained.requires_grad and torch.is_grad_enabled()
-            run = _Pass(self, layout, pooling, dtype, keep)
+            run = _Pass(self, layout, shares, pooling, dtype, keep)
             packed = tokens.to(device, torch.long)[layout.gather]
             embedded: Tensor = _Encode.apply(trained, run, packed)  # type: ignore[no-untyped-call]
         return embedded
@@ -160,9 +175,16 @@ class _Pass:
     """One pass through the encoder and, when what it needs is kept, the way back."""
 
     def __init__(
-        self, bert: PackedBert, layout: Layout, pooling: Pooling, dtype: torch.dtype, keep: bool
+        self,
+        bert: PackedBert,
+        layout: Layout,
+        shares: Sequence[Share],
+        pooling: Pooling,
+        dtype: torch.dtype,
+        keep: bool,
     ) -> None:
-        self.bert, self.layout, self.pooling, self.dtype, self.keep = bert, layout, pooling, dtype, keep
+        self.bert, self.layout, self.shares = bert, layout, shares
+        self.pooling, self.dtype, self.keep = pooling, dtype, keep
         self.weights = bert.weights(dtype)
         self.layers: list[_Layer] = []
         config = bert.config
@@ -202,20 +224,21 @@ class _Pass:
         tables = self.bert.embeddings
         x = tables.word_embeddings.weight[tokens] + tables.token_type_embeddings.weight[0]
         x += tables.position_embeddings.weight[self.layout.positions]
-        self.tokens, self.norm = tokens, Norm(tables.LayerNorm)
+        self.tokens, self.norm = tokens, Norm(tables.LayerNorm, self.shares)
         self.mask = self.dropout.mask(x.shape, self.hidden_dropout, x.dtype)
         return self.mask.drop(self.norm.forward(x))
 
     def _embed_backward(self, dx: Tensor) -> None:
         tables = self.bert.embeddings
         dx = self.norm.backward(self.mask.drop(dx))
-        add_rows(tables.position_embeddings.weight, self.layout.positions, dx)
-        types = tables.token_type_embeddings.weight
-        if types.requires_grad:
-            gradient_of(types)[0] += dx.sum(0)  # only type 0 occurs
+        types, words = tables.token_type_embeddings.weight, tables.word_embeddings.weight
         padding = tables.word_embeddings.padding_idx  # learns nothing, wherever it stands
-        words = dx if padding is None else dx * (self.tokens != padding)[:, None]
-        add_rows(tables.word_embeddings.weight, self.tokens, words)
+        dwords = dx if padding is None else dx * (self.tokens != padding)[:, None]
+        for share in self.shares:
+            share.add_rows(tables.position_embeddings.weight, self.layout.positions, dx)
+            if types.requires_grad:
+                share.gradient(types)[0] += share.of(dx).sum(0)  # only type 0 occurs
+            share.add_rows(words, self.tokens, dwords)
 
     def _means(self, x: Tensor) -> Tensor:
         """[tokens, hidden] -> [sentences, hidden]."""
@@ -248,10 +271,12 @@ class _Layer:
             module.output.dense,
         )
         self.query, self.key, self.value, self.output, self.up, self.down = (
-            Linear(layer, run.weights[layer]) for layer in dense
+            Linear(layer, run.weights[layer], run.shares) for layer in dense
         )
         self.attention = Attention(run.layout, firsts_only)
-        self.norm1, self.norm2 = Norm(outside.LayerNorm), Norm(module.output.LayerNorm)
+        self.norm1, self.norm2 = (
+            Norm(norm, run.shares) for norm in (outside.LayerNorm, module.output.LayerNorm)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[tokens, hidden] -> [tokens, hidden], or [sentences, hidden] for first tokens only."""

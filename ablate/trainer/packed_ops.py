@@ -1,15 +1,16 @@
 """The operations of a packed BERT, each with its backward pass: plain tensors in and out, no autograd.
 
 An operation is an object made for one forward pass: `forward` keeps what `backward` needs, `backward` takes the
-gradient of the output, adds weight gradients to `.grad` in place and returns the gradient of the input.
+gradient of the output, adds weight gradients in place and returns the gradient of the input.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,44 +26,59 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return functional.linear(x, weight, bias)
 
 
-def gradient_of(parameter: Tensor) -> Tensor:
-    """Return the buffer that gradients of `parameter` are added to."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+@dataclass(frozen=True)
+class Share:
+    """One task's rows in a pass, and where its weight gradients are added.
 
+    A task's gradient is that of its rows: one way back through the activations serves all tasks.
+    """
 
-def add_outer(weight: Tensor, dy: Tensor, x: Tensor) -> None:
-    """Add dy.T @ x to the gradient of `weight` [out, in]."""
-    if not weight.requires_grad:
-        return
-    gradient = gradient_of(weight)
-    if dy.dtype == gradient.dtype:
-        gradient.addmm_(dy.t(), x)
-    else:
-        gradient.add_(dy.t() @ x)
+    rows: Mapping[int, slice]  # its slice of all tokens, and of all sentences
+    buffers: Mapping[Tensor, Tensor] | None  # by parameter; None: each parameter's `.grad`
 
+    def of(self, x: Tensor) -> Tensor:
+        """Return the task's rows of x, which has a row for each token or for each sentence."""
+        return x[self.rows[len(x)]]
 
-def add(parameter: Tensor, gradient: Tensor) -> None:
-    """Add `gradient` to the gradient of `parameter`."""
-    if parameter.requires_grad:
-        gradient_of(parameter).add_(gradient)
+    def gradient(self, parameter: Tensor) -> Tensor:
+        """Return what gradients of `parameter` are added to."""
+        if self.buffers is not None:
+            return self.buffers[parameter]
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        return parameter.grad
 
+    def add(self, parameter: Tensor, gradient: Tensor) -> None:
+        """Add the task's `gradient` to that of `parameter`."""
+        if parameter.requires_grad:
+            self.gradient(parameter).add_(gradient)
 
-def add_rows(table: Tensor, rows: Tensor, dy: Tensor) -> None:
-    """Add dy [tokens, hidden] to the rows [tokens] of the gradient of `table`; repeated rows in a fixed order."""
-    if not table.requires_grad:
-        return
-    gradient = gradient_of(table)
-    if dy.device.type == "cpu":
-        gradient.scatter_add_(0, rows[:, None].expand_as(dy), dy)  # sorts the rows, then adds in parallel
-    else:
-        gradient.index_put_((rows,), dy, accumulate=True)  # deterministic on CUDA, where index_add_ is not
+    def add_outer(self, weight: Tensor, dy: Tensor, x: Tensor) -> None:
+        """Add dy.T @ x, over the task's rows, to the gradient of `weight` [out, in]."""
+        if not weight.requires_grad:
+            return
+        gradient, dy, x = self.gradient(weight), self.of(dy), self.of(x)
+        if dy.dtype == gradient.dtype:
+            gradient.addmm_(dy.t(), x)
+        else:
+            gradient.add_(dy.t() @ x)
+
+    def add_rows(self, table: Tensor, rows: Tensor, dy: Tensor) -> None:
+        """Add the task's dy [tokens, hidden] to rows [tokens] of the gradient of `table`, in a fixed order."""
+        if not table.requires_grad:
+            return
+        gradient, rows, dy = self.gradient(table), self.of(rows), self.of(dy)
+        if dy.device.type == "cpu":
+            gradient.scatter_add_(0, rows[:, None].expand_as(dy), dy)  # sorts the rows, then adds in parallel
+        else:
+            gradient.index_put_(
+                (rows,), dy, accumulate=True
+            )  # deterministic on CUDA, where index_add_ is not
 
 
 @dataclass(frozen=True)
 class Group:
-    """Sentences of one length, neighbours in the packed order."""
+    """Sentences of one task and one length, neighbours in the packed order."""
 
     count: int
     length: int
@@ -70,10 +86,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch lie once its sentences are sorted by length."""
+    """Where the tokens of a batch lie once its sentences are sorted by task and length."""
 
     heads: int
     groups: list[Group]
+    tokens: list[slice]  # packed rows of each task
+    sentences: list[slice]  # packed places of its sentences
     gather: Tensor  # [tokens]: the caller's row of each packed row
     positions: Tensor  # [tokens]: each token's place in its sentence
     firsts: Tensor  # [sentences]: packed row of each sentence's first token
@@ -82,26 +100,35 @@ class Layout:
     by_token: Tensor  # [tokens * heads]: its inverse
 
 
-def lay_out(lengths: Sequence[int] | np.ndarray | Tensor, heads: int, device: torch.device) -> Layout:
-    """Sort sentences by length (equal ones stay in order) and say where everything goes."""
-    given = np.asarray(lengths, dtype=np.int64)
-    order = np.argsort(given, kind="stable")
-    sizes = given[order]
+def lay_out(lengths: NDArray[np.int64], counts: Sequence[int], heads: int, device: torch.device) -> Layout:
+    """Sort the sentences of each task by length (equal ones stay in order) and say where everything goes.
+
+    Args:
+        lengths: [sentences] tokens of each, task after task.
+        counts: how many sentences each task has.
+    """
+    tasks = np.repeat(np.arange(len(counts)), counts)
+    order = np.lexsort((lengths, tasks))
+    sizes = lengths[order]
     ends = np.cumsum(sizes)
     firsts = ends - sizes
     positions = np.arange(ends[-1]) - np.repeat(firsts, sizes)
-    gather = positions + np.repeat((np.cumsum(given) - given)[order], sizes)
+    gather = positions + np.repeat((np.cumsum(lengths) - lengths)[order], sizes)
     # in a sentence of n tokens from row f, head h of token p moves to place f * heads + h * n + p
     starts, steps = np.repeat(firsts, sizes)[:, None] * heads, np.repeat(sizes, sizes)[:, None]
     by_token = starts + steps * np.arange(heads) + positions[:, None]
     by_head = np.empty(by_token.size, dtype=np.int64)
     by_head[by_token.ravel()] = np.arange(by_token.size)
+    begins = np.flatnonzero(np.diff(sizes, prepend=0) | np.diff(tasks, prepend=-1))
     groups = [
-        Group(int(count), int(length))
-        for length, count in zip(*np.unique(sizes, return_counts=True), strict=True)
+        Group(int(count), int(sizes[begin]))
+        for begin, count in zip(begins, np.diff(begins, append=len(sizes)), strict=True)
     ]
+    last = np.cumsum(counts)
+    sentences = [slice(int(end - count), int(end)) for end, count in zip(last, counts, strict=True)]
+    tokens = [slice(int(firsts[part.start]), int(ends[part.stop - 1])) for part in sentences]
     arrays = (gather, positions, firsts, order, by_head, by_token.ravel())
-    return Layout(heads, groups, *(torch.from_numpy(array).to(device) for array in arrays))
+    return Layout(heads, groups, tokens, sentences, *(torch.from_numpy(array).to(device) for array in arrays))
 
 
 @dataclass(frozen=True)
@@ -145,8 +172,8 @@ class Dropout:
 class Linear:
     """x @ weight.T + bias, in the dtype of `weight`: the module's own or a copy of it."""
 
-    def __init__(self, module: nn.Linear, weight: Tensor) -> None:
-        self.module, self.weight = module, weight
+    def __init__(self, module: nn.Linear, weight: Tensor, shares: Sequence[Share]) -> None:
+        self.module, self.weight, self.shares = module, weight, shares
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
@@ -155,16 +182,17 @@ class Linear:
 
     def backward(self, dy: Tensor) -> Tensor:
         """[rows, out] -> [rows, in]."""
-        add_outer(self.module.weight, dy, self.x)
-        add(self.module.bias, dy.sum(0, dtype=self.module.bias.dtype))
+        for share in self.shares:
+            share.add_outer(self.module.weight, dy, self.x)
+            share.add(self.module.bias, share.of(dy).sum(0, dtype=self.module.bias.dtype))
         return linear(dy, self.weight.t(), None)
 
 
 class Norm:
     """LayerNorm over the last dimension."""
 
-    def __init__(self, module: nn.LayerNorm) -> None:
-        self.module = module
+    def __init__(self, module: nn.LayerNorm, shares: Sequence[Share]) -> None:
+        self.module, self.shares = module, shares
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]."""
@@ -175,12 +203,16 @@ class Norm:
 
     def backward(self, dy: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]."""
-        module, saved = self.module, (self.mean, self.rstd, self.module.weight, self.module.bias)
+        module, pieces = self.module, []
         backward = torch.ops.aten.native_layer_norm_backward
-        dx, dweight, dbias = backward(dy, self.x, module.normalized_shape, *saved, [True] * 3)
-        add(module.weight, dweight)
-        add(module.bias, dbias)
-        return dx  # type: ignore[no-any-return]
+        for share in self.shares:
+            mine, x, mean, rstd = (share.of(rows) for rows in (dy, self.x, self.mean, self.rstd))
+            saved = (mean, rstd, module.weight, module.bias)
+            dx, dweight, dbias = backward(mine, x, module.normalized_shape, *saved, [True] * 3)
+            share.add(module.weight, dweight)
+            share.add(module.bias, dbias)
+            pieces.append(dx)
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 class Attention:

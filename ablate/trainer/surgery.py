@@ -88,17 +88,21 @@ class Surgeon:
         # Orthogonal gradients bring a method's memory (GradVac's) into being without moving it from 0.
         self.weights(torch.eye(len(tasks)))
 
-    def combine(self, gradients: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Return the combined gradient [params] of `gradients` [tasks, params], and points of curves.
+    def combine(self, gradients: Tensor, combined: Tensor) -> dict[str, float]:
+        """Write the combination of `gradients` [tasks, params] to `combined` [params]; return points of curves.
 
         A gradient that is not finite makes the combined one NaN, with no points. The curves:
         `surgery/cosine.<a>.<b>` for each pair of tasks, and `surgery/projected`, the share of pairs in conflict
         (negative cosine): those that PCGrad projects.
         """
-        gramian = (gradients @ gradients.T).cpu()
+        gramian = gramian_of(gradients).cpu()
         if not gramian.isfinite().all():  # the solvers would stumble over it; the caller will find the NaN
-            return gradients.sum(0) * math.nan, {}
-        return self.weights(gramian).to(gradients) @ gradients, self._curves(gramian)
+            combined.fill_(math.nan)
+            return {}
+        combined.zero_()
+        for gradient, weight in zip(gradients, self.weights(gramian).tolist(), strict=True):
+            combined.add_(gradient, alpha=weight)
+        return self._curves(gramian)
 
     def weights(self, gramian: Tensor) -> Tensor:
         """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks]."""
@@ -126,3 +130,10 @@ class Surgeon:
         """Go on where `state` was taken."""
         self._generator.set_state(state["generator"])
         self._weighting.load_state_dict(state["memory"])
+
+
+def gramian_of(gradients: Tensor) -> Tensor:
+    """Return gradients @ gradients.T for [tasks, params], by dot products: BLAS is slow at few, long rows."""
+    tasks = range(len(gradients))
+    dots = {(a, b): torch.dot(gradients[a], gradients[b]) for a in tasks for b in tasks if a <= b}
+    return torch.stack([torch.stack([dots[min(a, b), max(a, b)] for b in tasks]) for a in tasks])
