@@ -48,6 +48,16 @@ def test_one_seed(seeds, raised):
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11, 22), True), ((11, 22, 33), False)])
+def test_two_seeds(seeds, raised):
+    assert ("two_seeds" in rules(example(spec(seeds=seeds)))) is raised
+
+
+def test_two_seeds_with_items_tell_the_simulated_coverage(tmp_path):
+    results = write_predictions(example(spec(seeds=(11, 22)), folder=tmp_path), items=40)
+    assert any("87 to 95 %" in flag["evidence"] for flag in report_document(results)["flags"])
+
+
+@pytest.mark.parametrize(("seeds", "raised"), [((11, 22), True), ((11, 22, 33), False)])
 def test_seeds_not_planned(seeds, raised):
     results = replace(example(), spec=spec(seeds=seeds))
     assert ("seeds_not_planned" in rules(results)) is raised
@@ -174,6 +184,7 @@ def test_dev_rows_in_train(rows, raised):
     ("before", "severity"),
     [
         ({"metric": {"name": "dev/similarity"}}, "stop"),
+        ({"baseline": {"l2": 0.01}}, "stop"),
         ({"seeds": [11, 22]}, "caution"),
         ({"combinations": 4}, "note"),
     ],

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 from report_examples import example, spec, with_trial
 
-from ablate.report.frames import MISSING, grid, level_text, tidy_frame
+from ablate.report.frames import MISSING, grid, tidy_frame
+from ablate.spec.model import level_text
 
 
 def test_a_row_per_trial_with_factors_and_metrics():

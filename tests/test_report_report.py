@@ -41,6 +41,11 @@ def test_the_keys_that_other_programs_read(finished):
     assert {"study", "cells", "effects", "anova", "noise", "flags", "ledger", "test"} <= set(document)
 
 
+def test_the_reference_is_trained_again_from_the_file_that_was_run():
+    again = report_document(replace(example(), file="my studies/heads.yaml"))["provenance"]["reproduce"]
+    assert again.startswith("ablate run 'my studies/heads.yaml' --home again --only similarity_head=concat ")
+
+
 def test_planted_effects_help_and_nothing_planted_does_not(finished):
     document, _ = finished
     assert effect_of(document, "similarity_head")["verdict"] == "helps"
@@ -236,7 +241,7 @@ def test_hostile_names_survive_in_json(wild_files):
 def test_hostile_names_are_no_markup_in_markdown(wild_files):
     lines = (wild_files / "report.md").read_text().split("\n")
     text = "\n".join(
-        line for line in lines if not line.startswith("The reference alone: `")
+        line for line in lines if not line.startswith("The reference alone, trained again")
     )  # code shows all as it is
     assert "<b>" not in text
     assert "🚀" in text

@@ -49,10 +49,16 @@ def test_distinct_tells_names_apart_that_shortening_made_equal():
         (1.2e-6, "1.20e−06"),
         (None, "–"),
         (0.0, "0.0000"),
+        (-0.0, "0.0000"),
     ],
 )
 def test_number(value, text):
     assert words.number(value) == text
+
+
+@pytest.mark.parametrize(("df", "text"), [(1013.0, "1013"), (2.34, "2.3"), (None, "–")])
+def test_df_text(df, text):
+    assert words.df_text(df) == text
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0341, ".034"), (0.0004, "< .001"), (1.0, "1.000"), (None, "–")])

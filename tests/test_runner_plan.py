@@ -1,13 +1,21 @@
 """`ablate plan`: what a study would cost and tell, and what other designs of its factors would."""
 
+import math
+
 import numpy as np
 import pytest
-from design_examples import study, toy_trainer
+from design_examples import Settings, study, toy_trainer
+from report_examples import example
+from report_examples import spec as report_spec
 
 from ablate.design.alternatives import alternatives, variance
 from ablate.design.cells import build_design
 from ablate.design.factorial import Space
-from ablate.runner.plan import plan_document, plan_text
+from ablate.report.frames import grid
+from ablate.report.noise import seed_sd
+from ablate.runner.plan import detectable_effect, over_budget, plan_document, plan_text
+from ablate.spec.model import Budget
+from ablate.stats.power import mde, mde_paired
 from ablate.store.places import place_of
 
 
@@ -90,3 +98,51 @@ def test_the_table_says_each_design_in_a_line(tmp_path):
     (line,) = [line for line in lines if line.startswith("  * fractional")]
     assert line.split()[2:5] == ["8", "16", "0.5"]
     assert line.endswith("aliased with one another, e.g. a:b = c:d")
+
+
+def detectable(spec, earlier=None, **trainer):
+    return detectable_effect(spec, build_design(spec, toy_trainer(**trainer)), earlier)["value"]
+
+
+def test_independent_cells_are_judged_by_all_their_runs():
+    spec = crossed(3)  # 8 cells, 2 seeds: 16 runs, less the mean, a seed and 3 effects
+    assert detectable(spec) == pytest.approx(mde(math.sqrt(4 / 16), 11))
+
+
+def test_cells_that_share_parts_are_judged_by_their_seeds():
+    """Four cells are two parts, one per level of a: the four runs of a level are one model, twice."""
+    spec = study("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}")
+    found = detectable(spec, parts=lambda settings: {"only": Settings(a=settings.a)})
+    assert found == pytest.approx(mde_paired(math.sqrt(2), 2))
+
+
+def test_a_cell_of_two_parts_has_the_noise_of_one_run():
+    spec = study("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}")
+    halves = {"parts": lambda settings: {"a": Settings(a=settings.a), "b": Settings(b=settings.b)}}
+    assert detectable(spec, **halves) == pytest.approx(mde_paired(1.0, 2))  # b's half cancels
+
+
+def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed():
+    results = example()
+    sd, _ = seed_sd(grid(results), "dev/mean")
+    spec = report_spec()
+    found = detectable_effect(spec, build_design(crossed(2, "one_at_a_time"), toy_trainer()), results)
+    assert found["value"] == pytest.approx(sd * mde_paired(math.sqrt(2), len(spec.seeds)))
+
+
+@pytest.mark.parametrize(("most", "said"), [(5.0, "is over"), (7.0, "may be over")])
+def test_more_hours_than_the_budget_are_told(most, said):
+    (warning,) = over_budget(with_budget(most), COST)
+    assert warning.startswith(f"6.00 h (4.00 to 8.00) {said} budget.hours {most:g}")
+
+
+@pytest.mark.parametrize("most", [9.0, None])
+def test_hours_within_the_budget_are_fine(most):
+    assert over_budget(with_budget(most), COST) == []
+
+
+COST = {"hours": 6.0, "hours_low": 4.0, "hours_high": 8.0}
+
+
+def with_budget(hours):
+    return crossed(2).model_copy(update={"budget": Budget(hours=hours)})

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from ablate.stats.optimism import expected_best
-from ablate.stats.power import mde, mde_paired, mde_two_level
+from ablate.stats.power import mde, mde_paired, pooled_sd
 from ablate.stats.verdicts import verdict
 
 
@@ -25,11 +25,15 @@ def test_cohens_paired_sample():
 
 def test_one_seed_detects_nothing():
     assert mde_paired(0.01, 1) is None
-    assert mde_two_level(0.01, 4, 4, 0) is None
 
 
-def test_two_levels_average_over_their_runs():
-    assert mde_two_level(1.0, 8, 8, 14) == pytest.approx(mde(0.5, 14))
+def test_noise_is_pooled_by_degrees_of_freedom():
+    sd, df = pooled_sd([[1.0, 2.0, 6.0], [5.0], [3.0, 4.0]])
+    assert (sd, df) == (pytest.approx(math.sqrt((14 + 0 + 0.5) / 3)), 3)
+
+
+def test_nothing_repeated_has_no_known_noise():
+    assert pooled_sd([[1.0], [2.0]]) == (None, 0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from ablate.stats.factorial import factorial
 from ablate.stats.linear import Factor
 from ablate.stats.mrmc import mrmc
 from ablate.stats.multiple import holm
-from ablate.stats.power import mde, mde_two_level
+from ablate.stats.power import mde
 
 EFFECTS = np.array([0.02, 0.01, 0.0, 0.0])  # planted on four two-level factors
 SIGMA = 0.01  # of one run
@@ -76,7 +76,7 @@ def coverage_of_mrmc(studies: int, seeds: int, shift: float = 0.1) -> float:
 def power_at_the_planned_effect(studies: int, seeds: int) -> float:
     """Plan with the σ of a run, then plant exactly the effect that is said to be detectable."""
     df = 16 * seeds - 1 - (seeds - 1) - 4
-    effect = mde_two_level(SIGMA, 8 * seeds, 8 * seeds, df)
+    effect = mde(SIGMA * np.sqrt(2 / (8 * seeds)), df)
     rng = default_rng(seeds)
     return float(
         np.mean([study(rng, seeds, np.array([effect, 0, 0, 0])).effects[0].p < 0.05 for _ in range(studies)])
@@ -93,6 +93,13 @@ def test_a_few_intervals_of_effects_cover_the_truth():
 
 def test_a_few_intervals_over_seeds_and_items_cover_the_truth():
     assert coverage_of_mrmc(200, seeds=5) >= 0.95 - 3 * 0.0154  # Monte Carlo error .0154
+
+
+def test_two_seeds_that_matter_more_than_the_items_cover_what_the_report_says():
+    rng = default_rng(0)
+    d = rng.normal(0, 1, (3000, 2, 1)) + rng.normal(0, 1.4, (3000, 1, 40)) + rng.normal(0, 1, (3000, 2, 40))
+    found = [mrmc(study).ci95 for study in d]
+    assert np.mean([low <= 0 <= high for low, high in found]) == pytest.approx(0.87, abs=0.02)
 
 
 @pytest.mark.slow

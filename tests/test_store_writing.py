@@ -40,6 +40,10 @@ def test_adding_twice_adds_nothing(store, prepared):
     assert len(store.queue()) == 8
 
 
+def test_the_study_file_is_remembered_as_it_was_typed(store, prepared):
+    assert results(prepared).file == str(prepared.spec.path)
+
+
 def test_seeds_are_complete_blocks(prepared):
     seeds = [seed for _, seed in run_order(prepared.design, prepared.spec)]
     assert seeds == [1, 1, 1, 1, 2, 2, 2, 2]

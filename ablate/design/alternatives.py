@@ -84,17 +84,6 @@ def variance(space: Space, cells: Sequence[Combination]) -> float:
 
     The model has main effects only; a conditional factor counts inside its parent. One run's variance is 1.
     """
-    import numpy as np  # not needed to count
+    from ablate.design.optimal import effect_weights  # NumPy is not needed to count
 
-    from ablate.design.optimal import contrasts, model_matrix
-
-    X = model_matrix(space, cells)
-    covariance = np.linalg.pinv(X.T @ X)
-    worst, first = 0.0, 1  # column 0 is the mean
-    for factor in space.spec.factors:
-        coded = contrasts(factor)
-        differences = coded - coded[space.preferred[factor.name]]  # [levels, columns]
-        block = slice(first, first + coded.shape[1])
-        worst = max(worst, float(np.diag(differences @ covariance[block, block] @ differences.T).max()))
-        first = block.stop
-    return worst
+    return float((effect_weights(space, cells) ** 2).sum(axis=1).max())

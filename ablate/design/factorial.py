@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ablate.errors import BadInput
 from ablate.spec import conditions
 from ablate.spec.model import Factor, Scalar, StudySpec
+from ablate.spec.yaml_tree import same
 
 MAX_RAW_CELLS = 100_000
 
@@ -114,6 +115,13 @@ class Space:
     def _switched(self, start: Combination, changes: Combination) -> Combination:
         """Return `start` with `changes`; what vanishes goes, what appears takes its preferred level."""
         return self.existing({**self.preferred, **start, **changes})
+
+    def combination(self, levels: Mapping[str, Scalar]) -> Combination:
+        """Return the level indices of what `level_names` has named."""
+        return {
+            name: next(i for i, one in enumerate(self.factors[name].levels) if same(one.name, level))
+            for name, level in levels.items()
+        }
 
     def existing(self, wished: Combination) -> Combination:
         """Return `wished` without the factors that do not exist under it."""

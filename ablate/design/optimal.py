@@ -55,6 +55,20 @@ def model_matrix(space: Space, candidates: Sequence[Combination]) -> Matrix:
     return np.hstack(blocks)
 
 
+def effect_weights(space: Space, cells: Sequence[Combination]) -> Matrix:
+    """Return what each cell adds to each main effect by least squares [effects, cells].
+
+    One effect per factor and level: its difference from the baseline's level; its own is a row of zeros."""
+    estimates = np.linalg.pinv(model_matrix(space, cells))  # [parameters, cells]
+    effects, first = [], 1  # row 0 is the mean
+    for factor in space.spec.factors:
+        coded = contrasts(factor)
+        differences = coded - coded[space.preferred[factor.name]]  # [levels, columns]
+        effects.append(differences @ estimates[first : first + coded.shape[1]])
+        first += coded.shape[1]
+    return np.vstack(effects)
+
+
 def contrasts(factor: Factor) -> Matrix:
     """Return Helmert contrasts [levels, levels − 1], columns orthogonal with mean square 1."""
     n = len(factor.levels)

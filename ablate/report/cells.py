@@ -12,7 +12,7 @@ from ablate.report.effects import judged
 from ablate.report.estimates import over_seeds
 from ablate.report.frames import Grid
 from ablate.report.pairs import Pairing
-from ablate.report.words import levels_text
+from ablate.spec.model import levels_text
 from ablate.store.results import best_cell
 
 SAME_PART = "same part, identical by construction"

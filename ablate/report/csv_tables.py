@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablate.report.files import safe_field
-from ablate.report.frames import level_text
+from ablate.spec.model import level_text
 
 _NUMBERS = ("estimate", "se", "df", "ci95_low", "ci95_high", "p", "p_holm", "p_bh")
 _EFFECT = (

@@ -8,6 +8,7 @@ from ablate.report.flags_evidence import SEVERITIES, Evidence, Flag
 
 RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_design.one_seed,
+    flags_design.two_seeds,
     flags_design.seeds_not_planned,
     flags_design.lost_runs,
     flags_design.unfinished,

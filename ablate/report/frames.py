@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.design.model import Cell
-from ablate.spec.model import Scalar
-from ablate.store.results import Results, TrialResult, compared
+from ablate.store.results import Results, TrialResult, compared, deciding_parts
 
 if TYPE_CHECKING:
     import pandas
@@ -93,20 +92,10 @@ class Grid:
         found = np.full((len(self.cells), len(self.seeds)), -1, dtype=np.int64)
         for (row, column), trial in self.trials.items():
             if math.isfinite(self.values[metric][row, column]):
-                parts = self.deciding_parts(trial, metric)
+                parts = deciding_parts(self.results, trial, metric)
                 found[row, column] = codes.setdefault((column, parts), len(codes))
         self._sources[metric] = found
         return found
-
-    def deciding_parts(self, trial: TrialResult, metric: str) -> frozenset[str]:
-        """Hashes of the parts of `trial` that report `metric`; all of its parts when none does."""
-        known = self.results.parts
-        reporting = frozenset(
-            part
-            for part in trial.parts.values()
-            if (found := known.get((part, trial.seed))) and metric in found.metrics
-        )
-        return reporting or frozenset(trial.parts.values())
 
 
 def grid(results: Results) -> Grid:
@@ -158,15 +147,6 @@ def tidy_frame(results: Results) -> "pandas.DataFrame":
     columns["seconds"] = np.array([trial.seconds for trial in trials], dtype=float)
     columns["error"] = pandas.Series([trial.error for trial in trials], dtype=object)
     return pandas.DataFrame(columns)
-
-
-def level_text(level: Scalar) -> str:
-    """Return a level as a study file writes it."""
-    if level is None:
-        return "null"
-    if isinstance(level, bool):
-        return "true" if level else "false"
-    return str(level)
 
 
 def _in_order(items: Iterable[T]) -> list[T]:

@@ -18,6 +18,7 @@ from ablate.spec.model import Scalar
 from ablate.stats import factorial as stats
 from ablate.stats.linear import Factor
 from ablate.stats.multiple import benjamini_hochberg
+from ablate.store.results import deciding_parts
 
 Key = tuple[tuple[str, ...], tuple[int, ...]]  # factors, and of each the index of its level
 
@@ -77,7 +78,7 @@ def shares_parts(grid: Grid, metric: str) -> bool:
     seen: dict[tuple[str, int], int] = {}
     for (row, column), trial in grid.trials.items():
         if math.isfinite(grid.values[metric][row, column]):
-            for part in grid.deciding_parts(trial, metric):
+            for part in deciding_parts(grid.results, trial, metric):
                 if seen.setdefault((part, column), row) != row:
                     return True
     return False

@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ablate.report.frames import Grid
 from ablate.report.pairs import Pairing, aligned
 from ablate.stats.mrmc import mrmc
-from ablate.stats.power import mde_paired
+from ablate.stats.power import mde_paired, pooled_sd
+from ablate.store.results import repeated_values
 
 
 def noise_rows(pairing: Pairing) -> list[dict[str, Any]]:
@@ -38,20 +38,7 @@ def seed_sd(grid: Grid, metric: str) -> tuple[float | None, int]:
 
     Each trained part counts once, however many cells share it. None where no cell has two seeds.
     """
-    groups = _distinct_groups(grid, metric)
-    df = sum(len(values) - 1 for values in groups)
-    if df == 0:
-        return None, 0
-    within = math.fsum(float(((values - values.mean()) ** 2).sum()) for values in groups)
-    return math.sqrt(within / df), df
-
-
-def _distinct_groups(grid: Grid, metric: str) -> list[NDArray[np.float64]]:
-    """The values of each cell with two seeds or more, but only one of those cells that share all their parts."""
-    codes = grid.sources(metric)
-    distinct = {tuple(codes[row]): row for row in reversed(range(len(grid.cells)))}
-    rows = (grid.values[metric][row] for row in sorted(distinct.values()))
-    return [found for values in rows if len(found := values[np.isfinite(values)]) > 1]
+    return pooled_sd(repeated_values(grid.results, metric))
 
 
 def _items(pairing: Pairing, metric: str) -> dict[str, Any]:

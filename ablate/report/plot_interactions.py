@@ -10,9 +10,10 @@ import numpy as np
 from scipy import special
 
 from ablate.report.contrasts import same_level
-from ablate.report.frames import Grid, level_text
+from ablate.report.frames import Grid
 from ablate.report.plot_style import BLACK, BLUE, SERIES, Picture, draw
 from ablate.report.words import number, p_text, plot_text, plural, shortened, signed
+from ablate.spec.model import level_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,11 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ablate.report.contrasts import contrasts, same_level, side_means
-from ablate.report.frames import Grid, level_text
+from ablate.report.frames import Grid
 from ablate.report.plot_forest import mark_of
 from ablate.report.plot_style import GREY, Picture, draw
 from ablate.report.summary import effect_sentence, primary_effects
 from ablate.report.words import change_label, plot_text, plural, shortened, signed
+from ablate.spec.model import level_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ablate.report.frames import Grid, level_text
+from ablate.report.frames import Grid
+from ablate.spec.model import level_text
 
 # Facts that differ from run to run without meaning anything for a comparison.
 MEASURED = ("host", "peak", "seconds", "energy", "time", "pid", "worker", "memory")
@@ -89,13 +90,12 @@ def _largest(grid: Grid, fact: str) -> int | None:
 
 
 def _command(grid: Grid) -> str:
-    """The command that trains exactly the reference (another row: with its levels)."""
-    if grid.reference is None:
-        return f"ablate run {grid.results.spec.study}"
-    levels = grid.cells[grid.reference].levels
-    return f"ablate run {grid.results.spec.study} " + " ".join(
-        f"--only {shlex.quote(f'{name}={level_text(level)}')}" for name, level in levels.items()
-    )
+    """The command that trains exactly the reference (another row: with its levels) again; a search is run whole."""
+    file = shlex.quote(grid.results.file)
+    alone = grid.reference is not None and grid.results.spec.design != "search"
+    levels = grid.cells[grid.reference].levels if grid.reference is not None and alone else {}
+    only = (f"--only {shlex.quote(f'{name}={level_text(level)}')}" for name, level in levels.items())
+    return " ".join(["ablate run", file, "--home again", *only])
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

@@ -11,9 +11,9 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ablate.report import words
-from ablate.report.frames import level_text
 from ablate.report.plot_style import Picture
 from ablate.report.provenance import methods
+from ablate.spec.model import level_text
 
 MAX_CELLS, MAX_INTERACTIONS = 80, 12  # in markdown and LaTeX; HTML and report.json have all
 MAX_LATEX_METRICS = 4  # more do not fit on a page
@@ -67,7 +67,7 @@ def _environment(escape: Callable[[object], str], autoescape: bool = False) -> j
         "money": lambda usd: f"{usd:.2f}",
         "percent": lambda share: f"{100 * share:.1f} %" if share is not None else "–",
         "test_name": lambda method: TEST_NAMES.get(method, method),
-        "df": lambda df: f"{df:.3g}" if df is not None else "–",
+        "df": words.df_text,
     }
     return environment
 

@@ -8,7 +8,17 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ablate.report.words import change_text, interval, number, one_line, p_equation, p_text, plural, signed
+from ablate.report.words import (
+    change_text,
+    df_text,
+    interval,
+    number,
+    one_line,
+    p_equation,
+    p_text,
+    plural,
+    signed,
+)
 
 ORDERS = {"1": "main effects", "2": "main effects and products of two", "full": "all products"}
 
@@ -81,7 +91,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "estimate": signed(row["estimate"]),
         "SE": number(row["se"]),
-        "df": _df(row["df"]),
+        "df": df_text(row["df"]),
         "95 % interval": interval(row["ci95"]),
         "p": p_text(row["p"]),
     }
@@ -170,7 +180,3 @@ def _table(title: str, rows: Sequence[Mapping[str, str]]) -> str:
         return ""
     cells = [list(row.values()) for row in rows]
     return f"{title}\n{tabulate(cells, list(rows[0]), tablefmt='simple', disable_numparse=True)}"
-
-
-def _df(df: float | None) -> str:
-    return "–" if df is None else f"{df:.1f}".removesuffix(".0")

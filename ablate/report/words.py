@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from ablate.report.frames import level_text
-from ablate.spec.model import Scalar
+from ablate.spec.model import level_text
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -17,6 +16,7 @@ def number(value: float | None, digits: int = 4) -> str:
     """Return `0.8204`, `12.35`, `1.2e-06`; an en dash for what is not there."""
     if value is None:
         return "–"
+    value += 0.0  # −0 is 0
     magnitude = abs(value)
     if magnitude != 0 and (magnitude < 10.0**-digits or magnitude >= 1e6):
         text = f"{value:.2e}"
@@ -50,6 +50,11 @@ def p_equation(p: float) -> str:
     return f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"
 
 
+def df_text(df: float | None) -> str:
+    """Return `54`, `2.3`; an en dash for none, or for the infinitely many of a normal."""
+    return "–" if df is None else f"{df:.1f}".removesuffix(".0")
+
+
 def duration(seconds: float | None) -> str:
     """Return `0.4 s`, `12 min`, `3.1 h`."""
     if seconds is None:
@@ -69,11 +74,6 @@ def listed(names: Iterable[object], most: int = 4) -> str:
     every = [str(name) for name in names]
     rest = len(every) - most
     return ", ".join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def levels_text(levels: Mapping[str, Scalar]) -> str:
-    """Return `training=joint, l2=0.01`."""
-    return ", ".join(f"{name}={level_text(level)}" for name, level in levels.items())
 
 
 def one_line(text: str) -> str:

@@ -1,17 +1,17 @@
 """`ablate plan`: what a study would run, what it costs and what it could tell, before anything is trained."""
 
 import statistics
-from collections import Counter, defaultdict
 from typing import Any
 
 from ablate.design.alternatives import alternatives
 from ablate.design.cells import part_counts
+from ablate.design.factorial import Space
 from ablate.design.model import Design
 from ablate.design.search import most_trials
 from ablate.spec.model import StudySpec
-from ablate.stats.power import mde_paired, mde_two_level
+from ablate.stats.power import mde, mde_paired, pooled_sd
 from ablate.store.places import Place
-from ablate.store.results import Results
+from ablate.store.results import Results, compared, repeated_values
 
 
 def plan_document(spec: StudySpec, design: Design, place: Place) -> dict[str, Any]:
@@ -21,6 +21,7 @@ def plan_document(spec: StudySpec, design: Design, place: Place) -> dict[str, An
     if spec.search:  # the baseline's parts are known, no other cell's
         naive = unique = trials * len(design.cells[0].parts)
     earlier = _earlier(place)
+    cost = estimate(spec, unique, earlier)
     return {
         "study": spec.study,
         "design": design.kind,
@@ -31,10 +32,10 @@ def plan_document(spec: StudySpec, design: Design, place: Place) -> dict[str, An
         "parts": {"naive": naive, "unique": unique},
         "resolution": design.resolution,
         "aliases": design.aliases,
-        "estimate": estimate(spec, unique, earlier),
+        "estimate": cost,
         "detectable_effect": detectable_effect(spec, design, earlier),
         "alternatives": alternatives_rows(spec, design),
-        "warnings": [*design.warnings, *warnings(spec)],
+        "warnings": [*design.warnings, *warnings(spec), *over_budget(spec, cost)],
     }
 
 
@@ -80,7 +81,7 @@ def detectable_effect(spec: StudySpec, design: Design, earlier: Results | None) 
     """Return the smallest main effect that the study would find with 80 % power at p < .05, worst factor of the design.
 
     In the metric's own unit once this study has repeated a cell; before that in standard deviations between seeds."""
-    sigma = _seed_sd(earlier, spec.metric.name) if earlier else None
+    sigma, _ = pooled_sd(repeated_values(compared(earlier), spec.metric.name)) if earlier else (None, 0)
     effect = _effect_in_sds(spec, design)
     unit = "standard deviations between seeds; nothing was repeated yet, so their size is unknown"
     if sigma is not None and effect is not None:
@@ -93,31 +94,36 @@ def detectable_effect(spec: StudySpec, design: Design, earlier: Results | None) 
 
 
 def _effect_in_sds(spec: StudySpec, design: Design) -> float | None:
-    seeds = len(spec.seeds)
+    """As the report will judge it: two cells paired by seed, effects of each seed where cells share parts, else all runs."""
+    seeds = len(spec.deciding_seeds)
     if design.kind in ("one_at_a_time", "leave_one_out", "search"):
-        return mde_paired(2**0.5, len(spec.deciding_seeds))
-    uses = {
-        factor.name: Counter(cell.levels.get(factor.name, ...) for cell in design.cells)
-        for factor in spec.factors
-    }
-    parameters = sum(len(factor.levels) - 1 for factor in spec.factors)
-    df = len(design.cells) * seeds - parameters - seeds
-    effects = []
-    for factor in spec.factors:
-        counts = sorted(uses[factor.name][level.name] * seeds for level in factor.levels)
-        if counts[0]:
-            effects.append(mde_two_level(1.0, counts[0], counts[1], df))
-    return max((effect for effect in effects if effect is not None), default=None)
+        return mde_paired(2**0.5, seeds)
+    sd = _sd_of_an_effect(spec, design)
+    naive, unique = part_counts(design, seeds)
+    if unique < naive:
+        return mde_paired(sd, seeds)
+    df = (len(design.cells) - 1) * seeds - sum(len(factor.levels) - 1 for factor in spec.factors)
+    return mde(sd / seeds**0.5, df) if df > 0 else None
 
 
-def _seed_sd(results: Results, metric: str) -> float | None:
-    """Pool the variance between seeds over the cells that were repeated."""
-    by_cell = defaultdict(list)
-    for trial in results.trials:
-        if metric in trial.metrics:
-            by_cell[trial.cell].append(trial.metrics[metric])
-    variances = [statistics.variance(values) for values in by_cell.values() if len(values) > 1]
-    return statistics.fmean(variances) ** 0.5 if variances else None
+def _sd_of_an_effect(spec: StudySpec, design: Design) -> float:
+    """Return the sd, over seeds, of one seed's least certain main effect, where a cell's own sd is 1.
+
+    A cell of k parts is taken for the mean of k independent ones, scaled to that sd; equal parts are one model."""
+    import numpy as np  # loaded when there is something to plan
+
+    from ablate.design.optimal import effect_weights
+
+    space = Space(spec)
+    weights = effect_weights(space, [space.combination(cell.levels) for cell in design.cells])
+    shares = [
+        (i, part.hash, len(cell.parts)) for i, cell in enumerate(design.cells) for part in cell.parts.values()
+    ]
+    column = {hash: at for at, hash in enumerate(dict.fromkeys(hash for _, hash, _ in shares))}
+    by_part = np.zeros((len(column), len(weights)))
+    for cell, hash, k in shares:
+        by_part[column[hash]] += weights[:, cell] / k**0.5
+    return float((by_part**2).sum(axis=0).max() ** 0.5)
 
 
 def alternatives_rows(spec: StudySpec, design: Design) -> list[dict[str, Any]]:
@@ -152,7 +158,7 @@ def warnings(spec: StudySpec) -> list[str]:
         )
     elif seeds == 2:
         found.append(
-            "two seeds leave one degree of freedom: intervals will be about 9 times as wide as with many seeds"
+            "two seeds leave one degree of freedom: an interval over seeds is ± 12.7 standard errors, with three seeds ± 4.3"
         )
     elif seeds <= 5:
         smallest = 2 ** (1 - seeds)
@@ -162,6 +168,18 @@ def warnings(spec: StudySpec) -> list[str]:
             "metric.smallest_effect is not set: the report can then never say that a difference does not matter"
         )
     return found
+
+
+def over_budget(spec: StudySpec, cost: dict[str, Any]) -> list[str]:
+    """Return a warning where the hours to expect, or the upper end of their range, are more than the budget has."""
+    most = spec.budget.hours
+    if most is None or cost["hours"] is None or cost["hours_high"] <= most:
+        return []
+    over = "is over" if cost["hours"] > most else "may be over"
+    return [
+        f"{cost['hours']:.2f} h ({cost['hours_low']:.2f} to {cost['hours_high']:.2f}) {over} budget.hours {most:g}: "
+        "nothing stops a run there; fewer cells or seeds would do"
+    ]
 
 
 def plan_text(document: dict[str, Any]) -> str:

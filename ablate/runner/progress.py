@@ -12,6 +12,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from ablate.spec.model import levels_text
+
 
 class Progress(Protocol):
     """What the supervisor tells."""
@@ -161,7 +163,7 @@ class Bars:
 
 def levels(factors: Mapping[str, Any]) -> str:
     """Write a cell's levels in one line."""
-    return ", ".join(f"{name}={level}" for name, level in factors.items())
+    return levels_text(factors)
 
 
 def values(metrics: Mapping[str, float]) -> str:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from ablate.contract import Trainer
 from ablate.design.cells import cell_of
-from ablate.design.factorial import Combination, Space
+from ablate.design.factorial import Space
 from ablate.design.model import Cell
 from ablate.design.search import finalists, search_seed
 from ablate.design.settings import Validator
-from ablate.spec.yaml_tree import same
 from ablate.store.reading import read_results
 from ablate.store.results import Results, TrialResult
 from ablate.store.sampling import Tried, Watch, next_combination
@@ -96,20 +95,13 @@ def _history(trials: list[TrialResult], results: Results, space: Space) -> list[
             curves[point.part][point.step] = point.value
     return [
         Tried(
-            _combination(trial, space),
+            space.combination(trial.factors),
             trial.state,
             trial.metrics.get(name),
             curves.get(_only_part(trial), {}),
         )
         for trial in trials
     ]
-
-
-def _combination(trial: TrialResult, space: Space) -> Combination:
-    return {
-        name: next(i for i, one in enumerate(space.factors[name].levels) if same(one.name, level))
-        for name, level in trial.factors.items()
-    }
 
 
 def _only_part(trial: TrialResult) -> str:

@@ -18,6 +18,7 @@ from ablate.errors import BadInput, TrialError
 from ablate.runner.context import Cadence, PartContext
 from ablate.runner.study import working_in
 from ablate.runner.worker import choose_device, finite
+from ablate.spec.model import levels_text
 from ablate.store.places import Place
 from ablate.store.reading import part_folder, read_results
 from ablate.store.results import Results, UseOfTest, best_cell
@@ -133,7 +134,7 @@ def _document(
 
 def scores_text(document: dict[str, Any]) -> str:
     """Return the same for a person."""
-    levels = ", ".join(f"{name}={level}" for name, level in document["factors"].items())
+    levels = levels_text(document["factors"])
     lines = [f"{document['study']}: cell {document['cell']} ({levels}) on the test split"]
     for name, found in document["metrics"].items():
         values = ", ".join(f"seed {seed} {value:.4g}" for seed, value in found["per_seed"].items())

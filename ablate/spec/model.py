@@ -1,11 +1,27 @@
 """`StudySpec`: what a study file says, as a frozen value that cannot be half right."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Scalar = str | int | float | bool | None
+
+
+def level_text(level: Scalar) -> str:
+    """Return a level as a study file writes it."""
+    if level is None:
+        return "null"
+    if isinstance(level, bool):
+        return "true" if level else "false"
+    return str(level)
+
+
+def levels_text(levels: Mapping[str, Scalar]) -> str:
+    """Return `training=joint, l2=0.01`."""
+    return ", ".join(f"{name}={level_text(level)}" for name, level in levels.items())
+
 
 Design = Literal["full", "one_at_a_time", "leave_one_out", "fractional", "search"]
 # Of Optuna's samplers those whose proposal follows from the trials alone: the others (CMA-ES, genetic ones) keep a state

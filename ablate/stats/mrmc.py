@@ -29,7 +29,7 @@ def mrmc(differences: ArrayLike) -> Mrmc:
     V_seed = var(d̄_s·)/S, V_item = var(d̄_·i)/n, V_int = MS_residual/(S n); V = V_seed + max(V_item − V_int, 0)
     and df = V² / (V_seed² / (S − 1)). Sources: Obuchowski & Rockette 1995, Commun. Stat. 24(2) 285-308; degrees
     of freedom from Hillis 2007, Stat. Med. 26, 596-619. The 95 % interval covers .92-.95 at S = 3 and .94-.95 at
-    S = 5 by simulation; at S = 2 only .88-.95, the low end where seeds matter more than items.
+    S = 5 by simulation; at S = 2 only .87-.95, the low end where seeds matter much more than items.
     """
     d = np.asarray(differences, dtype=float)
     S, n = d.shape

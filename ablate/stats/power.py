@@ -1,6 +1,7 @@
-"""What a study could have seen: the minimal detectable effect."""
+"""What a study could have seen: the noise of one run, and the minimal detectable effect."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 from scipy import special
 
@@ -27,11 +28,11 @@ def mde_paired(sigma: float, seeds: int, power: float = 0.8, alpha: float = 0.05
     return mde(sigma / math.sqrt(seeds), seeds - 1, power, alpha) if seeds > 1 else None
 
 
-def mde_two_level(
-    sigma: float, n_low: int, n_high: int, df: float, power: float = 0.8, alpha: float = 0.05
-) -> float | None:
-    """Return the detectable mean(high) − mean(low) when one run has sd `sigma` and `df` are left for noise.
-
-    None: 0 df.
-    """
-    return mde(sigma * math.sqrt(1 / n_low + 1 / n_high), df, power, alpha) if df > 0 else None
+def pooled_sd(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
+    """Return the standard deviation within groups, weighted by their degrees of freedom, and these; None: 0 df."""
+    squares, df = 0.0, 0
+    for values in groups:
+        mean = math.fsum(values) / len(values)
+        squares += math.fsum((value - mean) ** 2 for value in values)
+        df += len(values) - 1
+    return (math.sqrt(squares / df) if df else None), df

@@ -68,7 +68,8 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
     place = place_of(name, home, storage)
     if not place.exists():
         close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"run it first: ablate run {typed}"
+        file = typed if looks_like_path(typed) else "FILE.yaml"
+        hint = f"did you mean {close[0]!r}?" if close else f"run it first: ablate run {file}"
         raise BadInput(f"STUDY: {name!r} has no results in {root}; {hint}")
     return place
 

@@ -39,9 +39,10 @@ def read_results(url: str, study: str, folder: Path) -> Results:
         ).all()
         cells = tuple(cell_from_row(row) for row in cell_rows)
         parts = _parts(connection, head.study_id, folder)
+        file = head.design.get("file") or "STUDY"  # none is known of a study that was not in a file
         results = Results(
             spec=StudySpec.model_validate(head.spec).model_copy(
-                update={"path": Path(head.folder) / "study.yaml"}
+                update={"path": Path(head.folder) / Path(file).name}
             ),
             cells=cells,
             reference=head.design["reference"],
@@ -53,6 +54,7 @@ def read_results(url: str, study: str, folder: Path) -> Results:
             points=partial(_points, url, head.study_id),
             test_uses=_test_uses(connection, head.study_id),
             changes=tuple(Change(**change) for change in head.design.get("changes", ())),
+            file=file,
         )
     engine.dispose()
     return results

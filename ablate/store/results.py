@@ -1,4 +1,4 @@
-"""What a store holds, as plain values: the only thing the report sees of it. And which cell is the best."""
+"""What a store holds, as plain values: the only thing the report sees of it. Which cell is the best, and which parts decide."""
 
 import math
 from collections import defaultdict
@@ -86,6 +86,7 @@ class Results:
     test_uses: tuple[UseOfTest, ...] = ()  # in time order; more than one is for a report to flag
     changes: tuple[Change, ...] = ()  # in time order
     tried: tuple[TrialResult, ...] = ()  # by a search, where `compared` has set them apart
+    file: str = "STUDY"  # the study file as `ablate run` was given it
 
 
 def compared(results: Results) -> Results:
@@ -104,6 +105,28 @@ def compared(results: Results) -> Results:
         trials=tuple(trial for trial in results.trials if trial.cell in finalists and trial.seed in fresh),
         tried=tuple(trial for trial in results.trials if trial.seed == spec.seeds[0]),
     )
+
+
+def deciding_parts(results: Results, trial: TrialResult, metric: str) -> frozenset[str]:
+    """Return the hashes of the parts of `trial` that report `metric`; all of its parts when none does (a composite)."""
+    reporting = frozenset(
+        part
+        for part in trial.parts.values()
+        if (found := results.parts.get((part, trial.seed))) and metric in found.metrics
+    )
+    return reporting or frozenset(trial.parts.values())
+
+
+def repeated_values(results: Results, metric: str) -> list[list[float]]:
+    """Return the values of each cell over its seeds: what noise between seeds is estimated from.
+
+    Cells that share all the parts that decide `metric` are the same models: one of them counts."""
+    groups: dict[frozenset[str], dict[int, float]] = defaultdict(dict)
+    for trial in results.trials:
+        value = trial.metrics.get(metric, math.nan)
+        if trial.state == "COMPLETE" and math.isfinite(value):
+            groups[deciding_parts(results, trial, metric)].setdefault(trial.seed, value)
+    return [list(values.values()) for values in groups.values()]
 
 
 def best_cell(results: Results) -> str | None:

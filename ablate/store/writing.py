@@ -750,6 +750,7 @@ def _study_columns(spec: StudySpec, design: Design, changes: Sequence[dict[str, 
             "resolution": design.resolution,
             "aliases": design.aliases,
             "changes": list(changes),
+            "file": str(spec.path) if spec.path else None,
         },
         "folder": str(spec.folder.resolve()),
     }
