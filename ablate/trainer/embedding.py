@@ -23,8 +23,7 @@ from ablate.trainer.settings import Settings
 from ablate.trainer.tokens import Ragged, TaskSplit, Tokens
 
 FORMAT = 1
-SENTENCES_AT_ONCE = 64
-SENTENCES_BETWEEN_PAUSES = 2048
+TOKENS_AT_ONCE = 4096  # padding included, for encoders that pad
 
 Pair = tuple[Tensor, Tensor | None]  # [n, hidden] of the first and of the second sentences
 Apart = Mapping[
@@ -87,17 +86,16 @@ class Live:
         return first, self._embed_all(items.second, pause) if items.second is not None else None
 
     def _embed_all(self, sentences: Ragged, pause: Pause) -> Tensor:
-        order = np.argsort(
-            -sentences.lengths, kind="stable"
-        )  # the longest first: memory runs out at once or never
+        lengths = sentences.lengths
+        order = np.argsort(-lengths, kind="stable")  # long ones first: memory runs out at once or never
         embedded = torch.empty(len(sentences), self.encoder.hidden_size, device=self.device)
         self.encoder.module.eval()
         with torch.no_grad():
-            for start in range(0, len(order), SENTENCES_AT_ONCE):
-                if start % SENTENCES_BETWEEN_PAUSES == 0:
-                    pause()
-                indices = order[start : start + SENTENCES_AT_ONCE]
-                embedded[torch.from_numpy(indices).to(self.device)] = self._embed(*sentences.take(indices))
+            while len(order):
+                pause()
+                count = max(1, TOKENS_AT_ONCE // int(lengths[order[0]]))
+                now, order = order[:count], order[count:]
+                embedded[torch.from_numpy(now).to(self.device)] = self._embed(*sentences.take(now))
         self.encoder.module.train()
         return embedded
 

@@ -78,7 +78,7 @@ def _save_model(
     head_weights: Mapping[str, Tensor],
     tokens: Tokens,
 ) -> None:
-    new = Path(tempfile.mkdtemp(prefix=".model-", dir=folder.parent))
+    new = Path(tempfile.mkdtemp(prefix=".model-", suffix=".part", dir=folder.parent))
     try:
         with quiet():
             encoder.config.save_pretrained(new)
@@ -102,6 +102,6 @@ def _own_storage(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write(file: Path, document: object) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(temporary, file)
