@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
+from operator import attrgetter
 
 import pytest
 from design_examples import design_of, study, toy_trainer
@@ -175,6 +176,10 @@ def test_a_search_tries_prunes_trains_its_finalists_again_and_compares_those(hun
     assert document["design"]["seeds"] == [2, 3]
     assert len(document["cells"]) == 3
     assert document["effects"] == []  # it estimates none
+    shown = [(trial["cell"], trial["state"]) for trial in document["ledger"]["tried"]]
+    assert shown == [
+        (trial.cell, trial.state) for trial in sorted(found.trials, key=attrgetter("number"))[:12]
+    ]
     again = ablate("run", path, "--json")
     assert json.loads(again.stdout) == json.loads(done.stdout)
 

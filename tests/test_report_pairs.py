@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from report_examples import example, write_predictions
+from report_examples import example, spec, write_predictions
 
 from ablate.report.contrasts import differences_from_reference
 from ablate.report.frames import grid
@@ -36,6 +36,16 @@ def test_a_composite_moved_by_one_metric_has_that_metric_s_error(pairing):
         for metric in ("dev/mean", "dev/similarity")
     )
     assert mean.se == pytest.approx(similarity.se / 6)
+
+
+def test_with_one_seed_a_composite_is_tested_over_the_items_of_its_metrics(tmp_path):
+    """Only the similarity head differs: its items alone move dev/mean, by a sixth of what they move similarity."""
+    pairing = Pairing(grid(write_predictions(example(spec(seeds=(11,)), folder=tmp_path))))
+    a, b = (pairing.files.by_seed(row, "dev/similarity")[0].scores for row in (0, 1))
+    difference = differences_from_reference(pairing.grid, "dev/mean")[1]
+    (found,) = pairing.other_tests(0, 1, "dev/mean", difference)
+    assert found["statistic"] == pytest.approx((b - a).mean() / ((b - a).std(ddof=1) / 20))  # of 400 items
+    assert np.mean(found["ci95"]) == pytest.approx(difference.per_seed[0])
 
 
 def test_without_predictions_the_seeds_alone_decide():

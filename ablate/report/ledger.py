@@ -5,6 +5,7 @@ from typing import Any
 
 from ablate.report.cells import best_row, cell_name
 from ablate.report.frames import MISSING, Grid
+from ablate.spec.model import levels_text
 
 
 def progress(grid: Grid) -> dict[str, Any]:
@@ -41,7 +42,23 @@ def ledger(grid: Grid) -> dict[str, Any]:
         if grid.states[row, column] in ("FAIL", "PRUNED", "RUNNING")
         or (grid.states[row, column] == MISSING and column < len(grid.results.spec.seeds))
     ]
-    return {**progress(grid), "unfinished": unfinished, "parts": parts(grid)}
+    return {**progress(grid), "unfinished": unfinished, "tried": tried(grid), "parts": parts(grid)}
+
+
+def tried(grid: Grid) -> list[dict[str, Any]]:
+    """Return what a search tried on the seed that chose its finalists, in the order tried; empty elsewhere."""
+    return [
+        {
+            "cell": trial.cell,
+            "name": levels_text(trial.factors),
+            "seed": trial.seed,
+            "state": trial.state,
+            "value": trial.metrics.get(grid.results.spec.metric.name),
+            "compared": trial.cell in grid.index,
+            "error": trial.error,
+        }
+        for trial in sorted(grid.results.tried, key=lambda trial: trial.number)
+    ]
 
 
 def parts(grid: Grid) -> dict[str, Any]:

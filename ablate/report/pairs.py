@@ -15,6 +15,7 @@ from ablate.report.estimates import Estimate, other_test, over_seeds, seeds_and_
 from ablate.report.frames import Grid
 from ablate.report.predictions import ItemScores, PredictionFiles
 from ablate.stats.correlations import pearson, williams_t, zou_interval
+from ablate.stats.distributions import interval, z_p
 from ablate.stats.mcnemar import mcnemar
 from ablate.stats.mrmc import mrmc
 
@@ -80,7 +81,11 @@ class Pairing:
         return [sign_flip(by_seed)] if len(by_seed) > 1 else self._of_one_seed(low, high, metric)
 
     def _of_one_seed(self, low: int, high: int, metric: str) -> list[dict[str, Any]]:
-        """McNemar's exact test or Williams' t with Zou's interval; nothing without items that align."""
+        """McNemar's exact test, or Williams' t with Zou's interval; of a composite a z over the items of its metrics.
+
+        Nothing without items that align."""
+        if len(weights := self.weights(metric)) > 1:
+            return self._of_one_seed_of_a_composite(low, high, weights)
         a, b = (self.files.by_seed(row, metric) for row in (low, high))
         columns = sorted(a.keys() & b.keys())
         if len(columns) != 1 or not aligned([a[columns[0]], b[columns[0]]]):
@@ -94,6 +99,24 @@ class Pairing:
         triple = x.metric, y.metric, pearson(x.predicted, y.predicted)
         test = williams_t(*triple, n)
         return [other_test("williams", test.statistic, test.p, zou_interval(*triple, n))]
+
+    def _of_one_seed_of_a_composite(
+        self, low: int, high: int, weights: dict[str, float]
+    ) -> list[dict[str, Any]]:
+        """Add up the metrics' differences and their variances: each metric has items of its own."""
+        value = variance = 0.0
+        for name, weight in weights.items():
+            a, b = (self.files.by_seed(row, name) for row in (low, high))
+            columns = sorted(a.keys() & b.keys())
+            if len(columns) != 1 or not aligned([a[columns[0]], b[columns[0]]]):
+                return []
+            differences = b[columns[0]].scores - a[columns[0]].scores
+            value += weight * float(differences.mean())
+            variance += weight**2 * float(differences.var(ddof=1)) / len(differences)
+        if variance == 0:
+            return []
+        se = math.sqrt(variance)
+        return [other_test("items", value / se, z_p(value / se), interval(value, se, math.inf))]
 
     def weights(self, metric: str) -> dict[str, float]:
         """Return {metric with items: weight}: the metric itself, or what a composite is made of; empty if unknown."""

@@ -21,6 +21,7 @@ MAX_LATEX_METRICS = 4  # more do not fit on a page
 
 TEST_NAMES = {
     "sign_flip": "sign-flip",
+    "items": "z over the items of its metrics",
     "mcnemar_exact": "McNemar, exact",
     "williams": "Williams t, Zou's interval",
 }
