@@ -47,8 +47,13 @@ class Context(Protocol):
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Say that `step` optimizer steps are done. Saves `state()` when one is due or the run is to stop.
 
+        A state is a dict of dicts (keys: text, numbers, None), lists, tuples, numbers, text, None, torch tensors and NumPy
+        arrays, nested at will. What comes back is equal to it; subclasses come back as the plain type, tensors on the CPU,
+        NumPy's scalars as arrays without dimensions.
+
         Raises:
             Stopped: after saving, when the run was asked to stop.
+            TypeError: the state holds something else (a set, an object): a dict of its fields would do.
         """
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -1,10 +1,12 @@
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
+from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, sweep, write_durably
 from ablate.runner.context import Cadence
 
 STATE = {
@@ -16,7 +18,7 @@ STATE = {
         "half": torch.ones(3, dtype=torch.bfloat16),
         "none": torch.empty(0, 2),
     },
-    "rng": {"torch": torch.get_rng_state(), "python": list(random.Random(3).getstate()[1])},
+    "rng": {"torch": torch.get_rng_state(), "python": random.Random(3).getstate()},
     "order": np.arange(5, dtype=np.int32),
     3: "a key that is not text",
 }
@@ -25,8 +27,8 @@ STATE = {
 def same(a, b) -> bool:
     if isinstance(a, dict):
         return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, torch.Tensor):
         return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
     if isinstance(a, np.ndarray):
@@ -92,10 +94,40 @@ def test_a_key_that_would_not_come_back_is_named(tmp_path):
         save_checkpoint(tmp_path, 1, {"model": {(1, 2): 3}})
 
 
-def test_what_a_kill_left_of_a_save_is_cleared_away(tmp_path):
-    (tmp_path / f".step-{1:012d}.checkpoint.123-abc").write_bytes(b"half")
-    save_checkpoint(tmp_path, 2, {"step": 2})
-    assert [file.name for file in tmp_path.iterdir()] == [f"step-{2:012d}.checkpoint"]
+def test_after_damage_two_whole_ones_are_kept_again(tmp_path):
+    for step in (1, 9):
+        save_checkpoint(tmp_path, step, {"step": step})
+    (tmp_path / f"step-{9:012d}.checkpoint").write_bytes(b"damaged")
+    for step in (2, 3):
+        save_checkpoint(tmp_path, step, {"step": step})
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        f"step-{step:012d}.checkpoint" for step in (2, 3)
+    ]
+
+
+def test_what_kills_left_half_written_is_swept_away(tmp_path):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / ".model-x.part").mkdir()
+    (tmp_path / "model").mkdir()
+    for name in (
+        ".step-000000000001.checkpoint.12-ab.part",
+        "predictions/.dev.a.csv.12-ab.part",
+        ".model-x.part/w",
+    ):
+        (tmp_path / name).write_bytes(b"half")
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["model", "predictions"]
+
+
+def test_a_write_that_is_killed_leaves_what_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok: None)  # a kill cleans nothing up
+    monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_durably(tmp_path / "file", b"half")
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 1
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_slow_save_makes_saves_rare(monkeypatch):

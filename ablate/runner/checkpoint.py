@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import secrets
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import safetensors.numpy
 FORMAT = b"ablate checkpoint 1\n"
 KEPT = 2
 _NAMES = "step-*.checkpoint"
+_CUT_OFF = ".*.part"  # what is not whole yet
 _DIGEST_LINE = 65  # 64 hex digits and a newline
 
 
@@ -25,7 +27,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
     """Write `state` as the checkpoint of `step`, durably, and return its size in bytes. Older ones but the last are removed.
 
     Raises:
-        TypeError: the state holds something that is not a dict, list, tuple, number, string, bool, None, tensor or array.
+        TypeError: the state holds something else than `contract.Context.checkpoint` lists.
         OSError: the disk is full or failing; the checkpoint before is untouched.
     """
     buffers: dict[str, np.ndarray] = {}
@@ -33,13 +35,13 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
     buffers["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
     payload = safetensors.numpy.save(buffers)
     folder.mkdir(parents=True, exist_ok=True)
-    for cut_off in folder.glob(
-        f".{_NAMES}.*"
-    ):  # by a kill in the middle of a save; this folder is ours alone
-        cut_off.unlink(missing_ok=True)
     target = folder / f"step-{step:012d}.checkpoint"
     write_durably(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
-    for old in _newest_first(folder)[KEPT:]:
+    there = _newest_first(folder)
+    kept = [file for file in there if file <= target][
+        :KEPT
+    ]  # one of a later step was damaged: it was passed over
+    for old in set(there) - set(kept):
         old.unlink(missing_ok=True)
     return len(payload)
 
@@ -57,15 +59,23 @@ def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a part that is recorded."""
-    for file in [*_newest_first(folder), *folder.glob(f".{_NAMES}.*")]:
+    for file in _newest_first(folder):
         file.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what was being written in a folder and below when its writer was killed. The folder must be ours alone."""
+    for cut_off in list(folder.rglob(_CUT_OFF)):
+        if cut_off.is_dir():
+            shutil.rmtree(cut_off)
+        else:
+            cut_off.unlink(missing_ok=True)
 
 
 def write_durably(target: Path, *chunks: bytes) -> None:
     """Write a file so that after a crash it is there whole or not at all."""
-    temporary = target.with_name(
-        f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
-    )  # pids recur on other hosts
+    # Pids recur on other hosts.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with temporary.open("wb") as file:
             for chunk in chunks:
@@ -106,8 +116,8 @@ def _read(file: Path) -> dict[str, Any]:
     return state
 
 
-# A tree's leaves are JSON. Dicts, lists and tensors stand in it as {"dict": [[key, value], ..]}, {"list": [..]} and
-# {"torch" or "numpy": buffer, "dtype": .., "shape": ..}.
+# A tree's leaves are JSON. Dicts, lists, tuples and tensors stand in it as {"dict": [[key, value], ..]}, {"list": [..]},
+# {"tuple": [..]} and {"torch" or "numpy": buffer, "dtype": .., "shape": ..}.
 
 
 def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
@@ -119,7 +129,8 @@ def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
                 raise TypeError(f"{path}: a checkpoint cannot hold a key like {key!r}; use text and numbers")
         return {"dict": [[key, _flatten(item, buffers, f"{path}.{key}")] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return {"list": [_flatten(item, buffers, f"{path}.{index}") for index, item in enumerate(value)]}
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_flatten(item, buffers, f"{path}.{index}") for index, item in enumerate(value)]}
     name = str(len(buffers))
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         buffers[name] = np.frombuffer(np.ascontiguousarray(value).tobytes(), dtype=np.uint8)
@@ -130,7 +141,7 @@ def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
         buffers[name] = plain.reshape(-1).view(torch.uint8).numpy()
         return {"torch": name, "dtype": str(plain.dtype).removeprefix("torch."), "shape": list(plain.shape)}
     raise TypeError(
-        f"{path}: a checkpoint cannot hold a {type(value).__name__}; use dicts, lists, numbers, text and tensors"
+        f"{path}: a checkpoint cannot hold a {type(value).__name__}; use dicts, lists, tuples, numbers, text and tensors"
     )
 
 
@@ -141,6 +152,8 @@ def _unflatten(tree: Any, buffers: dict[str, np.ndarray]) -> Any:
         return {key: _unflatten(item, buffers) for key, item in tree["dict"]}
     if "list" in tree:
         return [_unflatten(item, buffers) for item in tree["list"]]
+    if "tuple" in tree:
+        return tuple(_unflatten(item, buffers) for item in tree["tuple"])
     if "numpy" in tree:
         return buffers[tree["numpy"]].copy().view(tree["dtype"]).reshape(tree["shape"])
     torch = importlib.import_module("torch")

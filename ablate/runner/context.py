@@ -13,7 +13,7 @@ from typing import Any
 
 from ablate.contract import Pruned, Stopped
 from ablate.errors import StoreError
-from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, write_durably
+from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, sweep, write_durably
 
 MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
@@ -34,7 +34,7 @@ def disk_trouble(place: Path, what: str) -> StoreError:
     return StoreError(f"{place}: {what}; free the disk and run again, it goes on from the last checkpoint")
 
 
-def is_disk_trouble(error: Exception) -> bool:
+def is_disk_trouble(error: BaseException) -> bool:
     """Say whether a trainer failed for the disk; libraries hide an OSError in errors of their own."""
     if isinstance(error, OSError):
         return error.errno in _DISK_ERRORS
@@ -108,6 +108,7 @@ class PartContext:
         cadence.restart()
         with disk_explained(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
+            sweep(workdir)
 
     @property
     def seconds(self) -> float:
@@ -122,13 +123,12 @@ class PartContext:
         self.steps = self._restored_step = saved["step"]
         self._seconds_before = saved["seconds"]
         self._started = time.monotonic()
-        state = saved["state"]
-        assert isinstance(state, dict)
+        state: dict[str, Any] | None = saved["state"]
         return state
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note that `step` steps are done; save when due or when asked to stop."""
-        self.steps = step
+        self.steps = step = int(step)  # NumPy has integers of its own, which no database takes
         self._on_step(step, self._latest)
         stop = self._stopping()
         if stop or self._cadence.is_due():
@@ -148,8 +148,9 @@ class PartContext:
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve. A value that is not finite is left out: a database has no place for it."""
+        step, metrics = int(step), {name: float(value) for name, value in metrics.items()}
         self._latest.update(metrics)
-        self.points += [(step, name, float(value)) for name, value in metrics.items() if math.isfinite(value)]
+        self.points += [(step, name, value) for name, value in metrics.items() if math.isfinite(value)]
         if self._is_hopeless(step, metrics):
             self._add_points(self.points)
             self.points = []
