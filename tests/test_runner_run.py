@@ -212,22 +212,30 @@ def test_a_changed_study_is_refused_and_names_what_changed(run_here, ablate, wal
     assert "Traceback" not in done.stderr
 
 
-def test_a_trainer_whose_settings_changed_is_refused(ablate, walk_study, tmp_path):
-    study = walk_study()
+@pytest.mark.parametrize("setting", ["slope: float = 1.0", "seconds_per_step: float = 0.0"])
+def test_a_trainer_with_other_defaults_is_refused(ablate, walk_study, tmp_path, setting):
+    study = walk_study(more="")
+    study.write_text(study.read_text().replace("seconds_per_step: 0.0", "shared: false"))
     ablate("run", study, "--limit", 1)
     trainer = tmp_path / "walk.py"
-    trainer.write_text(trainer.read_text().replace("slope: float = 1.0", "slope: float = 2.0"))
+    trainer.write_text(trainer.read_text().replace(setting, f"{setting[:-3]}2.0"))
     done = ablate("run", study)
     assert done.returncode == 2
-    assert "the Settings of walk changed" in done.stderr
+    name, _, before = setting.partition(": float = ")
+    assert (
+        f"the Settings of walk changed since trials of 'walk' were run: {name}: default {before} → 2.0"
+        in done.stderr
+    )
     assert status(ablate)["complete"] == 1
 
 
 def test_comments_and_order_are_harmless(run_here, walk_study):
-    study = walk_study()
+    study = walk_study(seeds="[1, 2]", slopes="[1.0, 2.0]")
     run_here(study, limit=1)
+    walk_study(seeds="[2, 1]", slopes="[2.0, 1.0]")
     study.write_text("# a comment\n" + study.read_text() + "question: Which?\nhang_minutes: 5\n")
-    assert run_here(study)["code"] == 0
+    document = run_here(study)
+    assert (document["code"], document["complete"]) == (0, 8)
 
 
 def test_extend_adds_seeds_and_levels_and_nothing_else(run_here, walk_study):

@@ -131,3 +131,27 @@ def canonical(settings: BaseModel) -> dict[str, Any]:
 
     Defaults are left out so that neither a default written down nor a setting added later changes a hash."""
     return settings.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+
+
+def defaults_of(settings: BaseModel) -> dict[str, str]:
+    """Return what `canonical` leaves out: dotted setting -> the trainer's default, as JSON text (in which NaN equals itself)."""
+    chosen = flat(canonical(settings))
+    everything = settings.model_dump(mode="json", by_alias=True, warnings=False, fallback=_type_name)
+    return {
+        address: json.dumps(value, sort_keys=True, default=str)
+        for address, value in flat(everything).items()
+        if address not in chosen
+    }
+
+
+def _type_name(value: Any) -> str:
+    return type(value).__name__
+
+
+def flat(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted address; a list is a value."""
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        address = f"{path}.{key}" if path else str(key)
+        found |= flat(value, address) if isinstance(value, Mapping) else {address: value}
+    return found

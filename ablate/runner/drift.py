@@ -1,12 +1,15 @@
 """Is this still the study that its trials were run with?
 
 Comments, order, the question, the budget and the seconds between checkpoints may change; anything that trials or
-conclusions rest on may not. `--extend` adds levels, cells and seeds and nothing else."""
+conclusions rest on may not, the defaults of the trainer's settings among them. `--extend` adds levels, cells and seeds
+and nothing else."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ablate.contract import Trainer
 from ablate.design.model import Cell, Design
+from ablate.design.settings import defaults_of, flat
 from ablate.errors import Drift
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
@@ -16,8 +19,18 @@ from ablate.store.results import Results
 HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes")
 
 
-def refuse_drift(spec: StudySpec, design: Design, place: Place, extend: bool) -> None:
-    """Compare a study with what its store was made from.
+def all_defaults(design: Design, trainer: Trainer) -> dict[str, str]:
+    """Return every default that some cell rests on. Hashes do not know them."""
+    found: dict[str, str] = {}
+    for cell in design.cells:
+        found |= defaults_of(trainer.Settings.model_validate(cell.settings))
+    return found
+
+
+def refuse_drift(
+    spec: StudySpec, design: Design, defaults: Mapping[str, str], place: Place, extend: bool
+) -> None:
+    """Compare a study, and the defaults of its trainer's settings, with what its store was made from.
 
     Raises:
         Drift: something differs, one fault per key: old → new.
@@ -25,31 +38,42 @@ def refuse_drift(spec: StudySpec, design: Design, place: Place, extend: bool) ->
     if place.study not in study_names(place.url):
         return
     stored = read_results(place.url, place.study, place.folder)
+    _refuse_other_defaults(stored, spec, defaults)
     old, new = identity(stored.spec), identity(spec)
-    where = spec.path or spec.study
     if old == new:
         _refuse_other_cells(stored, spec, design)
-        return
-    if extend:
+    elif extend:
         _refuse_losses(stored, spec, design)
-        return
-    raise Drift(
-        *(
-            f"{where}: {key}: {_shown(old.get(key))} → {_shown(new.get(key))} since trials of {spec.study!r} were run; "
-            "put it back, or give the changed study another name (--extend adds levels or seeds)"
-            for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key)
+    else:
+        raise Drift(
+            *(
+                f"{_where(spec)}: {key}: {_shown(old.get(key))} → {_shown(new.get(key))} since trials of {spec.study!r} were "
+                "run; put it back, or give the changed study another name (--extend adds levels or seeds)"
+                for key in sorted(old.keys() | new.keys())
+                if old.get(key) != new.get(key)
+            )
         )
-    )
+
+
+def _refuse_other_defaults(stored: Results, spec: StudySpec, defaults: Mapping[str, str]) -> None:
+    """Refuse a trainer that gives another value to a setting that cells leave out. A setting that is new may come."""
+    faults = [
+        f"{_where(spec)}: trainer: the Settings of {spec.trainer} changed since trials of {spec.study!r} were run: "
+        f"{key}: default {before} → {defaults[key]}; put it back, or give the study another name"
+        for key, before in stored.defaults.items()
+        if defaults.get(key, before) != before
+    ]
+    if faults:
+        raise Drift(*faults)
 
 
 def _refuse_other_cells(stored: Results, spec: StudySpec, design: Design) -> None:
-    """Refuse a trainer for which the same study means other settings than those its trials were run with."""
+    """Refuse a design that has other cells for the same study: a fraction knows the order of factors and levels."""
     planned = {cell.hash for cell in _kept_cells(stored, spec, design)}
     if gone := [cell for cell in stored.cells if cell.hash not in planned]:
         raise Drift(
-            f"{spec.path or spec.study}: trainer: the Settings of {spec.trainer} changed since trials of {spec.study!r} "
-            f"were run: {len(gone)} cells would have other settings; put them back, or give the study another name"
+            f"{_where(spec)}: {len(gone)} cells of {spec.study!r} are not in it any more: the order of its factors or levels, "
+            f"or the Settings of {spec.trainer}, changed since its trials were run; put them back, or give it another name"
         )
 
 
@@ -60,15 +84,13 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
     faults = []
     if gone:
         faults.append(
-            f"{spec.path or spec.study}: --extend: {len(gone)} trials that exist are not in the changed study (first: "
+            f"{_where(spec)}: --extend: {len(gone)} trials that exist are not in the changed study (first: "
             f"trial {gone[0].number}, seed {gone[0].seed}); an extension keeps every cell and seed"
         )
     for field in ("metric", "trainer", "baseline"):
         before, after = getattr(stored.spec, field), getattr(spec, field)
         if before != after:
-            faults.append(
-                f"{spec.path or spec.study}: {field}: {before} → {after}: an extension changes no {field}"
-            )
+            faults.append(f"{_where(spec)}: {field}: {before} → {after}: an extension changes no {field}")
     if faults:
         raise Drift(*faults)
 
@@ -85,19 +107,17 @@ def identity(spec: StudySpec) -> dict[str, Any]:
     content["factors"] = {
         factor["name"]: {
             "levels": {str(level["name"]): level["settings"] for level in factor["levels"]},
-            "only_when": factor["only_when"],
+            "only_when": {name: sorted(levels, key=repr) for name, levels in factor["only_when"].items()},
         }
         for factor in content["factors"]
     }
-    return dict(_flat(content, ""))
+    searched = len(spec.seeds) - len(spec.deciding_seeds)  # a search's own seed is its first
+    content["seeds"] = [*spec.seeds[:searched], *sorted(spec.seeds[searched:])]
+    return flat(content)
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value
+def _where(spec: StudySpec) -> str:
+    return str(spec.path or spec.study)
 
 
 def _shown(value: Any) -> str:

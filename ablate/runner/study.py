@@ -13,7 +13,7 @@ from ablate.design.search import most_trials
 from ablate.design.selection import select
 from ablate.errors import BadInput
 from ablate.runner.checkpoint import remove_checkpoints
-from ablate.runner.drift import refuse_drift
+from ablate.runner.drift import all_defaults, refuse_drift
 from ablate.runner.engines.table import check_engine, open_engine
 from ablate.runner.ownership import open_locks, share_home
 from ablate.runner.prepare import Options, Prepared, prepare
@@ -39,13 +39,14 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     if spec.search and options.only:
         raise BadInput("--only: a search chooses its cells itself; leave --only out")
     chosen = select(design, options.only) if options.only else list(design.cells)
+    defaults = all_defaults(design, prepared.trainer)
     if place.exists():
-        refuse_drift(spec, design, place, extend=options.extend)
+        refuse_drift(spec, design, defaults, place, extend=options.extend)
     with working_in(spec.folder):
         for cell in chosen:
             prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
     place.folder.mkdir(parents=True, exist_ok=True)
-    store = create_store(place.url, spec, design)
+    store = create_store(place.url, spec, design, defaults)
     share_home(store, place.folder)
     remove_leftovers(store, place.folder)
     if spec.search:

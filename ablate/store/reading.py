@@ -54,6 +54,7 @@ def read_results(url: str, study: str, folder: Path) -> Results:
             points=partial(_points, url, head.study_id),
             test_uses=_test_uses(connection, head.study_id),
             changes=tuple(Change(**change) for change in head.design.get("changes", ())),
+            defaults=head.design.get("defaults", {}),
             file=file,
         )
     engine.dispose()
@@ -95,17 +96,17 @@ def _parts(connection: sa.Connection, study_id: int, folder: Path) -> dict[tuple
 
 def part_folder(study_folder: Path, part: str, seed: int) -> Path:
     """Return where a part keeps its files: named by hash and seed, never by user text."""
-    return study_folder / "trials" / f"{part}-{seed}"
+    return study_folder.joinpath("trials", f"{part}-{seed}")
 
 
 def _trials(connection, study_id, cells, parts) -> tuple[TrialResult, ...]:  # type: ignore[no-untyped-def]
+    mine = sa.select(tables.trials.c.trial_id).where(tables.trials.c.study_id == study_id)
     metrics: dict[int, dict[str, float]] = defaultdict(dict)
     for trial_id, name, value in connection.execute(
         sa.select(tables.metrics.c.trial_id, tables.metrics.c.name, tables.metrics.c.value)
-        .join(tables.trials, tables.trials.c.trial_id == tables.metrics.c.trial_id)
-        .where(tables.trials.c.study_id == study_id)
+        .where(tables.metrics.c.trial_id.in_(mine))
         .order_by(tables.metrics.c.trial_id, tables.metrics.c.name)
-    ):
+    ).cursor:  # the driver's own rows: there are millions
         metrics[trial_id][name] = value
     rows = connection.execute(
         sa.select(tables.trials, optuna.trials.c.number, optuna.trials.c.state)

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +86,9 @@ class Results:
     test_uses: tuple[UseOfTest, ...] = ()  # in time order; more than one is for a report to flag
     changes: tuple[Change, ...] = ()  # in time order
     tried: tuple[TrialResult, ...] = ()  # by a search, where `compared` has set them apart
+    defaults: dict[str, str] = field(
+        default_factory=dict
+    )  # the trainer's when trials were added, as `defaults_of` has them
     file: str = "STUDY"  # the study file as `ablate run` was given it
 
 

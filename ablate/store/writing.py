@@ -668,8 +668,10 @@ def cell_from_row(row: Any) -> Cell:
     return Cell(row.cell, row.levels, row.settings, parts)
 
 
-def create_store(url: str, spec: StudySpec, design: Design) -> Store:
-    """Create what is missing of the database, its tables and the study; open it.
+def create_store(
+    url: str, spec: StudySpec, design: Design, defaults: Mapping[str, str] | None = None
+) -> Store:
+    """Create what is missing of the database, its tables and the study; open it. `defaults`: of the trainer's settings.
 
     A study that is there takes over what `spec` says: whether it may is for the caller to know.
     Several processes may call this at once for one file: they take turns.
@@ -691,7 +693,7 @@ def create_store(url: str, spec: StudySpec, design: Design) -> Store:
                     sa.select(tables.studies).where(tables.studies.c.name == spec.study)
                 ).first()
                 if there is None:
-                    _insert_study(connection, spec, design)
+                    _insert_study(connection, spec, design, defaults)
                 elif there.schema_version != tables.SCHEMA_VERSION:
                     raise StoreError(
                         f"{databases.printable(url)}: written by a version of ablate with tables {there.schema_version}, "
@@ -701,20 +703,26 @@ def create_store(url: str, spec: StudySpec, design: Design) -> Store:
                     connection.execute(
                         sa.update(tables.studies)
                         .where(tables.studies.c.name == spec.study)
-                        .values(**_study_columns(spec, design, _changes(connection, there, spec, design)))
+                        .values(
+                            **_study_columns(
+                                spec, design, defaults, _changes(connection, there, spec, design)
+                            )
+                        )
                     )
         engine.dispose()
     return Store(url, spec.study)
 
 
-def _insert_study(connection: sa.Connection, spec: StudySpec, design: Design) -> None:
+def _insert_study(
+    connection: sa.Connection, spec: StudySpec, design: Design, defaults: Mapping[str, str] | None
+) -> None:
     study_id = optuna.create_study(connection, spec.study, maximize=spec.metric.goal == "maximize")
     connection.execute(
         sa.insert(tables.studies).values(
             study_id=study_id,
             name=spec.study,
             schema_version=tables.SCHEMA_VERSION,
-            **_study_columns(spec, design),
+            **_study_columns(spec, design, defaults),
         )
     )
 
@@ -728,9 +736,11 @@ def _changes(
     before = {
         name: value
         for name, value in there.spec.items()
-        if name in ("seeds", "metric", "baseline") and getattr(old, name) != getattr(spec, name)
+        if name in ("metric", "baseline") and getattr(old, name) != getattr(spec, name)
     }
-    if old.factors != spec.factors:
+    if set(old.seeds) != set(spec.seeds):
+        before["seeds"] = list(old.seeds)
+    if there.design["raw_cells"] != design.raw_cells:
         before["combinations"] = there.design["raw_cells"]
     complete = connection.scalar(
         sa.select(sa.func.count()).where(
@@ -740,7 +750,12 @@ def _changes(
     return [*past, {"complete": complete, "before": before}] if before and complete else past
 
 
-def _study_columns(spec: StudySpec, design: Design, changes: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+def _study_columns(
+    spec: StudySpec,
+    design: Design,
+    defaults: Mapping[str, str] | None,
+    changes: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
     return {
         "spec": spec.model_dump(mode="json"),
         "design": {
@@ -749,6 +764,7 @@ def _study_columns(spec: StudySpec, design: Design, changes: Sequence[dict[str, 
             "reference": design.reference,
             "resolution": design.resolution,
             "aliases": design.aliases,
+            "defaults": dict(defaults or {}),
             "changes": list(changes),
             "file": str(spec.path) if spec.path else None,
         },
