@@ -1,7 +1,9 @@
 """`ablate run` as a user sees it, on a trainer that takes no time: what it records, refuses and resumes."""
 
 import json
+import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -108,6 +110,27 @@ def test_a_signal_saves_the_step_and_waits(run_here, start_ablate, walk_study, t
     assert metrics(run_here(study)) == metrics(run_here(study, home="reference"))
 
 
+def test_a_worker_stopped_by_somebody_else_loses_nothing(start_ablate, ablate, walk_study, tmp_path):
+    study = walk_study(steps=40, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
+    run = start_ablate("run", study)
+    wait_for(lambda: running_workers(tmp_path))
+    os.kill(running_workers(tmp_path)[0], signal.SIGTERM)
+    assert run.wait(60) == 0
+    assert status(ablate)["complete"] == 4
+
+
+def test_a_second_signal_ends_a_worker_at_once(run_here, start_ablate, walk_study, tmp_path):
+    study = walk_study(more=", fault: hang")
+    run_here(study, limit=0)
+    worker = start_ablate("worker", "walk")
+    wait_for(lambda: any(" 3" in log.read_text() for log in tmp_path.glob("runs/walk/trials/*/steps.log")))
+    worker.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(0.3)  # for the step to end
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(10) == 130
+
+
 def test_two_runs_of_one_study_share_the_work(start_ablate, ablate, walk_study, tmp_path):
     study = walk_study(steps=10, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     both = [start_ablate("run", study) for _ in range(2)]
@@ -128,6 +151,7 @@ def with_fault(study: Path, fault: str) -> Path:
     [
         ("error", "RuntimeError: the walk fell over (walk.py:"),
         ("error", ", after step 2)"),
+        ("exit", "SystemExit: 0 (walk.py:"),
         ("nan", "metric 'dev/position' is nan"),
     ],
 )

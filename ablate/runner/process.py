@@ -38,13 +38,17 @@ STEP_EVENT_S = 0.5  # a step is news twice a second at most
 class Stop:
     """Whether this process was asked to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, second_ends: bool = False) -> None:
+        """`second_ends`: a second signal ends the process at once; a supervisor has SIGKILL for that."""
         self.asked = threading.Event()
         self.number = 0  # of the signal that asked
+        self._second_ends = second_ends
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: object) -> None:
+        if self.number and self._second_ends:
+            os._exit(128 + number)
         self.number = number
         self.asked.set()
 
@@ -94,7 +98,9 @@ def main() -> int:
         for fault in error.faults:
             events("error", text=fault)
         return EXPLAINED
-    return 0
+    return (
+        128 + stop.number if stop.number else 0
+    )  # by somebody else than the supervisor, too: it starts another
 
 
 def work_here(place: Place) -> int:
@@ -105,7 +111,7 @@ def work_here(place: Place) -> int:
     """
     store = Store(place.url, place.study)
     share_home(store, place.folder)
-    stop = Stop()
+    stop = Stop(second_ends=True)
     watch_for_notice(stop.asked.set)
     lines = Lines(Console(stderr=True), Count(done=0, total=len(store.queue()), workers=1))
     work(

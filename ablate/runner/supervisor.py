@@ -1,5 +1,7 @@
 """Starts workers, watches them, starts them again when they are killed, and tells a person how far the study is.
 
+Signals and what workers tell are news in one queue and are acted on one after another: a signal in the middle of something
+(two workers being started, a line being printed) waits for its end.
 Holds nothing that a worker needs: when the supervisor dies its workers notice and stop cleanly, and a new
 `ablate run` goes on at once. Where workers run is for the engine to know."""
 
@@ -7,7 +9,9 @@ import os
 import queue
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +45,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Return an exit code: 0 done, 1 an error, 130 or 143 interrupted (by the second signal, workers are killed)."""
-        self._news: queue.Queue[tuple[Child, dict[str, Any] | None]] = queue.Queue()
+        # Not a Queue: a signal may come in the middle of a `get`, whose lock its `put` would wait for.
+        self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._alive: dict[int, Child] = {}
         before = {
             number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
@@ -51,7 +56,7 @@ class Supervisor:
             for index in range(self.workers):
                 self._start(index, deaths=0)
             while self._alive:
-                self._listen()
+                self._hear()
         finally:
             for child in self._alive.values():
                 child.process.kill()
@@ -64,33 +69,30 @@ class Supervisor:
     def _start(self, index: int, deaths: int) -> None:
         child = Child(index, self.engine.start(index), deaths)
         self._alive[index] = child
-        if self.interrupted is not None:  # while it was being started
-            child.process.stop()
         threading.Thread(target=self._read, args=(child,), daemon=True).start()
 
     def _read(self, child: Child) -> None:
         try:
             for event in child.process.events():
-                self._news.put((child, event))
+                self._news.put(partial(self._on_event, child, event))
         finally:
-            self._news.put((child, None))
+            self._news.put(partial(self._on_exit, child, child.process.wait()))
 
-    def _listen(self) -> None:
+    def _hear(self) -> None:
         try:
-            child, event = self._news.get(timeout=0.5)
+            act = self._news.get(timeout=0.5)
         except queue.Empty:
-            self.progress.tick()
-            return
-        if event is None:
-            self._on_exit(child)
-        elif event["event"] == "error":
+            act = self.progress.tick
+        act()
+
+    def _on_event(self, child: Child, event: dict[str, Any]) -> None:
+        if event["event"] == "error":
             self.errors.append(event["text"])
         else:
             child.took_a_trial |= event["event"] == "trial"
             self.progress.on_event(child.index, event)
 
-    def _on_exit(self, child: Child) -> None:
-        code = child.process.wait()
+    def _on_exit(self, child: Child, code: int) -> None:
         del self._alive[child.index]
         self.progress.on_exit(child.index)
         if code == 0 or code == EXPLAINED or self.interrupted is not None:
@@ -107,11 +109,14 @@ class Supervisor:
         self._start(child.index, deaths)
 
     def _on_signal(self, number: int, _: Any) -> None:
+        self._news.put(partial(self._stop, signal.Signals(number)))
+
+    def _stop(self, number: signal.Signals) -> None:
         again = self.interrupted is not None
-        self.interrupted = self.interrupted or signal.Signals(number)
+        self.interrupted = self.interrupted or number
         if not again:
             self.progress.say("stopping: each worker saves its step first; once more to stop at once")
-        for child in list(self._alive.values()):
+        for child in self._alive.values():
             child.process.kill() if again else child.process.stop()
 
 

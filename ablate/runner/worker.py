@@ -192,7 +192,7 @@ class Attempt:
         except Pruned:
             self._leave(self.store.prune, "pruned")
             self._tidy()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a trainer's `exit(0)` would look like our end
             if isinstance(error, StoreError):
                 self._leave_if_possible()
                 raise
@@ -329,7 +329,7 @@ class Attempt:
             remove_checkpoints(self._workdir())
             LifeSign.take(self._workdir())
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         if self.claim is None:
             raise error
         folder = self.worker.folder / "trials" / f"{self.queued.cell}-{self.queued.seed}"
@@ -376,7 +376,7 @@ class Attempt:
         self.worker.emit(event, number=self.queued.number, **fields)
 
 
-def reason(error: Exception, step: int) -> str:
+def reason(error: BaseException, step: int) -> str:
     """Say in one line why a trial failed, and after which step."""
     if isinstance(error, AblateError):
         return str(error)
