@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from ablate.design.model import Cell, Design, Part
 from ablate.errors import BadInput, StoreError
 from ablate.spec.model import StudySpec
+from ablate.spec.yaml_tree import same
 from ablate.store import engine as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
@@ -185,18 +186,18 @@ class Store:
         by_hash = {cell.hash: cell for cell in cells}
         with self._transaction() as connection:
             self._lock_study(connection)
+            ours = tables.trials.c
             rows = connection.execute(
-                sa.select(tables.trials.c.cell, tables.trials.c.seed).where(
-                    tables.trials.c.study_id == self._id
-                )
+                sa.select(ours.cell, ours.seed, ours.trial_id).where(ours.study_id == self._id)
             )
-            there = {(row.cell, row.seed) for row in rows}
+            there = {(row.cell, row.seed): row.trial_id for row in rows}
             self._write_cells(connection, cells)
             missing = [(hash_, seed) for hash_, seed in order if (hash_, seed) not in there]
             if missing:
-                self._insert_trials(
-                    connection, [(by_hash[hash_], seed) for hash_, seed in missing], first=len(there)
-                )
+                new = [(by_hash[hash_], seed) for hash_, seed in missing]
+                ids = self._insert_trials(connection, new, first=len(there))
+                old = {id_: by_hash[hash_] for (hash_, _), id_ in there.items()}
+                self._write_params(connection, old, dict(zip(ids, (cell for cell, _ in new), strict=True)))
         return len(missing)
 
     def _write_cells(self, connection: sa.Connection, cells: Sequence[Cell]) -> None:
@@ -226,16 +227,16 @@ class Store:
             ],
         )
 
-    def _insert_trials(self, connection: sa.Connection, new: list[tuple[Cell, int]], first: int) -> None:
-        ids = connection.scalars(
+    def _insert_trials(
+        self, connection: sa.Connection, new: list[tuple[Cell, int]], first: int
+    ) -> Sequence[int]:
+        ids: Sequence[int] = connection.scalars(
             sa.insert(optuna.trials).returning(optuna.trials.c.trial_id, sort_by_parameter_order=True),
             [
                 {"number": first + offset, "study_id": self._id, "state": TrialState.WAITING}
                 for offset in range(len(new))
             ],
         ).all()
-        choices = {factor.name: [level.name for level in factor.levels] for factor in self.spec.factors}
-        described = {name: optuna.choices_json(tuple(levels)) for name, levels in choices.items()}
         connection.execute(
             sa.insert(tables.trials),
             [
@@ -251,18 +252,37 @@ class Store:
                 for key, value in (("cell", cell.hash), ("seed", seed))
             ],
         )
-        params = [
+        return ids
+
+    def _write_params(
+        self, connection: sa.Connection, old: Mapping[int, Cell], new: Mapping[int, Cell]
+    ) -> None:
+        """Write the levels of new trials, and those of the old ones again where a factor gained levels or changed their order:
+        Optuna compares only trials whose parameters have one description."""
+        choices = {factor.name: tuple(level.name for level in factor.levels) for factor in self.spec.factors}
+        described = {name: optuna.choices_json(levels) for name, levels in choices.items()}
+        key = optuna.params.c
+        of_old = key.trial_id.in_(
+            sa.select(tables.trials.c.trial_id).where(tables.trials.c.study_id == self._id)
+        )
+        standing = connection.execute(
+            sa.select(key.param_name, key.distribution_json).where(of_old).distinct()
+        ).all()
+        if any(described.get(name) != description for name, description in standing):
+            connection.execute(sa.delete(optuna.params).where(of_old))
+            new = {**old, **new}
+        rows = [
             {
                 "trial_id": id_,
                 "param_name": factor,
-                "param_value": float(choices[factor].index(level)),
+                "param_value": float(next(i for i, one in enumerate(choices[factor]) if same(one, level))),
                 "distribution_json": described[factor],
             }
-            for id_, (cell, _) in zip(ids, new, strict=True)
+            for id_, cell in new.items()
             for factor, level in cell.levels.items()
         ]
-        if params:
-            connection.execute(sa.insert(optuna.params), params)
+        if rows:
+            connection.execute(sa.insert(optuna.params), rows)
 
     # Working on trials
 

@@ -42,3 +42,15 @@ def test_optuna_finds_the_best_trial(store_and_study):
     _, study = store_and_study
     complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     assert study.best_value == max(trial.value for trial in complete)
+
+
+def test_an_extended_factor_is_one_parameter(run_here, walk_study, tmp_path):
+    run_here(walk_study(seeds="[1]"), limit=2)
+    run_here(walk_study(seeds="[1]", slopes="[3.0, 1.0, 2.0]"), extend=True, limit=1)
+    place = place_of("walk", tmp_path / "runs")
+    study = optuna.load_study(study_name="walk", storage=place.url)
+    store = Store(place.url, "walk")
+    assert all(trial.params == store.cell(trial.user_attrs["cell"]).levels for trial in study.get_trials())
+    assert len({str(trial.distributions["slope"]) for trial in study.get_trials()}) == 1
+    store.close()
+    study._storage.remove_session()
