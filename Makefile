@@ -2,7 +2,7 @@
 # make test         the tests; those that need real data run when ABLATE_TEST_ASSETS names it
 # make lint         style, types, walls between the rooms
 # make test-slow    long trials: hundreds of kills, simulated error rates
-# make bench        benchmarks: ratios of two things measured in one run
+# make bench        benchmarks: ratios of two things measured in one run, into docs/benchmarks.md; about an hour
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,7 +27,8 @@ test-slow: .venv/installed-dev
 	$(BIN)/pytest -m slow --timeout 7200
 
 bench: .venv/installed-dev
-	$(BIN)/python -m pytest -m bench --timeout 7200 -s
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python tests/benchmarks --write docs
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -191,10 +191,18 @@ def train(
         add_pooling_layer=False,
     )
     model = MultitaskBert(bert, args.dense, args.paraphrase, args.similarity, args.pooling, args.dropout)
-    trained = [*model.bert.parameters(), *(p for task in tasks for p in model.heads[task].parameters())]
     heads = [p for task in tasks for p in model.heads[task].parameters()]
-    groups = [{"params": list(model.bert.parameters()), "lr": args.lr}, {"params": heads, "lr": 1e-3}]
-    optimizer = torch.optim.AdamW(groups, weight_decay=args.l2, fused=True)
+    trained = [*model.bert.parameters(), *heads]
+    groups = [
+        {
+            "params": [p for p in found if (p.ndim > 1) is matrices],
+            "lr": lr,
+            "weight_decay": args.l2 * matrices,
+        }
+        for found, lr in ((list(model.bert.parameters()), args.lr), (heads, 1e-3))
+        for matrices in (True, False)
+    ]
+    optimizer = torch.optim.AdamW(groups, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, round(0.1 * args.steps), args.steps)
     streams = {
         task: batches(data[task, "train"], size, args.reshuffle, args.seed)
