@@ -114,3 +114,13 @@ def test_a_hundred_levels_fit(recwarn):
 
 def test_one_seed_is_enough_for_curves():
     assert "curves" in drawn(example(keep=lambda one, seed: seed == 11))
+
+
+def test_the_title_of_the_curves_says_in_how_many_cells_its_metric_was_recorded():
+    """Trained separately, no part has a curve of the mean; joint cells do."""
+    results = example()
+    of_joint = {trial.parts["all"] for trial in results.trials if "all" in trial.parts}
+    points = results.points([part for part, _ in results.parts])
+    means = [p._replace(name="dev/mean") for p in points if p.part in of_joint and p.name == "dev/sentiment"]
+    picture = drawn(replace(results, points=points_of([*points, *means])))["curves"]
+    assert picture.title.startswith("dev/mean, recorded in 2 of 6 cells, ends highest with training=joint")

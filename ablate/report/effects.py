@@ -140,6 +140,8 @@ def _note(
         said.append("no two cells to compare" if difference.matches == 0 else "nothing to compare yet")
     elif difference.all_identical:
         said.append("same part, identical by construction")
+    elif estimate.method.startswith("no variance"):
+        said.append("the same in every seed: there is no noise to compare with")
     elif difference.identical:
         said.append(f"{difference.identical} of {difference.compared} comparisons are of a part with itself")
     if 0 < difference.matches_done < difference.matches:

@@ -27,9 +27,8 @@ def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
     names, chosen = _panels(grid, curves), _chosen_steps(grid, curves)
     if not names:
         return None
-    cells = [
-        cell for cell in document["cells"] if any((names[0], cell["cell"]) == key[:2] for key in curves)
-    ] or [cell for cell in document["cells"] if any(cell["cell"] == key[1] for key in curves)]
+    drawn = {cell for name, cell, _ in curves if name in names}
+    cells = [cell for cell in document["cells"] if cell["cell"] in drawn]
     ends = [_end(curves, names[0], cell["cell"], grid.seeds) for cell in cells]
     columns = len(names) if len(names) < 4 else 2
     lines = math.ceil(len(names) / columns)
@@ -61,7 +60,9 @@ def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         + (" Diamonds: the step whose scores the trial reports." if chosen else ""),
         alt="Learning curves. "
         + " ".join(
-            f"{cell['name']} ends at {names[0]} {number(end)}." for cell, end in zip(cells, ends, strict=True)
+            f"{cell['name']} ends at {names[0]} {number(end)}."
+            for cell, end in zip(cells, ends, strict=True)
+            if end is not None
         ),
         section="curves",
     )
@@ -174,4 +175,6 @@ def _title(metric: str, names: list[str], ends: list[float | None], sign: int) -
     )
     if not ranked or not metric.startswith("dev/"):
         return f"Learning curves of {plural(len(names), 'cell')}"
-    return f"{metric} ends {'highest' if sign > 0 else 'lowest'} with {shortened(ranked[0][1], 70)} ({number(ranked[0][2])})"
+    some = f", recorded in {len(ranked)} of {plural(len(names), 'cell')}," if len(ranked) < len(names) else ""
+    where, (_, name, end) = "highest" if sign > 0 else "lowest", ranked[0]
+    return f"{metric}{some} ends {where} with {shortened(name, 70)} ({number(end)})"

@@ -77,7 +77,7 @@ def draw(
 
     The caption is text under the picture, not in it. The SVG has no background: it stands on dark pages too.
     """
-    heading = wrapped(title, 80)
+    heading = wrapped(title, 82)
     heights = [0.08 + 0.18 * (heading.count("\n") + 1), body_inches]
     figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout="constrained")
     top, body = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat

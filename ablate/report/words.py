@@ -51,7 +51,7 @@ def p_equation(p: float) -> str:
 
 
 def df_text(df: float | None) -> str:
-    """Return `54`, `2.3`; an en dash for none, or for the infinitely many of a normal."""
+    """Return `54`, `2.3`; an en dash for none."""
     return "–" if df is None else f"{df:.1f}".removesuffix(".0")
 
 
@@ -96,7 +96,7 @@ _LATEX = {
     "%": r"\%",
     "$": r"\$",
     "#": r"\#",
-    "_": r"\_",
+    "_": r"\_\allowbreak{}",
     "{": r"\{",
     "}": r"\}",
     "~": r"\textasciitilde{}",
