@@ -53,6 +53,25 @@ DRUG_DISEASE_SS = {
     "III": {"drug": 2997.471860, "disease": 415.873046, "drug:disease": 707.266259},
 }
 
+# Yates 1937, peas; Venables & Ripley, Modern Applied Statistics with S, § 6.7. Six blocks of four, NPK confounded with them.
+NPK = [  # (block, N, P, K, yield)
+    (1, 0, 1, 1, 49.5), (1, 1, 1, 0, 62.8), (1, 0, 0, 0, 46.8), (1, 1, 0, 1, 57.0),
+    (2, 1, 0, 0, 59.8), (2, 1, 1, 1, 58.5), (2, 0, 0, 1, 55.5), (2, 0, 1, 0, 56.0),
+    (3, 0, 1, 0, 62.8), (3, 1, 1, 1, 55.8), (3, 1, 0, 0, 69.5), (3, 0, 0, 1, 55.0),
+    (4, 1, 0, 0, 62.0), (4, 1, 1, 1, 48.8), (4, 0, 0, 1, 45.5), (4, 0, 1, 0, 44.2),
+    (5, 1, 1, 0, 52.0), (5, 0, 0, 0, 51.5), (5, 1, 0, 1, 49.8), (5, 0, 1, 1, 48.8),
+    (6, 1, 0, 1, 57.2), (6, 1, 1, 0, 59.0), (6, 0, 1, 1, 53.2), (6, 0, 0, 0, 56.0),
+]  # fmt: skip
+# Box, Hunter & Hunter, Statistics for Experimenters, ch. 12: seconds up a hill on a bicycle, seven factors in eight runs.
+BICYCLE = [69, 52, 60, 83, 71, 50, 59, 88]  # A changes fastest; D = AB, E = AC, F = BC, G = ABC
+BICYCLE_EFFECTS = {"A": 3.5, "B": 12.0, "C": 1.0, "D": 22.5, "E": 0.5, "F": 1.0, "G": 2.5}
+# Montgomery, table 14.3: purity, coded, of four batches within each of three suppliers.
+PURITY = {
+    "1": [(1, -1, 0), (-2, -3, -4), (-2, 0, 1), (1, 4, 0)],
+    "2": [(1, -2, -3), (0, 4, 2), (-1, 0, -2), (0, 3, 2)],
+    "3": [(2, 4, 0), (-2, 0, 2), (1, -1, 2), (3, 2, 1)],
+}
+
 # Darwin 1876, crossed less self-fertilised maize, in eighths of an inch (Fisher 1935, § 17).
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 # Student 1908: hours of sleep gained, second drug less first.

@@ -7,11 +7,15 @@ import pytest
 from published_tables import (
     ATMWTAG,
     BATTERY_LIFE,
+    BICYCLE,
+    BICYCLE_EFFECTS,
     DRUG_DISEASE,
     DRUG_DISEASE_SS,
     FILTRATION,
     FILTRATION_EFFECTS,
+    NPK,
     PLASMA_ETCH,
+    PURITY,
     SIRSTV,
     VASCULAR_GRAFT,
     simon_lesage,
@@ -120,6 +124,46 @@ def test_battery_life(tmp_path):
     assert [by_term(document)[term]["F"] for term in ("m", "t", "m:t")] == pytest.approx(
         [7.91, 28.97, 3.56], abs=5e-3
     )
+
+
+def test_incomplete_blocks_with_a_product_confounded(tmp_path):
+    path = write_csv(tmp_path / "npk.csv", ["block", "N", "P", "K", "yield"], NPK)
+    document = analyze_table(path, "yield", ["N", "P", "K"], block="block", order="full")
+    rows = by_term(document)
+    assert rows["block"]["F"] == pytest.approx(4.447, abs=5e-4)
+    published = {"N": 12.259, "P": 0.544, "K": 6.166, "N:P": 1.378, "N:K": 2.146, "P:K": 0.031}
+    assert {term: rows[term]["F"] for term in published} == pytest.approx(published, abs=5e-4)
+    assert (rows["residual"]["df"], rows["residual"]["ss"]) == (12, pytest.approx(185.2867, abs=5e-5))
+    assert any(warning.endswith(": N:P:K") for warning in document["warnings"])
+
+
+def test_a_saturated_fraction(tmp_path):
+    runs = [
+        (a, b, c, a * b, a * c, b * c, a * b * c, y)
+        for (a, b, c), y in zip(
+            (tuple(int(f"{sign}1") for sign in run) for run in two_level("ABC")), BICYCLE, strict=True
+        )
+    ]
+    path = write_csv(tmp_path / "bicycle.csv", [*"ABCDEFG", "seconds"], runs)
+    effects = analyze_table(path, "seconds", list("ABCDEFG"))["effects"]
+    assert {row["factor"]: row["estimate"] for row in effects} == pytest.approx(BICYCLE_EFFECTS)
+
+
+def test_nested_factors(tmp_path):
+    """A column of batches for each supplier, empty under the others: their sums of squares add up to the published one."""
+    rows = [
+        (supplier, *(batch if one == supplier else "" for one in PURITY), y)
+        for supplier, batches in PURITY.items()
+        for batch, values in enumerate(batches, 1)
+        for y in values
+    ]
+    path = write_csv(tmp_path / "purity.csv", ["supplier", "b1", "b2", "b3", "purity"], rows)
+    found = by_term(analyze_table(path, "purity", ["supplier", "b1", "b2", "b3"]))
+    nested = [found[f"b{supplier}"] for supplier in PURITY]
+    assert found["supplier"]["ss"] == pytest.approx(15.06, abs=5e-3)
+    assert sum(row["ss"] for row in nested) == pytest.approx(69.92, abs=5e-3)
+    assert sum(row["df"] for row in nested) == 9
+    assert (found["residual"]["df"], found["residual"]["ss"]) == (24, pytest.approx(63.33, abs=5e-3))
 
 
 def test_unbalanced_table_reports_type_two_and_keeps_the_others(tmp_path):
