@@ -10,7 +10,7 @@ from design_examples import study
 
 from ablate.design.factorial import Space
 from ablate.design.fractional import aliases, columns, default_cells, fractional, resolution
-from ablate.design.optimal import d_optimal, model_matrix
+from ablate.design.optimal import d_optimal, model_matrix, strongest_mixing
 from ablate.errors import BadInput
 from ablate.spec.reading import read_study
 
@@ -147,6 +147,28 @@ def test_d_efficiency_is_the_ratio_of_determinants_per_cell(grid_space):
     ratio = np.linalg.det(few.T @ few / 16) / np.linalg.det(all_.T @ all_ / 288)
     assert fraction.d_efficiency == pytest.approx(ratio ** (1 / 10))
     assert f"{fraction.d_efficiency:.0%}" in fraction.warnings[0]
+
+
+def test_plackett_and_burmans_twelve_runs_mix_a_third_of_each_product_into_each_effect():
+    """Plackett & Burman 1946, Biometrika 33, 305-325: cyclic shifts of one row, and a row of low levels."""
+    names = "abcdefghijk"
+    row = [int(sign == "+") for sign in "++-+++---+-"]
+    runs = [*([*row[-shift:], *row[:-shift]] for shift in range(11)), [0] * 11]
+    space = two_level_space(11)
+    found = strongest_mixing(space, [dict(zip(names, run, strict=True)) for run in runs])
+    assert [share for share, _, _ in found] == pytest.approx([1 / 3] * 11)
+
+
+def test_a_half_fraction_mixes_the_whole_of_a_product_into_each_effect():
+    cells = [{"a": a, "b": b, "c": a ^ b} for a in (0, 1) for b in (0, 1)]
+    found = {name: (pair, share) for share, name, pair in strongest_mixing(two_level_space(3), cells)}
+    assert found == {
+        "a": (("b", "c"), pytest.approx(1)), "b": (("a", "c"), pytest.approx(1)), "c": (("a", "b"), pytest.approx(1))
+    }  # fmt: skip
+
+
+def test_the_plan_of_a_d_optimal_subset_names_what_is_mixed_most(grid_space):
+    assert "most of all, as a share of the interaction, " in fractional_of(grid_space, 16).warnings[0]
 
 
 def test_the_exchange_beats_a_thousand_random_subsets(grid_space):

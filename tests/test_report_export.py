@@ -99,6 +99,13 @@ def test_predictions_of_the_test_split_come_too(results, tmp_path):
     assert (tmp_path / "out" / "sts-test-output.csv").read_text().endswith("a , 1.5 \n")
 
 
+def test_labels_that_were_kept_back_are_empty_fields(results, tmp_path):
+    folder = results.parts[chosen_trial(results).parts["similarity"], 11].folder / "predictions"
+    (folder / "test.similarity.csv").write_text("id,prediction,gold\na,1.5,nan\n")
+    export_study(results, tmp_path / "out")
+    assert (tmp_path / "out" / "test.similarity.csv").read_text() == "id,prediction,gold\na,1.5,\n"
+
+
 def test_a_cell_and_a_seed_can_be_named(results):
     trial = chosen_trial(results, ["training=separate", "l2=0.01"], 22)
     assert (trial.factors["l2"], trial.seed) == (0.01, 22)

@@ -20,6 +20,7 @@ SEARCH_NODES = 5_000  # columns tried per resolution; k <= 10 needs far fewer
 COMPARED = 2_000  # fractions of one resolution; the one with the fewest shortest words is kept
 COMPARED_WORDS = 1_000_000  # sets looked at for that
 LISTED_EFFECTS = 2_000
+MOST_MIXED = 40  # factors whose pairs are all looked at
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def fractional(space: Space) -> Fraction:
     _refuse_too_few(space, cells)
     if regular and cells & (cells - 1) == 0:
         return _regular(space, min(cells.bit_length() - 1, len(spec.factors)))
-    from ablate.design.optimal import d_optimal  # NumPy is not needed otherwise
+    from ablate.design.optimal import d_optimal, strongest_mixing  # NumPy is not needed otherwise
 
     candidates = space.full()
     if cells >= len(candidates):
@@ -61,6 +62,11 @@ def fractional(space: Space) -> Fraction:
         f"D-optimal: {cells} of {len(candidates):,} valid cells, each telling {efficiency:.0%} of what a cell of "
         "the full design tells about main effects (D-efficiency); interactions are mixed into the main effects"
     )
+    if 1 < len(space.factors) <= MOST_MIXED:
+        most = [
+            f"{name} with {f} × {g} ({share:.2f})" for share, name, (f, g) in strongest_mixing(space, chosen)
+        ]
+        told += f", most of all, as a share of the interaction, {', '.join(most[:3])}"
     return Fraction(chosen, d_efficiency=efficiency, warnings=[told])
 
 

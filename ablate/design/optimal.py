@@ -4,6 +4,7 @@ Fedorov's exchange (V. V. Fedorov, Theory of Optimal Experiments, 1972): swap th
 raise |XᵀX| most, until no swap does. Deterministic: random starts have fixed seeds."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -49,10 +50,13 @@ def model_matrix(space: Space, candidates: Sequence[Combination]) -> Matrix:
     A factor's contrasts are 0 where the factor does not exist, so that its effect is one inside its parent.
     """
     blocks: list[Matrix] = [np.ones((len(candidates), 1))]
-    for factor in space.spec.factors:
-        rows = np.vstack([contrasts(factor), np.zeros(len(factor.levels) - 1)])  # the last: does not exist
-        blocks.append(rows[[one.get(factor.name, -1) for one in candidates]])
-    return np.hstack(blocks)
+    return np.hstack([*blocks, *(model_columns(factor, candidates) for factor in space.spec.factors)])
+
+
+def model_columns(factor: Factor, candidates: Sequence[Combination]) -> Matrix:
+    """Return one factor's contrasts [cells, levels − 1]."""
+    rows = np.vstack([contrasts(factor), np.zeros(len(factor.levels) - 1)])  # the last: does not exist
+    return np.asarray(rows[[one.get(factor.name, -1) for one in candidates]])
 
 
 def effect_weights(space: Space, cells: Sequence[Combination]) -> Matrix:
@@ -67,6 +71,26 @@ def effect_weights(space: Space, cells: Sequence[Combination]) -> Matrix:
         effects.append(differences @ estimates[first : first + coded.shape[1]])
         first += coded.shape[1]
     return np.vstack(effects)
+
+
+def strongest_mixing(space: Space, cells: Sequence[Combination]) -> list[tuple[float, str, tuple[str, str]]]:
+    """Return, for each main effect, the interaction of two factors that biases it most, and by what share of itself.
+
+    The strongest first; of regular fractions the shares would be 0 or 1. Source: the alias matrix of Box & Wilson 1951,
+    J. R. Statist. Soc. B 13, 1-45."""
+    weights, factors = effect_weights(space, cells), space.spec.factors
+    columns = {f.name: model_columns(f, cells) for f in factors}
+    owner = [f.name for f in factors for _ in f.levels]
+    worst: dict[str, tuple[float, tuple[str, str]]] = {}
+    for f, g in combinations(factors, 2):
+        if f.name in g.only_when or g.name in f.only_when:
+            continue  # one exists only inside the other: they have no interaction
+        products = (columns[f.name][:, :, None] * columns[g.name][:, None, :]).reshape(len(cells), -1)
+        shares = np.abs(weights @ products).max(axis=1) / 2  # contrasts are ±1, an effect is a difference
+        for name, share in zip(owner, shares.tolist(), strict=True):
+            if share > worst.get(name, (0.0,))[0]:
+                worst[name] = share, (f.name, g.name)
+    return sorted(((share, name, pair) for name, (share, pair) in worst.items()), reverse=True)
 
 
 def contrasts(factor: Factor) -> Matrix:
