@@ -99,8 +99,9 @@ class Surgeon:
         if not gramian.isfinite().all():  # the solvers would stumble over it; the caller will find the NaN
             combined.fill_(math.nan)
             return {}
-        combined.zero_()
-        for gradient, weight in zip(gradients, self.weights(gramian).tolist(), strict=True):
+        first, *others = self.weights(gramian).tolist()
+        torch.mul(gradients[0], first, out=combined)
+        for gradient, weight in zip(gradients[1:], others, strict=True):
             combined.add_(gradient, alpha=weight)
         return self._curves(gramian)
 
