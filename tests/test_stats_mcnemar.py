@@ -28,12 +28,13 @@ def test_as_many_for_as_against_is_no_evidence():
 
 
 def test_mid_p_of_a_tie_leaves_out_half_of_it():
-    assert mcnemar(4, 4, 50).p_mid == pytest.approx(1 - stats.binom.pmf(4, 8, 0.5))
+    """Fagerland, Lydersen & Laake 2013, supplement: 1 − 0.5 · binompdf(n12, n, 0.5)."""
+    assert mcnemar(4, 4, 50).p_mid == pytest.approx(1 - 0.5 * stats.binom.pmf(4, 8, 0.5))
 
 
 def test_no_disagreement_at_all():
     test = mcnemar(0, 0, 100)
-    assert test.p_exact == 1.0
+    assert test.p_exact == test.p_mid == 1.0
     assert test.ci95[0] < 0 < test.ci95[1]
 
 

@@ -23,7 +23,7 @@ def mcnemar(only_a: int, only_b: int, n: int) -> McNemar:
     """Compare B with A on `n` items.
 
     Exact conditional p: McNemar 1947 with the binomial tail. Mid-p: Lancaster 1961; recommended by Fagerland,
-    Lydersen & Laake 2013, BMC Med. Res. Methodol. 13:91. Interval for the difference of accuracies: Bonett &
+    Lydersen & Laake 2013, BMC Med. Res. Methodol. 13:91 (a tie: 1 − ½ of the point probability). Interval for the difference of accuracies: Bonett &
     Price 2012, J. Educ. Behav. Stat. 37(4) 479-488 (Wald on counts with one added to each discordant cell).
     """
     discordant = only_a + only_b
@@ -34,7 +34,7 @@ def mcnemar(only_a: int, only_b: int, n: int) -> McNemar:
         else _point(only_a, discordant)
     )
     p_exact = min(1.0, 2 * tail)
-    p_mid = 1.0 - point if only_a == only_b else 2 * tail - point
+    p_mid = 2 * tail - point if only_a != only_b else 1 - point / 2 if discordant else 1.0
     return McNemar(only_a, only_b, p_exact, min(1.0, p_mid), paired_interval(only_a, only_b, n))
 
 
