@@ -23,8 +23,9 @@ def mcnemar(only_a: int, only_b: int, n: int) -> McNemar:
     """Compare B with A on `n` items.
 
     Exact conditional p: McNemar 1947 with the binomial tail. Mid-p: Lancaster 1961; recommended by Fagerland,
-    Lydersen & Laake 2013, BMC Med. Res. Methodol. 13:91 (a tie: 1 − ½ of the point probability). Interval for the difference of accuracies: Bonett &
-    Price 2012, J. Educ. Behav. Stat. 37(4) 479-488 (Wald on counts with one added to each discordant cell).
+    Lydersen & Laake 2013, BMC Med. Res. Methodol. 13:91 (a tie: 1 − ½ of the point probability). Interval for
+    the difference of accuracies: Bonett & Price 2012, J. Educ. Behav. Stat. 37(4) 479-488 (Wald on counts with
+    one added to each discordant cell).
     """
     discordant = only_a + only_b
     tail = float(special.bdtr(min(only_a, only_b), discordant, 0.5))
