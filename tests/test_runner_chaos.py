@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
@@ -15,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import thread_engine
 from chaos import Chaos, children
 from conftest import command, write_walk
 from hypothesis import HealthCheck, settings, strategies
@@ -25,7 +27,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from test_runner_run import metrics, wait_for
+from test_runner_checkpoint import damages
+from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.runner import checkpoint, process
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
@@ -46,7 +49,10 @@ def assert_nothing_lost(
     # Every kill costs at most the steps between two checkpoints 0.1 s apart, and one more that was not noted.
     assert chaos.most_recomputed() <= 0.1 / seconds_per_step + 2, chaos.most_recomputed()
     lost = chaos.steps_computed() - steps * document["planned"]
-    print(f"{chaos.killed} kills, {lost} steps recomputed, at most {chaos.most_recomputed()} by one")
+    print(
+        f"{chaos.killed} kills, {document['complete']}/{document['planned']} trials identical, "
+        f"{lost / chaos.killed:.2f} steps recomputed a kill, at most {chaos.most_recomputed()}"
+    )
 
 
 def test_kills_at_random_instants_change_no_bit(run_here, ablate, walk_study):
@@ -94,7 +100,9 @@ def test_kills_change_no_weight_of_the_real_trainer(tmp_path):
     chaos = Chaos(study, workers=1, kills=5, seed=1, mean_wait_s=1.0)
     chaos.run()
     assert chaos.killed == 5
-    assert weight_digests(tmp_path / "runs") == weight_digests(tmp_path / "reference")
+    digests = weight_digests(tmp_path / "reference")
+    assert weight_digests(tmp_path / "runs") == digests
+    print(f"real trainer: {chaos.killed} kills, {len(digests)} files of weights identical")
 
 
 def weight_digests(home: Path) -> dict[str, str]:
@@ -124,6 +132,82 @@ def test_a_frozen_worker_keeps_its_trial(start_ablate, walk_study, tmp_path):
     os.kill(worker, signal.SIGCONT)
     assert (first.wait(60), second.wait(60)) == (0, 0)
     assert [trial.attempts for trial in trials(tmp_path)] == [1] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_a_living_worker_takes_over_within_two_seconds(
+    ablate, start_ablate, walk_study, tmp_path, postgres, backend
+):
+    """Two runs of one trial: one trains, the other waits. Each time the owner is killed."""
+    study = walk_study(steps=4000, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
+    environment = {"ABLATE_CHECKPOINT_SECONDS": "0.1"}
+    if backend == "postgresql":
+        environment["ABLATE_STORAGE"] = postgres.new_database()
+    only = ("--only", "slope=1.0", "--only", "noise=0.1")
+    runs = [start_ablate("run", study, *only, **environment) for _ in range(2)]
+    took = []
+    for _ in range(20):
+        wait_for(lambda: running_workers(tmp_path))
+        time.sleep(3)  # until the other has started, and waits
+        owner = running_workers(tmp_path)[0]
+        os.kill(owner, signal.SIGKILL)
+        began = time.monotonic()
+        wait_for(lambda owner=owner: [pid for pid in running_workers(tmp_path) if pid != owner])
+        took.append(time.monotonic() - began)
+    for run in runs:
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(30) == 143
+    print(f"{backend}: {len(took)} takeovers, {statistics.median(took):.2f} s, at most {max(took):.2f} s")
+    assert max(took) < 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_costs_one_step_and_one_save(run_here, start_ablate, walk_study, tmp_path, number, code):
+    reference = run_here(walk_study(steps=100, seeds="[1]"), home="reference", limit=1)
+    study = walk_study(steps=100, seconds_per_step=0.2, seeds="[1]")
+    took, steps = [], []
+    for _ in range(10):
+        before = len(trained(tmp_path))
+        run = start_ablate("run", study)
+        wait_for(lambda before=before: len(trained(tmp_path)) > before)
+        time.sleep(0.5)
+        done = Chaos(study, 1, 0, 0).steps_computed()
+        run.send_signal(number)
+        began = time.monotonic()
+        assert run.wait(30) == code
+        took.append(time.monotonic() - began)
+        steps.append(Chaos(study, 1, 0, 0).steps_computed() - done)
+    assert max(steps) <= 1
+    assert set(states(tmp_path)) == {"WAITING"}
+    assert metrics(run_here(study)) == metrics(run_here(study, home="reference"))
+    print(f"{len(took)} × {number.name}: {statistics.median(took):.2f} s to the end, steps of 0.2 s, "
+          f"at most {max(took):.2f} s and {max(steps)} more step")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_changes_no_bit(run_here, walk_study, tmp_path):
+    study = walk_study(steps=6, seeds="[1]")
+    reference = metrics(run_here(study, home="reference", limit=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ABLATE_CHECKPOINT_SECONDS", "0")
+        patch.setattr(thread_engine, "STOP_AFTER", 3)
+        run_here(study, home="stopped", limit=1)
+    (newest,) = (tmp_path / "stopped").glob("walk/trials/*/step-*3.checkpoint")
+    kinds = list(damages(newest.read_bytes()))
+    assert len(kinds) >= 300
+    for damaged in kinds:
+        copy = shutil.copytree(tmp_path / "stopped", tmp_path / "damaged")
+        (copy / newest.relative_to(tmp_path / "stopped")).write_bytes(damaged)
+        document = run_here(study, home="damaged", limit=1)
+        assert "damaged checkpoint passed over" in document["said"]
+        assert metrics(document) == reference
+        assert (
+            "from 2" in (copy / newest.relative_to(tmp_path / "stopped")).with_name("trained.log").read_text()
+        )
+        shutil.rmtree(copy)
+    print(f"{len(kinds)} damaged checkpoints: each passed over and named, each rerun identical")
 
 
 def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch):
@@ -191,6 +275,7 @@ def test_any_failing_system_call_is_explained_and_the_rerun_is_identical(
         assert "Traceback" not in done.stderr, done.stderr
         assert metrics(run_here(study, home=home.name)) == reference
     assert nth > 3 * every
+    print(f"{call}: {len(range(1, nth, every))} failures of {nth} calls, each rerun identical")
 
 
 # Freezes, clocks, several at once

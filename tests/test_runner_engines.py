@@ -48,6 +48,7 @@ def test_a_cluster_gives_what_one_process_gives(engine, ablate, run_here, walk_s
     assert "8/8" in done.stderr
     files = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
     assert not [file for file in files if PASSWORD.encode() in file.read_bytes()]
+    print(f"{engine[1]}: 8/8 trials identical, password in 0 of {len(files)} files")
 
 
 def parent(pid: int) -> int:
@@ -68,7 +69,11 @@ def test_a_worker_killed_on_a_cluster_is_replaced(
     assert run.wait(100) == 0, run.communicate()
     document = json.loads(ablate("status", "walk", "--json", **environment).stdout)
     assert metrics(document) == metrics(run_here(study, home="reference"))
-    assert [line for line in trained(tmp_path) if not line.endswith("from 0")]
+    resumed = [line for line in trained(tmp_path) if not line.endswith("from 0")]
+    assert resumed
+    print(
+        f"{engine[1]}: {victim} killed, {document['complete']}/4 trials identical, one {resumed[0].split(' ', 1)[1]}"
+    )
 
 
 @pytest.mark.slow
