@@ -116,9 +116,9 @@ def test_a_whole_factorial_has_no_resolution_and_no_aliases():
 
 
 def test_256_factors_are_a_fraction_of_512_cells_at_once():
-    started = time.perf_counter()
+    started = time.process_time()
     assert resolution(columns(256, 9)) == 4
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +191,9 @@ def test_where_an_orthogonal_fraction_exists_the_exchange_finds_one():
 
 
 def test_288_candidates_take_at_most_two_seconds(grid_space):
-    started = time.perf_counter()
+    started = time.process_time()
     fractional_of(grid_space, 32)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 def test_a_subset_as_large_as_the_design_is_the_design(grid_space):
