@@ -72,6 +72,12 @@ def init(
 @app.command()
 def plan(
     study: Study,
+    measure_: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Time a few steps of each kind first; later plans know what they took."
+        ),
+    ] = False,
     set_: Set = [],
     home: Home = None,
     storage: Storage = None,
@@ -79,13 +85,15 @@ def plan(
 ) -> None:
     """Show cells, trials, shared parts, cost and the smallest detectable effect. Trains nothing.
 
-    Example: ablate plan studies/full_grid.yaml
+    Example: ablate plan studies/full_grid.yaml --measure
     """
+    from ablate.runner.measuring import measure, read_measured
     from ablate.runner.plan import plan_document, plan_text
     from ablate.runner.prepare import Options, prepare
 
     prepared = prepare(study, Options(home=home, storage=storage, overrides=set_))
-    document = plan_document(prepared.spec, prepared.design, prepared.place)
+    measured = measure(prepared) if measure_ else read_measured(prepared)
+    document = plan_document(prepared.spec, prepared.design, prepared.place, measured)
     _print(document, plan_text(document), as_json)
 
 

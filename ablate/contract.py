@@ -9,6 +9,9 @@ Optional names
     combine(settings, metrics)    -> {metric name: float}: a trial's metrics from {part name: its metrics}; default: their union
     check(settings)               raise BadInput or Unavailable before anything is trained (missing file, bad label, no network)
     smoke(settings)               -> settings: the same trial shrunk to a few steps on toy data (`ablate run --smoke`)
+    measure(trainings, context)   -> {name: seconds}: what training each of {name: settings} will take on this machine, from a few
+                                  timed steps (`ablate plan --measure`). All parts of a study at once: equal steps are timed once.
+                                  `context.facts["measured"]` may say in words what was timed
     test(settings, context)       -> {metric name: float}: the trained model in `context.workdir` on the test split
 """
 
@@ -95,6 +98,11 @@ class Trainer:
     def smoke(self) -> Callable[[Any], Any] | None:
         """How to shrink a trial, if the trainer says."""
         return getattr(self._module, "smoke", None)
+
+    @property
+    def measure(self) -> Callable[[Mapping[str, Any], Context], Mapping[str, float]] | None:
+        """How to tell what trainings will take, if the trainer says."""
+        return getattr(self._module, "measure", None)
 
     @property
     def test(self) -> Callable[[Any, Context], Mapping[str, float]] | None:

@@ -1,6 +1,8 @@
 """`ablate plan`: what a study would cost and tell, and what other designs of its factors would."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from ablate.design.cells import build_design
 from ablate.design.factorial import Space
 from ablate.report.frames import grid
 from ablate.report.noise import seed_sd
-from ablate.runner.plan import detectable_effect, over_budget, plan_document, plan_text
+from ablate.runner.measuring import Measured
+from ablate.runner.plan import detectable_effect, estimate, over_budget, plan_document, plan_text
 from ablate.spec.model import Budget
 from ablate.stats.power import mde, mde_paired
 from ablate.store.places import place_of
+from ablate.store.results import PartResult
 
 
 def crossed(k: int, design: str = "full", levels: str = "[0, 1]"):
@@ -128,6 +132,51 @@ def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed():
     spec = report_spec()
     found = detectable_effect(spec, build_design(crossed(2, "one_at_a_time"), toy_trainer()), results)
     assert found["value"] == pytest.approx(sd * mde_paired(math.sqrt(2), len(spec.seeds)))
+
+
+def cost(measured=None, trained=()):
+    """Return the estimate of four cells on two seeds, given seconds by cell: measured, and (cell, seed) -> trained."""
+    spec = crossed(2)
+    design = build_design(spec, toy_trainer())
+    of_cell = [cell.hash for cell in design.cells]
+    earlier = replace(
+        example(),
+        parts={
+            (of_cell[cell], seed): PartResult(of_cell[cell], seed, {}, seconds, 1, {}, Path())
+            for cell, seed, seconds in trained
+        },
+    )
+    if measured is not None:
+        seconds = dict(zip(of_cell, measured, strict=True))
+        measured = Measured(what="2 kinds of steps", machine="a GPU", day="2026-01-02", seconds=seconds)
+    return estimate(spec, design, 8, earlier, measured)
+
+
+def test_nothing_known_names_both_ways_to_know():
+    found = cost()
+    assert found["hours"] is None
+    assert "--measure" in found["basis"]
+    assert "--limit 1" in found["basis"]
+
+
+def test_measured_parts_are_added_up_over_seeds():
+    found = cost(measured=[3600, 7200, 3600, 7200])
+    assert (found["hours"], found["hours_low"], found["hours_high"]) == (12.0, 9.0, 15.0)
+    assert found["basis"].startswith("2 kinds of steps measured on a GPU, 2026-01-02, one worker")
+
+
+def test_a_part_that_was_trained_takes_what_it_took():
+    found = cost(measured=[3600, 3600, 3600, 3600], trained=[(0, 1, 7000), (0, 2, 7400)])
+    assert found["hours"] == pytest.approx((2.0 + 3.0) * 2)
+    assert found["hours_high"] - found["hours"] == pytest.approx(3.0 * 2 * 0.25)
+    assert found["basis"].startswith("1 parts as they were trained, the others by 2 kinds of steps")
+
+
+def test_once_all_parts_were_trained_what_was_measured_does_not_count():
+    trained = [(cell, seed, 3600) for cell in range(4) for seed in (1, 2)]
+    found = cost(measured=[1, 1, 1, 1], trained=trained)
+    assert found["hours"] == found["hours_high"] == 8.0
+    assert found["basis"].startswith("mean of 8 trained parts")
 
 
 @pytest.mark.parametrize(("most", "said"), [(5.0, "is over"), (7.0, "may be over")])

@@ -1,5 +1,6 @@
 """`ablate plan`: what a study would run, what it costs and what it could tell, before anything is trained."""
 
+import math
 import statistics
 from typing import Any
 
@@ -8,20 +9,27 @@ from ablate.design.cells import part_counts
 from ablate.design.factorial import Space
 from ablate.design.model import Design
 from ablate.design.search import most_trials
+from ablate.runner.measuring import Measured, parts_of_design
 from ablate.spec.model import StudySpec
 from ablate.stats.power import mde, mde_paired, pooled_sd
 from ablate.store.places import Place
 from ablate.store.results import Results, compared, repeated_values
 
+MEASURED_WITHIN = (
+    0.25  # of what a part then takes: few steps were timed, and machines have other things to do
+)
 
-def plan_document(spec: StudySpec, design: Design, place: Place) -> dict[str, Any]:
+
+def plan_document(
+    spec: StudySpec, design: Design, place: Place, measured: Measured | None = None
+) -> dict[str, Any]:
     """Return the document of `plan --json`."""
     cells, trials = size(spec, design)
     naive, unique = part_counts(design, len(spec.seeds))
     if spec.search:  # the baseline's parts are known, no other cell's
         naive = unique = trials * len(design.cells[0].parts)
     earlier = _earlier(place)
-    cost = estimate(spec, unique, earlier)
+    cost = estimate(spec, design, unique, earlier, measured)
     return {
         "study": spec.study,
         "design": design.kind,
@@ -57,24 +65,60 @@ def _earlier(place: Place) -> Results | None:
     return read_results(place.url, place.study, place.folder)
 
 
-def estimate(spec: StudySpec, unique_parts: int, earlier: Results | None) -> dict[str, Any]:
-    """Return hours of training for all parts, with a range, in hours and $; nulls while nothing was measured."""
-    seconds = [part.seconds for part in earlier.parts.values()] if earlier else []
-    if not seconds:
-        basis = "nothing measured yet: `ablate run STUDY --limit 1` trains one trial to go by"
+def estimate(
+    spec: StudySpec, design: Design, unique_parts: int, earlier: Results | None, measured: Measured | None
+) -> dict[str, Any]:
+    """Return hours of training for all parts, with a range, in hours and $; nulls while nothing is known.
+
+    A part that was trained takes what it took, another what was measured; for the rest stands the mean of these."""
+    planned = parts_of_design(design)
+    trained = _seconds_trained(earlier)
+    expected = {part: s for part, s in measured.seconds.items() if part in planned} if measured else {}
+    known = expected | {part: statistics.fmean(seconds) for part, seconds in trained.items()}
+    if not known:
+        basis = (
+            "nothing measured yet: `ablate plan STUDY --measure` times a few steps, "
+            "`ablate run STUDY --limit 1` trains one trial to go by"
+        )
         return {"hours": None, "hours_low": None, "hours_high": None, "usd": None, "basis": basis}
-    mean = statistics.fmean(seconds)
-    error = statistics.stdev(seconds) / len(seconds) ** 0.5 if len(seconds) > 1 else mean / 2
-    hours = mean * unique_parts / 3600
-    spread = 2 * error * unique_parts / 3600
+    hours = statistics.fmean(known.values()) * unique_parts / 3600
+    untrained = [seconds for part, seconds in expected.items() if part not in trained]
+    if measured and untrained:
+        spread = MEASURED_WITHIN * sum(untrained) / len(known) * unique_parts / 3600
+        basis = _measured_text(measured, len(trained), len(planned.keys() - known.keys()))
+    else:
+        all_trained = [s for seconds in trained.values() for s in seconds]
+        spread = 2 * _standard_error(all_trained) * unique_parts / 3600
+        basis = f"mean of {len(all_trained)} trained parts of this study, one worker; the range is two standard errors"
     usd = spec.budget.usd_per_hour
     return {
         "hours": hours,
         "hours_low": max(0.0, hours - spread),
         "hours_high": hours + spread,
         "usd": None if usd is None else hours * usd,
-        "basis": f"mean of {len(seconds)} trained parts of this study, one worker; the range is two standard errors",
+        "basis": basis,
     }
+
+
+def _seconds_trained(earlier: Results | None) -> dict[str, list[float]]:
+    """Return part hash -> seconds that each seed took."""
+    seconds: dict[str, list[float]] = {}
+    for part in earlier.parts.values() if earlier else ():
+        seconds.setdefault(part.part, []).append(part.seconds)
+    return seconds
+
+
+def _standard_error(seconds: list[float]) -> float:
+    return statistics.stdev(seconds) / math.sqrt(len(seconds)) if len(seconds) > 1 else seconds[0] / 2
+
+
+def _measured_text(measured: Measured, trained: int, unknown: int) -> str:
+    before = f"{trained} parts as they were trained, the others by " if trained else ""
+    after = f"; {unknown} parts are new since, --measure has a look" if unknown else ""
+    return (
+        f"{before}{measured.what} measured on {measured.machine}, {measured.day}, one worker; "
+        f"the range is {MEASURED_WITHIN:.0%} of what was measured{after}"
+    )
 
 
 def detectable_effect(spec: StudySpec, design: Design, earlier: Results | None) -> dict[str, Any]:

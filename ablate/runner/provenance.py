@@ -18,7 +18,7 @@ def machine_facts(trainer_file: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "host": platform.node(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
@@ -34,7 +34,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the processor's name as its maker writes it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():

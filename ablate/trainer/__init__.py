@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ablate.contract import Context
 from ablate.trainer.settings import Settings, combine, parts, smoke
 
-__all__ = ["Settings", "train", "parts", "combine", "check", "smoke", "test"]
+__all__ = ["Settings", "train", "parts", "combine", "check", "smoke", "measure", "test"]
 
 
 def train(settings: Settings, context: Context) -> Mapping[str, float]:
@@ -40,6 +40,17 @@ def check(settings: Settings) -> None:
     from ablate.trainer.checking import check as check_all
 
     check_all(settings)
+
+
+def measure(trainings: Mapping[str, Settings], context: Context) -> Mapping[str, float]:
+    """Return the seconds that each of `trainings` will take here, after timing a few steps of each kind (a minute at most).
+
+    Raises:
+        TrialError, BadInput, Unavailable: as `train`.
+    """
+    from ablate.trainer.measuring import measure as measure_all
+
+    return measure_all(trainings, context)
 
 
 def test(settings: Settings, context: Context) -> Mapping[str, float]:

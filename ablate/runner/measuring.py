@@ -1,0 +1,204 @@
+"""`ablate plan --measure`: what each part of a study will take on this machine, as the trainer's `measure` tells it.
+
+That runs in a process of its own, which loads what training needs and gets the threads of a lone worker: a plan stays light.
+What it told is kept in the study's folder, in a file named by what it holds for: this machine, its threads, the trainer's
+code. Changed code or another machine finds none. Started as `python -m ablate.runner.measuring`, with the job on stdin."""
+
+import datetime
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ablate.contract import Trainer, load_trainer
+from ablate.design.model import Design
+from ablate.errors import AblateError, BadInput
+from ablate.runner.engines.local import worker_environment
+from ablate.runner.prepare import Prepared
+from ablate.runner.provenance import cpu_name, machine_facts
+
+
+class Measured(BaseModel):
+    """What was measured, when and on what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: str  # was timed, in words
+    machine: str
+    day: str
+    seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]  # part hash -> of training
+
+
+def read_measured(prepared: Prepared) -> Measured | None:
+    """Return what was measured of this study here; None when nothing was, or the file is damaged."""
+    try:
+        return Measured.model_validate_json(_file(prepared).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def measure(prepared: Prepared) -> Measured:
+    """Return the same for all parts of the study, after measuring if one of them was not.
+
+    Raises:
+        BadInput: the trainer cannot measure, or what training needs is not sound.
+        AblateError: training would fail here, or what was measured cannot be kept.
+    """
+    if prepared.trainer.measure is None:
+        raise BadInput(
+            f"--measure: {prepared.trainer.name} ({prepared.trainer.file}) has no `measure`; "
+            "`ablate run STUDY --limit 1` trains one trial to go by, or add measure(trainings, context) to it"
+        )
+    parts = parts_of_design(prepared.design)
+    before = read_measured(prepared)
+    if before is not None and parts.keys() <= before.seconds.keys():
+        return before
+    found = _measured_elsewhere(prepared, parts)
+    _keep(_file(prepared), found)
+    return found
+
+
+def parts_of_design(design: Design) -> dict[str, dict[str, Any]]:
+    """Return part hash -> settings."""
+    return {part.hash: part.settings for cell in design.cells for part in cell.parts.values()}
+
+
+def _file(prepared: Prepared) -> Path:
+    environment = worker_environment(1)
+    chosen = [environment.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ABLATE_DEVICE")]
+    holds_for = [cpu_name(), *_gpu_names(), *chosen, _code(prepared.trainer)]
+    key = hashlib.sha256(json.dumps(holds_for).encode()).hexdigest()[:12]
+    return prepared.place.folder / f"measured-{key}.json"
+
+
+def _gpu_names() -> list[str]:
+    """Return the names of NVIDIA's GPUs without loading torch."""
+    texts = [file.read_text() for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    return [
+        line.partition(":")[2].strip() for text in texts for line in text.splitlines() if "Model:" in line
+    ]
+
+
+def _code(trainer: Trainer) -> str:
+    """Return a hash of the trainer's source: its file, or all of its package."""
+    file = Path(trainer.file)
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    return hashlib.sha256(b"\0".join(one.read_bytes() for one in files)).hexdigest()
+
+
+def _measured_elsewhere(prepared: Prepared, parts: Mapping[str, Mapping[str, Any]]) -> Measured:
+    with tempfile.TemporaryDirectory(prefix="ablate-measuring-") as workdir:
+        answer = ask(
+            {
+                "trainer": prepared.spec.trainer,
+                "study_folder": str(prepared.spec.folder.resolve()),
+                "cache": str(prepared.place.folder / "cache"),  # of tokenised text: the run will want it too
+                "workdir": workdir,
+                "seed": prepared.spec.seeds[0],
+                "parts": parts,
+            }
+        )
+    if "faults" in answer:
+        raise (BadInput if answer["bad_input"] else AblateError)(*answer["faults"])
+    return Measured.model_validate(answer)
+
+
+def ask(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer of a new process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ablate.runner.measuring"],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        env=worker_environment(1),
+    )
+    if done.returncode != 0:
+        told = done.stderr.strip().rpartition("\n")[2] or "it said nothing"
+        raise AblateError(f"--measure: the process that measures ended with {done.returncode}: {told}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def _keep(file: Path, found: Measured) -> None:
+    from ablate.runner.checkpoint import write_durably  # loads NumPy
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(file, found.model_dump_json(indent=1).encode())
+    except OSError as error:
+        raise AblateError(f"{file}: {error.strerror}; free the disk, or choose another --home") from error
+
+
+def main() -> int:
+    """Answer the job on stdin."""
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a trainer prints is no answer
+    with answer:
+        json.dump(answer_to(json.loads(sys.stdin.buffer.read())), answer)
+    return 0
+
+
+def answer_to(job: dict[str, Any]) -> dict[str, Any]:
+    """Measure as the job says; return what was measured, or the faults, as plain JSON."""
+    try:
+        return _measured_here(job).model_dump()
+    except AblateError as error:
+        return {"faults": error.faults, "bad_input": isinstance(error, BadInput)}
+    except Exception as error:
+        traceback.print_exc()
+        told = str(error).strip().partition("\n")[0]
+        return {
+            "faults": [f"trainer: {job['trainer']}.measure: {type(error).__name__}: {told}"],
+            "bad_input": False,
+        }
+
+
+def _measured_here(job: dict[str, Any]) -> Measured:
+    from ablate.runner.context import Cadence, PartContext  # what only this process needs
+    from ablate.runner.worker import choose_device
+
+    trainer = load_trainer(job["trainer"], Path(job["study_folder"]))
+    os.chdir(job["study_folder"])  # relative paths in a study are relative to its file
+    trainings = {name: trainer.Settings.model_validate(settings) for name, settings in job["parts"].items()}
+    for settings in trainings.values():
+        trainer.check(settings)
+    context = PartContext(
+        seed=job["seed"],
+        device=choose_device(),
+        workdir=Path(job["workdir"]),
+        cache=Path(job["cache"]),
+        cadence=Cadence(math.inf),
+        notice=print,
+    )
+    assert trainer.measure is not None
+    seconds = _plain(trainer.measure(trainings, context), trainings, trainer)
+    facts = machine_facts(trainer.file)
+    return Measured(
+        what=str(context.facts.get("measured") or f"{len(seconds)} parts"),
+        machine=facts["cpu"] if context.device == "cpu" else facts["gpu"] or context.device,
+        day=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        seconds=seconds,
+    )
+
+
+def _plain(told: Mapping[str, float], asked: Mapping[str, Any], trainer: Trainer) -> dict[str, float]:
+    seconds = {name: float(told.get(name, math.nan)) for name in asked}
+    for name, value in seconds.items():
+        if not 0 <= value < math.inf:
+            raise BadInput(
+                f"trainer: {trainer.name}.measure: found {told.get(name)} for part {name}; seconds, 0 or more, would do"
+            )
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
