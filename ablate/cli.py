@@ -92,7 +92,7 @@ def plan(
     from ablate.runner.prepare import Options, prepare
 
     prepared = prepare(study, Options(home=home, storage=storage, overrides=set_))
-    measured = measure(prepared) if measure_ else read_measured(prepared)
+    measured = measure(prepared, _complain) if measure_ else read_measured(prepared)
     document = plan_document(prepared.spec, prepared.design, prepared.place, measured)
     _print(document, plan_text(document), as_json)
 

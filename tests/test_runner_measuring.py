@@ -150,4 +150,4 @@ def test_parts_that_are_new_since_are_counted(in_this_process, prepared):
     study = prepared(levels="[10, 20, 30]")
     cost = plan_document(study.spec, study.design, study.place, read_measured(study))["estimate"]
     assert cost["hours"] == pytest.approx(30.0 * 9 / 3600)  # the third as the mean of the others
-    assert cost["basis"].endswith("1 parts are new since, --measure has a look")
+    assert cost["basis"].endswith("parts that are new since: 1, --measure times them")

@@ -169,7 +169,7 @@ def test_a_part_that_was_trained_takes_what_it_took():
     found = cost(measured=[3600, 3600, 3600, 3600], trained=[(0, 1, 7000), (0, 2, 7400)])
     assert found["hours"] == pytest.approx((2.0 + 3.0) * 2)
     assert found["hours_high"] - found["hours"] == pytest.approx(3.0 * 2 * 0.25)
-    assert found["basis"].startswith("1 parts as they were trained, the others by 2 kinds of steps")
+    assert found["basis"].startswith("parts as they were trained (1 so far), the others by 2 kinds of steps")
 
 
 def test_once_all_parts_were_trained_what_was_measured_does_not_count():

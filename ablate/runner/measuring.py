@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,8 +46,8 @@ def read_measured(prepared: Prepared) -> Measured | None:
         return None
 
 
-def measure(prepared: Prepared) -> Measured:
-    """Return the same for all parts of the study, after measuring if one of them was not.
+def measure(prepared: Prepared, say: Callable[[str], None] = lambda line: None) -> Measured:
+    """Return the same for all parts of the study, after measuring if one of them was not. `say` is told that it takes a while.
 
     Raises:
         BadInput: the trainer cannot measure, or what training needs is not sound.
@@ -62,6 +62,7 @@ def measure(prepared: Prepared) -> Measured:
     before = read_measured(prepared)
     if before is not None and parts.keys() <= before.seconds.keys():
         return before
+    say("measuring a few steps of each kind: about a minute")
     found = _measured_elsewhere(prepared, parts)
     _keep(_file(prepared), found)
     return found

@@ -113,11 +113,11 @@ def _standard_error(seconds: list[float]) -> float:
 
 
 def _measured_text(measured: Measured, trained: int, unknown: int) -> str:
-    before = f"{trained} parts as they were trained, the others by " if trained else ""
-    after = f"; {unknown} parts are new since, --measure has a look" if unknown else ""
+    before = f"parts as they were trained ({trained} so far), the others by " if trained else ""
+    after = f"; parts that are new since: {unknown}, --measure times them" if unknown else ""
     return (
         f"{before}{measured.what} measured on {measured.machine}, {measured.day}, one worker; "
-        f"the range is {MEASURED_WITHIN:.0%} of what was measured{after}"
+        f"the range is {100 * MEASURED_WITHIN:g} % of what was measured{after}"
     )
 
 
