@@ -72,11 +72,9 @@ def worker_environment(workers: int) -> dict[str, str]:
     threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
     environment = dict(os.environ)
     environment.pop("ABLATE_STORAGE", None)  # the job says it
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        environment.setdefault(name, threads)
-    environment.setdefault(
-        "PYTHONHASHSEED", "0"
-    )  # a trainer that walks a set gives the same bits in each process
+    asked = environment.setdefault("OMP_NUM_THREADS", threads)
+    environment.setdefault("MKL_NUM_THREADS", asked)  # else MKL takes all cores and torch goes by MKL
+    environment.setdefault("PYTHONHASHSEED", "0")  # a trainer that walks a set gives the same bits each time
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     return environment
