@@ -82,7 +82,8 @@ REAL = """\
 study: real
 trainer: ablate.trainer
 settings: {encoder: tiny, dropout: 0.1, max_steps: 40, eval_every: 20, max_length: 32,
-           training: joint, surgery: pcgrad, keep: model}
+           training: joint, surgery: pcgrad, keep: model,
+           data: {sentiment: {limit: {train: 120}}, paraphrase: {limit: {train: 120}}, similarity: {limit: {train: 120}}}}
 factors: {reshuffle: [false, true]}
 baseline: {reshuffle: false}
 design: full
@@ -101,6 +102,7 @@ def test_kills_change_no_weight_of_the_real_trainer(tmp_path):
     chaos.run()
     assert chaos.killed == 5
     digests = weight_digests(tmp_path / "reference")
+    assert len(set(digests.values())) == len(digests)  # reshuffling made a difference
     assert weight_digests(tmp_path / "runs") == digests
     print(f"real trainer: {chaos.killed} kills, {len(digests)} files of weights identical")
 
