@@ -33,7 +33,7 @@ from test_runner_run import metrics, running_workers, trained, wait_for
 from ablate.runner import checkpoint, process
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
 from ablate.store.places import place_of
-from ablate.store.reading import read_results
+from ablate.store.reading import read_results, study_names
 
 
 def assert_nothing_lost(
@@ -389,8 +389,9 @@ class Life(RuleBasedStateMachine):
         return [pid for run in self.runs for pid in (run.pid, *children(run.pid))]
 
     def recorded(self) -> bool:
-        file = self.folder / "runs/walk/study.db"
-        return file.exists() and bool(file.stat().st_size) and bool(states(self.folder))
+        place = place_of("walk", self.folder / "runs")
+        file = place.folder / "study.db"
+        return file.exists() and bool(file.stat().st_size) and "walk" in study_names(place.url)
 
 
 @functools.cache
