@@ -286,7 +286,11 @@ def test_any_failing_system_call_is_explained_and_the_rerun_is_identical(
 def test_nothing_depends_on_a_wall_clock():
     rooms = Path(checkpoint.__file__).parents[1]
     clocks = re.compile(r"time\.time\(|datetime\.now\(|utcnow\(|st_[amc]time\b")
-    allowed = {"measuring.py", "optuna_tables.py", "testing.py"}  # when something happened, for people to read
+    allowed = {
+        "measuring.py",
+        "optuna_tables.py",
+        "testing.py",
+    }  # when something happened, for people to read
     files = [file for room in ("runner", "store") for file in (rooms / room).rglob("*.py")]
     assert [file.name for file in files if clocks.search(file.read_text()) and file.name not in allowed] == []
 
