@@ -38,9 +38,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
     target = folder / f"step-{step:012d}.checkpoint"
     write_durably(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
     there = _newest_first(folder)
-    kept = [file for file in there if file <= target][
-        :KEPT
-    ]  # one of a later step was damaged: it was passed over
+    # One of a later step was damaged: it was passed over.
+    kept = [file for file in there if file <= target][:KEPT]
     for old in set(there) - set(kept):
         old.unlink(missing_ok=True)
     return len(payload)

@@ -15,9 +15,8 @@ from ablate.stats.power import mde, mde_paired, pooled_sd
 from ablate.store.places import Place
 from ablate.store.results import Results, compared, repeated_values
 
-MEASURED_WITHIN = (
-    0.25  # of what a part then takes: few steps were timed, and machines have other things to do
-)
+# Of what a part then takes: few steps were timed, and machines have other things to do.
+MEASURED_WITHIN = 0.25
 
 
 def plan_document(

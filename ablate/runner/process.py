@@ -98,9 +98,8 @@ def main() -> int:
         for fault in error.faults:
             events("error", text=fault)
         return EXPLAINED
-    return (
-        128 + stop.number if stop.number else 0
-    )  # by somebody else than the supervisor, too: it starts another
+    # A signal may come from somebody else than the supervisor, which then starts another worker.
+    return 128 + stop.number if stop.number else 0
 
 
 def work_here(place: Place) -> int:

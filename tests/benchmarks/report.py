@@ -9,7 +9,6 @@ The report is the whole of it: reading, statistics, flags, pictures, markdown, H
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from measure import HEADER, Row, ratios, row
 from pydantic import create_model
 
 from ablate.contract import Trainer
@@ -39,8 +39,6 @@ import optuna
 optuna.load_study(study_name="big", storage={url!r}).trials_dataframe()
 """
 
-Row = tuple[str, str, str, str, str, str]  # what, ours, peer, ratio, its quartiles, goal
-
 
 def rows(factors: int = 11, seeds: int = 5, rounds: int = 3) -> Iterator[Row]:
     """Measure, and yield each row."""
@@ -52,9 +50,9 @@ def rows(factors: int = 11, seeds: int = 5, rounds: int = 3) -> Iterator[Row]:
     goals = {f"report of {trials:,} trials, CPU s": "10", f"report of {trials:,} trials, peak MB": "1024"}
     for at, (what, goal) in enumerate(goals.items()):
         ours, theirs = ([side[at] for side in sides] for sides in zip(*took, strict=True))
-        times = [a / b for a, b in zip(ours, theirs, strict=True)]
-        low, _, high = statistics.quantiles(times, n=4) if rounds > 1 else times * 3
-        yield what, middle(ours), middle(theirs), middle(times), f"{low:.2f} – {high:.2f}", f"≤ {goal}"
+        yield row(
+            what, ours, theirs, ratios(theirs, ours), f"≤ {goal}"
+        )  # what it costs, as a multiple of theirs
 
 
 def used(code: str) -> tuple[float, float]:
@@ -113,10 +111,6 @@ def trainer(names: list[str]) -> Trainer:
     return Trainer(module)
 
 
-def middle(values: list[float]) -> str:
-    return f"{statistics.median(values):.3g}"
-
-
 def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -125,11 +119,9 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--rounds", type=int, default=3)
     args = options.parse_args()
-    print(
-        "| | report | trials_dataframe() | ratio | quartiles | goal |\n| --- | ---: | ---: | ---: | ---: | ---: |"
-    )
+    print(HEADER)
     for one in rows(args.factors, args.seeds, args.rounds):
-        print(f"| {' | '.join(one)} |", flush=True)
+        print(one, flush=True)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
+from measure import HEADER, Row, middle, ratios, row, seconds
 
 from ablate import open_study
 from ablate.runner.context import Cadence
@@ -52,8 +53,6 @@ design: full
 seeds: {seeds}
 metric: {{name: dev/0}}
 """
-
-Row = tuple[str, str, str, str, str, str]  # what, ours, peer, ratio, its quartiles, goal
 
 
 def rows(trials: int = 10_000, rounds: int = 5) -> Iterator[Row]:
@@ -89,7 +88,7 @@ def recording(folder: Path, trials: int, rounds: int) -> Iterator[Row]:
             worker.run(range(trials - rounds * TURN))
             turns = iter(range(trials - rounds * TURN, trials, TURN))
             late = [seconds(ours) for _ in range(rounds)]
-    yield row("trials/s", [TURN / a for a, _ in early], [TURN / b for _, b in early], ratios(early), "≥ 3")
+    yield row("trials/s", [TURN / a for a, _ in early], [TURN / b for _, b in early], times(early), "≥ 3")
     first = [a for a, _ in early]
     slowdown = [b / statistics.median(first) for b in late]
     yield row(
@@ -123,7 +122,7 @@ def overhead(folder: Path, trials: int = 100, seconds_each: float = 0.1) -> Row:
             "SELECT (max(julianday(datetime_complete)) - min(julianday(datetime_start))) * 86400 FROM trials"
         ).fetchone()
     each_ms = (wall - frame["seconds"].sum()) / trials * 1000
-    return (
+    return Row(
         f"study overhead, ms a trial ({trials} of {seconds_each} s)",
         f"{each_ms:.1f}",
         "",
@@ -144,7 +143,7 @@ def adding(folder: Path, rounds: int) -> Row:
         with closing(create_store(prepared.place.url, prepared.spec, prepared.design)) as store:
             count = store.add_trials(prepared.design.cells, order)
         took.append(time.perf_counter() - began)
-    return (f"adding {count} trials, s", middle(took), "", "", "", "≤ 3")
+    return Row(f"adding {count} trials, s", middle(took), "", "", "", "≤ 3")
 
 
 def reading(folder: Path, trials: int, rounds: int) -> Row:
@@ -162,9 +161,7 @@ def reading(folder: Path, trials: int, rounds: int) -> Row:
 
     ours()
     took = taking_turns(ours, theirs, rounds)
-    return row(
-        f"reading {trials} trials, s", [a for a, _ in took], [b for _, b in took], ratios(took), "≥ 15"
-    )
+    return row(f"reading {trials} trials, s", [a for a, _ in took], [b for _, b in took], times(took), "≥ 15")
 
 
 # Studies ----------------------------------------------------------------------------------------------------
@@ -225,12 +222,6 @@ def copy_first_trial(file: Path, trials: int) -> None:
 # Measuring --------------------------------------------------------------------------------------------------
 
 
-def seconds(act: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
-
-
 def taking_turns(
     ours: Callable[[], object], theirs: Callable[[], object], rounds: int
 ) -> list[tuple[float, float]]:
@@ -238,25 +229,9 @@ def taking_turns(
     return [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
 
 
-def ratios(took: list[tuple[float, float]]) -> list[float]:
+def times(took: list[tuple[float, float]]) -> list[float]:
     """How many times as fast we were."""
-    return [theirs / ours for ours, theirs in took]
-
-
-def row(what: str, ours: list[float], theirs: list[float], times: list[float], goal: str) -> Row:
-    low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
-    return (
-        what,
-        middle(ours),
-        middle(theirs),
-        f"{statistics.median(times):.2f}",
-        f"{low:.2f} – {high:.2f}",
-        goal,
-    )
-
-
-def middle(values: list[float]) -> str:
-    return f"{statistics.median(values):.3g}"
+    return ratios([a for a, _ in took], [b for _, b in took])
 
 
 def main() -> None:
@@ -267,9 +242,9 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     args = options.parse_args()
     print(f"{os.cpu_count()} cores, optuna {optuna.__version__}, sqlite {sqlite3.sqlite_version}, wall time")
-    print("| | ours | Optuna | ratio | quartiles | goal |\n| --- | ---: | ---: | ---: | ---: | ---: |")
+    print(HEADER)
     for one in rows(args.trials, args.rounds):
-        print(f"| {' | '.join(one)} |", flush=True)
+        print(one, flush=True)
 
 
 if __name__ == "__main__":
