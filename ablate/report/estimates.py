@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.stats.distributions import interval, t_p
+from ablate.stats.mrmc import degrees_of_freedom
 from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.paired import paired_t, sign_flip_p, smallest_sign_flip_p
 from ablate.stats.power import mde
@@ -70,8 +71,7 @@ def over_seeds(differences: NDArray[np.float64]) -> Estimate:
 def seeds_and_items(differences: NDArray[np.float64], item_variance: float) -> Estimate:
     """Seeds × items as a multi-reader multi-case analysis: [seeds] of differences, and V_item − V_seed×item ≥ 0.
 
-    V = V_seed + `item_variance`, df = V² / (V_seed² / (S − 1)): Obuchowski & Rockette 1995, Hillis 2007. As in
-    `stats.mrmc`, but open to a composite, whose items are those of several metrics.
+    V = V_seed + `item_variance`, as in `stats.mrmc`, but open to a composite, whose items are those of several metrics.
     """
     found = differences[np.isfinite(differences)]
     seeds = len(found)
@@ -80,7 +80,7 @@ def seeds_and_items(differences: NDArray[np.float64], item_variance: float) -> E
     value = float(found.mean())
     if variance <= (1e-12 * float(np.abs(found).max())) ** 2:
         return Estimate(value, seeds, method="no variance over seeds and items")
-    df = variance**2 / (v_seed**2 / (seeds - 1)) if v_seed > 0 else math.inf
+    df = degrees_of_freedom(v_seed, variance, seeds) if v_seed > 0 else math.inf
     se = math.sqrt(variance)
     return Estimate(value, seeds, se, df, t_p(value / se, df), "seeds × items")
 

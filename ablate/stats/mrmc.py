@@ -26,10 +26,8 @@ class Mrmc:
 def mrmc(differences: ArrayLike) -> Mrmc:
     """Analyse per-item differences d [S seeds, n items], S ≥ 2, n ≥ 2: B − A for the same seed and item.
 
-    V_seed = var(d̄_s·)/S, V_item = var(d̄_·i)/n, V_int = MS_residual/(S n); V = V_seed + max(V_item − V_int, 0)
-    and df = V² / (V_seed² / (S − 1)). Sources: Obuchowski & Rockette 1995, Commun. Stat. 24(2) 285-308; degrees
-    of freedom from Hillis 2007, Stat. Med. 26, 596-619. The 95 % interval covers .92-.95 at S = 3 and .94-.95 at
-    S = 5 by simulation; at S = 2 only .87-.95, the low end where seeds matter much more than items.
+    V_seed = var(d̄_s·)/S, V_item = var(d̄_·i)/n, V_int = MS_residual/(S n); V = V_seed + max(V_item − V_int, 0):
+    Obuchowski & Rockette 1995, Commun. Stat. 24(2) 285-308. For the degrees of freedom see `degrees_of_freedom`.
     """
     d = np.asarray(differences, dtype=float)
     S, n = d.shape
@@ -41,7 +39,7 @@ def mrmc(differences: ArrayLike) -> Mrmc:
     v_seed, v_item, v_both = var_seeds / S, var_items / n, ms_residual / (S * n)
     v = v_seed + max(v_item - v_both, 0.0)
     negligible = (1e-12 * np.abs(d).max(initial=0)) ** 2
-    df = v**2 / (v_seed**2 / (S - 1)) if v_seed > negligible else math.inf
+    df = degrees_of_freedom(v_seed, v, S) if v_seed > negligible else math.inf
     se = math.sqrt(v)
     without_noise = 1.0 if delta == 0 else None
     return Mrmc(
@@ -54,3 +52,15 @@ def mrmc(differences: ArrayLike) -> Mrmc:
         math.sqrt(max(var_items - ms_residual / S, 0.0)),
         math.sqrt(ms_residual),
     )
+
+
+def degrees_of_freedom(v_seed: float, v: float, seeds: int) -> float:
+    """Return (S − 1) · V / V_seed: 1/df is 1/(S − 1) for the seeds and 0 for the many items, by their shares of V.
+
+    To first order in 1/df this weights the critical values of the two parts, as Cochran & Cox 1957, Experimental Designs,
+    do for unequal variances. Hillis 2007, Stat. Med. 26, 596-619, squares the share, like Satterthwaite. But V_seed of two
+    or three seeds is often small by luck, and its square then claims far too many degrees of freedom: where seeds
+    matter some 10 times as much as items, his 95 % intervals hold the truth in .87 (S = 2), .92 (3) and .94 (5) of
+    simulated studies. Without the square it is .91-.96, .94-.96 and .95-.96 over all ratios of seeds to items.
+    """
+    return (seeds - 1) * v / v_seed
