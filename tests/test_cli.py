@@ -11,7 +11,7 @@ import pytest
 from ablate.cli import app
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "transformers", "optuna", "pandas", "sqlalchemy", "matplotlib")
+HEAVY = ("torch", "transformers", "optuna", "pandas", "sqlalchemy", "matplotlib", "scipy")
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
 

@@ -76,6 +76,9 @@ class Source(BaseModel):
         "refuse", description="what to do with a row that has no label"
     )
 
+    def __hash__(self) -> int:  # pydantic copies a default that has none, for each Settings
+        return hash((self.hub, self.config, self.files))
+
     @field_validator("columns", "splits", "limit", mode="before")
     @classmethod
     def _known_keys(cls, value: object, info: ValidationInfo) -> object:
