@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, spec, with_trial, write_predictions
+from report_examples import example, factor, spec, with_trial, write_predictions
 
 from ablate.report.report import report_document
 from ablate.store.results import Change, UseOfTest
@@ -244,12 +244,54 @@ def test_drift_of_a_machine_s_library():
     assert "drift" in rules(replace(results, parts=parts))
 
 
-def test_unequal_training():
-    results = example()
+def with_parts(results, change):
+    """The results with what `change` makes of each part of a joint training."""
     joint = {t.parts["all"] for t in results.trials if "all" in t.parts}
-    longer = {k: replace(p, steps=600) if k[0] in joint else p for k, p in results.parts.items()}
-    assert "unequal_training" in rules(replace(results, parts=longer))
-    assert "unequal_training" not in rules(results)
+    parts = {key: change(part) if key[0] in joint else part for key, part in results.parts.items()}
+    return replace(results, parts=parts)
+
+
+def with_seen(results, joint_examples=800, joint_epochs=1.0):
+    """Every part says what it has seen of sentiment: 800 examples once, joint trainings what is asked for."""
+    seen = {"examples": {"sentiment": 800}, "epochs": {"sentiment": 1.0}}
+    parts = {key: replace(part, facts=seen) for key, part in results.parts.items()}
+    joint = {"examples": {"sentiment": joint_examples}, "epochs": {"sentiment": joint_epochs}}
+    return with_parts(replace(results, parts=parts), lambda part: replace(part, facts=joint))
+
+
+def test_unequal_training():
+    longer = with_parts(example(), lambda part: replace(part, steps=600))
+    assert "unequal_training" in rules(longer)
+    assert "unequal_training" not in rules(example())
+
+
+@pytest.mark.parametrize(
+    ("joint", "raised"), [({}, False), ({"joint_examples": 1600}, True), ({"joint_epochs": 0.5}, True)]
+)
+def test_unequal_examples_or_epochs(joint, raised):
+    assert ("unequal_training" in rules(with_seen(example(), **joint))) is raised
+
+
+def test_what_another_factor_changes_is_not_unequal_within_a_contrast():
+    """Joint cells train longer; the other factors are compared among separate cells, or among joint ones."""
+    longer = with_parts(example(), lambda part: replace(part, steps=600))
+    unequal = [f["evidence"] for f in report_document(longer)["flags"] if f["rule"] == "unequal_training"]
+    assert [evidence.partition(":")[0] for evidence in unequal] == ["training"]
+
+
+def searched(levels):
+    """A search that tried cells of these levels of surgery on a seed of its own."""
+    results = example(spec(factors=(factor("surgery", ["none", "pcgrad"]),), baseline={"surgery": "none"}))
+    tried = [replace(results.trials[0], seed=1, factors={"surgery": level}) for level in levels]
+    return replace(results, tried=tuple(tried))
+
+
+@pytest.mark.parametrize(
+    ("levels", "raised"),
+    [(["none", "pcgrad"], False), (["none", "pcgrad", "pcgrad"], True), (["none"] * 2, True), ([], False)],
+)
+def test_unequal_tuning(levels, raised):
+    assert ("unequal_tuning" in rules(searched(levels))) is raised
 
 
 def useless(results, predicted):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from ablate.report import flags_design, flags_results
+from ablate.report import flags_design, flags_results, flags_training
 from ablate.report.flags_evidence import SEVERITIES, Evidence, Flag
 
 RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
@@ -23,8 +23,9 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_results.conflicting_duplicates,
     flags_results.seeds_without_effect,
     flags_results.unaligned_items,
-    flags_results.drift,
-    flags_results.unequal_training,
+    flags_training.drift,
+    flags_training.unequal_training,
+    flags_training.unequal_tuning,
     flags_results.useless_predictions,
     flags_results.not_finite,
 )

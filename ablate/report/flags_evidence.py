@@ -1,10 +1,11 @@
 """A flag: what a reviewer would object to, with its evidence and what would remove it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablate.report.contrasts import Contrast
 from ablate.report.frames import Grid
 from ablate.report.models import Model
 from ablate.report.pairs import Pairing
@@ -30,6 +31,7 @@ class Evidence:
     """Everything a rule may look at."""
 
     pairing: Pairing
+    contrasts: Sequence[Contrast]  # none of a search
     models: Mapping[str, Model]
     facts: Mapping[str, Counter[str]]  # what parts were trained with: fact -> value -> number of parts
     document: Mapping[str, Any]  # all but flags and summary

@@ -1,4 +1,4 @@
-"""Rules about the results themselves: selection, duplicates, seeds that did nothing, drift, useless predictions."""
+"""Rules about the results themselves: selection, duplicates, seeds that did nothing, useless predictions."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,7 @@ import numpy as np
 
 from ablate.report.cells import MAX_WITH_ITEMS, best_row, cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
-from ablate.report.provenance import MACHINE_FACTS, differs_within_a_part
-from ablate.report.words import change_text, listed, number, plural, shortened
-
-HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
+from ablate.report.words import listed, number, plural
 
 
 def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
@@ -137,59 +134,6 @@ def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
             ),
             "score all cells on the same items in the same order",
         )
-
-
-def drift(evidence: Evidence) -> Iterator[Flag]:
-    """Code, library, data or hardware that changed between the trials of this study.
-
-    A trainer's own facts (data hashes) may differ because a factor changes them; they count where they differ between
-    the seeds of one and the same part.
-    """
-    grid = evidence.grid
-    total = len(grid.results.parts)
-    for name, counts in evidence.facts.items():
-        ours = name.partition(".")[0] in MACHINE_FACTS
-        if len(counts) > 1 and (ours or differs_within_a_part(grid, name)):
-            said = (
-                f"{shortened(value, 60)} ({plural(count, 'part')})" for value, count in counts.most_common()
-            )
-            yield Flag(
-                NOTE if name in HARMLESS else CAUTION,
-                "drift",
-                f"{name} changed between the {total} trained parts: {listed(said, 3)}",
-                "rerun the older trials, or keep this difference out of every contrast",
-            )
-
-
-def unequal_training(evidence: Evidence) -> Iterator[Flag]:
-    """Two sides of a contrast that took different numbers of optimizer steps."""
-    grid = evidence.grid
-    steps_of = {}
-    for (row, _), trial in grid.trials.items():
-        taken = [
-            p.steps for part in trial.parts.values() if (p := grid.results.parts.get((part, trial.seed)))
-        ]
-        if taken and trial.state == "COMPLETE":
-            steps_of[row] = max(taken)
-    for effect in evidence.document["effects"]:
-        if effect["role"] != "primary" or effect["estimate"] is None:
-            continue
-        sides = [
-            [
-                steps_of[row]
-                for row, cell in enumerate(grid.cells)
-                if cell.levels.get(effect["factor"], ...) == level and row in steps_of
-            ]
-            for level in (effect["from"], effect["to"])
-        ]
-        if all(sides) and max(sides[0]) != max(sides[1]):
-            yield Flag(
-                NOTE,
-                "unequal_training",
-                f"{change_text(effect)}: the longest part takes {max(sides[0])} optimizer steps on one side and "
-                f"{max(sides[1])} on the other",
-                "say what is held equal (epochs, steps or examples); the effect includes the difference in training",
-            )
 
 
 def useless_predictions(evidence: Evidence) -> Iterator[Flag]:

@@ -22,7 +22,7 @@ from ablate.report.ledger import cost, ledger, progress
 from ablate.report.models import Model, fit_model
 from ablate.report.noise import noise_rows
 from ablate.report.pairs import Pairing, disagreements
-from ablate.report.provenance import fact_counts, provenance
+from ablate.report.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
 from ablate.report.summary import sentences, test_scores
 from ablate.store.results import Results
 
@@ -80,9 +80,15 @@ def _document(arranged: Grid) -> dict[str, Any]:
             "aliases": results.aliases,
             "tried": dict(Counter(trial.state for trial in results.tried)),
             "factors": [
-                {"name": f.name, "levels": [level.name for level in f.levels], "when": condition_text(f)}
+                {
+                    "name": f.name,
+                    "levels": [level.name for level in f.levels],
+                    "settings": settings_of_levels(f),
+                    "when": condition_text(f),
+                }
                 for f in spec.factors
             ],
+            "settings": fixed_settings(spec),
         },
         "progress": progress(arranged),
         "cells": cell_rows(pairing),
@@ -98,7 +104,7 @@ def _document(arranged: Grid) -> dict[str, Any]:
     }
     document["test"] = test_scores(document)
     document["tradeoffs"] = tradeoffs(document)
-    document["flags"] = flags(Evidence(pairing, models, facts, document))
+    document["flags"] = flags(Evidence(pairing, found, models, facts, document))
     document["summary"] = sentences(document)
     return document
 
