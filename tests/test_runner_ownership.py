@@ -15,7 +15,7 @@ from ablate.runner.ownership import FileLocks, share_home
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.process import job_for, work
 from ablate.runner.study import run_order
-from ablate.store.writing import create_store
+from ablate.store.creating import create_store
 
 HOLD = """
 import sys, time

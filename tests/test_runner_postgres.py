@@ -16,8 +16,8 @@ from test_runner_run import metrics, running_workers, trained, wait_for
 from ablate.runner.ownership import ServerLocks
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
+from ablate.store.creating import create_store
 from ablate.store.engine import Disconnected, connect
-from ablate.store.writing import create_store
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
 from ablate.runner.testing import score_chosen, scores_text
 from ablate.runner.worker import Worker
+from ablate.store.creating import create_store
 from ablate.store.reading import read_results
-from ablate.store.writing import create_store
 
 STUDY = """
 study: tested

@@ -8,9 +8,10 @@ from ablate.errors import BadInput, StoreError
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
 from ablate.store import engine, tables
+from ablate.store.creating import create_store
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
-from ablate.store.writing import Superseded, create_store
+from ablate.store.writing import Superseded
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from ablate.runner.progress import Bars, Count, Lines
 from ablate.runner.searching import SEARCH_LOCK, add_next
 from ablate.runner.supervisor import Supervisor
 from ablate.spec.model import StudySpec
+from ablate.store.creating import create_store
 from ablate.store.places import Place
-from ablate.store.writing import Store, create_store
+from ablate.store.writing import Store
 
 
 def run_study(path: Path, options: Options, console: Console) -> tuple[int, Place]:

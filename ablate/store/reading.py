@@ -12,8 +12,8 @@ from ablate.spec.model import StudySpec
 from ablate.store import engine as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
+from ablate.store.planning import cell_from_row
 from ablate.store.results import Change, PartResult, Point, Results, TrialResult, UseOfTest
-from ablate.store.writing import cell_from_row
 
 
 def read_results(url: str, study: str, folder: Path) -> Results:

@@ -4,7 +4,6 @@ be tried again: a server that went away and came back is no reason to lose a tri
 Who may work on a trial is decided by ownership (a lock), not here: call these methods for trials you own. A claim carries
 the number of its attempt; whoever lost a trial to a later attempt cannot record it any more (`Superseded`)."""
 
-import fcntl
 import functools
 import json
 import time
@@ -16,19 +15,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
-from ablate.design.model import Cell, Design, Part
+from ablate.design.model import Cell
 from ablate.errors import BadInput, StoreError
 from ablate.spec.model import StudySpec
-from ablate.spec.yaml_tree import same
 from ablate.store import engine as databases
+from ablate.store import open_parts, planning, tables
 from ablate.store import optuna_tables as optuna
-from ablate.store import tables
 from ablate.store.optuna_tables import TrialState
 from ablate.store.results import UseOfTest
 
 UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
-MAX_DEATHS_THERE = 3  # at one and the same step: it is the trial's fault, and trying again would not help
-MAX_DEATHS = 10  # with nothing saved between them
 RECONNECT_S = 120.0  # how long a server may be away
 RETRY_S = 0.2
 
@@ -177,112 +173,15 @@ class Store:
             ours = tables.cells.c
             with self._reading() as connection:
                 rows = connection.execute(sa.select(tables.cells).where(ours.study_id == self._id)).all()
-            self._cells = {row.cell: cell_from_row(row) for row in rows}
+            self._cells = {row.cell: planning.cell_from_row(row) for row in rows}
         return self._cells[hash_]
 
     @lasting
     def add_trials(self, cells: Sequence[Cell], order: Sequence[tuple[str, int]]) -> int:
         """Add those (cell, seed) of `order` that are missing as WAITING trials, numbered in order; return how many."""
-        by_hash = {cell.hash: cell for cell in cells}
         with self._transaction() as connection:
             self._lock_study(connection)
-            ours = tables.trials.c
-            rows = connection.execute(
-                sa.select(ours.cell, ours.seed, ours.trial_id).where(ours.study_id == self._id)
-            )
-            there = {(row.cell, row.seed): row.trial_id for row in rows}
-            self._write_cells(connection, cells)
-            missing = [(hash_, seed) for hash_, seed in order if (hash_, seed) not in there]
-            if missing:
-                new = [(by_hash[hash_], seed) for hash_, seed in missing]
-                ids = self._insert_trials(connection, new, first=len(there))
-                old = {id_: by_hash[hash_] for (hash_, _), id_ in there.items()}
-                self._write_params(connection, old, dict(zip(ids, (cell for cell, _ in new), strict=True)))
-        return len(missing)
-
-    def _write_cells(self, connection: sa.Connection, cells: Sequence[Cell]) -> None:
-        """Write the design's cells, unless they stand there already; an extended study gets its new order."""
-        ours = tables.cells.c
-        there = connection.scalars(
-            sa.select(ours.cell).where(ours.study_id == self._id).order_by(ours.position)
-        ).all()
-        if there == [cell.hash for cell in cells]:
-            return
-        connection.execute(sa.delete(tables.cells).where(ours.study_id == self._id))
-        connection.execute(
-            sa.insert(tables.cells),
-            [
-                {
-                    "study_id": self._id,
-                    "cell": cell.hash,
-                    "position": position,
-                    "levels": cell.levels,
-                    "settings": cell.settings,
-                    "parts": {
-                        name: {"hash": part.hash, "settings": part.settings}
-                        for name, part in cell.parts.items()
-                    },
-                }
-                for position, cell in enumerate(cells)
-            ],
-        )
-
-    def _insert_trials(
-        self, connection: sa.Connection, new: list[tuple[Cell, int]], first: int
-    ) -> Sequence[int]:
-        ids: Sequence[int] = connection.scalars(
-            sa.insert(optuna.trials).returning(optuna.trials.c.trial_id, sort_by_parameter_order=True),
-            [
-                {"number": first + offset, "study_id": self._id, "state": TrialState.WAITING}
-                for offset in range(len(new))
-            ],
-        ).all()
-        connection.execute(
-            sa.insert(tables.trials),
-            [
-                {"trial_id": id_, "study_id": self._id, "cell": cell.hash, "seed": seed}
-                for id_, (cell, seed) in zip(ids, new, strict=True)
-            ],
-        )
-        connection.execute(
-            sa.insert(optuna.user_attributes),
-            [
-                {"trial_id": id_, "key": key, "value_json": json.dumps(value)}
-                for id_, (cell, seed) in zip(ids, new, strict=True)
-                for key, value in (("cell", cell.hash), ("seed", seed))
-            ],
-        )
-        return ids
-
-    def _write_params(
-        self, connection: sa.Connection, old: Mapping[int, Cell], new: Mapping[int, Cell]
-    ) -> None:
-        """Write the levels of new trials, and those of the old ones again where a factor gained levels or changed their order:
-        Optuna compares only trials whose parameters have one description."""
-        choices = {factor.name: tuple(level.name for level in factor.levels) for factor in self.spec.factors}
-        described = {name: optuna.choices_json(levels) for name, levels in choices.items()}
-        key = optuna.params.c
-        of_old = key.trial_id.in_(
-            sa.select(tables.trials.c.trial_id).where(tables.trials.c.study_id == self._id)
-        )
-        standing = connection.execute(
-            sa.select(key.param_name, key.distribution_json).where(of_old).distinct()
-        ).all()
-        if any(described.get(name) != description for name, description in standing):
-            connection.execute(sa.delete(optuna.params).where(of_old))
-            new = {**old, **new}
-        rows = [
-            {
-                "trial_id": id_,
-                "param_name": factor,
-                "param_value": float(next(i for i, one in enumerate(choices[factor]) if same(one, level))),
-                "distribution_json": described[factor],
-            }
-            for id_, cell in new.items()
-            for factor, level in cell.levels.items()
-        ]
-        if rows:
-            connection.execute(sa.insert(optuna.params), rows)
+            return planning.add_trials(connection, self._id, self.spec.factors, cells, order)
 
     # Working on trials
 
@@ -335,7 +234,7 @@ class Store:
             if row.state not in UNFINISHED:
                 return None
             condemned = self._begin(connection, *part) if part else None
-            if not part and row.fruitless >= MAX_DEATHS_THERE:
+            if not part and row.fruitless >= open_parts.MAX_DEATHS_THERE:
                 condemned = f"its process died {row.fruitless} times after its parts were trained"
             attempt = row.attempts + (condemned is None)
             self._set(
@@ -358,34 +257,10 @@ class Store:
             return self._begin(connection, part, seed, reached)
 
     def _begin(self, connection: sa.Connection, part: str, seed: int, reached: int | None) -> str | None:
-        key = tables.open_parts.c
-        mine = (key.study_id == self._id, key.part == part, key.seed == seed)
-        row = connection.execute(sa.select(tables.open_parts).where(*mine)).first()
-        if row is None:
-            connection.execute(
-                sa.insert(tables.open_parts).values(
-                    study_id=self._id, part=part, seed=seed, begun=True, deaths=0, deaths_there=0
-                )
-            )
-            return None
-        if row.error:
-            return str(row.error)
-        if not row.begun:
-            connection.execute(sa.update(tables.open_parts).where(*mine).values(begun=True))
-            return None
-        self._mourned.add((part, seed))
-        deaths = row.deaths + 1
-        there = row.deaths_there + 1 if _is_same_place(reached, row.reached) else 1
-        error = None
-        if there >= MAX_DEATHS_THERE or deaths >= MAX_DEATHS:
-            where = f"after step {reached}" if reached and reached > 0 else "before its first step"
-            error = f"its process died {deaths} times without progress, the last time {where}; the workers' logs may say why"
-        connection.execute(
-            sa.update(tables.open_parts)
-            .where(*mine)
-            .values(deaths=deaths, deaths_there=there, reached=reached, error=error)
-        )
-        return error
+        condemned, its_owner_died = open_parts.begin(connection, self._id, part, seed, reached)
+        if its_owner_died:
+            self._mourned.add((part, seed))
+        return condemned
 
     @lasting
     def progress(self, part: str, seed: int) -> None:
@@ -400,13 +275,8 @@ class Store:
         self._update_open_part(part, seed, begun=False)
 
     def _update_open_part(self, part: str, seed: int, **columns: Any) -> None:
-        key = tables.open_parts.c
         with self._transaction() as connection:
-            connection.execute(
-                sa.update(tables.open_parts)
-                .where(key.study_id == self._id, key.part == part, key.seed == seed)
-                .values(**columns)
-            )
+            open_parts.change(connection, self._id, part, seed, **columns)
 
     @lasting
     def release(self, claim: Claim) -> None:
@@ -627,12 +497,7 @@ class Store:
             )
             .on_conflict_do_nothing()  # recorded, and then the answer was lost
         )
-        key = tables.open_parts.c
-        connection.execute(
-            sa.delete(tables.open_parts).where(
-                key.study_id == self._id, key.part == new.part, key.seed == new.seed
-            )
-        )
+        open_parts.remove(connection, self._id, new.part, new.seed)
 
     @lasting
     def add_points(self, part: str, seed: int, points: Sequence[tuple[int, str, float]]) -> None:
@@ -666,13 +531,6 @@ class Store:
         )
 
 
-def _is_same_place(one: int | None, other: int | None) -> bool:
-    """Say whether two attempts died at the same step, or after about the same CPU time before the first (below zero)."""
-    if one is None or other is None or one > 0 or other > 0:
-        return one == other
-    return abs(one - other) <= max(2, 0.1 * max(-one, -other))
-
-
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:
     """Return an INSERT that knows ON CONFLICT, in the database's own dialect."""
     if connection.dialect.name == "postgresql":
@@ -680,129 +538,3 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
     else:
         from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
     return insert(table)
-
-
-def cell_from_row(row: Any) -> Cell:
-    """Build a cell from its row in `ablate_cells`."""
-    parts = {name: Part(part["hash"], part["settings"]) for name, part in row.parts.items()}
-    return Cell(row.cell, row.levels, row.settings, parts)
-
-
-def create_store(
-    url: str, spec: StudySpec, design: Design, defaults: Mapping[str, str] | None = None
-) -> Store:
-    """Create what is missing of the database, its tables and the study; open it. `defaults`: of the trainer's settings.
-
-    A study that is there takes over what `spec` says: whether it may is for the caller to know.
-    Several processes may call this at once for one file: they take turns.
-
-    Raises:
-        StoreError: the database is locked, damaged or of another version.
-    """
-    file = databases.sqlite_file(url)
-    with _taking_turns(url):
-        if file is not None:
-            databases.touch_private(file)
-        engine = databases.connect(url)
-        with databases.explained(url):
-            if not sa.inspect(engine).has_table(tables.studies.name):
-                optuna.create_schema(databases.parse_url(url))
-            with engine.begin() as connection:
-                tables.metadata.create_all(connection)
-                there = connection.execute(
-                    sa.select(tables.studies).where(tables.studies.c.name == spec.study)
-                ).first()
-                if there is None:
-                    _insert_study(connection, spec, design, defaults)
-                elif there.schema_version != tables.SCHEMA_VERSION:
-                    raise StoreError(
-                        f"{databases.printable(url)}: written by a version of ablate with tables {there.schema_version}, "
-                        f"this one has {tables.SCHEMA_VERSION}; use the version that wrote it"
-                    )
-                else:
-                    connection.execute(
-                        sa.update(tables.studies)
-                        .where(tables.studies.c.name == spec.study)
-                        .values(
-                            **_study_columns(
-                                spec, design, defaults, _changes(connection, there, spec, design)
-                            )
-                        )
-                    )
-        engine.dispose()
-    return Store(url, spec.study)
-
-
-def _insert_study(
-    connection: sa.Connection, spec: StudySpec, design: Design, defaults: Mapping[str, str] | None
-) -> None:
-    study_id = optuna.create_study(connection, spec.study, maximize=spec.metric.goal == "maximize")
-    connection.execute(
-        sa.insert(tables.studies).values(
-            study_id=study_id,
-            name=spec.study,
-            schema_version=tables.SCHEMA_VERSION,
-            **_study_columns(spec, design, defaults),
-        )
-    )
-
-
-def _changes(
-    connection: sa.Connection, there: sa.Row[Any], spec: StudySpec, design: Design
-) -> list[dict[str, Any]]:
-    """Return the recorded changes of a study, with this one if trials have results: conclusions rest on what changed."""
-    past: list[dict[str, Any]] = there.design.get("changes", [])
-    old = StudySpec.model_validate(there.spec)
-    before = {
-        name: value
-        for name, value in there.spec.items()
-        if name in ("metric", "baseline") and getattr(old, name) != getattr(spec, name)
-    }
-    if set(old.seeds) != set(spec.seeds):
-        before["seeds"] = list(old.seeds)
-    if there.design["raw_cells"] != design.raw_cells:
-        before["combinations"] = there.design["raw_cells"]
-    complete = connection.scalar(
-        sa.select(sa.func.count()).where(
-            optuna.trials.c.study_id == there.study_id, optuna.trials.c.state == TrialState.COMPLETE
-        )
-    )
-    return [*past, {"complete": complete, "before": before}] if before and complete else past
-
-
-def _study_columns(
-    spec: StudySpec,
-    design: Design,
-    defaults: Mapping[str, str] | None,
-    changes: Sequence[dict[str, Any]] = (),
-) -> dict[str, Any]:
-    return {
-        "spec": spec.model_dump(mode="json"),
-        "design": {
-            "kind": design.kind,
-            "raw_cells": design.raw_cells,
-            "reference": design.reference,
-            "resolution": design.resolution,
-            "aliases": design.aliases,
-            "defaults": dict(defaults or {}),
-            "changes": list(changes),
-            "file": str(spec.path) if spec.path else None,
-        },
-        "folder": str(spec.folder.resolve()),
-    }
-
-
-@contextmanager
-def _taking_turns(url: str) -> Iterator[None]:
-    """Hold the database's creation lock: first opens of one database race otherwise."""
-    file = databases.sqlite_file(url)
-    if file is None:
-        with databases.explained(url), databases.lock_session(url) as session:
-            session.execute(sa.select(sa.func.pg_advisory_lock(databases.advisory_key("create"))))
-            yield
-        return
-    databases.refuse_network_file_system(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{file}.lock").open("w") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX)
-        yield

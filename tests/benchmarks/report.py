@@ -23,8 +23,9 @@ from ablate.contract import Trainer
 from ablate.design.cells import build_design
 from ablate.runner.study import run_order
 from ablate.spec.reading import parse_study
+from ablate.store.creating import create_store
 from ablate.store.places import Place, place_of
-from ablate.store.writing import NewPart, Trained, create_store
+from ablate.store.writing import NewPart, Trained
 
 POINTS = 4  # of each of three curves of a trial
 FACTS = {"versions": {"torch": "2.13.0"}, "gpu": "none", "git": "0" * 40, "peak_memory_bytes": 1 << 30}

@@ -35,7 +35,8 @@ from ablate.runner.context import Cadence
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.study import run_order
 from ablate.runner.worker import Worker
-from ablate.store.writing import Store, create_store
+from ablate.store.creating import create_store
+from ablate.store.writing import Store
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS / "trainers"))
