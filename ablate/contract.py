@@ -42,7 +42,7 @@ class Context(Protocol):
     facts: dict[
         str, Any
     ]  # what the report should know of how this was trained (hashes of data and weights); plain JSON. `dev_rows_in_train`,
-    # {task: count}, raises a flag
+    # {task: count}, raises a flag; `examples` and `epochs`, {task: count}, do where they differ within a comparison
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state saved last, or None when there is none that is whole."""

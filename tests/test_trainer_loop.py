@@ -75,6 +75,13 @@ def test_gives_all_metrics_and_predictions(mode, undisturbed):
     assert metrics["dev/sentiment"] == right / 12
 
 
+def test_says_how_many_epochs_each_task_was_trained_for(undisturbed):
+    """`mix: shortest`: the shortest task is seen twice, the others in part."""
+    context, _ = undisturbed("epochs")
+    assert max(context.facts["epochs"].values()) == 2
+    assert context.facts["examples"].keys() == {"sentiment", "paraphrase", "similarity"}
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_same_seed_gives_the_same_bits(mode, undisturbed, tmp_path):
     first, metrics = undisturbed(mode)

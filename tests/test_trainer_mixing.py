@@ -43,6 +43,13 @@ def test_alternate_sees_everything_once_in_an_epoch_and_one_task_in_a_step():
         }
 
 
+@pytest.mark.parametrize("mix", ["longest", "shortest", "alternate"])
+def test_examples_are_the_items_that_the_steps_take(mix):
+    mixed = mixture(mix)
+    for steps in range(1, 40):
+        assert mixed.examples(steps) == {task: len(seen(mixed, task, range(steps))) for task in SIZES}
+
+
 def test_reshuffle_gives_each_pass_its_own_order():
     mixed = mixture(reshuffle=True)
     assert seen(mixed, "sentiment", range(4)) != seen(mixed, "sentiment", range(4, 8))

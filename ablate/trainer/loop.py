@@ -7,7 +7,7 @@ function of the step), the order in which surgery visits tasks (its own generato
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,12 @@ def plan_stages(settings: Settings, sizes: Mapping[str, int], seed: int) -> list
     return stages
 
 
+def amounts(stages: Sequence[Stage], sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Return how many examples of each task the stages train on, and how many epochs of its data that is."""
+    examples = {task: n for stage in stages for task, n in stage.mixture.examples(stage.steps).items()}
+    return {"examples": examples, "epochs": {task: round(n / sizes[task], 3) for task, n in examples.items()}}
+
+
 class Training:
     """One part being trained. `state` lists everything that resuming needs."""
 
@@ -95,6 +101,7 @@ class Training:
         }
         sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
         self.stages = plan_stages(settings, sizes, context.seed)
+        context.facts |= amounts(self.stages, sizes)
         self.last: Evaluation | None = None
         self.best: tuple[Evaluation, dict[str, Tensor]] | None = None  # with the weights of that moment
         torch.manual_seed(derive_seed(context.seed, "dropout"))

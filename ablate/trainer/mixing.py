@@ -44,6 +44,20 @@ class Mixture:
             return sum(lengths)
         return min(lengths) if self.mix == "shortest" else max(lengths)
 
+    def examples(self, steps: int) -> dict[str, int]:
+        """Return how many items of each task the first `steps` steps take."""
+        batches = dict.fromkeys(self.sizes, steps)
+        if self.mix == "alternate":
+            epochs, place = divmod(steps, self.steps_per_epoch)
+            turns = np.bincount(self._turns(epochs)[:place], minlength=len(self.sizes)).tolist()
+            batches = {
+                task: epochs * self.batches[task] + turn for task, turn in zip(self.sizes, turns, strict=True)
+            }
+        passes = {task: divmod(batches[task], self.batches[task]) for task in self.sizes}
+        return {
+            task: n * self.sizes[task] + rest * self.batch_sizes[task] for task, (n, rest) in passes.items()
+        }
+
     def step(self, step: int) -> dict[str, Indices]:
         """Return the items of each task that takes part in `step` (counted from 0)."""
         if self.mix == "alternate":
