@@ -166,6 +166,21 @@ def test_nested_factors(tmp_path):
     assert (found["residual"]["df"], found["residual"]["ss"]) == (24, pytest.approx(63.33, abs=5e-3))
 
 
+@pytest.mark.parametrize("factors", [["supplier", "batch"], ["batch", "supplier"]])
+def test_a_nested_factor_with_labels_of_its_own_is_told_what_would_do(tmp_path, factors):
+    rows = [
+        (supplier, f"{supplier}-{batch}", y)
+        for supplier, batches in PURITY.items()
+        for batch, values in enumerate(batches, 1)
+        for y in values
+    ]
+    path = write_csv(tmp_path / "purity.csv", ["supplier", "batch", "purity"], rows)
+    with pytest.raises(
+        BadInput, match=r"give batch a column .* \(batch_1, batch_2, batch_3\), empty in all other"
+    ):
+        analyze_table(path, "purity", factors)
+
+
 def test_unbalanced_table_reports_type_two_and_keeps_the_others(tmp_path):
     rows = [(drug, disease, y) for (drug, disease), ys in DRUG_DISEASE.items() for y in ys]
     path = write_csv(tmp_path / "t.csv", ["drug", "disease", "y"], rows)

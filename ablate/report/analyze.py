@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ablate.errors import BadInput
 from ablate.report.strict_csv import Faults, Table, read_columns
+from ablate.report.words import listed
 from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, conditions, factorial
 from ablate.stats.linear import Factor, crossings
 from ablate.stats.multiple import benjamini_hochberg, holm
@@ -92,7 +93,7 @@ def analyze_columns(
     blocks = _factor(block[0], block[1], order_levels(block[1])) if block else None
     _check_size(len(y), coded, blocks, order)
     result = factorial(np.asarray(y, dtype=float), coded, blocks, order)
-    _check_told_apart(result, levels)
+    _check_told_apart(result, coded, levels)
     where = conditions(coded)
     effects = [_effect(e, levels, where) for e in result.effects]
     for effect, p_holm in zip(effects, holm([e.p for e in result.effects]), strict=True):
@@ -246,17 +247,36 @@ def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: 
         raise BadInput(*faults)
 
 
-def _check_told_apart(result: Factorial, levels: Mapping[str, Sequence[str]]) -> None:
+def _check_told_apart(
+    result: Factorial, factors: Sequence[Factor], levels: Mapping[str, Sequence[str]]
+) -> None:
     faults = []
-    for name in (names[0] for names in result.left_out if len(names) == 1 and names[0] in levels):
-        missing = [repr(level) for level in levels[name] if level.lower() in ("na", "nan", "null")]
-        hint = f"; {', '.join(missing)} counts as a level: leave a field empty where a factor does not exist"
-        faults.append(
-            f"{name}: changes together with the columns named before it; leave one of them out"
-            + (hint if missing else "")
-        )
+    for factor in factors:
+        if (factor.name,) not in result.left_out:
+            continue
+        missing = [repr(level) for level in levels[factor.name] if level.lower() in ("na", "nan", "null")]
+        pairs = [pair for other in factors for pair in ((factor, other), (other, factor))]
+        nested = [pair for pair in pairs if _is_nested(*pair)]
+        if missing:
+            why = f"{', '.join(missing)} counts as a level: leave a field empty where a factor does not exist"
+        elif nested:
+            child, parent = (one.name for one in nested[0])
+            columns = listed(f"{child}_{level}" for level in levels[parent])
+            why = (
+                f"each level of {child} occurs with one level of {parent} only: give {child} a column for each level of "
+                f"{parent} ({columns}), empty in all other rows"
+            )
+        else:
+            why = "leave one of them out"
+        faults.append(f"{factor.name}: changes together with the columns named before it; {why}")
     if faults:
         raise BadInput(*faults)
+
+
+def _is_nested(child: Factor, parent: Factor) -> bool:
+    """Say whether each level of `child` occurs with one level of `parent`, which has fewer."""
+    together = set(zip(child.index.tolist(), parent.index.tolist(), strict=True))
+    return child.levels > parent.levels and len(together) == len(set(child.index.tolist()))
 
 
 def _effect(
