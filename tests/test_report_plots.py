@@ -5,6 +5,7 @@ from report_examples import Point, example, factor, points_of, spec, with_trial
 
 from ablate.report.frames import grid
 from ablate.report.plot_style import style
+from ablate.report.plot_surgery import task_gradients
 from ablate.report.plots import pictures
 from ablate.report.report import report_document
 
@@ -116,11 +117,32 @@ def test_one_seed_is_enough_for_curves():
     assert "curves" in drawn(example(keep=lambda one, seed: seed == 11))
 
 
-def test_the_title_of_the_curves_says_in_how_many_cells_its_metric_was_recorded():
+def test_a_metric_that_few_cells_recorded_does_not_lead_the_curves():
     """Trained separately, no part has a curve of the mean; joint cells do."""
     results = example()
     of_joint = {trial.parts["all"] for trial in results.trials if "all" in trial.parts}
     points = results.points([part for part, _ in results.parts])
     means = [p._replace(name="dev/mean") for p in points if p.part in of_joint and p.name == "dev/sentiment"]
     picture = drawn(replace(results, points=points_of([*points, *means])))["curves"]
-    assert picture.title.startswith("dev/mean, recorded in 2 of 6 cells, ends highest with training=joint")
+    assert picture.title.startswith("dev/paraphrase ends highest with paraphrase_head=difference")
+    assert picture.table is not None
+    assert picture.table[0][-1] == "dev/mean"
+
+
+def test_under_the_paired_dots_stand_their_numbers(of_example):
+    head, rows = of_example["seeds"].table
+    assert head == ["change", "seed 11", "seed 22", "seed 33"]
+    by_seed = report_document(example())["cells"][0]["metrics"]["dev/mean"]["by_seed"]
+    assert rows[0][1].startswith(f"{by_seed['11']:.4f} → ")
+
+
+def test_gradients_at_right_angles_name_no_pair_that_agrees_least():
+    results = example()
+    part = next(p for p in results.parts.values() if len(p.metrics) == 3)
+    curve = [
+        Point(part.part, part.seed, step, f"surgery/cosine.{pair}", value)
+        for step in (1, 2)
+        for pair, value in (("sentiment.similarity", -0.01), ("sentiment.paraphrase", 0.02))
+    ]
+    picture = task_gradients(grid(replace(results, points=points_of(curve))), {})
+    assert picture.title == "Task gradients are close to orthogonal (mean cosines within ±0.05)"

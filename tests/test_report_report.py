@@ -7,6 +7,8 @@ from report_examples import cell, example, factor, points_of, spec, with_trial, 
 from ablate.errors import BadInput
 from ablate.report import report
 from ablate.report.report import report_document, write_report
+from ablate.report.summary import headline
+from ablate.spec.model import Factor, Level
 
 WILD = "a_b $x$ | <b>bold</b> 🚀\nnext " + "long " * 45
 
@@ -206,6 +208,70 @@ def test_a_sure_effect_that_is_too_small_to_matter_is_called_so():
         line for line in report_document(example(spec(metric=metric)))["summary"] if "siamese: helps" in line
     ]
     assert said.endswith("smaller than the smallest effect of interest.")
+
+
+def test_the_headline_counts_what_is_too_small_to_matter():
+    metric = spec().metric.model_copy(update={"smallest_effect": 10.0})
+    document = report_document(example(spec(metric=metric)))
+    assert headline(document).startswith("Of 5 choices: 3 help (too little to matter), ")
+
+
+def test_a_choice_that_changed_nothing_at_all_is_called_so():
+    """As when reshuffling after an epoch that never ends: other parts, the same numbers."""
+    results = example()
+    twin = {trial.seed: trial.metrics for trial in results.trials if trial.cell == results.reference}
+    for place, trial in enumerate(results.trials):
+        if trial.factors["l2"] == 0.01:
+            results = with_trial(results, place, metrics=twin[trial.seed])
+    said = "l2: 0.0 → 0.01: inconclusive; dev/mean is exactly the same in 3 seeds, as if nothing had been changed."
+    assert said in report_document(results)["summary"]
+
+
+def test_the_settings_that_do_not_vary_stand_without_the_folders_of_this_machine():
+    study = spec(settings={"encoder": "/home/me/weights/minilm", "data": {"sentiment": {"limit": 9}}})
+    found = report_document(example(study))["design"]["settings"]
+    assert found == {"encoder": "minilm", "data.sentiment.limit": "9"}
+
+
+def test_a_level_that_sets_something_else_says_what():
+    batches = Factor(
+        name="batches",
+        levels=(Level(name="even", settings={"batch": 16}), Level(name="paper", settings={"batch": 2})),
+    )
+    study = spec(factors=(factor("l2", [0.0, 0.01]), batches), baseline={"l2": 0.0, "batches": "even"})
+    factors = report_document(example(study))["design"]["factors"]
+    assert [f["settings"] for f in factors] == [{}, {"even": {"batch": "16"}, "paper": {"batch": "2"}}]
+
+
+def test_energy_is_that_of_the_parts_that_recorded_it():
+    results = example()
+    key = next(iter(results.parts))
+    part = replace(results.parts[key], facts={"gpu_energy_joules": 3.6e6})
+    measured = report_document(replace(results, parts=results.parts | {key: part}))["cost"]
+    assert (measured["energy_kwh"], measured["energy_parts"], measured["parts"]) == (1.0, 1, 30)
+
+
+def test_energy_that_nothing_recorded_is_called_so(finished):
+    assert finished[0]["cost"]["energy_kwh"] is None
+    assert "Energy: not recorded" in (finished[1] / "report.md").read_text()
+
+
+def test_of_many_cells_the_markdown_shows_the_best(tmp_path):
+    factors = (factor("similarity_head", ["concat", "siamese"]), factor("x", list(range(50))))
+    study = spec("full", factors=factors, baseline={"similarity_head": "concat", "x": 0}, seeds=(11,))
+    document = write_report(example(study), tmp_path, ("latex",))
+    rows = [line for line in (tmp_path / "report.tex").read_text().split("\n") if "1/1" in line]
+    ranked = sorted(document["cells"], key=lambda cell: -cell["metrics"]["dev/mean"]["mean"])
+    assert len(rows) == 80
+    assert f"{ranked[0]['metrics']['dev/mean']['mean']:.4f}" in rows[1]
+
+
+def test_examples_are_of_both_directions(tmp_path):
+    """The best cell has the better head for similarity: Pearson, so in standard deviations."""
+    examples = report_document(write_predictions(example(folder=tmp_path)))["examples"]
+    assert [row["what"] for row in examples["rows"]] == ["better"] * 5 + ["worse"] * 5
+    assert examples["standardised"]
+    assert max(abs(row["gold"]) for row in examples["rows"]) < 2  # uniform: none is 2 σ off
 
 
 def test_zero_variance_claims_no_p():

@@ -66,5 +66,9 @@ def test_p_text(p, text):
     assert words.p_text(p) == text
 
 
+def test_a_long_word_may_break_in_latex():
+    assert words.latex("a" * 25 + " b") == r"\allowbreak{}".join("a" * 25) + " b"
+
+
 def test_code_fences_backticks():
     assert words.code("a `b` c`") == "`` a `b` c` ``"

@@ -77,7 +77,7 @@ def parts(grid: Grid) -> dict[str, Any]:
 
 
 def cost(grid: Grid) -> dict[str, Any]:
-    """Return hours, money, and what a point of the primary metric has cost."""
+    """Return hours, money, the energy of the GPUs, and what a point of the primary metric has cost."""
     every = grid.results.parts.values()
     seconds = (
         math.fsum(sorted(part.seconds for part in every))
@@ -87,6 +87,7 @@ def cost(grid: Grid) -> dict[str, Any]:
     per_hour = grid.results.spec.budget.usd_per_hour
     usd = seconds / 3600 * per_hour if per_hour is not None else None
     best, reference = best_row(grid), grid.reference
+    joules = [float(used) for part in every if (used := part.facts.get("gpu_energy_joules")) is not None]
     gain = None
     if best is not None and reference is not None and best != reference:
         values = grid.values[grid.primary]
@@ -98,6 +99,9 @@ def cost(grid: Grid) -> dict[str, Any]:
         "hours": seconds / 3600,
         "usd": usd,
         "usd_per_hour": per_hour,
+        "energy_kwh": math.fsum(joules) / 3.6e6 if joules else None,
+        "energy_parts": len(joules),
+        "parts": len(every),
         "budget_hours": grid.results.spec.budget.hours,
         "gain": gain,
         "usd_per_point": usd / (gain * 100) if usd is not None and gain and gain > 0 else None,

@@ -19,7 +19,7 @@ from ablate.stats.distributions import interval, z_p
 from ablate.stats.mcnemar import mcnemar
 from ablate.stats.mrmc import mrmc
 
-MOST_EXAMPLES = 10
+MOST_EXAMPLES = 5  # of each direction
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ class Pairing:
 def disagreements(pairing: Pairing, best: int | None) -> dict[str, Any] | None:
     """Return where the row `best` and the reference disagree in every seed, on the metric that moved most.
 
-    Counts and the clearest items; None without kept predictions. `gained` counts the items whose score is higher in
-    every seed. Predictions are means over seeds.
+    Counts and the clearest items of either direction; None without kept predictions. `gained` counts the items whose
+    score is higher in every seed. Predictions are means over seeds.
     """
     grid = pairing.grid
     reference = grid.reference
@@ -157,9 +157,8 @@ def disagreements(pairing: Pairing, best: int | None) -> dict[str, Any] | None:
     _, metric, differences = max(moved, key=lambda item: item[:2])
     gained, lost = np.min(differences, axis=0) > 0, np.max(differences, axis=0) < 0
     mean = differences.mean(axis=0)
-    clearest = [i for i in np.argsort(-np.abs(mean), kind="stable").tolist() if gained[i] or lost[i]][
-        :MOST_EXAMPLES
-    ]
+    by_size = np.argsort(-np.abs(mean), kind="stable").tolist()
+    clearest = [i for side in (gained, lost) for i in [i for i in by_size if side[i]][:MOST_EXAMPLES]]
     found = {
         side: [
             p
@@ -168,21 +167,35 @@ def disagreements(pairing: Pairing, best: int | None) -> dict[str, Any] | None:
         ]
         for side, row in (("reference", reference), ("best", best))
     }
+    pearson_r = next(iter(pairing.files.by_seed(best, metric).values())).kind == "pearson"
+    shown = _standardised if pearson_r else _as_it_is
+    gold = shown(found["best"][0].gold)
+    means = {side: np.mean([shown(p.predicted) for p in files], axis=0) for side, files in found.items()}
     return {
         "metric": metric,
+        "standardised": pearson_r,
         "items": differences.shape[1],
         "gained": int(gained.sum()),
         "lost": int(lost.sum()),
         "rows": [
             {
                 "id": found["best"][0].ids[i],
-                "gold": float(found["best"][0].gold[i]),
-                **{side: float(np.mean([p.predicted[i] for p in files])) for side, files in found.items()},
+                "gold": float(gold[i]),
+                **{side: float(mean_of_side[i]) for side, mean_of_side in means.items()},
                 "what": "better" if gained[i] else "worse",
             }
             for i in clearest
         ],
     }
+
+
+def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What Pearson's r compares: nearer to the gold as it stands may be farther from it in standard deviations."""
+    return np.asarray((values - values.mean()) / values.std())
+
+
+def _as_it_is(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values
 
 
 def aligned(sides: list[ItemScores]) -> bool:

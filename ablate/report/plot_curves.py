@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.lines import Line2D
+
 from ablate.report.frames import Grid
 from ablate.report.plot_style import SERIES, Picture, draw
 from ablate.report.words import distinct, number, plot_text, plural, shortened
@@ -24,12 +26,13 @@ Curves = dict[tuple[str, str, int], Curve]  # (metric, cell, seed) -> curve
 def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
     """Draw the dev curves of the reference, the best and the most different cells; None without curves."""
     curves = _curves(grid, _shown_cells(document))
-    names, chosen = _panels(grid, curves), _chosen_steps(grid, curves)
+    names, chosen = _panels(grid, curves), _chosen_steps(grid, curves)  # the first panel gives the title
     if not names:
         return None
     drawn = {cell for name, cell, _ in curves if name in names}
     cells = [cell for cell in document["cells"] if cell["cell"] in drawn]
-    ends = [_end(curves, names[0], cell["cell"], grid.seeds) for cell in cells]
+    ends = [[_end(curves, name, cell["cell"], grid.seeds) for name in names] for cell in cells]
+    first = [of_cell[0] for of_cell in ends]
     columns = len(names) if len(names) < 4 else 2
     lines = math.ceil(len(names) / columns)
 
@@ -39,32 +42,43 @@ def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         panels = list(body.subplots(lines, columns, squeeze=False).flat)
         labels = distinct([cell["name"] for cell in cells], plot_text, 52 if side_by_side else 110)
         for axis, name in zip(panels, names, strict=True):
-            _panel(axis, name, [cell["cell"] for cell in cells], curves, chosen, grid.seeds, labels)
-        handles, texts = panels[0].get_legend_handles_labels()
-        body.legend(handles, texts, loc="outside lower left", ncols=2 if side_by_side else 1, fontsize=7)
+            _panel(axis, name, [cell["cell"] for cell in cells], curves, chosen, grid.seeds)
+            axis.set_title(plot_text(name, 26 if columns > 2 else 40), loc="left")
+        handles = [Line2D([], [], lw=1.7, label=label, **_look(at)) for at, label in enumerate(labels)]
+        body.legend(
+            handles=handles,
+            loc="outside lower left",
+            ncols=2 if side_by_side else 1,
+            fontsize=7,
+            handlelength=3.2,
+        )
 
     return draw(
         "curves",
         0.3 + 2.2 * lines + 0.16 * math.ceil(len(cells) / (2 if side_by_side else 1)),
         paint,
         title=_title(
-            names[0], [c["name"] for c in cells], ends, grid.sign if names[0] == grid.primary else 1
+            names[0], [c["name"] for c in cells], first, grid.sign if names[0] == grid.primary else 1
         ),
         caption=(
             "Thin: one seed each; thick: their mean where all have a point."
             if names[0].startswith("dev/")
-            else "Mean over seeds and a twentieth of the points; no curve of a dev metric was recorded."
+            else "Mean over seeds and over the last twentieth of the points."
         )
         + f" {plural(len(cells), 'cell')} of {len(document['cells'])}, up to {plural(len(grid.seeds), 'seed')}. "
-        "Steps are optimizer steps of the part."
+        "Steps are optimizer steps of the part; a part that several cells share is drawn once, for the first of them."
         + (" Diamonds: the step whose scores the trial reports." if chosen else ""),
         alt="Learning curves. "
         + " ".join(
             f"{cell['name']} ends at {names[0]} {number(end)}."
-            for cell, end in zip(cells, ends, strict=True)
+            for cell, end in zip(cells, first, strict=True)
             if end is not None
         ),
         section="curves",
+        table=(
+            ["where the mean ends", *names],
+            [[c["name"], *map(number, of_cell)] for c, of_cell in zip(cells, ends, strict=True)],
+        ),
     )
 
 
@@ -110,12 +124,13 @@ def _chosen_steps(grid: Grid, curves: Curves) -> dict[tuple[str, int], int]:
 
 
 def _panels(grid: Grid, curves: Curves) -> list[str]:
-    """The primary metric first, then other dev metrics; without any, whatever was reported."""
+    """The dev metrics, those of the most cells first, of these the primary one; without any, whatever was reported."""
     found = sorted({name for (name, _, _), curve in curves.items() if len(curve) > 1})
     dev = [name for name in found if name.startswith("dev/")] or [
         n for n in found if not n.startswith("surgery/")
     ]
-    return sorted(dev, key=lambda name: name != grid.primary)[:MAX_PANELS]
+    cells = {name: len({cell for other, cell, _ in curves if other == name}) for name in dev}
+    return sorted(dev, key=lambda name: (-cells[name], name != grid.primary))[:MAX_PANELS]
 
 
 def _panel(
@@ -125,11 +140,15 @@ def _panel(
     curves: Curves,
     chosen: Mapping[tuple[str, int], int],
     seeds: Iterable[int],
-    labels: list[str],
 ) -> None:
-    for place, (cell, label) in enumerate(zip(cells, labels, strict=True)):
-        colour, line = SERIES[place % len(SERIES)], _LINES[place % len(_LINES)]
+    drawn: list[list[Curve]] = []
+    for place, cell in enumerate(cells):
         own = [curve for seed in seeds if (curve := curves.get((name, cell, seed)))]
+        if not own or own in drawn:
+            continue
+        drawn.append(own)
+        look = _look(place)
+        colour = look["color"]
         for curve in own if name.startswith("dev/") else ():
             axis.plot(*_xy(curve), color=colour, lw=0.6, alpha=0.45)
         for seed in seeds:
@@ -137,11 +156,12 @@ def _panel(
             if step in curve:
                 axis.plot(step, curve[step], "D", ms=3.5, mec=colour, mfc="white", mew=0.9, zorder=3)
         mean = _mean(own) if name.startswith("dev/") else _smooth(_mean(own))
-        axis.plot(
-            *_xy(mean), color=colour, ls=line, lw=1.7, label=label, marker="o" if len(mean) == 1 else None
-        )
-    axis.set_title(plot_text(name, 40), loc="left")
+        axis.plot(*_xy(mean), lw=1.7, marker="o" if len(mean) == 1 else None, **look)
     axis.set_xlabel("step")
+
+
+def _look(place: int) -> dict[str, Any]:
+    return {"color": SERIES[place % len(SERIES)], "ls": _LINES[place % len(_LINES)]}
 
 
 def _mean(curves: list[Curve]) -> Curve:
@@ -174,7 +194,7 @@ def _title(metric: str, names: list[str], ends: list[float | None], sign: int) -
         reverse=True,
     )
     if not ranked or not metric.startswith("dev/"):
-        return f"Learning curves of {plural(len(names), 'cell')}"
+        return f"No curve of a dev metric was recorded: training losses of {plural(len(names), 'cell')}"
     some = f", recorded in {len(ranked)} of {plural(len(names), 'cell')}," if len(ranked) < len(names) else ""
     where, (_, name, end) = "highest" if sign > 0 else "lowest", ranked[0]
     return f"{metric}{some} ends {where} with {shortened(name, 70)} ({number(end)})"

@@ -48,6 +48,11 @@ def design_map(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         axis.set_xticks(range(len(grid.seeds)), [str(seed) for seed in grid.seeds])
         axis.set_xlabel("seed")
         axis.grid(visible=False)
+        if named:  # lines between the squares
+            for edge in range(1, len(grid.cells)):
+                axis.axhline(edge - 0.5, color="white", lw=1)
+            for edge in range(1, len(grid.seeds)):
+                axis.axvline(edge - 0.5, color="white", lw=1)
         shown = [_STATES[kinds[code]] for code in np.unique(codes)]
         patches = [
             Patch(fc=c, ec="0.6", label=f"{word}{f' ({letter})' if letter else ''}")

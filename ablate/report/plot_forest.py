@@ -7,8 +7,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ablate.report.estimates import HELPS, HURTS, INCONCLUSIVE, LOWERS, NO_DIFFERENCE, RAISES
 from ablate.report.plot_style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
-from ablate.report.summary import effect_sentence, headline
-from ablate.report.words import change_label, plot_text, plural
+from ablate.report.summary import headline
+from ablate.report.words import change_label, change_text, interval, plot_text, plural, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,11 @@ def forest(document: Mapping[str, Any]) -> Picture | None:
         paint,
         title=headline(document) if shown[0] == primary else "What each choice does to each metric",
         caption=_caption(document, rows_of[shown[0]], clipped, left_out=len(metrics) - len(shown)),
-        alt="Forest plot. " + " ".join(effect_sentence(row) for row in changes if row["role"] == "primary"),
+        alt=f"Forest plot of {shown[0]} with 95 % intervals. "
+        + " ".join(
+            f"{change_text(row)}: {signed(row['estimate'])} {interval(row['ci95'])}, {row['verdict']}."
+            for row in changes
+        ),
         section="effects",
     )
 
@@ -117,8 +121,13 @@ def _caption(
 ) -> str:
     counts = sorted({row["n"] for row in rows if row["estimate"] is not None})
     seeds = f"{counts[0]}–{counts[-1]} seeds" if len(counts) > 1 else plural(counts[0], "seed")
-    methods = " / ".join(sorted({row["method"] for row in rows if row["estimate"] is not None}))
-    said = [f"Difference with 95 % interval; {seeds}; {methods}."]
+    cells = plural(sum(cell["seeds_done"] > 0 for cell in document["cells"]), "cell")
+    methods = " / ".join(
+        sorted({row["method"] for row in rows if row["estimate"] is not None and row["ci95"]})
+    )
+    said = [f"Difference with 95 % interval; {cells}, {seeds}; {methods or 'no estimate of noise'}."]
+    if methods and any(row["estimate"] is not None and not row["ci95"] for row in rows):
+        said.append("Marks without an interval did not vary at all.")
     if document["metric"]["smallest_effect"]:
         said.append("Grey band: smaller than the smallest effect of interest.")
     said.append(

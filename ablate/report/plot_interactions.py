@@ -3,7 +3,7 @@
 And for unreplicated two-level designs the half-normal plot of Daniel (1959): effects off the line are no noise."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from ablate.report.contrasts import same_level
 from ablate.report.frames import Grid
 from ablate.report.plot_style import BLACK, BLUE, SERIES, Picture, draw
 from ablate.report.words import number, p_text, plot_text, plural, shortened, signed
-from ablate.spec.model import level_text
+from ablate.spec.model import Scalar, level_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
 MAX_PANELS = 4
+MOST_CONTRASTS = 15  # the largest, in the table under the half-normal plot
 
 
 def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
@@ -31,11 +32,16 @@ def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None
     pairs = list(dict.fromkeys(tuple(row["factors"]) for row in rows))[:MAX_PANELS]
     if not pairs:
         return None
+    levels = {f.name: [level.name for level in f.levels] for f in grid.results.spec.factors}
+    lines = max(min(len(levels[name]) for name in pair) for pair in pairs)
 
     def paint(body: "SubFigure") -> None:
         axes = body.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
-        for axis, (first, second) in zip(axes, pairs, strict=True):
-            _lines(axis, grid, first, second)
+        for axis, pair in zip(axes, pairs, strict=True):
+            second, first = sorted(
+                reversed(pair), key=lambda name: len(levels[name])
+            )  # fewer lines, more ticks
+            _lines(axis, grid, first, levels[first], second, levels[second])
         axes[0].set_ylabel(plot_text(grid.primary, 30))
 
     strongest = rows[0]
@@ -48,7 +54,7 @@ def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None
     )
     return draw(
         "interactions",
-        2.6,
+        2.6 + 0.13 * lines,
         paint,
         title=title,
         caption=f"Mean of {grid.primary} over all cells and seeds with both levels; parallel lines: no interaction. The "
@@ -107,15 +113,28 @@ def half_normal(document: Mapping[str, Any]) -> Picture | None:
         "error of one effect; SME: of all together.",
         alt=f"Half-normal plot. Beyond the margin of error: {', '.join(active) or 'none'}.",
         section="interactions",
+        table=(
+            ["contrast", "effect", "beyond"],
+            [
+                [n, signed(row["contrasts"][n]), _beyond(size, row)]
+                for size, n in sizes[: -1 - MOST_CONTRASTS : -1]
+            ],
+        ),
     )
 
 
-def _lines(axis: "Axes", grid: Grid, first: str, second: str) -> None:
-    levels = {f.name: [level.name for level in f.levels] for f in grid.results.spec.factors}
+def _beyond(size: float, row: Mapping[str, Any]) -> str:
+    return "SME" if size > row["sme"] else "ME" if size > row["me"] else ""
+
+
+def _lines(
+    axis: "Axes", grid: Grid, first: str, ticks: Sequence[Scalar], second: str, lines: Sequence[Scalar]
+) -> None:
+    """Draw the mean at each of `ticks` of the factor `first`, a line for each of `lines` of the factor `second`."""
     values = grid.values[grid.primary]
-    for place, other in enumerate(levels[second]):
+    for place, other in enumerate(lines):
         means = []
-        for level in levels[first]:
+        for level in ticks:
             rows = [
                 row
                 for row, cell in enumerate(grid.cells)
@@ -133,12 +152,20 @@ def _lines(axis: "Axes", grid: Grid, first: str, second: str) -> None:
             lw=1.2,
             label=plot_text(level_text(other), 14),
         )
-    axis.set_xticks(
-        range(len(levels[first])), [plot_text(level_text(level), 9) for level in levels[first]], fontsize=7
-    )
-    axis.set_xlim(-0.3, len(levels[first]) - 0.7)
+    names = [plot_text(level_text(level), 9) for level in ticks]
+    crowded = sum(map(len, names)) > 24
+    axis.set_xticks(range(len(ticks)), names, fontsize=7, rotation=90 if crowded else 0)
+    axis.set_xlim(-0.3, len(ticks) - 0.7)
     axis.set_title(plot_text(first, 24), loc="left", fontsize=7.5)
-    axis.legend(title=plot_text(second, 24), fontsize=6.5, title_fontsize=6.5, handlelength=1.4)
+    axis.legend(
+        title=plot_text(second, 24),
+        fontsize=6.5,
+        title_fontsize=6.5,
+        handlelength=1.8,
+        alignment="left",
+        loc="upper left",
+        bbox_to_anchor=(-0.03, -0.42 if crowded else -0.13),  # under the panel: it hides no line there
+    )
     axis.tick_params(axis="both", length=0)
 
 

@@ -15,8 +15,8 @@ from ablate.report.contrasts import contrasts, same_level, side_means
 from ablate.report.frames import Grid
 from ablate.report.plot_forest import mark_of
 from ablate.report.plot_style import GREY, Picture, draw
-from ablate.report.summary import effect_sentence, primary_effects
-from ablate.report.words import change_label, plot_text, plural, shortened, signed
+from ablate.report.summary import primary_effects
+from ablate.report.words import change_label, change_text, number, plot_text, plural, shortened, signed
 from ablate.spec.model import level_text
 
 if TYPE_CHECKING:
@@ -68,11 +68,20 @@ def paired_seeds(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         f"of the left side.{left_out}",
         alt="Paired dots per seed. "
         + " ".join(
-            f"{effect_sentence(panel.effect)} Per seed: {', '.join(signed(float(d)) for d in _differences(panel))}."
+            f"{change_text(panel.effect)}: {', '.join(signed(float(d)) for d in _differences(panel))}."
             for panel in shown
         ),
-        section="effects",
+        section="seeds",
+        table=(
+            ["change", *(f"seed {seed}" for seed in grid.seeds)],
+            [[change_text(panel.effect), *_sides(panel)] for panel in shown],
+        ),
     )
+
+
+def _sides(panel: _Panel) -> list[str]:
+    pairs = zip(panel.low, panel.high, strict=True)
+    return [f"{number(low)} → {number(high)}" if math.isfinite(high - low) else "–" for low, high in pairs]
 
 
 def _named(effect: Mapping[str, Any]) -> str:

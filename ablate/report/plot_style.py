@@ -3,7 +3,7 @@
 Figures are made without pyplot, so that a report made inside somebody's notebook leaves their settings alone."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ from ablate.report.words import wrapped
 
 WIDTH_INCHES = 7.2
 DPI = 200
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # head, rows
 
 _OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = _OKABE_ITO
@@ -52,6 +54,7 @@ class Picture:
     alt: str  # what the picture shows, for somebody who can't see it
     section: str  # the part of the report it belongs to
     files: dict[str, bytes]
+    table: Table | None = None  # the numbers drawn, where no table of the section has them
 
 
 @contextmanager
@@ -72,6 +75,7 @@ def draw(
     caption: str,
     alt: str,
     section: str,
+    table: Table | None = None,
 ) -> Picture:
     """Let `paint` fill the body of a figure, put the title above it, and render it as PNG and SVG.
 
@@ -87,9 +91,8 @@ def draw(
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     figure.savefig(svg, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
-    return Picture(
-        name, title, caption, alt, section, {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
-    )
+    files = {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
+    return Picture(name, title, caption, alt, section, files, table)
 
 
 def _lay_out(figure: Figure) -> None:

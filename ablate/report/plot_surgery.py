@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.report.frames import Grid
 from ablate.report.plot_style import SERIES, Picture, draw
-from ablate.report.words import number, plot_text, plural
+from ablate.report.words import MINUS, plot_text, plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 MAX_PARTS = 200
 COSINE, PROJECTED = "surgery/cosine.", "surgery/projected"
+ORTHOGONAL = 0.05  # a mean cosine nearer to 0 than this decides nothing about the direction of a step
 
 Series = dict[int, list[float]]  # step -> the values of all parts and seeds
 
@@ -35,16 +36,20 @@ def task_gradients(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         axes = body.subplots(1, 2 if PROJECTED in series else 1, squeeze=False)[0]
         for place, name in enumerate(cosines):
             steps = sorted(means[name])
-            pair = name.removeprefix(COSINE).replace(".", " and ")
             colour, line = SERIES[place % len(SERIES)], ("-", "--", "-.", ":")[place % 4]
             axes[0].plot(
-                steps, [means[name][s] for s in steps], line, color=colour, lw=1.2, label=plot_text(pair, 34)
+                steps,
+                [means[name][s] for s in steps],
+                line,
+                color=colour,
+                lw=1.2,
+                label=plot_text(_pair(name), 34),
             )
         axes[0].axhline(0, color="0.4", lw=0.8)
         axes[0].set_title("cosine between task gradients", loc="left")
         axes[0].set_xlabel("step")
         handles, labels = axes[0].get_legend_handles_labels()
-        body.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=7)
+        body.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=7, handlelength=3.2)
         if PROJECTED in series:
             steps = sorted(means[PROJECTED])
             axes[1].plot(steps, [means[PROJECTED][s] for s in steps], color=SERIES[0], lw=1.2)
@@ -53,20 +58,45 @@ def task_gradients(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
             axes[1].set_ylim(-0.03, 1.03)
 
     averages = {name: _average(means[name]) for name in series}
-    share = f"; {100 * averages[PROJECTED]:.0f} % of pairs were projected" if PROJECTED in averages else ""
-    lowest = min(cosines, key=averages.__getitem__)
     return draw(
         "surgery",
         2.5,
         paint,
-        title=f"Task gradients agree least between {lowest.removeprefix(COSINE).replace('.', ' and ')} "
-        f"(mean cosine {number(averages[lowest], 3)}){share}",
+        title=_title(averages, cosines),
         caption=f"Mean over {plural(len(runs), 'training run')} that recorded it. Below 0 the tasks pull in opposite "
         "directions on the shared encoder, and surgery has something to do.",
         alt="Cosines between task gradients. "
-        + " ".join(f"{name.removeprefix(COSINE)}: mean {number(averages[name], 3)}." for name in cosines),
+        + " ".join(f"{_pair(name)}: mean {_cosine(averages[name])}." for name in cosines),
         section="curves",
+        table=(
+            ["tasks", "mean cosine", "steps below 0"],
+            [[_pair(name), _cosine(averages[name]), _share_below_0(series[name])] for name in cosines],
+        ),
     )
+
+
+def _title(averages: Mapping[str, float], cosines: list[str]) -> str:
+    """Name the pair that agrees least, unless all are as good as orthogonal: between those there is no least."""
+    share = f"; {100 * averages[PROJECTED]:.0f} % of pairs were projected" if PROJECTED in averages else ""
+    lowest, highest = (pick(cosines, key=averages.__getitem__) for pick in (min, max))
+    if max(map(abs, (averages[lowest], averages[highest]))) < ORTHOGONAL:
+        return f"Task gradients are close to orthogonal (mean cosines within ±{ORTHOGONAL}){share}"
+    return (
+        f"Task gradients agree least between {_pair(lowest)} (mean cosine {_cosine(averages[lowest])}){share}"
+    )
+
+
+def _pair(name: str) -> str:
+    return name.removeprefix(COSINE).replace(".", " and ")
+
+
+def _cosine(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", MINUS)  # −0 is 0
+
+
+def _share_below_0(found: Series) -> str:
+    values = [value for at_step in found.values() for value in at_step]
+    return f"{100 * sum(value < 0 for value in values) / len(values):.0f} %"
 
 
 def _some_parts(grid: Grid) -> list[str]:

@@ -36,7 +36,7 @@ def tradeoff_scatter(document: Mapping[str, Any]) -> Picture | None:
         paint,
         title=_title(found),
         caption=f"One mark per cell, the mean over seeds; {plural(len(cells), 'cell')}. Crosses: 95 % intervals{of_two}. "
-        "Square: the reference; triangle: the best by the metric that decides.",
+        "Square: the reference; triangle: the best by the metric that decides. Numbers: section 4.",
         alt="Cells by pairs of metrics. "
         + " ".join(
             f"{cell['name']}: {', '.join(f'{m} {number(_mean(cell, m))}' for m in metrics)}."
@@ -68,7 +68,14 @@ def _panel(axis: "Axes", cells: Sequence[Mapping[str, Any]], x: str, y: str) -> 
     for cell in special if crowded else cells:
         for metric, other, line in ((x, y, axis.hlines), (y, x, axis.vlines)):
             if bounds := cell["metrics"][metric]["ci95"]:
-                line(_mean(cell, other), *bounds, color=_mark(cell)[1], lw=0.8, alpha=0.6, zorder=1)
+                line(
+                    _mean(cell, other),
+                    *bounds,
+                    color=_mark(cell)[1],
+                    lw=0.8,
+                    alpha=0.6,
+                    zorder=2.5 if crowded else 1,
+                )
     axis.plot(
         [_mean(c, x) for c in plain], [_mean(c, y) for c in plain], "o", ms=4, mfc=GREY, mec="white", mew=0.5
     )
@@ -77,7 +84,7 @@ def _panel(axis: "Axes", cells: Sequence[Mapping[str, Any]], x: str, y: str) -> 
         axis.plot(_mean(cell, x), _mean(cell, y), marker, ms=5.5, mfc=colour, mec="white", mew=0.5, zorder=3)
     axis.set_xlabel(plot_text(x, 26))
     axis.set_ylabel(plot_text(y, 26))
-    axis.locator_params(nbins=4)
+    axis.locator_params(nbins=5)
 
 
 def _title(found: Sequence[Mapping[str, Any]]) -> str:

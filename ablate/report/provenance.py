@@ -4,13 +4,16 @@ import json
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from ablate.report.frames import Grid
-from ablate.spec.model import level_text
+from ablate.spec.model import Factor, StudySpec, level_text
 
 # Facts that differ from run to run without meaning anything for a comparison.
 MEASURED = ("host", "peak", "seconds", "energy", "time", "pid", "worker", "memory")
+
+MOST_VALUES = 3  # of a fact, the commonest
 
 # Facts of the machine and the code, which no setting of a study changes.
 MACHINE_FACTS = ("python", "platform", "cpu", "gpu", "threads", "versions", "git", "git_changed_files")
@@ -38,8 +41,25 @@ def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> dict[str, Any]
             name: [{"value": value, "parts": parts} for value, parts in _commonest(found)]
             for name, found in counts.items()
         },
+        "further": {
+            name: len(found) - MOST_VALUES for name, found in counts.items() if len(found) > MOST_VALUES
+        },
         "peak_memory_bytes": _largest(grid, "peak_memory_bytes"),
         "reproduce": _command(grid),
+    }
+
+
+def fixed_settings(spec: StudySpec) -> dict[str, str]:
+    """Return {dotted setting: value} of what does not vary. Of a path only the name: the folders are somebody's own."""
+    return {name: _without_folders(value) for name, value in _flat(spec.settings)}
+
+
+def settings_of_levels(factor: Factor) -> dict[str, dict[str, str]]:
+    """Return {level: its settings} of the levels that do more than give the factor's name a value."""
+    return {
+        level_text(level.name): {name: _without_folders(value) for name, value in _flat(level.settings)}
+        for level in factor.levels
+        if level.settings != {factor.name: level.name}
     }
 
 
@@ -81,8 +101,12 @@ def differs_within_a_part(grid: Grid, fact: str) -> bool:
     return False
 
 
-def _commonest(found: Counter[str], most: int = 3) -> list[tuple[str, int]]:
-    return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:most]
+def _commonest(found: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:MOST_VALUES]
+
+
+def _without_folders(value: str) -> str:
+    return PurePath(value).name if value.startswith("/") else value
 
 
 def _largest(grid: Grid, fact: str) -> int | None:

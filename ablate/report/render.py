@@ -3,6 +3,7 @@
 What a user named (studies, factors, levels, metrics, errors) is escaped for the place it stands in, without exception."""
 
 import base64
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -69,6 +70,9 @@ def _environment(escape: Callable[[object], str], autoescape: bool = False) -> j
         "percent": lambda share: f"{100 * share:.1f} %" if share is not None else "–",
         "test_name": lambda method: TEST_NAMES.get(method, method),
         "df": words.df_text,
+        "named": lambda settings: ", ".join(f"{name} {value}" for name, value in settings.items()),
+        "remark": _remark,
+        "shortened": lambda text: words.shortened(text, 20),
     }
     return environment
 
@@ -76,6 +80,7 @@ def _environment(escape: Callable[[object], str], autoescape: bool = False) -> j
 def _context(document: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, Any]:
     return {
         **document,
+        "shown_cells": _best_first(document) if len(document["cells"]) > MAX_CELLS else document["cells"],
         "pictures": pictures,
         "max_cells": MAX_CELLS,
         "max_metrics": MAX_LATEX_METRICS,
@@ -84,7 +89,25 @@ def _context(document: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[s
         "effects_by_metric": _by_metric(document["effects"]),
         "strongest_interactions": _strongest(document["interactions"]),
         "methods": methods(document),
+        "devices": [found["value"] for found in _devices(document["provenance"]["facts"])],
     }
+
+
+def _devices(facts: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The GPUs, or where none trained the CPUs."""
+    found: Sequence[Mapping[str, Any]] = facts.get("gpu") or facts.get("cpu") or ()
+    return found
+
+
+def _best_first(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The reference, and the best cells by the metric that decides."""
+    sign = 1 if document["metric"]["goal"] == "maximize" else -1
+
+    def rank(cell: Mapping[str, Any]) -> tuple[bool, float]:
+        mean = cell["metrics"].get(document["metric"]["name"], {}).get("mean")
+        return not cell["reference"], math.inf if mean is None else -sign * mean
+
+    return sorted(document["cells"], key=rank)[:MAX_CELLS]
 
 
 def _strongest(interactions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -108,8 +131,15 @@ def _by_metric(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if line["method"] != "sign_flip" or row["role"] == "primary"
         ]
         notes = list(dict.fromkeys(line["note"] for line in tests))
-        groups.append({"metric": metric, "rows": rows, "tests": tests, "notes": notes})
+        bounded = any(line["ci95"] for line in tests)  # a sign-flip has neither statistic nor interval
+        groups.append({"metric": metric, "rows": rows, "tests": tests, "notes": notes, "bounded": bounded})
     return groups
+
+
+def _remark(effect: Mapping[str, Any]) -> str:
+    """What stands in the last column of an effect: its note, and what the design cannot tell it from."""
+    aliases = [f"aliased with {' = '.join(effect['aliased_with'])}"] if effect["aliased_with"] else []
+    return "; ".join([*aliases, *([effect["note"]] if effect["note"] else [])])
 
 
 def _prose(text: str) -> Markup:

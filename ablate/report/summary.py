@@ -6,6 +6,13 @@ from typing import Any
 from ablate.report.estimates import HELPS, HURTS, INCONCLUSIVE, NO_DIFFERENCE
 from ablate.report.words import change_text, interval, number, p_equation, plural, signed
 
+_COUNTED = {  # verdict -> of one choice, of several
+    HELPS: ("helps", "help"),
+    HURTS: ("hurts", "hurt"),
+    NO_DIFFERENCE: (f"makes {NO_DIFFERENCE}", f"make {NO_DIFFERENCE}"),
+    INCONCLUSIVE: (INCONCLUSIVE, INCONCLUSIVE),
+}
+
 
 def sentences(document: Mapping[str, Any]) -> list[str]:
     """Return the verdicts in plain language, warnings first."""
@@ -50,18 +57,16 @@ def primary_effects(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def headline(document: Mapping[str, Any]) -> str:
     """Return one line: `2 choices help, 1 hurts, 3 inconclusive`."""
     effects = primary_effects(document)
-    counts = {
-        "help": sum(e["verdict"] == HELPS for e in effects),
-        "hurt": sum(e["verdict"] == HURTS for e in effects),
-        "make no difference that matters": sum(e["verdict"] == NO_DIFFERENCE for e in effects),
-        "inconclusive": sum(e["verdict"] == INCONCLUSIVE for e in effects),
-    }
-    singular = {
-        "help": "helps",
-        "hurt": "hurts",
-        "make no difference that matters": "makes no difference that matters",
-    }
-    said = [f"{n} {singular.get(word, word) if n == 1 else word}" for word, n in counts.items() if n]
+    said = []
+    for verdict, (one, several) in _COUNTED.items():
+        found = [row for row in effects if row["verdict"] == verdict]
+        slight = sum(_is_slight(row, document["metric"]["smallest_effect"]) for row in found)
+        some = "" if slight == len(found) else f"{slight} "
+        if found:
+            said.append(
+                f"{len(found)} {one if len(found) == 1 else several}"
+                + (f" ({some}too little to matter)" if slight else "")
+            )
     return f"Of {plural(len(effects), 'choice')}: {', '.join(said)}" if said else "Nothing to compare yet"
 
 
@@ -72,6 +77,9 @@ def effect_sentence(row: Mapping[str, Any]) -> str:
         return f"{change}: {row['note'] or 'nothing to compare yet'}."
     if row["note"].startswith("same part"):
         return f"{change}: no difference in {row['metric']}, as both sides are the same trained part."
+    if row["estimate"] == 0 and row["method"].startswith("no variance"):
+        seeds = plural(row["n"], "seed")
+        return f"{change}: {row['verdict']}; {row['metric']} is exactly the same in {seeds}, as if nothing had been changed."
     shift = f"{row['metric']} {signed(row['estimate'])}"
     if row["ci95"] is None:
         return f"{change}: {shift}, {row['verdict']}: {row['method']}, so there is no interval."
@@ -87,10 +95,14 @@ def effect_sentence(row: Mapping[str, Any]) -> str:
 
 def _slight(row: Mapping[str, Any], smallest_effect: float | None) -> str:
     """Say so where an effect is sure and too small to matter."""
+    slight = _is_slight(row, smallest_effect)
+    return " Its whole interval is smaller than the smallest effect of interest." if slight else ""
+
+
+def _is_slight(row: Mapping[str, Any], smallest_effect: float | None) -> bool:
     if smallest_effect is None or row["verdict"] not in (HELPS, HURTS) or row["ci95"] is None:
-        return ""
-    inside = all(abs(bound) < smallest_effect for bound in row["ci95"])
-    return " Its whole interval is smaller than the smallest effect of interest." if inside else ""
+        return False
+    return all(abs(bound) < smallest_effect for bound in row["ci95"])
 
 
 def _limits(document: Mapping[str, Any]) -> list[str]:

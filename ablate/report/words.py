@@ -118,8 +118,14 @@ _LATEX = {
 
 
 def latex(text: object) -> str:
-    """Return `text` for LaTeX: markup as itself, characters that pdfTeX has no glyph for by their names."""
-    return "".join(_latex(character) for character in one_line(str(text)))
+    """Return `text` for LaTeX: markup as itself, characters that pdfTeX has no glyph for by their names.
+
+    A word of more than 20 characters may break after each of them: TeX would run it into the next column."""
+    parts = re.split(r"(\S{21,})", one_line(str(text)))
+    return "".join(
+        (r"\allowbreak{}" if at % 2 else "").join(_latex(character) for character in part)
+        for at, part in enumerate(parts)
+    )
 
 
 def _latex(character: str) -> str:

@@ -1,11 +1,13 @@
 """What a result was made with: versions, hardware, code. An allowlist: nothing of the environment is copied wholesale."""
 
 import functools
+import importlib
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,29 @@ def cpu_name() -> str:
 def _gpu_name() -> str | None:
     torch = sys.modules.get("torch")
     return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+
+
+def joules_used(device: str) -> Callable[[], float | None]:
+    """Return a function that tells what the whole GPU has used since now; None on a CPU, without NVML, on old GPUs."""
+    start = _gpu_joules(device)
+
+    def since() -> float | None:
+        now = _gpu_joules(device)
+        return None if start is None or now is None else now - start
+
+    return since
+
+
+def _gpu_joules(device: str) -> float | None:
+    if not device.startswith("cuda"):
+        return None
+    try:
+        torch, nvml = importlib.import_module("torch"), importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    except Exception:  # whatever is missing here, a figure less in the report ends no trial
+        return None
 
 
 def _git_facts(folder: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ from ablate.errors import AblateError, StoreError, TrialError
 from ablate.runner.checkpoint import remove_checkpoints, write_durably
 from ablate.runner.context import Cadence, PartContext, disk_trouble, is_disk_trouble
 from ablate.runner.ownership import Lost, open_locks
-from ablate.runner.provenance import machine_facts
+from ablate.runner.provenance import joules_used, machine_facts
 from ablate.runner.searching import SEARCH_LOCK, add_next, watch_of
 from ablate.store.reading import part_folder
 from ablate.store.writing import Claim, NewPart, Queued, Store, Superseded, Trained
@@ -290,6 +290,7 @@ class Attempt:
         settings = worker.trainer.Settings.model_validate(part.settings)
         self.step = 0
         life = LifeSign(context.workdir)
+        joules = joules_used(worker.device)
         worker.watchdog.step()
         try:
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
@@ -300,6 +301,7 @@ class Attempt:
         facts = {
             **machine_facts(worker.trainer.file),
             "peak_memory_bytes": peak_memory_bytes(),
+            "gpu_energy_joules": joules(),
             **context.facts,
         }
         trained = Trained(metrics, context.seconds, context.steps, facts)

@@ -1,0 +1,43 @@
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from ablate.runner.provenance import joules_used
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU whose counter stands at 5 J, as `torch` and `pynvml` show it; the counter may be turned."""
+    counter = SimpleNamespace(millijoules=5000)
+    properties = {"cuda:1": SimpleNamespace(uuid="b2")}
+    handles = {"GPU-b2": counter}
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=handles.__getitem__,
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: handle.millijoules,
+    )
+    cuda = SimpleNamespace(get_device_properties=properties.__getitem__)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    return counter
+
+
+def test_energy_is_what_this_gpu_has_used_since(gpu):
+    used = joules_used("cuda:1")
+    gpu.millijoules += 2500
+    assert used() == 2.5
+
+
+def test_a_cpu_has_no_energy_counter():
+    assert joules_used("cpu")() is None
+
+
+def test_without_nvml_no_energy_is_recorded(gpu, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert joules_used("cuda:1")() is None
+
+
+def test_a_gpu_that_does_not_count_records_none(gpu):
+    del gpu.millijoules
+    assert joules_used("cuda:1")() is None
