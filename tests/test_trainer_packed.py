@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
+from ablate.trainer.flat import Flat, Gradients
 from ablate.trainer.packed import PackedBert, _Pass, unsupported
 from ablate.trainer.packed_ops import Dropout, lay_out
 
@@ -201,20 +202,31 @@ def test_gradients_kept_apart_are_those_of_each_task_alone(pooling):
         start = sum(LENGTHS[: part.start or 0])
         mine = tokens[start : start + sum(LENGTHS[part])]
         alone.append(gradients(model, bert(mine, LENGTHS[part], pooling), direction[part]))
-    buffers = [{parameter: torch.zeros_like(parameter) for parameter in bert.parameters()} for _ in alone]
-    model.zero_grad()
-    embedded = bert(tokens, LENGTHS, pooling, [(first, buffers[0]), (len(LENGTHS) - first, buffers[1])])
+    kept = Gradients(Flat(bert, bert.words), ["a", "b", "absent"])
+    kept.dense.fill_(7.0)  # what stands there does not count
+    model.zero_grad(set_to_none=True)
+    embedded = bert(tokens, LENGTHS, pooling, kept, {"a": first, "b": len(LENGTHS) - first})
     (embedded * direction).sum().backward()
-    for found, expected in zip(buffers, alone, strict=True):
-        named = {name: found[parameter] for name, parameter in bert.named_parameters()}
-        assert_same_gradients(named, expected, 1e-12)
+    assert kept.words.tolist() == sorted(set(tokens.tolist()))
+    for owner, expected in zip(kept.owners, [*alone, None], strict=True):
+        places = kept.places(owner)
+        words = torch.zeros_like(bert.words)
+        words[kept.words] = places[bert.words]
+        named = {name: places[parameter] for name, parameter in bert.named_parameters()}
+        named["embeddings.word_embeddings.weight"] = words
+        if expected is not None:
+            assert_same_gradients(named, expected, 1e-12)
+        else:
+            assert not any(gradient.any() for gradient in named.values())
     assert all(parameter.grad is None for parameter in bert.parameters())
 
 
-@pytest.mark.parametrize("counts", [[3, 4], [8, 0], [9, -1]])
-def test_tasks_that_do_not_share_out_the_sentences_are_refused(counts):
-    with pytest.raises(ValueError, match="apart must share 8 sentences"):
-        PackedBert(small_bert())(sentences(), LENGTHS, "cls", [(count, None) for count in counts])
+@pytest.mark.parametrize("counts", [(3, 4), (8, 0), (9, -1)])
+def test_owners_that_do_not_share_out_the_sentences_are_refused(counts):
+    bert = PackedBert(small_bert())
+    kept = Gradients(Flat(bert, bert.words), ["a", "b"])
+    with pytest.raises(ValueError, match="counts must share out 8 sentences"):
+        bert(sentences(), LENGTHS, "cls", kept, dict(zip("ab", counts, strict=True)))
 
 
 def test_a_second_backward_pass_is_refused_and_adds_nothing():

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ablate.trainer.encoder import Encoder, Lengths
+from ablate.trainer.flat import ALL, Gradients
 from ablate.trainer.mixing import Indices
 from ablate.trainer.packed import PackedBert
 from ablate.trainer.settings import Settings
@@ -26,20 +28,18 @@ FORMAT = 1
 TOKENS_AT_ONCE = 4096  # padding included, for encoders that pad
 
 Pair = tuple[Tensor, Tensor | None]  # [n, hidden] of the first and of the second sentences
-Apart = Mapping[
-    str, Mapping[Tensor, Tensor]
-]  # task -> parameter of the encoder -> what its gradient is added to
 Pause = Callable[[], None]  # called now and then in long work, so that a run can be stopped
 
 
 class Embedder(Protocol):
     """Where embeddings come from."""
 
-    def batches(self, items: Mapping[str, Indices], apart: Apart) -> Iterator[dict[str, Pair]]:
+    def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
         """Yield the embeddings of training items by task, with a graph where the encoder is trained.
 
         Those of several tasks come at once, or in turns: call backward on each before the next one is asked for.
-        The encoder's gradients go where they go, or to `apart` for the tasks that are there.
+        Afterwards `gradients` hold the encoder's, of each task if they have tasks for owners, and nothing of
+        what they held before. None: no backward pass will follow.
         """
 
     def whole(self, task: str, split: str, pause: Pause) -> Pair:
@@ -52,18 +52,21 @@ class Live:
     def __init__(self, encoder: Encoder, tokens: Tokens, settings: Settings, device: torch.device) -> None:
         self.encoder, self.tokens, self.settings, self.device = encoder, tokens, settings, device
 
-    def batches(self, items: Mapping[str, Indices], apart: Apart) -> Iterator[dict[str, Pair]]:
+    def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
         """Embed training items: all tasks' in one pass if the encoder is packed, else task by task."""
         if isinstance(self.encoder.module, PackedBert):
-            yield self._embed_batches(items, apart)
+            yield self._embed_together(items, gradients)
             return
+        if gradients is not None:
+            gradients.clear(gradients.owners)
         for task, indices in items.items():
-            if apart:
-                self.encoder.flat.add_gradients_to(apart[task])
-            yield self._embed_batches({task: indices}, {})
+            if gradients is not None:
+                owner = task if task in gradients.owners else ALL
+                self.encoder.flat.add_gradients_to(gradients.places(owner))
+            yield self._embed_together({task: indices}, None)
 
-    def _embed_batches(self, items: Mapping[str, Indices], apart: Apart) -> dict[str, Pair]:
-        """Embed items of some tasks together: first sentences, then second ones, task after task."""
+    def _embed_together(self, items: Mapping[str, Indices], gradients: Gradients | None) -> dict[str, Pair]:
+        """Embed items of some tasks: first sentences, then second ones, task after task."""
         taken = {}
         for task, indices in items.items():
             columns = self.tokens.tasks[task]["train"]
@@ -71,8 +74,8 @@ class Live:
         sentences = [pair for columns in taken.values() for pair in columns]
         counts = {task: len(items[task]) * len(columns) for task, columns in taken.items()}
         tokens, lengths = (np.concatenate(arrays) for arrays in zip(*sentences, strict=True))
-        places = [(counts[task], apart[task]) for task in items] if apart else []
-        embedded = self._embed(tokens, lengths, places)
+        owners = {ALL: len(lengths)} if gradients is None or ALL in gradients.owners else counts
+        embedded = self._embed(tokens, lengths, gradients, owners)
         pieces = dict(zip(items, torch.split(embedded, list(counts.values())), strict=True))
         return {
             task: (piece[: len(items[task])], piece[len(items[task]) :] if len(taken[task]) > 1 else None)
@@ -103,15 +106,15 @@ class Live:
         self,
         tokens: Lengths,
         lengths: Lengths,
-        apart: list[tuple[int, Mapping[Tensor, Tensor]]] | None = None,
+        gradients: Gradients | None = None,
+        counts: Mapping[str, int] = MappingProxyType({}),
     ) -> Tensor:
         module, pooling = self.encoder.module, self.settings.pooling
-        on_device = torch.from_numpy(tokens).long().to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            if apart:
-                embedded: Tensor = module(on_device, lengths, pooling, apart)
+            if isinstance(module, PackedBert):
+                embedded: Tensor = module(torch.from_numpy(tokens), lengths, pooling, gradients, counts)
             else:
-                embedded = module(on_device, lengths, pooling)
+                embedded = module(torch.from_numpy(tokens).to(self.device), lengths, pooling)
         return embedded.float()
 
 
@@ -127,7 +130,7 @@ class Frozen:
         self.live, self.cache = live, cache
         self._pairs: dict[tuple[str, str], Pair] = {}
 
-    def batches(self, items: Mapping[str, Indices], apart: Apart) -> Iterator[dict[str, Pair]]:
+    def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
         """Look training items up."""
         yield {task: self._rows(task, indices) for task, indices in items.items()}
 

@@ -119,7 +119,7 @@ def wrap(model: Any, device: torch.device) -> Encoder:
         model.pooler = None  # embeddings are pooled here; it would only be decayed
     model = model.float().to(device)
     module = PaddedEncoder(model) if unsupported(model.config) else PackedBert(model)
-    flat = Flat(module)
+    flat = Flat(module, module.words if isinstance(module, PackedBert) else None)
     return Encoder(module, model.config, flat, flat.values.clone())
 
 

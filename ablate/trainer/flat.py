@@ -1,12 +1,15 @@
-"""The parameters of a module as views of one buffer: one norm, one Gramian, one optimizer call, one copy to
-reset.
+"""The parameters of a module as views of one buffer, and their gradients likewise: one norm, one Gramian, one
+optimizer call, one copy to reset.
 
-Matrices stand first, then vectors (biases, normalisation): what `l2` shrinks is one slice."""
+The table (an embedding, of whose rows a step reads few) stands first, then matrices, then vectors (biases,
+normalisation): what `l2` shrinks is one slice, and so is all but the table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+ALL = "all"  # the owner of gradients that are not kept apart
 
 
 class Flat:
@@ -14,29 +17,83 @@ class Flat:
 
     Attributes:
         values: [params], on the module's device.
-        matrices: how many leading values belong to matrices.
+        table: the parameter that stands first, of whose rows gradients have those in use only; if there is one.
+        matrices: how many values belong to matrices other than the table.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._parameters = sorted(module.parameters(), key=lambda parameter: parameter.ndim < 2)  # stable
-        self.matrices = sum(parameter.numel() for parameter in self._parameters if parameter.ndim >= 2)
+    def __init__(self, module: nn.Module, table: Tensor | None = None) -> None:
+        self.table = table
+        others = [parameter for parameter in module.parameters() if parameter is not table]
+        self._others = sorted(others, key=lambda parameter: parameter.ndim < 2)  # stable
+        self._parameters = [*([] if table is None else [table]), *self._others]
+        self.matrices = sum(parameter.numel() for parameter in others if parameter.ndim >= 2)
         self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters])
-        for parameter, view in self.views(self.values).items():
+        for parameter, view in _views(self._parameters, self.values).items():
             parameter.data = view
 
+    @property
+    def beside_table(self) -> Tensor:
+        """The values of all other parameters."""
+        return self.values[0 if self.table is None else self.table.numel() :]
+
     def views(self, buffer: Tensor) -> dict[Tensor, Tensor]:
-        """Return each parameter's place in `buffer` [params], in its own shape."""
-        pieces = torch.split(buffer, [parameter.numel() for parameter in self._parameters])
-        pairs = zip(self._parameters, pieces, strict=True)
-        return {parameter: piece.view(parameter.shape) for parameter, piece in pairs}
+        """Return each parameter's place, in its own shape, in a `buffer` for all but the table."""
+        return _views(self._others, buffer)
 
     def add_gradients_to(self, places: Mapping[Tensor, Tensor]) -> None:
-        """Let the next backward pass add to `places` (the `views` of a buffer)."""
-        for parameter in self._parameters:
-            parameter.grad = places[parameter]
+        """Let the next backward pass add to `places`."""
+        for parameter, place in places.items():
+            parameter.grad = place
 
     def require_gradients(self, wanted: bool) -> None:
         """Freeze or thaw the module, and forget its gradients."""
         for parameter in self._parameters:
             parameter.grad = None
             parameter.requires_grad_(wanted)
+
+
+class Gradients:
+    """A step's gradients of the parameters of a `Flat`, of one owner (all tasks together) or of several.
+
+    Of the table they hold the rows in use. A vocabulary has 30,000 words, a step reads some hundreds of them, and
+    half of a small encoder is its words: what is 0 costs nothing in a norm, a dot product or a sum.
+
+    Attributes:
+        dense: [owners, params beside the table].
+        rows: [owners, words, hidden], of the rows `words` of the table; none if there is no table.
+        words: [words], ascending.
+    """
+
+    def __init__(self, flat: Flat, owners: Sequence[str] = (ALL,)) -> None:
+        self.owners = tuple(owners)
+        self.dense = flat.values.new_zeros(len(owners), len(flat.beside_table))
+        self._table, self._views = flat.table, [flat.views(row) for row in self.dense]
+        self.read_rows(torch.empty(0, dtype=torch.long, device=flat.values.device))
+
+    def read_rows(self, words: Tensor) -> None:
+        """Make room for the gradients of the rows `words` of the table: 0 so far."""
+        self.words = words
+        hidden = 0 if self._table is None else self._table.shape[1]
+        self.rows = self.dense.new_zeros(len(self.owners), len(words), hidden)
+
+    def places(self, owner: str = ALL) -> dict[Tensor, Tensor]:
+        """Return where the gradient of each parameter is: of the table, that of the rows `words`."""
+        index = self.owners.index(owner)
+        of_table = {} if self._table is None else {self._table: self.rows[index]}
+        return self._views[index] | of_table
+
+    def pieces(self) -> list[Tensor]:
+        """Return all there is: each piece is [owners, numbers]."""
+        return [self.dense, self.rows.flatten(1)]
+
+    def clear(self, owners: Iterable[str] = (ALL,)) -> None:
+        """Set the gradients of `owners` to 0."""
+        for owner in owners:
+            for piece in self.pieces():
+                piece[self.owners.index(owner)].zero_()
+
+
+def _views(parameters: Sequence[Tensor], buffer: Tensor) -> dict[Tensor, Tensor]:
+    pieces = torch.split(buffer, [parameter.numel() for parameter in parameters])
+    pairs = zip(parameters, pieces, strict=True)
+    return {parameter: piece.view(parameter.shape) for parameter, piece in pairs}

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ablate.contract import Context
 from ablate.errors import TrialError
-from ablate.trainer.embedding import Apart, Embedder, Frozen, Live, Pair
+from ablate.trainer.embedding import Embedder, Frozen, Live, Pair
 from ablate.trainer.encoder import load_encoder
-from ablate.trainer.flat import Flat
+from ablate.trainer.flat import Flat, Gradients
 from ablate.trainer.heads import build_head
 from ablate.trainer.machine import catch_out_of_memory, derive_seed, deterministic
 from ablate.trainer.mixing import Indices, Mixture
@@ -71,7 +71,9 @@ def plan_stages(settings: Settings, sizes: Mapping[str, int], seed: int) -> list
 
 def amounts(stages: Sequence[Stage], sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
     """Return how many examples of each task the stages train on, and how many epochs of its data that is."""
-    examples = {task: n for stage in stages for task, n in stage.mixture.examples(stage.steps).items()}
+    examples: dict[str, float] = {
+        task: n for stage in stages for task, n in stage.mixture.examples(stage.steps).items()
+    }
     return {"examples": examples, "epochs": {task: round(n / sizes[task], 3) for task, n in examples.items()}}
 
 
@@ -128,19 +130,13 @@ class Training:
         self.optimizer = Optimizer(trained, self.settings, self.stage.steps)
         self.window: dict[str, list[float]] = {}  # curve -> values since its last point
         self.surgeon = None
-        self.apart: Apart = {}
-        shared = self.optimizer.gradients.get("encoder")
-        if self.settings.surgery != "none" and shared is not None:
+        self.encoder_gradients = self.optimizer.gradients.get("encoder")  # None when it is frozen
+        if self.settings.surgery != "none" and self.encoder_gradients is not None:
             seed = derive_seed(self.context.seed, "surgery")
             self.surgeon = Surgeon(self.settings.surgery, self.stage.tasks, seed)
-            self.task_gradients = shared.new_zeros(len(self.stage.tasks), len(shared))
-            views = [self.encoder.flat.views(row) for row in self.task_gradients]
-            self.apart = dict(zip(self.stage.tasks, views, strict=True))
-        elif shared is not None:
-            self.encoder.flat.add_gradients_to(self.encoder.flat.views(shared))
+            self.encoder_gradients = Gradients(self.encoder.flat, self.stage.tasks)
         for task in self.stage.tasks:
-            flat = self.flats[task]
-            flat.add_gradients_to(flat.views(self.optimizer.gradients[task]))
+            self.flats[task].add_gradients_to(self.optimizer.gradients[task].places())
 
     def _run_stage(self) -> None:
         every = max(1, math.ceil(self.stage.steps / CURVE_POINTS))
@@ -166,8 +162,7 @@ class Training:
                 raise self._failed(f"train/{task}: the loss is {value}")
             self.window.setdefault(f"train/{task}", []).append(value)
         if self.surgeon is not None:
-            curves = self.surgeon.combine(self.task_gradients, self.optimizer.gradients["encoder"])
-            self.task_gradients.zero_()
+            curves = self._combine(self.surgeon)
             if not curves:
                 raise self._failed(f"train/{', '.join(batches)}: a gradient is not finite")
             for name, value in curves.items():
@@ -177,15 +172,23 @@ class Training:
         if norm is not None and not math.isfinite(norm):
             raise self._failed(f"train/{', '.join(batches)}: the gradient's norm is {norm}")
 
+    def _combine(self, surgeon: Surgeon) -> dict[str, float]:
+        apart, combined = self.encoder_gradients, self.optimizer.gradients["encoder"]
+        assert apart is not None, "there is no surgery on a frozen encoder"
+        combined.read_rows(apart.words)
+        return surgeon.combine(apart.pieces(), [piece[0] for piece in combined.pieces()])
+
     def _failed(self, what: str) -> TrialError:
         return TrialError(
             f"step {self.steps_done + 1}: {what}; a lower learning rate or precision: fp32 would do"
         )
 
     def _descend(self, batches: Mapping[str, Indices]) -> dict[str, Tensor]:
-        """Add the gradients of all tasks to their places and return their losses. The graphs are gone afterwards."""
+        """Compute the gradients of all tasks and return their losses. The graphs are gone afterwards."""
         losses: dict[str, Tensor] = {}
-        for pairs in self.embedder.batches(batches, self.apart):
+        for task in batches:
+            self.optimizer.gradients[task].clear()
+        for pairs in self.embedder.batches(batches, self.encoder_gradients):
             found = {task: self._loss(task, batches[task], pair) for task, pair in pairs.items()}
             torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
             losses |= {task: loss.detach() for task, loss in found.items()}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablate.trainer.flat import Flat
+from ablate.trainer.flat import Flat, Gradients
 from ablate.trainer.settings import Settings
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -17,7 +17,7 @@ class Optimizer:
     """Adam over named flat buffers; each may sit a step out.
 
     Attributes:
-        gradients: name -> [params], what the next `step` uses.
+        gradients: name -> what the next `step` uses.
 
     Args:
         flats: name -> parameters; `encoder` has its own learning rate, all others that of the heads.
@@ -27,40 +27,48 @@ class Optimizer:
     def __init__(self, flats: Mapping[str, Flat], settings: Settings, total_steps: int) -> None:
         self._settings = settings
         self._total_steps = total_steps
-        self.gradients = {name: torch.zeros_like(flat.values) for name, flat in flats.items()}
-        self._leaves: dict[
-            str, list[tuple[nn.Parameter, Tensor]]
-        ] = {}  # two of each buffer: matrices, vectors
+        self.gradients = {name: Gradients(flat) for name, flat in flats.items()}
+        self._tables = {  # whole gradients of them, 0 between steps
+            name: torch.zeros_like(flat.table) for name, flat in flats.items() if flat.table is not None
+        }
+        self._leaves: dict[str, list[tuple[nn.Parameter, Tensor]]] = {}  # of each buffer, with gradients
         groups: list[dict[str, Any]] = []
         for name, flat in flats.items():
             peak = settings.encoder_lr if name == "encoder" else settings.lr.heads
-            slices = ((slice(flat.matrices), settings.l2), (slice(flat.matrices, None), 0.0))
+            values, gradient = flat.beside_table, self.gradients[name].dense[0]
+            decayed = [(values[: flat.matrices], gradient[: flat.matrices])]
+            if flat.table is not None:
+                decayed.append((flat.table.data, self._tables[name]))
+            spared = [(values[flat.matrices :], gradient[flat.matrices :])]
             self._leaves[name] = []
-            for part, decay in slices:
-                if len(flat.values[part]):
-                    leaf = nn.Parameter(flat.values[part])  # shares its storage with the module's parameters
-                    self._leaves[name].append((leaf, self.gradients[name][part]))
-                    groups.append({"params": [leaf], "peak": peak, "lr": peak, "weight_decay": decay})
+            for pairs, decay in ((decayed, settings.l2), (spared, 0.0)):
+                # a leaf shares its storage with the module's parameters
+                leaves = [(nn.Parameter(part), found) for part, found in pairs if part.numel()]
+                self._leaves[name] += leaves
+                params = [leaf for leaf, _ in leaves]
+                groups.append({"params": params, "peak": peak, "lr": peak, "weight_decay": decay})
         kind = torch.optim.AdamW if settings.l2_kind == "decoupled" else torch.optim.Adam
         self._adam = kind(groups, fused=True)
 
     def step(self, step: int, taking_part: Sequence[str]) -> float | None:
-        """Clip the gradients of `taking_part`, apply them at the learning rate of `step` (from 0), and zero
-        them.
+        """Clip the gradients of `taking_part`, and apply them at the learning rate of `step` (from 0).
 
         Returns the norm of the whole gradient before clipping; None when clipping is off. Norms are summed in the
         order given: a set's order changes from process to process, and with it the last bits of everything.
         """
-        norm = self._clip([self.gradients[name] for name in taking_part])
+        norm = self._clip([piece for name in taking_part for piece in self.gradients[name].pieces()])
         factor = rate_factor(step, self._total_steps, self._settings.schedule, self._settings.warmup)
         for group in self._adam.param_groups:
             group["lr"] = group["peak"] * factor
         for name, leaves in self._leaves.items():
             for leaf, gradient in leaves:
                 leaf.grad = gradient if name in taking_part else None
+        used = {name: self.gradients[name] for name in taking_part if name in self._tables}
+        for name, gradients in used.items():
+            self._tables[name].index_copy_(0, gradients.words, gradients.rows[0])
         self._adam.step()
-        for name in taking_part:
-            self.gradients[name].zero_()
+        for name, gradients in used.items():
+            self._tables[name].index_fill_(0, gradients.words, 0)
         return norm
 
     def _clip(self, gradients: list[Tensor]) -> float | None:

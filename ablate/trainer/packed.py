@@ -4,14 +4,14 @@ The sentences of a batch lie end to end in one row of tokens, so dense layers se
 batch they are sorted by length, and attention runs on each group of equal lengths: no mask and no padding there
 either. With `pooling="cls"` the last layer computes first tokens only.
 
-Weight gradients are added straight into the parameters' `.grad`, without temporaries: parameters may be views of
-one flat buffer and their `.grad` views of another, and one `backward()` fills it. Or each task's gradients, kept
-apart, go to buffers of its own: still one pass for all tasks, since their tokens are disjoint.
+Weight gradients are written straight to where the optimizer reads them. Each task's may be kept apart: still one
+pass for all tasks, since their tokens are disjoint.
 
 Refuses what it would compute differently (`unsupported` says why). Token types are all 0; the pooler is not used.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from ablate.trainer.flat import ALL, Gradients
 from ablate.trainer.packed_ops import (
     Attention,
     Dropout,
@@ -31,7 +32,6 @@ from ablate.trainer.packed_ops import (
     score_dtype,
 )
 
-Buffers = Mapping[Tensor, Tensor]  # parameter -> what its gradient is added to
 Pooling = Literal["cls", "mean"]
 
 
@@ -54,9 +54,9 @@ class PackedBert(nn.Module):
     It shares the model's modules: parameters have the names, shapes and storage that they have there, `state_dict()`
     is the model's without its pooler, and what is trained here is saved by the model's `save_pretrained`.
 
-    Backward adds to `.grad` of the parameters that require gradients (and makes it where it is None), as
-    `loss.backward()` does elsewhere; `torch.autograd.grad` and hooks on parameters see nothing. The weights must not
-    change between a forward pass and its backward pass.
+    Backward writes to the `Gradients` given, or else adds to `.grad` of the parameters that require gradients (and
+    makes it where it is None), as `loss.backward()` does elsewhere; `torch.autograd.grad` and hooks on parameters see
+    nothing. The weights must not change between a forward pass and its backward pass.
 
     Under `torch.autocast` matmuls and what lies between them are in its dtype; residuals, normalisation, weights and
     their gradients stay in the weights' own. Dropout draws once per forward pass from the device's default generator.
@@ -80,6 +80,12 @@ class PackedBert(nn.Module):
         """Wrap a `transformers.BertModel`; the two share their weights from now on."""
         return cls(model)
 
+    @property
+    def words(self) -> Tensor:
+        """The word embeddings [vocabulary, hidden]: the table of this module's `Flat`."""
+        table: Tensor = self.embeddings.word_embeddings.weight
+        return table
+
     def hf_state_dict(self) -> dict[str, Tensor]:
         """Return the weights under the names of `BertModel(config, add_pooling_layer=False)`."""
         return dict(self.state_dict())
@@ -89,7 +95,8 @@ class PackedBert(nn.Module):
         tokens: Tensor,
         lengths: Sequence[int] | np.ndarray | Tensor,
         pooling: Pooling = "cls",
-        apart: Sequence[tuple[int, Buffers | None]] = (),
+        gradients: Gradients | None = None,
+        counts: Mapping[str, int] = MappingProxyType({}),
     ) -> Tensor:
         """Embed sentences.
 
@@ -97,8 +104,9 @@ class PackedBert(nn.Module):
             tokens: [total] token ids, sentence after sentence, special tokens included.
             lengths: [sentences] tokens of each, at least 1; their sum is `total`.
             pooling: the first token's last hidden state, or the mean over the sentence's tokens.
-            apart: task after task, how many of the sentences are its own, at least 1, and the buffers that
-                backward adds its gradients to instead of `.grad`.
+            gradients: where backward writes, whatever stands there; None: it adds to `.grad`.
+            counts: owner after owner of `gradients`, how many of the sentences are its own, at least 1; owners
+                without sentences get gradients of 0. By default all are those of `ALL`.
 
         Returns:
             [sentences, hidden], in the order given, in the dtype of the weights.
@@ -114,23 +122,28 @@ class PackedBert(nn.Module):
                 f"found {lengths.size} lengths from {lengths.min(initial=longest)} to {lengths.max(initial=0)} "
                 f"with sum {lengths.sum()}"
             )
-        tasks = apart or [(lengths.size, None)]
-        counts = [count for count, _ in tasks]
-        if min(counts) < 1 or sum(counts) != lengths.size:
-            raise ValueError(f"apart must share {lengths.size} sentences among its tasks, found {counts}")
-        words = self.embeddings.word_embeddings.weight
-        device = words.device
+        counts = counts or {ALL: lengths.size}
+        if min(counts.values()) < 1 or sum(counts.values()) != lengths.size:
+            raise ValueError(f"counts must share out {lengths.size} sentences, found {dict(counts)}")
+        table, device = self.words, self.words.device
         amp = torch.is_autocast_enabled(device.type)
-        dtype = torch.get_autocast_dtype(device.type) if amp else words.dtype
-        layout = lay_out(lengths, counts, self.config.num_attention_heads, device)
+        dtype = torch.get_autocast_dtype(device.type) if amp else table.dtype
+        layout = lay_out(lengths, list(counts.values()), self.config.num_attention_heads, device)
+        places: list[Mapping[Tensor, Tensor] | None] = [None] * len(counts)
+        words = None
+        if gradients is not None:
+            words = torch.unique(tokens).to(device, torch.long)
+            gradients.read_rows(words)
+            gradients.clear(set(gradients.owners) - set(counts))
+            places = [gradients.places(owner) for owner in counts]
         shares = [
-            Share({len(tokens): rows, lengths.size: places}, buffers)
-            for rows, places, (_, buffers) in zip(layout.tokens, layout.sentences, tasks, strict=True)
+            Share({len(tokens): of_tokens, lengths.size: of_sentences}, mine)
+            for of_tokens, of_sentences, mine in zip(layout.tokens, layout.sentences, places, strict=True)
         ]
-        trained = next((parameter for parameter in self.parameters() if parameter.requires_grad), words)
+        trained = next((parameter for parameter in self.parameters() if parameter.requires_grad), table)
         with torch.autocast(device.type, enabled=False):
             keep = trained.requires_grad and torch.is_grad_enabled()
-            run = _Pass(self, layout, shares, pooling, dtype, keep)
+            run = _Pass(self, layout, shares, words, pooling, dtype, keep)
             packed = tokens.to(device, torch.long)[layout.gather]
             embedded: Tensor = _Encode.apply(trained, run, packed)  # type: ignore[no-untyped-call]
         return embedded
@@ -179,11 +192,12 @@ class _Pass:
         bert: PackedBert,
         layout: Layout,
         shares: Sequence[Share],
+        words: Tensor | None,  # which rows of the word table their places have; None: all
         pooling: Pooling,
         dtype: torch.dtype,
         keep: bool,
     ) -> None:
-        self.bert, self.layout, self.shares = bert, layout, shares
+        self.bert, self.layout, self.shares, self.words = bert, layout, shares, words
         self.pooling, self.dtype, self.keep = pooling, dtype, keep
         self.weights = bert.weights(dtype)
         self.layers: list[_Layer] = []
@@ -234,11 +248,11 @@ class _Pass:
         types, words = tables.token_type_embeddings.weight, tables.word_embeddings.weight
         padding = tables.word_embeddings.padding_idx  # learns nothing, wherever it stands
         dwords = dx if padding is None else dx * (self.tokens != padding)[:, None]
+        rows = self.tokens if self.words is None else torch.searchsorted(self.words, self.tokens)
         for share in self.shares:
-            share.add_rows(tables.position_embeddings.weight, self.layout.positions, dx)
-            if types.requires_grad:
-                share.gradient(types)[0] += share.of(dx).sum(0)  # only type 0 occurs
-            share.add_rows(words, self.tokens, dwords)
+            share.put_rows(tables.position_embeddings.weight, self.layout.positions, dx)
+            share.put_rows(types, torch.zeros_like(rows), dx)  # only type 0 occurs
+            share.put_rows(words, rows, dwords)
 
     def _means(self, x: Tensor) -> Tensor:
         """[tokens, hidden] -> [sentences, hidden]."""

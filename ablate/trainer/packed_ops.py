@@ -28,52 +28,55 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Share:
-    """One task's rows in a pass, and where its weight gradients are added.
+    """One task's rows in a pass, and where its weight gradients go.
 
     A task's gradient is that of its rows: one way back through the activations serves all tasks.
     """
 
     rows: Mapping[int, slice]  # its slice of all tokens, and of all sentences
-    buffers: Mapping[Tensor, Tensor] | None  # by parameter; None: each parameter's `.grad`
+    places: Mapping[Tensor, Tensor] | None  # by parameter, to be overwritten; None: added to `.grad`
 
     def of(self, x: Tensor) -> Tensor:
         """Return the task's rows of x, which has a row for each token or for each sentence."""
         return x[self.rows[len(x)]]
 
-    def gradient(self, parameter: Tensor) -> Tensor:
-        """Return what gradients of `parameter` are added to."""
-        if self.buffers is not None:
-            return self.buffers[parameter]
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        return parameter.grad
+    def put(self, parameter: Tensor, gradient: Tensor) -> None:
+        """Take `gradient` for the task's gradient of `parameter`."""
+        if not parameter.requires_grad:
+            return
+        if self.places is not None:
+            self.places[parameter].copy_(gradient)
+        else:
+            _grad(parameter).add_(gradient)
 
-    def add(self, parameter: Tensor, gradient: Tensor) -> None:
-        """Add the task's `gradient` to that of `parameter`."""
-        if parameter.requires_grad:
-            self.gradient(parameter).add_(gradient)
-
-    def add_outer(self, weight: Tensor, dy: Tensor, x: Tensor) -> None:
-        """Add dy.T @ x, over the task's rows, to the gradient of `weight` [out, in]."""
+    def put_outer(self, weight: Tensor, dy: Tensor, x: Tensor) -> None:
+        """Take dy.T @ x, over the task's rows, for the gradient of `weight` [out, in]."""
         if not weight.requires_grad:
             return
-        gradient, dy, x = self.gradient(weight), self.of(dy), self.of(x)
-        if dy.dtype == gradient.dtype:
-            gradient.addmm_(dy.t(), x)
+        dy, x = self.of(dy), self.of(x)
+        if dy.dtype != weight.dtype:
+            self.put(weight, dy.t() @ x)
+        elif self.places is not None:
+            torch.mm(dy.t(), x, out=self.places[weight])
         else:
-            gradient.add_(dy.t() @ x)
+            _grad(weight).addmm_(dy.t(), x)
 
-    def add_rows(self, table: Tensor, rows: Tensor, dy: Tensor) -> None:
-        """Add the task's dy [tokens, hidden] to rows [tokens] of the gradient of `table`, in a fixed order."""
+    def put_rows(self, table: Tensor, rows: Tensor, dy: Tensor) -> None:
+        """Take the task's dy [tokens, hidden] for rows [tokens] of the gradient of `table`, added in a fixed order."""
         if not table.requires_grad:
             return
-        gradient, rows, dy = self.gradient(table), self.of(rows), self.of(dy)
+        gradient = _grad(table) if self.places is None else self.places[table].zero_()
+        rows, dy = self.of(rows), self.of(dy)
         if dy.device.type == "cpu":
             gradient.scatter_add_(0, rows[:, None].expand_as(dy), dy)  # sorts the rows, then adds in parallel
-        else:
-            gradient.index_put_(
-                (rows,), dy, accumulate=True
-            )  # deterministic on CUDA, where index_add_ is not
+        else:  # deterministic on CUDA, where index_add_ is not
+            gradient.index_put_((rows,), dy, accumulate=True)
+
+
+def _grad(parameter: Tensor) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
 
 
 @dataclass(frozen=True)
@@ -183,8 +186,8 @@ class Linear:
     def backward(self, dy: Tensor) -> Tensor:
         """[rows, out] -> [rows, in]."""
         for share in self.shares:
-            share.add_outer(self.module.weight, dy, self.x)
-            share.add(self.module.bias, share.of(dy).sum(0, dtype=self.module.bias.dtype))
+            share.put_outer(self.module.weight, dy, self.x)
+            share.put(self.module.bias, share.of(dy).sum(0, dtype=self.module.bias.dtype))
         return linear(dy, self.weight.t(), None)
 
 
@@ -209,8 +212,8 @@ class Norm:
             mine, x, mean, rstd = (share.of(rows) for rows in (dy, self.x, self.mean, self.rstd))
             saved = (mean, rstd, module.weight, module.bias)
             dx, dweight, dbias = backward(mine, x, module.normalized_shape, *saved, [True] * 3)
-            share.add(module.weight, dweight)
-            share.add(module.bias, dbias)
+            share.put(module.weight, dweight)
+            share.put(module.bias, dbias)
             pieces.append(dx)
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 

@@ -88,21 +88,25 @@ class Surgeon:
         # Orthogonal gradients bring a method's memory (GradVac's) into being without moving it from 0.
         self.weights(torch.eye(len(tasks)))
 
-    def combine(self, gradients: Tensor, combined: Tensor) -> dict[str, float]:
-        """Write the combination of `gradients` [tasks, params] to `combined` [params]; return points of curves.
+    def combine(self, gradients: Sequence[Tensor], combined: Sequence[Tensor]) -> dict[str, float]:
+        """Write the combination of the tasks' gradients to `combined`; return points of curves.
+
+        Both come in the same pieces: [tasks, numbers] of `gradients`, [numbers] of `combined`.
 
         A gradient that is not finite makes the combined one NaN, with no points. The curves:
         `surgery/cosine.<a>.<b>` for each pair of tasks, and `surgery/projected`, the share of pairs in conflict
         (negative cosine): those that PCGrad projects.
         """
-        gramian = gramian_of(gradients).cpu()
+        gramian = torch.stack([gramian_of(piece) for piece in gradients]).sum(0).cpu()
         if not gramian.isfinite().all():  # the solvers would stumble over it; the caller will find the NaN
-            combined.fill_(math.nan)
+            for total in combined:
+                total.fill_(math.nan)
             return {}
         first, *others = self.weights(gramian).tolist()
-        torch.mul(gradients[0], first, out=combined)
-        for gradient, weight in zip(gradients[1:], others, strict=True):
-            combined.add_(gradient, alpha=weight)
+        for piece, total in zip(gradients, combined, strict=True):
+            torch.mul(piece[0], first, out=total)
+            for gradient, weight in zip(piece[1:], others, strict=True):
+                total.add_(gradient, alpha=weight)
         return self._curves(gramian)
 
     def weights(self, gramian: Tensor) -> Tensor:

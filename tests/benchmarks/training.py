@@ -108,7 +108,7 @@ class Ours:
             module.eval()
         batches = trial.stage.mixture.step(number)
         with torch.no_grad():
-            (pairs,) = trial.embedder.batches(batches, {})
+            (pairs,) = trial.embedder.batches(batches, None)
             found = {task: float(trial._loss(task, batches[task], pair)) for task, pair in pairs.items()}
         for module in modules:
             module.train()
