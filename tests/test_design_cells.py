@@ -193,7 +193,7 @@ def test_a_setting_that_the_trainer_needs_is_asked_for():
     assert "the trainer needs 'width'; add it to settings or make it a factor" in fault
 
 
-def test_a_fault_of_a_whole_combination_is_told_once():
+def test_a_fault_of_a_whole_combination_is_told_once_with_what_would_do():
     class Picky(Settings):
         @model_validator(mode="after")
         def _sum(self):
@@ -202,7 +202,9 @@ def test_a_fault_of_a_whole_combination_is_told_once():
             return self
 
     spec = study("{a: [0, 1], b: [0, 1], c: [0, 1, 2]}", "{a: 0, b: 0, c: 0}")
-    assert faults_of(spec, toy_trainer(Picky)) == ["study:3:1: settings: a and b together exceed 1"]
+    (fault,) = faults_of(spec, toy_trainer(Picky))
+    assert fault.startswith("study:3:1: settings: a and b together exceed 1; ")
+    assert fault.endswith("give it `only_when: {other: [levels]}`")
 
 
 def test_faults_of_several_cells_are_all_told():

@@ -36,7 +36,7 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
             cell_of(one, validator)
     found = [cell for one in chosen.combinations if (cell := cell_of(one, validator)) is not None]
     if validator.faults:
-        raise BadInput(*list(validator.faults)[:SHOWN_FAULTS])
+        raise BadInput(*_with_advice(validator, found)[:SHOWN_FAULTS])
     cells = {cell.hash: cell for cell in reversed(found)}  # of equal cells the first stays
     return Design(
         kind=spec.design,
@@ -114,6 +114,21 @@ def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
         named["best"] = space.best()
     cells = {name: cell_of(combination, validator) for name, combination in named.items()}
     return {name: cell.hash for name, cell in cells.items() if cell is not None}
+
+
+def _with_advice(validator: Validator, found: list[Cell]) -> list[str]:
+    """Return the faults; where every level was accepted beside some levels of other factors, say what would do."""
+    accepted = {(name, repr(level)) for cell in found for name, level in cell.levels.items()}
+    sound = {
+        f"factors.{name}"
+        for name, factor in validator.factors.items()
+        if all((name, repr(level.name)) in accepted for level in factor.levels)
+    }
+    keys = sound | {"settings"} if found else sound
+    advice = (
+        "; if a factor makes sense beside some levels of another only, give it `only_when: {other: [levels]}`"
+    )
+    return [fault + (advice if key in keys else "") for fault, key in validator.faults.items()]
 
 
 def _warnings(collapsed: int) -> list[str]:

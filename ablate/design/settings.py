@@ -26,11 +26,11 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 @dataclass
 class Validator:
-    """Validates combinations of one study with one trainer, and keeps each distinct fault once."""
+    """Validates combinations of one study with one trainer, and keeps each distinct fault once, with its key in the file."""
 
     spec: StudySpec
     trainer: Trainer
-    faults: dict[str, None] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.factors = {factor.name: factor for factor in self.spec.factors}
@@ -82,7 +82,7 @@ class Validator:
             what = _plain(message)
         else:
             what = f"{_plain(message)}, found {shown(found)}"
-        self.faults[f"{place}: {key}: {what}"] = None
+        self.faults[f"{place}: {key}: {what}"] = key
 
     def _place(self, address: str, combination: Mapping[str, int], unknown: bool) -> tuple[str, str]:
         """Return the key as the study writes it, and its `file:line:column`.
