@@ -40,6 +40,27 @@ BATTERY_LIFE = {  # (material, temperature) -> four batteries
     ("3", "15"): [138, 110, 168, 160], ("3", "70"): [174, 120, 150, 139], ("3", "125"): [96, 104, 82, 60],
 }  # fmt: skip
 
+ROCKET_PROPELLANT = [  # table 4.9: a Latin square, batches by operators, formulations as letters
+    ("ABCDE", [24, 20, 19, 24, 24]), ("BCDEA", [17, 24, 30, 27, 36]), ("CDEAB", [18, 38, 26, 27, 21]),
+    ("DEABC", [26, 31, 26, 23, 22]), ("EABCD", [22, 30, 20, 29, 31]),
+]  # fmt: skip
+# Crampton 1947; R's ToothGrowth: (supplement, dose) -> length of ten odontoblasts.
+TOOTH_GROWTH = {
+    ("VC", "0.5"): [4.2, 11.5, 7.3, 5.8, 6.4, 10, 11.2, 11.2, 5.2, 7],
+    ("VC", "1"): [16.5, 16.5, 15.2, 17.3, 22.5, 17.3, 13.6, 14.5, 18.8, 15.5],
+    ("VC", "2"): [23.6, 18.5, 33.9, 25.5, 26.4, 32.5, 26.7, 21.5, 23.3, 29.5],
+    ("OJ", "0.5"): [15.2, 21.5, 17.6, 9.7, 14.5, 10, 8.2, 9.4, 16.5, 9.7],
+    ("OJ", "1"): [19.7, 23.3, 23.6, 26.4, 20, 25.2, 25.8, 21.2, 14.5, 27.3],
+    ("OJ", "2"): [25.5, 26.4, 22.4, 24.5, 24.8, 30.9, 26.4, 27.3, 29.4, 23],
+}
+# Box, Hunter & Hunter, ch. 3: wear of two soles on the feet of ten boys.
+BOYS_SHOES = {
+    "A": [13.2, 8.2, 10.9, 14.3, 10.7, 6.6, 9.5, 10.8, 8.8, 13.3],
+    "B": [14.0, 8.8, 11.2, 14.2, 11.8, 6.4, 9.8, 11.3, 9.3, 13.6],
+}
+# Agresti, Categorical Data Analysis, table 10.1: a prime minister's ratings in two surveys of the same people.
+PRIME_MINISTER = {("yes", "yes"): 794, ("yes", "no"): 150, ("no", "yes"): 86, ("no", "no"): 570}
+
 # Kutner 1974, Am. Stat. 28, 98-100; SAS/STAT User's Guide, GLM, "Unbalanced ANOVA for Two-Way Design with Interaction".
 DRUG_DISEASE = {  # (drug, disease) -> change of blood pressure
     ("1", "1"): [42, 44, 36, 13, 19, 22], ("1", "2"): [33, 26, 33, 21], ("1", "3"): [31, -3, 25, 25, 24],

@@ -9,6 +9,7 @@ from published_tables import (
     BATTERY_LIFE,
     BICYCLE,
     BICYCLE_EFFECTS,
+    BOYS_SHOES,
     DRUG_DISEASE,
     DRUG_DISEASE_SS,
     FILTRATION,
@@ -16,7 +17,9 @@ from published_tables import (
     NPK,
     PLASMA_ETCH,
     PURITY,
+    ROCKET_PROPELLANT,
     SIRSTV,
+    TOOTH_GROWTH,
     VASCULAR_GRAFT,
     simon_lesage,
     two_level,
@@ -124,6 +127,38 @@ def test_battery_life(tmp_path):
     assert [by_term(document)[term]["F"] for term in ("m", "t", "m:t")] == pytest.approx(
         [7.91, 28.97, 3.56], abs=5e-3
     )
+
+
+def test_tooth_growth(tmp_path):
+    rows = [(supp, dose, y) for (supp, dose), ys in TOOTH_GROWTH.items() for y in ys]
+    document = analyze_table(
+        write_csv(tmp_path / "t.csv", ["supp", "dose", "len"], rows), "len", ["supp", "dose"]
+    )
+    ratios = [by_term(document)[term]["F"] for term in ("supp", "dose", "supp:dose")]
+    assert ratios == pytest.approx([15.572, 92.000, 4.107], abs=5e-4)
+    assert document["effects"][0]["ci95"] == pytest.approx([-5.5798, -1.8202], abs=5e-5)
+
+
+def test_a_latin_square(tmp_path):
+    rows = [
+        (batch, operator, formulation, y)
+        for batch, (formulations, ys) in enumerate(ROCKET_PROPELLANT)
+        for operator, (formulation, y) in enumerate(zip(formulations, ys, strict=True))
+    ]
+    path = write_csv(tmp_path / "t.csv", ["batch", "operator", "formulation", "rate"], rows)
+    terms = by_term(analyze_table(path, "rate", ["formulation", "operator"], block="batch"))
+    assert {term: row["ss"] for term, row in terms.items()} == pytest.approx(
+        {"batch": 68, "formulation": 330, "operator": 150, "residual": 128}
+    )
+    assert (terms["formulation"]["F"], terms["formulation"]["p"]) == pytest.approx((7.73, 0.0025), abs=5e-3)
+
+
+def test_two_treatments_in_blocks_of_two_are_a_paired_t_test(tmp_path):
+    rows = [(boy, sole, wear) for sole, each in BOYS_SHOES.items() for boy, wear in enumerate(each)]
+    path = write_csv(tmp_path / "t.csv", ["boy", "sole", "wear"], rows)
+    (effect,) = analyze_table(path, "wear", ["sole"], block="boy")["effects"]
+    assert (effect["estimate"], effect["df"], effect["p"]) == pytest.approx((0.41, 9, 0.008539), abs=5e-7)
+    assert effect["ci95"] == pytest.approx([0.1330, 0.6870], abs=5e-5)
 
 
 def test_incomplete_blocks_with_a_product_confounded(tmp_path):
@@ -363,6 +398,11 @@ def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_pat
     assert faults_of(tmp_path / "t.csv", "y", ["a"], drop_missing=True) == (
         f"t.csv:4: y: {text!r} is not a finite number",
     )
+
+
+def test_rows_of_a_wrong_length_are_not_also_levels_that_lack(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 1), (1, 2, 3), (1,)])
+    assert [fault.split(": ")[0] for fault in faults_of(path, "y", ["a"])] == ["t.csv:3", "t.csv:4"]
 
 
 def test_a_factor_with_one_level_is_refused(tmp_path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from published_tables import write_csv
+from published_tables import PRIME_MINISTER, write_csv
 
 from ablate.errors import BadInput
 from ablate.report.compare import compare_files
@@ -64,6 +64,17 @@ def faults_of(*args) -> list[str]:
 
 
 # What is computed
+
+
+def test_ratings_of_a_prime_minister(tmp_path):
+    """Published: .59 before and .55 after, a difference of -.04 ± 1.96 · .0095."""
+    people = [pair for pair, count in PRIME_MINISTER.items() for _ in range(count)]
+    files = [predictions(tmp_path / f"{side}.csv", [pair[side] for pair in people]) for side in (0, 1)]
+    gold = predictions(tmp_path / "gold.csv", ["yes"] * len(people), column="label")
+    document = compare_files(gold, files[:1], files[1:], "accuracy")
+    assert (document["a"], document["b"]) == (0.59, 0.55)
+    assert document["ci95"] == pytest.approx([-0.04 - 1.96 * 0.0095, -0.04 + 1.96 * 0.0095], abs=3e-4)
+    assert document["p"] == pytest.approx(3.716e-5, rel=1e-3)  # binomial, 86 of 236
 
 
 def test_one_seed_of_classes_is_mcnemar(tmp_path):

@@ -51,7 +51,11 @@ def test_many_faults_are_counted_not_listed(tmp_path):
         (b"a,y\n0,1\n\xe9,2\n", "t.csv:3: not UTF-8 (byte 0xe9); save the file as UTF-8"),
         ("a,y\n0,1\n".encode("utf-16"), "t.csv:1: not UTF-8 (byte 0xff); save the file as UTF-8"),
         (b"a,y\n0,1\n\0,2\n", "t.csv:3: a NUL byte; this is not a text file"),
-        (b"a;y\n0;1\n", "t.csv:1: y: no such column; the columns are 'a;y'"),
+        (b"a,Y\n0,1\n", "t.csv:1: y: no such column; did you mean 'Y'?"),
+        (
+            b"a;y\n0;1,5\n",
+            "t.csv:1: the fields are parted by ';'; save the file with commas or tabs, and decimals with a point",
+        ),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, raw, fault):

@@ -50,6 +50,7 @@ def analyze_table(
     faults = Faults(path)
     names = [*factors, *([block] if block else [])]
     table = read_columns(path, [metric, *names], faults)
+    ragged = bool(faults)
     y, keep = _metric(table, metric, drop_missing, faults)
     if faults:  # the levels are then judged over all rows, not over those that happen to be readable
         keep = [True] * len(table)
@@ -59,7 +60,7 @@ def analyze_table(
         for line, text in zip(lines, columns[block], strict=True):
             if not text:
                 faults.add("empty; every row belongs to a block", line, block)
-    for name in names:
+    for name in names if not ragged else ():  # the rows that cannot be read may hold the other levels
         _check_levels(columns[name], name, baseline.get(name), faults)
     faults.raise_any()
     dropped = len(table) - len(y)

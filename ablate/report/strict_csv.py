@@ -120,15 +120,22 @@ def _text(path: Path) -> str:
 
 def _header(path: Path, line: int, row: list[str], wanted: Sequence[str]) -> list[str]:
     header = [name.strip() for name in row]
+    if len(header) == 1 and ";" in header[0]:
+        raise BadInput(
+            f"{path}:{line}: the fields are parted by ';'; save the file with commas or tabs, and decimals with a point"
+        )
     faults = Faults(path)
     counts = Counter(header)
     for name in wanted:
         if counts[name] > 1:
             faults.add(f"{counts[name]} columns have this name; keep one", line, name)
         elif name not in counts:
-            close = difflib.get_close_matches(name, header, 1)
+            lower = {own.lower(): own for own in header}
+            close = difflib.get_close_matches(name.lower(), lower, 1)
             hint = (
-                f"did you mean {close[0]!r}?" if close else f"the columns are {', '.join(map(repr, header))}"
+                f"did you mean {lower[close[0]]!r}?"
+                if close
+                else f"the columns are {', '.join(map(repr, header))}"
             )
             faults.add(f"no such column; {hint}", line, name)
     faults.raise_any()

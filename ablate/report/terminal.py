@@ -55,7 +55,8 @@ def comparison_text(document: Mapping[str, Any]) -> str:
 def _heading(document: Mapping[str, Any]) -> str:
     df = document["anova"][-1]["df"]
     rows, order = plural(document["n"], "row"), ORDERS[document["order"] if document["interactions"] else "1"]
-    return f"{one_line(document['metric'])} over {rows}; {order}; {df} degrees of freedom for noise."
+    freedom = f"{df} degree{'' if df == 1 else 's'} of freedom"
+    return f"{one_line(document['metric'])} over {rows}; {order}; {freedom} for noise."
 
 
 def _effect_sentence(row: Mapping[str, Any]) -> str:
