@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ablate.design.model import Cell, Part
-from ablate.spec.model import Budget, Factor, Level, Metric, Scalar, StudySpec
+from ablate.spec.model import Budget, Factor, Level, Metric, Scalar, Search, StudySpec
 from ablate.store.results import PartResult, Point, Results, TrialResult
 
 TASKS = ("sentiment", "paraphrase", "similarity")
@@ -166,6 +166,19 @@ def example(
             )
         )
     return Results(study, tuple(cells), cells[0].hash, None, [], 32, tuple(trials), parts, points_of(points))
+
+
+def searched(seeds: tuple[int, ...] = (11, 22, 33, 44)) -> Results:
+    """A search that tried every cell on its first seed and gave one up; its finalist has the siamese head."""
+    results = example(spec("search", seeds=seeds, search=Search(finalists=1)))
+    siamese = next(one for one in results.cells if one.levels["similarity_head"] == "siamese")
+    compared = (results.reference, siamese.hash)
+    trials = [
+        replace(t, state="PRUNED", metrics={}) if t.cell == results.cells[3].hash else t
+        for t in results.trials
+        if t.seed == seeds[0] or t.cell in compared
+    ]
+    return replace(results, trials=tuple(trials))
 
 
 def points_of(points: Sequence[Point]) -> Callable[[Collection[str]], list[Point]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, factor, spec, with_trial, write_predictions
+from report_examples import example, factor, searched, spec, with_trial, write_predictions
 
 from ablate.report.report import report_document
 from ablate.store.results import Change, UseOfTest
@@ -50,6 +50,11 @@ def test_one_seed(seeds, raised):
 @pytest.mark.parametrize(("seeds", "raised"), [((11, 22), True), ((11, 22, 33), False)])
 def test_two_seeds(seeds, raised):
     assert ("two_seeds" in rules(example(spec(seeds=seeds)))) is raised
+
+
+@pytest.mark.parametrize(("seeds", "raised"), [((11, 22, 33), True), ((11, 22, 33, 44), False)])
+def test_two_seeds_beside_that_of_a_search(seeds, raised):
+    assert ("two_seeds" in rules(searched(seeds))) is raised
 
 
 def test_two_seeds_with_items_tell_the_simulated_coverage(tmp_path):
@@ -279,11 +284,11 @@ def test_what_another_factor_changes_is_not_unequal_within_a_contrast():
     assert [evidence.partition(":")[0] for evidence in unequal] == ["training"]
 
 
-def searched(levels):
-    """A search that tried cells of these levels of surgery on a seed of its own."""
+def tried(levels):
+    """A study after a search that tried cells of these levels of surgery on a seed of its own."""
     results = example(spec(factors=(factor("surgery", ["none", "pcgrad"]),), baseline={"surgery": "none"}))
-    tried = [replace(results.trials[0], seed=1, factors={"surgery": level}) for level in levels]
-    return replace(results, tried=tuple(tried))
+    trials = [replace(results.trials[0], seed=1, factors={"surgery": level}) for level in levels]
+    return replace(results, tried=tuple(trials))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +296,7 @@ def searched(levels):
     [(["none", "pcgrad"], False), (["none", "pcgrad", "pcgrad"], True), (["none"] * 2, True), ([], False)],
 )
 def test_unequal_tuning(levels, raised):
-    assert ("unequal_tuning" in rules(searched(levels))) is raised
+    assert ("unequal_tuning" in rules(tried(levels))) is raised
 
 
 def useless(results, predicted):

@@ -2,7 +2,16 @@ import json
 from dataclasses import replace
 
 import pytest
-from report_examples import cell, example, factor, points_of, spec, with_trial, write_predictions
+from report_examples import (
+    cell,
+    example,
+    factor,
+    points_of,
+    searched,
+    spec,
+    with_trial,
+    write_predictions,
+)
 
 from ablate.errors import BadInput
 from ablate.report import report
@@ -53,6 +62,21 @@ def test_planted_effects_help_and_nothing_planted_does_not(finished):
     assert effect_of(document, "similarity_head")["verdict"] == "helps"
     assert effect_of(document, "paraphrase_head")["verdict"] == "helps"
     assert effect_of(document, "l2")["verdict"] in ("inconclusive", "no difference that matters")
+
+
+def test_a_search_says_how_its_finalist_does_on_other_seeds():
+    document = report_document(searched())
+    finalist = next(cell for cell in document["cells"] if not cell["reference"])
+    estimate = finalist["difference"]["dev/mean"]["estimate"]
+    said = f"{finalist['name']} against the baseline: helps; dev/mean +{estimate:.4f} (95 % interval "
+    assert any(sentence.startswith(said) for sentence in document["summary"])
+
+
+def test_what_a_search_gave_up_is_told_with_its_last_step():
+    document = report_document(searched())
+    given_up = [trial["error"] for trial in document["ledger"]["tried"] if trial["state"] == "PRUNED"]
+    assert given_up == ["given up at step 200"]
+    assert document["cost"]["not_counted"] == 1
 
 
 def test_the_effect_is_the_mean_difference_paired_by_seed(finished):

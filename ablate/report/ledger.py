@@ -6,6 +6,7 @@ from typing import Any
 from ablate.report.cells import best_row, cell_name
 from ablate.report.frames import MISSING, Grid
 from ablate.spec.model import levels_text
+from ablate.store.results import TrialResult
 
 
 def progress(grid: Grid) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def ledger(grid: Grid) -> dict[str, Any]:
 
 def tried(grid: Grid) -> list[dict[str, Any]]:
     """Return what a search tried on the seed that chose its finalists, in the order tried; empty elsewhere."""
+    last_step = _last_steps(grid, [trial for trial in grid.results.tried if trial.state == "PRUNED"])
     return [
         {
             "cell": trial.cell,
@@ -55,10 +57,27 @@ def tried(grid: Grid) -> list[dict[str, Any]]:
             "state": trial.state,
             "value": trial.metrics.get(grid.results.spec.metric.name),
             "compared": trial.cell in grid.index,
-            "error": trial.error,
+            "error": f"given up at step {last_step[trial.number]}"
+            if trial.number in last_step
+            else trial.error,
         }
         for trial in sorted(grid.results.tried, key=lambda trial: trial.number)
     ]
+
+
+def _last_steps(grid: Grid, trials: list[TrialResult]) -> dict[int, int]:
+    """Trial number -> the last step that its curves have."""
+    steps: dict[tuple[str, int], int] = {}
+    for point in grid.results.points({part for trial in trials for part in trial.parts.values()}):
+        key = point.part, point.seed
+        steps[key] = max(point.step, steps.get(key, 0))
+    return {
+        trial.number: max(found)
+        for trial in trials
+        if (
+            found := [steps[part, trial.seed] for part in trial.parts.values() if (part, trial.seed) in steps]
+        )
+    }
 
 
 def parts(grid: Grid) -> dict[str, Any]:
@@ -79,6 +98,7 @@ def parts(grid: Grid) -> dict[str, Any]:
 def cost(grid: Grid) -> dict[str, Any]:
     """Return hours, money, the energy of the GPUs, and what a point of the primary metric has cost."""
     every = grid.results.parts.values()
+    trials = (*grid.results.trials, *grid.results.tried)
     seconds = (
         math.fsum(sorted(part.seconds for part in every))
         if every
@@ -102,6 +122,7 @@ def cost(grid: Grid) -> dict[str, Any]:
         "energy_kwh": math.fsum(joules) / 3.6e6 if joules else None,
         "energy_parts": len(joules),
         "parts": len(every),
+        "not_counted": sum(trial.state in ("FAIL", "PRUNED") for trial in trials),
         "budget_hours": grid.results.spec.budget.hours,
         "gain": gain,
         "usd_per_point": usd / (gain * 100) if usd is not None and gain and gain > 0 else None,

@@ -69,10 +69,21 @@ def methods(document: Mapping[str, Any]) -> list[str]:
     used |= {difference["method"] for cell in document["cells"] for difference in cell["difference"].values()}
     smallest = document["metric"]["smallest_effect"]
     said = [text for name, text in _OF_METHOD.items() if name in used]
+    metric = document["metric"]["name"]
+    if search := document["design"]["search"]:
+        said.append(
+            f"Search: Optuna's sampler {search['sampler']} chose the cells (pruner: {search['pruner']}) by {metric} on a seed "
+            f"of its own. Its best {search['finalists']} and the baseline were trained again on other seeds, on which all "
+            "that is said here rests. All seeds are scored on the same items."
+        )
     said.append(
-        f"Holm's correction (1979) over the factor effects on {document['metric']['name']}; all other metrics and the "
-        "interactions are exploratory (Benjamini and Hochberg 1995). The cells' differences from the reference are "
-        "corrected among themselves."
+        f"Holm's correction (1979) over the {'factor effects' if document['effects'] else 'differences from the reference'} "
+        f"on {metric}; all other metrics and the interactions are exploratory (Benjamini and Hochberg 1995)."
+        + (
+            " The cells' differences from the reference are corrected among themselves."
+            if document["effects"]
+            else ""
+        )
     )
     verdicts = "Verdicts: helps or hurts when the corrected p is below .05"
     if smallest is not None:

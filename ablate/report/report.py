@@ -78,6 +78,7 @@ def _document(arranged: Grid) -> dict[str, Any]:
             "reference": results.reference,
             "resolution": results.resolution,
             "aliases": results.aliases,
+            "search": results.search.model_dump() if results.search else None,
             "tried": dict(Counter(trial.state for trial in results.tried)),
             "factors": [
                 {

@@ -35,7 +35,19 @@ def _searched(document: Mapping[str, Any]) -> list[str]:
     return [
         f"A search tried {plural(sum(tried.values()), 'cell')} on a seed of its own"
         + (f" ({', '.join(lost)})" if lost else "")
-        + ". Below are its finalists and the baseline on other seeds: it chose cells, it estimates no effect."
+        + ". Below are its finalists and the baseline on other seeds: it chose cells, it estimates no effect.",
+        *_finalists(document),
+    ]
+
+
+def _finalists(document: Mapping[str, Any]) -> list[str]:
+    metric = document["metric"]
+    found = [(cell["name"], cell["difference"].get(metric["name"])) for cell in document["cells"]]
+    return [
+        _sentence(f"{name} against the baseline", {**row, "metric": metric["name"]})
+        + _slight(row, metric["smallest_effect"])
+        for name, row in found
+        if row
     ]
 
 
@@ -72,7 +84,10 @@ def headline(document: Mapping[str, Any]) -> str:
 
 def effect_sentence(row: Mapping[str, Any]) -> str:
     """Return one factor's result in a sentence."""
-    change = change_text(row)
+    return _sentence(change_text(row), row)
+
+
+def _sentence(change: str, row: Mapping[str, Any]) -> str:
     if row["estimate"] is None:
         return f"{change}: {row['note'] or 'nothing to compare yet'}."
     if row["note"].startswith("same part"):
@@ -141,8 +156,10 @@ def _best(document: Mapping[str, Any]) -> list[str]:
     bounds = f", 95 % interval {interval(found['ci95'], sign=False)}" if found["ci95"] else ""
     name = "the reference itself" if best["reference"] else best["name"]
     rivals = sum(cell["seeds_done"] >= cell["seeds_planned"] for cell in document["cells"])
+    tried = sum(document["design"]["tried"].values())
+    before = f", the best of {tried} tried and the baseline," if tried else ""
     picked = (
-        f"It was picked from {rivals} complete cells on the data it is scored on, which flatters it."
+        f"It was picked from {rivals} complete cells{before} on the data it is scored on, which flatters it."
         if rivals > 1
         else "No other cell is complete."
     )

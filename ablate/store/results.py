@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ablate.design.model import Cell
-from ablate.spec.model import Scalar, StudySpec
+from ablate.spec.model import Scalar, Search, StudySpec
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class Results:
     test_uses: tuple[UseOfTest, ...] = ()  # in time order; more than one is for a report to flag
     changes: tuple[Change, ...] = ()  # in time order
     tried: tuple[TrialResult, ...] = ()  # by a search, where `compared` has set them apart
+    search: Search | None = None  # how it chose them
     defaults: dict[str, str] = field(
         default_factory=dict
     )  # the trainer's when trials were added, as `defaults_of` has them
@@ -107,6 +108,7 @@ def compared(results: Results) -> Results:
         cells=tuple(cell for cell in results.cells if cell.hash in finalists),
         trials=tuple(trial for trial in results.trials if trial.cell in finalists and trial.seed in fresh),
         tried=tuple(trial for trial in results.trials if trial.seed == spec.seeds[0]),
+        search=spec.search,
     )
 
 
