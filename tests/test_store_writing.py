@@ -218,3 +218,17 @@ def test_fifty_times_eight_first_opens(prepared, tmp_path):
 def test_eight_processes_may_open_a_fresh_database_of_a_server_at_once(prepared, postgres):
     place = replace(prepared.place, url=postgres.new_database())
     assert open_at_once(replace(prepared, place=place), 8) == ["ok"] * 8
+
+
+def test_a_database_that_is_being_created_holds_no_study_yet(prepared):
+    file = engine.sqlite_file(prepared.place.url)
+    engine.touch_private(file)
+    engine.creation_lock(file).touch()
+    with pytest.raises(BadInput, match=r"holds no study yet; if `ablate run` is creating it, ask again"):
+        results(prepared)
+
+
+def test_a_database_of_somebody_else_is_none_of_ours(prepared):
+    engine.touch_private(engine.sqlite_file(prepared.place.url))
+    with pytest.raises(BadInput, match="not a database of ablate"):
+        results(prepared)

@@ -134,6 +134,6 @@ def _taking_turns(url: str) -> Iterator[None]:
         return
     databases.refuse_network_file_system(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{file}.lock").open("w") as lock:
+    with databases.creation_lock(file).open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

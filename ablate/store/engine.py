@@ -240,6 +240,11 @@ def file_system_of(path: Path, mounts: str) -> str:
     return kind
 
 
+def creation_lock(file: Path) -> Path:
+    """Return the file that is locked while a database is created; it stays."""
+    return Path(f"{file}.lock")
+
+
 def touch_private(file: Path) -> None:
     """Create an empty file that only its owner may read, unless it is there."""
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ def read_results(url: str, study: str, folder: Path) -> Results:
     engine = databases.connect(url, read_only=True)
     with databases.explained(url), engine.connect() as connection:
         if not sa.inspect(connection).has_table(tables.studies.name):
-            raise BadInput(f"{databases.printable(url)}: not a database of ablate")
+            raise BadInput(f"{databases.printable(url)}: {_why_it_holds_nothing(url)}")
         head = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == study)).first()
         if head is None:
             raise BadInput(
@@ -59,6 +59,13 @@ def read_results(url: str, study: str, folder: Path) -> Results:
         )
     engine.dispose()
     return results
+
+
+def _why_it_holds_nothing(url: str) -> str:
+    file = databases.sqlite_file(url)
+    if file is not None and not databases.creation_lock(file).exists():
+        return "not a database of ablate"
+    return "holds no study yet; if `ablate run` is creating it, ask again in a moment"
 
 
 def study_names(url: str) -> list[str]:
@@ -108,6 +115,7 @@ def _trials(connection, study_id, cells, parts) -> tuple[TrialResult, ...]:  # t
         .order_by(tables.metrics.c.trial_id, tables.metrics.c.name)
     ).cursor:  # the driver's own rows: there are millions
         metrics[trial_id][name] = value
+    hashes = {cell.hash: {name: part.hash for name, part in cell.parts.items()} for cell in cells.values()}
     rows = connection.execute(
         sa.select(tables.trials, optuna.trials.c.number, optuna.trials.c.state)
         .join(optuna.trials, optuna.trials.c.trial_id == tables.trials.c.trial_id)
@@ -124,12 +132,12 @@ def _trials(connection, study_id, cells, parts) -> tuple[TrialResult, ...]:  # t
             factors=cells[row.cell].levels,
             metrics=metrics.get(row.trial_id, {}),
             seconds=sum(
-                parts[part.hash, row.seed].seconds
-                for part in cells[row.cell].parts.values()
-                if (part.hash, row.seed) in parts
+                parts[hash_, row.seed].seconds
+                for hash_ in hashes[row.cell].values()
+                if (hash_, row.seed) in parts
             ),
             error=row.error,
-            parts={name: part.hash for name, part in cells[row.cell].parts.items()},
+            parts=hashes[row.cell],
         )
         for row in rows
     )
