@@ -12,7 +12,7 @@ from scipy import special
 from ablate.report.contrasts import same_level
 from ablate.report.frames import Grid
 from ablate.report.plot_style import BLACK, BLUE, SERIES, Picture, draw
-from ablate.report.words import number, p_text, plot_text, plural, shortened, signed
+from ablate.report.words import listed, number, p_text, plot_text, plural, shortened, signed
 from ablate.spec.model import Scalar, level_text
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None
         2.6 + 0.13 * lines,
         paint,
         title=title,
-        caption=f"Mean of {grid.primary} over all cells and seeds with both levels; parallel lines: no interaction. The "
+        caption=f"Mean of {grid.primary} over all cells and seeds with both levels ({plural(len(grid.cells), 'cell')}, "
+        f"{plural(len(grid.seeds), 'seed')}); parallel lines: no interaction. The "
         f"{plural(len(pairs), 'pair')} with the smallest p of {len({tuple(r['factors']) for r in rows})}; exploratory.",
         alt="Interaction lines. "
         + " ".join(
@@ -108,9 +109,9 @@ def half_normal(document: Mapping[str, Any]) -> Picture | None:
         "half_normal",
         3.2,
         paint,
-        title=f"{plural(len(active), 'contrast')} of {len(sizes)} beyond the margin of error",
-        caption=f"Line: what noise alone would give (Lenth's pseudo standard error {number(row['pse'])}). ME: margin of "
-        "error of one effect; SME: of all together.",
+        title=f"{listed(reversed(active), 3) or 'None'} of {plural(len(sizes), 'contrast')} beyond the margin of error",
+        caption=f"{plural(len(sizes) + 1, 'cell')}, each run once. Line: what noise alone would give (Lenth's pseudo "
+        f"standard error {number(row['pse'])}). ME: margin of error of one effect; SME: of all together.",
         alt=f"Half-normal plot. Beyond the margin of error: {', '.join(active) or 'none'}.",
         section="interactions",
         table=(

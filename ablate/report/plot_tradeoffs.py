@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.report.plot_style import BLACK, BLUE, GREY, Picture, draw
 from ablate.report.words import number, plot_text, plural, shortened
+from ablate.spec.model import level_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,4 +93,5 @@ def _title(found: Sequence[Mapping[str, Any]]) -> str:
         return "No choice has been shown to gain on one metric and lose on another"
     first = found[0]
     up, down = (shortened(next(iter(first[side])), 30) for side in ("raises", "lowers"))
-    return f"{shortened(first['factor'], 40)} raises {up} and lowers {down}"
+    change = f"{shortened(first['factor'], 40)} → {shortened(level_text(first['to']), 30)}"
+    return f"{change} raises {up} and lowers {down}"

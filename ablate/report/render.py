@@ -138,7 +138,7 @@ def _by_metric(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _remark(effect: Mapping[str, Any]) -> str:
     """What stands in the last column of an effect: its note, and what the design cannot tell it from."""
-    aliases = [f"aliased with {' = '.join(effect['aliased_with'])}"] if effect["aliased_with"] else []
+    aliases = [f"aliased with {words.listed(effect['aliased_with'])}"] if effect["aliased_with"] else []
     return "; ".join([*aliases, *([effect["note"]] if effect["note"] else [])])
 
 
