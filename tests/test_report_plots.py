@@ -4,6 +4,7 @@ import pytest
 from report_examples import Point, example, factor, points_of, spec, with_trial
 
 from ablate.report.frames import grid
+from ablate.report.plot_curves import learning_curves
 from ablate.report.plot_style import style
 from ablate.report.plot_surgery import task_gradients
 from ablate.report.plots import pictures
@@ -127,6 +128,15 @@ def test_a_metric_that_few_cells_recorded_does_not_lead_the_curves():
     assert picture.title.startswith("dev/paraphrase ends highest with paraphrase_head=difference")
     assert picture.table is not None
     assert picture.table[0][-1] == "dev/mean"
+
+
+def test_of_cells_that_share_the_best_curve_the_title_names_the_first():
+    """The reference's part for sentiment serves the cells with another head for another task, too."""
+    results = example()
+    (part,) = {t.parts["sentiment"] for t in results.trials if t.cell == results.reference}
+    only = replace(results, points=points_of(results.points([part])))
+    picture = learning_curves(grid(only), report_document(results))
+    assert " ends highest with reference (" in picture.title
 
 
 def test_under_the_paired_dots_stand_their_numbers(of_example):

@@ -240,6 +240,11 @@ def test_the_headline_counts_what_is_too_small_to_matter():
     assert headline(document).startswith("Of 5 choices: 3 help (too little to matter), ")
 
 
+def test_the_headline_calls_nothing_inconclusive_that_has_not_run():
+    document = report_document(example(keep=lambda one, seed: one.levels["similarity_head"] == "concat"))
+    assert headline(document).endswith(", 1 with nothing to compare yet")
+
+
 def test_a_choice_that_changed_nothing_at_all_is_called_so():
     """As when reshuffling after an epoch that never ends: other parts, the same numbers."""
     results = example()

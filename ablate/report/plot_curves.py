@@ -189,12 +189,10 @@ def _end(curves: Curves, name: str, cell: str, seeds: Iterable[int]) -> float | 
 
 
 def _title(metric: str, names: list[str], ends: list[float | None], sign: int) -> str:
-    ranked = sorted(
-        ((end * sign, name, end) for name, end in zip(names, ends, strict=True) if end is not None),
-        reverse=True,
-    )
-    if not ranked or not metric.startswith("dev/"):
+    ended = [(name, end) for name, end in zip(names, ends, strict=True) if end is not None]
+    if not ended or not metric.startswith("dev/"):
         return f"No curve of a dev metric was recorded: training losses of {plural(len(names), 'cell')}"
-    some = f", recorded in {len(ranked)} of {plural(len(names), 'cell')}," if len(ranked) < len(names) else ""
-    where, (_, name, end) = "highest" if sign > 0 else "lowest", ranked[0]
+    some = f", recorded in {len(ended)} of {plural(len(names), 'cell')}," if len(ended) < len(names) else ""
+    name, end = max(ended, key=lambda one: sign * one[1])  # of those that share a part, the first
+    where = "highest" if sign > 0 else "lowest"
     return f"{metric}{some} ends {where} with {shortened(name, 70)} ({number(end)})"

@@ -68,7 +68,8 @@ def primary_effects(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def headline(document: Mapping[str, Any]) -> str:
     """Return one line: `2 choices help, 1 hurts, 3 inconclusive`."""
-    effects = primary_effects(document)
+    every = primary_effects(document)
+    effects = [row for row in every if row["estimate"] is not None]
     said = []
     for verdict, (one, several) in _COUNTED.items():
         found = [row for row in effects if row["verdict"] == verdict]
@@ -79,7 +80,9 @@ def headline(document: Mapping[str, Any]) -> str:
                 f"{len(found)} {one if len(found) == 1 else several}"
                 + (f" ({some}too little to matter)" if slight else "")
             )
-    return f"Of {plural(len(effects), 'choice')}: {', '.join(said)}" if said else "Nothing to compare yet"
+    if len(effects) < len(every):
+        said.append(f"{len(every) - len(effects)} with nothing to compare yet")
+    return f"Of {plural(len(every), 'choice')}: {', '.join(said)}" if effects else "Nothing to compare yet"
 
 
 def effect_sentence(row: Mapping[str, Any]) -> str:
