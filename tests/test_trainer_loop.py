@@ -33,6 +33,14 @@ MODES = {
     "bf16": {"precision": "bf16", "surgery": "pcgrad"},
     "coupled": {"l2": 0.1, "l2_kind": "coupled", "schedule": "cosine"},
     "epochs": {"max_steps": None, "epochs": 2, "mix": "shortest", "reshuffle": False},
+    "dualproj": {"surgery": "dualproj", "l2": 0.1},
+    "aligned_mtl": {"surgery": "aligned_mtl", "pooling": "mean"},
+    "mgda": {"surgery": "mgda", "precision": "bf16"},
+    "imtl_g": {"surgery": "imtl_g", "l2": 0.1, "l2_kind": "coupled"},
+    "fairgrad": {"surgery": "fairgrad", "precision": "bf16", "reshuffle": False},
+    "sequential_bf16": {"training": "sequential", "precision": "bf16", "pooling": "mean", "max_steps": 2},
+    "separate_bf16": {"training": "separate", "precision": "bf16", "max_steps": 2},
+    "frozen_bf16": {"freeze_encoder": True, "precision": "bf16"},
 }
 
 

@@ -4,7 +4,6 @@ what its file says now, and what that changes for its conclusions is kept."""
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
