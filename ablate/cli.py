@@ -100,7 +100,13 @@ def plan(
 @app.command()
 def run(
     study: Study,
-    workers: Annotated[int, typer.Option(help="Worker processes on this machine.", min=1)] = 1,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Worker processes on this machine; auto: as many as fit, by measured memory.",
+        ),
+    ] = "1",
     engine: Annotated[str, typer.Option(help="What starts workers: local, ray or slurm.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of the engine's cluster.", show_default=False)] = None,
     only: Only = [],
@@ -129,7 +135,7 @@ def run(
     options = Options(
         home=home,
         storage=storage,
-        workers=workers,
+        workers=_count("--workers", workers),
         engine=engine,
         address=address,
         only=only,
@@ -366,6 +372,14 @@ def schema() -> None:
     from ablate.spec.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
+
+
+def _count(option: str, typed: str) -> int | None:
+    if typed == "auto":
+        return None
+    if not typed.isascii() or not typed.isdigit() or int(typed) < 1:
+        raise BadInput(f"{option}: found {typed!r}; write a number from 1 on, or auto")
+    return int(typed)
 
 
 def _names(option: str, typed: str) -> list[str]:

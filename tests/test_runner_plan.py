@@ -148,7 +148,9 @@ def cost(measured=None, trained=()):
     )
     if measured is not None:
         seconds = dict(zip(of_cell, measured, strict=True))
-        measured = Measured(what="2 kinds of steps", machine="a GPU", day="2026-01-02", seconds=seconds)
+        measured = Measured(
+            what="2 kinds of steps", machine="a GPU", day="2026-01-02", seconds=seconds, memory={}
+        )
     return estimate(spec, design, 8, earlier, measured)
 
 

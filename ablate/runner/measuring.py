@@ -23,6 +23,7 @@ from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Design
 from ablate.errors import AblateError, BadInput
 from ablate.runner.engines.local import worker_environment
+from ablate.runner.fitting import Memory, memory_of
 from ablate.runner.prepare import Prepared
 from ablate.runner.provenance import cpu_name, machine_facts
 
@@ -36,6 +37,7 @@ class Measured(BaseModel):
     machine: str
     day: str
     seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]  # part hash -> of training
+    memory: Memory
 
 
 def read_measured(prepared: Prepared) -> Measured | None:
@@ -188,6 +190,7 @@ def _measured_here(job: dict[str, Any]) -> Measured:
         machine=facts["cpu"] if context.device == "cpu" else facts["gpu"] or context.device,
         day=datetime.datetime.now(datetime.UTC).date().isoformat(),
         seconds=seconds,
+        memory=memory_of(context.device),
     )
 
 

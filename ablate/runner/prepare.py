@@ -19,7 +19,7 @@ class Options:
 
     home: Path | None = None
     storage: str | None = None
-    workers: int = 1
+    workers: int | None = 1  # None: as many as fit
     engine: str = "local"
     address: str | None = None
     only: Sequence[str] = ()

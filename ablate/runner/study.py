@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,8 @@ from ablate.errors import BadInput
 from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.drift import all_defaults, refuse_drift
 from ablate.runner.engines.table import check_engine, open_engine
+from ablate.runner.fitting import memory_text, visible_gpus, workers_that_fit
+from ablate.runner.measuring import measure
 from ablate.runner.ownership import open_locks, share_home
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.process import job_for
@@ -46,17 +49,32 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     with working_in(spec.folder):
         for cell in chosen:
             prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
+    options = replace(options, workers=options.workers or _fitting_workers(prepared, options, console))
     place.folder.mkdir(parents=True, exist_ok=True)
     store = create_store(place.url, spec, design, defaults)
     share_home(store, place.folder)
     remove_leftovers(store, place.folder)
     if spec.search:
-        _begin_search(store, prepared, options.limit or options.workers)
+        _begin_search(store, prepared, options.limit or options.workers or 1)
     else:
         store.add_trials(design.cells, run_order(design, spec))
     if options.retry_failed:
         store.retry_failed()
     return supervise(store, prepared, chosen, options, console), place
+
+
+def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:
+    """Return how many workers this machine takes, from a few steps of each kind, which are measured unless they were."""
+    if options.engine != "local":
+        raise BadInput(f"--workers: auto looks at this machine; say how many for --engine {options.engine}")
+    if prepared.trainer.measure is None:
+        raise BadInput(
+            f"--workers: auto needs `measure`, which {prepared.trainer.name} has not; say how many"
+        )
+    measured = measure(prepared, console.print)
+    workers = workers_that_fit(measured.memory, len(os.sched_getaffinity(0)), len(visible_gpus()))
+    console.print(f"workers: {workers}; {memory_text(measured.memory)}", markup=False, highlight=False)
+    return workers
 
 
 def _begin_search(store: Store, prepared: Prepared, wanted: int) -> None:
@@ -86,11 +104,11 @@ def supervise(
     else:
         total = len(left) if options.limit else len(hashes) * len(prepared.spec.seeds)
         done = total - len(left)
-    count = Count(done=done, total=total, workers=options.workers)
     everything = options.limit is None and len(left) == len(store.queue())
     numbers = None if everything else [queued.number for queued in left]
     job = job_for(store, prepared.place, prepared.spec.folder, numbers)
-    workers = min(options.workers, len(left))
+    workers = min(options.workers or 1, len(left))
+    count = Count(done=done, total=total, workers=workers)
     engine = open_engine(options.engine, job, workers, prepared.place.folder / "logs", options.address)
     with Bars(console, count) if console.is_terminal else Lines(console, count) as progress:
         supervisor = Supervisor(engine, workers, progress)

@@ -21,6 +21,7 @@ from ablate.design.model import Cell, Part
 from ablate.errors import AblateError, StoreError, TrialError
 from ablate.runner.checkpoint import remove_checkpoints, write_durably
 from ablate.runner.context import Cadence, PartContext, disk_trouble, is_disk_trouble
+from ablate.runner.fitting import peak_memory_bytes
 from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import joules_used, machine_facts
 from ablate.runner.searching import SEARCH_LOCK, add_next, watch_of
@@ -432,10 +433,3 @@ def choose_device() -> str:
     except ImportError:
         return "cpu"
     return "cuda:0" if torch.cuda.is_available() else "cpu"
-
-
-def peak_memory_bytes() -> int:
-    """Return the largest resident size this process has had."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

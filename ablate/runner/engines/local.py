@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ablate.runner.fitting import visible_gpus
+
 
 class LocalWorker:
     """A worker process and its two pipes."""
 
-    def __init__(self, job: dict[str, Any], log: Path, workers: int) -> None:
+    def __init__(self, job: dict[str, Any], log: Path, workers: int, index: int = 0) -> None:
         self.log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -23,7 +25,7 @@ class LocalWorker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=worker_environment(workers),
+                env=worker_environment(workers, index),
                 start_new_session=True,  # a terminal's Ctrl-C reaches its starter alone, who passes it on
             )
         assert self._process.stdin is not None
@@ -59,7 +61,7 @@ class Local:
 
     def start(self, index: int) -> LocalWorker:
         """Start the worker called `index`, or start it again."""
-        return LocalWorker(self._job, self._logs / f"worker-{index}.log", self._workers)
+        return LocalWorker(self._job, self._logs / f"worker-{index}.log", self._workers, index)
 
 
 def open_engine(job: dict[str, Any], workers: int, logs: Path, _: str | None) -> Local:
@@ -67,13 +69,16 @@ def open_engine(job: dict[str, Any], workers: int, logs: Path, _: str | None) ->
     return Local(job, workers, logs)
 
 
-def worker_environment(workers: int) -> dict[str, str]:
-    """Return the environment of a worker: the machine's cores divided, and quiet libraries."""
+def worker_environment(workers: int, index: int = 0) -> dict[str, str]:
+    """Return the environment of a worker: the machine's cores and GPUs divided, and quiet libraries."""
     threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
     environment = dict(os.environ)
     environment.pop("ABLATE_STORAGE", None)  # the job says it
     asked = environment.setdefault("OMP_NUM_THREADS", threads)
     environment.setdefault("MKL_NUM_THREADS", asked)  # else MKL takes all cores and torch goes by MKL
+    gpus = visible_gpus()
+    if workers > 1 and len(gpus) > 1 and "ABLATE_DEVICE" not in environment:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
     environment.setdefault("PYTHONHASHSEED", "0")  # a trainer that walks a set gives the same bits each time
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
