@@ -179,7 +179,10 @@ def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(run_here, wa
     assert len(trained(tmp_path)) == 1 + 3 + 1  # common and own of the sound; one of the common that fails
 
 
-@pytest.mark.parametrize(("fault", "place"), [("kill", "after step 2"), ("birth", "before its first step")])
+@pytest.mark.parametrize(
+    ("fault", "place"),
+    [("kill", "after step 2"), ("gpu", "after step 2"), ("birth", "before its first step")],
+)
 def test_a_trial_that_kills_its_process_fails_after_three_attempts(ablate, walk_study, fault, place):
     done = ablate("run", with_fault(walk_study(seeds="[1]"), fault), "--json")
     assert done.returncode == 1

@@ -17,6 +17,7 @@ from ablate.errors import TrialError
 from ablate.trainer import combine, parts, smoke, train
 from ablate.trainer.encoder import PaddedEncoder
 from ablate.trainer.loop import Training
+from ablate.trainer.machine import catch_out_of_memory
 
 SIAMESE = {"similarity_head": "siamese", "paraphrase_head": "difference"}
 MODES = {
@@ -396,3 +397,9 @@ def test_smoke_trains_any_settings(settings, tmp_path):
         update={"data": small().data}
     )
     assert "dev/mean" in train(shrunk, Notebook(tmp_path))
+
+
+@pytest.mark.parametrize("told", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"])
+def test_a_gpus_memory_that_runs_out_is_told_apart_from_a_lost_gpu(told):
+    with pytest.raises(TrialError, match="out of memory"), catch_out_of_memory():
+        raise RuntimeError(told)

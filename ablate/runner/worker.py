@@ -200,6 +200,8 @@ class Attempt:
             if is_disk_trouble(error):
                 self._leave_if_possible()
                 raise disk_trouble(self.worker.folder, reason(error, self.step)) from error
+            if is_of_a_lost_gpu(error):
+                raise  # this process can train nothing any more; its end is a death like any other
             self._fail(error)
         finally:
             self._release_part()
@@ -420,6 +422,11 @@ def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
             f"metric.name: the trainer returned no {primary!r}; it returned {', '.join(sorted(plain))}"
         )
     return plain
+
+
+def is_of_a_lost_gpu(error: BaseException) -> bool:
+    """Say whether a trainer failed with an error that CUDA gives for every later call of the process too."""
+    return not isinstance(error, AblateError) and "CUDA error" in str(error)
 
 
 def choose_device() -> str:

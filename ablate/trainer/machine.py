@@ -10,6 +10,8 @@ import torch
 
 from ablate.errors import TrialError
 
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 def derive_seed(seed: int, purpose: str) -> int:
     """Return a seed of 63 bits for one purpose, independent of those for others."""
@@ -43,7 +45,7 @@ def catch_out_of_memory() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         told = " ".join(str(error).split())[:160]
         about_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not about_memory and "can't allocate memory" not in told:
+        if not about_memory and not any(sign in told for sign in _OUT_OF_MEMORY):
             raise
         raise TrialError(
             f"out of memory ({told}); a smaller batch_size or max_length, or precision: bf16, would do"

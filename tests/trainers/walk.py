@@ -23,7 +23,7 @@ class Settings(BaseModel, extra="forbid"):
     seconds_per_step: float = 0.0
     shared: bool = False  # two parts, of which "common" depends on the noise alone
     only: str = ""  # which of the two parts this is
-    fault: str = "none"  # none, nan, or at step 3, each time: error, exit, kill (the process), hang, disk; at birth: birth
+    fault: str = "none"  # none, nan, or at step 3, each time: error, exit, kill (the process), hang, disk, gpu; at birth: birth
 
 
 def parts(settings: Settings) -> dict[str, Settings]:
@@ -54,6 +54,8 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
             os.kill(os.getpid(), signal.SIGKILL)
         if settings.fault == "error" and step == 3:
             raise RuntimeError("the walk fell over")
+        if settings.fault == "gpu" and step == 3:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if settings.fault == "exit" and step == 3:
             raise SystemExit(0)
         if settings.fault == "hang" and step == 3:

@@ -79,6 +79,9 @@ def worker_environment(workers: int, index: int = 0) -> dict[str, str]:
     gpus = visible_gpus()
     if workers > 1 and len(gpus) > 1 and "ABLATE_DEVICE" not in environment:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+    environment.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # read when CUDA starts; else sums may differ
     environment.setdefault("PYTHONHASHSEED", "0")  # a trainer that walks a set gives the same bits each time
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
