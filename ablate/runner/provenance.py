@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ PACKAGES = ("ablate-studies", "torch", "transformers", "tokenizers", "torchjd", 
 
 
 @functools.cache
-def machine_facts(trainer_file: str) -> dict[str, Any]:
+def machine_facts(trainer_file: str, device: str) -> dict[str, Any]:
     """Return what does not change while this process lives: versions, hardware, the state of the trainer's repository."""
     return {
         "python": platform.python_version(),
@@ -24,7 +23,7 @@ def machine_facts(trainer_file: str) -> dict[str, Any]:
         "host": platform.node(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
-        "gpu": _gpu_name(),
+        "gpu": _gpu_name(device),
         **_git_facts(Path(trainer_file).parent if trainer_file else Path.cwd()),
     }
 
@@ -46,9 +45,10 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _gpu_name() -> str | None:
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+def _gpu_name(device: str) -> str | None:
+    return (
+        importlib.import_module("torch").cuda.get_device_name(device) if device.startswith("cuda") else None
+    )
 
 
 def joules_used(device: str) -> Callable[[], float | None]:

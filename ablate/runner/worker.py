@@ -302,7 +302,7 @@ class Attempt:
             life.close()
         worker.owned()
         facts = {
-            **machine_facts(worker.trainer.file),
+            **machine_facts(worker.trainer.file, worker.device),
             "peak_memory_bytes": peak_memory_bytes(),
             "gpu_energy_joules": joules(),
             **context.facts,
