@@ -93,6 +93,12 @@ def power_at_the_planned_effect(studies: int, seeds: int) -> float:
     )
 
 
+def told(what: str, rate: float, trials: int) -> float:
+    """Print a simulated rate with its Monte Carlo error, for `pytest -s`, and return it."""
+    print(f"{what}: {rate:.4f} ± {np.sqrt(rate * (1 - rate) / trials):.4f}")
+    return rate
+
+
 def test_a_few_studies_without_effects_raise_few_false_alarms():
     assert familywise_error(300, seeds=3) <= 0.05 + 3 * 0.0126  # Monte Carlo error .0126
 
@@ -112,37 +118,44 @@ def test_two_seeds_that_matter_more_than_the_items_cover_what_the_report_says():
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_familywise_error_stays_below_five_percent(seeds):
-    assert familywise_error(6000, seeds) <= 0.05 + 2 * 0.0028  # Monte Carlo error .0028
+    rate = told(f"familywise error, {seeds} seeds", familywise_error(6000, seeds), 6000)
+    assert rate <= 0.05 + 2 * 0.0028  # Monte Carlo error .0028
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_planted_effects_lie_in_their_intervals(seeds):
-    assert coverage_of_effects(2000, seeds) == pytest.approx(0.95, abs=0.02)  # Monte Carlo error .0024
+    rate = told(f"coverage of planted effects, {seeds} seeds", coverage_of_effects(2000, seeds), 8000)
+    assert rate == pytest.approx(0.95, abs=0.02)  # Monte Carlo error .0024
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_seeds_by_items_intervals_cover_the_truth(seeds):
-    assert 0.93 <= coverage_of_mrmc(5000, seeds) <= 0.97  # Monte Carlo error .0031
+    rate = told(f"coverage of seeds × items, {seeds} seeds", coverage_of_mrmc(5000, seeds), 5000)
+    assert 0.93 <= rate <= 0.97  # Monte Carlo error .0031
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 2, 7, 15, 50])
 def test_seeds_by_items_intervals_cover_the_truth_whatever_the_seeds_matter(seeds, ratio):
-    assert 0.93 <= coverage_where_seeds_matter(20_000, seeds, ratio) <= 0.97  # Monte Carlo error .0016
+    rate = coverage_where_seeds_matter(10_000, seeds, ratio)
+    told(f"coverage of seeds × items, {seeds} seeds that matter {ratio} times as much", rate, 10_000)
+    assert 0.93 <= rate <= 0.97  # Monte Carlo error .0022
 
 
 @pytest.mark.slow
 def test_two_seeds_are_few_and_their_intervals_show_it():
-    assert coverage_of_mrmc(5000, seeds=2) >= 0.90  # Monte Carlo error .0040; see the docstring of mrmc
+    rate = told("coverage of seeds × items, 2 seeds", coverage_of_mrmc(5000, seeds=2), 5000)
+    assert rate >= 0.90  # Monte Carlo error .0040
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_power_at_the_planned_detectable_effect(seeds):
-    assert 0.7 <= power_at_the_planned_effect(3000, seeds) <= 0.9  # Monte Carlo error .0073
+    rate = told(f"power at the planned effect, {seeds} seeds", power_at_the_planned_effect(3000, seeds), 3000)
+    assert 0.7 <= rate <= 0.9  # Monte Carlo error .0073
 
 
 @pytest.mark.slow
@@ -151,4 +164,4 @@ def test_planted_effects_are_found():
     rng = default_rng(9)
     found = [holm([e.p for e in study(rng, 5, EFFECTS).effects])[0] < 0.05 for _ in range(500)]
     assert EFFECTS[0] > 2 * mde(SIGMA / np.sqrt(20), 71)
-    assert np.mean(found) >= 0.99
+    assert told("planted effects found, 5 seeds", float(np.mean(found)), 500) >= 0.99

@@ -62,5 +62,7 @@ def degrees_of_freedom(v_seed: float, v: float, seeds: int) -> float:
     or three seeds is often small by luck, and its square then claims far too many degrees of freedom: where seeds
     matter some 10 times as much as items, his 95 % intervals hold the truth in .87 (S = 2), .92 (3) and .94 (5) of
     simulated studies. Without the square it is .91-.96, .94-.96 and .95-.96 over all ratios of seeds to items.
+    Far out in the tail it is still optimistic: of ten comparisons without an effect, corrected by Holm, up to .14 of
+    studies (S = 3) and .06 (S = 5) raise a false alarm, with his .24 and .11.
     """
     return (seeds - 1) * v / v_seed
