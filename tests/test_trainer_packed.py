@@ -334,11 +334,15 @@ def test_an_unsupported_model_is_refused():
 
 
 def test_layout_brings_each_head_of_each_sentence_together():
-    layout = lay_out(np.array([2, 1]), [2], heads=2, device=torch.device("cpu"))
-    # packed rows: 0 is the second sentence, 1 and 2 are the first; piece = 2 * row + head
-    assert layout.gather.tolist() == [2, 0, 1]
-    assert layout.by_head.tolist() == [0, 1, 2, 4, 3, 5]
-    assert layout.by_head[layout.by_token].tolist() == list(range(6))
+    layout = lay_out(np.array([2, 1, 9]), heads=2, device=torch.device("cpu"))
+    one, two = layout.groups  # the second and first sentences, and the third
+    assert (one.count, one.longest, one.padding.tolist()) == (2, 2, [[False, True], [False, False]])
+    assert (two.count, two.longest, two.padding) == (1, 9, None)
+    assert layout.by_head[:8].tolist() == [4, 4, 5, 5, 0, 2, 1, 3]  # piece = 2 * row + head
+    assert layout.padding.tolist() == [1, 3]
+    assert layout.by_head[layout.by_token].tolist() == list(range(24))
+    assert layout.firsts_by_head.tolist() == [2, 3, 0, 1, 4, 5]
+    assert layout.firsts_by_head[layout.firsts_by_token].tolist() == list(range(6))
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])

@@ -1,8 +1,8 @@
 """BERT without padding: the weights of a Hugging Face `BertModel`, the same maths, a backward pass by hand.
 
-The sentences of a batch lie end to end in one row of tokens, so dense layers see real tokens only. Inside the
-batch they are sorted by length, and attention runs on each group of equal lengths: no mask and no padding there
-either. With `pooling="cls"` the last layer computes first tokens only.
+The sentences of a batch lie end to end in one row of tokens, so dense layers see real tokens only. Attention runs on
+groups of sentences of similar length, and only there, for a few tokens, is padding. With `pooling="cls"` the last
+layer computes first tokens only.
 
 Weight gradients are written straight to where the optimizer reads them. Each task's may be kept apart: still one
 pass for all tasks, since their tokens are disjoint.
@@ -28,6 +28,7 @@ from ablate.trainer.packed_ops import (
     Linear,
     Norm,
     Share,
+    add_rows,
     lay_out,
     score_dtype,
 )
@@ -128,7 +129,7 @@ class PackedBert(nn.Module):
         table, device = self.words, self.words.device
         amp = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if amp else table.dtype
-        layout = lay_out(lengths, list(counts.values()), self.config.num_attention_heads, device)
+        layout = lay_out(lengths, self.config.num_attention_heads, device)
         places: list[Mapping[Tensor, Tensor] | None] = [None] * len(counts)
         words = None
         if gradients is not None:
@@ -136,16 +137,17 @@ class PackedBert(nn.Module):
             gradients.read_rows(words)
             gradients.clear(set(gradients.owners) - set(counts))
             places = [gradients.places(owner) for owner in counts]
-        shares = [
-            Share({len(tokens): of_tokens, lengths.size: of_sentences}, mine)
-            for of_tokens, of_sentences, mine in zip(layout.tokens, layout.sentences, places, strict=True)
-        ]
+        ends, last = np.cumsum(lengths), 0
+        shares = []
+        for count, mine in zip(counts.values(), places, strict=True):
+            first, last = last, last + count
+            rows = slice(int(ends[first] - lengths[first]), int(ends[last - 1]))
+            shares.append(Share({len(tokens): rows, lengths.size: slice(first, last)}, mine))
         trained = next((parameter for parameter in self.parameters() if parameter.requires_grad), table)
         with torch.autocast(device.type, enabled=False):
             keep = trained.requires_grad and torch.is_grad_enabled()
             run = _Pass(self, layout, shares, words, pooling, dtype, keep)
-            packed = tokens.to(device, torch.long)[layout.gather]
-            embedded: Tensor = _Encode.apply(trained, run, packed)  # type: ignore[no-untyped-call]
+            embedded: Tensor = _Encode.apply(trained, run, tokens.to(device, torch.long))  # type: ignore[no-untyped-call]
         return embedded
 
     def weights(self, dtype: torch.dtype) -> dict[nn.Linear, Tensor]:
@@ -204,14 +206,14 @@ class _Pass:
         config = bert.config
         self.hidden_dropout = config.hidden_dropout_prob if bert.training else 0.0
         self.attention_dropout = config.attention_probs_dropout_prob if bert.training else 0.0
-        depth, hidden = config.num_hidden_layers, len(layout.gather) * config.hidden_size
-        scores = layout.heads * sum(group.count * group.length**2 for group in layout.groups)
+        depth, hidden = config.num_hidden_layers, len(layout.positions) * config.hidden_size
+        scores = layout.heads * sum(group.count * group.longest**2 for group in layout.groups)
         hidden_elements = (2 * depth + 1) * hidden if self.hidden_dropout else 0
         score_elements = depth * scores if self.attention_dropout else 0
-        self.dropout = Dropout(hidden_elements + score_elements, layout.gather.device)
+        self.dropout = Dropout(hidden_elements + score_elements, layout.positions.device)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[tokens] in packed order -> [sentences, hidden] in the caller's."""
+        """[tokens] -> [sentences, hidden]."""
         x = self._embed(tokens)
         modules = self.bert.encoder.layer
         for index, module in enumerate(modules, start=1):
@@ -219,17 +221,17 @@ class _Pass:
             x = layer.forward(x)
             if self.keep:
                 self.layers.append(layer)
-        if self.pooling == "mean":
-            x = self._means(x)
-        pooled = torch.empty_like(x)
-        pooled[self.layout.order] = x
-        return pooled
+        if self.pooling == "cls":
+            return x
+        layout = self.layout
+        sums = add_rows(x.new_zeros(len(layout.lengths), x.shape[1]), layout.sentences, x)
+        return sums / layout.lengths[:, None]
 
     def backward(self, dpooled: Tensor) -> None:
         """Add the gradients of all weights, given that of the embeddings [sentences, hidden]."""
-        dx = dpooled[self.layout.order]
+        dx = dpooled
         if self.pooling == "mean":
-            dx = self._means_backward(dx)
+            dx = (dx / self.layout.lengths[:, None])[self.layout.sentences]
         while self.layers:
             dx = self.layers.pop().backward(dx)
         self._embed_backward(dx)
@@ -253,18 +255,6 @@ class _Pass:
             share.put_rows(tables.position_embeddings.weight, self.layout.positions, dx)
             share.put_rows(types, torch.zeros_like(rows), dx)  # only type 0 occurs
             share.put_rows(words, rows, dwords)
-
-    def _means(self, x: Tensor) -> Tensor:
-        """[tokens, hidden] -> [sentences, hidden]."""
-        parts = torch.split(x, [group.count * group.length for group in self.layout.groups])
-        pairs = zip(parts, self.layout.groups, strict=True)
-        return torch.cat([part.view(group.count, group.length, -1).mean(1) for part, group in pairs])
-
-    def _means_backward(self, dmeans: Tensor) -> Tensor:
-        """[sentences, hidden] -> [tokens, hidden]."""
-        parts = torch.split(dmeans, [group.count for group in self.layout.groups])
-        pairs = zip(parts, self.layout.groups, strict=True)
-        return torch.cat([(part / group.length).repeat_interleave(group.length, 0) for part, group in pairs])
 
 
 class _Layer:

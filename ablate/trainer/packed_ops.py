@@ -66,11 +66,7 @@ class Share:
         if not table.requires_grad:
             return
         gradient = _grad(table) if self.places is None else self.places[table].zero_()
-        rows, dy = self.of(rows), self.of(dy)
-        if dy.device.type == "cpu":
-            gradient.scatter_add_(0, rows[:, None].expand_as(dy), dy)  # sorts the rows, then adds in parallel
-        else:  # deterministic on CUDA, where index_add_ is not
-            gradient.index_put_((rows,), dy, accumulate=True)
+        add_rows(gradient, self.of(rows), self.of(dy))
 
 
 def _grad(parameter: Tensor) -> Tensor:
@@ -81,57 +77,81 @@ def _grad(parameter: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Group:
-    """Sentences of one task and one length, neighbours in the packed order."""
+    """Sentences of similar length, for attention."""
 
     count: int
-    length: int
+    longest: int  # tokens; the others are padded to it
+    padding: Tensor | None  # [count, longest], where; None: all are of one length
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch lie once its sentences are sorted by task and length."""
+    """Where the sentences of a batch lie, end to end, and where their heads go for attention.
+
+    A piece is what one head has of one token: piece token * heads + head. A slot is a piece's place once the tokens of
+    each head of each sentence lie together, group after group.
+    """
 
     heads: int
     groups: list[Group]
-    tokens: list[slice]  # packed rows of each task
-    sentences: list[slice]  # packed places of its sentences
-    gather: Tensor  # [tokens]: the caller's row of each packed row
-    positions: Tensor  # [tokens]: each token's place in its sentence
-    firsts: Tensor  # [sentences]: packed row of each sentence's first token
-    order: Tensor  # [sentences]: the caller's sentence at each packed place
-    by_head: Tensor  # [tokens * heads]: the (token, head) at each place once a head's tokens lie together
-    by_token: Tensor  # [tokens * heads]: its inverse
+    lengths: Tensor  # [sentences]
+    firsts: Tensor  # [sentences]: row of each one's first token
+    sentences: Tensor  # [tokens]: which one each token belongs to
+    positions: Tensor  # [tokens]: its place there
+    by_head: Tensor  # [slots]: the piece in each; a slot of padding has some piece of its sentence
+    by_token: Tensor  # [pieces]: the slot of each
+    padding: Tensor  # the slots of padding
+    firsts_by_head: Tensor  # [sentences * heads]: as `by_head`, where each sentence has one token only
+    firsts_by_token: Tensor
 
 
-def lay_out(lengths: NDArray[np.int64], counts: Sequence[int], heads: int, device: torch.device) -> Layout:
-    """Sort the sentences of each task by length (equal ones stay in order) and say where everything goes.
+def lay_out(lengths: NDArray[np.int64], heads: int, device: torch.device) -> Layout:
+    """Say where everything goes, for sentences of `lengths` [sentences]."""
+    ends = np.cumsum(lengths)
+    firsts = ends - lengths
+    sentences = np.repeat(np.arange(len(lengths)), lengths)
+    positions = np.arange(ends[-1]) - firsts[sentences]
+    by_length = np.argsort(lengths, kind="stable")
+    each_head = np.arange(heads)[:, None]
+    by_token = np.empty(ends[-1] * heads, dtype=np.int64)
+    groups, pieces, padding, begin = [], [], [], 0
+    for members in np.split(by_length, _cuts(lengths[by_length])):
+        longest = int(lengths[members[-1]])
+        places = np.minimum(np.arange(longest), lengths[members, None] - 1)
+        found = (firsts[members, None] + places)[:, None] * heads + each_head  # [count, heads, longest]
+        here = begin + np.arange(found.size).reshape(found.shape)  # slots
+        padded = np.broadcast_to((np.arange(longest) >= lengths[members, None])[:, None], found.shape)
+        by_token[found[~padded]] = here[~padded]
+        pieces.append(found.ravel())
+        padding.append(here[padded])
+        hidden = torch.from_numpy(padded[:, 0].copy()).to(device) if padded.any() else None
+        groups.append(Group(len(members), longest, hidden))
+        begin += found.size
+    firsts_by_head = (by_length[:, None] * heads + each_head.T).ravel()
+    rows = (lengths, firsts, sentences, positions)
+    slots = (np.concatenate(pieces), by_token, np.concatenate(padding))
+    arrays = (*rows, *slots, firsts_by_head, np.argsort(firsts_by_head))
+    return Layout(heads, groups, *(torch.from_numpy(array).to(device) for array in arrays))
 
-    Args:
-        lengths: [sentences] tokens of each, task after task.
-        counts: how many sentences each task has.
+
+def _cuts(lengths: NDArray[np.int64]) -> list[int]:
+    """Where to cut ascending `lengths` into groups: each is at most a quarter, or two tokens, longer than its first.
+
+    A group costs a dozen calls a layer, whatever its size; padding costs time as the square of the length.
     """
-    tasks = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((lengths, tasks))
-    sizes = lengths[order]
-    ends = np.cumsum(sizes)
-    firsts = ends - sizes
-    positions = np.arange(ends[-1]) - np.repeat(firsts, sizes)
-    gather = positions + np.repeat((np.cumsum(lengths) - lengths)[order], sizes)
-    # in a sentence of n tokens from row f, head h of token p moves to place f * heads + h * n + p
-    starts, steps = np.repeat(firsts, sizes)[:, None] * heads, np.repeat(sizes, sizes)[:, None]
-    by_token = starts + steps * np.arange(heads) + positions[:, None]
-    by_head = np.empty(by_token.size, dtype=np.int64)
-    by_head[by_token.ravel()] = np.arange(by_token.size)
-    begins = np.flatnonzero(np.diff(sizes, prepend=0) | np.diff(tasks, prepend=-1))
-    groups = [
-        Group(int(count), int(sizes[begin]))
-        for begin, count in zip(begins, np.diff(begins, append=len(sizes)), strict=True)
-    ]
-    last = np.cumsum(counts)
-    sentences = [slice(int(end - count), int(end)) for end, count in zip(last, counts, strict=True)]
-    tokens = [slice(int(firsts[part.start]), int(ends[part.stop - 1])) for part in sentences]
-    arrays = (gather, positions, firsts, order, by_head, by_token.ravel())
-    return Layout(heads, groups, tokens, sentences, *(torch.from_numpy(array).to(device) for array in arrays))
+    cuts, shortest = [], lengths[0]
+    for place, length in enumerate(lengths.tolist()):
+        if length > max(shortest * 5 // 4, shortest + 2):
+            cuts.append(place)
+            shortest = length
+    return cuts
+
+
+def add_rows(total: Tensor, rows: Tensor, x: Tensor) -> Tensor:
+    """Add x [n, hidden] to rows [n] of `total`, in a fixed order, and return it."""
+    if x.device.type == "cpu":
+        return total.scatter_add_(0, rows[:, None].expand_as(x), x)  # sorts the rows, then adds in parallel
+    return total.index_put_((rows,), x, accumulate=True)  # deterministic on CUDA, where index_add_ is not
 
 
 @dataclass(frozen=True)
@@ -222,14 +242,14 @@ class Attention:
     """softmax(q kᵀ / √d) v in every head of every sentence, with dropout on the weights.
 
     Queries are all tokens, or the first token of each sentence. Every head of every sentence is one small matrix;
-    those of one length lie together, so that each length is one batched product. Scores are kept transposed, [keys,
+    those of one group lie together, so that each group is one batched product. Scores are kept transposed, [keys,
     queries]: a CPU's softmax over a short last dimension is about four times as slow as over the one before it.
     """
 
     def __init__(self, layout: Layout, firsts_only: bool) -> None:
         self.layout, self.firsts_only = layout, firsts_only
         self.shapes = [
-            (g.count * layout.heads, g.length, 1 if firsts_only else g.length) for g in layout.groups
+            (g.count * layout.heads, g.longest, 1 if firsts_only else g.longest) for g in layout.groups
         ]
         self.scores = sum(math.prod(shape) for shape in self.shapes)  # how many there are
 
@@ -240,8 +260,12 @@ class Attention:
         self.key, self.value = self._by_head(key), self._by_head(value)
         self.root = self.query.shape[1] ** -0.5
         scores, self.weights = self.key.new_empty(2, self.scores)
-        for q, k, s, w in self._groups(self.query, self.key, scores, self.weights):
-            torch.softmax(multiply(k, q.transpose(1, 2), self.root, s), 1, out=w)
+        matrices = self._groups(self.query, self.key, scores, self.weights)
+        for group, (q, k, s, w) in zip(self.layout.groups, matrices, strict=True):
+            multiply(k, q.transpose(1, 2), self.root, s)
+            if group.padding is not None:
+                s.view(group.count, -1, *s.shape[1:]).masked_fill_(group.padding[:, None, :, None], -math.inf)
+            torch.softmax(s, 1, out=w)
         # the mask's scale is left to the product that follows
         self.kept = self.weights if mask.kept is None else torch.mul(self.weights, mask.kept, out=scores)
         context = torch.empty_like(self.query)
@@ -252,6 +276,8 @@ class Attention:
     def backward(self, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of query, key and value."""
         mask, dcontext = self.mask, self._by_head(dy, self.firsts_only)
+        if not self.firsts_only:
+            dcontext.index_fill_(0, self.layout.padding, 0)  # what padding asks for is nobody's
         dvalue, dweights = torch.empty_like(self.value), torch.empty_like(self.weights)
         for c, v, w, dv, dw in self._groups(dcontext, self.value, self.kept, dvalue, dweights):
             multiply(w, c, mask.scale, dv)
@@ -270,7 +296,7 @@ class Attention:
         )
 
     def _groups(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Yield each length's matrices in each buffer: [batch, rows, size], or [batch, keys, queries] of scores."""
+        """Yield each group's matrices in each buffer: [batch, rows, size], or [batch, keys, queries] of scores."""
         return zip(*(self._matrices(buffer) for buffer in buffers), strict=True)
 
     def _matrices(self, buffer: Tensor) -> list[Tensor]:
@@ -282,15 +308,14 @@ class Attention:
         return [part.view(shape[0], shape[rows], -1) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def _by_head(self, x: Tensor, firsts: bool = False) -> Tensor:
-        """[tokens, hidden] -> [tokens * heads, size], the tokens of one head of one sentence together."""
-        pieces = x.view(-1, x.shape[1] // self.layout.heads)
-        pieces = pieces if firsts else pieces.index_select(0, self.layout.by_head)
-        return pieces.to(score_dtype(x))
+        """[tokens or sentences, hidden] -> [slots, size], the tokens of one head of one sentence together."""
+        slots = self.layout.firsts_by_head if firsts else self.layout.by_head
+        return x.view(-1, x.shape[1] // self.layout.heads).index_select(0, slots).to(score_dtype(x))
 
     def _by_token(self, x: Tensor, like: Tensor, firsts: bool = False) -> Tensor:
-        """[tokens * heads, size] -> [tokens, hidden], in the dtype of `like`."""
-        pieces = x if firsts else x.index_select(0, self.layout.by_token)
-        return pieces.to(like.dtype).view(-1, x.shape[1] * self.layout.heads)
+        """[slots, size] -> [tokens or sentences, hidden], in the dtype of `like`."""
+        pieces = self.layout.firsts_by_token if firsts else self.layout.by_token
+        return x.index_select(0, pieces).to(like.dtype).view(-1, x.shape[1] * self.layout.heads)
 
 
 def score_dtype(x: Tensor) -> torch.dtype:
