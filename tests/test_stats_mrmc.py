@@ -19,7 +19,7 @@ def test_formula_of_variance_and_degrees_of_freedom():
     residual = d - d.mean(axis=1, keepdims=True) - d.mean(axis=0) + d.mean()
     v = v_seed + max(v_item - (residual**2).sum() / (3 * 29) / (4 * 30), 0)
     found = mrmc(d)
-    assert (found.se**2, found.df) == (pytest.approx(v), pytest.approx(3 * v / v_seed))
+    assert (found.se**2, found.df) == (pytest.approx(v), pytest.approx(v**2 / (v_seed**2 / 3)))
 
 
 def test_seeds_alone_give_the_paired_t():

@@ -6,7 +6,7 @@ from numpy.random import Generator, default_rng
 
 from ablate.stats.factorial import factorial
 from ablate.stats.linear import Factor
-from ablate.stats.mrmc import mrmc
+from ablate.stats.mrmc import cautious_p, mrmc
 from ablate.stats.multiple import holm
 from ablate.stats.power import mde
 
@@ -83,6 +83,16 @@ def coverage_where_seeds_matter(studies: int, seeds: int, ratio: float) -> float
     return float(np.mean([low <= 0 <= high for low, high in intervals]))
 
 
+def cautious_ps_without_an_effect(studies: int, seeds: int, ratio: float) -> np.ndarray:
+    """From the variances that studies of 500 items would have found: V_seed and V_item − V_int, of which the seeds' share of
+    the truth is `ratio` times that of the items."""
+    rng = default_rng(seeds)
+    v_seed = ratio * rng.chisquare(seeds - 1, studies) / (seeds - 1)
+    v = v_seed + rng.chisquare(499, studies) / 499
+    t = rng.normal(0, np.sqrt(ratio + 1), studies) / np.sqrt(v)
+    return np.array([cautious_p(t, share, seeds) for t, share in zip(t, v_seed / v, strict=True)])
+
+
 def power_at_the_planned_effect(studies: int, seeds: int) -> float:
     """Plan with the σ of a run, then plant exactly the effect that is said to be detectable."""
     df = 16 * seeds - 1 - (seeds - 1) - 4
@@ -112,7 +122,7 @@ def test_a_few_intervals_over_seeds_and_items_cover_the_truth():
 
 
 def test_two_seeds_that_matter_more_than_the_items_cover_what_the_report_says():
-    assert coverage_where_seeds_matter(3000, seeds=2, ratio=13) == pytest.approx(0.91, abs=0.02)
+    assert coverage_where_seeds_matter(3000, seeds=2, ratio=13) == pytest.approx(0.87, abs=0.02)
 
 
 @pytest.mark.slow
@@ -142,7 +152,20 @@ def test_seeds_by_items_intervals_cover_the_truth(seeds):
 def test_seeds_by_items_intervals_cover_the_truth_whatever_the_seeds_matter(seeds, ratio):
     rate = coverage_where_seeds_matter(10_000, seeds, ratio)
     told(f"coverage of seeds × items, {seeds} seeds that matter {ratio} times as much", rate, 10_000)
-    assert 0.93 <= rate <= 0.97  # Monte Carlo error .0022
+    assert 0.92 - 0.006 <= rate <= 0.97  # Monte Carlo error .0022; .92 is what the docstring of `mrmc` says
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "most"), [(3, 0.07), (5, 0.05)])
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 2, 7, 15, 50])
+def test_the_cautious_p_raises_few_false_alarms_among_ten_comparisons(seeds, most, ratio):
+    found = cautious_ps_without_an_effect(20_000, seeds, ratio)
+    rate = 10 * told(
+        f"p < .005, {seeds} seeds that matter {ratio} times as much", np.mean(found < 0.005), 20_000
+    )
+    assert (
+        rate <= most + 3 * 10 * 0.0005
+    )  # Monte Carlo error of p < .005: .0005; the sum bounds familywise error
 
 
 @pytest.mark.slow

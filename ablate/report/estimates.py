@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.stats.distributions import interval, t_p
-from ablate.stats.mrmc import degrees_of_freedom
+from ablate.stats.distributions import interval
+from ablate.stats.mrmc import cautious_p, degrees_of_freedom
 from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.paired import paired_t, sign_flip_p, smallest_sign_flip_p
 from ablate.stats.power import mde
@@ -82,7 +82,7 @@ def seeds_and_items(differences: NDArray[np.float64], item_variance: float) -> E
         return Estimate(value, seeds, method="no variance over seeds and items")
     df = degrees_of_freedom(v_seed, variance, seeds) if v_seed > 0 else math.inf
     se = math.sqrt(variance)
-    return Estimate(value, seeds, se, df, t_p(value / se, df), "seeds × items")
+    return Estimate(value, seeds, se, df, cautious_p(value / se, v_seed / variance, seeds), "seeds × items")
 
 
 def other_test(

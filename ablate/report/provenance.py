@@ -20,8 +20,8 @@ MACHINE_FACTS = ("python", "platform", "cpu", "gpu", "threads", "versions", "git
 
 _OF_METHOD = {
     "seeds × items": "Seeds × items: a difference of two cells is analysed with seeds as readers and items as cases "
-    "(Obuchowski and Rockette 1995; 1/df is 1/(seeds − 1) times the seeds' share of the variance), so that it speaks of "
-    "other seeds and other items. "
+    "(Obuchowski and Rockette 1995, degrees of freedom by Hillis 2007), so that it speaks of other seeds and other items; "
+    "p, which is corrected over many comparisons, comes from the more cautious critical values of Cochran and Cox 1957. "
     "Pearson's r enters by its pseudo-values; a composite by those of the metrics it is made of.",
     "paired t over seeds": "Paired t over seeds: the differences of each seed are the data (Student 1908); "
     "it speaks of other seeds on these items.",

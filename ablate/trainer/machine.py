@@ -21,8 +21,10 @@ def derive_seed(seed: int, purpose: str) -> int:
 
 @contextlib.contextmanager
 def deterministic(device: str) -> Iterator[None]:
-    """Leave torch's global generators as they were, and on CUDA use kernels that give the same bits each
-    time."""
+    """Leave torch's global generators as they were, and on CUDA use kernels that give the same bits each time.
+
+    On CUDA, memory that is kept for later goes back in the end: workers that share the GPU may need it.
+    """
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     before = torch.are_deterministic_algorithms_enabled()
     if cuda:
@@ -30,11 +32,15 @@ def deterministic(device: str) -> Iterator[None]:
             "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
         )  # what cuBLAS asks for to be deterministic
         torch.use_deterministic_algorithms(True)
+        # new memory would be filled, at a pass over each tensor's; all of it is written before it is read
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         with torch.random.fork_rng(devices=[device.index or 0 for device in cuda]):
             yield
     finally:
         torch.use_deterministic_algorithms(before)
+        if cuda:
+            torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager

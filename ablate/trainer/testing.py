@@ -8,6 +8,7 @@ from ablate.contract import Context
 from ablate.trainer.embedding import Live
 from ablate.trainer.encoder import load_saved
 from ablate.trainer.heads import build_head
+from ablate.trainer.machine import catch_out_of_memory, deterministic
 from ablate.trainer.saving import load_heads
 from ablate.trainer.scoring import metric, predict
 from ablate.trainer.settings import Settings, means, parts
@@ -26,8 +27,10 @@ def test(settings: Settings, context: Context) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     pieces = parts(settings)
-    for name, part in pieces.items():
-        found |= _test_model(part, context, context.workdir / name if len(pieces) > 1 else context.workdir)
+    with deterministic(context.device), catch_out_of_memory():
+        for name, part in pieces.items():
+            folder = context.workdir / name if len(pieces) > 1 else context.workdir
+            found |= _test_model(part, context, folder)
     return found | means(found)
 
 
