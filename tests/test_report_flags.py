@@ -42,6 +42,13 @@ def test_every_flag_has_evidence_and_a_fix():
         assert flag["fix"]
 
 
+def test_a_flag_stands_at_the_cells_that_it_speaks_of():
+    document = report_document(fail(example(), lambda t: t.number == 3))
+    lost = {cell["name"] for cell in document["cells"] if "lost_runs" in cell["flags"]}
+    assert lost == {cell["name"] for cell in document["cells"] if "FAIL" in cell["states"].values()}
+    assert len(lost) == 1
+
+
 @pytest.mark.parametrize(("seeds", "raised"), [((11,), True), ((11, 22), False)])
 def test_one_seed(seeds, raised):
     assert ("one_seed" in rules(example(spec(seeds=seeds)))) is raised

@@ -58,6 +58,7 @@ def _cell_columns(document: Mapping[str, Any]) -> list[str]:
         *measured,
         "verdict",
         "seconds",
+        "flags",
     ]
 
 
@@ -71,6 +72,7 @@ def _cell(cell: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any
         low, high = found["ci95"] or (None, None)
         row |= {f"{name}.mean": found["mean"], f"{name}.ci95_low": low, f"{name}.ci95_high": high}
         row[f"{name}.difference"] = cell["difference"].get(name, {}).get("estimate")
+    row["flags"] = ", ".join(cell["flags"])
     row["verdict"] = cell["difference"].get(document["metric"]["name"], {}).get("verdict")
     return row
 

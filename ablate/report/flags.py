@@ -1,7 +1,6 @@
 """All rules, and what they find. A flag is raised by what the store holds, never by a guess."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 
 from ablate.report import flags_design, flags_results, flags_training
 from ablate.report.flags_evidence import SEVERITIES, Evidence, Flag
@@ -31,7 +30,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
 )
 
 
-def flags(evidence: Evidence) -> list[dict[str, str]]:
+def flags(evidence: Evidence) -> list[Flag]:
     """Return every flag, the gravest first, within a severity in the order of the rules."""
     found = [flag for rule in RULES for flag in rule(evidence)]
-    return [asdict(flag) for severity in SEVERITIES for flag in found if flag.severity == severity]
+    return [flag for severity in SEVERITIES for flag in found if flag.severity == severity]

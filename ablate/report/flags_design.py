@@ -72,6 +72,7 @@ def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
             "seeds_unequal",
             f"cells rest on {done.min()} to {done.max()} seeds; fewest: {cell_name(grid, fewest)}",
             "run what is missing (`ablate run` again, with `--retry-failed` for failed trials)",
+            np.flatnonzero(done < done.max()).tolist(),
         )
 
 
@@ -95,6 +96,7 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
         "lost_runs",
         said,
         "find the reason in the ledger, mend it, and run `ablate run --retry-failed`; what is left out is not random",
+        np.flatnonzero(lost.any(axis=1)).tolist(),
     )
 
 
@@ -193,6 +195,7 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
         f"the best of {cells} equal cells would lead by {number(gain)} by luck alone; this one leads the reference by "
         f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
         "rerun the best cell and the reference on fresh seeds, or score the best once on the test split (`ablate test`)",
+        [best],
     )
 
 

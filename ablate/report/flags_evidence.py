@@ -1,7 +1,7 @@
 """A flag: what a reviewer would object to, with its evidence and what would remove it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,11 @@ class Flag:
     rule: str  # stable name, for programs
     evidence: str
     fix: str
+    cells: Collection[int] = ()  # rows of the cells it speaks of; none: of the study
+
+    def row(self) -> dict[str, str]:
+        """Return its entry among the report's flags."""
+        return {"severity": self.severity, "rule": self.rule, "evidence": self.evidence, "fix": self.fix}
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
             f"{plural(len(cells), 'cell')} scored on the test split"
             + (f", {plural(len(uses), 'time')} in all: {times}" if uses else ""),
             "choose on the dev split, then score the chosen cell once; report how often it was scored",
+            {grid.index[cell] for cell in cells if cell in grid.index},
         )
     if early := [use for use in uses if use.unfinished]:
         yield Flag(
@@ -92,6 +93,7 @@ def conflicting_duplicates(evidence: Evidence) -> Iterator[Flag]:
             f"{plural(len(clashes), 'trial')} repeat a cell and seed with other results: "
             + listed(f"{cell_name(grid, grid.index[t.cell])}, seed {t.seed}" for t in clashes),
             "training is not deterministic, or code or data changed in between; find out which before any claim",
+            {grid.index[trial.cell] for trial in clashes},
         )
 
 
@@ -109,13 +111,15 @@ def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
             and np.isfinite(values).all()
             and (np.ptp(values, axis=1) == 0).all()
         ):
-            stuck.append(cell_name(grid, row))
+            stuck.append(row)
     if stuck:
         yield Flag(
             STOP,
             "seeds_without_effect",
-            f"every metric is the same under all seeds in {plural(len(stuck), 'cell')}: {listed(stuck)}",
+            f"every metric is the same under all seeds in {plural(len(stuck), 'cell')}: "
+            f"{listed(cell_name(grid, row) for row in stuck)}",
             "see that the trainer takes its randomness from `context.seed`; such seeds are no replicates",
+            stuck,
         )
 
 
@@ -133,6 +137,7 @@ def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
                 for low, high, metric in found
             ),
             "score all cells on the same items in the same order",
+            {row for low, high, _ in found for row in (low, high)},
         )
 
 
@@ -144,8 +149,8 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
         if len(grid.cells) <= MAX_WITH_ITEMS
         else {grid.reference, best_row(grid)} - {None}
     )
-    constant: set[str] = set()
-    majority: set[str] = set()
+    constant: set[tuple[str, int]] = set()
+    majority: set[tuple[str, int]] = set()
     for (row, _), trial in sorted(grid.trials.items()):
         if row not in rows or trial.state != "COMPLETE":
             continue
@@ -155,27 +160,30 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
                 continue
             scores = evidence.pairing.files.scores(trial, metric)
             if np.ptp(found.predicted) == 0:
-                constant.add(f"{metric} of {cell_name(grid, row)}")
+                constant.add((metric, row))
             elif scores and scores.kind == "accuracy" and scores.scores.mean() <= _majority(found.gold):
-                majority.add(f"{metric} of {cell_name(grid, row)}")
-    for names, rule, said in (
+                majority.add((metric, row))
+    for useless, rule, said in (
         (constant, "constant_predictions", "every item gets the same prediction"),
         (majority, "majority_class", "accuracy is not above always naming the commonest label"),
     ):
-        if names:
+        if useless:
+            names = sorted(f"{metric} of {cell_name(grid, row)}" for metric, row in useless)
             yield Flag(
                 CAUTION,
                 rule,
-                f"{said}: {listed(sorted(names))}",
+                f"{said}: {listed(names)}",
                 "these models have learnt nothing for this task: train longer or mend the learning rate first",
+                {row for _, row in useless},
             )
 
 
 def not_finite(evidence: Evidence) -> Iterator[Flag]:
     """Metrics that are not numbers."""
+    grid = evidence.grid
     found = [
-        f"{name} of trial {trial.number}"
-        for trial in evidence.grid.results.trials
+        (trial, name)
+        for trial in grid.results.trials
         for name, value in trial.metrics.items()
         if not math.isfinite(value)
     ]
@@ -183,8 +191,9 @@ def not_finite(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             CAUTION,
             "not_finite",
-            f"not a finite number, left out: {listed(found)}",
+            f"not a finite number, left out: {listed(f'{name} of trial {trial.number}' for trial, name in found)}",
             "see these trials' curves",
+            {grid.index[trial.cell] for trial, _ in found if trial.cell in grid.index},
         )
 
 

@@ -105,7 +105,10 @@ def _document(arranged: Grid) -> dict[str, Any]:
     }
     document["test"] = test_scores(document)
     document["tradeoffs"] = tradeoffs(document)
-    document["flags"] = flags(Evidence(pairing, found, models, facts, document))
+    raised = flags(Evidence(pairing, found, models, facts, document))
+    document["flags"] = [flag.row() for flag in raised]
+    for row, cell in enumerate(document["cells"]):
+        cell["flags"] = [flag.rule for flag in raised if row in flag.cells]
     document["summary"] = sentences(document)
     return document
 
