@@ -156,7 +156,7 @@ def test_seeds_by_items_intervals_cover_the_truth_whatever_the_seeds_matter(seed
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "most"), [(3, 0.07), (5, 0.05)])
+@pytest.mark.parametrize(("seeds", "most"), [(3, 0.08), (5, 0.05)])
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 2, 7, 15, 50])
 def test_the_cautious_p_raises_few_false_alarms_among_ten_comparisons(seeds, most, ratio):
     found = cautious_ps_without_an_effect(20_000, seeds, ratio)

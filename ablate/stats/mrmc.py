@@ -71,7 +71,7 @@ def cautious_p(t: float, share: float, seeds: int) -> float:
     There the degrees of freedom of Hillis go wrong: of ten comparisons without an effect, corrected by Holm, up to .24 of
     studies (S = 3) and .11 (S = 5) would raise a false alarm. Here a critical value is the mean of those of t on S − 1
     degrees of freedom, for the seeds, and of the normal, for the many items, weighted by their shares of V: Cochran & Cox
-    1957, Experimental Designs, on means with unequal variances. That leaves .07 and .05 at the worst.
+    1957, Experimental Designs, on means with unequal variances. That leaves .08 and .05 at the worst.
 
     Args:
         share: V_seed / V.
