@@ -137,9 +137,18 @@ def test_several_seeds_of_scores_use_pseudo_values(regressors):
 def test_several_seeds_list_the_other_tests(classifiers):
     _, _, gold_file, files = classifiers
     lines = methods(compare_files(gold_file, files["a"], files["b"], "accuracy"))
-    assert set(lines) == {"paired_t", "sign_flip", "bootstrap"}
+    assert set(lines) == {"cochran_cox", "paired_t", "sign_flip", "bootstrap"}
     assert lines["sign_flip"]["p"] == 0.25
     assert "with 3 seeds p cannot be below 0.25" in lines["sign_flip"]["note"]
+
+
+def test_several_seeds_list_what_a_report_would_say(classifiers):
+    _, _, gold_file, files = classifiers
+    document = compare_files(gold_file, files["a"], files["b"], "accuracy")
+    line = methods(document)["cochran_cox"]
+    assert line["statistic"] == pytest.approx(document["delta"] / document["se"])
+    assert line["p"] > document["p"]
+    assert line["ci95"][0] < document["ci95"][0] < document["ci95"][1] < line["ci95"][1]
 
 
 def test_swapping_the_sides_turns_the_sign(classifiers):

@@ -17,9 +17,9 @@ from ablate.errors import BadInput
 from ablate.report.estimates import THESE_MODELS, other_test, sign_flip
 from ablate.report.strict_csv import Faults, read_columns
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
-from ablate.stats.distributions import t_quantile
+from ablate.stats.distributions import interval, t_quantile
 from ablate.stats.mcnemar import mcnemar, paired_interval
-from ablate.stats.mrmc import mrmc
+from ablate.stats.mrmc import Mrmc, cautious_df, cautious_p, mrmc
 from ablate.stats.paired import bootstrap, bootstrap_mean, paired_t
 from ablate.stats.power import mde
 from ablate.stats.verdicts import verdict, verdict_of_interval
@@ -135,6 +135,7 @@ def _over_seeds(d: Array, by_seed: Array, smallest_effect: float | None) -> dict
         "p": main.p,
         "method": "mrmc",
         "sensitivity": [
+            *([_cautious_line(main, len(d))] if known_p and main.se > 0 else []),
             _paired_t_line(by_seed),
             sign_flip(by_seed),
             other_test("bootstrap", None, resampled.p, resampled.ci95, f"items only: {THESE_MODELS}"),
@@ -146,6 +147,12 @@ def _over_seeds(d: Array, by_seed: Array, smallest_effect: float | None) -> dict
         "noise": {"seed": main.sigma_seed, "item": main.sigma_item, "seed_item": main.sigma_seed_item},
         "warnings": [] if known_p else [no_noise],
     }  # fmt: skip
+
+
+def _cautious_line(main: Mrmc, seeds: int) -> dict[str, Any]:
+    t, ci95 = main.delta / main.se, interval(main.delta, main.se, cautious_df(main.seed_share, seeds))
+    note = "seeds × items with cautious degrees of freedom: what a report says"
+    return other_test("cochran_cox", t, cautious_p(t, main.seed_share, seeds), ci95, note)
 
 
 def _paired_t_line(by_seed: Array) -> dict[str, Any]:

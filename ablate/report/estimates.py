@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.stats.distributions import interval
-from ablate.stats.mrmc import cautious_p, degrees_of_freedom
+from ablate.stats.mrmc import cautious_df, cautious_mde, cautious_p
 from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.paired import paired_t, sign_flip_p, smallest_sign_flip_p
 from ablate.stats.power import mde
@@ -33,6 +33,7 @@ class Estimate:
     df: float | None = None  # inf: normal
     p: float | None = None
     method: str = "none"
+    seed_share: float | None = None  # of the variance; None: there are no items in it
 
     def interval(self, level: float) -> list[float] | None:
         """Return the two-sided t interval, None without a standard error."""
@@ -42,7 +43,6 @@ class Estimate:
 
     def row(self) -> dict[str, Any]:
         """Return the fields that every row of the report has, in the metric's unit; `df` is null for a normal."""
-        known = self.se is not None and self.df is not None
         return {
             "estimate": self.value,
             "se": self.se,
@@ -51,8 +51,15 @@ class Estimate:
             "p": self.p,
             "n": self.n,
             "method": self.method,
-            "mde80": mde(self.se, self.df) if known else None,  # type: ignore[arg-type]
+            "mde80": self._mde80(),
         }
+
+    def _mde80(self) -> float | None:
+        if self.se is None or self.df is None:
+            return None
+        if self.seed_share is not None:
+            return cautious_mde(self.se, self.seed_share, self.n)
+        return mde(self.se, self.df)
 
 
 def over_seeds(differences: NDArray[np.float64]) -> Estimate:
@@ -80,9 +87,9 @@ def seeds_and_items(differences: NDArray[np.float64], item_variance: float) -> E
     value = float(found.mean())
     if variance <= (1e-12 * float(np.abs(found).max())) ** 2:
         return Estimate(value, seeds, method="no variance over seeds and items")
-    df = degrees_of_freedom(v_seed, variance, seeds) if v_seed > 0 else math.inf
-    se = math.sqrt(variance)
-    return Estimate(value, seeds, se, df, cautious_p(value / se, v_seed / variance, seeds), "seeds × items")
+    se, share = math.sqrt(variance), v_seed / variance
+    p = cautious_p(value / se, share, seeds)
+    return Estimate(value, seeds, se, cautious_df(share, seeds), p, "seeds × items", share)
 
 
 def other_test(

@@ -20,8 +20,10 @@ MACHINE_FACTS = ("python", "platform", "cpu", "gpu", "threads", "versions", "git
 
 _OF_METHOD = {
     "seeds × items": "Seeds × items: a difference of two cells is analysed with seeds as readers and items as cases "
-    "(Obuchowski and Rockette 1995, degrees of freedom by Hillis 2007), so that it speaks of other seeds and other items; "
-    "p, which is corrected over many comparisons, comes from the more cautious critical values of Cochran and Cox 1957. "
+    "(Obuchowski and Rockette 1995), so that it speaks of other seeds and other items. Its degrees of freedom are those of the "
+    "seeds over the seeds' share of the variance, more cautious than Hillis' (2007), whose intervals hold the truth too rarely "
+    "with two or three seeds; p, which is corrected over many comparisons, comes from the critical values of Cochran and Cox "
+    "(1957), which are more cautious still far out in the tail. "
     "Pearson's r enters by its pseudo-values; a composite by those of the metrics it is made of.",
     "paired t over seeds": "Paired t over seeds: the differences of each seed are the data (Student 1908); "
     "it speaks of other seeds on these items.",
