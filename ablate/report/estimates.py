@@ -51,15 +51,16 @@ class Estimate:
             "p": self.p,
             "n": self.n,
             "method": self.method,
-            "mde80": self._mde80(),
         }
 
-    def _mde80(self) -> float | None:
+    def mde80(self, comparisons: int = 1) -> float | None:
+        """Return the true effect found with 80 % power, corrected over `comparisons` as the first of Holm's steps does."""
         if self.se is None or self.df is None:
             return None
+        alpha = 0.05 / comparisons
         if self.seed_share is not None:
-            return cautious_mde(self.se, self.seed_share, self.n)
-        return mde(self.se, self.df)
+            return cautious_mde(self.se, self.seed_share, self.n, alpha=alpha)
+        return mde(self.se, self.df, alpha=alpha)
 
 
 def over_seeds(differences: NDArray[np.float64]) -> Estimate:
@@ -112,15 +113,16 @@ def sign_flip(by_seed: NDArray[np.float64]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Judged:
-    """A corrected p and what may be said."""
+    """A corrected p, what may be said, and the effect that it would have been said of in 80 % of such studies."""
 
     p_holm: float | None
     p_bh: float | None
     verdict: str
+    mde80: float | None
 
     def row(self) -> dict[str, Any]:
         """Return the fields of a row."""
-        return {"p_holm": self.p_holm, "p_bh": self.p_bh, "verdict": self.verdict}
+        return {"p_holm": self.p_holm, "p_bh": self.p_bh, "verdict": self.verdict, "mde80": self.mde80}
 
 
 def judge_primary(
@@ -128,6 +130,7 @@ def judge_primary(
 ) -> list[Judged]:
     """Correct by Holm over all `estimates` on the metric that decides, and give a verdict to each."""
     adjusted = holm([estimate.p for estimate in estimates])
+    comparisons = sum(p is not None for p in adjusted)
     judged = []
     for e, same, p in zip(estimates, identical, adjusted, strict=True):
         if same:
@@ -136,7 +139,7 @@ def judge_primary(
             word = INCONCLUSIVE
         else:
             word = verdict(e.value, p, e.se, e.df, smallest_effect, goal)
-        judged.append(Judged(p, None, word))
+        judged.append(Judged(p, None, word, e.mde80(max(1, comparisons))))
     return judged
 
 
@@ -144,7 +147,7 @@ def judge_exploratory(estimates: Sequence[Estimate], identical: Sequence[bool]) 
     """Correct by Benjamini-Hochberg; only the direction is named, as no goal is declared for these metrics."""
     adjusted = benjamini_hochberg([estimate.p for estimate in estimates])
     return [
-        Judged(None, p, NO_DIFFERENCE if same else _direction(estimate, p))
+        Judged(None, p, NO_DIFFERENCE if same else _direction(estimate, p), estimate.mde80())
         for estimate, same, p in zip(estimates, identical, adjusted, strict=True)
     ]
 

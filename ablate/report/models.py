@@ -157,6 +157,7 @@ def _interaction_rows(estimates: dict[Key, Estimate], coding: Coding, metric: st
             "to": [coding.levels[name][level] for name, level in zip(factors, levels, strict=True)],
             "metric": metric,
             **estimate.row(),
+            "mde80": estimate.mde80(),
             "p_bh": p,
         }
         for ((factors, levels), estimate), p in zip(estimates.items(), adjusted, strict=True)

@@ -90,7 +90,11 @@ def methods(document: Mapping[str, Any]) -> list[str]:
     verdicts = "Verdicts: helps or hurts when the corrected p is below .05"
     if smallest is not None:
         verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"
-    said.append(verdicts + "; else inconclusive, with the effect that 80 % of such studies would have seen.")
+    said.append(
+        verdicts
+        + "; else inconclusive, with the true effect of which 80 % of such studies would have said helps or hurts "
+        "(corrected as the smallest p is)."
+    )
     return said
 
 

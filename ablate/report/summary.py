@@ -107,7 +107,7 @@ def _sentence(change: str, row: Mapping[str, Any]) -> str:
         evidence += f", Holm {p_equation(corrected)}"
     said = f"{change}: {row['verdict']}; {shift} ({evidence})."
     if row["verdict"] == INCONCLUSIVE:
-        said += f" This study could have seen {number(row['mde80'])} or more (80 % power, before correction)."
+        said += f" This study could have seen {number(row['mde80'])} or more (80 % power, after correction)."
     return said
 
 

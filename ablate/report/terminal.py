@@ -65,7 +65,7 @@ def _effect_sentence(row: Mapping[str, Any]) -> str:
         return f"{change}: {signed(row['estimate'])}, without any measure of noise: {verdict}."
     numbers = f"{signed(row['estimate'])}, 95 % interval {interval(row['ci95'])}"
     if verdict == "inconclusive":
-        return f"{change}: inconclusive ({numbers}); {_seen(row['mde80'])}."
+        return f"{change}: inconclusive ({numbers}); {_seen(row['mde80'])}, were it the only comparison."
     p = f", {p_equation(row['p_holm'])} after Holm" if row["p_holm"] is not None else ""
     return f"{change}: {verdict} ({numbers}{p})."
 
