@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 from pathlib import Path
@@ -6,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from trainer_context import small
-from transformers import AutoModel, DistilBertConfig, DistilBertModel
+from transformers import AutoModel, DistilBertConfig, DistilBertModel, RobertaConfig
 
 from ablate.errors import BadInput, Unavailable
 from ablate.trainer.checking import check
-from ablate.trainer.encoder import PaddedEncoder, load_encoder, tiny, wrap
+from ablate.trainer.encoder import PaddedEncoder, load_encoder, refuse_long_sentences, tiny, wrap
 
 CPU = torch.device("cpu")
 LENGTHS = np.array([5, 2, 7, 2], dtype=np.int32)
@@ -105,6 +106,20 @@ def test_truncated_weights_are_refused(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "damaged weights" in refused(folder)
+
+
+def test_weights_that_are_not_in_the_file_are_not_drawn_at_random(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_layers": 2}))
+    with pytest.raises(BadInput, match=r"16 of its weights are not in the file, first transformer\.layer\.1"):
+        load_encoder(small(encoder=str(folder)), 50, 0, CPU)
+
+
+def test_positions_of_a_roberta_begin_behind_its_padding_token(tmp_path):
+    config = RobertaConfig(max_position_embeddings=34, pad_token_id=1)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match="has 32 positions, found 33; 32 or less would do"):
+        refuse_long_sentences(small(encoder=str(tmp_path), max_length=33), config)
 
 
 def test_sentences_longer_than_the_encoders_positions_are_refused(folder):

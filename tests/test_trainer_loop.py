@@ -41,6 +41,7 @@ MODES = {
     "fairgrad": {"surgery": "fairgrad", "precision": "bf16", "reshuffle": False},
     "sequential_bf16": {"training": "sequential", "precision": "bf16", "pooling": "mean", "max_steps": 2},
     "separate_bf16": {"training": "separate", "precision": "bf16", "max_steps": 2},
+    "bare_head": {"training": "separate", "similarity_head": "siamese", "dense_size": 0, "max_steps": 2},
     "frozen_bf16": {"freeze_encoder": True, "precision": "bf16"},
 }
 

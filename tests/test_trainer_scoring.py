@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from ablate.errors import TrialError
-from ablate.trainer.scoring import Evaluation, evaluation_from, metric, pearson
+from ablate.trainer.heads import build_head
+from ablate.trainer.scoring import Evaluation, evaluation_from, metric, pearson, predict
+from ablate.trainer.settings import TASKS, Settings
 
 
 def test_accuracy_is_the_share_of_hits():
@@ -27,12 +29,24 @@ def test_r_survives_scale_and_offset():
     [
         ([2.5, 2.5], [1.0, 2.0], "all 2 predictions are 2.5"),
         ([1.0, 2.0], [3.0, 3.0], "all 2 labels are 3"),
-        ([float("nan"), 2.0], [1.0, 2.0], "not a finite number"),
     ],
 )
 def test_where_r_does_not_exist_none_is_made_up(predicted, gold, reason):
     with pytest.raises(TrialError, match=f"step 7: dev/similarity: .*{reason}"):
         metric("similarity", torch.tensor(predicted).double(), np.array(gold), "step 7: dev/similarity")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_model_that_is_not_finite_predicts_nothing(task):
+    """The largest of five NaN is class 0, and a NaN is not above 0: that would look like a result."""
+    first = torch.ones(3, 8)
+    first[1, 2] = float("nan")
+    with pytest.raises(TrialError, match=f"step 7: dev/{task}: a prediction is not a finite number"):
+        predict(
+            build_head(task, 8, Settings()),
+            (first, None if task == "sentiment" else first),
+            f"step 7: dev/{task}",
+        )
 
 
 def test_the_mean_needs_all_three():

@@ -37,6 +37,7 @@ def test_the_door_loads_neither_torch_nor_transformers():
         {"tasks": ["sentiment", "sentiment"]},
         {"tasks": ["entailment"]},
         {"encoder": ""},
+        {"freeze_encoder": True, "similarity_head": "siamese", "dense_size": 0, "training": "separate"},
         {"data": {"sentiment": {"files": "no-placeholder.csv"}}},
     ],
     ids=str,

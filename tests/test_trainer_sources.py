@@ -348,6 +348,15 @@ def test_the_key_follows_the_bytes_and_not_the_name(tmp_path):
     assert source_key(here, "train") != same
 
 
+def test_the_key_of_a_local_folder_under_hub_follows_its_files(tmp_path):
+    (tmp_path / "train.csv").write_text(SENTIMENT)
+    source = Source(hub=str(tmp_path))
+    before = source_key(source, "train")
+    assert source_key(source, "train") == before
+    (tmp_path / "train.csv").write_text(SENTIMENT + " ")
+    assert source_key(source, "train") != before
+
+
 def test_overlap_ignores_case_spaces_and_order():
     a = Examples(["1", "2"], ["Who is it?", "x"], ["Me .", "y"], np.zeros(2))
     b = Examples(["3", "4"], ["me.", "x"], ["who  is it ?", "z"], np.zeros(2))

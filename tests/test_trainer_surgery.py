@@ -79,6 +79,12 @@ def test_methods_that_average_are_brought_to_the_scale_of_the_sum():
     assert torch.allclose(found, 3 * MGDA()(gradients()), rtol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["aligned_mtl", "mgda", "imtl_g", "fairgrad"])
+def test_methods_with_a_scale_of_their_own_are_brought_to_that_of_the_sum(method):
+    weights = Surgeon(method, TASKS, seed=0).weights(torch.diag(torch.tensor([25.0, 1.0, 0.01])))
+    assert float(weights.sum()) == pytest.approx(3)
+
+
 def test_the_projector_solves_its_quadratic_program():
     gramian = gradients() @ gradients().T
     wanted = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64)

@@ -26,7 +26,12 @@ from ablate.trainer.settings import Settings
 
 TINY = "tiny"
 Lengths = npt.NDArray[np.int32]
-_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+_DROPOUTS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ELECTRA, ..
+    *("dropout", "attention_dropout", "embedding_dropout", "mlp_dropout"),  # DistilBERT, ModernBERT
+)
+# Encoders that begin to count positions behind their padding token's number.
+_POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
 class PaddedEncoder(nn.Module):
@@ -110,7 +115,7 @@ def load_saved(folder: Path, device: torch.device) -> Encoder:
     """Return the encoder of a model that was trained here, from its folder."""
     from transformers import AutoModel
 
-    return wrap(_load(AutoModel, str(folder), dtype=torch.float32, use_safetensors=True), device)
+    return wrap(_load_weights(AutoModel, str(folder)), device)
 
 
 def wrap(model: Any, device: torch.device) -> Encoder:
@@ -162,6 +167,8 @@ def read_config(encoder: str) -> Any:
 def refuse_long_sentences(settings: Settings, config: Any) -> None:
     """Raise BadInput when `max_length` is more than the encoder has positions for."""
     positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and config.model_type in _POSITIONS_BEHIND_PADDING:
+        positions -= config.pad_token_id + 1
     if positions is not None and settings.max_length > positions:
         raise BadInput(
             f"max_length: {settings.encoder} has {positions} positions, found {settings.max_length}; "
@@ -182,7 +189,20 @@ def _pretrained(settings: Settings, vocab_size: int) -> Any:
     for name in _DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, settings.dropout)
-    return _load(AutoModel, settings.encoder, config=config, dtype=torch.float32, use_safetensors=True)
+    return _load_weights(AutoModel, settings.encoder, config=config)
+
+
+def _load_weights(loader: Any, encoder: str, **options: Any) -> Any:
+    """Return the model with every weight from its file: transformers would draw what is missing at random."""
+    wanted = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    model, info = _load(loader, encoder, **wanted, **options)
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise BadInput(
+            f"encoder: {encoder}: {len(missing)} of its weights are not in the file, first {missing[0]}; "
+            "a config.json that belongs to the weights would do"
+        )
+    return model
 
 
 def _load(loader: Any, encoder: str, **options: Any) -> Any:

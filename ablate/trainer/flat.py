@@ -27,7 +27,8 @@ class Flat:
         self._others = sorted(others, key=lambda parameter: parameter.ndim < 2)  # stable
         self._parameters = [*([] if table is None else [table]), *self._others]
         self.matrices = sum(parameter.numel() for parameter in others if parameter.ndim >= 2)
-        self.values = torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters])
+        flattened = [parameter.detach().reshape(-1) for parameter in self._parameters]
+        self.values = torch.cat(flattened) if flattened else torch.empty(0)
         for parameter, view in _views(self._parameters, self.values).items():
             parameter.data = view
 

@@ -20,7 +20,7 @@ from ablate.trainer.embedding import Embedder, Frozen, Live, Pair
 from ablate.trainer.encoder import load_encoder
 from ablate.trainer.flat import Flat, Gradients
 from ablate.trainer.heads import build_head
-from ablate.trainer.machine import catch_out_of_memory, derive_seed, deterministic
+from ablate.trainer.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
 from ablate.trainer.mixing import Indices, Mixture
 from ablate.trainer.optimizing import Optimizer
 from ablate.trainer.saving import save_results
@@ -41,7 +41,8 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
         from ablate.trainer.separate import train_in_turn
 
         return train_in_turn(settings, context)
-    with deterministic(context.device), catch_out_of_memory():
+    keep_freed_memory()
+    with deterministic(context.device), catch_out_of_memory(context.device):
         return Training(settings, context).run()
 
 
@@ -208,11 +209,13 @@ class Training:
     def _evaluate(self) -> None:
         """Score the tasks trained so far. Draws nothing at random: a resumed run may do it again."""
         tasks = [task for stage in self.stages[: self.stages.index(self.stage) + 1] for task in stage.tasks]
+        where = f"step {self.steps_done}: dev"
         predicted = {
-            task: predict(self.heads[task], self.embedder.whole(task, "dev", self._checkpoint))
+            task: predict(
+                self.heads[task], self.embedder.whole(task, "dev", self._checkpoint), f"{where}/{task}"
+            )
             for task in tasks
         }
-        where = f"step {self.steps_done}: dev"
         metrics = {
             task: metric(task, values, self._gold(task, "dev"), f"{where}/{task}")
             for task, values in predicted.items()

@@ -71,7 +71,7 @@ def measure(trainings: Mapping[str, Settings], context: Context) -> dict[str, fl
     ends = time.monotonic() + BUDGET_S
     for kind, _ in kinds.most_common():
         if not paces or time.monotonic() < ends:
-            with deterministic(context.device), catch_out_of_memory():
+            with deterministic(context.device), catch_out_of_memory(context.device):
                 paces[kind] = _timed(of_kind[kind], context)
     context.facts["measured"] = f"{len(paces)} of {len(kinds)} kinds of steps"
     embedded: set[str] = set()
@@ -162,7 +162,9 @@ def _token_s(training: Training) -> float:
     live = Live(training.encoder, tokens, training.settings, training.device)
     began = time.perf_counter()
     for task in tasks:
-        predict(training.heads[task], live.whole(task, "dev", lambda: None))  # ends on the CPU: all is done
+        predict(
+            training.heads[task], live.whole(task, "dev", lambda: None), f"dev/{task}"
+        )  # ends on the CPU: all is done
     return (time.perf_counter() - began) / sum(_tokens_in(found["dev"]) for found in slices.values())
 
 

@@ -221,6 +221,7 @@ class _Pass:
             x = layer.forward(x)
             if self.keep:
                 self.layers.append(layer)
+        del self.dropout  # its bits, which the masks have been made of
         if self.pooling == "cls":
             return x
         layout = self.layout
@@ -253,7 +254,9 @@ class _Pass:
         rows = self.tokens if self.words is None else torch.searchsorted(self.words, self.tokens)
         for share in self.shares:
             share.put_rows(tables.position_embeddings.weight, self.layout.positions, dx)
-            share.put_rows(types, torch.zeros_like(rows), dx)  # only type 0 occurs
+            share.put(
+                types, functional.pad(share.of(dx).sum(0, keepdim=True), (0, 0, 0, len(types) - 1))
+            )  # only type 0 occurs
             share.put_rows(words, rows, dwords)
 
 

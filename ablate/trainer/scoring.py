@@ -42,35 +42,39 @@ class Evaluation:
         return {"step": self.step, "metrics": self.metrics, "predicted": self.predicted}
 
 
-def predict(head: TaskHead, pair: Pair) -> Tensor:
-    """Return the predictions [items] of `head` on embeddings, fp64 on the CPU, without dropout."""
+def predict(head: TaskHead, pair: Pair, where: str) -> Tensor:
+    """Return the predictions [items] of `head` on embeddings, fp64 on the CPU, without dropout.
+
+    Raises:
+        TrialError: the head gives a number that is not finite, of which a class would still be the largest; names
+            `where`.
+    """
     first, second = pair
     head.eval()
     with torch.no_grad():
-        predicted = [
-            head.predict(
-                head(
-                    first[start : start + ITEMS_AT_ONCE],
-                    second[start : start + ITEMS_AT_ONCE] if second is not None else None,
-                )
+        outputs = [
+            head(
+                first[start : start + ITEMS_AT_ONCE],
+                second[start : start + ITEMS_AT_ONCE] if second is not None else None,
             )
             for start in range(0, len(first), ITEMS_AT_ONCE)
         ]
+        predicted = torch.cat([head.predict(output) for output in outputs]).cpu()
     head.train()
-    return torch.cat(predicted).cpu()
+    if not all(output.isfinite().all() for output in outputs):
+        raise TrialError(f"{where}: a prediction is not a finite number; a lower learning rate would do")
+    return predicted
 
 
 def metric(task: str, predicted: Tensor, gold: Numbers, where: str) -> float:
     """Return the accuracy, for similarity Pearson's r.
 
     Raises:
-        TrialError: r does not exist, because all predictions are equal or one is not a number; names `where`.
+        TrialError: r does not exist, because all predictions or all labels are equal; names `where`.
     """
     values = predicted.numpy()
     if task != "similarity":
         return float(np.mean(values == gold))
-    if not np.isfinite(values).all():
-        raise TrialError(f"{where}: a prediction is not a finite number")
     for what, numbers in (("predictions", values), ("labels", gold)):
         if np.ptp(numbers) == 0:
             raise TrialError(

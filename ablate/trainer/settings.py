@@ -4,9 +4,9 @@ Unknown keys, text for numbers, NaN and infinity are refused. `None` as a defaul
 described."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ablate.trainer.sources import TASKS, Source
 
@@ -190,6 +190,16 @@ class Settings(Frozen):
                 f"surgery: {surgery} needs at least two tasks, found {', '.join(info.data['tasks'])}"
             )
         return surgery
+
+    @model_validator(mode="after")
+    def _something_to_train(self) -> Self:
+        alone = self.training != "joint" or self.tasks == ("similarity",)
+        bare = "similarity" in self.tasks and self.similarity_head == "siamese" and self.dense_size == 0
+        if self.freeze_encoder and bare and alone:
+            raise ValueError(
+                "dense_size: 0 leaves a siamese similarity head nothing to train beside a frozen encoder; 1 or more would do"
+            )
+        return self
 
     @property
     def encoder_lr(self) -> float:

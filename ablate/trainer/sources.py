@@ -198,21 +198,29 @@ def overlap(a: Examples, b: Examples) -> int:
 def source_key(source: Source, split: str) -> str:
     """Return a text that differs when what `examples` would return may differ; reads no row.
 
-    Files count by their bytes. A hub dataset counts by its name, configuration and revision.
+    Files count by their bytes, those of a local folder under `hub` too. A hub dataset counts by its name, configuration
+    and revision.
     """
-    if source.files is None:
+    if source.files is not None:
+        digest = _digest(file_of(source, split))
+        return f"{source.model_dump_json(exclude={'files', 'splits'})} {split} {digest}"
+    if source.hub is None:
         from ablate.trainer.corpus import VERSION
 
-        return f"{source.model_dump_json()} {split} {VERSION if source.hub is None else ''}"
+        return f"{source.model_dump_json()} {split} {VERSION}"
+    folder = Path(source.hub).expanduser()
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+    return f"{source.model_dump_json()} {split} {' '.join(map(_digest, files))}"
+
+
+def _digest(path: Path) -> str:
     import hashlib
 
-    path = file_of(source, split)
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
-        digest = "unreadable"
-    return f"{source.model_dump_json(exclude={'files', 'splits'})} {split} {digest}"
+        return "unreadable"
 
 
 def file_of(source: Source, split: str) -> Path:

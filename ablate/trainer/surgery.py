@@ -64,7 +64,7 @@ FAMILY: dict[str, tuple[Callable[[int], Weighting[Any]], bool]] = {
         lambda tasks: DualProjWeighting(_sum(tasks), NonNegativeProjector()),
         False,
     ),  # Lopez-Paz 2017
-    "aligned_mtl": (lambda tasks: AlignedMTLWeighting(_sum(tasks)), False),  # Senushkin et al. 2023
+    "aligned_mtl": (lambda tasks: AlignedMTLWeighting(_sum(tasks)), True),  # Senushkin et al. 2023
     "mgda": (lambda tasks: MGDAWeighting(), True),  # Désidéri 2012; Sener, Koltun 2018
     "imtl_g": (lambda tasks: IMTLGWeighting(), True),  # Liu et al. 2021
     "fairgrad": (lambda tasks: FairGradWeighting(alpha=1.0), True),  # Ban, Ji 2024; proportional fairness

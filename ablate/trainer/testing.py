@@ -27,7 +27,7 @@ def test(settings: Settings, context: Context) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     pieces = parts(settings)
-    with deterministic(context.device), catch_out_of_memory():
+    with deterministic(context.device), catch_out_of_memory(context.device):
         for name, part in pieces.items():
             folder = context.workdir / name if len(pieces) > 1 else context.workdir
             found |= _test_model(part, context, folder)
@@ -44,9 +44,9 @@ def _test_model(settings: Settings, context: Context, workdir: Path) -> dict[str
     found = {}
     for task in settings.tasks:
         head = build_head(task, encoder.hidden_size, settings).to(device)
-        head.load_state_dict(weights[task])
+        head.load_state_dict(weights.get(task, {}))  # a head may have none
         items = tokens.tasks[task]["test"]
-        predicted = predict(head, live.whole(task, "test", lambda: None))
+        predicted = predict(head, live.whole(task, "test", lambda: None), f"test/{task}")
         gold = items.labels
         if gold is not None:
             found[f"test/{task}"] = metric(task, predicted, gold, f"test/{task}")
