@@ -200,3 +200,111 @@ def test_replicates_that_do_not_differ_give_no_p():
 def test_there_is_no_lenth_when_runs_are_repeated():
     y = np.array(PLASMA_ETCH, float).ravel()
     assert factorial(y, two_level_factors("ABC", repeats=2)).lenth is None
+
+
+def table(rows, **levels):
+    """Factors over `rows`, a list of one level per factor."""
+    columns = np.array(rows).T
+    return [Factor(name, column, n) for (name, n), column in zip(levels.items(), columns, strict=True)]
+
+
+def given(result):
+    return {(*e.factors, *e.levels) for e in result.effects}
+
+
+def test_two_factors_that_changed_together_have_no_effect():
+    """The diagonal of a 2 × 2, three times: the first factor must not get what the second may have done."""
+    result = factorial(np.sin(np.arange(6.0)), table([(0, 0), (1, 1)] * 3, a=2, b=2))
+    assert (result.effects, result.confounded) == ((), {"a": ("b",), "b": ("a",)})
+
+
+def test_a_factor_that_varies_within_both_keeps_its_effect():
+    rows = [(a, a, c) for a in (0, 1) for c in (0, 1)] * 3
+    result = factorial(np.sin(np.arange(12.0)), table(rows, a=2, b=2, c=2))
+    assert given(result) == {("c", 1)}
+
+
+@pytest.mark.parametrize("names", [("size", "batch"), ("batch", "size")])
+def test_a_level_that_is_told_apart_keeps_its_effect(names):
+    """The third size ran only with the second batch, and that only with it; whichever factor is named first."""
+    rows = {"size": [0, 1, 2] * 3, "batch": [0, 0, 1] * 3}
+    factors = [Factor(name, np.array(rows[name]), {"size": 3, "batch": 2}[name]) for name in names]
+    result = factorial(np.array([0.1, 0.3, 0.9] * 3) + 0.001 * np.sin(np.arange(9)), factors)
+    assert [(e.factors, e.levels, e.estimate) for e in result.effects] == [
+        (("size",), (1,), pytest.approx(0.2, abs=0.002))
+    ]
+
+
+def test_what_is_left_out_of_a_factor_does_not_pass_to_another():
+    """Level 2 of b never ran, b is therefore left out; it changes with a more often than not."""
+    rows = [(0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (1, 0)]
+    y = np.array([0.1 * b for _, b in rows])
+    result = factorial(y, table(rows, a=2, b=3), order="1")
+    assert {e.factors: round(e.estimate, 9) for e in result.effects} == {("a",): 0, ("b",): 0.1}
+
+
+def grid_with_a_hole(seeds=3):
+    """size × batch × x × z without the pair (2, 2), and x : z = 0.05."""
+    rows = [
+        (size, batch, x, z, seed)
+        for size, batch, x, z, seed in np.ndindex(3, 3, 2, 2, seeds)
+        if (size, batch) != (2, 2)
+    ]
+    *factors, block = table(rows, size=3, batch=3, x=2, z=2, seed=seeds)
+    x, z = factors[2].index, factors[3].index
+    noise = 0.001 * np.random.default_rng(3).normal(size=len(rows))
+    return 0.1 * (x - 0.5) * (z - 0.5) * 2 + noise, factors, block
+
+
+def test_one_hole_does_not_hide_the_other_interactions():
+    result = factorial(*grid_with_a_hole())
+    assert (result.order, result.left_out, result.df_residual) == ("2", (("size", "batch"),), 78)
+    assert estimates(result)["x:z"] == pytest.approx(0.1, abs=0.001)
+
+
+def test_a_hole_and_uneven_losses_do_not_hide_them_either():
+    y, factors, block = grid_with_a_hole()
+    kept = np.arange(len(y)) % 13 != 4
+    some = [Factor(f.name, f.index[kept], f.levels) for f in (*factors, block)]
+    assert estimates(factorial(y[kept], some[:-1], some[-1]))["x:z"] == pytest.approx(0.1, abs=0.002)
+
+
+def test_products_that_are_aliased_with_each_other_are_given_for_neither():
+    """The half fraction with I = ABCD: A:B is C:D."""
+    runs = np.repeat(np.arange(8), 3)
+    half = [Factor(name, runs >> k & 1, 2) for k, name in enumerate("ABC")]
+    d = Factor("D", np.bitwise_xor.reduce([f.index for f in half]), 2)
+    result = factorial(np.sin(runs * 1.0) + 0.01 * np.cos(np.arange(24)), [*half, d], order="2", strict=True)
+    assert (result.interactions, len(result.left_out)) == ((), 6)
+
+
+def test_factors_that_never_exist_together_do_not_hide_the_other_interactions():
+    """One exists under each level of a parent; x varies everywhere."""
+    rows = [(p, c if p == 0 else -1, c if p == 1 else -1, x) for p, c, x in np.ndindex(2, 2, 2)] * 3
+    seed = Factor("seed", np.repeat(np.arange(3), 8), 3)
+    factors = table(rows, parent=2, left=2, right=2, x=2)
+    found = factorial(np.random.default_rng(0).normal(size=24), factors, seed)
+    assert {e.factors for e in found.interactions} == {("parent", "x"), ("left", "x"), ("right", "x")}
+
+
+@pytest.mark.parametrize(("shift", "blocked"), [(0.0, False), (0.0, True), (0.02, True)])
+def test_repeats_that_do_not_differ_give_no_p_whatever_the_model_leaves_out(shift, blocked):
+    seed = np.tile(np.arange(3), 16)
+    y = np.repeat(np.sin(np.arange(16.0)), 3) + shift * seed
+    result = factorial(
+        y, two_level_factors("ABCD", repeats=3), Factor("seed", seed, 3) if blocked else None, "1"
+    )
+    assert result.degenerate
+    assert {(e.se, e.p) for e in result.effects} == {(None, None)}
+    assert {row.F for row in result.anova["II"]} == {None}
+
+
+def test_repeats_that_differ_once_give_a_p():
+    y = np.repeat(np.sin(np.arange(16.0)), 3)
+    y[7] += 1e-6
+    assert not factorial(y, two_level_factors("ABCD", repeats=3), order="1").degenerate
+
+
+def test_an_exactly_additive_table_has_no_lenth():
+    result = factorial(0.7 + 0.01 * np.arange(8), two_level_factors("ABC"), order="full")
+    assert (result.lenth, {e.p for e in result.effects}) == (None, {None})

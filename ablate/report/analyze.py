@@ -107,7 +107,7 @@ def analyze_columns(
         row["p_bh"] = p_bh
     warnings = _warnings(result, blocked=blocks is not None)
     if order == "auto" and len(coded) > 1 and result.order == "1":
-        why = "the table cannot tell all products of two apart, or they would leave too little for noise"
+        why = "the table cannot tell products of two apart, or they would leave too little for noise"
         warnings.append(f"main effects only: {why}")
     if blocks and (repeated := len(y) - len(crossings([*coded, blocks]))):
         warnings.append(
@@ -326,7 +326,7 @@ def _warnings(result: Factorial, blocked: bool) -> list[str]:
     said = []
     if result.degenerate:
         said.append(
-            "the model explains every row exactly (repeated runs do not differ): there is no noise, so no p"
+            "repeated runs do not differ, or the model explains every row exactly: there is no noise, so no p"
         )
     residual: AnovaRow = result.anova["II"][-1]
     if residual.df == 0:
@@ -344,7 +344,7 @@ def _warnings(result: Factorial, blocked: bool) -> list[str]:
     products = [":".join(names) for names in result.left_out if len(names) > 1]
     if products:
         shown = ", ".join(products[:8]) + (f" and {len(products) - 8} more" if len(products) > 8 else "")
-        why = "they cannot be told from earlier terms (aliased, or combinations are missing)"
+        why = "they cannot all be told from other terms (aliased, or combinations are missing)"
         said.append(f"left out because {why}: {shown}")
     said += [
         f"{name}: empty in some rows, and no other factor says when; its effect is that among the others"

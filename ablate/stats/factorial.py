@@ -2,29 +2,47 @@
 
 The order of the model: 1 = main effects, 2 = and products of two factors, full = all products. `auto` takes
 the highest that the degrees of freedom support: full when there are at most three factors, every product can
-be estimated and some combination ran more than once; else 2 when every product of two can be estimated; each
-only if it leaves at least 3 degrees of freedom for noise; else 1.
+be estimated and some combination ran more than once; else 2 when some product of two can be told from all
+others; each only if it leaves at least 3 degrees of freedom for noise; else 1.
+
+A main effect is given only where the rows tell it from all other main effects, whatever the products are. A
+product is given only where they tell it from all other terms of the model, unless the caller names the order
+and does not ask for that (`strict`).
 
 A factor that exists only under a condition is coded ±½ where it exists and 0 elsewhere: its effect is that
 inside the condition, and its parent's effect is averaged over its levels. Products of such a factor with its
 own parents are not part of the model.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, product
+from math import prod
 
 import numpy as np
 
 from ablate.stats.distributions import f_p, interval, t_p
 from ablate.stats.lenth import Lenth, lenth
-from ablate.stats.linear import Array, Factor, Fit, Term, crossings, fit, type_i, type_ii, type_iii
+from ablate.stats.linear import (
+    Array,
+    Factor,
+    Fit,
+    Names,
+    Term,
+    crossings,
+    fit,
+    same_in_all_repeats,
+    tied,
+    type_i,
+    type_ii,
+    type_iii,
+)
 from ablate.stats.power import mde
 
 MOST_CONTRASTS = 256  # beyond, Lenth's median of mostly empty contrasts is not worth a model of that size
 LEAST_DF = 3  # for noise, before `auto` spends more on products
 Condition = dict[str, tuple[int, ...]]  # factor -> the levels under which another exists
-OfOrder = Callable[[int], Fit]  # the model with products of up to so many factors
+Ties = dict[tuple[Names, int], set[Names]]  # coefficient (term, place) -> what it cannot be told from
 
 
 @dataclass(frozen=True)
@@ -64,15 +82,57 @@ class Factorial:
     anova: dict[str, tuple[AnovaRow, ...]]  # type -> rows; all agree when balanced
     balanced: bool  # every term orthogonal to every other
     replicated: bool  # some combination ran more than once
-    degenerate: bool  # the rows of a combination do not differ: no p, never p = 0
+    degenerate: bool  # repeated rows do not differ, or the model is exact: no p, never p = 0
+    df_residual: int  # 0: standard errors are those of `lenth`
     lenth: Lenth | None  # unreplicated two-level tables
     contrasts: dict[str, float]  # behind `lenth`: term -> effect
-    left_out: tuple[tuple[str, ...], ...]  # cannot be told from the terms before them
+    left_out: tuple[Names, ...]  # cannot be told from other terms; of products no estimate is given
+    confounded: dict[str, tuple[str, ...]]  # factor -> what an effect of it, not given, cannot be told from
     unexplained: tuple[str, ...]  # factors missing in some rows, by no rule that the other factors show
 
 
+class _Table:
+    """The data, and the models of them with products of up to so many factors. Keeps what it has computed."""
+
+    def __init__(
+        self,
+        y: Array,
+        factors: Sequence[Factor],
+        before: Sequence[Factor],
+        where: dict[str, Condition | None],
+    ) -> None:
+        self.y = y
+        self.factors = factors
+        self.before = before
+        self._where = where
+        self._fits: dict[int, Fit] = {}
+        self._ties: dict[int, Ties] = {}
+
+    def terms(self, highest: int) -> list[Names]:
+        """What stands before the factors, then the factors, then their products."""
+        return [*((f.name,) for f in self.before), *_terms(self.factors, self._where, highest)]
+
+    def fit(self, highest: int) -> Fit:
+        """Return the model."""
+        if highest not in self._fits:
+            self._fits[highest] = fit(self.y, [*self.before, *self.factors], self.terms(highest))
+        return self._fits[highest]
+
+    def ties(self, highest: int) -> Ties:
+        """Return the coefficients that the rows do not determine."""
+        if highest not in self._ties:
+            everything = [*self.before, *self.factors]
+            left_out = self.fit(highest).left_out
+            self._ties[highest] = tied(everything, self.terms(highest)) if left_out else {}
+        return self._ties[highest]
+
+
 def factorial(
-    y: Array, factors: Sequence[Factor], block: Factor | None = None, order: str = "auto"
+    y: Array,
+    factors: Sequence[Factor],
+    block: Factor | None = None,
+    order: str = "auto",
+    strict: bool = False,
 ) -> Factorial:
     """Analyse `y` [n] by `factors`, with `block` (seeds) as fixed effects.
 
@@ -83,19 +143,21 @@ def factorial(
     where = conditions(factors)
     nuisances = [_existence(f) for f in factors if where.get(f.name, {}) is None]
     before = [*([block] if block else []), *nuisances]
-    everything = [*before, *factors]
-    first = [(f.name,) for f in before]
-
-    def of_order(highest: int) -> Fit:
-        return fit(y, everything, [*first, *_terms(factors, where, highest)])
-
+    table = _Table(y, factors, before, where)
     replicated = len(crossings(factors)) < len(y)
-    chosen, model = _choose(of_order, len(factors), replicated, order)
-    saturated = _saturated(of_order, factors, replicated or block is not None)
+    chosen, highest = _choose(table, replicated, order)
+    model = table.fit(highest)
+    if same_in_all_repeats(y, factors, block):
+        model = replace(model, degenerate=True)
+    saturated = _saturated(table, replicated or block is not None)
     pseudo = lenth(list(saturated.values())) if saturated else None
     noise = _noise(model, pseudo)
+    mains, products = table.ties(1), table.ties(highest) if strict or order == "auto" else {}
     estimates = [
-        e for t in model.terms if t.name not in {b.name for b in before} for e in _estimates(model, t, noise)
+        e
+        for t in model.terms
+        if t.name not in {b.name for b in before}
+        for e in _estimates(model, t, factors, noise, mains if len(t.factors) == 1 else products)
     ]
     squares = {"I": type_i(model), "II": type_ii(model), "III": type_iii(model)}
     return Factorial(
@@ -106,9 +168,11 @@ def factorial(
         balanced=model.orthogonal,
         replicated=replicated,
         degenerate=model.degenerate and model.df_residual > 0,
+        df_residual=model.df_residual,
         lenth=pseudo,
         contrasts=saturated if pseudo else {},
-        left_out=model.left_out,
+        left_out=tuple(dict.fromkeys([*model.left_out, *(names for names, _ in products if len(names) > 1)])),
+        confounded=_confounded(factors, mains),
         unexplained=tuple(f.name for f in factors if where.get(f.name, {}) is None),
     )
 
@@ -142,13 +206,13 @@ def _existence(factor: Factor) -> Factor:
     return Factor(f"{factor.name} exists", factor.exists.astype(np.intp), 2)
 
 
-def _terms(
-    factors: Sequence[Factor], where: dict[str, Condition | None], highest: int
-) -> Iterator[tuple[str, ...]]:
+def _terms(factors: Sequence[Factor], where: dict[str, Condition | None], highest: int) -> Iterator[Names]:
     ancestors = {f.name: _ancestors(f.name, where) for f in factors}
     for size in range(1, highest + 1):
-        for names in combinations([f.name for f in factors], size):
-            if not any(set(names) & ancestors[name] for name in names):
+        for several in combinations(factors, size):
+            names = tuple(f.name for f in several)
+            together = np.all([f.exists for f in several], axis=0).any()
+            if together and not any(set(names) & ancestors[name] for name in names):
                 yield names
 
 
@@ -157,32 +221,54 @@ def _ancestors(name: str, where: dict[str, Condition | None]) -> set[str]:
     return own.union(*(_ancestors(parent, where) for parent in own))
 
 
-def _choose(of_order: OfOrder, n_factors: int, replicated: bool, order: str) -> tuple[str, Fit]:
-    """Return the model's order and its fit."""
+def _choose(table: _Table, replicated: bool, order: str) -> tuple[str, int]:
+    """Return the model's order, by name and as the most factors of a product."""
+    n_factors = len(table.factors)
     if order != "auto":
-        highest = n_factors if order == "full" else min(int(order), n_factors)
-        return order, of_order(highest)
+        return order, n_factors if order == "full" else min(int(order), n_factors)
     tries = ([n_factors] if replicated and n_factors == 3 else []) + ([2] if n_factors > 1 else [])
     for highest in tries:
-        model = of_order(highest)
-        if not model.left_out and model.df_residual >= LEAST_DF:
-            return ("full" if highest == n_factors else str(highest)), model
-    return "1", of_order(1)
+        if _supported(table, highest):
+            return ("full" if highest == n_factors else str(highest)), highest
+    return "1", 1
 
 
-def _saturated(of_order: OfOrder, factors: Sequence[Factor], noisy: bool) -> dict[str, float]:
+def _supported(table: _Table, highest: int) -> bool:
+    """Say whether the rows are enough for the products and tell them apart: all of them, or of those of two some."""
+    levels = {f.name: f.levels for f in (*table.before, *table.factors)}
+    width = sum(prod(levels[name] - 1 for name in names) for names in table.terms(highest))
+    if width > len(table.y) - 1 - LEAST_DF:
+        return False
+    if highest > 2:
+        return not table.fit(highest).left_out
+    ties = table.ties(highest)
+    products = [t for t in table.fit(highest).terms if len(t.factors) == 2]
+    return any((t.factors, place) not in ties for t in products for place in t.places) or not ties
+
+
+def _saturated(table: _Table, noisy: bool) -> dict[str, float]:
     """Return every contrast of an unreplicated orthogonal two-level table; nothing for other tables."""
     if (
         noisy
-        or len(factors[0].index) > MOST_CONTRASTS
-        or any(f.levels != 2 or not f.exists.all() for f in factors)
+        or len(table.y) > MOST_CONTRASTS
+        or any(f.levels != 2 or not f.exists.all() for f in table.factors)
     ):
         return {}
-    for highest in range(1, len(factors) + 1):  # a small fraction is full long before all products are tried
-        model = of_order(highest)
+    for highest in range(1, len(table.factors) + 1):  # a small fraction is full before all products are tried
+        model = table.fit(highest)
         if model.df_residual == 0 and model.orthogonal:
             return {t.name: float(model.beta[t.start]) * _share(t) for t in model.terms}
     return {}
+
+
+def _confounded(factors: Sequence[Factor], ties: Ties) -> dict[str, tuple[str, ...]]:
+    """Return what each main effect that is not determined goes together with."""
+    found = {}
+    for f in factors:
+        others = set().union(*(met for (names, _), met in ties.items() if names == (f.name,)))
+        if others := others - {(f.name,)}:
+            found[f.name] = tuple(sorted(name for (name,) in others))
+    return found
 
 
 def _share(term: Term) -> float:
@@ -203,10 +289,17 @@ def _noise(model: Fit, pseudo: Lenth | None) -> _Noise:
     return _Noise(model.variance, None, model.df_residual)
 
 
-def _estimates(model: Fit, term: Term, noise: _Noise) -> list[Estimate]:
-    widths = [t.df for name in term.factors for t in model.terms if t.factors == (name,)]
-    levels = list(product(*(range(1, width + 1) for width in widths)))
-    return [_estimate(model, term, i, level, noise) for i, level in enumerate(levels)]
+def _estimates(
+    model: Fit, term: Term, factors: Sequence[Factor], noise: _Noise, ties: Ties
+) -> list[Estimate]:
+    """Return what is determined, in the order of the term's columns."""
+    widths = {f.name: f.levels - 1 for f in factors}
+    levels = list(product(*(range(1, widths[name] + 1) for name in term.factors)))
+    return [
+        _estimate(model, term, i, levels[place], noise)
+        for i, place in enumerate(term.places)
+        if (term.factors, place) not in ties
+    ]
 
 
 def _estimate(model: Fit, term: Term, i: int, levels: tuple[int, ...], noise: _Noise) -> Estimate:

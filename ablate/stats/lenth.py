@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike
 
 from ablate.stats.distributions import t_quantile
 
+# An effect below this share of the largest is what rounding leaves of 0.
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class Lenth:
@@ -21,15 +24,18 @@ class Lenth:
 
 
 def lenth(effects: ArrayLike, level: float = 0.95) -> Lenth | None:
-    """Return Lenth's margins for m orthogonal two-level `effects` [m]; None when their median is 0.
+    """Return Lenth's margins for m orthogonal two-level `effects` [m]; None when most of them are 0, or rounding.
 
     Source: Lenth 1989, Technometrics 31(4) 469-473.
     """
     sizes = np.abs(np.asarray(effects, dtype=float))
     s0 = 1.5 * float(np.median(sizes)) if sizes.size else 0.0
-    if s0 == 0:
+    rounding = ROUNDING * sizes.max(initial=0)
+    if s0 <= rounding:
         return None
     pse = 1.5 * float(np.median(sizes[sizes < 2.5 * s0]))
+    if pse <= rounding:
+        return None
     m = sizes.size
     df = m / 3
     each = (1 + level ** (1 / m)) / 2

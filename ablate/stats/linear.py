@@ -6,10 +6,11 @@ coefficient of level j is its estimated marginal mean minus that of level 0, oth
 (Searle, Speed & Milliken 1980), and the coefficient of a product is a difference of differences. Two levels
 give the textbook's ±½.
 
-Refuses nothing: a term whose columns depend on those before it is left out and named.
+Refuses nothing: a term whose columns depend on those before it is left out and named. Of a factor's own term the
+columns that do add something stay, so that they are not taken for the doing of another factor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -17,8 +18,10 @@ from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 Array = NDArray[np.float64]
+Names = tuple[str, ...]  # of the factors of a term
 
 # A column counts as dependent when less than this share of its length is left after the terms before it.
 DEPENDENT = 1e-7
@@ -49,9 +52,10 @@ class Factor:
 class Term:
     """A factor or a product of factors, and its columns of the model."""
 
-    factors: tuple[str, ...]
+    factors: Names
     start: int
     stop: int
+    places: tuple[int, ...]  # which columns of its coding: all, but for a factor that is left out in part
 
     @property
     def name(self) -> str:
@@ -74,7 +78,7 @@ class Fit:
     """A least-squares fit of centred data."""
 
     terms: tuple[Term, ...]
-    left_out: tuple[tuple[str, ...], ...]  # terms that depend on the ones before them
+    left_out: tuple[Names, ...]  # terms that depend, at least in part, on the ones before them
     beta: Array  # [p]
     covariance: Array  # [p, p], of beta, before the residual variance
     R: Array  # [p, p], triangular factor of the model
@@ -97,7 +101,7 @@ class Fit:
         return bool(np.abs(between).max(initial=0) <= 1e-9 * np.abs(self.R).max(initial=0))
 
 
-def fit(y: Array, factors: Sequence[Factor], terms: Sequence[tuple[str, ...]]) -> Fit:
+def fit(y: Array, factors: Sequence[Factor], terms: Sequence[Names]) -> Fit:
     """Fit `terms` (names of factors) to `y` [n] by least squares, with an intercept.
 
     `y` and every column are centred first: without that, the stiff sets of NIST's StRD lose ten digits.
@@ -110,23 +114,26 @@ def fit(y: Array, factors: Sequence[Factor], terms: Sequence[tuple[str, ...]]) -
     widths = [prod(coding[name].levels - 1 for name in names) for names in terms]
     Q, X = np.empty((2, n, min(n - 1, sum(widths))))
     kept: list[Term] = []
-    left_out: list[tuple[str, ...]] = []
+    left_out: list[Names] = []
     at = 0
     for names, width in zip(terms, widths, strict=True):
-        columns = basis = None
-        if (
-            at + width <= n - 1
-        ):  # else there is no room, and no need to build what may be thousands of columns
-            columns = reduce(_products, (coding[name].columns() for name in names))
-            columns = columns - columns.mean(axis=0)
-            basis = _new_directions(Q[:, :at], columns)
-        if basis is None:
+        places, basis = list(range(width)), None
+        room = at + width <= n - 1  # else no need to build what may be thousands of columns
+        if room or len(names) == 1:
+            columns = _columns(coding, names)
+            basis = _new_directions(Q[:, :at], columns) if room else None
+            if basis is None and len(names) == 1:
+                places = _independent(Q[:, :at], columns)
+                columns = columns[:, places]
+                basis = _new_directions(Q[:, :at], columns) if places else None
+        if basis is None or len(places) < width:
             left_out.append(names)
+        if basis is None:
             continue
-        term = Term(names, at, at + width)
+        term = Term(names, at, at + len(places), tuple(places))
         Q[:, term.columns], X[:, term.columns] = basis, columns
         kept.append(term)
-        at += width
+        at = term.stop
     Q, X = Q[:, :at], X[:, :at]
     R, z = np.triu(Q.T @ X), Q.T @ y
     inverse = np.linalg.solve(R, np.eye(len(R)))
@@ -145,6 +152,25 @@ def fit(y: Array, factors: Sequence[Factor], terms: Sequence[tuple[str, ...]]) -
         df_residual,
         degenerate,
     )
+
+
+def tied(factors: Sequence[Factor], terms: Sequence[Names]) -> dict[tuple[Names, int], set[Names]]:
+    """Return, of each coefficient (term, place) that the rows do not determine, the terms it cannot be told from.
+
+    It is not determined when it can change, others with it, and no row notices. The projection on such changes shows
+    what changes together (Searle 1971, Linear Models, ch. 5: estimable functions). Its own term is always among them.
+    """
+    coding = {factor.name: factor for factor in factors}
+    columns = [_columns(coding, names) for names in terms]
+    places = [(names, i) for names, own in zip(terms, columns, strict=True) for i in range(own.shape[1])]
+    _, sizes, directions = np.linalg.svd(np.linalg.qr(np.hstack(columns), mode="r"))
+    unnoticed = directions[np.sum(sizes > DEPENDENT * sizes.max(initial=0)) :]
+    together = np.abs(unnoticed.T @ unnoticed) > DEPENDENT
+    return {
+        place: {places[other][0] for other in np.flatnonzero(row)}
+        for place, row in zip(places, together, strict=True)
+        if row.any()
+    }
 
 
 def type_i(model: Fit) -> list[float]:
@@ -173,6 +199,27 @@ def crossings(factors: Sequence[Factor]) -> list[NDArray[np.intp]]:
     return [order[a:b] for a, b in pairwise([0, *edges.tolist(), len(order)])]
 
 
+def same_in_all_repeats(y: Array, factors: Sequence[Factor], block: Factor | None) -> bool:
+    """Say whether `y` [n] is the same, to rounding, in all rows of a combination, but for a shift of each block.
+
+    False where no combination is repeated.
+    """
+    within = np.column_stack([y - y.mean(), *([block.columns()] if block else [])])
+    combinations = crossings(factors)
+    for rows in combinations:  # what is left of y and of the blocks is what changes within combinations
+        within[rows] -= within[rows].mean(axis=0)
+    own, blocks = within[:, 0], np.where(np.abs(within[:, 1:]) > ROUNDING, within[:, 1:], 0.0)
+    shifts, _, rank, _ = np.linalg.lstsq(blocks, own, rcond=DEPENDENT)
+    repeats = len(y) - len(combinations) - int(rank)
+    rounding = ROUNDING * np.abs(y - y.mean()).max(initial=0)
+    return repeats > 0 and bool(np.abs(own - blocks @ shifts).max() <= rounding)
+
+
+def _columns(coding: Mapping[str, Factor], names: Names) -> Array:
+    columns = reduce(_products, (coding[name].columns() for name in names))
+    return np.asarray(columns - columns.mean(axis=0))
+
+
 def _products(left: Array, right: Array) -> Array:
     return (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
 
@@ -185,6 +232,15 @@ def _new_directions(Q: Array, columns: Array) -> Array | None:
     if np.abs(np.diag(triangle)).min() <= DEPENDENT * np.linalg.norm(columns, axis=0).max():
         return None
     return np.asarray(basis - Q @ (Q.T @ basis))
+
+
+def _independent(Q: Array, columns: Array) -> list[int]:
+    """Return the places of as many `columns` as add something to Q and to one another."""
+    rest = columns - Q @ (Q.T @ columns)
+    rest = rest - Q @ (Q.T @ rest)
+    triangle, order = linalg.qr(rest, mode="r", pivoting=True)
+    adds = np.abs(np.diag(triangle)) > DEPENDENT * np.linalg.norm(columns, axis=0).max()
+    return sorted(order[: int(adds.sum())].tolist())
 
 
 def _wald(model: Fit, term: Term, without: Sequence[Term]) -> float:
