@@ -308,3 +308,29 @@ def test_repeats_that_differ_once_give_a_p():
 def test_an_exactly_additive_table_has_no_lenth():
     result = factorial(0.7 + 0.01 * np.arange(8), two_level_factors("ABC"), order="full")
     assert (result.lenth, {e.p for e in result.effects}) == (None, {None})
+
+
+def test_main_effects_are_given_where_the_rows_determine_them_and_then_without_error():
+    """Small random tables without noise, with holes, conditions, and factors that change together."""
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        levels, n = rng.integers(2, 4, 3), rng.integers(3, 12)
+        first, second, third = (rng.integers(0, most, n) for most in levels)
+        if rng.random() < 0.4:
+            second = np.where(first == 1, second, -1)
+        if rng.random() < 0.4:
+            third = np.minimum(first, levels[2] - 1)
+        factors = [Factor(*f) for f in zip("abc", (first, second, third), levels.tolist(), strict=True)]
+        planted = [rng.normal(size=f.levels - 1) for f in factors]
+        y = sum(f.columns() @ effects for f, effects in zip(factors, planted, strict=True))
+        unexplained = [f for f in factors if conditions(factors).get(f.name, {}) is None]
+        others = [np.ones((n, 1)), *(f.exists[:, None] for f in unexplained)]
+        X = np.hstack([*(f.columns() for f in factors), *others])
+        fixed = np.isclose(np.diag(np.linalg.pinv(X) @ X), 1)
+        truth = [
+            (f.name, level, pytest.approx(effect))
+            for f, effects in zip(factors, planted, strict=True)
+            for level, effect in enumerate(effects, 1)
+        ]
+        found = [(*e.factors, *e.levels, e.estimate) for e in factorial(y, factors, order="1").effects]
+        assert sorted(found) == [one for one, is_fixed in zip(truth, fixed, strict=False) if is_fixed]

@@ -25,7 +25,7 @@ Names = tuple[str, ...]  # of the factors of a term
 
 # A column counts as dependent when less than this share of its length is left after the terms before it.
 DEPENDENT = 1e-7
-# Residuals below this share of the data's spread are rounding, not noise.
+# Residuals below this share of the data's spread are rounding, not noise; so are codes of factors below it.
 ROUNDING = 1e-12
 
 
@@ -217,7 +217,8 @@ def same_in_all_repeats(y: Array, factors: Sequence[Factor], block: Factor | Non
 
 def _columns(coding: Mapping[str, Factor], names: Names) -> Array:
     columns = reduce(_products, (coding[name].columns() for name in names))
-    return np.asarray(columns - columns.mean(axis=0))
+    columns = columns - columns.mean(axis=0)
+    return np.where(np.abs(columns) > ROUNDING, columns, 0.0)  # −1/3 less a mean of −1/3 is not always 0
 
 
 def _products(left: Array, right: Array) -> Array:
