@@ -135,6 +135,17 @@ def test_incomplete_grid():
     assert "incomplete_grid" not in rules(example(spec("full")))
 
 
+@pytest.mark.parametrize(("also", "raised"), [((), True), ((("siamese", 0.0),), False)])
+def test_confounded(also, raised):
+    """The diagonal of a 2 × 2, and with one cell more."""
+    factors = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]))
+    study = spec("full", factors=factors, baseline={"similarity_head": "concat", "l2": 0.0})
+    ran = {("concat", 0.0), ("siamese", 0.01), *also}
+    results = fail(example(study), lambda t: (t.factors["similarity_head"], t.factors["l2"]) not in ran)
+    found = [flag for flag in report_document(results)["flags"] if flag["rule"] == "confounded"]
+    assert [flag["severity"] for flag in found] == ["stop"] * raised
+
+
 def test_aliased_claim():
     results = example(spec("full"))
     assert "aliased_claim" in rules(replace(results, aliases=[["similarity_head", "training:l2"]]))

@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import cells_of, example, factor, spec
+from report_examples import cells_of, example, factor, spec, write_predictions
 
 from ablate.report.frames import grid
 from ablate.report.models import fit_model, shares_parts
+from ablate.report.provenance import methods
 from ablate.report.report import report_document
 
 TWO = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]), factor("x", ["a", "b"]))
@@ -107,3 +108,108 @@ def test_a_planted_interaction_is_found():
     )
     assert row["estimate"] == pytest.approx(0.05, abs=0.01)
     assert row["p"] < 0.001
+
+
+def off_diagonal_lost(cell, seed):
+    return (cell.levels["similarity_head"] == "siamese") == (cell.levels["l2"] == 0.01)
+
+
+def test_factors_that_changed_together_get_no_effect():
+    document = report_document(two_level(keep=off_diagonal_lost))
+    found = {r["factor"]: (r["estimate"], r["note"]) for r in document["effects"] if r["role"] == "primary"}
+    assert found["similarity_head"] == (None, "cannot be told from l2 by what has run")
+    assert found["l2"] == (None, "cannot be told from similarity_head by what has run")
+    assert found["x"][0] is not None
+
+
+def test_the_analysis_of_variance_names_them_together():
+    rows = report_document(two_level(keep=off_diagonal_lost))["anova"]
+    row = next(r for r in rows if r["metric"] == "dev/mean" and "similarity_head" in r["term"])
+    assert (row["term"], row["F"]) == ("similarity_head or l2", None)
+
+
+def shared(keep=lambda cell, seed: True):
+    """Separate cells share parts; on dev/similarity only the similarity head does something."""
+    factors = (
+        factor("paraphrase_head", ["concat", "difference"]),
+        factor("similarity_head", ["concat", "siamese"]),
+        factor("training", ["separate", "joint"]),
+    )
+    baseline = {"paraphrase_head": "concat", "similarity_head": "concat", "training": "separate"}
+    return example(spec("full", factors=factors, baseline=baseline), keep=keep)
+
+
+def test_a_seed_that_cannot_tell_an_effect_does_not_vote_on_it():
+    """The third seed was cut off when it had the baseline and the cell in which both heads differ."""
+
+    def keep(cell, seed):
+        heads = (cell.levels["paraphrase_head"] == "concat", cell.levels["similarity_head"] == "concat")
+        return seed != 33 or (len(set(heads)) == 1 and cell.levels["training"] == "separate")
+
+    model = fit_model(grid(shared(keep)), "dev/similarity")
+    paraphrase = model.effects[("paraphrase_head",), (1,)]
+    assert (paraphrase.n, paraphrase.value) == (2, pytest.approx(0, abs=0.01))
+    assert model.confounded == {}
+
+
+def test_what_no_seed_can_tell_apart_is_confounded():
+    def keep(cell, seed):
+        heads = (cell.levels["paraphrase_head"] == "concat", cell.levels["similarity_head"] == "concat")
+        return len(set(heads)) == 1
+
+    model = fit_model(grid(shared(keep)), "dev/similarity")
+    assert set(model.confounded) == {"paraphrase_head", "similarity_head"}
+    assert {factors for factors, _ in model.effects} == {("training",)}
+
+
+def test_an_effect_of_two_cells_is_told_the_same_in_both_tables(tmp_path):
+    """With the items in its error, as section 4 has it."""
+    study = spec("full", factors=TWO[:1], baseline={"similarity_head": "concat"})
+    document = report_document(write_predictions(example(study, folder=tmp_path)))
+    row = effect_of(document, "similarity_head")
+    other = next(c["difference"]["dev/mean"] for c in document["cells"] if c["difference"])
+    assert (row["method"], row["se"], row["p"]) == ("seeds × items", other["se"], other["p"])
+
+
+def test_a_pair_among_cells_that_have_none_is_not_all_that_a_design_knows():
+    """Of 2 × 2 × 2 five cells: one pair differs in x alone, and three cells more tell of x."""
+    chosen = {("concat", 0.0, "a"), ("concat", 0.0, "b"), ("siamese", 0.0, "a"), ("concat", 0.01, "b"),
+              ("siamese", 0.01, "a")}  # fmt: skip
+    results = two_level()
+    cells = tuple(c for c in results.cells if tuple(c.levels.values()) in chosen)
+    trials = tuple(t for t in results.trials if t.cell in {c.hash for c in cells})
+    row = effect_of(report_document(replace(results, cells=cells, trials=trials)), "x")
+    assert row["method"] == "least squares, seeds as blocks"
+
+
+def test_what_an_unreplicated_design_leaves_out_is_its_noise():
+    """2^4 at order 2: five degrees of freedom are left, and Lenth's standard error is not what the row has."""
+    factors = (*TWO, factor("y", ["a", "b"]))
+    document = report_document(
+        example(spec("full", factors=factors, baseline=BASE | {"y": "a"}, seeds=(11,)))
+    )
+    row = effect_of(document, "similarity_head")
+    assert (row["method"], row["df"]) == ("least squares", 5)
+
+
+def test_interactions_that_a_hole_leaves_out_are_named():
+    factors = (factor("size", [1, 2, 3]), factor("batch", [1, 2, 3]), factor("x", ["a", "b"]))
+    study = spec("full", factors=factors, baseline={"size": 1, "batch": 1, "x": "a"})
+    document = report_document(
+        example(study, keep=lambda cell, seed: (cell.levels["size"], cell.levels["batch"]) != (3, 3))
+    )
+    assert document["left_out"] == [["size", "batch"]]
+    assert {tuple(row["factors"]) for row in document["interactions"]} == {("size", "x"), ("batch", "x")}
+
+
+@pytest.mark.parametrize(
+    ("results", "begins", "said"),
+    [
+        (two_level(), "Least squares with", "other seeds on these items, an effect taken to be the same in every seed."),
+        (shared(), "Cells share trained parts", "it speaks of other seeds on these items."),
+        (two_level(seeds=(11,)), "Least squares on one seed", "it speaks of these trained models on these items."),
+    ],
+)  # fmt: skip
+def test_a_model_s_method_tells_what_it_speaks_of(results, begins, said):
+    text = next(text for text in methods(report_document(results)) if text.startswith(begins))
+    assert text.endswith(said)

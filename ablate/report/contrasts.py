@@ -27,11 +27,12 @@ class Contrast:
     rows_low: NDArray[np.int64]  # [matches, k] rows of the grid, padded with −1
     rows_high: NDArray[np.int64]  # [matches, k]
     averaged_over: tuple[str, ...]  # factors that exist on one side only, averaged there
+    unmatched: bool  # further cells have one of these levels, and count for a model of all cells
 
     @property
     def two_cells(self) -> tuple[int, int] | None:
-        """The rows of the two cells, where the contrast is one cell against another."""
-        alone = self.rows_low.shape == self.rows_high.shape == (1, 1)
+        """The rows of the two cells, where the contrast is one cell against another and nothing else."""
+        alone = self.rows_low.shape == self.rows_high.shape == (1, 1) and not self.unmatched
         return (int(self.rows_low[0, 0]), int(self.rows_high[0, 0])) if alone else None
 
 
@@ -173,8 +174,9 @@ def _contrast(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast
             )
             matches.setdefault(rest, ([], []))[side].append(row)
     both = [sides for sides in matches.values() if all(sides)]
+    unmatched = len(both) < len(matches)
     if spec.design in FROM_REFERENCE:
-        both = _with_reference(grid, both, below)
+        both, unmatched = _with_reference(grid, both, below), False
     uneven = {
         name
         for match in both
@@ -190,6 +192,7 @@ def _contrast(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast
         rows_low=_padded([match[0] for match in both]),
         rows_high=_padded([match[1] for match in both]),
         averaged_over=tuple(sorted(uneven)),
+        unmatched=unmatched,
     )
 
 

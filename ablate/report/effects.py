@@ -31,7 +31,7 @@ from ablate.report.estimates import (
 from ablate.report.frames import Grid
 from ablate.report.models import Model
 from ablate.report.pairs import Pairing
-from ablate.report.words import interval
+from ablate.report.words import interval, listed
 
 
 def effect_rows(
@@ -55,7 +55,7 @@ def effect_rows(
             "role": "primary" if metric == grid.primary else "exploratory",
             **estimate.row(),
             **judgement.row(),
-            "note": _note(contrast, difference, estimate, bounds),
+            "note": _note(contrast, difference, estimate, bounds, models.get(metric)),
             "bounds": bounds,
             "sensitivity": _other_tests(pairing, contrast, difference, metric),
             "matches": difference.matches,
@@ -105,11 +105,9 @@ def judged(estimates: list[Estimate], identical: list[bool], grid: Grid, metric:
 def _estimate(
     pairing: Pairing, contrast: Contrast, difference: SeedDifferences, model: Model | None, metric: str
 ) -> Estimate:
-    if pairing.grid.results.spec.design in FROM_REFERENCE:
-        if cells := contrast.two_cells:
-            return pairing.estimate(*cells, metric, difference)
-        return over_seeds(difference.per_seed)
-    if difference.all_identical:
+    if cells := contrast.two_cells:
+        return pairing.estimate(*cells, metric, difference)
+    if pairing.grid.results.spec.design in FROM_REFERENCE or difference.all_identical:
         return over_seeds(difference.per_seed)
     return (model and _from_model(model, contrast)) or Estimate(None, 0)
 
@@ -132,11 +130,17 @@ def _from_model(model: Model, contrast: Contrast) -> Estimate | None:
 
 
 def _note(
-    contrast: Contrast, difference: SeedDifferences, estimate: Estimate, bounds: list[float] | None
+    contrast: Contrast,
+    difference: SeedDifferences,
+    estimate: Estimate,
+    bounds: list[float] | None,
+    model: Model | None,
 ) -> str:
     """Return what a reader must know beside the numbers; empty when there is nothing."""
     said = []
-    if estimate.value is None:
+    if estimate.value is None and model and contrast.factor in model.confounded:
+        said.append(f"cannot be told from {listed(model.confounded[contrast.factor])} by what has run")
+    elif estimate.value is None:
         said.append("no two cells to compare" if difference.matches == 0 else "nothing to compare yet")
     elif difference.all_identical:
         said.append("same part, identical by construction")

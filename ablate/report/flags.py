@@ -14,6 +14,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_design.changed,
     flags_design.strays,
     flags_design.incomplete_grid,
+    flags_design.confounded,
     flags_design.aliased_claim,
     flags_design.best_of_many,
     flags_results.best_of_epochs,

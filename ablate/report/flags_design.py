@@ -162,6 +162,23 @@ def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
             )
 
 
+def confounded(evidence: Evidence) -> Iterator[Flag]:
+    """Factors that changed together in what has run: the cells that would tell them apart have no value."""
+    together = {
+        tuple(sorted({name, *others}))
+        for metric, model in evidence.models.items()
+        for name, others in model.confounded.items()
+    }
+    for names in sorted(together):
+        yield Flag(
+            STOP,
+            "confounded",
+            f"{listed(names)} cannot be told apart by what has run: a difference may come from any of them",
+            "run the cells that differ in one of them alone (`ablate run` again, with `--retry-failed` for failed trials); "
+            "until then claim nothing of them",
+        )
+
+
 def aliased_claim(evidence: Evidence) -> Iterator[Flag]:
     """A verdict on an effect that the design cannot tell from another."""
     for effect in evidence.document["effects"]:

@@ -2,10 +2,13 @@
 
 Trained parts that several cells share are one observation, not several: where cells share parts, the residual of one
 fit would count them again and again. The model is then fitted to each seed alone, and the seeds, which are independent,
-give the error; the sums of squares stay as a description, without F."""
+give the error; the sums of squares stay as a description, without F.
+
+An effect that what has run cannot tell from another is not estimated, and a seed that cannot tell it does not count."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +44,8 @@ class Model:
     anova: list[dict[str, Any]]  # rows of the report
     lenth: dict[str, Any] | None  # of an unreplicated two-level design, with its contrasts
     independent: bool  # no part is shared between cells
-    warnings: tuple[str, ...]
+    confounded: dict[str, tuple[str, ...]]  # factor without some estimate -> what it cannot be told from
+    left_out: tuple[tuple[str, ...], ...]  # products that cannot be told from other terms
 
 
 def fit_model(grid: Grid, metric: str) -> Model | None:
@@ -57,11 +61,9 @@ def fit_model(grid: Grid, metric: str) -> Model | None:
     independent = not shares_parts(grid, metric)
     seeds = int(np.isfinite(values).any(axis=0).sum())
     if independent:
-        estimates = {
-            (e.factors, e.levels): _pooled(e, pooled, seeds) for e in (*pooled.effects, *pooled.interactions)
-        }
+        estimates, confounded = _together(pooled, seeds), pooled.confounded
     else:
-        estimates = _by_seed(values, coding, pooled.order)
+        estimates, confounded = _by_seed(values, coding, pooled.order)
     return Model(
         coding,
         {key: estimate for key, estimate in estimates.items() if len(key[0]) == 1},
@@ -69,7 +71,8 @@ def fit_model(grid: Grid, metric: str) -> Model | None:
         _anova_rows(pooled, metric, independent),
         _lenth_row(pooled, metric),
         independent,
-        _warnings(pooled),
+        {name: others for name, others in confounded.items() if _lacks_an_effect(name, coding, estimates)},
+        tuple(term for term in pooled.left_out if len(term) > 1),
     )
 
 
@@ -115,37 +118,47 @@ def _factorial(
     factors = [Factor(name, coding.index[name][rows], len(levels)) for name, levels in coding.levels.items()]
     present, block = np.unique(seeds, return_inverse=True)
     blocks = Factor("seed", block.astype(np.intp), len(present)) if len(present) > 1 else None
-    return stats.factorial(part[rows, seeds], factors, blocks, order)
+    return stats.factorial(part[rows, seeds], factors, blocks, order, strict=True)
 
 
-def _pooled(found: stats.Estimate, model: stats.Factorial, seeds: int) -> Estimate:
-    if found.se is None or found.df is None or model.degenerate:
-        return Estimate(found.estimate, seeds, method="no estimate of noise")
-    method = "Lenth" if model.lenth else "least squares, seeds as blocks" if seeds > 1 else "least squares"
-    return Estimate(found.estimate, seeds, found.se, found.df, found.p, method)
+def _lacks_an_effect(name: str, coding: Coding, estimates: Collection[Key]) -> bool:
+    return any(((name,), (level,)) not in estimates for level in range(1, len(coding.levels[name])))
 
 
-def _by_seed(values: NDArray[np.float64], coding: Coding, order: str) -> dict[Key, Estimate]:
-    """Fit each seed alone; a seed in which a term cannot be estimated does not count for it."""
+def _together(model: stats.Factorial, seeds: int) -> dict[Key, Estimate]:
+    with_blocks = "least squares, seeds as blocks" if seeds > 1 else "least squares"
+    method = with_blocks if model.df_residual else "Lenth"
+    return {
+        (e.factors, e.levels): Estimate(e.estimate, seeds, method="no estimate of noise")
+        if e.se is None or model.degenerate
+        else Estimate(e.estimate, seeds, e.se, e.df, e.p, method)
+        for e in (*model.effects, *model.interactions)
+    }
+
+
+def _by_seed(
+    values: NDArray[np.float64], coding: Coding, order: str
+) -> tuple[dict[Key, Estimate], dict[str, tuple[str, ...]]]:
+    """Fit each seed alone; a seed in which a term cannot be told from others does not count for it.
+
+    Return the estimates, and of the factors that some seed could not tell from others these others.
+    """
     per_seed: dict[Key, list[float]] = {}
+    confounded: dict[str, tuple[str, ...]] = {}
     for column in range(values.shape[1]):
         if np.isfinite(values[:, column]).sum() < 2:
             continue
         fitted = _factorial(values, coding, slice(column, column + 1), order)
         for estimate in (*fitted.effects, *fitted.interactions):
             per_seed.setdefault((estimate.factors, estimate.levels), []).append(estimate.estimate)
+        for name, others in fitted.confounded.items():
+            confounded[name] = tuple(sorted({*confounded.get(name, ()), *others}))
     found = {key: over_seeds(np.array(each)) for key, each in per_seed.items()}
-    return {
-        key: Estimate(
-            e.value,
-            e.n,
-            e.se,
-            e.df,
-            e.p,
-            e.method.replace("paired t over seeds", "t over seeds, each fitted alone"),
-        )
+    estimates = {
+        key: replace(e, method=e.method.replace("paired t over seeds", "t over seeds, each fitted alone"))
         for key, e in found.items()
     }
+    return estimates, confounded
 
 
 def _interaction_rows(estimates: dict[Key, Estimate], coding: Coding, metric: str) -> list[dict[str, Any]]:
@@ -165,22 +178,27 @@ def _interaction_rows(estimates: dict[Key, Estimate], coding: Coding, metric: st
 
 
 def _anova_rows(model: stats.Factorial, metric: str, independent: bool) -> list[dict[str, Any]]:
-    """Type II where the table is unbalanced; the share is of the sum of these sums of squares."""
+    """Type II where the table is unbalanced; the share is of the sum of these sums of squares.
+
+    A term that cannot be told from others is named with them, and has no F.
+    """
     rows = model.anova["II"]
     total = math.fsum(row.ss for row in rows)
+    untold = set(model.confounded).union(":".join(names) for names in model.left_out)
     return [
         {
             "metric": metric,
-            "term": row.term,
+            "term": " or ".join([row.term, *model.confounded.get(row.term, ())]),
             "df": row.df,
             "ss": row.ss,
             "ms": row.ms,
-            "F": row.F if independent else None,
-            "p": row.p if independent else None,
+            "F": row.F if tested else None,
+            "p": row.p if tested else None,
             "type": row.type,
             "share": row.ss / total if total > 0 else None,
         }
         for row in rows
+        for tested in [independent and row.term not in untold]
     ]
 
 
@@ -196,11 +214,3 @@ def _lenth_row(model: stats.Factorial, metric: str) -> dict[str, Any] | None:
         "sme": found.sme,
         "contrasts": model.contrasts,
     }
-
-
-def _warnings(model: stats.Factorial) -> tuple[str, ...]:
-    """Say what the model could not tell apart."""
-    if not model.left_out:
-        return ()
-    names = ", ".join(" × ".join(term) for term in model.left_out[:6])
-    return (f"cannot be told from the terms before them, and left out: {names}",)

@@ -28,11 +28,14 @@ _OF_METHOD = {
     "paired t over seeds": "Paired t over seeds: the differences of each seed are the data (Student 1908); "
     "it speaks of other seeds on these items.",
     "t over seeds, each fitted alone": "Cells share trained parts, so the model is fitted to each seed alone and the "
-    "seeds, which are independent, give the error.",
+    "seeds, which are independent, give the error; it speaks of other seeds on these items.",
     "least squares, seeds as blocks": "Least squares with seeds as fixed blocks; effects are differences of estimated "
-    "marginal means, a conditional factor is coded ±½ where it exists and 0 elsewhere.",
-    "least squares": "Least squares on one seed: the noise is estimated from the interactions that are left out.",
-    "Lenth": "An unreplicated two-level design: Lenth's pseudo standard error (1989).",
+    "marginal means, a conditional factor is coded ±½ where it exists and 0 elsewhere. It speaks of other seeds on these "
+    "items, an effect taken to be the same in every seed.",
+    "least squares": "Least squares on one seed: the noise is estimated from the interactions that are left out; "
+    "it speaks of these trained models on these items.",
+    "Lenth": "An unreplicated two-level design: Lenth's pseudo standard error (1989), which takes most effects to be noise; "
+    "it speaks of these trained models on these items.",
 }
 
 

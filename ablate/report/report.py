@@ -95,6 +95,7 @@ def _document(arranged: Grid) -> dict[str, Any]:
         "cells": cell_rows(pairing),
         "effects": [row for metric in metrics for row in effect_rows(pairing, found, models, metric)],
         "interactions": [row for model in models.values() for row in model.interactions],
+        "left_out": [list(t) for t in dict.fromkeys(t for model in models.values() for t in model.left_out)],
         "anova": [row for model in models.values() for row in model.anova],
         "lenth": [model.lenth for model in models.values() if model.lenth],
         "noise": noise_rows(pairing),
