@@ -2,8 +2,7 @@
 
     ABLATE_TEST_ASSETS=... python tests/benchmarks [--write docs] [--rounds 9] [--steps 300]
 
-Each file runs in a process of its own; the page is
-written after each.
+Each file runs in a process of its own; the page is written after each.
 """
 
 import argparse
@@ -22,10 +21,10 @@ PICTURE = "loss_curves.png"
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench`. What each row does is said in the file named above its table. Rows with quartiles are of rounds in turns:
-medians, and the median and the quartiles of the rounds' ratios. Rows without were measured once. A ratio is peer ÷ ours; of memory
-and of the report it is ours ÷ peer, of what surgery costs PCGrad ÷ none. A goal is of the ratio, or of our own figure where that
-has a unit and a peer could not have the same (s, ms, MB). Of whole studies all of ours ran, then all of theirs; p is by Welch's t.
+Written by `make bench`. What each row does is said in the file named above its table. Rows with quartiles are of rounds in
+turns: medians, and the median and the quartiles of the rounds' ratios. Rows without were measured once. A ratio is peer ÷ ours;
+of memory and of the report it is ours ÷ peer, of what surgery costs PCGrad ÷ none. A goal is of the ratio, or of our own figure
+where that has a unit (s, ms, MB). Of whole studies all of ours ran, then all of theirs; p is by Welch's t.
 """
 
 
