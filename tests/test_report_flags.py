@@ -167,6 +167,13 @@ def test_best_of_epochs():
     assert "best_of_epochs" not in rules(same)
 
 
+def test_a_loss_that_the_best_epoch_lowered_is_called_lower():
+    metric = spec().metric.model_copy(update={"name": "dev/loss", "goal": "minimize"})
+    results = with_metrics(example(spec(metric=metric)), lambda t: {"dev/loss": 0.4, "dev/loss@last": 0.5})
+    flag = next(f for f in report_document(results)["flags"] if f["rule"] == "best_of_epochs")
+    assert flag["evidence"].endswith("against the last epoch: dev/loss −0.1000")
+
+
 def test_test_used_more_than_once():
     scored = with_metrics(example(), lambda t: t.metrics | {"test/mean": 0.5})
     assert "test_used_more_than_once" in rules(scored)

@@ -2,9 +2,11 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from report_examples import example, spec, with_trial
 
 from ablate.report.frames import MISSING, grid, tidy_frame
+from ablate.report.report import report_document
 from ablate.spec.model import level_text
 
 
@@ -71,6 +73,32 @@ def test_same_parts_have_the_same_source():
     similarity = arranged.sources("dev/similarity")
     assert np.array_equal(sentiment[0], sentiment[1])
     assert (similarity[0] != similarity[1]).all()
+
+
+def renamed(results, old, new):
+    """The results of a trainer that calls the metric `old` by the name `new`, which decides if `old` did."""
+    metric = results.spec.metric
+    name = new if metric.name == old else metric.name
+    return replace(
+        results,
+        spec=results.spec.model_copy(update={"metric": metric.model_copy(update={"name": name})}),
+        trials=tuple(
+            replace(t, metrics={new if k == old else k: v for k, v in t.metrics.items()})
+            for t in results.trials
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", ["dev/recall@10", "test/accuracy"])
+def test_the_metric_that_decides_has_effects_whatever_its_name(name):
+    document = report_document(renamed(example(), "dev/mean", name))
+    effect = next(row for row in document["effects"] if row["factor"] == "similarity_head")
+    assert (effect["metric"], effect["verdict"]) == (name, "helps")
+
+
+def test_the_last_epoch_s_scores_get_effects_only_where_they_stand_alone():
+    beside = renamed(renamed(example(), "dev/sentiment", "dev/mean@last"), "dev/paraphrase", "dev/f1@last")
+    assert grid(beside).dev_metrics == ("dev/mean", "dev/f1@last", "dev/similarity")
 
 
 def test_sources_of_different_seeds_differ():

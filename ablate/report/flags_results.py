@@ -8,25 +8,23 @@ import numpy as np
 
 from ablate.report.cells import MAX_WITH_ITEMS, best_row, cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
-from ablate.report.words import listed, number, plural
+from ablate.report.words import listed, plural, signed
 
 
 def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
     """Scores of the best epoch by the split they are reported on: the last epoch's stand beside them as `…@last`."""
     grid = evidence.grid
     gaps = {}
-    for name in grid.metrics:
-        best, _, when = name.partition("@")
-        if when == "last" and best in grid.values:
-            gap = (grid.values[best] - grid.values[name]) * (grid.sign if best == grid.primary else 1)
-            if np.isfinite(gap).any() and float(np.nanmean(gap)) != 0:
-                gaps[best] = float(np.nanmean(gap))
+    for best, last in grid.of_last_epoch.items():
+        gap = grid.values[best] - grid.values[last]
+        if np.isfinite(gap).any() and float(np.nanmean(gap)) != 0:
+            gaps[best] = float(np.nanmean(gap))
     if gaps:
         yield Flag(
             NOTE,
             "best_of_epochs",
-            "the epoch was chosen on the split that is reported; above the last epoch by "
-            + listed(f"{number(gap)} ({name})" for name, gap in gaps.items()),
+            "the epoch was chosen on the split that is reported; against the last epoch: "
+            + listed(f"{name} {signed(gap)}" for name, gap in gaps.items()),
             "compare the `@last` columns too, or choose with a split of its own",
         )
 

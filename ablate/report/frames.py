@@ -77,9 +77,20 @@ class Grid:
         return seconds
 
     @property
+    def of_last_epoch(self) -> dict[str, str]:
+        """Metric of an epoch that the trainer chose -> the same of the last epoch, `…@last`."""
+        return {name: f"{name}@last" for name in self.metrics if f"{name}@last" in self.metrics}
+
+    @property
     def dev_metrics(self) -> tuple[str, ...]:
-        """The metrics that effects are computed for: not those of the test split, nor a best epoch's last one."""
-        return tuple(name for name in self.metrics if not name.startswith("test/") and "@" not in name)
+        """The metrics that effects are computed for: the primary one, and of the others neither those of the test split
+        nor of the last epoch where another was chosen."""
+        beside = self.of_last_epoch.values()
+        return tuple(
+            name
+            for name in self.metrics
+            if name == self.primary or not (name.startswith("test/") or name in beside)
+        )
 
     def sources(self, metric: str) -> NDArray[np.int64]:
         """[cells, seeds] of codes: two trials have the same one when the same trained parts decide `metric` in both.
