@@ -65,7 +65,8 @@ class Context(Protocol):
     def predictions(
         self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]
     ) -> None:
-        """Keep per-item predictions: they make paired tests possible."""
+        """Keep per-item predictions: they make paired tests possible of the metric `<split>/<task>`, or of that whose value
+        is their accuracy or Pearson's r. Items are paired where ids and gold are the same in all cells and seeds."""
 
 
 class Trainer:

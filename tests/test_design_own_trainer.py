@@ -31,6 +31,7 @@ class Context:
 
     def predictions(self, split, task, ids, predicted, gold):
         assert len(ids) == len(predicted) == len(gold)
+        self.items = list(zip(ids, gold, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,13 @@ def test_a_stopped_trial_goes_on_and_ends_the_same(trainer, cells):
     assert accuracy(trainer, cells[-1], resumed) == accuracy(trainer, cells[-1], whole)
     assert resumed.steps[0] == 81
     assert resumed.state == whole.state
+
+
+def test_every_cell_and_seed_is_scored_on_the_same_items(trainer, cells):
+    one, other = Context(seed=11), Context(seed=22)
+    accuracy(trainer, cells[0], one)
+    accuracy(trainer, cells[-1], other)
+    assert one.items == other.items
 
 
 def test_curved_features_help_and_noise_hurts(trainer, cells):

@@ -250,6 +250,14 @@ def test_unaligned_items(tmp_path):
     assert "unaligned_items" in rules(results)
 
 
+def test_items_whose_gold_differs_are_called_so(tmp_path):
+    results = write_predictions(example(folder=tmp_path), items=40)
+    file = results.parts[results.trials[1].parts["paraphrase"], 11].folder / "predictions/dev.paraphrase.csv"
+    file.write_text(file.read_text().replace("0.0,0.0", "9.0,9.0"))  # other labels, the same accuracy
+    flag = next(f for f in report_document(results)["flags"] if f["rule"] == "unaligned_items")
+    assert flag["evidence"].startswith("not the same gold, so that items could not be paired: dev/paraphrase")
+
+
 @pytest.mark.parametrize(
     ("facts", "raised"),
     [

@@ -4,7 +4,7 @@ from report_examples import example, spec, write_predictions
 
 from ablate.report.contrasts import differences_from_reference
 from ablate.report.frames import grid
-from ablate.report.pairs import Pairing, composite_weights
+from ablate.report.pairs import Pairing, composite_weights, disagreements
 from ablate.report.predictions import Predicted, item_scores, read_predictions
 from ablate.stats.mrmc import cautious_df, mrmc
 
@@ -61,7 +61,79 @@ def test_ids_that_differ_refuse_the_paired_analysis(pairing):
     file = pairing.grid.results.parts[part, 11].folder / "predictions" / "dev.similarity.csv"
     file.write_text(file.read_text().replace("similarity-7,", "other-7,"))
     assert pairing.item_variance(0, 1, "dev/similarity") is None
-    assert pairing.unaligned == [(0, 1, "dev/similarity")]
+    assert pairing.unaligned == {(0, 1, "dev/similarity", "item ids")}
+
+
+def test_items_with_the_same_ids_and_another_gold_are_not_paired(pairing):
+    """As when every seed draws a dev set of its own and numbers its items from 0."""
+    for part in {pairing.grid.trials[row, 0].parts["similarity"] for row in (0, 1)}:
+        file = pairing.grid.results.parts[part, 11].folder / "predictions" / "dev.similarity.csv"
+        rows = [line.split(",") for line in file.read_text().split()]
+        shifted = [",".join([i, str(float(p) + 1), str(float(g) + 1)]) for i, p, g in rows[1:]]  # the same r
+        file.write_text("\n".join(["id,prediction,gold", *shifted]))
+    assert pairing.item_differences(0, 1, "dev/similarity") is None
+    assert pairing.unaligned == {(0, 1, "dev/similarity", "gold")}
+
+
+def test_a_file_named_after_the_task_is_found_by_the_value_of_its_metric(tmp_path):
+    """`predictions("dev", "moons", ...)` and `return {"dev/accuracy": ...}`, beside a file of another task."""
+    results = write_predictions(example(folder=tmp_path), items=40)
+    for file in tmp_path.glob("*/predictions/dev.similarity.csv"):
+        file.rename(file.with_name("dev.moons.csv"))
+    pairing = Pairing(grid(results))
+    assert pairing.files.scores(results.trials[0], "dev/similarity").kind == "pearson"
+    assert pairing.item_differences(0, 1, "dev/similarity").shape == (3, 40)
+
+
+def test_of_two_files_that_give_the_metric_neither_is_used(tmp_path):
+    results = write_predictions(example(folder=tmp_path), items=40)
+    for file in tmp_path.glob("*/predictions/dev.similarity.csv"):
+        file.with_name("dev.twin.csv").write_bytes(file.read_bytes())
+        file.rename(file.with_name("dev.moons.csv"))
+    assert Pairing(grid(results)).files.scores(results.trials[0], "dev/similarity") is None
+
+
+def test_a_file_that_gives_the_metric_by_chance_is_told_by_the_next_trial(tmp_path):
+    """In the first trial a file beside it has the same hits."""
+    results = write_predictions(example(folder=tmp_path), items=40)
+    for file in tmp_path.glob("*/predictions/dev.sentiment.csv"):
+        wrong = file.read_text().replace(",0.0\n", ",9.0\n")
+        first = file.parent.parent.name == f"{results.trials[0].parts['sentiment']}-11"
+        file.with_name("dev.beside.csv").write_text(file.read_text() if first else wrong)
+        file.rename(file.with_name("dev.moons.csv"))
+    assert sorted(Pairing(grid(results)).files.by_seed(0, "dev/sentiment")) == [0, 1, 2]
+
+
+def test_an_error_that_stretches_the_scale_is_no_improvement(tmp_path):
+    """The pseudo-value of the last item rises with a prediction far beyond its gold: nearer is nearer."""
+    results = write_predictions(example(folder=tmp_path), items=40)
+    pairing = Pairing(grid(results))
+    found = disagreements(pairing, 1)
+    assert found["standardised"]
+    for row in found["rows"]:
+        nearer = abs(row["best"] - row["gold"]) < abs(row["reference"] - row["gold"])
+        assert row["what"] == ("better" if nearer else "worse")
+
+
+def test_of_classes_better_is_right_where_the_reference_is_wrong(pairing):
+    found = disagreements(pairing, 2)
+    assert (found["metric"], found["standardised"]) == ("dev/paraphrase", False)
+    assert {(row["best"] == row["gold"], row["reference"] == row["gold"]) for row in found["rows"][:5]} == {
+        (True, False)
+    }
+
+
+def test_the_items_counted_are_nearer_the_gold_in_every_seed(pairing):
+    standard = [
+        [(v - v.mean()) / v.std() for v in (a.predicted, b.predicted, a.gold)]
+        for a, b in pairing.item_pairs(0, 1, "dev/similarity")
+    ]
+    nearer = np.array([abs(a - gold) - abs(b - gold) for a, b, gold in standard])
+    found = disagreements(pairing, 1)
+    assert (found["gained"], found["lost"]) == (
+        (nearer > 0).all(axis=0).sum(),
+        (nearer < 0).all(axis=0).sum(),
+    )
 
 
 def test_weights_of_what_is_no_sum_are_not_made_up():

@@ -124,18 +124,18 @@ def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
 def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
     """Predictions of two cells for different items: no paired test."""
     grid = evidence.grid
-    found = sorted({(low, high, metric) for low, high, metric in evidence.pairing.unaligned})
-    if found:
+    if found := sorted(evidence.pairing.unaligned):
+        differing = listed(sorted({what for *_, what in found}))
         yield Flag(
             CAUTION,
             "unaligned_items",
-            "item ids differ, so that items could not be paired: "
+            f"not the same {differing}, so that items could not be paired: "
             + listed(
                 f"{metric} of {cell_name(grid, low)} and {cell_name(grid, high)}"
-                for low, high, metric in found
+                for low, high, metric, _ in found
             ),
-            "score all cells on the same items in the same order",
-            {row for low, high, _ in found for row in (low, high)},
+            "score all cells and seeds on the same items in the same order",
+            {row for low, high, *_ in found for row in (low, high)},
         )
 
 

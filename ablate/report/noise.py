@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ablate.report.frames import Grid
-from ablate.report.pairs import Pairing, aligned
+from ablate.report.pairs import Pairing, misaligned
 from ablate.stats.mrmc import mrmc
 from ablate.stats.power import mde_paired, pooled_sd
 from ablate.store.results import repeated_values
@@ -48,7 +48,7 @@ def _items(pairing: Pairing, metric: str) -> dict[str, Any]:
     if reference is None or list(pairing.weights(metric)) != [metric]:
         return nothing
     found = list(pairing.files.by_seed(reference, metric).values())
-    if len(found) < 2 or not aligned(found):
+    if len(found) < 2 or misaligned(found):
         return nothing
     analysed = mrmc(np.array([scores.scores for scores in found]))
     return {

@@ -4,6 +4,7 @@ The items of a composite (`dev/mean`) are those of the metrics it is made of. Wh
 found from the recorded numbers: a composite is a linear function of other metrics that holds exactly in every trial."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ class Pairing:
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self.files = PredictionFiles(grid)
-        self.unaligned: list[tuple[int, int, str]] = []  # (row, row, metric) whose item ids differ
+        self.unaligned: set[tuple[int, int, str, str]] = set()  # (row, row, metric, what differs)
         self._weights: dict[str, dict[str, float]] = {}
 
     def estimate(self, low: int, high: int, metric: str, differences: SeedDifferences) -> Estimate:
@@ -61,15 +62,18 @@ class Pairing:
         return Items(variance, tuple(weights))
 
     def item_differences(self, low: int, high: int, metric: str) -> NDArray[np.float64] | None:
-        """[seeds, items] of high − low; None with fewer than two seeds or ids that do not align."""
+        """[seeds, items] of high − low; None with fewer than two seeds or items that do not align."""
+        pairs = self.item_pairs(low, high, metric)
+        return np.array([b.scores - a.scores for a, b in pairs]) if len(pairs) > 1 else None
+
+    def item_pairs(self, low: int, high: int, metric: str) -> list[tuple[ItemScores, ItemScores]]:
+        """Return the scores of both cells for each seed that has them; none, and a note for the flags, unless all align."""
         a, b = (self.files.by_seed(row, metric) for row in (low, high))
-        columns = sorted(a.keys() & b.keys())
-        if len(columns) < 2:
-            return None
-        if not aligned([side[column] for column in columns for side in (a, b)]):
-            self.unaligned.append((low, high, metric))
-            return None
-        return np.array([b[column].scores - a[column].scores for column in columns])
+        pairs = [(a[column], b[column]) for column in sorted(a.keys() & b.keys())]
+        if what := misaligned([side for pair in pairs for side in pair]):
+            self.unaligned.add((low, high, metric, what))
+            return []
+        return pairs
 
     def other_tests(
         self, low: int, high: int, metric: str, differences: SeedDifferences
@@ -86,11 +90,10 @@ class Pairing:
         Nothing without items that align."""
         if len(weights := self.weights(metric)) > 1:
             return self._of_one_seed_of_a_composite(low, high, weights)
-        a, b = (self.files.by_seed(row, metric) for row in (low, high))
-        columns = sorted(a.keys() & b.keys())
-        if len(columns) != 1 or not aligned([a[columns[0]], b[columns[0]]]):
+        pairs = self.item_pairs(low, high, metric)
+        if len(pairs) != 1:
             return []
-        x, y = a[columns[0]], b[columns[0]]
+        x, y = pairs[0]
         n = len(x.ids)
         if x.kind == "accuracy":
             only_a, only_b = int((x.scores > y.scores).sum()), int((x.scores < y.scores).sum())
@@ -106,11 +109,10 @@ class Pairing:
         """Add up the metrics' differences and their variances: each metric has items of its own."""
         value = variance = 0.0
         for name, weight in weights.items():
-            a, b = (self.files.by_seed(row, name) for row in (low, high))
-            columns = sorted(a.keys() & b.keys())
-            if len(columns) != 1 or not aligned([a[columns[0]], b[columns[0]]]):
+            pairs = self.item_pairs(low, high, name)
+            if len(pairs) != 1:
                 return []
-            differences = b[columns[0]].scores - a[columns[0]].scores
+            differences = pairs[0][1].scores - pairs[0][0].scores
             value += weight * float(differences.mean())
             variance += weight**2 * float(differences.var(ddof=1)) / len(differences)
         if variance == 0:
@@ -139,52 +141,55 @@ class Pairing:
 def disagreements(pairing: Pairing, best: int | None) -> dict[str, Any] | None:
     """Return where the row `best` and the reference disagree in every seed, on the metric that moved most.
 
-    Counts and the clearest items of either direction; None without kept predictions. `gained` counts the items whose
-    score is higher in every seed. Predictions are means over seeds.
+    `gained` counts the items on which `best` is nearer the gold in every seed; with it the clearest items of either
+    direction, predictions being means over seeds. None without kept predictions. Distances are those of what is shown:
+    for Pearson's r in standard deviations, for an accuracy right or wrong. An item's pseudo-value would not do, as it
+    rises with an error that stretches the scale in the gold's direction.
     """
     grid = pairing.grid
     reference = grid.reference
     if best is None or reference is None or best == reference:
         return None
     moved = [
-        (abs(float(differences.mean())), metric, differences)
+        (abs(float(differences.mean())), metric)
         for metric in grid.dev_metrics
         if list(pairing.weights(metric)) == [metric]
         and (differences := pairing.item_differences(reference, best, metric)) is not None
     ]
     if not moved:
         return None
-    _, metric, differences = max(moved, key=lambda item: item[:2])
-    gained, lost = np.min(differences, axis=0) > 0, np.max(differences, axis=0) < 0
-    mean = differences.mean(axis=0)
-    by_size = np.argsort(-np.abs(mean), kind="stable").tolist()
-    clearest = [i for side in (gained, lost) for i in [i for i in by_size if side[i]][:MOST_EXAMPLES]]
-    found = {
-        side: [
-            p
-            for c in range(len(grid.seeds))
-            if (t := grid.trials.get((row, c))) and (p := pairing.files.predicted(t, metric))
-        ]
-        for side, row in (("reference", reference), ("best", best))
-    }
-    pearson_r = next(iter(pairing.files.by_seed(best, metric).values())).kind == "pearson"
-    shown = _standardised if pearson_r else _as_it_is
-    gold = shown(found["best"][0].gold)
-    means = {side: np.mean([shown(p.predicted) for p in files], axis=0) for side, files in found.items()}
+    metric = max(moved)[1]
+    pairs = pairing.item_pairs(reference, best, metric)
+    first = pairs[0][0]
+    is_pearson = first.kind == "pearson"
+    shown = _standardised if is_pearson else np.asarray
+    gold = shown(first.gold)
+    before, after = (np.array([shown(one.predicted) for one in side]) for side in zip(*pairs, strict=True))
+
+    def error(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.abs(values - gold) if is_pearson else (values != gold).astype(float)
+
+    nearer = error(before) - error(after)  # [seeds, items]
+    gained, lost = nearer.min(axis=0) > 0, nearer.max(axis=0) < 0
+    means = {"reference": before.mean(axis=0), "best": after.mean(axis=0)}
+    gain = error(means["reference"]) - error(means["best"])  # [items]
+    better = [i for i in np.argsort(-gain, kind="stable") if gained[i] and gain[i] > 0]
+    worse = [i for i in np.argsort(gain, kind="stable") if lost[i] and gain[i] < 0]
     return {
         "metric": metric,
-        "standardised": pearson_r,
-        "items": differences.shape[1],
+        "standardised": is_pearson,
+        "items": len(gold),
         "gained": int(gained.sum()),
         "lost": int(lost.sum()),
         "rows": [
             {
-                "id": found["best"][0].ids[i],
+                "id": first.ids[i],
                 "gold": float(gold[i]),
-                **{side: float(mean_of_side[i]) for side, mean_of_side in means.items()},
-                "what": "better" if gained[i] else "worse",
+                **{side: float(mean[i]) for side, mean in means.items()},
+                "what": what,
             }
-            for i in clearest
+            for what, clearest in (("better", better), ("worse", worse))
+            for i in clearest[:MOST_EXAMPLES]
         ],
     }
 
@@ -194,13 +199,16 @@ def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((values - values.mean()) / values.std())
 
 
-def _as_it_is(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values
-
-
-def aligned(sides: list[ItemScores]) -> bool:
-    """Say whether all have the same ids in the same order and are the same kind of score."""
-    return all(side.ids == sides[0].ids and side.kind == sides[0].kind for side in sides)
+def misaligned(sides: Sequence[ItemScores]) -> str | None:
+    """Return what keeps items from being paired: ids or gold that are not the same in the same order, or two kinds of score."""
+    for side in sides:
+        if side.ids != sides[0].ids:
+            return "item ids"
+        if not np.array_equal(side.gold, sides[0].gold):
+            return "gold"
+        if side.kind != sides[0].kind:
+            return "kinds of score"
+    return None
 
 
 def composite_weights(

@@ -1,7 +1,8 @@
 """Per-item predictions of trained parts, read from their files and turned into scores whose mean is the metric.
 
-A metric `dev/sentiment` belongs to `predictions/dev.sentiment.csv` of the part that reports it. Whether it is an accuracy
-or a Pearson r is read off the numbers: the one that gives the recorded metric. Neither: the file is not used."""
+A metric `dev/sentiment` belongs to `predictions/dev.sentiment.csv` of the part that reports it; where there is no such file,
+to the one file of its split that gives the metric. Whether it is an accuracy or a Pearson r is read off the numbers: the
+one that gives the recorded metric. Neither: the file is not used."""
 
 import csv
 import math
@@ -34,6 +35,7 @@ class ItemScores:
     ids: tuple[str, ...]
     scores: NDArray[np.float64]  # [items]
     predicted: NDArray[np.float64]  # [items]
+    gold: NDArray[np.float64]  # [items]
     kind: str  # accuracy or pearson
 
     @property
@@ -49,6 +51,8 @@ class PredictionFiles:
         self._grid = grid
         self._files: dict[Path, Predicted | None] = {}
         self._scores: dict[tuple[Path, float], ItemScores | None] = {}
+        self._names: dict[Path, frozenset[str]] = {}  # folder -> its files
+        self._by_value: dict[str, str | None] = {}  # metric -> the file that gives it
 
     def predicted(self, trial: TrialResult, metric: str) -> Predicted | None:
         """Return the predictions behind `metric` in `trial`; None when the trainer kept none."""
@@ -58,12 +62,7 @@ class PredictionFiles:
     def scores(self, trial: TrialResult, metric: str) -> ItemScores | None:
         """Return the items' scores behind `metric` in `trial`; None when there are none that give the metric."""
         path, recorded = self._path(trial, metric), trial.metrics.get(metric, math.nan)
-        if path is None:
-            return None
-        if (path, recorded) not in self._scores:
-            found = self._read(path)
-            self._scores[path, recorded] = item_scores(found, recorded) if found else None
-        return self._scores[path, recorded]
+        return self._scores_in(path, recorded) if path else None
 
     def by_seed(self, row: int, metric: str) -> dict[int, ItemScores]:
         """Return {column: scores} of a cell, for the seeds that have them."""
@@ -75,14 +74,47 @@ class PredictionFiles:
         return found
 
     def _path(self, trial: TrialResult, metric: str) -> Path | None:
-        split, _, task = metric.partition("/")
-        if not task or "/" in task or "\\" in task or split.startswith("."):
+        folder = self._folder(trial, metric)
+        if folder is None:
             return None
+        names, name = self._list(folder), metric.replace("/", ".", 1) + ".csv"
+        if name not in names:
+            if metric not in self._by_value:
+                self._by_value[metric] = self._name_by_value(metric)
+            name = self._by_value[metric] or ""
+        return folder / name if name in names else None
+
+    def _folder(self, trial: TrialResult, metric: str) -> Path | None:
+        """The predictions of the part that reports `metric`."""
         for part in trial.parts.values():
             found = self._grid.results.parts.get((part, trial.seed))
             if found and metric in found.metrics:
-                return found.folder / "predictions" / f"{split}.{task}.csv"
+                return found.folder / "predictions"
         return None
+
+    def _name_by_value(self, metric: str) -> str | None:
+        """The only file of the split that gives `metric`; where two do by chance, the next trial tells."""
+        start, left = metric.partition("/")[0] + ".", None
+        for trial in self._grid.trials.values():
+            folder = self._folder(trial, metric)
+            names = {name for name in self._list(folder) if name.startswith(start)} if folder else set()
+            if folder and names and metric in trial.metrics:
+                giving = {name for name in names if self._scores_in(folder / name, trial.metrics[metric])}
+                left = giving if left is None else left & giving
+                if len(left) < 2:
+                    break
+        return left.pop() if left and len(left) == 1 else None
+
+    def _list(self, folder: Path) -> frozenset[str]:
+        if folder not in self._names:
+            self._names[folder] = frozenset(path.name for path in folder.glob("*.*.csv"))
+        return self._names[folder]
+
+    def _scores_in(self, path: Path, recorded: float) -> ItemScores | None:
+        if (path, recorded) not in self._scores:
+            found = self._read(path)
+            self._scores[path, recorded] = item_scores(found, recorded) if found else None
+        return self._scores[path, recorded]
 
     def _read(self, path: Path) -> Predicted | None:
         if path not in self._files:
@@ -112,9 +144,9 @@ def item_scores(found: Predicted, recorded: float) -> ItemScores | None:
         return None
     hits = (found.predicted == found.gold).astype(float)
     if abs(hits.mean() - recorded) < TOLERANCE:
-        return ItemScores(found.ids, hits, found.predicted, "accuracy")
+        return ItemScores(found.ids, hits, found.predicted, found.gold, "accuracy")
     r = pearson(found.predicted, found.gold)
     if abs(r - recorded) < TOLERANCE:
         scores = pseudo_values(found.predicted, found.gold)
-        return ItemScores(found.ids, scores, found.predicted, "pearson")
+        return ItemScores(found.ids, scores, found.predicted, found.gold, "pearson")
     return None
