@@ -287,6 +287,16 @@ def test_probabilities_are_no_classes(tmp_path):
     ]
 
 
+def test_an_answer_that_is_no_number_is_wrong_and_told(tmp_path):
+    """Usual for language models: labels 0, 1, 2 and one `unknown`."""
+    labels = [i % 3 for i in range(30)]
+    gold, a = predictions(tmp_path / "g.csv", labels, column="label"), predictions(tmp_path / "a.csv", labels)
+    b = predictions(tmp_path / "b.csv", ["unknown", *labels[1:]])
+    document = compare_files(gold, [a], [b], "accuracy")
+    assert document["b"] == pytest.approx(29 / 30)
+    assert f"{b}: 1 prediction counted as wrong: no label of the gold" in document["warnings"]
+
+
 def test_sides_need_as_many_seeds(classifiers):
     _, _, gold_file, files = classifiers
     assert faults_of(gold_file, files["a"], files["b"][:2], "accuracy")[0].startswith(

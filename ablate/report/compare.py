@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ablate.errors import BadInput
 from ablate.report.estimates import THESE_MODELS, other_test, sign_flip
 from ablate.report.strict_csv import Faults, read_columns
+from ablate.report.words import plural
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
 from ablate.stats.distributions import interval, t_quantile
 from ablate.stats.mcnemar import mcnemar, paired_interval
@@ -283,14 +284,13 @@ def _check_values(columns: Sequence[NDArray[Any]], paths: Sequence[Path], metric
 
 
 def _are_scores(values: set[str], labels: set[str]) -> bool:
-    """Say whether predictions are not classes: fractions where labels are whole, or no label among them."""
-    fractions = all(map(_is_whole, labels)) and not all(map(_is_whole, values))
+    """Say whether predictions are not classes: a fraction where labels are whole numbers, or no label among them.
+
+    A text among numbers is an answer that could not be read: a class of its own, and wrong."""
+    numbers, labelled = (list(map(_number, texts)) for texts in (values, labels))
+    whole = all(label is not None and label.is_integer() for label in labelled)
+    fractions = whole and any(number is not None and not number.is_integer() for number in numbers)
     return fractions or (len(labels) > 1 and not labels & values)
-
-
-def _is_whole(text: str) -> bool:
-    number = _number(text)
-    return number is not None and number.is_integer()
 
 
 def _strangers(columns: Sequence[NDArray[Any]], paths: Sequence[Path]) -> list[str]:
@@ -298,7 +298,7 @@ def _strangers(columns: Sequence[NDArray[Any]], paths: Sequence[Path]) -> list[s
     labels = list(set(columns[0].tolist()))
     counts = [int(np.sum(~np.isin(values, labels))) for values in columns[1:]]
     return [
-        f"{path}: {count} predictions are no label of the gold and count as wrong"
+        f"{path}: {plural(count, 'prediction')} counted as wrong: no label of the gold"
         for path, count in zip(paths[1:], counts, strict=True)
         if count
     ]
