@@ -5,7 +5,8 @@ from report_examples import Point, example, factor, points_of, spec, with_trial
 
 from ablate.report.frames import grid
 from ablate.report.plot_curves import learning_curves
-from ablate.report.plot_style import style
+from ablate.report.plot_forest import mark_of
+from ablate.report.plot_style import BLACK, BLUE, GREY, VERMILLION, style
 from ablate.report.plot_surgery import task_gradients
 from ablate.report.plots import pictures
 from ablate.report.report import report_document
@@ -33,6 +34,25 @@ def test_the_title_states_the_finding(of_example):
     document = report_document(example())
     helps = sum(row["verdict"] == "helps" for row in document["effects"])
     assert of_example["forest"].title.startswith(f"Of 5 choices: {helps} help")
+
+
+@pytest.mark.parametrize(
+    ("estimate", "verdict", "mark"),
+    [
+        (0.1, "helps", ("^", BLUE, True)),
+        (-0.1, "helps", ("v", BLUE, True)),  # a loss
+        (0.1, "hurts", ("^", VERMILLION, True)),
+        (-0.1, "lowers", ("v", BLACK, True)),
+        (-0.1, "no difference that matters", ("s", GREY, True)),
+        (0.1, "inconclusive", ("o", BLACK, False)),
+    ],
+)
+def test_a_mark_points_where_the_number_goes_and_is_coloured_by_the_verdict(estimate, verdict, mark):
+    assert mark_of({"estimate": estimate, "verdict": verdict}) == mark
+
+
+def test_no_trade_off_between_numbers_says_nothing_of_gain_and_loss(of_example):
+    assert of_example["tradeoffs"].title == "No choice has been shown to raise one metric and lower another"
 
 
 def test_alt_text_has_the_numbers(of_example):

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 MAX_ROWS, MAX_PANELS = 40, 4
 LABEL = 34  # characters
 
-# verdict -> marker, colour, filled
-_MARKS: dict[str, tuple[str, Any, bool]] = {
-    HELPS: ("^", BLUE, True),
-    HURTS: ("v", VERMILLION, True),
-    RAISES: ("^", BLACK, True),
-    LOWERS: ("v", BLACK, True),
-    NO_DIFFERENCE: ("s", GREY, True),
-    INCONCLUSIVE: ("o", BLACK, False),
+_COLOURS: dict[str, Any] = {
+    HELPS: BLUE,
+    HURTS: VERMILLION,
+    RAISES: BLACK,
+    LOWERS: BLACK,
+    NO_DIFFERENCE: GREY,
+    INCONCLUSIVE: BLACK,
 }
 
 
@@ -69,8 +68,11 @@ def forest(document: Mapping[str, Any]) -> Picture | None:
 
 
 def mark_of(effect: Mapping[str, Any]) -> tuple[str, Any, bool]:
-    """Return marker, colour and whether it is filled, by the verdict."""
-    return _MARKS[effect["verdict"]]
+    """Return the marker, by the direction of what is decided, and by the verdict its colour and whether it is filled."""
+    verdict = effect["verdict"]
+    undirected = {NO_DIFFERENCE: "s", INCONCLUSIVE: "o"}
+    marker = undirected.get(verdict) or ("^" if effect["estimate"] > 0 else "v")
+    return marker, _COLOURS[verdict], verdict != INCONCLUSIVE
 
 
 def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | None, limit: float) -> None:
@@ -131,7 +133,8 @@ def _caption(
     if document["metric"]["smallest_effect"]:
         said.append("Grey band: smaller than the smallest effect of interest.")
     said.append(
-        "Filled: decided after correction (▲ up, ▼ down, ■ no difference that matters); hollow: inconclusive."
+        "Filled: decided after correction (▲ up, ▼ down, ■ no difference that matters; blue helps, vermillion hurts); "
+        "hollow: inconclusive."
     )
     if left_out or len({row["metric"] for row in document["effects"]}) > 1:
         said.append(f"{document['metric']['name']} decides.")

@@ -90,7 +90,7 @@ def _panel(axis: "Axes", cells: Sequence[Mapping[str, Any]], x: str, y: str) -> 
 
 def _title(found: Sequence[Mapping[str, Any]]) -> str:
     if not found:
-        return "No choice has been shown to gain on one metric and lose on another"
+        return "No choice has been shown to raise one metric and lower another"
     first = found[0]
     up, down = (shortened(next(iter(first[side])), 30) for side in ("raises", "lowers"))
     change = f"{shortened(first['factor'], 40)} → {shortened(level_text(first['to']), 30)}"
