@@ -310,6 +310,22 @@ def test_unequal_examples_or_epochs(joint, raised):
     assert ("unequal_training" in rules(with_seen(example(), **joint))) is raised
 
 
+def test_unequal_training_of_one_match_is_seen_beside_another_that_trained_longer():
+    """300 steps against 600 with one head, 1000 on both sides with the other."""
+    factors = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]))
+    results = example(spec("full", factors=factors, baseline={"similarity_head": "concat", "l2": 0.0}))
+    steps = {
+        trial.parts["all"]: 1000
+        if trial.factors["similarity_head"] == "siamese"
+        else (600 if trial.factors["l2"] else 300)
+        for trial in results.trials
+    }
+    parts = {key: replace(part, steps=steps[key[0]]) for key, part in results.parts.items()}
+    flags = report_document(replace(results, parts=parts))["flags"]
+    said = [f["evidence"] for f in flags if f["evidence"].startswith("l2: 0.0 → 0.01: optimizer steps")]
+    assert [text.partition("part ")[2] for text in said] == ["300 on one side and 600 on the other"]
+
+
 def test_what_another_factor_changes_is_not_unequal_within_a_contrast():
     """Joint cells train longer; the other factors are compared among separate cells, or among joint ones."""
     longer = with_parts(example(), lambda part: replace(part, steps=600))

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from ablate.report.cells import cell_name
 from ablate.report.contrasts import same_level
 from ablate.report.flags_evidence import CAUTION, NOTE, Evidence, Flag
@@ -14,6 +12,7 @@ from ablate.spec.model import level_text
 
 HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
 
+Match = tuple[list[int], list[int]]  # rows of the grid on either side, padded with −1
 Amounts = dict[str, tuple[float, ...]]  # what -> (steps,) or (examples, epochs)
 
 
@@ -44,18 +43,18 @@ def unequal_training(evidence: Evidence) -> Iterator[Flag]:
 
     Examples and epochs are what the trainer says (`context.facts["examples"]` and `["epochs"]`, {task: count})."""
     amounts = _training_amounts(evidence)
-    for name, rows_low, rows_high in _comparisons(evidence):
-        low, high = _most(amounts, rows_low), _most(amounts, rows_high)
-        unequal = [
-            f"{what} {_amount(low[what])} on one side and {_amount(high[what])} on the other"
-            for what in low
-            if what in high and low[what] != high[what]
-        ]
+    for name, matches in _comparisons(evidence):
+        unequal: dict[str, str] = {}  # of the first match that differs
+        for low, high in [[_most(amounts, side) for side in match] for match in matches]:
+            for what in low:
+                if what in high and low[what] != high[what]:
+                    sides = f"{_amount(low[what])} on one side and {_amount(high[what])} on the other"
+                    unequal.setdefault(what, f"{what} {sides}")
         if unequal:
             yield Flag(
                 NOTE,
                 "unequal_training",
-                f"{name}: {listed(unequal)}",
+                f"{name}: {listed(unequal.values())}",
                 "say what is held equal (epochs, steps or examples); the effect includes the difference in training",
             )
 
@@ -102,22 +101,23 @@ def _counts(fact: Any) -> dict[str, float]:
     return {str(task): count for task, count in items if isinstance(count, int | float)}
 
 
-def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[int], list[int]]]:
-    """What is compared and the rows of either side: two levels of a factor, or a search's baseline and a finalist."""
+def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[Match]]]:
+    """What is compared, match by match: two levels of a factor, or a search's baseline and a finalist."""
     grid = evidence.grid
     for contrast in evidence.contrasts:
-        low, high = (np.unique(rows[rows >= 0]).tolist() for rows in (contrast.rows_low, contrast.rows_high))
-        if not low:  # a fraction has no two cells that differ in this factor alone
+        matches = list(zip(contrast.rows_low.tolist(), contrast.rows_high.tolist(), strict=True))
+        if not matches:  # a fraction has no two cells that differ in this factor alone
             low, high = (
                 [row for row, cell in enumerate(grid.cells) if _has(cell.levels, contrast.factor, level)]
                 for level in (contrast.low, contrast.high)
             )
+            matches = [(low, high)]
         sides = {"factor": contrast.factor, "from": contrast.low, "to": contrast.high, "when": contrast.when}
-        yield change_text(sides), low, high
+        yield change_text(sides), matches
     if grid.results.tried and grid.reference is not None:
         for row in range(len(grid.cells)):
             if row != grid.reference:
-                yield f"{cell_name(grid, row)} against the reference", [grid.reference], [row]
+                yield f"{cell_name(grid, row)} against the reference", [([grid.reference], [row])]
 
 
 def _has(levels: Mapping[str, Any], factor: str, level: Any) -> bool:
