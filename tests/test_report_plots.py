@@ -6,6 +6,7 @@ from report_examples import Point, example, factor, points_of, spec, with_trial
 from ablate.report.frames import grid
 from ablate.report.plot_curves import learning_curves
 from ablate.report.plot_forest import mark_of
+from ablate.report.plot_interactions import interaction_lines
 from ablate.report.plot_style import BLACK, BLUE, GREY, VERMILLION, style
 from ablate.report.plot_surgery import task_gradients
 from ablate.report.plots import pictures
@@ -120,6 +121,24 @@ def test_an_unreplicated_design_has_a_half_normal_plot():
     factors = tuple(factor(name, [0, 1]) for name in "abc")
     study = spec("full", factors=factors, baseline=dict.fromkeys("abc", 0), seeds=(11,))
     assert "half_normal" in drawn(example(study))
+
+
+def interactions(results):
+    return interaction_lines(grid(results), report_document(results))
+
+
+def test_without_an_estimate_of_noise_no_interaction_is_measured_against_it():
+    """One seed of cells that share parts."""
+    picture = interactions(example(spec("full", seeds=(11,))))
+    assert picture.title.startswith("Largest interaction: ")
+    assert picture.title.endswith("; the noise is unknown")
+
+
+def test_parallel_lines_mean_no_interaction_only_without_holes():
+    study = spec("full", seeds=(11, 22))
+    assert "parallel lines: no interaction" in interactions(example(study)).caption
+    holes = example(study, keep=lambda one, seed: one.levels["l2"] == 0 or seed == 11)
+    assert "the grid has holes, so that lines may part without an interaction" in interactions(holes).caption
 
 
 def test_nothing_measured_nothing_drawn():

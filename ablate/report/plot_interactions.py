@@ -44,22 +44,15 @@ def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None
             _lines(axis, grid, first, levels[first], second, levels[second])
         axes[0].set_ylabel(plot_text(grid.primary, 30))
 
-    strongest = rows[0]
-    names = " × ".join(shortened(name, 30) for name in strongest["factors"])
-    decided = strongest["p_bh"] is not None and strongest["p_bh"] < 0.05
-    title = (
-        f"{names} interact: {signed(strongest['estimate'])}"
-        if decided
-        else "No interaction stands out from the noise"
-    )
+    first = "largest estimates" if rows[0]["p"] is None else "smallest p"
     return draw(
         "interactions",
         2.6 + 0.13 * lines,
         paint,
-        title=title,
+        title=_title(rows[0]),
         caption=f"Mean of {grid.primary} over all cells and seeds with both levels ({plural(len(grid.cells), 'cell')}, "
-        f"{plural(len(grid.seeds), 'seed')}); parallel lines: no interaction. The "
-        f"{plural(len(pairs), 'pair')} with the smallest p of {len({tuple(r['factors']) for r in rows})}; exploratory.",
+        f"{plural(len(grid.seeds), 'seed')}); {_reading(grid)}. The "
+        f"{plural(len(pairs), 'pair')} with the {first} of {len({tuple(r['factors']) for r in rows})}; exploratory.",
         alt="Interaction lines. "
         + " ".join(
             f"{' × '.join(r['factors'])}: {signed(r['estimate'])}, p (BH) {p_text(r['p_bh'])}."
@@ -67,6 +60,24 @@ def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None
         ),
         section="interactions",
     )
+
+
+def _title(strongest: Mapping[str, Any]) -> str:
+    names = " × ".join(shortened(name, 30) for name in strongest["factors"])
+    if strongest["p_bh"] is None:
+        return f"Largest interaction: {names}, {signed(strongest['estimate'])}; the noise is unknown"
+    if strongest["p_bh"] < 0.05:
+        return f"{names} interact: {signed(strongest['estimate'])}"
+    return "No interaction stands out from the noise"
+
+
+def _reading(grid: Grid) -> str:
+    """How the lines are to be read: means of what there is are balanced where every cell of a regular design has run."""
+    results = grid.results
+    regular = results.spec.design == "full" or results.resolution is not None
+    if regular and np.isfinite(grid.values[grid.primary]).all():
+        return "parallel lines: no interaction"
+    return "the grid has holes, so that lines may part without an interaction: the table has the estimates"
 
 
 def half_normal(document: Mapping[str, Any]) -> Picture | None:
