@@ -72,6 +72,35 @@ def test_a_search_says_how_its_finalist_does_on_other_seeds():
     assert any(sentence.startswith(said) for sentence in document["summary"])
 
 
+def test_a_seed_that_is_not_planned_is_not_counted_as_done_nor_in_the_best_mean():
+    """The seed 33 stands in the store; the study file names 11 and 22."""
+    document = report_document(replace(example(), spec=spec(seeds=(11, 22))))
+    best = next(cell for cell in document["cells"] if cell["best"])
+    assert (best["seeds_done"], best["seeds_planned"]) == (2, 2)
+    by_seed = best["metrics"]["dev/mean"]["by_seed"]
+    mean = (by_seed["11"] + by_seed["22"]) / 2
+    assert f"with dev/mean {mean:.4f} (2 seeds, " in document["summary"][-1]
+
+
+def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished):
+    for name in ("report.md", "report.html"):
+        text = (finished[1] / name).read_text()
+        assert "Time is wall time of training, parts that cells share counted in each of them" in text
+    (head,) = [line for line in (finished[1] / "report.md").read_text().split("\n") if "| cell | |" in line]
+    assert head.endswith("| time | flags |")
+
+
+def test_the_kernel_of_older_records_is_not_told():
+    results = example()
+    old, new = "Linux-6.1.0-13-cloud-amd64-x86_64-with-glibc2.36", "Linux-x86_64-glibc2.36"
+    parts = {
+        key: replace(part, facts={"platform": old if i else new})
+        for i, (key, part) in enumerate(results.parts.items())
+    }
+    document = report_document(replace(results, parts=parts))
+    assert document["provenance"]["facts"]["platform"] == [{"value": new, "parts": 30}]
+
+
 def test_what_a_search_gave_up_is_told_with_its_last_step():
     document = report_document(searched())
     given_up = [trial["error"] for trial in document["ledger"]["tried"] if trial["state"] == "PRUNED"]

@@ -1,9 +1,10 @@
+import platform
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from ablate.runner.provenance import joules_used
+from ablate.runner.provenance import joules_used, machine_facts
 
 
 @pytest.fixture
@@ -21,6 +22,12 @@ def gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     return counter
+
+
+def test_the_kernel_is_not_recorded():
+    recorded = machine_facts("", "cpu")["platform"]
+    assert recorded.startswith(f"{platform.system()}-{platform.machine()}")
+    assert platform.release() not in recorded
 
 
 def test_energy_is_what_this_gpu_has_used_since(gpu):

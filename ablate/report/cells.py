@@ -23,6 +23,7 @@ def cell_rows(pairing: Pairing) -> list[dict[str, Any]]:
     """Return one row per cell in design order."""
     grid = pairing.grid
     best = best_row(grid)
+    planned = len(grid.results.spec.seeds)  # columns; seeds that the study file does not name come after them
     differences = {metric: _differences(pairing, metric, best) for metric in grid.dev_metrics}
     return [
         {
@@ -31,8 +32,8 @@ def cell_rows(pairing: Pairing) -> list[dict[str, Any]]:
             "reference": row == grid.reference,
             "best": row == best,
             "levels": cell.levels,
-            "seeds_done": int((grid.states[row] == "COMPLETE").sum()),
-            "seeds_planned": len(grid.results.spec.seeds),
+            "seeds_done": int((grid.states[row, :planned] == "COMPLETE").sum()),
+            "seeds_planned": planned,
             "states": {str(seed): state for seed, state in zip(grid.seeds, grid.states[row], strict=True)},
             "metrics": {metric: _over_seeds(grid, grid.values[metric][row]) for metric in grid.metrics},
             "difference": {

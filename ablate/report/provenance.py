@@ -1,6 +1,7 @@
 """How the numbers came about (only the methods that the report uses), with what, and how to make a row again."""
 
 import json
+import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -106,7 +107,7 @@ def fact_counts(grid: Grid) -> dict[str, Counter[str]]:
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for _, part in sorted(grid.results.parts.items()):
         for name, value in _flat(part.facts):
-            seen[name][value] += 1
+            seen[name][_without_kernel(value) if name == "platform" else value] += 1
     measured = {name for name in seen if any(word in name.lower() for word in MEASURED)}
     return {name: seen[name] for name in sorted(seen.keys() - measured)}
 
@@ -127,6 +128,11 @@ def _commonest(found: Counter[str]) -> list[tuple[str, int]]:
 
 def _without_folders(value: str) -> str:
     return PurePath(value).name if value.startswith("/") else value
+
+
+def _without_kernel(platform: str) -> str:
+    """As it is recorded now: `Linux-x86_64-glibc2.36`; older records have the kernel's release in the middle."""
+    return re.sub(r"^Linux-.+-(\w+)-with-(glibc[\d.]+)$", r"Linux-\1-\2", platform)
 
 
 def _largest(grid: Grid, fact: str) -> int | None:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ablate.report.estimates import HELPS, HURTS, INCONCLUSIVE, NO_DIFFERENCE
+import numpy as np
+
+from ablate.report.estimates import HELPS, HURTS, INCONCLUSIVE, NO_DIFFERENCE, over_seeds
 from ablate.report.words import change_text, interval, number, p_equation, plural, signed
 
 _COUNTED = {  # verdict -> of one choice, of several
@@ -155,8 +157,12 @@ def _best(document: Mapping[str, Any]) -> list[str]:
     if best is None:
         return []
     metric = document["metric"]["name"]
-    found = best["metrics"][metric]
-    bounds = f", 95 % interval {interval(found['ci95'], sign=False)}" if found["ci95"] else ""
+    by_seed, planned = best["metrics"][metric]["by_seed"], document["design"]["seeds"]
+    found = over_seeds(
+        np.array([by_seed[str(seed)] for seed in planned if str(seed) in by_seed])
+    )  # those that it was chosen by
+    ci95 = found.interval(0.95)
+    bounds = f", 95 % interval {interval(ci95, sign=False)}" if ci95 else ""
     name = "the reference itself" if best["reference"] else best["name"]
     rivals = sum(cell["seeds_done"] >= cell["seeds_planned"] for cell in document["cells"])
     tried = sum(document["design"]["tried"].values())
@@ -167,7 +173,7 @@ def _best(document: Mapping[str, Any]) -> list[str]:
         else "No other cell is complete."
     )
     return [
-        f"Best complete cell: {name}, with {metric} {number(found['mean'])} ({plural(found['n'], 'seed')}{bounds}). {picked}"
+        f"Best complete cell: {name}, with {metric} {number(found.value)} ({plural(found.n, 'seed')}{bounds}). {picked}"
     ]
 
 

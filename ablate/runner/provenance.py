@@ -18,7 +18,7 @@ def machine_facts(trainer_file: str, device: str) -> dict[str, Any]:
     """Return what does not change while this process lives: versions, hardware, the state of the trainer's repository."""
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": _platform(),
         "cpu": cpu_name(),
         "host": platform.node(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
@@ -26,6 +26,11 @@ def machine_facts(trainer_file: str, device: str) -> dict[str, Any]:
         "gpu": _gpu_name(device),
         **_git_facts(Path(trainer_file).parent if trainer_file else Path.cwd()),
     }
+
+
+def _platform() -> str:
+    """System, machine and C library: what changes numbers; which kernel the machine runs is its owner's."""
+    return "-".join(filter(None, (platform.system(), platform.machine(), "".join(platform.libc_ver()))))
 
 
 def _version(package: str) -> str | None:
