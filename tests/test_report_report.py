@@ -85,7 +85,7 @@ def test_a_seed_that_is_not_planned_is_not_counted_as_done_nor_in_the_best_mean(
 def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished):
     for name in ("report.md", "report.html"):
         text = (finished[1] / name).read_text()
-        assert "Time is wall time of training, parts that cells share counted in each of them" in text
+        assert "Time is wall time of training over all seeds, parts that cells share counted in each" in text
     (head,) = [line for line in (finished[1] / "report.md").read_text().split("\n") if "| cell | |" in line]
     assert head.endswith("| time | flags |")
 
