@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import cells_of, example, factor, spec, write_predictions
+from report_examples import cells_of, example, factor, spec, with_trial, write_predictions
 
 from ablate.report.frames import grid
 from ablate.report.models import fit_model, shares_parts
@@ -11,11 +11,28 @@ from ablate.report.report import report_document
 
 TWO = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]), factor("x", ["a", "b"]))
 BASE = {"similarity_head": "concat", "l2": 0.0, "x": "a"}
+HALF_ALIASES = [["similarity_head", "l2:x"], ["l2", "similarity_head:x"], ["x", "similarity_head:l2"]]
 
 
 def two_level(design="full", seeds=(11, 22, 33), **changes):
     """A design whose cells share no part."""
     return example(spec(design, factors=TWO, baseline=BASE, seeds=seeds), **changes)
+
+
+def half_fraction(**changes):
+    """The half of the two-level design with an even number of levels changed: no two cells differ in one factor."""
+    results = two_level("fractional", **changes)
+    half = [c for c in results.cells if sum(c.levels[f.name] != BASE[f.name] for f in TWO) % 2 == 0]
+    hashes = {c.hash for c in half}
+    kept = tuple(t for t in results.trials if t.cell in hashes)
+    return replace(results, cells=tuple(half), trials=kept, aliases=HALF_ALIASES, resolution=3)
+
+
+def lost(results, *places):
+    """The results with these trials failed."""
+    for place in places:
+        results = with_trial(results, place, state="FAIL", metrics={}, error="out of memory")
+    return results
 
 
 def effect_of(document, name):
@@ -59,18 +76,7 @@ def test_a_two_level_effect_is_mean_high_minus_mean_low():
 
 
 def test_a_fraction_has_effects_without_matched_cells():
-    study = spec("fractional", factors=TWO, baseline=BASE)
-    everything = example(study)
-    half = [c for c in cells_of(study) if sum(c.levels[f.name] != BASE[f.name] for f in TWO) % 2 == 0]
-    hashes = {c.hash for c in half}
-    results = replace(
-        everything,
-        cells=tuple(half),
-        trials=tuple(t for t in everything.trials if t.cell in hashes),
-        aliases=[["similarity_head", "l2:x"], ["l2", "similarity_head:x"], ["x", "similarity_head:l2"]],
-        resolution=3,
-    )
-    row = effect_of(report_document(results), "similarity_head")
+    row = effect_of(report_document(half_fraction()), "similarity_head")
     assert row["estimate"] == pytest.approx(0.025, abs=0.006)
     assert row["aliased_with"] == ["l2:x"]
 
@@ -213,3 +219,34 @@ def test_interactions_that_a_hole_leaves_out_are_named():
 def test_a_model_s_method_tells_what_it_speaks_of(results, begins, said):
     text = next(text for text in methods(report_document(results)) if text.startswith(begins))
     assert text.endswith(said)
+
+
+def refitted(results, place, end):
+    """The effect of l2, had the trial had the smallest or the largest value that the others have."""
+    seen = [t.metrics["dev/mean"] for i, t in enumerate(results.trials) if i != place]
+    filled = with_trial(results, place, metrics={"dev/mean": end(seen)})
+    return effect_of(report_document(filled), "l2")["estimate"]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [half_fraction(), two_level(), example(spec("full"))],
+    ids=["fraction", "full", "shared_parts_and_a_condition"],
+)
+@pytest.mark.parametrize("place", [1, 2])
+def test_bounds_are_the_estimates_with_the_worst_and_the_best_value_in_a_lost_trials_place(results, place):
+    bounds = effect_of(report_document(lost(results, place)), "l2")["bounds"]
+    assert bounds == pytest.approx(sorted(refitted(results, place, end) for end in (min, max)))
+
+
+def test_every_lost_trial_widens_the_bounds():
+    def width(*places):
+        low, high = effect_of(report_document(lost(half_fraction(), *places)), "l2")["bounds"]
+        return high - low
+
+    assert width(1) < width(1, 6) < width(1, 6, 11)
+
+
+def test_a_trial_that_is_still_to_run_gives_no_bounds():
+    results = with_trial(half_fraction(), 1, state="WAITING", metrics={})
+    assert effect_of(report_document(results), "l2")["bounds"] is None

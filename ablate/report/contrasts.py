@@ -86,12 +86,10 @@ def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDiffere
 def worst_case(grid: Grid, contrast: Contrast, metric: str) -> list[float] | None:
     """Return the least and greatest high − low, had lost trials had the worst or best value seen; None if none is lost.
 
-    Trials that are still to run are left out. Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
+    Of the mean over matches; `models.worst_cases` has those of least squares. Trials that are still to run are left out.
+    Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
     """
-    values, states = (
-        array[:, : len(grid.results.spec.seeds)] for array in (grid.values[metric], grid.states)
-    )
-    lost = ~np.isfinite(values) & np.isin(states, (*LOST, "COMPLETE"))
+    values, lost = grid.values[metric], lost_trials(grid, metric)
     rows = np.concatenate([contrast.rows_low.ravel(), contrast.rows_high.ravel()])
     if not lost[rows[rows >= 0]].any() or not np.isfinite(values).any():
         return None
@@ -103,6 +101,12 @@ def worst_case(grid: Grid, contrast: Contrast, metric: str) -> list[float] | Non
         shift = _nan_mean(high - low)
         ends.append(float(_nan_mean(shift[:, None])[0]))
     return ends if np.isfinite(ends).all() else None
+
+
+def lost_trials(grid: Grid, metric: str) -> NDArray[np.bool_]:
+    """[cells, seeds]: planned trials that have no value of `metric`, and will have none."""
+    planned = np.arange(len(grid.seeds)) < len(grid.results.spec.seeds)
+    return planned & ~np.isfinite(grid.values[metric]) & np.isin(grid.states, (*LOST, "COMPLETE"))
 
 
 def side_means(

@@ -29,7 +29,7 @@ from ablate.report.estimates import (
     sign_flip,
 )
 from ablate.report.frames import Grid
-from ablate.report.models import Model
+from ablate.report.models import Model, worst_cases
 from ablate.report.pairs import Pairing
 from ablate.report.words import interval, listed
 
@@ -45,6 +45,7 @@ def effect_rows(
         _estimate(pairing, contrast, difference, models.get(metric), metric)
         for contrast, difference in zip(found, differences, strict=True)
     ]
+    fitted = worst_cases(grid, metric) if metric in models else {}
     return [
         {
             "factor": contrast.factor,
@@ -65,7 +66,7 @@ def effect_rows(
         for contrast, difference, estimate, judgement in zip(
             found, differences, estimates, judged(estimates, identical, grid, metric), strict=True
         )
-        for bounds in [worst_case(grid, contrast, metric)]
+        for bounds in [_bounds(grid, contrast, metric, fitted)]
     ]
 
 
@@ -110,6 +111,15 @@ def _estimate(
     if pairing.grid.results.spec.design in FROM_REFERENCE or difference.all_identical:
         return over_seeds(difference.per_seed)
     return (model and _from_model(model, contrast)) or Estimate(None, 0)
+
+
+def _bounds(
+    grid: Grid, contrast: Contrast, metric: str, fitted: Mapping[tuple[str, str, str], list[float]]
+) -> list[float] | None:
+    """Return what lost trials could make of the estimate; None where none is lost."""
+    if grid.results.spec.design in FROM_REFERENCE:
+        return worst_case(grid, contrast, metric)
+    return fitted.get((contrast.factor, repr(contrast.low), repr(contrast.high)))
 
 
 def _other_tests(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.report.contrasts import low_level, same_level
+from ablate.report.contrasts import lost_trials, low_level, same_level
 from ablate.report.estimates import Estimate, over_seeds
 from ablate.report.frames import Grid
 from ablate.spec.model import Scalar
@@ -42,6 +42,7 @@ class Model:
     effects: dict[Key, Estimate]  # one factor in the key
     interactions: list[dict[str, Any]]  # rows of the report
     anova: list[dict[str, Any]]  # rows of the report
+    weights: dict[tuple[str, int], NDArray[np.float64]]  # factor, level -> [cells], what each adds
     lenth: dict[str, Any] | None  # of an unreplicated two-level design, with its contrasts
     independent: bool  # no part is shared between cells
     confounded: dict[str, tuple[str, ...]]  # factor without some estimate -> what it cannot be told from
@@ -69,11 +70,40 @@ def fit_model(grid: Grid, metric: str) -> Model | None:
         {key: estimate for key, estimate in estimates.items() if len(key[0]) == 1},
         _interaction_rows({k: e for k, e in estimates.items() if len(k[0]) == 2}, coding, metric),
         _anova_rows(pooled, metric, independent),
+        _by_cell(pooled.weights, values),
         _lenth_row(pooled, metric),
         independent,
         {name: others for name, others in confounded.items() if _lacks_an_effect(name, coding, estimates)},
         tuple(term for term in pooled.left_out if len(term) > 1),
     )
+
+
+def worst_cases(grid: Grid, metric: str) -> dict[tuple[str, str, str], list[float]]:
+    """Return factor, from, to (their repr) -> [least, greatest] effect, with the worst or best value seen for lost trials.
+
+    An effect is a weighted sum of the trials: with the middle of both values in every lost one's place, each end is as far
+    away as the weights of these say. An effect in which none is lost is left out, and so are trials that are still to run.
+    Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
+    """
+    values, lost = grid.values[metric], lost_trials(grid, metric)
+    if not lost.any() or not np.isfinite(values).any():
+        return {}
+    least, most = float(np.nanmin(values)), float(np.nanmax(values))
+    planned = np.where(lost, (least + most) / 2, values)
+    there: NDArray[np.bool_] = np.any(np.isfinite(planned), axis=1)
+    coding = _coding(grid, there)
+    if not coding.levels:
+        return {}
+    found = {}
+    model = _factorial(planned, coding, slice(None))
+    for effect in model.effects:
+        (name,), (level,) = effect.factors, effect.levels
+        low, high = (repr(coding.levels[name][i]) for i in (0, level))  # 0 is not false
+        weights = model.weights[name, level][lost[np.isfinite(planned)]]
+        reach = float(np.abs(weights).sum()) * (most - least) / 2
+        if reach > 1e-9 * (most - least):
+            found[name, low, high] = [effect.estimate - reach, effect.estimate + reach]
+    return found
 
 
 def shares_parts(grid: Grid, metric: str) -> bool:
@@ -200,6 +230,17 @@ def _anova_rows(model: stats.Factorial, metric: str, independent: bool) -> list[
         for row in rows
         for tested in [independent and row.term not in untold]
     ]
+
+
+def _by_cell(
+    weights: dict[tuple[str, int], NDArray[np.float64]], values: NDArray[np.float64]
+) -> dict[tuple[str, int], NDArray[np.float64]]:
+    found = {}
+    for effect, of_trials in weights.items():
+        placed = np.zeros(values.shape)
+        placed[np.isfinite(values)] = of_trials
+        found[effect] = placed.sum(axis=1)
+    return found
 
 
 def _lenth_row(model: stats.Factorial, metric: str) -> dict[str, Any] | None:

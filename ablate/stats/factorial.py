@@ -79,6 +79,7 @@ class Factorial:
     order: str  # 1, 2 or full
     effects: tuple[Estimate, ...]
     interactions: tuple[Estimate, ...]
+    weights: dict[tuple[str, int], Array]  # factor, level -> [n], what each row adds to that effect
     anova: dict[str, tuple[AnovaRow, ...]]  # type -> rows; all agree when balanced
     balanced: bool  # every term orthogonal to every other
     replicated: bool  # some combination ran more than once
@@ -152,11 +153,11 @@ def factorial(
     saturated = _saturated(table, replicated or block is not None)
     pseudo = lenth(list(saturated.values())) if saturated else None
     noise = _noise(model, pseudo)
+    terms = [t for t in model.terms if t.name not in {b.name for b in before}]
     mains, products = table.ties(1), table.ties(highest) if strict or order == "auto" else {}
     estimates = [
         e
-        for t in model.terms
-        if t.name not in {b.name for b in before}
+        for t in terms
         for e in _estimates(model, t, factors, noise, mains if len(t.factors) == 1 else products)
     ]
     squares = {"I": type_i(model), "II": type_ii(model), "III": type_iii(model)}
@@ -164,6 +165,12 @@ def factorial(
         order=chosen,
         effects=tuple(e for e in estimates if len(e.factors) == 1),
         interactions=tuple(e for e in estimates if len(e.factors) > 1),
+        weights={
+            (t.name, place + 1): model.weights[t.start + i]
+            for t in terms
+            if len(t.factors) == 1
+            for i, place in enumerate(t.places)
+        },
         anova={kind: _anova(model, kind, ss) for kind, ss in squares.items()},
         balanced=model.orthogonal,
         replicated=replicated,

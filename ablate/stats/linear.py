@@ -81,6 +81,7 @@ class Fit:
     left_out: tuple[Names, ...]  # terms that depend, at least in part, on the ones before them
     beta: Array  # [p]
     covariance: Array  # [p, p], of beta, before the residual variance
+    weights: Array  # [p, n], what each row of the data adds to each of beta
     R: Array  # [p, p], triangular factor of the model
     z: Array  # [p], the data in its coordinates
     ss_residual: float
@@ -146,6 +147,7 @@ def fit(y: Array, factors: Sequence[Factor], terms: Sequence[Names]) -> Fit:
         tuple(left_out),
         inverse @ z,
         inverse @ inverse.T,
+        inverse @ Q.T,
         R,
         z,
         ss_residual,
