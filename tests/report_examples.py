@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ablate.design.factorial import Space, level_names
+from ablate.design.fractional import fractional
 from ablate.design.model import Cell, Part
 from ablate.spec.model import Budget, Factor, Level, Metric, Scalar, Search, StudySpec
 from ablate.store.results import PartResult, Point, Results, TrialResult
@@ -166,6 +168,18 @@ def example(
             )
         )
     return Results(study, tuple(cells), cells[0].hash, None, [], 32, tuple(trials), parts, points_of(points))
+
+
+def fraction(cells: int) -> Results:
+    """The example's valid combinations as a D-optimal subset of so many, run to its end."""
+    space = Space(spec("fractional", design_cells=cells))
+    chosen = [cell(level_names(space.factors, one)).hash for one in fractional(space).combinations]
+    results = example(space.spec)
+    return replace(
+        results,
+        cells=tuple(one for one in results.cells if one.hash in chosen),
+        trials=tuple(trial for trial in results.trials if trial.cell in chosen),
+    )
 
 
 def searched(seeds: tuple[int, ...] = (11, 22, 33, 44)) -> Results:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, factor, searched, spec, with_trial, write_predictions
+from report_examples import example, factor, fraction, searched, spec, with_trial, write_predictions
 
 from ablate.report.report import report_document
 from ablate.store.results import Change, UseOfTest
@@ -150,6 +150,12 @@ def test_aliased_claim():
     results = example(spec("full"))
     assert "aliased_claim" in rules(replace(results, aliases=[["similarity_head", "training:l2"]]))
     assert "aliased_claim" not in rules(replace(results, aliases=[["surgery", "training:l2"]]))
+
+
+@pytest.mark.parametrize(("cells", "raised"), [(16, True), (18, False)])
+def test_aliased_claim_of_a_fraction_that_is_not_regular(cells, raised):
+    """From 18 cells on interactions are estimated, and no longer mixed into main effects."""
+    assert ("aliased_claim" in rules(fraction(cells))) is raised
 
 
 def test_best_of_many_is_graver_when_the_lead_is_what_luck_gives():

@@ -5,6 +5,7 @@ raise |XᵀX| most, until no swap does. Deterministic: random starts have fixed 
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,14 @@ MOST_CONSIDERED = 5_000
 RIDGE = 1e-8  # lets the exchange leave a singular start
 
 Matrix = npt.NDArray[np.float64]
+
+
+class Mixed(NamedTuple):
+    """An interaction of two factors that biases the estimate of a main effect."""
+
+    share: float  # of the interaction
+    effect: str  # a factor
+    interaction: tuple[str, str]
 
 
 def d_optimal(space: Space, candidates: Sequence[Combination], n: int) -> tuple[list[Combination], float]:
@@ -32,8 +41,20 @@ def d_optimal(space: Space, candidates: Sequence[Combination], n: int) -> tuple[
     found = [_exchange(X, n, kept, np.random.default_rng(seed)) for seed in range(STARTS)]
     best = max(found, key=lambda rows: _logdet(X[rows]))
     assert np.linalg.matrix_rank(X[best]) == X.shape[1], "a main effect cannot be estimated"
-    per_cell = _logdet(X[best] / np.sqrt(n)) - _logdet(X / np.sqrt(len(X)))
-    return [candidates[i] for i in sorted(best)], float(np.exp(per_cell / X.shape[1]))
+    return [candidates[i] for i in sorted(best)], _d_efficiency(X[best], X)
+
+
+def d_efficiency(space: Space, cells: Sequence[Combination]) -> float:
+    """Return the D-efficiency of any valid cells, as `d_optimal` has it; 0 where they can't estimate every main effect."""
+    candidates = _considered(space.full(), space.baseline(), max(MOST_CONSIDERED, 2 * len(cells)))
+    return _d_efficiency(model_matrix(space, cells), model_matrix(space, candidates))
+
+
+def _d_efficiency(X: Matrix, every: Matrix) -> float:
+    if np.linalg.matrix_rank(X) < X.shape[1]:
+        return 0.0
+    per_cell = _logdet(X / np.sqrt(len(X))) - _logdet(every / np.sqrt(len(every)))
+    return float(np.exp(per_cell / X.shape[1]))
 
 
 def _considered(candidates: Sequence[Combination], always: Combination, most: int) -> list[Combination]:
@@ -73,24 +94,38 @@ def effect_weights(space: Space, cells: Sequence[Combination]) -> Matrix:
     return np.vstack(effects)
 
 
-def strongest_mixing(space: Space, cells: Sequence[Combination]) -> list[tuple[float, str, tuple[str, str]]]:
-    """Return, for each main effect, the interaction of two factors that biases it most, and by what share of itself.
+def strongest_mixing(space: Space, cells: Sequence[Combination]) -> list[Mixed]:
+    """Return, for each main effect by least squares, the interaction that is mixed most into it, the strongest first."""
+    owners = [f.name for f in space.spec.factors for _ in f.levels]
+    return strongest(mixing(space, cells, owners, effect_weights(space, cells)))
 
-    The strongest first; of regular fractions the shares would be 0 or 1. Source: the alias matrix of Box & Wilson 1951,
+
+def strongest(found: Sequence[Mixed]) -> list[Mixed]:
+    """Return of each effect the first."""
+    first: dict[str, Mixed] = {}
+    for one in found:
+        first.setdefault(one.effect, one)
+    return list(first.values())
+
+
+def mixing(space: Space, cells: Sequence[Combination], owners: Sequence[str], weights: Matrix) -> list[Mixed]:
+    """Return what share of each interaction of two factors biases each main effect, the strongest first.
+
+    `weights` [effects, cells] are what each cell adds to the effects, `owners` their factors; of a factor with several
+    the worst counts. Of regular fractions the shares are 0 or 1. Source: the alias matrix of Box & Wilson 1951,
     J. R. Statist. Soc. B 13, 1-45."""
-    weights, factors = effect_weights(space, cells), space.spec.factors
+    factors = space.spec.factors
     columns = {f.name: model_columns(f, cells) for f in factors}
-    owner = [f.name for f in factors for _ in f.levels]
-    worst: dict[str, tuple[float, tuple[str, str]]] = {}
+    found: dict[tuple[str, tuple[str, str]], float] = {}
     for f, g in combinations(factors, 2):
         if f.name in g.only_when or g.name in f.only_when:
             continue  # one exists only inside the other: they have no interaction
         products = (columns[f.name][:, :, None] * columns[g.name][:, None, :]).reshape(len(cells), -1)
         shares = np.abs(weights @ products).max(axis=1) / 2  # contrasts are ±1, an effect is a difference
-        for name, share in zip(owner, shares.tolist(), strict=True):
-            if share > worst.get(name, (0.0,))[0]:
-                worst[name] = share, (f.name, g.name)
-    return sorted(((share, name, pair) for name, (share, pair) in worst.items()), reverse=True)
+        for name, share in zip(owners, shares.tolist(), strict=True):
+            key = name, (f.name, g.name)
+            found[key] = max(share, found.get(key, 0.0))
+    return sorted((Mixed(share, *key) for key, share in found.items()), reverse=True)
 
 
 def contrasts(factor: Factor) -> Matrix:

@@ -35,9 +35,13 @@ from ablate.report.words import interval, listed
 
 
 def effect_rows(
-    pairing: Pairing, found: list[Contrast], models: dict[str, Model], metric: str
+    pairing: Pairing,
+    found: list[Contrast],
+    models: dict[str, Model],
+    metric: str,
+    aliases: Mapping[str, list[str]],
 ) -> list[dict[str, Any]]:
-    """Return the effects on `metric`, one row per contrast."""
+    """Return the effects on `metric`, one row per contrast; `aliases` are what each factor cannot be told from."""
     grid = pairing.grid
     differences = [seed_differences(grid, contrast, metric) for contrast in found]
     identical = [difference.all_identical for difference in differences]
@@ -61,7 +65,7 @@ def effect_rows(
             "sensitivity": _other_tests(pairing, contrast, difference, metric),
             "matches": difference.matches,
             "matches_done": difference.matches_done,
-            "aliased_with": _aliases(grid, contrast.factor),
+            "aliased_with": aliases[contrast.factor],
         }
         for contrast, difference, estimate, judgement in zip(
             found, differences, estimates, judged(estimates, identical, grid, metric), strict=True
@@ -165,11 +169,6 @@ def _note(
     if bounds and estimate.value is not None:
         said.append(f"with the worst and the best value seen for lost trials: {interval(bounds)}")
     return "; ".join(said)
-
-
-def _aliases(grid: Grid, factor: str) -> list[str]:
-    """Return what the design cannot tell from `factor`."""
-    return [name for chain in grid.results.aliases if factor in chain for name in chain if name != factor]
 
 
 def _sign(row: Mapping[str, Any], goal_sign: int) -> int:

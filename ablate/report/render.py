@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ablate.report import words
+from ablate.report.mixing import LEAST_SHARE
 from ablate.report.plot_style import Picture
 from ablate.report.provenance import methods
 from ablate.spec.model import level_text
@@ -83,6 +84,7 @@ def _context(document: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[s
         "shown_cells": _best_first(document) if len(document["cells"]) > MAX_CELLS else document["cells"],
         "pictures": pictures,
         "max_cells": MAX_CELLS,
+        "least_share": LEAST_SHARE,
         "max_metrics": MAX_LATEX_METRICS,
         "plural": words.plural,
         "cell_metrics": list(dict.fromkeys(name for cell in document["cells"] for name in cell["metrics"])),

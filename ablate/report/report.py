@@ -19,6 +19,7 @@ from ablate.report.flags import flags
 from ablate.report.flags_evidence import Evidence
 from ablate.report.frames import Grid, grid
 from ablate.report.ledger import cost, ledger, progress
+from ablate.report.mixing import aliases, fraction_row, mixed_effects
 from ablate.report.models import Model, fit_model
 from ablate.report.noise import noise_rows
 from ablate.report.pairs import Pairing, disagreements
@@ -65,6 +66,8 @@ def _document(arranged: Grid) -> dict[str, Any]:
     facts = fact_counts(arranged)
     metrics = arranged.dev_metrics
     models = {} if searched or spec.design in FROM_REFERENCE else _models(arranged)
+    mixed = mixed_effects(arranged, models.get(arranged.primary))
+    aliased = aliases(arranged, mixed)
     document: dict[str, Any] = {
         "study": spec.study,
         "question": spec.question,
@@ -78,6 +81,7 @@ def _document(arranged: Grid) -> dict[str, Any]:
             "reference": results.reference,
             "resolution": results.resolution,
             "aliases": results.aliases,
+            **fraction_row(arranged, mixed),
             "search": results.search.model_dump() if results.search else None,
             "tried": dict(Counter(trial.state for trial in results.tried)),
             "factors": [
@@ -93,7 +97,9 @@ def _document(arranged: Grid) -> dict[str, Any]:
         },
         "progress": progress(arranged),
         "cells": cell_rows(pairing),
-        "effects": [row for metric in metrics for row in effect_rows(pairing, found, models, metric)],
+        "effects": [
+            row for metric in metrics for row in effect_rows(pairing, found, models, metric, aliased)
+        ],
         "interactions": [row for model in models.values() for row in model.interactions],
         "left_out": [list(t) for t in dict.fromkeys(t for model in models.values() for t in model.left_out)],
         "anova": [row for model in models.values() for row in model.anova],

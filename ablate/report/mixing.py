@@ -1,0 +1,70 @@
+"""What the main effects of a fraction are mixed with, as the cells that have results make it, not as it was planned.
+
+Only interactions of two factors are looked at; of one that the model estimates nothing is mixed into an effect."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ablate.design.factorial import Space
+from ablate.design.fractional import MOST_MIXED
+from ablate.design.optimal import Mixed, d_efficiency, mixing, strongest
+from ablate.report.frames import Grid
+from ablate.report.models import Model
+
+LEAST_SHARE = 0.3  # of an interaction, for an effect to count as aliased with it
+ROUNDING = 1e-9
+
+
+def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
+    """Return what share of which interaction each effect of a fraction holds beside its aliases, the largest first.
+
+    A factor's own interactions are left out: where the factor does nothing, they are nothing."""
+    spec = grid.results.spec
+    if model is None or spec.design != "fractional" or not 1 < len(spec.factors) <= MOST_MIXED:
+        return []
+    space = Space(spec)
+    cells = [space.combination(cell.levels) for cell in grid.cells]
+    owners = [factor for factor, _ in model.weights]
+    chains = aliases(grid)
+    return [
+        one
+        for one in mixing(space, cells, owners, np.array(list(model.weights.values())))
+        if one.share > ROUNDING
+        and one.effect not in one.interaction
+        and ":".join(one.interaction) not in chains[one.effect]
+    ]
+
+
+def aliases(grid: Grid, mixed: Sequence[Mixed] = ()) -> dict[str, list[str]]:
+    """Return what the design cannot tell each factor from: whole effects, then large shares of interactions."""
+    chains = grid.results.aliases
+    return {
+        factor.name: [
+            *(other for chain in chains if factor.name in chain for other in chain if other != factor.name),
+            *(
+                f"{one.share:.2f} of {':'.join(one.interaction)}"
+                for one in mixed
+                if one.effect == factor.name and one.share >= LEAST_SHARE
+            ),
+        ]
+        for factor in grid.results.spec.factors
+    }
+
+
+def fraction_row(grid: Grid, mixed: Sequence[Mixed]) -> dict[str, Any]:
+    """Return what the section on the design says of a fraction; its efficiency only where it is not regular."""
+    row: dict[str, Any] = {
+        "d_efficiency": None,
+        "mixing": [
+            {"factor": name, "interaction": list(pair), "share": share}
+            for share, name, pair in strongest(mixed)
+        ],
+    }
+    irregular = grid.results.spec.design == "fractional" and grid.results.resolution is None
+    if irregular and grid.primary in grid.values:
+        there = np.flatnonzero(np.isfinite(grid.values[grid.primary]).any(axis=1))
+        space = Space(grid.results.spec)
+        row["d_efficiency"] = d_efficiency(space, [space.combination(grid.cells[i].levels) for i in there])
+    return row
