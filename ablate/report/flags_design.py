@@ -11,7 +11,7 @@ from ablate.report.cells import best_row, cell_name
 from ablate.report.estimates import HELPS, HURTS
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
 from ablate.report.frames import LOST
-from ablate.report.noise import seed_sd
+from ablate.report.noise import sd_beyond_seeds
 from ablate.report.words import change_text, listed, number, p_equation, plural, signed
 from ablate.spec.model import level_text
 from ablate.stats.optimism import expected_best
@@ -193,23 +193,25 @@ def aliased_claim(evidence: Evidence) -> Iterator[Flag]:
 
 
 def best_of_many(evidence: Evidence) -> Iterator[Flag]:
-    """The best of k cells looks better than it is, even if all are equal."""
+    """The best of k cells looks better than it is, even if all are equal. Cells that are the same models count once."""
     grid = evidence.grid
     best = best_row(grid)
     if best is None or grid.reference is None:
         return
     seeds = len(grid.results.spec.seeds)
     values = grid.values[grid.primary][:, :seeds]
-    cells = int(np.isfinite(values).all(axis=1).sum())
-    sd, _ = seed_sd(grid, grid.primary)
-    if cells < 3 or not sd:
+    complete = np.flatnonzero(np.isfinite(values).all(axis=1))
+    _, first = np.unique(grid.sources(grid.primary)[complete, :seeds], axis=0, return_index=True)
+    models = complete[first]
+    sd = sd_beyond_seeds(values[models])
+    if len(models) < 3 or not sd:
         return
-    gain = expected_best(cells, sd / math.sqrt(seeds))
+    gain = expected_best(len(models), sd / math.sqrt(seeds))
     lead = float((values[best] - values[grid.reference]).mean()) * grid.sign
     yield Flag(
         CAUTION if not lead > 2 * gain else NOTE,
         "best_of_many",
-        f"the best of {cells} equal cells would lead by {number(gain)} by luck alone; this one leads the reference by "
+        f"the best of {len(models)} equal cells would lead by {number(gain)} by luck alone; this one leads the reference by "
         f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
         "rerun the best cell and the reference on fresh seeds, or score the best once on the test split (`ablate test`)",
         [best],

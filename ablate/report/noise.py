@@ -4,9 +4,11 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ablate.report.frames import Grid
 from ablate.report.pairs import Pairing, misaligned
+from ablate.stats.linear import ROUNDING
 from ablate.stats.mrmc import mrmc
 from ablate.stats.power import mde_paired, pooled_sd
 from ablate.store.results import repeated_values
@@ -39,6 +41,19 @@ def seed_sd(grid: Grid, metric: str) -> tuple[float | None, int]:
     Each trained part counts once, however many cells share it. None where no cell has two seeds.
     """
     return pooled_sd(repeated_values(grid.results, metric))
+
+
+def sd_beyond_seeds(values: NDArray[np.float64]) -> float | None:
+    """Return the standard deviation of [cells, seeds] that neither the cell nor the seed explains.
+
+    What a seed adds to every cell alike cancels where cells of the same seeds are compared. None without variance."""
+    cells, seeds = values.shape
+    df = (cells - 1) * (seeds - 1)
+    rest = values - values.mean(axis=1, keepdims=True)
+    rest = rest - rest.mean(axis=0)
+    if df < 1 or np.abs(rest).max() <= ROUNDING * np.abs(values).max():
+        return None
+    return float(np.sqrt((rest**2).sum() / df))
 
 
 def _items(pairing: Pairing, metric: str) -> dict[str, Any]:
