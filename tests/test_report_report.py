@@ -15,9 +15,11 @@ from report_examples import (
 
 from ablate.errors import BadInput
 from ablate.report import report
+from ablate.report.render import render_html, render_markdown
 from ablate.report.report import report_document, write_report
 from ablate.report.summary import headline
 from ablate.spec.model import Factor, Level
+from ablate.stats.power import mde
 
 WILD = "a_b $x$ | <b>bold</b> 🚀\nnext " + "long " * 45
 
@@ -299,6 +301,17 @@ def test_a_level_that_sets_something_else_says_what():
     study = spec(factors=(factor("l2", [0.0, 0.01]), batches), baseline={"l2": 0.0, "batches": "even"})
     factors = report_document(example(study))["design"]["factors"]
     assert [f["settings"] for f in factors] == [{}, {"even": {"batch": "16"}, "paper": {"batch": "2"}}]
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_noise_names_the_test_that_its_detectable_difference_is_of(seeds):
+    document = report_document(example(spec(seeds=tuple(range(seeds)))))
+    row = document["noise"][0]
+    assert row["detectable"] == pytest.approx(mde(row["sd_seed"] * (2 / seeds) ** 0.5, df=seeds - 1))
+    assert row["df"] > seeds - 1
+    for text in (render_markdown(document, ()), render_html(document, ())):
+        assert f"a paired t over {seeds} seeds ({seeds - 1} df) would find" in text
+        assert "df of σ" in text
 
 
 def test_energy_is_that_of_the_parts_that_recorded_it():
