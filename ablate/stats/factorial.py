@@ -153,11 +153,11 @@ def factorial(
     saturated = _saturated(table, replicated or block is not None)
     pseudo = lenth(list(saturated.values())) if saturated else None
     noise = _noise(model, pseudo)
-    terms = [t for t in model.terms if t.name not in {b.name for b in before}]
     mains, products = table.ties(1), table.ties(highest) if strict or order == "auto" else {}
     estimates = [
         e
-        for t in terms
+        for t in model.terms
+        if t.name not in {b.name for b in before}
         for e in _estimates(model, t, factors, noise, mains if len(t.factors) == 1 else products)
     ]
     squares = {"I": type_i(model), "II": type_ii(model), "III": type_iii(model)}
@@ -165,12 +165,7 @@ def factorial(
         order=chosen,
         effects=tuple(e for e in estimates if len(e.factors) == 1),
         interactions=tuple(e for e in estimates if len(e.factors) > 1),
-        weights={
-            (t.name, place + 1): model.weights[t.start + i]
-            for t in terms
-            if len(t.factors) == 1
-            for i, place in enumerate(t.places)
-        },
+        weights=_weights(model, estimates),
         anova={kind: _anova(model, kind, ss) for kind, ss in squares.items()},
         balanced=model.orthogonal,
         replicated=replicated,
@@ -327,6 +322,16 @@ def _estimate(model: Fit, term: Term, i: int, levels: tuple[int, ...], noise: _N
         t_p(value / se, noise.df),
         mde(se, noise.df),
     )
+
+
+def _weights(model: Fit, estimates: Sequence[Estimate]) -> dict[tuple[str, int], Array]:
+    """Return those of the effects of one factor."""
+    terms = {t.factors: t for t in model.terms}
+    mains = [(e.factors[0], e.levels[0]) for e in estimates if len(e.factors) == 1]
+    columns = {
+        (name, level): terms[name,].start + terms[name,].places.index(level - 1) for name, level in mains
+    }
+    return {effect: model.weights[column] for effect, column in columns.items()}
 
 
 def _anova(model: Fit, kind: str, sums_of_squares: list[float]) -> tuple[AnovaRow, ...]:
