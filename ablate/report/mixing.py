@@ -22,7 +22,11 @@ def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
 
     A factor's own interactions are left out: where the factor does nothing, they are nothing."""
     spec = grid.results.spec
-    if model is None or spec.design != "fractional" or not 1 < len(spec.factors) <= MOST_MIXED:
+    if (
+        not (model and model.weights)
+        or spec.design != "fractional"
+        or not 1 < len(spec.factors) <= MOST_MIXED
+    ):
         return []
     space = Space(spec)
     cells = [space.combination(cell.levels) for cell in grid.cells]
