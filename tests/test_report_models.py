@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import cells_of, example, factor, spec, with_trial, write_predictions
+from report_examples import example, factor, spec, with_trial, write_predictions
 
 from ablate.report.frames import grid
 from ablate.report.models import fit_model, shares_parts
