@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, factor, spec, with_trial, write_predictions
+from report_examples import example, factor, fraction, spec, with_trial, write_predictions
 
 from ablate.report.frames import grid
 from ablate.report.models import fit_model, shares_parts
@@ -250,3 +250,9 @@ def test_every_lost_trial_widens_the_bounds():
 def test_a_trial_that_is_still_to_run_gives_no_bounds():
     results = with_trial(half_fraction(), 1, state="WAITING", metrics={})
     assert effect_of(report_document(results), "l2")["bounds"] is None
+
+
+@pytest.mark.parametrize(("cells", "told"), [(12, False), (24, True)])
+def test_a_fraction_that_cannot_tell_every_product_has_main_effects_only(cells, told):
+    """With 12 of 24 cells, which products came first would decide what is mixed into the effects."""
+    assert bool(fit_model(grid(fraction(cells)), "dev/mean").interactions) is told

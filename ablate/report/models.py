@@ -58,7 +58,7 @@ def fit_model(grid: Grid, metric: str) -> Model | None:
     coding = _coding(grid, with_value)
     if not coding.levels:
         return None
-    pooled = _factorial(values, coding, slice(None))
+    pooled = _pooled(grid, values, coding)
     independent = not shares_parts(grid, metric)
     seeds = int(np.isfinite(values).any(axis=0).sum())
     if independent:
@@ -95,7 +95,7 @@ def worst_cases(grid: Grid, metric: str) -> dict[tuple[str, str, str], list[floa
     if not coding.levels:
         return {}
     found = {}
-    model = _factorial(planned, coding, slice(None))
+    model = _pooled(grid, planned, coding)
     for effect in model.effects:
         (name,), (level,) = effect.factors, effect.levels
         low, high = (repr(coding.levels[name][i]) for i in (0, level))  # 0 is not false
@@ -137,6 +137,15 @@ def _coding(grid: Grid, with_value: NDArray[np.bool_]) -> Coding:
             levels[factor.name] = tuple(names[i] for i in used)
             index[factor.name] = renumbered[codes]
     return Coding(levels, index)
+
+
+def _pooled(grid: Grid, values: NDArray[np.float64], coding: Coding) -> stats.Factorial:
+    """Fit all seeds together. A fraction in which not every product can be told has main effects only: which products
+    were kept would decide what is mixed into the effects."""
+    found = _factorial(values, coding, slice(None))
+    if found.left_out and grid.results.spec.design == "fractional":
+        return _factorial(values, coding, slice(None), "1")
+    return found
 
 
 def _factorial(
