@@ -2,14 +2,15 @@
 
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from design_examples import Rates, Settings, design_of, levels, study, toy_trainer
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, computed_field, field_validator, model_validator
 
 from ablate.contract import load_trainer
 from ablate.design.cells import build_design, part_counts
-from ablate.design.settings import settings_hash
+from ablate.design.settings import defaults_of, settings_hash
 from ablate.errors import BadInput
 from ablate.spec.reading import parse_study, read_study
 
@@ -100,6 +101,69 @@ def test_a_setting_added_to_the_trainer_later_changes_no_hash():
 def test_a_cells_settings_read_back_as_the_same_settings():
     design = design_of("{a: [3, 4], lr.encoder: [0.5, 0.1]}", "{a: 3, lr.encoder: 0.5}")
     assert Settings.model_validate(design.cells[0].settings) == Settings(a=3, lr=Rates(encoder=0.5))
+
+
+class Adam(BaseModel):
+    kind: Literal["adam"] = "adam"
+    lr: float = 0.1
+
+
+class SGD(BaseModel):
+    kind: Literal["sgd"] = "sgd"
+    lr: float = 0.1
+
+
+class Tagged(BaseModel):
+    optimizer: Adam | SGD = Adam()
+
+
+OPTIMIZERS = (
+    "{optimizer: {levels: {a: {optimizer.kind: adam, optimizer.lr: 0.2}, "
+    "s: {optimizer.kind: sgd, optimizer.lr: 0.2}}}}"
+)
+
+
+@pytest.mark.parametrize("optional", [{}, {"parts": lambda settings: {"all": settings.model_copy()}}])
+def test_members_of_a_union_that_differ_in_their_tag_alone_are_two_cells(optional):
+    design = build_design(study(OPTIMIZERS, "{optimizer: a}"), toy_trainer(Tagged, **optional))
+    trained = [Tagged.model_validate(part.settings) for cell in design.cells for part in cell.parts.values()]
+    assert trained == [Tagged(optimizer=Adam(lr=0.2)), Tagged(optimizer=SGD(lr=0.2))]
+
+
+def test_a_part_keeps_the_tag_that_its_trainer_left_to_the_default():
+    trainer = toy_trainer(Tagged, parts=lambda _: {"all": Tagged(optimizer=SGD(lr=0.2))})
+    for cell in build_design(study(OPTIMIZERS, "{optimizer: a}"), trainer).cells:
+        assert Tagged.model_validate(cell.parts["all"].settings).optimizer == SGD(lr=0.2)
+
+
+def test_a_hash_knows_no_tag_where_none_is_needed():
+    design = build_design(study(OPTIMIZERS, "{optimizer: a}"), toy_trainer(Tagged))
+    assert design.cells[0].hash == settings_hash({"optimizer": {"lr": 0.2}})
+
+
+def test_settings_that_a_validator_changes_again_when_read_back_are_refused():
+    class Growing(Settings):
+        @field_validator("b")
+        @classmethod
+        def _double(cls, b):
+            return 2 * b
+
+    (fault,) = faults_of(study("{b: [1, 2]}", "{b: 1}"), toy_trainer(Growing))
+    assert "Growing(a=0, b=2" in fault
+    assert "is not what its own dump" in fault
+
+
+@pytest.mark.parametrize("optional", [{}, {"parts": lambda settings: {"all": settings}}])
+def test_a_computed_field_is_no_setting(optional):
+    class Sized(Settings):
+        @computed_field
+        @property
+        def double(self) -> int:
+            return 2 * self.a
+
+    design = build_design(study("{a: [0, 1]}", "{a: 0}"), toy_trainer(Sized, **optional))
+    assert [cell.settings for cell in design.cells] == [{}, {"a": 1}]
+    assert "double" not in defaults_of(Sized())
 
 
 def test_levels_that_set_the_same_collapse_with_a_warning():

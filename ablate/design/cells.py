@@ -78,19 +78,25 @@ def parts_of(settings: Any, validator: Validator) -> dict[str, Part]:
     Raises:
         BadInput: the trainer's `parts` gives settings that its own `Settings` refuses.
     """
-    trainer = validator.trainer
     parts: dict[str, Part] = {}
-    for name, part_settings in trainer.parts(settings).items():
-        try:
-            own = canonical(validator.validated(part_settings))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "settings"
-            raise BadInput(
-                f"trainer: {trainer.name}.parts: part {name!r}: {where}: {first['msg']}"
-            ) from error
+    for name, part_settings in validator.trainer.parts(settings).items():
+        own = canonical(accepted(part_settings, validator, f"parts: part {name!r}"))
         parts[str(name)] = Part(hash=settings_hash(own), settings=own)
     return parts
+
+
+def accepted(given: Any, validator: Validator, by: str) -> Any:
+    """Return a fresh Settings object of what the trainer's own function `by` gave.
+
+    Raises:
+        BadInput: the trainer's `Settings` refuses it.
+    """
+    try:
+        return validator.validated(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "settings"
+        raise BadInput(f"trainer: {validator.trainer.name}.{by}: {where}: {first['msg']}") from error
 
 
 def _chosen(space: Space) -> Fraction:

@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from ablate.contract import Trainer
+from ablate.errors import BadInput
 from ablate.spec.addresses import put
 from ablate.spec.faults import one_line, shortened, shown, suggestion
 from ablate.spec.model import StudySpec
@@ -63,7 +64,7 @@ class Validator:
         """
         model = self.trainer.Settings
         if isinstance(settings, BaseModel):
-            settings = settings.model_dump(exclude_unset=True, by_alias=True)
+            settings = _dump(settings, mode="python", exclude_unset=True)
         free = model.model_config.get("extra") == "allow"
         return model.model_validate(settings, extra=None if free else "forbid")
 
@@ -129,14 +130,45 @@ def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
 def canonical(settings: BaseModel) -> dict[str, Any]:
     """Return what differs from the trainer's defaults, nested, as plain JSON: the settings' identity.
 
-    Defaults are left out so that neither a default written down nor a setting added later changes a hash."""
-    return settings.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+    Defaults are left out so that neither a default written down nor a setting added later changes a hash.
+
+    Raises:
+        BadInput: no form that we know reads back as these settings: something else would be trained.
+    """
+    own = _dump(settings, mode="json", exclude_defaults=True)
+    if not _reads_back(own, settings):
+        kind = f"{type(settings).__module__}.{type(settings).__qualname__}"
+        raise BadInput(
+            f"trainer: {kind}: {shortened(one_line(repr(settings)))} is not what its own dump, {shown(json.dumps(own))}, is "
+            "read as; tell the members of a union apart by a Literal, and let validators leave alone what they gave"
+        )
+    return own
+
+
+def _dump(settings: BaseModel, mode: Literal["json", "python"], **sparing: Any) -> dict[str, Any]:
+    """Return what settings are read from: a sparing dump, or where that reads as something else (without the tag by which
+    members of a union are told apart) each of its keys whole."""
+    sparse = settings.model_dump(mode=mode, by_alias=True, exclude_computed_fields=True, **sparing)
+    if _reads_back(sparse, settings):
+        return sparse
+    kept = settings.model_dump(warnings=False, exclude_computed_fields=True, **sparing)
+    return settings.model_dump(mode=mode, by_alias=True, warnings=False, include=set(kept))
+
+
+def _reads_back(dumped: Mapping[str, Any], settings: BaseModel) -> bool:
+    try:
+        again = type(settings).model_validate(dumped)
+    except ValidationError:
+        return False
+    return again == settings or repr(again) == repr(settings)  # private attributes may differ
 
 
 def defaults_of(settings: BaseModel) -> dict[str, str]:
     """Return what `canonical` leaves out: dotted setting -> the trainer's default, as JSON text (in which NaN equals itself)."""
     chosen = flat(canonical(settings))
-    everything = settings.model_dump(mode="json", by_alias=True, warnings=False, fallback=_type_name)
+    everything = settings.model_dump(
+        mode="json", by_alias=True, warnings=False, fallback=_type_name, exclude_computed_fields=True
+    )
     return {
         address: json.dumps(value, sort_keys=True, default=str)
         for address, value in flat(everything).items()

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ablate.contract import Trainer
-from ablate.design.cells import parts_of
+from ablate.design.cells import accepted, parts_of
 from ablate.design.model import Cell, Design
 from ablate.design.settings import Validator, canonical
 from ablate.spec.model import StudySpec
@@ -23,5 +23,5 @@ def smoke_study(spec: StudySpec, design: Design, trainer: Trainer) -> tuple[Stud
 def _shrunk(cell: Cell, validator: Validator) -> Cell:
     trainer = validator.trainer
     assert trainer.smoke is not None
-    settings = trainer.smoke(trainer.Settings.model_validate(cell.settings))
+    settings = accepted(trainer.smoke(trainer.Settings.model_validate(cell.settings)), validator, "smoke")
     return replace(cell, settings=canonical(settings), parts=parts_of(settings, validator))
