@@ -118,9 +118,10 @@ def check_address(key: ScalarNode, faults: Faults) -> bool:
 def _check_distinct(read: list[tuple[Node, Level]], faults: Faults) -> None:
     seen: dict[Scalar, Scalar] = {}
     for at, level in read:
-        first = seen.setdefault(level.name, level.name)
-        if first is level.name:
+        if level.name not in seen:
+            seen[level.name] = level.name
             continue
+        first = seen[level.name]
         if same(first, level.name):
             faults.add(at.place, at.key, f"level {shown(level.name)} is given twice; keep one")
         else:  # true == 1 in Python, in databases and in most trainers
