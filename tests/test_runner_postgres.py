@@ -68,6 +68,12 @@ def test_a_worker_joins_with_the_shared_home_only(ablate, walk_study, url):
     assert json.loads(ablate("status", study, "--json", ABLATE_STORAGE=url).stdout)["complete"] == 4
 
 
+def test_the_only_study_of_a_server_needs_no_name(ablate, run_here, walk_study, url):
+    run_here(walk_study(), limit=0, storage=url)
+    done = ablate("status", "--home", "elsewhere", ABLATE_STORAGE=url)
+    assert done.stdout.startswith("walk: 8 trials"), done.stderr
+
+
 def test_a_home_is_made_anew_as_the_refusal_says(ablate, walk_study, url):
     study = walk_study()
     ablate("run", study, "--limit", 1, ABLATE_STORAGE=url)

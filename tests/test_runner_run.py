@@ -75,6 +75,10 @@ def test_a_checkpoint_that_outlived_its_trial_is_removed(run_here, walk_study, t
     assert not left.exists()
 
 
+def test_a_home_may_have_any_name(run_here, walk_study):
+    assert run_here(walk_study(), home="what?a=b {50%20off} #1")["complete"] == 8
+
+
 def test_limit_and_only_choose_trials(run_here, walk_study):
     study = walk_study()
     assert run_here(study, limit=1)["complete"] == 1

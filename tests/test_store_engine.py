@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from ablate.errors import BadInput
 from ablate.store import engine
+from ablate.store.places import place_of
 
 CUT_OFF = """
 import os, sqlite3, sys
@@ -111,3 +112,18 @@ def test_a_network_file_system_is_refused(tmp_path, monkeypatch):
 
 def test_a_password_in_the_query_is_not_printable_either():
     assert "canary" not in engine.printable("postgresql://host/db?user=me&password=canary")
+
+
+def test_a_relative_url_means_the_file_where_it_was_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = place_of("s", storage="sqlite:///my.db")
+    monkeypatch.chdir("/")
+    assert engine.sqlite_file(place.url) == tmp_path / "my.db"
+
+
+@pytest.mark.parametrize("name", ["what?a=b", "50%20off", "{x} #1:@", "naïve"])
+@pytest.mark.parametrize("storage", [False, True])
+def test_a_folder_may_have_any_name(tmp_path, name, storage):
+    typed = "sqlite:///" + str(tmp_path / name / "s/study.db").replace("%", "%25").replace("?", "%3f")
+    place = place_of("s", home=tmp_path / name, storage=typed if storage else None)
+    assert engine.sqlite_file(place.url) == tmp_path / name / "s/study.db"

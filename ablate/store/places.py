@@ -27,7 +27,11 @@ class Place:
 
 
 def _own_file_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'study.db'}"
+    return _file_url(folder / "study.db")
+
+
+def _file_url(file: Path) -> str:
+    return "sqlite:///" + str(file).replace("%", "%25").replace("?", "%3F")
 
 
 def home_folder(home: Path | None) -> Path:
@@ -38,13 +42,18 @@ def home_folder(home: Path | None) -> Path:
 def place_of(study: str, home: Path | None = None, storage: str | None = None) -> Place:
     """Return where the study of this name lives, whether or not it has run."""
     folder = home_folder(home).resolve() / study
-    url = storage or os.environ.get("ABLATE_STORAGE")
-    if url is None or url == "":
-        return Place(study, _own_file_url(folder), folder)
-    from ablate.store.engine import parse_url
+    return Place(study, _storage_url(storage) or _own_file_url(folder), folder)
 
-    parse_url(url)
-    return Place(study, url, folder)
+
+def _storage_url(storage: str | None) -> str | None:
+    """Return the URL of the database that was named, by option or environment; a file's is made absolute."""
+    url = storage or os.environ.get("ABLATE_STORAGE")
+    if not url:
+        return None
+    from ablate.store.engine import sqlite_file
+
+    file = sqlite_file(url)
+    return url if file is None else _file_url(file.resolve())
 
 
 def find_study(typed: str | None, home: Path | None = None, storage: str | None = None) -> Place:
@@ -54,24 +63,32 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
         BadInput: there is no such study, or nothing was typed and there are several.
     """
     root = home_folder(home)
-    names = _names(root)
-    if typed is None:
-        if len(names) != 1:
-            held = (
-                f"holds {', '.join(names)}; name one"
-                if names
-                else "holds no study; `ablate run STUDY` starts one"
-            )
-            raise BadInput(f"STUDY: none named, and {root} {held}")
-        typed = names[0]
-    name = _study_name(typed)
+    name = _only_study(root, _storage_url(storage)) if typed is None else _study_name(typed)
     place = place_of(name, home, storage)
     if not place.exists():
-        close = difflib.get_close_matches(name, names, n=1)
-        file = typed if looks_like_path(typed) else "FILE.yaml"
+        close = difflib.get_close_matches(name, _names(root), n=1)
+        file = typed if typed and looks_like_path(typed) else "FILE.yaml"
         hint = f"did you mean {close[0]!r}?" if close else f"run it first: ablate run {file}"
         raise BadInput(f"STUDY: {name!r} has no results in {root}; {hint}")
     return place
+
+
+def _only_study(root: Path, url: str | None) -> str:
+    """Return the name of the only study in the database at `url`, or in the home where none was named."""
+    where, names = str(root), _names(root)
+    if url is not None:
+        from ablate.store.engine import printable
+        from ablate.store.reading import study_names
+
+        where, names = printable(url), study_names(url)
+    if len(names) != 1:
+        held = (
+            f"holds {', '.join(names)}; name one"
+            if names
+            else "holds no study; `ablate run STUDY` starts one"
+        )
+        raise BadInput(f"STUDY: none named, and {where} {held}")
+    return names[0]
 
 
 def looks_like_path(typed: str) -> bool:
