@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import thread_engine
+from conftest import write_walk
 
-from ablate.errors import Drift
+from ablate.errors import BadInput, Drift
+from ablate.store.reading import read_results
 
 
 def status(ablate) -> dict:
@@ -258,6 +260,37 @@ def test_a_trainer_with_other_defaults_is_refused(ablate, walk_study, tmp_path, 
         in done.stderr
     )
     assert status(ablate)["complete"] == 1
+
+
+def test_a_study_that_another_run_began_meanwhile_is_not_overwritten(run_here, walk_study, monkeypatch):
+    study = walk_study()
+    first = run_here(study, home="elsewhere")  # imports the trainer
+
+    def another_run(_) -> None:
+        monkeypatch.setattr(sys.modules["walk"], "check", lambda settings: None)
+        study.write_text(study.read_text().replace("steps: 5", "steps: 6"))
+        run_here(study)
+
+    monkeypatch.setattr(sys.modules["walk"], "check", another_run)
+    with pytest.raises(Drift, match=r"settings.steps: 6 → 5"):
+        run_here(study)
+    assert metrics(run_here(study)) != metrics(first)
+
+
+def test_a_home_that_is_refused_changes_nothing(run_here, walk_study, tmp_path):
+    url = f"sqlite:///{tmp_path}/shared.db"
+    run_here(walk_study(), limit=1, storage=url)
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(BadInput, match="is not where the files of 'walk' are"):
+        run_here(write_walk(tmp_path / "copy"), home="other", storage=url)
+    assert read_results(url, "walk", tmp_path).spec.folder == tmp_path
+
+
+def test_a_bad_cadence_is_refused_before_anything_is_written(ablate, walk_study, tmp_path):
+    done = ablate("run", walk_study(), ABLATE_CHECKPOINT_SECONDS="abc")
+    assert done.returncode == 2
+    assert "ABLATE_CHECKPOINT_SECONDS: found 'abc'" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_comments_and_order_are_harmless(run_here, walk_study):

@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ablate.runner.fitting import memory_text, visible_gpus, workers_that_fit
 from ablate.runner.measuring import measure
 from ablate.runner.ownership import open_locks, share_home
 from ablate.runner.prepare import Options, Prepared, prepare
-from ablate.runner.process import job_for
+from ablate.runner.process import checkpoint_seconds, job_for
 from ablate.runner.progress import Bars, Count, Lines
 from ablate.runner.searching import SEARCH_LOCK, add_next
 from ablate.runner.supervisor import Supervisor
@@ -43,24 +43,28 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     if spec.search and options.only:
         raise BadInput("--only: a search chooses its cells itself; leave --only out")
     chosen = select(design, options.only) if options.only else list(design.cells)
+    checkpoint_seconds(spec)
     defaults = all_defaults(design, prepared.trainer)
-    if place.exists():
+
+    def check() -> None:
         refuse_drift(spec, design, defaults, place, extend=options.extend)
+
+    if place.exists():
+        check()
     with working_in(spec.folder):
         for cell in chosen:
             prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
     options = replace(options, workers=options.workers or _fitting_workers(prepared, options, console))
     place.folder.mkdir(parents=True, exist_ok=True)
-    store = create_store(place.url, spec, design, defaults)
-    share_home(store, place.folder)
-    remove_leftovers(store, place.folder)
-    if spec.search:
-        _begin_search(store, prepared, options.limit or options.workers or 1)
-    else:
-        store.add_trials(design.cells, run_order(design, spec))
-    if options.retry_failed:
-        store.retry_failed()
-    return supervise(store, prepared, chosen, options, console), place
+    with closing(create_store(place.url, spec, design, defaults)) as store:
+        share_home(store, place.folder)
+        store.take_over(spec, design, defaults, run_order(design, spec), check)  # minutes may have passed
+        remove_leftovers(store, place.folder)
+        if spec.search:
+            _begin_search(store, prepared, options.limit or options.workers or 1)
+        if options.retry_failed:
+            store.retry_failed()
+        return supervise(store, prepared, chosen, options, console), place
 
 
 def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:

@@ -1,10 +1,9 @@
-"""Create what is missing of a database: its tables, and a study in it. One process at a time; a study that is there takes over
-what its file says now, and what that changes for its conclusions is kept."""
+"""Create what is missing of a database: its tables, and a study in it. One process at a time; a study that is there stays as it
+is."""
 
 import fcntl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,8 +12,7 @@ from ablate.errors import StoreError
 from ablate.spec.model import StudySpec
 from ablate.store import engine as databases
 from ablate.store import optuna_tables as optuna
-from ablate.store import tables
-from ablate.store.optuna_tables import TrialState
+from ablate.store import planning, tables
 from ablate.store.writing import Store
 
 
@@ -23,7 +21,6 @@ def create_store(
 ) -> Store:
     """Create what is missing of the database, its tables and the study; open it. `defaults`: of the trainer's settings.
 
-    A study that is there takes over what `spec` says: whether it may is for the caller to know.
     Several processes may call this at once for one file: they take turns.
 
     Raises:
@@ -49,16 +46,6 @@ def create_store(
                         f"{databases.printable(url)}: written by a version of ablate with tables {there.schema_version}, "
                         f"this one has {tables.SCHEMA_VERSION}; use the version that wrote it"
                     )
-                else:
-                    connection.execute(
-                        sa.update(tables.studies)
-                        .where(tables.studies.c.name == spec.study)
-                        .values(
-                            **_study_columns(
-                                spec, design, defaults, _changes(connection, there, spec, design)
-                            )
-                        )
-                    )
         engine.dispose()
     return Store(url, spec.study)
 
@@ -72,54 +59,9 @@ def _insert_study(
             study_id=study_id,
             name=spec.study,
             schema_version=tables.SCHEMA_VERSION,
-            **_study_columns(spec, design, defaults),
+            **planning.study_columns(spec, design, defaults or {}),
         )
     )
-
-
-def _changes(
-    connection: sa.Connection, there: sa.Row[Any], spec: StudySpec, design: Design
-) -> list[dict[str, Any]]:
-    """Return the recorded changes of a study, with this one if trials have results: conclusions rest on what changed."""
-    past: list[dict[str, Any]] = there.design.get("changes", [])
-    old = StudySpec.model_validate(there.spec)
-    before = {
-        name: value
-        for name, value in there.spec.items()
-        if name in ("metric", "baseline") and getattr(old, name) != getattr(spec, name)
-    }
-    if set(old.seeds) != set(spec.seeds):
-        before["seeds"] = list(old.seeds)
-    if there.design["raw_cells"] != design.raw_cells:
-        before["combinations"] = there.design["raw_cells"]
-    complete = connection.scalar(
-        sa.select(sa.func.count()).where(
-            optuna.trials.c.study_id == there.study_id, optuna.trials.c.state == TrialState.COMPLETE
-        )
-    )
-    return [*past, {"complete": complete, "before": before}] if before and complete else past
-
-
-def _study_columns(
-    spec: StudySpec,
-    design: Design,
-    defaults: Mapping[str, str] | None,
-    changes: Sequence[dict[str, Any]] = (),
-) -> dict[str, Any]:
-    return {
-        "spec": spec.model_dump(mode="json"),
-        "design": {
-            "kind": design.kind,
-            "raw_cells": design.raw_cells,
-            "reference": design.reference,
-            "resolution": design.resolution,
-            "aliases": design.aliases,
-            "defaults": dict(defaults or {}),
-            "changes": list(changes),
-            "file": str(spec.path) if spec.path else None,
-        },
-        "folder": str(spec.folder.resolve()),
-    }
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-"""What a study plans, as rows: its cells, and a trial for each cell and seed, in Optuna's tables and ours. Removes no trial; the
-caller holds the study's lock."""
+"""What a study plans, as rows: what its file says, its cells, and a trial for each cell and seed, in Optuna's tables and ours.
+Removes no trial; the caller holds the study's lock."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,68 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ablate.design.model import Cell, Part
-from ablate.spec.model import Factor
+from ablate.design.model import Cell, Design, Part
+from ablate.spec.model import Factor, StudySpec
 from ablate.spec.yaml_tree import same
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
 from ablate.store.optuna_tables import TrialState
+
+
+def take_over(
+    connection: sa.Connection, study_id: int, spec: StudySpec, design: Design, defaults: Mapping[str, str]
+) -> None:
+    """Let a study that is there say what its file says now; what that changes for its conclusions is kept."""
+    ours = tables.studies.c
+    there = connection.execute(sa.select(tables.studies).where(ours.study_id == study_id)).one()
+    columns = study_columns(spec, design, defaults, _changes(connection, there, spec, design))
+    connection.execute(sa.update(tables.studies).where(ours.study_id == study_id).values(**columns))
+
+
+def study_columns(
+    spec: StudySpec,
+    design: Design,
+    defaults: Mapping[str, str],
+    changes: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return what a study's row says of its file and its design."""
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "design": {
+            "kind": design.kind,
+            "raw_cells": design.raw_cells,
+            "reference": design.reference,
+            "resolution": design.resolution,
+            "aliases": design.aliases,
+            "defaults": dict(defaults),
+            "changes": list(changes),
+            "file": str(spec.path) if spec.path else None,
+        },
+        "folder": str(spec.folder.resolve()),
+    }
+
+
+def _changes(
+    connection: sa.Connection, there: sa.Row[Any], spec: StudySpec, design: Design
+) -> list[dict[str, Any]]:
+    """Return the recorded changes of a study, with this one if trials have results: conclusions rest on what changed."""
+    past: list[dict[str, Any]] = there.design.get("changes", [])
+    old = StudySpec.model_validate(there.spec)
+    before = {
+        name: value
+        for name, value in there.spec.items()
+        if name in ("metric", "baseline") and getattr(old, name) != getattr(spec, name)
+    }
+    if set(old.seeds) != set(spec.seeds):
+        before["seeds"] = list(old.seeds)
+    if there.design["raw_cells"] != design.raw_cells:
+        before["combinations"] = there.design["raw_cells"]
+    complete = connection.scalar(
+        sa.select(sa.func.count()).where(
+            optuna.trials.c.study_id == there.study_id, optuna.trials.c.state == TrialState.COMPLETE
+        )
+    )
+    return [*past, {"complete": complete, "before": before}] if before and complete else past
 
 
 def add_trials(
@@ -27,24 +83,24 @@ def add_trials(
     ours = tables.trials.c
     rows = connection.execute(sa.select(ours.cell, ours.seed, ours.trial_id).where(ours.study_id == study_id))
     there = {(row.cell, row.seed): row.trial_id for row in rows}
-    _write_cells(connection, study_id, cells)
+    changed = _write_cells(connection, study_id, cells)
     new = [(by_hash[hash_], seed) for hash_, seed in order if (hash_, seed) not in there]
-    if new:
-        ids = _insert_trials(connection, study_id, new, first=len(there))
+    if new or changed:
+        ids = _insert_trials(connection, study_id, new, first=len(there)) if new else []
         old = {id_: by_hash[hash_] for (hash_, _), id_ in there.items()}
         of_new = dict(zip(ids, (cell for cell, _ in new), strict=True))
         _write_params(connection, study_id, factors, old, of_new)
     return len(new)
 
 
-def _write_cells(connection: sa.Connection, study_id: int, cells: Sequence[Cell]) -> None:
-    """Write the design's cells, unless they stand there already; an extended study gets its new order."""
+def _write_cells(connection: sa.Connection, study_id: int, cells: Sequence[Cell]) -> bool:
+    """Write the design's cells, unless they stand there already; an extended study gets its new order and names of levels."""
     ours = tables.cells.c
-    there = connection.scalars(
-        sa.select(ours.cell).where(ours.study_id == study_id).order_by(ours.position)
+    there = connection.execute(
+        sa.select(ours.cell, ours.levels).where(ours.study_id == study_id).order_by(ours.position)
     ).all()
-    if there == [cell.hash for cell in cells]:
-        return
+    if [(row.cell, repr(row.levels)) for row in there] == [(cell.hash, repr(cell.levels)) for cell in cells]:
+        return False
     connection.execute(sa.delete(tables.cells).where(ours.study_id == study_id))
     connection.execute(
         sa.insert(tables.cells),
@@ -62,6 +118,7 @@ def _write_cells(connection: sa.Connection, study_id: int, cells: Sequence[Cell]
             for position, cell in enumerate(cells)
         ],
     )
+    return True
 
 
 def _insert_trials(

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
-from ablate.design.model import Cell
+from ablate.design.model import Cell, Design
 from ablate.errors import BadInput, StoreError
 from ablate.spec.model import StudySpec
 from ablate.store import engine as databases
@@ -182,6 +182,27 @@ class Store:
         with self._transaction() as connection:
             self._lock_study(connection)
             return planning.add_trials(connection, self._id, self.spec.factors, cells, order)
+
+    @lasting
+    def take_over(
+        self,
+        spec: StudySpec,
+        design: Design,
+        defaults: Mapping[str, str],
+        order: Sequence[tuple[str, int]],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take over what the study's file says now and add the trials that it lacks, in one commit. A search adds its own.
+
+        `check` raises what forbids it; until the commit nobody else takes anything over."""
+        with self._transaction() as connection:
+            self._lock_study(connection)
+            check()
+            planning.take_over(connection, self._id, spec, design, defaults)
+            if spec.search is None:
+                planning.add_trials(connection, self._id, spec.factors, design.cells, order)
+        self.spec, self.study_folder = spec, spec.folder.resolve()
+        self._cells = {}
 
     # Working on trials
 

@@ -54,3 +54,14 @@ def test_an_extended_factor_is_one_parameter(run_here, walk_study, tmp_path):
     assert len({str(trial.distributions["slope"]) for trial in study.get_trials()}) == 1
     store.close()
     study._storage.remove_session()
+
+
+def test_a_level_that_was_renamed_has_its_new_name_everywhere(run_here, walk_study, tmp_path):
+    run_here(walk_study(seeds="[1]", slopes="{levels: {1.0: 1.0, fast: 2.0}}"), limit=1)
+    renamed = walk_study(seeds="[1]", slopes="{levels: {1.0: 1.0, quick: 2.0}}")
+    document = run_here(renamed, extend=True, limit=1)
+    study = optuna.load_study(study_name="walk", storage=place_of("walk", tmp_path / "runs").url)
+    ours = [trial["factors"]["slope"] for trial in document["trials"]]
+    assert ours == [trial.params["slope"] for trial in study.get_trials()]
+    assert set(ours) == {1.0, "quick"}
+    study._storage.remove_session()
