@@ -81,6 +81,16 @@ def test_a_home_may_have_any_name(run_here, walk_study):
     assert run_here(walk_study(), home="what?a=b {50%20off} #1")["complete"] == 8
 
 
+def test_a_copy_beside_a_trial_is_left_alone(run_here, walk_study, tmp_path):
+    study = walk_study()
+    run_here(study)
+    kept = next(tmp_path.glob("runs/walk/trials/*-1")).with_suffix(".bak") / f"step-{5:012d}.checkpoint"
+    kept.parent.mkdir()
+    kept.touch()
+    assert run_here(study)["code"] == 0
+    assert kept.exists()
+
+
 def test_limit_and_only_choose_trials(run_here, walk_study):
     study = walk_study()
     assert run_here(study, limit=1)["complete"] == 1
@@ -175,6 +185,15 @@ def test_only_retry_failed_tries_again(run_here, walk_study, tmp_path):
     assert len(trained(tmp_path)) == before
     run_here(study, retry_failed=True)
     assert len(trained(tmp_path)) == before + 4
+
+
+def test_only_the_chosen_are_tried_again(run_here, walk_study):
+    study = with_fault(walk_study(seeds="[1]"), "error")
+    run_here(study)
+    trials = run_here(study, only=["slope=1.0"], retry_failed=True)["trials"]
+    failed = {trial["factors"]["slope"]: trial for trial in trials if trial["state"] == "FAIL"}
+    assert (failed[1.0]["attempts"], failed[2.0]["attempts"]) == (2, 1)
+    assert "the walk fell over" in failed[2.0]["error"]
 
 
 def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(run_here, walk_study, tmp_path):

@@ -135,6 +135,7 @@ def test_a_part_that_failed_is_not_trained_again_until_asked(store):
     die(store, first, None)
     store.fail_part(part_of(store, first), first.seed, "loss is nan")
     assert die(store, first, None) == "loss is nan"
+    store.fail(store.claim(first.trial_id), "loss is nan")
     store.retry_failed()
     assert die(store, first, None) is None
 

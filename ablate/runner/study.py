@@ -63,7 +63,7 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
         if spec.search:
             _begin_search(store, prepared, options.limit or options.workers or 1)
         if options.retry_failed:
-            store.retry_failed()
+            store.retry_failed(None if spec.search else {cell.hash for cell in chosen})
         return supervise(store, prepared, chosen, options, console), place
 
 
@@ -125,8 +125,8 @@ def supervise(
 def remove_leftovers(store: Store, folder: Path) -> None:
     """Remove checkpoints of parts that are recorded: who recorded them was killed before it could."""
     for workdir in {file.parent for file in folder.glob("trials/*/step-*.checkpoint")}:
-        part, _, seed = workdir.name.rpartition("-")
-        if store.trained([part], int(seed)):
+        part, _, seed = workdir.name.partition("-")
+        if seed.isdecimal() and store.trained([part], int(seed)):  # somebody may keep a copy beside it
             remove_checkpoints(workdir)
 
 

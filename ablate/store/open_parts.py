@@ -53,7 +53,7 @@ def change(connection: sa.Connection, study_id: int, part: str, seed: int, **col
 
 
 def remove(connection: sa.Connection, study_id: int, part: str, seed: int) -> None:
-    """Forget a part, which was recorded."""
+    """Forget a part, which was recorded or is to be tried again."""
     key = tables.open_parts.c
     connection.execute(
         sa.delete(tables.open_parts).where(key.study_id == study_id, key.part == part, key.seed == seed)

@@ -7,7 +7,7 @@ the number of its attempt; whoever lost a trial to a later attempt cannot record
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -411,26 +411,32 @@ class Store:
         return bool(row.state is TrialState.RUNNING)
 
     @lasting
-    def retry_failed(self) -> int:
-        """Queue the failed trials again, and forget which parts failed; return how many."""
+    def retry_failed(self, cells: Collection[str] | None = None) -> int:
+        """Queue the failed trials (of `cells` only, if given) again, and forget which of their parts failed; return how many."""
+        ours = tables.trials.c
         with self._transaction() as connection:
             self._lock_study(connection)
-            failed = connection.scalars(
-                sa.select(optuna.trials.c.trial_id).where(
-                    optuna.trials.c.study_id == self._id, optuna.trials.c.state == TrialState.FAIL
+            rows = connection.execute(
+                sa.select(ours.trial_id, ours.cell, ours.seed, tables.cells.c.parts)
+                .join(optuna.trials, optuna.trials.c.trial_id == ours.trial_id)
+                .join(
+                    tables.cells,
+                    sa.and_(tables.cells.c.study_id == ours.study_id, tables.cells.c.cell == ours.cell),
                 )
-            ).all()
+                .where(ours.study_id == self._id, optuna.trials.c.state == TrialState.FAIL)
+            )
+            failed = [row for row in rows if cells is None or row.cell in cells]
+            ids = [row.trial_id for row in failed]
             connection.execute(
                 sa.update(optuna.trials)
-                .where(optuna.trials.c.trial_id.in_(failed))
+                .where(optuna.trials.c.trial_id.in_(ids))
                 .values(state=TrialState.WAITING, datetime_complete=None)
             )
             connection.execute(
-                sa.update(tables.trials)
-                .where(tables.trials.c.trial_id.in_(failed))
-                .values(fruitless=0, error=None)
+                sa.update(tables.trials).where(ours.trial_id.in_(ids)).values(fruitless=0, error=None)
             )
-            connection.execute(sa.delete(tables.open_parts).where(tables.open_parts.c.study_id == self._id))
+            for part, seed in {(part["hash"], row.seed) for row in failed for part in row.parts.values()}:
+                open_parts.remove(connection, self._id, part, seed)
         return len(failed)
 
     def _set(self, connection: sa.Connection, trial_id: int, **columns: Any) -> None:
