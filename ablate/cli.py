@@ -2,6 +2,7 @@
 
 Everything heavy is imported inside the command that needs it, so that `ablate --help` is instant."""
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,22 @@ from typing import Annotated, Any
 import typer
 
 from ablate.errors import AblateError, BadInput
+
+_ELSEWHERE = "name a folder that you may write to (--home, --out), or ask whoever owns this one"
+_SPACE = "make room, then type the same command again"
+WOULD_DO = {  # what a file system may say, and what would do
+    errno.EACCES: _ELSEWHERE,
+    errno.EPERM: _ELSEWHERE,
+    errno.EROFS: _ELSEWHERE,
+    errno.ENOENT: _ELSEWHERE,
+    errno.ENOTDIR: "a file is in the way; name another folder (--home, --out)",
+    errno.EEXIST: "a file is in the way; name another folder (--home, --out)",
+    errno.EISDIR: "a folder is in the way; move it or name another place (--home, --out)",
+    errno.ENAMETOOLONG: "use a shorter path",
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EIO: "look after the disk",
+}
 
 app = typer.Typer(
     help="Which of my fine-tuning choices help, by how much, how sure am I, and what did it cost?",
@@ -163,9 +180,10 @@ def worker(
     Example: ablate worker full_grid --storage postgresql://me@db/ablate --home /shared/runs
     """
     from ablate.runner.process import work_here
-    from ablate.store.places import find_study
+    from ablate.store.places import find_study, looks_like_path
 
-    raise typer.Exit(work_here(find_study(study, home, storage)))
+    folder = Path(study).resolve().parent if study and looks_like_path(study) else None
+    raise typer.Exit(work_here(find_study(study, home, storage), folder))
 
 
 @app.command()
@@ -203,14 +221,18 @@ def status(
 def report(
     study: StudyOrName = None,
     formats: Annotated[
-        list[str], typer.Option("--format", help="md, html, latex, csv, json. May be repeated.")
+        list[str],
+        typer.Option(
+            "--format",
+            help="md, html, latex, csv, json. May be repeated. [default: md and html; json always]",
+        ),
     ] = [],
     out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: reports/STUDY]")] = None,
     home: Home = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Write the report of a study, finished or not: markdown and pictures into reports/STUDY.
+    """Write the report of a study, finished or not: markdown, pictures, HTML and JSON into reports/STUDY.
 
     Example: ablate report quickstart
     """
@@ -420,6 +442,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader left, e.g. `| head`
         code = 0
+    except OSError as error:
+        if error.errno not in WOULD_DO:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror}; {WOULD_DO[error.errno]}")
+        code = 1
     sys.exit(code)
 
 

@@ -75,3 +75,18 @@ def test_init_writes_a_study_that_plans(ablate, tmp_path):
     assert ablate("plan", tmp_path / "mine.yaml").returncode == 0
     again = ablate("init", "mine")
     assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["run", "my_study.yaml", "--limit", 1, "--home", "/proc/nope"], "/proc/nope"),
+        (["run", "my_study.yaml", "--limit", 1, "--home", "my_study.yaml"], "my_study.yaml"),
+    ],
+)
+def test_what_a_file_system_says_is_one_line_and_exit_1(words, complaint, ablate):
+    ablate("init")
+    done = ablate(*words)
+    assert done.returncode == 1
+    assert complaint in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -91,6 +91,17 @@ def test_a_copy_beside_a_trial_is_left_alone(run_here, walk_study, tmp_path):
     assert kept.exists()
 
 
+def test_a_worker_finds_the_trainer_beside_the_file_that_was_typed(run_here, ablate, walk_study, tmp_path):
+    (tmp_path / "there").mkdir()
+    run_here(write_walk(tmp_path / "there", seeds="[1]"), limit=1)
+    (tmp_path / "there").rename(tmp_path / "here")
+    lost = ablate("worker", "walk")
+    assert lost.returncode == 2
+    assert lost.stderr.startswith(f"{tmp_path}/there: the folder of the study's file is not on this machine")
+    assert ablate("worker", "here/walk.yaml").returncode == 0
+    assert status(ablate)["complete"] == 4
+
+
 def test_limit_and_only_choose_trials(run_here, walk_study):
     study = walk_study()
     assert run_here(study, limit=1)["complete"] == 1

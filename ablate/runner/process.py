@@ -102,8 +102,10 @@ def main() -> int:
     return 128 + stop.number if stop.number else 0
 
 
-def work_here(place: Place) -> int:
+def work_here(place: Place, study_folder: Path | None = None) -> int:
     """`ablate worker`: work on a study in this process, with plain lines on stderr; return the exit code.
+
+    `study_folder`: where its file is on this machine; if not given, where the last `ablate run` had it.
 
     Raises:
         BadInput: the study's files are in another folder than `place` says.
@@ -114,7 +116,7 @@ def work_here(place: Place) -> int:
     watch_for_notice(stop.asked.set)
     lines = Lines(Console(stderr=True), Count(done=0, total=len(store.queue()), workers=1))
     work(
-        job_for(store, place, store.study_folder),
+        job_for(store, place, study_folder or store.study_folder),
         stop,
         lambda event, **fields: lines.on_event(0, {"event": event, **fields}) if event != "step" else None,
     )
@@ -166,6 +168,11 @@ def work(job: dict[str, Any], stop: Callable[[], bool], events: Emit) -> None:
     """Open what the job names and work until nothing is left."""
     with contextlib.closing(Store(job["url"], job["study"])) as store:
         store.stopping = stop
+        if not Path(job["study_folder"]).is_dir():
+            raise BadInput(
+                f"{job['study_folder']}: the folder of the study's file is not on this machine; put it there, or name "
+                "the file where it is: ablate worker PATH.yaml"
+            )
         trainer = load_trainer(store.spec.trainer, Path(job["study_folder"]))
         os.chdir(job["study_folder"])  # relative paths in a study are relative to its file
         worker = Worker(
