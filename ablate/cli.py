@@ -130,7 +130,8 @@ def run(
     set_: Set = [],
     limit: Annotated[int | None, typer.Option(help="At most this many trials.", min=1)] = None,
     smoke: Annotated[
-        bool, typer.Option(help="Every cell for a few steps on toy data, as study NAME-smoke.")
+        bool,
+        typer.Option(help="Every cell for a few steps on toy data, as study NAME-smoke; each time anew."),
     ] = False,
     extend: Annotated[bool, typer.Option(help="Allow a study that gained levels or seeds.")] = False,
     retry_failed: Annotated[bool, typer.Option(help="Try failed trials again.")] = False,

@@ -74,6 +74,11 @@ def test_the_only_study_of_a_server_needs_no_name(ablate, run_here, walk_study, 
     assert done.stdout.startswith("walk: 8 trials"), done.stderr
 
 
+def test_a_smoke_run_starts_anew_on_a_server_too(run_here, walk_study, url):
+    run_here(walk_study(steps=6, seeds="[1]"), smoke=True, storage=url)
+    assert run_here(walk_study(seeds="[1]"), smoke=True, storage=url)["complete"] == 4
+
+
 def test_a_home_is_made_anew_as_the_refusal_says(ablate, walk_study, url):
     study = walk_study()
     ablate("run", study, "--limit", 1, ABLATE_STORAGE=url)

@@ -323,6 +323,36 @@ def test_a_bad_cadence_is_refused_before_anything_is_written(ablate, walk_study,
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("storage", [None, "sqlite:///shared.db"])
+def test_a_smoke_run_starts_anew_each_time(run_here, walk_study, tmp_path, monkeypatch, storage):
+    monkeypatch.chdir(tmp_path)
+    failing = run_here(with_fault(walk_study(seeds="[1]"), "error"), smoke=True, storage=storage)
+    assert (failing["study"], failing["complete"], failing["failed"]) == ("walk-smoke", 2, 2)
+    first = run_here(walk_study(steps=6, seeds="[1]"), smoke=True, storage=storage)
+    assert (first["planned"], first["complete"]) == (4, 4)
+    logs = list(tmp_path.glob("runs/walk-smoke/trials/*/trained.log"))
+    assert run_here(walk_study(steps=6, seeds="[1]"), smoke=True, storage=storage)["complete"] == 4
+    assert [len(log.read_text().splitlines()) for log in logs] == [1] * 4
+
+
+def test_a_smoke_run_touches_no_study_that_has_its_name(run_here, walk_study):
+    study = walk_study()
+    study.write_text(study.read_text().replace("study: walk", "study: walk-smoke"))
+    before = run_here(study)
+    with pytest.raises(BadInput, match="was not begun by --smoke; move it away"):
+        run_here(walk_study(), smoke=True)
+    study.write_text(study.read_text().replace("study: walk", "study: walk-smoke"))
+    assert metrics(run_here(study)) == metrics(before)
+
+
+def test_a_smoke_run_that_still_runs_is_left_alone(start_ablate, run_here, walk_study, tmp_path):
+    study = walk_study(steps=400, seconds_per_step=0.05, seeds="[1]")
+    start_ablate("run", study, "--smoke")
+    wait_for(lambda: list(tmp_path.glob("runs/walk-smoke/trials/*/steps.log")))
+    with pytest.raises(BadInput, match=r"'walk-smoke' is running \(trial 0\)"):
+        run_here(study, smoke=True)
+
+
 def test_comments_and_order_are_harmless(run_here, walk_study):
     study = walk_study(seeds="[1, 2]", slopes="[1.0, 2.0]")
     run_here(study, limit=1)

@@ -14,6 +14,7 @@ def smoke_study(spec: StudySpec, design: Design, trainer: Trainer) -> tuple[Stud
 
     A trainer that does not say how to shrink is run with its settings as they are."""
     small = spec.model_copy(update={"study": f"{spec.study[:58]}-smoke", "seeds": spec.seeds[:1]})
+    design = replace(design, smoke=True)
     if trainer.smoke is None:
         return small, design
     validator = Validator(spec, trainer)

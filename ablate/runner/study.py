@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -27,6 +28,7 @@ from ablate.runner.supervisor import Supervisor
 from ablate.spec.model import StudySpec
 from ablate.store.creating import create_store
 from ablate.store.places import Place
+from ablate.store.reading import study_names
 from ablate.store.writing import Store
 
 
@@ -49,12 +51,14 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     def check() -> None:
         refuse_drift(spec, design, defaults, place, extend=options.extend)
 
-    if place.exists():
+    if place.exists() and not design.smoke:
         check()
     with working_in(spec.folder):
         for cell in chosen:
             prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
     options = replace(options, workers=options.workers or _fitting_workers(prepared, options, console))
+    if design.smoke:
+        forget_smoke(place)
     place.folder.mkdir(parents=True, exist_ok=True)
     with closing(create_store(place.url, spec, design, defaults)) as store:
         share_home(store, place.folder)
@@ -65,6 +69,29 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
         if options.retry_failed:
             store.retry_failed(None if spec.search else {cell.hash for cell in chosen})
         return supervise(store, prepared, chosen, options, console), place
+
+
+def forget_smoke(place: Place) -> None:
+    """Remove what the last smoke run of a study left: it says nothing of the code as it is now.
+
+    Raises:
+        BadInput: it is still running, or is no smoke run but a study of that name.
+    """
+    if not place.exists() or place.study not in study_names(place.url):
+        return
+    with closing(Store(place.url, place.study)) as store:
+        if not store.is_smoke:
+            raise BadInput(
+                f"--smoke: {place.study!r} is there already ({place.folder}) and was not begun by --smoke; move it away"
+            )
+        with closing(open_locks(store, place.folder)) as locks:
+            for queued in store.queue():
+                if not locks.acquire(f"trial-{queued.trial_id}"):
+                    raise BadInput(
+                        f"--smoke: {place.study!r} is running (trial {queued.number}); stop it or wait for it"
+                    )
+            store.delete()
+            shutil.rmtree(place.folder / "trials", ignore_errors=True)
 
 
 def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:

@@ -51,6 +51,16 @@ def create_study(connection: sa.Connection, name: str, maximize: bool) -> int:
     return int(study_id)
 
 
+def delete_study(connection: sa.Connection, study_id: int) -> None:
+    """Delete a study and its trials from Optuna's tables."""
+    mine = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id)
+    for table in reversed(models.BaseModel.metadata.sorted_tables):  # children first
+        if "trial_id" in table.c:
+            connection.execute(sa.delete(table).where(table.c.trial_id.in_(mine)))
+        elif "study_id" in table.c:
+            connection.execute(sa.delete(table).where(table.c.study_id == study_id))
+
+
 def choices_json(levels: tuple[Scalar, ...]) -> str:
     """Return Optuna's description of a factor's levels; a parameter's value is the index among them."""
     return distribution_to_json(CategoricalDistribution(levels))

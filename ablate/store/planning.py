@@ -42,6 +42,7 @@ def study_columns(
             "aliases": design.aliases,
             "defaults": dict(defaults),
             "changes": list(changes),
+            "smoke": design.smoke,
             "file": str(spec.path) if spec.path else None,
         },
         "folder": str(spec.folder.resolve()),

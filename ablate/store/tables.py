@@ -15,7 +15,7 @@ studies = sa.Table(
     sa.Column("name", sa.String(64), nullable=False, unique=True),
     sa.Column("schema_version", sa.Integer, nullable=False),
     sa.Column("spec", sa.JSON, nullable=False),  # StudySpec
-    sa.Column("design", sa.JSON, nullable=False),  # kind, raw_cells, reference, resolution, aliases, file
+    sa.Column("design", sa.JSON, nullable=False),  # see planning.study_columns
     sa.Column("folder", sa.Text, nullable=False),  # of the study file: relative paths start there
 )
 

@@ -114,6 +114,7 @@ class Store:
         self._id: int = found.study_id
         self.spec = StudySpec.model_validate(found.spec)
         self.study_folder = Path(found.folder)  # relative paths in the study start there
+        self.is_smoke = bool(found.design.get("smoke"))
         if old:
             with self._transaction() as connection:
                 tables.open_parts.create(connection, checkfirst=True)
@@ -203,6 +204,18 @@ class Store:
                 planning.add_trials(connection, self._id, spec.factors, design.cells, order)
         self.spec, self.study_folder = spec, spec.folder.resolve()
         self._cells = {}
+
+    @lasting
+    def delete(self) -> None:
+        """Delete the study and all that is recorded of it."""
+        mine = sa.select(tables.trials.c.trial_id).where(tables.trials.c.study_id == self._id)
+        with self._transaction() as connection:
+            self._lock_study(connection)
+            connection.execute(sa.delete(tables.metrics).where(tables.metrics.c.trial_id.in_(mine)))
+            for table in tables.metadata.sorted_tables:
+                if "study_id" in table.c:
+                    connection.execute(sa.delete(table).where(table.c.study_id == self._id))
+            optuna.delete_study(connection, self._id)
 
     # Working on trials
 
