@@ -323,9 +323,9 @@ def test_a_bad_cadence_is_refused_before_anything_is_written(ablate, walk_study,
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("storage", [None, "sqlite:///shared.db"])
-def test_a_smoke_run_starts_anew_each_time(run_here, walk_study, tmp_path, monkeypatch, storage):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("storage", [None, "sqlite:///{folder}/shared.db"])
+def test_a_smoke_run_starts_anew_each_time(run_here, walk_study, tmp_path, storage):
+    storage = storage and storage.format(folder=tmp_path)
     failing = run_here(with_fault(walk_study(seeds="[1]"), "error"), smoke=True, storage=storage)
     assert (failing["study"], failing["complete"], failing["failed"]) == ("walk-smoke", 2, 2)
     first = run_here(walk_study(steps=6, seeds="[1]"), smoke=True, storage=storage)
