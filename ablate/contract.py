@@ -60,7 +60,11 @@ class Context(Protocol):
         """
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one point to each named curve."""
+        """Add one point to each named curve.
+
+        From the first `report` or `checkpoint` on, a training that calls neither for `hang_minutes` (60) is taken for one that
+        hangs: its process is ended, and it goes on from its last checkpoint. No metrics at all just say that it goes on.
+        """
 
     def predictions(
         self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]

@@ -13,7 +13,7 @@ from trainer_context import Notebook, small
 
 from ablate import trainer
 from ablate.contract import Stopped
-from ablate.errors import TrialError
+from ablate.errors import BadInput, TrialError
 from ablate.trainer import combine, parts, smoke, train
 from ablate.trainer.encoder import PaddedEncoder
 from ablate.trainer.loop import Training
@@ -99,6 +99,13 @@ def test_the_same_seed_gives_the_same_bits(mode, undisturbed, tmp_path):
     assert train(small(**MODES[mode]), again) == metrics
     assert same_files(first, again)
     assert (again.points, again.predicted) == (first.points, first.predicted)
+
+
+def test_training_is_said_to_have_begun_before_anything_is_loaded(tmp_path):
+    context = Notebook(tmp_path)
+    with pytest.raises(BadInput):
+        train(small(data={"sentiment": {"files": "gone/{split}.csv"}}), context)
+    assert context.points == [(0, {})]
 
 
 def test_another_seed_gives_other_weights(undisturbed, tmp_path):

@@ -84,6 +84,7 @@ class PartContext:
         add_points: Callable[[Points], None] = lambda points: None,
         on_saved: Callable[[], None] = lambda: None,
         on_step: Callable[[int, Mapping[str, float]], None] = lambda step, latest: None,
+        on_sign: Callable[[], None] = lambda: None,
         is_hopeless: Callable[[int, Mapping[str, float]], bool] = lambda step, metrics: False,
         notice: Callable[[str], None],
     ) -> None:
@@ -99,6 +100,7 @@ class PartContext:
         self._add_points = add_points
         self._on_saved = on_saved
         self._on_step = on_step
+        self._on_sign = on_sign  # that training goes on
         self._is_hopeless = is_hopeless
         self._notice = notice
         self._latest: dict[str, float] = {}
@@ -128,6 +130,7 @@ class PartContext:
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note that `step` steps are done; save when due or when asked to stop."""
+        self._on_sign()
         self.steps = step = int(step)  # NumPy has integers of its own, which no database takes
         self._on_step(step, self._latest)
         stop = self._stopping()
@@ -148,6 +151,7 @@ class PartContext:
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve. A value that is not finite is left out: a database has no place for it."""
+        self._on_sign()
         step, metrics = int(step), {name: float(value) for name, value in metrics.items()}
         self._latest.update(metrics)
         self.points += [(step, name, value) for name, value in metrics.items() if math.isfinite(value)]

@@ -101,16 +101,17 @@ class Worker:
 
 
 class Watchdog:
-    """Ends a process that trains and makes no step for too long; where it stood goes to the log.
+    """Ends a process whose trainer told something and then nothing for too long; where it stood goes to the log.
 
-    What is left is a dead owner like any other. The interpreter may hang too, so this is not a Python thread."""
+    A trainer that never tells anything cannot be told from one that hangs, and is left alone. What is left of an ended
+    process is a dead owner like any other. The interpreter may hang too, so this is not a Python thread."""
 
     def __init__(self, hang_minutes: float) -> None:
-        self._hang_s = hang_minutes * 60
+        self._hang_s = min(hang_minutes * 60, threading.TIMEOUT_MAX)
         self._slack_s = min(1.0, self._hang_s / 10)  # setting the alarm again costs more than a step may
         self._set_at = -math.inf
 
-    def step(self) -> None:
+    def heard(self) -> None:
         """Note that training goes on."""
         now = time.monotonic()
         if now - self._set_at > self._slack_s:
@@ -272,7 +273,6 @@ class Attempt:
 
         def on_step(step: int, latest: Mapping[str, float]) -> None:
             worker.owned()
-            worker.watchdog.step()
             life.step(step)
             self.step = step
             self._emit("step", part=name, step=step, latest=latest)
@@ -287,6 +287,7 @@ class Attempt:
             add_points=lambda points: self.store.add_points(part.hash, seed, points),
             on_saved=lambda: self.store.progress(part.hash, seed),
             on_step=on_step,
+            on_sign=worker.watchdog.heard,
             is_hopeless=watch_of(self.store, worker.folder, self.queued.number),
             notice=lambda line: self._emit("notice", text=line),
         )
@@ -294,7 +295,6 @@ class Attempt:
         self.step = 0
         life = LifeSign(context.workdir)
         joules = joules_used(worker.device)
-        worker.watchdog.step()
         try:
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
         finally:

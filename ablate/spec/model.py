@@ -93,7 +93,7 @@ class StudySpec(Frozen):
     metric: Metric
     budget: Budget = Budget()
     checkpoint_seconds: float = 60.0
-    hang_minutes: float = 60.0  # without a step: the worker is ended, the trial goes on from its checkpoint
+    hang_minutes: float = 60.0  # without a sign of training: its worker is ended, the trial goes on
 
     # Where things stand in the file; not part of the study's identity. Keys are `settings.data.sentiment`,
     # `factors.l2`, `factors.l2.levels[0]`, `factors.batches.levels[1].batch_size.sentiment`; (0, 0) is --set.

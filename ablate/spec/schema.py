@@ -83,8 +83,8 @@ def _properties() -> Schema:
             "How often a trial saves its state; 60 when left out.", {"type": "number", "exclusiveMinimum": 0}
         ),
         "hang_minutes": _described(
-            "A worker that makes no step for so long is ended, and its trial goes on from the last checkpoint; "
-            "60 when left out.",
+            "A training that reported a point or a step and then nothing for so long is ended, and goes on from its "
+            "last checkpoint; 60 when left out.",
             {"type": "number", "exclusiveMinimum": 0},
         ),
     }

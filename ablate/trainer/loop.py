@@ -83,6 +83,7 @@ class Training:
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self.settings, self.context = settings, context
+        context.report(0, {})  # from here on a hang is noticed: data and weights come from a network
         self.device = torch.device(context.device)
         self.tokens = tokens_of(settings, context.cache)
         self.encoder = load_encoder(

@@ -23,7 +23,8 @@ class Settings(BaseModel, extra="forbid"):
     seconds_per_step: float = 0.0
     shared: bool = False  # two parts, of which "common" depends on the noise alone
     only: str = ""  # which of the two parts this is
-    fault: str = "none"  # none, nan, or at step 3, each time: error, exit, kill (the process), hang, disk, gpu; at birth: birth
+    fault: str = "none"  # none, nan, or at step 3, each time: error, exit, kill (the process), hang, disk, gpu; at birth: birth;
+    # or no fault at all: unsaved (tells points, saves nothing), silent (tells nothing)
 
 
 def parts(settings: Settings) -> dict[str, Settings]:
@@ -62,7 +63,11 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
             time.sleep(1000)
         if settings.fault == "disk" and step == 3:
             raise RuntimeError(f"torch could not write: {os.strerror(errno.ENOSPC)}")
+        if settings.fault == "silent":
+            continue
         context.report(step, {"dev/position": position})
+        if settings.fault == "unsaved":
+            continue
         state = {"step": step, "position": np.array([position])[0], "rng": rng.bit_generator.state}
         context.checkpoint(step, lambda state=state: state)
     os.close(steps)
