@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -132,6 +133,30 @@ def test_a_lost_session_is_noticed_and_its_locks_are_free(url, postgres):
     assert mine.acquire("trial-2")
     for locks in (mine, other):
         locks.close()
+
+
+HOLD_AND_FORK = """
+import os, sys, time
+from ablate.runner.ownership import ServerLocks
+assert ServerLocks(os.environ["HELD"], "walk").acquire("trial-1")
+if child := os.fork():
+    print(child, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_owner_loses_its_key_though_its_child_lives(url, monkeypatch):
+    monkeypatch.setenv("HELD", url)
+    owner = subprocess.Popen([sys.executable, "-c", HOLD_AND_FORK], stdout=subprocess.PIPE, text=True)
+    child = int(owner.stdout.readline())
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    with contextlib.closing(ServerLocks(url, "walk")) as mine:
+        try:
+            wait_for(lambda: mine.acquire("trial-1"), seconds=5)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_stop_is_heard_while_the_server_is_away(walk_study, tmp_path, url, monkeypatch):

@@ -229,6 +229,25 @@ def test_a_trial_that_kills_its_process_fails_after_three_attempts(ablate, walk_
     assert document["complete"] == 2
 
 
+def test_a_child_that_outlives_its_worker_holds_nothing_up(start_ablate, walk_study, tmp_path):
+    study = with_fault(walk_study(seeds="[1]"), "orphan")
+    run = start_ablate(
+        "run", study, "--only", "fault=orphan", "--only", "slope=1.0", ABLATE_CHECKPOINT_SECONDS="0"
+    )
+    wait_for(lambda: any(pid.read_text() for pid in tmp_path.glob("runs/walk/trials/*/orphan.pid")))
+    (orphan,) = (int(pid.read_text()) for pid in tmp_path.glob("runs/walk/trials/*/orphan.pid"))
+    try:
+        assert run.wait(30) == 0
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+
+
+def test_a_trainer_may_end_processes_of_its_own(start_ablate, walk_study):
+    study = with_fault(walk_study(seeds="[1]"), "pool")
+    run = start_ablate("run", study, "--only", "fault=pool", "--only", "slope=1.0")
+    assert run.wait(30) == 0
+
+
 def test_a_trial_that_hangs_is_ended_and_the_log_says_where(ablate, walk_study, tmp_path):
     study = with_fault(walk_study(seeds="[1]"), "hang")
     study.write_text(study.read_text() + "hang_minutes: 0.005\n")

@@ -115,6 +115,8 @@ class ServerLocks:
     def __init__(self, url: str, study: str) -> None:
         self._url, self._study = url, study
         self._open()
+        # A trainer's forked children may outlive it, and the server would wait for their end too.
+        os.register_at_fork(after_in_child=lambda: None if self._socket is None else let_go(self._socket))
 
     def _open(self) -> None:
         self._held: set[str] = set()
@@ -122,7 +124,8 @@ class ServerLocks:
         self._session = databases.lock_session(self._url)
         # The server says nothing in an idle session, unless it ends it.
         self._news = select.poll()
-        self._news.register(self._driver().pgconn.socket, select.POLLIN)
+        self._socket: int | None = self._driver().pgconn.socket
+        self._news.register(self._socket, select.POLLIN)
 
     def _driver(self) -> Any:  # psycopg.Connection, installed only where it is used
         return self._session.connection.driver_connection
@@ -177,8 +180,16 @@ class ServerLocks:
 
     def close(self) -> None:
         """End the session, and with it every lock."""
+        self._socket = None
         self._session.invalidate()
         self._session.close()
+
+
+def let_go(descriptor: int) -> None:
+    """In a forked child: point a descriptor at nothing, so that whoever holds its other end sees the parent's end alone."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
 
 
 def share_home(store: Store, folder: Path) -> None:

@@ -23,7 +23,7 @@ from rich.console import Console
 from ablate.contract import load_trainer
 from ablate.errors import AblateError, BadInput
 from ablate.runner.context import MAX_CHECKPOINT_SHARE, Cadence
-from ablate.runner.ownership import share_home
+from ablate.runner.ownership import let_go, share_home
 from ablate.runner.progress import Count, Lines
 from ablate.runner.spot import watch_for_notice
 from ablate.runner.worker import Emit, Worker
@@ -45,6 +45,8 @@ class Stop:
         self._second_ends = second_ends
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        # A trainer's pool ends its processes by SIGTERM, and waits. A terminal's Ctrl-C reaches them too, but is for us.
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
     def _on_signal(self, number: int, _: object) -> None:
         if self.number and self._second_ends:
@@ -83,12 +85,17 @@ class Events:
         except OSError:
             self._out = open(os.devnull, "w")  # noqa: SIM115  # kept open as long as the process lives
 
+    def let_go(self) -> None:
+        """In a forked child: leave the telling to the worker, whose end is seen by the end of its events."""
+        let_go(self._out.fileno())
+
 
 def main() -> int:
     """Work as the job on stdin says; return the exit code."""
     faulthandler.enable()  # a crash in native code leaves a trace in the log
     stop = Stop()
     events = Events(os.dup(1))
+    os.register_at_fork(after_in_child=events.let_go)
     os.dup2(2, 1)
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=stop_when_stdin_ends, args=(stop,), daemon=True).start()

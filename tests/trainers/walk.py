@@ -1,6 +1,7 @@
 """A trainer that takes no time but does what real ones do: random steps from a seed, curves, checkpoints, parts, failures."""
 
 import errno
+import multiprocessing
 import os
 import signal
 import time
@@ -24,7 +25,8 @@ class Settings(BaseModel, extra="forbid"):
     shared: bool = False  # two parts, of which "common" depends on the noise alone
     only: str = ""  # which of the two parts this is
     fault: str = "none"  # none, nan, or at step 3, each time: error, exit, kill (the process), hang, disk, gpu; at birth: birth;
-    # or no fault at all: unsaved (tells points, saves nothing), silent (tells nothing)
+    # at step 3, once: orphan (kill the process, whose child lives on)
+    # or no fault at all: unsaved (tells points, saves nothing), silent (tells nothing), pool (has processes)
 
 
 def parts(settings: Settings) -> dict[str, Settings]:
@@ -53,6 +55,16 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
         os.write(steps, b"%d %d\n" % (os.getpid(), step))
         if settings.fault == "kill" and step == 3:
             os.kill(os.getpid(), signal.SIGKILL)
+        if settings.fault == "orphan" and step == 3 and begin == 0:
+            (context.workdir / "orphan.pid").write_text(str(child := os.fork() or os.getpid()))
+            if child == os.getpid():
+                time.sleep(1000)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if settings.fault == "pool" and step == 3:
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                pool.apply(abs, (-1,))  # it has begun
+                pool.apply_async(time.sleep, (1000,))
+                time.sleep(0.1)
         if settings.fault == "error" and step == 3:
             raise RuntimeError("the walk fell over")
         if settings.fault == "gpu" and step == 3:
