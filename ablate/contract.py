@@ -70,7 +70,11 @@ class Context(Protocol):
         self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]
     ) -> None:
         """Keep per-item predictions: they make paired tests possible of the metric `<split>/<task>`, or of that whose value
-        is their accuracy or Pearson's r. Items are paired where ids and gold are the same in all cells and seeds."""
+        is their accuracy or Pearson's r. Items are paired where ids and gold are the same in all cells and seeds.
+
+        Raises:
+            TrialError: a name holds a slash or whatever else a file's name should not.
+        """
 
 
 class Trainer:

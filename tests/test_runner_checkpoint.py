@@ -1,13 +1,16 @@
+import contextlib
 import os
 import random
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from ablate.errors import StoreError, TrialError
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, sweep, write_durably
-from ablate.runner.context import Cadence
+from ablate.runner.context import Cadence, PartContext
 
 STATE = {
     "step": 7,
@@ -83,6 +86,30 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
         assert "damaged checkpoint passed over" in told[0]
 
 
+@contextlib.contextmanager
+def no_more_files():
+    """Let this process open no file more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_what_cannot_be_read_now_is_not_taken_for_damaged(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    with pytest.raises(StoreError, match="Too many open files; run again"), no_more_files():
+        load_checkpoint(tmp_path)
+
+
+def test_a_newest_one_that_cannot_be_read_is_not_passed_over(tmp_path):
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    (tmp_path / f"step-{2:012d}.checkpoint").mkdir()
+    with pytest.raises(StoreError, match=r"step-0*2.checkpoint: Is a directory"):
+        load_checkpoint(tmp_path)
+
+
 def test_what_a_checkpoint_cannot_hold_is_named(tmp_path):
     with pytest.raises(TypeError, match=r"state\.model\.0: a checkpoint cannot hold a object"):
         save_checkpoint(tmp_path, 1, {"model": [object()]})
@@ -139,3 +166,19 @@ def test_a_slow_save_makes_saves_rare(monkeypatch):
     assert not cadence.is_due()  # 3 s are 3 % of 100 s
     now[0] = 100.0
     assert cadence.is_due()
+
+
+@pytest.mark.parametrize(
+    ("split", "task", "what"),
+    [
+        ("dev", "qa/boolq", "task 'qa/boolq'"),
+        ("../dev", "qa", "split '../dev'"),
+        ("dev", "q" * 300, "task 'qqq"),
+    ],
+)
+def test_predictions_under_a_name_that_no_file_can_have_are_named(tmp_path, split, task, what):
+    context = PartContext(
+        seed=1, device="cpu", workdir=tmp_path, cache=tmp_path, cadence=Cadence(60), notice=print
+    )
+    with pytest.raises(TrialError, match=f"the {what}"):
+        context.predictions(split, task, ["a"], [1.0], [1.0])

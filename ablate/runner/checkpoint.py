@@ -3,6 +3,7 @@
 A file is a line with the format, a line with the SHA-256 of the rest, and a safetensors payload: the bytes of each tensor,
 and one JSON tree with everything else. Nothing in it can run code. The one before is kept."""
 
+import fnmatch
 import hashlib
 import importlib
 import json
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+
+from ablate.errors import StoreError
 
 FORMAT = b"ablate checkpoint 1\n"
 KEPT = 2
@@ -46,11 +49,18 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
 
 
 def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
-    """Return the newest state that is whole, or None. `notice(line)` is told of each file that was not."""
+    """Return the newest state that is whole, or None. `notice(line)` is told of each file that was not.
+
+    Raises:
+        StoreError: a file or the folder is there but cannot be read now. To pass it over would be to lose it: the next save
+            removes what is newer.
+    """
     for file in _newest_first(folder):
         try:
             return _read(file)
-        except (ValueError, KeyError, OSError, safetensors.SafetensorError) as error:
+        except OSError as error:
+            raise _unreadable(file, error) from error
+        except (ValueError, KeyError, safetensors.SafetensorError) as error:
             if notice:
                 notice(f"{file}: damaged checkpoint passed over ({error})")
     return None
@@ -98,7 +108,21 @@ def sync_folder(folder: Path) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob(_NAMES), reverse=True)
+    # Not `folder.glob`: some versions take a folder that cannot be listed for an empty one.
+    try:
+        names = fnmatch.filter(os.listdir(folder), _NAMES)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return sorted((folder / name for name in names), reverse=True)
+
+
+def _unreadable(place: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{place}: {error.strerror}; run again when the disk is well, it goes on from there "
+        "(a checkpoint that is lost for good: remove it, the one before is used)"
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ablate.contract import Pruned, Stopped
-from ablate.errors import StoreError
+from ablate.errors import StoreError, TrialError
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, sweep, write_durably
 
 MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
+NAME_BYTES = 100  # of a split, and of a task: a file's name has 255
 Points = list[tuple[int, str, float]]
 
 
@@ -163,7 +164,17 @@ class PartContext:
     def predictions(
         self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]
     ) -> None:
-        """Write `predictions/<split>.<task>.csv` with columns id, prediction, gold."""
+        """Write `predictions/<split>.<task>.csv` with columns id, prediction, gold.
+
+        Raises:
+            TrialError: a name cannot be part of that file's.
+        """
+        for what, name in (("split", split), ("task", task)):
+            if not name or "/" in name or "\0" in name or len(os.fsencode(name)) > NAME_BYTES:
+                raise TrialError(
+                    f"context.predictions: the {what} {name!r} cannot name a file; a name without / of at most "
+                    f"{NAME_BYTES} bytes would do"
+                )
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["id", "prediction", "gold"])
