@@ -15,7 +15,10 @@ Optional names
     test(settings, context)       -> {metric name: float}: the trained model in `context.workdir` on the test split
 """
 
+import contextlib
+import functools
 import importlib
+import importlib.machinery
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -89,34 +92,53 @@ class Trainer:
 
     def parts(self, settings: Any) -> dict[str, Any]:
         """Return the independent pieces of `settings`; a trainer without `parts` is one piece."""
-        own = getattr(self._module, "parts", None)
+        own = self._own("parts")
         return dict(own(settings)) if own else {"all": settings}
 
     def combine(self, settings: Any, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Return a trial's metrics from those of its parts."""
-        if own := getattr(self._module, "combine", None):
+        if own := self._own("combine"):
             return dict(own(settings, metrics))
         return {name: value for part in metrics.values() for name, value in part.items()}
 
     def check(self, settings: Any) -> None:
         """Look at everything outside the settings that training needs, before anything is trained."""
-        if own := getattr(self._module, "check", None):
+        if own := self._own("check"):
             own(settings)
 
     @property
     def smoke(self) -> Callable[[Any], Any] | None:
         """How to shrink a trial, if the trainer says."""
-        return getattr(self._module, "smoke", None)
+        return self._own("smoke")
 
     @property
     def measure(self) -> Callable[[Mapping[str, Any], Context], Mapping[str, float]] | None:
         """How to tell what trainings will take, if the trainer says."""
-        return getattr(self._module, "measure", None)
+        return self._own("measure")
 
     @property
     def test(self) -> Callable[[Any, Context], Mapping[str, float]] | None:
         """How to score a trained model on the test split, if the trainer says."""
-        return getattr(self._module, "test", None)
+        return self._own("test")
+
+    def _own(self, name: str) -> Callable[..., Any] | None:
+        """Return an optional function, which may neither print among our results nor end this process."""
+        function = getattr(self._module, name, None)
+        return function and _contained(function, f"trainer: {self.name}.{name}")
+
+
+def _contained(function: Callable[..., Any], place: str) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        with contextlib.redirect_stdout(sys.stderr):
+            try:
+                return function(*arguments)
+            except SystemExit as end:
+                raise BadInput(
+                    f"{place}: called exit ({end.code}); raise BadInput to say what is wrong"
+                ) from end
+
+    return call
 
 
 def load_trainer(name: str, beside: Path) -> Trainer:
@@ -125,17 +147,27 @@ def load_trainer(name: str, beside: Path) -> Trainer:
     Raises:
         BadInput: there is no such module, it does not import, or it lacks `Settings` or `train`.
     """
-    for folder in (str(Path.cwd()), str(beside.resolve())):
+    # A trainer of the user's own finds what lies beside it first, as a script does. One that is installed must not: it would
+    # take a `datasets.py` there for the package.
+    here, there = Path.cwd(), beside.resolve()
+    folders = [here, there] if _lies_in(there, name) else [here] if _lies_in(here, name) else []
+    for folder in map(str, folders):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     try:
-        module = importlib.import_module(name)
+        with contextlib.redirect_stdout(sys.stderr):
+            module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             raise BadInput(f"trainer: {name} imports {error.name!r}, which is not installed") from error
         raise BadInput(
             f"trainer: no module {name!r} beside the study file ({beside}), in the working directory "
             "or installed; write its name without .py"
+        ) from error
+    except SystemExit as error:
+        raise BadInput(
+            f"trainer: {name} calls exit ({error.code}) when it is imported; put what it does as a script under "
+            'if __name__ == "__main__":'
         ) from error
     except Exception as error:
         raise BadInput(f"trainer: {name} does not import: {type(error).__name__}: {error}") from error
@@ -149,3 +181,12 @@ def load_trainer(name: str, beside: Path) -> Trainer:
             f"trainer: {name}.Settings must be a pydantic BaseModel, found {type(module.Settings).__name__}"
         )
     return Trainer(module)
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    """Say whether a folder holds the source (or what was compiled of it) of the module called `name`."""
+    module = folder.joinpath(*name.split("."))
+    files = (module, module / "__init__")
+    return any(
+        Path(f"{file}{ending}").is_file() for file in files for ending in importlib.machinery.all_suffixes()
+    )

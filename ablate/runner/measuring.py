@@ -118,7 +118,7 @@ def _measured_elsewhere(prepared: Prepared, parts: Mapping[str, Mapping[str, Any
 def ask(job: dict[str, Any]) -> dict[str, Any]:
     """Return the answer of a new process."""
     done = subprocess.run(
-        [sys.executable, "-m", "ablate.runner.measuring"],
+        [sys.executable, "-P", "-m", "ablate.runner.measuring"],  # -P: not what lies in this folder
         input=json.dumps(job),
         capture_output=True,
         text=True,

@@ -122,11 +122,14 @@ def work_here(place: Place, study_folder: Path | None = None) -> int:
     stop = Stop(second_ends=True)
     watch_for_notice(stop.asked.set)
     lines = Lines(Console(stderr=True), Count(done=0, total=len(store.queue()), workers=1))
-    work(
-        job_for(store, place, study_folder or store.study_folder),
-        stop,
-        lambda event, **fields: lines.on_event(0, {"event": event, **fields}) if event != "step" else None,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # what a trainer prints is no result of ours
+        work(
+            job_for(store, place, study_folder or store.study_folder),
+            stop,
+            lambda event, **fields: (
+                lines.on_event(0, {"event": event, **fields}) if event != "step" else None
+            ),
+        )
     return 128 + stop.number if stop.number else 0
 
 

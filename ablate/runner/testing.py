@@ -3,7 +3,6 @@
 The cell is chosen by the study's own metric before anything is scored; nothing here can choose another. A second look
 is refused unless it is asked for, and is then recorded too."""
 
-import contextlib
 import datetime
 import getpass
 import socket
@@ -74,8 +73,7 @@ def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dic
         )
     settings = trainer.Settings.model_validate(cell.settings)
     scores = {}
-    # What a trainer prints is no result of ours.
-    with working_in(results.spec.folder), contextlib.redirect_stdout(sys.stderr):
+    with working_in(results.spec.folder):
         for seed in results.spec.deciding_seeds:
             parts = {name: _part_scores(part, seed, trainer, place) for name, part in cell.parts.items()}
             scores[seed] = _of_test(trainer.combine(settings, parts), parts)

@@ -21,7 +21,7 @@ class LocalWorker:
         self.log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ablate.runner.process"],
+                [sys.executable, "-P", "-m", "ablate.runner.process"],  # -P: not what lies in this folder
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
