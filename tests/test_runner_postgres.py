@@ -1,6 +1,7 @@
 """PostgreSQL as the store of several hosts, on a real server: claims, restarts, one shared home, no password anywhere."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -8,17 +9,22 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from postgres_server import PASSWORD
 from test_runner_run import metrics, running_workers, trained, wait_for
 
+from ablate.runner.context import Cadence
 from ablate.runner.ownership import ServerLocks
 from ablate.runner.prepare import Options, prepare
+from ablate.runner.searching import trials_tried, watch_of
 from ablate.runner.study import run_order
+from ablate.runner.worker import Worker
 from ablate.store.creating import create_store
 from ablate.store.engine import Disconnected, connect
+from ablate.store.reading import read_results
 
 
 @pytest.fixture
@@ -143,6 +149,50 @@ if child := os.fork():
     print(child, flush=True)
 time.sleep(60)
 """
+
+
+def give_up(when: float) -> bool:
+    return time.monotonic() > when
+
+
+@pytest.fixture
+def searching(walk_study, tmp_path, url):
+    """A worker of a search that has tried nothing yet."""
+    study = walk_study(seeds="[1, 2]")
+    study.write_text(
+        study.read_text().replace("design: full", "design: {kind: search, trials: 2, finalists: 1}")
+    )
+    prepared = prepare(study, Options(home=tmp_path / "runs", storage=url))
+    prepared.place.folder.mkdir(parents=True)
+    with contextlib.closing(create_store(url, prepared.spec, prepared.design)) as store:
+        worker = Worker(
+            store=store,
+            trainer=prepared.trainer,
+            folder=prepared.place.folder,
+            stopping=functools.partial(give_up, time.monotonic() + 20),
+            emit=lambda event, **fields: None,
+            cadence=Cadence(60),
+        )
+        with contextlib.closing(worker.locks):
+            yield worker
+
+
+def test_a_search_goes_on_after_the_server_restarted(searching, postgres):
+    postgres.restart()
+    searching.run()
+    results = read_results(searching.store.url, "walk", searching.folder)
+    assert {trial.state for trial in results.trials} == {"COMPLETE"}
+    assert len(trials_tried(results)) == 2
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda worker: worker._searched(), lambda worker: watch_of(worker.store, worker.folder, 0)]
+)
+def test_a_search_waits_for_a_server_that_restarts(searching, postgres, ask):
+    restart = threading.Thread(target=postgres.restart)
+    restart.start()
+    while restart.is_alive():
+        ask(searching)
 
 
 def test_a_killed_owner_loses_its_key_though_its_child_lives(url, monkeypatch):

@@ -17,7 +17,7 @@ from ablate.design.settings import Validator
 from ablate.store.reading import read_results
 from ablate.store.results import Results, TrialResult
 from ablate.store.sampling import Tried, Watch, next_combination
-from ablate.store.writing import Store
+from ablate.store.writing import Store, lasting
 
 SEARCH_LOCK = "search"
 
@@ -56,6 +56,7 @@ def watch_of(store: Store, folder: Path, number: int) -> Callable[[int, Mapping[
     return is_hopeless
 
 
+@lasting
 def _watch(store: Store, folder: Path, number: int) -> Watch | None:
     search = store.spec.search
     if search is None or search.pruner == "none":

@@ -26,7 +26,7 @@ from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import joules_used, machine_facts
 from ablate.runner.searching import SEARCH_LOCK, add_next, watch_of
 from ablate.store.reading import part_folder
-from ablate.store.writing import Claim, NewPart, Queued, Store, Superseded, Trained
+from ablate.store.writing import Claim, NewPart, Queued, Store, Superseded, Trained, lasting
 
 POLL_S = 0.2  # how soon a trial whose owner died is taken over
 Emit = Callable[..., None]
@@ -70,25 +70,23 @@ class Worker:
         """Let a search add what it tries next; say whether there may be something new."""
         if self.store.spec.search is None or self.stopping():
             return False
-        if not self.locks.acquire(SEARCH_LOCK):
-            time.sleep(POLL_S)
-            return True
-        try:
-            return add_next(self.store, self.trainer, self.folder) > 0
-        finally:
-            self.locks.release(SEARCH_LOCK)
+        return _search(self.store, self)
 
     def _try(self, queued: Queued) -> bool:
         """Own a trial and work on it; say whether anything came of it."""
-        if self.locks.lost():
-            self.locks.renew()
         key = f"trial-{queued.trial_id}"
-        if not self.locks.acquire(key):
+        if not self.acquire(key):
             return False
         try:
             return Attempt(self, queued, self.store.cell(queued.cell)).work()
         finally:
             self.locks.release(key)
+
+    def acquire(self, key: str) -> bool:
+        """Take a lock if no living process has it; in a new session, if locks were taken from this process."""
+        if self.locks.lost():
+            self.locks.renew()
+        return self.locks.acquire(key)
 
     def owned(self) -> None:
         """Make sure that what this worker trains is still its own.
@@ -98,6 +96,17 @@ class Worker:
         """
         if self.locks.lost():
             raise Lost
+
+
+@lasting  # and with a new lock each time: a server that restarts takes it away
+def _search(store: Store, worker: Worker) -> bool:
+    if not worker.acquire(SEARCH_LOCK):
+        time.sleep(POLL_S)
+        return True
+    try:
+        return add_next(store, worker.trainer, worker.folder) > 0
+    finally:
+        worker.locks.release(SEARCH_LOCK)
 
 
 class Watchdog:
