@@ -1,5 +1,7 @@
 """Workers started by something else than us: the same trials, the same results, nothing lost."""
 
+import contextlib
+import importlib
 import importlib.util
 import json
 import os
@@ -12,6 +14,9 @@ from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.errors import BadInput
 from ablate.runner.engines.table import check_engine
+from ablate.runner.process import job_for
+from ablate.store.places import place_of
+from ablate.store.writing import Store
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest():
@@ -49,6 +54,27 @@ def test_a_cluster_gives_what_one_process_gives(engine, ablate, run_here, walk_s
     files = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
     assert not [file for file in files if PASSWORD.encode() in file.read_bytes()]
     print(f"{engine[1]}: 8/8 trials identical, password in 0 of {len(files)} files")
+
+
+def test_a_slurm_worker_started_again_tells_only_what_it_did_itself(
+    ablate, walk_study, tmp_path, monkeypatch
+):
+    submitit = pytest.importorskip("submitit")
+    slurm = importlib.import_module("ablate.runner.engines.slurm")
+    study = walk_study(seeds="[1]")
+    ablate("run", study, "--limit", 1)
+    place = place_of("walk", tmp_path / "runs")
+    with contextlib.closing(Store(place.url, "walk")) as store:
+        trials = [queued.number for queued in store.queue()][:2]
+        job = job_for(store, place, study.parent, trials)
+    monkeypatch.setenv("ABLATE_STORAGE", place.url)
+    engine = slurm.Slurm(submitit.LocalExecutor(tmp_path / "slurm"), job, 1, place.folder / "logs")
+    told = []
+    for _ in range(2):
+        worker = engine.start(0)
+        told.append([event["number"] for event in worker.events() if event["event"] == "complete"])
+        assert worker.wait() == 0
+    assert told == [trials, []]
 
 
 def parent(pid: int) -> int:

@@ -5,6 +5,7 @@ Nothing secret is written beside a job: the database URL reaches it by ABLATE_ST
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,14 +26,14 @@ WARNED_S = 120  # before the time limit: enough to save
 class Work(submitit.helpers.Checkpointable):  # type: ignore[misc]  # what it derives from has no types
     """What a job does: run a worker on its node, and write down its events where the supervisor reads them."""
 
-    def __call__(self, job: dict[str, Any], log: str) -> int:
+    def __call__(self, job: dict[str, Any], log: str, events: str) -> int:
         """Work until nothing is left; return the worker's exit code."""
         self._worker = LocalWorker({**job, "url": os.environ["ABLATE_STORAGE"]}, Path(log), workers=1)
         try:
-            with events_file(Path(log)).open("a") as events:
+            with open(events, "a") as lines:
                 for event in self._worker.events():
-                    events.write(json.dumps(event) + "\n")
-                    events.flush()
+                    lines.write(json.dumps(event) + "\n")
+                    lines.flush()
             return self._worker.wait()
         finally:
             self._save()
@@ -47,30 +48,25 @@ class Work(submitit.helpers.Checkpointable):  # type: ignore[misc]  # what it de
         self._worker.wait()
 
 
-def events_file(log: Path) -> Path:
-    """Return where a worker's events are written."""
-    return log.with_suffix(".events")
-
-
 class SlurmWorker:
     """A job in the queue or running."""
 
-    def __init__(self, job: Any, log: Path) -> None:
+    def __init__(self, job: Any, log: Path, events: Path) -> None:
         self.log = log
-        self._job = job
+        self._job, self._events = job, events
         self._killed = False
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield what it tells, until it ends."""
-        file = events_file(self.log)
-        file.touch()
-        with file.open() as lines:
+        self._events.touch()
+        with self._events.open() as lines:
             ended = False
             while not ended:
                 ended = self._killed or self._job.done()
                 while (line := lines.readline()).endswith("\n"):
                     yield json.loads(line)
                 time.sleep(POLL_S)
+        self._events.unlink(missing_ok=True)
 
     def wait(self) -> int:
         """Return its exit code once it has ended; -9 if it was never told."""
@@ -95,15 +91,26 @@ class Slurm:
     def __init__(self, executor: Any, job: dict[str, Any], workers: int, logs: Path) -> None:
         self._executor, self._job = executor, {**job, "url": printable(job["url"])}
         self._logs = [logs / f"worker-{index}.log" for index in range(workers)]
-        for log in self._logs:
-            events_file(log).unlink(missing_ok=True)
-        self._array = executor.map_array(Work(), [self._job] * workers, [str(log) for log in self._logs])
+        self._events = [self._new_events(log) for log in self._logs]
+        self._array = executor.map_array(
+            Work(),
+            [self._job] * workers,
+            [str(log) for log in self._logs],
+            [str(file) for file in self._events],
+        )
 
     def start(self, index: int) -> SlurmWorker:
         """Start the worker called `index`, or start it again."""
-        log = self._logs[index]
+        log, events = self._logs[index], self._events[index]
         first, self._array[index] = self._array[index], None
-        return SlurmWorker(first or self._executor.submit(Work(), self._job, str(log)), log)
+        if first is None:
+            events = self._new_events(log)
+            first = self._executor.submit(Work(), self._job, str(log), str(events))
+        return SlurmWorker(first, log, events)
+
+    def _new_events(self, log: Path) -> Path:
+        """Return where a worker writes its events down: each its own, or one would tell what those before it did."""
+        return log.with_suffix(f".{secrets.token_hex(4)}.events")
 
 
 def open_engine(job: dict[str, Any], workers: int, logs: Path, address: str | None) -> Slurm:
