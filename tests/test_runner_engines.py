@@ -57,12 +57,12 @@ def test_a_cluster_gives_what_one_process_gives(engine, ablate, run_here, walk_s
 
 
 def test_a_slurm_worker_started_again_tells_only_what_it_did_itself(
-    ablate, walk_study, tmp_path, monkeypatch
+    run_here, walk_study, tmp_path, monkeypatch
 ):
     submitit = pytest.importorskip("submitit")
     slurm = importlib.import_module("ablate.runner.engines.slurm")
     study = walk_study(seeds="[1]")
-    ablate("run", study, "--limit", 1)
+    run_here(study, limit=1)
     place = place_of("walk", tmp_path / "runs")
     with contextlib.closing(Store(place.url, "walk")) as store:
         trials = [queued.number for queued in store.queue()][:2]

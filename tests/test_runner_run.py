@@ -258,12 +258,11 @@ def test_a_trial_that_hangs_is_ended_and_the_log_says_where(ablate, walk_study, 
     assert "walk.py" in log
 
 
-@pytest.mark.parametrize("fault", ["unsaved", "silent"])
-def test_a_trainer_that_saves_nothing_is_not_taken_for_one_that_hangs(ablate, walk_study, fault):
-    study = with_fault(walk_study(steps=20, seconds_per_step=0.1, seeds="[1]"), fault)
+def test_a_trainer_that_saves_nothing_is_not_taken_for_one_that_hangs(ablate, walk_study):
+    study = with_fault(walk_study(steps=20, seconds_per_step=0.1, seeds="[1]"), "unsaved, silent")
     study.write_text(study.read_text() + "hang_minutes: 0.02\n")  # 1.2 s of 2
-    done = ablate("run", study, "--only", f"fault={fault}", "--only", "slope=1.0", "--json")
-    assert json.loads(done.stdout)["complete"] == 1, done.stderr
+    done = ablate("run", study, "--only", "slope=1.0", "--json")
+    assert json.loads(done.stdout)["complete"] == 3, done.stderr
 
 
 def test_who_never_wants_to_wait_for_a_hang_may_say_so(run_here, walk_study):
