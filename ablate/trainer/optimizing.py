@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,9 @@ class Optimizer:
             name: torch.zeros_like(flat.table) for name, flat in flats.items() if flat.table is not None
         }
         self._leaves: dict[str, list[tuple[nn.Parameter, Tensor]]] = {}  # of each buffer, with gradients
-        groups: list[dict[str, Any]] = []
+        groups: dict[
+            tuple[float, float], list[nn.Parameter]
+        ] = {}  # by peak and decay: each is one call a step
         for name, flat in flats.items():
             peak = settings.encoder_lr if name == "encoder" else settings.lr.heads
             values, gradient = flat.beside_table, self.gradients[name].dense[0]
@@ -45,10 +46,15 @@ class Optimizer:
                 # a leaf shares its storage with the module's parameters
                 leaves = [(nn.Parameter(part), found) for part, found in pairs if part.numel()]
                 self._leaves[name] += leaves
-                params = [leaf for leaf, _ in leaves]
-                groups.append({"params": params, "peak": peak, "lr": peak, "weight_decay": decay})
+                groups.setdefault((peak, decay), []).extend(leaf for leaf, _ in leaves)
         kind = torch.optim.AdamW if settings.l2_kind == "decoupled" else torch.optim.Adam
-        self._adam = kind(groups, fused=True)
+        self._adam = kind(
+            [
+                {"params": leaves, "peak": peak, "lr": peak, "weight_decay": decay}
+                for (peak, decay), leaves in groups.items()
+            ],
+            fused=True,
+        )
 
     def step(self, step: int, taking_part: Sequence[str]) -> float | None:
         """Clip the gradients of `taking_part`, and apply them at the learning rate of `step` (from 0).

@@ -364,7 +364,7 @@ def frozen(folder: Path, rounds: int) -> Row:
     optimizer = torch.optim.AdamW(heads, lr=1e-3, fused=True)
     peer.model.eval()
     for task, batch in ours.draw(0).items():
-        assert abs(float(peer.loss(task, *batch)) - ours.losses(0)[task]) < 1e-4, task
+        assert abs(peer.loss(task, *batch).item() - ours.losses(0)[task]) < 1e-4, task
     peer.model.train()
     peer.model.bert.eval()  # as ours: a frozen encoder draws no dropout
 
