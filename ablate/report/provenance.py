@@ -12,7 +12,7 @@ from ablate.report.frames import Grid
 from ablate.spec.model import Factor, StudySpec, level_text
 
 # Facts that differ from run to run without meaning anything for a comparison.
-MEASURED = ("host", "peak", "seconds", "energy", "time", "pid", "worker", "memory")
+MEASURED = {"host", "hostname", "peak", "seconds", "energy", "time", "pid", "worker", "memory"}
 
 MOST_VALUES = 3  # of a fact, the commonest
 
@@ -108,7 +108,7 @@ def fact_counts(grid: Grid) -> dict[str, Counter[str]]:
     for _, part in sorted(grid.results.parts.items()):
         for name, value in _flat(part.facts):
             seen[name][_without_kernel(value) if name == "platform" else value] += 1
-    measured = {name for name in seen if any(word in name.lower() for word in MEASURED)}
+    measured = {name for name in seen if set(re.split("[^a-z]+", name.lower())) & MEASURED}
     return {name: seen[name] for name in sorted(seen.keys() - measured)}
 
 

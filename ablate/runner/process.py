@@ -46,7 +46,13 @@ class Stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         # A trainer's pool ends its processes by SIGTERM, and waits. A terminal's Ctrl-C reaches them too, but is for us.
-        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+        # What comes between the fork and the child's first line waits for it.
+        waiting = {signal.SIGTERM}
+        os.register_at_fork(
+            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, waiting),
+            after_in_child=_end_by_sigterm,
+            after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting),
+        )
 
     def _on_signal(self, number: int, _: object) -> None:
         if self.number and self._second_ends:
@@ -57,6 +63,11 @@ class Stop:
     def __call__(self) -> bool:
         """Say whether to stop."""
         return self.asked.is_set()
+
+
+def _end_by_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 class Events:

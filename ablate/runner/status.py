@@ -68,7 +68,7 @@ def status_text(results: Results) -> str:
         )
     lines += [
         f"  trial {trial['number']} (seed {trial['seed']}, {', '.join(f'{k}={v}' for k, v in trial['factors'].items())}): "
-        f"FAILED after {trial['attempts']} attempts: {trial['error']}"
+        f"FAILED after {trial['attempts']} attempt{'s' * (trial['attempts'] != 1)}: {trial['error']}"
         for trial in document["trials"]
         if trial["state"] == "FAIL"
     ]
