@@ -127,3 +127,16 @@ def test_a_folder_may_have_any_name(tmp_path, name, storage):
     typed = "sqlite:///" + str(tmp_path / name / "s/study.db").replace("%", "%25").replace("?", "%3f")
     place = place_of("s", home=tmp_path / name, storage=typed if storage else None)
     assert engine.sqlite_file(place.url) == tmp_path / name / "s/study.db"
+
+
+def test_opening_a_database_keeps_the_lock_of_a_transaction_that_is_open(tmp_path):
+    """POSIX locks are the process's: whoever closes the file lets all of them go."""
+    file = tmp_path / "study.db"
+    file.touch()
+    url = f"sqlite:///{file}"
+    write = f"import sqlite3; sqlite3.connect({str(file)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    with engine.connect(url).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (a INTEGER)")
+        engine.connect(url, read_only=True).dispose()
+        other = subprocess.run([sys.executable, "-c", write], capture_output=True, text=True)
+    assert "database is locked" in other.stderr

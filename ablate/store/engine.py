@@ -103,12 +103,7 @@ def connect(url: str, read_only: bool = False) -> sa.Engine:
         return _server_engine(url, read_only)
     if not file.is_file():
         raise BadInput(f"{file}: no such database; `ablate run` creates it")
-    with file.open("rb") as opened:
-        magic = opened.read(16)
-    if magic and magic != b"SQLite format 3\0":
-        raise StoreError(
-            f"{file}: not an SQLite database (it begins with {magic!r}); move it away or name another --storage"
-        )
+    _refuse_other_files(file)
     if read_only:
         engine = sa.create_engine("sqlite://", creator=lambda: _reader(file), poolclass=sa.pool.QueuePool)
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
@@ -117,6 +112,21 @@ def connect(url: str, read_only: bool = False) -> sa.Engine:
     engine = sa.create_engine("sqlite://", creator=lambda: _writer(file), poolclass=sa.pool.QueuePool)
     sa.event.listen(engine, "begin", _begin)
     return engine
+
+
+def _refuse_other_files(file: Path) -> None:
+    """Raise StoreError when the file is not a database. SQLite looks itself: to open and close the file beside it would drop
+    the lock of a transaction that this process has open, as POSIX locks are the process's."""
+    import sqlite3
+
+    try:
+        with contextlib.closing(_connection(file, "ro")) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:  # all else is told by who uses the engine
+        if error.sqlite_errorname == "SQLITE_NOTADB":
+            raise StoreError(
+                f"{file}: not an SQLite database; move it away or name another --storage"
+            ) from error
 
 
 def _begin(connection: sa.Connection) -> None:
