@@ -18,7 +18,7 @@ class Study:
 
     def results(self) -> "pandas.DataFrame":
         """Return one row per trial as of now: cell, seed, number, state, each factor, each metric, seconds."""
-        from ablate.report.frames import tidy_frame
+        from ablate.evidence.frames import tidy_frame
         from ablate.store.reading import read_results
 
         return tidy_frame(read_results(self.url, self.name, self.folder))

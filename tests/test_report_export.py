@@ -9,8 +9,8 @@ import pytest
 from report_examples import example, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
+from ablate.evidence.frames import tidy_frame
 from ablate.report.export import chosen_trial, export_study
-from ablate.report.frames import tidy_frame
 
 
 @pytest.fixture

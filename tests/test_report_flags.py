@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from report_examples import example, factor, fraction, searched, spec, with_trial, write_predictions
 
-from ablate.report.noise import sd_beyond_seeds
+from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.report import report_document
 from ablate.store.results import Change, UseOfTest
 

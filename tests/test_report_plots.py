@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from report_examples import Point, example, factor, points_of, spec, with_trial
 
-from ablate.report.frames import grid
+from ablate.evidence.frames import grid
 from ablate.report.plot_curves import learning_curves
 from ablate.report.plot_forest import mark_of
 from ablate.report.plot_interactions import interaction_lines

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from report_examples import example
 
-from ablate.report.frames import grid
+from ablate.evidence.frames import grid
 from ablate.report.provenance import fact_counts
 
 

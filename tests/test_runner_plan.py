@@ -13,8 +13,8 @@ from report_examples import spec as report_spec
 from ablate.design.alternatives import alternatives, variance
 from ablate.design.cells import build_design
 from ablate.design.factorial import Space
-from ablate.report.frames import grid
-from ablate.report.noise import seed_sd
+from ablate.evidence.frames import grid
+from ablate.evidence.noise import seed_sd
 from ablate.runner.measuring import Measured
 from ablate.runner.plan import detectable_effect, estimate, over_budget, plan_document, plan_text
 from ablate.spec.model import Budget

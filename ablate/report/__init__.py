@@ -1,10 +1,7 @@
 """From a store to a report; `analyze` and `compare` for anybody's files. Reads, never writes a store.
 
 report.py           the whole document, and its files; start here
-    frames          results as arrays [cells, seeds] and as a tidy table
-    contrasts       which cells are compared with which; pairs: two cells; predictions: item by item
-    estimates       difference -> interval, p, verdict; models: least squares over all cells
-    cells, effects, noise, ledger, provenance, summary, flags_*    the sections
+    cells, effects, ledger, provenance, summary, flags_*    the sections
     plot_*, plots   the pictures
     render, words, csv_tables, templates/    the document as markdown, HTML, LaTeX, CSV
 export.py           models, predictions and tables taken out

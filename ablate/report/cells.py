@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.design.model import Cell
-from ablate.report.contrasts import differences_from_reference, same_level
+from ablate.evidence.contrasts import differences_from_reference, same_level
+from ablate.evidence.estimates import over_seeds
+from ablate.evidence.frames import Grid
+from ablate.evidence.pairs import Pairing
 from ablate.report.effects import judged
-from ablate.report.estimates import over_seeds
-from ablate.report.frames import Grid
-from ablate.report.pairs import Pairing
 from ablate.spec.model import levels_text
 from ablate.store.results import best_cell
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.errors import BadInput
-from ablate.report.estimates import THESE_MODELS, other_test, sign_flip
+from ablate.evidence.estimates import THESE_MODELS, other_test, sign_flip
 from ablate.report.strict_csv import Faults, read_columns
 from ablate.report.words import plural
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval

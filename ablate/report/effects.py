@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.report.contrasts import (
+from ablate.evidence.contrasts import (
     FROM_REFERENCE,
     Contrast,
     SeedDifferences,
@@ -16,7 +16,7 @@ from ablate.report.contrasts import (
     seed_differences,
     worst_case,
 )
-from ablate.report.estimates import (
+from ablate.evidence.estimates import (
     HELPS,
     HURTS,
     LOWERS,
@@ -28,9 +28,9 @@ from ablate.report.estimates import (
     over_seeds,
     sign_flip,
 )
-from ablate.report.frames import Grid
-from ablate.report.models import Model, worst_cases
-from ablate.report.pairs import Pairing
+from ablate.evidence.frames import Grid
+from ablate.evidence.models import Model, worst_cases
+from ablate.evidence.pairs import Pairing
 from ablate.report.words import interval, listed
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from ablate.design.model import Cell, Design
 from ablate.design.selection import NAMES, select
 from ablate.errors import BadInput
+from ablate.evidence.contrasts import same_level
+from ablate.evidence.frames import Grid, grid, tidy_frame
+from ablate.evidence.predictions import Predicted, read_predictions
 from ablate.report.cells import cell_name
-from ablate.report.contrasts import same_level
 from ablate.report.files import replace_file, safe_field
-from ablate.report.frames import Grid, grid, tidy_frame
-from ablate.report.predictions import Predicted, read_predictions
 from ablate.report.words import listed, plural
 from ablate.spec.model import Scalar
 from ablate.store.results import PartResult, Results, TrialResult, best_cell

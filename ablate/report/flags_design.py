@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from ablate.evidence.estimates import HELPS, HURTS
+from ablate.evidence.frames import LOST
+from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.cells import best_row, cell_name
-from ablate.report.estimates import HELPS, HURTS
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
-from ablate.report.frames import LOST
-from ablate.report.noise import sd_beyond_seeds
 from ablate.report.words import change_text, listed, number, p_equation, plural, signed
 from ablate.spec.model import level_text
 from ablate.stats.optimism import expected_best

@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablate.report.contrasts import Contrast
-from ablate.report.frames import Grid
-from ablate.report.models import Model
-from ablate.report.pairs import Pairing
+from ablate.evidence.contrasts import Contrast
+from ablate.evidence.frames import Grid
+from ablate.evidence.models import Model
+from ablate.evidence.pairs import Pairing
 
 STOP = "stop"  # a claim of the report falls with it
 CAUTION = "caution"  # the claim needs this sentence beside it

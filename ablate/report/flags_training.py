@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ablate.evidence.contrasts import same_level
 from ablate.report.cells import cell_name
-from ablate.report.contrasts import same_level
 from ablate.report.flags_evidence import CAUTION, NOTE, Evidence, Flag
 from ablate.report.provenance import MACHINE_FACTS, differs_within_a_part
 from ablate.report.words import change_text, listed, plural, shortened

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
+from ablate.evidence.frames import MISSING, Grid
 from ablate.report.cells import best_row, cell_name
-from ablate.report.frames import MISSING, Grid
 from ablate.spec.model import levels_text
 from ablate.store.results import TrialResult
 

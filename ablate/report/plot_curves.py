@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
 
-from ablate.report.frames import Grid
+from ablate.evidence.frames import Grid
 from ablate.report.plot_style import SERIES, Picture, draw
 from ablate.report.words import distinct, number, plot_text, plural, shortened
 

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
+from ablate.evidence.frames import MISSING, Grid
 from ablate.report.cells import cell_name
-from ablate.report.frames import MISSING, Grid
 from ablate.report.plot_style import BLUE, ORANGE, SKY, VERMILLION, Picture, draw
 from ablate.report.words import distinct, plot_text, plural
 

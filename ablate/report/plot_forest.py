@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
-from ablate.report.estimates import HELPS, HURTS, INCONCLUSIVE, LOWERS, NO_DIFFERENCE, RAISES
+from ablate.evidence.estimates import HELPS, HURTS, INCONCLUSIVE, LOWERS, NO_DIFFERENCE, RAISES
 from ablate.report.plot_style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
 from ablate.report.summary import headline
 from ablate.report.words import change_label, change_text, interval, plot_text, plural, signed

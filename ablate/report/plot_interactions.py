@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from ablate.report.contrasts import same_level
-from ablate.report.frames import Grid
+from ablate.evidence.contrasts import same_level
+from ablate.evidence.frames import Grid
 from ablate.report.plot_style import BLACK, BLUE, SERIES, Picture, draw
 from ablate.report.words import listed, number, p_text, plot_text, plural, shortened, signed
 from ablate.spec.model import Scalar, level_text

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ablate.report.contrasts import contrasts, same_level, side_means
-from ablate.report.frames import Grid
+from ablate.evidence.contrasts import contrasts, same_level, side_means
+from ablate.evidence.frames import Grid
 from ablate.report.plot_forest import mark_of
 from ablate.report.plot_style import GREY, Picture, draw
 from ablate.report.summary import primary_effects

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ablate.report.frames import Grid
+from ablate.evidence.frames import Grid
 from ablate.report.plot_style import SERIES, Picture, draw
 from ablate.report.words import MINUS, plot_text, plural
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ablate.report.frames import Grid
+from ablate.evidence.frames import Grid
 from ablate.report.plot_curves import learning_curves
 from ablate.report.plot_design import design_map
 from ablate.report.plot_forest import forest

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from ablate.report.frames import Grid
+from ablate.evidence.frames import Grid
 from ablate.spec.model import Factor, StudySpec, level_text
 
 # Facts that differ from run to run without meaning anything for a comparison.

@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from ablate.evidence.mixing import LEAST_SHARE
 from ablate.report import words
-from ablate.report.mixing import LEAST_SHARE
 from ablate.report.plot_style import Picture
 from ablate.report.provenance import methods
 from ablate.spec.model import level_text

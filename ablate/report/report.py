@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import BadInput
+from ablate.evidence.contrasts import FROM_REFERENCE, condition_text, contrasts
+from ablate.evidence.frames import Grid, grid
+from ablate.evidence.mixing import aliases, fraction_row, mixed_effects
+from ablate.evidence.models import Model, fit_model
+from ablate.evidence.noise import noise_rows
+from ablate.evidence.pairs import Pairing, disagreements
 from ablate.report.cells import best_row, cell_rows
-from ablate.report.contrasts import FROM_REFERENCE, condition_text, contrasts
 from ablate.report.csv_tables import csv_tables
 from ablate.report.effects import effect_rows, tradeoffs
 from ablate.report.files import replace_file
 from ablate.report.flags import flags
 from ablate.report.flags_evidence import Evidence
-from ablate.report.frames import Grid, grid
 from ablate.report.ledger import cost, ledger, progress
-from ablate.report.mixing import aliases, fraction_row, mixed_effects
-from ablate.report.models import Model, fit_model
-from ablate.report.noise import noise_rows
-from ablate.report.pairs import Pairing, disagreements
 from ablate.report.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
 from ablate.report.summary import sentences, test_scores
 from ablate.store.results import Results

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.report.estimates import HELPS, HURTS, INCONCLUSIVE, NO_DIFFERENCE, over_seeds
+from ablate.evidence.estimates import HELPS, HURTS, INCONCLUSIVE, NO_DIFFERENCE, over_seeds
 from ablate.report.words import change_text, interval, number, p_equation, plural, signed
 
 _COUNTED = {  # verdict -> of one choice, of several

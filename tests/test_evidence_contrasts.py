@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from report_examples import example, factor, spec
 
-from ablate.report.contrasts import contrasts, low_level, same_level, seed_differences
-from ablate.report.frames import grid
+from ablate.evidence.contrasts import contrasts, low_level, same_level, seed_differences
+from ablate.evidence.frames import grid
 
 
 def contrast_of(arranged, name):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from report_examples import example, factor, fraction, spec, with_trial, write_predictions
 
-from ablate.report.frames import grid
-from ablate.report.models import fit_model, shares_parts
+from ablate.evidence.frames import grid
+from ablate.evidence.models import fit_model, shares_parts
 from ablate.report.provenance import methods
 from ablate.report.report import report_document
 

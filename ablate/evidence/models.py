@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.report.contrasts import lost_trials, low_level, same_level
-from ablate.report.estimates import Estimate, over_seeds
-from ablate.report.frames import Grid
+from ablate.evidence.contrasts import lost_trials, low_level, same_level
+from ablate.evidence.estimates import Estimate, over_seeds
+from ablate.evidence.frames import Grid
 from ablate.spec.model import Scalar
 from ablate.stats import factorial as stats
 from ablate.stats.linear import Factor

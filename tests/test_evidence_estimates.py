@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ablate.report.estimates import INCONCLUSIVE, Estimate, judge_primary, over_seeds, seeds_and_items
+from ablate.evidence.estimates import INCONCLUSIVE, Estimate, judge_primary, over_seeds, seeds_and_items
 from ablate.stats.mrmc import cautious_mde
 from ablate.stats.power import mde
 

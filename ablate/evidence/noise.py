@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.report.frames import Grid
-from ablate.report.pairs import Pairing, misaligned
+from ablate.evidence.frames import Grid
+from ablate.evidence.pairs import Pairing, misaligned
 from ablate.stats.linear import ROUNDING
 from ablate.stats.mrmc import mrmc
 from ablate.stats.power import mde_paired, pooled_sd

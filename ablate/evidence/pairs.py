@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.report.contrasts import SeedDifferences
-from ablate.report.estimates import Estimate, other_test, over_seeds, seeds_and_items, sign_flip
-from ablate.report.frames import Grid
-from ablate.report.predictions import ItemScores, PredictionFiles
+from ablate.evidence.contrasts import SeedDifferences
+from ablate.evidence.estimates import Estimate, other_test, over_seeds, seeds_and_items, sign_flip
+from ablate.evidence.frames import Grid
+from ablate.evidence.predictions import ItemScores, PredictionFiles
 from ablate.stats.correlations import pearson, williams_t, zou_interval
 from ablate.stats.distributions import interval, z_p
 from ablate.stats.mcnemar import mcnemar

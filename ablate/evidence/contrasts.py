@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.design.model import Cell
-from ablate.report.frames import LOST, Grid
+from ablate.evidence.frames import LOST, Grid
 from ablate.spec.model import Factor, Scalar, StudySpec, level_text
 
 FROM_REFERENCE = ("one_at_a_time", "leave_one_out")

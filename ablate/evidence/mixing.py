@@ -10,8 +10,8 @@ import numpy as np
 from ablate.design.factorial import Space
 from ablate.design.fractional import MOST_MIXED
 from ablate.design.optimal import Mixed, d_efficiency, mixing, strongest
-from ablate.report.frames import Grid
-from ablate.report.models import Model
+from ablate.evidence.frames import Grid
+from ablate.evidence.models import Model
 
 LEAST_SHARE = 0.3  # of an interaction, for an effect to count as aliased with it
 ROUNDING = 1e-9

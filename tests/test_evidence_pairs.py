@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from report_examples import example, spec, write_predictions
 
-from ablate.report.contrasts import differences_from_reference
-from ablate.report.frames import grid
-from ablate.report.pairs import Pairing, composite_weights, disagreements
-from ablate.report.predictions import Predicted, item_scores, read_predictions
+from ablate.evidence.contrasts import differences_from_reference
+from ablate.evidence.frames import grid
+from ablate.evidence.pairs import Pairing, composite_weights, disagreements
+from ablate.evidence.predictions import Predicted, item_scores, read_predictions
 from ablate.stats.mrmc import cautious_df, mrmc
 
 

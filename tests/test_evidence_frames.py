@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from report_examples import example, spec, with_trial
 
-from ablate.report.frames import MISSING, grid, tidy_frame
+from ablate.evidence.frames import MISSING, grid, tidy_frame
 from ablate.report.report import report_document
 from ablate.spec.model import level_text
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.report.frames import Grid
+from ablate.evidence.frames import Grid
 from ablate.stats.correlations import pearson, pseudo_values
 from ablate.store.results import TrialResult
 
