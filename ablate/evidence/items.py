@@ -41,9 +41,9 @@ class _Added:
 class Items:
     """Finds the item noise of contrasts of a grid. Keeps what it has read."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, files: PredictionFiles | None = None) -> None:
         self.grid = grid
-        self.files = PredictionFiles(grid)
+        self.files = files or PredictionFiles(grid)
         # (row, row, metric, what differs)
         self.unaligned: set[tuple[int, int, str, str]] = set()
         self._made_of: dict[str, dict[str, float]] = {}
