@@ -31,6 +31,7 @@ from ablate.report.flags import flags
 from ablate.report.flags_evidence import Evidence, Flag, undone
 from ablate.report.ledger import cost, ledger, progress
 from ablate.report.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
+from ablate.report.sensitivity import moderated
 from ablate.report.summary import sentences, test_scores
 from ablate.store.results import Results
 
@@ -139,11 +140,14 @@ def _effect_rows(
     effects = study_effects(grid, items, metric, model)
     there = np.isfinite(grid.values[metric])
     rows = []
-    for effect, judged in zip(effects, judge(grid, effects, aliased), strict=True):
+    all_judged, all_borrowed = judge(grid, effects, aliased), moderated(effects)
+    for effect, judged, borrowed in zip(effects, all_judged, all_borrowed, strict=True):
         turns = turned_around(items, effect, interactions, there)
         if turns:
             judged = replace(judged, qualifiers=(*judged.qualifiers, Qualifier.TURNS_AROUND))
-        rows.append((effect_row(items, effect, judged, aliased[effect.contrast.factor], turns), effect))
+        rows.append(
+            (effect_row(items, effect, judged, aliased[effect.contrast.factor], turns, borrowed), effect)
+        )
     return rows
 
 
