@@ -62,6 +62,10 @@ Storage = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Decimal = Annotated[
+    str | None,
+    typer.Option(metavar=".|,", help="The decimal mark. [default: read off the file]", show_default=False),
+]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that does not vary.")
 ]
@@ -313,6 +317,13 @@ def analyze(
         float | None, typer.Option(help="The smallest difference that matters.")
     ] = None,
     drop_missing: Annotated[bool, typer.Option(help="Leave out rows without the metric.")] = False,
+    unit: Annotated[
+        str,
+        typer.Option(
+            help="run (rows of one combination and block are one) or row (each is a run of its own)."
+        ),
+    ] = "run",
+    decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
     """Give the report's statistics for any results table: effects, intervals, ANOVA, verdicts.
@@ -332,6 +343,8 @@ def analyze(
         drop_missing,
         smallest_effect,
         goal,
+        unit,
+        decimal,
     )
     _print(document, analysis_text(document), as_json)
 

@@ -5,6 +5,8 @@ report.py           the whole document, and its files; start here
     plot_*, plots   the pictures
     render, words, csv_tables, templates/    the document as markdown, HTML, LaTeX, CSV
 export.py           models, predictions and tables taken out
-analyze.py          a results table of any origin (read by strict_csv, printed by terminal)
+analyze.py          a results table of any origin (printed by terminal)
+    strict_csv          columns by name, out of CSV (delimited), JSON (records), in any number_format and encoding (source_file)
+    runs, levels        from rows to what is analysed
 compare.py          prediction files of any origin
 """
