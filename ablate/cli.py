@@ -351,25 +351,61 @@ def analyze(
 
 @app.command()
 def compare(
-    gold: Annotated[Path, typer.Option(help="CSV with columns id,label.")],
+    gold: Annotated[Path | None, typer.Option(help="Labels: CSV or JSONL with id and label.")] = None,
     a: Annotated[
-        list[Path], typer.Option("--a", help="Predictions of A: CSV with id,prediction. One file a seed.")
-    ],
-    b: Annotated[list[Path], typer.Option("--b", help="Predictions of B, same seeds in the same order.")],
-    metric: Annotated[str, typer.Option(help="accuracy or pearson.")],
+        list[Path], typer.Option("--a", help="Predictions of A, with id and prediction. One file a seed.")
+    ] = [],
+    b: Annotated[
+        list[Path], typer.Option("--b", help="Predictions of B, same seeds in the same order.")
+    ] = [],
+    metric: Annotated[str | None, typer.Option(help="accuracy or pearson.")] = None,
+    correct: Annotated[
+        bool,
+        typer.Option(
+            "--correct",
+            help="The files hold how right each answer was (0/1, true/false, or between); no gold needed.",
+        ),
+    ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="The column of items that belong together, in the gold or else in the files."),
+    ] = None,
+    id_key: Annotated[
+        str, typer.Option(metavar="KEY", help="Column, or key with dots such as doc.id.")
+    ] = "id",
+    prediction_key: Annotated[str, typer.Option(metavar="KEY", help="Of the files.")] = "prediction",
+    label_key: Annotated[str, typer.Option(metavar="KEY", help="Of the gold.")] = "label",
+    correct_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Of files of correctness; implies --correct. [default: correct]"),
+    ] = None,
     smallest_effect: Annotated[
         float | None, typer.Option(help="The smallest difference that matters.")
     ] = None,
+    decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
     """Compare two sets of prediction files against gold: paired tests and intervals for B minus A.
 
     Example: ablate compare --gold dev.csv --a base1.csv --a base2.csv --b new1.csv --b new2.csv --metric accuracy
+
+    Logs of an evaluation harness: ablate compare --a old.jsonl --b new.jsonl --id-key doc_id --correct-key acc
     """
     from ablate.report.compare import compare_files
+    from ablate.report.prediction_files import Keys
     from ablate.report.terminal import comparison_text
 
-    document = compare_files(gold, a, b, metric, smallest_effect)
+    keys = Keys(id_key, prediction_key, label_key, correct_key or "correct", cluster)
+    document = compare_files(
+        gold,
+        a,
+        b,
+        metric,
+        smallest_effect,
+        keys=keys,
+        correct=correct or correct_key is not None,
+        decimal=decimal,
+    )
     _print(document, comparison_text(document), as_json)
 
 
