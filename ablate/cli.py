@@ -46,11 +46,15 @@ Home = Annotated[Path | None, typer.Option(help="Folder of all studies. [env: AB
 
 
 def _storage_typed(url: str | None) -> str | None:
-    if url and "@" in url and ":" in url.partition("://")[2].rpartition("@")[0]:
-        _complain(
-            "--storage: everybody on this machine can read a password in an argument; set ABLATE_STORAGE instead"
-        )
+    _warn_of_password("--storage", url or "", "ABLATE_STORAGE")
     return url
+
+
+def _warn_of_password(option: str, url: str, instead: str) -> None:
+    if "@" in url and ":" in url.partition("://")[2].rpartition("@")[0]:
+        _complain(
+            f"{option}: everybody on this machine can read a password in an argument; set {instead} instead"
+        )
 
 
 Storage = Annotated[
@@ -304,48 +308,81 @@ def export(
 
 @app.command()
 def analyze(
-    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="A results table, one row per run.")],
-    metric: Annotated[str, typer.Option(help="The column to explain.")],
-    factors: Annotated[str, typer.Option(metavar="A,B,C", help="The columns that were varied.")],
+    table: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE|DATABASE",
+            help="A results table, one row per run (CSV, TSV, JSONL), or an Optuna database: its file or URL.",
+        ),
+    ],
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="The column to explain; several where each seed has one: a,b,c or 'acc_*'. "
+            "Of a study: value (the default), values.0, or a user attribute.",
+        ),
+    ] = None,
+    factors: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,C", help="The columns that were varied. Of a study: all params that vary."),
+    ] = None,
     block: Annotated[str | None, typer.Option(help="The column of seeds or other blocks.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="The study in the database. [default: the only one]", show_default=False),
+    ] = None,
     baseline: Annotated[
         str, typer.Option(metavar="A=0,B=0", help="The level each factor is compared with.")
     ] = "",
     order: Annotated[str, typer.Option(help="auto, 1 (main effects), 2 (and pairs) or full.")] = "auto",
-    goal: Annotated[str, typer.Option(help="maximize or minimize.")] = "maximize",
+    goal: Annotated[
+        str | None, typer.Option(help="maximize or minimize. [default: the study's own, or maximize]")
+    ] = None,
     smallest_effect: Annotated[
         float | None, typer.Option(help="The smallest difference that matters.")
     ] = None,
     drop_missing: Annotated[bool, typer.Option(help="Leave out rows without the metric.")] = False,
     unit: Annotated[
         str,
-        typer.Option(
-            help="run (rows of one combination and block are one) or row (each is a run of its own)."
-        ),
+        typer.Option(help="run: rows of one combination and block are one. row: each is a run of its own."),
     ] = "run",
     decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
-    """Give the report's statistics for any results table: effects, intervals, ANOVA, verdicts.
+    """Give the report's statistics for any results table or Optuna study: effects, intervals, ANOVA, verdicts.
 
     Example: ablate analyze runs.csv --metric accuracy --factors head,lr --block seed
+
+    A study of Optuna: ablate analyze optuna.db --study tuning --block seed
     """
-    from ablate.report.analyze import analyze_table
+    from ablate.report.source_file import is_database
     from ablate.report.terminal import analysis_text
 
-    document = analyze_table(
-        table,
-        metric,
-        _names("--factors", factors),
-        block,
-        _assignments("--baseline", baseline),
-        order,
-        drop_missing,
-        smallest_effect,
-        goal,
-        unit,
-        decimal,
-    )
+    varied = None if factors is None else _names("--factors", factors)
+    levels = _assignments("--baseline", baseline)
+    if is_database(table) or study is not None:
+        from ablate.report.analyze_study import analyze_study  # a database library takes a while to load
+
+        _warn_of_password("DATABASE", table, "PGPASSWORD")
+        document = analyze_study(
+            table, study, metric, varied, block, levels, order, drop_missing, smallest_effect, goal, unit
+        )
+    else:
+        from ablate.report.analyze import analyze_table
+
+        document = analyze_table(
+            Path(table),
+            metric or "",
+            varied or [],
+            block,
+            levels,
+            order,
+            drop_missing,
+            smallest_effect,
+            goal or "maximize",
+            unit,
+            decimal,
+        )
     _print(document, analysis_text(document), as_json)
 
 

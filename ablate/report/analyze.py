@@ -54,7 +54,7 @@ def analyze_table(
         BadInput: the arguments or the file, every fault at once.
     """
     path = Path(path)
-    _check_arguments(metric, factors, block, baseline or {}, order, smallest_effect, goal, unit, decimal)
+    check_arguments(metric, factors, block, baseline or {}, order, smallest_effect, goal, unit, decimal)
     faults = Faults(path)
     names = [metric, *factors, *([block] if block else [])]
     table = read_columns(path, names, faults, several=metric, numbers=[metric], decimal=decimal)
@@ -194,12 +194,19 @@ def _inferences(
     return found, list(dict.fromkeys(pooled))
 
 
-def _check_arguments(
+def check_arguments(
     metric: str, factors: Sequence[str], block: str | None, baseline: Mapping[str, str], order: str,
     smallest_effect: float | None, goal: str, unit: str, decimal: str | None,
 ) -> None:  # fmt: skip
+    """Refuse what no table could make right.
+
+    Raises:
+        BadInput: with every fault.
+    """
     faults = []
     roles = [*(name.strip() for name in metric.split(",")), *factors, *([block] if block else [])]
+    if not metric:
+        faults.append("--metric: none given; name a column")
     if not factors:
         faults.append("--factors: none given; name at least one column")
     for name in dict.fromkeys(n for n in roles if roles.count(n) > 1):

@@ -54,13 +54,13 @@ def read_text(path: Path) -> str:
     return text
 
 
-def is_sqlite(path: Path) -> bool:
-    """Say whether the file at `path` is an SQLite database.
+def is_database(source: str) -> bool:
+    """Say whether `source` names a database: by a URL, or by a file that is SQLite's.
 
     Raises:
         BadInput: it is no file, or it cannot be read.
     """
-    return _read(path, len(SQLITE)) == SQLITE
+    return "://" in source or _read(Path(source), len(SQLITE)) == SQLITE
 
 
 def _read(path: Path, most: int) -> bytes:
