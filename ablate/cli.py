@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -507,7 +509,19 @@ def _assignments(option: str, typed: str) -> dict[str, str]:
 
 def _print(document: dict[str, Any], text: str, as_json: bool) -> None:
     """Print a result: one JSON document, or the text for a person."""
-    print(json.dumps(document, ensure_ascii=False) if as_json else text)
+    if as_json:
+        print(_harmless(json.dumps(document, ensure_ascii=False), lambda c: json.dumps(c)[1:-1]))
+    else:
+        print("\n".join(_harmless(line) for line in text.split("\n")))
+
+
+def _harmless(text: str, written_out: Callable[[str], str] = lambda c: ascii(c)[1:-1]) -> str:
+    """Return `text` with every character that a terminal would obey, and none would show, written out.
+
+    A name or a field of somebody's file may hold escapes that clear the screen or marks that turn text around."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else written_out(c) for c in text)
 
 
 def main() -> None:
@@ -540,7 +554,7 @@ def main() -> None:
 
 def _complain(*lines: str) -> None:
     for line in lines:
-        print(line, file=sys.stderr)
+        print(_harmless(line), file=sys.stderr)
 
 
 def _command_typed() -> str:

@@ -688,6 +688,62 @@ def test_an_empty_block_is_refused(study):
     )
 
 
+# Through the command
+
+
+def written(study: Path, delimiter: str, **how: str) -> str:
+    """Return the study as another program writes it."""
+    rows = [line.split(",") for line in study.read_text().splitlines()]
+    decimal = [
+        [*row[:-1], row[-1].replace(".", how.get("decimal", ".")) + how.get("unit", "")] for row in rows[1:]
+    ]
+    return "\n".join(delimiter.join(row) for row in [rows[0], *decimal]) + "\n"
+
+
+FORMS = {
+    "tabs": lambda study: written(study, "\t").encode(),
+    "German Excel": lambda study: (
+        b"\xef\xbb\xbf" + written(study, ";", decimal=",").replace("\n", "\r\n").encode()
+    ),
+    "Excel's Unicode text": lambda study: written(study, "\t", decimal=",").encode("utf-16"),
+    "JSONL": lambda study: "\n".join(
+        json.dumps(dict(zip(["training", "surgery", "seed", "dev/mean"], line.split(","), strict=True)))
+        for line in study.read_text().splitlines()[1:]
+    ).encode(),
+    "pandas": lambda study: "\n".join(
+        f"{'' if i == 0 else i - 1},{line}" for i, line in enumerate(study.read_text().splitlines())
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_a_table_does_not_change_what_is_said(study, ablate, form):
+    (study.parent / "other").write_bytes(FORMS[form](study))
+    words = ["--metric", "dev/mean", "--factors", "training,surgery", "--block", "seed", "--json"]
+    expected, found = (json.loads(ablate("analyze", name, *words).stdout) for name in ("study.csv", "other"))
+    notes = [note for note in found["warnings"] if note not in expected["warnings"]]
+    assert found | {"warnings": []} == expected | {"warnings": []}
+    assert notes == (["decimal commas: 0,8110 is read as 0.8110"] if "Excel" in form else [])
+
+
+def test_commas_that_may_be_thousands_are_told_with_the_option_that_settles_it(ablate, tmp_path):
+    (tmp_path / "t.csv").write_text("a;y\n0;87,512\n0;88,119\n1;90,125\n1;91,002\n")
+    words = ["analyze", "t.csv", "--metric", "y", "--factors", "a"]
+    refused = ablate(*words)
+    assert (refused.returncode, refused.stderr) == (
+        2, "t.csv: y: '87,512' may be 87.512 or 87512; say --decimal ',' or --decimal '.'\n"
+    )  # fmt: skip
+    assert json.loads(ablate(*words, "--decimal", ",", "--json").stdout)["effects"][0][
+        "estimate"
+    ] == pytest.approx(2.748)
+
+
+def test_the_unit_of_analysis_is_an_option(repeated, ablate):
+    words = ["analyze", repeated, "--metric", "y", "--factors", "a", "--block", "seed", "--json"]
+    assert [json.loads(ablate(*words, "--unit", unit).stdout)["n"] for unit in ("run", "row")] == [6, 24]
+    assert ablate(*words, "--unit", "seed").stderr == "--unit: 'seed' is neither run nor row\n"
+
+
 # As text
 
 

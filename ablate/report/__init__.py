@@ -8,5 +8,6 @@ export.py           models, predictions and tables taken out
 analyze.py          a results table of any origin (printed by terminal)
     strict_csv          columns by name, out of CSV (delimited), JSON (records), in any number_format and encoding (source_file)
     runs, levels        from rows to what is analysed
-compare.py          prediction files of any origin
+analyze_study.py    the same for an Optuna study of any origin
+compare.py          prediction files of any origin (read by prediction_files)
 """

@@ -39,8 +39,10 @@ def with_points(
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return the columns with decimal commas turned into points, and a note if that was done.
 
-    Columns with a text that is no number stay as they are, those that must be `numbers` too: their reader complains. A file
-    that leaves open what its commas mean is a fault.
+    Columns with a text that is no number stay as they are, those that must be `numbers` too: their reader complains.
+
+    Raises:
+        BadInput: the file leaves open what its commas mean.
     """
     commas = {name: texts for name, texts in columns.items() if _are_numbers(texts, ",")}
     if decimal == "." or (decimal is None and (delimiter == "," or not commas)):
@@ -48,7 +50,7 @@ def with_points(
     points = {name: texts for name, texts in columns.items() if _are_numbers(texts, ".")}
     if decimal is None and (why := _undecided(commas, points)):
         faults.add(f"{why}; say --decimal ',' or --decimal '.'", column=next(iter(commas)))
-        return dict(columns), []
+        faults.raise_any()  # every number would be a fault of its own
     for name in [name for name in points if name in numbers]:
         line, text = next((line, text) for line, text in zip(lines, points[name], strict=True) if "." in text)
         faults.add(f"{text!r} has a point, where decimals have commas", line, name)
