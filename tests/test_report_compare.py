@@ -494,6 +494,31 @@ def test_logs_of_a_harness_need_no_gold(tmp_path, ablate):
     assert json.loads(done.stdout)["delta"] == 0.5
 
 
+def test_items_that_are_copies_of_each_other_count_once_with_clusters(tmp_path, ablate):
+    """Forty items, each five times: with clusters the standard error is that of forty."""
+    rng = np.random.default_rng(7)
+    a, b = (np.repeat(rng.random(40) < share, 5).tolist() for share in (0.4, 0.7))
+    logs = [
+        scored(tmp_path / f"{name}.jsonl", x, np.repeat(range(40), 5).tolist())
+        for name, x in (("a", a), ("b", b))
+    ]
+    words = [
+        "compare",
+        "--a",
+        logs[0],
+        "--b",
+        logs[1],
+        "--id-key",
+        "doc.id",
+        "--correct-key",
+        "metrics.exact_match",
+    ]
+    clustered = json.loads(ablate(*words, "--cluster", "doc.topic", "--json").stdout)
+    assert (clustered["n_items"], clustered["n_clusters"]) == (200, 40)
+    d = np.subtract(b, a, dtype=float)[::5]
+    assert clustered["se"] == pytest.approx(d.std(ddof=1) / np.sqrt(40))
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
