@@ -271,6 +271,16 @@ def test_scores_must_be_finite(tmp_path, score):
     assert faults_of(gold, [a], [a], "pearson") == [f"a.csv:4: prediction: {score!r} is not a finite number"]
 
 
+def test_few_items_are_resampled_without_a_warning(tmp_path):
+    """Resamples in which a column is constant have no r, whatever rounding makes of it."""
+    gold = predictions(tmp_path / "gold.csv", [1, 0, 1, 1, 1, 0], column="label")
+    a, b = (
+        predictions(tmp_path / "a.csv", [1, 1, 1, 0, 1, 0]),
+        predictions(tmp_path / "b.csv", [0, 0, 0, 0, 0, 1]),
+    )
+    assert methods(compare_files(gold, [a], [b], "pearson"))["bootstrap"]["p"] > 0
+
+
 def test_constant_predictions_have_no_correlation(tmp_path):
     gold = predictions(tmp_path / "gold.csv", [0, 1, 2, 3], column="label")
     a, b = predictions(tmp_path / "a.csv", [2.5] * 4), predictions(tmp_path / "b.csv", [0, 1, 2, 2])

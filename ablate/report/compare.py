@@ -26,6 +26,8 @@ from ablate.stats.verdicts import Verdict, verdict, verdict_of_interval
 
 Array = NDArray[np.float64]
 
+ROUNDING = 1e-12  # a variance, in units of the whole sample's, that is none
+
 
 def compare_files(
     gold: Path | None,
@@ -234,5 +236,6 @@ def _r(drawn: Array, x: Array, y: Array) -> Array:
     x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     moments = drawn @ np.column_stack([x, y, x * x, y * y, x * y]) / len(x)
     mx, my, xx, yy, xy = moments.T
-    with np.errstate(invalid="ignore", divide="ignore"):  # one item drawn n times has no r; left out later
-        return np.asarray((xy - mx * my) / np.sqrt((xx - mx**2) * (yy - my**2)))
+    spread = np.array([xx - mx**2, yy - my**2])
+    spread[spread <= ROUNDING] = np.nan  # one item drawn n times has no r; left out later
+    return np.asarray((xy - mx * my) / np.sqrt(spread.prod(axis=0)))
