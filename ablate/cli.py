@@ -390,6 +390,14 @@ def analyze(
 
 @app.command()
 def compare(
+    studies: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[STUDY_A STUDY_B]",
+            help="Two studies that have run, instead of files.",
+            show_default=False,
+        ),
+    ] = [],
     gold: Annotated[Path | None, typer.Option(help="Labels: CSV or JSONL with id and label.")] = None,
     a: Annotated[
         list[Path], typer.Option("--a", help="Predictions of A, with id and prediction. One file a seed.")
@@ -422,17 +430,47 @@ def compare(
         float | None, typer.Option(help="The smallest difference that matters.")
     ] = None,
     decimal: Decimal = None,
+    only_a: Annotated[
+        list[str],
+        typer.Option("--only-a", metavar="FACTOR=LEVEL", help="The cell of STUDY_A. May be repeated."),
+    ] = [],
+    only_b: Annotated[
+        list[str],
+        typer.Option("--only-b", metavar="FACTOR=LEVEL", help="The cell of STUDY_B. May be repeated."),
+    ] = [],
+    home: Home = None,
+    storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two sets of prediction files against gold: paired tests and intervals for B minus A.
+    """Compare two sets of prediction files against gold, or a cell of each of two studies: B minus A.
 
     Example: ablate compare --gold dev.csv --a base1.csv --a base2.csv --b new1.csv --b new2.csv --metric accuracy
 
+    Two studies: ablate compare old_code new_code --only-a baseline --only-b baseline
+
     Logs of an evaluation harness: ablate compare --a old.jsonl --b new.jsonl --id-key doc_id --correct-key acc
     """
+    from ablate.report.terminal import comparison_text
+
+    if studies:
+        given = [
+            f"--{name}" for name, value in (("gold", gold), ("a", a), ("b", b), ("metric", metric)) if value
+        ]
+        if len(studies) != 2 or given:
+            raise BadInput(f"compare takes two studies, or files; found {', '.join([*studies, *given])}")
+        from ablate.report.compare_studies import compare_studies
+        from ablate.store.places import find_study
+        from ablate.store.reading import read_results
+
+        results_a, results_b = (
+            read_results(place.url, place.study, place.folder)
+            for place in (find_study(name, home, storage) for name in studies)
+        )
+        document = compare_studies(results_a, results_b, only_a, only_b)
+        _print(document, comparison_text(document), as_json)
+        return
     from ablate.report.compare import compare_files
     from ablate.report.prediction_files import Keys
-    from ablate.report.terminal import comparison_text
 
     keys = Keys(id_key, prediction_key, label_key, correct_key or "correct", cluster)
     document = compare_files(
