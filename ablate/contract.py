@@ -70,13 +70,22 @@ class Context(Protocol):
         """
 
     def predictions(
-        self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]
+        self,
+        split: str,
+        task: str,
+        ids: Sequence[str],
+        predicted: Sequence[float],
+        gold: Sequence[float],
+        clusters: Sequence[str] | None = None,
     ) -> None:
         """Keep per-item predictions: they make paired tests possible of the metric `<split>/<task>`, or of that whose value
         is their accuracy or Pearson's r. Items are paired where ids and gold are the same in all cells and seeds.
 
+        `clusters` labels items that are not independent of each other (pairs that share a question, sentences of one
+        document): those with one label are one cluster. Left out, every item stands for itself.
+
         Raises:
-            TrialError: a name holds a slash or whatever else a file's name should not.
+            TrialError: a name holds a slash or whatever else a file's name should not, or a cluster's label is blank.
         """
 
 

@@ -168,6 +168,31 @@ def test_a_slow_save_makes_saves_rare(monkeypatch):
     assert cadence.is_due()
 
 
+@pytest.fixture
+def context(tmp_path):
+    return PartContext(
+        seed=1, device="cpu", workdir=tmp_path, cache=tmp_path, cadence=Cadence(60), notice=print
+    )
+
+
+@pytest.mark.parametrize(
+    ("clusters", "text"),
+    [
+        (None, "id,prediction,gold\na,1.0,0.0\nb,0.5,1.0\n"),
+        ([3, "x,y"], 'id,prediction,gold,cluster\na,1.0,0.0,3\nb,0.5,1.0,"x,y"\n'),
+    ],
+)
+def test_predictions_have_a_column_of_clusters_where_they_are_given(context, clusters, text):
+    context.predictions("dev", "qa", ["a", "b"], [1.0, 0.5], [0.0, 1.0], clusters)
+    assert (context.workdir / "predictions" / "dev.qa.csv").read_text() == text
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None])
+def test_an_item_without_a_cluster_among_others_is_named(context, blank):
+    with pytest.raises(TrialError, match="item 'b' has no cluster"):
+        context.predictions("dev", "qa", ["a", "b"], [1.0, 0.5], [0.0, 1.0], ["1", blank])
+
+
 @pytest.mark.parametrize(
     ("split", "task", "what"),
     [
@@ -176,9 +201,6 @@ def test_a_slow_save_makes_saves_rare(monkeypatch):
         ("dev", "q" * 300, "task 'qqq"),
     ],
 )
-def test_predictions_under_a_name_that_no_file_can_have_are_named(tmp_path, split, task, what):
-    context = PartContext(
-        seed=1, device="cpu", workdir=tmp_path, cache=tmp_path, cadence=Cadence(60), notice=print
-    )
+def test_predictions_under_a_name_that_no_file_can_have_are_named(context, split, task, what):
     with pytest.raises(TrialError, match=f"the {what}"):
         context.predictions(split, task, ["a"], [1.0], [1.0])

@@ -85,6 +85,19 @@ def test_gives_all_metrics_and_predictions(mode, undisturbed):
     assert metrics["dev/sentiment"] == right / 12
 
 
+@pytest.mark.parametrize("training", ["joint", "separate"])
+def test_pairs_that_share_a_sentence_are_given_as_one_cluster(training, tmp_path):
+    rows = ["a b\tb c\t0\n", "d e\te f\t1\n", "B  C\tc d\t0\n"]
+    for split in ("train", "dev"):
+        table = "sentence1\tsentence2\tlabel\n" + "".join(rows if split == "dev" else rows[:2])
+        (tmp_path / f"{split}.tsv").write_text(table)
+    data = {**small().data.model_dump(), "paraphrase": {"files": str(tmp_path / "{split}.tsv")}}
+    context = Notebook(tmp_path / training)
+    train(small(data=data, training=training), context)
+    assert context.clusters["dev", "paraphrase"] == ["0", "1", "0"]
+    assert context.clusters["dev", "sentiment"] is None
+
+
 def test_says_how_many_epochs_each_task_was_trained_for(undisturbed):
     """`mix: shortest`: the shortest task is seen twice, the others in part."""
     context, _ = undisturbed("epochs")

@@ -21,6 +21,7 @@ from ablate.trainer.sources import (
     Source,
     check_source,
     check_sources,
+    clusters,
     examples,
     overlap,
     source_key,
@@ -361,6 +362,31 @@ def test_overlap_ignores_case_spaces_and_order():
     a = Examples(["1", "2"], ["Who is it?", "x"], ["Me .", "y"], np.zeros(2))
     b = Examples(["3", "4"], ["me.", "x"], ["who  is it ?", "z"], np.zeros(2))
     assert overlap(a, b) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (["a", "b", "c"], ["x", "y", "z"], None),
+        (["a", "b", "c"], ["x", "y", "a"], [0, 1, 0]),
+        (["d", "Who  is it?", "a", "b"], ["e", "x", "who is IT? ", "x"], [0, 1, 1, 1]),
+        (["c", "a", "b", "p"], ["d", "b", "c", "p"], [0, 0, 0, 1]),  # the last pair has one sentence twice
+        (["a", "p", "c", "b"], ["b", "q", "d", "c"], [0, 1, 0, 0]),  # two clusters that the last row joins
+        (["fine", "dull", "Fine "], None, [0, 1, 0]),
+        (["fine", "dull"], None, None),
+    ],
+)
+def test_rows_that_share_a_sentence_are_one_cluster(first, second, expected):
+    found = clusters(Examples([str(i) for i in range(len(first))], first, second, None))
+    assert (None if found is None else found.tolist()) == expected
+
+
+def test_a_chain_of_a_hundred_thousand_pairs_is_one_cluster():
+    """In an order in which every pair joins two clusters."""
+    order = np.random.default_rng(0).permutation(100_000).tolist()
+    pairs = Examples([], [f"q{i}" for i in order], [f"q{i + 1}" for i in order], None)
+    pairs.ids.extend(map(str, order))
+    assert set(clusters(pairs).tolist()) == {0}
 
 
 # The hub

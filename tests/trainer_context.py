@@ -33,6 +33,7 @@ class Notebook:
         self.facts: dict[str, Any] = {}
         self.points: list[tuple[int, dict[str, float]]] = []
         self.predicted: dict[tuple[str, str], tuple[list[str], list[float], list[float]]] = {}
+        self.clusters: dict[tuple[str, str], list[str] | None] = {}
 
     def restore(self) -> Any:
         return copy.deepcopy(self.state)
@@ -45,8 +46,11 @@ class Notebook:
     def report(self, step: int, metrics: Any) -> None:
         self.points.append((step, dict(metrics)))
 
-    def predictions(self, split: str, task: str, ids: Any, predicted: Any, gold: Any) -> None:
+    def predictions(
+        self, split: str, task: str, ids: Any, predicted: Any, gold: Any, clusters: Any = None
+    ) -> None:
         self.predicted[split, task] = (list(ids), list(predicted), list(gold))
+        self.clusters[split, task] = clusters
 
     @property
     def weights(self) -> str:

@@ -162,12 +162,18 @@ class PartContext:
             raise Pruned
 
     def predictions(
-        self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]
+        self,
+        split: str,
+        task: str,
+        ids: Sequence[str],
+        predicted: Sequence[float],
+        gold: Sequence[float],
+        clusters: Sequence[str] | None = None,
     ) -> None:
-        """Write `predictions/<split>.<task>.csv` with columns id, prediction, gold.
+        """Write `predictions/<split>.<task>.csv` with columns id, prediction, gold, and cluster where they are given.
 
         Raises:
-            TrialError: a name cannot be part of that file's.
+            TrialError: a name cannot be part of that file's, or a cluster's label is blank.
         """
         for what, name in (("split", split), ("task", task)):
             if not name or "/" in name or "\0" in name or len(os.fsencode(name)) > NAME_BYTES:
@@ -175,11 +181,25 @@ class PartContext:
                     f"context.predictions: the {what} {name!r} cannot name a file; a name without / of at most "
                     f"{NAME_BYTES} bytes would do"
                 )
+        columns: dict[str, Sequence[Any]] = {"id": ids, "prediction": predicted, "gold": gold}
+        if clusters is not None:
+            columns["cluster"] = _labels(clusters, ids)
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["id", "prediction", "gold"])
-        writer.writerows(zip(ids, predicted, gold, strict=True))
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
         folder = self.workdir / "predictions"
         with disk_explained(folder):
             folder.mkdir(exist_ok=True)
             write_durably(folder / f"{split}.{task}.csv", text.getvalue().encode())
+
+
+def _labels(clusters: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Return the clusters' labels as text; one that is blank would make a cluster of all items without one."""
+    labels = ["" if label is None else str(label).strip() for label in clusters]
+    if "" in labels:
+        raise TrialError(
+            f"context.predictions: item {ids[labels.index('')]!r} has no cluster; a label of its own would do for an item "
+            "that stands alone"
+        )
+    return labels

@@ -38,7 +38,7 @@ class PartResult:
     steps: int
     facts: dict[str, Any]  # provenance: versions, hardware, data hashes, peak memory
     folder: (
-        Path  # predictions/<split>.<task>.csv with columns id,prediction,gold; model/ if the trainer kept one
+        Path  # predictions/<split>.<task>.csv with columns id,prediction,gold[,cluster]; model/ if the trainer kept one
     )
 
 

@@ -24,7 +24,7 @@ from ablate.trainer.machine import catch_out_of_memory, derive_seed, determinist
 from ablate.trainer.mixing import Indices, Mixture
 from ablate.trainer.optimizing import Optimizer
 from ablate.trainer.saving import save_results
-from ablate.trainer.scoring import Evaluation, Numbers, evaluation_from, metric, predict
+from ablate.trainer.scoring import Evaluation, Numbers, evaluation_from, keep_predictions, metric, predict
 from ablate.trainer.settings import Settings
 from ablate.trainer.surgery import Surgeon
 from ablate.trainer.warm import tokens_of
@@ -241,8 +241,7 @@ class Training:
                 self.flats[name].values.copy_(values)
             found = chosen.named("dev") | self.last.named("dev", "@last")
         for task, predicted in chosen.predicted.items():
-            ids = self.tokens.tasks[task]["dev"].ids
-            self.context.predictions("dev", task, ids, predicted.tolist(), self._gold(task, "dev").tolist())
+            keep_predictions(self.context, "dev", task, self.tokens.tasks[task]["dev"], predicted)
         save_results(self.context.workdir, self.settings, self.encoder, self.heads, self.tokens)
         return found
 

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,9 +148,7 @@ class _Stopwatch:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         return None
 
-    def predictions(
-        self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]
-    ) -> None:
+    def predictions(self, *items: Any, **clusters: Any) -> None:
         return None
 
 

@@ -1,5 +1,6 @@
 """What a model is worth on a split: predictions per item, accuracy, Pearson's r."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ablate.contract import Context
 from ablate.errors import TrialError
 from ablate.trainer.embedding import Pair
 from ablate.trainer.heads import TaskHead
 from ablate.trainer.settings import mean_metric, means
+from ablate.trainer.tokens import TaskSplit
 
 ITEMS_AT_ONCE = 4096
 
@@ -64,6 +67,14 @@ def predict(head: TaskHead, pair: Pair, where: str) -> Tensor:
     if not all(output.isfinite().all() for output in outputs):
         raise TrialError(f"{where}: a prediction is not a finite number; a lower learning rate would do")
     return predicted
+
+
+def keep_predictions(context: Context, split: str, task: str, items: TaskSplit, predicted: Tensor) -> None:
+    """Give the context what was predicted [items]: beside it NaN for labels that are kept back, and the clusters of rows
+    that share a sentence, where there are any."""
+    gold = items.labels.tolist() if items.labels is not None else [math.nan] * items.n
+    shared = {} if items.clusters is None else {"clusters": [str(label) for label in items.clusters]}
+    context.predictions(split, task, items.ids, predicted.tolist(), gold, **shared)
 
 
 def metric(task: str, predicted: Tensor, gold: Numbers, where: str) -> float:

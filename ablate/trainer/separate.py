@@ -3,7 +3,7 @@
 A study trains the same parts through `parts()`, each once for all trials that need it; the results are the
 same bits."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,5 @@ class _Turn:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         self._outer.report(self._begins + step, metrics)
 
-    def predictions(
-        self, split: str, task: str, ids: Sequence[str], predicted: Sequence[float], gold: Sequence[float]
-    ) -> None:
-        self._outer.predictions(split, task, ids, predicted, gold)
+    def predictions(self, *items: Any, **clusters: Any) -> None:
+        self._outer.predictions(*items, **clusters)

@@ -195,6 +195,30 @@ def overlap(a: Examples, b: Examples) -> int:
     return sum(key in seen for key in _keys(b))
 
 
+def clusters(rows: Examples) -> "npt.NDArray[np.int64] | None":
+    """Return the cluster of each row [n], numbered as they appear; None where no two rows share a sentence.
+
+    Rows that share a sentence, whatever its case and its spaces, are in one cluster, and so are rows that others connect:
+    (a, b), (b, c), (c, d) are one. Union-find with path halving (Tarjan & van Leeuwen 1984, J. ACM 31, 245-281).
+    """
+    import numpy as np
+
+    above = list(range(len(rows)))  # towards the first row of the cluster
+
+    def first_of(row: int) -> int:
+        while above[row] != row:
+            above[row] = row = above[above[row]]
+        return row
+
+    met: dict[str, int] = {}  # sentence -> the row it was met in first
+    for row, sentences in enumerate(_keys(rows)):
+        for sentence in sentences:
+            a, b = first_of(row), first_of(met.setdefault(sentence, row))
+            above[max(a, b)] = min(a, b)
+    found = np.unique([first_of(row) for row in range(len(rows))], return_inverse=True)
+    return None if len(found[0]) == len(rows) else found[1]
+
+
 def source_key(source: Source, split: str) -> str:
     """Return a text that differs when what `examples` would return may differ; reads no row.
 

@@ -10,7 +10,7 @@ from ablate.trainer.encoder import load_saved
 from ablate.trainer.heads import build_head
 from ablate.trainer.machine import catch_out_of_memory, deterministic
 from ablate.trainer.saving import load_heads
-from ablate.trainer.scoring import metric, predict
+from ablate.trainer.scoring import keep_predictions, metric, predict
 from ablate.trainer.settings import Settings, means, parts
 from ablate.trainer.warm import tokens_of
 
@@ -50,6 +50,5 @@ def _test_model(settings: Settings, context: Context, workdir: Path) -> dict[str
         gold = items.labels
         if gold is not None:
             found[f"test/{task}"] = metric(task, predicted, gold, f"test/{task}")
-        shown = gold.tolist() if gold is not None else [float("nan")] * items.n
-        context.predictions("test", task, items.ids, predicted.tolist(), shown)
+        keep_predictions(context, "test", task, items, predicted)
     return found

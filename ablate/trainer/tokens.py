@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from ablate.errors import AblateError
 from ablate.trainer.data_tokenizer import TINY, Tokenizer, encoder_key, make_tokenizer
-from ablate.trainer.sources import TASKS, Examples, Source, Sources, examples, overlap, source_key
+from ablate.trainer.sources import TASKS, Examples, Source, Sources, clusters, examples, overlap, source_key
 
-FORMAT = 1  # raise it when the files below change
+FORMAT = 2  # raise it when the files below change
 Ints = npt.NDArray[np.int32]
 
 
@@ -61,6 +61,7 @@ class TaskSplit:
     first: Ragged
     second: Ragged | None  # None where the task has single sentences
     labels: npt.NDArray[np.float64] | None  # [n]; None where they are kept back
+    clusters: npt.NDArray[np.int64] | None  # [n]; None where no two rows share a sentence
     data_hash: str  # of ids, texts and labels
     dropped: int  # rows left out because their label was blank
 
@@ -184,6 +185,8 @@ def _tokenised(found: Examples, tokenizer: Tokenizer, max_length: int, folder: P
         np.save(folder / f"{name}.offsets.npy", offsets)
     if found.labels is not None:
         np.save(folder / "labels.npy", found.labels)
+    if (shared := clusters(found)) is not None:
+        np.save(folder / "clusters.npy", shared)
     (folder / "ids.json").write_text(json.dumps(found.ids), encoding="utf-8")
     labels = None if found.labels is None else found.labels.tolist()
     content = json.dumps([found.ids, found.first, found.second, labels], ensure_ascii=False)
@@ -200,9 +203,19 @@ def _opened(folder: Path, facts: dict[str, Any]) -> TaskSplit:
         for name in ("first", "second")
         if f"{name}.tokens.npy" in facts["files"]
     }
-    labels = np.array(array("labels")) if "labels.npy" in facts["files"] else None
+    labels, shared = (
+        np.array(array(name)) if f"{name}.npy" in facts["files"] else None for name in ("labels", "clusters")
+    )
     ids: list[str] = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
-    return TaskSplit(ids, ragged["first"], ragged.get("second"), labels, facts["data_hash"], facts["dropped"])
+    return TaskSplit(
+        ids,
+        ragged["first"],
+        ragged.get("second"),
+        labels,
+        shared,
+        facts["data_hash"],
+        facts["dropped"],
+    )
 
 
 # A folder that is whole or not there
