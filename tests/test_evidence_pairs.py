@@ -5,7 +5,6 @@ from report_examples import example, spec, write_predictions
 from ablate.evidence.contrasts import differences_from_reference
 from ablate.evidence.frames import grid
 from ablate.evidence.pairs import Pairing, composite_weights, disagreements
-from ablate.evidence.predictions import Predicted, item_scores, read_predictions
 from ablate.stats.mrmc import cautious_df, mrmc
 
 
@@ -144,19 +143,3 @@ def test_weights_of_what_is_no_sum_are_not_made_up():
 
 def test_too_few_rows_prove_no_composite():
     assert composite_weights(np.array([1.0, 2.0]), {"a": np.array([1.0, 2.0])}) == {}
-
-
-def test_scores_are_hits_or_pseudo_values_whichever_gives_the_metric():
-    predicted = Predicted(("a", "b", "c"), np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
-    r = float(np.corrcoef([1, 2, 4], [1, 2, 3])[0, 1])
-    assert item_scores(predicted, 2 / 3).kind == "accuracy"
-    assert item_scores(predicted, r).scores.mean() == pytest.approx(r)
-    assert item_scores(predicted, 0.5) is None
-
-
-@pytest.mark.parametrize(
-    "text", ["", "id,gold\n1,2\n", "id,prediction,gold\n1,x,2\n", "id,prediction,gold\n1,2\n"]
-)
-def test_a_file_that_is_not_predictions_is_not_used(tmp_path, text):
-    (tmp_path / "f.csv").write_text(text)
-    assert read_predictions(tmp_path / "f.csv") is None

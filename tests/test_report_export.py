@@ -99,6 +99,34 @@ def test_predictions_of_the_test_split_come_too(results, tmp_path):
     assert (tmp_path / "out" / "sts-test-output.csv").read_text().endswith("a , 1.5 \n")
 
 
+def test_csv_predictions_have_their_clusters(results, tmp_path):
+    file = predictions_of(results, "sentiment")
+    header, *rows = file.read_text().splitlines()
+    file.write_text(
+        "\n".join([header + ",cluster", *(f"{row},=q{i // 2}" for i, row in enumerate(rows)), ""])
+    )
+    export_study(results, tmp_path / "out")
+    (exported,) = (tmp_path / "out").glob("dev.sentiment.csv")
+    assert [row["cluster"] for row in rows_of(exported)][:3] == ["'=q0", "'=q0", "'=q1"]
+    export_study(results, tmp_path / "course", "cs224n")
+    assert len((tmp_path / "course" / "sst-dev-output.csv").read_text().splitlines()) == 21
+
+
+def test_predictions_that_are_not_finite_are_refused_with_the_reason(results, tmp_path):
+    predictions_of(results, "sentiment").write_text("id,prediction,gold\na,nan,1\n")
+    with pytest.raises(
+        BadInput, match=r"dev\.sentiment\.csv: a prediction or a label is not a finite number"
+    ):
+        export_study(results, tmp_path / "out", "cs224n")
+
+
+def predictions_of(results, task):
+    """The file behind what is exported."""
+    trial = chosen_trial(results)
+    part = trial.parts.get(task) or trial.parts["all"]
+    return results.parts[part, trial.seed].folder / "predictions" / f"dev.{task}.csv"
+
+
 def test_labels_that_were_kept_back_are_empty_fields(results, tmp_path):
     folder = results.parts[chosen_trial(results).parts["similarity"], 11].folder / "predictions"
     (folder / "test.similarity.csv").write_text("id,prediction,gold\na,1.5,nan\n")

@@ -1,5 +1,6 @@
 """Every rule has a store that raises it and a near twin that does not."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -298,6 +299,25 @@ def test_items_whose_gold_differs_are_called_so(tmp_path):
     file.write_text(file.read_text().replace("0.0,0.0", "9.0,9.0"))  # other labels, the same accuracy
     flag = next(f for f in report_document(results)["flags"] if f["rule"] == "unaligned_items")
     assert flag["evidence"].startswith("not the same gold, so that items could not be paired: dev/paraphrase")
+
+
+def test_predictions_unused(tmp_path):
+    results = write_predictions(example(folder=tmp_path), items=40)
+    assert "predictions_unused" not in rules(results)
+    file = results.parts[results.trials[1].parts["similarity"], 11].folder / "predictions/dev.similarity.csv"
+    file.write_text(file.read_text().replace("\nsimilarity-7,", "\nsimilarity-7,-"))
+    flag = next(f for f in report_document(results)["flags"] if f["rule"] == "predictions_unused")
+    assert flag["severity"] == "caution"
+    assert "predictions of 1 cell do not give the recorded metric" in flag["evidence"]
+    assert "dev/similarity of similarity_head=siamese (neither their accuracy" in flag["evidence"]
+
+
+def test_predictions_that_are_not_finite_are_called_so(tmp_path):
+    results = write_predictions(example(folder=tmp_path), items=40)
+    file = results.parts[results.trials[1].parts["similarity"], 11].folder / "predictions/dev.similarity.csv"
+    file.write_text(re.sub("similarity-7,[^,]*", "similarity-7,nan", file.read_text()))
+    flag = next(f for f in report_document(results)["flags"] if f["rule"] == "predictions_unused")
+    assert "is not a finite number" in flag["evidence"]
 
 
 @pytest.mark.parametrize(

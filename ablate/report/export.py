@@ -19,10 +19,10 @@ from ablate.design.selection import NAMES, select
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import same_level
 from ablate.evidence.frames import Grid, grid, tidy_frame
-from ablate.evidence.predictions import Predicted, read_predictions
+from ablate.evidence.predictions import Predicted, Refusal, predictions_in
 from ablate.report.cells import cell_name
 from ablate.report.files import replace_file, safe_field
-from ablate.report.words import listed, plural
+from ablate.report.words import WHY_REFUSED, listed, plural
 from ablate.spec.model import Scalar
 from ablate.store.results import PartResult, Results, TrialResult, best_cell
 
@@ -41,9 +41,9 @@ def export_study(
 ) -> dict[str, Any]:
     """Write `results.csv`, `results.parquet`, and one trial's predictions and model into `out`.
 
-    `format` is that of the predictions: `csv` writes `<split>.<task>.csv` with columns id, prediction, gold; `cs224n`
-    writes `sst-dev-output.csv`, `para-…` and `sts-…` as the course wants them. The model goes to `out/model`, or to
-    `out/<part>/model` where a trial has several parts.
+    `format` is that of the predictions: `csv` writes `<split>.<task>.csv` with columns id, prediction, gold, and
+    cluster where the trainer gave them; `cs224n` writes `sst-dev-output.csv`, `para-…` and `sts-…` as the course wants
+    them. The model goes to `out/model`, or to `out/<part>/model` where a trial has several parts.
 
     Raises:
         BadInput: an unknown format or seed, `only` that does not name exactly one cell, a trial without a result, or
@@ -92,9 +92,9 @@ def prediction_files(results: Results, trial: TrialResult, format: str = "csv") 
     for part in _parts(results, trial).values():
         for path in sorted((part.folder / "predictions").glob("*.*.csv")):
             split, _, task = path.name.removesuffix(".csv").partition(".")
-            found = read_predictions(path)
-            if found is None:
-                raise BadInput(f"{path}: not a prediction file (columns id, prediction, gold)")
+            found = predictions_in(path)
+            if isinstance(found, Refusal):
+                raise BadInput(f"{path}: {WHY_REFUSED[found]}; train the trial again, or remove the file")
             files |= write(split, task, found)
     if format == "cs224n" and not files:
         raise BadInput(
@@ -205,14 +205,19 @@ def _cs224n_file(split: str, task: str, found: Predicted) -> dict[str, bytes]:
 
 
 def _csv_file(split: str, task: str, found: Predicted) -> dict[str, bytes]:
-    rows = zip(found.ids, found.predicted.tolist(), found.gold.tolist(), strict=True)
-    lines = [
-        f"{_quoted(str(safe_field(id)))},{p!r},{'' if math.isnan(g) else repr(g)}\n" for id, p, g in rows
-    ]
-    return {f"{split}.{task}.csv": "".join(["id,prediction,gold\n", *lines]).encode()}
+    columns = {
+        "id": map(_quoted, found.ids),
+        "prediction": map(repr, found.predicted.tolist()),
+        "gold": ("" if math.isnan(gold) else repr(gold) for gold in found.gold.tolist()),
+    }
+    if found.clusters is not None:
+        columns["cluster"] = map(_quoted, found.clusters)
+    lines = [",".join(row) + "\n" for row in (columns, *zip(*columns.values(), strict=True))]
+    return {f"{split}.{task}.csv": "".join(lines).encode()}
 
 
 def _quoted(text: str) -> str:
+    text = str(safe_field(text))
     doubled = text.replace('"', '""')
     return f'"{doubled}"' if re.search('[",\r\n]', text) else text
 

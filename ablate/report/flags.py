@@ -23,6 +23,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_results.conflicting_duplicates,
     flags_results.seeds_without_effect,
     flags_results.unaligned_items,
+    flags_results.predictions_unused,
     flags_training.drift,
     flags_training.unequal_training,
     flags_training.unequal_tuning,

@@ -8,7 +8,7 @@ import numpy as np
 
 from ablate.report.cells import cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
-from ablate.report.words import listed, plural, signed
+from ablate.report.words import WHY_REFUSED, listed, plural, signed
 
 
 def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
@@ -137,6 +137,27 @@ def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
             ),
             "score all cells and seeds on the same items in the same order",
             {row for low, high, *_ in found for row in (low, high)},
+        )
+
+
+def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
+    """Predictions that were kept and say nothing of the metric: they are refused, or give another value."""
+    grid, files = evidence.grid, evidence.items.files
+    for trial in grid.trials.values():
+        if trial.state == "COMPLETE":
+            for metric in grid.dev_metrics:
+                files.scores(trial, metric)
+    if unused := files.unused:
+        rows = {one.row for one in unused}
+        names = sorted({(one.metric, cell_name(grid, one.row), WHY_REFUSED[one.why]) for one in unused})
+        said = listed(f"{metric} of {name} ({why})" for metric, name, why in names)
+        yield Flag(
+            CAUTION,
+            "predictions_unused",
+            f"predictions of {plural(len(rows), 'cell')} do not give the recorded metric, so that the items are left out of "
+            f"its error: {said}",
+            "give `context.predictions` what the metric was computed from (an accuracy or Pearson's r), of the same weights",
+            rows,
         )
 
 

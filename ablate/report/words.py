@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from ablate.evidence.predictions import Refusal
 from ablate.spec.model import level_text
+
+WHY_REFUSED = {
+    Refusal.DAMAGED: "not whole rows of id, prediction, gold",
+    Refusal.NOT_FINITE: "a prediction or a label is not a finite number",
+    Refusal.TOO_FEW: "fewer than two items",
+    Refusal.OTHER_METRIC: "neither their accuracy nor their Pearson's r is the recorded value",
+}
 
 MINUS = "\N{MINUS SIGN}"
 

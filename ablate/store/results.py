@@ -37,9 +37,7 @@ class PartResult:
     seconds: float
     steps: int
     facts: dict[str, Any]  # provenance: versions, hardware, data hashes, peak memory
-    folder: (
-        Path  # predictions/<split>.<task>.csv with columns id,prediction,gold[,cluster]; model/ if the trainer kept one
-    )
+    folder: Path  # predictions/<split>.<task>.csv with columns id,prediction,gold[,cluster]; model/ if the trainer kept one
 
 
 class Point(NamedTuple):  # there are millions

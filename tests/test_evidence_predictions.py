@@ -1,0 +1,197 @@
+"""Prediction files: read strictly, and never left out in silence."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_examples import example, write_predictions
+
+from ablate.evidence.frames import grid
+from ablate.evidence.predictions import (
+    Kind,
+    Predicted,
+    PredictionFiles,
+    Refusal,
+    Unused,
+    item_scores,
+    predictions_in,
+    read_predictions,
+)
+from ablate.runner.context import Cadence, PartContext
+
+HEADER = "id,prediction,gold\n"
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Keep predictions as a trainer does, and read them."""
+
+    def keep(*columns):
+        folder = tmp_path_factory.mktemp("part")
+        context = PartContext(
+            seed=1, device="cpu", workdir=folder, cache=folder, cadence=Cadence(60), notice=print
+        )
+        context.predictions("dev", "qa", *columns)
+        return predictions_in(folder / "predictions" / "dev.qa.csv")
+
+    return keep
+
+
+@pytest.fixture
+def found(tmp_path):
+    def read(text):
+        (tmp_path / "f.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+        return predictions_in(tmp_path / "f.csv")
+
+    return read
+
+
+# Python's csv leaves a lone carriage return without quotes, which no reader takes back.
+TEXT = st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"]), max_size=9)
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(rows=st.lists(st.tuples(TEXT, NUMBER, NUMBER, TEXT.filter(str.strip)), max_size=5))
+def test_what_a_trainer_gives_is_read_back(kept, rows):
+    ids, predicted, gold, clusters = zip(*rows, strict=True) if rows else ((),) * 4
+    back = kept(ids, predicted, gold, clusters)
+    assert (back.ids, tuple(back.predicted), tuple(back.gold)) == (ids, predicted, gold)
+    assert back.clusters == tuple(label.strip() for label in clusters)
+
+
+def test_a_file_without_clusters_has_none(found):
+    assert found(HEADER + "a,1,0\n").clusters is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "id,gold\n1,2\n",
+        "id,gold,prediction\n1,2,3\n",
+        "id,prediction,gold,weight\n1,2,3,4\n",
+        HEADER + "1,x,2\n",
+        HEADER + "1,,2\n",
+        HEADER + "1,2\n",
+        HEADER + "1,2,3\n2,3\n",
+        HEADER + "1,2,3,4\n",
+        HEADER + "1,2,3\n\n",
+        HEADER + "1,NA,3\n",
+        HEADER + '"1,2,3\n',
+        "id,prediction,gold,cluster\n1,2,3\n",
+        "id,prediction,gold,cluster\n1,2,3,\n",
+        (HEADER + "\xe9,2,3\n").encode("latin-1"),
+    ],
+)
+def test_a_file_that_is_not_predictions_is_damaged(found, text):
+    assert found(text) is Refusal.DAMAGED
+
+
+@pytest.mark.parametrize("row", ["a,nan,0", "a,inf,0", "a,-inf,0", "a,1,inf", "a,1,nan", "a,1e999,0"])
+def test_a_number_that_is_not_finite_refuses_the_file(found, row):
+    assert found(HEADER + "b,1,1\n" + row + "\n") is Refusal.NOT_FINITE
+
+
+def test_a_file_that_is_refused_or_not_there_is_none(tmp_path):
+    (tmp_path / "f.csv").write_text(HEADER + "a,nan,1\n")
+    assert read_predictions(tmp_path / "f.csv") is None
+    assert read_predictions(tmp_path / "none.csv") is None
+
+
+def test_labels_kept_back_are_read_and_score_nothing(found):
+    read = found(HEADER + "a,1,nan\nb,2,nan\n")
+    assert np.isnan(read.gold).all()
+    assert item_scores(read, 0.0) is None
+
+
+def test_scores_are_hits_or_pseudo_values_whichever_gives_the_metric():
+    clusters = ("x", "x", "y")
+    predicted = Predicted(("a", "b", "c"), np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]), clusters)
+    r = float(np.corrcoef([1, 2, 4], [1, 2, 3])[0, 1])
+    hits, values = item_scores(predicted, 2 / 3), item_scores(predicted, r)
+    assert (hits.kind, values.kind) == (Kind.ACCURACY, Kind.PEARSON)
+    assert hits.clusters == values.clusters == clusters
+    assert values.metric == pytest.approx(r)
+    assert item_scores(predicted, 0.5) is None
+
+
+# What is left out is on record
+
+
+@pytest.fixture
+def results(tmp_path):
+    return write_predictions(example(folder=tmp_path), items=40)
+
+
+def file_of(results, place, task):
+    trial = results.trials[place]
+    part = trial.parts.get(task) or trial.parts["all"]
+    return results.parts[part, trial.seed].folder / "predictions" / f"dev.{task}.csv"
+
+
+def unused(results, metrics=("dev/sentiment", "dev/paraphrase", "dev/similarity", "dev/mean")):
+    files = PredictionFiles(grid(results))
+    for metric in metrics:
+        for row in range(len(results.cells)):
+            files.by_seed(row, metric)
+    return files.unused
+
+
+def test_predictions_that_give_the_metric_are_all_used(results):
+    assert unused(results) == set()
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        (["a,1,0", "b,1"], Refusal.DAMAGED),
+        (["a,1,0", "b,nan,0"], Refusal.NOT_FINITE),
+        (["a,1,0"], Refusal.TOO_FEW),
+        (["a,1,0", "b,2,5", "c,0,1"], Refusal.OTHER_METRIC),
+    ],
+)
+def test_predictions_that_do_not_give_the_metric_are_noted_with_the_reason(results, rows, why):
+    """The second cell has a similarity head of its own."""
+    file_of(results, 1, "similarity").write_text("\n".join(["id,prediction,gold", *rows]) + "\n")
+    assert unused(results) == {Unused(1, "dev/similarity", why)}
+
+
+def with_twin(results, wanted):
+    """Every part reports dev/twin too: the accuracy on sentiment of the parts that are `wanted`, elsewhere another value."""
+    parts = {
+        key: replace(part, metrics=part.metrics | {"dev/twin": part.metrics.get("dev/sentiment", 0) + off})
+        for number, (key, part) in enumerate(results.parts.items())
+        for off in [0 if wanted(number) else 0.01]
+    }
+    trials = tuple(
+        replace(t, metrics=t.metrics | {"dev/twin": parts[key].metrics["dev/twin"]})
+        for t in results.trials
+        for key in [(t.parts.get("sentiment") or t.parts["all"], t.seed)]
+    )
+    return replace(results, parts=parts, trials=trials)
+
+
+def test_a_file_stays_that_of_the_metric_it_is_named_after(results):
+    """dev/twin, which has no file, is the accuracy on sentiment."""
+    twins = with_twin(results, lambda number: True)
+    assert PredictionFiles(grid(twins)).scores(twins.trials[-1], "dev/twin") is None
+    assert unused(twins, ["dev/twin", "dev/sentiment"]) == set()
+
+
+def test_a_file_named_after_no_metric_is_found_though_one_part_s_is_damaged(results, tmp_path):
+    for file in tmp_path.glob("*/predictions/dev.sentiment.csv"):
+        file.rename(file.with_name("dev.moons.csv"))
+    damaged = file_of(results, 0, "sentiment").with_name("dev.moons.csv")
+    damaged.write_text(damaged.read_text() + "x")
+    row = grid(results).index[results.trials[0].cell]
+    assert Unused(row, "dev/sentiment", Refusal.DAMAGED) in unused(results, ["dev/sentiment"])
+    assert sorted(PredictionFiles(grid(results)).by_seed(row, "dev/sentiment")) == [1, 2]
+
+
+def test_ids_and_gold_of_many_files_are_kept_once(results):
+    files = PredictionFiles(grid(results))
+    a, b = files.by_seed(0, "dev/sentiment"), files.by_seed(len(results.cells) - 1, "dev/sentiment")
+    assert a[0].ids is b[2].ids
+    assert a[0].gold is b[2].gold
