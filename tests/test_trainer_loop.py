@@ -94,7 +94,7 @@ def test_pairs_that_share_a_sentence_are_given_as_one_cluster(training, tmp_path
     data = {**small().data.model_dump(), "paraphrase": {"files": str(tmp_path / "{split}.tsv")}}
     context = Notebook(tmp_path / training)
     train(small(data=data, training=training), context)
-    assert context.clusters["dev", "paraphrase"] == ["0", "1", "0"]
+    assert context.clusters["dev", "paraphrase"] == ["paraphrase-0", "paraphrase-1", "paraphrase-0"]
     assert context.clusters["dev", "sentiment"] is None
 
 

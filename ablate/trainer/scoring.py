@@ -73,7 +73,7 @@ def keep_predictions(context: Context, split: str, task: str, items: TaskSplit, 
     """Give the context what was predicted [items]: beside it NaN for labels that are kept back, and the clusters of rows
     that share a sentence, where there are any."""
     gold = items.labels.tolist() if items.labels is not None else [math.nan] * items.n
-    shared = {} if items.clusters is None else {"clusters": [str(label) for label in items.clusters]}
+    shared = {} if items.clusters is None else {"clusters": [f"{task}-{label}" for label in items.clusters]}
     context.predictions(split, task, items.ids, predicted.tolist(), gold, **shared)
 
 
