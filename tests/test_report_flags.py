@@ -217,6 +217,16 @@ def test_a_loss_that_the_best_epoch_lowered_is_called_lower():
     assert flag["evidence"].endswith("against the last epoch: dev/loss −0.1000")
 
 
+@pytest.mark.parametrize(
+    ("goal", "worst", "raised"),
+    [("maximize", 0.0, False), ("maximize", 0.68, True), ("minimize", 1.0, False), ("minimize", 0.68, True)],
+)
+def test_worse_than_worst(goal, worst, raised):
+    """dev/mean is .67 to .70."""
+    metric = spec().metric.model_copy(update={"goal": goal, "worst": worst})
+    assert ("worse_than_worst" in rules(example(spec(metric=metric)))) is raised
+
+
 def test_test_used_more_than_once():
     scored = with_metrics(example(), lambda t: t.metrics | {"test/mean": 0.5})
     assert "test_used_more_than_once" in rules(scored)

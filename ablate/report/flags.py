@@ -18,6 +18,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_design.aliased_claim,
     flags_design.best_of_many,
     flags_results.best_of_epochs,
+    flags_results.worse_than_worst,
     flags_results.test_metric_used,
     flags_results.dev_rows_in_train,
     flags_results.conflicting_duplicates,

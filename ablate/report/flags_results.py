@@ -8,7 +8,7 @@ import numpy as np
 
 from ablate.report.cells import cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
-from ablate.report.words import WHY_REFUSED, listed, plural, signed
+from ablate.report.words import WHY_REFUSED, listed, number, plural, signed
 
 
 def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
@@ -26,6 +26,26 @@ def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
             "the epoch was chosen on the split that is reported; against the last epoch: "
             + listed(f"{name} {signed(gap)}" for name, gap in gaps.items()),
             "compare the `@last` columns too, or choose with a split of its own",
+        )
+
+
+def worse_than_worst(evidence: Evidence) -> Iterator[Flag]:
+    """Values worse than the worst that the study file says the metric can have."""
+    grid = evidence.grid
+    declared = grid.results.spec.metric.worst
+    if declared is None or grid.primary not in grid.values:
+        return
+    beyond = (grid.values[grid.primary] - declared) * grid.sign < 0
+    if beyond.any():
+        found = grid.values[grid.primary][beyond]
+        most = float(found[np.argmin(found * grid.sign)])
+        yield Flag(
+            STOP,
+            "worse_than_worst",
+            f"{plural(int(beyond.sum()), 'trial')} scored worse than {number(declared)}, the `worst` of {grid.primary}; "
+            f"the worst seen is {number(most)}",
+            "correct `metric: {worst: ...}` (and `goal`): what is said of lost trials rests on it",
+            np.flatnonzero(beyond.any(axis=1)).tolist(),
         )
 
 

@@ -167,7 +167,8 @@ def metric(node: Node, faults: Faults) -> Metric | None:
         )
     goal = _goal(found["goal"][1], faults) if "goal" in found else "maximize"
     smallest = _positive(found, "smallest_effect", faults)
-    return Metric(name=name, goal=goal, smallest_effect=smallest) if name and goal else None
+    worst = _number(found["worst"][1], faults) if "worst" in found else None
+    return Metric(name=name, goal=goal, smallest_effect=smallest, worst=worst) if name and goal else None
 
 
 def _goal(node: Node, faults: Faults) -> Literal["maximize", "minimize"] | None:
@@ -189,6 +190,13 @@ def budget(node: Node, faults: Faults) -> Budget:
     return Budget(
         hours=_positive(found, "hours", faults), usd_per_hour=_positive(found, "usd_per_hour", faults)
     )
+
+
+def _number(node: Node, faults: Faults) -> float | None:
+    if isinstance(node, ScalarNode) and type(node.value) in (int, float):
+        return float(node.value or 0)
+    expected(node, "a number", faults)
+    return None
 
 
 def positive(node: Node, faults: Faults) -> float | None:

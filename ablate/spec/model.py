@@ -67,6 +67,7 @@ class Metric(Frozen):
     name: str
     goal: Literal["maximize", "minimize"] = "maximize"
     smallest_effect: float | None = None  # in the metric's own unit
+    worst: float | None = None  # that it can be: what a lost trial may have had
 
 
 class Search(Frozen):

@@ -144,6 +144,11 @@ def _metric() -> Schema:
                 "The smallest difference that would matter, in the metric's unit.",
                 {"type": "number", "exclusiveMinimum": 0},
             ),
+            "worst": _described(
+                "The worst value that it can have: what a lost trial may have had. Known of our trainer's metrics, of "
+                "accuracies and of Pearson's r.",
+                {"type": "number"},
+            ),
         },
     }
 

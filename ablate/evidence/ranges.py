@@ -1,0 +1,31 @@
+"""The values that a metric can have: what trials that were lost could have got."""
+
+from ablate.evidence.predictions import Kind
+from ablate.spec.model import StudySpec
+
+Range = tuple[float | None, float | None]  # worst, best; None where it is not known
+
+_OF_KIND: dict[Kind | None, Range] = {Kind.ACCURACY: (0.0, 1.0), Kind.PEARSON: (-1.0, 1.0)}
+_OF_OUR_TRAINER: dict[str, Range] = {
+    "sentiment": (0.0, 1.0),
+    "paraphrase": (0.0, 1.0),
+    "similarity": (-1.0, 1.0),
+    "mean": (0.0, 1.0),
+}
+
+
+def metric_range(spec: StudySpec, metric: str, kind: Kind | None = None) -> Range:
+    """Return the worst and the best value that `metric` can have, by its nature and not by what was seen.
+
+    Known of an accuracy and of Pearson's r (`kind`, as the predictions behind the metric say), and of our trainer's metrics,
+    those of the last epoch (`@last`) among them. For the study's own metric its goal says which end is the worst, and the
+    worst that the study file declares comes first.
+    """
+    name = metric.partition("@")[0]
+    known = _OF_KIND.get(kind, (None, None))
+    if spec.trainer == "ablate.trainer" and kind is None:
+        known = _OF_OUR_TRAINER.get(name.partition("/")[2], known)
+    if name != spec.metric.name:
+        return known
+    worst, best = known if spec.metric.goal == "maximize" else known[::-1]
+    return worst if spec.metric.worst is None else spec.metric.worst, best
