@@ -54,14 +54,6 @@ def test_missing_trials_keep_their_place():
     assert math.isnan(arranged.values["dev/mean"][0, 0])
 
 
-def test_a_complete_trial_counts_before_a_failed_one_of_the_same_cell_and_seed():
-    results = example()
-    failed = replace(results.trials[0], number=99, state="FAIL", metrics={})
-    arranged = grid(replace(results, trials=(failed, *results.trials)))
-    assert arranged.states[0, 0] == "COMPLETE"
-    assert arranged.repeats == (failed,)
-
-
 def test_infinity_is_not_a_value():
     arranged = grid(with_trial(example(), 0, metrics={"dev/mean": math.inf}))
     assert math.isnan(arranged.values["dev/mean"][0, 0])

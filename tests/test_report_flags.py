@@ -120,13 +120,6 @@ def test_unfinished():
     assert "unfinished" not in rules(example())
 
 
-def test_stray_trials():
-    results = example()
-    stray = replace(results.trials[0], cell="0" * 12, number=99)
-    assert "stray_trials" in rules(replace(results, trials=(*results.trials, stray)))
-    assert "stray_trials" not in rules(results)
-
-
 def test_incomplete_grid():
     """Without the siamese cells of l2=0.01, the raw margins make l2 look harmful."""
 
@@ -278,14 +271,6 @@ def test_changed_after_results(before, severity):
     assert flag["severity"] == severity
     assert "7 trials had a result" in flag["evidence"]
     assert "changed_after_results" not in rules(example())
-
-
-def test_conflicting_duplicates():
-    results = example()
-    other = replace(results.trials[0], number=99, metrics=results.trials[1].metrics)
-    same = replace(results.trials[0], number=99)
-    assert "conflicting_duplicates" in rules(replace(results, trials=(*results.trials, other)))
-    assert "conflicting_duplicates" not in rules(replace(results, trials=(*results.trials, same)))
 
 
 def test_seeds_without_effect():
@@ -448,10 +433,3 @@ def useless(results, predicted):
 def test_useless_predictions(tmp_path, predicted, raised):
     results = useless(write_predictions(example(folder=tmp_path), items=40), predicted)
     assert rules(results) & {"constant_predictions", "majority_class"} == raised
-
-
-def test_not_finite():
-    results = example()
-    bad = results.trials[0].metrics | {"dev/similarity": float("nan")}
-    assert "not_finite" in rules(with_trial(results, 0, metrics=bad))
-    assert "not_finite" not in rules(results)

@@ -22,8 +22,6 @@ T = TypeVar("T")
 MISSING = "MISSING"  # planned, but the store has no such trial
 LOST = ("FAIL", "PRUNED", MISSING)  # no result, and none to come
 
-_NEARER_FIRST = {"COMPLETE": 0, "RUNNING": 1, "WAITING": 2, "PRUNED": 3, "FAIL": 4}
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -32,8 +30,7 @@ class Grid:
     results: Results
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]  # planned ones first, then any other that the store holds
-    trials: dict[tuple[int, int], TrialResult]  # (cell index, seed index) -> the trial that counts
-    repeats: tuple[TrialResult, ...]  # further rows of a (cell, seed) that has one already
+    trials: dict[tuple[int, int], TrialResult]  # (cell index, seed index) -> its one trial
     metrics: tuple[str, ...]  # the primary metric first, then by name
     values: dict[str, NDArray[np.float64]]  # metric -> [cells, seeds], NaN where there is none
     _sources: dict[str, NDArray[np.int64]] = field(
@@ -115,16 +112,7 @@ def grid(results: Results) -> Grid:
     row_of = {cell.hash: row for row, cell in enumerate(results.cells)}
     seeds = _in_order([*results.spec.seeds, *sorted(t.seed for t in results.trials)])
     column_of = {seed: column for column, seed in enumerate(seeds)}
-    trials: dict[tuple[int, int], TrialResult] = {}
-    repeats: list[TrialResult] = []
-    for trial in sorted(results.trials, key=lambda t: (_NEARER_FIRST.get(t.state, 9), -t.number)):
-        if trial.cell not in row_of:
-            continue  # the flags name it
-        place = row_of[trial.cell], column_of[trial.seed]
-        if place in trials:
-            repeats.append(trial)
-        else:
-            trials[place] = trial
+    trials = {(row_of[trial.cell], column_of[trial.seed]): trial for trial in results.trials}
     primary = results.spec.metric.name
     found = {name for trial in trials.values() for name in trial.metrics}
     metrics = _in_order([*([primary] if primary in found else []), *sorted(found)])
@@ -133,7 +121,7 @@ def grid(results: Results) -> Grid:
         if trial.state == "COMPLETE":
             for name, value in trial.metrics.items():
                 values[name][place] = value if math.isfinite(value) else math.nan
-    return Grid(results, results.cells, tuple(seeds), trials, tuple(repeats), tuple(metrics), values)
+    return Grid(results, results.cells, tuple(seeds), trials, tuple(metrics), values)
 
 
 def tidy_frame(results: Results) -> "pandas.DataFrame":

@@ -12,7 +12,6 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_design.lost_runs,
     flags_design.unfinished,
     flags_design.changed,
-    flags_design.strays,
     flags_design.incomplete_grid,
     flags_design.confounded,
     flags_design.aliased_claim,
@@ -21,7 +20,6 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_results.worse_than_worst,
     flags_results.test_metric_used,
     flags_results.dev_rows_in_train,
-    flags_results.conflicting_duplicates,
     flags_results.seeds_without_effect,
     flags_results.unaligned_items,
     flags_results.predictions_unused,
@@ -29,7 +27,6 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_training.unequal_training,
     flags_training.unequal_tuning,
     flags_results.useless_predictions,
-    flags_results.not_finite,
 )
 
 

@@ -127,20 +127,6 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
         )
 
 
-def strays(evidence: Evidence) -> Iterator[Flag]:
-    """Trials of cells that the design no longer has."""
-    grid = evidence.grid
-    found = [trial for trial in grid.results.trials if trial.cell not in grid.index]
-    if found:
-        yield Flag(
-            CAUTION,
-            "stray_trials",
-            f"{plural(len(found), 'trial')} of cells that the design does not have, left out: "
-            f"{listed(sorted({trial.cell for trial in found}))}",
-            "the study file was changed after they ran; give the changed study a name of its own",
-        )
-
-
 def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
     """A grid with holes in which the raw margins and the marginal means tell different stories."""
     grid = evidence.grid

@@ -1,6 +1,5 @@
-"""Rules about the results themselves: selection, duplicates, seeds that did nothing, useless predictions."""
+"""Rules about the results themselves: selection, the test split, seeds that did nothing, predictions."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -92,26 +91,6 @@ def dev_rows_in_train(evidence: Evidence) -> Iterator[Flag]:
             "dev rows whose text is in the training data too: "
             + listed(f"{plural(rows, 'row')} of {task}" for task, rows in sorted(most.items())),
             "leave them out of one side; until then the dev scores are somewhat too high",
-        )
-
-
-def conflicting_duplicates(evidence: Evidence) -> Iterator[Flag]:
-    """Two complete trials of one cell and seed that do not agree."""
-    grid = evidence.grid
-    first = {(t.cell, t.seed): t for t in grid.trials.values()}
-    clashes = [
-        trial
-        for trial in grid.repeats
-        if trial.state == "COMPLETE" and trial.metrics != first[trial.cell, trial.seed].metrics
-    ]
-    if clashes:
-        yield Flag(
-            STOP,
-            "conflicting_duplicates",
-            f"{plural(len(clashes), 'trial')} repeat a cell and seed with other results: "
-            + listed(f"{cell_name(grid, grid.index[t.cell])}, seed {t.seed}" for t in clashes),
-            "training is not deterministic, or code or data changed in between; find out which before any claim",
-            {grid.index[trial.cell] for trial in clashes},
         )
 
 
@@ -211,25 +190,6 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
                 "these models have learnt nothing for this task: train longer or mend the learning rate first",
                 {row for _, row in useless},
             )
-
-
-def not_finite(evidence: Evidence) -> Iterator[Flag]:
-    """Metrics that are not numbers."""
-    grid = evidence.grid
-    found = [
-        (trial, name)
-        for trial in grid.results.trials
-        for name, value in trial.metrics.items()
-        if not math.isfinite(value)
-    ]
-    if found:
-        yield Flag(
-            CAUTION,
-            "not_finite",
-            f"not a finite number, left out: {listed(f'{name} of trial {trial.number}' for trial, name in found)}",
-            "see these trials' curves",
-            {grid.index[trial.cell] for trial, _ in found if trial.cell in grid.index},
-        )
 
 
 def _majority(gold: "np.ndarray[Any, Any]") -> float:
