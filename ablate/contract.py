@@ -42,10 +42,10 @@ class Context(Protocol):
     device: str  # "cpu", "cuda:0", "mps"
     workdir: Path  # this part's own folder: models and whatever else should outlive the process
     cache: Path  # shared by all trials of the study: what is worth computing once (tokenised text, features)
-    facts: dict[
-        str, Any
-    ]  # what the report should know of how this was trained (hashes of data and weights); plain JSON. `dev_rows_in_train`,
-    # {task: count}, raises a flag; `examples` and `epochs`, {task: count}, do where they differ within a comparison
+    # What the report should know of how this was trained (hashes of data and weights); plain JSON. `dev_rows_in_train`,
+    # {task: count}, and `dropped_rows`, {task: {split: count}}, raise a flag each; `examples` and `epochs`, {task: count},
+    # do where they differ within a comparison.
+    facts: dict[str, Any]
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state saved last, or None when there is none that is whole."""

@@ -256,6 +256,14 @@ def test_dev_rows_in_train(rows, raised):
     assert ("dev_rows_in_train" in rules(results)) is raised
 
 
+@pytest.mark.parametrize("facts", [{}, {"dropped_rows": {}}, {"dropped_rows": {"paraphrase": {"dev": 0}}}])
+def test_dropped_rows(facts):
+    assert "dropped_rows" not in rules(with_facts(example(), 0, torch="2.13.0", **facts))
+    results = with_facts(example(), 0, torch="2.13.0", dropped_rows={"paraphrase": {"train": 1, "dev": 2}})
+    flag = next(flag for flag in report_document(results)["flags"] if flag["rule"] == "dropped_rows")
+    assert flag["evidence"].endswith("dropped: 2 rows of paraphrase dev, 1 row of paraphrase train")
+
+
 @pytest.mark.parametrize(
     ("before", "severity"),
     [

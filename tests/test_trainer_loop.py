@@ -98,6 +98,17 @@ def test_pairs_that_share_a_sentence_are_given_as_one_cluster(training, tmp_path
     assert context.clusters["dev", "sentiment"] is None
 
 
+@pytest.mark.parametrize(("blank", "told"), [("", {"sentiment": {"dev": 1}}), ("0", None)])
+def test_rows_dropped_for_a_blank_label_are_told(blank, told, tmp_path):
+    for split in ("train", "dev"):
+        last = blank if split == "dev" else "0"
+        (tmp_path / f"{split}.tsv").write_text(f"sentence\tlabel\nfine\t3\ndull\t1\nso so\t{last}\n")
+    own = {"files": str(tmp_path / "{split}.tsv"), "blank_labels": "drop"}
+    context = Notebook(tmp_path / "run")
+    train(small(data={**small().data.model_dump(), "sentiment": own}), context)
+    assert context.facts.get("dropped_rows") == told
+
+
 def test_says_how_many_epochs_each_task_was_trained_for(undisturbed):
     """`mix: shortest`: the shortest task is seen twice, the others in part."""
     context, _ = undisturbed("epochs")

@@ -20,6 +20,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_results.worse_than_worst,
     flags_results.test_metric_used,
     flags_results.dev_rows_in_train,
+    flags_results.dropped_rows,
     flags_results.seeds_without_effect,
     flags_results.unaligned_items,
     flags_results.predictions_unused,

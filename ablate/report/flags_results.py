@@ -94,6 +94,28 @@ def dev_rows_in_train(evidence: Evidence) -> Iterator[Flag]:
         )
 
 
+def dropped_rows(evidence: Evidence) -> Iterator[Flag]:
+    """Rows of the data that the trainer left out (`context.facts["dropped_rows"]`, {task: {split: count}})."""
+    most: dict[tuple[str, str], int] = {}
+    for part in evidence.grid.results.parts.values():
+        tasks = part.facts.get("dropped_rows")
+        for task, splits in tasks.items() if isinstance(tasks, Mapping) else ():
+            for split, rows in splits.items() if isinstance(splits, Mapping) else ():
+                if isinstance(rows, int) and rows > 0:
+                    place = str(task), str(split)
+                    most[place] = max(rows, most.get(place, 0))
+    if most:
+        yield Flag(
+            NOTE,
+            "dropped_rows",
+            "rows that have no label were dropped: "
+            + listed(
+                f"{plural(rows, 'row')} of {task} {split}" for (task, split), rows in sorted(most.items())
+            ),
+            "label them, or say beside the scores that they are left out",
+        )
+
+
 def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
     """All metrics equal to the last digit under different seeds."""
     grid = evidence.grid

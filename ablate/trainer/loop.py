@@ -103,6 +103,8 @@ class Training:
             "tokenizer": self.tokens.tokenizer_hash,
             "dev_rows_in_train": {task: self.tokens.dev_rows_in_train[task] for task in settings.tasks},
         }
+        if dropped := self.tokens.dropped_rows:
+            context.facts["dropped_rows"] = dropped
         sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
         self.stages = plan_stages(settings, sizes, context.seed)
         context.facts |= amounts(self.stages, sizes)

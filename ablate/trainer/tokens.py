@@ -91,6 +91,15 @@ class Tokens:
         }
         return _hash(json.dumps(found, sort_keys=True))[:16]
 
+    @property
+    def dropped_rows(self) -> dict[str, dict[str, int]]:
+        """Task -> split -> rows left out because their label was blank, where there are any."""
+        found = {
+            task: {name: split.dropped for name, split in splits.items() if split.dropped}
+            for task, splits in self.tasks.items()
+        }
+        return {task: splits for task, splits in found.items() if splits}
+
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer into `folder` as transformers' AutoTokenizer loads it."""
         folder.mkdir(parents=True, exist_ok=True)
