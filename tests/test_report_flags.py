@@ -115,6 +115,48 @@ def test_bounds_are_those_of_the_worst_and_the_best_value_seen():
     assert f"l2 → 0.01 lies in [{low:+.4f}, {high:+.4f}]".replace("-", "−") in evidence
 
 
+def fallen(results, to, wanted):
+    """The results with the deciding metric of the `wanted` trials at a value."""
+    for place, trial in enumerate(results.trials):
+        if wanted(trial):
+            results = with_trial(results, place, metrics=trial.metrics | {"dev/mean": to})
+    return results
+
+
+@pytest.mark.parametrize(("to", "raised"), [(0.3, True), (0.66, False), (0.99, False)])
+def test_diverged_runs(to, raised):
+    """dev/mean is .67 to .70; the smallest effect is .005, so that a run that diverged is off by more than .025."""
+    results = fallen(example(), to, lambda t: t.factors["l2"] == 0.01 and t.seed == 22)
+    flags = {flag["rule"]: flag for flag in report_document(results)["flags"]}
+    assert ("diverged_runs" in flags) is raised
+    if raised:
+        assert flags["diverged_runs"]["evidence"].startswith("1 run of 18 diverged")
+        assert flags["diverged_runs"]["evidence"].endswith(": 1 of 3 of l2=0.01")
+
+
+def test_of_a_metric_to_be_minimised_a_run_diverges_upwards():
+    metric = spec().metric.model_copy(update={"goal": "minimize"})
+    up, down = (fallen(example(spec(metric=metric)), to, lambda t: t.number == 3) for to in (0.99, 0.3))
+    assert "diverged_runs" in rules(up)
+    assert "diverged_runs" not in rules(down)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        ("step 12: train/sentiment: the loss is nan; a lower learning rate would do", True),
+        ("part 'all': metric 'dev/f1' is inf; look at its loss curve", True),
+        ("step 3: train/similarity: a gradient is not finite", True),
+        ("step 5: dev/similarity: all 12 predictions are 0, so Pearson's r does not exist (NaN)", True),
+        ("out of memory: 512 MiB more than there are", False),
+        ("ValueError: no information in nanoseconds.csv", False),
+    ],
+)
+def test_a_trial_that_failed_for_a_number_that_is_not_finite_diverged(error, raised):
+    results = with_trial(example(), 3, state="FAIL", metrics={}, error=error)
+    assert ("diverged_runs" in rules(results)) is raised
+
+
 def test_unfinished():
     assert "unfinished" in rules(example(keep=lambda cell, seed: seed != 33))
     assert "unfinished" not in rules(example())

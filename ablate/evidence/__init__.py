@@ -5,4 +5,5 @@ contrasts       which cells are compared with which; pairs: two cells; predictio
 ranges          the worst and the best that a metric can be
 estimates       difference -> interval, p, verdict; models: least squares over all cells
 mixing          what the effects of a fraction are mixed with; noise: how much a metric moves by itself
+diverged        runs that ended far from what their cell gives otherwise
 """

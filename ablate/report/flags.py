@@ -10,6 +10,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_design.two_seeds,
     flags_design.seeds_not_planned,
     flags_design.lost_runs,
+    flags_results.diverged_runs,
     flags_design.unfinished,
     flags_design.changed,
     flags_design.incomplete_grid,

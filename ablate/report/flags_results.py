@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ablate.evidence import diverged
 from ablate.report.cells import cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
 from ablate.report.words import WHY_REFUSED, listed, number, plural, signed
@@ -91,6 +92,25 @@ def dev_rows_in_train(evidence: Evidence) -> Iterator[Flag]:
             "dev rows whose text is in the training data too: "
             + listed(f"{plural(rows, 'row')} of {task}" for task, rows in sorted(most.items())),
             "leave them out of one side; until then the dev scores are somewhat too high",
+        )
+
+
+def diverged_runs(evidence: Evidence) -> Iterator[Flag]:
+    """Runs that ended in numbers that are not finite, or scored grossly worse than the other seeds and cells."""
+    grid = evidence.grid
+    by_cell = diverged.diverged_runs(grid).sum(axis=1)
+    ended = np.isin(grid.states, ["COMPLETE", "FAIL"]).sum(axis=1)
+    if rows := np.flatnonzero(by_cell).tolist():
+        most_first = sorted(rows, key=lambda row: (-by_cell[row] / ended[row], row))
+        yield Flag(
+            CAUTION,
+            "diverged_runs",
+            f"{plural(int(by_cell.sum()), 'run')} of {ended.sum()} diverged: {grid.primary} is far worse than in the other "
+            "seeds and cells, or no finite number: "
+            + listed(f"{by_cell[row]} of {ended[row]} of {cell_name(grid, row)}" for row in most_first),
+            "see their curves; a mean over runs of two kinds describes neither: report how often a cell diverges, and its "
+            "median beside the mean",
+            rows,
         )
 
 

@@ -89,7 +89,7 @@ def metric(task: str, predicted: Tensor, gold: Numbers, where: str) -> float:
     for what, numbers in (("predictions", values), ("labels", gold)):
         if np.ptp(numbers) == 0:
             raise TrialError(
-                f"{where}: all {len(numbers)} {what} are {numbers[0]:g}, so Pearson's r does not exist"
+                f"{where}: all {len(numbers)} {what} are {numbers[0]:g}, so Pearson's r does not exist (NaN)"
             )
     return pearson(values, gold)
 
