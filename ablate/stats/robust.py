@@ -46,6 +46,7 @@ def gross_outliers(values: ArrayLike, least: float = 0.0) -> NDArray[np.bool_]:
     far = max(FAR * _NORMAL * float(np.median(deviations)) if deviations.size else 0.0, least)
     if far == 0:
         return np.zeros_like(known)
-    below_own: NDArray[np.bool_] = table < medians - far
+    below_own = table < medians - far
     below_all = (table < best - np.sqrt(2) * far) & (table < np.nanmedian(medians) - far)
-    return below_own | below_all
+    outliers: NDArray[np.bool_] = below_own | below_all
+    return outliers
