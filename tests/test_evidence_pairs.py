@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from ablate.evidence.pairs import Pairing, composite_weights, disagreements
 from report_examples import example, spec, write_predictions
 
 from ablate.evidence.contrasts import differences_from_reference
 from ablate.evidence.frames import grid
-from ablate.evidence.pairs import Pairing, composite_weights, disagreements
 from ablate.stats.mrmc import cautious_df, mrmc
 
 

@@ -156,14 +156,6 @@ def differences_from_reference(grid: Grid, metric: str) -> list[SeedDifferences 
     ]
 
 
-def value_range(grid: Grid, metric: str) -> tuple[tuple[float, float], bool]:
-    """Return the worst and the best value that `metric` can have, and whether one of them is only the worst or best seen."""
-    values = grid.values[metric]
-    least, most = float(np.nanmin(values)), float(np.nanmax(values))
-    seen = (least, most) if grid.sign > 0 else (most, least)
-    return seen, True
-
-
 def low_level(spec: StudySpec, factor: Factor) -> Scalar:
     """Return the level that effects of `factor` start from: the baseline's, or else its first."""
     named = spec.baseline.get(factor.name, factor.levels[0].name)

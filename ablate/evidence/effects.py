@@ -22,11 +22,11 @@ from ablate.evidence.contrasts import (
     matched_weights,
     same_level,
     seed_differences,
-    value_range,
 )
 from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
 from ablate.evidence.models import Model, fit_model
+from ablate.evidence.ranges import metric_range
 from ablate.spec.model import Factor
 from ablate.stats.inference import Inference, ItemNoise, infer
 
@@ -134,7 +134,7 @@ def study_effects(grid: Grid, items: Items, metric: str, model: Model | None) ->
             seed_differences(grid, contrast, metric),
             Slope(line.scale, line.values, _p_lack_of_fit(items, metric, line)) if line else None,
             of_last,
-            _lost(grid, contrast, metric, of_plan),
+            _lost(items, contrast, metric, of_plan),
             model.confounded.get(contrast.factor, ()) if model and w is None else (),
         )
         for (contrast, w, line), inference, of_last, of_plan in zip(
@@ -250,23 +250,33 @@ def _p_lack_of_fit(items: Items, metric: str, line: _Line) -> float | None:
     return min(1.0, len(line.bends) * min(known)) if known else None
 
 
-def _lost(grid: Grid, contrast: Contrast, metric: str, planned: Array | None) -> Lost | None:
+def _lost(items: Items, contrast: Contrast, metric: str, planned: Array | None) -> Lost | None:
     """Fill the lost trials with the worst and the best value that the metric can have.
 
     An effect is a weighted sum of the trials: each end takes for every lost one what moves it farthest. Trials that are
     still to run are left out. Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
     """
+    grid = items.grid
     values, lost = grid.values[metric], lost_trials(grid, metric)
     if planned is None or not (np.nan_to_num(planned)[lost] != 0).any() or not np.isfinite(values).any():
         return None
-    (worst, best), as_seen = value_range(grid, metric)
-    least, most = sorted((worst, best))
+    least, most, as_seen = _ends(items, metric)
     ends = []
     for if_positive, if_negative in ((least, most), (most, least)):
         filled = np.where(lost, np.where(planned > 0, if_positive, if_negative), values)
         ends.append(float(np.nanmean(by_seed(planned, filled))))
     low, high = (_share_lost(lost, rows, grid) for rows in (contrast.rows_low, contrast.rows_high))
     return Lost((ends[0], ends[1]), low, high, as_seen)
+
+
+def _ends(items: Items, metric: str) -> tuple[float, float, bool]:
+    """Return the least and the greatest value that `metric` can have, and whether one of them is only what was seen."""
+    values = items.grid.values[metric]
+    known = [
+        end for end in metric_range(items.grid.results.spec, metric, items.kind(metric)) if end is not None
+    ]
+    ends = [*known, float(np.nanmin(values)), float(np.nanmax(values))]
+    return min(ends), max(ends), len(known) < 2
 
 
 def _share_lost(lost: NDArray[np.bool_], rows: NDArray[np.int64], grid: Grid) -> float:

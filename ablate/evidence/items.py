@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.evidence.frames import Grid
-from ablate.evidence.predictions import ItemScores, PredictionFiles
+from ablate.evidence.predictions import ItemScores, Kind, PredictionFiles
 from ablate.stats.inference import ItemNoise, contributions, item_noise
 
 Array = NDArray[np.float64]
@@ -70,6 +70,12 @@ class Items:
             self._made_of[metric] = {metric: 1.0} if self._has_items(metric) else self._composite(metric)
         return self._made_of[metric]
 
+    def kind(self, metric: str) -> Kind | None:
+        """Return what the items' scores are; None without items."""
+        found = (self.files.scores(t, metric) for t in self.grid.trials.values() if metric in t.metrics)
+        first = next(found, None)
+        return first and first.kind
+
     def pairs(self, low: int, high: int, metric: str) -> list[tuple[ItemScores, ItemScores]]:
         """Return the scores of both rows for each seed that has them; none, and a note for the flags, unless all align."""
         a, b = (self.files.by_seed(row, metric) for row in (low, high))
@@ -124,9 +130,7 @@ class Items:
             to.by_seed[column] = to.by_seed.get(column, 0.0) + weight * scores.scores
 
     def _has_items(self, metric: str) -> bool:
-        complete = (trial for trial in self.grid.trials.values() if metric in trial.metrics)
-        first = next(complete, None)
-        return first is not None and self.files.scores(first, metric) is not None
+        return self.kind(metric) is not None
 
     def _composite(self, metric: str) -> dict[str, float]:
         names = [name for name in self.grid.dev_metrics if name != metric and self._has_items(name)]

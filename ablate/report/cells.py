@@ -14,6 +14,7 @@ from ablate.evidence.items import Items
 from ablate.report.effects import effect_notes, inference_row, judge, judged_row
 from ablate.spec.model import levels_text
 from ablate.stats.inference import infer
+from ablate.stats.robust import iqm
 from ablate.store.results import best_cell
 
 
@@ -91,12 +92,14 @@ def _differences(items: Items, metric: str) -> list[dict[str, Any] | None]:
 
 
 def _over_seeds(grid: Grid, values: NDArray[np.float64]) -> dict[str, Any]:
-    found = infer(values)
+    found, known = infer(values), values[np.isfinite(values)]
     sd = found.se * math.sqrt(found.seeds) if found.se is not None else None
     ci95 = found.interval()
     by_seed = {str(seed): float(v) for seed, v in zip(grid.seeds, values, strict=True) if math.isfinite(v)}
     return {
         "mean": found.estimate,
+        "median": float(np.median(known)) if known.size else None,
+        "iqm": float(iqm(known)) if known.size else None,
         "sd": sd,
         "n": found.seeds,
         "ci95": ci95 and list(ci95),

@@ -137,20 +137,9 @@ def dropped_rows(evidence: Evidence) -> Iterator[Flag]:
 
 
 def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
-    """All metrics equal to the last digit under different seeds."""
+    """All metrics equal to the last digit under different seeds, and all predictions and curves that were kept."""
     grid = evidence.grid
-    names = grid.dev_metrics
-    stuck = []
-    for row in range(len(grid.cells)):
-        complete = np.flatnonzero(grid.states[row] == "COMPLETE")
-        values = np.array([grid.values[name][row, complete] for name in names])  # [metrics, seeds]
-        if (
-            len(complete) > 1
-            and values.size
-            and np.isfinite(values).all()
-            and (np.ptp(values, axis=1) == 0).all()
-        ):
-            stuck.append(row)
+    stuck = [row for row in range(len(grid.cells)) if _is_stuck(evidence, row)]
     if stuck:
         yield Flag(
             STOP,
@@ -161,6 +150,24 @@ def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
             stuck,
             undoes_p=True,
         )
+
+
+def _is_stuck(evidence: Evidence, row: int) -> bool:
+    """Say whether nothing tells the seeds of a cell apart. An accuracy on few items may tie by chance; a curve does not."""
+    grid = evidence.grid
+    complete = np.flatnonzero(grid.states[row] == "COMPLETE").tolist()
+    values = np.array([grid.values[name][row, complete] for name in grid.dev_metrics])  # [metrics, seeds]
+    if len(complete) < 2 or not values.size or not np.isfinite(values).all() or np.ptp(values, axis=1).any():
+        return False
+    trials = [grid.trials[row, column] for column in complete]
+    for metric in grid.dev_metrics:
+        found = [evidence.items.files.predicted(trial, metric) for trial in trials]
+        if len({one.predicted.tobytes() for one in found if one}) > 1:
+            return False
+    curves: dict[tuple[str, str, int], set[float]] = {}
+    for point in grid.results.points({part for trial in trials for part in trial.parts.values()}):
+        curves.setdefault((point.part, point.name, point.step), set()).add(point.value)
+    return all(len(at) == 1 for at in curves.values())
 
 
 def unaligned_items(evidence: Evidence) -> Iterator[Flag]:

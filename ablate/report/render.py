@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from ablate.evidence.mixing import LEAST_SHARE
 from ablate.report import words
+from ablate.report.phrases import INTERVALS
 from ablate.report.plot_style import Picture
 from ablate.report.provenance import methods
 from ablate.spec.model import level_text
@@ -91,6 +92,7 @@ def _context(document: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[s
         "effects_by_metric": _by_metric(document["effects"]),
         "strongest_interactions": _strongest(document["interactions"]),
         "methods": methods(document),
+        "intervals_note": INTERVALS,
         "devices": [found["value"] for found in _devices(document["provenance"]["facts"])],
     }
 
