@@ -74,7 +74,7 @@ class Items:
         """Return what the items' scores are; None without items."""
         found = (self.files.scores(t, metric) for t in self.grid.trials.values() if metric in t.metrics)
         first = next(found, None)
-        return first and first.kind
+        return first.kind if first else None
 
     def pairs(self, low: int, high: int, metric: str) -> list[tuple[ItemScores, ItemScores]]:
         """Return the scores of both rows for each seed that has them; none, and a note for the flags, unless all align."""
