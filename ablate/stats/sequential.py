@@ -39,8 +39,7 @@ def nominal_levels(fractions: Sequence[float], alpha: float = ALPHA) -> Array:
         fractions: Rising, in (0, 1]; the looks taken so far suffice, as no boundary depends on later ones.
         alpha: Two-sided, in (0, 1].
     """
-    boundaries = _boundaries(tuple(fractions), np.array([_normal_of(alpha)]))
-    return np.asarray(2 * special.ndtr(-boundaries[:, 0]))
+    return _levels(tuple(fractions), alpha)
 
 
 def sequential_p(p: Sequence[float | None], fractions: Sequence[float]) -> float | None:
@@ -135,6 +134,12 @@ def _normal_of(alpha: float) -> float:
 
 def _spent_on_a_side(normals: Array, fraction: float) -> Array:
     return np.asarray(2 * special.ndtr(-normals / math.sqrt(fraction)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _levels(fractions: tuple[float, ...], alpha: float) -> Array:
+    boundaries = _boundaries(fractions, np.array([_normal_of(alpha)]))
+    return np.asarray(2 * special.ndtr(-boundaries[:, 0]))
 
 
 @functools.lru_cache(maxsize=4096)
