@@ -61,7 +61,7 @@ def contrasts(grid: Grid) -> list[Contrast]:
         low = low_level(grid.results.spec, factor)
         for level in factor.levels:
             if not same_level(level.name, low):
-                found.append(_contrast(grid, factor, low, level.name))
+                found.append(between(grid, factor, low, level.name))
     return found
 
 
@@ -83,24 +83,40 @@ def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDiffere
     )
 
 
-def worst_case(grid: Grid, contrast: Contrast, metric: str) -> list[float] | None:
-    """Return the least and greatest high − low, had lost trials had the worst or best value seen; None if none is lost.
+def matched_weights(contrast: Contrast, there: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return what each of the trials that are `there` [cells, seeds] adds to the mean over the matches complete in its seed.
 
-    Of the mean over matches; `models.worst_cases` has those of least squares. Trials that are still to run are left out.
-    Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
-    """
-    values, lost = grid.values[metric], lost_trials(grid, metric)
-    rows = np.concatenate([contrast.rows_low.ravel(), contrast.rows_high.ravel()])
-    if not lost[rows[rows >= 0]].any() or not np.isfinite(values).any():
-        return None
-    least, most = float(np.nanmin(values)), float(np.nanmax(values))
-    ends = []
-    for low_fill, high_fill in ((most, least), (least, most)):
-        low = _side_mean(np.where(lost, low_fill, values), contrast.rows_low)
-        high = _side_mean(np.where(lost, high_fill, values), contrast.rows_high)
-        shift = _nan_mean(high - low)
-        ends.append(float(_nan_mean(shift[:, None])[0]))
-    return ends if np.isfinite(ends).all() else None
+    A column of NaN: that seed has no complete match."""
+    weights = np.zeros(there.shape)
+    complete = np.ones((len(contrast.rows_low), there.shape[1]), dtype=bool)
+    for rows in (contrast.rows_low, contrast.rows_high):
+        complete &= np.where(rows[:, :, None] >= 0, there[rows], True).all(axis=1)
+    matches = complete.sum(axis=0)
+    for rows, sign in ((contrast.rows_low, -1.0), (contrast.rows_high, 1.0)):
+        for match, side in enumerate(rows):
+            own = side[side >= 0]
+            weights[own] += sign * complete[match] / len(own)
+    weights[:, matches == 0] = np.nan
+    return np.asarray(weights / np.maximum(matches, 1))
+
+
+def pair_weights(low: int, high: int, there: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the weights [cells, seeds] of row `high` less row `low`; a column of NaN where one of them is not there."""
+    weights = np.zeros(there.shape)
+    weights[low], weights[high] = -1.0, 1.0
+    weights[:, ~(there[low] & there[high])] = np.nan
+    return weights
+
+
+def between_rows(low: int, high: int) -> Contrast:
+    """Return the contrast of two rows of the grid, whatever factors tell them apart."""
+    return Contrast("", None, None, None, np.array([[low]]), np.array([[high]]), (), unmatched=False)
+
+
+def by_seed(weights: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weighted sum of `values` [cells, seeds] of each seed; NaN for a seed that cannot tell it."""
+    used = np.where(weights == 0, 0.0, values)
+    return np.asarray((weights * used).sum(axis=0))
 
 
 def lost_trials(grid: Grid, metric: str) -> NDArray[np.bool_]:
@@ -140,6 +156,14 @@ def differences_from_reference(grid: Grid, metric: str) -> list[SeedDifferences 
     ]
 
 
+def value_range(grid: Grid, metric: str) -> tuple[tuple[float, float], bool]:
+    """Return the worst and the best value that `metric` can have, and whether one of them is only the worst or best seen."""
+    values = grid.values[metric]
+    least, most = float(np.nanmin(values)), float(np.nanmax(values))
+    seen = (least, most) if grid.sign > 0 else (most, least)
+    return seen, True
+
+
 def low_level(spec: StudySpec, factor: Factor) -> Scalar:
     """Return the level that effects of `factor` start from: the baseline's, or else its first."""
     named = spec.baseline.get(factor.name, factor.levels[0].name)
@@ -161,7 +185,8 @@ def condition_text(factor: Factor) -> str | None:
     return " and ".join(clauses) or None
 
 
-def _contrast(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
+def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
+    """Return the contrast of any two levels of a factor."""
     spec = grid.results.spec
     below = _descendants(spec.factors, factor.name)
     matches: dict[tuple[object, ...], tuple[list[int], list[int]]] = {}

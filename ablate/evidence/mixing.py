@@ -23,18 +23,18 @@ def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
     A factor's own interactions are left out: where the factor does nothing, they are nothing."""
     spec = grid.results.spec
     if (
-        not (model and model.weights)
+        not (model and model.mean_weights)
         or spec.design != "fractional"
         or not 1 < len(spec.factors) <= MOST_MIXED
     ):
         return []
     space = Space(spec)
     cells = [space.combination(cell.levels) for cell in grid.cells]
-    owners = [factor for factor, _ in model.weights]
+    owners = [factor for factor, _ in model.mean_weights]
     chains = aliases(grid)
     return [
         one
-        for one in mixing(space, cells, owners, np.array(list(model.weights.values())))
+        for one in mixing(space, cells, owners, np.array(list(model.mean_weights.values())))
         if one.share > ROUNDING
         and one.effect not in one.interaction
         and ":".join(one.interaction) not in chains[one.effect]

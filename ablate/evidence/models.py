@@ -1,29 +1,28 @@
-"""Least squares over the cells of a full, fractional or searched design: effects, interactions, analysis of variance.
+"""What each trial adds to the effects of a full or fractional design, and least squares over all of it.
 
-Trained parts that several cells share are one observation, not several: where cells share parts, the residual of one
-fit would count them again and again. The model is then fitted to each seed alone, and the seeds, which are independent,
-give the error; the sums of squares stay as a description, without F.
-
-An effect that what has run cannot tell from another is not estimated, and a seed that cannot tell it does not count."""
+An effect is a weighted sum over the cells of one seed, by least squares within that seed. A seed that cannot tell an effect
+from another does not count for it. Fitted over all seeds at once, with the seeds as blocks, the same model gives the
+analysis of variance and, where there is one seed alone, the errors (its residual, or Lenth's). The residual over all seeds
+leaves out that an effect differs from seed to seed and from item to item: no verdict of a replicated study comes from it."""
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.evidence.contrasts import lost_trials, low_level, same_level
-from ablate.evidence.estimates import Estimate, over_seeds
+from ablate.evidence.contrasts import low_level, same_level
 from ablate.evidence.frames import Grid
 from ablate.spec.model import Scalar
 from ablate.stats import factorial as stats
+from ablate.stats.factorial import Key
+from ablate.stats.inference import Inference, Method
 from ablate.stats.linear import Factor
-from ablate.stats.multiple import benjamini_hochberg
 from ablate.store.results import deciding_parts
 
-Key = tuple[tuple[str, ...], tuple[int, ...]]  # factors, and of each the index of its level
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,77 +32,95 @@ class Coding:
     levels: dict[str, tuple[Scalar, ...]]  # the low level first
     index: dict[str, NDArray[np.intp]]  # [cells], −1 where the factor does not exist
 
+    def place(self, factor: str, level: Scalar) -> int | None:
+        """Return the index of a level of `factor`; None where it has no value."""
+        levels = self.levels.get(factor, ())
+        return next((i for i, one in enumerate(levels) if same_level(one, level)), None)
+
 
 @dataclass(frozen=True)
 class Model:
     """What the design says about one metric."""
 
     coding: Coding
-    effects: dict[Key, Estimate]  # one factor in the key
-    interactions: list[dict[str, Any]]  # rows of the report
+    order: str  # of the model: 1, 2 or full
+    # Effect or interaction -> [cells, seeds], what each trial adds to it; a column of NaN: that seed cannot tell it.
+    weights: dict[Key, Array]
+    there: NDArray[np.bool_]  # [cells, seeds], the trials that `weights` are of
+    unreplicated: dict[
+        Key, Inference
+    ]  # of a single seed, whose errors come from the model or from Lenth; else empty
     anova: list[dict[str, Any]]  # rows of the report
-    weights: dict[tuple[str, int], NDArray[np.float64]]  # factor, level -> [cells], what each adds
+    mean_weights: dict[tuple[str, int], Array]  # factor, level -> [cells], for all seeds together
     lenth: dict[str, Any] | None  # of an unreplicated two-level design, with its contrasts
-    independent: bool  # no part is shared between cells
     confounded: dict[str, tuple[str, ...]]  # factor without some estimate -> what it cannot be told from
     left_out: tuple[tuple[str, ...], ...]  # products that cannot be told from other terms
+
+    def weights_of(self, there: NDArray[np.bool_]) -> dict[Key, Array]:
+        """Return the weights, had other trials [cells, seeds] a result."""
+        if np.array_equal(there, self.there):
+            return self.weights
+        return weights_by_seed(there, self.coding, self.order)[0]
 
 
 def fit_model(grid: Grid, metric: str) -> Model | None:
     """Return the model of `metric` over all complete trials; None where fewer than two cells have a value."""
     values = grid.values[metric]
-    with_value: NDArray[np.bool_] = np.any(np.isfinite(values), axis=1)
+    there: NDArray[np.bool_] = np.isfinite(values)
+    with_value = np.asarray(there.any(axis=1))
     if with_value.sum() < 2:
         return None
     coding = _coding(grid, with_value)
     if not coding.levels:
         return None
     pooled = _pooled(grid, values, coding)
-    independent = not shares_parts(grid, metric)
-    seeds = int(np.isfinite(values).any(axis=0).sum())
-    if independent:
-        estimates, confounded = _together(pooled, seeds), pooled.confounded
-    else:
-        estimates, confounded = _by_seed(values, coding, pooled.order)
+    weights, confounded = weights_by_seed(there, coding, pooled.order)
+    if (seeds := int(there.any(axis=0).sum())) == 1:
+        confounded = pooled.confounded
     return Model(
         coding,
-        {key: estimate for key, estimate in estimates.items() if len(key[0]) == 1},
-        _interaction_rows({k: e for k, e in estimates.items() if len(k[0]) == 2}, coding, metric),
-        _anova_rows(pooled, metric, independent),
+        pooled.order,
+        weights,
+        there,
+        _unreplicated(pooled) if seeds == 1 else {},
+        _anova_rows(pooled, metric, independent=not shares_parts(grid, metric)),
         _by_cell(pooled.weights, values),
         _lenth_row(pooled, metric),
-        independent,
-        {name: others for name, others in confounded.items() if _lacks_an_effect(name, coding, estimates)},
+        {name: others for name, others in confounded.items() if _lacks_an_effect(name, coding, weights)},
         tuple(term for term in pooled.left_out if len(term) > 1),
     )
 
 
-def worst_cases(grid: Grid, metric: str) -> dict[tuple[str, str, str], list[float]]:
-    """Return factor, from, to (their repr) -> [least, greatest] effect, with the worst or best value seen for lost trials.
+def weights_by_seed(
+    there: NDArray[np.bool_], coding: Coding, order: str
+) -> tuple[dict[Key, Array], dict[str, tuple[str, ...]]]:
+    """Return what each of the trials that are `there` [cells, seeds] adds to every effect of its seed.
 
-    An effect is a weighted sum of the trials: with the middle of both values in every lost one's place, each end is as far
-    away as the weights of these say. An effect in which none is lost is left out, and so are trials that are still to run.
-    Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
+    And of the factors that some seed could not tell from others, these others.
     """
-    values, lost = grid.values[metric], lost_trials(grid, metric)
-    if not lost.any() or not np.isfinite(values).any():
-        return {}
-    least, most = float(np.nanmin(values)), float(np.nanmax(values))
-    planned = np.where(lost, (least + most) / 2, values)
-    there: NDArray[np.bool_] = np.any(np.isfinite(planned), axis=1)
-    coding = _coding(grid, there)
-    if not coding.levels:
-        return {}
-    found = {}
-    model = _pooled(grid, planned, coding)
-    for effect in model.effects:
-        (name,), (level,) = effect.factors, effect.levels
-        low, high = (repr(coding.levels[name][i]) for i in (0, level))  # 0 is not false
-        weights = model.weights[name, level][lost[np.isfinite(planned)]]
-        reach = float(np.abs(weights).sum()) * (most - least) / 2
-        if reach > 1e-9 * (most - least):
-            found[name, low, high] = [effect.estimate - reach, effect.estimate + reach]
-    return found
+    found: dict[Key, Array] = {}
+    confounded: dict[str, set[str]] = {}
+    fitted: dict[bytes, tuple[dict[Key, Array], dict[str, tuple[str, ...]]]] = {}
+    for column in range(there.shape[1]):
+        rows = np.flatnonzero(there[:, column])
+        if len(rows) < 2:
+            continue
+        # Seeds that ran the same cells have the same weights.
+        same = there[:, column].tobytes()
+        if same not in fitted:
+            factors = [
+                Factor(name, coding.index[name][rows], len(levels)) for name, levels in coding.levels.items()
+            ]
+            fitted[same] = stats.effect_weights(factors, order)
+        told, mixed = fitted[same]
+        for key, of_rows in told.items():
+            if key not in found:
+                found[key] = np.full(there.shape, math.nan)
+            found[key][:, column] = 0.0
+            found[key][rows, column] = of_rows
+        for name, others in mixed.items():
+            confounded.setdefault(name, set()).update(others)
+    return found, {name: tuple(sorted(others)) for name, others in confounded.items()}
 
 
 def shares_parts(grid: Grid, metric: str) -> bool:
@@ -132,94 +149,51 @@ def _coding(grid: Grid, with_value: NDArray[np.bool_]) -> Coding:
                 codes[row] = next((i for i, name in enumerate(names) if same_level(name, own)), -1)
         used = sorted(set(codes[with_value & (codes >= 0)].tolist()))
         if len(used) >= 2:
-            renumbered = np.full(len(names) + 1, -1, dtype=np.intp)  # the last entry serves −1
+            # The last entry serves −1.
+            renumbered = np.full(len(names) + 1, -1, dtype=np.intp)
             renumbered[used] = np.arange(len(used))
             levels[factor.name] = tuple(names[i] for i in used)
             index[factor.name] = renumbered[codes]
     return Coding(levels, index)
 
 
-def _pooled(grid: Grid, values: NDArray[np.float64], coding: Coding) -> stats.Factorial:
+def _pooled(grid: Grid, values: Array, coding: Coding) -> stats.Factorial:
     """Fit all seeds together. A fraction in which not every product can be told has main effects only: which products
     were kept would decide what is mixed into the effects."""
-    found = _factorial(values, coding, slice(None))
+    found = _factorial(values, coding)
     if found.left_out and grid.results.spec.design == "fractional":
-        return _factorial(values, coding, slice(None), "1")
+        return _factorial(values, coding, "1")
     return found
 
 
-def _factorial(
-    values: NDArray[np.float64], coding: Coding, columns: slice, order: str = "auto"
-) -> stats.Factorial:
-    """Fit the rows × `columns` of values that are there, seeds as blocks where there are several."""
-    part = values[:, columns]
-    rows, seeds = np.nonzero(np.isfinite(part))
+def _factorial(values: Array, coding: Coding, order: str = "auto") -> stats.Factorial:
+    """Fit the values that are there, seeds as blocks where there are several."""
+    rows, seeds = np.nonzero(np.isfinite(values))
     factors = [Factor(name, coding.index[name][rows], len(levels)) for name, levels in coding.levels.items()]
     present, block = np.unique(seeds, return_inverse=True)
     blocks = Factor("seed", block.astype(np.intp), len(present)) if len(present) > 1 else None
-    return stats.factorial(part[rows, seeds], factors, blocks, order, strict=True)
+    return stats.factorial(values[rows, seeds], factors, blocks, order, strict=True)
 
 
 def _lacks_an_effect(name: str, coding: Coding, estimates: Collection[Key]) -> bool:
     return any(((name,), (level,)) not in estimates for level in range(1, len(coding.levels[name])))
 
 
-def _together(model: stats.Factorial, seeds: int) -> dict[Key, Estimate]:
-    with_blocks = "least squares, seeds as blocks" if seeds > 1 else "least squares"
-    method = with_blocks if model.df_residual else "Lenth"
+def _unreplicated(model: stats.Factorial) -> dict[Key, Inference]:
+    method = Method.LEAST_SQUARES if model.df_residual else Method.LENTH
     return {
-        (e.factors, e.levels): Estimate(e.estimate, seeds, method="no estimate of noise")
+        (e.factors, e.levels): Inference(e.estimate, 1, Method.ONE_SEED)
         if e.se is None or model.degenerate
-        else Estimate(e.estimate, seeds, e.se, e.df, e.p, method)
+        else Inference(e.estimate, 1, method, e.se, e.df, e.p)
         for e in (*model.effects, *model.interactions)
     }
-
-
-def _by_seed(
-    values: NDArray[np.float64], coding: Coding, order: str
-) -> tuple[dict[Key, Estimate], dict[str, tuple[str, ...]]]:
-    """Fit each seed alone; a seed in which a term cannot be told from others does not count for it.
-
-    Return the estimates, and of the factors that some seed could not tell from others these others.
-    """
-    per_seed: dict[Key, list[float]] = {}
-    confounded: dict[str, tuple[str, ...]] = {}
-    for column in range(values.shape[1]):
-        if np.isfinite(values[:, column]).sum() < 2:
-            continue
-        fitted = _factorial(values, coding, slice(column, column + 1), order)
-        for estimate in (*fitted.effects, *fitted.interactions):
-            per_seed.setdefault((estimate.factors, estimate.levels), []).append(estimate.estimate)
-        for name, others in fitted.confounded.items():
-            confounded[name] = tuple(sorted({*confounded.get(name, ()), *others}))
-    found = {key: over_seeds(np.array(each)) for key, each in per_seed.items()}
-    estimates = {
-        key: replace(e, method=e.method.replace("paired t over seeds", "t over seeds, each fitted alone"))
-        for key, e in found.items()
-    }
-    return estimates, confounded
-
-
-def _interaction_rows(estimates: dict[Key, Estimate], coding: Coding, metric: str) -> list[dict[str, Any]]:
-    adjusted = benjamini_hochberg([estimate.p for estimate in estimates.values()])
-    return [
-        {
-            "factors": list(factors),
-            "from": [coding.levels[name][0] for name in factors],
-            "to": [coding.levels[name][level] for name, level in zip(factors, levels, strict=True)],
-            "metric": metric,
-            **estimate.row(),
-            "mde80": estimate.mde80(),
-            "p_bh": p,
-        }
-        for ((factors, levels), estimate), p in zip(estimates.items(), adjusted, strict=True)
-    ]
 
 
 def _anova_rows(model: stats.Factorial, metric: str, independent: bool) -> list[dict[str, Any]]:
     """Type II where the table is unbalanced; the share is of the sum of these sums of squares.
 
-    A term that cannot be told from others is named with them, and has no F.
+    A term that cannot be told from others is named with them, and has no F; nor has any where cells share trained parts,
+    which would count one run several times.
     """
     rows = model.anova["II"]
     total = math.fsum(row.ss for row in rows)
@@ -241,14 +215,13 @@ def _anova_rows(model: stats.Factorial, metric: str, independent: bool) -> list[
     ]
 
 
-def _by_cell(
-    weights: dict[tuple[str, int], NDArray[np.float64]], values: NDArray[np.float64]
-) -> dict[tuple[str, int], NDArray[np.float64]]:
+def _by_cell(weights: dict[Key, Array], values: Array) -> dict[tuple[str, int], Array]:
     found = {}
-    for effect, of_trials in weights.items():
-        placed = np.zeros(values.shape)
-        placed[np.isfinite(values)] = of_trials
-        found[effect] = placed.sum(axis=1)
+    for (names, levels), of_trials in weights.items():
+        if len(names) == 1:
+            placed = np.zeros(values.shape)
+            placed[np.isfinite(values)] = of_trials
+            found[names[0], levels[0]] = placed.sum(axis=1)
     return found
 
 

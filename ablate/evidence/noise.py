@@ -7,20 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.evidence.frames import Grid
-from ablate.evidence.pairs import Pairing, misaligned
+from ablate.evidence.items import Items, misaligned
 from ablate.stats.linear import ROUNDING
 from ablate.stats.mrmc import mrmc
 from ablate.stats.power import mde_paired, pooled_sd
 from ablate.store.results import repeated_values
 
 
-def noise_rows(pairing: Pairing) -> list[dict[str, Any]]:
+def noise_rows(items: Items) -> list[dict[str, Any]]:
     """Return one row per metric: σ between seeds within a cell, and where items are known, of item and seed × item."""
-    return [row for metric in pairing.grid.dev_metrics if (row := _row(pairing, metric))]
+    return [row for metric in items.grid.dev_metrics if (row := _row(items, metric))]
 
 
-def _row(pairing: Pairing, metric: str) -> dict[str, Any] | None:
-    grid = pairing.grid
+def _row(items: Items, metric: str) -> dict[str, Any] | None:
+    grid = items.grid
     sd, df = seed_sd(grid, metric)
     if sd is None:
         return None
@@ -31,7 +31,7 @@ def _row(pairing: Pairing, metric: str) -> dict[str, Any] | None:
         "df": df,
         "detectable": mde_paired(sd * math.sqrt(2), seeds) if sd > 0 else None,
         "seeds": seeds,
-        **_items(pairing, metric),
+        **_items(items, metric),
     }
 
 
@@ -56,13 +56,13 @@ def sd_beyond_seeds(values: NDArray[np.float64]) -> float | None:
     return float(np.sqrt((rest**2).sum() / df))
 
 
-def _items(pairing: Pairing, metric: str) -> dict[str, Any]:
+def _items(items: Items, metric: str) -> dict[str, Any]:
     """σ of item and of seed × item in the scores of the reference, on the scale of one item."""
-    reference = pairing.grid.reference
+    reference = items.grid.reference
     nothing: dict[str, Any] = {"sd_item": None, "sd_seed_item": None, "items": None}
-    if reference is None or list(pairing.weights(metric)) != [metric]:
+    if reference is None or list(items.made_of(metric)) != [metric]:
         return nothing
-    found = list(pairing.files.by_seed(reference, metric).values())
+    found = list(items.files.by_seed(reference, metric).values())
     if len(found) < 2 or misaligned(found):
         return nothing
     analysed = mrmc(np.array([scores.scores for scores in found]))

@@ -37,6 +37,8 @@ class ItemScores:
     predicted: NDArray[np.float64]  # [items]
     gold: NDArray[np.float64]  # [items]
     kind: str  # accuracy or pearson
+    # Of each item, where items depend on one another (two pairs that share a sentence).
+    clusters: tuple[str, ...] | None = None
 
     @property
     def metric(self) -> float:

@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.errors import BadInput
+from ablate.evidence.contrasts import by_seed
+from ablate.evidence.models import Coding, weights_by_seed
 from ablate.report.strict_csv import Faults, Table, read_columns
 from ablate.report.words import listed
-from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, conditions, factorial
+from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key, conditions, factorial
+from ablate.stats.inference import Inference, Method, infer
 from ablate.stats.linear import Factor, crossings
 from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.verdicts import verdict
@@ -96,16 +99,27 @@ def analyze_columns(
     result = factorial(np.asarray(y, dtype=float), coded, blocks, order)
     _check_told_apart(result, coded, levels)
     where = conditions(coded)
-    effects = [_effect(e, levels, where) for e in result.effects]
-    for effect, p_holm in zip(effects, holm([e.p for e in result.effects]), strict=True):
-        effect["p_holm"] = p_holm
-        effect["verdict"] = verdict(
-            effect["estimate"], p_holm, effect["se"], effect["df"], smallest_effect, goal
+    inferences, pooled = _inferences(np.asarray(y, dtype=float), coded, blocks, result)
+    mains = [inferences[e.factors, e.levels] for e in result.effects]
+    effects = [
+        _effect(e, levels, where)
+        | _numbers(one)
+        | {"p_holm": p, "verdict": verdict(one, p, smallest_effect, goal)}
+        for e, one, p in zip(result.effects, mains, holm([one.p for one in mains]), strict=True)
+    ]
+    products = [inferences[e.factors, e.levels] for e in result.interactions]
+    interactions = [
+        _interaction(e, levels, where) | _numbers(one) | {"p_bh": p}
+        for e, one, p in zip(
+            result.interactions, products, benjamini_hochberg([one.p for one in products]), strict=True
         )
-    interactions = [_interaction(e, levels, where) for e in result.interactions]
-    for row, p_bh in zip(interactions, benjamini_hochberg([e.p for e in result.interactions]), strict=True):
-        row["p_bh"] = p_bh
+    ]
     warnings = _warnings(result, blocked=blocks is not None)
+    if pooled:
+        warnings.append(
+            f"no {block[0] if block else 'block'} alone tells the effect of {listed(pooled)}: their errors come from the "
+            "residual over all blocks, which takes an effect to be the same in every block"
+        )
     if order == "auto" and len(coded) > 1 and result.order == "1":
         why = "the table cannot tell products of two apart, or they would leave too little for noise"
         warnings.append(f"main effects only: {why}")
@@ -126,6 +140,48 @@ def analyze_columns(
         "lenth": _lenth(result),
         "warnings": warnings,
     }
+
+
+def _inferences(
+    y: NDArray[np.float64], factors: Sequence[Factor], blocks: Factor | None, result: Factorial
+) -> tuple[dict[Key, Inference], list[str]]:
+    """Return the inference of every estimate of `result`, and the names of those that no block alone can tell.
+
+    With blocks (seeds) an effect is computed within each, and its error is how it varies over them: as in the report. Rows
+    that repeat a combination within a block are averaged. Without blocks the errors are those of least squares.
+    """
+    estimates = (*result.effects, *result.interactions)
+    method = Method.LEAST_SQUARES if result.lenth is None else Method.LENTH
+    found = {
+        (e.factors, e.levels): Inference(e.estimate, 1, method, e.se, e.df, e.p) if e.p is not None
+        else Inference(e.estimate, 1)
+        for e in estimates
+    }  # fmt: skip
+    if blocks is None:
+        return found, []
+    combinations, cell = np.unique(np.array([f.index for f in factors]), axis=1, return_inverse=True)
+    total, count = np.zeros((2, combinations.shape[1], blocks.levels))
+    np.add.at(total, (cell, blocks.index), y)
+    np.add.at(count, (cell, blocks.index), 1)
+    there = np.asarray(count > 0)
+    values = np.where(there, total / np.maximum(count, 1), np.nan)
+    coding = Coding(
+        {f.name: tuple(range(f.levels)) for f in factors},
+        {f.name: index for f, index in zip(factors, combinations, strict=True)},
+    )
+    weights, _ = weights_by_seed(there, coding, result.order)
+    pooled = []
+    for e in estimates:
+        of_block = (
+            by_seed(weights[e.factors, e.levels], values)
+            if (e.factors, e.levels) in weights
+            else values[0] * np.nan
+        )
+        if np.isfinite(of_block).sum() > 1:
+            found[e.factors, e.levels] = infer(of_block)
+        else:
+            pooled.append(":".join(e.factors))
+    return found, list(dict.fromkeys(pooled))
 
 
 def order_levels(column: Sequence[str], baseline: str | None = None) -> list[str]:
@@ -289,7 +345,7 @@ def _effect(
         "from": levels[name][0],
         "to": levels[name][e.levels[0]],
         "when": _when([name], levels, where),
-    } | _numbers(e)
+    }
 
 
 def _interaction(
@@ -300,13 +356,20 @@ def _interaction(
         "from": [levels[name][0] for name in e.factors],
         "to": [levels[name][level] for name, level in zip(e.factors, e.levels, strict=True)],
         "when": _when(e.factors, levels, where),
-    } | _numbers(e)
+    }
 
 
-def _numbers(e: Estimate) -> dict[str, Any]:
-    numbers = asdict(e)
-    del numbers["factors"], numbers["levels"]
-    return numbers | {"ci95": e.ci95 and list(e.ci95)}
+def _numbers(found: Inference) -> dict[str, Any]:
+    ci95 = found.interval()
+    return {
+        "estimate": found.estimate,
+        "se": found.se,
+        "df": found.df,
+        "ci95": ci95 and list(ci95),
+        "p": found.p,
+        "mde80": found.mde80(),
+        "method": found.method,
+    }
 
 
 def _when(

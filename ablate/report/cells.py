@@ -7,24 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.design.model import Cell
-from ablate.evidence.contrasts import differences_from_reference, same_level
-from ablate.evidence.estimates import over_seeds
+from ablate.evidence.contrasts import between_rows, differences_from_reference, pair_weights, same_level
+from ablate.evidence.effects import Effect, Kind, infer_all
 from ablate.evidence.frames import Grid
-from ablate.evidence.pairs import Pairing
-from ablate.report.effects import judged
+from ablate.evidence.items import Items
+from ablate.report.effects import effect_notes, inference_row, judge, judged_row
 from ablate.spec.model import levels_text
+from ablate.stats.inference import infer
 from ablate.store.results import best_cell
 
-SAME_PART = "same part, identical by construction"
-MAX_WITH_ITEMS = 40  # differences with prediction files behind them; beyond, reading takes minutes
 
-
-def cell_rows(pairing: Pairing) -> list[dict[str, Any]]:
+def cell_rows(items: Items) -> list[dict[str, Any]]:
     """Return one row per cell in design order."""
-    grid = pairing.grid
+    grid = items.grid
     best = best_row(grid)
     planned = len(grid.results.spec.seeds)  # columns; seeds that the study file does not name come after them
-    differences = {metric: _differences(pairing, metric, best) for metric in grid.dev_metrics}
+    differences = {metric: _differences(items, metric) for metric in grid.dev_metrics}
     return [
         {
             "cell": cell.hash,
@@ -62,37 +60,46 @@ def best_row(grid: Grid) -> int | None:
     return None if best is None else grid.index[best]
 
 
-def _differences(pairing: Pairing, metric: str, best: int | None) -> list[dict[str, Any] | None]:
-    """One entry per cell, corrected together; None for the reference and for what was not compared."""
-    grid = pairing.grid
+def _differences(items: Items, metric: str) -> list[dict[str, Any] | None]:
+    """One entry per cell, corrected together; None for the baseline and for what was not compared."""
+    grid = items.grid
     found = differences_from_reference(grid, metric)
-    compared = [
-        (row, difference) for row, difference in enumerate(found) if difference and difference.compared
-    ]
-    estimates = [
-        pairing.estimate(grid.reference, row, metric, difference)
-        if grid.reference is not None and (len(compared) <= MAX_WITH_ITEMS or row == best)
-        else over_seeds(difference.per_seed)
-        for row, difference in compared
-    ]
-    identical = [difference.all_identical for _, difference in compared]
     rows: list[dict[str, Any] | None] = [None] * len(found)
-    for (row, _), estimate, same, judgement in zip(
-        compared, estimates, identical, judged(estimates, identical, grid, metric), strict=True
-    ):
-        rows[row] = {**estimate.row(), **judgement.row(), "note": SAME_PART if same else ""}
+    compared = [row for row, difference in enumerate(found) if difference and difference.compared]
+    if grid.reference is None or not compared:
+        return rows
+    there = np.isfinite(grid.values[metric])
+    weights = [pair_weights(grid.reference, row, there) for row in compared]
+    at_last = grid.of_last_epoch.get(metric)
+    last = infer_all(items, at_last, weights) if at_last else [None] * len(compared)
+    effects = [
+        Effect(between_rows(grid.reference, row), metric, Kind.LEVELS, w, inference, difference, last=of_last)
+        for row, w, inference, of_last in zip(
+            compared, weights, infer_all(items, metric, weights), last, strict=True
+        )
+        if (difference := found[row])
+    ]
+    for row, effect, judged in zip(compared, effects, judge(grid, effects, {}), strict=True):
+        notes = effect_notes(effect, None)
+        rows[row] = {
+            **inference_row(effect.inference),
+            **judged_row(judged),
+            "notes": list(notes),
+            "note": "; ".join(notes.values()),
+        }
     return rows
 
 
 def _over_seeds(grid: Grid, values: NDArray[np.float64]) -> dict[str, Any]:
-    estimate = over_seeds(values)
-    sd = estimate.se * math.sqrt(estimate.n) if estimate.se is not None else None
+    found = infer(values)
+    sd = found.se * math.sqrt(found.seeds) if found.se is not None else None
+    ci95 = found.interval()
     by_seed = {str(seed): float(v) for seed, v in zip(grid.seeds, values, strict=True) if math.isfinite(v)}
     return {
-        "mean": estimate.value,
+        "mean": found.estimate,
         "sd": sd,
-        "n": estimate.n,
-        "ci95": estimate.interval(0.95),
+        "n": found.seeds,
+        "ci95": ci95 and list(ci95),
         "by_seed": by_seed,
     }
 

@@ -14,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.errors import BadInput
-from ablate.evidence.estimates import THESE_MODELS, other_test, sign_flip
+from ablate.report.phrases import HILLIS, INDEPENDENT_ITEMS, NO_NOISE, NORMAL_SCORES, THESE_MODELS
+from ablate.report.sensitivity import other_test, sign_flip
 from ablate.report.strict_csv import Faults, read_columns
 from ablate.report.words import plural
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
-from ablate.stats.distributions import interval, t_quantile
+from ablate.stats.inference import Inference, Method, contributions, infer, infer_from_items, item_noise
 from ablate.stats.mcnemar import mcnemar, paired_interval
-from ablate.stats.mrmc import Mrmc, cautious_df, cautious_p, mrmc
+from ablate.stats.mrmc import mrmc
 from ablate.stats.paired import bootstrap, bootstrap_mean, paired_t
 from ablate.stats.power import mde
-from ablate.stats.verdicts import verdict, verdict_of_interval
+from ablate.stats.verdicts import Verdict, verdict, verdict_of_interval
 
 METRICS = ("accuracy", "pearson")
 
@@ -38,6 +39,8 @@ class Predictions:
     a: list[NDArray[Any]]  # S of [n]
     b: list[NDArray[Any]]
     warnings: list[str]
+    # Of each item in the gold's order, where items depend on one another.
+    clusters: Sequence[str] | None = None
 
 
 def compare_files(
@@ -68,92 +71,110 @@ def compare_files(
 
 def _accuracy(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
     right_a, right_b = (np.array([x == p.gold for x in side], dtype=float) for side in (p.a, p.b))  # [S, n]
+    by_seed = right_b.mean(axis=1) - right_a.mean(axis=1)
+    means = {"a": float(right_a.mean()), "b": float(right_b.mean()), "delta": float(by_seed.mean())}
     d = right_b - right_a
-    means = {"a": float(right_a.mean()), "b": float(right_b.mean()), "delta": float(d.mean())}
     if len(d) > 1:
-        return means | _over_seeds(d, d.mean(axis=1), smallest_effect)
+        return means | _over_seeds(by_seed, d, p.clusters, smallest_effect)
     n, only_a, only_b = d.shape[1], int(np.sum(d < 0)), int(np.sum(d > 0))
-    test = mcnemar(only_a, only_b, n)
-    resampled = bootstrap_mean(d[0])
-    return means | {
+    test, resampled = mcnemar(only_a, only_b, n), bootstrap_mean(d[0])
+    exact = {
         "ci95": list(test.ci95),
         "df": None,
         "p": test.p_exact,
         "method": "mcnemar_exact",
-        "sensitivity": [
-            other_test("mcnemar_midp", None, test.p_mid, None),
-            other_test("bootstrap", None, resampled.p, resampled.ci95),
-        ],
         "verdict": _verdict(
             means["delta"], test.p_exact, paired_interval(only_a, only_b, n, 0.90), smallest_effect
         ),
         "mde80": mde(math.sqrt(max(only_a + only_b, 1)) / n, math.inf),
+    }
+    sensitivity = [
+        other_test("mcnemar_midp", None, test.p_mid, None),
+        other_test("bootstrap", None, resampled.p, resampled.ci95),
+    ]
+    if p.clusters is not None:
+        exact = _over_items(means["delta"], d, p.clusters, smallest_effect)
+        sensitivity.insert(0, other_test("mcnemar_exact", None, test.p_exact, test.ci95, INDEPENDENT_ITEMS))
+    return means | exact | {
+        "sensitivity": sensitivity,
         "only_a": only_a,
         "only_b": only_b,
         "warnings": [f"one seed: p and interval are {THESE_MODELS}"],
-    }
+    }  # fmt: skip
 
 
 def _pearson(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
     r_a, r_b = (np.array([pearson(x, p.gold) for x in side]) for side in (p.a, p.b))  # [S]
     means = {"a": float(r_a.mean()), "b": float(r_b.mean()), "delta": float(np.mean(r_b - r_a))}
-    if len(p.a) > 1:
-        d = np.array(
-            [pseudo_values(y, p.gold) - pseudo_values(x, p.gold) for x, y in zip(p.a, p.b, strict=True)]
-        )
-        return means | _over_seeds(d, r_b - r_a, smallest_effect)
+    d = np.array([pseudo_values(y, p.gold) - pseudo_values(x, p.gold) for x, y in zip(p.a, p.b, strict=True)])
+    if len(d) > 1:
+        return means | _over_seeds(r_b - r_a, d, p.clusters, smallest_effect)
     n = len(p.gold)
     triple = float(r_a[0]), float(r_b[0]), pearson(p.a[0], p.b[0])
     test, steiger, zou = williams_t(*triple, n), steiger_z(*triple, n), zou_interval(*triple, n)
     resampled = bootstrap(lambda drawn: _r(drawn, p.b[0], p.gold) - _r(drawn, p.a[0], p.gold), n)
-    return means | {
-        "ci95": list(zou),
-        "df": test.df,
-        "p": test.p,
-        "method": "williams",
+    return means | _over_items(means["delta"], d, p.clusters, smallest_effect, "pseudo_values") | {
         "sensitivity": [
-            *([other_test("steiger", steiger.statistic, steiger.p, None)] if steiger else []),
-            other_test("zou", None, None, zou),
+            other_test("williams", test.statistic, test.p, None, NORMAL_SCORES),
+            *([other_test("steiger", steiger.statistic, steiger.p, None, NORMAL_SCORES)] if steiger else []),
+            other_test("zou", None, None, zou, NORMAL_SCORES),
             other_test("bootstrap", None, resampled.p, resampled.ci95),
         ],
-        "verdict": _verdict(means["delta"], test.p, zou_interval(*triple, n, 0.90), smallest_effect),
-        "mde80": mde((zou[1] - zou[0]) / (2 * t_quantile(0.975, math.inf)), math.inf),
         "statistic": test.statistic,
         "r_ab": triple[2],
         "warnings": [f"one seed: p and interval are {THESE_MODELS}"],
-    }
+    }  # fmt: skip
 
 
-def _over_seeds(d: Array, by_seed: Array, smallest_effect: float | None) -> dict[str, Any]:
-    """Return the seeds × items analysis of d [S, n]; `by_seed` [S] are differences of the metric itself."""
-    main = mrmc(d)
+def _over_seeds(
+    by_seed: Array, d: Array, clusters: Sequence[str] | None, smallest_effect: float | None
+) -> dict[str, Any]:
+    """Return the seeds × items analysis: `by_seed` [S] differences of the metric, `d` [S, n] of its items."""
+    added, _ = contributions(d, clusters)
+    items = item_noise(added)
+    main, published = infer(by_seed, items), mrmc(d)
     resampled = bootstrap_mean(d.mean(axis=0))
-    known_p = main.p is not None
-    no_noise = "nothing varies between seeds or items: there is no noise to compare with, so no p"
-    return {
-        "ci95": list(main.ci95) if known_p else None,
-        "df": main.df if math.isfinite(main.df) else None,
-        "p": main.p,
-        "method": "mrmc",
+    hillis = other_test("hillis", None, published.p, published.ci95, HILLIS)
+    return _judged(main, smallest_effect) | {
+        "method": Method.SEEDS_AND_ITEMS,
         "sensitivity": [
-            *([_cautious_line(main, len(d))] if known_p and main.se > 0 else []),
+            *([hillis] if published.p is not None and published.se > 0 and clusters is None else []),
             _paired_t_line(by_seed),
             sign_flip(by_seed),
             other_test("bootstrap", None, resampled.p, resampled.ci95, f"items only: {THESE_MODELS}"),
         ],
-        "verdict": verdict(main.delta, main.p, main.se, main.df, smallest_effect),
-        "mde80": mde(main.se, main.df) if main.se > 0 else None,
-        "se": main.se,
         "deltas": by_seed.tolist(),
-        "noise": {"seed": main.sigma_seed, "item": main.sigma_item, "seed_item": main.sigma_seed_item},
-        "warnings": [] if known_p else [no_noise],
-    }  # fmt: skip
+        "noise": {
+            "seed": published.sigma_seed,
+            "item": published.sigma_item,
+            "seed_item": published.sigma_seed_item,
+        },
+        "warnings": [NO_NOISE] if main.p is None else [],
+    }
 
 
-def _cautious_line(main: Mrmc, seeds: int) -> dict[str, Any]:
-    t, ci95 = main.delta / main.se, interval(main.delta, main.se, cautious_df(main.seed_share, seeds))
-    note = "seeds × items with cautious degrees of freedom: what a report says"
-    return other_test("cochran_cox", t, cautious_p(t, main.seed_share, seeds), ci95, note)
+def _over_items(
+    delta: float,
+    d: Array,
+    clusters: Sequence[str] | None,
+    smallest_effect: float | None,
+    method: str = Method.ITEMS,
+) -> dict[str, Any]:
+    """Return the analysis of one seed by its items, or clusters of them."""
+    added, _ = contributions(d, clusters)
+    return _judged(infer_from_items(delta, added), smallest_effect) | {"method": method}
+
+
+def _judged(found: Inference, smallest_effect: float | None) -> dict[str, Any]:
+    ci95, df = found.interval(), found.df
+    return {
+        "ci95": ci95 and list(ci95),
+        "df": df if df is not None and math.isfinite(df) else None,
+        "p": found.p if found.estimate else 1.0,
+        "se": found.se,
+        "verdict": verdict(found, found.p, smallest_effect),
+        "mde80": found.mde80(),
+    }
 
 
 def _paired_t_line(by_seed: Array) -> dict[str, Any]:
@@ -162,10 +183,10 @@ def _paired_t_line(by_seed: Array) -> dict[str, Any]:
     return other_test("paired_t", test.t, test.p, test.ci95, "seeds only: the items are taken as given")
 
 
-def _verdict(delta: float, p: float, ci90: tuple[float, float], smallest_effect: float | None) -> str:
-    if p >= 0.05 and smallest_effect is not None:
-        return verdict_of_interval(ci90, smallest_effect)
-    return verdict(delta, p, None, None)
+def _verdict(delta: float, p: float, ci90: tuple[float, float], smallest_effect: float | None) -> Verdict:
+    if p < 0.05:
+        return Verdict.HELPS if delta > 0 else Verdict.HURTS
+    return Verdict.INCONCLUSIVE if smallest_effect is None else verdict_of_interval(ci90, smallest_effect)
 
 
 def _r(drawn: Array, x: Array, y: Array) -> Array:

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ablate.evidence.estimates import HELPS, HURTS
 from ablate.evidence.frames import LOST
 from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.cells import best_row, cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
 from ablate.report.words import change_text, listed, number, p_equation, plural, signed
 from ablate.spec.model import level_text
+from ablate.stats.inference import Method
 from ablate.stats.optimism import expected_best
+from ablate.stats.verdicts import Verdict
 
 
 def one_seed(evidence: Evidence) -> Iterator[Flag]:
@@ -35,13 +36,11 @@ def two_seeds(evidence: Evidence) -> Iterator[Flag]:
         return
     differences = [row for cell in evidence.document["cells"] for row in cell["difference"].values()]
     methods = {row["method"] for row in (*evidence.document["effects"], *differences)}
-    if "seeds × items" in methods:
+    if methods & {Method.SEEDS, Method.SEEDS_AND_ITEMS}:
         said = (
-            "two seeds: in simulations 91 to 96 % of such 95 % intervals hold the truth, the fewest where the seed moves "
-            "the score much more than the items do"
+            "two seeds leave one degree of freedom: where seeds make the noise an interval is ± 12.7 standard errors, "
+            "with three seeds ± 4.3"
         )
-    elif any("over seeds" in method for method in methods):
-        said = "two seeds leave one degree of freedom: an interval is ± 12.7 standard errors, with three seeds ± 4.3"
     else:
         return
     yield Flag(
@@ -90,13 +89,14 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
     if uneven:
         said += f"; they gather at {listed(uneven)}"
     if bounds := _open_ends(evidence):
-        said += f"; with the worst and the best value seen in their place, {listed(bounds, 3)}"
+        said += f"; with the worst and the best value in their place, {listed(bounds, 3)}"
     yield Flag(
         STOP if uneven else CAUTION,
         "lost_runs",
         said,
         "find the reason in the ledger, mend it, and run `ablate run --retry-failed`; what is left out is not random",
         np.flatnonzero(lost.any(axis=1)).tolist(),
+        undoes_p=bool(uneven),
     )
 
 
@@ -182,7 +182,7 @@ def confounded(evidence: Evidence) -> Iterator[Flag]:
 def aliased_claim(evidence: Evidence) -> Iterator[Flag]:
     """A verdict on an effect that the design cannot tell from another."""
     for effect in evidence.document["effects"]:
-        if effect["verdict"] in (HELPS, HURTS) and effect["aliased_with"]:
+        if effect["verdict"] in (Verdict.HELPS, Verdict.HURTS) and effect["aliased_with"]:
             yield Flag(
                 CAUTION,
                 "aliased_claim",

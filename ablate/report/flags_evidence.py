@@ -7,8 +7,10 @@ from typing import Any
 
 from ablate.evidence.contrasts import Contrast
 from ablate.evidence.frames import Grid
+from ablate.evidence.items import Items
 from ablate.evidence.models import Model
-from ablate.evidence.pairs import Pairing
+from ablate.evidence.verdicts import Qualifier
+from ablate.stats.verdicts import Verdict
 
 STOP = "stop"  # a claim of the report falls with it
 CAUTION = "caution"  # the claim needs this sentence beside it
@@ -25,17 +27,30 @@ class Flag:
     evidence: str
     fix: str
     cells: Collection[int] = ()  # rows of the cells it speaks of; none: of the study
+    # What rests on these cells has no p that could be believed.
+    undoes_p: bool = False
 
     def row(self) -> dict[str, str]:
         """Return its entry among the report's flags."""
         return {"severity": self.severity, "rule": self.rule, "evidence": self.evidence, "fix": self.fix}
 
 
+def undone(row: dict[str, Any], cells: Collection[int], raised: Sequence[Flag]) -> dict[str, Any]:
+    """Return a row of an effect on `cells` with the flags that take the ground from its p: nothing is decided by it."""
+    rules = [flag.rule for flag in raised if flag.undoes_p and set(cells) & set(flag.cells)]
+    if not rules:
+        return row | {"undone_by": []}
+    changed: dict[str, Any] = {"undone_by": rules, "qualifiers": [*row["qualifiers"], Qualifier.STOP_FLAG]}
+    if row["verdict"] in (Verdict.HELPS, Verdict.HURTS, Verdict.RAISES, Verdict.LOWERS):
+        changed["verdict"] = Verdict.INCONCLUSIVE
+    return row | changed
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Everything a rule may look at."""
 
-    pairing: Pairing
+    items: Items
     contrasts: Sequence[Contrast]  # none of a search
     models: Mapping[str, Model]
     facts: Mapping[str, Counter[str]]  # what parts were trained with: fact -> value -> number of parts
@@ -44,4 +59,4 @@ class Evidence:
     @property
     def grid(self) -> Grid:
         """The trials by cell and seed."""
-        return self.pairing.grid
+        return self.items.grid

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.report.cells import MAX_WITH_ITEMS, best_row, cell_name
+from ablate.report.cells import cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
 from ablate.report.words import listed, plural, signed
 
@@ -118,13 +118,14 @@ def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
             f"{listed(cell_name(grid, row) for row in stuck)}",
             "see that the trainer takes its randomness from `context.seed`; such seeds are no replicates",
             stuck,
+            undoes_p=True,
         )
 
 
 def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
     """Predictions of two cells for different items: no paired test."""
     grid = evidence.grid
-    if found := sorted(evidence.pairing.unaligned):
+    if found := sorted(evidence.items.unaligned):
         differing = listed(sorted({what for *_, what in found}))
         yield Flag(
             CAUTION,
@@ -142,21 +143,16 @@ def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
 def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
     """Predictions that are all the same, or no better than always naming the commonest label."""
     grid = evidence.grid
-    rows = (
-        range(len(grid.cells))
-        if len(grid.cells) <= MAX_WITH_ITEMS
-        else {grid.reference, best_row(grid)} - {None}
-    )
     constant: set[tuple[str, int]] = set()
     majority: set[tuple[str, int]] = set()
     for (row, _), trial in sorted(grid.trials.items()):
-        if row not in rows or trial.state != "COMPLETE":
+        if trial.state != "COMPLETE":
             continue
         for metric in grid.dev_metrics:
-            found = evidence.pairing.files.predicted(trial, metric)
+            found = evidence.items.files.predicted(trial, metric)
             if found is None or len(found.ids) < 2:
                 continue
-            scores = evidence.pairing.files.scores(trial, metric)
+            scores = evidence.items.files.scores(trial, metric)
             if np.ptp(found.predicted) == 0:
                 constant.add((metric, row))
             elif scores and scores.kind == "accuracy" and scores.scores.mean() <= _majority(found.gold):

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
-from ablate.evidence.estimates import HELPS, HURTS, INCONCLUSIVE, LOWERS, NO_DIFFERENCE, RAISES
+from ablate.evidence.effects import Kind
+from ablate.report.phrases import METHODS
 from ablate.report.plot_style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
 from ablate.report.summary import headline
 from ablate.report.words import change_label, change_text, interval, plot_text, plural, signed
+from ablate.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,12 +20,12 @@ MAX_ROWS, MAX_PANELS = 40, 4
 LABEL = 34  # characters
 
 _COLOURS: dict[str, Any] = {
-    HELPS: BLUE,
-    HURTS: VERMILLION,
-    RAISES: BLACK,
-    LOWERS: BLACK,
-    NO_DIFFERENCE: GREY,
-    INCONCLUSIVE: BLACK,
+    Verdict.HELPS: BLUE,
+    Verdict.HURTS: VERMILLION,
+    Verdict.RAISES: BLACK,
+    Verdict.LOWERS: BLACK,
+    Verdict.NO_DIFFERENCE: GREY,
+    Verdict.INCONCLUSIVE: BLACK,
 }
 
 
@@ -70,9 +72,9 @@ def forest(document: Mapping[str, Any]) -> Picture | None:
 def mark_of(effect: Mapping[str, Any]) -> tuple[str, Any, bool]:
     """Return the marker, by the direction of what is decided, and by the verdict its colour and whether it is filled."""
     verdict = effect["verdict"]
-    undirected = {NO_DIFFERENCE: "s", INCONCLUSIVE: "o"}
+    undirected = {Verdict.NO_DIFFERENCE: "s", Verdict.INCONCLUSIVE: "o"}
     marker = undirected.get(verdict) or ("^" if effect["estimate"] > 0 else "v")
-    return marker, _COLOURS[verdict], verdict != INCONCLUSIVE
+    return marker, _COLOURS[verdict], verdict != Verdict.INCONCLUSIVE
 
 
 def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | None, limit: float) -> None:
@@ -115,7 +117,8 @@ def _limit(rows: Sequence[Mapping[str, Any]], smallest: float | None) -> float:
 
 def _label(row: Mapping[str, Any]) -> str:
     when = f" ({row['when']})" if row["when"] else ""
-    return f"{plot_text(row['factor'] + when, LABEL)}\n{change_label(row, LABEL)}"
+    slope = " (slope)" if row["kind"] == Kind.SLOPE else ""
+    return f"{plot_text(row['factor'] + when + slope, LABEL)}\n{change_label(row, LABEL)}"
 
 
 def _caption(
@@ -125,7 +128,7 @@ def _caption(
     seeds = f"{counts[0]}–{counts[-1]} seeds" if len(counts) > 1 else plural(counts[0], "seed")
     cells = plural(sum(cell["seeds_done"] > 0 for cell in document["cells"]), "cell")
     methods = " / ".join(
-        sorted({row["method"] for row in rows if row["estimate"] is not None and row["ci95"]})
+        sorted({METHODS[row["method"]] for row in rows if row["estimate"] is not None and row["ci95"]})
     )
     said = [f"Difference with 95 % interval; {cells}, {seeds}; {methods or 'no estimate of noise'}."]
     if methods and any(row["estimate"] is not None and not row["ci95"] for row in rows):

@@ -12,7 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ablate.evidence.contrasts import contrasts, same_level, side_means
+from ablate.evidence.effects import Kind
 from ablate.evidence.frames import Grid
+from ablate.report.phrases import METHODS
 from ablate.report.plot_forest import mark_of
 from ablate.report.plot_style import GREY, Picture, draw
 from ablate.report.summary import primary_effects
@@ -64,7 +66,7 @@ def paired_seeds(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         paint,
         title=f"The largest shift in {grid.primary}: {_named(strongest)} {_agreement(shown, strongest)}",
         caption="One dot per seed and side (the mean over matched cells, where there are several), joined by seed. "
-        f"Right of them the difference with its 95 % interval ({strongest['method']}) on the same scale, 0 at the mean "
+        f"Right of them the difference with its 95 % interval ({METHODS[strongest['method']]}) on the same scale, 0 at the mean "
         f"of the left side.{left_out}",
         alt="Paired dots per seed. "
         + " ".join(
@@ -93,6 +95,8 @@ def _panels(grid: Grid, document: Mapping[str, Any]) -> list[_Panel]:
     found = []
     known = contrasts(grid)
     for effect in primary_effects(document):
+        if effect["kind"] == Kind.SLOPE:
+            continue
         contrast = next(
             c
             for c in known

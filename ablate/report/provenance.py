@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ablate.evidence.frames import Grid
+from ablate.report.phrases import ANOVA, INTERVALS, METHOD_TEXTS
 from ablate.spec.model import Factor, StudySpec, level_text
 
 # Facts that differ from run to run without meaning anything for a comparison.
@@ -18,26 +19,6 @@ MOST_VALUES = 3  # of a fact, the commonest
 
 # Facts of the machine and the code, which no setting of a study changes.
 MACHINE_FACTS = ("python", "platform", "cpu", "gpu", "threads", "versions", "git", "git_changed_files")
-
-_OF_METHOD = {
-    "seeds × items": "Seeds × items: a difference of two cells is analysed with seeds as readers and items as cases "
-    "(Obuchowski and Rockette 1995), so that it speaks of other seeds and other items. Its degrees of freedom are those of the "
-    "seeds over the seeds' share of the variance, more cautious than Hillis' (2007), whose intervals hold the truth too rarely "
-    "with two or three seeds; p, which is corrected over many comparisons, comes from the critical values of Cochran and Cox "
-    "(1957), which are more cautious still far out in the tail. "
-    "Pearson's r enters by its pseudo-values; a composite by those of the metrics it is made of.",
-    "paired t over seeds": "Paired t over seeds: the differences of each seed are the data (Student 1908); "
-    "it speaks of other seeds on these items.",
-    "t over seeds, each fitted alone": "Cells share trained parts, so the model is fitted to each seed alone and the "
-    "seeds, which are independent, give the error; it speaks of other seeds on these items.",
-    "least squares, seeds as blocks": "Least squares with seeds as fixed blocks; effects are differences of estimated "
-    "marginal means, a conditional factor is coded ±½ where it exists and 0 elsewhere. It speaks of other seeds on these "
-    "items, an effect taken to be the same in every seed.",
-    "least squares": "Least squares on one seed: the noise is estimated from the interactions that are left out; "
-    "it speaks of these trained models on these items.",
-    "Lenth": "An unreplicated two-level design: Lenth's pseudo standard error (1989), which takes most effects to be noise; "
-    "it speaks of these trained models on these items.",
-}
 
 
 def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> dict[str, Any]:
@@ -74,7 +55,9 @@ def methods(document: Mapping[str, Any]) -> list[str]:
     used = {row["method"] for row in document["effects"]}
     used |= {difference["method"] for cell in document["cells"] for difference in cell["difference"].values()}
     smallest = document["metric"]["smallest_effect"]
-    said = [text for name, text in _OF_METHOD.items() if name in used]
+    said = [text for name, text in METHOD_TEXTS.items() if name in used]
+    if document["anova"]:
+        said.append(ANOVA)
     metric = document["metric"]["name"]
     if search := document["design"]["search"]:
         said.append(
@@ -97,7 +80,7 @@ def methods(document: Mapping[str, Any]) -> list[str]:
     said.append(
         verdicts
         + "; else inconclusive, with the true effect of which 80 % of such studies would have said helps or hurts "
-        "(corrected as the smallest p is)."
+        "(corrected as the smallest p is). " + INTERVALS
     )
     return said
 

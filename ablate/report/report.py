@@ -5,23 +5,30 @@
 import difflib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ablate.errors import BadInput
-from ablate.evidence.contrasts import FROM_REFERENCE, condition_text, contrasts
+from ablate.evidence.contrasts import condition_text
+from ablate.evidence.effects import Effect, study_contrasts, study_effects, study_models
 from ablate.evidence.frames import Grid, grid
+from ablate.evidence.interactions import Interaction, study_interactions, turned_around
+from ablate.evidence.items import Items
 from ablate.evidence.mixing import aliases, fraction_row, mixed_effects
-from ablate.evidence.models import Model, fit_model
+from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_rows
-from ablate.evidence.pairs import Pairing, disagreements
+from ablate.evidence.verdicts import Qualifier
 from ablate.report.cells import best_row, cell_rows
 from ablate.report.csv_tables import csv_tables
-from ablate.report.effects import effect_rows, tradeoffs
+from ablate.report.effects import effect_row, interaction_row, judge, tradeoffs
+from ablate.report.examples import disagreements
 from ablate.report.files import replace_file
 from ablate.report.flags import flags
-from ablate.report.flags_evidence import Evidence
+from ablate.report.flags_evidence import Evidence, Flag, undone
 from ablate.report.ledger import cost, ledger, progress
 from ablate.report.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
 from ablate.report.summary import sentences, test_scores
@@ -60,14 +67,17 @@ def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) 
 def _document(arranged: Grid) -> dict[str, Any]:
     results = arranged.results
     spec = results.spec
-    pairing = Pairing(arranged)
-    searched = spec.design == "search"  # its cells were chosen for their scores: they estimate no effect
-    found = [] if searched else contrasts(arranged)
+    items = Items(arranged)
     facts = fact_counts(arranged)
-    metrics = arranged.dev_metrics
-    models = {} if searched or spec.design in FROM_REFERENCE else _models(arranged)
+    models = study_models(arranged)
     mixed = mixed_effects(arranged, models.get(arranged.primary))
     aliased = aliases(arranged, mixed)
+    interactions = {metric: study_interactions(items, metric, model) for metric, model in models.items()}
+    effects = [
+        row
+        for metric in arranged.dev_metrics
+        for row in _effect_rows(items, metric, models.get(metric), interactions.get(metric, []), aliased)
+    ]
     document: dict[str, Any] = {
         "study": spec.study,
         "question": spec.question,
@@ -96,33 +106,51 @@ def _document(arranged: Grid) -> dict[str, Any]:
             "settings": fixed_settings(spec),
         },
         "progress": progress(arranged),
-        "cells": cell_rows(pairing),
-        "effects": [
-            row for metric in metrics for row in effect_rows(pairing, found, models, metric, aliased)
-        ],
-        "interactions": [row for model in models.values() for row in model.interactions],
+        "cells": cell_rows(items),
+        "effects": [row for row, _ in effects],
+        "interactions": [interaction_row(one) for several in interactions.values() for one in several],
         "left_out": [list(t) for t in dict.fromkeys(t for model in models.values() for t in model.left_out)],
         "anova": [row for model in models.values() for row in model.anova],
         "lenth": [model.lenth for model in models.values() if model.lenth],
-        "noise": noise_rows(pairing),
-        "examples": disagreements(pairing, best_row(arranged)),
+        "noise": noise_rows(items),
+        "examples": disagreements(items, best_row(arranged)),
         "ledger": ledger(arranged),
         "cost": cost(arranged),
         "provenance": provenance(arranged, facts),
     }
     document["test"] = test_scores(document)
     document["tradeoffs"] = tradeoffs(document)
-    raised = flags(Evidence(pairing, found, models, facts, document))
+    raised = flags(Evidence(items, study_contrasts(arranged), models, facts, document))
     document["flags"] = [flag.row() for flag in raised]
-    for row, cell in enumerate(document["cells"]):
-        cell["flags"] = [flag.rule for flag in raised if row in flag.cells]
+    document["cells"] = [_flagged_cell(cell, place, raised) for place, cell in enumerate(document["cells"])]
+    document["effects"] = [undone(row, effect.cells, raised) for row, effect in effects]
     document["summary"] = sentences(document)
     return document
 
 
-def _models(arranged: Grid) -> dict[str, Model]:
-    fitted = {metric: fit_model(arranged, metric) for metric in arranged.dev_metrics}
-    return {metric: model for metric, model in fitted.items() if model}
+def _effect_rows(
+    items: Items,
+    metric: str,
+    model: Model | None,
+    interactions: Sequence[Interaction],
+    aliased: Mapping[str, Sequence[str]],
+) -> list[tuple[dict[str, Any], Effect]]:
+    grid = items.grid
+    effects = study_effects(grid, items, metric, model)
+    there = np.isfinite(grid.values[metric])
+    rows = []
+    for effect, judged in zip(effects, judge(grid, effects, aliased), strict=True):
+        turns = turned_around(items, effect, interactions, there)
+        if turns:
+            judged = replace(judged, qualifiers=(*judged.qualifiers, Qualifier.TURNS_AROUND))
+        rows.append((effect_row(items, effect, judged, aliased[effect.contrast.factor], turns), effect))
+    return rows
+
+
+def _flagged_cell(cell: dict[str, Any], place: int, raised: Sequence[Flag]) -> dict[str, Any]:
+    of_cell = [flag.rule for flag in raised if place in flag.cells]
+    differences = {name: undone(row, {place}, raised) for name, row in cell["difference"].items()}
+    return cell | {"difference": differences, "flags": of_cell}
 
 
 def _files(arranged: Grid, document: dict[str, Any], formats: Sequence[str]) -> dict[str, bytes]:

@@ -1,25 +1,36 @@
 """The first thing a reader sees: what helps, what hurts, what is open, in sentences. From the document alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ablate.evidence.estimates import HELPS, HURTS, INCONCLUSIVE, NO_DIFFERENCE, over_seeds
-from ablate.report.words import change_text, interval, number, p_equation, plural, signed
+from ablate.evidence.effects import Kind
+from ablate.evidence.verdicts import Qualifier
+from ablate.report.phrases import BOUNDS_DECLARED, BOUNDS_SEEN, METHODS, NOTES, QUALIFIERS, Note
+from ablate.report.words import change_text, interval, listed, number, p_equation, plural, signed
+from ablate.spec.model import level_text
+from ablate.stats.inference import Method, infer
+from ablate.stats.verdicts import Verdict
 
-_COUNTED = {  # verdict -> of one choice, of several
-    HELPS: ("helps", "help"),
-    HURTS: ("hurts", "hurt"),
-    NO_DIFFERENCE: (f"makes {NO_DIFFERENCE}", f"make {NO_DIFFERENCE}"),
-    INCONCLUSIVE: (INCONCLUSIVE, INCONCLUSIVE),
+# Verdict -> of one choice, of several.
+_COUNTED = {
+    Verdict.HELPS: ("helps", "help"),
+    Verdict.HURTS: ("hurts", "hurt"),
+    Verdict.NO_DIFFERENCE: (f"makes {Verdict.NO_DIFFERENCE}", f"make {Verdict.NO_DIFFERENCE}"),
+    Verdict.INCONCLUSIVE: (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
 }
+# Flags that `_limits` says in its own words.
+_SAID_ABOVE = {"one_seed"}
+# A verdict with one of these is no plain "helps".
+_QUALIFIED = {Qualifier.ALIASED, Qualifier.TURNS_AROUND, Qualifier.LOST_RUNS}
 
 
 def sentences(document: Mapping[str, Any]) -> list[str]:
     """Return the verdicts in plain language, warnings first."""
     return [
         *_limits(document),
+        *_stops(document),
         *_searched(document),
         *(
             effect_sentence(row) + _slight(row, document["metric"]["smallest_effect"])
@@ -69,19 +80,22 @@ def primary_effects(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline(document: Mapping[str, Any]) -> str:
-    """Return one line: `2 choices help, 1 hurts, 3 inconclusive`."""
-    every = primary_effects(document)
+    """Return one line: `Of 6 choices: 2 help, 1 helps with a reservation, 3 inconclusive`."""
+    every = _choices(document)
     effects = [row for row in every if row["estimate"] is not None]
     said = []
     for verdict, (one, several) in _COUNTED.items():
         found = [row for row in effects if row["verdict"] == verdict]
-        slight = sum(_is_slight(row, document["metric"]["smallest_effect"]) for row in found)
-        some = "" if slight == len(found) else f"{slight} "
-        if found:
+        plain = [row for row in found if not (verdict.is_decided and _QUALIFIED & set(row["qualifiers"]))]
+        slight = sum(_is_slight(row, document["metric"]["smallest_effect"]) for row in plain)
+        some = "" if slight == len(plain) else f"{slight} "
+        if plain:
             said.append(
-                f"{len(found)} {one if len(found) == 1 else several}"
+                f"{len(plain)} {one if len(plain) == 1 else several}"
                 + (f" ({some}too little to matter)" if slight else "")
             )
+        if qualified := len(found) - len(plain):
+            said.append(f"{qualified} {one if qualified == 1 else several} with a reservation")
     if len(effects) < len(every):
         said.append(f"{len(every) - len(effects)} with nothing to compare yet")
     return f"Of {plural(len(every), 'choice')}: {', '.join(said)}" if effects else "Nothing to compare yet"
@@ -92,25 +106,61 @@ def effect_sentence(row: Mapping[str, Any]) -> str:
     return _sentence(change_text(row), row)
 
 
+def _choices(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The effects that are counted: of a numeric factor its slope alone."""
+    rows = primary_effects(document)
+    sloped = {row["factor"] for row in rows if row["kind"] == Kind.SLOPE}
+    return [row for row in rows if row["kind"] == Kind.SLOPE or row["factor"] not in sloped]
+
+
 def _sentence(change: str, row: Mapping[str, Any]) -> str:
     if row["estimate"] is None:
-        return f"{change}: {row['note'] or 'nothing to compare yet'}."
-    if row["note"].startswith("same part"):
+        return f"{change}: {row['note'] or NOTES[Note.NOTHING_YET]}."
+    if Note.SAME_PART in row["notes"]:
         return f"{change}: no difference in {row['metric']}, as both sides are the same trained part."
-    if row["estimate"] == 0 and row["method"].startswith("no variance"):
+    if row["estimate"] == 0 and row["method"] == Method.NO_VARIANCE:
         seeds = plural(row["n"], "seed")
         return f"{change}: {row['verdict']}; {row['metric']} is exactly the same in {seeds}, as if nothing had been changed."
     shift = f"{row['metric']} {signed(row['estimate'])}"
+    reservations = "".join(f"; but {text}" for text in _reservations(row))
     if row["ci95"] is None:
-        return f"{change}: {shift}, {row['verdict']}: {row['method']}, so there is no interval."
+        return f"{change}: {shift}, {row['verdict']}: {METHODS[row['method']]}, so there is no interval{reservations}."
     corrected = row["p_holm"]
     evidence = f"95 % interval {interval(row['ci95'])}, {plural(row['n'], 'seed')}"
     if corrected is not None:
         evidence += f", Holm {p_equation(corrected)}"
-    said = f"{change}: {row['verdict']}; {shift} ({evidence})."
-    if row["verdict"] == INCONCLUSIVE:
+    said = f"{change}: {row['verdict']}; {shift} ({evidence}){reservations}."
+    if row["verdict"] == Verdict.INCONCLUSIVE and row["mde80"] is not None:
         said += f" This study could have seen {number(row['mde80'])} or more (80 % power, after correction)."
     return said
+
+
+def _reservations(row: Mapping[str, Any]) -> list[str]:
+    """What qualifies a verdict, in words."""
+    values: dict[Qualifier, Callable[[], dict[str, str]]] = {
+        Qualifier.ALIASED: lambda: {"aliases": listed(row["aliased_with"])},
+        Qualifier.TURNS_AROUND: lambda: {
+            "other": row["turns"][0]["factor"],
+            "turns": " and ".join(
+                f"{signed(one['estimate'])} at {level_text(one['level'])}" for one in row["turns"]
+            ),
+        },
+        Qualifier.LOST_RUNS: lambda: {
+            "ends": BOUNDS_SEEN if row["bounds_as_seen"] else BOUNDS_DECLARED,
+            "bounds": interval(row["bounds"]),
+        },
+        Qualifier.LAST_EPOCH: lambda: {
+            "last": f"{signed(row['last']['estimate'])} {interval(row['last']['ci95'])}"
+        },
+        Qualifier.STOP_FLAG: lambda: {"rules": listed(row["undone_by"])},
+    }
+    shown = [one for one in map(Qualifier, row["qualifiers"]) if _matters(one, row)]
+    return [QUALIFIERS[one].format(**values[one]()) for one in shown]
+
+
+def _matters(qualifier: Qualifier, row: Mapping[str, Any]) -> bool:
+    """An alias matters to a claim, or where it kept one back."""
+    return qualifier is not Qualifier.ALIASED or Verdict(row["verdict"]).is_decided
 
 
 def _slight(row: Mapping[str, Any], smallest_effect: float | None) -> str:
@@ -120,7 +170,7 @@ def _slight(row: Mapping[str, Any], smallest_effect: float | None) -> str:
 
 
 def _is_slight(row: Mapping[str, Any], smallest_effect: float | None) -> bool:
-    if smallest_effect is None or row["verdict"] not in (HELPS, HURTS) or row["ci95"] is None:
+    if smallest_effect is None or row["verdict"] not in (Verdict.HELPS, Verdict.HURTS) or row["ci95"] is None:
         return False
     return all(abs(bound) < smallest_effect for bound in row["ci95"])
 
@@ -152,17 +202,24 @@ def _limits(document: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def _stops(document: Mapping[str, Any]) -> list[str]:
+    """The flags with which claims fall, before the claims."""
+    stops = [
+        flag for flag in document["flags"] if flag["severity"] == "stop" and flag["rule"] not in _SAID_ABOVE
+    ]
+    return [f"STOP ({flag['rule']}): {flag['evidence']}; {flag['fix']}." for flag in stops]
+
+
 def _best(document: Mapping[str, Any]) -> list[str]:
     best = next((cell for cell in document["cells"] if cell["best"]), None)
     if best is None:
         return []
     metric = document["metric"]["name"]
     by_seed, planned = best["metrics"][metric]["by_seed"], document["design"]["seeds"]
-    found = over_seeds(
-        np.array([by_seed[str(seed)] for seed in planned if str(seed) in by_seed])
-    )  # those that it was chosen by
-    ci95 = found.interval(0.95)
-    bounds = f", 95 % interval {interval(ci95, sign=False)}" if ci95 else ""
+    # Those that it was chosen by.
+    found = infer(np.array([by_seed[str(seed)] for seed in planned if str(seed) in by_seed]))
+    ci95 = found.interval()
+    bounds = f", 95 % interval {interval(list(ci95), sign=False)}" if ci95 else ""
     name = "the reference itself" if best["reference"] else best["name"]
     rivals = sum(cell["seeds_done"] >= cell["seeds_planned"] for cell in document["cells"])
     tried = sum(document["design"]["tried"].values())
@@ -173,7 +230,7 @@ def _best(document: Mapping[str, Any]) -> list[str]:
         else "No other cell is complete."
     )
     return [
-        f"Best complete cell: {name}, with {metric} {number(found.value)} ({plural(found.n, 'seed')}{bounds}). {picked}"
+        f"Best complete cell: {name}, with {metric} {number(found.estimate)} ({plural(found.seeds, 'seed')}{bounds}). {picked}"
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ablate.report.phrases import METHODS
 from ablate.report.words import (
     change_text,
     df_text,
@@ -135,7 +136,7 @@ def _comparison_sentence(document: Mapping[str, Any]) -> str:
     means = f"A {number(document['a'])}, B {number(document['b'])}; B − A = {signed(document['delta'])}"
     over = f"over {plural(document['n_items'], 'item')} and {plural(document['n_seeds'], 'seed')}"
     p = "no p" if document["p"] is None else p_equation(document["p"])
-    sure = f"95 % interval {interval(document['ci95'])}, {p} ({METHODS[document['method']]})"
+    sure = f"95 % interval {interval(document['ci95'])}, {p} ({_METHODS[document['method']]})"
     unsure = document["mde80"] and document["verdict"] == "inconclusive"
     seen = f"; {_seen(document['mde80'])}" if unsure else ""
     verdict = {"helps": "B is better", "hurts": "B is worse"}.get(document["verdict"], document["verdict"])
@@ -146,10 +147,10 @@ def _seen(mde80: float) -> str:
     return f"a true effect of {number(mde80)} would have been seen four times out of five"
 
 
-METHODS = {
-    "mrmc": "seeds × items",
+_METHODS: dict[str, str] = {
+    **{str(method): name for method, name in METHODS.items()},
     "mcnemar_exact": "exact McNemar",
-    "williams": "Williams' t, Zou's interval",
+    "pseudo_values": "pseudo-values of the items",
 }
 
 

@@ -42,6 +42,7 @@ from ablate.stats.power import mde
 MOST_CONTRASTS = 256  # beyond, Lenth's median of mostly empty contrasts is not worth a model of that size
 LEAST_DF = 3  # for noise, before `auto` spends more on products
 Condition = dict[str, tuple[int, ...]]  # factor -> the levels under which another exists
+Key = tuple[Names, tuple[int, ...]]  # the factors of an effect, and of each the index of its level
 Ties = dict[tuple[Names, int], set[Names]]  # coefficient (term, place) -> what it cannot be told from
 
 
@@ -79,7 +80,7 @@ class Factorial:
     order: str  # 1, 2 or full
     effects: tuple[Estimate, ...]
     interactions: tuple[Estimate, ...]
-    weights: dict[tuple[str, int], Array]  # factor, level -> [n], what each row adds to that effect
+    weights: dict[Key, Array]  # [n], what each row adds to that effect or interaction
     anova: dict[str, tuple[AnovaRow, ...]]  # type -> rows; all agree when balanced
     balanced: bool  # every term orthogonal to every other
     replicated: bool  # some combination ran more than once
@@ -165,7 +166,7 @@ def factorial(
         order=chosen,
         effects=tuple(e for e in estimates if len(e.factors) == 1),
         interactions=tuple(e for e in estimates if len(e.factors) > 1),
-        weights=_weights(model, estimates),
+        weights=_weights(model, factors, estimates),
         anova={kind: _anova(model, kind, ss) for kind, ss in squares.items()},
         balanced=model.orthogonal,
         replicated=replicated,
@@ -177,6 +178,31 @@ def factorial(
         confounded=_confounded(factors, mains),
         unexplained=tuple(f.name for f in factors if where.get(f.name, {}) is None),
     )
+
+
+def effect_weights(
+    factors: Sequence[Factor], order: str
+) -> tuple[dict[Key, Array], dict[str, tuple[str, ...]]]:
+    """Return what each row adds to every effect and product that the rows tell apart, each [n].
+
+    And of each factor that they do not tell from others, these others. An estimate is the weighted sum of the metric.
+    """
+    where = conditions(factors)
+    before = [_existence(f) for f in factors if where.get(f.name, {}) is None]
+    rows = len(factors[0].index)
+    table = _Table(np.zeros(rows), factors, before, where)
+    highest = len(factors) if order == "full" else min(int(order), len(factors))
+    model, mains, products = table.fit(highest), table.ties(1), table.ties(highest)
+    nuisances = {b.name for b in before}
+    estimates = [
+        e
+        for t in model.terms
+        if t.name not in nuisances
+        for e in _estimates(
+            model, t, factors, _Noise(None, None, 0), mains if len(t.factors) == 1 else products
+        )
+    ]
+    return _weights(model, factors, estimates), _confounded(factors, mains)
 
 
 def conditions(factors: Sequence[Factor]) -> dict[str, Condition | None]:
@@ -324,14 +350,18 @@ def _estimate(model: Fit, term: Term, i: int, levels: tuple[int, ...], noise: _N
     )
 
 
-def _weights(model: Fit, estimates: Sequence[Estimate]) -> dict[tuple[str, int], Array]:
-    """Return those of the effects of one factor."""
+def _weights(model: Fit, factors: Sequence[Factor], estimates: Sequence[Estimate]) -> dict[Key, Array]:
+    """Return [n] of each estimate: half the difference of the simple effects where it is an interaction."""
     terms = {t.factors: t for t in model.terms}
-    mains = [(e.factors[0], e.levels[0]) for e in estimates if len(e.factors) == 1]
-    columns = {
-        (name, level): terms[name,].start + terms[name,].places.index(level - 1) for name, level in mains
-    }
-    return {effect: model.weights[column] for effect, column in columns.items()}
+    widths = {f.name: f.levels - 1 for f in factors}
+    found = {}
+    for e in estimates:
+        term = terms[e.factors]
+        place = 0
+        for name, level in zip(e.factors, e.levels, strict=True):
+            place = place * widths[name] + level - 1
+        found[e.factors, e.levels] = model.weights[term.start + term.places.index(place)] * _share(term)
+    return found
 
 
 def _anova(model: Fit, kind: str, sums_of_squares: list[float]) -> tuple[AnovaRow, ...]:

@@ -1,17 +1,30 @@
-"""A verdict in words: the only place that turns numbers into them."""
+"""A verdict: the only place that turns numbers into one."""
 
-from typing import Literal
+from enum import StrEnum
 
-from ablate.stats.distributions import interval
+from ablate.stats.inference import Inference
 
-Verdict = Literal["helps", "hurts", "no difference that matters", "inconclusive"]
+
+class Verdict(StrEnum):
+    """What may be said of an effect."""
+
+    HELPS = "helps"
+    HURTS = "hurts"
+    NO_DIFFERENCE = "no difference that matters"
+    INCONCLUSIVE = "inconclusive"
+    # Of a metric for which no direction is declared to be the good one.
+    RAISES = "raises"
+    LOWERS = "lowers"
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it names a direction."""
+        return self in (Verdict.HELPS, Verdict.HURTS, Verdict.RAISES, Verdict.LOWERS)
 
 
 def verdict(
-    estimate: float,
+    found: Inference,
     p: float | None,
-    se: float | None,
-    df: float | None,
     smallest_effect: float | None = None,
     goal: str = "maximize",
     alpha: float = 0.05,
@@ -22,14 +35,14 @@ def verdict(
     smallest_effect (two one-sided tests, Schuirmann 1987); else *inconclusive*. `goal` says which direction
     is good.
     """
-    if p is not None and p < alpha:
-        return "helps" if (estimate > 0) == (goal == "maximize") else "hurts"
-    if se is not None and df is not None and smallest_effect is not None:
-        return verdict_of_interval(interval(estimate, se, df, 0.90), smallest_effect)
-    return "inconclusive"
+    if p is not None and p < alpha and found.estimate is not None:
+        return Verdict.HELPS if (found.estimate > 0) == (goal == "maximize") else Verdict.HURTS
+    if smallest_effect is not None and (ci90 := found.interval(0.90)):
+        return verdict_of_interval(ci90, smallest_effect)
+    return Verdict.INCONCLUSIVE
 
 
 def verdict_of_interval(ci90: tuple[float, float], smallest_effect: float) -> Verdict:
     """Return *no difference that matters* when a 90 % interval lies inside ± smallest_effect."""
     inside = -smallest_effect < ci90[0] and ci90[1] < smallest_effect
-    return "no difference that matters" if inside else "inconclusive"
+    return Verdict.NO_DIFFERENCE if inside else Verdict.INCONCLUSIVE

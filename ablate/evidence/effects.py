@@ -1,0 +1,283 @@
+"""The effects of a study on one metric: what each factor's levels, and the slope of a numeric factor, do to it.
+
+Typed numbers, no words: `report` writes sentences about them, and a run that adds seeds decides by them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import groupby, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.evidence.contrasts import (
+    FROM_REFERENCE,
+    Contrast,
+    SeedDifferences,
+    between,
+    by_seed,
+    contrasts,
+    lost_trials,
+    matched_weights,
+    same_level,
+    seed_differences,
+    value_range,
+)
+from ablate.evidence.frames import Grid
+from ablate.evidence.items import Items
+from ablate.evidence.models import Model, fit_model
+from ablate.spec.model import Factor
+from ablate.stats.inference import Inference, ItemNoise, infer
+
+Array = NDArray[np.float64]
+
+
+class Kind(StrEnum):
+    """What an effect compares."""
+
+    LEVELS = "levels"
+    SLOPE = "slope"
+
+
+class Scale(StrEnum):
+    """On what the levels of a numeric factor are even."""
+
+    LINEAR = "linear"
+    LOG = "log"
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How a numeric factor's levels were laid out for its slope, and how well a straight line fits."""
+
+    scale: Scale
+    levels: tuple[float, ...]
+    # Of the largest departure from the line, Bonferroni over the L − 2 orthogonal ones; None without noise.
+    p_lack_of_fit: float | None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What trials without a result could have made of an effect, had they all been run."""
+
+    bounds: tuple[float, float]
+    low: float  # share of the planned trials on the low side that were lost
+    high: float
+    # The worst or the best value seen stands in where the metric has no declared one.
+    is_as_seen: bool
+
+    @property
+    def could_reverse(self) -> bool:
+        """Whether the sign of the effect depends on them."""
+        return self.bounds[0] <= 0 <= self.bounds[1]
+
+    @property
+    def uneven(self) -> bool:
+        """Whether one side lost many more of its trials than the other."""
+        return abs(self.high - self.low) > 0.25
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One contrast on one metric."""
+
+    contrast: Contrast
+    metric: str
+    kind: Kind
+    weights: Array | None  # [cells, seeds]; None: what has run cannot tell it
+    inference: Inference
+    differences: SeedDifferences
+    slope: Slope | None = None
+    last: Inference | None = None  # the same on the last epoch, where the metric is that of a chosen one
+    lost: Lost | None = None
+    confounded_with: tuple[str, ...] = ()
+
+    @property
+    def identical(self) -> bool:
+        """Whether both sides are one and the same trained part wherever they were compared."""
+        return self.differences.all_identical
+
+    @property
+    def cells(self) -> set[int]:
+        """The rows of the grid that it rests on."""
+        if self.weights is None:
+            return set()
+        return set(np.flatnonzero((np.nan_to_num(self.weights) != 0).any(axis=1)).tolist())
+
+
+def study_effects(grid: Grid, items: Items, metric: str, model: Model | None) -> list[Effect]:
+    """Return the effects on `metric`: of a numeric factor with three levels or more the slope, then those of its levels."""
+    there: NDArray[np.bool_] = np.isfinite(grid.values[metric])
+    planned: NDArray[np.bool_] = there | lost_trials(grid, metric)
+    had_all_run = model and replace(model, weights=model.weights_of(planned), there=planned)
+    rows: list[tuple[Contrast, Array | None, _Line | None]] = []
+    of_planned: list[Array | None] = []
+    for factor, own in groupby(study_contrasts(grid), key=lambda contrast: contrast.factor):
+        levels = list(own)
+        weights = [_weights(grid, one, there, model) for one in levels]
+        if line := _line(grid, grid.results.spec.factor(factor), levels, weights):
+            rows.append((line.contrast, line.weights, line))
+            of_planned.append(None)
+        rows += [(one, w, None) for one, w in zip(levels, weights, strict=True)]
+        of_planned += [_weights(grid, one, planned, had_all_run) for one in levels]
+    weights = [w for _, w, _ in rows]
+    at_last = grid.of_last_epoch.get(metric)
+    last = infer_all(items, at_last, weights) if at_last else [None] * len(rows)
+    return [
+        Effect(
+            contrast,
+            metric,
+            Kind.SLOPE if line else Kind.LEVELS,
+            w,
+            (None if line else _unreplicated(model, contrast)) or inference,
+            seed_differences(grid, contrast, metric),
+            Slope(line.scale, line.values, _p_lack_of_fit(items, metric, line)) if line else None,
+            of_last,
+            _lost(grid, contrast, metric, of_plan),
+            model.confounded.get(contrast.factor, ()) if model and w is None else (),
+        )
+        for (contrast, w, line), inference, of_last, of_plan in zip(
+            rows, infer_all(items, metric, weights), last, of_planned, strict=True
+        )
+    ]
+
+
+def infer_all(items: Items, metric: str, weights: Sequence[Array | None]) -> list[Inference]:
+    """Return the inference of each contrast of `metric` by its weights; nothing where there are none."""
+    values = items.grid.values[metric]
+    per_seed = [math.nan * np.ones(values.shape[1]) if w is None else by_seed(w, values) for w in weights]
+    # Items matter from the second seed on.
+    wanted = [k for k, of_seed in enumerate(per_seed) if np.isfinite(of_seed).sum() > 1 and np.any(of_seed)]
+    found: dict[int, ItemNoise | None] = dict(
+        zip(wanted, items.noise([w for k in wanted if (w := weights[k]) is not None], metric), strict=True)
+    )
+    return [infer(of_seed, found.get(k)) for k, of_seed in enumerate(per_seed)]
+
+
+def study_models(grid: Grid) -> dict[str, Model]:
+    """Return the model of each metric; none of a design whose effects are differences of two cells, or of a search."""
+    if grid.results.spec.design in (*FROM_REFERENCE, "search"):
+        return {}
+    fitted = {metric: fit_model(grid, metric) for metric in grid.dev_metrics}
+    return {metric: model for metric, model in fitted.items() if model}
+
+
+def study_contrasts(grid: Grid) -> list[Contrast]:
+    """Return the study's contrasts; none of a search: its cells were chosen for their scores, they estimate no effect."""
+    return [] if grid.results.spec.design == "search" else contrasts(grid)
+
+
+def numeric_levels(factor: Factor) -> tuple[float, ...]:
+    """Return the levels of a numeric factor with three or more; else nothing."""
+    names = [level.name for level in factor.levels]
+    if len(names) < 3 or any(isinstance(name, bool) or not isinstance(name, int | float) for name in names):
+        return ()
+    values = tuple(float(name) for name in names if isinstance(name, int | float))
+    return values if all(map(math.isfinite, values)) else ()
+
+
+def even_scale(values: Sequence[float]) -> Scale:
+    """Return the scale on which sorted `values` are more evenly spaced; that of the numbers where it is a tie."""
+    if min(values) <= 0:
+        return Scale.LINEAR
+    return (
+        Scale.LOG if _unevenness([math.log(v) for v in values]) < _unevenness(values) - 1e-9 else Scale.LINEAR
+    )
+
+
+def _unevenness(values: Sequence[float]) -> float:
+    gaps = np.array([b - a for a, b in pairwise(sorted(values))])
+    return float(gaps.std() / gaps.mean())
+
+
+def _weights(grid: Grid, contrast: Contrast, there: NDArray[np.bool_], model: Model | None) -> Array | None:
+    """Return what each of the trials that are `there` adds to the contrast; None where they cannot tell it."""
+    if grid.results.spec.design in FROM_REFERENCE:
+        return matched_weights(contrast, there)
+    if model is None:
+        return None
+    low, high = (model.coding.place(contrast.factor, level) for level in (contrast.low, contrast.high))
+    if low != 0 or not high:
+        return None
+    return model.weights.get(((contrast.factor,), (high,)))
+
+
+def _unreplicated(model: Model | None, contrast: Contrast) -> Inference | None:
+    if model is None or (high := model.coding.place(contrast.factor, contrast.high)) is None:
+        return None
+    return model.unreplicated.get(((contrast.factor,), (high,)))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A straight line through the levels of a numeric factor, as a contrast from the smallest to the largest."""
+
+    contrast: Contrast
+    weights: Array
+    scale: Scale
+    values: tuple[float, ...]
+    bends: list[Array]  # weights of the departures from the line, orthogonal to it and to one another
+
+
+def _line(
+    grid: Grid, factor: Factor, levels: Sequence[Contrast], weights: Sequence[Array | None]
+) -> _Line | None:
+    """Return the line of a numeric factor; None unless every level can be told from the baseline's."""
+    values = numeric_levels(factor)
+    told = [w for w in weights if w is not None]
+    if not values or len(told) < len(values) - 1:
+        return None
+    # The weights of each level less the baseline's, in the order of the levels; the baseline's own are 0.
+    from_baseline = [
+        next(
+            (w for one, w in zip(levels, told, strict=True) if same_level(one.high, level.name)), 0 * told[0]
+        )
+        for level in factor.levels
+    ]
+    scale = even_scale(values)
+    x = np.log(values) if scale is Scale.LOG else np.array(values)
+    powers = np.vander((x - x.mean()) / np.ptp(x), increasing=True)
+    basis = np.linalg.qr(powers)[0].T
+    slope = (x - x.mean()) * np.ptp(x) / float(((x - x.mean()) ** 2).sum())
+
+    def combined(shares: Array) -> Array:
+        return np.asarray(sum(share * w for share, w in zip(shares, from_baseline, strict=True)))
+
+    low, high = (factor.levels[int(at)].name for at in (np.argmin(x), np.argmax(x)))
+    return _Line(
+        between(grid, factor, low, high),
+        combined(slope),
+        scale,
+        values,
+        [combined(bend) for bend in basis[2:]],
+    )
+
+
+def _p_lack_of_fit(items: Items, metric: str, line: _Line) -> float | None:
+    known = [one.p for one in infer_all(items, metric, line.bends) if one.p is not None]
+    return min(1.0, len(line.bends) * min(known)) if known else None
+
+
+def _lost(grid: Grid, contrast: Contrast, metric: str, planned: Array | None) -> Lost | None:
+    """Fill the lost trials with the worst and the best value that the metric can have.
+
+    An effect is a weighted sum of the trials: each end takes for every lost one what moves it farthest. Trials that are
+    still to run are left out. Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
+    """
+    values, lost = grid.values[metric], lost_trials(grid, metric)
+    if planned is None or not (np.nan_to_num(planned)[lost] != 0).any() or not np.isfinite(values).any():
+        return None
+    (worst, best), as_seen = value_range(grid, metric)
+    least, most = sorted((worst, best))
+    ends = []
+    for if_positive, if_negative in ((least, most), (most, least)):
+        filled = np.where(lost, np.where(planned > 0, if_positive, if_negative), values)
+        ends.append(float(np.nanmean(by_seed(planned, filled))))
+    low, high = (_share_lost(lost, rows, grid) for rows in (contrast.rows_low, contrast.rows_high))
+    return Lost((ends[0], ends[1]), low, high, as_seen)
+
+
+def _share_lost(lost: NDArray[np.bool_], rows: NDArray[np.int64], grid: Grid) -> float:
+    planned = len(grid.results.spec.seeds)
+    return float(lost[np.unique(rows[rows >= 0]), :planned].mean()) if (rows >= 0).any() else 0.0

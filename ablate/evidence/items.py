@@ -1,0 +1,187 @@
+"""The items behind a contrast: what each adds to it, seed by seed, in every metric that the deciding one is made of.
+
+The items of a composite (`dev/mean`) are those of the metrics it is made of. Which these are, and with what weights, is
+found from the recorded numbers: a composite is a linear function of other metrics that holds exactly in every trial.
+An item with the same id in two metrics is the same item: what it adds to both is added up."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.evidence.frames import Grid
+from ablate.evidence.predictions import ItemScores, PredictionFiles
+from ablate.stats.inference import ItemNoise, contributions, item_noise
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class _Sum:
+    """A contrast's weighted sum of one metric's item scores, as it is added up."""
+
+    layout: int | None = None  # of its items: all that is added must have the same
+    first: tuple[int, ItemScores] | None = None  # row, scores
+    by_seed: dict[int, Array] = field(default_factory=dict)  # column -> [items]
+    without: set[int] = field(default_factory=set)  # columns in which a trial has no items
+    misaligned: bool = False
+
+
+@dataclass(frozen=True)
+class _Added:
+    """What items add to a contrast (`stats.inference.contributions`)."""
+
+    seeds: list[int]  # columns of the grid
+    units: list[str]  # ids, or labels of clusters
+    values: Array  # [seeds, units]
+
+
+class Items:
+    """Finds the item noise of contrasts of a grid. Keeps what it has read."""
+
+    def __init__(self, grid: Grid, files: PredictionFiles | None = None) -> None:
+        self.grid = grid
+        self.files = files or PredictionFiles(grid)
+        # (row, row, metric, what differs)
+        self.unaligned: set[tuple[int, int, str, str]] = set()
+        self._made_of: dict[str, dict[str, float]] = {}
+
+    def noise(self, weights: Sequence[Array], metric: str) -> list[ItemNoise | None]:
+        """Return the item noise of each contrast of `metric`, given by its weights [cells, seeds].
+
+        None unless all metrics behind it have items that are the same in all cells of the contrast, for two seeds or more.
+        """
+        made_of = self.made_of(metric)
+        if not made_of:
+            return [None] * len(weights)
+        added = [self._added(weights, name, share) for name, share in made_of.items()]
+        return [_noise(of_contrast) for of_contrast in zip(*added, strict=True)]
+
+    def made_of(self, metric: str) -> dict[str, float]:
+        """Return {metric with items: weight}: the metric itself, or what a composite is made of; empty if unknown."""
+        if metric not in self._made_of:
+            self._made_of[metric] = {metric: 1.0} if self._has_items(metric) else self._composite(metric)
+        return self._made_of[metric]
+
+    def pairs(self, low: int, high: int, metric: str) -> list[tuple[ItemScores, ItemScores]]:
+        """Return the scores of both rows for each seed that has them; none, and a note for the flags, unless all align."""
+        a, b = (self.files.by_seed(row, metric) for row in (low, high))
+        pairs = [(a[column], b[column]) for column in sorted(a.keys() & b.keys())]
+        if what := misaligned([side for pair in pairs for side in pair]):
+            self.unaligned.add((low, high, metric, what))
+            return []
+        return pairs
+
+    def differences(self, low: int, high: int, metric: str) -> Array | None:
+        """[seeds, items] of high − low; None with fewer than two seeds or items that do not align."""
+        pairs = self.pairs(low, high, metric)
+        return np.array([b.scores - a.scores for a, b in pairs]) if len(pairs) > 1 else None
+
+    def _added(self, contrasts: Sequence[Array], metric: str, share: float) -> list[_Added | None]:
+        """Read each file once, and add it to every contrast that it is part of."""
+        sums = [_Sum() for _ in contrasts]
+        stacked = np.nan_to_num(np.array(contrasts)).reshape(len(contrasts), *self.grid.values[metric].shape)
+        layouts: dict[object, int] = {}
+        for (row, column), trial in sorted(self.grid.trials.items()):
+            part_of = np.flatnonzero(stacked[:, row, column]).tolist()
+            if not part_of:
+                continue
+            scores = self.files.scores(trial, metric) if trial.state == "COMPLETE" else None
+            layout = None
+            if scores:
+                layout = layouts.setdefault((scores.ids, scores.gold.tobytes(), scores.kind), len(layouts))
+            for k in part_of:
+                self._add(sums[k], row, column, scores, layout, float(stacked[k, row, column]), metric)
+        return [_finished(one, share) for one in sums]
+
+    def _add(
+        self,
+        to: _Sum,
+        row: int,
+        column: int,
+        scores: ItemScores | None,
+        layout: int | None,
+        weight: float,
+        metric: str,
+    ) -> None:
+        if scores is None:
+            to.without.add(column)
+            return
+        if to.first is None:
+            to.layout, to.first = layout, (row, scores)
+        if layout != to.layout:
+            before, of_first = to.first
+            self.unaligned.add((before, row, metric, misaligned([of_first, scores]) or "items"))
+            to.misaligned = True
+        else:
+            to.by_seed[column] = to.by_seed.get(column, 0.0) + weight * scores.scores
+
+    def _has_items(self, metric: str) -> bool:
+        complete = (trial for trial in self.grid.trials.values() if metric in trial.metrics)
+        first = next(complete, None)
+        return first is not None and self.files.scores(first, metric) is not None
+
+    def _composite(self, metric: str) -> dict[str, float]:
+        names = [name for name in self.grid.dev_metrics if name != metric and self._has_items(name)]
+        return composite_weights(
+            self.grid.values[metric].ravel(), {name: self.grid.values[name].ravel() for name in names}
+        )
+
+
+def misaligned(sides: Sequence[ItemScores]) -> str | None:
+    """Return what keeps items from being paired: ids or gold that are not the same in the same order, or two kinds of score."""
+    for side in sides:
+        if side.ids != sides[0].ids:
+            return "item ids"
+        if not np.array_equal(side.gold, sides[0].gold):
+            return "gold"
+        if side.kind != sides[0].kind:
+            return "kinds of score"
+    return None
+
+
+def composite_weights(composite: Array, metrics: dict[str, Array]) -> dict[str, float]:
+    """Return the weights with which `composite` [n] is a constant plus a sum over `metrics` [n]; empty if it is not.
+
+    The relation must hold to rounding in every row, with at least two rows more than unknowns.
+    """
+    columns = np.column_stack([*metrics.values(), np.ones(len(composite))])
+    whole = np.isfinite(columns).all(axis=1) & np.isfinite(composite)
+    columns, wanted = columns[whole], composite[whole]
+    if not metrics or len(wanted) < columns.shape[1] + 2:
+        return {}
+    solution, _, rank, _ = np.linalg.lstsq(columns, wanted, rcond=None)
+    exact = math.isclose(float(np.abs(columns @ solution - wanted).max()), 0.0, abs_tol=1e-9)
+    if rank < columns.shape[1] or not exact:
+        return {}
+    return {name: float(w) for name, w in zip(metrics, solution, strict=False) if abs(w) > 1e-9}
+
+
+def _finished(summed: _Sum, share: float) -> _Added | None:
+    seeds = sorted(summed.by_seed.keys() - summed.without)
+    if summed.first is None or summed.misaligned or len(seeds) < 2:
+        return None
+    _, scores = summed.first
+    values, clusters = contributions(np.array([summed.by_seed[column] for column in seeds]), scores.clusters)
+    return _Added(seeds, clusters or list(scores.ids), share * values)
+
+
+def _noise(added: Sequence[_Added | None]) -> ItemNoise | None:
+    """Return the noise of one contrast from what the items of each of its metrics add to it."""
+    whole = [one for one in added if one is not None]
+    if len(whole) < len(added):
+        return None
+    if len(whole) == 1:
+        return item_noise(whole[0].values)
+    seeds = sorted(set.intersection(*(set(one.seeds) for one in whole)))
+    place: dict[str, int] = {}
+    for one in whole:
+        for unit in one.units:
+            place.setdefault(unit, len(place))
+    total = np.zeros((len(seeds), len(place)))
+    for one in whole:
+        rows = [one.seeds.index(column) for column in seeds]
+        total[:, [place[unit] for unit in one.units]] += one.values[rows]
+    return item_noise(total)

@@ -1,0 +1,110 @@
+"""What may be said of effects that are judged together: corrected p, a verdict, and what qualifies it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ablate.evidence.effects import Effect, Kind
+from ablate.stats.inference import Inference
+from ablate.stats.multiple import benjamini_hochberg, gatekept_holm
+from ablate.stats.verdicts import Verdict, verdict
+
+
+class Qualifier(StrEnum):
+    """Why a verdict is less than it seems."""
+
+    ALIASED = "aliased"  # the design cannot tell the effect from another
+    TURNS_AROUND = "turns_around"  # it helps at one level of another factor and hurts at another
+    LOST_RUNS = "lost_runs"  # runs without a result could reverse it
+    LAST_EPOCH = "last_epoch"  # clear at the chosen epoch, not at the last
+    STOP_FLAG = "stop_flag"  # a flag on its cells takes the ground from its p
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A corrected p, what may be said, and the effect that it would have been said of in 80 % of such studies."""
+
+    p_holm: float | None
+    p_bh: float | None
+    verdict: Verdict
+    mde80: float | None
+    qualifiers: tuple[Qualifier, ...] = ()
+
+
+def judge_primary(
+    effects: Sequence[Effect],
+    smallest_effect: float | None,
+    goal: str,
+    aliases: Mapping[str, Sequence[str]] | None = None,
+) -> list[Judged]:
+    """Judge the effects on the metric that decides, the familywise error over all of them at .05.
+
+    Holm's procedure, in which the levels of a numeric factor wait for its slope. An effect on a metric of a chosen epoch is
+    tested on the last epoch too, and the larger p counts: the best of several epochs flatters whatever is noisier.
+    """
+    deciding = [_larger_p(effect) for effect in effects]
+    slope_at = {e.contrast.factor: place for place, e in enumerate(effects) if e.kind is Kind.SLOPE}
+    gates = [None if e.kind is Kind.SLOPE else slope_at.get(e.contrast.factor) for e in effects]
+    adjusted = gatekept_holm(deciding, gates)
+    comparisons = sum(p is not None for p in adjusted)
+    return [
+        _judged(
+            effect,
+            p,
+            bool(aliases and aliases.get(effect.contrast.factor)),
+            comparisons,
+            smallest_effect,
+            goal,
+        )
+        for effect, p in zip(effects, adjusted, strict=True)
+    ]
+
+
+def judge_exploratory(inferences: Sequence[Inference], identical: Sequence[bool]) -> list[Judged]:
+    """Correct by Benjamini-Hochberg; only the direction is named, as no goal is declared for these metrics."""
+    adjusted = benjamini_hochberg([one.p for one in inferences])
+    return [
+        Judged(None, p, Verdict.NO_DIFFERENCE if same else _direction(one, p), one.mde80())
+        for one, same, p in zip(inferences, identical, adjusted, strict=True)
+    ]
+
+
+def _judged(
+    effect: Effect, p: float | None, aliased: bool, comparisons: int, smallest_effect: float | None, goal: str
+) -> Judged:
+    inference, qualifiers = effect.inference, []
+    word = Verdict.NO_DIFFERENCE if effect.identical else verdict(inference, p, smallest_effect, goal)
+    if aliased:
+        qualifiers.append(Qualifier.ALIASED)
+        if word is Verdict.NO_DIFFERENCE:
+            word = Verdict.INCONCLUSIVE
+    if word.is_decided and effect.lost and effect.lost.could_reverse:
+        qualifiers.append(Qualifier.LOST_RUNS)
+        if effect.lost.uneven:
+            word = Verdict.INCONCLUSIVE
+    alone = inference.p
+    if (
+        effect.last
+        and not word.is_decided
+        and alone is not None
+        and alone < 0.05
+        and _larger_p(effect) != alone
+    ):
+        qualifiers.append(Qualifier.LAST_EPOCH)
+    return Judged(p, None, word, inference.mde80(comparisons), tuple(qualifiers))
+
+
+def _larger_p(effect: Effect) -> float | None:
+    """Return the p of the metric, or of the last epoch where that is larger; None where one of them has none."""
+    if effect.last is None or effect.inference.p is None:
+        return effect.inference.p
+    if effect.last.p is None or effect.last.estimate is None or effect.inference.estimate is None:
+        return None
+    same_way = effect.last.estimate * effect.inference.estimate > 0
+    return max(effect.inference.p, effect.last.p if same_way else 1.0)
+
+
+def _direction(inference: Inference, p: float | None) -> Verdict:
+    if p is None or p >= 0.05 or inference.estimate is None:
+        return Verdict.INCONCLUSIVE
+    return Verdict.RAISES if inference.estimate > 0 else Verdict.LOWERS

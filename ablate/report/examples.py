@@ -1,0 +1,71 @@
+"""Where two cells disagree, item by item."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.evidence.items import Items
+
+MOST_EXAMPLES = 5  # of each direction
+
+
+def disagreements(items: Items, best: int | None) -> dict[str, Any] | None:
+    """Return where the row `best` and the reference disagree in every seed, on the metric that moved most.
+
+    `gained` counts the items on which `best` is nearer the gold in every seed; with it the clearest items of either
+    direction, predictions being means over seeds. None without kept predictions. Distances are those of what is shown:
+    for Pearson's r in standard deviations, for an accuracy right or wrong. An item's pseudo-value would not do, as it
+    rises with an error that stretches the scale in the gold's direction.
+    """
+    grid = items.grid
+    reference = grid.reference
+    if best is None or reference is None or best == reference:
+        return None
+    moved = [
+        (abs(float(differences.mean())), metric)
+        for metric in grid.dev_metrics
+        if list(items.made_of(metric)) == [metric]
+        and (differences := items.differences(reference, best, metric)) is not None
+    ]
+    if not moved:
+        return None
+    metric = max(moved)[1]
+    pairs = items.pairs(reference, best, metric)
+    first = pairs[0][0]
+    is_pearson = first.kind == "pearson"
+    shown = _standardised if is_pearson else np.asarray
+    gold = shown(first.gold)
+    before, after = (np.array([shown(one.predicted) for one in side]) for side in zip(*pairs, strict=True))
+
+    def error(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.abs(values - gold) if is_pearson else (values != gold).astype(float)
+
+    nearer = error(before) - error(after)  # [seeds, items]
+    gained, lost = nearer.min(axis=0) > 0, nearer.max(axis=0) < 0
+    means = {"reference": before.mean(axis=0), "best": after.mean(axis=0)}
+    gain = error(means["reference"]) - error(means["best"])  # [items]
+    better = [i for i in np.argsort(-gain, kind="stable") if gained[i] and gain[i] > 0]
+    worse = [i for i in np.argsort(gain, kind="stable") if lost[i] and gain[i] < 0]
+    return {
+        "metric": metric,
+        "standardised": is_pearson,
+        "items": len(gold),
+        "gained": int(gained.sum()),
+        "lost": int(lost.sum()),
+        "rows": [
+            {
+                "id": first.ids[i],
+                "gold": float(gold[i]),
+                **{side: float(mean[i]) for side, mean in means.items()},
+                "what": what,
+            }
+            for what, clearest in (("better", better), ("worse", worse))
+            for i in clearest[:MOST_EXAMPLES]
+        ],
+    }
+
+
+def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What Pearson's r compares: nearer to the gold as it stands may be farther from it in standard deviations."""
+    return np.asarray((values - values.mean()) / values.std())

@@ -1,0 +1,99 @@
+"""What codes mean, in words. Nothing is decided by these texts: they may be changed freely."""
+
+from enum import StrEnum
+
+from ablate.evidence.effects import Scale
+from ablate.evidence.verdicts import Qualifier
+from ablate.stats.inference import Method
+
+
+class Note(StrEnum):
+    """What a reader must know beside the numbers of an effect."""
+
+    CONFOUNDED = "confounded"
+    NO_CELLS = "no_cells"
+    NOTHING_YET = "nothing_yet"
+    SAME_PART = "same_part"
+    NO_NOISE = "no_noise"
+    PARTLY_SAME = "partly_same"
+    PARTIAL = "partial"
+    AVERAGED = "averaged"
+    SLOPE = "slope"
+    BOUNDS = "bounds"
+    TURNS_AROUND = "turns_around"
+
+
+NOTES = {
+    Note.CONFOUNDED: "cannot be told from {others} by what has run",
+    Note.NO_CELLS: "no two cells to compare",
+    Note.NOTHING_YET: "nothing to compare yet",
+    Note.SAME_PART: "the same trained part on both sides",
+    Note.NO_NOISE: "the same in every seed: there is no noise to compare with",
+    Note.PARTLY_SAME: "{identical} of {compared} comparisons are of a part with itself",
+    Note.PARTIAL: "{done} of {matches} pairs of cells so far",
+    Note.AVERAGED: "averaged over {factors} where it exists",
+    Note.SLOPE: "straight line over {levels}{scale}, from the smallest to the largest; lack of fit p {p}",
+    Note.BOUNDS: "between {bounds} if the lost trials had {ends}",
+    Note.TURNS_AROUND: "{up} at {up_at}, {down} at {down_at}",
+}
+
+BOUNDS_DECLARED = "the worst or the best possible value"
+BOUNDS_SEEN = "the worst or the best value seen"
+
+SCALES = {Scale.LINEAR: "", Scale.LOG: " on a log scale"}
+
+# Short names, for captions and tables.
+METHODS = {
+    Method.NOTHING: "nothing to compare",
+    Method.ONE_SEED: "one seed",
+    Method.NO_VARIANCE: "no variance over seeds",
+    Method.SEEDS: "paired t over seeds",
+    Method.SEEDS_AND_ITEMS: "seeds × items",
+    Method.ITEMS: "items of one seed",
+    Method.LEAST_SQUARES: "least squares",
+    Method.LENTH: "Lenth",
+}
+
+# One paragraph each, for the section on methods.
+METHOD_TEXTS = {
+    Method.SEEDS_AND_ITEMS: "Seeds × items: the contrast itself is computed for every seed and item, and both are treated as "
+    "samples (Obuchowski and Rockette 1995), so that it speaks of other seeds and other items. What the effect does differently "
+    "in each seed and on each item is in its error; nothing is pooled over cells. Items of one cluster (pairs that share a "
+    "sentence) count as one. p and interval come from the Behrens-Fisher distribution (Fisher 1935): the seeds' variance has "
+    "one degree of freedom less than there are seeds, the items' about twice the number of items on which the sides differ. "
+    "Pearson's r enters by its pseudo-values; a composite by those of the metrics it is made of, items that several of them "
+    "share added up.",
+    Method.SEEDS: "Paired t over seeds: the contrast of each seed is the data (Student 1908), so an effect may differ from seed "
+    "to seed; it speaks of other seeds on these items.",
+    Method.LEAST_SQUARES: "Least squares on one seed: the noise is estimated from the interactions that are left out; "
+    "it speaks of these trained models on these items.",
+    Method.LENTH: "An unreplicated two-level design: Lenth's pseudo standard error (1989), which takes most effects to be noise; "
+    "it speaks of these trained models on these items.",
+}
+
+ANOVA = (
+    "The analysis of variance describes where the variation lies. Its F tests take an effect to be the same under every seed "
+    "and on every item, which the verdicts do not."
+)
+
+INTERVALS = "95 % intervals are for one effect at a time, not simultaneous; the verdicts are corrected."
+
+# After the verdict of an effect.
+QUALIFIERS = {
+    Qualifier.ALIASED: "the design cannot tell it from {aliases}",
+    Qualifier.TURNS_AROUND: "it depends on {other}: {turns}",
+    Qualifier.LOST_RUNS: "this is among the runs that finished: had the lost ones {ends}, the effect would lie between {bounds}",
+    Qualifier.LAST_EPOCH: "clear at the chosen epoch only; at the last epoch {last}",
+    Qualifier.STOP_FLAG: "its p does not hold: {rules} (see the flags)",
+}
+
+# Beside tests that see one seed alone.
+THESE_MODELS = "about these trained models, not the method: other seeds are not part of it"
+
+# Beside the other tests of `ablate compare`.
+HILLIS = (
+    "seeds × items with the degrees of freedom of Hillis 2007: too often significant with two or three seeds"
+)
+INDEPENDENT_ITEMS = "takes the items for independent, clusters or not"
+NORMAL_SCORES = "takes predictions and gold for bivariate normal: too often significant where tails are heavy"
+NO_NOISE = "nothing varies between seeds or items: there is no noise to compare with, so no p"

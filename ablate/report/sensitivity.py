@@ -1,0 +1,68 @@
+"""Other tests of the same difference, under other assumptions: what stands under `sensitivity`. None of them decides."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.evidence.items import Items
+from ablate.report.phrases import THESE_MODELS
+from ablate.stats.correlations import pearson, williams_t, zou_interval
+from ablate.stats.distributions import interval, z_p
+from ablate.stats.mcnemar import mcnemar
+from ablate.stats.paired import sign_flip_p, smallest_sign_flip_p
+
+
+def other_test(
+    method: str,
+    statistic: float | None,
+    p: float | None,
+    ci95: tuple[float, float] | None,
+    note: str = THESE_MODELS,
+) -> dict[str, Any]:
+    """Return an entry of `sensitivity`."""
+    return {"method": method, "statistic": statistic, "p": p, "ci95": ci95 and list(ci95), "note": note}
+
+
+def sign_flip(by_seed: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the exact sign-flip test of differences [seeds], with what it can say at best."""
+    least = smallest_sign_flip_p(len(by_seed))
+    note = f"seeds only; with {len(by_seed)} seeds p cannot be below {least:.3g}"
+    return other_test("sign_flip", None, sign_flip_p(by_seed), None, note)
+
+
+def of_one_seed(items: Items, low: int, high: int, metric: str) -> list[dict[str, Any]]:
+    """McNemar's exact test, or Williams' t with Zou's interval; of a composite a z over the items of its metrics.
+
+    Nothing without items that align."""
+    if len(made_of := items.made_of(metric)) > 1:
+        return _of_a_composite(items, low, high, made_of)
+    pairs = items.pairs(low, high, metric)
+    if len(pairs) != 1:
+        return []
+    x, y = pairs[0]
+    n = len(x.ids)
+    if x.kind == "accuracy":
+        only_a, only_b = int((x.scores > y.scores).sum()), int((x.scores < y.scores).sum())
+        exact = mcnemar(only_a, only_b, n)
+        return [other_test("mcnemar_exact", None, exact.p_exact, exact.ci95)]
+    triple = x.metric, y.metric, pearson(x.predicted, y.predicted)
+    test = williams_t(*triple, n)
+    return [other_test("williams", test.statistic, test.p, zou_interval(*triple, n))]
+
+
+def _of_a_composite(items: Items, low: int, high: int, made_of: dict[str, float]) -> list[dict[str, Any]]:
+    """Add up the metrics' differences and their variances: each metric has items of its own."""
+    value = variance = 0.0
+    for name, share in made_of.items():
+        pairs = items.pairs(low, high, name)
+        if len(pairs) != 1:
+            return []
+        differences = pairs[0][1].scores - pairs[0][0].scores
+        value += share * float(differences.mean())
+        variance += share**2 * float(differences.var(ddof=1)) / len(differences)
+    if variance == 0:
+        return []
+    se = math.sqrt(variance)
+    return [other_test("items", value / se, z_p(value / se), interval(value, se, math.inf))]

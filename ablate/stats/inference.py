@@ -1,0 +1,223 @@
+"""The one analysis behind every verdict: a contrast, its value per seed, and per seed and item where items are known.
+
+Two cells, a factor of a full grid, an interaction, an effect of a fraction, a composite metric and the two sides of
+`ablate compare` are all contrasts: weighted sums of what was measured. Their seeds and their items are both samples, and
+both may meet the choice differently, so the variance of a contrast is taken from the contrast itself: from how it varies
+over seeds, and over items (or clusters of items). Nothing is pooled over cells.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, special
+
+from ablate.stats import behrens_fisher
+from ablate.stats.distributions import interval, t_p
+from ablate.stats.power import mde
+
+Array = NDArray[np.float64]
+
+# Of the largest value: what varies less than this is rounding.
+ROUNDING = 1e-12
+
+
+class Method(StrEnum):
+    """How an estimate came by its standard error and p."""
+
+    NOTHING = "none"
+    ONE_SEED = "one_seed"
+    NO_VARIANCE = "no_variance"
+    SEEDS = "paired_t"
+    SEEDS_AND_ITEMS = "mrmc_behrens_fisher"
+    ITEMS = "items"
+    LEAST_SQUARES = "least_squares"
+    LENTH = "lenth"
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A contrast and what is known of its error; None where the data cannot say."""
+
+    estimate: float | None
+    seeds: int
+    method: Method = Method.NOTHING
+    se: float | None = None
+    # Of the t distribution; with items there are two, those of the seeds and of the items.
+    t_df: float | None = None
+    p: float | None = None
+    # Shares of se²: what the seeds add, and what the items add beyond what seed × item has put into the seeds' share.
+    v_seed: float | None = None
+    v_item: float | None = None
+    item_df: float = math.inf
+
+    @property
+    def share(self) -> float | None:
+        """The seeds' share of the variance; None where the analysis has no items in it."""
+        if self.v_seed is None or self.v_item is None:
+            return None
+        return self.v_seed / (self.v_seed + self.v_item)
+
+    @property
+    def df(self) -> float | None:
+        """Return the degrees of freedom of the t distribution that gives the 95 % interval; inf for the normal."""
+        if self.share is None:
+            return self.t_df
+        return behrens_fisher.equivalent_df(0.05, self.share, self.seeds - 1, self.item_df)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """Return the two-sided interval at `level`; None without a standard error."""
+        if self.estimate is None or self.se is None:
+            return None
+        if self.share is None:
+            return None if self.t_df is None else interval(self.estimate, self.se, self.t_df, level)
+        half = self.se * behrens_fisher.critical(1 - level, self.share, self.seeds - 1, self.item_df)
+        return self.estimate - half, self.estimate + half
+
+    def mde80(self, comparisons: int = 1) -> float | None:
+        """Return the true effect found with 80 % power, at the first of Holm's steps over so many comparisons."""
+        if self.se is None:
+            return None
+        alpha = 0.05 / max(1, comparisons)
+        if self.share is None:
+            return None if self.t_df is None else mde(self.se, self.t_df, alpha=alpha)
+        return self.se * _detectable(round(self.share, 2), self.seeds - 1, _rounded_df(self.item_df), alpha)
+
+
+@dataclass(frozen=True)
+class ItemNoise:
+    """What the items add to the variance of a contrast's mean over seeds and items."""
+
+    item: float  # of the items alone: that of items less that of seed × item, never below 0
+    seed_item: float  # of seed × item, which is in the seeds' share already
+    df: float  # of `item`
+
+
+def infer(by_seed: ArrayLike, items: "ItemNoise | None" = None) -> Inference:
+    """Analyse a contrast's values per seed [S], NaN where a seed cannot tell it, with its items where they are known.
+
+    With items: V = V_seed + V_item, V_seed = var(by_seed)/S on S − 1 degrees of freedom (Obuchowski & Rockette 1995,
+    Commun. Stat. 24, 285-308), compared with the Behrens-Fisher distribution. Without: t over seeds (Student 1908).
+    One seed gives the estimate alone, and so do values that do not vary: without noise there is no p.
+    """
+    values = np.asarray(by_seed, dtype=float)
+    values = values[np.isfinite(values)]
+    seeds = len(values)
+    if seeds == 0:
+        return Inference(None, 0)
+    estimate = float(values.mean())
+    if seeds == 1:
+        return Inference(estimate, 1, Method.ONE_SEED)
+    v_seed = float(values.var(ddof=1)) / seeds
+    rounding = (ROUNDING * float(np.abs(values).max())) ** 2
+    if items is None:
+        if v_seed <= rounding:
+            return Inference(estimate, seeds, Method.NO_VARIANCE)
+        se = math.sqrt(v_seed)
+        return Inference(estimate, seeds, Method.SEEDS, se, seeds - 1, t_p(estimate / se, seeds - 1), v_seed)
+    v = v_seed + items.item
+    if v <= rounding:
+        return Inference(estimate, seeds, Method.NO_VARIANCE)
+    se, shape = math.sqrt(v), (v_seed / v, seeds - 1, items.df)
+    p = behrens_fisher.two_sided_p(estimate / se, *shape)
+    return Inference(estimate, seeds, Method.SEEDS_AND_ITEMS, se, None, p, v_seed, items.item, items.df)
+
+
+def contributions(
+    differences: ArrayLike, clusters: Sequence[str] | None = None
+) -> tuple[Array, list[str] | None]:
+    """Return what each item, or each cluster of items, adds to the deviation of a contrast's mean: [S, units].
+
+    `differences` is [S seeds, n items]. Rows sum to 0 up to the factor √(G / (G − 1)) over G units, which makes the sum of
+    squares an unbiased variance of the mean. Items of one cluster are added up first: they are not independent of one
+    another (Liang & Zeger 1986, Biometrika 73, 13-22). Also return the clusters' labels in the order of the columns.
+    """
+    d = np.asarray(differences, dtype=float)
+    centred = (d - d.mean(axis=1, keepdims=True)) / d.shape[1]
+    labels = None
+    if clusters is not None:
+        labels, place = _groups(clusters)
+        totals = np.zeros((len(d), len(labels)))
+        for total, row in zip(totals, centred, strict=True):
+            np.add.at(total, place, row)
+        centred = totals
+    units = centred.shape[1]
+    return centred * math.sqrt(units / (units - 1)) if units > 1 else centred * math.nan, labels
+
+
+def item_noise(added: Array) -> ItemNoise | None:
+    """Return the items' share in the variance of a mean from `contributions` [S ≥ 2, units]; None where it is unknown.
+
+    V_item = Σ_g (mean over seeds)², V_seed×item = the same of what is left / (S (S − 1)); over items without clusters these
+    are var(d̄_·i)/n and MS_residual/(S n). The degrees of freedom follow from the spread of the squares, after
+    Satterthwaite: of accuracies that differ on m items they are about 2m, however many agree.
+    """
+    S, units = added.shape
+    if S < 2 or units < 2 or not np.isfinite(added).all():
+        return None
+    mean = added.mean(axis=0)
+    squares = mean**2
+    v_item = float(squares.sum())
+    v_both = float(((added - mean) ** 2).sum()) / (S * (S - 1))
+    net = max(v_item - v_both, 0.0)
+    if net == 0:
+        return ItemNoise(0.0, v_both, math.inf)
+    return ItemNoise(net, v_both, max(1.0, _df_of_items(squares) * (net / v_item) ** 2))
+
+
+def infer_from_items(estimate: float, added: Array) -> Inference:
+    """Analyse one seed: t over its items, or clusters of them, from `contributions` [1, units]. Says nothing of other seeds."""
+    squares = added[0] ** 2
+    variance = float(squares.sum())
+    if not variance > 0:
+        return Inference(estimate, 1, Method.ONE_SEED)
+    se, df = math.sqrt(variance), _df_of_items(squares)
+    return Inference(estimate, 1, Method.ITEMS, se, df, t_p(estimate / se, df))
+
+
+def _df_of_items(squares: Array) -> float:
+    """Return the degrees of freedom of a sum of squared contributions [units], after Satterthwaite."""
+    units = len(squares)
+    kurtosis = units * float((squares**2).sum()) / float(squares.sum()) ** 2
+    return max(1.0, min(units - 1, 2 * units / max(kurtosis - 1, 1e-9)))
+
+
+def _groups(clusters: Sequence[str]) -> tuple[list[str], NDArray[np.intp]]:
+    places: dict[str, int] = {}
+    index = np.array([places.setdefault(cluster, len(places)) for cluster in clusters], dtype=np.intp)
+    return list(places), index
+
+
+def _rounded_df(df: float) -> float:
+    """Two significant digits: enough for a detectable effect, and few enough to be remembered."""
+    if df > 200:
+        return math.inf
+    return float(f"{df:.2g}")
+
+
+@lru_cache(maxsize=1024)
+def _detectable(share: float, df_seed: float, df_item: float, alpha: float, power: float = 0.8) -> float:
+    """Return the true effect, in standard errors, whose p is below `alpha` with probability `power`.
+
+    The noise that was found is taken for the true one, and what another study would find for either variance varies as
+    χ² does. The other tail, which adds less than 1e-4 to the power, is left out.
+    """
+    grid = np.linspace(0, 1, 21)
+    criticals = [behrens_fisher.critical(alpha, one, df_seed, df_item) for one in grid.tolist()]
+    ranks = (np.arange(400) + 0.5) / 400
+    seed = share * special.chdtri(df_seed, ranks) / df_seed
+    # The order of the second variance is shuffled against the first: they are found independently.
+    item = np.full(len(ranks), 1 - share)
+    if math.isfinite(df_item):
+        item = item * np.random.default_rng(0).permutation(special.chdtri(df_item, ranks) / df_item)
+    v = seed + item
+    needed = np.interp(seed / v, grid, criticals) * np.sqrt(v)
+
+    def lacking(effect: float) -> float:
+        return power - float(special.ndtr(effect - needed).mean())
+
+    return float(optimize.brentq(lacking, 0.0, float(needed.max()) + 10))
