@@ -87,7 +87,7 @@ def test_looks_are_taken_after_the_declared_numbers_of_seeds(planted, run_here, 
 def test_a_decided_factor_gets_no_more_seeds_and_the_baseline_goes_on(planted, run_here, tmp_path):
     run_here(planted())
     results = recorded(tmp_path)
-    assert seen_in(results.looks[1])["large", "0", "1"].stop is Stop.DECIDED
+    assert seen_in(results.looks[1])["levels", "large", "0", "1"].stop is Stop.DECIDED
     assert seeds_run(results) == {"baseline": 8, "large": 5, "small": 8, "nothing": 8}
 
 
@@ -108,7 +108,7 @@ def test_nothing_runs_once_all_is_decided(planted, run_here, tmp_path):
 
 def test_what_was_decided_stays_what_it_was(planted, run_here, tmp_path):
     run_here(planted())
-    second, third = (seen_in(look)["large", "0", "1"] for look in recorded(tmp_path).looks[1:])
+    second, third = (seen_in(look)["levels", "large", "0", "1"] for look in recorded(tmp_path).looks[1:])
     assert third == second
 
 
@@ -136,8 +136,8 @@ def test_a_report_on_the_way_records_nothing(planted, run_here, tmp_path):
 def test_a_look_goes_by_what_is_there_when_trials_failed(planted, run_here, tmp_path):
     run_here(planted(settings="fails: 1"))
     last = seen_in(recorded(tmp_path).looks[-1])
-    assert (last["nothing", "0", "1"].seeds, last["nothing", "0", "1"].p) == (0, None)
-    assert last["large", "0", "1"].stop is Stop.DECIDED
+    assert (last["levels", "nothing", "0", "1"].seeds, last["levels", "nothing", "0", "1"].p) == (0, None)
+    assert last["levels", "large", "0", "1"].stop is Stop.DECIDED
 
 
 def test_a_smoke_run_looks_at_nothing(planted, run_here):
@@ -183,7 +183,7 @@ def test_an_extension_adds_seeds_where_the_last_look_left_doubt(planted, run_her
     results = recorded(tmp_path)
     assert [look.seeds for look in results.looks] == [3, 5, 8, 10]
     assert seeds_run(results) == {"baseline": 10, "large": 10, "small": 10, "nothing": 10}
-    assert seen_in(results.looks[3])["small", "0", "1"].p_sequential is not None
+    assert seen_in(results.looks[3])["levels", "small", "0", "1"].p_sequential is not None
 
 
 @pytest.mark.parametrize(

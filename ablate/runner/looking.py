@@ -30,9 +30,11 @@ def _look(store: Store, folder: Path) -> bool:
         return False
     from ablate.evidence.frames import grid  # statistics take a while to load, and few workers look
     from ablate.evidence.looks import take_look
-    from ablate.evidence.pairs import Pairing
 
-    look = take_look(results, Pairing(grid(results)))
+    arranged = grid(results)
+    if arranged.primary not in arranged.values:
+        return False  # nothing came of any trial; `--retry-failed` may change that
+    look = take_look(arranged)
     order = in_blocks(results.spec, [cell.hash for cell in results.cells], (*results.looks, look))
     store.record_look(look, results.cells, order)
     return True
