@@ -1,15 +1,18 @@
 """A study that adds seeds after looks: each look is taken once, whoever is killed, and seeds go where the doubt is."""
 
+import os
 import shutil
+import signal
+import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from chaos import Chaos
+from chaos import Chaos, children
 from conftest import TRAINERS
 
-from ablate.errors import Drift
+from ablate.errors import AblateError, Drift
 from ablate.evidence.looks import Stop, seen_in
 from ablate.report.report import report_document
 from ablate.runner.looking import look_on
@@ -63,6 +66,13 @@ def recorded(tmp_path: Path, home: str = "runs"):
 def store_of(tmp_path: Path) -> Store:
     place = place_of("planted", tmp_path / "runs")
     return Store(place.url, place.study)
+
+
+def states(tmp_path: Path, home: str) -> list[str]:
+    try:
+        return [trial.state for trial in recorded(tmp_path, home).trials]
+    except AblateError:  # it is being created
+        return []
 
 
 def seeds_run(results) -> dict[str, int]:
@@ -217,16 +227,35 @@ def test_a_worker_of_its_own_takes_the_looks_too(planted, ablate, tmp_path):
     assert [look.number for look in recorded(tmp_path).looks] == [1, 2, 3]
 
 
-def test_whoever_is_killed_the_same_is_seen(planted, ablate, tmp_path):
-    study = planted(settings="steps: 4, seconds_per_step: 0.03")
-    chaos = Chaos(study, workers=2, kills=8, seed=1)
+@pytest.mark.parametrize(
+    ("workers", "kills", "seconds_per_step"), [(1, 6, 0.03), pytest.param(2, 40, 0.2, marks=pytest.mark.slow)]
+)
+def test_whoever_is_killed_the_same_is_seen(planted, ablate, tmp_path, workers, kills, seconds_per_step):
+    study = planted(settings=f"steps: 4, seconds_per_step: {seconds_per_step}")
+    chaos = Chaos(study, workers=workers, kills=kills, seed=1)
     chaos.run()
     assert chaos.killed
     killed = recorded(tmp_path)
-    done = ablate("run", study, "--home", "calm", "--workers", "2")
+    done = ablate("run", study, "--home", "calm", "--workers", "2", ABLATE_CHECKPOINT_SECONDS="0.1")
     assert done.returncode == 0, done.stderr
     calm = recorded(tmp_path, "calm")
     assert killed.looks == calm.looks
     assert {(t.cell, t.seed): t.metrics for t in killed.trials} == {
         (t.cell, t.seed): t.metrics for t in calm.trials
     }
+
+
+def test_a_look_cut_off_at_any_instant_is_taken_whole_or_not_at_all(planted, start_ablate, ablate, tmp_path):
+    """Killed as soon as the last trial of a stage has its result, a little later each time: before, during or after the look."""
+    study = planted()
+    for wait_s in (0.0, 0.1, 0.2, 0.4, 0.6, 0.8):
+        home = f"cut-{wait_s}"
+        process = start_ablate("run", study, "--home", home)
+        while states(tmp_path, home)[:12] != ["COMPLETE"] * 12:
+            time.sleep(0.02)
+        time.sleep(wait_s)
+        for pid in [*children(process.pid), process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        results = recorded(tmp_path, home)
+        assert len(results.trials) == sum(len(results.seeds_of(cell.hash)) for cell in results.cells)
