@@ -257,7 +257,7 @@ def test_dev_rows_in_train(rows, raised):
     [
         ({"metric": {"name": "dev/similarity"}}, "stop"),
         ({"baseline": {"l2": 0.01}}, "stop"),
-        ({"seeds": [11, 22]}, "caution"),
+        ({"seeds": [11, 22]}, "stop"),
         ({"combinations": 4}, "note"),
     ],
 )

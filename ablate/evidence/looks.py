@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ablate.evidence.effects import Effect, Kind, study_effects, study_models
+from ablate.evidence.contrasts import Contrast
+from ablate.evidence.effects import Effect, Kind, study_contrasts, study_effects, study_models
 from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
-from ablate.evidence.verdicts import deciding_p, gates
+from ablate.evidence.verdicts import Judged, deciding_p, gates, qualified
 from ablate.spec.model import Frozen, Looking, Scalar, StudySpec
 from ablate.stats.behrens_fisher import critical
 from ablate.stats.inference import Inference, Method
@@ -267,10 +268,50 @@ def comparisons(grid: Grid) -> list[Comparison]:
 _OF_SEEDS = (Method.SEEDS, Method.SEEDS_AND_ITEMS)
 
 
-def key_of(effect: Effect) -> Key:
-    """Return what tells an effect from the others."""
-    contrast = effect.contrast
-    return effect.kind, contrast.factor, repr(contrast.low), repr(contrast.high)
+def judge_looked(
+    grid: Grid, effects: Sequence[Effect], aliases: Mapping[str, Sequence[str]]
+) -> list[tuple[Judged, Seen | None]]:
+    """Return the verdict of each effect on the metric that decides as the last look left it, and what was seen then.
+
+    Before the first look there is none to give."""
+    seen = last_seen(grid)
+    goal = grid.results.spec.metric.goal
+    return [
+        (
+            qualified(
+                effect,
+                found.verdict(goal) if found else Verdict.INCONCLUSIVE,
+                found.p_holm if found else None,
+                bool(aliases.get(effect.contrast.factor)),
+                len(effects),
+            ),
+            found,
+        )
+        for effect in effects
+        for found in [seen.get(_key(effect.kind, effect.contrast))]
+    ]
+
+
+def last_seen(grid: Grid) -> dict[Key, Seen]:
+    """Return the comparisons as the last look left them; none before the first."""
+    looks = grid.results.looks
+    return seen_in(looks[-1]) if looks else {}
+
+
+def seen_of_cells(grid: Grid) -> dict[int, Seen]:
+    """Return, for the rows that differ from the reference in nothing but a factor's level, how that factor was seen last."""
+    seen = last_seen(grid)
+    return {
+        cells[1]: found
+        for contrast in study_contrasts(grid)
+        if (cells := contrast.two_cells)
+        and cells[0] == grid.reference
+        and (found := seen.get(_key(Kind.LEVELS, contrast)))
+    }
+
+
+def _key(kind: Kind, contrast: Contrast) -> Key:
+    return kind, contrast.factor, repr(contrast.low), repr(contrast.high)
 
 
 def _cells(grid: Grid, effect: Effect) -> frozenset[str]:

@@ -75,8 +75,13 @@ def judge_exploratory(inferences: Sequence[Inference], identical: Sequence[bool]
 def _judged(
     effect: Effect, p: float | None, aliased: bool, comparisons: int, smallest_effect: float | None, goal: str
 ) -> Judged:
+    word = Verdict.NO_DIFFERENCE if effect.identical else verdict(effect.inference, p, smallest_effect, goal)
+    return qualified(effect, word, p, aliased, comparisons)
+
+
+def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, comparisons: int) -> Judged:
+    """Return a verdict with what makes it less than it seems, or takes it back."""
     inference, qualifiers = effect.inference, []
-    word = Verdict.NO_DIFFERENCE if effect.identical else verdict(inference, p, smallest_effect, goal)
     if aliased:
         qualifiers.append(Qualifier.ALIASED)
         if word is Verdict.NO_DIFFERENCE:

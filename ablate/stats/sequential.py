@@ -104,27 +104,32 @@ def chance_at_the_end(
 
 
 def stopping(
-    variances: Sequence[float], effect: float, stops: Callable[[int, Array], NDArray[np.bool_]]
-) -> Array:
-    """Return the probability of stopping at each look [looks] for an estimate with these `variances` and mean `effect`.
+    variances: Sequence[float],
+    effect: float,
+    stops: Callable[[int, Array], NDArray[np.bool_]],
+    claims: Callable[[int, Array], NDArray[np.bool_]],
+) -> tuple[Array, float]:
+    """Return the probability of stopping at each look [looks], and of claiming an effect when it stops.
 
-    `stops(look, estimates)` says at which estimates a look stops; the last stops in any case. Independent increments of
-    information (Jennison & Turnbull 2000, § 3.1), summed on a grid.
+    `variances` are the estimate's at each look, `effect` is its mean; `stops(look, estimates)` and `claims` say at which
+    estimates a look does; the last stops in any case. Independent increments of information (Jennison & Turnbull 2000,
+    § 3.1), summed on a grid.
     """
     information = [1 / v for v in variances]
-    reach = [
-        math.sqrt(i) * _FAR_SDS + abs(effect) * i for i in information
-    ]  # of the score, estimate × information
-    going, at, before, found = np.ones(1), np.zeros(1), 0.0, []
+    # Of the score, which is estimate × information.
+    reach = [math.sqrt(i) * _FAR_SDS + abs(effect) * i for i in information]
+    going, at, before, stopped, claimed = np.ones(1), np.zeros(1), 0.0, [], []
     for look, (i, far) in enumerate(zip(information, reach, strict=True)):
         score = np.linspace(-far, far, 601)
         step, sd = score[1] - score[0], math.sqrt(i - before)
         density = np.exp(-(((score[:, None] - at - effect * (i - before)) / sd) ** 2) / 2) @ going
         density *= step / sd / math.sqrt(2 * math.pi)
-        ends = stops(look, score / i) if look < len(information) - 1 else np.ones(len(score), dtype=bool)
-        found.append(float(density[ends].sum()))
+        last = look == len(information) - 1
+        ends = np.ones(len(score), dtype=bool) if last else stops(look, score / i)
+        stopped.append(float(density[ends].sum()))
+        claimed.append(float(density[ends & claims(look, score / i)].sum()))
         going, at, before = np.where(ends, 0.0, density), score, i
-    return np.array(found) / sum(found)
+    return np.array(stopped) / sum(stopped), sum(claimed) / sum(stopped)
 
 
 def _normal_of(alpha: float) -> float:
