@@ -27,6 +27,8 @@ from ablate.stats.inference import Inference, Method
 from ablate.stats.multiple import gatekept_holm
 from ablate.stats.sequential import (
     ALPHA,
+    EQUIVALENCE_ALPHA,
+    FUTILE_BELOW,
     chance_at_the_end,
     next_fraction,
     nominal_levels,
@@ -35,9 +37,6 @@ from ablate.stats.sequential import (
 )
 from ablate.stats.verdicts import Verdict
 from ablate.store.results import Look
-
-FUTILE_BELOW = 0.1
-EQUIVALENCE_ALPHA = 2 * ALPHA  # of a two-sided interval: each of the two one-sided tests has ALPHA
 
 Interval = tuple[float, float]
 # Kind, factor, from and to as Python shows them: 0 is not false.

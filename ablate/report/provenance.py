@@ -9,9 +9,9 @@ from pathlib import PurePath
 from typing import Any
 
 from ablate.evidence.frames import Grid
-from ablate.evidence.looks import FUTILE_BELOW
 from ablate.report.phrases import ANOVA, INTERVALS, LOOKS, METHOD_TEXTS
 from ablate.spec.model import Factor, StudySpec, level_text
+from ablate.stats.sequential import FUTILE_BELOW
 
 # Facts that differ from run to run without meaning anything for a comparison.
 MEASURED = {"host", "hostname", "peak", "seconds", "energy", "time", "pid", "worker", "memory"}

@@ -20,6 +20,8 @@ from scipy.interpolate import PchipInterpolator
 Array = NDArray[np.float64]
 
 ALPHA = 0.05
+EQUIVALENCE_ALPHA = 2 * ALPHA  # of a two-sided interval: each of the two one-sided tests has ALPHA
+FUTILE_BELOW = 0.1  # chance of a verdict at the end
 RESOLUTION = 0.01  # of an information fraction
 SMALLEST_P = 1e-12  # of a sequential p: smaller ones are given as this
 _FAR_SDS = 9.0  # beyond lies less than 1e-18 of a normal distribution
