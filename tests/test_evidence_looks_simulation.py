@@ -74,7 +74,7 @@ def monte_carlo_bound(studies: int) -> float:
 @pytest.mark.parametrize("comparisons", [1, 8])
 @pytest.mark.parametrize(
     "looks",
-    [(10,), (5, 10), (3, 5, 10), (3, 5, 8, 10), (2, 4, 6, 8, 10), tuple(range(2, 11)), (2, *range(3, 11))],
+    [(10,), (5, 10), (3, 5, 10), (3, 5, 8, 10), (2, 4, 6, 8, 10), tuple(range(2, 11))],
 )
 def test_however_often_one_looks_a_study_of_nothing_claims_something_in_five_of_a_hundred(looks, comparisons):
     rng, spec, studies = default_rng(comparisons), spec_of(looks, None), 4000 // comparisons**0.5
