@@ -7,18 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from design_examples import Settings, study, toy_trainer
-from report_examples import example
-from report_examples import spec as report_spec
+from report_examples import example, write_predictions
+from test_evidence_looks_simulation import followed, paired, spec_of
 
 from ablate.design.alternatives import alternatives, variance
 from ablate.design.cells import build_design
 from ablate.design.factorial import Space
 from ablate.evidence.frames import grid
 from ablate.evidence.noise import seed_sd
+from ablate.runner.detectable import Noise, alternatives_rows, detectable_effect, noise_so_far, recommendation
+from ablate.runner.expecting import looks_document
 from ablate.runner.measuring import Measured
-from ablate.runner.plan import detectable_effect, estimate, over_budget, plan_document, plan_text
-from ablate.spec.model import Budget
-from ablate.stats.power import mde, mde_paired
+from ablate.runner.plan import estimate, over_budget, plan_document, plan_text
+from ablate.spec.model import Budget, Looking, Metric
+from ablate.stats.power import mde
 from ablate.store.places import place_of
 from ablate.store.results import PartResult
 
@@ -100,38 +102,64 @@ def test_the_table_says_each_design_in_a_line(tmp_path):
     spec = crossed(4).model_copy(update={"design": "fractional", "design_cells": 8})
     lines = plan_text(document(spec, tmp_path)).splitlines()
     (line,) = [line for line in lines if line.startswith("  * fractional")]
-    assert line.split()[2:5] == ["8", "16", "0.5"]
+    assert line.split()[2:4] == ["8", "16"]
+    assert line.split()[4:8] == [f"{mde((0.5 / s) ** 0.5, s - 1, alpha=0.05 / 4):.3g}" for s in (2, 3, 5, 10)]
     assert line.endswith("aliased with one another, e.g. a:b = c:d")
 
 
-def detectable(spec, earlier=None, **trainer):
-    return detectable_effect(spec, build_design(spec, toy_trainer(**trainer)), earlier)["value"]
+def detectable(spec, noise=None, **trainer):
+    return detectable_effect(spec, build_design(spec, toy_trainer(**trainer)), noise)
 
 
-def test_independent_cells_are_judged_by_all_their_runs():
-    spec = crossed(3)  # 8 cells, 2 seeds: 16 runs, less the mean, a seed and 3 effects
-    assert detectable(spec) == pytest.approx(mde(math.sqrt(4 / 16), 11))
+def test_an_effect_is_judged_by_its_seeds_and_corrected_over_all_effects():
+    found = detectable(crossed(3))  # 8 cells, 2 seeds, 3 effects
+    assert found["value"] == pytest.approx(mde(math.sqrt(4 / 8 / 2), 1, alpha=0.05 / 3))
+    assert (found["comparisons"], found["floor"]) == (3, None)
 
 
-def test_cells_that_share_parts_are_judged_by_their_seeds():
+def test_cells_that_share_parts_are_as_noisy_as_their_parts():
     """Four cells are two parts, one per level of a: the four runs of a level are one model, twice."""
     spec = study("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}")
     found = detectable(spec, parts=lambda settings: {"only": Settings(a=settings.a)})
-    assert found == pytest.approx(mde_paired(math.sqrt(2), 2))
+    assert found["value"] == pytest.approx(mde(math.sqrt(2 / 2), 1, alpha=0.05 / 2))
 
 
 def test_a_cell_of_two_parts_has_the_noise_of_one_run():
     spec = study("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}")
     halves = {"parts": lambda settings: {"a": Settings(a=settings.a), "b": Settings(b=settings.b)}}
-    assert detectable(spec, **halves) == pytest.approx(mde_paired(1.0, 2))  # b's half cancels
+    # b's half cancels.
+    assert detectable(spec, **halves)["value"] == pytest.approx(mde(math.sqrt(1 / 2), 1, alpha=0.05 / 2))
+
+
+def test_eight_factors_are_told_of_sixteen_cells_with_five_seeds():
+    """81 trials one at a time find effects of 2.2 sd, 80 trials of a fraction those of 1.5."""
+    spec = crossed(8, "one_at_a_time").model_copy(update={"seeds": tuple(range(9))})
+    four = build_design(crossed(4, "one_at_a_time"), toy_trainer())
+    rows = alternatives_rows(spec, replace(four, cells=(four.cells * 2)[:9]), None)
+    (said,) = recommendation(spec, rows, None)
+    assert said.startswith("fractional with 5 seeds (16 × 5 = 80 trials) would find main effects of 1.49")
+    fraction = next(row for row in rows if row["design"] == "fractional")
+    assert (fraction["resolution"], fraction["cells"]) == (4, 16)
+
+
+def test_once_there_are_results_the_noise_is_that_of_the_effects(tmp_path):
+    noise = noise_so_far(write_predictions(example(folder=tmp_path)), "dev/mean")
+    found = detectable(crossed(2, "one_at_a_time"), noise)
+    assert found["floor"] == pytest.approx(mde(math.sqrt(noise.v_item), math.inf, alpha=0.05 / 2))
+    assert found["value"] > found["floor"]
+
+
+def test_where_items_are_the_noise_more_items_are_the_advice(tmp_path):
+    spec = crossed(2)
+    rows = alternatives_rows(spec, build_design(spec, toy_trainer()), None)
+    assert recommendation(spec, rows, Noise(0.01, 0.01, 1.0))[-1].startswith("the items")
+    assert not any("items" in said for said in recommendation(spec, rows, Noise(0.01, 0.01, 1e-9)))
 
 
 def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed():
     results = example()
     sd, _ = seed_sd(grid(results), "dev/mean")
-    spec = report_spec()
-    found = detectable_effect(spec, build_design(crossed(2, "one_at_a_time"), toy_trainer()), results)
-    assert found["value"] == pytest.approx(sd * mde_paired(math.sqrt(2), len(spec.seeds)))
+    assert noise_so_far(results, "dev/mean").sd_run == sd
 
 
 def cost(measured=None, trained=()):
@@ -197,3 +225,63 @@ COST = {"hours": 6.0, "hours_low": 4.0, "hours_high": 8.0}
 
 def with_budget(hours):
     return crossed(2).model_copy(update={"budget": Budget(hours=hours)})
+
+
+def planned(tmp_path, kind="one_at_a_time", noise=None, width=None, at_most=12, looks=(3, 5, 8, 12)):
+    spec = crossed(4, kind).model_copy(
+        update={
+            "seeds": tuple(range(at_most)),
+            "looking": Looking(start=3, looks=looks, width=width),
+            "metric": Metric(name="m", smallest_effect=1.0),
+        }
+    )
+    return looks_document(spec, 5, kind == "one_at_a_time", 2**0.5, noise)
+
+
+def test_a_list_of_seeds_expects_all_its_trials(tmp_path):
+    found = document(crossed(2), tmp_path)
+    assert (found["looks"], found["trials_expected"]) == (None, None)
+
+
+def test_a_plan_of_looks_says_the_most_and_the_expected_trials(tmp_path):
+    spec = crossed(3, "one_at_a_time").model_copy(
+        update={"seeds": tuple(range(10)), "looking": Looking(start=3, looks=(3, 5, 10))}
+    )
+    found = document(spec, tmp_path)
+    assert found["trials"] == 4 * 10
+    assert 4 * 3 < found["trials_expected"] < 4 * 10
+    text = plan_text(found)
+    assert "4 cells (of 8 combinations) × 3 to 10 seeds: at most 40 trials, looks at 3, 5, 10 seeds" in text
+    assert f"expected: {found['trials_expected']:.0f} of at most 40 trials" in text
+
+
+@pytest.mark.parametrize("effect", [0, 1, 2])
+def test_expected_seeds_and_power_are_those_of_simulated_studies(tmp_path, effect):
+    """One comparison after another, noise known: 300 studies, whose mean has a Monte Carlo error of about .1 seeds."""
+    rng, spec = np.random.default_rng(4), spec_of((3, 5, 8, 10), 1.0)
+    last = [next(iter(followed(spec, paired(rng, 1, float(effect)), 1).values())) for _ in range(300)]
+    one = spec.model_copy(update={"seeds": tuple(range(10))})
+    expected = looks_document(one, 2, True, 1.0, Noise(1.0, 1.0))["expected"][effect]
+    assert expected["effect"] == effect
+    assert np.mean([seen.seeds for seen in last]) == pytest.approx(expected["seeds"], abs=0.8)
+    assert np.mean([seen.rejected for seen in last]) == pytest.approx(expected["power"], abs=0.1)
+
+
+def test_without_noise_a_width_says_nothing_of_the_trials_to_expect(tmp_path):
+    assert planned(tmp_path, width=0.5)["expected"] == []
+
+
+def test_a_width_ends_at_the_look_that_is_wide_enough(tmp_path):
+    rows = planned(tmp_path, noise=Noise(0.1), width=0.6)["expected"]
+    assert len({round(row["seeds"], 6) for row in rows}) == 1
+    assert rows[0]["seeds"] in (3, 5, 8)
+
+
+def test_items_that_seeds_do_not_lower_end_a_study_sooner(tmp_path):
+    few = planned(tmp_path, noise=Noise(1.0, 1.0))["expected"][0]["seeds"]
+    assert planned(tmp_path, noise=Noise(1.0, 1.0, 1.0))["expected"][0]["seeds"] < few
+
+
+def test_where_cells_stop_together_more_trials_are_expected(tmp_path):
+    apart, together = (planned(tmp_path, kind)["expected"][0]["trials"] for kind in ("one_at_a_time", "full"))
+    assert apart < together

@@ -20,6 +20,7 @@ class Alternative:
     variance: float  # of the least certain main effect, for one seed; one trial's variance is 1
     estimates: str  # what it can tell, in words
     aliases: list[list[str]] = field(default_factory=list)  # effects that it cannot tell apart
+    resolution: int | None = None  # of a regular fraction
 
 
 def alternatives(spec: StudySpec) -> list[Alternative]:
@@ -64,7 +65,9 @@ def _fractional(spec: StudySpec) -> Alternative | None:
     if len(cells) == raw_count(spec.factors):  # so few factors that it would be the full design
         return None
     if found.resolution:
-        return Alternative("fractional", len(cells), 4 / len(cells), _told_by(found), found.aliases)
+        return Alternative(
+            "fractional", len(cells), 4 / len(cells), _told_by(found), found.aliases, found.resolution
+        )
     return Alternative("fractional", len(cells), variance(space, cells), _told_by(found))
 
 

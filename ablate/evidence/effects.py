@@ -168,15 +168,6 @@ def study_contrasts(grid: Grid) -> list[Contrast]:
     return [] if grid.results.spec.design == "search" else contrasts(grid)
 
 
-def numeric_levels(factor: Factor) -> tuple[float, ...]:
-    """Return the levels of a numeric factor with three or more; else nothing."""
-    names = [level.name for level in factor.levels]
-    if len(names) < 3 or any(isinstance(name, bool) or not isinstance(name, int | float) for name in names):
-        return ()
-    values = tuple(float(name) for name in names if isinstance(name, int | float))
-    return values if all(map(math.isfinite, values)) else ()
-
-
 def even_scale(values: Sequence[float]) -> Scale:
     """Return the scale on which sorted `values` are more evenly spaced; that of the numbers where it is a tie."""
     if min(values) <= 0:
@@ -224,7 +215,7 @@ def _line(
     grid: Grid, factor: Factor, levels: Sequence[Contrast], weights: Sequence[Array | None]
 ) -> _Line | None:
     """Return the line of a numeric factor; None unless every level can be told from the baseline's."""
-    values = numeric_levels(factor)
+    values = factor.numbers
     told = [w for w in weights if w is not None]
     if not values or len(told) < len(values) - 1:
         return None

@@ -5,7 +5,7 @@ found from the recorded numbers: a composite is a linear function of other metri
 An item with the same id in two metrics is the same item: what it adds to both is added up."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,12 +41,17 @@ class _Added:
 class Items:
     """Finds the item noise of contrasts of a grid. Keeps what it has read."""
 
-    def __init__(self, grid: Grid, files: PredictionFiles | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        files: PredictionFiles | None = None,
+        made_of: Mapping[str, dict[str, float]] | None = None,
+    ) -> None:
         self.grid = grid
         self.files = files or PredictionFiles(grid)
         # (row, row, metric, what differs)
         self.unaligned: set[tuple[int, int, str, str]] = set()
-        self._made_of: dict[str, dict[str, float]] = {}
+        self._made_of = dict(made_of or {})
 
     def noise(self, weights: Sequence[Array], metric: str) -> list[ItemNoise | None]:
         """Return the item noise of each contrast of `metric`, given by its weights [cells, seeds].

@@ -29,6 +29,7 @@ def effect_row(
     judged: Judged,
     aliased_with: Sequence[str],
     turns: tuple[Simple, Simple] | None,
+    borrowed: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return one effect as the report's JSON has it."""
     contrast, slope, lost = effect.contrast, effect.slope, effect.lost
@@ -52,7 +53,7 @@ def effect_row(
         "bounds": lost and list(lost.bounds),
         "bounds_as_seen": lost and lost.is_as_seen,
         "by_seed": _by_seed(items.grid, effect),
-        "sensitivity": _other_tests(items, effect),
+        "sensitivity": [*_other_tests(items, effect), *([borrowed] if borrowed else [])],
         "matches": effect.differences.matches,
         "matches_done": effect.differences.matches_done,
         "aliased_with": list(aliased_with),

@@ -123,7 +123,7 @@ def chosen_trial(results: Results, only: Sequence[str] = (), seed: int | None = 
         BadInput: `only` does not name exactly one cell, no such seed, no result for it, or no cell with all its seeds
             done to be the best.
     """
-    cell = _named_cell(results, only) if only else best_cell(results)
+    cell = named_cell(results, only) if only else best_cell(results)
     if cell is None:
         raise BadInput(
             f"{results.spec.study}: no cell has all of its planned seeds done, so none is the best; "
@@ -141,7 +141,7 @@ def chosen_trial(results: Results, only: Sequence[str] = (), seed: int | None = 
     return trial
 
 
-def _named_cell(results: Results, only: Sequence[str]) -> str:
+def named_cell(results: Results, only: Sequence[str]) -> str:
     """Return the hash of the one cell that meets all of `only`: `factor=level`, `baseline` or `best`."""
     spec = results.spec
     named = {name: cell.hash for name in NAMES if (cell := _with_levels(results, getattr(spec, name)))}
@@ -152,7 +152,7 @@ def _named_cell(results: Results, only: Sequence[str]) -> str:
         names = listed((cell_name(arranged, arranged.index[cell.hash]) for cell in found), 3)
         raise BadInput(
             f"--only {' --only '.join(only)}: {plural(len(found), 'cell')} meet this ({names}); "
-            "an export is of one: add factor=level"
+            "name one alone: add factor=level"
         )
     return found[0].hash
 

@@ -33,6 +33,7 @@ from ablate.report.flags_evidence import Evidence, Flag, undone
 from ablate.report.ledger import cost, ledger, progress
 from ablate.report.looks import as_seen, look_rows, plan_row
 from ablate.report.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
+from ablate.report.sensitivity import moderated
 from ablate.report.summary import sentences, test_scores
 from ablate.store.results import Results
 
@@ -144,16 +145,16 @@ def _effect_rows(
     there = np.isfinite(grid.values[metric])
     rows = []
     looks = grid.results.spec.looking is not None and metric == grid.primary
-    judgements = (
+    all_judged = (
         judge_looked(grid, effects, aliased)
         if looks
         else [(one, None) for one in judge(grid, effects, aliased)]
     )
-    for effect, (judged, seen) in zip(effects, judgements, strict=True):
+    for effect, (judged, seen), borrowed in zip(effects, all_judged, moderated(effects), strict=True):
         turns = turned_around(items, effect, interactions, there)
         if turns:
             judged = replace(judged, qualifiers=(*judged.qualifiers, Qualifier.TURNS_AROUND))
-        row = effect_row(items, effect, judged, aliased[effect.contrast.factor], turns)
+        row = effect_row(items, effect, judged, aliased[effect.contrast.factor], turns, borrowed)
         rows.append((as_seen(row, seen) if looks else row | {"look": None}, effect))
     return rows
 

@@ -1,16 +1,20 @@
 """Other tests of the same difference, under other assumptions: what stands under `sensitivity`. None of them decides."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.evidence.effects import Effect, Kind
 from ablate.evidence.items import Items
-from ablate.report.phrases import THESE_MODELS
+from ablate.report.phrases import BORROWED, THESE_MODELS
+from ablate.stats import behrens_fisher
 from ablate.stats.correlations import pearson, williams_t, zou_interval
 from ablate.stats.distributions import interval, z_p
 from ablate.stats.mcnemar import mcnemar
+from ablate.stats.moderated import moderate
 from ablate.stats.paired import sign_flip_p, smallest_sign_flip_p
 
 
@@ -30,6 +34,33 @@ def sign_flip(by_seed: NDArray[np.float64]) -> dict[str, Any]:
     least = smallest_sign_flip_p(len(by_seed))
     note = f"seeds only; with {len(by_seed)} seeds p cannot be below {least:.3g}"
     return other_test("sign_flip", None, sign_flip_p(by_seed), None, note)
+
+
+def moderated(effects: Sequence[Effect]) -> list[dict[str, Any] | None]:
+    """Return, for each effect of one metric, its test with the seeds' variance shrunk towards that of the other effects."""
+    able, length = [], []
+    for k, e in enumerate(effects):
+        if e.kind is Kind.LEVELS and not e.identical and e.weights is not None and e.inference.v_seed:
+            able.append(k)
+            # An effect's own variance over this is that of one run.
+            length.append(float(np.nanmean((e.weights**2).sum(axis=0))))
+    seeds = [effects[k].inference.seeds for k in able]
+    own = [
+        (effects[k].inference.v_seed or 0.0) * s / size
+        for k, s, size in zip(able, seeds, length, strict=True)
+    ]
+    shrunk = moderate(own, [s - 1 for s in seeds])
+    rows: list[dict[str, Any] | None] = [None] * len(effects)
+    if shrunk is None:
+        return rows
+    for k, s, size, variance, df in zip(able, seeds, length, shrunk.variances, shrunk.df, strict=True):
+        found = effects[k].inference
+        v_seed, v_item = variance * size / s, found.v_item or 0.0
+        se, shape = math.sqrt(v_seed + v_item), (v_seed / (v_seed + v_item), float(df), found.item_df)
+        t, half = (found.estimate or 0.0) / se, se * behrens_fisher.critical(0.05, *shape)
+        ci95 = (found.estimate or 0.0) - half, (found.estimate or 0.0) + half
+        rows[k] = other_test("moderated_t", t, behrens_fisher.two_sided_p(t, *shape), ci95, BORROWED)
+    return rows
 
 
 def of_one_seed(items: Items, low: int, high: int, metric: str) -> list[dict[str, Any]]:

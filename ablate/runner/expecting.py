@@ -1,15 +1,17 @@
 """How many trials a study that adds seeds is to expect: computed, not simulated, before anything runs.
 
-Assumed: the noise of seeds alone, normal and of the size it has so far (without results: a run's standard deviation is the unit);
+Assumed: noise of the size it has so far (without results that of seeds alone, a run's standard deviation being the unit), normal;
 every comparison has the same effect and Holm's first step to pass; comparisons stop independently of one another. Comparisons
 that share a baseline, or that are rejected one after another, stop a little sooner or later than that."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.runner.detectable import Noise
 from ablate.spec.model import Looking, StudySpec
 from ablate.stats.distributions import t_quantile
 from ablate.stats.sequential import (
@@ -25,13 +27,13 @@ from ablate.stats.sequential import (
 Array = NDArray[np.float64]
 
 ASSUMED = (
-    "noise of seeds alone, normal; every choice has the effect; each passes Holm's first step, and stops independently of "
+    "normal noise of the size so far (before there are results, of seeds alone); every choice has the effect; each passes Holm's first step, and stops independently of "
     "the others"
 )
 
 
 def looks_document(
-    spec: StudySpec, cells: int, one_by_one: bool, sd_of_effect: float, sigma: float | None
+    spec: StudySpec, cells: int, one_by_one: bool, sd_of_effect: float, noise: Noise | None
 ) -> dict[str, Any]:
     """Return the plan of looks with what it is to expect.
 
@@ -40,25 +42,23 @@ def looks_document(
         cells: Of its design.
         one_by_one: Whether a cell stops with its own comparison, or all with the last.
         sd_of_effect: Standard deviation of one seed's effect where a run's is 1.
-        sigma: A run's standard deviation as far as it is known.
+        noise: What is known of it.
     """
     looking = spec.looking
     assert looking is not None
     smallest = spec.metric.smallest_effect
-    in_metric = sigma is not None and smallest is not None
-    unit = smallest if in_metric and smallest else sigma or 1.0
-    sd = sd_of_effect * (sigma or 1.0)
-    margin = smallest if sigma is not None else None
-    rows = [_row(spec, looking, times * unit, sd, margin, cells, one_by_one) for times in (0, 1, 2)]
-    known = looking.width is None or sigma is not None
+    unit = (smallest or noise.sd_run) if noise else 1.0
+    sd = (noise.sd_effect or sd_of_effect * noise.sd_run) if noise else sd_of_effect
+    variances = [sd**2 / seeds + (noise.v_item if noise else 0.0) for seeds in looking.looks]
+    margin = smallest if noise else None
+    rows = [_row(spec, looking, times * unit, variances, margin, cells, one_by_one) for times in (0, 1, 2)]
+    known = looking.width is None or noise is not None
     return {
         "start": looking.start,
         "looks": list(looking.looks),
         "at_most": looking.looks[-1],
         "until": "decided" if looking.width is None else {"width": looking.width},
-        "unit": "the metric's own"
-        if sigma is not None
-        else "standard deviations of a run, as no noise is known yet",
+        "unit": "the metric's own" if noise else "standard deviations of a run, as no noise is known yet",
         "expected": rows if known else [],
         "assumed": ASSUMED,
     }
@@ -68,13 +68,13 @@ def _row(
     spec: StudySpec,
     looking: Looking,
     effect: float,
-    sd: float,
+    variances: Sequence[float],
     margin: float | None,
     cells: int,
     one_by_one: bool,
 ) -> dict[str, float]:
     comparisons = sum(len(factor.levels) - 1 for factor in spec.factors)
-    stopped, power = _stopping(looking, effect, sd, margin, comparisons)
+    stopped, power = _stopping(looking, effect, variances, margin, comparisons)
     seeds = np.array(looking.looks)
     until_last = np.diff(np.cumsum(stopped).clip(0, 1) ** comparisons, prepend=0.0) @ seeds
     own = stopped @ seeds if one_by_one else until_last
@@ -87,14 +87,13 @@ def _row(
 
 
 def _stopping(
-    looking: Looking, effect: float, sd: float, margin: float | None, comparisons: int
+    looking: Looking, effect: float, variances: Sequence[float], margin: float | None, comparisons: int
 ) -> tuple[Array, float]:
     """Return the probability of stopping at each look, and of claiming the effect."""
     looks = looking.looks
-    variances = [sd**2 / seeds for seeds in looks]
     fractions: list[float] = []
-    for seeds in looks:
-        fractions.append(next_fraction(fractions, seeds / looks[-1], len(looks)))
+    for variance in variances:
+        fractions.append(next_fraction(fractions, variances[-1] / variance, len(looks)))
 
     def reach(alpha: float) -> list[float]:
         levels = nominal_levels(fractions, alpha)

@@ -4,16 +4,21 @@ import math
 import statistics
 from typing import Any
 
-from ablate.design.alternatives import alternatives
 from ablate.design.cells import part_counts
-from ablate.design.factorial import Space
 from ablate.design.model import Design
 from ablate.design.search import most_trials
+from ablate.runner.detectable import (
+    Noise,
+    alternatives_rows,
+    detectable_effect,
+    noise_so_far,
+    recommendation,
+    sd_of_an_effect,
+)
 from ablate.runner.measuring import Measured, parts_of_design
 from ablate.spec.model import StudySpec
-from ablate.stats.power import mde, mde_paired, pooled_sd
 from ablate.store.places import Place
-from ablate.store.results import Results, compared, repeated_values
+from ablate.store.results import Results
 
 # Of what a part then takes: few steps were timed, and machines have other things to do.
 MEASURED_WITHIN = 0.25
@@ -29,7 +34,9 @@ def plan_document(
         naive = unique = trials * len(design.cells[0].parts)
     earlier = _earlier(place)
     cost = estimate(spec, design, unique, earlier, measured)
-    looks = _looks(spec, design, earlier)
+    noise = noise_so_far(earlier, spec.metric.name)
+    designs = alternatives_rows(spec, design, noise)
+    looks = _looks(spec, design, noise)
     return {
         "study": spec.study,
         "design": design.kind,
@@ -43,9 +50,14 @@ def plan_document(
         "resolution": design.resolution,
         "aliases": design.aliases,
         "estimate": cost,
-        "detectable_effect": detectable_effect(spec, design, earlier),
-        "alternatives": alternatives_rows(spec, design),
-        "warnings": [*design.warnings, *warnings(spec), *over_budget(spec, cost)],
+        "detectable_effect": detectable_effect(spec, design, noise),
+        "alternatives": designs,
+        "warnings": [
+            *design.warnings,
+            *warnings(spec),
+            *recommendation(spec, designs, noise),
+            *over_budget(spec, cost),
+        ],
     }
 
 
@@ -56,16 +68,15 @@ def size(spec: StudySpec, design: Design) -> tuple[int, int]:
     return min(spec.search.trials, design.raw_cells), most_trials(spec)
 
 
-def _looks(spec: StudySpec, design: Design, earlier: Results | None) -> dict[str, Any] | None:
+def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, Any] | None:
     """Return the plan of a study that adds seeds, with what it is to expect; None of a list of seeds."""
     if spec.looking is None:
         return None
     from ablate.runner.expecting import looks_document  # scipy takes a while to load
 
     one_by_one = design.kind in ("one_at_a_time", "leave_one_out")
-    sd = 2**0.5 if one_by_one else _sd_of_an_effect(spec, design)
-    sigma, _ = pooled_sd(repeated_values(compared(earlier), spec.metric.name)) if earlier else (None, 0)
-    return looks_document(spec, len(design.cells), one_by_one, sd, sigma)
+    sd = sd_of_an_effect(spec, design)
+    return looks_document(spec, len(design.cells), one_by_one, sd, noise)
 
 
 def _earlier(place: Place) -> Results | None:
@@ -133,77 +144,6 @@ def _measured_text(measured: Measured, trained: int, unknown: int) -> str:
         f"{before}{measured.what} measured on {measured.machine}, {measured.day}, one worker; "
         f"the range is {100 * MEASURED_WITHIN:g} % of what was measured{after}"
     )
-
-
-def detectable_effect(spec: StudySpec, design: Design, earlier: Results | None) -> dict[str, Any]:
-    """Return the smallest main effect that the study would find with 80 % power at p < .05, worst factor of the design.
-
-    In the metric's own unit once this study has repeated a cell; before that in standard deviations between seeds."""
-    sigma, _ = pooled_sd(repeated_values(compared(earlier), spec.metric.name)) if earlier else (None, 0)
-    effect = _effect_in_sds(spec, design)
-    unit = "standard deviations between seeds; nothing was repeated yet, so their size is unknown"
-    if sigma is not None and effect is not None:
-        effect *= sigma
-        unit = f"the metric's own unit; standard deviation between seeds so far {sigma:.4g}"
-    basis = (
-        "one seed gives no noise to compare with" if effect is None else f"80 % power at p < .05, in {unit}"
-    )
-    return {"metric": spec.metric.name, "value": effect, "basis": basis}
-
-
-def _effect_in_sds(spec: StudySpec, design: Design) -> float | None:
-    """As the report will judge it: two cells paired by seed, effects of each seed where cells share parts, else all runs."""
-    seeds = len(spec.deciding_seeds)
-    if design.kind in ("one_at_a_time", "leave_one_out", "search"):
-        return mde_paired(2**0.5, seeds)
-    sd = _sd_of_an_effect(spec, design)
-    naive, unique = part_counts(design, seeds)
-    if unique < naive:
-        return mde_paired(sd, seeds)
-    df = (len(design.cells) - 1) * seeds - sum(len(factor.levels) - 1 for factor in spec.factors)
-    return mde(sd / seeds**0.5, df) if df > 0 else None
-
-
-def _sd_of_an_effect(spec: StudySpec, design: Design) -> float:
-    """Return the sd, over seeds, of one seed's least certain main effect, where a cell's own sd is 1.
-
-    A cell of k parts is taken for the mean of k independent ones, scaled to that sd; equal parts are one model."""
-    import numpy as np  # loaded when there is something to plan
-
-    from ablate.design.optimal import effect_weights
-
-    space = Space(spec)
-    weights = effect_weights(space, [space.combination(cell.levels) for cell in design.cells])
-    shares = [
-        (i, part.hash, len(cell.parts)) for i, cell in enumerate(design.cells) for part in cell.parts.values()
-    ]
-    column = {hash: at for at, hash in enumerate(dict.fromkeys(hash for _, hash, _ in shares))}
-    by_part = np.zeros((len(column), len(weights)))
-    for cell, hash, k in shares:
-        by_part[column[hash]] += weights[:, cell] / k**0.5
-    return float((by_part**2).sum(axis=0).max() ** 0.5)
-
-
-def alternatives_rows(spec: StudySpec, design: Design) -> list[dict[str, Any]]:
-    """Return the designs of the study's factors, its own `chosen` among them.
-
-    `variance` is that of a main effect (of the least certain factor) for one seed, where one trial's is 1."""
-    rows = []
-    for one in alternatives(spec):
-        chosen = one.design == design.kind
-        cells = len(design.cells) if chosen else one.cells  # ours, once equal ones are collapsed
-        rows.append(
-            {
-                "design": one.design,
-                "chosen": chosen,
-                "cells": cells,
-                "trials": cells * len(spec.seeds),
-                "variance": one.variance,
-                "estimates": one.estimates,
-                "aliases": one.aliases,
-            }
-        )
-    return rows
 
 
 def warnings(spec: StudySpec) -> list[str]:
@@ -296,16 +236,19 @@ def _expected_lines(document: dict[str, Any]) -> list[str]:
 
 
 def _alternatives_lines(rows: list[dict[str, Any]]) -> list[str]:
+    seeds = list(rows[0]["detectable"])
     lines = [
-        "designs of these factors (variance: of a main effect, for one seed; one trial's is 1):",
-        f"  {'':16}{'cells':>7}{'trials':>8}{'variance':>10}  tells",
+        "designs of these factors, and the smallest main effect each would find by its number of seeds:",
+        f"  {'':16}{'cells':>7}{'trials':>8}" + "".join(f"{f'{s} seeds':>10}" for s in seeds) + "  tells",
     ]
     for row in rows:
         name = ("* " if row["chosen"] else "  ") + row["design"]
         lowest: list[str] = min(row["aliases"], key=_interaction_order, default=[])
         chain = f", e.g. {' = '.join(lowest)}" if lowest else ""
         lines.append(
-            f"  {name:16}{row['cells']:>7}{row['trials']:>8}{row['variance']:>10.3g}  {row['estimates']}{chain}"
+            f"  {name:16}{row['cells']:>7}{row['trials']:>8}"
+            + "".join(f"{row['detectable'][s]:>10.3g}" for s in seeds)
+            + f"  {row['estimates']}{chain}"
         )
     return lines
 

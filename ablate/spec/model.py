@@ -1,5 +1,6 @@
 """`StudySpec`: what a study file says, as a frozen value that cannot be half right."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,14 @@ class Factor(Frozen):
     levels: tuple[Level, ...]  # in the order of the file; reports keep it
     # Elsewhere the factor does not exist: each of these factors must exist and have one of these levels.
     only_when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The levels of a numeric factor with three or more, in the order of the file; else nothing."""
+        names = [level.name for level in self.levels]
+        found = tuple(float(n) for n in names if isinstance(n, int | float) and not isinstance(n, bool))
+        is_numeric = len(found) == len(names) >= 3 and all(map(math.isfinite, found))
+        return found if is_numeric else ()
 
 
 class Metric(Frozen):

@@ -127,6 +127,12 @@ def infer(by_seed: ArrayLike, items: "ItemNoise | None" = None) -> Inference:
     return Inference(estimate, seeds, Method.SEEDS_AND_ITEMS, se, None, p, v_seed, items.item, items.df)
 
 
+def detectable_effect(v_seed: float, v_item: float, seeds: int, alpha: float) -> float:
+    """Return the true effect whose p is below `alpha` with 80 % probability, given both variances of its estimate."""
+    v = v_seed + v_item
+    return math.sqrt(v) * _detectable(round(v_seed / v, 2), seeds - 1, math.inf, alpha)
+
+
 def contributions(
     differences: ArrayLike, clusters: Sequence[str] | None = None
 ) -> tuple[Array, list[str] | None]:

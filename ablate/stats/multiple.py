@@ -27,6 +27,8 @@ def gatekept_holm(p: Sequence[float | None], gates: Sequence[int | None]) -> lis
     it. What they have no more use for goes to the tests without a gate. Without any gate this is Holm's procedure.
     Source: the graphical procedures of Bretz, Maurer, Brannath & Posch 2009, Stat. Med. 28, 586-604.
     """
+    if all(gate is None for gate in gates):
+        return holm(p)
     known = [place for place, value in enumerate(p) if value is not None]
     values = np.array([p[place] for place in known], dtype=float)
     gate_of = [gates[place] for place in known]

@@ -34,8 +34,9 @@ def _effect_in_se(df: float, power: float, alpha: float) -> float:
 def _shown_sds(df: float) -> list[tuple[float, float]]:
     """Return what `df` degrees of freedom make of a standard deviation of 1, and how often: sqrt(chi² / df) on a grid.
 
-    Its logarithm is about normal with variance 1 / 2df, its left tail longer; equal steps sum it up to the last digits."""
-    logs = [step / 10 / math.sqrt(2 * df) for step in range(-400, 101)]
+    Its logarithm is about normal with variance 1 / 2df, its left tail longer; steps of a quarter of its standard deviation
+    sum it up to the last digits."""
+    logs = [step / 4 / math.sqrt(2 * df) for step in range(-160, 41)]
     density = {math.exp(log): math.exp(df * (log - math.expm1(2 * log) / 2)) for log in logs}  # 1 at its mode
     total = math.fsum(density.values())
     return [(sd, value / total) for sd, value in density.items() if value > 1e-16]

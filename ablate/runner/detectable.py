@@ -1,0 +1,189 @@
+"""What a study, and the other designs of its factors, could tell: the smallest effect that each would find.
+
+An effect is judged by how it varies over seeds (S − 1 degrees of freedom) and over the items it is scored on, corrected over
+all main effects. More seeds make the first smaller, never the second. In the metric's unit once the study has results, before
+that in standard deviations of one run."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.design.alternatives import alternatives
+from ablate.design.cells import part_counts
+from ablate.design.factorial import Space
+from ablate.design.model import Design
+from ablate.spec.model import StudySpec
+from ablate.stats.power import mde, pooled_sd
+from ablate.store.results import Results, compared, repeated_values
+
+SEEDS_SHOWN = (3, 5, 10)
+# A design is recommended where it finds effects this much smaller for no more trials.
+WORTH_A_LINE = 0.9
+UNKNOWN = "standard deviations of one run (nothing was repeated yet, so their size is unknown)"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What the results so far say of the noise of the least certain main effect, in the metric's unit."""
+
+    sd_run: float  # of one run, between seeds
+    sd_effect: float | None = None  # of the effect, between seeds; None before there are effects
+    v_item: float = 0.0  # what the items add to its variance, however many seeds
+
+
+def noise_so_far(earlier: Results | None, metric: str) -> Noise | None:
+    """Return the noise in the results of a study; None while no cell was repeated."""
+    sd_run, _ = pooled_sd(repeated_values(compared(earlier), metric)) if earlier else (None, 0)
+    if not earlier or not sd_run:
+        return None
+    # These take a while to load, and most plans have no results.
+    from ablate.evidence.effects import study_effects, study_models
+    from ablate.evidence.frames import grid
+    from ablate.evidence.items import Items
+
+    arranged = grid(earlier)
+    models = study_models(arranged)
+    found = [e.inference for e in study_effects(arranged, Items(arranged), metric, models.get(metric))]
+    known = [one for one in found if one.v_seed and one.se]
+    if not known:
+        return Noise(sd_run)
+    worst = max(known, key=lambda one: one.se or 0.0)
+    return Noise(sd_run, math.sqrt((worst.v_seed or 0.0) * worst.seeds), worst.v_item or 0.0)
+
+
+def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, Any]:
+    """Return the smallest main effect that the study would find with 80 % power, worst factor of the design."""
+    seeds, several = len(spec.deciding_seeds), comparisons(spec)
+    found = {"metric": spec.metric.name, "value": None, "floor": None, "comparisons": several}
+    if seeds < 2:
+        return found | {"basis": "one seed gives no noise to compare with"}
+    corrected = (
+        f"80 % power at p < .05, corrected over {several} main effects"
+        if several > 1
+        else "80 % power at p < .05"
+    )
+    in_runs = sd_of_an_effect(spec, design)
+    if noise is None:
+        return found | {"value": _detectable(in_runs, seeds, several), "basis": f"{corrected}, in {UNKNOWN}"}
+    sd = noise.sd_effect or in_runs * noise.sd_run
+    basis = (
+        f"{corrected}, in the metric's own unit; standard deviation between seeds so far {noise.sd_run:.4g}"
+    )
+    if noise.v_item:
+        basis += "; the floor is what these items leave however many seeds"
+    return found | {
+        "value": _detectable(sd, seeds, several, noise.v_item),
+        "floor": _floor(noise.v_item, several),
+        "basis": basis,
+    }
+
+
+def alternatives_rows(spec: StudySpec, design: Design, noise: Noise | None) -> list[dict[str, Any]]:
+    """Return the designs of the study's factors, its own `chosen` among them.
+
+    `variance` is that of a main effect (of the least certain factor) for one seed, where one trial's is 1; `detectable`
+    {seeds: smallest effect found with 80 % power after correction}, in the unit of `detectable_effect`.
+    """
+    rows = []
+    seeds = sorted({*SEEDS_SHOWN, max(2, len(spec.deciding_seeds))})
+    for one in alternatives(spec):
+        chosen = one.design == design.kind
+        sd = sd_of_an_effect(spec, design) if chosen else math.sqrt(one.variance)
+        in_unit = sd * (noise.sd_run if noise else 1.0)
+        # Ours, once equal ones are collapsed.
+        cells = len(design.cells) if chosen else one.cells
+        rows.append(
+            {
+                "design": one.design,
+                "chosen": chosen,
+                "cells": cells,
+                "trials": cells * len(spec.seeds),
+                "variance": one.variance,
+                "detectable": {
+                    str(s): _detectable(in_unit, s, comparisons(spec), noise.v_item if noise else 0.0)
+                    for s in seeds
+                },
+                "resolution": one.resolution,
+                "estimates": one.estimates,
+                "aliases": one.aliases,
+            }
+        )
+    return rows
+
+
+def recommendation(spec: StudySpec, rows: list[dict[str, Any]], noise: Noise | None) -> list[str]:
+    """Return what would find smaller effects than the chosen design for no more trials; and where items are the limit."""
+    chosen = next((row for row in rows if row["chosen"]), None)
+    seeds = str(len(spec.deciding_seeds))
+    if chosen is None or seeds not in chosen["detectable"]:
+        return []
+    said = []
+    found = chosen["detectable"][seeds]
+    tries = [
+        (value, row["design"], row["cells"], int(s))
+        for row in rows
+        for s, value in row["detectable"].items()
+        # A leave-one-out design asks another question: what each level adds to the best cell.
+        if row["cells"] * int(s) <= chosen["trials"] and row["design"] != "leave_one_out"
+    ]
+    value, design, cells, s = min(tries, default=(math.inf, "", 0, 0))
+    if value < WORTH_A_LINE * found:
+        said.append(
+            f"{design} with {s} seeds ({cells} × {s} = {cells * s} trials) would find main effects of {value:.3g} where this "
+            f"plan ({chosen['trials']} trials) finds {found:.3g}"
+        )
+    if (
+        noise
+        and noise.v_item
+        and noise.v_item >= (noise.sd_effect or noise.sd_run) ** 2 / len(spec.deciding_seeds)
+    ):
+        said.append(
+            "the items that the metric is scored on are most of the noise: score on more of them, further seeds help little"
+        )
+    return said
+
+
+def comparisons(spec: StudySpec) -> int:
+    """Return how many main effects are corrected for: one for each level but the baseline's, one of a numeric factor."""
+    return sum(1 if factor.numbers else len(factor.levels) - 1 for factor in spec.factors)
+
+
+def _detectable(sd: float, seeds: int, several: int, v_item: float = 0.0) -> float:
+    """Return the effect found with 80 % power after correction, in the unit of `sd`, that of one seed's effect."""
+    alpha = 0.05 / max(1, several)
+    if not v_item:
+        return mde(sd / math.sqrt(seeds), seeds - 1, alpha=alpha)
+    # SciPy takes a while to load.
+    from ablate.stats.inference import detectable_effect as with_items
+
+    return with_items(sd**2 / seeds, v_item, seeds, alpha)
+
+
+def _floor(v_item: float, several: int) -> float | None:
+    return mde(math.sqrt(v_item), math.inf, alpha=0.05 / max(1, several)) if v_item else None
+
+
+def sd_of_an_effect(spec: StudySpec, design: Design) -> float:
+    """Return the sd, over seeds, of one seed's least certain main effect, where a cell's own sd is 1.
+
+    A cell of k parts is taken for the mean of k independent ones, scaled to that sd; equal parts are one model."""
+    if design.kind in ("one_at_a_time", "leave_one_out", "search"):
+        return math.sqrt(2)
+    naive, unique = part_counts(design, 1)
+    # Loaded when there is something to plan.
+    import numpy as np
+
+    from ablate.design.optimal import effect_weights
+
+    space = Space(spec)
+    weights = effect_weights(space, [space.combination(cell.levels) for cell in design.cells])
+    if unique == naive:
+        return float((weights**2).sum(axis=1).max() ** 0.5)
+    shares = [
+        (i, part.hash, len(cell.parts)) for i, cell in enumerate(design.cells) for part in cell.parts.values()
+    ]
+    column = {hash: at for at, hash in enumerate(dict.fromkeys(hash for _, hash, _ in shares))}
+    by_part = np.zeros((len(column), len(weights)))
+    for cell, hash, k in shares:
+        by_part[column[hash]] += weights[:, cell] / k**0.5
+    return float((by_part**2).sum(axis=0).max() ** 0.5)
