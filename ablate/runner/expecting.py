@@ -2,7 +2,7 @@
 
 Assumed: noise of the size it has so far (without results that of seeds alone, a run's standard deviation being the unit), normal;
 every comparison has the same effect and Holm's first step to pass; comparisons stop independently of one another. Comparisons
-that share a baseline, or that are rejected one after another, stop a little sooner or later than that."""
+that share a baseline, or that are rejected one after another, stop a little sooner or later than that; the noise is taken for known, which expects up to a seed more than studies then take."""
 
 import math
 from collections.abc import Sequence
