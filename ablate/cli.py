@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,11 +48,15 @@ Home = Annotated[Path | None, typer.Option(help="Folder of all studies. [env: AB
 
 
 def _storage_typed(url: str | None) -> str | None:
-    if url and "@" in url and ":" in url.partition("://")[2].rpartition("@")[0]:
-        _complain(
-            "--storage: everybody on this machine can read a password in an argument; set ABLATE_STORAGE instead"
-        )
+    _warn_of_password("--storage", url or "", "ABLATE_STORAGE")
     return url
+
+
+def _warn_of_password(option: str, url: str, instead: str) -> None:
+    if "@" in url and ":" in url.partition("://")[2].rpartition("@")[0]:
+        _complain(
+            f"{option}: everybody on this machine can read a password in an argument; set {instead} instead"
+        )
 
 
 Storage = Annotated[
@@ -62,6 +68,10 @@ Storage = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Decimal = Annotated[
+    str | None,
+    typer.Option(metavar=".|,", help="The decimal mark. [default: read off the file]", show_default=False),
+]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that does not vary.")
 ]
@@ -300,63 +310,179 @@ def export(
 
 @app.command()
 def analyze(
-    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="A results table, one row per run.")],
-    metric: Annotated[str, typer.Option(help="The column to explain.")],
-    factors: Annotated[str, typer.Option(metavar="A,B,C", help="The columns that were varied.")],
+    table: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE|DATABASE",
+            help="A results table, one row per run (CSV, TSV, JSONL), or an Optuna database: its file or URL.",
+        ),
+    ],
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="The column to explain; several where each seed has one: a,b,c or 'acc_*'. "
+            "Of a study: value (the default), values.0, or a user attribute.",
+        ),
+    ] = None,
+    factors: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,C", help="The columns that were varied. Of a study: all params that vary."),
+    ] = None,
     block: Annotated[str | None, typer.Option(help="The column of seeds or other blocks.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="The study in the database. [default: the only one]", show_default=False),
+    ] = None,
     baseline: Annotated[
         str, typer.Option(metavar="A=0,B=0", help="The level each factor is compared with.")
     ] = "",
     order: Annotated[str, typer.Option(help="auto, 1 (main effects), 2 (and pairs) or full.")] = "auto",
-    goal: Annotated[str, typer.Option(help="maximize or minimize.")] = "maximize",
+    goal: Annotated[
+        str | None, typer.Option(help="maximize or minimize. [default: the study's own, or maximize]")
+    ] = None,
     smallest_effect: Annotated[
         float | None, typer.Option(help="The smallest difference that matters.")
     ] = None,
     drop_missing: Annotated[bool, typer.Option(help="Leave out rows without the metric.")] = False,
+    unit: Annotated[
+        str,
+        typer.Option(help="run: rows of one combination and block are one. row: each is a run of its own."),
+    ] = "run",
+    decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
-    """Give the report's statistics for any results table: effects, intervals, ANOVA, verdicts.
+    """Give the report's statistics for any results table or Optuna study: effects, intervals, ANOVA, verdicts.
 
     Example: ablate analyze runs.csv --metric accuracy --factors head,lr --block seed
+
+    A study of Optuna: ablate analyze optuna.db --study tuning --block seed
     """
-    from ablate.report.analyze import analyze_table
+    from ablate.report.source_file import is_database
     from ablate.report.terminal import analysis_text
 
-    document = analyze_table(
-        table,
-        metric,
-        _names("--factors", factors),
-        block,
-        _assignments("--baseline", baseline),
-        order,
-        drop_missing,
-        smallest_effect,
-        goal,
-    )
+    varied = None if factors is None else _names("--factors", factors)
+    levels = _assignments("--baseline", baseline)
+    if is_database(table) or study is not None:
+        from ablate.report.analyze_study import analyze_study  # a database library takes a while to load
+
+        _warn_of_password("DATABASE", table, "PGPASSWORD")
+        document = analyze_study(
+            table, study, metric, varied, block, levels, order, drop_missing, smallest_effect, goal, unit
+        )
+    else:
+        from ablate.report.analyze import analyze_table
+
+        document = analyze_table(
+            Path(table),
+            metric or "",
+            varied or [],
+            block,
+            levels,
+            order,
+            drop_missing,
+            smallest_effect,
+            goal or "maximize",
+            unit,
+            decimal,
+        )
     _print(document, analysis_text(document), as_json)
 
 
 @app.command()
 def compare(
-    gold: Annotated[Path, typer.Option(help="CSV with columns id,label.")],
+    studies: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[STUDY_A STUDY_B]",
+            help="Two studies that have run, instead of files.",
+            show_default=False,
+        ),
+    ] = [],
+    gold: Annotated[Path | None, typer.Option(help="Labels: CSV or JSONL with id and label.")] = None,
     a: Annotated[
-        list[Path], typer.Option("--a", help="Predictions of A: CSV with id,prediction. One file a seed.")
-    ],
-    b: Annotated[list[Path], typer.Option("--b", help="Predictions of B, same seeds in the same order.")],
-    metric: Annotated[str, typer.Option(help="accuracy or pearson.")],
+        list[Path], typer.Option("--a", help="Predictions of A, with id and prediction. One file a seed.")
+    ] = [],
+    b: Annotated[
+        list[Path], typer.Option("--b", help="Predictions of B, same seeds in the same order.")
+    ] = [],
+    metric: Annotated[str | None, typer.Option(help="accuracy or pearson.")] = None,
+    correct: Annotated[
+        bool,
+        typer.Option(
+            "--correct",
+            help="The files hold how right each answer was (0/1, true/false, or between); no gold needed.",
+        ),
+    ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="The column of items that belong together, in the gold or else in the files."),
+    ] = None,
+    id_key: Annotated[
+        str, typer.Option(metavar="KEY", help="Column, or key with dots such as doc.id.")
+    ] = "id",
+    prediction_key: Annotated[str, typer.Option(metavar="KEY", help="Of the files.")] = "prediction",
+    label_key: Annotated[str, typer.Option(metavar="KEY", help="Of the gold.")] = "label",
+    correct_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Of files of correctness; implies --correct. [default: correct]"),
+    ] = None,
     smallest_effect: Annotated[
         float | None, typer.Option(help="The smallest difference that matters.")
     ] = None,
+    decimal: Decimal = None,
+    only_a: Annotated[
+        list[str],
+        typer.Option("--only-a", metavar="FACTOR=LEVEL", help="The cell of STUDY_A. May be repeated."),
+    ] = [],
+    only_b: Annotated[
+        list[str],
+        typer.Option("--only-b", metavar="FACTOR=LEVEL", help="The cell of STUDY_B. May be repeated."),
+    ] = [],
+    home: Home = None,
+    storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two sets of prediction files against gold: paired tests and intervals for B minus A.
+    """Compare two sets of prediction files against gold, or a cell of each of two studies: B minus A.
 
     Example: ablate compare --gold dev.csv --a base1.csv --a base2.csv --b new1.csv --b new2.csv --metric accuracy
+
+    Two studies: ablate compare old_code new_code --only-a baseline --only-b baseline
+
+    Logs of an evaluation harness: ablate compare --a old.jsonl --b new.jsonl --id-key doc_id --correct-key acc
     """
-    from ablate.report.compare import compare_files
     from ablate.report.terminal import comparison_text
 
-    document = compare_files(gold, a, b, metric, smallest_effect)
+    if studies:
+        given = [
+            f"--{name}" for name, value in (("gold", gold), ("a", a), ("b", b), ("metric", metric)) if value
+        ]
+        if len(studies) != 2 or given:
+            raise BadInput(f"compare takes two studies, or files; found {', '.join([*studies, *given])}")
+        from ablate.report.compare_studies import compare_studies
+        from ablate.store.places import find_study
+        from ablate.store.reading import read_results
+
+        results_a, results_b = (
+            read_results(place.url, place.study, place.folder)
+            for place in (find_study(name, home, storage) for name in studies)
+        )
+        document = compare_studies(results_a, results_b, only_a, only_b)
+        _print(document, comparison_text(document), as_json)
+        return
+    from ablate.report.compare import compare_files
+    from ablate.report.prediction_files import Keys
+
+    keys = Keys(id_key, prediction_key, label_key, correct_key or "correct", cluster)
+    document = compare_files(
+        gold,
+        a,
+        b,
+        metric,
+        smallest_effect,
+        keys=keys,
+        correct=correct or correct_key is not None,
+        decimal=decimal,
+    )
     _print(document, comparison_text(document), as_json)
 
 
@@ -421,7 +547,19 @@ def _assignments(option: str, typed: str) -> dict[str, str]:
 
 def _print(document: dict[str, Any], text: str, as_json: bool) -> None:
     """Print a result: one JSON document, or the text for a person."""
-    print(json.dumps(document, ensure_ascii=False) if as_json else text)
+    if as_json:
+        print(_harmless(json.dumps(document, ensure_ascii=False), lambda c: json.dumps(c)[1:-1]))
+    else:
+        print("\n".join(_harmless(line) for line in text.split("\n")))
+
+
+def _harmless(text: str, written_out: Callable[[str], str] = lambda c: ascii(c)[1:-1]) -> str:
+    """Return `text` with every character that a terminal would obey, and none would show, written out.
+
+    A name or a field of somebody's file may hold escapes that clear the screen or marks that turn text around."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else written_out(c) for c in text)
 
 
 def main() -> None:
@@ -454,7 +592,7 @@ def main() -> None:
 
 def _complain(*lines: str) -> None:
     for line in lines:
-        print(line, file=sys.stderr)
+        print(_harmless(line), file=sys.stderr)
 
 
 def _command_typed() -> str:

@@ -1,6 +1,7 @@
 """The door: what loads, what exits how, and that every command is documented."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -90,3 +91,48 @@ def test_what_a_file_system_says_is_one_line_and_exit_1(words, complaint, ablate
     assert done.returncode == 1
     assert complaint in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+EVIL = "\x1b[2J\x9b31m\u202etxt\r\nx\x07\U000e0041"  # escapes, C1, right to left, a line break, a bell, an invisible tag
+
+
+def obeyed(text: str) -> set[str]:
+    """Return the characters that a terminal would obey, but for the ends of lines."""
+    return {c for c in text if not c.isprintable() and c not in "\n\xa0"}
+
+
+def test_nothing_that_a_terminal_obeys_is_printed(ablate, tmp_path):
+    (tmp_path / "t.csv").write_text(f'a,"y{EVIL}"\n"0{EVIL}",1\n"0{EVIL}",2\n1,3\n1,5\n', newline="")
+    words = ["analyze", "t.csv", "--metric", f"y{EVIL}", "--factors", "a"]
+    text, document = ablate(*words).stdout, ablate(*words, "--json").stdout
+    assert "[2J" in text
+    assert obeyed(text) == obeyed(document) == set()
+    assert json.loads(document)["metric"] == f"y{EVIL}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["analyze", f"{EVIL}.csv", "--metric", "y", "--factors", "a"],
+        ["analyze", b"\xff.csv", "--metric", "y", "--factors", "a"],
+        ["analyze", "t.csv", "--metric", f"y{EVIL}", "--factors", "a"],
+        ["analyze", "t.csv", "--metric", "y", "--factors", f"a{EVIL}"],
+        ["analyze", "t.csv", "--metric", "y", "--factors", "a", "--order", EVIL],
+        ["compare", "--a", f"{EVIL}.csv", "--b", "t.csv", "--correct"],
+        ["status", EVIL.replace("\n", "")],
+        ["run", f"{EVIL}.yaml"],
+        [EVIL],
+    ],
+)
+def test_names_that_a_terminal_would_obey_are_told_harmlessly(words, ablate, tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n0,1\n1,2\n")
+    done = ablate(*map(os.fsdecode, words))
+    assert done.returncode == 2
+    assert obeyed(done.stderr) == set()
+    assert "Traceback" not in done.stderr
+
+
+def test_letters_of_all_languages_are_printed_as_they_are(ablate, tmp_path):
+    (tmp_path / "t.csv").write_text("größe,y\n小さい,1\n小さい,2\nبزرگ,3\nبزرگ,5\n")
+    text = ablate("analyze", "t.csv", "--metric", "y", "--factors", "größe", PYTHONUTF8="1").stdout
+    assert "größe: بزرگ → 小さい" in text or "größe: 小さい → بزرگ" in text

@@ -330,10 +330,203 @@ def test_a_full_table_does_not(filtration):
     )
 
 
-def test_a_block_that_repeats_a_combination_is_told(study):
-    study.write_text(study.read_text() + "separate,,1,0.8\n")
+# Rows and runs
+
+
+@pytest.fixture
+def repeated(tmp_path: Path) -> Path:
+    """Two levels by three seeds, each measured four times: twelve rows a level, but three runs."""
+    noise = iter([0.3, -0.1, 0.2, -0.4, 0.1, 0.0] * 4)
+    rows = [
+        (a, seed, f"{a + seed / 4 + a * seed / 8 + next(noise):.3f}")
+        for a in (0, 1)
+        for seed in (1, 2, 3)
+        for _ in range(4)
+    ]
+    return write_csv(tmp_path / "t.csv", ["a", "seed", "y"], rows)
+
+
+def test_rows_of_one_combination_and_block_are_one_run(repeated, tmp_path):
+    rows = [line.split(",") for line in repeated.read_text().splitlines()[1:]]
+    cells = {(a, seed): [float(y) for a_, s_, y in rows if (a_, s_) == (a, seed)] for a, seed, _ in rows}
+    means = write_csv(
+        tmp_path / "means.csv", ["a", "seed", "y"], [(*cell, sum(y) / 4) for cell, y in cells.items()]
+    )
+    found, expected = (analyze_table(path, "y", ["a"], block="seed") for path in (repeated, means))
+    assert (found["n"], found["rows"], found["effects"][0]["df"]) == (6, 24, 2)
+    assert found["effects"][0]["ci95"] == pytest.approx(expected["effects"][0]["ci95"])
+
+
+def test_averaging_is_told_with_its_counts(repeated):
+    warnings = analyze_table(repeated, "y", ["a"], block="seed")["warnings"]
+    assert warnings == [
+        "24 rows are 6 runs: the rows of one combination and one seed are averaged (4 each); "
+        "--unit row counts each as a run of its own"
+    ]
+
+
+def test_each_row_is_a_run_of_its_own_when_asked(repeated):
+    document = analyze_table(repeated, "y", ["a"], block="seed", unit="row")
+    assert (document["n"], document["effects"][0]["df"]) == (24, 20)
+    assert any("18 rows repeat a combination within its seed" in warning for warning in document["warnings"])
+
+
+def test_without_a_block_repeated_rows_are_replicates(repeated):
+    document = analyze_table(repeated, "y", ["a"])
+    assert (document["n"], document["effects"][0]["df"]) == (24, 22)
+    assert not any("averaged" in warning for warning in document["warnings"])
+
+
+def test_a_level_written_two_ways_is_one_run_of_a_seed(tmp_path):
+    rows = [("0", 1, 1), ("0.0", 1, 3), ("1", 1, 5), ("0", 2, 2), ("1", 2, 7)]
+    document = analyze_table(write_csv(tmp_path / "t.csv", ["a", "s", "y"], rows), "y", ["a"], block="s")
+    assert (document["n"], document["effects"][0]["estimate"]) == (4, pytest.approx(4.0))
+
+
+def test_unequal_numbers_of_rows_do_not_weigh(tmp_path):
+    """Cell means 3, 1 / 2, 4: the marginal means of B are both 2.5, its raw means are not."""
+    counts = {("1", "1"): (5, 3), ("1", "2"): (3, 1), ("2", "1"): (5, 2), ("2", "2"): (7, 4)}
+    rows = [
+        (a, b, mean + spread)
+        for (a, b), (n, mean) in counts.items()
+        for spread in [0.5, -0.5] * (n // 2) + [0] * (n % 2)
+    ]
+    path = write_csv(tmp_path / "t.csv", ["A", "B", "y"], rows)
+    effects = {row["factor"]: row["estimate"] for row in analyze_table(path, "y", ["A", "B"])["effects"]}
+    assert effects == pytest.approx({"A": 1.0, "B": 0.0}, abs=1e-9)
+
+
+def test_a_missing_combination_is_named(tmp_path):
+    rows = [(a, b, y) for (a, b), y in zip(["00", "01", "10"] * 2, [1, 2, 4, 2, 4, 3], strict=True)]
+    path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], rows)
+    assert (
+        "1 of 4 combinations of levels has no row: a = 1, b = 1"
+        in analyze_table(path, "y", ["a", "b"])["warnings"]
+    )
+
+
+def test_a_combination_that_lacks_a_block_is_named(study):
+    study.write_text("".join(study.read_text().splitlines(True)[:-1]))
+    assert (
+        "1 of 9 pairs of a combination and a seed has no row: training = joint, surgery = pcgrad in seed 3"
+        in analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")["warnings"]
+    )
+
+
+def test_a_combination_that_a_condition_excludes_is_not_missed(study):
     warnings = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")["warnings"]
-    assert any("1 rows repeat a combination within its seed" in warning for warning in warnings)
+    assert not any("no row" in warning for warning in warnings)
+
+
+# Wide tables
+
+
+@pytest.fixture
+def wide(study: Path) -> Path:
+    """The study with a column for each seed."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    for line in study.read_text().splitlines()[1:]:
+        training, surgery, _, y = line.split(",")
+        runs.setdefault((training, surgery), []).append(y)
+    rows = [(*cell, *values) for cell, values in runs.items()]
+    header = ["training", "surgery", "acc_s1", "acc_s2", "acc_s3"]
+    return write_csv(study.with_name("wide.csv"), header, rows)
+
+
+@pytest.mark.parametrize("metric", ["acc_s1,acc_s2,acc_s3", "acc_s1, acc_s2, acc_s3", "acc_*", "acc_s?"])
+def test_one_column_a_seed_says_what_one_row_a_seed_says(study, wide, metric):
+    long = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")
+    document = analyze_table(wide, metric, ["training", "surgery"])
+    assert document["n"] == 9
+    for key in ("estimate", "se", "df", "p"):
+        assert [e[key] for e in document["effects"]] == pytest.approx([e[key] for e in long["effects"]])
+    assert document["anova"][0]["term"] == "seed"
+    assert "acc_s1, acc_s2, acc_s3: one column for each seed" in document["warnings"]
+
+
+def test_a_seed_that_failed_is_an_empty_field_of_a_wide_table(wide):
+    lines = wide.read_text().splitlines()
+    wide.write_text("\n".join([*lines[:3], lines[3].rpartition(",")[0] + ","]))
+    assert faults_of(wide, "acc_*", ["training", "surgery"]) == (
+        "wide.csv:4: acc_s3: empty; fill it in, or leave such rows out with --drop-missing",
+    )
+    document = analyze_table(wide, "acc_*", ["training", "surgery"], drop_missing=True)
+    assert (document["n"], document["dropped"]) == (8, 1)
+
+
+def test_a_wide_table_has_its_blocks_already(wide):
+    assert faults_of(wide, "acc_*", ["surgery"], "training") == (
+        "--block: 3 columns of --metric are blocks themselves; leave it out",
+    )
+
+
+def test_a_pattern_without_a_column_is_refused(wide):
+    assert faults_of(wide, "loss_*", ["training"]) == (
+        "wide.csv:1: loss_*: no such column; the columns are 'training', 'surgery', 'acc_s1', 'acc_s2', 'acc_s3'",
+    )
+
+
+# Number formats
+
+
+def test_percent_signs_are_told(study):
+    lines = study.read_text().splitlines()
+    with_signs = [
+        lines[0],
+        *(f"{line.rpartition(',')[0]},{float(line.rpartition(',')[2]) * 100:.2f}%" for line in lines[1:]),
+    ]
+    study.write_text("\n".join(with_signs))
+    document = analyze_table(study, "dev/mean", ["training", "surgery"], "seed", {"training": "separate"})
+    assert document["effects"][0]["estimate"] == pytest.approx(4.0)
+    assert any(w.startswith("percent signs: ") and "percentage points" in w for w in document["warnings"])
+
+
+def test_percent_signs_among_plain_numbers_are_refused(study):
+    study.write_text(study.read_text() + "separate,,4,87.5%\nseparate,,5,88%\n")
+    assert faults_of(study, "dev/mean", ["training"], block="seed") == (
+        "study.csv:11: dev/mean: '87.5%' has a percent sign, others are without one; write all in one unit",
+    )
+
+
+EDGES = ["1e999999", "1e-999999", "-1e999999999999999999", "5e-324", "1e99999999999999999999999", "9" * 5000,
+         "0." + "3" * 5000, "1e308"]  # fmt: skip
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_levels_at_the_edge_of_numbers_are_levels(tmp_path, edge):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(edge, 1), (edge, 2), (0, 3), (0, 5)])
+    (effect,) = analyze_table(path, "y", ["a"], baseline={"a": "0"})["effects"]
+    assert (effect["to"], effect["estimate"]) == (edge, pytest.approx(-2.5))
+
+
+@pytest.mark.parametrize("edge", ["1e-999999", "5e-324", "0." + "3" * 5000])
+def test_small_metrics_at_the_edge_of_numbers_are_analysed(tmp_path, edge):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, edge), (0, 2), (1, 3), (1, 5)])
+    assert analyze_table(path, "y", ["a"])["effects"][0]["estimate"] == pytest.approx(3 - float(edge) / 2)
+
+
+@pytest.mark.parametrize(
+    "edge", ["1e999999", "-1e999999999999999999", "1e99999999999999999999999", "9" * 5000, "1e308"]
+)
+def test_large_metrics_at_the_edge_of_numbers_are_refused(tmp_path, edge):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, edge), (0, 2), (1, 3), (1, 5)])
+    (fault,) = faults_of(path, "y", ["a"])
+    assert (
+        fault.startswith("t.csv:2: y: ")
+        or fault == "t.csv: y: values differ by 1e+308; give them in another unit"
+    )
+
+
+def test_a_metric_too_small_to_square_is_refused(tmp_path):
+    path = write_csv(
+        tmp_path / "t.csv", ["a", "y"], [(0, "1e-300"), (0, "2e-300"), (1, "3e-300"), (1, "5e-300")]
+    )
+    assert faults_of(path, "y", ["a"]) == ("t.csv: y: values differ by 4e-300; give them in another unit",)
+
+
+def test_a_column_of_ids_is_refused_at_once(tmp_path):
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], [(i, i % 7) for i in range(60_000)])
+    assert faults_of(path, "y", ["a"])[0] == "a: 60000 levels; is it a number or an id?"
 
 
 # Levels
@@ -349,6 +542,10 @@ def test_levels_sort_by_alphabet_otherwise():
 
 def test_one_number_written_two_ways_is_one_level():
     assert order_levels(["0.01", "0", "0.0", "1e-2"]) == ["0", "0.01"]
+
+
+def test_levels_in_percent_sort_by_number():
+    assert order_levels(["10%", "5%", "5.0 %"]) == ["5%", "10%"]
 
 
 def test_minus_comes_before_plus():
@@ -392,11 +589,27 @@ def test_every_fault_is_told_at_once(tmp_path):
     )
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "0x10", "1,5", "high", "1 000", "NaN"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "0x10", "high", "NaN", "²", "٣"])
 def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_path, text):
     (tmp_path / "t.csv").write_text(f'a,y\n0,1\n0,2\n1,"{text}"\n1,3\n')
     assert faults_of(tmp_path / "t.csv", "y", ["a"], drop_missing=True) == (
         f"t.csv:4: y: {text!r} is not a finite number",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("1,5", "write all decimals with a point, or all with a comma and say --decimal ','"),
+        ("1 000", "write it without thousands separators"),
+        ("1,234.5", "write it without thousands separators"),
+        ("1'000", "write it without thousands separators"),
+    ],
+)
+def test_a_number_in_another_format_is_refused_with_what_would_do(tmp_path, text, advice):
+    (tmp_path / "t.csv").write_text(f'a,y\n0,1\n0,2\n1,"{text}"\n1,3\n')
+    assert faults_of(tmp_path / "t.csv", "y", ["a"]) == (
+        f"t.csv:4: y: {text!r} is not a finite number; {advice}",
     )
 
 
@@ -473,6 +686,62 @@ def test_an_empty_block_is_refused(study):
     assert faults_of(study, "dev/mean", ["training"], block="seed") == (
         "study.csv:11: seed: empty; every row belongs to a block",
     )
+
+
+# Through the command
+
+
+def written(study: Path, delimiter: str, **how: str) -> str:
+    """Return the study as another program writes it."""
+    rows = [line.split(",") for line in study.read_text().splitlines()]
+    decimal = [
+        [*row[:-1], row[-1].replace(".", how.get("decimal", ".")) + how.get("unit", "")] for row in rows[1:]
+    ]
+    return "\n".join(delimiter.join(row) for row in [rows[0], *decimal]) + "\n"
+
+
+FORMS = {
+    "tabs": lambda study: written(study, "\t").encode(),
+    "German Excel": lambda study: (
+        b"\xef\xbb\xbf" + written(study, ";", decimal=",").replace("\n", "\r\n").encode()
+    ),
+    "Excel's Unicode text": lambda study: written(study, "\t", decimal=",").encode("utf-16"),
+    "JSONL": lambda study: "\n".join(
+        json.dumps(dict(zip(["training", "surgery", "seed", "dev/mean"], line.split(","), strict=True)))
+        for line in study.read_text().splitlines()[1:]
+    ).encode(),
+    "pandas": lambda study: "\n".join(
+        f"{'' if i == 0 else i - 1},{line}" for i, line in enumerate(study.read_text().splitlines())
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_a_table_does_not_change_what_is_said(study, ablate, form):
+    (study.parent / "other").write_bytes(FORMS[form](study))
+    words = ["--metric", "dev/mean", "--factors", "training,surgery", "--block", "seed", "--json"]
+    expected, found = (json.loads(ablate("analyze", name, *words).stdout) for name in ("study.csv", "other"))
+    notes = [note for note in found["warnings"] if note not in expected["warnings"]]
+    assert found | {"warnings": []} == expected | {"warnings": []}
+    assert notes == (["decimal commas: 0,8110 is read as 0.8110"] if "Excel" in form else [])
+
+
+def test_commas_that_may_be_thousands_are_told_with_the_option_that_settles_it(ablate, tmp_path):
+    (tmp_path / "t.csv").write_text("a;y\n0;87,512\n0;88,119\n1;90,125\n1;91,002\n")
+    words = ["analyze", "t.csv", "--metric", "y", "--factors", "a"]
+    refused = ablate(*words)
+    assert (refused.returncode, refused.stderr) == (
+        2, "t.csv: y: '87,512' may be 87.512 or 87512; say --decimal ',' or --decimal '.'\n"
+    )  # fmt: skip
+    assert json.loads(ablate(*words, "--decimal", ",", "--json").stdout)["effects"][0][
+        "estimate"
+    ] == pytest.approx(2.748)
+
+
+def test_the_unit_of_analysis_is_an_option(repeated, ablate):
+    words = ["analyze", repeated, "--metric", "y", "--factors", "a", "--block", "seed", "--json"]
+    assert [json.loads(ablate(*words, "--unit", unit).stdout)["n"] for unit in ("run", "row")] == [6, 24]
+    assert ablate(*words, "--unit", "seed").stderr == "--unit: 'seed' is neither run nor row\n"
 
 
 # As text

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from published_tables import PRIME_MINISTER, write_csv
 
 from ablate.errors import BadInput
 from ablate.report.compare import compare_files
+from ablate.report.prediction_files import Keys, read_predictions
 from ablate.report.terminal import comparison_text
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
 from ablate.stats.mrmc import mrmc
@@ -200,19 +202,16 @@ def test_classes_may_be_words(tmp_path):
 
 
 def test_a_small_difference_can_be_called_none(classifiers):
-    _, _, gold_file, files = classifiers
-    same = compare_files(gold_file, files["a"], files["a"], "accuracy", 0.01)
+    _, values, gold_file, files = classifiers
+    copies = [
+        predictions(file.with_suffix(".copy"), v) for file, v in zip(files["a"], values["a"], strict=True)
+    ]
+    same = compare_files(gold_file, files["a"], copies, "accuracy", 0.01)
     assert (same["p"], same["verdict"]) == (1.0, "no difference that matters")
+    assert "seed 1: A and B predict exactly the same" in same["warnings"]
 
 
 # What is flagged
-
-
-def test_seeds_that_predict_the_same_are_flagged(classifiers):
-    _, _, gold_file, files = classifiers
-    twice = [files["b"][0], files["b"][0], files["b"][2]]
-    warnings = compare_files(gold_file, files["a"], twice, "accuracy")["warnings"]
-    assert "--b: files 1 and 2 predict exactly the same: did the seed do anything?" in warnings
 
 
 def test_different_seeds_are_not_flagged(classifiers):
@@ -227,10 +226,11 @@ def test_one_seed_speaks_of_these_models_only(classifiers):
 
 
 def test_a_difference_without_any_noise_has_no_p(tmp_path):
-    gold = predictions(tmp_path / "gold.csv", [1, 1, 0], column="label")
-    a = [predictions(tmp_path / f"a{i}.csv", [0, 0, 1]) for i in (1, 2)]
-    b = [predictions(tmp_path / f"b{i}.csv", [1, 1, 0]) for i in (1, 2)]
-    document = compare_files(gold, a, b, "accuracy")
+    a, b = (
+        [predictions(tmp_path / f"{side}{i}.csv", [value] * 3, column="correct") for i in (1, 2)]
+        for side, value in (("a", 0), ("b", 1))
+    )
+    document = compare_files(None, a, b, None, correct=True)
     assert (document["delta"], document["p"], document["verdict"]) == (1.0, None, "inconclusive")
 
 
@@ -242,8 +242,8 @@ def test_ids_that_do_not_match_name_the_first(classifiers, tmp_path):
     ids = [*range(298), "x1", "x2"]
     strange = predictions(tmp_path / "strange.csv", gold, ids=ids)
     assert faults_of(gold_file, files["a"][:1], [strange], "accuracy") == [
-        "strange.csv: id: 2 ids of gold.csv missing, first '298'; every file needs exactly the gold's items",
-        "strange.csv: id: 2 ids not in gold.csv, first 'x1'; every file needs exactly the gold's items",
+        "strange.csv: id: 2 ids of gold.csv missing, first '298'; every file needs exactly the same items",
+        "strange.csv: id: 2 ids not in gold.csv, first 'x1'; every file needs exactly the same items",
     ]
 
 
@@ -269,6 +269,16 @@ def test_scores_must_be_finite(tmp_path, score):
     gold = predictions(tmp_path / "gold.csv", [0, 1, 2, 3], column="label")
     a = predictions(tmp_path / "a.csv", [0.1, 1.2, score, 3.3])
     assert faults_of(gold, [a], [a], "pearson") == [f"a.csv:4: prediction: {score!r} is not a finite number"]
+
+
+def test_few_items_are_resampled_without_a_warning(tmp_path):
+    """Resamples in which a column is constant have no r, whatever rounding makes of it."""
+    gold = predictions(tmp_path / "gold.csv", [1, 0, 1, 1, 1, 0], column="label")
+    a, b = (
+        predictions(tmp_path / "a.csv", [1, 1, 1, 0, 1, 0]),
+        predictions(tmp_path / "b.csv", [0, 0, 0, 0, 0, 1]),
+    )
+    assert methods(compare_files(gold, [a], [b], "pearson"))["bootstrap"]["p"] > 0
 
 
 def test_constant_predictions_have_no_correlation(tmp_path):
@@ -317,6 +327,230 @@ def test_a_missing_column_is_refused(classifiers, tmp_path):
     assert faults_of(gold_file, files["a"][:1], [other], "accuracy") == [
         "other.csv:1: prediction: no such column; did you mean 'predicted'?"
     ]
+
+
+# One file twice
+
+
+def test_one_file_under_two_names_is_no_second_seed(classifiers, tmp_path):
+    _, _, gold_file, files = classifiers
+    for name, link in (("link.csv", Path.symlink_to), ("hard.csv", Path.hardlink_to)):
+        link(tmp_path / name, files["b"][0])
+        assert faults_of(gold_file, files["a"][:2], [files["b"][0], tmp_path / name], "accuracy") == [
+            f"--b b0.csv and --b {name} are one file; give each side and each seed a file of its own"
+        ]
+
+
+def test_one_file_is_not_both_sides(classifiers):
+    _, _, gold_file, files = classifiers
+    assert faults_of(gold_file, files["a"][:1], files["a"][:1], "accuracy") == [
+        "--a a0.csv and --b a0.csv are one file; give each side and each seed a file of its own"
+    ]
+
+
+def test_predictions_copied_are_no_second_seed(classifiers, regressors):
+    for metric, (_, values, gold_file, files) in (("accuracy", classifiers), ("pearson", regressors)):
+        copy = predictions(
+            files["b"][0].with_name("copy.csv"),
+            [f"{v}.0" if metric == "accuracy" else v for v in values["b"][0]],
+        )
+        assert faults_of(gold_file, files["a"], [*files["b"][:2], copy], metric) == [
+            "--b: b0.csv and copy.csv hold the same predictions; "
+            "a file given twice, or a seed that did nothing, is no second seed"
+        ]
+
+
+# Correctness without gold
+
+
+def scored(path: Path, scores, clusters=None) -> Path:
+    """Write a log as an evaluation harness does, one sample a line."""
+    records = [
+        {
+            "doc": {"id": i, "topic": None if clusters is None else clusters[i]},
+            "metrics": {"exact_match": score},
+        }
+        for i, score in enumerate(scores)
+    ]
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
+
+
+LOGS = Keys(id="doc.id", correct="metrics.exact_match")
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_correctness_says_what_predictions_and_gold_say(classifiers, tmp_path, seeds):
+    gold, values, gold_file, files = classifiers
+    expected = compare_files(gold_file, files["a"][:seeds], files["b"][:seeds], "accuracy")
+    right = {side: [x == gold for x in values[side][:seeds]] for side in "ab"}
+    logs = {s: [scored(tmp_path / f"{s}{i}.jsonl", x.tolist()) for i, x in enumerate(right[s])] for s in "ab"}
+    tables = {
+        s: [
+            predictions(tmp_path / f"{s}{i}.01", x.astype(int), column="correct")
+            for i, x in enumerate(right[s])
+        ]
+        for s in "ab"
+    }
+    assert compare_files(None, logs["a"], logs["b"], None, keys=LOGS, correct=True) == expected
+    assert compare_files(None, tables["a"], tables["b"], "accuracy", correct=True) == expected
+
+
+def test_answers_may_be_right_in_part(tmp_path):
+    rng = np.random.default_rng(3)
+    a, b = rng.uniform(0, 0.6, 40), rng.uniform(0.3, 1, 40)
+    logs = [scored(tmp_path / f"{name}.jsonl", x.tolist()) for name, x in (("a", a), ("b", b))]
+    document = compare_files(None, logs[:1], logs[1:], None, keys=LOGS, correct=True)
+    assert (document["metric"], document["method"], document["verdict"]) == ("score", "items", "helps")
+    assert document["delta"] == pytest.approx(b.mean() - a.mean())
+    assert "(items of one seed): B is better." in comparison_text(document)
+
+
+@pytest.mark.parametrize("words", [["true", "False"], ["1", "0"], ["1.0", "0e0"], ["TRUE", "0"]])
+def test_right_and_wrong_may_be_written_in_several_ways(tmp_path, words):
+    a = predictions(tmp_path / "a.csv", words * 5, column="correct")
+    b = predictions(tmp_path / "b.csv", words[:1] * 10, column="correct")
+    document = compare_files(None, [a], [b], None, correct=True)
+    assert (document["a"], document["b"]) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("word", ["yes", "1.5", "-0.1", "nan", "", "2"])
+def test_what_does_not_say_how_right_an_answer_was_is_refused(tmp_path, word):
+    a = predictions(tmp_path / "a.csv", [1, 0, word], column="correct")
+    b = predictions(tmp_path / "b.csv", [1, 0, 1], column="correct")
+    with pytest.raises(BadInput, match=r"a.csv:4: correct: "):
+        compare_files(None, [a], [b], None, correct=True)
+
+
+def test_files_of_correctness_need_the_same_items(tmp_path):
+    a = predictions(tmp_path / "a.csv", [1, 0, 1], column="correct")
+    b = predictions(tmp_path / "b.csv", [1, 0], column="correct")
+    with pytest.raises(BadInput, match=r"b.csv: id: 1 id of .*a.csv missing, first '2'"):
+        compare_files(None, [a], [b], None, correct=True)
+
+
+def test_seeds_that_are_all_right_may_be_alike(tmp_path):
+    a = [predictions(tmp_path / f"a{i}.csv", [i, *[1, 0] * 20], column="correct") for i in (0, 1)]
+    b = [predictions(tmp_path / f"b{i}.csv", [1] * 41, column="correct") for i in (0, 1)]
+    warnings = compare_files(None, a, b, None, correct=True)["warnings"]
+    assert any("hold the same predictions: did the seed do anything?" in warning for warning in warnings)
+
+
+# Clusters
+
+
+def test_clusters_are_read_in_the_order_of_the_gold(tmp_path):
+    write_csv(
+        tmp_path / "g.csv", ["id", "label", "question"], [("u", 1, "q1"), ("v", 0, "q2"), ("w", 1, "q1")]
+    )
+    a = predictions(tmp_path / "a.csv", [1, 0, 0], ids="wvu")
+    b = predictions(tmp_path / "b.csv", [0, 0, 1], ids="uvw")
+    found = read_predictions(
+        tmp_path / "g.csv", [a], [b], "accuracy", Keys(cluster="question"), correct=False, decimal=None
+    )
+    assert found.clusters == ("q1", "q2", "q1")
+    document = compare_files(tmp_path / "g.csv", [a], [b], "accuracy", keys=Keys(cluster="question"))
+    assert document["n_clusters"] == 2
+
+
+def test_without_gold_the_files_name_the_clusters_and_agree(tmp_path):
+    keys = Keys("doc.id", correct="metrics.exact_match", cluster="doc.topic")
+    a = scored(tmp_path / "a.jsonl", [1, 0, 1], "xyx")
+    b = scored(tmp_path / "b.jsonl", [0, 0, 1], "xyx")
+    assert compare_files(None, [a], [b], None, keys=keys, correct=True)["n_clusters"] == 2
+    scored(tmp_path / "b.jsonl", [0, 0, 1], "xyy")
+    with pytest.raises(
+        BadInput, match=r"b.jsonl: doc.topic: item '2' is in cluster 'y', in .*a.jsonl in 'x'"
+    ):
+        compare_files(None, [a], [b], None, keys=keys, correct=True)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "fault"),
+    [
+        (["x", "x", "x"], "all items are in one cluster"),
+        (["x", "", "y"], "empty; every item belongs to a cluster"),
+    ],
+)
+def test_clusters_that_are_none_are_refused(tmp_path, clusters, fault):
+    keys = Keys("doc.id", correct="metrics.exact_match", cluster="doc.topic")
+    a, b = (scored(tmp_path / f"{name}.jsonl", [1, 0, 1], clusters) for name in "ab")
+    with pytest.raises(BadInput, match=fault):
+        compare_files(None, [a], [b], None, keys=keys, correct=True)
+
+
+# Through the command
+
+
+def test_gold_and_predictions_may_be_records(classifiers, tmp_path, ablate):
+    gold, values, gold_file, files = classifiers
+    logs = [tmp_path / f"{name}.jsonl" for name in "gab"]
+    for log, key, column in zip(
+        logs, ("target", "answer", "answer"), (gold, values["a"][0], values["b"][0]), strict=True
+    ):
+        log.write_text("\n".join(json.dumps({"n": i, "out": {key: int(v)}}) for i, v in enumerate(column)))
+    keys = ["--id-key", "n", "--prediction-key", "out.answer", "--label-key", "out.target"]
+    done = ablate(
+        "compare", "--gold", logs[0], "--a", logs[1], "--b", logs[2], *keys, "--metric", "accuracy", "--json"
+    )
+    expected = compare_files(gold_file, files["a"][:1], files["b"][:1], "accuracy")
+    assert json.loads(done.stdout) == expected
+
+
+def test_logs_of_a_harness_need_no_gold(tmp_path, ablate):
+    a, b = scored(tmp_path / "a.jsonl", [1, 0] * 20), scored(tmp_path / "b.jsonl", [1] * 40)
+    keys = ["--id-key", "doc.id", "--correct-key", "metrics.exact_match"]
+    done = ablate("compare", "--a", a, "--b", b, *keys, "--json")
+    assert json.loads(done.stdout)["delta"] == 0.5
+
+
+def test_items_that_are_copies_of_each_other_count_once_with_clusters(tmp_path, ablate):
+    """Forty items, each five times: with clusters the standard error is that of forty."""
+    rng = np.random.default_rng(7)
+    a, b = (np.repeat(rng.random(40) < share, 5).tolist() for share in (0.4, 0.7))
+    logs = [
+        scored(tmp_path / f"{name}.jsonl", x, np.repeat(range(40), 5).tolist())
+        for name, x in (("a", a), ("b", b))
+    ]
+    words = [
+        "compare",
+        "--a",
+        logs[0],
+        "--b",
+        logs[1],
+        "--id-key",
+        "doc.id",
+        "--correct-key",
+        "metrics.exact_match",
+    ]
+    clustered = json.loads(ablate(*words, "--cluster", "doc.topic", "--json").stdout)
+    assert (clustered["n_items"], clustered["n_clusters"]) == (200, 40)
+    d = np.subtract(b, a, dtype=float)[::5]
+    assert clustered["se"] == pytest.approx(d.std(ddof=1) / np.sqrt(40))
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--correct"], "0 files for --a and 0 for --b"),
+        (["--a", "x", "--b", "y"], "--metric: none given"),
+        (["--a", "x", "--b", "y", "--metric", "accuracy"], "--gold: none given"),
+        (["--a", "x", "--b", "y", "--metric", "pearson", "--correct"], "--metric: a correlation needs"),
+        *[
+            (["--a", "x", "--b", "y", "--correct", "--smallest-effect", value], "is not a positive number")
+            for value in ("nan", "inf", "-1", "0")
+        ],
+        (["--a", "x", "--b", "y", "--correct", "--decimal", "x"], "--decimal: 'x' is neither"),
+        (["--a", "/dev/zero", "--b", "pipe", "--correct"], "pipe: a pipe; write what comes out"),
+        (["--a", ".", "--b", "pipe", "--correct"], ".: a folder"),
+    ],
+)
+def test_bad_usage_of_compare_is_told(words, complaint, ablate, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    done = ablate("compare", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # As text

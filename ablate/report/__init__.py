@@ -5,6 +5,9 @@ report.py           the whole document, and its files; start here
     plot_*, plots   the pictures
     render, words, csv_tables, templates/    the document as markdown, HTML, LaTeX, CSV
 export.py           models, predictions and tables taken out
-analyze.py          a results table of any origin (read by strict_csv, printed by terminal)
-compare.py          prediction files of any origin
+analyze.py          a results table of any origin (printed by terminal)
+    strict_csv          columns by name, out of CSV (delimited), JSON (records), in any number_format and encoding (source_file)
+    runs, levels        from rows to what is analysed
+analyze_study.py    the same for an Optuna study of any origin
+compare.py          prediction files of any origin (read by prediction_files)
 """

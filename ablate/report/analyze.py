@@ -4,10 +4,8 @@ Refuses a table that cannot be trusted: a metric that is empty or not a finite n
 level, a row with too few or too many fields. Every fault is named with file and line.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from decimal import Decimal
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,10 @@ from numpy.typing import NDArray
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import by_seed
 from ablate.evidence.models import Coding, weights_by_seed
-from ablate.report.strict_csv import Faults, Table, read_columns
+from ablate.report.levels import coded, order_levels
+from ablate.report.runs import Runs, runs_of
+from ablate.report.strict_csv import Faults, read_columns
+from ablate.report.tables import why_not_decimal, why_not_smallest
 from ablate.report.words import listed
 from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key, conditions, factorial
 from ablate.stats.inference import Inference, Method, infer
@@ -27,7 +28,7 @@ from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.verdicts import verdict
 
 ORDERS = ("auto", "1", "2", "full")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+UNITS = ("run", "row")  # rows of one combination and block are one run; each row is one
 MOST_COLUMNS = 1024  # of a model; a factor with more levels is a number or an id, not a factor
 
 
@@ -41,39 +42,43 @@ def analyze_table(
     drop_missing: bool = False,
     smallest_effect: float | None = None,
     goal: str = "maximize",
+    unit: str = "run",
+    decimal: str | None = None,
 ) -> dict[str, Any]:
-    """Analyse the CSV at `path`: how `metric` depends on `factors`, with `block` (seeds) as fixed effects.
+    """Analyse the table at `path`: how `metric` depends on `factors`, with `block` (seeds) as fixed effects.
+
+    `metric` may be several columns, one a seed: a list with commas, or a pattern such as `acc_*`. Rows of one combination and
+    one block are one run, unless `unit` is `row`.
 
     Raises:
         BadInput: the arguments or the file, every fault at once.
     """
     path = Path(path)
-    baseline = dict(baseline or {})
-    _check_arguments(metric, factors, block, baseline, order, smallest_effect, goal)
+    check_arguments(metric, factors, block, baseline or {}, order, smallest_effect, goal, unit, decimal)
     faults = Faults(path)
-    names = [*factors, *([block] if block else [])]
-    table = read_columns(path, [metric, *names], faults)
-    ragged = bool(faults)
-    y, keep = _metric(table, metric, drop_missing, faults)
-    if faults:  # the levels are then judged over all rows, not over those that happen to be readable
-        keep = [True] * len(table)
-    lines = [line for line, kept in zip(table.lines, keep, strict=True) if kept]
-    columns = {n: [v for v, kept in zip(table.columns[n], keep, strict=True) if kept] for n in names}
-    if block:
-        for line, text in zip(lines, columns[block], strict=True):
-            if not text:
-                faults.add("empty; every row belongs to a block", line, block)
-    for name in names if not ragged else ():  # the rows that cannot be read may hold the other levels
-        _check_levels(columns[name], name, baseline.get(name), faults)
-    faults.raise_any()
-    dropped = len(table) - len(y)
+    names = [metric, *factors, *([block] if block else [])]
+    table = read_columns(path, names, faults, several=metric, numbers=[metric], decimal=decimal)
+    runs = runs_of(table, metric, factors, block, baseline or {}, drop_missing, unit, faults)
+    return analyze_runs(metric, runs, baseline, order, smallest_effect, goal)
+
+
+def analyze_runs(
+    metric: str,
+    runs: Runs,
+    baseline: Mapping[str, str] | None = None,
+    order: str = "auto",
+    smallest_effect: float | None = None,
+    goal: str = "maximize",
+) -> dict[str, Any]:
+    """Analyse what was read from a table, and tell what was decided on the way."""
     document = analyze_columns(
-        metric, y, {n: columns[n] for n in factors}, (block, columns[block]) if block else None,
-        baseline, order, smallest_effect, goal,
-    )  # fmt: skip
-    if dropped:
-        document["warnings"].insert(0, f"{dropped} of {len(table)} rows have no {metric} and are left out")
-    return document | {"dropped": dropped}
+        metric, runs.y, runs.factors, runs.block, baseline, order, smallest_effect, goal
+    )
+    said = list(runs.notes)
+    if runs.dropped:
+        said.insert(0, f"{runs.dropped} of {runs.rows + runs.dropped} rows have no {metric} and are left out")
+    document["warnings"] = said + document["warnings"]
+    return document | {"dropped": runs.dropped, "rows": runs.rows}
 
 
 def analyze_columns(
@@ -93,13 +98,16 @@ def analyze_columns(
     """
     baseline = baseline or {}
     levels = {name: order_levels(column, baseline.get(name)) for name, column in factors.items()}
-    coded = [_factor(name, column, levels[name]) for name, column in factors.items()]
-    blocks = _factor(block[0], block[1], order_levels(block[1])) if block else None
-    _check_size(len(y), coded, blocks, order)
-    result = factorial(np.asarray(y, dtype=float), coded, blocks, order)
-    _check_told_apart(result, coded, levels)
-    where = conditions(coded)
-    inferences, pooled = _inferences(np.asarray(y, dtype=float), coded, blocks, result)
+    columns = [coded(name, column, levels[name]) for name, column in factors.items()]
+    blocks = coded(block[0], block[1], order_levels(block[1])) if block else None
+    _check_size(len(y), columns, blocks, order)
+    result = factorial(np.asarray(y, dtype=float), columns, blocks, order)
+    _check_told_apart(result, columns, levels)
+    where = conditions(columns)
+    repeated = len(y) - len(crossings([*columns, blocks])) if blocks else 0
+    inferences, pooled = _inferences(
+        np.asarray(y, dtype=float), columns, None if repeated else blocks, result
+    )
     mains = [inferences[e.factors, e.levels] for e in result.effects]
     effects = [
         _effect(e, levels, where)
@@ -120,12 +128,13 @@ def analyze_columns(
             f"no {block[0] if block else 'block'} alone tells the effect of {listed(pooled)}: their errors come from the "
             "residual over all blocks, which takes an effect to be the same in every block"
         )
-    if order == "auto" and len(coded) > 1 and result.order == "1":
+    if order == "auto" and len(columns) > 1 and result.order == "1":
         why = "the table cannot tell products of two apart, or they would leave too little for noise"
         warnings.append(f"main effects only: {why}")
-    if blocks and (repeated := len(y) - len(crossings([*coded, blocks]))):
+    if blocks and repeated:
         warnings.append(
-            f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a run of its own"
+            f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a run of its own, and errors come "
+            "from the residual over all rows"
         )
     return {
         "metric": metric,
@@ -148,7 +157,8 @@ def _inferences(
     """Return the inference of every estimate of `result`, and the names of those that no block alone can tell.
 
     With blocks (seeds) an effect is computed within each, and its error is how it varies over them: as in the report. Rows
-    that repeat a combination within a block are averaged. Without blocks the errors are those of least squares.
+    that repeat a combination within a block were averaged before, or there are no blocks here: each is a run of its own.
+    Without blocks the errors are those of least squares.
     """
     estimates = (*result.effects, *result.interactions)
     method = Method.LEAST_SQUARES if result.lenth is None else Method.LENTH
@@ -184,51 +194,19 @@ def _inferences(
     return found, list(dict.fromkeys(pooled))
 
 
-def order_levels(column: Sequence[str], baseline: str | None = None) -> list[str]:
-    """Return the levels of a column, the baseline first; by number where all are numbers, else by alphabet.
-
-    Texts that are the same number (1 and 1.0) are one level, under the name met first; "-" and "+" count as
-    −1 and 1. Without a `baseline` the smallest comes first.
-    """
-    found = list(dict.fromkeys(text for text in column if text))
-    numbers = {text: _as_number(text) for text in found}
-    if all(value is not None for value in numbers.values()):
-        by_value: dict[Decimal, str] = {}
-        for text in found:
-            by_value.setdefault(numbers[text] or Decimal(0), text)
-        found = [by_value[value] for value in sorted(by_value)]
-    else:
-        found.sort()
-    first = baseline and _match(baseline, found)
-    return [first, *(text for text in found if text != first)] if first else found
-
-
-def _as_number(text: str) -> Decimal | None:
-    if text in ("-", "−", "+"):
-        return Decimal(1 if text == "+" else -1)
-    return Decimal(text) if NUMBER.fullmatch(text) else None
-
-
-def _match(text: str, levels: Sequence[str]) -> str | None:
-    """Return the level that `text` names, by text or else by number."""
-    if text in levels:
-        return text
-    value = _as_number(text)
-    return next((level for level in levels if value is not None and _as_number(level) == value), None)
-
-
-def _factor(name: str, column: Sequence[str], levels: Sequence[str]) -> Factor:
-    place = {text: i for i, text in enumerate(levels)}
-    known = {text: place.get(_match(text, levels) or "", -1) for text in set(column)}
-    return Factor(name, np.array([known[text] for text in column], dtype=np.intp), len(levels))
-
-
-def _check_arguments(
+def check_arguments(
     metric: str, factors: Sequence[str], block: str | None, baseline: Mapping[str, str], order: str,
-    smallest_effect: float | None, goal: str,
+    smallest_effect: float | None, goal: str, unit: str, decimal: str | None,
 ) -> None:  # fmt: skip
+    """Refuse what no table could make right.
+
+    Raises:
+        BadInput: with every fault.
+    """
     faults = []
-    roles = [metric, *factors, *([block] if block else [])]
+    roles = [*(name.strip() for name in metric.split(",")), *factors, *([block] if block else [])]
+    if not metric:
+        faults.append("--metric: none given; name a column")
     if not factors:
         faults.append("--factors: none given; name at least one column")
     for name in dict.fromkeys(n for n in roles if roles.count(n) > 1):
@@ -238,55 +216,14 @@ def _check_arguments(
         faults.append(f"--baseline: {name!r} is not among the factors {', '.join(factors)}")
     if order not in ORDERS:
         faults.append(f"--order: {order!r} is not one of {', '.join(ORDERS)}")
-    if smallest_effect is not None and not 0 < smallest_effect < float("inf"):
-        faults.append(f"smallest effect: {smallest_effect} is not a positive number")
+    faults += why_not_smallest(smallest_effect)
     if goal not in ("maximize", "minimize"):
         faults.append(f"goal: {goal!r} is neither maximize nor minimize")
+    if unit not in UNITS:
+        faults.append(f"--unit: {unit!r} is neither run nor row")
+    faults += why_not_decimal(decimal)
     if faults:
         raise BadInput(*faults)
-
-
-def _metric(
-    table: Table, name: str, drop_missing: bool, faults: Faults
-) -> tuple[NDArray[np.float64], list[bool]]:
-    """Return the metric of the kept rows [n], less the first one's value, and which rows are kept.
-
-    The difference is taken on decimals, exactly: 1000000000000.4 has no digits to spare in binary.
-    """
-    values: list[Decimal] = []
-    keep = []
-    for line, text in zip(table.lines, table.columns[name], strict=True):
-        number = _finite(text)
-        keep.append(number is not None)
-        if number is not None:
-            values.append(number)
-        elif text not in ("", "NA"):
-            faults.add(f"{text[:40]!r} is not a finite number", line, name)
-        elif not drop_missing:
-            faults.add(
-                f"{'empty' if not text else 'NA'}; fill it in, or leave such rows out with --drop-missing",
-                line,
-                name,
-            )
-    if not values and not faults:
-        faults.add("no row has a value", column=name)
-    return np.array([float(value - values[0]) for value in values]), keep
-
-
-def _finite(text: str) -> Decimal | None:
-    if not NUMBER.fullmatch(text) or not np.isfinite(float(text)):
-        return None
-    return Decimal(text)
-
-
-def _check_levels(column: Sequence[str], name: str, baseline: str | None, faults: Faults) -> None:
-    levels = order_levels(column)
-    if len(levels) < 2:
-        only = f"only one level, {levels[0]!r}" if levels else "empty in every row"
-        faults.add(f"{only}; leave it out, or add rows with another level", column=name)
-    elif baseline is not None and _match(baseline, levels) is None:
-        shown = ", ".join(map(repr, levels[:10])) + (", …" if len(levels) > 10 else "")
-        faults.add(f"the baseline {baseline!r} is not a level; the levels are {shown}", column=name)
 
 
 def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: str) -> None:

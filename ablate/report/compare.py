@@ -1,12 +1,10 @@
 """`ablate compare`: two sets of prediction files against gold, item by item and seed by seed.
 
-Several files of a side are seeds, paired in order. Refuses files whose ids are not those of the gold, labels
-or predictions that are missing, and correlations that do not exist (constant predictions).
+Several files of a side are seeds, paired in order. `prediction_files` reads them.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,9 @@ from numpy.typing import NDArray
 
 from ablate.errors import BadInput
 from ablate.report.phrases import HILLIS, INDEPENDENT_ITEMS, NO_NOISE, NORMAL_SCORES, THESE_MODELS
+from ablate.report.prediction_files import METRICS, Keys, Predictions, read_predictions
 from ablate.report.sensitivity import other_test, sign_flip
-from ablate.report.strict_csv import Faults, read_columns
-from ablate.report.words import plural
+from ablate.report.tables import why_not_decimal, why_not_smallest
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
 from ablate.stats.inference import Inference, Method, contributions, infer, infer_from_items, item_noise
 from ablate.stats.mcnemar import mcnemar, paired_interval
@@ -26,56 +24,89 @@ from ablate.stats.paired import bootstrap, bootstrap_mean, paired_t
 from ablate.stats.power import mde
 from ablate.stats.verdicts import Verdict, verdict, verdict_of_interval
 
-METRICS = ("accuracy", "pearson")
-
 Array = NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Gold and predictions in the gold's order; labels as text for accuracy, numbers for Pearson."""
-
-    gold: NDArray[Any]  # [n]
-    a: list[NDArray[Any]]  # S of [n]
-    b: list[NDArray[Any]]
-    warnings: list[str]
-    # Of each item in the gold's order, where items depend on one another.
-    clusters: Sequence[str] | None = None
+ROUNDING = 1e-12  # a variance, in units of the whole sample's, that is none
 
 
 def compare_files(
-    gold: Path,
+    gold: Path | None,
     a: Sequence[Path],
     b: Sequence[Path],
-    metric: str,
+    metric: str | None,
     smallest_effect: float | None = None,
+    *,
+    keys: Keys | None = None,
+    correct: bool = False,
+    decimal: str | None = None,
 ) -> dict[str, Any]:
-    """Compare B with A (differences are B minus A) by `metric`, accuracy or pearson.
+    """Compare B with A (differences are B minus A) by `metric`, accuracy or pearson; files of correctness by their mean.
 
     Raises:
         BadInput: the arguments or the files, all that can be found at once.
     """
-    if metric not in METRICS:
-        raise BadInput(f"--metric: {metric!r} is not one of {', '.join(METRICS)}")
+    _check_arguments(gold, a, b, metric, smallest_effect, correct, decimal)
+    sides = [Path(p) for p in a], [Path(p) for p in b]
+    chosen = metric or "accuracy"
+    predictions = read_predictions(
+        Path(gold) if gold else None, *sides, chosen, keys or Keys(), correct, decimal
+    )
+    compare = _accuracy if chosen == "accuracy" else _pearson
+    document = compare(predictions, smallest_effect)
+    document["warnings"] += predictions.warnings
+    what = {
+        "metric": "score" if predictions.graded else chosen,
+        "n_items": len(predictions.gold),
+        "n_seeds": len(a),
+    }
+    if predictions.clusters is not None:
+        what["n_clusters"] = len(set(predictions.clusters))
+    return what | document
+
+
+def _check_arguments(
+    gold: Path | None,
+    a: Sequence[Path],
+    b: Sequence[Path],
+    metric: str | None,
+    smallest_effect: float | None,
+    correct: bool,
+    decimal: str | None,
+) -> None:
+    faults = []
+    if metric is None and not correct:
+        faults.append(
+            f"--metric: none given; write {' or '.join(METRICS)}, or --correct for files of correctness"
+        )
+    if metric is not None and metric not in METRICS:
+        faults.append(f"--metric: {metric!r} is not one of {', '.join(METRICS)}")
+    if metric == "pearson" and correct:
+        faults.append(
+            "--metric: a correlation needs predictions and gold, and --correct says that there are none"
+        )
+    if gold is None and not correct:
+        faults.append(
+            "--gold: none given; name the file of labels, or say --correct where the files hold correctness"
+        )
     if not a or not b or len(a) != len(b):
-        raise BadInput(
+        faults.append(
             f"{len(a)} files for --a and {len(b)} for --b; "
             "give each side the same seeds in the same order, one file a seed"
         )
-    predictions = _read(Path(gold), [Path(p) for p in a], [Path(p) for p in b], metric)
-    compare = _accuracy if metric == "accuracy" else _pearson
-    document = compare(predictions, smallest_effect)
-    document["warnings"] += predictions.warnings + _identical(predictions)
-    return {"metric": metric, "n_items": len(predictions.gold), "n_seeds": len(a)} | document
+    faults += [*why_not_smallest(smallest_effect), *why_not_decimal(decimal)]
+    if faults:
+        raise BadInput(*faults)
 
 
 def _accuracy(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
-    right_a, right_b = (np.array([x == p.gold for x in side], dtype=float) for side in (p.a, p.b))  # [S, n]
+    right_a, right_b = p.scores(p.a), p.scores(p.b)  # [S, n]
     by_seed = right_b.mean(axis=1) - right_a.mean(axis=1)
     means = {"a": float(right_a.mean()), "b": float(right_b.mean()), "delta": float(by_seed.mean())}
     d = right_b - right_a
     if len(d) > 1:
         return means | _over_seeds(by_seed, d, p.clusters, smallest_effect)
+    if p.graded:
+        return means | _graded(means["delta"], d, p.clusters, smallest_effect)
     n, only_a, only_b = d.shape[1], int(np.sum(d < 0)), int(np.sum(d > 0))
     test, resampled = mcnemar(only_a, only_b, n), bootstrap_mean(d[0])
     exact = {
@@ -101,6 +132,17 @@ def _accuracy(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
         "only_b": only_b,
         "warnings": [f"one seed: p and interval are {THESE_MODELS}"],
     }  # fmt: skip
+
+
+def _graded(
+    delta: float, d: Array, clusters: Sequence[str] | None, smallest_effect: float | None
+) -> dict[str, Any]:
+    """Return the analysis of one seed whose answers may be right in part."""
+    resampled = bootstrap_mean(d[0])
+    return _over_items(delta, d, clusters, smallest_effect) | {
+        "sensitivity": [other_test("bootstrap", None, resampled.p, resampled.ci95)],
+        "warnings": [f"one seed: p and interval are {THESE_MODELS}"],
+    }
 
 
 def _pearson(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
@@ -194,132 +236,6 @@ def _r(drawn: Array, x: Array, y: Array) -> Array:
     x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     moments = drawn @ np.column_stack([x, y, x * x, y * y, x * y]) / len(x)
     mx, my, xx, yy, xy = moments.T
-    with np.errstate(invalid="ignore", divide="ignore"):  # one item drawn n times has no r; left out later
-        return np.asarray((xy - mx * my) / np.sqrt((xx - mx**2) * (yy - my**2)))
-
-
-def _identical(p: Predictions) -> list[str]:
-    said = []
-    for side, name in ((p.a, "--a"), (p.b, "--b")):
-        same = next(
-            ((i, j) for j in range(len(side)) for i in range(j) if np.array_equal(side[i], side[j])), None
-        )
-        if same:
-            files = f"files {same[0] + 1} and {same[1] + 1}"
-            said.append(f"{name}: {files} predict exactly the same: did the seed do anything?")
-    for i, (x, y) in enumerate(zip(p.a, p.b, strict=True), 1):
-        if np.array_equal(x, y):
-            said.append(f"seed {i}: A and B predict exactly the same")
-    return said
-
-
-def _read(gold: Path, a: Sequence[Path], b: Sequence[Path], metric: str) -> Predictions:
-    """Read all files; every file's faults are reported together."""
-    lines: list[str] = []
-    try:
-        ids, labels = _column(gold, "label", metric)
-    except BadInput as error:
-        ids, labels = None, []
-        lines += error.faults
-    sides: list[list[list[Any]]] = [[], []]
-    for side, paths in zip(sides, (a, b), strict=True):
-        for path in paths:
-            try:
-                own, values = _column(path, "prediction", metric)
-                if ids is not None:
-                    side.append(_in_order(path, own, values, gold, ids))
-            except BadInput as error:
-                lines += error.faults
-    if lines:
-        raise BadInput(*dict.fromkeys(lines))
-    columns = [np.array(column) for column in (labels, *sides[0], *sides[1])]
-    _check_values(columns, [gold, *a, *b], metric)
-    warnings = _strangers(columns, [gold, *a, *b]) if metric == "accuracy" else []
-    return Predictions(columns[0], columns[1 : 1 + len(a)], columns[1 + len(a) :], warnings)
-
-
-def _column(path: Path, name: str, metric: str) -> tuple[dict[str, int], list[Any]]:
-    """Return {id: place} and the values of one file."""
-    faults = Faults(path)
-    table = read_columns(path, ["id", name], faults)
-    places: dict[str, int] = {}
-    values: list[Any] = []
-    for line, item, text in zip(table.lines, table.columns["id"], table.columns[name], strict=True):
-        if not item:
-            faults.add("empty", line, "id")
-        elif item in places:
-            faults.add(f"{item!r} stands twice, first in line {table.lines[places[item]]}", line, "id")
-        elif not text:
-            faults.add("empty", line, name)
-        number = _number(text)
-        if metric == "pearson" and text and number is None:
-            faults.add(f"{text[:40]!r} is not a finite number", line, name)
-        places.setdefault(item, len(values))
-        # 2, 2.0 and "2" are one class; anything else is compared as text
-        values.append(number if metric == "pearson" else text if number is None else repr(number))
-    faults.raise_any()
-    return places, values
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
-
-
-def _in_order(
-    path: Path, places: dict[str, int], values: list[Any], gold: Path, gold_places: dict[str, int]
-) -> list[Any]:
-    """Return `values` in the order of the gold's ids."""
-    missing = [item for item in gold_places if item not in places]
-    extra = [item for item in places if item not in gold_places]
-    faults = []
-    if missing:
-        faults.append(f"{path}: id: {_count(missing)} of {gold} missing, first {missing[0]!r}")
-    if extra:
-        faults.append(f"{path}: id: {_count(extra)} not in {gold}, first {extra[0]!r}")
-    if faults:
-        raise BadInput(*(fault + "; every file needs exactly the gold's items" for fault in faults))
-    return [values[places[item]] for item in gold_places]
-
-
-def _count(ids: Sequence[str]) -> str:
-    return "1 id" if len(ids) == 1 else f"{len(ids)} ids"
-
-
-def _check_values(columns: Sequence[NDArray[Any]], paths: Sequence[Path], metric: str) -> None:
-    least = 4 if metric == "pearson" else 2
-    if len(columns[0]) < least:
-        raise BadInput(f"{paths[0]}: {len(columns[0])} items; {metric} needs at least {least}")
-    files = dict(zip(paths, (set(values.tolist()) for values in columns), strict=True))
-    if metric == "pearson":
-        wrong = [path for path, values in files.items() if len(values) == 1]
-        why = "all values are the same, so Pearson's r does not exist"
-    else:
-        wrong = [path for path, values in files.items() if _are_scores(values, files[paths[0]])]
-        why = f"prediction: not the labels of {paths[0]}; accuracy compares classes"
-    if wrong:
-        raise BadInput(*(f"{path}: {why}" for path in wrong))
-
-
-def _are_scores(values: set[str], labels: set[str]) -> bool:
-    """Say whether predictions are not classes: a fraction where labels are whole numbers, or no label among them.
-
-    A text among numbers is an answer that could not be read: a class of its own, and wrong."""
-    numbers, labelled = (list(map(_number, texts)) for texts in (values, labels))
-    whole = all(label is not None and label.is_integer() for label in labelled)
-    fractions = whole and any(number is not None and not number.is_integer() for number in numbers)
-    return fractions or (len(labels) > 1 and not labels & values)
-
-
-def _strangers(columns: Sequence[NDArray[Any]], paths: Sequence[Path]) -> list[str]:
-    """Return a warning for each file with predictions that are no label of the gold."""
-    labels = list(set(columns[0].tolist()))
-    counts = [int(np.sum(~np.isin(values, labels))) for values in columns[1:]]
-    return [
-        f"{path}: {plural(count, 'prediction')} counted as wrong: no label of the gold"
-        for path, count in zip(paths[1:], counts, strict=True)
-        if count
-    ]
+    spread = np.array([xx - mx**2, yy - my**2])
+    spread[spread <= ROUNDING] = np.nan  # one item drawn n times has no r; left out later
+    return np.asarray((xy - mx * my) / np.sqrt(spread.prod(axis=0)))

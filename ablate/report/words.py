@@ -69,11 +69,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
-def listed(names: Iterable[object], most: int = 4) -> str:
+def listed(names: Iterable[object], most: int = 4, sep: str = ", ") -> str:
     """Return `a, b, c, d and 3 more`."""
     every = [str(name) for name in names]
     rest = len(every) - most
-    return ", ".join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
+    return sep.join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def one_line(text: str) -> str:

@@ -1,0 +1,103 @@
+"""What every reader of somebody's table gives: columns of texts by name, the place of every fault, what was decided."""
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ablate.errors import BadInput
+
+SHOWN = 20  # faults of one file, and columns of it; more are counted
+
+
+class Faults:
+    """Everything found wrong with one file, told at once."""
+
+    def __init__(self, path: Path | str, each: str = ":") -> None:
+        self.path = path
+        self._each = each  # stands between the file and the line
+        self._lines: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def add(self, what: str, line: int | None = None, column: str | None = None) -> None:
+        """Note one fault: `file:line: column: what`."""
+        place = str(self.path) if line is None else f"{self.path}{self._each}{line}"
+        self._lines.append(": ".join(part for part in (place, column, what) if part))
+
+    @property
+    def lines(self) -> list[str]:
+        """The faults, one a line; beyond the first twenty only their number."""
+        more = len(self._lines) - SHOWN
+        return [*self._lines[:SHOWN], f"{self.path}: and {more} more faults"] if more > 0 else self._lines
+
+    def raise_any(self) -> None:
+        """Raise BadInput if there is a fault."""
+        if self._lines:
+            raise BadInput(*self.lines)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some columns of a file, and where their rows stand."""
+
+    columns: dict[str, list[str]]
+    lines: list[int]  # in the file, from 1; of a database, the numbers of its trials
+    notes: list[str] = field(default_factory=list)  # what the reader decided, for the person to know
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+def chosen_names(typed: str, names: Sequence[str]) -> list[str]:
+    """Return the columns that `typed` means: one by its name, or several by a list with commas or a pattern such as `acc_*`."""
+    if typed in names:
+        return [typed]
+    parts = [part.strip() for part in typed.split(",") if part.strip()]
+    matched = (_matching(part, names) or [part] for part in parts)
+    return list(dict.fromkeys(name for each in matched for name in each)) or [typed]
+
+
+def _matching(part: str, names: Sequence[str]) -> list[str]:
+    if part in names or not any(sign in part for sign in "*?"):
+        return []
+    return [name for name in names if name and fnmatchcase(name, part)]
+
+
+def check_names(wanted: Sequence[str], names: Sequence[str], faults: Faults, line: int | None) -> None:
+    """Refuse `wanted` columns that are not among `names`, or are there twice.
+
+    Raises:
+        BadInput: with all of them.
+    """
+    counts = Counter(names)
+    missing = Faults(faults.path)
+    for name in wanted:
+        if counts[name] > 1:
+            missing.add(f"{counts[name]} columns have this name; keep one", line, name)
+        elif not counts[name]:
+            missing.add(f"no such column; {_hint(name, names)}", line, name)
+    missing.raise_any()
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    lower = {own.lower(): own for own in names}
+    if close := difflib.get_close_matches(name.lower(), lower, 1):
+        return f"did you mean {lower[close[0]]!r}?"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"the columns are {', '.join(map(repr, names[:SHOWN]))}{more}"
+
+
+def why_not_smallest(smallest_effect: float | None) -> list[str]:
+    """Return the fault of a smallest effect that is no positive number."""
+    if smallest_effect is None or 0 < smallest_effect < float("inf"):
+        return []
+    return [f"smallest effect: {smallest_effect} is not a positive number"]
+
+
+def why_not_decimal(decimal: str | None) -> list[str]:
+    """Return the fault of a decimal mark that is none."""
+    return [] if decimal in (None, ".", ",") else [f"--decimal: {decimal!r} is neither '.' nor ','"]

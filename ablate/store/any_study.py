@@ -1,0 +1,218 @@
+"""Read a study from any Optuna database, ours or not, and change no byte of it.
+
+Plain SQL on Optuna's tables as they are since version 2.4: `optuna.load_study` would create tables where there are none, and
+refuses a database of another version. An SQLite file in WAL mode is read from a copy, as even a reader leaves files beside it."""
+
+import contextlib
+import difflib
+import json
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ablate.errors import BadInput, StoreError
+from ablate.spec.model import level_text
+from ablate.store import engine as databases
+
+TABLES = {"studies", "study_directions", "trials", "trial_params", "trial_values", "trial_user_attributes"}
+COPIES = 5  # of a database that is being written
+SHOWN = 20  # names of studies
+EMPTY = '""'  # a choice that is an empty text; an empty text is a param that a trial does not have
+
+
+@dataclass(frozen=True)
+class AnyTrial:
+    """One trial, every value as text."""
+
+    number: int
+    state: str  # in Optuna's words
+    params: dict[str, str]
+    attributes: dict[str, str]  # the user's, those that are one value
+    values: dict[int, float | None]  # of each objective; None is infinite
+
+
+@dataclass(frozen=True)
+class AnyStudy:
+    """A study as Optuna knows it."""
+
+    where: str  # the database, fit to be printed
+    name: str
+    directions: tuple[str, ...]  # of each objective: MINIMIZE, MAXIMIZE or NOT_SET
+    categorical: frozenset[str]  # params whose values are a list of choices
+    trials: tuple[AnyTrial, ...]
+
+
+def database_url(source: str) -> str:
+    """Return the URL of a database named by its URL or by its file."""
+    if "://" in source:
+        return source
+    return "sqlite:///" + source.replace("%", "%25").replace("?", "%3F")
+
+
+def read_any_study(source: str, study: str | None) -> AnyStudy:
+    """Return `study` of the database `source` (a URL or a file); None means the only one there.
+
+    Raises:
+        BadInput: there is no such database, it is none of Optuna's, or it holds no such study.
+        StoreError: it is locked or damaged.
+    """
+    url = database_url(source)
+    where = source if "://" not in source else databases.printable(url)
+    with databases.explained(url), _opened(url, where) as connection:
+        _check_tables(connection, where)
+        study_id, name = _study(connection, where, study)
+        by_trial = {"study": study_id}
+        params, categorical = _params(connection, by_trial)
+        attributes = _attributes(connection, by_trial)
+        values = _values(connection, by_trial)
+        rows = connection.execute(
+            sa.text(
+                "SELECT trial_id, number, CAST(state AS VARCHAR(20)) FROM trials WHERE study_id = :study ORDER BY number"
+            ),
+            by_trial,
+        )
+        trials = tuple(
+            AnyTrial(number, state, params[trial], attributes[trial], values[trial])
+            for trial, number, state in rows
+        )
+        directions = connection.execute(
+            sa.text(
+                "SELECT CAST(direction AS VARCHAR(20)) FROM study_directions WHERE study_id = :study ORDER BY objective"
+            ),
+            by_trial,
+        )
+        return AnyStudy(where, name, tuple(directions.scalars()), frozenset(categorical), trials)
+
+
+@contextlib.contextmanager
+def _opened(url: str, where: str) -> Iterator[sa.Connection]:
+    file = databases.sqlite_file(url)
+    with contextlib.ExitStack() as stack:
+        if file is not None:
+            if not file.is_file():
+                raise BadInput(f"{where}: no such file")
+            header = _header(file)
+            if not header.startswith(b"SQLite format 3\0"):
+                raise BadInput(f"{where}: not an SQLite database; leave --study out for a table of results")
+            if (
+                header[18:20] == b"\2\2"
+            ):  # WAL: https://www.sqlite.org/fileformat.html, "file format version numbers"
+                url = database_url(
+                    str(_copied(file, Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+                )
+        engine = databases.connect(url, read_only=True)
+        stack.callback(engine.dispose)
+        yield stack.enter_context(engine.connect())
+
+
+def _header(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(100)
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _copied(file: Path, folder: Path) -> Path:
+    """Copy a database in WAL mode, with what is not yet part of the main file, at a moment when nobody writes."""
+    copy, log = folder / "copy.db", Path(f"{file}-wal")
+
+    def stamps() -> list[tuple[int, int] | None]:
+        stats = (one.stat() if one.exists() else None for one in (file, log))
+        return [(stat.st_mtime_ns, stat.st_size) if stat else None for stat in stats]
+
+    for _ in range(COPIES):
+        with contextlib.suppress(FileNotFoundError):
+            before = stamps()
+            shutil.copyfile(file, copy)
+            Path(f"{copy}-wal").unlink(missing_ok=True)
+            if before[1]:
+                shutil.copyfile(log, f"{copy}-wal")
+            if stamps() == before:
+                return copy
+    raise StoreError(f"{file}: written to all the time; ask again when its study rests")
+
+
+def _check_tables(connection: sa.Connection, where: str) -> None:
+    inspector = sa.inspect(connection)
+    missing = TABLES - set(inspector.get_table_names())
+    if missing:
+        raise BadInput(
+            f"{where}: holds no study of Optuna (no table {min(missing)}); name a database that one was saved in"
+        )
+    if "objective" not in {column["name"] for column in inspector.get_columns("trial_values")}:
+        raise BadInput(
+            f"{where}: written by Optuna before 2.4; run `optuna storage upgrade` on a copy, and name that"
+        )
+
+
+def _study(connection: sa.Connection, where: str, typed: str | None) -> tuple[int, str]:
+    rows = connection.execute(sa.text("SELECT study_id, study_name FROM studies ORDER BY study_id"))
+    names = {name: study_id for study_id, name in rows}
+    if not names:
+        raise BadInput(f"{where}: holds no study yet")
+    held = ", ".join(list(names)[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    if typed is None:
+        if len(names) > 1:
+            raise BadInput(f"{where}: holds several studies; name one with --study: {held}")
+        typed = next(iter(names))
+    if typed not in names:
+        close = difflib.get_close_matches(typed, names, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise BadInput(f"{where}: holds no study {typed!r}; it holds {held}{hint}")
+    return names[typed], typed
+
+
+def _params(connection: sa.Connection, by: dict[str, int]) -> tuple[dict[int, dict[str, str]], set[str]]:
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    categorical = set()
+    described: dict[str, dict[str, Any]] = {}
+    for trial, name, value, text in connection.execute(
+        _of_trials("trial_params", "param_name, param_value, distribution_json"), by
+    ):
+        if text not in described:
+            described[text] = _json(text)
+        kind, choices = described[text]["name"], described[text]["attributes"].get("choices")
+        if choices is not None:
+            categorical.add(name)
+            found[trial][name] = level_text(choices[int(value)]) or EMPTY
+        else:
+            found[trial][name] = str(int(value)) if kind.startswith("Int") else repr(float(value))
+    return found, categorical
+
+
+def _attributes(connection: sa.Connection, by: dict[str, int]) -> dict[int, dict[str, str]]:
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    for trial, name, text in connection.execute(_of_trials("trial_user_attributes", "key, value_json"), by):
+        value = _json(text, parse_float=str, parse_int=str, parse_constant=str)
+        if not isinstance(value, list | dict):
+            found[trial][name] = "" if value is None else level_text(value)
+    return found
+
+
+def _values(connection: sa.Connection, by: dict[str, int]) -> dict[int, dict[int, float | None]]:
+    found: dict[int, dict[int, float | None]] = defaultdict(dict)
+    for trial, objective, value in connection.execute(_of_trials("trial_values", "objective, value"), by):
+        found[trial][objective] = value
+    return found
+
+
+def _of_trials(table: str, columns: str) -> sa.TextClause:
+    return sa.text(
+        f"SELECT trial_id, {columns} FROM {table} WHERE trial_id IN (SELECT trial_id FROM trials WHERE study_id = :study)"
+    )
+
+
+def _json(text: str, **numbers: Any) -> Any:
+    try:
+        return json.loads(text, **numbers)
+    except ValueError as error:
+        raise StoreError(
+            f"the database holds {text[:40]!r}, which is not JSON; restore it from a copy"
+        ) from error
