@@ -257,7 +257,7 @@ def test_a_plan_of_looks_says_the_most_and_the_expected_trials(tmp_path):
 
 @pytest.mark.parametrize("effect", [0, 1, 2])
 def test_expected_seeds_and_power_are_those_of_simulated_studies(tmp_path, effect):
-    """The computation takes the noise for known, and so expects up to a seed more: 300 studies, whose mean has a Monte Carlo error of about .1 seeds."""
+    """The computation takes the noise for known, and so expects up to a seed more; 300 studies have an error of .1 seeds."""
     rng, spec = np.random.default_rng(4), spec_of((3, 5, 8, 10), 1.0)
     last = [next(iter(followed(spec, paired(rng, 1, float(effect)), 1).values())) for _ in range(300)]
     one = spec.model_copy(update={"seeds": tuple(range(10))})

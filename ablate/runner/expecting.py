@@ -2,7 +2,8 @@
 
 Assumed: noise of the size it has so far (without results that of seeds alone, a run's standard deviation being the unit), normal;
 every comparison has the same effect and Holm's first step to pass; comparisons stop independently of one another. Comparisons
-that share a baseline, or that are rejected one after another, stop a little sooner or later than that; the noise is taken for known, which expects up to a seed more than studies then take."""
+that share a baseline, or that are rejected one after another, stop a little sooner or later than that. The noise is taken for
+known, which expects up to a seed more than studies then take."""
 
 import math
 from collections.abc import Sequence
@@ -27,8 +28,8 @@ from ablate.stats.sequential import (
 Array = NDArray[np.float64]
 
 ASSUMED = (
-    "normal noise of the size so far (before there are results, of seeds alone); every choice has the effect; each passes Holm's first step, and stops independently of "
-    "the others"
+    "normal noise of the size so far (before there are results, of seeds alone); every choice has the effect; each passes "
+    "Holm's first step, and stops independently of the others"
 )
 
 
