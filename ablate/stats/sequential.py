@@ -76,14 +76,20 @@ def next_fraction(before: Sequence[float], share: float, looks: int) -> float:
 
 
 def share_of_information(v_seed: float, v_item: float, seeds: int, at_most: int) -> float:
-    """Return the information that `seeds` give of what `at_most` will give.
+    """Return the information that `seeds` give of what `at_most` will give, cautiously where items are in it.
+
+    A variance over few seeds that is small by luck would make both p small and the share large, and so spend most where the
+    luck is: .064 of simulated studies of nothing claimed something, of three seeds at first. The upper 90 % bound of the
+    seeds' variance stands in for it; where items have no share, or the greatest, that changes little.
 
     Args:
         v_seed: Variance of the estimate that is due to the seeds there are; it falls as they become more.
         v_item: Variance of the estimate that is due to the items, which are the same for every seed: it stays.
     """
-    now = v_seed + v_item
-    return (v_seed * seeds / at_most + v_item) / now if now > 0 else seeds / at_most
+    if seeds < 2 or v_seed + v_item <= 0:
+        return seeds / at_most
+    bound = v_seed * (seeds - 1) / float(special.chdtri(seeds - 1, 0.9))
+    return (bound * seeds / at_most + v_item) / (bound + v_item)
 
 
 def chance_at_the_end(
