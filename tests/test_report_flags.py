@@ -311,7 +311,7 @@ def test_dropped_rows(facts):
     [
         ({"metric": {"name": "dev/similarity"}}, "stop"),
         ({"baseline": {"l2": 0.01}}, "stop"),
-        ({"seeds": [11, 22]}, "caution"),
+        ({"seeds": [11, 22]}, "stop"),
         ({"combinations": 4}, "note"),
     ],
 )

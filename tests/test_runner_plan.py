@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from design_examples import Settings, study, toy_trainer
 from report_examples import example, write_predictions
+from test_evidence_looks_simulation import followed, paired, spec_of
 
 from ablate.design.alternatives import alternatives, variance
 from ablate.design.cells import build_design
@@ -15,9 +16,10 @@ from ablate.design.factorial import Space
 from ablate.evidence.frames import grid
 from ablate.evidence.noise import seed_sd
 from ablate.runner.detectable import Noise, alternatives_rows, detectable_effect, noise_so_far, recommendation
+from ablate.runner.expecting import looks_document
 from ablate.runner.measuring import Measured
 from ablate.runner.plan import estimate, over_budget, plan_document, plan_text
-from ablate.spec.model import Budget
+from ablate.spec.model import Budget, Looking, Metric
 from ablate.stats.power import mde
 from ablate.store.places import place_of
 from ablate.store.results import PartResult
@@ -223,3 +225,63 @@ COST = {"hours": 6.0, "hours_low": 4.0, "hours_high": 8.0}
 
 def with_budget(hours):
     return crossed(2).model_copy(update={"budget": Budget(hours=hours)})
+
+
+def planned(tmp_path, kind="one_at_a_time", noise=None, width=None, at_most=12, looks=(3, 5, 8, 12)):
+    spec = crossed(4, kind).model_copy(
+        update={
+            "seeds": tuple(range(at_most)),
+            "looking": Looking(start=3, looks=looks, width=width),
+            "metric": Metric(name="m", smallest_effect=1.0),
+        }
+    )
+    return looks_document(spec, 5, kind == "one_at_a_time", 2**0.5, noise)
+
+
+def test_a_list_of_seeds_expects_all_its_trials(tmp_path):
+    found = document(crossed(2), tmp_path)
+    assert (found["looks"], found["trials_expected"]) == (None, None)
+
+
+def test_a_plan_of_looks_says_the_most_and_the_expected_trials(tmp_path):
+    spec = crossed(3, "one_at_a_time").model_copy(
+        update={"seeds": tuple(range(10)), "looking": Looking(start=3, looks=(3, 5, 10))}
+    )
+    found = document(spec, tmp_path)
+    assert found["trials"] == 4 * 10
+    assert 4 * 3 < found["trials_expected"] < 4 * 10
+    text = plan_text(found)
+    assert "4 cells (of 8 combinations) × 3 to 10 seeds: at most 40 trials, looks at 3, 5, 10 seeds" in text
+    assert f"expected: {found['trials_expected']:.0f} of at most 40 trials" in text
+
+
+@pytest.mark.parametrize("effect", [0, 1, 2])
+def test_expected_seeds_and_power_are_those_of_simulated_studies(tmp_path, effect):
+    """The computation takes the noise for known, and so expects up to a seed more; 300 studies have an error of .1 seeds."""
+    rng, spec = np.random.default_rng(4), spec_of((3, 5, 8, 10), 1.0)
+    last = [next(iter(followed(spec, paired(rng, 1, float(effect)), 1).values())) for _ in range(300)]
+    one = spec.model_copy(update={"seeds": tuple(range(10))})
+    expected = looks_document(one, 2, True, 1.0, Noise(1.0, 1.0))["expected"][effect]
+    assert expected["effect"] == effect
+    assert np.mean([seen.seeds for seen in last]) == pytest.approx(expected["seeds"], abs=1.2)
+    assert np.mean([seen.rejected for seen in last]) == pytest.approx(expected["power"], abs=0.1)
+
+
+def test_without_noise_a_width_says_nothing_of_the_trials_to_expect(tmp_path):
+    assert planned(tmp_path, width=0.5)["expected"] == []
+
+
+def test_a_width_ends_at_the_look_that_is_wide_enough(tmp_path):
+    rows = planned(tmp_path, noise=Noise(0.1), width=0.6)["expected"]
+    assert len({round(row["seeds"], 6) for row in rows}) == 1
+    assert rows[0]["seeds"] in (3, 5, 8)
+
+
+def test_items_that_seeds_do_not_lower_end_a_study_sooner(tmp_path):
+    few = planned(tmp_path, noise=Noise(1.0, 1.0))["expected"][0]["seeds"]
+    assert planned(tmp_path, noise=Noise(1.0, 1.0, 1.0))["expected"][0]["seeds"] < few
+
+
+def test_where_cells_stop_together_more_trials_are_expected(tmp_path):
+    apart, together = (planned(tmp_path, kind)["expected"][0]["trials"] for kind in ("one_at_a_time", "full"))
+    assert apart < together

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MISSING = "MISSING"  # planned, but the store has no such trial
+SPARED = "SPARED"  # never to be run: what the cell is compared for was decided with fewer seeds
 LOST = ("FAIL", "PRUNED", MISSING)  # no result, and none to come
 
 
@@ -59,8 +60,13 @@ class Grid:
 
     @cached_property
     def states(self) -> NDArray[np.object_]:
-        """[cells, seeds] of states in Optuna's words, or MISSING."""
+        """[cells, seeds] of states in Optuna's words, or MISSING, or SPARED."""
         states = np.full((len(self.cells), len(self.seeds)), MISSING, dtype=object)
+        if self.results.looks:
+            wanted = [set(self.results.seeds_of(cell.hash)) for cell in self.cells]
+            for row, column in np.ndindex(*states.shape):
+                if self.seeds[column] not in wanted[row]:
+                    states[row, column] = SPARED
         for place, trial in self.trials.items():
             states[place] = trial.state
         return states

@@ -42,10 +42,7 @@ def judge_primary(
     Holm's procedure, in which the levels of a numeric factor wait for its slope. An effect on a metric of a chosen epoch is
     tested on the last epoch too, and the larger p counts: the best of several epochs flatters whatever is noisier.
     """
-    deciding = [_larger_p(effect) for effect in effects]
-    slope_at = {e.contrast.factor: place for place, e in enumerate(effects) if e.kind is Kind.SLOPE}
-    gates = [None if e.kind is Kind.SLOPE else slope_at.get(e.contrast.factor) for e in effects]
-    adjusted = gatekept_holm(deciding, gates)
+    adjusted = gatekept_holm([deciding_p(effect) for effect in effects], gates(effects))
     comparisons = sum(p is not None for p in adjusted)
     return [
         _judged(
@@ -60,6 +57,12 @@ def judge_primary(
     ]
 
 
+def gates(effects: Sequence[Effect]) -> list[int | None]:
+    """Return for each effect the place of the one that must be rejected first: for the levels of a numeric factor its slope."""
+    slope_at = {e.contrast.factor: place for place, e in enumerate(effects) if e.kind is Kind.SLOPE}
+    return [None if e.kind is Kind.SLOPE else slope_at.get(e.contrast.factor) for e in effects]
+
+
 def judge_exploratory(inferences: Sequence[Inference], identical: Sequence[bool]) -> list[Judged]:
     """Correct by Benjamini-Hochberg; only the direction is named, as no goal is declared for these metrics."""
     adjusted = benjamini_hochberg([one.p for one in inferences])
@@ -72,8 +75,13 @@ def judge_exploratory(inferences: Sequence[Inference], identical: Sequence[bool]
 def _judged(
     effect: Effect, p: float | None, aliased: bool, comparisons: int, smallest_effect: float | None, goal: str
 ) -> Judged:
+    word = Verdict.NO_DIFFERENCE if effect.identical else verdict(effect.inference, p, smallest_effect, goal)
+    return qualified(effect, word, p, aliased, comparisons)
+
+
+def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, comparisons: int) -> Judged:
+    """Return a verdict with what makes it less than it seems, or takes it back."""
     inference, qualifiers = effect.inference, []
-    word = Verdict.NO_DIFFERENCE if effect.identical else verdict(inference, p, smallest_effect, goal)
     if aliased:
         qualifiers.append(Qualifier.ALIASED)
         if word is Verdict.NO_DIFFERENCE:
@@ -88,13 +96,13 @@ def _judged(
         and not word.is_decided
         and alone is not None
         and alone < 0.05
-        and _larger_p(effect) != alone
+        and deciding_p(effect) != alone
     ):
         qualifiers.append(Qualifier.LAST_EPOCH)
     return Judged(p, None, word, inference.mde80(comparisons), tuple(qualifiers))
 
 
-def _larger_p(effect: Effect) -> float | None:
+def deciding_p(effect: Effect) -> float | None:
     """Return the p of the metric, or of the last epoch where that is larger; None where one of them has none."""
     if effect.last is None or effect.inference.p is None:
         return effect.inference.p

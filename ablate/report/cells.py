@@ -11,10 +11,13 @@ from ablate.evidence.contrasts import between_rows, differences_from_reference, 
 from ablate.evidence.effects import Effect, Kind, infer_all
 from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
+from ablate.evidence.looks import Seen, seen_of_cells
 from ablate.report.effects import effect_notes, inference_row, judge, judged_row
+from ablate.report.looks import as_seen
 from ablate.spec.model import levels_text
 from ablate.stats.inference import infer
 from ablate.stats.robust import iqm
+from ablate.stats.verdicts import Verdict
 from ablate.store.results import best_cell
 
 
@@ -32,7 +35,7 @@ def cell_rows(items: Items) -> list[dict[str, Any]]:
             "best": row == best,
             "levels": cell.levels,
             "seeds_done": int((grid.states[row, :planned] == "COMPLETE").sum()),
-            "seeds_planned": planned,
+            "seeds_planned": len(grid.results.seeds_of(cell.hash)),
             "states": {str(seed): state for seed, state in zip(grid.seeds, grid.states[row], strict=True)},
             "metrics": {metric: _over_seeds(grid, grid.values[metric][row]) for metric in grid.metrics},
             "difference": {
@@ -88,7 +91,19 @@ def _differences(items: Items, metric: str) -> list[dict[str, Any] | None]:
             "notes": list(notes),
             "note": "; ".join(notes.values()),
         }
+    if grid.results.spec.looking and metric == grid.primary:
+        looked = seen_of_cells(grid)
+        return [row and _as_looked_at(row, grid, looked.get(place)) for place, row in enumerate(rows)]
     return rows
+
+
+def _as_looked_at(row: dict[str, Any], grid: Grid, seen: Seen | None) -> dict[str, Any]:
+    """Return a difference as the last look left it; no claim where looks were not taken at it."""
+    judged = {
+        "p_holm": seen.p_holm if seen else None,
+        "verdict": seen.verdict(grid.results.spec.metric.goal) if seen else Verdict.INCONCLUSIVE,
+    }
+    return as_seen(row, seen) | judged
 
 
 def _over_seeds(grid: Grid, values: NDArray[np.float64]) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ablate.evidence.frames import LOST
+from ablate.evidence.frames import LOST, SPARED
 from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.cells import best_row, cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
+from ablate.report.phrases import NAIVE_LOOKS
 from ablate.report.words import change_text, listed, number, p_equation, plural, signed
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method
@@ -64,14 +65,15 @@ def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
         )
     done = (grid.states[:, :planned] == "COMPLETE").sum(axis=1)
     waiting = np.isin(grid.states[:, :planned], ["RUNNING", "WAITING"]).any()
-    if len(done) and not waiting and done.min() != done.max():
-        fewest = int(done.argmin())
+    lacking = (~np.isin(grid.states[:, :planned], ["COMPLETE", SPARED])).sum(axis=1)
+    if len(done) and not waiting and lacking.min() != lacking.max():
+        fewest = int(lacking.argmax())
         yield Flag(
             CAUTION,
             "seeds_unequal",
             f"cells rest on {done.min()} to {done.max()} seeds; fewest: {cell_name(grid, fewest)}",
             "run what is missing (`ablate run` again, with `--retry-failed` for failed trials)",
-            np.flatnonzero(done < done.max()).tolist(),
+            np.flatnonzero(lacking > lacking.min()).tolist(),
         )
 
 
@@ -116,12 +118,20 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
     """A study file that changed when there were results to look at."""
     for change in evidence.grid.results.changes:
         judged = [name for name in ("metric", "baseline") if name in change.before]
+        added = "seeds" in change.before
         said = ", ".join(f"{name} (before: {_before(value)})" for name, value in change.before.items())
         yield Flag(
-            STOP if judged else CAUTION if "seeds" in change.before else NOTE,
+            STOP if judged or added else NOTE,
             "changed_after_results",
-            f"the study changed when {plural(change.complete, 'trial')} had a result: {said}",
-            "say so beside the claim; what was chosen after a look needs seeds of its own"
+            f"the study changed when {plural(change.complete, 'trial')} had a result: {said}"
+            + (
+                f"; seeds that are added when results can be seen raise false alarms: {NAIVE_LOOKS}"
+                if added
+                else ""
+            ),
+            "say so beside the claim, and plan looks the next time: `seeds: {start: [11, 22, 33], at_most: 12}`"
+            if added and not judged
+            else "say so beside the claim; what was chosen after a look needs seeds of its own"
             if not judged
             else "judge by what was declared first, or run the study again under another name",
         )

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ablate.evidence.frames import MISSING, Grid
+from ablate.evidence.frames import MISSING, SPARED, Grid
 from ablate.report.cells import best_row, cell_name
 from ablate.spec.model import levels_text
 from ablate.store.results import TrialResult
@@ -17,7 +17,7 @@ def progress(grid: Grid) -> dict[str, Any]:
         return int((planned == state).sum())
 
     return {
-        "planned": int(planned.size),
+        "planned": int((planned != SPARED).sum()),
         "complete": count("COMPLETE"),
         "running": count("RUNNING"),
         "waiting": count("WAITING"),
@@ -111,9 +111,8 @@ def cost(grid: Grid) -> dict[str, Any]:
     gain = None
     if best is not None and reference is not None and best != reference:
         values = grid.values[grid.primary]
-        difference = (
-            float((values[best] - values[reference])[: len(grid.results.spec.seeds)].mean()) * grid.sign
-        )
+        seeds = len(grid.results.seeds_of(grid.cells[best].hash))
+        difference = float((values[best] - values[reference])[:seeds].mean()) * grid.sign
         gain = difference if math.isfinite(difference) else None
     return {
         "hours": seconds / 3600,

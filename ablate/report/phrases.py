@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from ablate.evidence.effects import Scale
+from ablate.evidence.looks import Stop
 from ablate.evidence.verdicts import Qualifier
 from ablate.stats.inference import Method
 
@@ -21,6 +22,7 @@ class Note(StrEnum):
     SLOPE = "slope"
     BOUNDS = "bounds"
     TURNS_AROUND = "turns_around"
+    NOT_LOOKED_AT = "not_looked_at"
 
 
 NOTES = {
@@ -35,6 +37,7 @@ NOTES = {
     Note.SLOPE: "straight line over {levels}{scale}, from the smallest to the largest; lack of fit p {p}",
     Note.BOUNDS: "between {bounds} if the lost trials had {ends}",
     Note.TURNS_AROUND: "{up} at {up_at}, {down} at {down_at}",
+    Note.NOT_LOOKED_AT: "no look has been taken at this, so nothing is claimed",
 }
 
 BOUNDS_DECLARED = "the worst or the best possible value"
@@ -42,6 +45,27 @@ BOUNDS_SEEN = "the worst or the best value seen"
 
 SCALES = {Scale.LINEAR: "", Scale.LOG: " on a log scale"}
 
+# Why a comparison got no more seeds.
+STOPS = {
+    Stop.DECIDED: "decided",
+    Stop.NO_DIFFERENCE: "shown not to matter",
+    Stop.FUTILE: "given up, as more seeds would hardly have decided it",
+    Stop.WIDTH: "narrow enough",
+    Stop.SAME_PART: "found to be the same part",
+}
+OPEN = "still open"
+UNTIL_DECIDED = "until every comparison is decided"
+UNTIL_WIDTH = "until every 95 % interval is at most {width} wide"
+LOOKS = (
+    "Looks: alpha is spent over the looks by Lan and DeMets' function of O'Brien-Fleming type (1983), two-sided, on the "
+    "information there is of that at the last look (what seeds add to the variance falls with their number, what items add "
+    "stays). Holm's correction runs over sequential p (Maurer and Bretz 2013): the smallest alpha at which a look so far would "
+    "have rejected. Intervals are repeated confidence intervals (Jennison and Turnbull 2000), which hold at every look, for "
+    "one effect at a time. An effect that is decided, that is no difference that matters by its repeated 90 % interval, or "
+    "whose chance to become either is below {futile:g} keeps its numbers as of that look. Other metrics, interactions and "
+    "the analysis of variance are not corrected for the looks."
+)
+NAIVE_LOOKS = "looks at 3, 5 and 10 seeds make .12 of studies without an effect claim one, instead of .05"
 # Short names, for captions and tables.
 METHODS = {
     Method.NOTHING: "nothing to compare",

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from ablate.evidence.frames import MISSING, Grid
+from ablate.evidence.frames import MISSING, SPARED, Grid
 from ablate.report.cells import cell_name
 from ablate.report.plot_style import BLUE, ORANGE, SKY, VERMILLION, Picture, draw
 from ablate.report.words import distinct, plot_text, plural
@@ -24,6 +24,7 @@ _STATES: dict[str, tuple[Any, str, str]] = {
     "WAITING": ("0.88", "w", "waiting"),
     "PRUNED": (ORANGE, "p", "pruned"),
     "FAIL": (VERMILLION, "F", "failed"),
+    SPARED: ("0.96", "", "not needed"),
     MISSING: ("white", "–", "not there"),
 }
 
@@ -31,7 +32,7 @@ _STATES: dict[str, tuple[Any, str, str]] = {
 def design_map(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
     """Draw the state of every trial; None for a finished study, which it would tell nothing."""
     states = grid.states
-    if states.size == 0 or (states == "COMPLETE").all():
+    if states.size == 0 or np.isin(states, ["COMPLETE", SPARED]).all():
         return None
     kinds = list(_STATES)
     codes = np.array(

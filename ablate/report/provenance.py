@@ -9,8 +9,9 @@ from pathlib import PurePath
 from typing import Any
 
 from ablate.evidence.frames import Grid
-from ablate.report.phrases import ANOVA, INTERVALS, METHOD_TEXTS
+from ablate.report.phrases import ANOVA, INTERVALS, LOOKS, METHOD_TEXTS
 from ablate.spec.model import Factor, StudySpec, level_text
+from ablate.stats.sequential import FUTILE_BELOW
 
 # Facts that differ from run to run without meaning anything for a comparison.
 MEASURED = {"host", "hostname", "peak", "seconds", "energy", "time", "pid", "worker", "memory"}
@@ -56,6 +57,8 @@ def methods(document: Mapping[str, Any]) -> list[str]:
     used |= {difference["method"] for cell in document["cells"] for difference in cell["difference"].values()}
     smallest = document["metric"]["smallest_effect"]
     said = [text for name, text in METHOD_TEXTS.items() if name in used]
+    if document["design"]["adding"]:
+        said.append(LOOKS.format(futile=FUTILE_BELOW))
     if document["anova"]:
         said.append(ANOVA)
     metric = document["metric"]["name"]

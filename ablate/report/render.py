@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from ablate.evidence.mixing import LEAST_SHARE
 from ablate.report import words
+from ablate.report.looks import look_text, plan_text, when_seen
 from ablate.report.phrases import INTERVALS
 from ablate.report.plot_style import Picture
 from ablate.report.provenance import methods
@@ -74,6 +75,8 @@ def _environment(escape: Callable[[object], str], autoescape: bool = False) -> j
         "df": words.df_text,
         "named": lambda settings: ", ".join(f"{name} {value}" for name, value in settings.items()),
         "remark": _remark,
+        "plan": plan_text,
+        "look": look_text,
         "shortened": lambda text: words.shortened(text, 20),
     }
     return environment
@@ -141,9 +144,10 @@ def _by_metric(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _remark(effect: Mapping[str, Any]) -> str:
-    """What stands in the last column of an effect: its note, and what the design cannot tell it from."""
+    """What stands in the last column of an effect: the look that it is of, its note, and what the design cannot tell it from."""
     aliases = [f"aliased with {words.listed(effect['aliased_with'])}"] if effect["aliased_with"] else []
-    return "; ".join([*aliases, *([effect["note"]] if effect["note"] else [])])
+    look = [when_seen(effect["look"])] if effect.get("look") else []
+    return "; ".join([*look, *aliases, *([effect["note"]] if effect["note"] else [])])
 
 
 def _prose(text: str) -> Markup:

@@ -18,6 +18,7 @@ from ablate.evidence.effects import Effect, study_contrasts, study_effects, stud
 from ablate.evidence.frames import Grid, grid
 from ablate.evidence.interactions import Interaction, study_interactions, turned_around
 from ablate.evidence.items import Items
+from ablate.evidence.looks import judge_looked
 from ablate.evidence.mixing import aliases, fraction_row, mixed_effects
 from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_rows
@@ -30,6 +31,7 @@ from ablate.report.files import replace_file
 from ablate.report.flags import flags
 from ablate.report.flags_evidence import Evidence, Flag, undone
 from ablate.report.ledger import cost, ledger, progress
+from ablate.report.looks import as_seen, look_rows, plan_row
 from ablate.report.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
 from ablate.report.sensitivity import moderated
 from ablate.report.summary import sentences, test_scores
@@ -89,6 +91,8 @@ def _document(arranged: Grid) -> dict[str, Any]:
             "raw_cells": results.raw_cells,
             "cells": len(results.cells),
             "seeds": list(spec.seeds),
+            "adding": plan_row(arranged),
+            "looks": look_rows(arranged),
             "reference": results.reference,
             "resolution": results.resolution,
             "aliases": results.aliases,
@@ -140,14 +144,18 @@ def _effect_rows(
     effects = study_effects(grid, items, metric, model)
     there = np.isfinite(grid.values[metric])
     rows = []
-    all_judged, all_borrowed = judge(grid, effects, aliased), moderated(effects)
-    for effect, judged, borrowed in zip(effects, all_judged, all_borrowed, strict=True):
+    looks = grid.results.spec.looking is not None and metric == grid.primary
+    all_judged = (
+        judge_looked(grid, effects, aliased)
+        if looks
+        else [(one, None) for one in judge(grid, effects, aliased)]
+    )
+    for effect, (judged, seen), borrowed in zip(effects, all_judged, moderated(effects), strict=True):
         turns = turned_around(items, effect, interactions, there)
         if turns:
             judged = replace(judged, qualifiers=(*judged.qualifiers, Qualifier.TURNS_AROUND))
-        rows.append(
-            (effect_row(items, effect, judged, aliased[effect.contrast.factor], turns, borrowed), effect)
-        )
+        row = effect_row(items, effect, judged, aliased[effect.contrast.factor], turns, borrowed)
+        rows.append((as_seen(row, seen) if looks else row | {"look": None}, effect))
     return rows
 
 

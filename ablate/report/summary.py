@@ -7,6 +7,7 @@ import numpy as np
 
 from ablate.evidence.effects import Kind
 from ablate.evidence.verdicts import Qualifier
+from ablate.report.looks import when_seen
 from ablate.report.phrases import BOUNDS_DECLARED, BOUNDS_SEEN, METHODS, NOTES, QUALIFIERS, Note
 from ablate.report.words import change_text, interval, listed, number, p_equation, plural, signed
 from ablate.spec.model import level_text
@@ -123,12 +124,16 @@ def _sentence(change: str, row: Mapping[str, Any]) -> str:
         return f"{change}: {row['verdict']}; {row['metric']} is exactly the same in {seeds}, as if nothing had been changed."
     shift = f"{row['metric']} {signed(row['estimate'])}"
     reservations = "".join(f"; but {text}" for text in _reservations(row))
+    if Note.NOT_LOOKED_AT in row["notes"]:
+        return f"{change}: {shift} so far; {NOTES[Note.NOT_LOOKED_AT]}."
     if row["ci95"] is None:
         return f"{change}: {shift}, {row['verdict']}: {METHODS[row['method']]}, so there is no interval{reservations}."
     corrected = row["p_holm"]
     evidence = f"95 % interval {interval(row['ci95'])}, {plural(row['n'], 'seed')}"
     if corrected is not None:
         evidence += f", Holm {p_equation(corrected)}"
+    if row.get("look"):
+        evidence += f"; {when_seen(row['look'])}"
     said = f"{change}: {row['verdict']}; {shift} ({evidence}){reservations}."
     if row["verdict"] == Verdict.INCONCLUSIVE and row["mde80"] is not None:
         said += f" This study could have seen {number(row['mde80'])} or more (80 % power, after correction)."

@@ -62,7 +62,7 @@ def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> d
         if several > 1
         else "80 % power at p < .05"
     )
-    in_runs = _sd_of_an_effect(spec, design)
+    in_runs = sd_of_an_effect(spec, design)
     if noise is None:
         return found | {"value": _detectable(in_runs, seeds, several), "basis": f"{corrected}, in {UNKNOWN}"}
     sd = noise.sd_effect or in_runs * noise.sd_run
@@ -88,7 +88,7 @@ def alternatives_rows(spec: StudySpec, design: Design, noise: Noise | None) -> l
     seeds = sorted({*SEEDS_SHOWN, max(2, len(spec.deciding_seeds))})
     for one in alternatives(spec):
         chosen = one.design == design.kind
-        sd = _sd_of_an_effect(spec, design) if chosen else math.sqrt(one.variance)
+        sd = sd_of_an_effect(spec, design) if chosen else math.sqrt(one.variance)
         in_unit = sd * (noise.sd_run if noise else 1.0)
         # Ours, once equal ones are collapsed.
         cells = len(design.cells) if chosen else one.cells
@@ -163,7 +163,7 @@ def _floor(v_item: float, several: int) -> float | None:
     return mde(math.sqrt(v_item), math.inf, alpha=0.05 / max(1, several)) if v_item else None
 
 
-def _sd_of_an_effect(spec: StudySpec, design: Design) -> float:
+def sd_of_an_effect(spec: StudySpec, design: Design) -> float:
     """Return the sd, over seeds, of one seed's least certain main effect, where a cell's own sd is 1.
 
     A cell of k parts is taken for the mean of k independent ones, scaled to that sd; equal parts are one model."""

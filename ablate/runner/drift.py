@@ -91,8 +91,32 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
         before, after = getattr(stored.spec, field), getattr(spec, field)
         if before != after:
             faults.append(f"{_where(spec)}: {field}: {before} → {after}: an extension changes no {field}")
+    if stored.looks:
+        faults += _other_looks(stored, spec, design)
     if faults:
         raise Drift(*faults)
+
+
+def _other_looks(stored: Results, spec: StudySpec, design: Design) -> list[str]:
+    """Return what an extension changes of a plan by which the results were looked at: it may add looks after the last."""
+    taken = tuple(look.seeds for look in stored.looks)
+    before, after = stored.spec.looking, spec.looking
+    faults = []
+    if before and (not after or (after.start, after.width) != (before.start, before.width)):
+        faults.append(
+            f"{_where(spec)}: seeds: the results were looked at by another plan; keep `start` and `until` as they were"
+        )
+    elif after and after.looks[: len(taken)] != taken:
+        faults.append(
+            f"{_where(spec)}: seeds.looks: {list(after.looks)} leaves out looks that were taken: "
+            f"{', '.join(map(str, taken))} seeds; begin with these"
+        )
+    if {cell.hash for cell in design.cells} != {cell.hash for cell in stored.cells}:
+        faults.append(
+            f"{_where(spec)}: --extend: cells cannot be added once results were looked at, as those decided got no more "
+            "seeds; give the extended study another name"
+        )
+    return faults
 
 
 def _kept_cells(stored: Results, spec: StudySpec, design: Design) -> Sequence[Cell]:

@@ -7,7 +7,14 @@ from typing import Any
 from ablate.design.cells import part_counts
 from ablate.design.model import Design
 from ablate.design.search import most_trials
-from ablate.runner.detectable import alternatives_rows, detectable_effect, noise_so_far, recommendation
+from ablate.runner.detectable import (
+    Noise,
+    alternatives_rows,
+    detectable_effect,
+    noise_so_far,
+    recommendation,
+    sd_of_an_effect,
+)
 from ablate.runner.measuring import Measured, parts_of_design
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
@@ -29,6 +36,7 @@ def plan_document(
     cost = estimate(spec, design, unique, earlier, measured)
     noise = noise_so_far(earlier, spec.metric.name)
     designs = alternatives_rows(spec, design, noise)
+    looks = _looks(spec, design, noise)
     return {
         "study": spec.study,
         "design": design.kind,
@@ -36,6 +44,8 @@ def plan_document(
         "cells": cells,
         "seeds": list(spec.seeds),
         "trials": trials,
+        "trials_expected": looks["expected"][0]["trials"] if looks and looks["expected"] else None,
+        "looks": looks,
         "parts": {"naive": naive, "unique": unique},
         "resolution": design.resolution,
         "aliases": design.aliases,
@@ -56,6 +66,17 @@ def size(spec: StudySpec, design: Design) -> tuple[int, int]:
     if spec.search is None:
         return len(design.cells), len(design.cells) * len(spec.seeds)
     return min(spec.search.trials, design.raw_cells), most_trials(spec)
+
+
+def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, Any] | None:
+    """Return the plan of a study that adds seeds, with what it is to expect; None of a list of seeds."""
+    if spec.looking is None:
+        return None
+    from ablate.runner.expecting import looks_document  # scipy takes a while to load
+
+    one_by_one = design.kind in ("one_at_a_time", "leave_one_out")
+    sd = sd_of_an_effect(spec, design)
+    return looks_document(spec, len(design.cells), one_by_one, sd, noise)
 
 
 def _earlier(place: Place) -> Results | None:
@@ -167,6 +188,7 @@ def plan_text(document: dict[str, Any]) -> str:
         f"{document['study']}: {document['design']}, {_size_text(document)}",
         f"parts: {parts['unique']} to train, {parts['naive']} without sharing ({saved:.0%} saved)",
     ]
+    lines += _expected_lines(document)
     if estimate_["hours"] is None:
         lines.append(f"cost: {estimate_['basis']}")
     else:
@@ -185,12 +207,32 @@ def plan_text(document: dict[str, Any]) -> str:
 def _size_text(document: dict[str, Any]) -> str:
     cells = f"{document['cells']} cells (of {document['raw_cells']} combinations)"
     seeds = len(document["seeds"])
+    if looks := document["looks"]:
+        return (
+            f"{cells} × {looks['start']} to {looks['at_most']} seeds: at most {document['trials']} trials, looks at "
+            f"{', '.join(map(str, looks['looks']))} seeds"
+        )
     if document["design"] != "search":
         return f"{cells} × {seeds} seeds = {document['trials']} trials"
     return (
         f"{cells} on the first seed, then finalists and baseline on {seeds - 1} more: "
         f"at most {document['trials']} trials"
     )
+
+
+def _expected_lines(document: dict[str, Any]) -> list[str]:
+    looks = document["looks"]
+    if not looks:
+        return []
+    if not looks["expected"]:
+        return [
+            "expected trials: unknown until some noise is known; `ablate run STUDY --limit N` gives some to go by"
+        ]
+    return [
+        f"expected: {row['trials']:.0f} of at most {document['trials']} trials, {row['seeds']:.1f} seeds a comparison, "
+        f"if effects are {row['effect']:.3g} ({100 * row['power']:.0f} % claimed)"
+        for row in looks["expected"]
+    ] + [f"  in {looks['unit']}; assumed: {looks['assumed']}; the cost below is that of the most trials"]
 
 
 def _alternatives_lines(rows: list[dict[str, Any]]) -> list[str]:

@@ -13,7 +13,9 @@ def smoke_study(spec: StudySpec, design: Design, trainer: Trainer) -> tuple[Stud
     """Return the study as NAME-smoke with its first seed, and its cells shrunk; a cell keeps its hash.
 
     A trainer that does not say how to shrink is run with its settings as they are."""
-    small = spec.model_copy(update={"study": f"{spec.study[:58]}-smoke", "seeds": spec.seeds[:1]})
+    small = spec.model_copy(
+        update={"study": f"{spec.study[:58]}-smoke", "seeds": spec.seeds[:1], "looking": None}
+    )
     design = replace(design, smoke=True)
     if trainer.smoke is None:
         return small, design

@@ -1,9 +1,8 @@
 """`ablate run`: from a study file to trials with results. The same call again goes on where it stopped."""
 
 import os
-import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,9 @@ from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.drift import all_defaults, refuse_drift
 from ablate.runner.engines.table import check_engine, open_engine
 from ablate.runner.fitting import memory_text, visible_gpus, workers_that_fit
+from ablate.runner.looking import LOOK_LOCK, look_on
 from ablate.runner.measuring import measure
+from ablate.runner.ordering import in_blocks
 from ablate.runner.ownership import open_locks, share_home
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.process import checkpoint_seconds, job_for
@@ -29,6 +30,7 @@ from ablate.spec.model import StudySpec
 from ablate.store.creating import create_store
 from ablate.store.places import Place
 from ablate.store.reading import study_names
+from ablate.store.results import Look
 from ablate.store.writing import Store
 
 
@@ -62,12 +64,15 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     place.folder.mkdir(parents=True, exist_ok=True)
     with closing(create_store(place.url, spec, design, defaults)) as store:
         share_home(store, place.folder)
-        store.take_over(spec, design, defaults, run_order(design, spec), check)  # minutes may have passed
+        order = run_order(design, spec, store.looks())
+        store.take_over(spec, design, defaults, order, check)  # minutes may have passed
         remove_leftovers(store, place.folder)
         if spec.search:
             _begin_search(store, prepared, options.limit or options.workers or 1)
         if options.retry_failed:
             store.retry_failed(None if spec.search else {cell.hash for cell in chosen})
+        if spec.looking:
+            _begin_stage(store, place.folder)
         return supervise(store, prepared, chosen, options, console), place
 
 
@@ -121,17 +126,29 @@ def _begin_search(store: Store, prepared: Prepared, wanted: int) -> None:
         locks.release(SEARCH_LOCK)
 
 
+def _begin_stage(store: Store, folder: Path) -> None:
+    """Take a look that is due: who finished the stage may have been killed before it could."""
+    locks = open_locks(store, folder)
+    if not locks.acquire(LOOK_LOCK):
+        return  # another run is at it
+    try:
+        look_on(store, folder)
+    finally:
+        locks.release(LOOK_LOCK)
+
+
 def supervise(
     store: Store, prepared: Prepared, chosen: list[Cell], options: Options, console: Console
 ) -> int:
     """Start workers on what is left of the chosen cells and wait for them."""
-    search = prepared.spec.search
+    search, looking = prepared.spec.search, prepared.spec.looking
     hashes = {cell.hash for cell in chosen}
     left = [queued for queued in store.queue() if search or queued.cell in hashes][: options.limit]
     if not left:
         return 0
-    if search and options.limit is None:  # what is still to be chosen is not queued yet
-        done, total = left[0].number, most_trials(prepared.spec)
+    if (search or looking) and options.limit is None:  # what is still to be chosen is not queued yet: at most
+        done = left[0].number
+        total = most_trials(prepared.spec) if search else len(hashes) * len(prepared.spec.seeds)
     else:
         total = len(left) if options.limit else len(hashes) * len(prepared.spec.seeds)
         done = total - len(left)
@@ -157,16 +174,9 @@ def remove_leftovers(store: Store, folder: Path) -> None:
             remove_checkpoints(workdir)
 
 
-def run_order(design: Design, spec: StudySpec) -> list[tuple[str, int]]:
-    """Return (cell, seed) in the order to run: seeds are complete blocks, cells random inside each.
-
-    A study cut short has thereby compared as many cells as it could on equal terms."""
-    order = []
-    for seed in spec.seeds:
-        block = [cell.hash for cell in design.cells]
-        random.Random(f"{spec.study} {seed}").shuffle(block)
-        order += [(cell, seed) for cell in block]
-    return order
+def run_order(design: Design, spec: StudySpec, looks: Sequence[Look] = ()) -> list[tuple[str, int]]:
+    """Return (cell, seed) of a design that the study wants by now, in the order to run."""
+    return in_blocks(spec, [cell.hash for cell in design.cells], looks)
 
 
 @contextmanager

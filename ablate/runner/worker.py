@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ablate.errors import AblateError, StoreError, TrialError
 from ablate.runner.checkpoint import remove_checkpoints, write_durably
 from ablate.runner.context import Cadence, PartContext, disk_trouble, is_disk_trouble
 from ablate.runner.fitting import peak_memory_bytes
+from ablate.runner.looking import LOOK_LOCK, look_on
 from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import joules_used, machine_facts
 from ablate.runner.searching import SEARCH_LOCK, add_next, watch_of
@@ -60,17 +61,19 @@ class Worker:
                 if self.stopping():
                     return
                 advanced |= self._try(queued)
-            if advanced or (wanted is None and self._searched()):
+            if advanced or (wanted is None and self._planned(queue)):
                 continue
             if not queue:
                 return
             time.sleep(POLL_S)
 
-    def _searched(self) -> bool:
-        """Let a search add what it tries next; say whether there may be something new."""
-        if self.store.spec.search is None or self.stopping():
+    def _planned(self, queue: Collection[Queued]) -> bool:
+        """Let a search add what it tries next, or look at a stage that is done; say whether there may be something new."""
+        if self.stopping():
             return False
-        return _search(self.store, self)
+        if self.store.spec.search is not None:
+            return _search(self.store, self)
+        return self.store.spec.looking is not None and not queue and _look(self.store, self)
 
     def _try(self, queued: Queued) -> bool:
         """Own a trial and work on it; say whether anything came of it."""
@@ -107,6 +110,17 @@ def _search(store: Store, worker: Worker) -> bool:
         return add_next(store, worker.trainer, worker.folder) > 0
     finally:
         worker.locks.release(SEARCH_LOCK)
+
+
+@lasting
+def _look(store: Store, worker: Worker) -> bool:
+    if not worker.acquire(LOOK_LOCK):
+        time.sleep(POLL_S)
+        return True
+    try:
+        return look_on(store, worker.folder)
+    finally:
+        worker.locks.release(LOOK_LOCK)
 
 
 class Watchdog:

@@ -9,7 +9,7 @@ from ablate.spec.addresses import leaves, overlap
 from ablate.spec.factors import FactorNodes, known_level
 from ablate.spec.faults import Faults, shown, suggestion
 from ablate.spec.fields import mapping
-from ablate.spec.model import Factor, Scalar, Search
+from ablate.spec.model import Factor, Looking, Scalar, Search
 from ablate.spec.yaml_tree import Node, ScalarNode
 
 
@@ -92,6 +92,13 @@ def check_fresh_seeds(node: Node, search: Search | None, seeds: Sequence[int] | 
             "a search trains its finalists again on seeds that did not choose them; give two seeds or more, "
             "or finalists: 0"
         )
+        faults.add(node.place, node.key, what)
+
+
+def check_no_looks(node: Node, search: Search | None, looking: Looking | None, faults: Faults) -> None:
+    """Report looks at a search, which has finalists to compare only when it is done."""
+    if search and looking:
+        what = "a search trains its finalists once on every seed; write a list of seeds, e.g. [11, 22, 33]"
         faults.add(node.place, node.key, what)
 
 

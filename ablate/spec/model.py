@@ -79,6 +79,16 @@ class Search(Frozen):
     finalists: int = 3  # of the cells tried the best, trained again with the baseline on the other seeds
 
 
+class Looking(Frozen):
+    """After how many seeds the results are looked at, and what ends the adding of seeds."""
+
+    start: int  # seeds that the file names; the others follow from them
+    looks: tuple[int, ...]  # numbers of seeds, rising; the last is the most that are ever run
+    width: float | None = (
+        None  # of a 95 % interval, in the metric's unit, that ends it; None: until all is decided
+    )
+
+
 class Budget(Frozen):
     """What the study may cost."""
 
@@ -99,7 +109,8 @@ class StudySpec(Frozen):
     design: Design
     design_cells: int | None = None  # of a fractional design; None: the smallest good number
     search: Search | None = None  # of a search, and only there
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # with looks, all that may be run, in the order in which they are
+    looking: Looking | None = None  # only where seeds are added after looks
     metric: Metric
     budget: Budget = Budget()
     checkpoint_seconds: float = 60.0

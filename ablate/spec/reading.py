@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import BadInput
-from ablate.spec import checks, fields
+from ablate.spec import checks, fields, looking
 from ablate.spec.addresses import leaves, put, replace
 from ablate.spec.factors import Places, check_address, read_factors
 from ablate.spec.faults import Faults
@@ -96,15 +96,22 @@ class _Reader:
             "study": self.one(found, "study", fields.study_name),
             "question": self.question(found),
             "trainer": self.one(found, "trainer", fields.trainer_name),
-            "seeds": self.one(found, "seeds", fields.seeds),
             "metric": self.one(found, "metric", fields.metric),
             "budget": self.one(found, "budget", fields.budget),
             "checkpoint_seconds": self.one(found, "checkpoint_seconds", fields.positive),
             "hang_minutes": self.one(found, "hang_minutes", fields.positive),
         }
+        if "seeds" in found:
+            values.update(looking.seeds(found["seeds"][1], self.faults))
         if "design" in found:
             values.update(fields.design(found["design"][1], self.faults))
-            checks.check_fresh_seeds(found["design"][1], values.get("search"), values["seeds"], self.faults)
+            checks.check_fresh_seeds(
+                found["design"][1], values.get("search"), values.get("seeds"), self.faults
+            )
+            if "seeds" in found:
+                checks.check_no_looks(
+                    found["seeds"][1], values.get("search"), values.get("looking"), self.faults
+                )
         values["settings"], overridden = self.settings(found, overrides)
         values.update(self.factors(found, values["settings"], overridden))
         values["places"] = self.places

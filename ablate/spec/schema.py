@@ -4,6 +4,7 @@ What a schema cannot say (conditions, clashes, the trainer's own settings) is ch
 
 from typing import Any, get_args
 
+from ablate.spec import looking
 from ablate.spec.fields import FACTOR_NAME, MAX_FACTOR_NAME, MAX_SEED, STUDY_NAME, TRAINER_NAME
 from ablate.spec.model import Design, Pruner, Sampler, Search
 from ablate.spec.reading import REQUIRED
@@ -69,13 +70,8 @@ def _properties() -> Schema:
         ),
         "design": _described("Which combinations are run.", _design()),
         "seeds": _described(
-            "Every cell is trained once per seed.",
-            {
-                "type": "array",
-                "minItems": 1,
-                "uniqueItems": True,
-                "items": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
-            },
+            "Every cell is trained once per seed: a list, or a plan that adds seeds after looks at the results.",
+            {"oneOf": [_seeds(), _looking()]},
         ),
         "metric": _described("What decides.", _metric()),
         "budget": _described("What the study may cost; `ablate plan` compares.", _budget()),
@@ -128,6 +124,54 @@ def _design() -> Schema:
         },
     }
     return {"oneOf": [{"enum": kinds}, sized]}
+
+
+def _seeds() -> Schema:
+    return {
+        "type": "array",
+        "minItems": 1,
+        "uniqueItems": True,
+        "items": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+    }
+
+
+def _looking() -> Schema:
+    width = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["width"],
+        "properties": {"width": {"type": "number", "exclusiveMinimum": 0}},
+    }
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(looking.REQUIRED),
+        "properties": {
+            "start": _described(
+                "The seeds that are run in any case; the others are numbers after them.", _seeds()
+            ),
+            "at_most": _described(
+                "How many seeds are ever run.",
+                {"type": "integer", "minimum": 2, "maximum": looking.MOST_SEEDS},
+            ),
+            "until": _described(
+                "What ends it: every comparison decided, or its 95 % interval this narrow; decided when left out.",
+                {"oneOf": [{"const": looking.DECIDED}, width]},
+            ),
+            "looks": _described(
+                "Numbers of seeds at which results are looked at, rising; half as many again each time when left out.",
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "integer",
+                        "minimum": looking.LEAST_SEEDS,
+                        "maximum": looking.MOST_SEEDS,
+                    },
+                },
+            ),
+        },
+    }
 
 
 def _metric() -> Schema:

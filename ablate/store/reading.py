@@ -13,7 +13,7 @@ from ablate.store import engine as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
 from ablate.store.planning import cell_from_row
-from ablate.store.results import Change, PartResult, Point, Results, TrialResult, UseOfTest
+from ablate.store.results import Change, Look, PartResult, Point, Results, TrialResult, UseOfTest
 
 
 def read_results(url: str, study: str, folder: Path) -> Results:
@@ -54,6 +54,7 @@ def read_results(url: str, study: str, folder: Path) -> Results:
             points=partial(_points, url, head.study_id),
             test_uses=_test_uses(connection, head.study_id),
             changes=tuple(Change(**change) for change in head.design.get("changes", ())),
+            looks=looks_taken(connection, head.study_id),
             defaults=head.design.get("defaults", {}),
             file=file,
         )
@@ -166,3 +167,16 @@ def _test_uses(connection: sa.Connection, study_id: int) -> tuple[UseOfTest, ...
         .order_by(key.number)
     )
     return tuple(UseOfTest(*row) for row in rows)
+
+
+def looks_taken(connection: sa.Connection, study_id: int) -> tuple[Look, ...]:
+    """Return the looks at a study's results, in order."""
+    if not sa.inspect(connection).has_table(tables.looks.name):
+        return ()
+    key = tables.looks.c
+    rows = connection.execute(
+        sa.select(key.number, key.seeds, key.cells, key.comparisons)
+        .where(key.study_id == study_id)
+        .order_by(key.number)
+    )
+    return tuple(Look(row.number, row.seeds, tuple(row.cells), tuple(row.comparisons)) for row in rows)

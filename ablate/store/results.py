@@ -69,6 +69,16 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Look:
+    """One look at the results of a study that adds seeds: what was seen, and what goes on."""
+
+    number: int  # from 1
+    seeds: int  # of every cell that was going on until then
+    cells: tuple[str, ...]  # hashes of those that go on, as an open comparison needs them
+    comparisons: tuple[dict[str, Any], ...]  # as `evidence.looks` records them
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything recorded for a study at one moment."""
 
@@ -83,6 +93,7 @@ class Results:
     points: Callable[[Collection[str]], Sequence[Point]]  # reads the curves of these parts
     test_uses: tuple[UseOfTest, ...] = ()  # in time order; more than one is for a report to flag
     changes: tuple[Change, ...] = ()  # in time order
+    looks: tuple[Look, ...] = ()  # in time order; each changes what is wanted
     tried: tuple[TrialResult, ...] = ()  # by a search, where `compared` has set them apart
     search: Search | None = None  # how it chose them
     defaults: dict[str, str] = field(
@@ -90,12 +101,32 @@ class Results:
     )  # the trainer's when trials were added, as `defaults_of` has them
     file: str = "STUDY"  # the study file as `ablate run` was given it
 
+    def seeds_of(self, cell: str) -> tuple[int, ...]:
+        """Return the seeds that the study wants of a cell by now: all, unless it adds them after looks."""
+        return self.spec.seeds[: seeds_wanted(self.spec, self.looks, cell)]
+
+
+def seeds_wanted(spec: StudySpec, looks: Sequence[Look], cell: str) -> int:
+    """Return how many of the study's seeds a cell is run with: those of the first look, then from look to look, if it goes on."""
+    if spec.looking is None:
+        return len(spec.seeds)
+    wanted = spec.looking.looks[0]
+    for look, following in zip(looks, spec.looking.looks[1:], strict=False):
+        if cell not in look.cells:
+            break
+        wanted = following
+    return wanted
+
 
 def compared(results: Results) -> Results:
-    """Return what may be compared: of a search its finalists and the baseline, on the seeds that chose none of them.
+    """Return what may be compared: of a search its finalists and the baseline, on the seeds that chose none of them; of a study
+    that adds seeds those it has come to.
 
     Before there are any, a search has its baseline to show."""
     spec = results.spec
+    if spec.looking:
+        reached = max((len(results.seeds_of(cell.hash)) for cell in results.cells), default=0)
+        return replace(results, spec=spec.model_copy(update={"seeds": spec.seeds[:reached]}))
     fresh = spec.deciding_seeds
     if spec.search is None or fresh == spec.seeds:
         return results
@@ -135,7 +166,8 @@ def repeated_values(results: Results, metric: str) -> list[list[float]]:
 def best_cell(results: Results) -> str | None:
     """Return the cell with the best mean of the primary metric among those whose planned seeds are all complete.
 
-    The mean is over the deciding seeds: of a search, those that did not choose its finalists.
+    The mean is over the deciding seeds: of a search, those that did not choose its finalists; of a study that adds seeds, those
+    that the cell was given.
     The first in design order wins a tie; None when no cell is complete.
     """
     name, goal = results.spec.metric.name, results.spec.metric.goal
@@ -143,11 +175,13 @@ def best_cell(results: Results) -> str | None:
     for trial in results.trials:
         if trial.state == "COMPLETE" and math.isfinite(trial.metrics.get(name, math.nan)):
             values[trial.cell][trial.seed] = trial.metrics[name]
-    deciding = results.spec.deciding_seeds
+    chose = set(results.spec.seeds) - set(results.spec.deciding_seeds)
     means = {
         cell.hash: math.fsum(values[cell.hash][seed] for seed in deciding) / len(deciding)
         for cell in results.cells
-        if set(results.spec.seeds) <= values[cell.hash].keys()
+        for planned in [results.seeds_of(cell.hash)]
+        for deciding in [[seed for seed in planned if seed not in chose]]
+        if set(planned) <= values[cell.hash].keys()
     }
     sign = 1 if goal == "maximize" else -1
     return max(means, key=lambda cell: sign * means[cell], default=None)

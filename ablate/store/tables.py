@@ -103,3 +103,13 @@ test_uses = sa.Table(  # a database from before `ablate test` gets it on first u
     sa.Column("who", sa.Text, nullable=False),  # user@host
     sa.Column("unfinished", sa.Integer, nullable=False),  # trials without a result at that moment
 )
+
+looks = sa.Table(  # at the results of a study that adds seeds; a database from before gets it on first use
+    "ablate_looks",
+    metadata,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),  # 1, 2, ..: no look is taken twice
+    sa.Column("seeds", sa.Integer, nullable=False),
+    sa.Column("cells", sa.JSON, nullable=False),  # hashes of those that some open comparison needs
+    sa.Column("comparisons", sa.JSON, nullable=False),  # see evidence/looks.py
+)

@@ -22,7 +22,8 @@ from ablate.store import engine as databases
 from ablate.store import open_parts, planning, tables
 from ablate.store import optuna_tables as optuna
 from ablate.store.optuna_tables import TrialState
-from ablate.store.results import UseOfTest
+from ablate.store.reading import looks_taken
+from ablate.store.results import Look, UseOfTest
 
 UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 RECONNECT_S = 120.0  # how long a server may be away
@@ -183,6 +184,35 @@ class Store:
         with self._transaction() as connection:
             self._lock_study(connection)
             return planning.add_trials(connection, self._id, self.spec.factors, cells, order)
+
+    @lasting
+    def looks(self) -> tuple[Look, ...]:
+        """Return the looks taken at results so far."""
+        with self._reading() as connection:
+            return looks_taken(connection, self._id)
+
+    @lasting
+    def record_look(self, look: Look, cells: Sequence[Cell], order: Sequence[tuple[str, int]]) -> None:
+        """Record a look and add the trials that it calls for, in one commit; nothing if that look was taken before."""
+        with self._transaction() as connection:
+            self._lock_study(connection)
+            tables.looks.create(connection, checkfirst=True)
+            ours = tables.looks.c
+            taken = connection.scalar(
+                sa.select(sa.func.count()).where(ours.study_id == self._id, ours.number == look.number)
+            )
+            if taken:
+                return
+            connection.execute(
+                sa.insert(tables.looks).values(
+                    study_id=self._id,
+                    number=look.number,
+                    seeds=look.seeds,
+                    cells=list(look.cells),
+                    comparisons=list(look.comparisons),
+                )
+            )
+            planning.add_trials(connection, self._id, self.spec.factors, cells, order)
 
     @lasting
     def take_over(

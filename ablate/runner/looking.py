@@ -1,0 +1,40 @@
+"""Go on with a study that adds seeds: look at its results when those of a stage are there, and add what the next one wants.
+
+One process at a time, under a lock. A look and the trials that follow from it are one commit: a process that is killed leaves
+all of it or nothing. Everything is decided from the store, so whoever looks next sees the same."""
+
+from pathlib import Path
+
+from ablate.runner.ordering import in_blocks
+from ablate.store.reading import read_results
+from ablate.store.writing import Store
+
+LOOK_LOCK = "look"
+
+
+def look_on(store: Store, folder: Path) -> bool:
+    """Take the looks that are due; say whether there are trials to run then.
+
+    A look is due when every trial of its stage has a result, or has failed for good."""
+    while not (going := bool(store.queue())) and _look(store, folder):
+        continue
+    return going
+
+
+def _look(store: Store, folder: Path) -> bool:
+    """Take one look; say whether there may be another."""
+    results = read_results(store.url, store.study, folder)
+    looking = results.spec.looking
+    taken = len(results.looks)
+    if looking is None or taken == len(looking.looks) or (taken and not results.looks[-1].cells):
+        return False
+    from ablate.evidence.frames import grid  # statistics take a while to load, and few workers look
+    from ablate.evidence.looks import take_look
+
+    arranged = grid(results)
+    if arranged.primary not in arranged.values:
+        return False  # nothing came of any trial; `--retry-failed` may change that
+    look = take_look(arranged)
+    order = in_blocks(results.spec, [cell.hash for cell in results.cells], (*results.looks, look))
+    store.record_look(look, results.cells, order)
+    return True

@@ -1,0 +1,173 @@
+"""What is seen at a look: sequential p under Holm, repeated intervals, and what stops a comparison for good."""
+
+import math
+
+import numpy as np
+import pytest
+from test_evidence_looks_simulation import spec_of
+
+from ablate.evidence.effects import Kind
+from ablate.evidence.looks import Comparison, Seen, Stop, looked_at
+from ablate.stats.inference import Inference, ItemNoise, infer
+from ablate.stats.multiple import holm
+from ablate.stats.sequential import nominal_levels, sequential_p
+from ablate.stats.verdicts import Verdict
+
+LOOKS = (3, 5, 10)
+
+
+def comparison(inference: Inference, factor: str = "f", **changes) -> Comparison:
+    return Comparison(Kind.LEVELS, factor, 0, 1, inference, inference.p, frozenset({"x"}), **changes)
+
+
+def values(mean: float, seeds: int, sd: float = 1.0) -> Inference:
+    """Seeds with exactly this mean and standard deviation."""
+    spread = np.linspace(-1, 1, seeds)
+    return infer(mean + sd * spread / spread.std(ddof=1))
+
+
+def look(found, before, spec) -> dict[str, Seen]:
+    return {one.factor: one for one in looked_at(found, before, spec).values()}
+
+
+def follow(spec, *of_looks: list[Comparison]) -> list[dict]:
+    before: list[dict] = []
+    for found in of_looks:
+        before.append(looked_at(found, before, spec))
+    return before
+
+
+def until_a_width(looks, width: float):
+    spec = spec_of(looks)
+    return spec.model_copy(update={"looking": spec.looking.model_copy(update={"width": width})})
+
+
+def one(looked: dict) -> Seen:
+    (seen,) = looked.values()
+    return seen
+
+
+def test_holm_runs_over_sequential_p():
+    spec = spec_of(LOOKS)
+    p = {"a": values(2.0, 5), "b": values(1.0, 5), "c": values(0.1, 5)}
+    first = [comparison(values(1.0, 3), name) for name in p]
+    second = [comparison(found, name) for name, found in p.items()]
+    seen = {s.factor: s for s in follow(spec, first, second)[-1].values()}
+    sequential = [sequential_p([values(1.0, 3).p, found.p], [0.3, 0.5]) for found in p.values()]
+    assert [seen[name].p_holm for name in p] == pytest.approx(holm(sequential))
+
+
+def test_a_rejected_comparison_is_decided_and_helps():
+    seen = one(looked_at([comparison(values(50.0, 5, 0.1))], [], spec_of((5, 10))))
+    assert (seen.rejected, seen.stop, seen.verdict("maximize")) == (True, Stop.DECIDED, Verdict.HELPS)
+    assert seen.verdict("minimize") is Verdict.HURTS
+
+
+def test_what_stopped_is_the_same_whatever_further_seeds_say():
+    first, second = follow(
+        spec_of((5, 10)), [comparison(values(50.0, 5, 0.1))], [comparison(values(-3.0, 10))]
+    )
+    assert second == first
+
+
+def test_a_small_effect_known_well_is_no_difference_that_matters():
+    seen = one(looked_at([comparison(values(0.01, 5, 0.05))], [], spec_of((5, 10))))
+    assert (seen.stop, seen.verdict("maximize")) == (Stop.NO_DIFFERENCE, Verdict.NO_DIFFERENCE)
+    assert -1 < seen.ci90[0] < seen.ci90[1] < 1
+
+
+def test_no_difference_needs_the_repeated_interval_inside():
+    """The plain 90 % interval is inside ± 1 here, that of the first of two looks is not."""
+    found = values(0.2, 5)
+    low, high = found.interval(0.90)
+    assert -1.2 < low < high < 1.2
+    assert one(looked_at([comparison(found)], [], spec_of((5, 10), 1.2))).stop is not Stop.NO_DIFFERENCE
+
+
+def test_a_comparison_without_a_chance_is_given_up():
+    seen = one(looked_at([comparison(values(0.3, 8))], [], spec_of((8, 10), 0.1)))
+    assert seen.chance < 0.1
+    assert (seen.stop, seen.verdict("maximize")) == (Stop.FUTILE, Verdict.INCONCLUSIVE)
+
+
+def test_a_comparison_with_a_chance_goes_on():
+    seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
+    assert (seen.chance > 0.1, seen.stop) == (True, None)
+
+
+def test_nothing_is_futile_at_the_last_look():
+    seen = one(looked_at([comparison(values(0.3, 10))], [], spec_of((10,), 0.1)))
+    assert (seen.chance, seen.stop, seen.verdict("maximize")) == (None, None, Verdict.INCONCLUSIVE)
+
+
+def test_the_repeated_interval_has_the_nominal_level_of_its_look():
+    seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
+    level = nominal_levels([0.5])[0]
+    assert (seen.level, seen.ci95) == (
+        pytest.approx(level),
+        pytest.approx(values(0.9, 5).interval(1 - level)),
+    )
+
+
+def test_one_look_is_an_ordinary_study():
+    found = values(0.9, 10)
+    seen = one(looked_at([comparison(found)], [], spec_of((10,))))
+    assert seen.p_holm == pytest.approx(found.p, rel=1e-3)
+    assert seen.ci95 == pytest.approx(found.interval(0.95), rel=1e-6)
+
+
+def test_items_make_the_first_look_worth_more_of_the_alpha():
+    with_items = infer(
+        values(1.0, 5).estimate + np.array([-1, -0.5, 0, 0.5, 1.0]), ItemNoise(0.5, 0.0, 500.0)
+    )
+    without = one(looked_at([comparison(values(1.0, 5))], [], spec_of((5, 10))))
+    assert without.fraction == pytest.approx(0.5)
+    assert one(looked_at([comparison(with_items)], [], spec_of((5, 10)))).fraction > 0.7
+
+
+def test_information_that_seems_to_shrink_spends_nothing_twice():
+    spec = until_a_width((3, 5, 10), 1e-9)  # nothing stops
+    sure = infer(np.array([1.0, 1.01, 1.02]) * 0.6, ItemNoise(0.1, 0.0, 500.0))
+    unsure = infer(np.array([-3.0, 4, 0, 2, 1]), ItemNoise(0.01, 0.0, 500.0))
+    first, second = (one(seen) for seen in follow(spec, [comparison(sure)], [comparison(unsure)]))
+    assert (first.stop, first.fraction) == (None, pytest.approx(0.98))
+    assert second.fraction == pytest.approx(0.99)
+
+
+def test_alpha_that_is_spent_is_not_spent_again_when_seeds_are_added():
+    done = one(looked_at([comparison(values(0.9, 10, 1.3))], [], spec_of((10,), 0.1)))
+    more = one(looked_at([comparison(values(0.9, 20, 1.3))], [{done.key: done}], spec_of((10, 20), 0.1)))
+    assert values(0.9, 20, 1.3).p < done.p
+    assert more.p_sequential == pytest.approx(done.p_sequential)
+
+
+def test_the_same_part_on_both_sides_needs_no_seeds():
+    seen = one(looked_at([comparison(infer(np.zeros(3)), same=True)], [], spec_of(LOOKS)))
+    assert (seen.stop, seen.verdict("maximize")) == (Stop.SAME_PART, Verdict.NO_DIFFERENCE)
+
+
+@pytest.mark.parametrize("found", [infer(np.array([])), infer(np.array([1.0])), infer(np.array([1.0, 1.0]))])
+def test_without_noise_nothing_stops(found):
+    seen = one(looked_at([comparison(found)], [], spec_of(LOOKS)))
+    assert (seen.stop, seen.p_sequential, seen.ci95) == (None, None, None)
+
+
+def test_until_a_width_only_the_interval_stops_a_comparison():
+    spec = until_a_width((5, 10), 1.0)
+    wide = one(looked_at([comparison(values(50.0, 5))], [], spec))
+    narrow = one(looked_at([comparison(values(0.0, 5, 0.1))], [], spec))
+    assert (wide.rejected, wide.stop) == (True, None)
+    assert (narrow.stop, math.dist((narrow.ci95[0],), (narrow.ci95[1],)) <= 1.0) == (Stop.WIDTH, True)
+
+
+def test_levels_of_a_number_wait_for_their_slope():
+    found = values(2.0, 10)
+    levels = [comparison(values(0.0, 10), "slope"), comparison(found, "level", gate=0)]
+    seen = look(levels, [], spec_of((10,)))
+    assert found.p < 0.01
+    assert not seen["level"].rejected
+
+
+def test_a_record_reads_back_as_it_was():
+    seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
+    assert Seen.model_validate(seen.model_dump(mode="json")) == seen

@@ -1,0 +1,162 @@
+"""A report of a study that adds seeds: each verdict as its look left it, and nothing claimed before one."""
+
+from dataclasses import replace
+
+import pytest
+from report_examples import example, spec
+
+from ablate.evidence.frames import SPARED, grid
+from ablate.evidence.looks import seen_in, take_look
+from ablate.report.render import render_html, render_latex, render_markdown
+from ablate.report.report import report_document
+from ablate.spec.model import Looking
+from ablate.store.results import Look, Results
+
+SEEDS = (11, 22, 33, 34, 35, 36, 37, 38)
+LOOKS = (3, 5, 8)
+
+
+def looked(
+    times: int, design: str = "one_at_a_time", noise: float = 0.003, width: float | None = None
+) -> Results:
+    """The example after so many looks, with the trials that they called for."""
+    study = spec(design, SEEDS, looking=Looking(start=3, looks=LOOKS, width=width))
+    whole = example(study, noise)
+    results = _trials_wanted(whole, ())
+    for _ in range(times):
+        look = take_look(grid(results))
+        results = _trials_wanted(whole, (*results.looks, look))
+    return results
+
+
+def _trials_wanted(whole: Results, looks: tuple[Look, ...]) -> Results:
+    results = replace(whole, looks=looks)
+    wanted = {cell.hash: results.seeds_of(cell.hash) for cell in whole.cells}
+    return replace(results, trials=tuple(t for t in whole.trials if t.seed in wanted[t.cell]))
+
+
+def primary(document):
+    return [row for row in document["effects"] if row["role"] == "primary"]
+
+
+def test_a_list_of_seeds_has_no_looks_in_its_report():
+    document = report_document(example())
+    assert (document["design"]["adding"], document["design"]["looks"]) == (None, [])
+    assert {row["look"] for row in document["effects"]} == {None}
+
+
+def test_before_the_first_look_nothing_is_claimed():
+    document = report_document(looked(0))
+    assert {(row["p_holm"], row["p"], row["look"]) for row in primary(document)} == {(None, None, None)}
+    assert {row["verdict"] for row in primary(document)} == {"inconclusive"}
+    assert all("no look has been taken" in said for said in document["summary"] if "→" in said)
+
+
+def test_each_effect_is_that_of_its_look():
+    results = looked(3)
+    seen = {(s.factor, s.high): s for s in seen_in(results.looks[-1]).values()}
+    for row in primary(report_document(results)):
+        one = seen[row["factor"], row["to"]]
+        assert (row["estimate"], row["p_holm"], row["n"]) == (one.estimate, one.p_holm, one.seeds)
+        assert row["ci95"] == (one.ci95 and list(one.ci95))
+        assert row["look"]["number"] == one.look
+
+
+def test_results_that_came_after_a_look_change_no_verdict():
+    results = looked(2)
+    whole = looked(2, noise=0.003)
+    late = replace(
+        results,
+        trials=tuple(
+            replace(t, metrics={k: 0.1 for k in t.metrics}) if t.seed > 35 else t for t in whole.trials
+        ),
+    )
+
+    def verdicts(of: Results):
+        return [
+            (row["estimate"], row["ci95"], row["p_holm"], row["verdict"])
+            for row in primary(report_document(of))
+        ]
+
+    assert verdicts(late) == verdicts(results)
+
+
+def test_the_summary_says_at_which_look_a_verdict_fell():
+    document = report_document(looked(3))
+    decided = [row for row in primary(document) if row["look"]["stop"] == "decided"]
+    assert decided
+    for row in decided:
+        (said,) = (s for s in document["summary"] if s.startswith(f"{row['factor']}:"))
+        assert f"decided at look {row['look']['number']}" in said
+
+
+def test_the_design_says_plan_and_looks():
+    document = report_document(looked(2))
+    assert document["design"]["adding"] == {"start": 3, "looks": [3, 5, 8], "at_most": 8, "until": "decided"}
+    first, second = document["design"]["looks"]
+    assert (first["seeds"], second["seeds"]) == (3, 5)
+    assert sum(second["stopped"].values()) + sum(first["stopped"].values()) + second["open"] == len(
+        primary(document)
+    )
+
+
+@pytest.mark.parametrize(
+    "render", [lambda d: render_markdown(d, []), lambda d: render_html(d, []), render_latex]
+)
+def test_every_format_can_show_looks(render):
+    assert render(report_document(looked(2)))
+
+
+def test_the_plan_stands_in_the_text():
+    text = render_markdown(report_document(looked(2)), [])
+    assert (
+        "Seeds are added until every comparison is decided: 3 at the start, looks at 3, 5, 8 seeds, 8 at most"
+        in text
+    )
+    assert "look 1 (3 seeds)" in text
+
+
+def test_seeds_that_a_decided_cell_was_spared_are_not_missing():
+    results = looked(3)
+    arranged, document = grid(results), report_document(results)
+    assert (arranged.states == SPARED).any()
+    assert document["progress"]["missing"] == 0
+    assert document["progress"]["planned"] == document["progress"]["complete"] == len(results.trials)
+    assert {"lost_runs", "seeds_unequal"}.isdisjoint(flag["rule"] for flag in document["flags"])
+
+
+def test_cells_count_the_seeds_that_they_were_given():
+    cells = report_document(looked(3))["cells"]
+    assert all(cell["seeds_done"] == cell["seeds_planned"] for cell in cells)
+    assert len({cell["seeds_planned"] for cell in cells}) > 1
+
+
+def test_a_difference_of_cells_says_what_the_factor_says():
+    document = report_document(looked(3))
+    by_estimate = {row["estimate"]: row for row in primary(document)}
+    shown = [
+        cell["difference"]["dev/mean"] for cell in document["cells"] if cell["difference"].get("dev/mean")
+    ]
+    alike = [(d, by_estimate[d["estimate"]]) for d in shown if d["look"]]
+    assert alike
+    assert all(
+        (d["p_holm"], d["verdict"], d["ci95"]) == (e["p_holm"], e["verdict"], e["ci95"]) for d, e in alike
+    )
+
+
+def test_cells_that_no_look_compares_are_not_judged():
+    document = report_document(looked(3, "full"))
+    shown = [
+        cell["difference"]["dev/mean"] for cell in document["cells"] if cell["difference"].get("dev/mean")
+    ]
+    assert {(d["p_holm"], d["verdict"]) for d in shown if not d["look"]} == {(None, "inconclusive")}
+
+
+def test_the_methods_name_what_was_done():
+    assert "Maurer and Bretz" in render_markdown(report_document(looked(2)), [])
+    assert "Maurer and Bretz" not in render_markdown(report_document(example()), [])
+
+
+def test_the_best_cell_may_have_been_spared_seeds():
+    document = report_document(looked(3))
+    assert any(cell["best"] for cell in document["cells"])
