@@ -49,7 +49,7 @@ SCALES = {Scale.LINEAR: "", Scale.LOG: " on a log scale"}
 STOPS = {
     Stop.DECIDED: "decided",
     Stop.NO_DIFFERENCE: "shown not to matter",
-    Stop.FUTILE: "given up, as more seeds would hardly have decided it",
+    Stop.FUTILE: "stopped as futile (more seeds would hardly decide it)",
     Stop.WIDTH: "narrow enough",
     Stop.SAME_PART: "found to be the same part",
 }
