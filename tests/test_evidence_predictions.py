@@ -195,3 +195,31 @@ def test_ids_and_gold_of_many_files_are_kept_once(results):
     a, b = files.by_seed(0, "dev/sentiment"), files.by_seed(len(results.cells) - 1, "dev/sentiment")
     assert a[0].ids is b[2].ids
     assert a[0].gold is b[2].gold
+
+
+def test_a_file_named_after_the_task_is_found_by_the_value_of_its_metric(tmp_path):
+    """`predictions("dev", "moons", ...)` and `return {"dev/accuracy": ...}`, beside a file of another task."""
+    results = write_predictions(example(folder=tmp_path), items=40)
+    for file in tmp_path.glob("*/predictions/dev.similarity.csv"):
+        file.rename(file.with_name("dev.moons.csv"))
+    found = PredictionFiles(grid(results)).by_seed(0, "dev/similarity")
+    assert [(scores.kind, len(scores.ids)) for scores in found.values()] == [("pearson", 40)] * 3
+
+
+def test_of_two_files_that_give_the_metric_neither_is_used(tmp_path):
+    results = write_predictions(example(folder=tmp_path), items=40)
+    for file in tmp_path.glob("*/predictions/dev.similarity.csv"):
+        file.with_name("dev.twin.csv").write_bytes(file.read_bytes())
+        file.rename(file.with_name("dev.moons.csv"))
+    assert PredictionFiles(grid(results)).scores(results.trials[0], "dev/similarity") is None
+
+
+def test_a_file_that_gives_the_metric_by_chance_is_told_by_the_next_trial(tmp_path):
+    """In the first trial a file beside it has the same hits."""
+    results = write_predictions(example(folder=tmp_path), items=40)
+    for file in tmp_path.glob("*/predictions/dev.sentiment.csv"):
+        wrong = file.read_text().replace(",0.0\n", ",9.0\n")
+        first = file.parent.parent.name == f"{results.trials[0].parts['sentiment']}-11"
+        file.with_name("dev.beside.csv").write_text(file.read_text() if first else wrong)
+        file.rename(file.with_name("dev.moons.csv"))
+    assert sorted(PredictionFiles(grid(results)).by_seed(0, "dev/sentiment")) == [0, 1, 2]

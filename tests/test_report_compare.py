@@ -11,6 +11,8 @@ from ablate.report.compare import compare_files
 from ablate.report.prediction_files import Keys, read_predictions
 from ablate.report.terminal import comparison_text
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
+from ablate.stats.distributions import t_p
+from ablate.stats.inference import contributions, infer, item_noise
 from ablate.stats.mrmc import mrmc
 
 
@@ -90,21 +92,32 @@ def test_one_seed_of_classes_is_mcnemar(tmp_path):
     assert document["delta"] == pytest.approx(-6 / 21)
 
 
-def test_one_seed_of_scores_is_williams_with_zous_interval(regressors):
+def test_one_seed_of_scores_is_judged_by_pseudo_values(regressors):
+    """Their mean is the difference of the correlations; t over items needs no normal scores, as Williams' test does."""
     gold, values, gold_file, files = regressors
     document = compare_files(gold_file, files["a"][:1], files["b"][:1], "pearson")
+    d = pseudo_values(values["b"][0], gold) - pseudo_values(values["a"][0], gold)
+    assert (document["method"], document["delta"]) == ("pseudo_values", pytest.approx(d.mean()))
+    assert document["se"] == pytest.approx(d.std(ddof=1) / np.sqrt(200))
+    assert document["p"] == pytest.approx(t_p(document["delta"] / document["se"], document["df"]))
+
+
+def test_one_seed_of_scores_lists_the_tests_for_normal_scores(regressors):
+    gold, values, gold_file, files = regressors
     a, b = values["a"][0], values["b"][0]
     rs = pearson(a, gold), pearson(b, gold), pearson(a, b)
-    test, steiger = williams_t(*rs, 200), steiger_z(*rs, 200)
-    assert (document["method"], document["df"], document["p"]) == ("williams", 197, pytest.approx(test.p))
-    assert document["ci95"] == pytest.approx(zou_interval(*rs, 200))
-    assert methods(document)["steiger"]["statistic"] == pytest.approx(steiger.statistic)
+    lines = methods(compare_files(gold_file, files["a"][:1], files["b"][:1], "pearson"))
+    assert set(lines) == {"williams", "steiger", "zou", "bootstrap"}
+    assert lines["williams"]["p"] == pytest.approx(williams_t(*rs, 200).p)
+    assert lines["steiger"]["statistic"] == pytest.approx(steiger_z(*rs, 200).statistic)
+    assert lines["zou"]["ci95"] == pytest.approx(zou_interval(*rs, 200))
 
 
-def test_bootstrap_of_correlations_is_near_zous_interval(regressors):
+def test_the_interval_of_correlations_is_near_zous_and_the_bootstraps(regressors):
     _, _, gold_file, files = regressors
     document = compare_files(gold_file, files["a"][:1], files["b"][:1], "pearson")
-    assert methods(document)["bootstrap"]["ci95"] == pytest.approx(document["ci95"], abs=0.03)
+    for name in ("zou", "bootstrap"):
+        assert methods(document)[name]["ci95"] == pytest.approx(document["ci95"], abs=0.03)
 
 
 def test_several_seeds_of_classes_are_seeds_by_items(classifiers):
@@ -113,12 +126,12 @@ def test_several_seeds_of_classes_are_seeds_by_items(classifiers):
     d = np.array(
         [(b == gold).astype(float) - (a == gold) for a, b in zip(values["a"], values["b"], strict=True)]
     )
-    expected = mrmc(d)
-    assert (document["method"], document["n_items"], document["n_seeds"]) == ("mrmc", 300, 3)
-    assert (document["delta"], document["df"], document["p"]) == pytest.approx(
-        (d.mean(), expected.df, expected.p)
+    expected = infer(d.mean(axis=1), item_noise(contributions(d)[0]))
+    assert (document["method"], document["n_items"], document["n_seeds"]) == ("mrmc_behrens_fisher", 300, 3)
+    assert (document["delta"], document["se"], document["df"], document["p"]) == pytest.approx(
+        (d.mean(), mrmc(d).se, expected.df, expected.p)
     )
-    assert document["ci95"] == pytest.approx(expected.ci95)
+    assert document["ci95"] == pytest.approx(expected.interval())
 
 
 def test_several_seeds_of_scores_use_pseudo_values(regressors):
@@ -130,7 +143,7 @@ def test_several_seeds_of_scores_use_pseudo_values(regressors):
             for a, b in zip(values["a"], values["b"], strict=True)
         ]
     )
-    assert (document["method"], document["p"]) == ("mrmc", pytest.approx(mrmc(d).p))
+    assert (document["method"], document["se"]) == ("mrmc_behrens_fisher", pytest.approx(mrmc(d).se))
     assert document["delta"] == pytest.approx(
         np.mean([pearson(b, gold) for b in values["b"]]) - document["a"]
     )
@@ -139,18 +152,21 @@ def test_several_seeds_of_scores_use_pseudo_values(regressors):
 def test_several_seeds_list_the_other_tests(classifiers):
     _, _, gold_file, files = classifiers
     lines = methods(compare_files(gold_file, files["a"], files["b"], "accuracy"))
-    assert set(lines) == {"cochran_cox", "paired_t", "sign_flip", "bootstrap"}
+    assert set(lines) == {"hillis", "paired_t", "sign_flip", "bootstrap"}
     assert lines["sign_flip"]["p"] == 0.25
     assert "with 3 seeds p cannot be below 0.25" in lines["sign_flip"]["note"]
 
 
-def test_several_seeds_list_what_a_report_would_say(classifiers):
-    _, _, gold_file, files = classifiers
+def test_several_seeds_list_the_published_degrees_of_freedom(classifiers):
+    """Hillis 2007 allows more of them, so that p is smaller: too small with few seeds."""
+    gold, values, gold_file, files = classifiers
     document = compare_files(gold_file, files["a"], files["b"], "accuracy")
-    line = methods(document)["cochran_cox"]
-    assert line["statistic"] == pytest.approx(document["delta"] / document["se"])
-    assert line["p"] > document["p"]
-    assert line["ci95"][0] < document["ci95"][0] < document["ci95"][1] < line["ci95"][1]
+    d = np.array(
+        [(b == gold).astype(float) - (a == gold) for a, b in zip(values["a"], values["b"], strict=True)]
+    )
+    line = methods(document)["hillis"]
+    assert (line["p"], tuple(line["ci95"])) == (mrmc(d).p, mrmc(d).ci95)
+    assert line["p"] < document["p"]
 
 
 def test_swapping_the_sides_turns_the_sign(classifiers):
@@ -202,12 +218,19 @@ def test_classes_may_be_words(tmp_path):
 
 
 def test_a_small_difference_can_be_called_none(classifiers):
+    _, _, gold_file, files = classifiers
+    shifted = [*files["a"][1:], files["a"][0]]
+    document = compare_files(gold_file, files["a"], shifted, "accuracy", 0.2)
+    assert (document["delta"], document["verdict"]) == (pytest.approx(0), "no difference that matters")
+
+
+def test_predictions_that_are_all_the_same_have_no_noise_to_judge_by(classifiers):
     _, values, gold_file, files = classifiers
     copies = [
         predictions(file.with_suffix(".copy"), v) for file, v in zip(files["a"], values["a"], strict=True)
     ]
     same = compare_files(gold_file, files["a"], copies, "accuracy", 0.01)
-    assert (same["p"], same["verdict"]) == (1.0, "no difference that matters")
+    assert (same["delta"], same["p"], same["verdict"]) == (0.0, None, "inconclusive")
     assert "seed 1: A and B predict exactly the same" in same["warnings"]
 
 

@@ -66,9 +66,8 @@ def test_two_seeds_beside_that_of_a_search(seeds, raised):
     assert ("two_seeds" in rules(searched(seeds))) is raised
 
 
-def test_two_seeds_with_items_tell_the_simulated_coverage(tmp_path):
-    results = write_predictions(example(spec(seeds=(11, 22)), folder=tmp_path), items=40)
-    assert any("91 to 96 %" in flag["evidence"] for flag in report_document(results)["flags"])
+def test_two_seeds_are_few_with_items_too(tmp_path):
+    assert "two_seeds" in rules(write_predictions(example(spec(seeds=(11, 22)), folder=tmp_path), items=40))
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11, 22), True), ((11, 22, 33), False)])

@@ -3,6 +3,7 @@ import math
 import pytest
 from scipy import stats
 
+from ablate.stats.inference import Inference, Method
 from ablate.stats.optimism import expected_best
 from ablate.stats.power import mde, mde_paired, pooled_sd
 from ablate.stats.verdicts import verdict
@@ -56,12 +57,12 @@ def test_best_of_equals_is_tippetts_table(k, expected):
     ],
 )
 def test_verdicts(estimate, p, goal, word):
-    assert verdict(estimate, p, se=0.001, df=20, smallest_effect=0.005, goal=goal) == word
+    assert verdict(Inference(estimate, 21, Method.SEEDS, 0.001, 20, p), p, 0.005, goal) == word
 
 
 def test_without_a_smallest_effect_nothing_is_called_no_difference():
-    assert verdict(0.0, 0.9, se=1e-9, df=20) == "inconclusive"
+    assert verdict(Inference(0.0, 21, Method.SEEDS, 1e-9, 20, 0.9), 0.9) == "inconclusive"
 
 
 def test_without_noise_nothing_is_concluded():
-    assert verdict(0.5, None, se=None, df=None, smallest_effect=0.005) == "inconclusive"
+    assert verdict(Inference(0.5, 3, Method.NO_VARIANCE), None, 0.005) == "inconclusive"

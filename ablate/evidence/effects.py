@@ -145,14 +145,23 @@ def study_effects(grid: Grid, items: Items, metric: str, model: Model | None) ->
 
 def infer_all(items: Items, metric: str, weights: Sequence[Array | None]) -> list[Inference]:
     """Return the inference of each contrast of `metric` by its weights; nothing where there are none."""
-    values = items.grid.values[metric]
+    values = items.values(metric)
     per_seed = [math.nan * np.ones(values.shape[1]) if w is None else by_seed(w, values) for w in weights]
     # Items matter from the second seed on.
-    wanted = [k for k, of_seed in enumerate(per_seed) if np.isfinite(of_seed).sum() > 1 and np.any(of_seed)]
+    wanted = [k for k, of_seed in enumerate(per_seed) if np.isfinite(of_seed).sum() > 1]
     found: dict[int, ItemNoise | None] = dict(
         zip(wanted, items.noise([w for k in wanted if (w := weights[k]) is not None], metric), strict=True)
     )
-    return [infer(of_seed, found.get(k)) for k, of_seed in enumerate(per_seed)]
+    return [
+        infer(of_seed, found.get(k), scale=_largest(weights[k], values)) for k, of_seed in enumerate(per_seed)
+    ]
+
+
+def _largest(weights: Array | None, values: Array) -> float:
+    """Return the size of the largest term of a contrast."""
+    if weights is None:
+        return 0.0
+    return float(np.nanmax(np.abs(weights * np.where(weights == 0, 0.0, values)), initial=0.0))
 
 
 def study_models(grid: Grid) -> dict[str, Model]:
@@ -184,7 +193,8 @@ def _unevenness(values: Sequence[float]) -> float:
 
 def _weights(grid: Grid, contrast: Contrast, there: NDArray[np.bool_], model: Model | None) -> Array | None:
     """Return what each of the trials that are `there` adds to the contrast; None where they cannot tell it."""
-    if grid.results.spec.design in FROM_REFERENCE:
+    # Least squares says the same of two cells, but for rounding.
+    if grid.results.spec.design in FROM_REFERENCE or contrast.two_cells:
         return matched_weights(contrast, there)
     if model is None:
         return None

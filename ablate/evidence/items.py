@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ablate.evidence.frames import Grid
 from ablate.evidence.predictions import ItemScores, Kind, PredictionFiles
+from ablate.stats.correlations import pearson
 from ablate.stats.inference import ItemNoise, contributions, item_noise
 
 Array = NDArray[np.float64]
@@ -52,6 +53,7 @@ class Items:
         # (row, row, metric, what differs)
         self.unaligned: set[tuple[int, int, str, str]] = set()
         self._made_of = dict(made_of or {})
+        self._values: dict[str, Array] = {}
 
     def noise(self, weights: Sequence[Array], metric: str) -> list[ItemNoise | None]:
         """Return the item noise of each contrast of `metric`, given by its weights [cells, seeds].
@@ -63,6 +65,19 @@ class Items:
             return [None] * len(weights)
         added = [self._added(weights, name, share) for name, share in made_of.items()]
         return [_noise(of_contrast) for of_contrast in zip(*added, strict=True)]
+
+    def values(self, metric: str) -> Array:
+        """Return the metric [cells, seeds], to the last digit as its predictions give it where there are some, else as recorded.
+
+        A trainer may have recorded single precision."""
+        if metric not in self._values:
+            values = self.grid.values[metric].copy()
+            for place, trial in self.grid.trials.items():
+                scores = self.files.scores(trial, metric) if math.isfinite(values[place]) else None
+                if scores:
+                    values[place] = scored(scores)
+            self._values[metric] = values
+        return self._values[metric]
 
     def made_of(self, metric: str) -> dict[str, float]:
         """Return {metric with items: weight}: the metric itself, or what a composite is made of; empty if unknown."""
@@ -90,6 +105,18 @@ class Items:
         pairs = self.pairs(low, high, metric)
         return np.array([b.scores - a.scores for a, b in pairs]) if len(pairs) > 1 else None
 
+    def of_one_seed(self, low: int, high: int, metric: str) -> Array | None:
+        """Return what each item, or cluster of items, adds to high − low where one seed has both: [1, units]; else None."""
+        added = []
+        for name, share in self.made_of(metric).items():
+            pairs = self.pairs(low, high, name)
+            if len(pairs) != 1:
+                return None
+            x, y = pairs[0]
+            values, clusters = contributions((y.scores - x.scores)[None, :], x.clusters)
+            added.append(_Added([0], clusters or list(x.ids), share * values))
+        return _together(added) if added else None
+
     def _added(self, contrasts: Sequence[Array], metric: str, share: float) -> list[_Added | None]:
         """Read each file once, and add it to every contrast that it is part of."""
         sums = [_Sum() for _ in contrasts]
@@ -102,7 +129,7 @@ class Items:
             scores = self.files.scores(trial, metric) if trial.state == "COMPLETE" else None
             layout = None
             if scores:
-                layout = layouts.setdefault((scores.ids, scores.gold.tobytes(), scores.kind), len(layouts))
+                layout = layouts.setdefault(_layout(scores), len(layouts))
             for k in part_of:
                 self._add(sums[k], row, column, scores, layout, float(stacked[k, row, column]), metric)
         return [_finished(one, share) for one in sums]
@@ -139,8 +166,15 @@ class Items:
         )
 
 
+def scored(scores: ItemScores) -> float:
+    """Return the metric that the predictions give."""
+    if scores.kind == "pearson":
+        return pearson(scores.predicted, scores.gold)
+    return scores.metric
+
+
 def misaligned(sides: Sequence[ItemScores]) -> str | None:
-    """Return what keeps items from being paired: ids or gold that are not the same in the same order, or two kinds of score."""
+    """Return what keeps items from being paired: ids, gold, clusters or the kind of score that are not the same throughout."""
     for side in sides:
         if side.ids != sides[0].ids:
             return "item ids"
@@ -148,7 +182,14 @@ def misaligned(sides: Sequence[ItemScores]) -> str | None:
             return "gold"
         if side.kind != sides[0].kind:
             return "kinds of score"
+        if side.clusters != sides[0].clusters:
+            return "clusters"
     return None
+
+
+def _layout(scores: ItemScores) -> tuple[object, ...]:
+    """Return what must be the same for items to be paired."""
+    return scores.ids, scores.gold.tobytes(), scores.kind, scores.clusters
 
 
 def composite_weights(composite: Array, metrics: dict[str, Array]) -> dict[str, float]:
@@ -180,17 +221,20 @@ def _finished(summed: _Sum, share: float) -> _Added | None:
 def _noise(added: Sequence[_Added | None]) -> ItemNoise | None:
     """Return the noise of one contrast from what the items of each of its metrics add to it."""
     whole = [one for one in added if one is not None]
-    if len(whole) < len(added):
-        return None
-    if len(whole) == 1:
-        return item_noise(whole[0].values)
-    seeds = sorted(set.intersection(*(set(one.seeds) for one in whole)))
+    return item_noise(_together(whole)) if len(whole) == len(added) else None
+
+
+def _together(added: Sequence[_Added]) -> Array:
+    """Return the sum of what items add in several metrics, [seeds that all have, units of any]."""
+    if len(added) == 1:
+        return added[0].values
+    seeds = sorted(set.intersection(*(set(one.seeds) for one in added)))
     place: dict[str, int] = {}
-    for one in whole:
+    for one in added:
         for unit in one.units:
             place.setdefault(unit, len(place))
     total = np.zeros((len(seeds), len(place)))
-    for one in whole:
+    for one in added:
         rows = [one.seeds.index(column) for column in seeds]
         total[:, [place[unit] for unit in one.units]] += one.values[rows]
-    return item_noise(total)
+    return total

@@ -75,6 +75,7 @@ def fit_model(grid: Grid, metric: str) -> Model | None:
         return None
     pooled = _pooled(grid, values, coding)
     weights, confounded = weights_by_seed(there, coding, pooled.order)
+    independent = not shares_parts(grid, metric)
     if (seeds := int(there.any(axis=0).sum())) == 1:
         confounded = pooled.confounded
     return Model(
@@ -82,8 +83,8 @@ def fit_model(grid: Grid, metric: str) -> Model | None:
         pooled.order,
         weights,
         there,
-        _unreplicated(pooled) if seeds == 1 else {},
-        _anova_rows(pooled, metric, independent=not shares_parts(grid, metric)),
+        _unreplicated(pooled, independent) if seeds == 1 else {},
+        _anova_rows(pooled, metric, independent),
         _by_cell(pooled.weights, values),
         _lenth_row(pooled, metric),
         {name: others for name, others in confounded.items() if _lacks_an_effect(name, coding, weights)},
@@ -179,11 +180,12 @@ def _lacks_an_effect(name: str, coding: Coding, estimates: Collection[Key]) -> b
     return any(((name,), (level,)) not in estimates for level in range(1, len(coding.levels[name])))
 
 
-def _unreplicated(model: stats.Factorial) -> dict[Key, Inference]:
+def _unreplicated(model: stats.Factorial, independent: bool) -> dict[Key, Inference]:
+    """Return the estimates of a single seed; without errors where cells share trained parts, whose noise is then one."""
     method = Method.LEAST_SQUARES if model.df_residual else Method.LENTH
     return {
         (e.factors, e.levels): Inference(e.estimate, 1, Method.ONE_SEED)
-        if e.se is None or model.degenerate
+        if e.se is None or model.degenerate or not independent
         else Inference(e.estimate, 1, method, e.se, e.df, e.p)
         for e in (*model.effects, *model.interactions)
     }

@@ -188,7 +188,7 @@ def _inferences(
             else values[0] * np.nan
         )
         if np.isfinite(of_block).sum() > 1:
-            found[e.factors, e.levels] = infer(of_block)
+            found[e.factors, e.levels] = infer(of_block, scale=float(np.abs(y).max()))
         else:
             pooled.append(":".join(e.factors))
     return found, list(dict.fromkeys(pooled))

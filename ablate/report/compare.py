@@ -100,11 +100,10 @@ def _check_arguments(
 
 def _accuracy(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
     right_a, right_b = p.scores(p.a), p.scores(p.b)  # [S, n]
-    by_seed = right_b.mean(axis=1) - right_a.mean(axis=1)
-    means = {"a": float(right_a.mean()), "b": float(right_b.mean()), "delta": float(by_seed.mean())}
-    d = right_b - right_a
+    by_seed_a, by_seed_b, d = right_a.mean(axis=1), right_b.mean(axis=1), right_b - right_a
+    means = _means(by_seed_a, by_seed_b)
     if len(d) > 1:
-        return means | _over_seeds(by_seed, d, p.clusters, smallest_effect)
+        return means | _over_seeds(by_seed_a, by_seed_b, d, p.clusters, smallest_effect)
     if p.graded:
         return means | _graded(means["delta"], d, p.clusters, smallest_effect)
     n, only_a, only_b = d.shape[1], int(np.sum(d < 0)), int(np.sum(d > 0))
@@ -147,10 +146,10 @@ def _graded(
 
 def _pearson(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
     r_a, r_b = (np.array([pearson(x, p.gold) for x in side]) for side in (p.a, p.b))  # [S]
-    means = {"a": float(r_a.mean()), "b": float(r_b.mean()), "delta": float(np.mean(r_b - r_a))}
+    means = _means(r_a, r_b)
     d = np.array([pseudo_values(y, p.gold) - pseudo_values(x, p.gold) for x, y in zip(p.a, p.b, strict=True)])
     if len(d) > 1:
-        return means | _over_seeds(r_b - r_a, d, p.clusters, smallest_effect)
+        return means | _over_seeds(r_a, r_b, d, p.clusters, smallest_effect)
     n = len(p.gold)
     triple = float(r_a[0]), float(r_b[0]), pearson(p.a[0], p.b[0])
     test, steiger, zou = williams_t(*triple, n), steiger_z(*triple, n), zou_interval(*triple, n)
@@ -168,17 +167,22 @@ def _pearson(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _means(a: Array, b: Array) -> dict[str, float]:
+    return {"a": float(a.mean()), "b": float(b.mean()), "delta": float((b - a).mean())}
+
+
 def _over_seeds(
-    by_seed: Array, d: Array, clusters: Sequence[str] | None, smallest_effect: float | None
+    a: Array, b: Array, d: Array, clusters: Sequence[str] | None, smallest_effect: float | None
 ) -> dict[str, Any]:
-    """Return the seeds × items analysis: `by_seed` [S] differences of the metric, `d` [S, n] of its items."""
+    """Return the seeds × items analysis: `a` and `b` [S] are the metric of each seed, `d` [S, n] differences of its items."""
+    by_seed = b - a
     added, _ = contributions(d, clusters)
-    items = item_noise(added)
-    main, published = infer(by_seed, items), mrmc(d)
+    main = infer(by_seed, item_noise(added), scale=float(np.abs([a, b]).max()))
+    published = mrmc(d)
     resampled = bootstrap_mean(d.mean(axis=0))
     hillis = other_test("hillis", None, published.p, published.ci95, HILLIS)
     return _judged(main, smallest_effect) | {
-        "method": Method.SEEDS_AND_ITEMS,
+        "method": main.method,
         "sensitivity": [
             *([hillis] if published.p is not None and published.se > 0 and clusters is None else []),
             _paired_t_line(by_seed),
@@ -212,7 +216,7 @@ def _judged(found: Inference, smallest_effect: float | None) -> dict[str, Any]:
     return {
         "ci95": ci95 and list(ci95),
         "df": df if df is not None and math.isfinite(df) else None,
-        "p": found.p if found.estimate else 1.0,
+        "p": found.p,
         "se": found.se,
         "verdict": verdict(found, found.p, smallest_effect),
         "mde80": found.mde80(),

@@ -54,7 +54,7 @@ def compare_studies(
     items = Items(both, made_of={metric.name: Items(grid(a)).made_of(metric.name)})
     weights = pair_weights(A, B, np.asarray(there))
     (found,) = infer_all(items, metric.name, [weights])
-    differences = by_seed(weights, values)
+    differences = by_seed(weights, items.values(metric.name))
     differences = differences[np.isfinite(differences)]
     made_of = items.made_of(metric.name)
     mean_a, mean_b = (float(values[row, paired].mean()) for row in (A, B))

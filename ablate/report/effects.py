@@ -52,7 +52,7 @@ def effect_row(
         "turns": [_simple_row(one) for one in turns or ()],
         "bounds": lost and list(lost.bounds),
         "bounds_as_seen": lost and lost.is_as_seen,
-        "by_seed": _by_seed(items.grid, effect),
+        "by_seed": _by_seed(items, effect),
         "sensitivity": [*_other_tests(items, effect), *([borrowed] if borrowed else [])],
         "matches": effect.differences.matches,
         "matches_done": effect.differences.matches_done,
@@ -182,17 +182,17 @@ def _simple_row(one: Simple) -> dict[str, Any]:
     return {"factor": one.factor, "level": one.level, **inference_row(one.inference)}
 
 
-def _by_seed(grid: Grid, effect: Effect) -> dict[str, float]:
+def _by_seed(items: Items, effect: Effect) -> dict[str, float]:
     if effect.weights is None:
         return {}
-    values = by_seed(effect.weights, grid.values[effect.metric])
-    return {str(seed): float(v) for seed, v in zip(grid.seeds, values, strict=True) if math.isfinite(v)}
+    values = by_seed(effect.weights, items.values(effect.metric))
+    return {str(seed): float(v) for seed, v in zip(items.grid.seeds, values, strict=True) if math.isfinite(v)}
 
 
 def _other_tests(items: Items, effect: Effect) -> list[dict[str, Any]]:
     if effect.identical or effect.weights is None:
         return []
-    values = by_seed(effect.weights, items.grid.values[effect.metric])
+    values = by_seed(effect.weights, items.values(effect.metric))
     values = values[np.isfinite(values)]
     if len(values) > 1:
         return [sign_flip(values)]

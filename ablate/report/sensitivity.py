@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.evidence.effects import Effect, Kind
-from ablate.evidence.items import Items
-from ablate.report.phrases import BORROWED, THESE_MODELS
+from ablate.evidence.items import Items, scored
+from ablate.evidence.predictions import ItemScores
+from ablate.report.phrases import BORROWED, INDEPENDENT_ITEMS, NORMAL_SCORES, THESE_MODELS
 from ablate.stats import behrens_fisher
 from ablate.stats.correlations import pearson, williams_t, zou_interval
-from ablate.stats.distributions import interval, z_p
+from ablate.stats.inference import Inference, Method, infer_from_items
 from ablate.stats.mcnemar import mcnemar
 from ablate.stats.moderated import moderate
 from ablate.stats.paired import sign_flip_p, smallest_sign_flip_p
@@ -64,36 +65,40 @@ def moderated(effects: Sequence[Effect]) -> list[dict[str, Any] | None]:
 
 
 def of_one_seed(items: Items, low: int, high: int, metric: str) -> list[dict[str, Any]]:
-    """McNemar's exact test, or Williams' t with Zou's interval; of a composite a z over the items of its metrics.
+    """Return tests of two cells over the items of one seed; none without items that align.
 
-    Nothing without items that align."""
-    if len(made_of := items.made_of(metric)) > 1:
-        return _of_a_composite(items, low, high, made_of)
-    pairs = items.pairs(low, high, metric)
-    if len(pairs) != 1:
+    Of an accuracy McNemar's exact test, or with clusters t over these; of Pearson's r t over pseudo-values, and Williams' t with
+    Zou's interval; of a composite t over the items of all its metrics.
+    """
+    added = items.of_one_seed(low, high, metric)
+    if added is None:
         return []
-    x, y = pairs[0]
-    n = len(x.ids)
-    if x.kind == "accuracy":
-        only_a, only_b = int((x.scores > y.scores).sum()), int((x.scores < y.scores).sum())
-        exact = mcnemar(only_a, only_b, n)
+    made_of = items.made_of(metric)
+    pairs = {name: items.pairs(low, high, name)[0] for name in made_of}
+    value = sum(made_of[name] * (scored(y) - scored(x)) for name, (x, y) in pairs.items())
+    over_items = infer_from_items(value, added)
+    if list(made_of) != [metric]:
+        return [_over_items(over_items)]
+    x, y = pairs[metric]
+    if x.kind == "pearson":
+        return [_over_items(over_items, "pseudo_values"), _williams(x, y)]
+    only_a, only_b = int((x.scores > y.scores).sum()), int((x.scores < y.scores).sum())
+    exact = mcnemar(only_a, only_b, len(x.ids))
+    if x.clusters is None:
         return [other_test("mcnemar_exact", None, exact.p_exact, exact.ci95)]
-    triple = x.metric, y.metric, pearson(x.predicted, y.predicted)
+    return [
+        _over_items(over_items),
+        other_test("mcnemar_exact", None, exact.p_exact, exact.ci95, INDEPENDENT_ITEMS),
+    ]
+
+
+def _over_items(found: Inference, method: str = Method.ITEMS) -> dict[str, Any]:
+    """Return the analysis of one seed by its items as an entry of `sensitivity`."""
+    t = None if found.se is None or found.estimate is None else found.estimate / found.se
+    return other_test(method, t, found.p, found.interval())
+
+
+def _williams(x: ItemScores, y: ItemScores) -> dict[str, Any]:
+    n, triple = len(x.ids), (scored(x), scored(y), pearson(x.predicted, y.predicted))
     test = williams_t(*triple, n)
-    return [other_test("williams", test.statistic, test.p, zou_interval(*triple, n))]
-
-
-def _of_a_composite(items: Items, low: int, high: int, made_of: dict[str, float]) -> list[dict[str, Any]]:
-    """Add up the metrics' differences and their variances: each metric has items of its own."""
-    value = variance = 0.0
-    for name, share in made_of.items():
-        pairs = items.pairs(low, high, name)
-        if len(pairs) != 1:
-            return []
-        differences = pairs[0][1].scores - pairs[0][0].scores
-        value += share * float(differences.mean())
-        variance += share**2 * float(differences.var(ddof=1)) / len(differences)
-    if variance == 0:
-        return []
-    se = math.sqrt(variance)
-    return [other_test("items", value / se, z_p(value / se), interval(value, se, math.inf))]
+    return other_test("williams", test.statistic, test.p, zou_interval(*triple, n), NORMAL_SCORES)

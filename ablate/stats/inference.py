@@ -97,30 +97,33 @@ class ItemNoise:
     df: float  # of `item`
 
 
-def infer(by_seed: ArrayLike, items: "ItemNoise | None" = None) -> Inference:
+def infer(by_seed: ArrayLike, items: "ItemNoise | None" = None, scale: float = 0.0) -> Inference:
     """Analyse a contrast's values per seed [S], NaN where a seed cannot tell it, with its items where they are known.
 
     With items: V = V_seed + V_item, V_seed = var(by_seed)/S on S − 1 degrees of freedom (Obuchowski & Rockette 1995,
     Commun. Stat. 24, 285-308), compared with the Behrens-Fisher distribution. Without: t over seeds (Student 1908).
-    One seed gives the estimate alone, and so do values that do not vary: without noise there is no p.
+    One seed gives the estimate alone, and so do values that do not vary: without noise there is no p. `scale` is the size of
+    the numbers that the contrast was computed from: sums of accuracies that cancel leave 1e-16, which is neither an effect
+    nor noise.
     """
     values = np.asarray(by_seed, dtype=float)
     values = values[np.isfinite(values)]
     seeds = len(values)
     if seeds == 0:
         return Inference(None, 0)
+    rounding = ROUNDING * max(scale, float(np.abs(values).max()))
+    values = np.where(np.abs(values) <= rounding, 0.0, values)
     estimate = float(values.mean())
     if seeds == 1:
         return Inference(estimate, 1, Method.ONE_SEED)
     v_seed = float(values.var(ddof=1)) / seeds
-    rounding = (ROUNDING * float(np.abs(values).max())) ** 2
     if items is None:
-        if v_seed <= rounding:
+        if v_seed <= rounding**2:
             return Inference(estimate, seeds, Method.NO_VARIANCE)
         se = math.sqrt(v_seed)
         return Inference(estimate, seeds, Method.SEEDS, se, seeds - 1, t_p(estimate / se, seeds - 1), v_seed)
     v = v_seed + items.item
-    if v <= rounding:
+    if v <= rounding**2:
         return Inference(estimate, seeds, Method.NO_VARIANCE)
     se, shape = math.sqrt(v), (v_seed / v, seeds - 1, items.df)
     p = behrens_fisher.two_sided_p(estimate / se, *shape)

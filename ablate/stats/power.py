@@ -20,23 +20,25 @@ def _effect_in_se(df: float, power: float, alpha: float) -> float:
     """Return the noncentrality. `scipy.special` has it too, and takes a quarter of `ablate plan` to import."""
     if math.isinf(df):
         return NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
-    shown = _shown_sds(df)
 
-    def found(effect: float, critical: float) -> float:
+    def found(effect: float, critical: float, shown: list[tuple[float, float]]) -> float:
         return math.fsum(
             share * math.erfc((critical * sd - effect) / math.sqrt(2)) / 2 for sd, share in shown
         )
 
-    critical = _root(lambda c: alpha / 2 - found(0, c))
-    return _root(lambda effect: found(effect, critical) - power)
+    coarse = _shown_sds(df, 0.25)
+    critical = _root(lambda c: alpha / 2 - found(0, c, coarse))
+    # With few degrees of freedom the critical value is far out, and what is found climbs within a step of the coarse grid.
+    fine = _shown_sds(df, min(0.25, math.sqrt(2 * df) / (2 * critical)))
+    return _root(lambda effect: found(effect, critical, fine) - power)
 
 
-def _shown_sds(df: float) -> list[tuple[float, float]]:
+def _shown_sds(df: float, step: float) -> list[tuple[float, float]]:
     """Return what `df` degrees of freedom make of a standard deviation of 1, and how often: sqrt(chi² / df) on a grid.
 
     Its logarithm is about normal with variance 1 / 2df, its left tail longer; steps of a quarter of its standard deviation
     sum it up to the last digits."""
-    logs = [step / 4 / math.sqrt(2 * df) for step in range(-160, 41)]
+    logs = [k * step / math.sqrt(2 * df) for k in range(-int(40 / step), int(10 / step) + 1)]
     density = {math.exp(log): math.exp(df * (log - math.expm1(2 * log) / 2)) for log in logs}  # 1 at its mode
     total = math.fsum(density.values())
     return [(sd, value / total) for sd, value in density.items() if value > 1e-16]
