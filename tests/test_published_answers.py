@@ -637,15 +637,14 @@ def test_seeds_by_items(d, delta, se, df, p, ci95, share, noise):
 def test_seeds_by_items_through_compare(tmp_path):
     """V as above; t.test(rowMeans(d))"""
     d = np.array(RIGHT_BY_SEED)
-    gold = write_csv(tmp_path / "gold.csv", ["id", "label"], [(i, 1) for i in range(10)])
     sides = {
         side: [
-            write_csv(tmp_path / f"{side}{seed}.csv", ["id", "prediction"], list(enumerate(row.astype(int))))
+            write_csv(tmp_path / f"{side}{seed}.csv", ["id", "correct"], list(enumerate(row.astype(int))))
             for seed, row in enumerate(right)
         ]
         for side, right in (("a", d == -1), ("b", d == 1))
     }
-    document = compare_files(gold, sides["a"], sides["b"], "accuracy")
+    document = compare_files(None, sides["a"], sides["b"], None, correct=True)
     by_seed = next(line for line in document["sensitivity"] if line["method"] == "paired_t")
     assert (document["delta"], document["se"]) == pytest.approx((0.3, 0.1186342028), rel=1e-9)
     assert (by_seed["statistic"], by_seed["p"]) == pytest.approx((7.34846922835, 0.00520785894466), rel=1e-9)

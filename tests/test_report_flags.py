@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, factor, fraction, searched, spec, with_trial, write_predictions
+from report_examples import (
+    example,
+    factor,
+    fraction,
+    points_of,
+    searched,
+    spec,
+    with_trial,
+    write_predictions,
+)
 
 from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.report import report_document
@@ -102,15 +111,15 @@ def test_lost_runs_spread_evenly_do_not_stop():
     assert flag["severity"] == "caution"
 
 
-def test_bounds_are_those_of_the_worst_and_the_best_value_seen():
-    """One of three seeds of l2=0.01 is lost; in its place the smallest and the largest mean of the study."""
+def test_bounds_are_those_of_the_worst_and_the_best_value_that_the_metric_can_have():
+    """One of three seeds of l2=0.01 is lost; in its place 0 and 1."""
     results = fail(example(), lambda t: t.factors["l2"] == 0.01 and t.seed == 33)
     evidence = next(f["evidence"] for f in report_document(results)["flags"] if f["rule"] == "lost_runs")
     means = {(t.cell, t.seed): t.metrics["dev/mean"] for t in results.trials if t.metrics}
     reference = [means[results.reference, seed] for seed in (11, 22, 33)]
     cell = next(t.cell for t in results.trials if t.factors["l2"] == 0.01)
     known = [means[cell, seed] for seed in (11, 22)]
-    low, high = (np.mean([*known, end(means.values())]) - np.mean(reference) for end in (min, max))
+    low, high = (np.mean([*known, end]) - np.mean(reference) for end in (0.0, 1.0))
     assert f"l2 → 0.01 lies in [{low:+.4f}, {high:+.4f}]".replace("-", "−") in evidence
 
 
@@ -324,8 +333,27 @@ def test_changed_after_results(before, severity):
 
 def test_seeds_without_effect():
     first = {t.cell: t.metrics for t in example().trials if t.seed == 11}
-    assert "seeds_without_effect" in rules(with_metrics(example(), lambda t: first[t.cell]))
+    tied = with_metrics(example(), lambda t: first[t.cell])
+    assert "seeds_without_effect" in rules(replace(tied, points=points_of([])))
     assert "seeds_without_effect" not in rules(example())
+
+
+def test_metrics_that_tie_by_chance_have_curves_that_do_not():
+    first = {t.cell: t.metrics for t in example().trials if t.seed == 11}
+    assert "seeds_without_effect" not in rules(with_metrics(example(), lambda t: first[t.cell]))
+
+
+def test_an_arm_that_ignores_its_seed_is_claimed_nothing_of():
+    """Its seeds agree to the last bit: what varies is the baseline alone."""
+    results = example()
+    first = {t.cell: t.metrics for t in results.trials if t.seed == 11}
+    tied = with_metrics(
+        results, lambda t: first[t.cell] if t.factors["similarity_head"] == "siamese" else t.metrics
+    )
+    document = report_document(replace(tied, points=points_of([])))
+    row = next(r for r in document["effects"] if r["factor"] == "similarity_head" and r["role"] == "primary")
+    assert (row["verdict"], row["undone_by"]) == ("inconclusive", ["seeds_without_effect"])
+    assert document["summary"][0].startswith("STOP (seeds_without_effect)")
 
 
 def test_unaligned_items(tmp_path):
