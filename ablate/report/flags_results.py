@@ -96,20 +96,9 @@ def conflicting_duplicates(evidence: Evidence) -> Iterator[Flag]:
 
 
 def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
-    """All metrics equal to the last digit under different seeds."""
+    """All metrics, and where they are kept all predictions, equal to the last digit under different seeds."""
     grid = evidence.grid
-    names = grid.dev_metrics
-    stuck = []
-    for row in range(len(grid.cells)):
-        complete = np.flatnonzero(grid.states[row] == "COMPLETE")
-        values = np.array([grid.values[name][row, complete] for name in names])  # [metrics, seeds]
-        if (
-            len(complete) > 1
-            and values.size
-            and np.isfinite(values).all()
-            and (np.ptp(values, axis=1) == 0).all()
-        ):
-            stuck.append(row)
+    stuck = [row for row in range(len(grid.cells)) if _is_stuck(evidence, row)]
     if stuck:
         yield Flag(
             STOP,
@@ -120,6 +109,18 @@ def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
             stuck,
             undoes_p=True,
         )
+
+
+def _is_stuck(evidence: Evidence, row: int) -> bool:
+    grid, names = evidence.grid, evidence.grid.dev_metrics
+    complete = np.flatnonzero(grid.states[row] == "COMPLETE").tolist()
+    values = np.array([grid.values[name][row, complete] for name in names])  # [metrics, seeds]
+    if len(complete) < 2 or not values.size or not np.isfinite(values).all() or np.ptp(values, axis=1).any():
+        return False
+    # Accuracies of two seeds are often equal by chance.
+    trials = [grid.trials[row, column] for column in complete]
+    kept = [[evidence.items.files.predicted(trial, name) for trial in trials] for name in names]
+    return all(len({one.predicted.tobytes() for one in found if one}) <= 1 for found in kept)
 
 
 def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
