@@ -195,6 +195,15 @@ def searched(seeds: tuple[int, ...] = (11, 22, 33, 44)) -> Results:
     return replace(results, trials=tuple(trials))
 
 
+def valued(study: StudySpec, value: Callable[[Mapping[str, Scalar], int], float]) -> Results:
+    """A study run to its end whose deciding metric is `value(levels, place of the seed)`, and its only one."""
+    results = example(study)
+    place = {seed: k for k, seed in enumerate(study.seeds)}
+    trials = [replace(t, metrics={"dev/mean": value(t.factors, place[t.seed])}) for t in results.trials]
+    parts = {key: replace(part, metrics={}) for key, part in results.parts.items()}
+    return replace(results, trials=tuple(trials), parts=parts)
+
+
 def points_of(points: Sequence[Point]) -> Callable[[Collection[str]], list[Point]]:
     """What the store gives: the points of the parts that are asked for."""
     return lambda parts: [point for point in points if point.part in parts]

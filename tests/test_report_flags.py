@@ -356,6 +356,22 @@ def test_an_arm_that_ignores_its_seed_is_claimed_nothing_of():
     assert document["summary"][0].startswith("STOP (seeds_without_effect)")
 
 
+@pytest.mark.parametrize("raised", [True, False])
+def test_seeds_whose_scores_are_equal_by_chance_had_an_effect(tmp_path, raised):
+    """The predictions of all seeds are those of the first, or the same ones of other items: then the seeds did something."""
+    results = write_predictions(example(folder=tmp_path), items=40)
+    first = {t.cell: t for t in results.trials if t.seed == 11}
+    for (part, _), found in results.parts.items():
+        for file in (found.folder / "predictions").glob("*.csv"):
+            same = (results.parts[part, 11].folder / "predictions" / file.name).read_text().split()
+            rows = same[1:] if raised else [*same[2:], same[1]]
+            ids = [row.partition(",")[0] for row in same[1:]]
+            rows = [f"{i},{row.partition(',')[2]}" for i, row in zip(ids, rows, strict=True)]
+            file.write_text("\n".join([same[0], *(rows if found.seed != 11 else same[1:])]))
+    alike = replace(with_metrics(results, lambda t: first[t.cell].metrics), points=points_of([]))
+    assert ("seeds_without_effect" in rules(alike)) is raised
+
+
 def test_unaligned_items(tmp_path):
     results = write_predictions(example(folder=tmp_path), items=40)
     assert "unaligned_items" not in rules(results)

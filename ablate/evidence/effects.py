@@ -69,8 +69,9 @@ class Lost:
 
     @property
     def could_reverse(self) -> bool:
-        """Whether the sign of the effect depends on them."""
-        return self.bounds[0] <= 0 <= self.bounds[1]
+        """Whether the sign of the effect depends on them: also where many of one side are lost and the ends are only those seen,
+        as the runs that never finished may have been worse."""
+        return self.bounds[0] <= 0 <= self.bounds[1] or (self.uneven and self.is_as_seen)
 
     @property
     def uneven(self) -> bool:

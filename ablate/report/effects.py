@@ -52,6 +52,7 @@ def effect_row(
         "turns": [_simple_row(one) for one in turns or ()],
         "bounds": lost and list(lost.bounds),
         "bounds_as_seen": lost and lost.is_as_seen,
+        "lost": lost and [lost.low, lost.high],
         "by_seed": _by_seed(items, effect),
         "sensitivity": [*_other_tests(items, effect), *([borrowed] if borrowed else [])],
         "matches": effect.differences.matches,

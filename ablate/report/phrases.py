@@ -35,7 +35,7 @@ NOTES = {
     Note.PARTIAL: "{done} of {matches} pairs of cells so far",
     Note.AVERAGED: "averaged over {factors} where it exists",
     Note.SLOPE: "straight line over {levels}{scale}, from the smallest to the largest; lack of fit p {p}",
-    Note.BOUNDS: "between {bounds} if the lost trials had {ends}",
+    Note.BOUNDS: "in {bounds} if the lost trials had {ends}",
     Note.TURNS_AROUND: "{up} at {up_at}, {down} at {down_at}",
     Note.NOT_LOOKED_AT: "no look has been taken at this, so nothing is claimed",
 }
@@ -106,8 +106,9 @@ INTERVALS = "95 % intervals are for one effect at a time, not simultaneous; the 
 QUALIFIERS = {
     Qualifier.ALIASED: "the design cannot tell it from {aliases}",
     Qualifier.TURNS_AROUND: "it depends on {other}: {turns}",
-    Qualifier.LOST_RUNS: "this is among the runs that finished: had the lost ones {ends}, the effect would lie between {bounds}",
-    Qualifier.LAST_EPOCH: "clear at the chosen epoch only; at the last epoch {last}",
+    Qualifier.LOST_RUNS: "{low} of the runs with {before} and {high} of those with {after} have no result: had they {ends}, the "
+    "effect would lie in {bounds}",
+    Qualifier.LAST_EPOCH: "the epoch was chosen by this very score; at the last epoch {last}",
     Qualifier.STOP_FLAG: "its p does not hold: {rules} (see the flags)",
 }
 

@@ -151,6 +151,10 @@ def _reservations(row: Mapping[str, Any]) -> list[str]:
             ),
         },
         Qualifier.LOST_RUNS: lambda: {
+            "before": level_text(row["from"]),
+            "after": level_text(row["to"]),
+            "low": f"{100 * row['lost'][0]:.0f} %",
+            "high": f"{100 * row['lost'][1]:.0f} %",
             "ends": BOUNDS_SEEN if row["bounds_as_seen"] else BOUNDS_DECLARED,
             "bounds": interval(row["bounds"]),
         },
