@@ -74,7 +74,7 @@ def _judged(
 ) -> Judged:
     inference, qualifiers = effect.inference, []
     word = Verdict.NO_DIFFERENCE if effect.identical else verdict(inference, p, smallest_effect, goal)
-    if aliased:
+    if aliased and word is not Verdict.INCONCLUSIVE:
         qualifiers.append(Qualifier.ALIASED)
         if word is Verdict.NO_DIFFERENCE:
             word = Verdict.INCONCLUSIVE

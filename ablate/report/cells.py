@@ -86,6 +86,7 @@ def _differences(items: Items, metric: str) -> list[dict[str, Any] | None]:
             **judged_row(judged),
             "notes": list(notes),
             "note": "; ".join(notes.values()),
+            "last": effect.last and inference_row(effect.last),
         }
     return rows
 
