@@ -82,7 +82,7 @@ def _judged(
 def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, comparisons: int) -> Judged:
     """Return a verdict with what makes it less than it seems, or takes it back."""
     inference, qualifiers = effect.inference, []
-    if aliased:
+    if aliased and word is not Verdict.INCONCLUSIVE:
         qualifiers.append(Qualifier.ALIASED)
         if word is Verdict.NO_DIFFERENCE:
             word = Verdict.INCONCLUSIVE

@@ -90,6 +90,7 @@ def _differences(items: Items, metric: str) -> list[dict[str, Any] | None]:
             **judged_row(judged),
             "notes": list(notes),
             "note": "; ".join(notes.values()),
+            "last": effect.last and inference_row(effect.last),
         }
     if grid.results.spec.looking and metric == grid.primary:
         looked = seen_of_cells(grid)

@@ -102,14 +102,20 @@ ANOVA = (
 
 INTERVALS = "95 % intervals are for one effect at a time, not simultaneous; the verdicts are corrected."
 
-# After the verdict of an effect.
-QUALIFIERS = {
-    Qualifier.ALIASED: "the design cannot tell it from {aliases}",
-    Qualifier.TURNS_AROUND: "it depends on {other}: {turns}",
+# The verdict of an effect that is less than it seems; of an aliased one also the verdict that was kept back.
+QUALIFIED = {
+    Qualifier.ALIASED: "{verdict}, or seems to because of {aliases} (the design cannot tell them apart)",
+    Qualifier.TURNS_AROUND: "depends on {other} ({turns}); on average {verdict}",
+    Qualifier.LOST_RUNS: "{verdict} among the runs that finished",
+}
+KEPT_BACK = "{verdict}, as the design cannot tell it from {aliases}"
+
+# After the numbers of such an effect.
+RESERVATIONS = {
     Qualifier.LOST_RUNS: "{low} of the runs with {before} and {high} of those with {after} have no result: had they {ends}, the "
     "effect would lie in {bounds}",
     Qualifier.LAST_EPOCH: "the epoch was chosen by this very score; at the last epoch {last}",
-    Qualifier.STOP_FLAG: "its p does not hold: {rules} (see the flags)",
+    Qualifier.STOP_FLAG: "neither interval nor p can be trusted: {rules} (see the flags)",
 }
 
 # Beside tests that see one seed alone.

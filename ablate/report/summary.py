@@ -1,6 +1,6 @@
 """The first thing a reader sees: what helps, what hurts, what is open, in sentences. From the document alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,16 @@ import numpy as np
 from ablate.evidence.effects import Kind
 from ablate.evidence.verdicts import Qualifier
 from ablate.report.looks import when_seen
-from ablate.report.phrases import BOUNDS_DECLARED, BOUNDS_SEEN, METHODS, NOTES, QUALIFIERS, Note
+from ablate.report.phrases import (
+    BOUNDS_DECLARED,
+    BOUNDS_SEEN,
+    KEPT_BACK,
+    METHODS,
+    NOTES,
+    QUALIFIED,
+    RESERVATIONS,
+    Note,
+)
 from ablate.report.words import change_text, interval, listed, number, p_equation, plural, signed
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method, infer
@@ -123,53 +132,56 @@ def _sentence(change: str, row: Mapping[str, Any]) -> str:
         seeds = plural(row["n"], "seed")
         return f"{change}: {row['verdict']}; {row['metric']} is exactly the same in {seeds}, as if nothing had been changed."
     shift = f"{row['metric']} {signed(row['estimate'])}"
-    reservations = "".join(f"; but {text}" for text in _reservations(row))
     if Note.NOT_LOOKED_AT in row["notes"]:
         return f"{change}: {shift} so far; {NOTES[Note.NOT_LOOKED_AT]}."
+    qualifiers = [Qualifier(name) for name in row["qualifiers"]]
+    verdict, facts = row["verdict"], _facts(row)
+    for one in qualifiers:
+        if one in QUALIFIED:
+            decided = one is not Qualifier.ALIASED or Verdict(row["verdict"]).is_decided
+            verdict = (QUALIFIED[one] if decided else KEPT_BACK).format(verdict=verdict, **facts)
+    reservations = "".join(
+        f"; but {RESERVATIONS[q].format(**facts)}" for q in qualifiers if q in RESERVATIONS
+    )
     if row["ci95"] is None:
-        return f"{change}: {shift}, {row['verdict']}: {METHODS[row['method']]}, so there is no interval{reservations}."
-    corrected = row["p_holm"]
+        return (
+            f"{change}: {shift}, {verdict}: {METHODS[row['method']]}, so there is no interval{reservations}."
+        )
     evidence = f"95 % interval {interval(row['ci95'])}, {plural(row['n'], 'seed')}"
-    if corrected is not None:
-        evidence += f", Holm {p_equation(corrected)}"
+    if row["p_holm"] is not None:
+        evidence += f", Holm {p_equation(row['p_holm'])}"
     if row.get("look"):
         evidence += f"; {when_seen(row['look'])}"
-    said = f"{change}: {row['verdict']}; {shift} ({evidence}){reservations}."
-    if row["verdict"] == Verdict.INCONCLUSIVE and row["mde80"] is not None:
+    said = f"{change}: {verdict}; {shift} ({evidence}){reservations}."
+    if row["verdict"] == Verdict.INCONCLUSIVE and row["mde80"] is not None and not qualifiers:
         said += f" This study could have seen {number(row['mde80'])} or more (80 % power, after correction)."
     return said
 
 
-def _reservations(row: Mapping[str, Any]) -> list[str]:
-    """What qualifies a verdict, in words."""
-    values: dict[Qualifier, Callable[[], dict[str, str]]] = {
-        Qualifier.ALIASED: lambda: {"aliases": listed(row["aliased_with"])},
-        Qualifier.TURNS_AROUND: lambda: {
-            "other": row["turns"][0]["factor"],
-            "turns": " and ".join(
-                f"{signed(one['estimate'])} at {level_text(one['level'])}" for one in row["turns"]
-            ),
-        },
-        Qualifier.LOST_RUNS: lambda: {
+def _facts(row: Mapping[str, Any]) -> dict[str, str]:
+    """What the texts on qualifiers name; of those that the row has."""
+    facts = {}
+    if row.get("aliased_with"):
+        facts["aliases"] = listed(row["aliased_with"])
+    if row.get("turns"):
+        facts["other"] = row["turns"][0]["factor"]
+        turns = (f"{signed(one['estimate'])} at {level_text(one['level'])}" for one in row["turns"])
+        facts["turns"] = f"{row['metric']} {', '.join(turns)}"
+    if row.get("bounds"):
+        low, high = row["lost"]
+        facts |= {
             "before": level_text(row["from"]),
             "after": level_text(row["to"]),
-            "low": f"{100 * row['lost'][0]:.0f} %",
-            "high": f"{100 * row['lost'][1]:.0f} %",
+            "low": f"{100 * low:.0f} %",
+            "high": f"{100 * high:.0f} %",
             "ends": BOUNDS_SEEN if row["bounds_as_seen"] else BOUNDS_DECLARED,
             "bounds": interval(row["bounds"]),
-        },
-        Qualifier.LAST_EPOCH: lambda: {
-            "last": f"{signed(row['last']['estimate'])} {interval(row['last']['ci95'])}"
-        },
-        Qualifier.STOP_FLAG: lambda: {"rules": listed(row["undone_by"])},
-    }
-    shown = [one for one in map(Qualifier, row["qualifiers"]) if _matters(one, row)]
-    return [QUALIFIERS[one].format(**values[one]()) for one in shown]
-
-
-def _matters(qualifier: Qualifier, row: Mapping[str, Any]) -> bool:
-    """An alias matters to a claim, or where it kept one back."""
-    return qualifier is not Qualifier.ALIASED or Verdict(row["verdict"]).is_decided
+        }
+    if row.get("last"):
+        facts["last"] = f"{signed(row['last']['estimate'])} {interval(row['last']['ci95'])}"
+    if row.get("undone_by"):
+        facts["rules"] = listed(row["undone_by"])
+    return facts
 
 
 def _slight(row: Mapping[str, Any], smallest_effect: float | None) -> str:

@@ -1,0 +1,65 @@
+"""Effects that turn around: where an interaction is significant and the effect goes up at one level and down at the other."""
+
+import numpy as np
+import pytest
+from report_examples import factor, spec, valued
+
+from ablate.report.report import report_document
+from ablate.report.summary import headline
+
+AB = (factor("a", [0, 1]), factor("b", [0, 1]))
+
+
+def study_with(at_0, at_1, design="full"):
+    """The report on a study in which a adds `at_0` where b is 0 and `at_1` where it is 1, in five seeds."""
+
+    def value(levels, seed):
+        noise = np.random.default_rng([seed, levels["a"], levels["b"]]).normal(0, 0.002)
+        return 0.8 + levels["a"] * (at_1 if levels["b"] else at_0) + noise
+
+    study = spec(design, (1, 2, 3, 4, 5), factors=AB, baseline={"a": 0, "b": 0})
+    return report_document(valued(study, value))
+
+
+def effect_of_a(document):
+    return next(row for row in document["effects"] if row["factor"] == "a")
+
+
+def test_an_interaction_is_half_the_difference_of_the_simple_effects():
+    (row,) = study_with(0.05, -0.03)["interactions"]
+    assert row["factors"] == ["a", "b"]
+    assert row["estimate"] == pytest.approx(-0.04, abs=0.003)
+    assert (row["method"], row["df"]) == ("paired_t", 4)
+
+
+def test_a_crossover_qualifies_the_verdict():
+    row = effect_of_a(study_with(0.05, -0.03))
+    assert row["verdict"] == "helps"
+    assert row["qualifiers"] == ["turns_around"]
+    turns = {one["level"]: one["estimate"] for one in row["turns"]}
+    assert turns == pytest.approx({0: 0.05, 1: -0.03}, abs=0.003)
+
+
+def test_the_sentence_on_a_crossover_says_where_it_helps_and_where_it_hurts():
+    document = study_with(0.05, -0.03)
+    (said,) = [line for line in document["summary"] if line.startswith("a: 0 → 1")]
+    assert said.startswith("a: 0 → 1: depends on b (dev/mean +0.0494 at 0, −0.0313 at 1); on average helps; ")
+    assert "1 helps with a reservation" in headline(document)
+
+
+@pytest.mark.parametrize(
+    ("at_0", "at_1"),
+    [(0.03, 0.03), (0.05, 0.02), (0.05, 0.0)],
+    ids=["no interaction", "less at the other level", "nothing at the other level"],
+)
+def test_what_only_gets_smaller_does_not_turn_around(at_0, at_1):
+    row = effect_of_a(study_with(at_0, at_1))
+    assert (row["verdict"], row["qualifiers"], row["turns"]) == ("helps", [], [])
+
+
+def test_without_an_effect_nothing_turns_around():
+    assert effect_of_a(study_with(0.0, 0.0))["qualifiers"] == []
+
+
+def test_one_factor_at_a_time_sees_no_interaction():
+    assert study_with(0.05, -0.03, "one_at_a_time")["interactions"] == []
