@@ -44,7 +44,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
         *_searched(document),
         *(
             effect_sentence(row) + _slight(row, document["metric"]["smallest_effect"])
-            for row in primary_effects(document)
+            for row in _told(document)
         ),
         *_best(document),
         *_test(document),
@@ -121,6 +121,15 @@ def _choices(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = primary_effects(document)
     sloped = {row["factor"] for row in rows if row["kind"] == Kind.SLOPE}
     return [row for row in rows if row["kind"] == Kind.SLOPE or row["factor"] not in sloped]
+
+
+def _told(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The effects with a sentence: those that are counted, and the levels of a numeric factor that no straight line fits."""
+    counted = _choices(document)
+    bent = {
+        row["factor"] for row in counted if row["slope"] and (row["slope"]["p_lack_of_fit"] or 1.0) < 0.05
+    }
+    return [row for row in primary_effects(document) if row in counted or row["factor"] in bent]
 
 
 def _sentence(change: str, row: Mapping[str, Any]) -> str:

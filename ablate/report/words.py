@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from ablate.evidence.effects import Kind
 from ablate.evidence.predictions import Refusal
 from ablate.spec.model import level_text
 
@@ -187,9 +188,10 @@ def distinct(names: list[str], shorten: Callable[[str, int], str], width: int) -
 
 
 def change_text(effect: Mapping[str, Any]) -> str:
-    """Return `similarity_head: concat → siamese`, with its condition."""
+    """Return `similarity_head: concat → siamese`, with its condition; of a slope `width (slope): 1 → 5`."""
     when = f" (when {effect['when']})" if effect["when"] else ""
-    return f"{effect['factor']}: {level_text(effect['from'])} → {level_text(effect['to'])}{when}"
+    slope = " (slope)" if effect.get("kind") == Kind.SLOPE else ""
+    return f"{effect['factor']}{slope}: {level_text(effect['from'])} → {level_text(effect['to'])}{when}"
 
 
 def _drawable(text: str) -> str:

@@ -15,12 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # oneDNN called directly takes 0.83-0.91 of functional.linear's time in fp32 (MKL), 0.85-1 in bf16; on a Zen 4, 1,100 rows.
-ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+# Of its types those that this processor has: without AVX-512, oneDNN has no product of bf16, and torch has one of its own.
+ONEDNN = (
+    {torch.float32, *([torch.bfloat16] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else [])}
+    if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+    else set()
+)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return x @ weight.T + bias for x [rows, in], weight [out, in]."""
-    if ONEDNN and x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16):
+    if x.device.type == "cpu" and x.dtype in ONEDNN:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return product
     return functional.linear(x, weight, bias)
