@@ -104,6 +104,18 @@ def test_a_bend_is_no_line(design, shape, is_bent):
     assert (p < 0.01) is is_bent
 
 
+def test_a_slope_whose_levels_bend_is_called_with_that_reservation():
+    def rising_bend(levels):
+        return bend(levels) + 0.1 * np.log2(levels["size"])
+
+    document = report_document(valued(sized(), noisy(rising_bend)))
+    slope = row_of(document, "size")
+    assert (slope["verdict"], slope["qualifiers"]) == ("helps", ["bent"])
+    assert any("a straight line does not fit the levels" in line for line in document["summary"])
+    straight = row_of(report_document(valued(sized(), noisy(line))), "size")
+    assert (straight["verdict"], straight["qualifiers"]) == ("helps", [])
+
+
 def test_lines_are_called_bent_in_one_of_twenty_studies():
     """200 studies; Monte Carlo error .0154."""
     rng = np.random.default_rng(0)

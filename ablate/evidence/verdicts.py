@@ -17,6 +17,7 @@ class Qualifier(StrEnum):
     TURNS_AROUND = "turns_around"  # it helps at one level of another factor and hurts at another
     LOST_RUNS = "lost_runs"  # runs without a result could reverse it
     LAST_EPOCH = "last_epoch"  # clear at the chosen epoch, not at the last
+    BENT = "bent"  # its factor's levels do not lie on a straight line
     STOP_FLAG = "stop_flag"  # a flag on its cells takes the ground from its p
 
 
@@ -86,6 +87,9 @@ def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, com
         qualifiers.append(Qualifier.ALIASED)
         if word is Verdict.NO_DIFFERENCE:
             word = Verdict.INCONCLUSIVE
+    bend = effect.slope.p_lack_of_fit if effect.slope else None
+    if word.is_decided and bend is not None and bend < 0.05:
+        qualifiers.append(Qualifier.BENT)
     if word.is_decided and effect.lost and effect.lost.could_reverse:
         qualifiers.append(Qualifier.LOST_RUNS)
         if effect.lost.uneven:

@@ -182,6 +182,7 @@ def _over_seeds(
     resampled = bootstrap_mean(d.mean(axis=0))
     hillis = other_test("hillis", None, published.p, published.ci95, HILLIS)
     return _judged(main, smallest_effect) | {
+        "delta": main.estimate,
         "method": main.method,
         "sensitivity": [
             *([hillis] if published.p is not None and published.se > 0 and clusters is None else []),

@@ -12,12 +12,14 @@ _NUMBERS = ("estimate", "se", "df", "ci95_low", "ci95_high", "p", "p_holm", "p_b
 _EFFECT = (
     "metric",
     "role",
+    "kind",
     "factor",
     "from",
     "to",
     "when",
     *_NUMBERS,
     "verdict",
+    "qualifiers",
     "mde80",
     "bounds_low",
     "bounds_high",
@@ -81,7 +83,8 @@ def _effect(row: Mapping[str, Any]) -> dict[str, Any]:
     low, high = row["ci95"] or (None, None)
     levels = {side: level_text(row[side]) for side in ("from", "to")}
     least, most = row["bounds"] or (None, None)
-    return {**row, **levels, "ci95_low": low, "ci95_high": high, "bounds_low": least, "bounds_high": most}
+    bounds = {"ci95_low": low, "ci95_high": high, "bounds_low": least, "bounds_high": most}
+    return {**row, **levels, **bounds, "qualifiers": ", ".join(row["qualifiers"])}
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:

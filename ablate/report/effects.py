@@ -154,7 +154,7 @@ def effect_notes(effect: Effect, turns: tuple[Simple, Simple] | None) -> dict[No
     if effect.contrast.averaged_over:
         found[Note.AVERAGED] = {"factors": ", ".join(effect.contrast.averaged_over)}
     if effect.slope:
-        levels = listed(map(number_text, effect.slope.levels), 8)
+        levels = listed(map(number_text, sorted(effect.slope.levels)), 8)
         found[Note.SLOPE] = {
             "levels": levels,
             "scale": SCALES[effect.slope.scale],

@@ -133,7 +133,7 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
 
 
 def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
-    """A grid with holes in which the raw margins and the marginal means tell different stories."""
+    """A grid with holes in which plain averages and the estimates tell different stories."""
     grid = evidence.grid
     for effect in evidence.document["effects"]:
         model = evidence.models.get(effect["metric"])
@@ -147,9 +147,9 @@ def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
             yield Flag(
                 CAUTION,
                 "incomplete_grid",
-                f"{change_text(effect)}: the plain difference of averages is {signed(raw)}, the marginal means differ by "
-                f"{signed(effect['estimate'])}: the holes in the grid are not even",
-                "trust the marginal means, and fill the holes before a claim",
+                f"{change_text(effect)}: the averages of all trials differ by {signed(raw)}, like compared with like under the "
+                f"same seed by {signed(effect['estimate'])}: the holes in the grid are not even",
+                "trust the second, and fill the holes before a claim",
             )
 
 

@@ -34,14 +34,14 @@ NOTES = {
     Note.PARTLY_SAME: "{identical} of {compared} comparisons are of a part with itself",
     Note.PARTIAL: "{done} of {matches} pairs of cells so far",
     Note.AVERAGED: "averaged over {factors} where it exists",
-    Note.SLOPE: "straight line over {levels}{scale}, from the smallest to the largest; lack of fit p {p}",
+    Note.SLOPE: "straight line through {levels}{scale}; lack of fit p {p}",
     Note.BOUNDS: "in {bounds} if the lost trials had {ends}",
     Note.TURNS_AROUND: "{up} at {up_at}, {down} at {down_at}",
     Note.NOT_LOOKED_AT: "no look has been taken at this, so nothing is claimed",
 }
 
 BOUNDS_DECLARED = "the worst or the best possible value"
-BOUNDS_SEEN = "the worst or the best value seen"
+BOUNDS_SEEN = "the worst or the best value seen (theirs may lie beyond)"
 
 SCALES = {Scale.LINEAR: "", Scale.LOG: " on a log scale"}
 
@@ -66,6 +66,12 @@ LOOKS = (
     "the analysis of variance are not corrected for the looks."
 )
 NAIVE_LOOKS = "looks at 3, 5 and 10 seeds make .12 of studies without an effect claim one, instead of .05"
+# After the change of a slope in a sentence.
+ALONG_A_LINE = " along a straight line{scale}"
+
+# Beside the verdict in tables.
+RESERVED = ", with a reservation"
+
 # Short names, for captions and tables.
 METHODS = {
     Method.NOTHING: "nothing to compare",
@@ -76,6 +82,16 @@ METHODS = {
     Method.ITEMS: "items of one seed",
     Method.LEAST_SQUARES: "least squares",
     Method.LENTH: "Lenth",
+}
+
+# Other tests of the same difference.
+TESTS = {
+    "sign_flip": "sign-flip",
+    "moderated_t": "t with borrowed noise",
+    "items": "t over items",
+    "pseudo_values": "t over pseudo-values",
+    "mcnemar_exact": "McNemar, exact",
+    "williams": "Williams t, Zou's interval",
 }
 
 # One paragraph each, for the section on methods.
@@ -100,21 +116,35 @@ ANOVA = (
     "and on every item, which the verdicts do not."
 )
 
+GATES = (
+    "The levels of a numeric factor are tested where its slope is clear (Bretz, Maurer, Brannath and Posch 2009); the slope is "
+    "the straight line of least squares, from the smallest level to the largest."
+)
+
+LARGER_P = (
+    "Where the score is that of a chosen epoch, the last epoch is tested too, and the larger p decides."
+)
+
 INTERVALS = "95 % intervals are for one effect at a time, not simultaneous; the verdicts are corrected."
 
-# The verdict of an effect that is less than it seems; of an aliased one also the verdict that was kept back.
+# The verdict of an effect that is less than it seems.
 QUALIFIED = {
     Qualifier.ALIASED: "{verdict}, or seems to because of {aliases} (the design cannot tell them apart)",
     Qualifier.TURNS_AROUND: "depends on {other} ({turns}); on average {verdict}",
     Qualifier.LOST_RUNS: "{verdict} among the runs that finished",
 }
-KEPT_BACK = "{verdict}, as the design cannot tell it from {aliases}"
+# Where no more than this is left of it.
+KEPT_BACK = {
+    Qualifier.ALIASED: "{verdict}, as the design cannot tell it from {aliases}",
+    Qualifier.LOST_RUNS: "{verdict}, as many more runs are lost on one side than on the other",
+}
 
 # After the numbers of such an effect.
 RESERVATIONS = {
     Qualifier.LOST_RUNS: "{low} of the runs with {before} and {high} of those with {after} have no result: had they {ends}, the "
     "effect would lie in {bounds}",
-    Qualifier.LAST_EPOCH: "the epoch was chosen by this very score; at the last epoch {last}",
+    Qualifier.LAST_EPOCH: "the epoch was chosen by this very score, so the p is that of the last epoch, where it is {last}",
+    Qualifier.BENT: "a straight line does not fit the levels (p {bend}): see them one by one",
     Qualifier.STOP_FLAG: "neither interval nor p can be trusted: {rules} (see the flags)",
 }
 

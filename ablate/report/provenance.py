@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from ablate.evidence.effects import Kind
 from ablate.evidence.frames import Grid
-from ablate.report.phrases import ANOVA, INTERVALS, LOOKS, METHOD_TEXTS
+from ablate.report.phrases import ANOVA, GATES, INTERVALS, LARGER_P, LOOKS, METHOD_TEXTS
 from ablate.spec.model import Factor, StudySpec, level_text
 from ablate.stats.sequential import FUTILE_BELOW
 
@@ -77,6 +78,10 @@ def methods(document: Mapping[str, Any]) -> list[str]:
             else ""
         )
     )
+    if any(row["kind"] == Kind.SLOPE for row in document["effects"]):
+        said.append(GATES)
+    if any(row["last"] for row in document["effects"]):
+        said.append(LARGER_P)
     verdicts = "Verdicts: helps or hurts when the corrected p is below .05"
     if smallest is not None:
         verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"

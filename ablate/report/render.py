@@ -14,21 +14,16 @@ from markupsafe import Markup, escape
 from ablate.evidence.mixing import LEAST_SHARE
 from ablate.report import words
 from ablate.report.looks import look_text, plan_text, when_seen
-from ablate.report.phrases import INTERVALS
+from ablate.report.phrases import INTERVALS, RESERVED, TESTS
 from ablate.report.plot_style import Picture
 from ablate.report.provenance import methods
+from ablate.report.summary import reservations_of
 from ablate.spec.model import level_text
+from ablate.stats.verdicts import Verdict
 
 MAX_CELLS, MAX_INTERACTIONS = 80, 12  # in markdown and LaTeX; HTML and report.json have all
+OVER_SEEDS = ("sign_flip", "moderated_t")
 MAX_LATEX_METRICS = 4  # more do not fit on a page
-
-
-TEST_NAMES = {
-    "sign_flip": "sign-flip",
-    "items": "z over the items of its metrics",
-    "mcnemar_exact": "McNemar, exact",
-    "williams": "Williams t, Zou's interval",
-}
 
 
 def render_markdown(document: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
@@ -71,12 +66,13 @@ def _environment(escape: Callable[[object], str], autoescape: bool = False) -> j
         "change": words.change_text,
         "money": lambda usd: f"{usd:.2f}",
         "percent": lambda share: f"{100 * share:.1f} %" if share is not None else "–",
-        "test_name": lambda method: TEST_NAMES.get(method, method),
+        "test_name": lambda method: TESTS.get(method, method),
         "df": words.df_text,
         "named": lambda settings: ", ".join(f"{name} {value}" for name, value in settings.items()),
         "remark": _remark,
         "plan": plan_text,
         "look": look_text,
+        "judged": _judged,
         "shortened": lambda text: words.shortened(text, 20),
     }
     return environment
@@ -127,7 +123,7 @@ def _strongest(interactions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, A
 
 
 def _by_metric(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The effects table of each metric; sign-flips only of the one that decides, as they say the same of the others."""
+    """The effects table of each metric; tests over seeds only of the one that decides, as they say the same of the others."""
     groups = []
     for metric in dict.fromkeys(row["metric"] for row in effects):
         rows = [row for row in effects if row["metric"] == metric]
@@ -135,19 +131,26 @@ def _by_metric(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             {**line, "change": words.change_text(row)}
             for row in rows
             for line in row["sensitivity"]
-            if line["method"] != "sign_flip" or row["role"] == "primary"
+            if line["method"] not in OVER_SEEDS or row["role"] == "primary"
         ]
-        notes = list(dict.fromkeys(line["note"] for line in tests))
+        notes = list(dict.fromkeys(f"{TESTS.get(line['method'])}: {line['note']}" for line in tests))
         bounded = any(line["ci95"] for line in tests)  # a sign-flip has neither statistic nor interval
         groups.append({"metric": metric, "rows": rows, "tests": tests, "notes": notes, "bounded": bounded})
     return groups
 
 
 def _remark(effect: Mapping[str, Any]) -> str:
-    """What stands in the last column of an effect: the look that it is of, its note, and what the design cannot tell it from."""
-    aliases = [f"aliased with {words.listed(effect['aliased_with'])}"] if effect["aliased_with"] else []
+    """What stands in the last column of an effect: its look, what the design cannot tell it from, reservations, notes."""
     look = [when_seen(effect["look"])] if effect.get("look") else []
-    return "; ".join([*look, *aliases, *([effect["note"]] if effect["note"] else [])])
+    aliases = [f"aliased with {words.listed(effect['aliased_with'])}"] if effect["aliased_with"] else []
+    note = [effect["note"]] if effect["note"] else []
+    return "; ".join([*look, *aliases, *reservations_of(effect), *note])
+
+
+def _judged(row: Mapping[str, Any]) -> str:
+    """The verdict of an effect as a table has it."""
+    reserved = row["qualifiers"] and Verdict(row["verdict"]).is_decided
+    return f"{row['verdict']}{RESERVED if reserved else ''}"
 
 
 def _prose(text: str) -> Markup:

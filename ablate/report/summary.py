@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ablate.evidence.effects import Kind
+from ablate.evidence.effects import Kind, Scale
 from ablate.evidence.verdicts import Qualifier
 from ablate.report.looks import when_seen
 from ablate.report.phrases import (
+    ALONG_A_LINE,
     BOUNDS_DECLARED,
     BOUNDS_SEEN,
     KEPT_BACK,
@@ -16,9 +17,10 @@ from ablate.report.phrases import (
     NOTES,
     QUALIFIED,
     RESERVATIONS,
+    SCALES,
     Note,
 )
-from ablate.report.words import change_text, interval, listed, number, p_equation, plural, signed
+from ablate.report.words import change_text, interval, listed, number, p_equation, p_text, plural, signed
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method, infer
 from ablate.stats.verdicts import Verdict
@@ -33,7 +35,7 @@ _COUNTED = {
 # Flags that `_limits` says in its own words.
 _SAID_ABOVE = {"one_seed"}
 # A verdict with one of these is no plain "helps".
-_QUALIFIED = {Qualifier.ALIASED, Qualifier.TURNS_AROUND, Qualifier.LOST_RUNS}
+_QUALIFIED = {Qualifier.ALIASED, Qualifier.TURNS_AROUND, Qualifier.LOST_RUNS, Qualifier.BENT}
 
 
 def sentences(document: Mapping[str, Any]) -> list[str]:
@@ -113,7 +115,9 @@ def headline(document: Mapping[str, Any]) -> str:
 
 def effect_sentence(row: Mapping[str, Any]) -> str:
     """Return one factor's result in a sentence."""
-    return _sentence(change_text(row), row)
+    scale = SCALES[Scale(row["slope"]["scale"])] if row["slope"] else ""
+    line = ALONG_A_LINE.format(scale=scale) if row["slope"] else ""
+    return _sentence(change_text(row) + line, row)
 
 
 def _choices(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -146,12 +150,10 @@ def _sentence(change: str, row: Mapping[str, Any]) -> str:
     qualifiers = [Qualifier(name) for name in row["qualifiers"]]
     verdict, facts = row["verdict"], _facts(row)
     for one in qualifiers:
-        if one in QUALIFIED:
-            decided = one is not Qualifier.ALIASED or Verdict(row["verdict"]).is_decided
-            verdict = (QUALIFIED[one] if decided else KEPT_BACK).format(verdict=verdict, **facts)
-    reservations = "".join(
-        f"; but {RESERVATIONS[q].format(**facts)}" for q in qualifiers if q in RESERVATIONS
-    )
+        words = QUALIFIED if _is_decided(row) or one not in KEPT_BACK else KEPT_BACK
+        if one in words:
+            verdict = words[one].format(verdict=verdict, **facts)
+    reservations = "".join(f"; but {text}" for text in reservations_of(row))
     if row["ci95"] is None:
         return (
             f"{change}: {shift}, {verdict}: {METHODS[row['method']]}, so there is no interval{reservations}."
@@ -167,6 +169,16 @@ def _sentence(change: str, row: Mapping[str, Any]) -> str:
     return said
 
 
+def reservations_of(row: Mapping[str, Any]) -> list[str]:
+    """Return what must stand beside the numbers of an effect."""
+    facts = _facts(row)
+    return [RESERVATIONS[q].format(**facts) for q in map(Qualifier, row["qualifiers"]) if q in RESERVATIONS]
+
+
+def _is_decided(row: Mapping[str, Any]) -> bool:
+    return Verdict(row["verdict"]).is_decided
+
+
 def _facts(row: Mapping[str, Any]) -> dict[str, str]:
     """What the texts on qualifiers name; of those that the row has."""
     facts = {}
@@ -175,7 +187,7 @@ def _facts(row: Mapping[str, Any]) -> dict[str, str]:
     if row.get("turns"):
         facts["other"] = row["turns"][0]["factor"]
         turns = (f"{signed(one['estimate'])} at {level_text(one['level'])}" for one in row["turns"])
-        facts["turns"] = f"{row['metric']} {', '.join(turns)}"
+        facts["turns"] = ", ".join(turns)
     if row.get("bounds"):
         low, high = row["lost"]
         facts |= {
@@ -188,6 +200,8 @@ def _facts(row: Mapping[str, Any]) -> dict[str, str]:
         }
     if row.get("last"):
         facts["last"] = f"{signed(row['last']['estimate'])} {interval(row['last']['ci95'])}"
+    if row.get("slope"):
+        facts["bend"] = p_text(row["slope"]["p_lack_of_fit"])
     if row.get("undone_by"):
         facts["rules"] = listed(row["undone_by"])
     return facts

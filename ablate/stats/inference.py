@@ -114,6 +114,8 @@ def infer(by_seed: ArrayLike, items: "ItemNoise | None" = None, scale: float = 0
     rounding = ROUNDING * max(scale, float(np.abs(values).max()))
     values = np.where(np.abs(values) <= rounding, 0.0, values)
     estimate = float(values.mean())
+    if abs(estimate) <= rounding:
+        estimate = 0.0
     if seeds == 1:
         return Inference(estimate, 1, Method.ONE_SEED)
     v_seed = float(values.var(ddof=1)) / seeds

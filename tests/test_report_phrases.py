@@ -1,0 +1,115 @@
+"""Words decide nothing: with gibberish in place of every sentence all verdicts, flags and numbers are the same."""
+
+import json
+import re
+import sys
+
+import pytest
+from numpy.random import default_rng
+from report_examples import example, factor, fraction, searched, spec, valued, with_trial, write_predictions
+
+from ablate.report import phrases, terminal
+from ablate.report.compare import compare_files
+from ablate.report.render import render_html, render_markdown
+from ablate.report.report import report_document
+
+# Keys whose values are sentences.
+SENTENCES = {"summary", "note", "evidence", "fix", "warnings"}
+
+
+@pytest.fixture
+def gibberish(monkeypatch):
+    """Call it, and every text of the tables of words is another; what is filled in stays."""
+
+    def call():
+        for module in (phrases, terminal):
+            for name, value in list(vars(module).items()):
+                if name.isupper() or name == "_METHODS":
+                    replace(name, value)
+
+    def replace(name, value):
+        if type(value) is dict:
+            for key, text in value.items():
+                if type(text) is str:
+                    monkeypatch.setitem(value, key, garbled(text))
+        elif type(value) is str:
+            for module in [m for m in sys.modules.values() if (m.__name__ or "").startswith("ablate.")]:
+                if vars(module).get(name) is value:
+                    monkeypatch.setattr(module, name, garbled(value))
+
+    return call
+
+
+def garbled(text: str) -> str:
+    return "zq" + "".join(re.findall(r"{\w+}", text))
+
+
+def decided(document):
+    """The document without its sentences, as JSON."""
+
+    def without(value):
+        if isinstance(value, dict):
+            return {key: without(one) for key, one in value.items() if key not in SENTENCES}
+        return [without(one) for one in value] if isinstance(value, list) else value
+
+    return json.loads(json.dumps(without(document)))
+
+
+def noisy(expected):
+    """A value with noise of its own for each cell and seed."""
+    return lambda levels, seed: (
+        expected(levels) + 0.001 * default_rng([seed, *levels.values()]).standard_normal()
+    )
+
+
+a_bend = noisy(lambda levels: -0.01 * (levels["size"] - 2) ** 2)
+crossed = noisy(lambda levels: levels["a"] * (0.05 - 0.08 * levels["b"]))
+
+
+def stuck(levels, seed):
+    return 0.9 if levels["x"] else 0.8 + 0.01 * seed
+
+
+SIZES = (factor("size", [1, 2, 3, 4]),)
+AB = (factor("a", [0, 1]), factor("b", [0, 1]))
+STUDIES = {
+    "one at a time": lambda folder: write_predictions(example(folder=folder), items=40),
+    "full, lost runs": lambda folder: with_trial(example(spec("full")), 3, state="FAIL", metrics={}),
+    "fraction": lambda folder: fraction(8),
+    "one seed": lambda folder: write_predictions(example(spec("full", (11,)), folder=folder), items=40),
+    "numeric": lambda folder: valued(spec("full", factors=SIZES, baseline={"size": 1}), a_bend),
+    "stuck": lambda folder: valued(spec("full", factors=(factor("x", [0, 1]),), baseline={"x": 0}), stuck),
+    "crossed": lambda folder: valued(spec("full", factors=AB, baseline={"a": 0, "b": 0}), crossed),
+    "search": lambda folder: searched(),
+    "under way": lambda folder: example(keep=lambda cell, seed: seed == 11),
+}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_report_with_other_words_decides_the_same(study, tmp_path, gibberish):
+    results = STUDIES[study](tmp_path)
+    before = report_document(results)
+    gibberish()
+    after = report_document(results)
+    assert decided(after) == decided(before)
+    assert "zq" in render_markdown(after, ())
+    assert "zq" in render_html(after, ())
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_comparison_with_other_words_decides_the_same(seeds, tmp_path, gibberish):
+    def file(name, values, column="prediction"):
+        rows = (f"{i},{value}" for i, value in enumerate(values))
+        (tmp_path / name).write_text("\n".join([f"id,{column}", *rows]))
+        return tmp_path / name
+
+    gold = file("gold.csv", [i % 3 for i in range(60)], "label")
+    a, b = (
+        [file(f"{side}{s}.csv", [(i + (i * (s + 2) % k == 0)) % 3 for i in range(60)]) for s in range(seeds)]
+        for side, k in (("a", 4), ("b", 7))
+    )
+    before = compare_files(gold, a, b, "accuracy")
+    gibberish()
+    after = compare_files(gold, a, b, "accuracy")
+    assert decided(after) == decided(before)
+    assert "zq" in terminal.comparison_text(after)
