@@ -164,8 +164,9 @@ def item_noise(added: Array) -> ItemNoise | None:
     """Return the items' share in the variance of a mean from `contributions` [S ≥ 2, units]; None where it is unknown.
 
     V_item = Σ_g (mean over seeds)², V_seed×item = the same of what is left / (S (S − 1)); over items without clusters these
-    are var(d̄_·i)/n and MS_residual/(S n). The degrees of freedom follow from the spread of the squares, after
-    Satterthwaite: of accuracies that differ on m items they are about 2m, however many agree.
+    are var(d̄_·i)/n and MS_residual/(S n). The degrees of freedom of V_item follow from the spread of the squares, after
+    Satterthwaite: of accuracies that differ on m items they are about 2m, however many agree. What is left of it beside
+    V_seed×item has the same share of them.
     """
     S, units = added.shape
     if S < 2 or units < 2 or not np.isfinite(added).all():
@@ -177,7 +178,9 @@ def item_noise(added: Array) -> ItemNoise | None:
     net = max(v_item - v_both, 0.0)
     if net == 0:
         return ItemNoise(0.0, v_both, math.inf)
-    return ItemNoise(net, v_both, max(1.0, _df_of_items(squares) * (net / v_item) ** 2))
+    # Satterthwaite would have the square of the share: next to none where items matter least, at a fifth of the power. With
+    # the share itself the error stays below .05 from two seeds to ten, from three degrees of freedom up.
+    return ItemNoise(net, v_both, max(1.0, _df_of_items(squares) * net / v_item))
 
 
 def infer_from_items(estimate: float, added: Array) -> Inference:
