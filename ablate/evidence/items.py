@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ablate.evidence.frames import Grid
 from ablate.evidence.predictions import ItemScores, Kind, PredictionFiles
+from ablate.stats.clustering import Clustering, clustering
 from ablate.stats.correlations import pearson
 from ablate.stats.inference import ItemNoise, contributions, item_noise
 
@@ -37,6 +38,7 @@ class _Added:
     seeds: list[int]  # columns of the grid
     units: list[str]  # ids, or labels of clusters
     values: Array  # [seeds, units]
+    are_clusters: bool
 
 
 class Items:
@@ -79,6 +81,16 @@ class Items:
             self._values[metric] = values
         return self._values[metric]
 
+    def unnamed_clusters(self, weights: Sequence[Array], metric: str) -> Clustering | None:
+        """Return how the items of contrasts hang together where no clusters are named; None where they do not."""
+        found = []
+        for name, share in self.made_of(metric).items():
+            added = [one for one in self._added(weights, name, share) if one and not one.are_clusters]
+            alike = [one.values.mean(axis=0) for one in added if one.units == added[0].units]
+            if alike and (seen := clustering(np.array(alike), added[0].units)):
+                found.append(seen)
+        return max(found, key=lambda one: one.design_effect, default=None)
+
     def made_of(self, metric: str) -> dict[str, float]:
         """Return {metric with items: weight}: the metric itself, or what a composite is made of; empty if unknown."""
         if metric not in self._made_of:
@@ -114,7 +126,7 @@ class Items:
                 return None
             x, y = pairs[0]
             values, clusters = contributions((y.scores - x.scores)[None, :], x.clusters)
-            added.append(_Added([0], clusters or list(x.ids), share * values))
+            added.append(_Added([0], clusters or list(x.ids), share * values, clusters is not None))
         return _together(added) if added else None
 
     def _added(self, contrasts: Sequence[Array], metric: str, share: float) -> list[_Added | None]:
@@ -215,7 +227,7 @@ def _finished(summed: _Sum, share: float) -> _Added | None:
         return None
     _, scores = summed.first
     values, clusters = contributions(np.array([summed.by_seed[column] for column in seeds]), scores.clusters)
-    return _Added(seeds, clusters or list(scores.ids), share * values)
+    return _Added(seeds, clusters or list(scores.ids), share * values, clusters is not None)
 
 
 def _noise(added: Sequence[_Added | None]) -> ItemNoise | None:

@@ -12,10 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.errors import BadInput
-from ablate.report.phrases import HILLIS, INDEPENDENT_ITEMS, NO_NOISE, NORMAL_SCORES, THESE_MODELS
+from ablate.report.phrases import (
+    HILLIS,
+    INDEPENDENT_ITEMS,
+    NO_NOISE,
+    NORMAL_SCORES,
+    SIGNS,
+    THESE_MODELS,
+    UNNAMED_CLUSTERS,
+)
 from ablate.report.prediction_files import METRICS, Keys, Predictions, read_predictions
 from ablate.report.sensitivity import other_test, sign_flip
 from ablate.report.tables import why_not_decimal, why_not_smallest
+from ablate.stats.clustering import clustering
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
 from ablate.stats.inference import Inference, Method, contributions, infer, infer_from_items, item_noise
 from ablate.stats.mcnemar import mcnemar, paired_interval
@@ -53,7 +62,7 @@ def compare_files(
     )
     compare = _accuracy if chosen == "accuracy" else _pearson
     document = compare(predictions, smallest_effect)
-    document["warnings"] += predictions.warnings
+    document["warnings"] += [*predictions.warnings, *_unnamed_clusters(predictions, chosen == "pearson")]
     what = {
         "metric": "score" if predictions.graded else chosen,
         "n_items": len(predictions.gold),
@@ -62,6 +71,27 @@ def compare_files(
     if predictions.clusters is not None:
         what["n_clusters"] = len(set(predictions.clusters))
     return what | document
+
+
+def _item_differences(p: Predictions, pearson: bool) -> Array:
+    """Return what each item adds to B − A for each seed, [S, n]."""
+    if not pearson:
+        return p.scores(p.b) - p.scores(p.a)
+    return np.array(
+        [pseudo_values(y, p.gold) - pseudo_values(x, p.gold) for x, y in zip(p.a, p.b, strict=True)]
+    )
+
+
+def _unnamed_clusters(p: Predictions, pearson: bool) -> list[str]:
+    """Return a warning where items depend on one another and no cluster was named."""
+    if p.clusters is not None:
+        return []
+    found = clustering(_item_differences(p, pearson).mean(axis=0)[None, :], p.ids)
+    return (
+        [UNNAMED_CLUSTERS.format(items=SIGNS[found.sign], times=f"{found.design_effect:.1f}")]
+        if found
+        else []
+    )
 
 
 def _check_arguments(
@@ -147,7 +177,7 @@ def _graded(
 def _pearson(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
     r_a, r_b = (np.array([pearson(x, p.gold) for x in side]) for side in (p.a, p.b))  # [S]
     means = _means(r_a, r_b)
-    d = np.array([pseudo_values(y, p.gold) - pseudo_values(x, p.gold) for x, y in zip(p.a, p.b, strict=True)])
+    d = _item_differences(p, pearson=True)
     if len(d) > 1:
         return means | _over_seeds(r_a, r_b, d, p.clusters, smallest_effect)
     n = len(p.gold)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.evidence.contrasts import Contrast
+from ablate.evidence.effects import Effect
 from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
 from ablate.evidence.models import Model
@@ -53,6 +54,7 @@ class Evidence:
     items: Items
     contrasts: Sequence[Contrast]  # none of a search
     models: Mapping[str, Model]
+    effects: Sequence[Effect]  # on the metric that decides
     facts: Mapping[str, Counter[str]]  # what parts were trained with: fact -> value -> number of parts
     document: Mapping[str, Any]  # all but flags and summary
 

@@ -8,6 +8,7 @@ import numpy as np
 from ablate.evidence import diverged
 from ablate.report.cells import cell_name
 from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
+from ablate.report.phrases import SIGNS
 from ablate.report.words import WHY_REFUSED, listed, number, plural, signed
 
 
@@ -206,6 +207,20 @@ def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
             f"its error: {said}",
             "give `context.predictions` what the metric was computed from (an accuracy or Pearson's r), of the same weights",
             rows,
+        )
+
+
+def clusters_not_named(evidence: Evidence) -> Iterator[Flag]:
+    """Items that depend on one another, by their ids or their order in the file, and no clusters named."""
+    weights = [e.weights for e in evidence.effects if e.weights is not None and not e.identical]
+    found = evidence.items.unnamed_clusters(weights, evidence.grid.primary) if weights else None
+    if found:
+        yield Flag(
+            CAUTION,
+            "clusters_not_named",
+            f"items {SIGNS[found.sign]} agree more than independent ones do: the variance of a mean is {found.design_effect:.1f} "
+            "times as large, and every interval and p takes them for independent",
+            "name what items belong to: `context.predictions(..., clusters=...)`",
         )
 
 

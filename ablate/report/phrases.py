@@ -5,6 +5,7 @@ from enum import StrEnum
 from ablate.evidence.effects import Scale
 from ablate.evidence.looks import Stop
 from ablate.evidence.verdicts import Qualifier
+from ablate.stats.clustering import Sign
 from ablate.stats.inference import Method
 
 
@@ -148,6 +149,9 @@ RESERVATIONS = {
     Qualifier.STOP_FLAG: "neither interval nor p can be trusted: {rules} (see the flags)",
 }
 
+# Items that hang together, and no cluster was named.
+SIGNS = {Sign.IDS: "whose ids begin alike", Sign.NEIGHBOURS: "that are neighbours in the file"}
+
 # Beside tests that see one seed alone.
 THESE_MODELS = "about these trained models, not the method: other seeds are not part of it"
 
@@ -161,4 +165,8 @@ NO_NOISE = "nothing varies between seeds or items: there is no noise to compare 
 BORROWED = (
     "noise borrowed from the other effects (Smyth 2004): finds more where all effects are equally noisy, and is wrong in .07 to "
     ".16 of studies where they are not"
+)
+UNNAMED_CLUSTERS = (
+    "items {items} agree more than independent ones do: the variance of a mean is {times} times as large, and interval and p "
+    "take them for independent; name what they belong to with --cluster COLUMN"
 )

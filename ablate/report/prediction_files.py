@@ -52,6 +52,7 @@ class Predictions:
         None  # [n], of each item in the gold's order, where items depend on one another
     )
     correctness: bool = False
+    ids: tuple[str, ...] = ()  # [n], in the gold's order
 
     @property
     def graded(self) -> bool:
@@ -150,7 +151,7 @@ def read_predictions(
         _check_values([labels, *columns], [gold, *a, *b], metric)
         warnings = _strangers([labels, *columns], [gold, *a, *b]) if metric == "accuracy" else []
     sides = columns[: len(a)], columns[len(a) :]
-    found = Predictions(labels, *sides, warnings, clusters, correct)
+    found = Predictions(labels, *sides, warnings, clusters, correct, tuple(first.places))
     return replace(found, warnings=[*warnings, *_alike(found, a, b)])
 
 

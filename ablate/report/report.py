@@ -125,7 +125,16 @@ def _document(arranged: Grid) -> dict[str, Any]:
     }
     document["test"] = test_scores(document)
     document["tradeoffs"] = tradeoffs(document)
-    raised = flags(Evidence(items, study_contrasts(arranged), models, facts, document))
+    raised = flags(
+        Evidence(
+            items,
+            study_contrasts(arranged),
+            models,
+            [effect for _, effect in effects if effect.metric == arranged.primary],
+            facts,
+            document,
+        )
+    )
     document["flags"] = [flag.row() for flag in raised]
     document["cells"] = [_flagged_cell(cell, place, raised) for place, cell in enumerate(document["cells"])]
     document["effects"] = [undone(row, effect.cells, raised) for row, effect in effects]
