@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -147,9 +147,17 @@ class Regime:
     interactions: Mapping[tuple[str, str], float] = field(default_factory=dict)
     smallest_effect: float | None = None
 
+    def __str__(self) -> str:
+        told = [f"{f.name} {value}" for f in fields(self) if (value := getattr(self, f.name)) != _default(f)]
+        return ", ".join(told)
+
     @property
     def is_null(self) -> bool:
         return not self.effects and not self.interactions
+
+
+def _default(one: Field[object]) -> object:
+    return {} if one.default is MISSING else one.default
 
 
 @dataclass(frozen=True)
