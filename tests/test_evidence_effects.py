@@ -234,17 +234,15 @@ def test_bounds_take_for_each_lost_trial_what_moves_the_effect_farthest():
     results = pair(lost=[(1, 4)])
     values = grid(results).values["dev/mean"]
     (effect,) = effects_of(results)
-    ends = [
-        np.mean(np.append(values[1, :4], end)) - values[0].mean()
-        for end in (np.nanmin(values), np.nanmax(values))
-    ]
+    # The least and the greatest that dev/mean can be.
+    ends = [np.mean(np.append(values[1, :4], end)) - values[0].mean() for end in (0.0, 1.0)]
     assert effect.lost.bounds == pytest.approx(ends)
     assert (effect.lost.low, effect.lost.high) == (0.0, 0.2)
     assert not effect.lost.uneven
 
 
 def test_one_lost_seed_that_could_not_reverse_an_effect_leaves_its_verdict():
-    row = row_of(report_document(pair(lost=[(1, 4)])), "x")
+    row = row_of(report_document(pair(lost=[(1, 4)], gain=0.25)), "x")
     assert (row["verdict"], row["qualifiers"]) == ("helps", [])
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, factor, spec, valued
+from report_examples import example, factor, points_of, spec, valued
 
 from ablate.report.report import report_document
 
@@ -50,7 +50,7 @@ def test_a_seed_that_does_nothing_takes_the_ground_from_p():
     """The second arm gives one and the same value under all seeds."""
     study = spec("full", (1, 2, 3, 4), factors=(factor("x", [0, 1]),), baseline={"x": 0})
     results = valued(study, lambda levels, seed: 0.9 if levels["x"] else 0.8 + 0.01 * np.sin(seed))
-    document = report_document(results)
+    document = report_document(replace(results, points=points_of([])))
     (row,) = document["effects"]
     assert row["p"] < 0.05
     assert (row["verdict"], row["qualifiers"], row["undone_by"]) == (
@@ -60,9 +60,8 @@ def test_a_seed_that_does_nothing_takes_the_ground_from_p():
 
 def test_stop_flags_open_the_summary():
     study = spec("full", (1, 2, 3, 4), factors=(factor("x", [0, 1]),), baseline={"x": 0})
-    document = report_document(
-        valued(study, lambda levels, seed: 0.9 if levels["x"] else 0.8 + 0.01 * np.sin(seed))
-    )
+    results = valued(study, lambda levels, seed: 0.9 if levels["x"] else 0.8 + 0.01 * np.sin(seed))
+    document = report_document(replace(results, points=points_of([])))
     assert document["summary"][0].startswith("STOP (seeds_without_effect): ")
 
 

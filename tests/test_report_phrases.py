@@ -105,7 +105,10 @@ def test_a_comparison_with_other_words_decides_the_same(seeds, tmp_path, gibberi
 
     gold = file("gold.csv", [i % 3 for i in range(60)], "label")
     a, b = (
-        [file(f"{side}{s}.csv", [(i + (i * (s + 2) % k == 0)) % 3 for i in range(60)]) for s in range(seeds)]
+        [
+            file(f"{side}{s}.csv", [(i + ((i * (s + 2) + s) % k == 0)) % 3 for i in range(60)])
+            for s in range(seeds)
+        ]
         for side, k in (("a", 4), ("b", 7))
     )
     before = compare_files(gold, a, b, "accuracy")
