@@ -186,7 +186,7 @@ def test_a_search_goes_on_after_the_server_restarted(searching, postgres):
 
 
 @pytest.mark.parametrize(
-    "ask", [lambda worker: worker._searched(), lambda worker: watch_of(worker.store, worker.folder, 0)]
+    "ask", [lambda worker: worker._planned(()), lambda worker: watch_of(worker.store, worker.folder, 0)]
 )
 def test_a_search_waits_for_a_server_that_restarts(searching, postgres, ask):
     restart = threading.Thread(target=postgres.restart)
