@@ -11,6 +11,7 @@ from report_examples import factor, points_of, spec
 
 from ablate.design.model import Cell, Part
 from ablate.report.compare import compare_files
+from ablate.report.prediction_files import Keys
 from ablate.report.report import report_document
 from ablate.spec.model import Metric
 from ablate.store.results import PartResult, Results, TrialResult
@@ -19,7 +20,7 @@ SIDES = ("a", "b")
 SAID_BY_BOTH = ("se", "df", "ci95", "p", "method", "verdict", "mde80")
 
 
-def two_cells(folder: Path, metric: str, gold, predicted, smallest_effect) -> Results:
+def two_cells(folder: Path, metric: str, gold, predicted, smallest_effect, clusters=None) -> Results:
     """A finished study of one factor, whose sides have these predictions: side -> [seeds, items]."""
     seeds = tuple(range(11, 11 + len(predicted["a"])))
     study = spec(
@@ -36,9 +37,11 @@ def two_cells(folder: Path, metric: str, gold, predicted, smallest_effect) -> Re
             place = folder / f"{side}-{seed}"
             (place / "predictions").mkdir(parents=True)
             rows = [
-                (f"i{k}", p, g) for k, (p, g) in enumerate(zip(values.tolist(), gold.tolist(), strict=True))
+                (f"i{k}", p, g, *([clusters[k]] if clusters else []))
+                for k, (p, g) in enumerate(zip(values.tolist(), gold.tolist(), strict=True))
             ]
-            write_csv(place / "predictions" / "dev.score.csv", ["id", "prediction", "gold"], rows)
+            head = ["id", "prediction", "gold", *(["cluster"] if clusters else [])]
+            write_csv(place / "predictions" / "dev.score.csv", head, rows)
             # As other libraries compute them.
             score = (
                 np.corrcoef(values, gold)[0, 1] if metric == "pearson" else np.sum(values == gold) / len(gold)
@@ -62,9 +65,11 @@ def two_cells(folder: Path, metric: str, gold, predicted, smallest_effect) -> Re
     return Results(study, tuple(cells), "a" * 12, None, [], 2, tuple(trials), parts, points_of(()))
 
 
-def compared(folder: Path, metric: str, gold, predicted, smallest_effect) -> dict:
+def compared(folder: Path, metric: str, gold, predicted, smallest_effect, clusters=None) -> dict:
     ids = [f"i{k}" for k in range(len(gold))]
-    gold_file = write_csv(folder / "gold.csv", ["id", "label"], list(zip(ids, gold.tolist(), strict=True)))
+    rows = [(ids[k], g, *([clusters[k]] if clusters else [])) for k, g in enumerate(gold.tolist())]
+    head = ["id", "label", *(["question"] if clusters else [])]
+    gold_file = write_csv(folder / "gold.csv", head, rows)
     files = {
         side: [
             write_csv(
@@ -74,7 +79,8 @@ def compared(folder: Path, metric: str, gold, predicted, smallest_effect) -> dic
         ]
         for side in SIDES
     }
-    return compare_files(gold_file, files["a"], files["b"], metric, smallest_effect)
+    keys = Keys(cluster="question") if clusters else None
+    return compare_files(gold_file, files["a"], files["b"], metric, smallest_effect, keys=keys)
 
 
 def classes(rng, seeds, items, right, shift):
@@ -107,17 +113,23 @@ def scores(rng, seeds, items, right, shift):
     right=st.floats(0.3, 0.95),
     shift=st.floats(-0.2, 0.3),
     smallest_effect=st.sampled_from([None, 0.01, 0.2]),
+    in_a_cluster=st.sampled_from([None, 1, 2, 5]),
 )
-def test_report_and_compare_say_the_same(kind, seed, seeds, items, right, shift, smallest_effect):
+def test_report_and_compare_say_the_same(
+    kind, seed, seeds, items, right, shift, smallest_effect, in_a_cluster
+):
     metric, draw = kind
     gold, predicted = draw(np.random.default_rng(seed), seeds, items, right, shift)
     every = [*predicted["a"], *predicted["b"]]
     assume(len({one.tobytes() for one in every}) == len(every))
     assume(all(np.ptp(one) > 0 for one in (gold, *every)))
+    assume(in_a_cluster is None or items > in_a_cluster)
+    clusters = [f"q{k // in_a_cluster}" for k in range(items)] if in_a_cluster else None
+    case = metric, gold, predicted, smallest_effect, clusters
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        report = report_document(two_cells(folder, metric, gold, predicted, smallest_effect))
-        compare = compared(folder, metric, gold, predicted, smallest_effect)
+        report = report_document(two_cells(folder, *case))
+        compare = compared(folder, *case)
     (effect,) = report["effects"]
     difference = report["cells"][1]["difference"]["dev/score"]
     expected = {"estimate": compare["delta"]} | {key: compare[key] for key in SAID_BY_BOTH}

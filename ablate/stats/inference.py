@@ -207,10 +207,9 @@ def _groups(clusters: Sequence[str]) -> tuple[list[str], NDArray[np.intp]]:
 
 
 def _rounded_df(df: float) -> float:
-    """Two significant digits: enough for a detectable effect, and few enough to be remembered."""
-    if df > 200:
-        return math.inf
-    return float(f"{df:.2g}")
+    """Return one of 51 values: a detectable effect moves by 3 % at most, and what it takes most time for is remembered."""
+    steps = round(50 / df)
+    return 50 / steps if steps else math.inf
 
 
 @lru_cache(maxsize=1024)
@@ -220,8 +219,6 @@ def _detectable(share: float, df_seed: float, df_item: float, alpha: float, powe
     The noise that was found is taken for the true one, and what another study would find for either variance varies as
     χ² does. The other tail, which adds less than 1e-4 to the power, is left out.
     """
-    grid = np.linspace(0, 1, 21)
-    criticals = [behrens_fisher.critical(alpha, one, df_seed, df_item) for one in grid.tolist()]
     ranks = (np.arange(400) + 0.5) / 400
     seed = share * special.chdtri(df_seed, ranks) / df_seed
     # The order of the second variance is shuffled against the first: they are found independently.
@@ -229,9 +226,17 @@ def _detectable(share: float, df_seed: float, df_item: float, alpha: float, powe
     if math.isfinite(df_item):
         item = item * np.random.default_rng(0).permutation(special.chdtri(df_item, ranks) / df_item)
     v = seed + item
-    needed = np.interp(seed / v, grid, criticals) * np.sqrt(v)
+    needed = np.interp(seed / v, _SHARES, _criticals(alpha, df_seed, df_item)) * np.sqrt(v)
 
     def lacking(effect: float) -> float:
         return power - float(special.ndtr(effect - needed).mean())
 
     return float(optimize.brentq(lacking, 0.0, float(needed.max()) + 10))
+
+
+_SHARES = np.linspace(0, 1, 21)
+
+
+@lru_cache(maxsize=1024)
+def _criticals(alpha: float, df_seed: float, df_item: float) -> Array:
+    return np.array([behrens_fisher.critical(alpha, one, df_seed, df_item) for one in _SHARES.tolist()])
