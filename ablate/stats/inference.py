@@ -143,21 +143,22 @@ def contributions(
 ) -> tuple[Array, list[str] | None]:
     """Return what each item, or each cluster of items, adds to the deviation of a contrast's mean: [S, units].
 
-    `differences` is [S seeds, n items]. Rows sum to 0 up to the factor √(G / (G − 1)) over G units, which makes the sum of
-    squares an unbiased variance of the mean. Items of one cluster are added up first: they are not independent of one
-    another (Liang & Zeger 1986, Biometrika 73, 13-22). Also return the clusters' labels in the order of the columns.
+    `differences` is [S seeds, n items]. What a unit adds is how far the mean moves without it, √((G − 1) / G) times over G
+    units, so that the sum of squares is the jackknife's variance of the mean (Tukey 1958): over items var(d)/n. Items of one
+    cluster are not independent of one another and go together; leaving out a large cluster moves the mean more than its
+    share tells. Also return the clusters' labels in the order of the columns.
     """
     d = np.asarray(differences, dtype=float)
-    centred = (d - d.mean(axis=1, keepdims=True)) / d.shape[1]
-    labels = None
+    added = (d - d.mean(axis=1, keepdims=True)) / d.shape[1]
+    labels, share = None, np.full(d.shape[1], 1 / d.shape[1])
     if clusters is not None:
         labels, place = _groups(clusters)
         totals = np.zeros((len(d), len(labels)))
-        for total, row in zip(totals, centred, strict=True):
+        for total, row in zip(totals, added, strict=True):
             np.add.at(total, place, row)
-        centred = totals
-    units = centred.shape[1]
-    return centred * math.sqrt(units / (units - 1)) if units > 1 else centred * math.nan, labels
+        added, share = totals, np.bincount(place) / d.shape[1]
+    units = added.shape[1]
+    return added / (1 - share) * math.sqrt(1 - 1 / units) if units > 1 else added * math.nan, labels
 
 
 def item_noise(added: Array) -> ItemNoise | None:
