@@ -6,14 +6,14 @@ one distribution, and every effect in the population is exactly 0. The studies a
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from design_examples import toy_trainer
@@ -613,43 +613,109 @@ def error(rates: Array) -> float:
 
 def assess(regime: Regime, studies: int, seed: int = 0, old: bool = False) -> Rates:
     """Simulate and judge so many studies, on all cores."""
-    chunks = np.array_split(np.arange(studies), min(studies, 8 * WORKERS))
+    return Rates(*np.array(on_all_cores(partial(_rows, regime, seed, old), studies)).T)
+
+
+def suspected(regime: Regime, studies: int, seed: int = 0) -> float:
+    """Return in what share of studies the report finds clusters that nobody named."""
+    return float(np.mean(on_all_cores(partial(_suspicions, regime, seed), studies)))
+
+
+def on_all_cores(do: Callable[[list[int]], list[Any]], studies: int) -> list[Any]:
+    """Return what `do` makes of the numbers of so many studies, in their order."""
+    chunks = [chunk.tolist() for chunk in np.array_split(np.arange(studies), min(studies, 8 * WORKERS))]
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("fork")) as pool:
-        rows = list(
-            pool.map(_rows, *zip(*[(regime, seed, chunk.tolist(), old) for chunk in chunks], strict=True))
-        )
-    return Rates(*np.array([row for chunk in rows for row in chunk]).T)
+        return [one for chunk in pool.map(do, chunks) for one in chunk]
 
 
-def _rows(regime: Regime, seed: int, numbers: list[int], old: bool) -> list[tuple[float, ...]]:
+def _rows(regime: Regime, seed: int, old: bool, numbers: list[int]) -> list[tuple[float, ...]]:
     with detectable_effects_left_out():
         return [_row(simulate(regime, default_rng([seed, number])), old) for number in numbers]
 
 
+def _suspicions(regime: Regime, seed: int, numbers: list[int]) -> list[bool]:
+    found = []
+    with detectable_effects_left_out():
+        for number in numbers:
+            study = simulate(regime, default_rng([seed, number]))
+            weights = [e.weights for e, _ in judged(study) if e.weights is not None and not e.identical]
+            found.append(study.items.unnamed_clusters(weights, study.grid.primary) is not None)
+    return found
+
+
 def _row(study: Study, old: bool) -> tuple[float, ...]:
     effects = judged(study)
-    truth = [truth_of(study, effect) for effect, _ in effects]
-    claims = [_claim(effect, one) for effect, one in effects]
+    claims = [_claim(one) for _, one in effects]
+    truth = [of_the_design(study, effect) for effect, _ in effects]
     covered = [
         low <= true <= high
-        for (effect, one), true in zip(effects, truth, strict=True)
-        if Qualifier.ALIASED not in one.qualifiers and (found := effect.inference.interval())
+        for (effect, _), true in zip(effects, truth, strict=True)
+        if (found := effect.inference.interval())
         for low, high in [found]
     ]
     return (
-        float(any(claim * true <= 0 for claim, true in zip(claims, truth, strict=True) if claim)),
+        float(any(_is_false(study, *one, claim) for one, claim in zip(effects, claims, strict=True))),
         float(np.mean(covered)) if covered else math.nan,
         _found(study, effects, claims),
         *(_before(study, effects, truth) if old else (math.nan, math.nan)),
     )
 
 
-def _before(study: Study, effects: list[tuple[Effect, Judged]], truth: list[float]) -> tuple[float, float]:
+def _claim(one: Judged) -> int:
+    """Return the sign of a claim, else 0; one that says that it may be otherwise is none."""
+    if one.verdict not in (Verdict.HELPS, Verdict.HURTS) or set(one.qualifiers) - {Qualifier.ALIASED}:
+        return 0
+    return 1 if one.verdict is Verdict.HELPS else -1
+
+
+def _is_false(study: Study, effect: Effect, one: Judged, claim: int) -> bool:
+    """Whether a claim is of nothing that the design measures; or, where it names no alias, not of the factor itself."""
+    if claim == 0:
+        return False
+    named = Qualifier.ALIASED in one.qualifiers
+    return claim * of_the_design(study, effect) <= 0 or (
+        not named and claim * of_the_factor(study, effect) <= 0
+    )
+
+
+def of_the_design(study: Study, effect: Effect) -> float:
+    """Return an effect in the population, with its aliases: its own weights on the true values of the cells."""
+    if study.regime.is_null or effect.weights is None:
+        return 0.0
+    told = np.isfinite(effect.weights).all(axis=0)
+    exact = float((effect.weights[:, told] * study.truth[:, None]).sum(axis=0).mean()) if told.any() else 0.0
+    return exact if abs(exact) > 1e-12 else 0.0
+
+
+def of_the_factor(study: Study, effect: Effect) -> float:
+    """Return an effect in the population: of a fraction the factor's over the whole factorial."""
+    if study.plan.spec.design != "fractional":
+        return of_the_design(study, effect)
+    k, names = len(study.plan.spec.factors), [f.name for f in study.plan.spec.factors]
+    levels = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
+    (task,) = tasks(study.regime)
+    values = expected(study.regime, study.plan, task.kind, _planted(study.regime, study.plan, levels))
+    high = levels[:, names.index(effect.contrast.factor)] == 1
+    found = float(values[high].mean() - values[~high].mean())
+    return found if abs(found) > 1e-12 else 0.0
+
+
+def _found(study: Study, effects: Sequence[tuple[Effect, Judged]], claims: Sequence[int]) -> float:
+    """Whether the first planted effect was claimed in its direction; NaN where none was planted."""
+    if not study.regime.effects:
+        return math.nan
+    name, size = next(iter(study.regime.effects.items()))
+    signs = [claim for (e, _), claim in zip(effects, claims, strict=True) if e.contrast.factor == name]
+    return float(any(sign * size > 0 for sign in signs))
+
+
+def _before(
+    study: Study, effects: Sequence[tuple[Effect, Judged]], truth: Sequence[float]
+) -> tuple[float, float]:
     """Judge as verdicts once were: two cells after Cochran and Cox, other effects by least squares with seeds as blocks."""
+    pooled = {} if all(e.contrast.two_cells for e, _ in effects) else _least_squares(study)
     p = [
-        _cochran_cox(study, effect)
-        if effect.contrast.two_cells
-        else _least_squares(study).get(effect.contrast.factor)
+        _cochran_cox(study, effect) if effect.contrast.two_cells else pooled.get(effect.contrast.factor)
         for effect, _ in effects
     ]
     claims = [
@@ -698,47 +764,6 @@ def _least_squares(study: Study) -> dict[str, float | None]:
     if found.left_out and study.plan.spec.design == "fractional":
         found = factorial.factorial(values[rows, columns], factors, blocks, "1", strict=True)
     return {e.factors[0]: None if found.degenerate else e.p for e in found.effects}
-
-
-def _found(study: Study, effects, claims) -> float:
-    if not study.regime.effects:
-        return math.nan
-    name, size = next(iter(study.regime.effects.items()))
-    return float(
-        any(
-            e.contrast.factor == name and claim * size > 0
-            for (e, _), claim in zip(effects, claims, strict=True)
-        )
-    )
-
-
-def _claim(effect: Effect, one: Judged) -> int:
-    """Return the sign of an unqualified claim, else 0: what names its alias or its turn says that it may be another's."""
-    if one.verdict not in (Verdict.HELPS, Verdict.HURTS) or one.qualifiers:
-        return 0
-    return 1 if one.verdict is Verdict.HELPS else -1
-
-
-def truth_of(study: Study, effect: Effect) -> float:
-    """Return an effect in the population: its own weights on the true values of the cells; of a fraction the factor's
-    effect over the whole factorial, which is what a claim is about."""
-    if study.plan.spec.design == "fractional":
-        return _over_the_factorial(study.regime, study.plan, effect.contrast.factor)
-    if effect.weights is None:
-        return 0.0
-    told = np.isfinite(effect.weights).all(axis=0)
-    exact = float((effect.weights[:, told] * study.truth[:, None]).sum(axis=0).mean()) if told.any() else 0.0
-    return 0.0 if study.regime.is_null else exact
-
-
-def _over_the_factorial(regime: Regime, made: Plan, factor: str) -> float:
-    k = len(made.spec.factors)
-    levels = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
-    (task,) = tasks(regime)
-    values = expected(regime, made, task.kind, _planted(regime, made, levels))
-    high = levels[:, [f.name for f in made.spec.factors].index(factor)] == 1
-    found = float(values[high].mean() - values[~high].mean())
-    return found if abs(found) > 1e-12 else 0.0
 
 
 @contextmanager

@@ -1,90 +1,250 @@
-"""Whole simulated studies, judged by the report's own pipeline: how often a false claim is made, and a planted effect found.
+"""Whole simulated studies, judged by the report's own pipeline: how often something false is claimed, how often a 95 % interval
+holds the truth, and how often a planted effect is found.
 
 Sources of variation: see `simulated_studies.Regime`. Left out: drift of code or hardware between trials, items that appear in
-train and dev, factors that change which items are scored."""
+train and dev, factors that change which items are scored.
+
+A rate may be .05 and two Monte Carlo errors. One that is more is looked at again in four times as many other studies and must
+then be within two of their errors. Of 100 regimes that are exactly .05 one fails both by chance in 1 of 20 runs; a rate of .075
+passes both looks in 1 of 60."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulated_studies import Regime, assess
+from numpy.random import default_rng
+from simulated_studies import Rates, Regime, assess, suspected
 
-pytestmark = pytest.mark.slow
+from ablate.report.compare import compare_files
 
-STUDIES = 400
-# Over some 60 regimes, the largest of as many means that are exactly .05 stays below this in 95 of 100 runs.
-Z = 3.1
-BOUND = 0.05 + Z * math.sqrt(0.05 * 0.95 / STUDIES)
+# Seeds of the generator and numbers of studies: the first look and, where it leaves a doubt, the second.
+LOOKS = ((0, 400), (1, 1600))
 
-NULL = [
-    # The issue that started this: designs that pool a residual claimed something in .40, .56, .68, .145 and .67 of these.
+
+def assessed(regime: Regime, is_sound: Callable[[Rates, float], bool], old: bool = False) -> bool:
+    """Print what became of a regime's studies; whether they are sound at one of the looks."""
+    for seed, studies in LOOKS:
+        found = assess(regime, studies, seed, old)
+        print(f"\n{regime}: {found}", flush=True)
+        if is_sound(found, bound(studies)):
+            return True
+    return False
+
+
+def bound(studies: int) -> float:
+    return 0.05 + 2 * math.sqrt(0.05 * 0.95 / studies)
+
+
+def few_errors(found: Rates, most: float) -> bool:
+    return bool(np.nanmean(found.false) <= most)
+
+
+def few_errors_and_misses(found: Rates, most: float) -> bool:
+    return few_errors(found, most) and bool(np.nanmean(found.covered) >= 1 - most)
+
+
+# A design that pools its residual claims something false in .40, .56, .68, .145 and .67 of these.
+POOLED = [
     Regime("full 2^3", 3, 200, choice_item=0.3),
     Regime("full 2^3", 5, 1000, accuracy=0.92, choice_item=0.3),
     Regime("full 2^4", 3, 500, choice_item=0.3),
     Regime("full 2^3", 3, None, run=1.0, choice_seed=1.0),
     Regime("full 2^6", 5, None, run=1.0, choice_seed=0.5),
-    # Few items and accuracies near 1, where differences take few values.
-    *[Regime("full 2^3", s, n, accuracy=acc) for s in (2, 3, 5) for n, acc in ((50, 0.5), (50, 0.99), (200, 0.99))],
-    *[Regime("two cells", s, n, accuracy=acc) for s in (2, 3, 10) for n, acc in ((50, 0.9), (1000, 0.9), (5000, 0.99))],
-    # Seeds from nothing to everything.
+]
+SIZES = [
+    *[Regime("two cells", s, n, accuracy=a) for s in (2, 3, 5, 10) for n, a in ((50, 0.99), (50, 0.5), (1000, 0.9))],
+    *[Regime("two cells", s, 5000, accuracy=0.99, choice_item=0.2) for s in (3, 10)],
+    *[Regime("full 2^3", s, n, accuracy=a) for s in (2, 3, 5) for n, a in ((50, 0.99), (50, 0.5), (200, 0.9))],
+    *[Regime("full 2^4", 10, n, accuracy=a, choice_item=0.2) for n, a in ((50, 0.99), (200, 0.5))],
+    Regime("full 2^3", 3, 5000, accuracy=0.5, choice_item=0.2),
+    Regime("two cells", 10, 50, accuracy=0.99, run_item=0.1, choice_item=0.3),
+    Regime("two cells", 10, 50, accuracy=0.99, run_item=1.5),
+]  # fmt: skip
+SOURCES = [
     *[Regime("full 2^3", 3, 500, run=run) for run in (0.0, 0.1, 0.5, 2.0)],
+    *[Regime("two cells", s, 200, run_item=1.0, run=run) for s in (2, 3, 10) for run in (0.05, 0.2)],
     *[Regime("one at a time", s, 500, run=0.3, choice_seed=0.3, choice_item=0.2) for s in (2, 3, 5, 10)],
     Regime("one at a time", 3, 500, cell_item=0.3, seed_item=0.3, seed=0.5),
-    # Other designs.
-    Regime("fraction III", 3, 200, choice_item=0.2, run=0.1),
-    Regime("fraction IV", 3, 200, choice_item=0.2, run=0.1),
-    Regime("conditional", 3, 200, choice_item=0.2, run=0.1),
-    Regime("shared parts", 3, 200, kind="composite", choice_item=0.2, run=0.1),
-    Regime("shared parts, one at a time", 3, 200, kind="composite", choice_item=0.2, run=0.1),
-    Regime("numeric", 3, 200, choice_item=0.2, run=0.1),
-    # Other metrics.
-    Regime("two cells", 3, 200, kind="pearson", choice_item=0.3),
-    Regime("two cells", 3, 200, kind="pearson", choice_item=0.3, heavy=True),
-    Regime("full 2^3", 3, 200, kind="composite", choice_item=0.3),
-    # Things that go wrong.
-    Regime("full 2^3", 3, 200, diverged=0.1),
-    Regime("one at a time", 5, 200, diverged=0.1),
-    Regime("full 2^3", 5, 200, lost=0.1),
-    Regime("full 2^3", 5, 200, seeds_missing=(2, 0, 1, 0, 3)),
-    Regime("two cells", 5, 200, crashing=3, run=0.3),
-    Regime("two cells", 5, None, crashing=3, run=1.0),
-    *[Regime("two cells", s, None, run=0.3, epochs=10, epoch=1.0) for s in (3, 5, 10)],
-    # Clusters.
-    *[Regime("two cells", 5, 400, accuracy=0.8, cluster_sizes=(k, k), choice_cluster=0.5) for k in (5, 10, 20)],
-]  # fmt: skip
-# A choice that differs from epoch to epoch is scored by its best one: its interval is of that flattered score.
-INTERVAL_OF_ANOTHER_SCORE = [regime for regime in NULL if regime.epochs > 1 or regime.crashing]
-
-
-@pytest.mark.parametrize("regime", NULL, ids=str)
-def test_without_an_effect_few_studies_claim_one(regime):
-    found = assess(regime, STUDIES)
-    print(f"\n{regime}: {found}")
-    assert np.nanmean(found.false) <= BOUND
-    if regime not in INTERVAL_OF_ANOTHER_SCORE:
-        assert np.nanmean(found.covered) >= 1 - BOUND
-
-
-@pytest.mark.parametrize("design", ["half III", "fraction III", "half IV", "fraction IV"])
-def test_an_effect_that_an_interaction_makes_is_claimed_with_its_alias_only(design):
-    found = assess(Regime(design, 5, None, run=1.0, interactions={("a", "b"): 3.0}), STUDIES)
-    print(f"\n{design}: {found}")
-    assert np.nanmean(found.false) <= BOUND
-
-
-HONEST_BEFORE = [
-    Regime("two cells", 3, 1000, run=0.05, effects={"a": 0.15}),
-    Regime("two cells", 5, 1000, run=0.05, effects={"a": 0.15}),
-    Regime("two cells", 5, 1000, run=0.2, effects={"a": 0.4}),
-    Regime("two cells", 5, None, run=1.0, effects={"a": 2.0}),
-    Regime("one at a time", 5, 1000, run=0.05, effects={"a": 0.2}),
+    *[Regime("full 2^3", s, None, run=1.0, choice_seed=0.5) for s in (2, 5, 10)],
+    Regime("full 2^3", 5, 1000, run=0.1, choice_seed=0.2, choice_item=0.5, seed_item=0.3, seed=0.3),
 ]
+DESIGNS = [
+    *[Regime(design, s, 200, choice_item=0.2, run=0.1) for design in ("fraction III", "fraction IV") for s in (3, 5)],
+    *[Regime("conditional", s, 200, choice_item=0.2, run=0.1) for s in (3, 10)],
+    *[
+        Regime(design, s, 200, kind="composite", choice_item=0.2, run=0.1)
+        for design in ("shared parts", "shared parts, one at a time")
+        for s in (3, 5)
+    ],
+    *[Regime("numeric", s, 200, choice_item=0.2, run=0.1) for s in (3, 5)],
+]  # fmt: skip
+METRICS = [
+    *[Regime("two cells", s, 200, kind="pearson", choice_item=0.3, run=0.05) for s in (2, 5)],
+    *[Regime("two cells", s, 200, kind="pearson", choice_item=0.3, heavy=True) for s in (3, 10)],
+    Regime("full 2^3", 3, 50, kind="pearson", choice_item=0.3),
+    # Three metrics, two of them of the same items: .09 to .13 where their covariance is left out.
+    *[Regime("full 2^3", s, 200, kind="composite", choice_item=0.5) for s in (3, 5)],
+]
+MISHAPS = [
+    *[Regime("full 2^3", s, 200, diverged=0.1) for s in (2, 3, 10)],
+    Regime("one at a time", 5, 200, diverged=0.1),
+    *[Regime(design, 5, 200, lost=0.1) for design in ("full 2^3", "one at a time")],
+    Regime("full 2^3", 5, 200, seeds_missing=(2, 0, 1, 0, 3)),
+    Regime("two cells", 5, 500, seeds_missing=(2,), run=0.1),
+]
+CLUSTERS = [
+    *[
+        Regime("two cells", s, 400, accuracy=0.8, cluster_sizes=(k, k), choice_cluster=0.5)
+        for s in (3, 10)
+        for k in (5, 10, 20)
+    ],
+    Regime("full 2^3", 5, 400, accuracy=0.8, cluster_sizes=(10, 10), cluster=1.0, choice_cluster=0.5),
+    Regime("two cells", 10, 60, accuracy=0.7, run_item=0.2, cluster_sizes=(20, 20), choice_cluster=0.8),
+    Regime("two cells", 10, 200, accuracy=0.7, run_item=0.5, cluster_sizes=(1, 20), choice_cluster=0.8),
+    Regime("two cells", 5, 1000, kind="pearson", cluster_sizes=(1, 20), choice_cluster=0.5),
+]
+# What is measured is not what a claim is about: the best of ten epochs, the runs that did not crash. Claims count.
+SELECTED = [
+    *[Regime("two cells", s, None, run=0.3, epochs=10, epoch=1.0) for s in (3, 5, 10)],
+    *[Regime("two cells", s, 200, accuracy=0.5, epochs=10, epoch=0.2) for s in (3, 10)],
+    Regime("two cells", 5, 200, crashing=3, run=0.3),
+    *[Regime(design, 5, None, crashing=3, run=1.0) for design in ("two cells", "full 2^3", "one at a time")],
+]
+# 400 pairs of 40 questions, and a shift per question only.
+QUESTIONS = Regime(
+    "two cells", 5, 400, accuracy=0.7, difficulty=1.0, cluster_sizes=(10, 10), choice_cluster=1.2
+)
 
 
-@pytest.mark.parametrize("regime", HONEST_BEFORE, ids=str)
+def test_two_cells_that_are_right_on_as_many_items_claim_nothing():
+    found = assess(Regime("two cells", 5, 50, accuracy=0.99, run_item=0.1, choice_item=0.3), 40)
+    assert not found.false.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "regime", [*SIZES, *SOURCES, *DESIGNS, *METRICS, *MISHAPS, *CLUSTERS, QUESTIONS], ids=str
+)
+def test_few_studies_without_an_effect_claim_one(regime):
+    assert assessed(regime, few_errors_and_misses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", POOLED, ids=str)
+def test_effects_that_differ_from_item_to_item_and_seed_to_seed_are_not_taken_for_more(regime):
+    assert assessed(regime, few_errors_and_misses, old=regime.design != "full 2^6")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", SELECTED, ids=str)
+def test_runs_and_epochs_that_were_selected_decide_little(regime):
+    assert assessed(regime, few_errors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [None, 200])
+@pytest.mark.parametrize(
+    ("design", "pair"), [("half III", "bc"), ("fraction III", "be"), ("half IV", "ab"), ("fraction IV", "ab")]
+)
+def test_an_effect_that_an_interaction_makes_is_claimed_with_its_alias_only(design, pair, items):
+    size, run = (3.0, 1.0) if items is None else (0.8, 0.05)
+    regime = Regime(design, 5, items, run=run, interactions={(pair[0], pair[1]): size})
+    assert assessed(regime, few_errors_and_misses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "regime",
+    [
+        Regime("two cells", 3, 1000, run=0.05, effects={"a": 0.15}),
+        Regime("two cells", 5, 1000, run=0.05, effects={"a": 0.15}),
+        Regime("two cells", 5, 1000, run=0.2, effects={"a": 0.4}),
+        Regime("two cells", 10, 200, choice_item=0.3, effects={"a": 0.3}),
+        Regime("two cells", 5, None, run=1.0, effects={"a": 2.0}),
+        Regime("one at a time", 5, 1000, run=0.05, effects={"a": 0.2}),
+    ],
+    ids=str,
+)
 def test_power_of_two_cells_is_not_lost_where_the_old_test_was_honest(regime):
     """Before: critical values after Cochran and Cox. Power may be a tenth less, and what chance takes."""
-    found = assess(regime, STUDIES, old=True)
-    print(f"\n{regime}: {found}")
-    before = float(np.nanmean(found.old_found))
-    assert np.nanmean(found.found) >= 0.9 * before - 2 * math.sqrt(before * (1 - before) / STUDIES)
+
+    def is_kept(found: Rates, most: float) -> bool:
+        before, n = float(np.nanmean(found.old_found)), len(found.found)
+        chance = 2 * math.sqrt(before * (1 - before) / n)
+        return few_errors_and_misses(found, most) and bool(np.nanmean(found.found) >= 0.9 * before - chance)
+
+    assert assessed(regime, is_kept, old=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("regime", "least"),
+    [
+        (Regime("full 2^3", 3, 1000, run=0.05, effects={"a": 0.25}), 0.7),
+        (Regime("full 2^3", 5, 1000, run=0.05, effects={"a": 0.12}), 0.7),
+        (Regime("full 2^3", 10, None, run=1.0, effects={"a": 0.9}), 0.7),
+        (Regime("full 2^4", 5, 1000, run=0.05, effects={"a": 0.1}), 0.8),
+        (Regime("fraction IV", 5, 200, run=0.05, effects={"a": 0.3}), 0.8),
+        (Regime("conditional", 5, 500, run=0.1, effects={"surgery": 0.3}), 0.7),
+        (Regime("numeric", 3, 200, effects={"dose": 0.5}), 0.6),
+    ],
+    ids=str,
+)
+def test_moderate_effects_of_several_factors_are_found(regime, least):
+    """Least squares, printed beside, finds more; it is wrong as soon as effects differ between items or seeds (`POOLED`)."""
+
+    def is_found(found: Rates, most: float) -> bool:
+        return few_errors_and_misses(found, most) and bool(np.nanmean(found.found) >= least)
+
+    assert assessed(regime, is_found, old=regime.design not in ("conditional", "numeric"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shift", "least"), [(0.3, 0.6), (0.5, 0.9), (1.2, 0.99)])
+def test_clusters_that_nobody_named_are_noticed(shift, least):
+    """Error without their names: about .18, .23, .38."""
+    regime = replace(QUESTIONS, clusters_named=False, choice_cluster=shift)
+    noticed = suspected(regime, 100)
+    print(f"\n{regime}: {assess(regime, 400)}, noticed {noticed:.2f}")
+    assert noticed >= least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "regime",
+    [
+        Regime("two cells", 5, 400, accuracy=0.7, choice_item=0.5),
+        Regime("two cells", 3, 50, accuracy=0.99),
+        Regime("full 2^3", 3, 200),
+        Regime("full 2^3", 3, 1000, kind="pearson", heavy=True),
+    ],
+    ids=str,
+)
+def test_independent_items_are_hardly_ever_taken_for_clusters(regime):
+    noticed = suspected(regime, 500)
+    print(f"\n{regime}: noticed {noticed:.3f}")
+    assert noticed < 0.01
+
+
+@pytest.mark.slow
+def test_one_seed_of_scores_with_heavy_tails_is_compared_honestly(tmp_path):
+    """Williams' test, which takes them for normal, is wrong in .18 to .30."""
+    rng, n, p, williams = default_rng(0), 200, [], []
+    for _ in range(400):
+        signal = rng.standard_t(3, n)
+        columns = {"gold": signal + rng.standard_t(3, n)}
+        columns |= {side: signal + rng.standard_t(3, n) for side in ("a", "b")}
+        for name, column in columns.items():
+            rows = [f"{i},{x!r}" for i, x in enumerate(column.tolist())]
+            header = "id,label" if name == "gold" else "id,prediction"
+            (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows]) + "\n")
+        files = [tmp_path / f"{name}.csv" for name in ("gold", "a", "b")]
+        found = compare_files(files[0], [files[1]], [files[2]], "pearson")
+        p.append(found["p"])
+        williams += [one["p"] for one in found["sensitivity"] if one["method"] == "williams"]
+    rates = [float(np.mean(np.array(one) < 0.05)) for one in (p, williams)]
+    print("\none seed, heavy tails: error {:.3f}, of Williams {:.3f}".format(*rates))
+    assert rates[0] <= bound(400)
+    assert rates[1] > 0.1
