@@ -248,9 +248,9 @@ class Study:
 class Given:
     """Scores of items that stand in no file: what `Items` asks `PredictionFiles` for."""
 
-    def __init__(self, found: Mapping[tuple[str, int, str], ItemScores]) -> None:
+    def __init__(self, found: Mapping[tuple[str, int, str], ItemScores], arranged: Grid) -> None:
         self._found = found
-        self.grid: Grid | None = None
+        self._grid = arranged
 
     def scores(self, trial: TrialResult, metric: str) -> ItemScores | None:
         return next(
@@ -263,11 +263,10 @@ class Given:
         )
 
     def by_seed(self, row: int, metric: str) -> dict[int, ItemScores]:
-        assert self.grid is not None
         return {
             column: scores
-            for column in range(len(self.grid.seeds))
-            if (trial := self.grid.trials.get((row, column)))
+            for column in range(len(self._grid.seeds))
+            if (trial := self._grid.trials.get((row, column)))
             and trial.state == "COMPLETE"
             and (scores := self.scores(trial, metric))
         }
@@ -289,11 +288,9 @@ def simulate(regime: Regime, rng: Generator) -> Study:
         for unit, part in enumerate(made.part[task.metric] if scores else ()):
             for column, seed in enumerate(made.spec.seeds):
                 given[part, seed, task.metric] = scores[unit][column]
-    results = _results(made, values, last, _lost(regime, made, values, rng))
+    results = results_of(made, values, last, _lost(regime, made, values, rng))
     arranged = grid(results)
-    files = Given(given)
-    files.grid = arranged
-    return Study(regime, made, arranged, Items(arranged, files), population(regime, made))
+    return Study(regime, made, arranged, Items(arranged, Given(given, arranged)), population(regime, made))
 
 
 class _Pool:
@@ -494,9 +491,10 @@ def _lost(regime: Regime, made: Plan, values: Mapping[str, Array], rng: Generato
     return states
 
 
-def _results(
+def results_of(
     made: Plan, values: Mapping[str, Array], last: Mapping[str, Array], states: NDArray[np.object_]
 ) -> Results:
+    """Return what a store would hold, from metrics [units, seeds] and states [cells, seeds]."""
     parts: dict[tuple[str, int], PartResult] = {}
     trials: list[TrialResult] = []
     for column, seed in enumerate(made.spec.seeds):
