@@ -18,6 +18,7 @@ from report_examples import (
 
 from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.report import report_document
+from ablate.spec.model import Metric
 from ablate.store.results import Change, UseOfTest
 
 
@@ -526,3 +527,53 @@ def useless(results, predicted):
 def test_useless_predictions(tmp_path, predicted, raised):
     results = useless(write_predictions(example(folder=tmp_path), items=40), predicted)
     assert rules(results) & {"constant_predictions", "majority_class"} == raised
+
+
+def with_clusters(results, label):
+    """The results with a cluster in every row of the predictions."""
+    for part in results.parts.values():
+        for path in (part.folder / "predictions").iterdir():
+            head, *rows = path.read_text().splitlines()
+            named = [f"{row},{label(place)}" for place, row in enumerate(rows)]
+            path.write_text("\n".join([f"{head},cluster", *named]) + "\n")
+    return results
+
+
+@pytest.mark.parametrize(("size", "raised"), [(50, True), (10, False)])
+def test_few_clusters(tmp_path, size, raised):
+    results = write_predictions(example(folder=tmp_path), items=400)
+    found = rules(with_clusters(results, lambda place: f"c{place // size}"))
+    assert ("few_clusters" in found) is raised
+
+
+def of_questions(results, shift):
+    """Two arms whose answers to ten pairs of one question are right or wrong together, as far as a shift per question goes."""
+    rng = np.random.default_rng(5)
+    shifts = np.repeat(rng.normal(0, shift, (len(results.cells), 40)), 10, axis=1)
+    difficulty = rng.normal(0, 1, 400)
+    for place, trial in enumerate(results.trials):
+        row = next(row for row, cell in enumerate(results.cells) if cell.hash == trial.cell)
+        (part,) = trial.parts.values()
+        right = difficulty + shifts[row] + rng.normal(0, 0.4, 400) > -0.7
+        path = results.parts[part, trial.seed].folder / "predictions" / "dev.sentiment.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text(
+            "\n".join(["id,prediction,gold", *(f"q{i // 10}-{i},{int(r)},1" for i, r in enumerate(right))])
+            + "\n"
+        )
+        metrics = {"dev/sentiment": float(right.mean())}
+        results = with_trial(results, place, metrics=metrics)
+        own = replace(results.parts[part, trial.seed], metrics=metrics)
+        results = replace(results, parts=results.parts | {(part, trial.seed): own})
+    return results
+
+
+@pytest.mark.parametrize(("shift", "raised"), [(1.0, True), (0.0, False)])
+def test_clusters_not_named(tmp_path, shift, raised):
+    study = spec(
+        "full",
+        factors=(factor("training", ["joint", "later"]), factor("l2", [0.0, 0.01])),
+        baseline={"training": "joint", "l2": 0.0},
+        metric=Metric(name="dev/sentiment"),
+    )
+    assert ("clusters_not_named" in rules(of_questions(example(study, folder=tmp_path), shift))) is raised

@@ -25,6 +25,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     flags_results.seeds_without_effect,
     flags_results.unaligned_items,
     flags_results.clusters_not_named,
+    flags_results.few_clusters,
     flags_results.predictions_unused,
     flags_training.drift,
     flags_training.unequal_training,

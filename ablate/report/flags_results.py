@@ -11,6 +11,8 @@ from ablate.report.flags_evidence import CAUTION, NOTE, STOP, Evidence, Flag
 from ablate.report.phrases import SIGNS
 from ablate.report.words import WHY_REFUSED, listed, number, plural, signed
 
+FEW_CLUSTERS = 20
+
 
 def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
     """Scores of the best epoch by the split they are reported on: the last epoch's stand beside them as `…@last`."""
@@ -221,6 +223,26 @@ def clusters_not_named(evidence: Evidence) -> Iterator[Flag]:
             f"items {SIGNS[found.sign]} agree more than independent ones do: the variance of a mean is {found.design_effect:.1f} "
             "times as large, and every interval and p takes them for independent",
             "name what items belong to: `context.predictions(..., clusters=...)`",
+        )
+
+
+def few_clusters(evidence: Evidence) -> Iterator[Flag]:
+    """So few clusters that their variance is hardly known, and of unequal sizes that it is found too small."""
+    grid, files = evidence.grid, evidence.items.files
+    counts: dict[str, int] = {}
+    for metric in evidence.items.made_of(grid.primary) if grid.primary in grid.values else ():
+        found = (files.scores(trial, metric) for trial in grid.trials.values() if metric in trial.metrics)
+        if (first := next(found, None)) and first.clusters:
+            counts[metric] = len(set(first.clusters))
+    few = {metric: count for metric, count in counts.items() if count < FEW_CLUSTERS}
+    if few:
+        yield Flag(
+            CAUTION,
+            "few_clusters",
+            "items are in few clusters: "
+            + listed(f"{plural(count, 'cluster')} of {metric}" for metric, count in few.items()),
+            f"score items of more of them: below some {FEW_CLUSTERS}, of unequal sizes, an effect that is not there is claimed "
+            "in .06 of studies rather than .05",
         )
 
 

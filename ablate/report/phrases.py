@@ -103,7 +103,9 @@ METHOD_TEXTS = {
     "sentence) count as one. p and interval come from the Behrens-Fisher distribution (Fisher 1935): the seeds' variance has "
     "one degree of freedom less than there are seeds, the items' about twice the number of items on which the sides differ. "
     "Pearson's r enters by its pseudo-values; a composite by those of the metrics it is made of, items that several of them "
-    "share added up.",
+    "share added up. In a hundred kinds of simulated studies without an effect something was claimed in .02 of studies on "
+    "average and in .05 at most, but for two: .053 to .057 with six to twenty clusters of very unequal sizes, and .053 with two "
+    "seeds and one run in ten diverged (there 95 % intervals hold the truth in .94).",
     Method.SEEDS: "Paired t over seeds: the contrast of each seed is the data (Student 1908), so an effect may differ from seed "
     "to seed; it speaks of other seeds on these items.",
     Method.LEAST_SQUARES: "Least squares on one seed: the noise is estimated from the interactions that are left out; "
