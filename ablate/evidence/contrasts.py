@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.design.model import Cell
-from ablate.evidence.frames import LOST, Grid
+from ablate.evidence.frames import LOST, Grid, level_key
 from ablate.spec.model import Factor, Scalar, StudySpec, level_text
 
 FROM_REFERENCE = ("one_at_a_time", "leave_one_out")
@@ -166,7 +166,7 @@ def low_level(spec: StudySpec, factor: Factor) -> Scalar:
 
 def same_level(a: Scalar, b: Scalar) -> bool:
     """Compare levels by their YAML value: 0 is 0.0, but neither is false."""
-    return _key(a) == _key(b)
+    return level_key(a) == level_key(b)
 
 
 def condition_text(factor: Factor) -> str | None:
@@ -181,20 +181,15 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
     """Return the contrast of any two levels of a factor."""
     spec = grid.results.spec
     below = _descendants(spec.factors, factor.name)
-    matches: dict[tuple[object, ...], tuple[list[int], list[int]]] = {}
-    for row, cell in enumerate(grid.cells):
-        if factor.name not in cell.levels:
-            continue
-        level = cell.levels[factor.name]
-        side = 0 if same_level(level, low) else 1 if same_level(level, high) else None
-        if side is not None:
-            rest = tuple(
-                (name, _key(value))
-                for name, value in sorted(cell.levels.items())
-                if name not in {factor.name, *below}
-            )
-            matches.setdefault(rest, ([], []))[side].append(row)
-    both = [sides for sides in matches.values() if all(sides)]
+    names = [one.name for one in spec.factors]
+    others = [column for column, name in enumerate(names) if name not in {factor.name, *below}]
+    number, rest = grid.levels[:, names.index(factor.name)], grid.levels[:, others].tolist()
+    ends = [level_key(level.name) for level in factor.levels]
+    sides = {ends.index(level_key(low)): 0, ends.index(level_key(high)): 1}
+    matches: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
+    for row in np.flatnonzero(np.isin(number, list(sides))).tolist():
+        matches.setdefault(tuple(rest[row]), ([], []))[sides[int(number[row])]].append(row)
+    both = [match for match in matches.values() if all(match)]
     unmatched = len(both) < len(matches)
     if spec.design in FROM_REFERENCE:
         both, unmatched = _with_reference(grid, both, below), False
@@ -203,7 +198,7 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
         for match in both
         for name in below
         for rows in match
-        if len(rows) > 1 and len({_key(grid.cells[row].levels.get(name)) for row in rows}) > 1
+        if len(rows) > 1 and len({level_key(grid.cells[row].levels.get(name)) for row in rows}) > 1
     }
     return Contrast(
         factor.name,
@@ -244,10 +239,6 @@ def _descendants(factors: tuple[Factor, ...], name: str) -> frozenset[str]:
     while new := {f.name for f in factors if {name, *found} & set(f.only_when)} - found:
         found |= new
     return frozenset(found)
-
-
-def _key(level: Scalar) -> tuple[bool, Scalar]:
-    return isinstance(level, bool), level
 
 
 def _padded(rows: list[list[int]]) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.design.model import Cell
+from ablate.spec.model import Scalar
 from ablate.store.results import Results, TrialResult, compared, deciding_parts
 
 if TYPE_CHECKING:
@@ -79,6 +80,17 @@ class Grid:
             seconds[place] = trial.seconds
         return seconds
 
+    @cached_property
+    def levels(self) -> NDArray[np.int64]:
+        """[cells, factors] of the number of the level in the study file, −1 where the factor does not exist."""
+        codes = np.full((len(self.cells), len(self.results.spec.factors)), -1, dtype=np.int64)
+        for column, factor in enumerate(self.results.spec.factors):
+            known = {level_key(level.name): number for number, level in enumerate(factor.levels)}
+            for row, cell in enumerate(self.cells):
+                if factor.name in cell.levels:
+                    codes[row, column] = known.setdefault(level_key(cell.levels[factor.name]), len(known))
+        return codes
+
     @property
     def of_last_epoch(self) -> dict[str, str]:
         """Metric of an epoch that the trainer chose -> the same of the last epoch, `…@last`."""
@@ -110,6 +122,11 @@ class Grid:
                 found[row, column] = codes.setdefault((column, parts), len(codes))
         self._sources[metric] = found
         return found
+
+
+def level_key(level: Scalar) -> tuple[bool, Scalar]:
+    """Return what equal levels have in common: 0 is 0.0, but neither is false."""
+    return isinstance(level, bool), level
 
 
 def grid(results: Results) -> Grid:

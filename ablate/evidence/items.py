@@ -56,6 +56,7 @@ class Items:
         self.unaligned: set[tuple[int, int, str, str]] = set()
         self._made_of = dict(made_of or {})
         self._values: dict[str, Array] = {}
+        self._kinds: dict[str, Kind | None] = {}
 
     def noise(self, weights: Sequence[Array], metric: str) -> list[ItemNoise | None]:
         """Return the item noise of each contrast of `metric`, given by its weights [cells, seeds].
@@ -74,7 +75,7 @@ class Items:
         A trainer may have recorded single precision."""
         if metric not in self._values:
             values = self.grid.values[metric].copy()
-            for place, trial in self.grid.trials.items():
+            for place, trial in self.grid.trials.items() if self.kind(metric) else ():
                 scores = self.files.scores(trial, metric) if math.isfinite(values[place]) else None
                 if scores:
                     values[place] = scored(scores)
@@ -99,9 +100,11 @@ class Items:
 
     def kind(self, metric: str) -> Kind | None:
         """Return what the items' scores are; None without items."""
-        found = (self.files.scores(t, metric) for t in self.grid.trials.values() if metric in t.metrics)
-        first = next(found, None)
-        return first.kind if first else None
+        if metric not in self._kinds:
+            found = (self.files.scores(t, metric) for t in self.grid.trials.values() if metric in t.metrics)
+            first = next(found, None)
+            self._kinds[metric] = first.kind if first else None
+        return self._kinds[metric]
 
     def pairs(self, low: int, high: int, metric: str) -> list[tuple[ItemScores, ItemScores]]:
         """Return the scores of both rows for each seed that has them; none, and a note for the flags, unless all align."""

@@ -83,6 +83,7 @@ class PredictionFiles:
         self._grid = grid
         self._files: dict[Path, Predicted | Refusal] = {}
         self._scores: dict[tuple[Path, float], ItemScores | Refusal] = {}
+        self._folders: dict[tuple[str, int], Path] = {}
         self._names: dict[Path, frozenset[str]] = {}  # folder -> its files
         self._by_value: dict[str, str | None] = {}  # metric -> the file that gives it
         self._alike: dict[str, Predicted] = {}  # file name -> the last one read
@@ -131,7 +132,10 @@ class PredictionFiles:
         for part in trial.parts.values():
             found = self._grid.results.parts.get((part, trial.seed))
             if found and metric in found.metrics:
-                return found.folder / "predictions"
+                # Large studies ask a hundred thousand times: a new path each time would take a second.
+                if (part, trial.seed) not in self._folders:
+                    self._folders[part, trial.seed] = found.folder / "predictions"
+                return self._folders[part, trial.seed]
         return None
 
     def _name_by_value(self, metric: str) -> str | None:
