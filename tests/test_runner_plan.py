@@ -156,6 +156,14 @@ def test_where_items_are_the_noise_more_items_are_the_advice(tmp_path):
     assert not any("items" in said for said in recommendation(spec, rows, Noise(0.01, 0.01, 1e-9)))
 
 
+@pytest.mark.parametrize(("v_item", "better"), [(0.3, "seeds"), (300.0, "items")])
+def test_twice_the_items_are_weighed_against_twice_the_seeds(v_item, better):
+    spec = crossed(3)
+    rows = alternatives_rows(spec, build_design(spec, toy_trainer()), None)
+    said = recommendation(spec, rows, Noise(1.0, math.sqrt(len(spec.seeds) / 4), v_item))
+    assert said[-1].endswith(f"add {better} first")
+
+
 def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed():
     results = example()
     sd, _ = seed_sd(grid(results), "dev/mean")

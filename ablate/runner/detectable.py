@@ -132,15 +132,25 @@ def recommendation(spec: StudySpec, rows: list[dict[str, Any]], noise: Noise | N
             f"{design} with {s} seeds ({cells} × {s} = {cells * s} trials) would find main effects of {value:.3g} where this "
             f"plan ({chosen['trials']} trials) finds {found:.3g}"
         )
-    if (
-        noise
-        and noise.v_item
-        and noise.v_item >= (noise.sd_effect or noise.sd_run) ** 2 / len(spec.deciding_seeds)
-    ):
-        said.append(
-            "the items that the metric is scored on are most of the noise: score on more of them, further seeds help little"
-        )
+    if noise and (more := _items_or_seeds(spec, noise)):
+        said.append(more)
     return said
+
+
+def _items_or_seeds(spec: StudySpec, noise: Noise) -> str | None:
+    """Return what twice the items and twice the seeds would find; None where items are less than half of the noise.
+
+    A doubling of few seeds buys degrees of freedom too, and may be worth more even then."""
+    sd, seeds, several = noise.sd_effect or noise.sd_run, len(spec.deciding_seeds), comparisons(spec)
+    if not noise.v_item or noise.v_item < sd**2 / seeds:
+        return None
+    items = _detectable(sd, seeds, several, noise.v_item / 2)
+    more_seeds = _detectable(sd, 2 * seeds, several, noise.v_item)
+    better = "items" if items < more_seeds else "seeds"
+    return (
+        f"the items that the metric is scored on are at least half of the noise: twice as many items would find main effects of "
+        f"{items:.3g}, twice as many seeds {more_seeds:.3g}; add {better} first"
+    )
 
 
 def comparisons(spec: StudySpec) -> int:
