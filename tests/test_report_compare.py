@@ -477,6 +477,20 @@ def test_clusters_are_read_in_the_order_of_the_gold(tmp_path):
     assert document["n_clusters"] == 2
 
 
+def test_clusters_that_the_gold_does_not_name_are_read_from_the_predictions(tmp_path):
+    write_csv(tmp_path / "g.csv", ["id", "label"], [("u", 1), ("v", 0), ("w", 1)])
+    a, b = (
+        write_csv(
+            tmp_path / f"{side}.csv",
+            ["id", "prediction", "question"],
+            [("u", x, 7), ("v", 0, 8), ("w", 1, 7)],
+        )
+        for side, x in (("a", 1), ("b", 0))
+    )
+    found = compare_files(tmp_path / "g.csv", [a], [b], "accuracy", keys=Keys(cluster="question"))
+    assert found["n_clusters"] == 2
+
+
 def test_without_gold_the_files_name_the_clusters_and_agree(tmp_path):
     keys = Keys("doc.id", correct="metrics.exact_match", cluster="doc.topic")
     a = scored(tmp_path / "a.jsonl", [1, 0, 1], "xyx")

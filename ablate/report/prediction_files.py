@@ -120,14 +120,17 @@ def read_predictions(
     Raises:
         BadInput: with all that is wrong.
     """
-    own = replace(keys, cluster=None) if gold else keys
+    # Clusters are named in the gold, or else in every file of predictions.
+    without = replace(keys, cluster=None)
+    in_gold = gold is not None and keys.cluster is not None and _has_column(gold, keys.cluster)
+    of_gold, own = (keys, without) if in_gold else (without, keys)
     kind = "correct" if correct else "number" if metric == "pearson" else "class"
     faults: list[str] = []
     first: _File | None = None
     files: list[_File] = []
     if gold:
         try:
-            first = _read(gold, keys, None if correct else keys.label, kind, decimal)
+            first = _read(gold, of_gold, None if correct else keys.label, kind, decimal)
         except BadInput as error:
             faults += error.faults
     for path in (*a, *b):
@@ -174,6 +177,15 @@ def _read(path: Path, keys: Keys, value: str | None, kind: str, decimal: str | N
             faults.add("empty; every item belongs to a cluster", line, keys.cluster)
     faults.raise_any()
     return _File(path, places, values, clusters)
+
+
+def _has_column(path: Path, name: str) -> bool:
+    """Say whether a file has a column; False also where it cannot be read, which is reported when it is."""
+    try:
+        read_columns(path, [name], Faults(path))
+    except BadInput:
+        return False
+    return True
 
 
 def _places(table: Table, key: str, faults: Faults) -> dict[str, int]:
