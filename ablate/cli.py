@@ -357,20 +357,22 @@ def analyze(
 
     A study of Optuna: ablate analyze optuna.db --study tuning --block seed
     """
-    from ablate.report.source_file import is_database
-    from ablate.report.terminal import analysis_text
+    from ablate.report.outside.source_file import is_database
+    from ablate.report.render.terminal import analysis_text
 
     varied = None if factors is None else _names("--factors", factors)
     levels = _assignments("--baseline", baseline)
     if is_database(table) or study is not None:
-        from ablate.report.analyze_study import analyze_study  # a database library takes a while to load
+        from ablate.report.outside.analyze_study import (
+            analyze_study,  # a database library takes a while to load
+        )
 
         _warn_of_password("DATABASE", table, "PGPASSWORD")
         document = analyze_study(
             table, study, metric, varied, block, levels, order, drop_missing, smallest_effect, goal, unit
         )
     else:
-        from ablate.report.analyze import analyze_table
+        from ablate.report.outside.analyze import analyze_table
 
         document = analyze_table(
             Path(table),
@@ -450,7 +452,7 @@ def compare(
 
     Logs of an evaluation harness: ablate compare --a old.jsonl --b new.jsonl --id-key doc_id --correct-key acc
     """
-    from ablate.report.terminal import comparison_text
+    from ablate.report.render.terminal import comparison_text
 
     if studies:
         given = [
@@ -458,7 +460,7 @@ def compare(
         ]
         if len(studies) != 2 or given:
             raise BadInput(f"compare takes two studies, or files; found {', '.join([*studies, *given])}")
-        from ablate.report.compare_studies import compare_studies
+        from ablate.report.outside.compare_studies import compare_studies
         from ablate.store.places import find_study
         from ablate.store.reading import read_results
 
@@ -469,8 +471,8 @@ def compare(
         document = compare_studies(results_a, results_b, only_a, only_b)
         _print(document, comparison_text(document), as_json)
         return
-    from ablate.report.compare import compare_files
-    from ablate.report.prediction_files import Keys
+    from ablate.report.outside.compare import compare_files
+    from ablate.report.outside.prediction_files import Keys
 
     keys = Keys(id_key, prediction_key, label_key, correct_key or "correct", cluster)
     document = compare_files(

@@ -32,7 +32,7 @@ from ablate.evidence.items import Items
 from ablate.evidence.mixing import aliases, mixed_effects
 from ablate.evidence.predictions import ItemScores
 from ablate.evidence.verdicts import Judged, Qualifier
-from ablate.report.effects import judge
+from ablate.report.sections.effects import judge
 from ablate.spec.model import StudySpec
 from ablate.spec.reading import parse_study
 from ablate.stats import factorial

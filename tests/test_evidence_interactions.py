@@ -5,7 +5,7 @@ import pytest
 from report_examples import factor, spec, valued
 
 from ablate.report.report import report_document
-from ablate.report.summary import headline
+from ablate.report.sections.summary import headline
 
 AB = (factor("a", [0, 1]), factor("b", [0, 1]))
 

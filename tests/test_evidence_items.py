@@ -11,7 +11,7 @@ from ablate.evidence.effects import infer_all
 from ablate.evidence.frames import grid
 from ablate.evidence.items import Items, composite_weights
 from ablate.evidence.predictions import PredictionFiles
-from ablate.report.sensitivity import of_one_seed
+from ablate.report.sections.sensitivity import of_one_seed
 from ablate.stats.inference import Method
 from ablate.stats.mrmc import mrmc
 

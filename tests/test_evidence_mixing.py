@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 from report_examples import FACTORS, fraction, with_trial
 
-from ablate.report.render import render_html, render_markdown
+from ablate.report.render.documents import render_html, render_markdown
 from ablate.report.report import report_document
 
 FACTORS_OF_EVERY_CELL = [name for name in FACTORS if name != "surgery"]

@@ -6,8 +6,8 @@ from report_examples import example, factor, fraction, spec, with_trial, write_p
 
 from ablate.evidence.frames import grid
 from ablate.evidence.models import fit_model, shares_parts
-from ablate.report.provenance import methods
 from ablate.report.report import report_document
+from ablate.report.sections.provenance import methods
 
 TWO = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]), factor("x", ["a", "b"]))
 BASE = {"similarity_head": "concat", "l2": 0.0, "x": "a"}

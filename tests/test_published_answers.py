@@ -34,8 +34,8 @@ from r_tables import (
     WARP_BREAKS,
 )
 
-from ablate.report.analyze import analyze_table
-from ablate.report.compare import compare_files
+from ablate.report.outside.analyze import analyze_table
+from ablate.report.outside.compare import compare_files
 from ablate.stats.correlations import (
     fisher_interval,
     pearson,

@@ -10,8 +10,8 @@ from published_tables import write_csv
 from report_examples import factor, points_of, spec
 
 from ablate.design.model import Cell, Part
-from ablate.report.compare import compare_files
-from ablate.report.prediction_files import Keys
+from ablate.report.outside.compare import compare_files
+from ablate.report.outside.prediction_files import Keys
 from ablate.report.report import report_document
 from ablate.spec.model import Metric
 from ablate.store.results import PartResult, Results, TrialResult

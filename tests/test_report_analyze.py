@@ -27,8 +27,8 @@ from published_tables import (
 )
 
 from ablate.errors import BadInput
-from ablate.report.analyze import analyze_table, order_levels
-from ablate.report.terminal import analysis_text
+from ablate.report.outside.analyze import analyze_table, order_levels
+from ablate.report.render.terminal import analysis_text
 
 
 def by_term(document):
@@ -773,6 +773,6 @@ def test_text_without_noise_claims_nothing(tmp_path):
 
 def test_analysing_loads_neither_pandas_nor_statsmodels():
     heavy = "{'pandas', 'statsmodels', 'torch', 'scipy.stats'}"
-    script = f"import sys, ablate.report.analyze, ablate.report.compare; print({heavy} & set(sys.modules))"
+    script = f"import sys, ablate.report.outside.analyze, ablate.report.outside.compare; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

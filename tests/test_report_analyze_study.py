@@ -10,8 +10,8 @@ import pytest
 from published_tables import PLASMA_ETCH, two_level, write_csv
 
 from ablate.errors import BadInput
-from ablate.report.analyze import analyze_table
-from ablate.report.analyze_study import analyze_study
+from ablate.report.outside.analyze import analyze_table
+from ablate.report.outside.analyze_study import analyze_study
 
 STATES = optuna.trial.TrialState
 SIGNS = optuna.distributions.CategoricalDistribution(["-", "+"])

@@ -7,9 +7,9 @@ import pytest
 from published_tables import PRIME_MINISTER, write_csv
 
 from ablate.errors import BadInput
-from ablate.report.compare import compare_files
-from ablate.report.prediction_files import Keys, read_predictions
-from ablate.report.terminal import comparison_text
+from ablate.report.outside.compare import compare_files
+from ablate.report.outside.prediction_files import Keys, read_predictions
+from ablate.report.render.terminal import comparison_text
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
 from ablate.stats.distributions import t_p
 from ablate.stats.inference import contributions, infer, item_noise

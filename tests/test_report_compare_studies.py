@@ -4,7 +4,7 @@ import pytest
 from report_examples import example, factor, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
-from ablate.report.compare_studies import compare_studies
+from ablate.report.outside.compare_studies import compare_studies
 from ablate.report.report import report_document
 
 

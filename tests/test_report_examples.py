@@ -6,7 +6,7 @@ from report_examples import example, write_predictions
 
 from ablate.evidence.frames import grid
 from ablate.evidence.items import Items
-from ablate.report.examples import disagreements
+from ablate.report.sections.examples import disagreements
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from report_examples import example, spec
 
 from ablate.evidence.frames import SPARED, grid
 from ablate.evidence.looks import seen_in, take_look
-from ablate.report.render import render_html, render_latex, render_markdown
+from ablate.report.render.documents import render_html, render_latex, render_markdown
 from ablate.report.report import report_document
 from ablate.spec.model import Looking
 from ablate.store.results import Look, Results

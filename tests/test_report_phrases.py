@@ -8,9 +8,10 @@ import pytest
 from numpy.random import default_rng
 from report_examples import example, factor, fraction, searched, spec, valued, with_trial, write_predictions
 
-from ablate.report import phrases, terminal
-from ablate.report.compare import compare_files
-from ablate.report.render import render_html, render_markdown
+from ablate.report import phrases
+from ablate.report.outside.compare import compare_files
+from ablate.report.render import terminal
+from ablate.report.render.documents import render_html, render_markdown
 from ablate.report.report import report_document
 
 # Keys whose values are sentences.

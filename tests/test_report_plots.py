@@ -4,12 +4,12 @@ import pytest
 from report_examples import Point, example, factor, points_of, spec, with_trial
 
 from ablate.evidence.frames import grid
-from ablate.report.plot_curves import learning_curves
-from ablate.report.plot_forest import mark_of
-from ablate.report.plot_interactions import interaction_lines
-from ablate.report.plot_style import BLACK, BLUE, GREY, VERMILLION, style
-from ablate.report.plot_surgery import task_gradients
-from ablate.report.plots import pictures
+from ablate.report.plots.curves import learning_curves
+from ablate.report.plots.forest import mark_of
+from ablate.report.plots.interactions import interaction_lines
+from ablate.report.plots.pictures import pictures
+from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, style
+from ablate.report.plots.surgery import task_gradients
 from ablate.report.report import report_document
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 from report_examples import example
 
 from ablate.evidence.frames import grid
-from ablate.report.provenance import fact_counts
+from ablate.report.sections.provenance import fact_counts
 
 
 def test_facts_are_left_out_for_a_word_of_their_name_and_not_for_letters_in_it():

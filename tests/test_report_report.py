@@ -15,9 +15,9 @@ from report_examples import (
 
 from ablate.errors import BadInput
 from ablate.report import report
-from ablate.report.render import render_html, render_markdown
+from ablate.report.render.documents import render_html, render_markdown
 from ablate.report.report import report_document, write_report
-from ablate.report.summary import headline
+from ablate.report.sections.summary import headline
 from ablate.spec.model import Factor, Level
 from ablate.stats.power import mde
 
@@ -412,7 +412,7 @@ def test_torch_is_not_loaded():
     import subprocess
     import sys
 
-    rooms = "ablate.report.report, ablate.report.export, ablate.report.render, ablate.report.plots"
+    rooms = "ablate.report.report, ablate.report.export, ablate.report.render.documents, ablate.report.plots.pictures"
     code = f"import sys, {rooms}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

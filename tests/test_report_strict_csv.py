@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from published_tables import write_csv
 
 from ablate.errors import BadInput
-from ablate.report.number_format import as_number
-from ablate.report.strict_csv import Faults, Table, read_columns
+from ablate.report.outside.number_format import as_number
+from ablate.report.outside.strict_csv import Faults, Table, read_columns
 
 
 def read(path: Path, wanted=("a", "y"), **how) -> Table:

@@ -23,18 +23,18 @@ from ablate.evidence.mixing import aliases, fraction_row, mixed_effects
 from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_rows
 from ablate.evidence.verdicts import Qualifier
-from ablate.report.cells import best_row, cell_rows
-from ablate.report.csv_tables import csv_tables
-from ablate.report.effects import effect_row, interaction_row, judge, tradeoffs
-from ablate.report.examples import disagreements
 from ablate.report.files import replace_file
-from ablate.report.flags import flags
-from ablate.report.flags_evidence import Evidence, Flag, undone
-from ablate.report.ledger import cost, ledger, progress
-from ablate.report.looks import as_seen, look_rows, plan_row
-from ablate.report.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
-from ablate.report.sensitivity import moderated
-from ablate.report.summary import sentences, test_scores
+from ablate.report.flags.evidence import Evidence, Flag, undone
+from ablate.report.flags.rules import flags
+from ablate.report.render.csv_tables import csv_tables
+from ablate.report.sections.cells import best_row, cell_rows
+from ablate.report.sections.effects import effect_row, interaction_row, judge, tradeoffs
+from ablate.report.sections.examples import disagreements
+from ablate.report.sections.ledger import cost, ledger, progress
+from ablate.report.sections.looks import as_seen, look_rows, plan_row
+from ablate.report.sections.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
+from ablate.report.sections.sensitivity import moderated
+from ablate.report.sections.summary import sentences, test_scores
 from ablate.store.results import Results
 
 FORMATS = ("md", "html", "latex", "csv", "json")
@@ -178,8 +178,8 @@ def _files(arranged: Grid, document: dict[str, Any], formats: Sequence[str]) -> 
     """Return every file of the report by its name; report.json always among them."""
     files: dict[str, bytes] = {}
     if {"md", "html"} & set(formats):
-        from ablate.report import render
-        from ablate.report.plots import pictures
+        from ablate.report.plots.pictures import pictures
+        from ablate.report.render import documents as render
 
         drawn = pictures(arranged, document)
         files |= {name: content for picture in drawn for name, content in picture.files.items()}
@@ -188,7 +188,7 @@ def _files(arranged: Grid, document: dict[str, Any], formats: Sequence[str]) -> 
         if "html" in formats:
             files["report.html"] = render.render_html(document, drawn).encode()
     if "latex" in formats:
-        from ablate.report.render import render_latex
+        from ablate.report.render.documents import render_latex
 
         files["report.tex"] = render_latex(document).encode()
     if "csv" in formats:

@@ -1,0 +1,268 @@
+"""Rules about what was planned and what came of it: seeds, lost runs, holes, aliases, picking the best of many."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from ablate.evidence.frames import LOST, SPARED
+from ablate.evidence.noise import sd_beyond_seeds
+from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, Flag
+from ablate.report.phrases import NAIVE_LOOKS
+from ablate.report.sections.cells import best_row, cell_name
+from ablate.report.words import change_text, listed, number, p_equation, plural, signed
+from ablate.spec.model import level_text
+from ablate.stats.inference import Method
+from ablate.stats.optimism import expected_best
+from ablate.stats.verdicts import Verdict
+
+
+def one_seed(evidence: Evidence) -> Iterator[Flag]:
+    """One seed: the noise between seeds is unknown."""
+    seeds = evidence.grid.results.spec.seeds
+    if len(seeds) == 1:
+        yield Flag(
+            STOP,
+            "one_seed",
+            f"every cell is planned with the single seed {seeds[0]}",
+            "add seeds (three at least, five to see effects near the noise); until then speak of these trained models only",
+        )
+
+
+def two_seeds(evidence: Evidence) -> Iterator[Flag]:
+    """Two seeds: the noise between them has one degree of freedom."""
+    if len(evidence.grid.results.spec.seeds) != 2:
+        return
+    differences = [row for cell in evidence.document["cells"] for row in cell["difference"].values()]
+    methods = {row["method"] for row in (*evidence.document["effects"], *differences)}
+    if methods & {Method.SEEDS, Method.SEEDS_AND_ITEMS}:
+        yield Flag(
+            CAUTION,
+            "two_seeds",
+            "two seeds leave one degree of freedom for the noise between seeds: where that is most of the noise, a 95 % "
+            "interval reaches 12.7 standard errors to each side; with three seeds it reaches 4.3",
+            "plan three seeds or more; with two only large effects can be seen",
+        )
+
+
+def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
+    """Seeds that the plan does not name, or cells with different numbers of seeds."""
+    grid = evidence.grid
+    planned = len(grid.results.spec.seeds)
+    if extra := grid.seeds[planned:]:
+        yield Flag(
+            CAUTION,
+            "seeds_not_planned",
+            f"results for {plural(len(extra), 'seed')} that the study file does not name: {listed(extra)}",
+            "name them in `seeds`; where they were added after a look at the results, say so beside the claim",
+        )
+    done = (grid.states[:, :planned] == "COMPLETE").sum(axis=1)
+    waiting = np.isin(grid.states[:, :planned], ["RUNNING", "WAITING"]).any()
+    lacking = (~np.isin(grid.states[:, :planned], ["COMPLETE", SPARED])).sum(axis=1)
+    if len(done) and not waiting and lacking.min() != lacking.max():
+        fewest = int(lacking.argmax())
+        yield Flag(
+            CAUTION,
+            "seeds_unequal",
+            f"cells rest on {done.min()} to {done.max()} seeds; fewest: {cell_name(grid, fewest)}",
+            "run what is missing (`ablate run` again, with `--retry-failed` for failed trials)",
+            np.flatnonzero(lacking > lacking.min()).tolist(),
+        )
+
+
+def lost_runs(evidence: Evidence) -> Iterator[Flag]:
+    """Failed, pruned or missing trials; graver when they gather at one level of a factor (Fisher's exact test)."""
+    grid = evidence.grid
+    lost = np.isin(grid.states[:, : len(grid.results.spec.seeds)], LOST)
+    if not lost.any() or not (grid.states == "COMPLETE").any():
+        return
+    uneven = _uneven(evidence, lost)
+    reasons = {t.error for t in grid.trials.values() if t.state in LOST and t.error}
+    said = f"{plural(int(lost.sum()), 'trial')} of {lost.size} failed, were pruned or never ran"
+    if reasons:
+        said += f"; reasons: {listed(sorted(reasons), 2)}"
+    if uneven:
+        said += f"; they gather at {listed(uneven)}"
+    if bounds := _open_ends(evidence):
+        said += f"; with the worst and the best value in their place, {listed(bounds, 3)}"
+    yield Flag(
+        STOP if uneven else CAUTION,
+        "lost_runs",
+        said,
+        "find the reason in the ledger, mend it, and run `ablate run --retry-failed`; what is left out is not random",
+        np.flatnonzero(lost.any(axis=1)).tolist(),
+        undoes_p=bool(uneven),
+    )
+
+
+def unfinished(evidence: Evidence) -> Iterator[Flag]:
+    """A run that is going on: looking early is fine, stopping on what one sees is not."""
+    done = evidence.document["progress"]
+    if done["running"] + done["waiting"] > 0:
+        yield Flag(
+            NOTE,
+            "unfinished",
+            f"{done['complete']} of {plural(done['planned'], 'trial')} done",
+            "let the run end before any claim: intervals at a look on the way are too narrow for stopping there",
+        )
+
+
+def changed(evidence: Evidence) -> Iterator[Flag]:
+    """A study file that changed when there were results to look at."""
+    for change in evidence.grid.results.changes:
+        judged = [name for name in ("metric", "baseline") if name in change.before]
+        added = "seeds" in change.before
+        said = ", ".join(f"{name} (before: {_before(value)})" for name, value in change.before.items())
+        yield Flag(
+            STOP if judged or added else NOTE,
+            "changed_after_results",
+            f"the study changed when {plural(change.complete, 'trial')} had a result: {said}"
+            + (
+                f"; seeds that are added when results can be seen raise false alarms: {NAIVE_LOOKS}"
+                if added
+                else ""
+            ),
+            "say so beside the claim, and plan looks the next time: `seeds: {start: [11, 22, 33], at_most: 12}`"
+            if added and not judged
+            else "say so beside the claim; what was chosen after a look needs seeds of its own"
+            if not judged
+            else "judge by what was declared first, or run the study again under another name",
+        )
+
+
+def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
+    """A grid with holes in which plain averages and the estimates tell different stories."""
+    grid = evidence.grid
+    for effect in evidence.document["effects"]:
+        model = evidence.models.get(effect["metric"])
+        if model is None or effect["metric"] != grid.primary or effect["estimate"] is None:
+            continue
+        raw = _raw_margin(evidence, effect["factor"], effect["from"], effect["to"])
+        difference = abs(raw - effect["estimate"])
+        holes = ~np.isfinite(grid.values[grid.primary][:, : len(grid.results.spec.seeds)])
+        flips = raw * effect["estimate"] < 0 and difference > 1e-9
+        if holes.any() and (flips or (effect["se"] and difference > effect["se"])):
+            yield Flag(
+                CAUTION,
+                "incomplete_grid",
+                f"{change_text(effect)}: the averages of all trials differ by {signed(raw)}, like compared with like under the "
+                f"same seed by {signed(effect['estimate'])}: the holes in the grid are not even",
+                "trust the second, and fill the holes before a claim",
+            )
+
+
+def confounded(evidence: Evidence) -> Iterator[Flag]:
+    """Factors that changed together in what has run: the cells that would tell them apart have no value."""
+    together = {
+        tuple(sorted({name, *others}))
+        for metric, model in evidence.models.items()
+        for name, others in model.confounded.items()
+    }
+    for names in sorted(together):
+        yield Flag(
+            STOP,
+            "confounded",
+            f"{listed(names)} cannot be told apart by what has run: a difference may come from any of them",
+            "run the cells that differ in one of them alone (`ablate run` again, with `--retry-failed` for failed trials); "
+            "until then claim nothing of them",
+        )
+
+
+def aliased_claim(evidence: Evidence) -> Iterator[Flag]:
+    """A verdict on an effect that the design cannot tell from another."""
+    for effect in evidence.document["effects"]:
+        if effect["verdict"] in (Verdict.HELPS, Verdict.HURTS) and effect["aliased_with"]:
+            yield Flag(
+                CAUTION,
+                "aliased_claim",
+                f"{change_text(effect)} {effect['verdict']}, but the design cannot tell it from "
+                f"{listed(effect['aliased_with'])}",
+                "add the cells that break the alias, or argue that the other effect is absent",
+            )
+
+
+def best_of_many(evidence: Evidence) -> Iterator[Flag]:
+    """The best of k cells looks better than it is, even if all are equal. Cells that are the same models count once."""
+    grid = evidence.grid
+    best = best_row(grid)
+    if best is None or grid.reference is None:
+        return
+    seeds = len(grid.results.spec.seeds)
+    values = grid.values[grid.primary][:, :seeds]
+    complete = np.flatnonzero(np.isfinite(values).all(axis=1))
+    _, first = np.unique(grid.sources(grid.primary)[complete, :seeds], axis=0, return_index=True)
+    models = complete[first]
+    sd = sd_beyond_seeds(values[models])
+    if len(models) < 3 or not sd:
+        return
+    gain = expected_best(len(models), sd / math.sqrt(seeds))
+    lead = float((values[best] - values[grid.reference]).mean()) * grid.sign
+    yield Flag(
+        CAUTION if not lead > 2 * gain else NOTE,
+        "best_of_many",
+        f"the best of {len(models)} equal cells would lead by {number(gain)} by luck alone; this one leads the reference by "
+        f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
+        "rerun the best cell and the reference on fresh seeds, or score the best once on the test split (`ablate test`)",
+        [best],
+    )
+
+
+def _before(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {level_text(item)}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
+    """Levels at which losses gather, Bonferroni over the levels looked at."""
+    grid = evidence.grid
+    looked: list[tuple[float, str]] = []
+    for factor in grid.results.spec.factors:
+        for level in factor.levels:
+            at = np.array([cell.levels.get(factor.name, ...) == level.name for cell in grid.cells])
+            exists = np.array([factor.name in cell.levels for cell in grid.cells])
+            inside, outside = lost[at], lost[exists & ~at]
+            if inside.size and outside.size:
+                p = _fisher_greater(int(inside.sum()), inside.size, int(outside.sum()), outside.size)
+                looked.append((p, f"{factor.name}={level_text(level.name)}"))
+    return [f"{name} ({p_equation(p)})" for p, name in sorted(looked) if p * len(looked) < 0.05]
+
+
+def _fisher_greater(k: int, n: int, m: int, N: int) -> float:
+    """One-sided Fisher (1922): the chance of at least k of n when k + m losses fall on n + N trials at random."""
+
+    def log_choose(a: int, b: int) -> float:
+        return float(special.gammaln(a + 1) - special.gammaln(b + 1) - special.gammaln(a - b + 1))
+
+    total = log_choose(n + N, k + m)
+    most = min(n, k + m)
+    return math.fsum(
+        math.exp(log_choose(n, i) + log_choose(N, k + m - i) - total)
+        for i in range(k, most + 1)
+        if k + m - i <= N
+    )
+
+
+def _open_ends(evidence: Evidence) -> list[str]:
+    """The primary effects whose sign depends on what the lost runs could have been."""
+    return [
+        f"{effect['factor']} → {level_text(effect['to'])} lies in [{signed(low)}, {signed(high)}]"
+        for effect in evidence.document["effects"]
+        if effect["role"] == "primary" and effect["estimate"] is not None and effect["bounds"]
+        for low, high in [effect["bounds"]]
+        if low < 0 < high
+    ]
+
+
+def _raw_margin(evidence: Evidence, factor: str, low: object, high: object) -> float:
+    grid = evidence.grid
+    values = grid.values[grid.primary]
+
+    def average(level: object) -> float:
+        rows = np.array([cell.levels.get(factor, ...) == level for cell in grid.cells])
+        found = values[rows][np.isfinite(values[rows])]
+        return float(found.mean()) if found.size else math.nan
+
+    return average(high) - average(low)

@@ -1,0 +1,40 @@
+"""All rules, and what they find. A flag is raised by what the store holds, never by a guess."""
+
+from collections.abc import Callable, Iterator
+
+from ablate.report.flags import design, results, training
+from ablate.report.flags.evidence import SEVERITIES, Evidence, Flag
+
+RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
+    design.one_seed,
+    design.two_seeds,
+    design.seeds_not_planned,
+    design.lost_runs,
+    results.diverged_runs,
+    design.unfinished,
+    design.changed,
+    design.incomplete_grid,
+    design.confounded,
+    design.aliased_claim,
+    design.best_of_many,
+    results.best_of_epochs,
+    results.worse_than_worst,
+    results.test_metric_used,
+    results.dev_rows_in_train,
+    results.dropped_rows,
+    results.seeds_without_effect,
+    results.unaligned_items,
+    results.clusters_not_named,
+    results.few_clusters,
+    results.predictions_unused,
+    training.drift,
+    training.unequal_training,
+    training.unequal_tuning,
+    results.useless_predictions,
+)
+
+
+def flags(evidence: Evidence) -> list[Flag]:
+    """Return every flag, the gravest first, within a severity in the order of the rules."""
+    found = [flag for rule in RULES for flag in rule(evidence)]
+    return [flag for severity in SEVERITIES for flag in found if flag.severity == severity]

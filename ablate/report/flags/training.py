@@ -1,0 +1,136 @@
+"""Rules about what the compared cells were given: the same machine, code and data, as much training, as much tuning."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ablate.evidence.contrasts import same_level
+from ablate.report.flags.evidence import CAUTION, NOTE, Evidence, Flag
+from ablate.report.sections.cells import cell_name
+from ablate.report.sections.provenance import MACHINE_FACTS, differs_within_a_part
+from ablate.report.words import change_text, listed, plural, shortened
+from ablate.spec.model import level_text
+
+HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
+
+Match = tuple[list[int], list[int]]  # rows of the grid on either side, padded with −1
+Amounts = dict[str, tuple[float, ...]]  # what -> (steps,) or (examples, epochs)
+
+
+def drift(evidence: Evidence) -> Iterator[Flag]:
+    """Code, library, data or hardware that changed between the trials of this study.
+
+    A trainer's own facts (data hashes) may differ because a factor changes them; they count where they differ between
+    the seeds of one and the same part.
+    """
+    grid = evidence.grid
+    total = len(grid.results.parts)
+    for name, counts in evidence.facts.items():
+        ours = name.partition(".")[0] in MACHINE_FACTS
+        if len(counts) > 1 and (ours or differs_within_a_part(grid, name)):
+            said = (
+                f"{shortened(value, 60)} ({plural(count, 'part')})" for value, count in counts.most_common()
+            )
+            yield Flag(
+                NOTE if name in HARMLESS else CAUTION,
+                "drift",
+                f"{name} changed between the {total} trained parts: {listed(said, 3)}",
+                "rerun the older trials, or keep this difference out of every contrast",
+            )
+
+
+def unequal_training(evidence: Evidence) -> Iterator[Flag]:
+    """Two sides of a contrast that took different numbers of optimizer steps, examples or epochs.
+
+    Examples and epochs are what the trainer says (`context.facts["examples"]` and `["epochs"]`, {task: count})."""
+    amounts = _training_amounts(evidence)
+    for name, matches in _comparisons(evidence):
+        unequal: dict[str, str] = {}  # of the first match that differs
+        for low, high in [[_most(amounts, side) for side in match] for match in matches]:
+            for what in low:
+                if what in high and low[what] != high[what]:
+                    sides = f"{_amount(low[what])} on one side and {_amount(high[what])} on the other"
+                    unequal.setdefault(what, f"{what} {sides}")
+        if unequal:
+            yield Flag(
+                NOTE,
+                "unequal_training",
+                f"{name}: {listed(unequal.values())}",
+                "say what is held equal (epochs, steps or examples); the effect includes the difference in training",
+            )
+
+
+def unequal_tuning(evidence: Evidence) -> Iterator[Flag]:
+    """Levels that a search tried at least twice as often as others of their factor: they had better chances."""
+    results = evidence.grid.results
+    uneven = []
+    for factor in results.spec.factors if results.tried else ():
+        levels = [trial.factors[factor.name] for trial in results.tried if factor.name in trial.factors]
+        times = {one.name: sum(same_level(one.name, level) for level in levels) for one in factor.levels}
+        most_first = sorted(times.items(), key=lambda item: -item[1])
+        if most_first[0][1] >= 2 * max(most_first[-1][1], 1):
+            uneven.append(f"{factor.name} " + listed(f"{level_text(level)} {n}×" for level, n in most_first))
+    if uneven:
+        yield Flag(
+            NOTE,
+            "unequal_tuning",
+            f"the {plural(len(results.tried), 'cell')} tried gave levels unequal chances: {'; '.join(uneven)}",
+            "claim that a cell found here beats this baseline, not that one level beats another: "
+            "for that compare them in another design",
+        )
+
+
+def _training_amounts(evidence: Evidence) -> dict[int, Amounts]:
+    """Row -> the steps of its longest part, and what each task has seen."""
+    found: dict[int, Amounts] = {}
+    for (row, _), trial in evidence.grid.trials.items():
+        parts = [evidence.grid.results.parts.get((part, trial.seed)) for part in trial.parts.values()]
+        trained = [part for part in parts if part]
+        if not trained or trial.state != "COMPLETE":
+            continue
+        amounts = found.setdefault(row, {})
+        amounts["optimizer steps of the longest part"] = (max(part.steps for part in trained),)
+        for part in trained:
+            examples, epochs = (_counts(part.facts.get(name)) for name in ("examples", "epochs"))
+            for task, count in examples.items():
+                amounts[f"examples of {task}"] = (count, *([epochs[task]] if task in epochs else []))
+    return found
+
+
+def _counts(fact: Any) -> dict[str, float]:
+    items = fact.items() if isinstance(fact, Mapping) else ()
+    return {str(task): count for task, count in items if isinstance(count, int | float)}
+
+
+def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[Match]]]:
+    """What is compared, match by match: two levels of a factor, or a search's baseline and a finalist."""
+    grid = evidence.grid
+    for contrast in evidence.contrasts:
+        matches = list(zip(contrast.rows_low.tolist(), contrast.rows_high.tolist(), strict=True))
+        if not matches:  # a fraction has no two cells that differ in this factor alone
+            low, high = (
+                [row for row, cell in enumerate(grid.cells) if _has(cell.levels, contrast.factor, level)]
+                for level in (contrast.low, contrast.high)
+            )
+            matches = [(low, high)]
+        sides = {"factor": contrast.factor, "from": contrast.low, "to": contrast.high, "when": contrast.when}
+        yield change_text(sides), matches
+    if grid.results.tried and grid.reference is not None:
+        for row in range(len(grid.cells)):
+            if row != grid.reference:
+                yield f"{cell_name(grid, row)} against the reference", [([grid.reference], [row])]
+
+
+def _has(levels: Mapping[str, Any], factor: str, level: Any) -> bool:
+    return factor in levels and same_level(levels[factor], level)
+
+
+def _most(amounts: Mapping[int, Amounts], rows: list[int]) -> Amounts:
+    most: Amounts = {}
+    for row in rows:
+        for what, amount in amounts.get(row, {}).items():
+            most[what] = max(amount, most.get(what, amount))
+    return most
+
+
+def _amount(amount: tuple[float, ...]) -> str:
+    return f"{amount[0]}" + (f" ({amount[1]:g} epochs)" if len(amount) > 1 else "")

@@ -1,0 +1,353 @@
+"""`ablate analyze`: the report's statistics on any table of results, as one JSON document and as text.
+
+Refuses a table that cannot be trusted: a metric that is empty or not a finite number, a factor with one
+level, a row with too few or too many fields. Every fault is named with file and line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.errors import BadInput
+from ablate.evidence.contrasts import by_seed
+from ablate.evidence.models import Coding, weights_by_seed
+from ablate.report.outside.levels import coded, order_levels
+from ablate.report.outside.runs import Runs, runs_of
+from ablate.report.outside.strict_csv import Faults, read_columns
+from ablate.report.outside.tables import why_not_decimal, why_not_smallest
+from ablate.report.words import listed
+from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key, conditions, factorial
+from ablate.stats.inference import Inference, Method, infer
+from ablate.stats.linear import Factor, crossings
+from ablate.stats.multiple import benjamini_hochberg, holm
+from ablate.stats.verdicts import verdict
+
+ORDERS = ("auto", "1", "2", "full")
+UNITS = ("run", "row")  # rows of one combination and block are one run; each row is one
+MOST_COLUMNS = 1024  # of a model; a factor with more levels is a number or an id, not a factor
+
+
+def analyze_table(
+    path: Path,
+    metric: str,
+    factors: Sequence[str],
+    block: str | None = None,
+    baseline: Mapping[str, str] | None = None,
+    order: str = "auto",
+    drop_missing: bool = False,
+    smallest_effect: float | None = None,
+    goal: str = "maximize",
+    unit: str = "run",
+    decimal: str | None = None,
+) -> dict[str, Any]:
+    """Analyse the table at `path`: how `metric` depends on `factors`, with `block` (seeds) as fixed effects.
+
+    `metric` may be several columns, one a seed: a list with commas, or a pattern such as `acc_*`. Rows of one combination and
+    one block are one run, unless `unit` is `row`.
+
+    Raises:
+        BadInput: the arguments or the file, every fault at once.
+    """
+    path = Path(path)
+    check_arguments(metric, factors, block, baseline or {}, order, smallest_effect, goal, unit, decimal)
+    faults = Faults(path)
+    names = [metric, *factors, *([block] if block else [])]
+    table = read_columns(path, names, faults, several=metric, numbers=[metric], decimal=decimal)
+    runs = runs_of(table, metric, factors, block, baseline or {}, drop_missing, unit, faults)
+    return analyze_runs(metric, runs, baseline, order, smallest_effect, goal)
+
+
+def analyze_runs(
+    metric: str,
+    runs: Runs,
+    baseline: Mapping[str, str] | None = None,
+    order: str = "auto",
+    smallest_effect: float | None = None,
+    goal: str = "maximize",
+) -> dict[str, Any]:
+    """Analyse what was read from a table, and tell what was decided on the way."""
+    document = analyze_columns(
+        metric, runs.y, runs.factors, runs.block, baseline, order, smallest_effect, goal
+    )
+    said = list(runs.notes)
+    if runs.dropped:
+        said.insert(0, f"{runs.dropped} of {runs.rows + runs.dropped} rows have no {metric} and are left out")
+    document["warnings"] = said + document["warnings"]
+    return document | {"dropped": runs.dropped, "rows": runs.rows}
+
+
+def analyze_columns(
+    metric: str,
+    y: Sequence[float] | NDArray[np.float64],
+    factors: Mapping[str, Sequence[str]],
+    block: tuple[str, Sequence[str]] | None = None,
+    baseline: Mapping[str, str] | None = None,
+    order: str = "auto",
+    smallest_effect: float | None = None,
+    goal: str = "maximize",
+) -> dict[str, Any]:
+    """Analyse columns in memory: `y` [n] and each factor's level in each row, "" where it does not exist.
+
+    Raises:
+        BadInput: two factors that always change together, or too few rows.
+    """
+    baseline = baseline or {}
+    levels = {name: order_levels(column, baseline.get(name)) for name, column in factors.items()}
+    columns = [coded(name, column, levels[name]) for name, column in factors.items()]
+    blocks = coded(block[0], block[1], order_levels(block[1])) if block else None
+    _check_size(len(y), columns, blocks, order)
+    result = factorial(np.asarray(y, dtype=float), columns, blocks, order)
+    _check_told_apart(result, columns, levels)
+    where = conditions(columns)
+    repeated = len(y) - len(crossings([*columns, blocks])) if blocks else 0
+    inferences, pooled = _inferences(
+        np.asarray(y, dtype=float), columns, None if repeated else blocks, result
+    )
+    mains = [inferences[e.factors, e.levels] for e in result.effects]
+    effects = [
+        _effect(e, levels, where)
+        | _numbers(one)
+        | {"p_holm": p, "verdict": verdict(one, p, smallest_effect, goal)}
+        for e, one, p in zip(result.effects, mains, holm([one.p for one in mains]), strict=True)
+    ]
+    products = [inferences[e.factors, e.levels] for e in result.interactions]
+    interactions = [
+        _interaction(e, levels, where) | _numbers(one) | {"p_bh": p}
+        for e, one, p in zip(
+            result.interactions, products, benjamini_hochberg([one.p for one in products]), strict=True
+        )
+    ]
+    warnings = _warnings(result, blocked=blocks is not None)
+    if pooled:
+        warnings.append(
+            f"no {block[0] if block else 'block'} alone tells the effect of {listed(pooled)}: their errors come from the "
+            "residual over all blocks, which takes an effect to be the same in every block"
+        )
+    if order == "auto" and len(columns) > 1 and result.order == "1":
+        why = "the table cannot tell products of two apart, or they would leave too little for noise"
+        warnings.append(f"main effects only: {why}")
+    if blocks and repeated:
+        warnings.append(
+            f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a run of its own, and errors come "
+            "from the residual over all rows"
+        )
+    return {
+        "metric": metric,
+        "n": len(y),
+        "order": result.order,
+        "effects": effects,
+        "interactions": interactions,
+        "anova": [asdict(row) for row in result.anova["II"]],
+        "anova_other": []
+        if result.balanced
+        else [asdict(r) for kind in ("I", "III") for r in result.anova[kind][:-1]],
+        "lenth": _lenth(result),
+        "warnings": warnings,
+    }
+
+
+def _inferences(
+    y: NDArray[np.float64], factors: Sequence[Factor], blocks: Factor | None, result: Factorial
+) -> tuple[dict[Key, Inference], list[str]]:
+    """Return the inference of every estimate of `result`, and the names of those that no block alone can tell.
+
+    With blocks (seeds) an effect is computed within each, and its error is how it varies over them: as in the report. Rows
+    that repeat a combination within a block were averaged before, or there are no blocks here: each is a run of its own.
+    Without blocks the errors are those of least squares.
+    """
+    estimates = (*result.effects, *result.interactions)
+    method = Method.LEAST_SQUARES if result.lenth is None else Method.LENTH
+    found = {
+        (e.factors, e.levels): Inference(e.estimate, 1, method, e.se, e.df, e.p) if e.p is not None
+        else Inference(e.estimate, 1)
+        for e in estimates
+    }  # fmt: skip
+    if blocks is None:
+        return found, []
+    combinations, cell = np.unique(np.array([f.index for f in factors]), axis=1, return_inverse=True)
+    total, count = np.zeros((2, combinations.shape[1], blocks.levels))
+    np.add.at(total, (cell, blocks.index), y)
+    np.add.at(count, (cell, blocks.index), 1)
+    there = np.asarray(count > 0)
+    values = np.where(there, total / np.maximum(count, 1), np.nan)
+    coding = Coding(
+        {f.name: tuple(range(f.levels)) for f in factors},
+        {f.name: index for f, index in zip(factors, combinations, strict=True)},
+    )
+    weights, _ = weights_by_seed(there, coding, result.order)
+    pooled = []
+    for e in estimates:
+        of_block = (
+            by_seed(weights[e.factors, e.levels], values)
+            if (e.factors, e.levels) in weights
+            else values[0] * np.nan
+        )
+        if np.isfinite(of_block).sum() > 1:
+            found[e.factors, e.levels] = infer(of_block, scale=float(np.abs(y).max()))
+        else:
+            pooled.append(":".join(e.factors))
+    return found, list(dict.fromkeys(pooled))
+
+
+def check_arguments(
+    metric: str, factors: Sequence[str], block: str | None, baseline: Mapping[str, str], order: str,
+    smallest_effect: float | None, goal: str, unit: str, decimal: str | None,
+) -> None:  # fmt: skip
+    """Refuse what no table could make right.
+
+    Raises:
+        BadInput: with every fault.
+    """
+    faults = []
+    roles = [*(name.strip() for name in metric.split(",")), *factors, *([block] if block else [])]
+    if not metric:
+        faults.append("--metric: none given; name a column")
+    if not factors:
+        faults.append("--factors: none given; name at least one column")
+    for name in dict.fromkeys(n for n in roles if roles.count(n) > 1):
+        times = roles.count(name)
+        faults.append(f"{name!r}: named {times} times among metric, factors and block; a column has one role")
+    for name in [n for n in baseline if n not in factors]:
+        faults.append(f"--baseline: {name!r} is not among the factors {', '.join(factors)}")
+    if order not in ORDERS:
+        faults.append(f"--order: {order!r} is not one of {', '.join(ORDERS)}")
+    faults += why_not_smallest(smallest_effect)
+    if goal not in ("maximize", "minimize"):
+        faults.append(f"goal: {goal!r} is neither maximize nor minimize")
+    if unit not in UNITS:
+        faults.append(f"--unit: {unit!r} is neither run nor row")
+    faults += why_not_decimal(decimal)
+    if faults:
+        raise BadInput(*faults)
+
+
+def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: str) -> None:
+    columns = [*factors, *([block] if block else [])]
+    faults = [
+        f"{f.name}: {f.levels} levels; is it a number or an id?" for f in columns if f.levels > MOST_COLUMNS
+    ]
+    needed = 1 + sum(f.levels - 1 for f in columns)
+    if n < needed:
+        faults.append(f"{n} rows cannot tell {needed - 1} effects apart; at least {needed} are needed")
+    combinations = prod(f.levels for f in factors)
+    if order == "full" and combinations > MOST_COLUMNS:
+        faults.append(f"--order full: {combinations} combinations of levels; use --order 2")
+    if faults:
+        raise BadInput(*faults)
+
+
+def _check_told_apart(
+    result: Factorial, factors: Sequence[Factor], levels: Mapping[str, Sequence[str]]
+) -> None:
+    faults = []
+    for factor in factors:
+        if (factor.name,) not in result.left_out:
+            continue
+        missing = [repr(level) for level in levels[factor.name] if level.lower() in ("na", "nan", "null")]
+        pairs = [pair for other in factors for pair in ((factor, other), (other, factor))]
+        nested = [pair for pair in pairs if _is_nested(*pair)]
+        if missing:
+            why = f"{', '.join(missing)} counts as a level: leave a field empty where a factor does not exist"
+        elif nested:
+            child, parent = (one.name for one in nested[0])
+            columns = listed(f"{child}_{level}" for level in levels[parent])
+            why = (
+                f"each level of {child} occurs with one level of {parent} only: give {child} a column for each level of "
+                f"{parent} ({columns}), empty in all other rows"
+            )
+        else:
+            why = "leave one of them out"
+        faults.append(f"{factor.name}: changes together with the columns named before it; {why}")
+    if faults:
+        raise BadInput(*faults)
+
+
+def _is_nested(child: Factor, parent: Factor) -> bool:
+    """Say whether each level of `child` occurs with one level of `parent`, which has fewer."""
+    together = set(zip(child.index.tolist(), parent.index.tolist(), strict=True))
+    return child.levels > parent.levels and len(together) == len(set(child.index.tolist()))
+
+
+def _effect(
+    e: Estimate, levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
+) -> dict[str, Any]:
+    name = e.factors[0]
+    return {
+        "factor": name,
+        "from": levels[name][0],
+        "to": levels[name][e.levels[0]],
+        "when": _when([name], levels, where),
+    }
+
+
+def _interaction(
+    e: Estimate, levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
+) -> dict[str, Any]:
+    return {
+        "factors": list(e.factors),
+        "from": [levels[name][0] for name in e.factors],
+        "to": [levels[name][level] for name, level in zip(e.factors, e.levels, strict=True)],
+        "when": _when(e.factors, levels, where),
+    }
+
+
+def _numbers(found: Inference) -> dict[str, Any]:
+    ci95 = found.interval()
+    return {
+        "estimate": found.estimate,
+        "se": found.se,
+        "df": found.df,
+        "ci95": ci95 and list(ci95),
+        "p": found.p,
+        "mde80": found.mde80(),
+        "method": found.method,
+    }
+
+
+def _when(
+    names: Sequence[str], levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
+) -> str | None:
+    """Return `parent = level or level` where all of `names` exist; None when that is everywhere."""
+    met = {parent: seen for name in names for parent, seen in (where.get(name) or {}).items()}
+    texts = [f"{parent} = {' or '.join(levels[parent][i] for i in seen)}" for parent, seen in met.items()]
+    return " and ".join(texts) or None
+
+
+def _lenth(result: Factorial) -> dict[str, Any] | None:
+    return asdict(result.lenth) | {"effects": result.contrasts} if result.lenth else None
+
+
+def _warnings(result: Factorial, blocked: bool) -> list[str]:
+    said = []
+    if result.degenerate:
+        said.append(
+            "repeated runs do not differ, or the model explains every row exactly: there is no noise, so no p"
+        )
+    residual: AnovaRow = result.anova["II"][-1]
+    if residual.df == 0:
+        source = (
+            "standard errors are Lenth's pseudo standard error"
+            if result.lenth
+            else "no standard errors; repeat some combinations, or use --order 1"
+        )
+        said.append(f"no degrees of freedom are left for noise: {source}")
+    elif not result.replicated and not blocked:
+        said.append("no combination ran twice: the noise is taken from what the model leaves out")
+    if not result.balanced:
+        why = "unequal numbers of rows, or a factor that exists in some rows only"
+        said.append(f"terms overlap ({why}): sums of squares are of type II, effects are marginal means")
+    products = [":".join(names) for names in result.left_out if len(names) > 1]
+    if products:
+        shown = ", ".join(products[:8]) + (f" and {len(products) - 8} more" if len(products) > 8 else "")
+        why = "they cannot all be told from other terms (aliased, or combinations are missing)"
+        said.append(f"left out because {why}: {shown}")
+    said += [
+        f"{name}: empty in some rows, and no other factor says when; its effect is that among the others"
+        for name in result.unexplained
+    ]
+    return said

@@ -1,0 +1,167 @@
+"""`ablate analyze DATABASE`: the trials of an Optuna study as a table; its params are the factors.
+
+Trials without a result are left out and counted. Refuses a param that takes too many values to be a factor."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ablate.errors import BadInput
+from ablate.report.outside.analyze import analyze_runs, check_arguments
+from ablate.report.outside.number_format import as_number
+from ablate.report.outside.runs import runs_of
+from ablate.report.outside.tables import Faults, Table, check_names
+from ablate.report.words import listed, plural
+from ablate.store.any_study import AnyStudy, AnyTrial, read_any_study
+
+VALUE = "value"
+# A number with more values, or with more than half as many as there are trials, was drawn from a range; four are always few.
+MOST_LEVELS, FEW_LEVELS = 12, 4
+UNEVEN = 2  # times as many trials of one combination as of another: no grid
+
+
+def analyze_study(
+    source: str,
+    study: str | None = None,
+    metric: str | None = None,
+    factors: Sequence[str] | None = None,
+    block: str | None = None,
+    baseline: Mapping[str, str] | None = None,
+    order: str = "auto",
+    drop_missing: bool = False,
+    smallest_effect: float | None = None,
+    goal: str | None = None,
+    unit: str = "run",
+) -> dict[str, Any]:
+    """Analyse the finished trials of `study` in the database `source`.
+
+    Args:
+        source: a URL, or an SQLite file.
+        study: its name; None for the only one.
+        metric: `value` (the default), `values.0` and so on where there are several objectives, or a user attribute.
+        factors: names of params (or user attributes); None for all params that vary.
+        block: the param or user attribute that holds the seed.
+        baseline: as in `analyze_table`.
+        order: as in `analyze_table`.
+        drop_missing: as in `analyze_table`; of a user attribute that some trials lack.
+        smallest_effect: as in `analyze_table`.
+        goal: maximize or minimize; None for the study's own.
+        unit: as in `analyze_table`.
+
+    Raises:
+        BadInput: the arguments, the database or the study.
+    """
+    found = read_any_study(source, study)
+    metric = metric or VALUE
+    objective = _objective(found, metric)
+    trials, notes = _finished(found, objective)
+    varied, same = _varied(trials, block)
+    names = varied if factors is None else factors
+    if factors is None and not names:
+        raise BadInput("--factors: no param varies; name user attributes")
+    if same and factors is None:
+        notes.append(f"the same in all trials, and left out: {listed(same)}")
+    if others := [name for name in varied if name not in names]:
+        notes.append(f"varied too, and counted as noise: {listed(others)}")
+    goal = goal or _goal(found, objective)
+    check_arguments(metric, names, block, baseline or {}, order, smallest_effect, goal, unit, None)
+    faults = Faults(found.where, ": trial ")
+    table = _table(trials, metric, objective, [*names, *([block] if block else [])], faults)
+    _refuse_continuous(found, table, names, faults)
+    table.notes.extend([*notes, *_chosen_by_a_sampler(table, names)])
+    runs = runs_of(table, metric, names, block, baseline or {}, drop_missing, unit, faults)
+    document = analyze_runs(metric, runs, baseline, order, smallest_effect, goal)
+    return document | {"study": found.name, "trials": len(found.trials)}
+
+
+def _finished(found: AnyStudy, objective: int | None) -> tuple[list[AnyTrial], list[str]]:
+    """Return the trials that have a result, and notes of the others."""
+    complete = [trial for trial in found.trials if trial.state == "COMPLETE"]
+    finite = [trial for trial in complete if objective is None or trial.values.get(objective) is not None]
+    lost = Counter(trial.state for trial in found.trials if trial.state != "COMPLETE")
+    lost["infinite"] = len(complete) - len(finite)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(lost.items()) if count)
+    if not finite:
+        raise BadInput(f"{found.where}: {found.name}: no trial has a result ({counts or 'there is none'})")
+    notes = (
+        [f"{sum(lost.values())} of {plural(len(found.trials), 'trial')} left out: {counts}"] if counts else []
+    )
+    if lost["PRUNED"]:
+        notes.append("pruned trials did badly: without them, levels look better and more alike than they are")
+    return finite, notes
+
+
+def _objective(found: AnyStudy, metric: str) -> int | None:
+    """Return which objective `metric` is; None for a user attribute."""
+    count = len(found.directions)
+    names = [VALUE] if count == 1 else []
+    names += [f"values.{i}" for i in range(count)]
+    if metric in names:
+        return int(metric.rpartition(".")[2]) if "." in metric else 0
+    attributes = dict.fromkeys(name for trial in found.trials for name in trial.attributes)
+    if metric in attributes:
+        return None
+    if metric == VALUE:
+        raise BadInput(f"--metric: {found.name} has {count} objectives; name one: {', '.join(names)}")
+    missing = Faults(f"{found.where}: {found.name}")
+    check_names([metric], [*names, *attributes], missing, None)
+    raise AssertionError("not reached: the name is missing")
+
+
+def _goal(found: AnyStudy, objective: int | None) -> str:
+    minimized = objective is not None and found.directions[objective] == "MINIMIZE"
+    return "minimize" if minimized else "maximize"
+
+
+def _varied(trials: Sequence[AnyTrial], block: str | None) -> tuple[list[str], list[str]]:
+    """Return the params that vary, and those that do not."""
+    names = dict.fromkeys(name for trial in trials for name in trial.params if name != block)
+    varied = [name for name in names if len({trial.params.get(name) for trial in trials}) > 1]
+    return varied, [name for name in names if name not in varied]
+
+
+def _table(
+    trials: Sequence[AnyTrial], metric: str, objective: int | None, wanted: Sequence[str], faults: Faults
+) -> Table:
+    known = dict.fromkeys(name for trial in trials for name in (*trial.params, *trial.attributes))
+    check_names(wanted, list(known), faults, None)
+    columns = {
+        name: [trial.params.get(name, trial.attributes.get(name, "")) for trial in trials] for name in wanted
+    }
+    if objective is None:
+        columns[metric] = [trial.attributes.get(metric, "") for trial in trials]
+    else:
+        columns[metric] = [repr(trial.values[objective]) for trial in trials]
+    return Table(columns, [trial.number for trial in trials])
+
+
+def _refuse_continuous(found: AnyStudy, table: Table, factors: Sequence[str], faults: Faults) -> None:
+    drawn = {}
+    for name in factors:
+        values = set(table.columns[name]) - {""}
+        few = max(FEW_LEVELS, min(MOST_LEVELS, len(table) // 2))
+        if (
+            name not in found.categorical
+            and len(values) > few
+            and not any(as_number(v) is None for v in values)
+        ):
+            drawn[name] = len(values)
+    rest = ",".join(name for name in factors if name not in drawn) or "OTHERS"
+    for name, count in drawn.items():
+        faults.add(
+            f"{plural(count, 'value')} in {plural(len(table), 'trial')}, too many for a factor; leave it out "
+            f"(--factors {rest}), or sample it from a few (suggest_categorical, or a step)",
+            column=name,
+        )
+    faults.raise_any()
+
+
+def _chosen_by_a_sampler(table: Table, factors: Sequence[str]) -> list[str]:
+    """Return a note where some combinations have many more trials than others, as a search leaves them."""
+    counts = Counter(zip(*(table.columns[name] for name in factors), strict=True)).values()
+    if max(counts) <= UNEVEN * min(counts):
+        return []
+    return [
+        f"combinations have {min(counts)} to {max(counts)} trials: a sampler that looks more where results were good makes "
+        "trials depend on each other, and p too small"
+    ]

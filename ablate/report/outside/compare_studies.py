@@ -1,0 +1,145 @@
+"""`ablate compare STUDY_A STUDY_B`: one cell of each of two studies, paired by seed and, where predictions are kept, by item.
+
+As a report compares two cells of one study: the same inference, the same words."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ablate.design.model import Cell, Part
+from ablate.errors import BadInput
+from ablate.evidence.contrasts import by_seed, pair_weights
+from ablate.evidence.effects import infer_all
+from ablate.evidence.frames import grid
+from ablate.evidence.items import Items
+from ablate.report.export import named_cell
+from ablate.report.phrases import NO_NOISE
+from ablate.report.sections.effects import inference_row
+from ablate.report.sections.sensitivity import of_one_seed, sign_flip
+from ablate.report.words import listed, plural
+from ablate.spec.model import levels_text
+from ablate.stats.verdicts import verdict
+from ablate.store.results import PartResult, Results, TrialResult
+
+# Rows of the grid that both cells are put into.
+A, B = 0, 1
+
+
+def compare_studies(
+    a: Results, b: Results, only_a: Sequence[str] = (), only_b: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Compare a cell of `b` with one of `a` (differences are B minus A) on the metric that decides study A.
+
+    The cells are those that `only` names, or the one that both studies have: their baselines where these are the same cell.
+
+    Raises:
+        BadInput: no such cell, not one alone, a metric that B does not have, or no seed that both have a result for.
+    """
+    cell_a, cell_b = _cells(a, b, only_a, only_b)
+    metric = a.spec.metric
+    both = grid(_side_by_side(a, cell_a, b, cell_b))
+    if metric.name not in both.values or not np.isfinite(both.values[metric.name]).any(axis=1).all():
+        raise BadInput(
+            f"{metric.name}: not measured in both cells; run them first, or decide both studies by one metric"
+        )
+    values = both.values[metric.name]
+    there = np.isfinite(values)
+    paired = np.asarray(there.all(axis=0))
+    if not paired.any():
+        seeds = (listed(s for s, has in zip(both.seeds, row, strict=True) if has) for row in there)
+        raise BadInput("no seed has a result in both cells; A has {}, B has {}".format(*seeds))
+    # Which metrics a composite is made of shows in all trials of a study, not in two cells of it.
+    items = Items(both, made_of={metric.name: Items(grid(a)).made_of(metric.name)})
+    weights = pair_weights(A, B, np.asarray(there))
+    (found,) = infer_all(items, metric.name, [weights])
+    differences = by_seed(weights, items.values(metric.name))
+    differences = differences[np.isfinite(differences)]
+    made_of = items.made_of(metric.name)
+    mean_a, mean_b = (float(values[row, paired].mean()) for row in (A, B))
+    return {
+        "metric": metric.name,
+        "n_items": sum(len(pairs[0][0].ids) for name in made_of if (pairs := items.pairs(A, B, name))),
+        "n_seeds": len(differences),
+        "seeds": [seed for seed, has in zip(both.seeds, paired, strict=True) if has],
+        "a": mean_a,
+        "b": mean_b,
+        "delta": found.estimate,
+        **inference_row(found),
+        "verdict": verdict(found, found.p, metric.smallest_effect, metric.goal),
+        "mde80": found.mde80(),
+        "sensitivity": [sign_flip(differences)]
+        if len(differences) > 1
+        else of_one_seed(items, A, B, metric.name),
+        "deltas": differences.tolist(),
+        "cells": {
+            side: {"study": results.spec.study, "cell": cell.hash, "levels": cell.levels}
+            for side, results, cell in (("a", a, cell_a), ("b", b, cell_b))
+        },
+        "warnings": _warnings(both.seeds, there, items, found.p is None and len(differences) > 1),
+    }
+
+
+def _cells(a: Results, b: Results, only_a: Sequence[str], only_b: Sequence[str]) -> tuple[Cell, Cell]:
+    cells = [{cell.hash: cell for cell in results.cells} for results in (a, b)]
+    if only_a or only_b:
+        name_a = named_cell(a, only_a) if only_a else a.reference
+        name_b = named_cell(b, only_b) if only_b else b.reference
+    else:
+        common = [name for name in cells[0] if name in cells[1]]
+        chosen = a.reference if a.reference == b.reference and a.reference in common else None
+        if chosen is None and len(common) != 1:
+            found = listed(levels_text(cells[0][name].levels) for name in common)
+            raise BadInput(
+                f"{a.spec.study} and {b.spec.study} have {plural(len(common), 'cell')} in common"
+                + (f": {found}" if common else "")
+                + "; name one on each side with --only-a factor=level and --only-b factor=level"
+            )
+        name_a = name_b = chosen or common[0]
+    return cells[0][name_a], cells[1][name_b]
+
+
+def _side_by_side(a: Results, cell_a: Cell, b: Results, cell_b: Cell) -> Results:
+    """Put both cells into one study of two cells; the same part may have been trained in both, and is then two parts."""
+    cells, trials, parts = [], list[TrialResult](), dict[tuple[str, int], PartResult]()
+    for side, results, cell in (("a", a, cell_a), ("b", b, cell_b)):
+        cells.append(
+            Cell(f"{side} {cell.hash}", cell.levels, cell.settings, {
+                name: Part(f"{side} {part.hash}", part.settings) for name, part in cell.parts.items()
+            })
+        )  # fmt: skip
+        trials += [
+            replace(t, cell=cells[-1].hash, parts={name: f"{side} {part}" for name, part in t.parts.items()})
+            for t in results.trials
+            if t.cell == cell.hash
+        ]
+        parts |= {
+            (f"{side} {part}", seed): replace(found, part=f"{side} {part}")
+            for (part, seed), found in results.parts.items()
+        }
+    return replace(
+        a,
+        cells=tuple(cells),
+        reference=cells[0].hash,
+        trials=tuple(trials),
+        parts=parts,
+        spec=a.spec.model_copy(update={"search": None}),
+    )
+
+
+def _warnings(seeds: Sequence[int], there: np.ndarray, items: Items, no_noise: bool) -> list[str]:
+    said = [NO_NOISE] if no_noise else []
+    for row, name in ((A, "A"), (B, "B")):
+        alone = [
+            seed
+            for seed, has, other in zip(seeds, there[row], there[1 - row], strict=True)
+            if has and not other
+        ]
+        if alone:
+            said.append(f"{plural(len(alone), 'seed')} of {name} alone left out: {listed(alone)}")
+    said += [
+        f"{metric}: not the same {what} on both sides, so items are not paired"
+        for *_, metric, what in items.unaligned
+    ]
+    return said

@@ -1,0 +1,151 @@
+"""Text with one row a line and a character between the fields: CSV as the world writes it.
+
+Comma, tab, semicolon or pipe is read off the header; quotes, CRLF, spaces around fields, a delimiter at the end of every line
+and markdown's rule under the header are understood. Refused, each with its place: a row with too few or too many fields; a
+lone quote."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ablate.errors import BadInput
+from ablate.report.outside.tables import Faults
+
+DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "pipe", ",": "comma"}
+EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that only Excel writes
+MARKDOWN_RULE = re.compile(r":?-{2,}:?|")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All fields of a file."""
+
+    names: list[str]
+    header_line: int
+    rows: list[list[str]]
+    lines: list[int]  # of the rows, in the file
+    delimiter: str
+
+
+def read_grid(text: str, knows: Callable[[list[str]], int], faults: Faults) -> Grid:
+    """Return the fields of `text`; rows of a wrong length are noted in `faults`.
+
+    Args:
+        text: the file's.
+        knows: how many of the wanted columns a header has; it decides between two delimiters.
+        faults: takes what is wrong with single rows.
+
+    Raises:
+        BadInput: this is no table: a lone quote, no header, no rows.
+    """
+    first = EXCEL_SAYS.fullmatch(text.partition("\n")[0])
+    delimiter = first[1] if first else _delimiter(text, knows)
+    names: list[str] | None = None
+    header_line = 1
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    for line, row in _records(text, delimiter, faults):
+        if first and line == 1:
+            continue
+        if names is None:
+            names, header_line = [name.strip() for name in row], line
+        elif rows or not _is_rule(row, delimiter):
+            rows.append(row)
+            lines.append(line)
+    if names is None or not rows:
+        raise BadInput(f"{faults.path}: {'a header but no rows' if names else 'no header and no rows'}")
+    _refuse_spaces(names, knows, faults, header_line)
+    names, rows = _without_last_delimiter(names, rows, delimiter, faults)
+    while rows and not any(map(str.strip, rows[-1])):  # spreadsheets save the rows that were once filled
+        rows.pop()
+        lines.pop()
+    return _of_right_length(Grid(names, header_line, rows, lines, delimiter), faults)
+
+
+def _delimiter(text: str, knows: Callable[[list[str]], int]) -> str:
+    """Return the delimiter by which the header has the most of the wanted columns, or else the most fields."""
+
+    def worth(delimiter: str) -> tuple[int, int]:
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+        )
+        try:
+            header = next((row for row in reader if any(field.strip() for field in row)), [])
+        except csv.Error:
+            return (-1, 0)
+        return (knows([name.strip() for name in header]), len(header))
+
+    return max(DELIMITERS, key=worth)
+
+
+def _records(text: str, delimiter: str, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+    """Yield every row that is not blank, with the line it starts in."""
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+    start = 1
+    try:
+        for row in reader:
+            line, start = start, reader.line_num + 1
+            if len(row) > 1 or any(field.strip() for field in row):
+                yield line, row
+    except csv.Error as error:
+        raise BadInput(*faults.lines, f"{faults.path}:{start}: {_csv_fault(str(error))}") from error
+
+
+def _is_rule(row: Sequence[str], delimiter: str) -> bool:
+    return delimiter == "|" and all(MARKDOWN_RULE.fullmatch(field.strip()) for field in row)
+
+
+def _refuse_spaces(names: list[str], knows: Callable[[list[str]], int], faults: Faults, line: int) -> None:
+    if len(names) == 1 and not knows(names) and knows(names[0].split()):
+        raise BadInput(
+            f"{faults.path}:{line}: the fields are parted by spaces; save the file with commas or tabs"
+        )
+
+
+def _without_last_delimiter(
+    names: list[str], rows: list[list[str]], delimiter: str, faults: Faults
+) -> tuple[list[str], list[list[str]]]:
+    """Leave out the empty field that a delimiter at the end of a line makes, where all lines agree.
+
+    Rows with one field more than the header may also start with a row's name, as R writes them: all columns would be read
+    from their neighbours. So the first column must not look like one."""
+    width = len(names)
+    if names[-1] == "" and all(len(row) == width - 1 for row in rows):
+        return names[:-1], rows
+    if any(len(row) != width + 1 or row[-1].strip() for row in rows):
+        return names, rows
+    if _counts([row[0].strip() for row in rows]):
+        what = "row numbers without a name in the header, or a delimiter too many at the end?"
+        raise BadInput(f"{faults.path}: every row has one field more than the header: {what} Save it without")
+    return names, [row[:-1] for row in rows]
+
+
+def _counts(texts: Sequence[str]) -> bool:
+    return any(texts == [str(first + i) for i in range(len(texts))] for first in (0, 1))
+
+
+def _of_right_length(grid: Grid, faults: Faults) -> Grid:
+    width, quoted = len(grid.names), f"quote a field with a {DELIMITERS.get(grid.delimiter, grid.delimiter)}"
+    right = []
+    for line, row in zip(grid.lines, grid.rows, strict=True):
+        if len(row) == width:
+            right.append((line, row))
+        else:
+            faults.add(f"{_fields(len(row))}, the header has {width}; {quoted}", line)
+    return Grid(
+        grid.names, grid.header_line, [row for _, row in right], [line for line, _ in right], grid.delimiter
+    )
+
+
+def _fields(n: int) -> str:
+    return "1 field" if n == 1 else f"{n} fields"
+
+
+def _csv_fault(message: str) -> str:
+    if "unexpected end" in message or "expected after" in message:
+        return "a quote that is never closed, or text after a closing quote; double the quotes inside a field"
+    return f"{message}; is this a CSV file?"

@@ -1,0 +1,100 @@
+"""Numbers as people write them: decimal points or commas, percent signs; never a guess about thousands.
+
+A comma is taken for a decimal mark where the fields are not parted by commas and at least one number can be nothing else:
+87,5 and 0,874 are; 87,512 may be thousands, and a file with only such numbers is refused until `--decimal` says."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+
+from ablate.report.outside.tables import Faults
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+WITH_COMMA = re.compile(r"[+−-]?([0-9]+,[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?\s*%?")
+WITH_POINT = re.compile(r"[+−-]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*%?")
+WITHOUT_MARK = re.compile(r"[+−-]?[0-9]+([eE][+-]?[0-9]+)?\s*%?")
+MAYBE_THOUSANDS = re.compile(r"[+−-]?[1-9][0-9]{0,2},[0-9]{3}\s*%?")
+THOUSANDS = re.compile(r"[+−-]?[0-9]{1,3}([.,'’\s][0-9]{3})+([.,][0-9]+)?\s*%?")
+DECIMALS = (".", ",")
+
+
+def as_number(text: str) -> Decimal | None:
+    """Return the number that `text` is, to its last digit; None where it is none."""
+    text = text.replace("−", "-")
+    if not NUMBER.fullmatch(text):
+        return None
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent of twenty digits
+        return None
+
+
+def with_points(
+    columns: Mapping[str, list[str]],
+    numbers: Collection[str],
+    lines: Sequence[int],
+    delimiter: str,
+    decimal: str | None,
+    faults: Faults,
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the columns with decimal commas turned into points, and a note if that was done.
+
+    Columns with a text that is no number stay as they are, those that must be `numbers` too: their reader complains.
+
+    Raises:
+        BadInput: the file leaves open what its commas mean.
+    """
+    commas = {name: texts for name, texts in columns.items() if _are_numbers(texts, ",")}
+    if decimal == "." or (decimal is None and (delimiter == "," or not commas)):
+        return dict(columns), []
+    points = {name: texts for name, texts in columns.items() if _are_numbers(texts, ".")}
+    if decimal is None and (why := _undecided(commas, points)):
+        faults.add(f"{why}; say --decimal ',' or --decimal '.'", column=next(iter(commas)))
+        faults.raise_any()  # every number would be a fault of its own
+    for name in [name for name in points if name in numbers]:
+        line, text = next((line, text) for line, text in zip(lines, points[name], strict=True) if "." in text)
+        faults.add(f"{text!r} has a point, where decimals have commas", line, name)
+    turned = {name: [text.replace(",", ".") for text in texts] for name, texts in commas.items()}
+    notes = [f"decimal commas: {text} is read as {text.replace(',', '.')}" for text in _with(",", commas)[:1]]
+    return {**columns, **turned}, notes
+
+
+def without_percent(texts: Sequence[str]) -> list[str] | None:
+    """Return numbers in percent without their signs; None where no text, or not every one, has a sign."""
+    filled = [text for text in texts if text not in ("", "NA")]
+    if not filled or not all(text.endswith("%") for text in filled):
+        return None
+    return [text.removesuffix("%").rstrip() for text in texts]
+
+
+def why_no_number(text: str) -> str:
+    """Return what is wrong with a text that should be a number, and what would do."""
+    fault = f"{text[:40]!r} is not a finite number"
+    if THOUSANDS.fullmatch(text):
+        return f"{fault}; write it without thousands separators"
+    if WITH_COMMA.fullmatch(text):
+        return f"{fault}; write all decimals with a point, or all with a comma and say --decimal ','"
+    return fault
+
+
+def _are_numbers(texts: Iterable[str], mark: str) -> bool:
+    """Say whether a column holds numbers only, at least one with this decimal mark and none with the other."""
+    filled = [text for text in texts if text not in ("", "NA")]
+    decimal = WITH_COMMA if mark == "," else WITH_POINT
+    return any(mark in text for text in filled) and all(
+        decimal.fullmatch(text) or WITHOUT_MARK.fullmatch(text) for text in filled
+    )
+
+
+def _undecided(commas: Mapping[str, list[str]], points: Mapping[str, list[str]]) -> str | None:
+    """Return why it is open what the commas mean."""
+    if points:
+        return f"its numbers have commas, those of {next(iter(points))} have points"
+    texts = _with(",", commas)
+    if all(map(MAYBE_THOUSANDS.fullmatch, texts)):
+        return f"{texts[0]!r} may be {texts[0].replace(',', '.')} or {texts[0].replace(',', '')}"
+    return None
+
+
+def _with(mark: str, columns: Mapping[str, Sequence[str]]) -> list[str]:
+    return [text for texts in columns.values() for text in texts if mark in text]

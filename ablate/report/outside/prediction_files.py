@@ -1,0 +1,321 @@
+"""Prediction files of any origin, brought into one order of items: what `ablate compare` compares.
+
+A file holds an id and a prediction for every item, and the gold its label; or, without any gold, an id and how right the answer
+was (0 or 1, true or false, or a score between): the logs that evaluation harnesses write for each sample. Refused: ids that are
+not those of the gold, a label or prediction that is missing, a correlation that does not exist, one file given twice."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.errors import BadInput
+from ablate.report.outside.number_format import as_number, why_no_number
+from ablate.report.outside.strict_csv import Faults, Table, read_columns
+from ablate.report.words import plural
+
+Array = NDArray[np.float64]
+
+METRICS = ("accuracy", "pearson")
+WHOLE_UP_TO = 2**53  # beyond, two whole numbers may be one in binary
+ALIKE_BY_CHANCE = 30  # items; in fewer, two seeds may well be right about the same
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the columns (or keys of records, with dots) are called."""
+
+    id: str = "id"
+    prediction: str = "prediction"
+    label: str = "label"
+    correct: str = "correct"
+    cluster: str | None = None  # of items that depend on each other
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Gold and predictions in the gold's order; labels as text for accuracy, numbers for Pearson.
+
+    Files of correctness are scores against a gold of ones.
+    """
+
+    gold: NDArray[Any]  # [n]
+    a: list[NDArray[Any]]  # S of [n]
+    b: list[NDArray[Any]]
+    warnings: list[str]
+    clusters: tuple[str, ...] | None = (
+        None  # [n], of each item in the gold's order, where items depend on one another
+    )
+    correctness: bool = False
+    ids: tuple[str, ...] = ()  # [n], in the gold's order
+
+    @property
+    def graded(self) -> bool:
+        """Whether answers may be right in part."""
+        return self.correctness and any(not np.isin(x, (0.0, 1.0)).all() for x in (*self.a, *self.b))
+
+    def scores(self, side: Sequence[NDArray[Any]]) -> Array:
+        """Return how right each answer of a side is, [S, n]: 1, 0, or between."""
+        return np.array([x if self.correctness else x == self.gold for x in side], dtype=float)
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file as it stands."""
+
+    path: Path
+    places: dict[str, int]  # id -> place
+    values: list[Any]  # none in a gold file that names items only
+    clusters: list[str]  # none where no column names them
+
+    def in_order(self, of: "_File") -> "_File":
+        """Return this file with its items in another's order.
+
+        Raises:
+            BadInput: not the same items.
+        """
+        missing = [item for item in of.places if item not in self.places]
+        extra = [item for item in self.places if item not in of.places]
+        faults = []
+        if missing:
+            faults.append(f"{self.path}: id: {_ids(missing)} of {of.path} missing, first {missing[0]!r}")
+        if extra:
+            faults.append(f"{self.path}: id: {_ids(extra)} not in {of.path}, first {extra[0]!r}")
+        if faults:
+            raise BadInput(*(f"{fault}; every file needs exactly the same items" for fault in faults))
+        order = [self.places[item] for item in of.places]
+        return replace(
+            self,
+            places={item: i for i, item in enumerate(of.places)},
+            values=[self.values[i] for i in order] if self.values else [],
+            clusters=[self.clusters[i] for i in order] if self.clusters else [],
+        )
+
+
+def read_predictions(
+    gold: Path | None,
+    a: Sequence[Path],
+    b: Sequence[Path],
+    metric: str,
+    keys: Keys,
+    correct: bool,
+    decimal: str | None,
+) -> Predictions:
+    """Read all files; every file's faults are reported together.
+
+    Args:
+        gold: labels, and the order of the items; None where the files hold correctness.
+        a: files of one side, one a seed.
+        b: files of the other side.
+        metric: accuracy or pearson.
+        keys: names of the columns.
+        correct: the files hold how right each answer was, not the answer.
+        decimal: the decimal mark; None to read it off each file.
+
+    Raises:
+        BadInput: with all that is wrong.
+    """
+    # Clusters are named in the gold, or else in every file of predictions.
+    without = replace(keys, cluster=None)
+    in_gold = gold is not None and keys.cluster is not None and _has_column(gold, keys.cluster)
+    of_gold, own = (keys, without) if in_gold else (without, keys)
+    kind = "correct" if correct else "number" if metric == "pearson" else "class"
+    faults: list[str] = []
+    first: _File | None = None
+    files: list[_File] = []
+    if gold:
+        try:
+            first = _read(gold, of_gold, None if correct else keys.label, kind, decimal)
+        except BadInput as error:
+            faults += error.faults
+    for path in (*a, *b):
+        try:
+            file = _read(path, own, keys.correct if correct else keys.prediction, kind, decimal)
+            first = file if first is None and gold is None else first
+            files.append(file.in_order(first) if first else file)
+        except BadInput as error:
+            faults += error.faults
+    if faults:
+        raise BadInput(*dict.fromkeys(faults))
+    assert first is not None
+    _refuse_one_file_twice(a, b)
+    clusters = _clusters([first, *files], keys.cluster)
+    columns = [np.array(file.values) for file in files]
+    labels = np.ones(len(first.places)) if correct else np.array(first.values)
+    warnings = []
+    _check_size(first, metric)
+    if not correct:
+        assert gold is not None
+        _check_values([labels, *columns], [gold, *a, *b], metric)
+        warnings = _strangers([labels, *columns], [gold, *a, *b]) if metric == "accuracy" else []
+    sides = columns[: len(a)], columns[len(a) :]
+    found = Predictions(labels, *sides, warnings, clusters, correct, tuple(first.places))
+    return replace(found, warnings=[*warnings, *_alike(found, a, b)])
+
+
+def _read(path: Path, keys: Keys, value: str | None, kind: str, decimal: str | None) -> _File:
+    """Return one file; `value` is the column of its values, None where only the items matter."""
+    faults = Faults(path)
+    wanted = [name for name in (keys.id, value, keys.cluster) if name is not None]
+    numbers = [value] if value and kind != "class" else None
+    table = read_columns(path, wanted, faults, numbers=numbers, decimal=decimal)
+    places = _places(table, keys.id, faults)
+    values = []
+    for line, text in zip(table.lines, table.columns[value] if value else [], strict=bool(value)):
+        try:
+            values.append(_value(text, kind))
+        except ValueError as error:
+            faults.add(str(error), line, value)
+    clusters = table.columns[keys.cluster] if keys.cluster else []
+    for line, text in zip(table.lines, clusters, strict=bool(clusters)):
+        if not text:
+            faults.add("empty; every item belongs to a cluster", line, keys.cluster)
+    faults.raise_any()
+    return _File(path, places, values, clusters)
+
+
+def _has_column(path: Path, name: str) -> bool:
+    """Say whether a file has a column; False also where it cannot be read, which is reported when it is."""
+    try:
+        read_columns(path, [name], Faults(path))
+    except BadInput:
+        return False
+    return True
+
+
+def _places(table: Table, key: str, faults: Faults) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for place, (line, item) in enumerate(zip(table.lines, table.columns[key], strict=True)):
+        if not item:
+            faults.add("empty", line, key)
+        elif item in places:
+            faults.add(f"{item!r} stands twice, first in line {table.lines[places[item]]}", line, key)
+        places.setdefault(item, place)
+    return places
+
+
+def _value(text: str, kind: str) -> Any:
+    """Return what a field says: a class as text, a number, or how right an answer was.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    if not text:
+        raise ValueError("empty")
+    if kind == "correct" and text.lower() in ("true", "false"):
+        return float(text.lower() == "true")
+    number = _number(text)
+    if kind == "class":  # 2, 2.0 and "2" are one class; anything else is compared as text
+        return text if number is None or abs(number) >= WHOLE_UP_TO else repr(number)
+    if number is None:
+        raise ValueError(why_no_number(text))
+    if kind == "correct" and not 0 <= number <= 1:
+        raise ValueError(
+            f"{text[:40]!r} does not say how right an answer is: 0 or 1, true or false, or between"
+        )
+    return number
+
+
+def _number(text: str) -> float | None:
+    number = as_number(text)
+    return float(number) if number is not None and isfinite(float(number)) else None
+
+
+def _clusters(files: Sequence[_File], key: str | None) -> tuple[str, ...] | None:
+    """Return the cluster of each item; files that name clusters must agree."""
+    if key is None:
+        return None
+    first, *others = [file for file in files if file.clusters]
+    for other in others:
+        for item, own, theirs in zip(first.places, first.clusters, other.clusters, strict=True):
+            if own != theirs:
+                raise BadInput(
+                    f"{other.path}: {key}: item {item!r} is in cluster {theirs!r}, in {first.path} in {own!r}; "
+                    "an item has one cluster"
+                )
+    if len(set(first.clusters)) == 1:
+        raise BadInput(f"{first.path}: {key}: all items are in one cluster; two or more are needed")
+    return tuple(first.clusters)
+
+
+def _refuse_one_file_twice(a: Sequence[Path], b: Sequence[Path]) -> None:
+    met: dict[tuple[int, int], str] = {}  # (device, inode) -> how it was named
+    for named, path in [*((f"--a {path}", path) for path in a), *((f"--b {path}", path) for path in b)]:
+        status = os.stat(path)
+        if before := met.get((status.st_dev, status.st_ino)):
+            raise BadInput(
+                f"{before} and {named} are one file; give each side and each seed a file of its own"
+            )
+        met[status.st_dev, status.st_ino] = named
+
+
+def _alike(found: Predictions, a: Sequence[Path], b: Sequence[Path]) -> Iterator[str]:
+    """Refuse seeds of a side that answer alike; yield a warning where that may be chance, and for seeds alike on both sides."""
+    for name, side, paths in (("--a", found.a, a), ("--b", found.b, b)):
+        for j in range(len(side)):
+            for i in range(j):
+                if not np.array_equal(side[i], side[j]):
+                    continue
+                said = f"{name}: {paths[i]} and {paths[j]} hold the same predictions"
+                if not _may_be_chance(found, side[i]):
+                    raise BadInput(
+                        f"{said}; a file given twice, or a seed that did nothing, is no second seed"
+                    )
+                yield f"{said}: did the seed do anything?"
+    for i, (x, y) in enumerate(zip(found.a, found.b, strict=True), 1):
+        if np.array_equal(x, y):
+            yield f"seed {i}: A and B predict exactly the same"
+
+
+def _may_be_chance(found: Predictions, values: NDArray[Any]) -> bool:
+    """Say whether two seeds may answer alike although they are two: all right, all wrong, or about few items."""
+    right = found.scores([values])
+    return bool(found.correctness and (len(values) < ALIKE_BY_CHANCE or np.ptp(right) == 0))
+
+
+def _ids(ids: Sequence[str]) -> str:
+    return plural(len(ids), "id")
+
+
+def _check_size(first: _File, metric: str) -> None:
+    least = 4 if metric == "pearson" else 2
+    if len(first.places) < least:
+        raise BadInput(f"{first.path}: {plural(len(first.places), 'item')}; {metric} needs at least {least}")
+
+
+def _check_values(columns: Sequence[NDArray[Any]], paths: Sequence[Path], metric: str) -> None:
+    files = dict(zip(paths, (set(values.tolist()) for values in columns), strict=True))
+    if metric == "pearson":
+        wrong = [path for path, values in files.items() if len(values) == 1]
+        why = "all values are the same, so Pearson's r does not exist"
+    else:
+        wrong = [path for path, values in files.items() if _are_scores(values, files[paths[0]])]
+        why = f"prediction: not the labels of {paths[0]}; accuracy compares classes"
+    if wrong:
+        raise BadInput(*(f"{path}: {why}" for path in wrong))
+
+
+def _are_scores(values: set[str], labels: set[str]) -> bool:
+    """Say whether predictions are not classes: a fraction where labels are whole numbers, or no label among them.
+
+    A text among numbers is an answer that could not be read: a class of its own, and wrong."""
+    numbers, labelled = (list(map(_number, texts)) for texts in (values, labels))
+    whole = all(label is not None and label.is_integer() for label in labelled)
+    fractions = whole and any(number is not None and not number.is_integer() for number in numbers)
+    return fractions or (len(labels) > 1 and not labels & values)
+
+
+def _strangers(columns: Sequence[NDArray[Any]], paths: Sequence[Path]) -> list[str]:
+    """Return a warning for each file with predictions that are no label of the gold."""
+    labels = list(set(columns[0].tolist()))
+    counts = [int(np.sum(~np.isin(values, labels))) for values in columns[1:]]
+    return [
+        f"{path}: {plural(count, 'prediction')} counted as wrong: no label of the gold"
+        for path, count in zip(paths[1:], counts, strict=True)
+        if count
+    ]

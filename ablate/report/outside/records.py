@@ -1,0 +1,123 @@
+"""JSON as a table: one object a line (JSONL), or one list of objects. A key with dots goes into what is nested.
+
+Numbers keep the digits they are written with; null and a key that is not there are empty; true and false are these words."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ablate.errors import BadInput
+from ablate.report.outside.tables import Faults, Table, check_names, chosen_names
+
+BLANK = re.compile(r"[\s,]*")
+LOOKED_AT = 100  # records, for the names of their keys
+DEPTH = 8  # of these names
+
+
+def looks_like_json(text: str) -> bool:
+    """Say whether a file's text starts as JSON does."""
+    return text.lstrip()[:1] in ("{", "[")
+
+
+def read_records(text: str, wanted: Sequence[str], faults: Faults, several: str | None = None) -> Table:
+    """Return the `wanted` keys of every record as columns; what is no single value is noted in `faults`.
+
+    Raises:
+        BadInput: this is not JSON, or no record has a wanted key.
+    """
+    records = list(_records(text, faults))
+    if not records:
+        raise BadInput(f"{faults.path}: no records")
+    keys = list(dict.fromkeys(key for _, record in _sample(records, several) for key in _flat(record)))
+    wanted = [
+        name for typed in wanted for name in (chosen_names(typed, keys) if typed == several else [typed])
+    ]
+    found = {name: [_value(record, name) for _, record in records] for name in wanted}
+    there = [name for name, values in found.items() if any(value is not None for value in values)]
+    check_names(wanted, [*there, *(key for key in keys if key not in there)], faults, None)
+    columns = {
+        name: [_text(value, line, name, faults) for (line, _), value in zip(records, values, strict=True)]
+        for name, values in found.items()
+    }
+    return Table(columns, [line for line, _ in records])
+
+
+def _sample(records: list[tuple[int, Any]], several: str | None) -> list[tuple[int, Any]]:
+    return records[:LOOKED_AT] if several is None else records
+
+
+def _records(text: str, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield each object with the line it starts in."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=str)
+    listed = text.lstrip().startswith("[")
+    at, line, counted = (text.index("[") + 1 if listed else 0), 1, 0
+    while True:
+        at = _skip(text, at)
+        line, counted = line + text.count("\n", counted, at), at
+        if at == len(text) or (listed and text[at] == "]"):
+            break
+        try:
+            record, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise BadInput(
+                f"{faults.path}:{line}: not JSON: {why}; one object a line, or one list of them"
+            ) from None
+        if not isinstance(record, dict):
+            raise BadInput(
+                f"{faults.path}:{line}: {str(record)[:40]!r} is no object with keys; expected one a line"
+            )
+        yield line, record
+    if listed and text[at:].strip() != "]":
+        raise BadInput(f"{faults.path}:{line}: the list of records does not end here, or text follows it")
+
+
+def _skip(text: str, at: int) -> int:
+    blank = BLANK.match(text, at)
+    return blank.end() if blank else at
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _flat(record: Any, before: str = "", depth: int = DEPTH) -> Iterator[str]:
+    for key, value in record.items():
+        if isinstance(value, dict) and depth:
+            yield from _flat(value, f"{before}{key}.", depth - 1)
+        else:
+            yield f"{before}{key}"
+
+
+def _value(record: Any, key: str) -> Any:
+    """Return what `key` names: itself where it is one, or else part by part between its dots; None where nothing is."""
+    if isinstance(record, dict) and key in record:
+        return record[key]
+    head, dot, rest = key.partition(".")
+    while dot:
+        inner = _step(record, head)
+        if inner is not None and (found := _value(inner, rest)) is not None:
+            return found
+        more, dot, rest = rest.partition(".")
+        head = f"{head}.{more}"
+    return _step(record, key) if isinstance(record, list) else None
+
+
+def _step(record: Any, key: str) -> Any:
+    if isinstance(record, list) and key.isascii() and key.isdigit() and int(key[:9]) < len(record):
+        return record[int(key[:9])]
+    return record.get(key) if isinstance(record, dict) else None
+
+
+def _text(value: Any, line: int, key: str, faults: Faults) -> str:
+    if isinstance(value, dict | list):
+        what, inner = ("an object", next(iter(value), "key")) if isinstance(value, dict) else ("a list", "0")
+        faults.add(f"{what} where one value is needed; name what is inside, such as {key}.{inner}", line, key)
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value).strip()

@@ -1,0 +1,258 @@
+"""From the rows of a table to the runs that are analysed, each a combination of levels with its metric.
+
+A metric of several columns (one a seed) is laid out as one row a run; numbers in percent lose their signs; rows of one
+combination and one block are averaged: they are one run, measured several times. Refuses a metric that is empty or not a finite
+number, a factor with one level, an empty block."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import isfinite, prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.errors import BadInput
+from ablate.report.outside.levels import coded, match_level, order_levels
+from ablate.report.outside.number_format import as_number, why_no_number, without_percent
+from ablate.report.outside.tables import Faults, Table
+from ablate.report.words import listed, plural
+from ablate.stats.factorial import conditions
+from ablate.stats.linear import Factor, crossings
+
+LARGEST, SMALLEST = 1e100, 1e-100  # of a difference: its fourth power must still be a number
+MOST_COMBINATIONS = 4096  # of which the missing ones are looked for
+WIDE_BLOCKS = (
+    "seed",
+    "column",
+    "run",
+    "block",
+)  # names for the columns of a wide table; the first that is free
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """What is analysed."""
+
+    y: NDArray[np.float64]  # [n], less the first row's
+    factors: dict[str, list[str]]  # name -> [n]
+    block: tuple[str, list[str]] | None  # name, [n]
+    notes: list[str]
+    rows: int  # of the table that had a metric
+    dropped: int  # rows without one
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A field of the metric and where it stands."""
+
+    row: int
+    column: str
+    text: str
+
+
+def runs_of(
+    table: Table,
+    metric: str,
+    factors: Sequence[str],
+    block: str | None,
+    baseline: Mapping[str, str],
+    drop_missing: bool,
+    unit: str,
+    faults: Faults,
+) -> Runs:
+    """Return the runs in `table`; what its columns hold beside `factors` and `block` is the metric.
+
+    Raises:
+        BadInput: with all that `faults` has.
+    """
+    ragged = bool(faults)
+    metrics = [name for name in table.columns if name not in (*factors, block)]
+    if not metrics:
+        raise BadInput(f"--metric: {metric!r} is only what --factors and --block name; name another column")
+    if block and len(metrics) > 1:
+        raise BadInput(
+            f"--block: {plural(len(metrics), 'column')} of --metric are blocks themselves; leave it out"
+        )
+    cells = [_Cell(row, name, table.columns[name][row]) for row in range(len(table)) for name in metrics]
+    cells, percent = _without_percent(cells, table, faults)
+    y, kept = _metric(cells, table, metric, drop_missing, faults)
+    judged = (
+        cells if faults else kept
+    )  # levels are then judged over all rows, not over those that could be read
+    columns = {
+        n: [table.columns[n][cell.row] for cell in judged] for n in (*factors, *([block] if block else []))
+    }
+    if block:
+        for cell, text in zip(judged, columns[block], strict=True):
+            if not text:
+                faults.add("empty; every row belongs to a block", table.lines[cell.row], block)
+    if len(metrics) > 1:
+        block = next(name for name in WIDE_BLOCKS if name not in factors)
+        columns[block] = [cell.column for cell in judged]
+    for name in columns if not ragged else ():  # the rows that cannot be read may hold the other levels
+        _check_levels(columns[name], name, baseline.get(name), faults)
+    faults.raise_any()
+    notes = [*table.notes, *percent]
+    if len(metrics) > 1:
+        notes.append(f"{listed(metrics)}: one column for each {block}")
+    runs = Runs(
+        y, {n: columns[n] for n in factors}, (block, columns[block]) if block else None, notes, len(y),
+        len(cells) - len(kept),
+    )  # fmt: skip
+    runs = runs if unit == "row" or block is None else _averaged(runs)
+    return replace(runs, notes=[*runs.notes, *_missing(runs)])
+
+
+def _without_percent(cells: list[_Cell], table: Table, faults: Faults) -> tuple[list[_Cell], list[str]]:
+    filled = [cell for cell in cells if cell.text not in ("", "NA")]
+    signs = Counter(cell.text.endswith("%") for cell in filled)
+    if len(signs) == 2:
+        signed = signs[True] <= signs[False]
+        odd = next(cell for cell in filled if cell.text.endswith("%") == signed)
+        among = "without one" if signed else "with one"
+        found = f"{odd.text[:40]!r} {'has a' if signed else 'has no'} percent sign, others are {among}"
+        faults.add(f"{found}; write all in one unit", table.lines[odd.row], odd.column)
+    numbers = without_percent([cell.text for cell in cells])
+    if numbers is None:
+        return cells, []
+    shown = filled[0].text
+    note = f"percent signs: {shown} is read as {shown.removesuffix('%').rstrip()}; effects are in percentage points"
+    return [replace(cell, text=text) for cell, text in zip(cells, numbers, strict=True)], [note]
+
+
+def _metric(
+    cells: Sequence[_Cell], table: Table, name: str, drop_missing: bool, faults: Faults
+) -> tuple[NDArray[np.float64], list[_Cell]]:
+    """Return the metric of the kept cells [n], less the first one's value, and these cells.
+
+    The difference is taken on decimals, exactly: 1000000000000.4 has no digits to spare in binary.
+    """
+    values, kept = [], []
+    for cell in cells:
+        number = as_number(cell.text)
+        if number is not None and isfinite(float(number)):
+            values.append(number)
+            kept.append(cell)
+        elif cell.text.endswith("%"):  # among others without one, which is told
+            continue
+        elif cell.text not in ("", "NA"):
+            faults.add(why_no_number(cell.text), table.lines[cell.row], cell.column)
+        elif not drop_missing:
+            found = "empty" if not cell.text else "NA"
+            what = f"{found}; fill it in, or leave such rows out with --drop-missing"
+            faults.add(what, table.lines[cell.row], cell.column)
+    if not values and not faults:
+        faults.add("no row has a value", column=name)
+    y = np.array([float(value - values[0]) for value in values])
+    spread = float(np.abs(y).max(initial=0))
+    if spread > LARGEST or 0 < spread < SMALLEST:
+        faults.add(f"values differ by {spread:.0e}; give them in another unit", column=name)
+    return y, kept
+
+
+def _check_levels(column: Sequence[str], name: str, baseline: str | None, faults: Faults) -> None:
+    levels = order_levels(column)
+    if len(levels) < 2:
+        only = f"only one level, {levels[0]!r}" if levels else "empty in every row"
+        faults.add(f"{only}; leave it out, or add rows with another level", column=name)
+    elif baseline is not None and match_level(baseline, levels) is None:
+        shown = ", ".join(map(repr, levels[:10])) + (", …" if len(levels) > 10 else "")
+        faults.add(f"the baseline {baseline!r} is not a level; the levels are {shown}", column=name)
+
+
+def _averaged(runs: Runs) -> Runs:
+    """Return one run for each combination and block: the mean of its rows."""
+    assert runs.block is not None
+    name, column = runs.block
+    groups = sorted(
+        crossings([*_coded(runs.factors).values(), *_coded({name: column}).values()]), key=lambda g: int(g[0])
+    )
+    if len(groups) == runs.rows:
+        return runs
+    sizes = sorted(len(rows) for rows in groups)
+    each = f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+    said = (
+        f"{runs.rows} rows are {plural(len(groups), 'run')}: the rows of one combination and one {name} are averaged "
+        f"({each} each); --unit row counts each as a run of its own"
+    )
+    first = [int(rows[0]) for rows in groups]
+    return replace(
+        runs,
+        y=np.array([runs.y[rows].mean() for rows in groups]),
+        factors={factor: [texts[i] for i in first] for factor, texts in runs.factors.items()},
+        block=(name, [column[i] for i in first]),
+        notes=[*runs.notes, said],
+    )
+
+
+def _missing(runs: Runs) -> list[str]:
+    """Return which combinations of levels have no row, and which of those that have lack a block."""
+    levels = {name: order_levels(texts) for name, texts in runs.factors.items()}
+    factors = _coded(runs.factors)
+    where = conditions(list(factors.values()))
+    explained = [
+        name
+        for name in factors
+        if all(where.get(one, {}) is not None for one in (name, *(where.get(name) or {})))
+    ]
+    if not explained or prod(len(levels[name]) for name in explained) > MOST_COMBINATIONS:
+        return []
+    ran = list(zip(*(factors[name].index.tolist() for name in explained), strict=True))
+    planned = _combinations([factors[name] for name in explained], where)
+
+    def words(combination: Sequence[int]) -> str:
+        return ", ".join(
+            f"{name} = {levels[name][level]}"
+            for name, level in zip(explained, combination, strict=True)
+            if level >= 0
+        )
+
+    notes = []
+    if absent := [combination for combination in planned if combination not in set(ran)]:
+        notes.append(
+            f"{len(absent)} of {len(planned)} combinations of levels {_have(len(absent))} no row: "
+            f"{listed(map(words, absent), sep='; ')}"
+        )
+    if runs.block:
+        name, column = runs.block
+        blocks = order_levels(column)
+        met = set(zip(ran, coded(name, column, blocks).index.tolist(), strict=True))
+        pairs = [(one, block) for one in dict.fromkeys(ran) for block in range(len(blocks))]
+        if lacking := [
+            f"{words(one)} in {name} {blocks[block]}" for one, block in pairs if (one, block) not in met
+        ]:
+            notes.append(
+                f"{len(lacking)} of {len(pairs)} pairs of a combination and a {name} {_have(len(lacking))} no row: "
+                f"{listed(lacking, sep='; ')}"
+            )
+    return notes
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _combinations(
+    factors: Sequence[Factor], where: Mapping[str, Mapping[str, tuple[int, ...]] | None]
+) -> list[tuple[int, ...]]:
+    """Return every combination of levels, −1 for a factor where it does not exist; each once."""
+    names = [factor.name for factor in factors]
+
+    def exists(name: str, levels: Mapping[str, int]) -> bool:
+        return all(
+            levels[parent] in met and exists(parent, levels)
+            for parent, met in (where.get(name) or {}).items()
+        )
+
+    every = (
+        dict(zip(names, one, strict=True)) for one in product(*(range(factor.levels) for factor in factors))
+    )
+    return list(
+        dict.fromkeys(tuple(one[name] if exists(name, one) else -1 for name in names) for one in every)
+    )
+
+
+def _coded(columns: Mapping[str, Sequence[str]]) -> dict[str, Factor]:
+    return {name: coded(name, texts, order_levels(texts)) for name, texts in columns.items()}

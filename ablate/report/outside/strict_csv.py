@@ -1,0 +1,65 @@
+"""Read columns of somebody's table by name, believing nothing: CSV in the forms people write it, JSONL, a JSON list.
+
+Texts stay as they are: "NA", "null" and "None" are words like any other, spaces around a field are dropped. What had to be
+decided is a note of the table. Refused, each with its place: what `source_file`, `delimited` and `records` refuse; a header
+without a wanted name or with a name twice."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ablate.report.outside.delimited import read_grid
+from ablate.report.outside.number_format import with_points
+from ablate.report.outside.records import looks_like_json, read_records
+from ablate.report.outside.source_file import read_text
+from ablate.report.outside.tables import Faults, Table, check_names, chosen_names
+
+__all__ = ["Faults", "Table", "read_columns"]
+
+
+def read_columns(
+    path: Path,
+    wanted: Sequence[str],
+    faults: Faults,
+    *,
+    several: str | None = None,
+    numbers: Collection[str] | None = None,
+    decimal: str | None = None,
+) -> Table:
+    """Return the `wanted` columns of the table at `path`; rows of a wrong length are noted in `faults`.
+
+    Args:
+        path: the file.
+        wanted: names of columns, or keys of records with dots.
+        faults: takes what is wrong with single rows.
+        several: the one of `wanted` that may stand for several columns: a list with commas, or a pattern such as `acc_*`.
+        numbers: those of `wanted` that must be numbers; None where no column is to be looked at for decimal commas.
+        decimal: the decimal mark, "." or ","; None to read it off the file.
+
+    Raises:
+        BadInput: the file cannot be read as a table at all, or a wanted column is not there.
+    """
+    text = read_text(path)
+    if looks_like_json(text):
+        return read_records(text, wanted, faults, several)
+    grid = read_grid(text, lambda names: _known(names, wanted, several), faults)
+    named = _named(wanted, grid.names, several)
+    check_names(named, grid.names, faults, grid.header_line)
+    if not grid.rows and not faults:
+        faults.add("a header but no rows")
+    at = {name: grid.names.index(name) for name in named}
+    columns = {name: [row[i].strip() for row in grid.rows] for name, i in at.items()}
+    if numbers is None:
+        return Table(columns, grid.lines)
+    must = [name for typed in numbers for name in _named([typed], grid.names, several)]
+    columns, notes = with_points(columns, must, grid.lines, grid.delimiter, decimal, faults)
+    return Table(columns, grid.lines, notes)
+
+
+def _named(wanted: Sequence[str], names: Sequence[str], several: str | None) -> list[str]:
+    """Return `wanted` with the one that may stand for several columns written out."""
+    chosen = (chosen_names(typed, names) if typed == several else [typed] for typed in wanted)
+    return [name for each in chosen for name in each]
+
+
+def _known(names: list[str], wanted: Sequence[str], several: str | None) -> int:
+    return sum(name in names for name in _named(wanted, names, several))

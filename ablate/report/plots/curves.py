@@ -1,0 +1,198 @@
+"""Learning curves: thin per seed, thick for their mean, for the cells that tell the story."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.lines import Line2D
+
+from ablate.evidence.frames import Grid
+from ablate.report.plots.style import SERIES, Picture, draw
+from ablate.report.words import distinct, number, plot_text, plural, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+MAX_CELLS, MAX_PANELS = 7, 4
+
+_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+Curve = dict[int, float]  # step -> value
+Curves = dict[tuple[str, str, int], Curve]  # (metric, cell, seed) -> curve
+
+
+def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+    """Draw the dev curves of the reference, the best and the most different cells; None without curves."""
+    curves = _curves(grid, _shown_cells(document))
+    names, chosen = _panels(grid, curves), _chosen_steps(grid, curves)  # the first panel gives the title
+    if not names:
+        return None
+    drawn = {cell for name, cell, _ in curves if name in names}
+    cells = [cell for cell in document["cells"] if cell["cell"] in drawn]
+    ends = [[_end(curves, name, cell["cell"], grid.seeds) for name in names] for cell in cells]
+    first = [of_cell[0] for of_cell in ends]
+    columns = len(names) if len(names) < 4 else 2
+    lines = math.ceil(len(names) / columns)
+
+    side_by_side = len(cells) > 1 and max(len(cell["name"]) for cell in cells) <= 52
+
+    def paint(body: "SubFigure") -> None:
+        panels = list(body.subplots(lines, columns, squeeze=False).flat)
+        labels = distinct([cell["name"] for cell in cells], plot_text, 52 if side_by_side else 110)
+        for axis, name in zip(panels, names, strict=True):
+            _panel(axis, name, [cell["cell"] for cell in cells], curves, chosen, grid.seeds)
+            axis.set_title(plot_text(name, 26 if columns > 2 else 40), loc="left")
+        handles = [Line2D([], [], lw=1.7, label=label, **_look(at)) for at, label in enumerate(labels)]
+        body.legend(
+            handles=handles,
+            loc="outside lower left",
+            ncols=2 if side_by_side else 1,
+            fontsize=7,
+            handlelength=3.2,
+        )
+
+    return draw(
+        "curves",
+        0.3 + 2.2 * lines + 0.16 * math.ceil(len(cells) / (2 if side_by_side else 1)),
+        paint,
+        title=_title(
+            names[0], [c["name"] for c in cells], first, grid.sign if names[0] == grid.primary else 1
+        ),
+        caption=(
+            "Thin: one seed each; thick: their mean where all have a point."
+            if names[0].startswith("dev/")
+            else "Mean over seeds and over the last twentieth of the points."
+        )
+        + f" {plural(len(cells), 'cell')} of {len(document['cells'])}, up to {plural(len(grid.seeds), 'seed')}. "
+        "Steps are optimizer steps of the part; a part that several cells share is drawn once, for the first of them."
+        + (" Diamonds: the step whose scores the trial reports." if chosen else ""),
+        alt="Learning curves. "
+        + " ".join(
+            f"{cell['name']} ends at {names[0]} {number(end)}."
+            for cell, end in zip(cells, first, strict=True)
+            if end is not None
+        ),
+        section="curves",
+        table=(
+            ["where the mean ends", *names],
+            [[c["name"], *map(number, of_cell)] for c, of_cell in zip(cells, ends, strict=True)],
+        ),
+    )
+
+
+def _shown_cells(document: Mapping[str, Any]) -> set[str]:
+    """Reference, best, then those that differ from the reference in the fewest factors, and of these by most."""
+    metric = document["metric"]["name"]
+
+    def rank(cell: Mapping[str, Any]) -> tuple[bool, bool, int, float]:
+        difference = cell["difference"].get(metric)
+        size = abs(difference["estimate"]) if difference else 0.0
+        return not cell["reference"], not cell["best"], cell["name"].count("="), -size
+
+    return {cell["cell"] for cell in sorted(document["cells"], key=rank)[:MAX_CELLS]}
+
+
+def _curves(grid: Grid, cells: set[str]) -> Curves:
+    users: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for (row, _), trial in grid.trials.items():
+        if grid.cells[row].hash in cells:
+            for part in trial.parts.values():
+                users[part, trial.seed].append(trial.cell)
+    curves: Curves = defaultdict(dict)
+    for point in grid.results.points({part for part, _ in users}):
+        if math.isfinite(point.value):
+            for cell in users.get((point.part, point.seed), ()):
+                curves[point.name, cell, point.seed][point.step] = point.value
+    return curves
+
+
+def _chosen_steps(grid: Grid, curves: Curves) -> dict[tuple[str, int], int]:
+    """{(cell, seed): the step whose scores the trial reports}, where the trainer chose one: it has `…@last` metrics."""
+    chosen = {}
+    for (row, _), trial in grid.trials.items():
+        names = [name for name in trial.metrics if f"{name}@last" in trial.metrics]
+        own = [
+            {step for step, value in curve.items() if math.isclose(value, trial.metrics[name], rel_tol=1e-9)}
+            for name in names
+            if (curve := curves.get((name, grid.cells[row].hash, trial.seed)))
+        ]
+        if own and (steps := set.intersection(*own)):
+            chosen[trial.cell, trial.seed] = min(steps)
+    return chosen
+
+
+def _panels(grid: Grid, curves: Curves) -> list[str]:
+    """The dev metrics, those of the most cells first, of these the primary one; without any, whatever was reported."""
+    found = sorted({name for (name, _, _), curve in curves.items() if len(curve) > 1})
+    dev = [name for name in found if name.startswith("dev/")] or [
+        n for n in found if not n.startswith("surgery/")
+    ]
+    cells = {name: len({cell for other, cell, _ in curves if other == name}) for name in dev}
+    return sorted(dev, key=lambda name: (-cells[name], name != grid.primary))[:MAX_PANELS]
+
+
+def _panel(
+    axis: "Axes",
+    name: str,
+    cells: list[str],
+    curves: Curves,
+    chosen: Mapping[tuple[str, int], int],
+    seeds: Iterable[int],
+) -> None:
+    drawn: list[list[Curve]] = []
+    for place, cell in enumerate(cells):
+        own = [curve for seed in seeds if (curve := curves.get((name, cell, seed)))]
+        if not own or own in drawn:
+            continue
+        drawn.append(own)
+        look = _look(place)
+        colour = look["color"]
+        for curve in own if name.startswith("dev/") else ():
+            axis.plot(*_xy(curve), color=colour, lw=0.6, alpha=0.45)
+        for seed in seeds:
+            step, curve = chosen.get((cell, seed)), curves.get((name, cell, seed), {})
+            if step in curve:
+                axis.plot(step, curve[step], "D", ms=3.5, mec=colour, mfc="white", mew=0.9, zorder=3)
+        mean = _mean(own) if name.startswith("dev/") else _smooth(_mean(own))
+        axis.plot(*_xy(mean), lw=1.7, marker="o" if len(mean) == 1 else None, **look)
+    axis.set_xlabel("step")
+
+
+def _look(place: int) -> dict[str, Any]:
+    return {"color": SERIES[place % len(SERIES)], "ls": _LINES[place % len(_LINES)]}
+
+
+def _mean(curves: list[Curve]) -> Curve:
+    if not curves:
+        return {}
+    common = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in common}
+
+
+def _smooth(curve: Curve) -> Curve:
+    """The running mean over a twentieth of the points: the loss of single batches jumps about."""
+    steps, values = _xy(curve)
+    width = max(1, len(steps) // 20)
+    return {steps[i]: math.fsum(values[i - width + 1 : i + 1]) / width for i in range(width - 1, len(steps))}
+
+
+def _xy(curve: Curve) -> tuple[list[int], list[float]]:
+    steps = sorted(curve)
+    return steps, [curve[step] for step in steps]
+
+
+def _end(curves: Curves, name: str, cell: str, seeds: Iterable[int]) -> float | None:
+    mean = _mean([curve for seed in seeds if (curve := curves.get((name, cell, seed)))])
+    return mean[max(mean)] if mean else None
+
+
+def _title(metric: str, names: list[str], ends: list[float | None], sign: int) -> str:
+    ended = [(name, end) for name, end in zip(names, ends, strict=True) if end is not None]
+    if not ended or not metric.startswith("dev/"):
+        return f"No curve of a dev metric was recorded: training losses of {plural(len(names), 'cell')}"
+    some = f", recorded in {len(ended)} of {plural(len(names), 'cell')}," if len(ended) < len(names) else ""
+    name, end = max(ended, key=lambda one: sign * one[1])  # of those that share a part, the first
+    where = "highest" if sign > 0 else "lowest"
+    return f"{metric}{some} ends {where} with {shortened(name, 70)} ({number(end)})"

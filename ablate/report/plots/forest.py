@@ -1,0 +1,150 @@
+"""The forest plot: every factor's effect with its interval, one panel per metric."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.ticker import MaxNLocator
+
+from ablate.evidence.effects import Kind
+from ablate.report.phrases import METHODS
+from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
+from ablate.report.sections.summary import headline
+from ablate.report.words import change_label, change_text, interval, plot_text, plural, signed
+from ablate.stats.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+MAX_ROWS, MAX_PANELS = 40, 4
+LABEL = 34  # characters
+
+_COLOURS: dict[str, Any] = {
+    Verdict.HELPS: BLUE,
+    Verdict.HURTS: VERMILLION,
+    Verdict.RAISES: BLACK,
+    Verdict.LOWERS: BLACK,
+    Verdict.NO_DIFFERENCE: GREY,
+    Verdict.INCONCLUSIVE: BLACK,
+}
+
+
+def forest(document: Mapping[str, Any]) -> Picture | None:
+    """Draw the effects of `document`; None when nothing can be compared yet."""
+    primary = document["metric"]["name"]
+    metrics = list(dict.fromkeys(row["metric"] for row in document["effects"] if row["estimate"] is not None))
+    if not metrics:
+        return None
+    shown = metrics[:MAX_PANELS]
+    rows_of = {m: [row for row in document["effects"] if row["metric"] == m][:MAX_ROWS] for m in shown}
+    changes = rows_of[shown[0]]
+    smallest = {
+        metric: document["metric"]["smallest_effect"] if metric == primary else None for metric in shown
+    }
+    limits = {metric: _limit(rows_of[metric], smallest[metric]) for metric in shown}
+
+    def paint(body: "SubFigure") -> None:
+        axes = body.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for axis, metric in zip(axes, shown, strict=True):
+            _panel(axis, rows_of[metric], smallest[metric], limits[metric])
+            weight = "bold" if metric == primary and len(shown) > 1 else "normal"
+            axis.set_title(plot_text(metric, 20), loc="left", fontsize=8, fontweight=weight)
+            axis.xaxis.set_major_locator(MaxNLocator(2 if len(shown) > 2 else 6, symmetric=True))
+        axes[0].set_yticks(range(len(changes)), [_label(row) for row in changes])
+        axes[0].set_ylim(len(changes) - 0.4, -0.6)
+
+    clipped = any(abs(end) > limits[m] for m in shown for row in rows_of[m] for end in row["ci95"] or ())
+    return draw(
+        "forest",
+        0.6 + 0.36 * len(changes),
+        paint,
+        title=headline(document) if shown[0] == primary else "What each choice does to each metric",
+        caption=_caption(document, rows_of[shown[0]], clipped, left_out=len(metrics) - len(shown)),
+        alt=f"Forest plot of {shown[0]} with 95 % intervals. "
+        + " ".join(
+            f"{change_text(row)}: {signed(row['estimate'])} {interval(row['ci95'])}, {row['verdict']}."
+            for row in changes
+        ),
+        section="effects",
+    )
+
+
+def mark_of(effect: Mapping[str, Any]) -> tuple[str, Any, bool]:
+    """Return the marker, by the direction of what is decided, and by the verdict its colour and whether it is filled."""
+    verdict = effect["verdict"]
+    undirected = {Verdict.NO_DIFFERENCE: "s", Verdict.INCONCLUSIVE: "o"}
+    marker = undirected.get(verdict) or ("^" if effect["estimate"] > 0 else "v")
+    return marker, _COLOURS[verdict], verdict != Verdict.INCONCLUSIVE
+
+
+def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | None, limit: float) -> None:
+    if smallest:
+        axis.axvspan(-smallest, smallest, color="0.90", lw=0, zorder=0)
+    axis.axvline(0, color="0.3", lw=0.8, zorder=1)
+    for place, row in enumerate(rows):
+        if row["estimate"] is None:
+            continue
+        marker, colour, filled = mark_of(row)
+        if row["ci95"]:
+            low, high = row["ci95"]
+            axis.plot([max(low, -limit), min(high, limit)], [place, place], color=colour, lw=1.3, zorder=2)
+            for out, edge, arrow in ((low < -limit, -limit, "<"), (high > limit, limit, ">")):
+                if out:
+                    axis.plot(0.97 * edge, place, marker=arrow, ms=4, color=colour, clip_on=False, zorder=3)
+        axis.plot(
+            row["estimate"],
+            place,
+            marker=marker,
+            ms=5.5,
+            mec=colour,
+            mfc=colour if filled else "white",
+            ls="",
+            zorder=4,
+        )
+    axis.set_xlim(-limit, limit)
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(axis="y", length=0)
+
+
+def _limit(rows: Sequence[Mapping[str, Any]], smallest: float | None) -> float:
+    """Half the width of a panel: four times the largest estimate (intervals of two seeds are wide: t = 12.7) or the
+    narrowest interval, but no more than there is to show."""
+    largest = max((abs(row["estimate"]) for row in rows if row["estimate"] is not None), default=0.0)
+    reaches = [max(map(abs, row["ci95"])) for row in rows if row["ci95"]]
+    enough = max(4 * max(largest, smallest or 0.0), min(reaches, default=0.0))
+    return 1.08 * min(max([*reaches, largest, smallest or 0.0]), enough) or 1.0
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    when = f" ({row['when']})" if row["when"] else ""
+    slope = " (slope)" if row["kind"] == Kind.SLOPE else ""
+    return f"{plot_text(row['factor'] + when + slope, LABEL)}\n{change_label(row, LABEL)}"
+
+
+def _caption(
+    document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], clipped: bool, left_out: int
+) -> str:
+    counts = sorted({row["n"] for row in rows if row["estimate"] is not None})
+    seeds = f"{counts[0]}–{counts[-1]} seeds" if len(counts) > 1 else plural(counts[0], "seed")
+    cells = plural(sum(cell["seeds_done"] > 0 for cell in document["cells"]), "cell")
+    methods = " / ".join(
+        sorted({METHODS[row["method"]] for row in rows if row["estimate"] is not None and row["ci95"]})
+    )
+    said = [f"Difference with 95 % interval; {cells}, {seeds}; {methods or 'no estimate of noise'}."]
+    if methods and any(row["estimate"] is not None and not row["ci95"] for row in rows):
+        said.append("Marks without an interval did not vary at all.")
+    if document["metric"]["smallest_effect"]:
+        said.append("Grey band: smaller than the smallest effect of interest.")
+    said.append(
+        "Filled: decided after correction (▲ up, ▼ down, ■ no difference that matters; blue helps, vermillion hurts); "
+        "hollow: inconclusive."
+    )
+    if left_out or len({row["metric"] for row in document["effects"]}) > 1:
+        said.append(f"{document['metric']['name']} decides.")
+    if clipped:
+        said.append("Arrows: the interval goes on.")
+    if left_out:
+        said.append(f"{plural(left_out, 'further metric')} in the table.")
+    if len(rows) == MAX_ROWS:
+        said.append(f"The first {MAX_ROWS} effects.")
+    return " ".join(said)

@@ -1,0 +1,185 @@
+"""Interaction lines: the metric at each level of one factor, one line per level of another. Parallel: no interaction.
+
+And for unreplicated two-level designs the half-normal plot of Daniel (1959): effects off the line are no noise."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import special
+
+from ablate.evidence.contrasts import same_level
+from ablate.evidence.frames import Grid
+from ablate.report.plots.style import BLACK, BLUE, SERIES, Picture, draw
+from ablate.report.words import listed, number, p_text, plot_text, plural, shortened, signed
+from ablate.spec.model import Scalar, level_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+MAX_PANELS = 4
+MOST_CONTRASTS = 15  # the largest, in the table under the half-normal plot
+
+
+def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+    """Draw the strongest interactions on the metric that decides; None where the design can't see any."""
+    rows = sorted(
+        (r for r in document["interactions"] if r["metric"] == grid.primary and len(r["factors"]) == 2),
+        key=lambda r: (2.0 if r["p"] is None else r["p"], -abs(r["estimate"] or 0.0)),
+    )
+    pairs = list(dict.fromkeys(tuple(row["factors"]) for row in rows))[:MAX_PANELS]
+    if not pairs:
+        return None
+    levels = {f.name: [level.name for level in f.levels] for f in grid.results.spec.factors}
+    lines = max(min(len(levels[name]) for name in pair) for pair in pairs)
+
+    def paint(body: "SubFigure") -> None:
+        axes = body.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
+        for axis, pair in zip(axes, pairs, strict=True):
+            second, first = sorted(
+                reversed(pair), key=lambda name: len(levels[name])
+            )  # fewer lines, more ticks
+            _lines(axis, grid, first, levels[first], second, levels[second])
+        axes[0].set_ylabel(plot_text(grid.primary, 30))
+
+    first = "largest estimates" if rows[0]["p"] is None else "smallest p"
+    return draw(
+        "interactions",
+        2.6 + 0.13 * lines,
+        paint,
+        title=_title(rows[0]),
+        caption=f"Mean of {grid.primary} over all cells and seeds with both levels ({plural(len(grid.cells), 'cell')}, "
+        f"{plural(len(grid.seeds), 'seed')}); {_reading(grid)}. The "
+        f"{plural(len(pairs), 'pair')} with the {first} of {len({tuple(r['factors']) for r in rows})}; exploratory.",
+        alt="Interaction lines. "
+        + " ".join(
+            f"{' × '.join(r['factors'])}: {signed(r['estimate'])}, p (BH) {p_text(r['p_bh'])}."
+            for r in rows[:MAX_PANELS]
+        ),
+        section="interactions",
+    )
+
+
+def _title(strongest: Mapping[str, Any]) -> str:
+    names = " × ".join(shortened(name, 30) for name in strongest["factors"])
+    if strongest["p_bh"] is None:
+        return f"Largest interaction: {names}, {signed(strongest['estimate'])}; the noise is unknown"
+    if strongest["p_bh"] < 0.05:
+        return f"{names} interact: {signed(strongest['estimate'])}"
+    return "No interaction stands out from the noise"
+
+
+def _reading(grid: Grid) -> str:
+    """How the lines are to be read: means of what there is are balanced where every cell of a regular design has run."""
+    results = grid.results
+    regular = results.spec.design == "full" or results.resolution is not None
+    if regular and np.isfinite(grid.values[grid.primary]).all():
+        return "parallel lines: no interaction"
+    return "the grid has holes, so that lines may part without an interaction: the table has the estimates"
+
+
+def half_normal(document: Mapping[str, Any]) -> Picture | None:
+    """Draw the contrasts of an unreplicated two-level design; None for other designs."""
+    row = next((row for row in document["lenth"] if row["metric"] == document["metric"]["name"]), None)
+    if row is None:
+        return None
+    sizes = sorted((abs(value), name) for name, value in row["contrasts"].items())
+    quantiles = special.ndtri(0.5 + 0.5 * (np.arange(1, len(sizes) + 1) - 0.5) / len(sizes))
+    active = [name for size, name in sizes if size > row["me"]]
+
+    def paint(body: "SubFigure") -> None:
+        axis = body.subplots()
+        top = float(quantiles[-1]) * 1.05
+        axis.plot([0, top * row["pse"]], [0, top], color="0.6", lw=0.8)
+        for bound, label in ((row["me"], "ME"), (row["sme"], "SME")):
+            axis.axvline(bound, color="0.5", lw=0.8, ls="--")
+            axis.text(bound, top, f" {label}", fontsize=7, va="top", color="0.35")
+        for (size, name), quantile in zip(sizes, quantiles, strict=True):
+            beyond = size > row["me"]
+            axis.plot(
+                size, quantile, "o", ms=4.5, mec=BLUE if beyond else BLACK, mfc=BLUE if beyond else "white"
+            )
+            if beyond:
+                axis.annotate(
+                    plot_text(name, 40),
+                    (size, quantile),
+                    (-6, 0),
+                    textcoords="offset points",
+                    ha="right",
+                    va="center",
+                    fontsize=7,
+                )
+        axis.set_xlim(0, 1.08 * max(sizes[-1][0], row["sme"]))
+        axis.set_ylim(0, top)
+        axis.set_xlabel(f"size of the effect on {plot_text(row['metric'], 40)}")
+        axis.set_ylabel("half-normal quantile")
+
+    return draw(
+        "half_normal",
+        3.2,
+        paint,
+        title=f"{listed(reversed(active), 3) or 'None'} of {plural(len(sizes), 'contrast')} beyond the margin of error",
+        caption=f"{plural(len(sizes) + 1, 'cell')}, each run once. Line: what noise alone would give (Lenth's pseudo "
+        f"standard error {number(row['pse'])}). ME: margin of error of one effect; SME: of all together.",
+        alt=f"Half-normal plot. Beyond the margin of error: {', '.join(active) or 'none'}.",
+        section="interactions",
+        table=(
+            ["contrast", "effect", "beyond"],
+            [
+                [n, signed(row["contrasts"][n]), _beyond(size, row)]
+                for size, n in sizes[: -1 - MOST_CONTRASTS : -1]
+            ],
+        ),
+    )
+
+
+def _beyond(size: float, row: Mapping[str, Any]) -> str:
+    return "SME" if size > row["sme"] else "ME" if size > row["me"] else ""
+
+
+def _lines(
+    axis: "Axes", grid: Grid, first: str, ticks: Sequence[Scalar], second: str, lines: Sequence[Scalar]
+) -> None:
+    """Draw the mean at each of `ticks` of the factor `first`, a line for each of `lines` of the factor `second`."""
+    values = grid.values[grid.primary]
+    for place, other in enumerate(lines):
+        means = []
+        for level in ticks:
+            rows = [
+                row
+                for row, cell in enumerate(grid.cells)
+                if _has(cell.levels, first, level) and _has(cell.levels, second, other)
+            ]
+            found = values[rows][np.isfinite(values[rows])] if rows else np.array([])
+            means.append(float(found.mean()) if found.size else math.nan)
+        colour = SERIES[(place + 1) % len(SERIES)]
+        axis.plot(
+            range(len(means)),
+            means,
+            "o^sDv<>"[place % 7] + "-",
+            color=colour,
+            ms=4,
+            lw=1.2,
+            label=plot_text(level_text(other), 14),
+        )
+    names = [plot_text(level_text(level), 9) for level in ticks]
+    crowded = sum(map(len, names)) > 24
+    axis.set_xticks(range(len(ticks)), names, fontsize=7, rotation=90 if crowded else 0)
+    axis.set_xlim(-0.3, len(ticks) - 0.7)
+    axis.set_title(plot_text(first, 24), loc="left", fontsize=7.5)
+    axis.legend(
+        title=plot_text(second, 24),
+        fontsize=6.5,
+        title_fontsize=6.5,
+        handlelength=1.8,
+        alignment="left",
+        loc="upper left",
+        bbox_to_anchor=(-0.03, -0.42 if crowded else -0.13),  # under the panel: it hides no line there
+    )
+    axis.tick_params(axis="both", length=0)
+
+
+def _has(cell_levels: Mapping[str, Any], factor: str, level: Any) -> bool:
+    return factor in cell_levels and same_level(cell_levels[factor], level)

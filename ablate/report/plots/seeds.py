@@ -1,0 +1,172 @@
+"""Paired dots: every seed of both sides of a choice, joined, and the difference on an axis of its own beside them.
+
+Gardner & Altman 1986 (BMJ 292, 746); Ho et al. 2019 (DABEST)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ablate.evidence.contrasts import contrasts, same_level, side_means
+from ablate.evidence.effects import Kind
+from ablate.evidence.frames import Grid
+from ablate.report.phrases import METHODS
+from ablate.report.plots.forest import mark_of
+from ablate.report.plots.style import GREY, Picture, draw
+from ablate.report.sections.summary import primary_effects
+from ablate.report.words import change_label, change_text, number, plot_text, plural, shortened, signed
+from ablate.spec.model import level_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+MAX_PANELS, COLUMNS = 12, 4
+
+
+@dataclass(frozen=True)
+class _Panel:
+    effect: Mapping[str, Any]
+    low: NDArray[np.float64]  # [seeds], NaN where a side is missing
+    high: NDArray[np.float64]  # [seeds]
+
+
+def paired_seeds(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+    """Draw each primary effect seed by seed; None while no seed has both sides of any."""
+    every = _panels(grid, document)
+    shown = every[:MAX_PANELS]
+    if not shown:
+        return None
+    lines = math.ceil(len(shown) / COLUMNS)
+    columns = math.ceil(len(shown) / lines)
+    points = np.concatenate([side for panel in shown for side in (panel.low, panel.high)])
+    ends = [float(np.nanmean(p.low)) + end for p in shown for end in p.effect["ci95"] or ()]
+    bottom, top = _range(points, ends)
+
+    def paint(body: "SubFigure") -> None:
+        axes = list(body.subplots(lines, columns, sharey=True, squeeze=False).flat)
+        for axis, panel in zip(axes, shown, strict=False):
+            _paint(axis, panel, bottom, top)
+        for spare in axes[len(shown) :]:
+            spare.set_visible(False)
+        for left in axes[::columns]:
+            left.set_ylabel(plot_text(grid.primary, 30))
+
+    strongest = max(shown, key=lambda panel: abs(panel.effect["estimate"])).effect
+    left_out = (
+        f" The first {len(shown)} of {plural(len(every), 'choice')}." if len(every) > len(shown) else ""
+    )
+    return draw(
+        "seeds",
+        2.3 * lines,
+        paint,
+        title=f"The largest shift in {grid.primary}: {_named(strongest)} {_agreement(shown, strongest)}",
+        caption="One dot per seed and side (the mean over matched cells, where there are several), joined by seed. "
+        f"Right of them the difference with its 95 % interval ({METHODS[strongest['method']]}) on the same scale, 0 at the mean "
+        f"of the left side.{left_out}",
+        alt="Paired dots per seed. "
+        + " ".join(
+            f"{change_text(panel.effect)}: {', '.join(signed(float(d)) for d in _differences(panel))}."
+            for panel in shown
+        ),
+        section="seeds",
+        table=(
+            ["change", *(f"seed {seed}" for seed in grid.seeds)],
+            [[change_text(panel.effect), *_sides(panel)] for panel in shown],
+        ),
+    )
+
+
+def _sides(panel: _Panel) -> list[str]:
+    pairs = zip(panel.low, panel.high, strict=True)
+    return [f"{number(low)} → {number(high)}" if math.isfinite(high - low) else "–" for low, high in pairs]
+
+
+def _named(effect: Mapping[str, Any]) -> str:
+    level = shortened(level_text(effect["to"]), 40)
+    return f"{shortened(effect['factor'], 40)} → {level}, {signed(effect['estimate'])}"
+
+
+def _panels(grid: Grid, document: Mapping[str, Any]) -> list[_Panel]:
+    found = []
+    known = contrasts(grid)
+    for effect in primary_effects(document):
+        if effect["kind"] == Kind.SLOPE:
+            continue
+        contrast = next(
+            c
+            for c in known
+            if c.factor == effect["factor"]
+            and same_level(c.high, effect["to"])
+            and same_level(c.low, effect["from"])
+        )
+        low, high = side_means(grid, contrast, grid.primary)
+        if effect["estimate"] is not None and np.isfinite(high - low).any():
+            found.append(_Panel(effect, low, high))
+    return found
+
+
+def _differences(panel: _Panel) -> NDArray[np.float64]:
+    differences = panel.high - panel.low
+    return differences[np.isfinite(differences)]
+
+
+def _agreement(shown: Sequence[_Panel], effect: Mapping[str, Any]) -> str:
+    differences = _differences(next(panel for panel in shown if panel.effect is effect))
+    if len(differences) == 1:
+        return "(one seed)"
+    same = int((np.sign(differences) == np.sign(effect["estimate"])).sum())
+    return f"({same} of {len(differences)} seeds in that direction)"
+
+
+def _range(points: NDArray[np.float64], ends: list[float]) -> tuple[float, float]:
+    """The common scale: all dots, and intervals up to as far again (an interval of two seeds would dwarf them)."""
+    low, high = float(np.nanmin(points)), float(np.nanmax(points))
+    reach = (high - low) or abs(high) * 0.01 or 1.0
+    bottom = max(min([low, *ends]), low - reach)
+    top = min(max([high, *ends]), high + reach)
+    return bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom)
+
+
+def _paint(axis: "Axes", panel: _Panel, bottom: float, top: float) -> None:
+    left, right, delta = 0.0, 1.25, 2.25
+    for low, high in zip(panel.low, panel.high, strict=True):
+        axis.plot(
+            [left, right],
+            [low, high],
+            color=GREY,
+            lw=0.8,
+            marker="o",
+            ms=3.5,
+            mfc="0.35",
+            mec="white",
+            mew=0.5,
+        )
+    marker, colour, filled = mark_of(panel.effect)
+    start = float(np.nanmean(panel.low))
+    axis.plot([left, delta + 0.5], [start, start], color="0.75", lw=0.7, ls="--", zorder=0)
+    end = start + panel.effect["estimate"]
+    if panel.effect["ci95"]:
+        axis.plot([delta, delta], [start + bound for bound in panel.effect["ci95"]], color=colour, lw=1.6)
+    axis.plot(delta, end, marker=marker, ms=6, mec=colour, mfc=colour if filled else "white")
+    axis.set_xlim(left - 0.5, delta + 0.5)
+    axis.set_ylim(bottom, top)
+    axis.set_xticks([left, right, delta], ["from", "to", "Δ"], fontsize=7)
+    axis.grid(axis="x", visible=False)
+    when = [f"when {panel.effect['when']}"] if panel.effect["when"] else []
+    lines = [
+        plot_text(panel.effect["factor"], 27),
+        change_label(panel.effect, 27),
+        *(plot_text(w, 27) for w in when),
+    ]
+    axis.set_title("\n".join(lines), loc="left", fontsize=7)
+    axis.tick_params(axis="both", length=0)
+    scale = axis.secondary_yaxis(
+        "right", functions=(lambda y: np.asarray(y) - start, lambda d: np.asarray(d) + start)
+    )
+    scale.tick_params(labelsize=6, length=2)
+    scale.yaxis.set_major_locator(MaxNLocator(4))

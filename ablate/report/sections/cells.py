@@ -1,0 +1,135 @@
+"""Rows of the cells table: levels, seeds done and planned, every metric, and the difference from the reference."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.design.model import Cell
+from ablate.evidence.contrasts import between_rows, differences_from_reference, pair_weights, same_level
+from ablate.evidence.effects import Effect, Kind, infer_all
+from ablate.evidence.frames import Grid
+from ablate.evidence.items import Items
+from ablate.evidence.looks import Seen, seen_of_cells
+from ablate.report.sections.effects import effect_notes, inference_row, judge, judged_row
+from ablate.report.sections.looks import as_seen
+from ablate.spec.model import levels_text
+from ablate.stats.inference import infer
+from ablate.stats.robust import iqm
+from ablate.stats.verdicts import Verdict
+from ablate.store.results import best_cell
+
+
+def cell_rows(items: Items) -> list[dict[str, Any]]:
+    """Return one row per cell in design order."""
+    grid = items.grid
+    best = best_row(grid)
+    planned = len(grid.results.spec.seeds)  # columns; seeds that the study file does not name come after them
+    differences = {metric: _differences(items, metric) for metric in grid.dev_metrics}
+    return [
+        {
+            "cell": cell.hash,
+            "name": cell_name(grid, row),
+            "reference": row == grid.reference,
+            "best": row == best,
+            "levels": cell.levels,
+            "seeds_done": int((grid.states[row, :planned] == "COMPLETE").sum()),
+            "seeds_planned": len(grid.results.seeds_of(cell.hash)),
+            "states": {str(seed): state for seed, state in zip(grid.seeds, grid.states[row], strict=True)},
+            "metrics": {metric: _over_seeds(grid, grid.values[metric][row]) for metric in grid.metrics},
+            "difference": {
+                metric: differences[metric][row] for metric in grid.dev_metrics if differences[metric][row]
+            },
+            "seconds": _finite_sum(grid.seconds[row]),
+        }
+        for row, cell in enumerate(grid.cells)
+    ]
+
+
+def cell_name(grid: Grid, row: int) -> str:
+    """Return what tells the cell from the reference: `training=joint, l2=0.01`; or `reference`."""
+    if row == grid.reference:
+        return "reference"
+    if grid.reference is None:
+        return levels_text(grid.cells[row].levels)
+    return levels_text(_changed(grid.cells[row], grid.cells[grid.reference])) or levels_text(
+        grid.cells[row].levels
+    )
+
+
+def best_row(grid: Grid) -> int | None:
+    """Return the row of the best cell (`store.results.best_cell`); None when no cell is complete."""
+    best = best_cell(grid.results)
+    return None if best is None else grid.index[best]
+
+
+def _differences(items: Items, metric: str) -> list[dict[str, Any] | None]:
+    """One entry per cell, corrected together; None for the baseline and for what was not compared."""
+    grid = items.grid
+    found = differences_from_reference(grid, metric)
+    rows: list[dict[str, Any] | None] = [None] * len(found)
+    compared = [row for row, difference in enumerate(found) if difference and difference.compared]
+    if grid.reference is None or not compared:
+        return rows
+    there = np.isfinite(grid.values[metric])
+    weights = [pair_weights(grid.reference, row, there) for row in compared]
+    at_last = grid.of_last_epoch.get(metric)
+    last = infer_all(items, at_last, weights) if at_last else [None] * len(compared)
+    effects = [
+        Effect(between_rows(grid.reference, row), metric, Kind.LEVELS, w, inference, difference, last=of_last)
+        for row, w, inference, of_last in zip(
+            compared, weights, infer_all(items, metric, weights), last, strict=True
+        )
+        if (difference := found[row])
+    ]
+    for row, effect, judged in zip(compared, effects, judge(grid, effects, {}), strict=True):
+        notes = effect_notes(effect, None)
+        rows[row] = {
+            **inference_row(effect.inference),
+            **judged_row(judged),
+            "notes": list(notes),
+            "note": "; ".join(notes.values()),
+            "last": effect.last and inference_row(effect.last),
+        }
+    if grid.results.spec.looking and metric == grid.primary:
+        looked = seen_of_cells(grid)
+        return [row and _as_looked_at(row, grid, looked.get(place)) for place, row in enumerate(rows)]
+    return rows
+
+
+def _as_looked_at(row: dict[str, Any], grid: Grid, seen: Seen | None) -> dict[str, Any]:
+    """Return a difference as the last look left it; no claim where looks were not taken at it."""
+    judged = {
+        "p_holm": seen.p_holm if seen else None,
+        "verdict": seen.verdict(grid.results.spec.metric.goal) if seen else Verdict.INCONCLUSIVE,
+    }
+    return as_seen(row, seen) | judged
+
+
+def _over_seeds(grid: Grid, values: NDArray[np.float64]) -> dict[str, Any]:
+    found, known = infer(values), values[np.isfinite(values)]
+    sd = found.se * math.sqrt(found.seeds) if found.se is not None else None
+    ci95 = found.interval()
+    by_seed = {str(seed): float(v) for seed, v in zip(grid.seeds, values, strict=True) if math.isfinite(v)}
+    return {
+        "mean": found.estimate,
+        "median": float(np.median(known)) if known.size else None,
+        "iqm": float(iqm(known)) if known.size else None,
+        "sd": sd,
+        "n": found.seeds,
+        "ci95": ci95 and list(ci95),
+        "by_seed": by_seed,
+    }
+
+
+def _changed(cell: Cell, reference: Cell) -> dict[str, Any]:
+    return {
+        name: level
+        for name, level in cell.levels.items()
+        if name not in reference.levels or not same_level(level, reference.levels[name])
+    }
+
+
+def _finite_sum(seconds: NDArray[np.float64]) -> float:
+    return math.fsum(seconds[np.isfinite(seconds)])
