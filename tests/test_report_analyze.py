@@ -1,8 +1,10 @@
+import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from published_tables import (
     ATMWTAG,
@@ -322,6 +324,62 @@ def test_a_fraction_says_that_it_cannot_tell_products_apart(filtration):
     )
     warnings = analyze_table(filtration, "rate", list("ABCD"))["warnings"]
     assert any(warning.startswith("main effects only: the table cannot tell") for warning in warnings)
+
+
+@pytest.fixture
+def crossover(tmp_path: Path) -> Path:
+    """A choice that adds .05 at one level of the other and takes .03 at the other; noise of four seeds."""
+    noise = np.random.default_rng(3).normal(0, 0.005, (2, 2, 4))
+    rows = [
+        (a, b, seed, 0.8 + a * (0.05 - 0.08 * b) + noise[a, b, seed])
+        for a in (0, 1)
+        for b in (0, 1)
+        for seed in range(4)
+    ]
+    return write_csv(tmp_path / "crossover.csv", ["a", "b", "seed", "y"], rows)
+
+
+@pytest.mark.parametrize("block", ["seed", None])
+def test_an_effect_that_turns_around_says_where(crossover, block):
+    document = analyze_table(crossover, "y", ["a", "b"], block)
+    up, down = document["effects"][0]["turns"]
+    assert (up["factor"], up["level"], down["level"]) == ("b", "0", "1")
+    assert up["ci95"][0] < 0.05 < up["ci95"][1]
+    assert down["ci95"][0] < -0.03 < down["ci95"][1]
+    assert "a: 0 → 1: depends on b (+0.0" in analysis_text(document)
+
+
+@pytest.mark.parametrize("block", ["seed", None])
+def test_a_simple_effect_is_the_mean_difference_of_its_cells(crossover, block):
+    with crossover.open() as file:
+        rows = list(csv.DictReader(file))
+    (effect, _) = analyze_table(crossover, "y", ["a", "b"], block)["effects"]
+    for simple in effect["turns"]:
+        low, high = (
+            np.mean([float(row["y"]) for row in rows if (row["a"], row["b"]) == (a, simple["level"])])
+            for a in "01"
+        )
+        assert simple["estimate"] == pytest.approx(high - low, rel=1e-12)
+
+
+def test_without_an_interaction_nothing_turns_around(filtration):
+    assert not any(row["turns"] for row in analyze_table(filtration, "rate", list("ABCD"))["effects"])
+
+
+def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path):
+    noise = iter(np.random.default_rng(1).normal(0, 0.005, 16))
+    rows = [
+        (a, b, a * b, seed, 0.8 + 0.02 * a + 0.03 * a * b + next(noise))
+        for a in (-1, 1)
+        for b in (-1, 1)
+        for seed in range(4)
+    ]
+    table = write_csv(tmp_path / "half.csv", ["a", "b", "c", "seed", "y"], rows)
+    document = analyze_table(table, "y", ["a", "b", "c"], "seed", smallest_effect=0.5)
+    assert [row["aliased_with"] for row in document["effects"]] == [["b:c"], ["a:c"], ["a:b"]]
+    assert document["effects"][1]["verdict"] == "inconclusive"
+    document = analyze_table(table, "y", ["a", "b", "c"], "seed")
+    assert "c: -1 → 1: helps, or seems to because of a:b" in analysis_text(document)
 
 
 def test_a_full_table_does_not(filtration):

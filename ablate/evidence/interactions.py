@@ -1,18 +1,14 @@
 """How the effect of one factor depends on another: interactions, and effects that turn around."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ablate.evidence.contrasts import Contrast, matched_weights, same_level
+from ablate.evidence.contrasts import Contrast, same_level
 from ablate.evidence.effects import Effect, Kind, infer_all
-from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
-from ablate.evidence.models import Model
+from ablate.evidence.models import Array, Model
 from ablate.spec.model import Scalar
+from ablate.stats.factorial import Key
 from ablate.stats.inference import Inference
 from ablate.stats.multiple import benjamini_hochberg
 
@@ -62,54 +58,57 @@ def study_interactions(items: Items, metric: str, model: Model) -> list[Interact
 
 
 def turned_around(
-    items: Items, effect: Effect, interactions: Sequence[Interaction], there: NDArray[np.bool_]
+    items: Items, effect: Effect, interactions: Sequence[Interaction], model: Model
 ) -> tuple[Simple, Simple] | None:
     """Return where an effect clearly goes up and where it clearly goes down; None where it does not.
 
-    Looked for where an interaction is significant (Benjamini-Hochberg), over the matched cells at either level of the other
-    factor; both simple effects must be significant by themselves, in opposite directions.
+    Looked for where an interaction is significant (Benjamini-Hochberg), at either level of the other factor; both simple
+    effects must be significant by themselves, in opposite directions.
     """
     if effect.kind is Kind.SLOPE:
         return None
+    sizes = {name: len(levels) for name, levels in model.coding.levels.items()}
     for one in interactions:
         if one.p_bh is None or one.p_bh >= 0.05 or effect.contrast.factor not in one.factors:
             continue
         at = one.factors.index(effect.contrast.factor)
         if not _same_change(effect.contrast, one.low[at], one.high[at]):
             continue
-        other = one.factors[1 - at]
-        simple = _simple_effects(items, effect, other, (one.low[1 - at], one.high[1 - at]), there)
-        for up, down in product(simple, repeat=2):
-            if _clear(up.inference) > 0 > _clear(down.inference):
-                return up, down
+        other, levels = one.factors[1 - at], (one.low[1 - at], one.high[1 - at])
+        places = [(model.coding.place(other, level) or 0) for level in levels]
+        own = (effect.contrast.factor, model.coding.place(effect.contrast.factor, effect.contrast.high) or 0)
+        weights = [simple_effect(model.weights, sizes, own, (other, place)) for place in places]
+        found = infer_all(items, effect.metric, weights)
+        if which := opposite(found):
+            up, down = which
+            return Simple(other, levels[up], found[up]), Simple(other, levels[down], found[down])
     return None
 
 
-def _simple_effects(
-    items: Items, effect: Effect, other: str, levels: Sequence[Scalar], there: NDArray[np.bool_]
-) -> list[Simple]:
-    contrasts = [_at_level(items.grid, effect.contrast, other, level) for level in levels]
-    found = infer_all(items, effect.metric, [matched_weights(one, there) for one in contrasts])
-    return [Simple(other, level, inference) for level, inference in zip(levels, found, strict=True)]
+def simple_effect(
+    weights: Mapping[Key, Array], levels: Mapping[str, int], effect: tuple[str, int], at: tuple[str, int]
+) -> Array | None:
+    """Return what each row adds to an effect (factor, number of its level) where another factor has a level (its number).
+
+    `weights` are those of the model's effects and interactions, `levels` how many each factor has. In the model's coding
+    (`stats.linear`) the effect at one level is the effect on average and, for each level of the other factor, the difference
+    of differences times 1 or 0, less the mean of that. None where the model lacks one of these.
+    """
+    (factor, place), (other, level) = effect, at
+    total = weights.get(((factor,), (place,)))
+    for k in range(1, levels[other]):
+        both = weights.get(((factor, other), (place, k)), weights.get(((other, factor), (k, place))))
+        if total is None or both is None:
+            return None
+        # An interaction is half a difference of differences.
+        total = total + 2 * ((k == level) - 1 / levels[other]) * both
+    return total
 
 
-def _at_level(grid: Grid, contrast: Contrast, other: str, level: Scalar) -> Contrast:
-    """Keep the matches in which another factor has `level`."""
-    kept = [
-        match
-        for match, rows in enumerate(contrast.rows_low)
-        if same_level(grid.cells[int(rows[0])].levels.get(other), level)
-    ]
-    return Contrast(
-        contrast.factor,
-        contrast.low,
-        contrast.high,
-        contrast.when,
-        contrast.rows_low[kept],
-        contrast.rows_high[kept],
-        contrast.averaged_over,
-        contrast.unmatched,
-    )
+def opposite(found: Sequence[Inference]) -> tuple[int, int] | None:
+    """Return the places of an effect that is clearly positive and of one that is clearly negative; None unless there are both."""
+    signs = [_clear(one) for one in found]
+    return (signs.index(1), signs.index(-1)) if {1, -1} <= set(signs) else None
 
 
 def _same_change(contrast: Contrast, low: Scalar, high: Scalar) -> bool:

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import condition_text
 from ablate.evidence.effects import Effect, study_contrasts, study_effects, study_models
@@ -151,7 +149,6 @@ def _effect_rows(
 ) -> list[tuple[dict[str, Any], Effect]]:
     grid = items.grid
     effects = study_effects(grid, items, metric, model)
-    there = np.isfinite(grid.values[metric])
     rows = []
     looks = grid.results.spec.looking is not None and metric == grid.primary
     all_judged = (
@@ -160,7 +157,7 @@ def _effect_rows(
         else [(one, None) for one in judge(grid, effects, aliased)]
     )
     for effect, (judged, seen), borrowed in zip(effects, all_judged, moderated(effects), strict=True):
-        turns = turned_around(items, effect, interactions, there)
+        turns = turned_around(items, effect, interactions, model) if model else None
         if turns:
             judged = replace(judged, qualifiers=(*judged.qualifiers, Qualifier.TURNS_AROUND))
         row = effect_row(items, effect, judged, aliased[effect.contrast.factor], turns, borrowed)

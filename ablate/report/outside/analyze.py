@@ -4,9 +4,10 @@ Refuses a table that cannot be trusted: a metric that is empty or not a finite n
 level, a row with too few or too many fields. Every fault is named with file and line.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from math import prod
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,21 @@ from numpy.typing import NDArray
 
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import by_seed
-from ablate.evidence.models import Coding, weights_by_seed
+from ablate.evidence.interactions import opposite, simple_effect
+from ablate.evidence.mixing import LEAST_SHARE
+from ablate.evidence.models import Array, Coding, weights_by_seed
+from ablate.evidence.verdicts import Qualifier
 from ablate.report.outside.levels import coded, order_levels
 from ablate.report.outside.runs import Runs, runs_of
 from ablate.report.outside.strict_csv import Faults, read_columns
 from ablate.report.outside.tables import why_not_decimal, why_not_smallest
 from ablate.report.words import listed
+from ablate.stats.distributions import t_p
 from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key, conditions, factorial
 from ablate.stats.inference import Inference, Method, infer
 from ablate.stats.linear import Factor, crossings
 from ablate.stats.multiple import benjamini_hochberg, holm
-from ablate.stats.verdicts import verdict
+from ablate.stats.verdicts import Verdict, verdict
 
 ORDERS = ("auto", "1", "2", "full")
 UNITS = ("run", "row")  # rows of one combination and block are one run; each row is one
@@ -105,22 +110,24 @@ def analyze_columns(
     _check_told_apart(result, columns, levels)
     where = conditions(columns)
     repeated = len(y) - len(crossings([*columns, blocks])) if blocks else 0
-    inferences, pooled = _inferences(
-        np.asarray(y, dtype=float), columns, None if repeated else blocks, result
-    )
+    found = _Inferences(np.asarray(y, dtype=float), columns, None if repeated else blocks, result)
+    inferences, pooled = found.of_estimates()
+    products = [inferences[e.factors, e.levels] for e in result.interactions]
+    corrected = benjamini_hochberg([one.p for one in products])
     mains = [inferences[e.factors, e.levels] for e in result.effects]
+    aliases = _aliases(result, columns, where)
     effects = [
         _effect(e, levels, where)
         | _numbers(one)
-        | {"p_holm": p, "verdict": verdict(one, p, smallest_effect, goal)}
+        | {"p_holm": p}
+        | _judged(
+            verdict(one, p, smallest_effect, goal), aliases[e.factors[0]], _turns(e, found, corrected, levels)
+        )
         for e, one, p in zip(result.effects, mains, holm([one.p for one in mains]), strict=True)
     ]
-    products = [inferences[e.factors, e.levels] for e in result.interactions]
     interactions = [
         _interaction(e, levels, where) | _numbers(one) | {"p_bh": p}
-        for e, one, p in zip(
-            result.interactions, products, benjamini_hochberg([one.p for one in products]), strict=True
-        )
+        for e, one, p in zip(result.interactions, products, corrected, strict=True)
     ]
     warnings = _warnings(result, blocked=blocks is not None)
     if pooled:
@@ -151,47 +158,123 @@ def analyze_columns(
     }
 
 
-def _inferences(
-    y: NDArray[np.float64], factors: Sequence[Factor], blocks: Factor | None, result: Factorial
-) -> tuple[dict[Key, Inference], list[str]]:
-    """Return the inference of every estimate of `result`, and the names of those that no block alone can tell.
+class _Inferences:
+    """Infers effects, interactions and simple effects of one table.
 
     With blocks (seeds) an effect is computed within each, and its error is how it varies over them: as in the report. Rows
     that repeat a combination within a block were averaged before, or there are no blocks here: each is a run of its own.
     Without blocks the errors are those of least squares.
     """
-    estimates = (*result.effects, *result.interactions)
-    method = Method.LEAST_SQUARES if result.lenth is None else Method.LENTH
-    found = {
-        (e.factors, e.levels): Inference(e.estimate, 1, method, e.se, e.df, e.p) if e.p is not None
-        else Inference(e.estimate, 1)
-        for e in estimates
-    }  # fmt: skip
-    if blocks is None:
-        return found, []
-    combinations, cell = np.unique(np.array([f.index for f in factors]), axis=1, return_inverse=True)
-    total, count = np.zeros((2, combinations.shape[1], blocks.levels))
-    np.add.at(total, (cell, blocks.index), y)
-    np.add.at(count, (cell, blocks.index), 1)
-    there = np.asarray(count > 0)
-    values = np.where(there, total / np.maximum(count, 1), np.nan)
-    coding = Coding(
-        {f.name: tuple(range(f.levels)) for f in factors},
-        {f.name: index for f, index in zip(factors, combinations, strict=True)},
-    )
-    weights, _ = weights_by_seed(there, coding, result.order)
-    pooled = []
-    for e in estimates:
-        of_block = (
-            by_seed(weights[e.factors, e.levels], values)
-            if (e.factors, e.levels) in weights
-            else values[0] * np.nan
-        )
-        if np.isfinite(of_block).sum() > 1:
-            found[e.factors, e.levels] = infer(of_block, scale=float(np.abs(y).max()))
-        else:
-            pooled.append(":".join(e.factors))
-    return found, list(dict.fromkeys(pooled))
+
+    def __init__(self, y: Array, factors: Sequence[Factor], blocks: Factor | None, result: Factorial) -> None:
+        self.result = result
+        self.levels = {f.name: f.levels for f in factors}
+        self._y = y
+        self._by_block: tuple[dict[Key, Array], Array] | None = None
+        if blocks is not None:
+            combinations, cell = np.unique(np.array([f.index for f in factors]), axis=1, return_inverse=True)
+            total, count = np.zeros((2, combinations.shape[1], blocks.levels))
+            np.add.at(total, (cell, blocks.index), y)
+            np.add.at(count, (cell, blocks.index), 1)
+            there = np.asarray(count > 0)
+            values = np.where(there, total / np.maximum(count, 1), np.nan)
+            coding = Coding(
+                {f.name: tuple(range(f.levels)) for f in factors},
+                {f.name: index for f, index in zip(factors, combinations, strict=True)},
+            )
+            self._by_block = weights_by_seed(there, coding, result.order)[0], values
+
+    def of_estimates(self) -> tuple[dict[Key, Inference], list[str]]:
+        """Return the inference of every estimate, and the names of those that no block alone can tell."""
+        method = Method.LEAST_SQUARES if self.result.lenth is None else Method.LENTH
+        found, pooled = {}, []
+        for e in (*self.result.effects, *self.result.interactions):
+            key = e.factors, e.levels
+            within = self._within(self._by_block[0].get(key)) if self._by_block else None
+            if within is not None:
+                found[key] = within
+                continue
+            found[key] = Inference(e.estimate, 1)
+            if e.p is not None:
+                found[key] = Inference(e.estimate, 1, method, e.se, e.df, e.p)
+            if self._by_block:
+                pooled.append(":".join(e.factors))
+        return found, list(dict.fromkeys(pooled))
+
+    def simple(self, effect: tuple[str, int], at: tuple[str, int]) -> Inference | None:
+        """Return an effect (factor, number of its level) at one level of another; None where the table cannot tell it."""
+        if self._by_block:
+            return self._within(simple_effect(self._by_block[0], self.levels, effect, at))
+        weights = simple_effect(self.result.weights, self.levels, effect, at)
+        residual = self.result.anova["II"][-1]
+        if weights is None or not residual.ms or self.result.degenerate:
+            return None
+        value, se = float(weights @ self._y), math.sqrt(residual.ms * float(weights @ weights))
+        return Inference(value, 1, Method.LEAST_SQUARES, se, residual.df, t_p(value / se, residual.df))
+
+    def _within(self, weights: Array | None) -> Inference | None:
+        """Return the inference over blocks; None unless two of them tell it."""
+        if weights is None or self._by_block is None:
+            return None
+        of_block = by_seed(weights, self._by_block[1])
+        if np.isfinite(of_block).sum() < 2:
+            return None
+        return infer(of_block, scale=float(np.abs(self._y).max()))
+
+
+def _turns(
+    e: Estimate, found: _Inferences, p_bh: Sequence[float | None], levels: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Return where an effect goes up and where it goes down, as `evidence.interactions.turned_around` does for a study."""
+    own = e.factors[0], e.levels[0]
+    for pair, p in zip(found.result.interactions, p_bh, strict=True):
+        at = dict(zip(pair.factors, pair.levels, strict=True))
+        if p is None or p >= 0.05 or len(at) > 2 or at.pop(own[0], None) != own[1]:
+            continue
+        ((other, high),) = at.items()
+        simple = [found.simple(own, (other, level)) for level in (0, high)]
+        which = opposite([one or Inference(None, 0) for one in simple])
+        if which:
+            return [
+                {"factor": other, "level": levels[other][(0, high)[place]]} | _numbers(one)
+                for place in which
+                if (one := simple[place])
+            ]
+    return []
+
+
+def _judged(word: Verdict, aliases: Sequence[str], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a verdict with what makes it less than it seems, as `evidence.verdicts` does for a study."""
+    qualifiers = [Qualifier.ALIASED] if aliases and word is not Verdict.INCONCLUSIVE else []
+    if aliases and word is Verdict.NO_DIFFERENCE:
+        word = Verdict.INCONCLUSIVE
+    if turns:
+        qualifiers.append(Qualifier.TURNS_AROUND)
+    return {"verdict": word, "qualifiers": qualifiers, "aliased_with": list(aliases), "turns": list(turns)}
+
+
+def _aliases(
+    result: Factorial, factors: Sequence[Factor], where: Mapping[str, Condition | None]
+) -> dict[str, list[str]]:
+    """Return the products of two other factors that each main effect holds a large share of: whole ones by name.
+
+    Source: the alias matrix of Box & Wilson 1951, J. R. Statist. Soc. B 13, 1-45."""
+    found: dict[str, list[str]] = {f.name: [] for f in factors}
+    effects = [(names[0], w) for (names, _), w in result.weights.items() if len(names) == 1]
+    for f, g in combinations(factors, 2):
+        if f.name in (where.get(g.name) or {}) or g.name in (where.get(f.name) or {}):
+            continue
+        products = (f.columns()[:, :, None] * g.columns()[:, None, :]).reshape(len(f.index), -1)
+        shares: dict[str, float] = {}
+        for name, weights in effects:
+            # An interaction is half a difference of differences.
+            share = 2 * float(np.abs(weights @ products).max())
+            shares[name] = max(share, shares.get(name, 0.0))
+        for name, share in shares.items():
+            if share >= LEAST_SHARE and name not in (f.name, g.name):
+                whole = abs(share - 1) < 1e-6
+                found[name].append(f"{f.name}:{g.name}" if whole else f"{share:.2f} of {f.name}:{g.name}")
+    return found
 
 
 def check_arguments(
@@ -234,7 +317,7 @@ def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: 
     needed = 1 + sum(f.levels - 1 for f in columns)
     if n < needed:
         faults.append(f"{n} rows cannot tell {needed - 1} effects apart; at least {needed} are needed")
-    combinations = prod(f.levels for f in factors)
+    combinations = math.prod(f.levels for f in factors)
     if order == "full" and combinations > MOST_COLUMNS:
         faults.append(f"--order full: {combinations} combinations of levels; use --order 2")
     if faults:

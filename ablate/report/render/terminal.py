@@ -9,6 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ablate.report.phrases import METHODS
+from ablate.report.sections.summary import qualified_verdict
 from ablate.report.words import (
     change_text,
     df_text,
@@ -61,11 +62,11 @@ def _heading(document: Mapping[str, Any]) -> str:
 
 
 def _effect_sentence(row: Mapping[str, Any]) -> str:
-    change, verdict = one_line(change_text(row)), row["verdict"]
+    change, verdict = one_line(change_text(row)), one_line(qualified_verdict(row))
     if row["ci95"] is None:
         return f"{change}: {signed(row['estimate'])}, without any measure of noise: {verdict}."
     numbers = f"{signed(row['estimate'])}, 95 % interval {interval(row['ci95'])}"
-    if verdict == "inconclusive":
+    if row["verdict"] == "inconclusive" and not row["qualifiers"]:
         return f"{change}: inconclusive ({numbers}); {_seen(row['mde80'])}, were it the only comparison."
     p = f", {p_equation(row['p_holm'])} after Holm" if row["p_holm"] is not None else ""
     return f"{change}: {verdict} ({numbers}{p})."

@@ -147,12 +147,7 @@ def _sentence(change: str, row: Mapping[str, Any]) -> str:
     shift = f"{row['metric']} {signed(row['estimate'])}"
     if Note.NOT_LOOKED_AT in row["notes"]:
         return f"{change}: {shift} so far; {NOTES[Note.NOT_LOOKED_AT]}."
-    qualifiers = [Qualifier(name) for name in row["qualifiers"]]
-    verdict, facts = row["verdict"], _facts(row)
-    for one in qualifiers:
-        words = QUALIFIED if _is_decided(row) or one not in KEPT_BACK else KEPT_BACK
-        if one in words:
-            verdict = words[one].format(verdict=verdict, **facts)
+    verdict = qualified_verdict(row)
     reservations = "".join(f"; but {text}" for text in reservations_of(row))
     if row["ci95"] is None:
         return (
@@ -164,9 +159,19 @@ def _sentence(change: str, row: Mapping[str, Any]) -> str:
     if row.get("look"):
         evidence += f"; {when_seen(row['look'])}"
     said = f"{change}: {verdict}; {shift} ({evidence}){reservations}."
-    if row["verdict"] == Verdict.INCONCLUSIVE and row["mde80"] is not None and not qualifiers:
+    if row["verdict"] == Verdict.INCONCLUSIVE and row["mde80"] is not None and not row["qualifiers"]:
         said += f" This study could have seen {number(row['mde80'])} or more (80 % power, after correction)."
     return said
+
+
+def qualified_verdict(row: Mapping[str, Any]) -> str:
+    """Return the verdict of an effect in words, with what it depends on or is mixed with."""
+    verdict, facts = str(row["verdict"]), _facts(row)
+    for one in map(Qualifier, row["qualifiers"]):
+        words = QUALIFIED if _is_decided(row) or one not in KEPT_BACK else KEPT_BACK
+        if one in words:
+            verdict = words[one].format(verdict=verdict, **facts)
+    return verdict
 
 
 def reservations_of(row: Mapping[str, Any]) -> list[str]:
