@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.trainer.corpus import CONCEPTS, ROWS, generate
-from ablate.trainer.sources import TASKS, Examples, overlap
+from ablate.trainer.data.corpus import CONCEPTS, ROWS, generate
+from ablate.trainer.data.sources import TASKS, Examples, overlap
 
 PAIRS = ("paraphrase", "similarity")
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from ablate.errors import TrialError
-from ablate.trainer.heads import build_head
-from ablate.trainer.scoring import Evaluation, evaluation_from, metric, pearson, predict
 from ablate.trainer.settings import TASKS, Settings
+from ablate.trainer.tasks.heads import build_head
+from ablate.trainer.training.scoring import Evaluation, evaluation_from, metric, pearson, predict
 
 
 def test_accuracy_is_the_share_of_hits():

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from ablate.trainer.sources import TASKS, Source
+from ablate.trainer.data.sources import TASKS, Source
 
 Surgery = Literal[
     "none", "pcgrad", "gradvac", "upgrad", "dualproj", "aligned_mtl", "mgda", "imtl_g", "fairgrad"

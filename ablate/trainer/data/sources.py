@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # numpy costs `ablate plan` a tenth of a second, and a Source
     import numpy as np
     import numpy.typing as npt
 
-    from ablate.trainer.data_table import Table
+    from ablate.trainer.data.tables import Table
 
 TASKS = ("sentiment", "paraphrase", "similarity")
 SPLITS = ("train", "dev", "test")
@@ -144,7 +144,7 @@ def examples(source: Source, task: str, split: str) -> Examples:
     """
     limit = source.limit.get(split)
     if source.hub is None and source.files is None:
-        from ablate.trainer.corpus import generate
+        from ablate.trainer.data.corpus import generate
 
         found = generate(task, split, limit)
     else:
@@ -229,7 +229,7 @@ def source_key(source: Source, split: str) -> str:
         digest = _digest(file_of(source, split))
         return f"{source.model_dump_json(exclude={'files', 'splits'})} {split} {digest}"
     if source.hub is None:
-        from ablate.trainer.corpus import VERSION
+        from ablate.trainer.data.corpus import VERSION
 
         return f"{source.model_dump_json()} {split} {VERSION}"
     folder = Path(source.hub).expanduser()
@@ -256,10 +256,10 @@ def file_of(source: Source, split: str) -> Path:
 
 def _table(source: Source, split: str) -> "Table":
     if source.files is not None:
-        from ablate.trainer.data_table import read_file
+        from ablate.trainer.data.tables import read_file
 
         return read_file(file_of(source, split))
-    from ablate.trainer.data_hub import read_hub
+    from ablate.trainer.data.hub import read_hub
 
     return read_hub(source, split)
 
@@ -351,7 +351,7 @@ def _places(table: "Table", source: Source, task: str, split: str) -> dict[str, 
 
 
 def _label(written: str, table: "Table", line: int, at: int, task: str, *, hidden: bool) -> float:
-    from ablate.trainer.data_table import number_or_none
+    from ablate.trainer.data.tables import number_or_none
 
     top = _TOP[task]
     value = number_or_none(written)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.contract import Context
-from ablate.trainer.loop import train
 from ablate.trainer.settings import Settings, combine, parts
+from ablate.trainer.training.loop import train
 
 
 def train_in_turn(settings: Settings, context: Context) -> dict[str, float]:

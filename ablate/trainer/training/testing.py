@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 
 from ablate.contract import Context
-from ablate.trainer.embedding import Live
-from ablate.trainer.encoder import load_saved
-from ablate.trainer.heads import build_head
-from ablate.trainer.machine import catch_out_of_memory, deterministic
-from ablate.trainer.saving import load_heads
-from ablate.trainer.scoring import keep_predictions, metric, predict
+from ablate.trainer.encoders.embedding import Live
+from ablate.trainer.encoders.loading import load_saved
 from ablate.trainer.settings import Settings, means, parts
-from ablate.trainer.warm import tokens_of
+from ablate.trainer.tasks.heads import build_head
+from ablate.trainer.training.machine import catch_out_of_memory, deterministic
+from ablate.trainer.training.saving import load_heads
+from ablate.trainer.training.scoring import keep_predictions, metric, predict
+from ablate.trainer.training.warm import tokens_of
 
 
 def test(settings: Settings, context: Context) -> dict[str, float]:

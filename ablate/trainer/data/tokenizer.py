@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import BadInput, Unavailable
-from ablate.trainer.data_hub import hub_answers, not_to_be_had
-from ablate.trainer.sources import Examples
+from ablate.trainer.data.hub import hub_answers, not_to_be_had
+from ablate.trainer.data.sources import Examples
 
 TINY = "tiny"
 TINY_VOCABULARY = 8000  # words and letters at most

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import BadInput, Unavailable
-from ablate.trainer.data_table import Table
+from ablate.trainer.data.tables import Table
 
 if TYPE_CHECKING:
-    from ablate.trainer.sources import Source
+    from ablate.trainer.data.sources import Source
 
 HUB_SECONDS = 4.0  # to answer a HEAD request
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import BadInput, Unavailable
-from ablate.trainer.flat import Flat
-from ablate.trainer.packed import PackedBert, unsupported
+from ablate.trainer.encoders.flat import Flat
+from ablate.trainer.encoders.packed import PackedBert, unsupported
 from ablate.trainer.settings import Settings
 
 TINY = "tiny"
@@ -207,7 +207,7 @@ def _load_weights(loader: Any, encoder: str, **options: Any) -> Any:
 
 def _load(loader: Any, encoder: str, **options: Any) -> Any:
     """Call `loader.from_pretrained`; the hub is asked only for what its cache lacks."""
-    from ablate.trainer.data_hub import hub_answers, not_to_be_had
+    from ablate.trainer.data.hub import hub_answers, not_to_be_had
 
     folder = Path(encoder).expanduser()
     if folder.is_dir():

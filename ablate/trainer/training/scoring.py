@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ablate.contract import Context
 from ablate.errors import TrialError
-from ablate.trainer.embedding import Pair
-from ablate.trainer.heads import TaskHead
+from ablate.trainer.data.tokens import TaskSplit
+from ablate.trainer.encoders.embedding import Pair
 from ablate.trainer.settings import mean_metric, means
-from ablate.trainer.tokens import TaskSplit
+from ablate.trainer.tasks.heads import TaskHead
 
 ITEMS_AT_ONCE = 4096
 

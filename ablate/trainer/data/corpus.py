@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ablate.trainer.sources import Examples
+    from ablate.trainer.data.sources import Examples
 
 VERSION = 1  # raise it when any row changes: tokens are cached under it
 ROWS = {"train": 1500, "dev": 400, "test": 400}
@@ -79,7 +79,7 @@ def generate(task: str, split: str, rows: int | None = None) -> "Examples":
     """Return the first `rows` rows of a split (by default 1500 to train on and 400 each for dev and test)."""
     import numpy as np
 
-    from ablate.trainer.sources import Examples
+    from ablate.trainer.data.sources import Examples
 
     wanted = ROWS[split] if rows is None else rows
     made = [row for row, _ in zip(_rows(task, split), range(wanted), strict=False)]

@@ -16,18 +16,25 @@ from torch import Tensor
 
 from ablate.contract import Context
 from ablate.errors import TrialError
-from ablate.trainer.embedding import Embedder, Frozen, Live, Pair
-from ablate.trainer.encoder import load_encoder
-from ablate.trainer.flat import Flat, Gradients
-from ablate.trainer.heads import build_head
-from ablate.trainer.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
-from ablate.trainer.mixing import Indices, Mixture
-from ablate.trainer.optimizing import Optimizer
-from ablate.trainer.saving import save_results
-from ablate.trainer.scoring import Evaluation, Numbers, evaluation_from, keep_predictions, metric, predict
+from ablate.trainer.encoders.embedding import Embedder, Frozen, Live, Pair
+from ablate.trainer.encoders.flat import Flat, Gradients
+from ablate.trainer.encoders.loading import load_encoder
 from ablate.trainer.settings import Settings
-from ablate.trainer.surgery import Surgeon
-from ablate.trainer.warm import tokens_of
+from ablate.trainer.tasks.heads import build_head
+from ablate.trainer.training.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
+from ablate.trainer.training.mixing import Indices, Mixture
+from ablate.trainer.training.optimizing import Optimizer
+from ablate.trainer.training.saving import save_results
+from ablate.trainer.training.scoring import (
+    Evaluation,
+    Numbers,
+    evaluation_from,
+    keep_predictions,
+    metric,
+    predict,
+)
+from ablate.trainer.training.surgery import Surgeon
+from ablate.trainer.training.warm import tokens_of
 
 CURVE_POINTS = 100  # of a training loss, at most
 
@@ -38,7 +45,7 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
     """Train `settings` to the end and return `dev/<task>`, `dev/mean` and, with `select: best`,
     `...@last`."""
     if settings.training == "separate" and len(settings.tasks) > 1:
-        from ablate.trainer.separate import train_in_turn
+        from ablate.trainer.training.separate import train_in_turn
 
         return train_in_turn(settings, context)
     keep_freed_memory()

@@ -20,8 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.errors import AblateError
-from ablate.trainer.data_tokenizer import TINY, Tokenizer, encoder_key, make_tokenizer
-from ablate.trainer.sources import TASKS, Examples, Source, Sources, clusters, examples, overlap, source_key
+from ablate.trainer.data.sources import (
+    TASKS,
+    Examples,
+    Source,
+    Sources,
+    clusters,
+    examples,
+    overlap,
+    source_key,
+)
+from ablate.trainer.data.tokenizer import TINY, Tokenizer, encoder_key, make_tokenizer
 
 FORMAT = 2  # raise it when the files below change
 Ints = npt.NDArray[np.int32]

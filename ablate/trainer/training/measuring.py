@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from ablate.contract import Context, Stopped
-from ablate.trainer.embedding import Live
-from ablate.trainer.loop import Training, plan_stages
-from ablate.trainer.machine import catch_out_of_memory, deterministic
-from ablate.trainer.saving import save_results
-from ablate.trainer.scoring import predict
+from ablate.trainer.data.tokens import Ragged, TaskSplit
+from ablate.trainer.encoders.embedding import Live
 from ablate.trainer.settings import Data, Settings
 from ablate.trainer.settings import parts as parts_of
-from ablate.trainer.tokens import Ragged, TaskSplit
-from ablate.trainer.warm import tokens_of
+from ablate.trainer.training.loop import Training, plan_stages
+from ablate.trainer.training.machine import catch_out_of_memory, deterministic
+from ablate.trainer.training.saving import save_results
+from ablate.trainer.training.scoring import predict
+from ablate.trainer.training.warm import tokens_of
 
 BUDGET_S = 60.0  # no other kind is begun after it
 STEPS, STEPS_S = 20, 3.0  # timed of one kind: that many, or fewer when they take longer
