@@ -15,7 +15,7 @@ from ablate import trainer
 from ablate.contract import Stopped
 from ablate.errors import BadInput, TrialError
 from ablate.trainer import combine, parts, smoke, train
-from ablate.trainer.encoders.loading import PaddedEncoder
+from ablate.trainer.encoders.padded import PaddedEncoder
 from ablate.trainer.training.loop import Training
 from ablate.trainer.training.machine import catch_out_of_memory
 

@@ -15,17 +15,10 @@ from pydantic import ValidationError
 
 from ablate.errors import BadInput, Unavailable
 from ablate.trainer.data import hub
-from ablate.trainer.data.sources import (
-    TASKS,
-    Examples,
-    Source,
-    check_source,
-    check_sources,
-    clusters,
-    examples,
-    overlap,
-    source_key,
-)
+from ablate.trainer.data.examples import Examples, clusters, overlap
+from ablate.trainer.data.reading import check_source, check_sources, examples, source_key
+from ablate.trainer.data.sources import Source
+from ablate.trainer.tasks.table import TASKS
 
 SENTIMENT = "id\tsentence\tsentiment\na\tfine film\t3\nb\tdull film\t1\n"
 
@@ -331,7 +324,7 @@ def test_a_checked_source_is_not_read_again_until_it_changes(tmp_path, monkeypat
     source = Source(files=str(tmp_path / "{split}.csv"))
     check_source(source, "sentiment", ["train"])
     with monkeypatch.context() as patch:
-        patch.setattr("ablate.trainer.data.sources.examples", None)  # reading now would fail
+        patch.setattr("ablate.trainer.data.reading.examples", None)  # reading now would fail
         check_source(source, "sentiment", ["train"])
     (tmp_path / "train.csv").write_text(SENTIMENT + "c\n")
     with pytest.raises(BadInput):

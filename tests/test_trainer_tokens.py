@@ -12,8 +12,10 @@ import pytest
 
 from ablate.errors import AblateError, BadInput, Unavailable
 from ablate.trainer.data import hub, tokens
-from ablate.trainer.data.sources import TASKS, Source, examples
+from ablate.trainer.data.reading import examples
+from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tokens import Ragged, load_tokens
+from ablate.trainer.tasks.table import TASKS
 
 FEW = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS}
 SENTIMENT = {"sentiment": FEW["sentiment"]}
@@ -274,8 +276,9 @@ def test_the_course_text_with_a_real_tokenizer(tmp_path):
 LOAD = """
 import sys
 from pathlib import Path
-from ablate.trainer.data.sources import TASKS, Source
+from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tokens import load_tokens
+from ablate.trainer.tasks.table import TASKS
 few = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS}
 found = load_tokens(few, "tiny", 32, Path(sys.argv[1]))
 print(found.tokenizer_hash, found.data_hash)

@@ -25,7 +25,7 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
         BadInput, Unavailable: data or encoder cannot be read.
         Stopped, Pruned: from the context; passed through.
     """
-    from ablate.trainer.training.loop import train as train_parts
+    from ablate.trainer.training.separate import train as train_parts
 
     return train_parts(settings, context)
 

@@ -24,8 +24,9 @@ from scipy import stats
 
 from ablate import open_study
 from ablate.runner.prepare import Options, Prepared, prepare
-from ablate.trainer.data.sources import examples
-from ablate.trainer.encoders.loading import TINY, tiny
+from ablate.trainer.data.pretrained import TINY
+from ablate.trainer.data.reading import examples
+from ablate.trainer.encoders.loading import tiny
 from ablate.trainer.settings import Settings
 from ablate.trainer.training.machine import derive_seed
 from ablate.trainer.training.warm import tokens_of
