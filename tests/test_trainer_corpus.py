@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.trainer.corpus import CONCEPTS, ROWS, generate
-from ablate.trainer.sources import TASKS, Examples, overlap
+from ablate.trainer.data.corpus import ROWS, generate
+from ablate.trainer.data.examples import Examples, overlap
+from ablate.trainer.tasks.stories import CONCEPTS
+from ablate.trainer.tasks.table import TASKS
 
 PAIRS = ("paraphrase", "similarity")
 

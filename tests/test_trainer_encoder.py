@@ -10,8 +10,9 @@ from trainer_context import small
 from transformers import AutoModel, DistilBertConfig, DistilBertModel, RobertaConfig
 
 from ablate.errors import BadInput, Unavailable
-from ablate.trainer.checking import check
-from ablate.trainer.encoder import PaddedEncoder, load_encoder, refuse_long_sentences, tiny, wrap
+from ablate.trainer.encoders.loading import load_encoder, refuse_long_sentences, tiny, wrap
+from ablate.trainer.encoders.padded import PaddedEncoder
+from ablate.trainer.training.checking import check
 
 CPU = torch.device("cpu")
 LENGTHS = np.array([5, 2, 7, 2], dtype=np.int32)
@@ -144,7 +145,7 @@ def test_faults_of_data_and_encoder_are_told_together(tmp_path):
 
 def test_a_hub_name_without_network_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    from ablate.trainer.data_hub import hub_answers
+    from ablate.trainer.data.hub import hub_answers
 
     hub_answers.cache_clear()
     with pytest.raises(Unavailable, match="HF_HOME"):

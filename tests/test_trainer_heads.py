@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from ablate.trainer.heads import SiameseSimilarity, build_head
 from ablate.trainer.settings import Settings
+from ablate.trainer.tasks.heads import SiameseSimilarity, build_head
 
 U, V = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0))
 

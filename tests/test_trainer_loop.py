@@ -15,9 +15,9 @@ from ablate import trainer
 from ablate.contract import Stopped
 from ablate.errors import BadInput, TrialError
 from ablate.trainer import combine, parts, smoke, train
-from ablate.trainer.encoder import PaddedEncoder
-from ablate.trainer.loop import Training
-from ablate.trainer.machine import catch_out_of_memory
+from ablate.trainer.encoders.padded import PaddedEncoder
+from ablate.trainer.training.loop import Training
+from ablate.trainer.training.machine import catch_out_of_memory
 
 SIAMESE = {"similarity_head": "siamese", "paraphrase_head": "difference"}
 MODES = {
@@ -285,13 +285,13 @@ def test_without_surgery_the_encoder_gets_the_sum_of_the_tasks_gradients(tmp_pat
 
 def test_surgery_sees_the_same_gradients_with_and_without_padding(tmp_path, monkeypatch):
     def gradients():
-        monkeypatch.setattr("ablate.trainer.encoder._warm", {})
+        monkeypatch.setattr("ablate.trainer.encoders.loading._warm", {})
         training = Training(small(dropout=0.0, surgery="pcgrad"), Notebook(tmp_path))
         training._descend(training.stage.mixture.step(0))
         return whole_gradients(training), training.encoder
 
     packed, _ = gradients()
-    monkeypatch.setattr("ablate.trainer.encoder.unsupported", lambda config: "padded for once")
+    monkeypatch.setattr("ablate.trainer.encoders.loading.unsupported", lambda config: "padded for once")
     padded, encoder = gradients()
     assert isinstance(encoder.module, PaddedEncoder)
     assert packed.norm(dim=1).min() > 0

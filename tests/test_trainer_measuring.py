@@ -3,8 +3,8 @@
 import pytest
 from trainer_context import Notebook, small
 
-from ablate.trainer import measuring
-from ablate.trainer.measuring import Pace, measure
+from ablate.trainer.training import measuring
+from ablate.trainer.training.measuring import Pace, measure
 
 PACE = Pace(step_s=2.0, items=12, token_s=0.0, rest_s=100.0)  # 12: 3 + 4 + 5 of `small`
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ablate.trainer.mixing import Mixture
+from ablate.trainer.training.mixing import Mixture
 
 SIZES = {"sentiment": 7, "paraphrase": 20, "similarity": 5}
 BATCHES = {"sentiment": 2, "paraphrase": 2, "similarity": 2}

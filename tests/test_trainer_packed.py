@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from ablate.trainer.flat import Flat, Gradients
-from ablate.trainer.packed import PackedBert, _Pass, unsupported
-from ablate.trainer.packed_ops import Dropout, lay_out
+from ablate.trainer.encoders.flat import Flat, Gradients
+from ablate.trainer.encoders.packed import PackedBert, _Pass, unsupported
+from ablate.trainer.encoders.packed_ops import Dropout, lay_out
 
 LENGTHS = [5, 3, 9, 5, 1, 12, 3, 5]
 SMALL = {

@@ -10,8 +10,8 @@ from transformers import AutoModel, AutoTokenizer
 from ablate import trainer
 from ablate.errors import Unavailable
 from ablate.trainer import train
-from ablate.trainer.loop import Training
-from ablate.trainer.saving import weights_sha256
+from ablate.trainer.training.loop import Training
+from ablate.trainer.training.saving import weights_sha256
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_model_that_was_not_kept_is_asked_for_in_words(tmp_path):
 
 
 def test_a_large_model_is_kept_only_when_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr("ablate.trainer.saving.AUTO_BYTES", 1000)
+    monkeypatch.setattr("ablate.trainer.training.saving.AUTO_BYTES", 1000)
     for keep, kept in (("auto", False), ("model", True)):
         context = Notebook(tmp_path / keep)
         train(small(keep=keep), context)

@@ -3,9 +3,11 @@ import pytest
 import torch
 
 from ablate.errors import TrialError
-from ablate.trainer.heads import build_head
-from ablate.trainer.scoring import Evaluation, evaluation_from, metric, pearson, predict
-from ablate.trainer.settings import TASKS, Settings
+from ablate.trainer.settings import Settings
+from ablate.trainer.tasks.heads import build_head
+from ablate.trainer.tasks.metrics import metric, pearson
+from ablate.trainer.tasks.table import TASKS
+from ablate.trainer.training.scoring import Evaluation, evaluation_from, predict
 
 
 def test_accuracy_is_the_share_of_hits():

@@ -14,18 +14,11 @@ import pytest
 from pydantic import ValidationError
 
 from ablate.errors import BadInput, Unavailable
-from ablate.trainer import data_hub
-from ablate.trainer.sources import (
-    TASKS,
-    Examples,
-    Source,
-    check_source,
-    check_sources,
-    clusters,
-    examples,
-    overlap,
-    source_key,
-)
+from ablate.trainer.data import hub
+from ablate.trainer.data.examples import Examples, clusters, overlap
+from ablate.trainer.data.reading import check_source, check_sources, examples, source_key
+from ablate.trainer.data.sources import Source
+from ablate.trainer.tasks.table import TASKS
 
 SENTIMENT = "id\tsentence\tsentiment\na\tfine film\t3\nb\tdull film\t1\n"
 
@@ -307,7 +300,7 @@ def test_sources_that_cannot_be(options, expected):
 
 
 def test_describing_a_source_loads_nothing_heavy():
-    program = "import sys, ablate.trainer.sources as s; s.Source(files='{split}'); print(*sys.modules)"
+    program = "import sys, ablate.trainer.data.sources as s; s.Source(files='{split}'); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"numpy", "torch", "transformers", "datasets"} & set(loaded.stdout.split())
 
@@ -331,7 +324,7 @@ def test_a_checked_source_is_not_read_again_until_it_changes(tmp_path, monkeypat
     source = Source(files=str(tmp_path / "{split}.csv"))
     check_source(source, "sentiment", ["train"])
     with monkeypatch.context() as patch:
-        patch.setattr("ablate.trainer.sources.examples", None)  # reading now would fail
+        patch.setattr("ablate.trainer.data.reading.examples", None)  # reading now would fail
         check_source(source, "sentiment", ["train"])
     (tmp_path / "train.csv").write_text(SENTIMENT + "c\n")
     with pytest.raises(BadInput):
@@ -395,9 +388,9 @@ def test_a_chain_of_a_hundred_thousand_pairs_is_one_cluster():
 @pytest.fixture
 def hub_asked_afresh(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    data_hub.hub_answers.cache_clear()
+    hub.hub_answers.cache_clear()
     yield
-    data_hub.hub_answers.cache_clear()
+    hub.hub_answers.cache_clear()
 
 
 @pytest.mark.usefixtures("hub_asked_afresh")
@@ -416,8 +409,8 @@ def test_a_hub_name_without_network_is_refused_at_once_and_quietly(monkeypatch, 
 def test_a_hub_that_never_answers_is_given_up(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr(data_hub, "HUB_SECONDS", 0.2)
-        assert not data_hub.hub_answers()
+        monkeypatch.setattr(hub, "HUB_SECONDS", 0.2)
+        assert not hub.hub_answers()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from torchjd.aggregation import MGDA, PCGrad
 
 from ablate.trainer.settings import Settings
-from ablate.trainer.surgery import FAMILY, NonNegativeProjector, Surgeon
+from ablate.trainer.training.surgery import FAMILY, NonNegativeProjector, Surgeon
 
 TASKS = ("a", "b", "c")
 

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from ablate.errors import AblateError, BadInput, Unavailable
-from ablate.trainer import data_hub, tokens
-from ablate.trainer.sources import TASKS, Source, examples
-from ablate.trainer.tokens import Ragged, load_tokens
+from ablate.trainer.data import hub, tokens
+from ablate.trainer.data.reading import examples
+from ablate.trainer.data.sources import Source
+from ablate.trainer.data.tokens import Ragged, load_tokens
+from ablate.trainer.tasks.table import TASKS
 
 FEW = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS}
 SENTIMENT = {"sentiment": FEW["sentiment"]}
@@ -224,11 +226,11 @@ def test_an_encoder_folder_with_a_damaged_tokenizer(tmp_path):
 def test_a_hub_name_without_network_is_refused_at_once_and_quietly(tmp_path, monkeypatch, capfd):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    data_hub.hub_answers.cache_clear()
+    hub.hub_answers.cache_clear()
     start = time.monotonic()
     with pytest.raises(Unavailable, match=r"encoder: no/such-model is not on this machine .* HF_HOME"):
         load_tokens(SENTIMENT, "no/such-model", 32, tmp_path)
-    data_hub.hub_answers.cache_clear()
+    hub.hub_answers.cache_clear()
     assert time.monotonic() - start < 10
     assert capfd.readouterr() == ("", "")
 
@@ -274,8 +276,9 @@ def test_the_course_text_with_a_real_tokenizer(tmp_path):
 LOAD = """
 import sys
 from pathlib import Path
-from ablate.trainer.sources import TASKS, Source
-from ablate.trainer.tokens import load_tokens
+from ablate.trainer.data.sources import Source
+from ablate.trainer.data.tokens import load_tokens
+from ablate.trainer.tasks.table import TASKS
 few = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS}
 found = load_tokens(few, "tiny", 32, Path(sys.argv[1]))
 print(found.tokenizer_hash, found.data_hash)

@@ -25,7 +25,7 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
         BadInput, Unavailable: data or encoder cannot be read.
         Stopped, Pruned: from the context; passed through.
     """
-    from ablate.trainer.loop import train as train_parts
+    from ablate.trainer.training.separate import train as train_parts
 
     return train_parts(settings, context)
 
@@ -37,7 +37,7 @@ def check(settings: Settings) -> None:
         BadInput: a file is missing or has faults (all of them are named), or the encoder is not one.
         Unavailable: a hub name cannot be had from here.
     """
-    from ablate.trainer.checking import check as check_all
+    from ablate.trainer.training.checking import check as check_all
 
     check_all(settings)
 
@@ -48,7 +48,7 @@ def measure(trainings: Mapping[str, Settings], context: Context) -> Mapping[str,
     Raises:
         TrialError, BadInput, Unavailable: as `train`.
     """
-    from ablate.trainer.measuring import measure as measure_all
+    from ablate.trainer.training.measuring import measure as measure_all
 
     return measure_all(trainings, context)
 
@@ -60,6 +60,6 @@ def test(settings: Settings, context: Context) -> Mapping[str, float]:
         Unavailable: the trained model was not kept.
         BadInput, Unavailable: the test data cannot be read.
     """
-    from ablate.trainer.testing import test as test_model
+    from ablate.trainer.training.testing import test as test_model
 
     return test_model(settings, context)

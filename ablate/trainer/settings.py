@@ -4,11 +4,21 @@ Unknown keys, text for numbers, NaN and infinity are refused. `None` as a defaul
 described."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
-from ablate.trainer.sources import TASKS, Source
+from ablate.trainer.data.sources import Source
+from ablate.trainer.tasks.table import PAPER, TASKS, means
+from ablate.trainer.tasks.task import Task
 
 Surgery = Literal[
     "none", "pcgrad", "gradvac", "upgrad", "dualproj", "aligned_mtl", "mgda", "imtl_g", "fairgrad"
@@ -28,12 +38,24 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class BatchSize(Frozen):
-    """Items (sentences or pairs) of each task in one optimizer step."""
+def _choice(task: Task) -> tuple[Any, Any]:
+    """Return the type and the default of a setting that chooses the task's head."""
+    default, *_ = task.heads
+    about = "; ".join(f"{name}: {words}" for name, words in task.heads.items())
+    return Literal[*task.heads], Field(default, description=about)
 
-    sentiment: Count = 16
-    paraphrase: Count = 16
-    similarity: Count = 16
+
+HEADS = {task.name: f"{task.name}_head" for task in TASKS.values() if len(task.heads) > 1}  # settings
+
+if TYPE_CHECKING:
+    BatchSize = Frozen
+    Data = Frozen
+    HeadChoices = Frozen
+else:  # their fields are the tasks': `sentiment`, .. and `paraphrase_head`, ..
+    BatchSize = create_model("BatchSize", __base__=Frozen, **dict.fromkeys(TASKS, (Count, 16)))
+    Data = create_model("Data", __base__=Frozen, **dict.fromkeys(TASKS, (Source, Source())))
+    choices = {name: _choice(TASKS[task]) for task, name in HEADS.items()}
+    HeadChoices = create_model("HeadChoices", __base__=Frozen, **choices)
 
 
 class LearningRates(Frozen):
@@ -45,16 +67,8 @@ class LearningRates(Frozen):
     heads: Rate = 1e-3
 
 
-class Data(Frozen):
-    """Where each task's examples come from; a task left out uses the built-in corpus."""
-
-    sentiment: Source = Source()
-    paraphrase: Source = Source()
-    similarity: Source = Source()
-
-
-class Settings(Frozen):
-    """What a study may set for `ablate.trainer`."""
+class Settings(HeadChoices):
+    """What a study may set for `ablate.trainer`; `paraphrase_head` and `similarity_head` too, as those tasks say."""
 
     # What is trained, on what
     encoder: str = Field(
@@ -63,9 +77,11 @@ class Settings(Frozen):
         description="`tiny` (2 layers, hidden 128, from scratch), a folder, or a hub name",
     )
     tasks: tuple[str, ...] = Field(
-        TASKS, min_length=1, description="the tasks to train; kept in the order of the default"
+        PAPER, min_length=1, description="the tasks to train; kept in the order of the default"
     )
-    data: Data = Data()
+    data: Data = Field(
+        Data(), description="where each task's examples come from; a task left out uses the built-in corpus"
+    )
     max_length: Annotated[int, Field(strict=True, ge=4, le=8192)] = Field(
         128, description="tokens of a sentence, with [CLS] and [SEP]; the rest is cut"
     )
@@ -76,13 +92,6 @@ class Settings(Frozen):
     )
     dense_size: Annotated[int, Field(strict=True, ge=0, le=65_536)] = Field(
         256, description="width of the dense layer of each head; 0 means none"
-    )
-    paraphrase_head: Literal["concat", "difference"] = Field(
-        "concat", description="[u, v] or [u, v, |u - v|] into the dense layer"
-    )
-    similarity_head: Literal["concat", "siamese"] = Field(
-        "concat",
-        description="regression on [u, v], or 5 x the cosine of u and v after one shared dense layer",
     )
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
         0.1, description="in the encoder (hidden and attention) and before each layer of the heads"
@@ -112,7 +121,9 @@ class Settings(Frozen):
     reshuffle: Switch = Field(
         True, description="a new order in each epoch; false repeats the first epoch's order"
     )
-    batch_size: BatchSize = BatchSize()
+    batch_size: BatchSize = Field(
+        BatchSize(), description="items (sentences or pairs) of each task in one optimizer step"
+    )
 
     # How long, how fast
     epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
@@ -185,7 +196,7 @@ class Settings(Frozen):
             raise ValueError(
                 f"surgery: {surgery} needs all tasks in each step; mix: alternate trains one at a time"
             )
-        if len(info.data.get("tasks", TASKS)) < 2:
+        if len(info.data.get("tasks", PAPER)) < 2:
             raise ValueError(
                 f"surgery: {surgery} needs at least two tasks, found {', '.join(info.data['tasks'])}"
             )
@@ -193,13 +204,19 @@ class Settings(Frozen):
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
-        alone = self.training != "joint" or self.tasks == ("similarity",)
-        bare = "similarity" in self.tasks and self.similarity_head == "siamese" and self.dense_size == 0
-        if self.freeze_encoder and bare and alone:
+        siamese = [task for task in self.tasks if self.head_of(task) == "siamese"]
+        alone = self.training != "joint" or len(siamese) == len(self.tasks)
+        if self.freeze_encoder and self.dense_size == 0 and siamese and alone:
             raise ValueError(
-                "dense_size: 0 leaves a siamese similarity head nothing to train beside a frozen encoder; 1 or more would do"
+                f"dense_size: 0 leaves a siamese {siamese[0]} head nothing to train beside a frozen encoder; "
+                "1 or more would do"
             )
         return self
+
+    def head_of(self, task: str) -> str:
+        """Return the head of `task`: its only one, or the one that is set."""
+        chosen: str = getattr(self, HEADS[task]) if task in HEADS else next(iter(TASKS[task].heads))
+        return chosen
 
     @property
     def encoder_lr(self) -> float:
@@ -228,54 +245,26 @@ def _only(settings: Settings, task: str) -> Settings:
             "data": Data(**{task: getattr(settings.data, task)}),
             "batch_size": BatchSize(**{task: getattr(settings.batch_size, task)}),
             "mix": default.mix,
-            "paraphrase_head": settings.paraphrase_head if task == "paraphrase" else default.paraphrase_head,
-            "similarity_head": settings.similarity_head if task == "similarity" else default.similarity_head,
+            **{name: getattr(settings if of == task else default, name) for of, name in HEADS.items()},
         }
     )
 
 
 def combine(settings: Settings, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return a trial's metrics: those of its parts, and the mean over the three tasks where all are there."""
+    """Return a trial's metrics: those of its parts, and the mean over its tasks where all are there."""
     together = {name: value for part in metrics.values() for name, value in part.items()}
-    return together | means(together)
-
-
-def means(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return `<split>/mean` = mean(accuracy, accuracy, (r + 1) / 2) for every split that has all three tasks.
-
-    A suffix is kept: `dev/sentiment@last` and its siblings make `dev/mean@last`.
-    """
-    groups = {(name.partition("/")[0], name.partition("@")[2]) for name in metrics}
-    found = {}
-    for split, suffix in sorted(groups):
-        at = f"@{suffix}" if suffix else ""
-        values = {task: metrics.get(f"{split}/{task}{at}") for task in TASKS}
-        if all(value is not None for value in values.values()):
-            found[f"{split}/mean{at}"] = mean_metric(
-                {task: value for task, value in values.items() if value is not None}
-            )
-    return found
-
-
-def mean_metric(by_task: Mapping[str, float]) -> float:
-    """Return the mean of accuracies and of Pearson's r brought to 0..1 by (r + 1) / 2."""
-    return sum((value + 1) / 2 if task == "similarity" else value for task, value in by_task.items()) / len(
-        by_task
-    )
+    return together | means(together, settings.tasks)
 
 
 def smoke(settings: Settings) -> Settings:
     """Return the same trial shrunk to a few steps of the tiny encoder on the built-in corpus."""
-    small = {"sentiment": 4, "paraphrase": 4, "similarity": 4}
     few = Source(limit={"train": 48, "dev": 24, "test": 24})
     return settings.model_copy(
         update={
             "encoder": "tiny",
-            "data": Data(sentiment=few, paraphrase=few, similarity=few),
+            "data": Data(**dict.fromkeys(TASKS, few)),
             "max_length": 32,
-            "batch_size": BatchSize(
-                **{task: min(size, getattr(settings.batch_size, task)) for task, size in small.items()}
-            ),
+            "batch_size": BatchSize(**{task: min(4, size) for task, size in settings.batch_size}),
             "max_steps": 3,
             "eval_every": 0,
         }

@@ -24,11 +24,12 @@ from scipy import stats
 
 from ablate import open_study
 from ablate.runner.prepare import Options, Prepared, prepare
-from ablate.trainer.encoder import TINY, tiny
-from ablate.trainer.machine import derive_seed
+from ablate.trainer.data.pretrained import TINY
+from ablate.trainer.data.reading import examples
+from ablate.trainer.encoders.loading import tiny
 from ablate.trainer.settings import Settings
-from ablate.trainer.sources import examples
-from ablate.trainer.warm import tokens_of
+from ablate.trainer.training.machine import derive_seed
+from ablate.trainer.training.warm import tokens_of
 
 ROOT = Path(__file__).parents[2]
 PLAIN = Path(__file__).parent / "plain.py"

@@ -28,10 +28,10 @@ from plain import MultitaskBert, pad, pc_backward
 from torch import Tensor, nn
 from transformers import AutoModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from ablate.trainer import encoder as encoders
-from ablate.trainer.loop import Training
-from ablate.trainer.machine import deterministic
+from ablate.trainer.encoders import loading as encoders
 from ablate.trainer.settings import Settings
+from ablate.trainer.training.loop import Training
+from ablate.trainer.training.machine import deterministic
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from trainer_context import Notebook  # it stands where tests find it

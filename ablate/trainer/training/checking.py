@@ -5,10 +5,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ablate.errors import BadInput
+from ablate.trainer.data.pretrained import TINY
+from ablate.trainer.data.reading import check_sources
 from ablate.trainer.settings import Settings
-from ablate.trainer.sources import check_sources
 
-TINY = "tiny"
 _checked: set[tuple[str, int]] = set()  # encoders and lengths that were fine, in this process
 
 
@@ -37,8 +37,8 @@ def _check_encoder(settings: Settings) -> None:
     key = (settings.encoder, settings.max_length)
     if settings.encoder == TINY or key in _checked:
         return
-    from ablate.trainer.data_tokenizer import make_tokenizer
-    from ablate.trainer.encoder import read_config, refuse_long_sentences
+    from ablate.trainer.data.tokenizer import make_tokenizer
+    from ablate.trainer.encoders.loading import read_config, refuse_long_sentences  # loads torch
 
     folder = Path(settings.encoder).expanduser()
     if folder.is_dir():

@@ -19,9 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ablate.errors import Unavailable
-from ablate.trainer.encoder import Encoder, quiet
+from ablate.trainer.data.pretrained import quiet
+from ablate.trainer.data.tokens import Tokens
+from ablate.trainer.encoders.loading import Encoder
 from ablate.trainer.settings import Settings
-from ablate.trainer.tokens import Tokens
 
 AUTO_BYTES = 128 * 2**20  # the largest model that `keep: auto` keeps
 

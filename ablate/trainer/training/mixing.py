@@ -7,9 +7,8 @@ from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
-Indices = NDArray[np.int64]
+from ablate.trainer.data.tokens import Indices
 
 
 class Mixture:

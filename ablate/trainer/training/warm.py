@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ablate.trainer.data.tokens import Tokens, load_tokens
 from ablate.trainer.settings import Settings
-from ablate.trainer.tokens import Tokens, load_tokens
 
 _tokens: dict[tuple[str, ...], Tokens] = {}
 _KEPT = 8  # sets of sources; parts of one study differ in their tasks

@@ -17,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ablate.trainer.encoder import Encoder, Lengths
-from ablate.trainer.flat import ALL, Gradients
-from ablate.trainer.mixing import Indices
-from ablate.trainer.packed import PackedBert
+from ablate.trainer.data.tokens import Indices, Ragged, TaskSplit, Tokens
+from ablate.trainer.encoders.flat import ALL, Gradients
+from ablate.trainer.encoders.loading import Encoder
+from ablate.trainer.encoders.packed import PackedBert
+from ablate.trainer.encoders.padded import Lengths
 from ablate.trainer.settings import Settings
-from ablate.trainer.tokens import Ragged, TaskSplit, Tokens
 
 FORMAT = 1
 TOKENS_AT_ONCE = 4096  # padding included, for encoders that pad

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ablate.trainer.flat import ALL, Gradients
-from ablate.trainer.packed_ops import (
+from ablate.trainer.encoders.flat import ALL, Gradients
+from ablate.trainer.encoders.packed_ops import (
     Attention,
     Dropout,
     Layout,

@@ -11,18 +11,16 @@ import urllib.request
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablate.errors import BadInput, Unavailable
-from ablate.trainer.data_table import Table
-
-if TYPE_CHECKING:
-    from ablate.trainer.sources import Source
+from ablate.trainer.data.sources import Source
+from ablate.trainer.data.tables import Table
 
 HUB_SECONDS = 4.0  # to answer a HEAD request
 
 
-def read_hub(source: "Source", split: str) -> Table:
+def read_hub(source: Source, split: str) -> Table:
     """Read one split of a hub dataset; line n of the table is its row n, from 1.
 
     Raises:
@@ -60,7 +58,7 @@ def not_to_be_had(what: str, instead: str) -> Unavailable:
     )
 
 
-def _split(source: "Source", split: str) -> Any:
+def _split(source: Source, split: str) -> Any:
     import datasets
 
     with _quiet(), _offline_unless(not _is_folder(source) and hub_answers()):
@@ -86,7 +84,7 @@ def _split(source: "Source", split: str) -> Any:
     )
 
 
-def _explained(error: Exception, source: "Source") -> BadInput | Unavailable:
+def _explained(error: Exception, source: Source) -> BadInput | Unavailable:
     """Tell apart what the study can mend from what the network can."""
     if _is_folder(source) or hub_answers():
         if isinstance(error, ConnectionError):
@@ -95,11 +93,11 @@ def _explained(error: Exception, source: "Source") -> BadInput | Unavailable:
     return not_to_be_had(f"hub: {_name(source)}", "give the text with `files:`")
 
 
-def _is_folder(source: "Source") -> bool:
+def _is_folder(source: Source) -> bool:
     return Path(source.hub or "").is_dir()
 
 
-def _name(source: "Source") -> str:
+def _name(source: Source) -> str:
     return "/".join(part for part in (source.hub, source.config) if part)
 
 

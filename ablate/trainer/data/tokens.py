@@ -6,6 +6,7 @@ else differs. A folder appears whole or not at all (temporary name, then rename)
 build the same one at once, and one whose bytes do not fit its digests is thrown away and built again.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -20,11 +21,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.errors import AblateError
-from ablate.trainer.data_tokenizer import TINY, Tokenizer, encoder_key, make_tokenizer
-from ablate.trainer.sources import TASKS, Examples, Source, Sources, clusters, examples, overlap, source_key
+from ablate.trainer.data.examples import Examples, clusters, overlap
+from ablate.trainer.data.pretrained import TINY
+from ablate.trainer.data.reading import examples, source_key
+from ablate.trainer.data.sources import Source, Sources
+from ablate.trainer.data.tokenizer import Tokenizer, encoder_key, make_tokenizer
+from ablate.trainer.tasks.table import PAPER
 
 FORMAT = 2  # raise it when the files below change
 Ints = npt.NDArray[np.int32]
+Indices = npt.NDArray[np.int64]  # of rows
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Ragged:
         """Tokens of each row: [n]."""
         return np.diff(self.offsets).astype(np.int32)
 
-    def take(self, indices: Sequence[int] | npt.NDArray[Any]) -> tuple[Ints, Ints]:
+    def take(self, indices: Sequence[int] | Indices) -> tuple[Ints, Ints]:
         """Return the rows `indices` in that order, end to end: tokens [their total], lengths [rows]."""
         rows = np.asarray(indices, dtype=np.int64)
         starts = self.offsets[rows]
@@ -133,35 +139,33 @@ def load_tokens(
     key = _hash(
         FORMAT, encoder_key(encoder), *(source_key(source, "train") + task for task, source in about.items())
     )
-    made: list[Tokenizer] = []  # the tokenizer itself, which a full cache never needs
 
-    def tokenizer() -> Tokenizer:
-        if not made:
-            made.append(make_tokenizer(encoder, (examples(s, task, "train") for task, s in about.items())))
-        return made[0]
+    @functools.cache
+    def tokenizer() -> Tokenizer:  # which a full cache never needs
+        return make_tokenizer(encoder, (examples(s, task, "train") for task, s in about.items()))
 
     folder, facts = _cached(cache / f"tokenizer-{key[:16]}", lambda new: tokenizer().save(new))
-    tasks: dict[str, dict[str, TaskSplit]] = {}
-    for task, source in sources.items():
-        tasks[task] = {}
-        for split in splits:
-            name = f"tokens-{_hash(FORMAT, facts['hash'], max_length, task, source_key(source, split))[:16]}"
 
-            def build(
-                new: Path, source: Source = source, task: str = task, split: str = split
-            ) -> dict[str, Any]:
-                return _tokenised(examples(source, task, split), tokenizer(), max_length, new)
+    def tokenised(task: str, source: Source, split: str) -> TaskSplit:
+        name = f"tokens-{_hash(FORMAT, facts['hash'], max_length, task, source_key(source, split))[:16]}"
+        return _opened(
+            *_cached(
+                cache / name,
+                lambda new: _tokenised(examples(source, task, split), tokenizer(), max_length, new),
+            )
+        )
 
-            tasks[task][split] = _opened(*_cached(cache / name, build))
-    shared = {
-        task: _overlap(task, source, cache)
-        for task, source in sources.items()
-        if {"train", "dev"} <= tasks[task].keys()
+    wanted = tuple(splits)
+    tasks = {
+        task: {split: tokenised(task, source, split) for split in wanted} for task, source in sources.items()
     }
+    both = {"train", "dev"} <= {*wanted}
+    shared = {task: _overlap(task, source, cache) for task, source in sources.items() if both}
     return Tokens(tasks, facts["vocab_size"], facts["pad_id"], facts["hash"], folder, shared)
 
 
 def _overlap(task: str, source: Source, cache: Path) -> int:
+    """Return how many rows of dev are also in the training data."""
     key = _hash(FORMAT, task, source_key(source, "train"), source_key(source, "dev"))
 
     def build(_: Path) -> dict[str, Any]:
@@ -173,13 +177,13 @@ def _overlap(task: str, source: Source, cache: Path) -> int:
 def _vocabulary_sources(sources: Sources) -> dict[str, Source]:
     """Say whose training text a vocabulary is built from.
 
-    On the built-in corpus it is always that of all tasks: a part that trains one task has the same tokens as a
-    trial that trains three, or else `training: separate` would differ from `joint` in its vocabulary too.
+    On the built-in corpus it is always that of the paper's three tasks: a part that trains one task has the same tokens as
+    a trial that trains three, or else `training: separate` would differ from `joint` in its vocabulary too. Words that only
+    other tasks use are spelled by their letters.
     """
-    own: dict[str, Source] = {str(task): source for task, source in sources.items()}
-    if all(source.hub is None and source.files is None for source in own.values()):
-        return {task: Source() for task in TASKS}
-    return dict(sorted(own.items()))
+    if all(source.hub is None and source.files is None for source in sources.values()):
+        return {task: Source() for task in PAPER}
+    return dict(sorted(sources.items()))
 
 
 def _tokenised(found: Examples, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:

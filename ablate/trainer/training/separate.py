@@ -1,18 +1,24 @@
-"""`training: separate` in one call, for those who use the trainer alone: its parts, one after another.
+"""A whole trial in one call, for those who use the trainer alone: with `training: separate` its parts, one after another.
 
-A study trains the same parts through `parts()`, each once for all trials that need it; the results are the
-same bits."""
+A study trains the same parts through `parts()`, each once for all trials that need it; the results are the same bits."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ablate.contract import Context
-from ablate.trainer.loop import train
 from ablate.trainer.settings import Settings, combine, parts
+from ablate.trainer.training.loop import train_part
 
 
-def train_in_turn(settings: Settings, context: Context) -> dict[str, float]:
+def train(settings: Settings, context: Context) -> dict[str, float]:
+    """Train `settings` to the end and return `dev/<task>`, `dev/mean` and, with `select: best`, `...@last`."""
+    if settings.training == "separate" and len(settings.tasks) > 1:
+        return _in_turn(settings, context)
+    return train_part(settings, context)
+
+
+def _in_turn(settings: Settings, context: Context) -> dict[str, float]:
     """Train each part in its own folder of `context.workdir` and return the metrics of all."""
     saved = context.restore() or {"done": {}, "part": None, "state": None, "begins": 0}
     done: dict[str, dict[str, float]] = {name: dict(found) for name, found in saved["done"].items()}
@@ -22,7 +28,7 @@ def train_in_turn(settings: Settings, context: Context) -> dict[str, float]:
             continue
         state = saved["state"] if saved["part"] == name else None
         turn = _Turn(context, name, done, begins, state)
-        done[name] = train(part, turn)
+        done[name] = train_part(part, turn)
         begins += turn.steps
     return combine(settings, done)
 
@@ -42,13 +48,8 @@ class _Turn:
         self.facts = outer.facts.setdefault(name, {})
         self.workdir: Path = outer.workdir / name
         self.steps = 0
-        self._outer, self._name, self._done, self._begins, self._state = (
-            outer,
-            name,
-            dict(done),
-            begins,
-            state,
-        )
+        self._outer, self._name, self._done = outer, name, dict(done)
+        self._begins, self._state = begins, state
 
     def restore(self) -> dict[str, Any] | None:
         return self._state

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 
 from ablate.contract import Context, Stopped
-from ablate.trainer.embedding import Live
-from ablate.trainer.loop import Training, plan_stages
-from ablate.trainer.machine import catch_out_of_memory, deterministic
-from ablate.trainer.saving import save_results
-from ablate.trainer.scoring import predict
-from ablate.trainer.settings import Data, Settings
+from ablate.trainer.data.tokens import Ragged, TaskSplit
+from ablate.trainer.encoders.embedding import Live
+from ablate.trainer.settings import HEADS, Data, Settings
 from ablate.trainer.settings import parts as parts_of
-from ablate.trainer.tokens import Ragged, TaskSplit
-from ablate.trainer.warm import tokens_of
+from ablate.trainer.training.loop import Training
+from ablate.trainer.training.machine import catch_out_of_memory, deterministic
+from ablate.trainer.training.saving import save_results
+from ablate.trainer.training.scoring import predict
+from ablate.trainer.training.stages import plan_stages
+from ablate.trainer.training.warm import tokens_of
 
 BUDGET_S = 60.0  # no other kind is begun after it
 STEPS, STEPS_S = 20, 3.0  # timed of one kind: that many, or fewer when they take longer
@@ -33,22 +34,10 @@ DEV_ROWS = 64  # embedded of each task
 FROZEN_ROWS = 512  # of training text: a frozen encoder embeds all of it before the first step
 
 # What a step hardly feels: how many there are, the numbers they use, and heads beside an encoder.
+# `training`: one task of `separate`, or of `sequential`, is `joint` training of that task alone.
 INDIFFERENT = {
-    "training",  # one task of `separate`, or of `sequential`, is `joint` training of that task alone
-    "paraphrase_head",
-    "similarity_head",
-    "dense_size",
-    "reshuffle",
-    "epochs",
-    "max_steps",
-    "lr",
-    "schedule",
-    "warmup",
-    "l2",
-    "l2_kind",
-    "clip",
-    "eval_every",
-    "select",
+    *("training", "dense_size", *HEADS.values(), "reshuffle", "epochs", "max_steps", "lr", "schedule"),
+    *("warmup", "l2", "l2_kind", "clip", "eval_every", "select"),
 }
 
 

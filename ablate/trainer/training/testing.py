@@ -5,19 +5,20 @@ from pathlib import Path
 import torch
 
 from ablate.contract import Context
-from ablate.trainer.embedding import Live
-from ablate.trainer.encoder import load_saved
-from ablate.trainer.heads import build_head
-from ablate.trainer.machine import catch_out_of_memory, deterministic
-from ablate.trainer.saving import load_heads
-from ablate.trainer.scoring import keep_predictions, metric, predict
-from ablate.trainer.settings import Settings, means, parts
-from ablate.trainer.warm import tokens_of
+from ablate.trainer.encoders.embedding import Live
+from ablate.trainer.encoders.loading import load_saved
+from ablate.trainer.settings import Settings, parts
+from ablate.trainer.tasks.heads import build_head
+from ablate.trainer.tasks.metrics import metric
+from ablate.trainer.tasks.table import means
+from ablate.trainer.training.machine import catch_out_of_memory, deterministic
+from ablate.trainer.training.saving import load_heads
+from ablate.trainer.training.scoring import keep_predictions, predict
+from ablate.trainer.training.warm import tokens_of
 
 
 def test(settings: Settings, context: Context) -> dict[str, float]:
-    """Return `test/<task>` of the model in `context.workdir`, and `test/mean` where all three tasks are
-    there.
+    """Return `test/<task>` of the model in `context.workdir`, and `test/mean` where all of the study's tasks are there.
 
     A test split whose labels are kept back gives predictions (gold: NaN) and no metric.
 
@@ -31,7 +32,7 @@ def test(settings: Settings, context: Context) -> dict[str, float]:
         for name, part in pieces.items():
             folder = context.workdir / name if len(pieces) > 1 else context.workdir
             found |= _test_model(part, context, folder)
-    return found | means(found)
+    return found | means(found, settings.tasks)
 
 
 def _test_model(settings: Settings, context: Context, workdir: Path) -> dict[str, float]:

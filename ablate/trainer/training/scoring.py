@@ -1,25 +1,21 @@
-"""What a model is worth on a split: predictions per item, accuracy, Pearson's r."""
+"""What a model says of a split: predictions per item, and the metrics of one look at dev."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ablate.contract import Context
 from ablate.errors import TrialError
-from ablate.trainer.embedding import Pair
-from ablate.trainer.heads import TaskHead
-from ablate.trainer.settings import mean_metric, means
-from ablate.trainer.tokens import TaskSplit
+from ablate.trainer.data.tokens import TaskSplit
+from ablate.trainer.encoders.embedding import Pair
+from ablate.trainer.tasks.heads import TaskHead
+from ablate.trainer.tasks.table import PAPER, mean_metric, means
 
 ITEMS_AT_ONCE = 4096
-
-Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class Evaluation:
     """One look at the dev split."""
 
     step: int
-    metrics: dict[str, float]  # task -> accuracy or r
+    metrics: dict[str, float]  # by task
     predicted: dict[str, Tensor]  # task -> [items], fp64 on the CPU
 
     @property
@@ -35,10 +31,10 @@ class Evaluation:
         """The mean metric, by which the best evaluation is chosen."""
         return mean_metric(self.metrics)
 
-    def named(self, split: str, suffix: str = "") -> dict[str, float]:
-        """Return the metrics as `<split>/<task><suffix>`, with the mean where all three tasks are there."""
+    def named(self, split: str, suffix: str = "", tasks: Sequence[str] = PAPER) -> dict[str, float]:
+        """Return the metrics as `<split>/<task><suffix>`, with the mean where all the study's `tasks` are there."""
         named = {f"{split}/{task}{suffix}": value for task, value in self.metrics.items()}
-        return named | means(named)
+        return named | means(named, tasks)
 
     def state(self) -> dict[str, Any]:
         """Return this as plain values for a checkpoint."""
@@ -75,30 +71,6 @@ def keep_predictions(context: Context, split: str, task: str, items: TaskSplit, 
     gold = items.labels.tolist() if items.labels is not None else [math.nan] * items.n
     shared = {} if items.clusters is None else {"clusters": [f"{task}-{label}" for label in items.clusters]}
     context.predictions(split, task, items.ids, predicted.tolist(), gold, **shared)
-
-
-def metric(task: str, predicted: Tensor, gold: Numbers, where: str) -> float:
-    """Return the accuracy, for similarity Pearson's r.
-
-    Raises:
-        TrialError: r does not exist, because all predictions or all labels are equal; names `where`.
-    """
-    values = predicted.numpy()
-    if task != "similarity":
-        return float(np.mean(values == gold))
-    for what, numbers in (("predictions", values), ("labels", gold)):
-        if np.ptp(numbers) == 0:
-            raise TrialError(
-                f"{where}: all {len(numbers)} {what} are {numbers[0]:g}, so Pearson's r does not exist (NaN)"
-            )
-    return pearson(values, gold)
-
-
-def pearson(x: Numbers, y: Numbers) -> float:
-    """Return Pearson's correlation of x [n] and y [n]."""
-    x, y = x - x.mean(), y - y.mean()
-    r = float(x @ y / np.sqrt((x @ x) * (y @ y)))
-    return min(1.0, max(-1.0, r))
 
 
 def evaluation_from(state: Mapping[str, Any]) -> Evaluation:

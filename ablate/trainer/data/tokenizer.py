@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import BadInput, Unavailable
-from ablate.trainer.data_hub import hub_answers, not_to_be_had
-from ablate.trainer.sources import Examples
+from ablate.errors import BadInput
+from ablate.trainer.data.examples import Examples
+from ablate.trainer.data.pretrained import TINY, load_pretrained
 
-TINY = "tiny"
 TINY_VOCABULARY = 8000  # words and letters at most
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _AT_ONCE = 20_000  # sentences encoded in one call; bounds the memory their intermediate objects take
@@ -109,52 +108,13 @@ def _most_frequent(counts: Counter[str]) -> list[str]:
 
 
 def _loaded(encoder: str) -> Any:
-    folder = Path(encoder).expanduser()
-    if folder.is_dir():
-        if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
-            raise BadInput(f"encoder: {encoder}: the folder has no tokenizer (tokenizer.json or vocab.txt)")
-        return _from_pretrained(str(folder), encoder, local=True)
-    if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
-        raise BadInput(
-            f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do"
-        )
-    try:
-        return _from_pretrained(encoder, encoder, local=True)  # no network where the hub's cache has it
-    except BadInput:
-        if not hub_answers():
-            raise not_to_be_had(
-                f"encoder: {encoder}", f"name a folder that holds the model, or `{TINY}`"
-            ) from None
-    return _from_pretrained(encoder, encoder, local=False)
-
-
-def _from_pretrained(name: str, encoder: str, *, local: bool) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        with _quiet():
-            return AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
-    except ConnectionError as error:
-        raise Unavailable(f"encoder: {encoder}: the hub broke off; try again") from error
-    except Exception as error:  # the libraries raise whatever their files make them stumble over
-        told = " ".join(str(error).split())[:200]
-        raise BadInput(
-            f"encoder: {encoder}: its tokenizer does not load: {type(error).__name__}: {told}"
-        ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    import logging as levels
-
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity(levels.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
+    folder = Path(encoder).expanduser()
+    names = ("tokenizer.json", "vocab.txt", "vocab.json")
+    if folder.is_dir() and not any((folder / name).exists() for name in names):
+        raise BadInput(f"encoder: {encoder}: the folder has no tokenizer (tokenizer.json or vocab.txt)")
+    return load_pretrained(AutoTokenizer, encoder, "its tokenizer does not load")
 
 
 @contextlib.contextmanager

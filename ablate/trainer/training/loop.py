@@ -7,8 +7,7 @@ function of the step), the order in which surgery visits tasks (its own generato
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,66 +15,31 @@ from torch import Tensor
 
 from ablate.contract import Context
 from ablate.errors import TrialError
-from ablate.trainer.embedding import Embedder, Frozen, Live, Pair
-from ablate.trainer.encoder import load_encoder
-from ablate.trainer.flat import Flat, Gradients
-from ablate.trainer.heads import build_head
-from ablate.trainer.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
-from ablate.trainer.mixing import Indices, Mixture
-from ablate.trainer.optimizing import Optimizer
-from ablate.trainer.saving import save_results
-from ablate.trainer.scoring import Evaluation, Numbers, evaluation_from, keep_predictions, metric, predict
+from ablate.trainer.data.tokens import Indices
+from ablate.trainer.encoders.embedding import Embedder, Frozen, Live, Pair
+from ablate.trainer.encoders.flat import Flat, Gradients
+from ablate.trainer.encoders.loading import load_encoder
 from ablate.trainer.settings import Settings
-from ablate.trainer.surgery import Surgeon
-from ablate.trainer.warm import tokens_of
+from ablate.trainer.tasks.heads import build_head
+from ablate.trainer.tasks.metrics import Numbers, metric
+from ablate.trainer.training.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
+from ablate.trainer.training.optimizing import Optimizer
+from ablate.trainer.training.saving import save_results
+from ablate.trainer.training.scoring import Evaluation, evaluation_from, keep_predictions, predict
+from ablate.trainer.training.stages import amounts, plan_stages
+from ablate.trainer.training.surgery import Surgeon
+from ablate.trainer.training.warm import tokens_of
 
 CURVE_POINTS = 100  # of a training loss, at most
 
 State = dict[str, Any]
 
 
-def train(settings: Settings, context: Context) -> dict[str, float]:
-    """Train `settings` to the end and return `dev/<task>`, `dev/mean` and, with `select: best`,
-    `...@last`."""
-    if settings.training == "separate" and len(settings.tasks) > 1:
-        from ablate.trainer.separate import train_in_turn
-
-        return train_in_turn(settings, context)
+def train_part(settings: Settings, context: Context) -> dict[str, float]:
+    """Train `settings` to the end and return `dev/<task>`, `dev/mean` and, with `select: best`, `...@last`."""
     keep_freed_memory()
     with deterministic(context.device), catch_out_of_memory(context.device):
         return Training(settings, context).run()
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Steps in which the same tasks are trained."""
-
-    tasks: tuple[str, ...]
-    mixture: Mixture
-    steps: int
-    begins: int  # optimizer steps before it
-
-
-def plan_stages(settings: Settings, sizes: Mapping[str, int], seed: int) -> list[Stage]:
-    """Return the stages of a part: one per task when `sequential`, else one with all tasks."""
-    groups = [(task,) for task in settings.tasks] if settings.training == "sequential" else [settings.tasks]
-    stages: list[Stage] = []
-    for tasks in groups:
-        batch_sizes = {task: getattr(settings.batch_size, task) for task in tasks}
-        chosen = {task: sizes[task] for task in tasks}
-        mixture = Mixture(chosen, batch_sizes, settings.mix, settings.reshuffle, seed)
-        steps = settings.max_steps or settings.epochs * mixture.steps_per_epoch
-        begins = stages[-1].begins + stages[-1].steps if stages else 0
-        stages.append(Stage(tasks, mixture, steps, begins))
-    return stages
-
-
-def amounts(stages: Sequence[Stage], sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Return how many examples of each task the stages train on, and how many epochs of its data that is."""
-    examples: dict[str, float] = {
-        task: n for stage in stages for task, n in stage.mixture.examples(stage.steps).items()
-    }
-    return {"examples": examples, "epochs": {task: round(n / sizes[task], 3) for task, n in examples.items()}}
 
 
 class Training:
@@ -224,7 +188,7 @@ class Training:
             for task, values in predicted.items()
         }
         self.last = Evaluation(self.steps_done, metrics, predicted)
-        self.context.report(self.steps_done, self.last.named("dev"))
+        self.context.report(self.steps_done, self.last.named("dev", tasks=self.settings.tasks))
         choosing = self.settings.select == "best" and self.stage is self.stages[-1]
         if choosing and (self.best is None or self.last.score > self.best[0].score):
             self.best = (self.last, {name: flat.values.clone() for name, flat in self.flats.items()})
@@ -236,12 +200,13 @@ class Training:
 
     def _finish(self) -> dict[str, float]:
         assert self.last is not None, "the last step is always evaluated"
-        chosen, found = self.last, self.last.named("dev")
+        tasks = self.settings.tasks
+        chosen, found = self.last, self.last.named("dev", tasks=tasks)
         if self.best is not None:
             chosen, weights = self.best
             for name, values in weights.items():
                 self.flats[name].values.copy_(values)
-            found = chosen.named("dev") | self.last.named("dev", "@last")
+            found = chosen.named("dev", tasks=tasks) | self.last.named("dev", "@last", tasks)
         for task, predicted in chosen.predicted.items():
             keep_predictions(self.context, "dev", task, self.tokens.tasks[task]["dev"], predicted)
         save_results(self.context.workdir, self.settings, self.encoder, self.heads, self.tokens)

@@ -5,56 +5,29 @@ Only safetensors are read and no code from a hub is run. The encoder loaded last
 of its pristine weights, so that the next trial in this process starts from one copy.
 """
 
-import contextlib
 import hashlib
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ablate.errors import BadInput, Unavailable
-from ablate.trainer.flat import Flat
-from ablate.trainer.packed import PackedBert, unsupported
+from ablate.errors import BadInput
+from ablate.trainer.data.pretrained import TINY, load_pretrained
+from ablate.trainer.encoders.flat import Flat
+from ablate.trainer.encoders.packed import PackedBert, unsupported
+from ablate.trainer.encoders.padded import PaddedEncoder
 from ablate.trainer.settings import Settings
 
-TINY = "tiny"
-Lengths = npt.NDArray[np.int32]
 _DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ELECTRA, ..
     *("dropout", "attention_dropout", "embedding_dropout", "mlp_dropout"),  # DistilBERT, ModernBERT
 )
+_IF_BROKEN = ("does not load", "; a folder with config.json and model.safetensors would do")
 # Encoders that begin to count positions behind their padding token's number.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
-
-
-class PaddedEncoder(nn.Module):
-    """Any BERT-like encoder of transformers, with padding inside: the plain path."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: Tensor, lengths: Lengths, pooling: Literal["cls", "mean"]) -> Tensor:
-        """Embed sentences that lie end to end: tokens [total], lengths [n] -> [n, hidden]."""
-        counts = torch.from_numpy(lengths).to(tokens.device)
-        mask = torch.arange(int(lengths.max()), device=tokens.device) < counts[:, None]  # [n, longest]
-        padded = torch.zeros(mask.shape, dtype=torch.long, device=tokens.device)
-        padded[mask] = tokens.long()
-        hidden: Tensor = self.model(input_ids=padded, attention_mask=mask.long()).last_hidden_state
-        if pooling == "cls":
-            return hidden[:, 0]
-        return (hidden * mask[:, :, None]).sum(1) / counts[:, None]
-
-    def hf_state_dict(self) -> dict[str, Tensor]:
-        """Return the weights under transformers' names."""
-        return self.model.state_dict()
 
 
 @dataclass
@@ -88,23 +61,19 @@ def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.d
     The object is shared by calls with the same settings: the one before must be done with.
 
     Raises:
-        BadInput: the folder is no encoder, its weights are damaged or not safetensors, it knows fewer tokens
-        or
+        BadInput: the folder is no encoder, its weights are damaged or not safetensors, it knows fewer tokens or
             shorter sentences than asked.
         Unavailable: a hub name that is neither in the cache nor to be had.
     """
-    drawn = (vocab_size, settings.max_length, seed) if settings.encoder == TINY else ()
+    from_scratch = settings.encoder == TINY
+    drawn = (vocab_size, settings.max_length, seed) if from_scratch else ()
     key = (settings.encoder, settings.dropout, device, *drawn)
     if key in _warm:
         encoder = _warm[key]
         encoder.flat.values.copy_(encoder.pristine)
     else:
         _warm.clear()
-        model = (
-            tiny(settings, vocab_size, seed)
-            if settings.encoder == TINY
-            else _pretrained(settings, vocab_size)
-        )
+        model = tiny(settings, vocab_size, seed) if from_scratch else _pretrained(settings, vocab_size)
         encoder = _warm[key] = wrap(model, device)
     encoder.flat.require_gradients(not settings.freeze_encoder)
     encoder.module.train()  # the trial before may have been stopped while it looked at dev
@@ -113,9 +82,7 @@ def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.d
 
 def load_saved(folder: Path, device: torch.device) -> Encoder:
     """Return the encoder of a model that was trained here, from its folder."""
-    from transformers import AutoModel
-
-    return wrap(_load_weights(AutoModel, str(folder)), device)
+    return wrap(_load_weights(str(folder)), device)
 
 
 def wrap(model: Any, device: torch.device) -> Encoder:
@@ -156,7 +123,7 @@ def read_config(encoder: str) -> Any:
     """
     from transformers import AutoConfig
 
-    config = _load(AutoConfig, encoder)
+    config = load_pretrained(AutoConfig, encoder, *_IF_BROKEN)
     if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
         raise BadInput(
             f"encoder: {encoder}: a {config.model_type} is no sentence encoder; a BERT-like model would do"
@@ -177,8 +144,6 @@ def refuse_long_sentences(settings: Settings, config: Any) -> None:
 
 
 def _pretrained(settings: Settings, vocab_size: int) -> Any:
-    from transformers import AutoModel
-
     config = read_config(settings.encoder)
     refuse_long_sentences(settings, config)
     if vocab_size > config.vocab_size:
@@ -189,13 +154,15 @@ def _pretrained(settings: Settings, vocab_size: int) -> Any:
     for name in _DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, settings.dropout)
-    return _load_weights(AutoModel, settings.encoder, config=config)
+    return _load_weights(settings.encoder, config=config)
 
 
-def _load_weights(loader: Any, encoder: str, **options: Any) -> Any:
+def _load_weights(encoder: str, **options: Any) -> Any:
     """Return the model with every weight from its file: transformers would draw what is missing at random."""
-    wanted = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-    model, info = _load(loader, encoder, **wanted, **options)
+    from transformers import AutoModel
+
+    options |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    model, info = load_pretrained(AutoModel, encoder, *_IF_BROKEN, **options)
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise BadInput(
@@ -203,54 +170,3 @@ def _load_weights(loader: Any, encoder: str, **options: Any) -> Any:
             "a config.json that belongs to the weights would do"
         )
     return model
-
-
-def _load(loader: Any, encoder: str, **options: Any) -> Any:
-    """Call `loader.from_pretrained`; the hub is asked only for what its cache lacks."""
-    from ablate.trainer.data_hub import hub_answers, not_to_be_had
-
-    folder = Path(encoder).expanduser()
-    if folder.is_dir():
-        return _explained(loader, str(folder), encoder, local_files_only=True, **options)
-    if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
-        raise BadInput(
-            f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do"
-        )
-    try:
-        return _explained(loader, encoder, encoder, local_files_only=True, **options)
-    except BadInput:
-        if not hub_answers():
-            raise not_to_be_had(
-                f"encoder: {encoder}", f"name a folder that holds the model, or `{TINY}`"
-            ) from None
-    return _explained(loader, encoder, encoder, local_files_only=False, **options)
-
-
-def _explained(loader: Any, name: str, encoder: str, **options: Any) -> Any:
-    try:
-        with quiet():
-            return loader.from_pretrained(name, trust_remote_code=False, **options)
-    except ConnectionError as error:
-        raise Unavailable(f"encoder: {encoder}: the hub broke off; try again") from error
-    except Exception as error:  # the libraries raise whatever their files make them stumble over
-        told = " ".join(str(error).split())[:200]
-        raise BadInput(
-            f"encoder: {encoder}: does not load: {type(error).__name__}: {told}; "
-            "a folder with config.json and model.safetensors would do"
-        ) from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' progress bars and load reports off the terminal."""
-    from transformers.utils import logging as hf_logging
-
-    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity(logging.CRITICAL)
-    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if bars:
-            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

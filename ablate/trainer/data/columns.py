@@ -1,0 +1,135 @@
+"""A table's columns as the text and labels of a task, every row checked.
+
+All faults are told at once, with file and line; nothing is repaired, and nothing dropped unless the study says so
+(`blank_labels: drop`). Text is kept as it stands, "NA", "null" and blank included. Refuses: labels out of range, ids
+given twice, a split whose labels are all the same.
+"""
+
+import numpy as np
+
+from ablate.trainer.data.examples import Examples
+from ablate.trainer.data.sources import Source, shown, suggestion
+from ablate.trainer.data.tables import Table, number_or_none
+from ablate.trainer.tasks.task import Labels, Task
+
+_COLUMNS = {  # role -> what files call it
+    "id": ("id", "idx"),
+    "sentence": ("sentence", "text"),
+    "sentence1": ("sentence1", "question1"),
+    "sentence2": ("sentence2", "question2"),
+}
+_HIDDEN = -1.0  # what the hub's GLUE puts in place of labels that are kept back
+
+_Row = tuple[int, int, list[str]]  # place in the table from 0, line in the file, fields
+
+
+def labelled(table: Table, source: Source, task: Task, split: str) -> Examples:
+    """Give the table's columns their roles and check every row.
+
+    Raises:
+        BadInput: one line per fault.
+    """
+    where = _places(table, source, task, split)
+    rows, dropped = _kept_rows(table, source, split, where.get("label"))
+    labels = _labels(table, rows, where.get("label"), task.labels, split)
+    ids = _ids(table, rows, where.get("id"))
+    if not rows and not table.faults:
+        table.fault(1, "rows", "there are none under the header; a split needs some")
+    if split == "test" and labels and set(labels) == {_HIDDEN}:
+        labels = None
+    if labels is not None:
+        _refuse_odd_labels(labels, table, where["label"])
+    table.refuse_faults()
+    first, *second = ([row[where[column]] for _, _, row in rows] for column in task.columns)
+    known = None if labels is None else np.array(labels, dtype=np.float64)
+    return Examples(ids, first, second[0] if second else None, known, dropped)
+
+
+def _places(table: Table, source: Source, task: Task, split: str) -> dict[str, int]:
+    """Return role -> position in a row, or refuse. Only `id`, and a test split's `label`, may be missing."""
+    where: dict[str, int] = {}
+    faults_of_rows = len(table.faults)
+    roles = ("id", *task.columns, "label")
+    for role in source.columns:
+        if role not in roles:
+            table.fault(1, role, f"columns: {task.name} has no such role; it has {', '.join(roles)}")
+    for role in roles:
+        mapped = source.columns.get(role)
+        names = (mapped,) if mapped else _COLUMNS.get(role, (task.labels.column, "label"))
+        present = [name for name in names if name in table.header]
+        if present and table.header.count(present[0]) > 1:
+            table.fault(1, present[0], "stands twice in the header; rename one of them")
+        elif present:
+            where[role] = table.header.index(present[0])
+        elif not (role == "label" and split == "test") and (mapped or role != "id"):
+            found = ", ".join(shown(name) for name in table.header[:12])
+            advice = "" if mapped else f"; name it with columns: {{{role}: ...}}"
+            what = f"no such column; found {found}{suggestion(names[0], table.header)}{advice}"
+            table.fault(1, " or ".join(names), what)
+    if len(table.faults) > faults_of_rows:
+        table.refuse_faults()  # without its columns no row can be read
+    return where
+
+
+def _kept_rows(table: Table, source: Source, split: str, label_at: int | None) -> tuple[list[_Row], int]:
+    """Return the rows that are asked for, and how many were dropped because their label was blank."""
+    rows: list[_Row] = []
+    dropped = 0
+    for number, (line, row) in enumerate(table.rows):
+        if len(rows) == source.limit.get(split):
+            break
+        if label_at is not None and source.blank_labels == "drop" and not row[label_at].strip():
+            dropped += 1
+        else:
+            rows.append((number, line, row))
+    return rows, dropped
+
+
+def _labels(table: Table, rows: list[_Row], at: int | None, labels: Labels, split: str) -> list[float] | None:
+    if at is None:
+        return None
+    return [_label(row[at].strip(), table, line, at, labels, hidden=split == "test") for _, line, row in rows]
+
+
+def _label(written: str, table: Table, line: int, at: int, labels: Labels, *, hidden: bool) -> float:
+    value = number_or_none(written)
+    if hidden and value == _HIDDEN:
+        return _HIDDEN
+    if not written:
+        problem = f"blank; {labels.wanted} would do, or `blank_labels: drop` leaves the row out"
+    elif value is None:
+        problem = f"{shown(written)} is not a number; {labels.wanted} would do"
+    elif not labels.allow(value):
+        problem = f"{shown(written)} is out of range; {labels.wanted} would do"
+    else:
+        return value
+    table.fault(line, table.header[at], problem)
+    return value or 0.0
+
+
+def _ids(table: Table, rows: list[_Row], at: int | None) -> list[str]:
+    """Return the id of each row; without a column of them, its place in the table."""
+    column = "id" if at is None else table.header[at]
+    ids: list[str] = []
+    line_of: dict[str, int] = {}
+    for number, line, row in rows:
+        name = str(number) if at is None else row[at].strip()
+        if not name:
+            table.fault(line, column, "blank; every row needs an id")
+        elif name in line_of:
+            table.fault(
+                line, column, f"{shown(name)} stands on line {line_of[name]} already; ids must differ"
+            )
+        line_of.setdefault(name, line)
+        ids.append(name)
+    return ids
+
+
+def _refuse_odd_labels(labels: list[float], table: Table, at: int) -> None:
+    if table.faults:
+        return
+    if _HIDDEN in labels:
+        table.fault(1, table.header[at], "some labels are -1 (kept back) and some are not")
+    elif len(set(labels)) == 1:
+        what = f"every label is {labels[0]:g}; at least two different ones are needed"
+        table.fault(1, table.header[at], what)

@@ -1,0 +1,75 @@
+"""One split of one task as text, and which of its rows say the same."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split of one task, as text."""
+
+    ids: list[str]
+    first: list[str]
+    second: list[str] | None  # None where the task has single sentences
+    labels: npt.NDArray[np.float64] | None  # [n]; None for a test split whose labels are kept back
+    dropped: int = 0  # rows left out because their label was blank
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def course_text(found: Examples) -> Examples:
+    """Return the same as CS224N's reference loader leaves it (datasets.py of its default final project).
+
+    Ids and single sentences are lower-cased and stripped; pairs are lower-cased and have a space before each . ? , and ',
+    single spaces throughout.
+    """
+    ids = [text.lower().strip() for text in found.ids]
+    if found.second is None:
+        return replace(found, ids=ids, first=[text.lower().strip() for text in found.first])
+    first, second = ([_spaced(text) for text in column] for column in (found.first, found.second))
+    return replace(found, ids=ids, first=first, second=second)
+
+
+def _spaced(text: str) -> str:
+    text = text.lower()
+    for mark in ".?,'":
+        text = text.replace(mark, " " + mark)
+    return " ".join(text.split())
+
+
+def overlap(a: Examples, b: Examples) -> int:
+    """Return how many rows of `b` are also in `a`, whatever the case, the spaces and the order of a pair."""
+    seen = set(_keys(a))
+    return sum(key in seen for key in _keys(b))
+
+
+def clusters(rows: Examples) -> npt.NDArray[np.int64] | None:
+    """Return the cluster of each row [n], numbered as they appear; None where no two rows share a sentence.
+
+    Rows that share a sentence, whatever its case and its spaces, are in one cluster, and so are rows that others connect:
+    (a, b), (b, c), (c, d) are one. Union-find with path halving (Tarjan & van Leeuwen 1984, J. ACM 31, 245-281).
+    """
+    above = list(range(len(rows)))  # towards the first row of the cluster
+
+    def first_of(row: int) -> int:
+        while above[row] != row:
+            above[row] = row = above[above[row]]
+        return row
+
+    met: dict[str, int] = {}  # sentence -> the row it was met in first
+    for row, sentences in enumerate(_keys(rows)):
+        for sentence in sentences:
+            a, b = first_of(row), first_of(met.setdefault(sentence, row))
+            above[max(a, b)] = min(a, b)
+    found = np.unique([first_of(row) for row in range(len(rows))], return_inverse=True)
+    return None if len(found[0]) == len(rows) else found[1]
+
+
+def _keys(rows: Examples) -> Iterable[tuple[str, ...]]:
+    columns = [rows.first] if rows.second is None else [rows.first, rows.second]
+    for texts in zip(*columns, strict=True):
+        yield tuple(sorted("".join(text.lower().split()) for text in texts))

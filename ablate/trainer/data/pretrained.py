@@ -1,0 +1,69 @@
+"""What transformers loads by an encoder's name: from a folder, from the hub's cache, from the hub for what that lacks.
+
+Refuses code from a hub: `trust_remote_code` is off.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import BadInput, Unavailable
+from ablate.trainer.data.hub import hub_answers, not_to_be_had
+
+TINY = "tiny"  # the encoder that is built here
+
+
+def load_pretrained(loader: Any, encoder: str, problem: str, advice: str = "", **options: Any) -> Any:
+    """Return `loader.from_pretrained` of `encoder`, a folder or a hub name. `problem` and `advice` are for the error.
+
+    Raises:
+        BadInput: there is no such folder, or what it holds does not load.
+        Unavailable: a hub name that is neither on this machine nor to be had.
+    """
+
+    def load(name: str, *, local: bool) -> Any:
+        try:
+            with quiet():
+                return loader.from_pretrained(
+                    name, local_files_only=local, trust_remote_code=False, **options
+                )
+        except ConnectionError as error:
+            raise Unavailable(f"encoder: {encoder}: the hub broke off; try again") from error
+        except Exception as error:  # the libraries raise whatever their files make them stumble over
+            told = " ".join(str(error).split())[:200]
+            raise BadInput(
+                f"encoder: {encoder}: {problem}: {type(error).__name__}: {told}{advice}"
+            ) from error
+
+    folder = Path(encoder).expanduser()
+    if folder.is_dir():
+        return load(str(folder), local=True)
+    if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
+        raise BadInput(
+            f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do"
+        )
+    try:
+        return load(encoder, local=True)  # no network where the hub's cache has it
+    except BadInput:
+        if not hub_answers():
+            instead = f"name a folder that holds the model, or `{TINY}`"
+            raise not_to_be_had(f"encoder: {encoder}", instead) from None
+    return load(encoder, local=False)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and load reports off the terminal."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.CRITICAL)
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

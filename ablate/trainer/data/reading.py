@@ -1,0 +1,87 @@
+"""Read a source: its text and labels, or a key that changes when they may have changed.
+
+Every fault is found before anything is trained. What was fine is not read again.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
+
+from ablate.errors import BadInput
+from ablate.trainer.data import corpus
+from ablate.trainer.data.columns import labelled
+from ablate.trainer.data.examples import Examples, course_text
+from ablate.trainer.data.hub import read_hub
+from ablate.trainer.data.sources import Source, Sources
+from ablate.trainer.data.tables import read_file
+from ablate.trainer.tasks.table import TASKS
+
+_checked: set[str] = set()  # what this process has read without a fault; a changed file has another key
+
+
+def examples(source: Source, task: str, split: str) -> Examples:
+    """Read one split of one task. A row without an `id` column is called by its position, from 0.
+
+    Raises:
+        BadInput: one line per fault, `file:line: column: ...`, at most 20 for a file.
+        Unavailable: a hub dataset that is neither on this machine nor to be had.
+    """
+    if source.files is not None:
+        found = labelled(read_file(source.file_of(split)), source, TASKS[task], split)
+    elif source.hub is not None:
+        found = labelled(read_hub(source, split), source, TASKS[task], split)
+    else:
+        found = corpus.generate(task, split, source.limit.get(split))
+    return course_text(found) if source.text == "course" else found
+
+
+def check_source(source: Source, task: str, splits: Iterable[str] = ("train", "dev")) -> None:
+    """Do `check_sources` for one task."""
+    check_sources({task: source}, splits)
+
+
+def check_sources(sources: Sources, splits: Iterable[str] = ("train", "dev")) -> None:
+    """Read every split of several tasks and tell all faults together. A source that was fine is not read again.
+
+    Raises:
+        BadInput: every fault of every split.
+        Unavailable: a hub dataset that is neither on this machine nor to be had.
+    """
+    faults: list[str] = []
+    for (task, source), split in product(sources.items(), splits):
+        key = f"{task}/{split}: {source_key(source, split)}"
+        if key in _checked:
+            continue
+        try:
+            examples(source, task, split)
+        except BadInput as error:
+            faults += error.faults
+        else:
+            _checked.add(key)
+    if faults:
+        raise BadInput(*faults)
+
+
+def source_key(source: Source, split: str) -> str:
+    """Return a text that differs when what `examples` would return may differ; reads no row.
+
+    Files count by their bytes, those of a local folder under `hub` too. A hub dataset counts by its name, configuration
+    and revision.
+    """
+    if source.files is not None:
+        digest = _digest(source.file_of(split))
+        return f"{source.model_dump_json(exclude={'files', 'splits'})} {split} {digest}"
+    if source.hub is None:
+        return f"{source.model_dump_json()} {split} {corpus.VERSION}"
+    folder = Path(source.hub).expanduser()
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+    return f"{source.model_dump_json()} {split} {' '.join(map(_digest, files))}"
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"

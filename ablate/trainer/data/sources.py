@@ -1,0 +1,115 @@
+"""Where a task's text and labels are: a hub dataset, local files, or the built-in corpus."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+SPLITS = ("train", "dev", "test")
+ROLES = ("id", "sentence", "sentence1", "sentence2", "label")
+
+_SPLIT_KEYS: dict[str, Any] = {"propertyNames": {"enum": list(SPLITS)}}
+
+
+class Source(BaseModel):
+    """Where one task's splits are: `hub`, or `files`, or neither for the built-in corpus."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hub: str | None = Field(
+        None, description="a dataset on the Hugging Face hub, or a folder that `datasets` can load"
+    )
+    config: str | None = Field(None, description="the hub dataset's configuration, such as qqp")
+    revision: str | None = Field(None, description="the hub dataset's branch, tag or commit")
+    files: str | None = Field(
+        None, description="a path that holds {split}: .csv or .tsv, also .gz or .xz of it"
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        json_schema_extra={"propertyNames": {"enum": list(ROLES)}},
+        description="role -> column, where names differ from ours",
+    )
+    splits: dict[str, str] = Field(
+        default_factory=dict,
+        json_schema_extra=_SPLIT_KEYS,
+        description="our split -> the source's name for it",
+    )
+    limit: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        json_schema_extra=_SPLIT_KEYS,
+        description="the first n rows of a split; of the built-in corpus, as many as you like",
+    )
+    text: Literal["raw", "course"] = Field(
+        "raw", description="course: as CS224N's reference loader normalises it"
+    )
+    blank_labels: Literal["refuse", "drop"] = Field(
+        "refuse", description="what to do with a row that has no label"
+    )
+
+    def __hash__(self) -> int:  # pydantic copies a default that has none, for each Settings
+        return hash((self.hub, self.config, self.files))
+
+    @field_validator("columns", "splits", "limit", mode="before")
+    @classmethod
+    def _known_keys(cls, value: object, info: ValidationInfo) -> object:
+        known = ROLES if info.field_name == "columns" else SPLITS
+        for key in value if isinstance(value, dict) else ():
+            if key not in known:
+                raise ValueError(
+                    f"{shown(key)} is not one of {', '.join(known)}{suggestion(str(key), known)}"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Source":
+        if self.hub is not None and self.files is not None:
+            raise ValueError("both hub and files are given; keep one of them")
+        if self.hub is None and (self.config or self.revision):
+            raise ValueError("config and revision belong to hub, which is missing")
+        if self.files is not None and "{split}" not in self.files:
+            raise ValueError(
+                f"files: {shown(self.files)} has no {{split}} in it; write data/name-{{split}}.csv"
+            )
+        if self.hub is None and self.files is None and (self.columns or self.splits):
+            raise ValueError("columns and splits belong to hub or files; the built-in corpus has neither")
+        names = [self.splits.get(split, split) for split in SPLITS]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two splits are read from one name ({', '.join(names)}); each needs its own")
+        return self
+
+    def names(self, split: str) -> tuple[str, ...]:
+        """Return the names under which `split` may be found, the first that exists being it."""
+        if split in self.splits:
+            return (self.splits[split],)
+        return ("dev", "validation") if split == "dev" else (split,)
+
+    def file_of(self, split: str) -> Path:
+        """Return the file of a split: the first that exists of the names it may have."""
+        assert self.files is not None
+        paths = [Path(self.files.replace("{split}", name)).expanduser() for name in self.names(split)]
+        return next((path for path in paths if path.exists()), paths[0])
+
+
+Sources = Mapping[str, Source]  # task -> source
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message: which of `known` was meant, if one is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {shown(close[0])}?" if close else ""
+
+
+def shown(value: object, longest: int = 60) -> str:
+    """Quote what a user wrote, safe for a terminal and short."""
+    text = repr(value)
+    return text if len(text) <= longest else text[: longest - 4] + "...'"

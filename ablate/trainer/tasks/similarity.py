@@ -1,0 +1,29 @@
+"""How much of their meaning two sentences share: from 0, nothing, to 5, all of it.
+
+In the built-in corpus: in how many slots the two stories have the same concept, give or take a quarter.
+"""
+
+from random import Random
+
+from ablate.trainer.tasks.stories import two_stories
+from ablate.trainer.tasks.task import Labels, Row, Task
+
+
+def _graded_pair(draw: Random) -> Row:
+    shared = draw.randrange(6)
+    first, second = two_stories(draw, shared)
+    return Row(first, second, round(min(5.0, max(0.0, shared + draw.gauss(0, 0.25))), 2))
+
+
+SIMILARITY = Task(
+    name="similarity",
+    columns=("sentence1", "sentence2"),
+    labels=Labels("similarity", top=5, whole=False),
+    heads={
+        "concat": "regression on [u, v]",
+        "siamese": "5 x the cosine of u and v after one shared dense layer",
+    },
+    loss="squared_error",
+    metric="pearson",
+    draw=_graded_pair,
+)

@@ -1,0 +1,40 @@
+"""Pairs of sentences that agree in as many of five slots as wanted: who, did, what, where, how.
+
+Each slot holds one of eight concepts, each with two words for it: "the lad quickly found the crate near the harbour".
+"""
+
+from random import Random
+
+WHO = "boy/lad girl/lass doctor/physician teacher/tutor dog/hound lawyer/attorney thief/burglar farmer/grower"
+DID = "bought/purchased found/discovered fixed/repaired smashed/shattered grabbed/seized carried/hauled \
+washed/cleaned watched/observed"
+WHAT = "car/automobile boat/ship cup/mug sofa/couch coat/jacket picture/photo carpet/rug box/crate"
+WHERE = "shop/store road/street forest/woods hill/slope house/home harbour/port field/meadow hospital/clinic"
+HOW = "quickly/rapidly slowly/gradually quietly/silently angrily/furiously carefully/cautiously \
+suddenly/abruptly rarely/seldom proudly/boldly"
+CONCEPTS = [[tuple(words.split("/")) for words in slot.split()] for slot in (WHO, DID, WHAT, WHERE, HOW)]
+ORDERS = (
+    "the {who} {how} {did} the {what} near the {where}",
+    "near the {where} the {who} {how} {did} the {what}",
+    "{how} the {who} {did} the {what} near the {where}",
+    "the {what} was {how} {did} by the {who} near the {where}",
+    "near the {where} the {what} was {did} {how} by the {who}",
+)
+OTHER_WORD = 0.15  # how often the second story of a pair has a concept's other word
+
+
+def two_stories(draw: Random, shared: int) -> tuple[str, str]:
+    """Tell two stories that have the same concept in `shared` of the five slots."""
+    concepts = [draw.choice(slot) for slot in CONCEPTS]
+    others = list(concepts)
+    for slot in draw.sample(range(5), 5 - shared):
+        others[slot] = draw.choice([concept for concept in CONCEPTS[slot] if concept != concepts[slot]])
+    words = [draw.randrange(2) for _ in concepts]
+    other_words = [word ^ (draw.random() < OTHER_WORD) for word in words]
+    order, other_order = draw.sample(ORDERS, 2)
+    return _told(order, concepts, words), _told(other_order, others, other_words)
+
+
+def _told(order: str, concepts: list[tuple[str, ...]], words: list[int]) -> str:
+    chosen = [concept[word] for concept, word in zip(concepts, words, strict=True)]
+    return order.format(**dict(zip(("who", "did", "what", "where", "how"), chosen, strict=True)))

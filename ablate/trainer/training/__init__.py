@@ -1,0 +1,1 @@
+"""The floor above all: steps and stages, gradient surgery, scoring, saving, measuring."""

@@ -1,0 +1,39 @@
+"""What is trained when: the stages of a part, in each of which the same tasks are trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ablate.trainer.settings import Settings
+from ablate.trainer.training.mixing import Mixture
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps in which the same tasks are trained."""
+
+    tasks: tuple[str, ...]
+    mixture: Mixture
+    steps: int
+    begins: int  # optimizer steps before it
+
+
+def plan_stages(settings: Settings, sizes: Mapping[str, int], seed: int) -> list[Stage]:
+    """Return the stages of a part: one per task when `sequential`, else one with all tasks."""
+    groups = [(task,) for task in settings.tasks] if settings.training == "sequential" else [settings.tasks]
+    stages: list[Stage] = []
+    for tasks in groups:
+        batch_sizes = {task: getattr(settings.batch_size, task) for task in tasks}
+        chosen = {task: sizes[task] for task in tasks}
+        mixture = Mixture(chosen, batch_sizes, settings.mix, settings.reshuffle, seed)
+        steps = settings.max_steps or settings.epochs * mixture.steps_per_epoch
+        begins = stages[-1].begins + stages[-1].steps if stages else 0
+        stages.append(Stage(tasks, mixture, steps, begins))
+    return stages
+
+
+def amounts(stages: Sequence[Stage], sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Return how many examples of each task the stages train on, and how many epochs of its data that is."""
+    examples: dict[str, float] = {
+        task: n for stage in stages for task, n in stage.mixture.examples(stage.steps).items()
+    }
+    return {"examples": examples, "epochs": {task: round(n / sizes[task], 3) for task, n in examples.items()}}
