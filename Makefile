@@ -1,8 +1,8 @@
-# make quickstart   from a fresh clone to a report: venv, install, run, report; no hub, no data
-# make test         the tests; those that need real data run when ABLATE_TEST_ASSETS names it
-# make lint         style, types, walls between the rooms
-# make test-slow    long trials: hundreds of kills, simulated error rates
-# make bench        benchmarks: ratios of two things measured in one run, into docs/benchmarks.md; about an hour
+# make quickstart   from a fresh clone to a report: venv, install, run, report; needs no hub and no data
+# make test         the tests; those that need real data run if ABLATE_TEST_ASSETS points to it
+# make lint         style, types, import contracts
+# make test-slow    the long tests: hundreds of kills, simulated error rates
+# make bench        the benchmarks, written to docs/benchmarks.md; takes about an hour
 
 PYTHON ?= python3
 BIN := .venv/bin

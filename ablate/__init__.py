@@ -1,4 +1,4 @@
-"""Ablation studies for fine-tuning: which choices help, by how much, how sure, at what cost."""
+"""Ablation studies for training: which choices help, by how much, how sure we are, and at what cost."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ __all__ = ["Study", "open_study"]
 
 
 class Study:
-    """A study that has run, open for reading."""
+    """A study that has been run, opened for reading."""
 
     def __init__(self, name: str, url: str, folder: Path) -> None:
         self.name, self.url, self.folder = name, url, folder
@@ -28,7 +28,7 @@ def open_study(study: str, home: Path | None = None, storage: str | None = None)
     """Open a study by its name or the path of its YAML; `home` and `storage` as on the command line.
 
     Raises:
-        BadInput: it has not run there.
+        BadInput: there is no such study.
     """
     from ablate.store.places import find_study
 

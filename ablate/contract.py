@@ -1,4 +1,4 @@
-"""What a trainer is: a module with `Settings` and `train`. The whole of what a trainer may know of us.
+"""What a trainer is: a module with `Settings` and `train`. A trainer needs to know nothing else about this package.
 
 Required names
     Settings                      a pydantic model: what a study may set, with defaults
@@ -9,9 +9,9 @@ Optional names
     combine(settings, metrics)    -> {metric name: float}: a trial's metrics from {part name: its metrics}; default: their union
     check(settings)               raise BadInput or Unavailable before anything is trained (missing file, bad label, no network)
     smoke(settings)               -> settings: the same trial shrunk to a few steps on toy data (`ablate run --smoke`)
-    measure(trainings, context)   -> {name: seconds}: what training each of {name: settings} will take on this machine, from a few
-                                  timed steps (`ablate plan --measure`). All parts of a study at once: equal steps are timed once.
-                                  `context.facts["measured"]` may say in words what was timed
+    measure(trainings, context)   -> {name: seconds}: how long training each of {name: settings} will take on this machine,
+                                  estimated from a few timed steps (`ablate plan --measure`). One call gets all parts of a study,
+                                  so that equal steps are timed once. `context.facts["measured"]` may describe what was timed
     test(settings, context)       -> {metric name: float}: the trained model in `context.workdir` on the test split
 """
 
@@ -32,41 +32,43 @@ class Stopped(Exception):
 
 
 class Pruned(Exception):
-    """Raised by `Context.report` when the study's pruner gives the trial up. Let it pass through."""
+    """Raised by `Context.report` when the study's pruner stops the trial. Let it pass through."""
 
 
 class Context(Protocol):
-    """What `train` is given beside its settings. One per part and seed."""
+    """What `train` receives besides its settings: one context per part and seed."""
 
     seed: int
     device: str  # "cpu", "cuda:0", "mps"
-    workdir: Path  # this part's own folder: models and whatever else should outlive the process
-    cache: Path  # shared by all trials of the study: what is worth computing once (tokenised text, features)
-    # What the report should know of how this was trained (hashes of data and weights); plain JSON. `dev_rows_in_train`,
-    # {task: count}, and `dropped_rows`, {task: {split: count}}, raise a flag each; `examples` and `epochs`, {task: count},
-    # do where they differ within a comparison.
+    workdir: Path  # this part's own folder, for models and anything else that should outlive the process
+    cache: (
+        Path  # shared by all trials of the study, for what is worth computing once (tokenised text, features)
+    )
+    # How this part was trained, as plain JSON for the report (hashes of data and weights). Some keys raise flags:
+    # `dev_rows_in_train`, {task: count}, and `dropped_rows`, {task: {split: count}}, always; `examples` and `epochs`,
+    # {task: count}, where they differ between the sides of a comparison.
     facts: dict[str, Any]
 
     def restore(self) -> dict[str, Any] | None:
-        """Return the state saved last, or None when there is none that is whole."""
+        """Return the last state that was saved completely, or None if there is none."""
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
-        """Say that `step` optimizer steps are done. Saves `state()` when one is due or the run is to stop.
+        """Report that `step` optimizer steps are done. Saves `state()` when a checkpoint is due or the run should stop.
 
-        A state is a dict of dicts (keys: text, numbers, None), lists, tuples, numbers, text, None, torch tensors and NumPy
-        arrays, nested at will. What comes back is equal to it; subclasses come back as the plain type, tensors on the CPU,
-        NumPy's scalars as arrays without dimensions.
+        A state is any nesting of dicts (keys: strings, numbers, None), lists, tuples, numbers, strings, None, torch tensors
+        and NumPy arrays. `restore` returns an equal state: subclasses become the plain type, tensors are on the CPU, and
+        NumPy scalars become arrays without dimensions.
 
         Raises:
             Stopped: after saving, when the run was asked to stop.
-            TypeError: the state holds something else (a set, an object): a dict of its fields would do.
+            TypeError: the state holds anything else (a set, an object); save a dict of its fields instead.
         """
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve.
 
-        From the first `report` or `checkpoint` on, a training that calls neither for `hang_minutes` (60) is taken for one that
-        hangs: its process is ended, and it goes on from its last checkpoint. No metrics at all just say that it goes on.
+        After the first `report` or `checkpoint`, a training that calls neither for `hang_minutes` (60) counts as hung: its
+        process is killed, and the trial continues from its last checkpoint. An empty dict only shows that it is alive.
         """
 
     def predictions(
@@ -78,19 +80,20 @@ class Context(Protocol):
         gold: Sequence[float],
         clusters: Sequence[str] | None = None,
     ) -> None:
-        """Keep per-item predictions: they make paired tests possible of the metric `<split>/<task>`, or of that whose value
-        is their accuracy or Pearson's r. Items are paired where ids and gold are the same in all cells and seeds.
+        """Save the prediction for each item. The report uses them to separate the noise of items from the noise of seeds.
 
-        `clusters` labels items that are not independent of each other (pairs that share a question, sentences of one
-        document): those with one label are one cluster. Left out, every item stands for itself.
+        They belong to the metric `<split>/<task>`, or to the metric whose value is their accuracy or Pearson's r. Items are
+        paired if ids and gold are the same in all cells and seeds. `clusters` labels items that depend on each other (pairs
+        that share a question, sentences of one document); items with the same label form a cluster. Without it, items count
+        as independent.
 
         Raises:
-            TrialError: a name holds a slash or whatever else a file's name should not, or a cluster's label is blank.
+            TrialError: a name contains a slash or another character that file names cannot have, or a cluster label is blank.
         """
 
 
 class Trainer:
-    """A trainer module behind its optional names."""
+    """A trainer module, with defaults for the names it leaves out."""
 
     def __init__(self, module: Any) -> None:
         self.name: str = module.__name__
@@ -100,7 +103,7 @@ class Trainer:
         self._module = module
 
     def parts(self, settings: Any) -> dict[str, Any]:
-        """Return the independent pieces of `settings`; a trainer without `parts` is one piece."""
+        """Return the independent parts of `settings`; a trainer without `parts` has one."""
         own = self._own("parts")
         return dict(own(settings)) if own else {"all": settings}
 
@@ -111,27 +114,27 @@ class Trainer:
         return {name: value for part in metrics.values() for name, value in part.items()}
 
     def check(self, settings: Any) -> None:
-        """Look at everything outside the settings that training needs, before anything is trained."""
+        """Check everything that training needs beyond its settings (files, network), before anything is trained."""
         if own := self._own("check"):
             own(settings)
 
     @property
     def smoke(self) -> Callable[[Any], Any] | None:
-        """How to shrink a trial, if the trainer says."""
+        """The trainer's `smoke`, if it has one."""
         return self._own("smoke")
 
     @property
     def measure(self) -> Callable[[Mapping[str, Any], Context], Mapping[str, float]] | None:
-        """How to tell what trainings will take, if the trainer says."""
+        """The trainer's `measure`, if it has one."""
         return self._own("measure")
 
     @property
     def test(self) -> Callable[[Any, Context], Mapping[str, float]] | None:
-        """How to score a trained model on the test split, if the trainer says."""
+        """The trainer's `test`, if it has one."""
         return self._own("test")
 
     def _own(self, name: str) -> Callable[..., Any] | None:
-        """Return an optional function, which may neither print among our results nor end this process."""
+        """Return an optional function, wrapped so that it can neither print to stdout nor exit the process."""
         function = getattr(self._module, name, None)
         return function and _contained(function, f"trainer: {self.name}.{name}")
 
@@ -144,7 +147,7 @@ def _contained(function: Callable[..., Any], place: str) -> Callable[..., Any]:
                 return function(*arguments)
             except SystemExit as end:
                 raise BadInput(
-                    f"{place}: called exit ({end.code}); raise BadInput to say what is wrong"
+                    f"{place}: called exit ({end.code}); raise BadInput with what is wrong instead"
                 ) from end
 
     return call
@@ -156,8 +159,8 @@ def load_trainer(name: str, beside: Path) -> Trainer:
     Raises:
         BadInput: there is no such module, it does not import, or it lacks `Settings` or `train`.
     """
-    # A trainer of the user's own finds what lies beside it first, as a script does. One that is installed must not: it would
-    # take a `datasets.py` there for the package.
+    # A trainer beside the study file imports its neighbours first, as a script does. An installed trainer must not: a
+    # `datasets.py` there would shadow the package.
     here, there = Path.cwd(), beside.resolve()
     folders = [here, there] if _lies_in(there, name) else [here] if _lies_in(here, name) else []
     for folder in map(str, folders):
@@ -175,11 +178,11 @@ def load_trainer(name: str, beside: Path) -> Trainer:
         ) from error
     except SystemExit as error:
         raise BadInput(
-            f"trainer: {name} calls exit ({error.code}) when it is imported; put what it does as a script under "
+            f"trainer: {name} calls exit ({error.code}) when it is imported; move its script code under "
             'if __name__ == "__main__":'
         ) from error
     except Exception as error:
-        raise BadInput(f"trainer: {name} does not import: {type(error).__name__}: {error}") from error
+        raise BadInput(f"trainer: importing {name} failed: {type(error).__name__}: {error}") from error
     missing = [attribute for attribute in ("Settings", "train") if not hasattr(module, attribute)]
     if missing:
         raise BadInput(
@@ -193,7 +196,7 @@ def load_trainer(name: str, beside: Path) -> Trainer:
 
 
 def _lies_in(folder: Path, name: str) -> bool:
-    """Say whether a folder holds the source (or what was compiled of it) of the module called `name`."""
+    """Return whether a folder contains the module called `name`, as source or compiled."""
     module = folder.joinpath(*name.split("."))
     files = (module, module / "__init__")
     return any(

@@ -1,16 +1,16 @@
-"""What can go wrong, as exceptions. The command line catches `AblateError` once, at the door.
+"""The exceptions. The command line catches `AblateError` in one place.
 
 AblateError             an error: exit 1
-├── BadInput            bad usage or a bad file, one line per fault: exit 2, nothing was written
-│   └── Drift           the study file no longer says what the trials were run with: exit 2
-├── Unavailable         something outside is not there (network, hub, driver, database server): exit 1
-├── StoreError          the database is locked, damaged or not ours: exit 1
-└── TrialError          a trial cannot give a result (NaN loss, out of memory): recorded as FAIL with its reason
+├── BadInput            wrong usage or a bad file, one line per fault: exit 2, nothing was written
+│   └── Drift           the study file differs from the one the trials were run with: exit 2
+├── Unavailable         something we depend on is missing (network, hub, driver, database server): exit 1
+├── StoreError          the database is locked, damaged or from another program: exit 1
+└── TrialError          a trial cannot produce a result (NaN loss, out of memory): recorded as FAIL with its reason
 """
 
 
 class AblateError(Exception):
-    """Anything we can explain in one line: the place, what was found, what would do."""
+    """Any error we can explain in one line: where, what was found, how to fix it."""
 
     exit_code = 1
 
@@ -20,22 +20,22 @@ class AblateError(Exception):
 
 
 class BadInput(AblateError):
-    """Bad usage or a bad file. `faults` holds one line per fault; nothing has been written."""
+    """Wrong usage or a bad file. `faults` has one line per fault; nothing has been written."""
 
     exit_code = 2
 
 
 class Drift(BadInput):
-    """The study file changed after its trials were run; `--extend` adds cells or seeds and nothing else."""
+    """The study file changed after its trials were run. Only adding cells or seeds (`--extend`) is allowed."""
 
 
 class Unavailable(AblateError):
-    """Something outside this machine or package could not be had."""
+    """Something outside this machine or package is not available."""
 
 
 class StoreError(AblateError):
-    """The database cannot be used as it is."""
+    """The database cannot be used in its current state."""
 
 
 class TrialError(AblateError):
-    """This trial has no result and would have none if tried again (NaN, out of memory): say why and at which step."""
+    """The trial failed and would fail again (NaN, out of memory). The message gives the reason and the step."""

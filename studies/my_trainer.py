@@ -1,13 +1,13 @@
-"""A trainer of one's own (`trainer: my_trainer`): logistic regression on two half moons, in NumPy."""
+"""An example of your own trainer (`trainer: my_trainer`): logistic regression on two half moons, in NumPy."""
 
 import numpy as np
 from pydantic import BaseModel, Field
 
-DEV_ITEMS = 20_260_101  # seed of the dev items: the same in every trial, so that they can be paired
+DEV_ITEMS = 20_260_101  # seed of the dev items, the same in every trial so that they can be paired
 
 
 class Settings(BaseModel):
-    """What a study may set; every other key is refused before anything trains."""
+    """What a study may set. Any other key is an error, reported before anything trains."""
 
     degree: int = Field(1, ge=1, le=9)  # of the polynomial features
     noise: float = Field(0.1, ge=0)  # standard deviation added to both coordinates
@@ -16,7 +16,7 @@ class Settings(BaseModel):
 
 
 def train(settings, context):
-    """Return dev/accuracy; goes on from the step saved last."""
+    """Return dev/accuracy. Continues from the last saved step."""
     x, y = half_moons(np.random.default_rng(context.seed), 400, settings)
     dev_x, dev_y = half_moons(np.random.default_rng(DEV_ITEMS), 400, settings)
     state = context.restore() or {"step": 0, "weights": [0.0] * x.shape[1]}
