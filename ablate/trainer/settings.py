@@ -181,24 +181,19 @@ class Settings(HeadChoices):
     @field_validator("surgery")
     @classmethod
     def _surgery_needs_several_gradients(cls, surgery: Surgery, info: ValidationInfo) -> Surgery:
-        if surgery == "none":
-            return surgery
-        if info.data.get("training", "joint") != "joint":
-            raise ValueError(
-                f"surgery: {surgery} needs training: joint, found training: {info.data['training']}"
-            )
-        if info.data.get("freeze_encoder"):
-            raise ValueError(
-                f"surgery: {surgery} works on the encoder's gradients; freeze_encoder: true leaves none"
-            )
-        if info.data.get("mix") == "alternate":
-            raise ValueError(
-                f"surgery: {surgery} needs all tasks in each step; mix: alternate trains one at a time"
-            )
-        if len(info.data.get("tasks", PAPER)) < 2:
-            raise ValueError(
-                f"surgery: {surgery} needs at least two tasks, found {', '.join(info.data['tasks'])}"
-            )
+        training, tasks = info.data.get("training", "joint"), info.data.get("tasks", PAPER)
+        faults = {
+            f"needs training: joint, found training: {training}": training != "joint",
+            "works on the encoder's gradients; freeze_encoder: true leaves none": info.data.get(
+                "freeze_encoder"
+            ),
+            "needs all tasks in each step; mix: alternate trains one at a time": info.data.get("mix")
+            == "alternate",
+            f"needs at least two tasks, found {', '.join(tasks)}": len(tasks) < 2,
+        }
+        for fault, found in faults.items():
+            if found and surgery != "none":
+                raise ValueError(f"surgery: {surgery} {fault}")
         return surgery
 
     @model_validator(mode="after")

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,21 +30,6 @@ Pair = tuple[Tensor, Tensor | None]  # [n, hidden] of the first and of the secon
 Pause = Callable[[], None]  # called regularly during long work, so that a run can be stopped
 
 
-class Embedder(Protocol):
-    """Where embeddings come from."""
-
-    def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
-        """Yield the embeddings of training items by task, with a graph if the encoder is trained.
-
-        Tasks come all at once, or one after another: call backward on each before asking for the next. Afterwards `gradients`
-        hold the encoder's gradients, of each task if their owners are tasks; earlier values are overwritten. None: no backward
-        pass will follow.
-        """
-
-    def whole(self, task: str, split: str, pause: Pause) -> Pair:
-        """Return the embeddings of all items of a split, without dropout and without a graph."""
-
-
 class Live:
     """Embeddings from an encoder that is being trained."""
 
@@ -53,7 +37,12 @@ class Live:
         self.encoder, self.tokens, self.settings, self.device = encoder, tokens, settings, device
 
     def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
-        """Embed training items: of all tasks in one pass if the encoder is packed, else task by task."""
+        """Yield the embeddings of training items by task, with a graph if the encoder is trained.
+
+        A packed encoder embeds all tasks in one pass; otherwise tasks come one after another: call backward on each before asking
+        for the next. Afterwards `gradients` hold the encoder's gradients, of each task if their owners are tasks; earlier values
+        are overwritten. None: no backward pass will follow.
+        """
         if isinstance(self.encoder.module, PackedBert):
             yield self._embed_together(items, gradients)
             return
@@ -80,7 +69,7 @@ class Live:
         return {task: _pair(torch.split(piece, len(items[task]))) for task, piece in pieces.items()}
 
     def whole(self, task: str, split: str, pause: Pause) -> Pair:
-        """Embed a split, sentences of similar length together."""
+        """Return the embeddings of all items of a split, without dropout and without a graph."""
         return _pair([self._embed_all(column, pause) for column in self.tokens.tasks[task][split].columns])
 
     def _embed_all(self, sentences: Ragged, pause: Pause) -> Tensor:
@@ -164,6 +153,9 @@ class Frozen:
             self.live.device.type,
         )
         return hashlib.sha256(repr(decided_by).encode()).hexdigest()
+
+
+Embedder = Live | Frozen
 
 
 def _pair(columns: Sequence[Tensor]) -> Pair:
