@@ -15,13 +15,13 @@ PAIRS = ("paraphrase", "similarity")
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_same_rows_every_time(task):
-    once, again = generate(task, "dev"), generate(task, "dev")
+    once, again = generate(TASKS[task], "dev"), generate(TASKS[task], "dev")
     assert (once.ids, once.first, once.second) == (again.ids, again.first, again.second)
     assert np.array_equal(once.labels, again.labels)
 
 
 def test_rows_are_those_of_every_machine():
-    found = generate("paraphrase", "train", 1)
+    found = generate(TASKS["paraphrase"], "train", 1)
     assert found.first == ["rapidly the tutor smashed the jacket near the field"]
     assert found.second == ["the tutor rapidly smashed the coat near the field"]
 
@@ -29,30 +29,35 @@ def test_rows_are_those_of_every_machine():
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("split", ROWS)
 def test_default_sizes(task, split):
-    assert len(generate(task, split)) == ROWS[split]
+    assert len(generate(TASKS[task], split)) == ROWS[split]
 
 
 def test_more_rows_begin_with_the_same_rows():
-    assert generate("sentiment", "train", 50).first == generate("sentiment", "train", 3000).first[:50]
+    assert (
+        generate(TASKS["sentiment"], "train", 50).first
+        == generate(TASKS["sentiment"], "train", 3000).first[:50]
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_no_row_is_in_two_splits(task):
-    train, dev, test = (generate(task, split) for split in ("train", "dev", "test"))
+    train, dev, test = (generate(TASKS[task], split) for split in ("train", "dev", "test"))
     assert overlap(train, dev) == overlap(train, test) == overlap(dev, test) == 0
 
 
 def test_five_sentiments_in_even_shares():
-    shares = np.bincount(generate("sentiment", "train").labels.astype(int), minlength=5) / ROWS["train"]
+    shares = (
+        np.bincount(generate(TASKS["sentiment"], "train").labels.astype(int), minlength=5) / ROWS["train"]
+    )
     assert shares.min() > 0.15
 
 
 def test_half_of_the_pairs_are_paraphrases():
-    assert generate("paraphrase", "train").labels.mean() == pytest.approx(0.5, abs=0.04)
+    assert generate(TASKS["paraphrase"], "train").labels.mean() == pytest.approx(0.5, abs=0.04)
 
 
 def test_similarity_spans_its_scale():
-    labels = generate("similarity", "train").labels
+    labels = generate(TASKS["similarity"], "train").labels
     assert labels.min() == 0
     assert labels.max() == 5
     assert 1.2 < labels.std() < 2
@@ -60,7 +65,7 @@ def test_similarity_spans_its_scale():
 
 def test_labels_are_noisy_so_that_no_model_can_be_perfect():
     words = {word: number for slot in CONCEPTS for number, concept in enumerate(slot) for word in concept}
-    found = generate("paraphrase", "train")
+    found = generate(TASKS["paraphrase"], "train")
     same = [
         sorted(words[word] for word in u.split() if word in words)
         == sorted(words[word] for word in v.split() if word in words)
@@ -70,7 +75,7 @@ def test_labels_are_noisy_so_that_no_model_can_be_perfect():
 
 
 def test_not_turns_a_judgement_round():
-    found = generate("sentiment", "train")
+    found = generate(TASKS["sentiment"], "train")
     labels = [label for text, label in zip(found.first, found.labels, strict=True) if "not good" in text]
     assert len(labels) > 5
     assert np.mean(np.array(labels) < 2) > 0.8
@@ -110,7 +115,7 @@ def score(task: str, head: str, steps: int = 150, batch: int = 32) -> float:
     """Train on the corpus; return dev accuracy, or Pearson's r for similarity."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    train, dev = generate(task, "train"), generate(task, "dev")
+    train, dev = generate(TASKS[task], "train"), generate(TASKS[task], "dev")
     words = {word: number for number, word in enumerate(sorted({w for t in train.first for w in t.split()}))}
     model = BagOfWords(len(words) + 1, head)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)

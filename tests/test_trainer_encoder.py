@@ -119,7 +119,7 @@ def test_weights_that_are_not_in_the_file_are_not_drawn_at_random(folder):
 def test_positions_of_a_roberta_begin_behind_its_padding_token(tmp_path):
     config = RobertaConfig(max_position_embeddings=34, pad_token_id=1)
     config.save_pretrained(tmp_path)
-    with pytest.raises(BadInput, match="has 32 positions, found 33; 32 or less would do"):
+    with pytest.raises(BadInput, match="has 32 positions, found 33; use 32 or less"):
         refuse_long_sentences(small(encoder=str(tmp_path), max_length=33), config)
 
 
@@ -132,7 +132,7 @@ def test_a_folder_without_a_tokenizer_is_refused(folder):
 
 
 def test_weights_that_know_fewer_tokens_than_the_tokenizer_are_refused(folder):
-    with pytest.raises(BadInput, match="60 tokens and its weights know 50"):
+    with pytest.raises(BadInput, match="60 tokens but its weights have 50"):
         load_encoder(small(encoder=str(folder)), 60, 0, CPU)
 
 

@@ -3,13 +3,16 @@ import torch
 
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import SiameseSimilarity, build_head
+from ablate.trainer.tasks.table import TASKS
 
 U, V = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0))
 
 
 def head(task, **settings):
     torch.manual_seed(1)
-    return build_head(task, 16, Settings(**{"dense_size": 8, "dropout": 0.0, **settings}))
+    chosen = Settings(**{"dense_size": 8, "dropout": 0.0, **settings})
+    task = TASKS[task]
+    return build_head(task, chosen.head_of(task), 16, chosen.dense_size, chosen.dropout)
 
 
 def weights(module):

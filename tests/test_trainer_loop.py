@@ -383,7 +383,7 @@ def test_equal_predictions_have_no_correlation_and_none_is_made_up(tmp_path):
     training = Training(small(lr={"encoder": 1e-9, "heads": 1e-9}), Notebook(tmp_path))
     training.heads["similarity"].head.out.weight.data.zero_()
     training.flats["similarity"].values.zero_()
-    with pytest.raises(TrialError, match=r"step 5: dev/similarity: all 12 predictions are .*does not exist"):
+    with pytest.raises(TrialError, match=r"step 5: dev/similarity: all 12 predictions are .*undefined"):
         training.run()
 
 

@@ -49,7 +49,7 @@ def test_evaluations_are_counted_by_their_tokens(every, evaluations, tmp_path, m
     settings = small(max_steps=9, eval_every=every)  # an epoch is 7 steps
     monkeypatch.setattr(measuring, "_timed", lambda *_: Pace(0.0, 12, 1.0, 0.0))
     splits = measuring.tokens_of(settings, context.cache).tasks
-    dev_tokens = sum(measuring._tokens_in(found["dev"]) for found in splits.values())
+    dev_tokens = sum(found["dev"].total_tokens for found in splits.values())
     assert measure({"it": settings}, context) == {"it": evaluations * dev_tokens}
 
 

@@ -225,7 +225,7 @@ def test_gradients_kept_apart_are_those_of_each_task_alone(pooling):
 def test_owners_that_do_not_share_out_the_sentences_are_refused(counts):
     bert = PackedBert(small_bert())
     kept = Gradients(Flat(bert, bert.words), ["a", "b"])
-    with pytest.raises(ValueError, match="counts must share out 8 sentences"):
+    with pytest.raises(ValueError, match="counts must sum to 8 sentences"):
         bert(sentences(), LENGTHS, "cls", kept, dict(zip("ab", counts, strict=True)))
 
 
@@ -234,7 +234,7 @@ def test_a_second_backward_pass_is_refused_and_adds_nothing():
     loss = bert(tokens, LENGTHS).sum()
     loss.backward(retain_graph=True)
     before = [parameter.grad.clone() for parameter in bert.parameters()]
-    with pytest.raises(RuntimeError, match="second backward pass; call forward again"):
+    with pytest.raises(RuntimeError, match="backward twice; call forward again"):
         loss.backward()
     assert all(torch.equal(p.grad, grad) for p, grad in zip(bert.parameters(), before, strict=True))
 
@@ -275,7 +275,7 @@ def test_the_padding_token_learns_nothing_as_in_transformers():
 
 def test_state_dicts_load_both_ways():
     model = small_bert()
-    bert = PackedBert.from_hf(small_bert())
+    bert = PackedBert(small_bert())
     bert.load_state_dict(model.state_dict())
     model.load_state_dict(bert.hf_state_dict())
     assert model.state_dict().keys() == bert.hf_state_dict().keys()

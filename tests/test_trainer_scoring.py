@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,15 +7,20 @@ import torch
 from ablate.errors import TrialError
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import build_head
-from ablate.trainer.tasks.metrics import metric, pearson
+from ablate.trainer.tasks.metrics import pearson, scores
 from ablate.trainer.tasks.table import TASKS
-from ablate.trainer.training.scoring import Evaluation, evaluation_from, predict
+from ablate.trainer.training.scoring import Evaluation, predict
 
 
 def test_accuracy_is_the_share_of_hits():
-    assert (
-        metric("sentiment", torch.tensor([0.0, 4.0, 2.0, 1.0]).double(), np.array([0.0, 4, 2, 2]), "") == 0.75
-    )
+    predicted, gold = torch.tensor([0.0, 4.0, 2.0, 1.0]).double(), np.array([0.0, 4, 2, 2])
+    assert scores(TASKS["sentiment"], predicted, gold, "") == {"sentiment": 0.75}
+
+
+def test_further_metrics_of_a_task_stand_beside_the_first():
+    both = replace(TASKS["similarity"], metrics=("pearson", "accuracy"))
+    found = scores(both, torch.tensor([0.0, 1.0, 3.0]).double(), np.array([0.0, 1, 2]), "")
+    assert found == {"similarity": pytest.approx(0.98, abs=0.01), "similarity.accuracy": pytest.approx(2 / 3)}
 
 
 def test_r_is_numpys():
@@ -35,7 +42,9 @@ def test_r_survives_scale_and_offset():
 )
 def test_where_r_does_not_exist_none_is_made_up(predicted, gold, reason):
     with pytest.raises(TrialError, match=f"step 7: dev/similarity: .*{reason}"):
-        metric("similarity", torch.tensor(predicted).double(), np.array(gold), "step 7: dev/similarity")
+        scores(
+            TASKS["similarity"], torch.tensor(predicted).double(), np.array(gold), "step 7: dev/similarity"
+        )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -43,23 +52,20 @@ def test_a_model_that_is_not_finite_predicts_nothing(task):
     """The largest of five NaN is class 0, and a NaN is not above 0: that would look like a result."""
     first = torch.ones(3, 8)
     first[1, 2] = float("nan")
+    settings, found = Settings(), TASKS[task]
+    head = build_head(found, settings.head_of(found), 8, settings.dense_size, settings.dropout)
     with pytest.raises(TrialError, match=f"step 7: dev/{task}: a prediction is not a finite number"):
-        predict(
-            build_head(task, 8, Settings()),
-            (first, None if task == "sentiment" else first),
-            f"step 7: dev/{task}",
-        )
+        predict(head, (first, None if task == "sentiment" else first), f"step 7: dev/{task}")
 
 
-def test_the_mean_needs_all_three():
+def test_the_mean_needs_all_tasks_of_the_study():
+    tasks = tuple(TASKS.values())
     two = Evaluation(1, {"sentiment": 0.5, "paraphrase": 0.7}, {})
-    assert two.named("dev") == {"dev/sentiment": 0.5, "dev/paraphrase": 0.7}
+    assert two.named(tasks) == {"dev/sentiment": 0.5, "dev/paraphrase": 0.7}
+    assert two.named(tasks[:2])["dev/mean"] == pytest.approx(0.6)
     three = Evaluation(1, {**two.metrics, "similarity": 0.0}, {})
-    assert three.named("dev", "@last")["dev/mean@last"] == pytest.approx((0.5 + 0.7 + 0.5) / 3)
+    assert three.named(tasks, "@last")["dev/mean@last"] == pytest.approx((0.5 + 0.7 + 0.5) / 3)
 
 
-def test_an_evaluation_comes_back_from_its_state():
-    one = Evaluation(3, {"sentiment": 0.5}, {"sentiment": torch.ones(2)})
-    again = evaluation_from(one.state())
-    assert (again.step, again.metrics) == (3, {"sentiment": 0.5})
-    assert torch.equal(again.predicted["sentiment"], torch.ones(2))
+def test_one_task_has_no_mean():
+    assert Evaluation(1, {"sentiment": 0.5}, {}).named([TASKS["sentiment"]]) == {"dev/sentiment": 0.5}

@@ -17,8 +17,9 @@ from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tokens import Ragged, load_tokens
 from ablate.trainer.tasks.table import TASKS
 
-FEW = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS}
-SENTIMENT = {"sentiment": FEW["sentiment"]}
+FEW = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS.values()}
+REVIEWS, PAIRS = TASKS["sentiment"], TASKS["paraphrase"]
+SENTIMENT = {REVIEWS: FEW[REVIEWS]}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_tokens_say_what_the_text_says(cache):
     found = load_tokens(FEW, "tiny", 32, cache)
     found.save_tokenizer(cache / "model")
     tokenizer = AutoTokenizer.from_pretrained(cache / "model")
-    split, text = found.tasks["paraphrase"]["dev"], examples(FEW["paraphrase"], "paraphrase", "dev")
+    split, text = found.tasks["paraphrase"]["dev"], examples(FEW[PAIRS], PAIRS, "dev")
     assert split.ids == text.ids
     assert np.array_equal(split.labels, text.labels)
     for row in (0, 7):
@@ -113,9 +114,7 @@ def test_tiny_has_a_small_vocabulary_and_knows_every_word_of_the_training_text(c
 def test_tiny_is_capped(tmp_path):
     rows = "".join(f"w{n}q{n * 7919} x{n * 104729},{n % 5}\n" for n in range(6000))
     (tmp_path / "train.csv").write_text("text,label\n" + rows)
-    found = load_tokens(
-        {"sentiment": Source(files=f"{tmp_path}/{{split}}.csv")}, "tiny", 32, tmp_path, ["train"]
-    )
+    found = load_tokens({REVIEWS: Source(files=f"{tmp_path}/{{split}}.csv")}, "tiny", 32, tmp_path, ["train"])
     assert found.vocab_size == 8000
 
 
@@ -132,13 +131,13 @@ def test_the_second_time_nothing_is_tokenised(cache, no_tokenizer):
     first = load_tokens(FEW, "tiny", 32, cache)
     no_tokenizer()
     again = load_tokens(FEW, "tiny", 32, cache)
-    assert (again.data_hash, again.tokenizer_hash) == (first.data_hash, first.tokenizer_hash)
+    assert (again.facts["data"], again.tokenizer_hash) == (first.facts["data"], first.tokenizer_hash)
 
 
 def test_the_same_bytes_from_another_process_with_another_hash_seed(tmp_path):
     here = load_tokens(FEW, "tiny", 32, tmp_path / "here")
     assert loaded_elsewhere(tmp_path / "there", PYTHONHASHSEED="1") == [
-        f"{here.tokenizer_hash} {here.data_hash}"
+        f"{here.tokenizer_hash} {here.facts['data']}"
     ]
     assert names(tmp_path / "here") == names(tmp_path / "there")
 
@@ -153,16 +152,16 @@ def test_what_decides_the_content_decides_the_folder(cache, change):
     source = Source(limit=change.get("limit", {"train": 60}))
     load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     before = names(cache)
-    load_tokens({"sentiment": source}, "tiny", change.get("max_length", 32), cache, ["train"])
+    load_tokens({REVIEWS: source}, "tiny", change.get("max_length", 32), cache, ["train"])
     assert names(cache) > before
 
 
 def test_changed_data_changes_the_hash(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\nfine,3\ndull,1\n")
-    sources = {"sentiment": Source(files=f"{tmp_path}/{{split}}.csv")}
-    before = load_tokens(sources, "tiny", 32, tmp_path, ["train"]).data_hash
+    sources = {REVIEWS: Source(files=f"{tmp_path}/{{split}}.csv")}
+    before = load_tokens(sources, "tiny", 32, tmp_path, ["train"]).facts["data"]
     (tmp_path / "train.csv").write_text("text,label\nfine,3\ndull,0\n")
-    assert load_tokens(sources, "tiny", 32, tmp_path, ["train"]).data_hash != before
+    assert load_tokens(sources, "tiny", 32, tmp_path, ["train"]).facts["data"] != before
 
 
 @pytest.mark.parametrize("victim", ["first.tokens.npy", "labels.npy", "ids.json", "manifest.json"])
@@ -179,7 +178,7 @@ def test_a_damaged_cache_is_built_again(cache, victim, damage):
         file.write_bytes(content if damage == "flip" else content[:-3])
     again = load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     assert np.array_equal(again.tasks["sentiment"]["train"].first.tokens, expected)
-    assert again.data_hash == whole.data_hash
+    assert again.facts["data"] == whole.facts["data"]
     assert not [name for name in names(cache) if name.startswith(".")]
 
 
@@ -197,7 +196,7 @@ def test_faults_of_the_data_come_through_and_leave_no_tokens(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\nfine,9\ndull,1\n")
     with pytest.raises(BadInput, match="out of range"):
         load_tokens(
-            {"sentiment": Source(files=f"{tmp_path}/{{split}}.csv")}, "tiny", 32, tmp_path / "c", ["train"]
+            {REVIEWS: Source(files=f"{tmp_path}/{{split}}.csv")}, "tiny", 32, tmp_path / "c", ["train"]
         )
     assert names(tmp_path / "c") == set()
 
@@ -228,7 +227,7 @@ def test_a_hub_name_without_network_is_refused_at_once_and_quietly(tmp_path, mon
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     hub.hub_answers.cache_clear()
     start = time.monotonic()
-    with pytest.raises(Unavailable, match=r"encoder: no/such-model is not on this machine .* HF_HOME"):
+    with pytest.raises(Unavailable, match=r"encoder: no/such-model is not cached on this machine .* HF_HOME"):
         load_tokens(SENTIMENT, "no/such-model", 32, tmp_path)
     hub.hub_answers.cache_clear()
     assert time.monotonic() - start < 10
@@ -264,7 +263,7 @@ ASSETS = os.environ.get("ABLATE_TEST_ASSETS", "")
 @pytest.mark.assets
 @pytest.mark.skipif(not ASSETS, reason="ABLATE_TEST_ASSETS names no folder with the CS224N files and MiniLM")
 def test_the_course_text_with_a_real_tokenizer(tmp_path):
-    sources = {"similarity": Source(files=f"{ASSETS}/data/cs224n/sts-{{split}}.csv.xz", text="course")}
+    sources = {TASKS["similarity"]: Source(files=f"{ASSETS}/data/cs224n/sts-{{split}}.csv.xz", text="course")}
     found = load_tokens(sources, f"{ASSETS}/weights/minilm-l6-h384", 64, tmp_path)
     dev = found.tasks["similarity"]["dev"]
     assert found.vocab_size == 30522
@@ -279,9 +278,9 @@ from pathlib import Path
 from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tokens import load_tokens
 from ablate.trainer.tasks.table import TASKS
-few = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS}
+few = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS.values()}
 found = load_tokens(few, "tiny", 32, Path(sys.argv[1]))
-print(found.tokenizer_hash, found.data_hash)
+print(found.tokenizer_hash, found.facts["data"])
 """
 
 
@@ -313,5 +312,5 @@ def test_dev_rows_that_are_in_train_too_are_counted(tmp_path):
         lines = [f"{split}{i},{text},{i}" for i, text in enumerate(texts)]
         (tmp_path / f"{split}.csv").write_text("\n".join(["id,sentence,sentiment", *lines]) + "\n")
     source = Source(files=str(tmp_path / "{split}.csv"))
-    found = load_tokens({"sentiment": source}, "tiny", 32, tmp_path / "cache")
+    found = load_tokens({REVIEWS: source}, "tiny", 32, tmp_path / "cache")
     assert found.dev_rows_in_train == {"sentiment": 1}

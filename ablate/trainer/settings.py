@@ -1,7 +1,7 @@
 """Everything a study may set for this trainer, with defaults and units. Pure pydantic: torch is not loaded.
 
-Unknown keys, text for numbers, NaN and infinity are refused. `None` as a default means "derived", as
-described."""
+Unknown keys, text in place of numbers, NaN and infinity are refused. A default of `None` is derived as its description says.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from ablate.trainer.data.sources import Source
-from ablate.trainer.tasks.table import PAPER, TASKS, means
+from ablate.trainer.tasks.table import PAPER, TASKS, mean_of
 from ablate.trainer.tasks.task import Task
 
 Surgery = Literal[
@@ -33,28 +33,29 @@ Switch = Annotated[bool, Field(strict=True)]
 
 
 class Frozen(BaseModel):
-    """A value: compared by content, never changed, no unknown keys, no NaN or infinity."""
+    """An immutable value without unknown keys, NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _choice(task: Task) -> tuple[Any, Any]:
-    """Return the type and the default of a setting that chooses the task's head."""
-    default, *_ = task.heads
-    about = "; ".join(f"{name}: {words}" for name, words in task.heads.items())
-    return Literal[*task.heads], Field(default, description=about)
+# The settings that choose a head, by task; a task with one head has none.
+HEADS = {task.name: f"{task.name}_head" for task in TASKS.values() if len(task.heads) > 1}
 
 
-HEADS = {task.name: f"{task.name}_head" for task in TASKS.values() if len(task.heads) > 1}  # settings
+def _head_setting(task: Task) -> tuple[Any, Any]:
+    """Return the type and default of the setting that chooses a task's head."""
+    description = "; ".join(f"{name}: {words}" for name, words in task.heads.items())
+    return Literal[*task.heads], Field(next(iter(task.heads)), description=description)
+
 
 if TYPE_CHECKING:
     BatchSize = Frozen
     Data = Frozen
     HeadChoices = Frozen
-else:  # their fields are the tasks': `sentiment`, .. and `paraphrase_head`, ..
+else:  # with one field for each task: `sentiment`, .. and `paraphrase_head`, ..
     BatchSize = create_model("BatchSize", __base__=Frozen, **dict.fromkeys(TASKS, (Count, 16)))
     Data = create_model("Data", __base__=Frozen, **dict.fromkeys(TASKS, (Source, Source())))
-    choices = {name: _choice(TASKS[task]) for task, name in HEADS.items()}
+    choices = {name: _head_setting(TASKS[task]) for task, name in HEADS.items()}
     HeadChoices = create_model("HeadChoices", __base__=Frozen, **choices)
 
 
@@ -62,13 +63,13 @@ class LearningRates(Frozen):
     """Peak learning rates of Adam."""
 
     encoder: Rate | None = Field(
-        None, description="default: 2e-5; 1e-3 for `tiny`, which starts from nothing"
+        None, description="default: 2e-5; 1e-3 for `tiny`, which starts from scratch"
     )
     heads: Rate = 1e-3
 
 
 class Settings(HeadChoices):
-    """What a study may set for `ablate.trainer`; `paraphrase_head` and `similarity_head` too, as those tasks say."""
+    """What a study may set for `ablate.trainer`. The tasks add `paraphrase_head` and `similarity_head`."""
 
     # What is trained, on what
     encoder: str = Field(
@@ -76,14 +77,12 @@ class Settings(HeadChoices):
         min_length=1,
         description="`tiny` (2 layers, hidden 128, from scratch), a folder, or a hub name",
     )
-    tasks: tuple[str, ...] = Field(
-        PAPER, min_length=1, description="the tasks to train; kept in the order of the default"
-    )
+    tasks: tuple[str, ...] = Field(PAPER, min_length=1, description="the tasks to train, in any order")
     data: Data = Field(
         Data(), description="where each task's examples come from; a task left out uses the built-in corpus"
     )
     max_length: Annotated[int, Field(strict=True, ge=4, le=8192)] = Field(
-        128, description="tokens of a sentence, with [CLS] and [SEP]; the rest is cut"
+        128, description="tokens of a sentence, [CLS] and [SEP] included; longer ones are cut"
     )
 
     # The model
@@ -98,7 +97,7 @@ class Settings(HeadChoices):
     )
     freeze_encoder: Switch = Field(False, description="train the heads only, on embeddings computed once")
 
-    # How the tasks meet
+    # How the tasks are combined
     training: Literal["separate", "sequential", "joint"] = Field(
         "joint",
         description="one model per task; one model, task after task; one model, all tasks at each step",
@@ -106,16 +105,16 @@ class Settings(HeadChoices):
     mix: Literal["longest", "shortest", "alternate"] = Field(
         "longest",
         description="joint training of tasks of different size. A task's epoch is size / batch size steps. "
-        "`longest`: it ends when every task has been seen whole, shorter ones start over meanwhile; "
-        "`shortest`: it ends with the shortest task, longer ones go on in the next epoch where they stopped; "
-        "`alternate`: each step trains one task, each as often as its size asks, in random order. "
+        "`longest`: an epoch ends when every task has been seen completely; shorter tasks start over meanwhile; "
+        "`shortest`: it ends with the shortest task; longer tasks continue in the next epoch; "
+        "`alternate`: each step trains one task, in random order, each as often as its epoch has steps. "
         "Batch sizes of 2 / 32 / 2 make the epochs of the paper's three tasks about equally long "
-        "(4272, 4423 and 3020 steps): then `longest` and `shortest` nearly agree, and no task is seen many "
-        "times over or hardly at all. With 16 / 16 / 16 similarity is seen 23 times for each pass over paraphrase.",
+        "(4272, 4423 and 3020 steps): then `longest` and `shortest` nearly agree, and no task is seen far more "
+        "often than another. With 16 / 16 / 16 similarity is seen 23 times for each pass over paraphrase.",
     )
     surgery: Surgery = Field(
         "none",
-        description="what is done to the tasks' gradients on the shared encoder before they are summed; "
+        description="how the tasks' gradients on the shared encoder are changed before they are summed; "
         "only with `training: joint`",
     )
     reshuffle: Switch = Field(
@@ -130,7 +129,7 @@ class Settings(HeadChoices):
         3, description="passes over the data, of each part"
     )
     max_steps: Steps | None = Field(
-        None, description="optimizer steps of each part; when given it decides alone and `epochs` is not used"
+        None, description="optimizer steps of each part; when given, `epochs` is not used"
     )
     lr: LearningRates = LearningRates()
     schedule: Literal["constant", "linear", "cosine"] = Field(
@@ -140,7 +139,7 @@ class Settings(HeadChoices):
         0.1, description="share of the steps in which the learning rate rises from 0 to its peak"
     )
     l2: NonNegative = Field(
-        0.0, description="weight decay of matrices; biases and normalisation are left alone"
+        0.0, description="weight decay of matrices; biases and normalisation weights are not decayed"
     )
     l2_kind: Literal["decoupled", "coupled"] = Field(
         "decoupled",
@@ -153,19 +152,19 @@ class Settings(HeadChoices):
         description="bf16: the encoder's matrix products in bfloat16; weights, heads and optimizer in fp32",
     )
 
-    # What is looked at and kept
+    # What is evaluated and kept
     eval_every: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)] = Field(
         0,
-        description="steps between evaluations on dev; 0 means after each epoch. The last step always counts",
+        description="steps between evaluations on dev; 0 means after each epoch. The last step is always evaluated",
     )
     select: Literal["last", "best"] = Field(
         "last",
-        description="whose weights and predictions count: the last step's, or those of the evaluation with "
-        "the best mean metric (the last one is reported beside it)",
+        description="which weights and predictions count: those of the last step, or of the evaluation with "
+        "the best mean metric (the last one is reported too)",
     )
     keep: Literal["auto", "model", "none"] = Field(
         "auto",
-        description="the trained model in the trial's folder. `auto` keeps it when it takes at most 128 MiB "
+        description="whether the trained model stays in the trial's folder. `auto` keeps models of at most 128 MiB "
         "(tiny, MiniLM): the 936 BERT-base parts of full_grid would fill 400 GB",
     )
 
@@ -182,40 +181,45 @@ class Settings(HeadChoices):
     @field_validator("surgery")
     @classmethod
     def _surgery_needs_several_gradients(cls, surgery: Surgery, info: ValidationInfo) -> Surgery:
-        if surgery == "none":
-            return surgery
-        if info.data.get("training", "joint") != "joint":
-            raise ValueError(
-                f"surgery: {surgery} needs training: joint, found training: {info.data['training']}"
-            )
-        if info.data.get("freeze_encoder"):
-            raise ValueError(
-                f"surgery: {surgery} works on the encoder's gradients; freeze_encoder: true leaves none"
-            )
-        if info.data.get("mix") == "alternate":
-            raise ValueError(
-                f"surgery: {surgery} needs all tasks in each step; mix: alternate trains one at a time"
-            )
-        if len(info.data.get("tasks", PAPER)) < 2:
-            raise ValueError(
-                f"surgery: {surgery} needs at least two tasks, found {', '.join(info.data['tasks'])}"
-            )
+        training, tasks = info.data.get("training", "joint"), info.data.get("tasks", PAPER)
+        faults = {
+            f"needs training: joint, found training: {training}": training != "joint",
+            "works on the encoder's gradients; freeze_encoder: true leaves none": info.data.get(
+                "freeze_encoder"
+            ),
+            "needs all tasks in each step; mix: alternate trains one at a time": info.data.get("mix")
+            == "alternate",
+            f"needs at least two tasks, found {', '.join(tasks)}": len(tasks) < 2,
+        }
+        for fault, found in faults.items():
+            if found and surgery != "none":
+                raise ValueError(f"surgery: {surgery} {fault}")
         return surgery
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
-        siamese = [task for task in self.tasks if self.head_of(task) == "siamese"]
+        siamese = [task.name for task in self.trained if self.head_of(task) == "siamese"]
         alone = self.training != "joint" or len(siamese) == len(self.tasks)
         if self.freeze_encoder and self.dense_size == 0 and siamese and alone:
             raise ValueError(
                 f"dense_size: 0 leaves a siamese {siamese[0]} head nothing to train beside a frozen encoder; "
-                "1 or more would do"
+                "use 1 or more"
             )
         return self
 
-    def head_of(self, task: str) -> str:
-        """Return the head of `task`: its only one, or the one that is set."""
-        chosen: str = getattr(self, HEADS[task]) if task in HEADS else next(iter(TASKS[task].heads))
+    @property
+    def trained(self) -> tuple[Task, ...]:
+        """The tasks to train."""
+        return tuple(TASKS[name] for name in self.tasks)
+
+    @property
+    def sources(self) -> dict[Task, Source]:
+        """Where the examples of each task to train come from."""
+        return {task: getattr(self.data, task.name) for task in self.trained}
+
+    def head_of(self, task: Task) -> str:
+        """Return the name of the head that `task` gets."""
+        chosen: str = getattr(self, HEADS[task.name]) if task.name in HEADS else next(iter(task.heads))
         return chosen
 
     @property
@@ -227,10 +231,9 @@ class Settings(HeadChoices):
 
 
 def parts(settings: Settings) -> dict[str, Settings]:
-    """Return the independent pieces: one per task with `training: separate`, otherwise one, "all".
+    """Return the independent parts: one per task with `training: separate`, otherwise one, "all".
 
-    A part holds only what decides it: what belongs to other tasks is back at its default, so that trials
-    which differ elsewhere share it.
+    In a part the settings of other tasks are back at their defaults, so that trials which differ only there share it.
     """
     if settings.training != "separate":
         return {"all": settings}
@@ -251,9 +254,11 @@ def _only(settings: Settings, task: str) -> Settings:
 
 
 def combine(settings: Settings, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return a trial's metrics: those of its parts, and the mean over its tasks where all are there."""
+    """Return a trial's metrics: those of its parts, and the mean over its tasks once all of them are there."""
     together = {name: value for part in metrics.values() for name, value in part.items()}
-    return together | means(together, settings.tasks)
+    for suffix in ("", "@last"):
+        together |= mean_of(together, settings.trained, "dev", suffix)
+    return together
 
 
 def smoke(settings: Settings) -> Settings:

@@ -154,15 +154,13 @@ def export(prepared: Prepared, seed: int, folder: Path) -> tuple[Path, Path]:
     settings = prepared.trainer.Settings.model_validate(prepared.design.cells[0].settings)
     encoder, data = folder / "encoder", folder / "data"
     data.mkdir(parents=True)
-    for task in settings.tasks:
+    for task, source in settings.sources.items():
         for split in ("train", "dev"):
-            found = examples(getattr(settings.data, task), task, split)
-            columns = [found.first] if found.second is None else [found.first, found.second]
-            names = ["sentence"] if found.second is None else ["sentence1", "sentence2"]
-            with open(data / f"{task}-{split}.csv", "w", newline="", encoding="utf-8") as file:
+            found = examples(source, task, split)
+            with open(data / f"{task.name}-{split}.csv", "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerow(["id", *names, "label"])
-                writer.writerows(zip(found.ids, *columns, found.labels.tolist(), strict=True))
+                writer.writerow(["id", *task.columns, "label"])
+                writer.writerows(zip(found.ids, *found.columns.values(), found.labels.tolist(), strict=True))
     if settings.encoder != TINY:
         return Path(settings.encoder), data
     tokens = tokens_of(settings, folder / "cache")

@@ -1,8 +1,8 @@
 """A table's columns as the text and labels of a task, every row checked.
 
-All faults are told at once, with file and line; nothing is repaired, and nothing dropped unless the study says so
-(`blank_labels: drop`). Text is kept as it stands, "NA", "null" and blank included. Refuses: labels out of range, ids
-given twice, a split whose labels are all the same.
+All faults are reported at once, with file and line; nothing is repaired, and nothing dropped unless the study says so
+(`blank_labels: drop`). Text is kept as it is, "NA", "null" and blanks included. Refuses labels out of range, duplicate ids, and a
+split whose labels are all the same.
 """
 
 import numpy as np
@@ -12,29 +12,29 @@ from ablate.trainer.data.sources import Source, shown, suggestion
 from ablate.trainer.data.tables import Table, number_or_none
 from ablate.trainer.tasks.task import Labels, Task
 
-_COLUMNS = {  # role -> what files call it
+_COLUMNS = {  # role -> usual names in files
     "id": ("id", "idx"),
     "sentence": ("sentence", "text"),
     "sentence1": ("sentence1", "question1"),
     "sentence2": ("sentence2", "question2"),
 }
-_HIDDEN = -1.0  # what the hub's GLUE puts in place of labels that are kept back
+_HIDDEN = -1.0  # stands for hidden labels in the hub's GLUE
 
-_Row = tuple[int, int, list[str]]  # place in the table from 0, line in the file, fields
+_Row = tuple[int, int, list[str]]  # number in the table from 0, line in the file, fields
 
 
 def labelled(table: Table, source: Source, task: Task, split: str) -> Examples:
-    """Give the table's columns their roles and check every row.
+    """Assign the table's columns to their roles and check every row.
 
     Raises:
         BadInput: one line per fault.
     """
-    where = _places(table, source, task, split)
+    where = _positions(table, source, task, split)
     rows, dropped = _kept_rows(table, source, split, where.get("label"))
     labels = _labels(table, rows, where.get("label"), task.labels, split)
     ids = _ids(table, rows, where.get("id"))
     if not rows and not table.faults:
-        table.fault(1, "rows", "there are none under the header; a split needs some")
+        table.fault(1, "rows", "there are none below the header; a split needs some")
     if split == "test" and labels and set(labels) == {_HIDDEN}:
         labels = None
     if labels is not None:
@@ -45,20 +45,20 @@ def labelled(table: Table, source: Source, task: Task, split: str) -> Examples:
     return Examples(ids, first, second[0] if second else None, known, dropped)
 
 
-def _places(table: Table, source: Source, task: Task, split: str) -> dict[str, int]:
-    """Return role -> position in a row, or refuse. Only `id`, and a test split's `label`, may be missing."""
+def _positions(table: Table, source: Source, task: Task, split: str) -> dict[str, int]:
+    """Return role -> position in a row. Only `id`, and the `label` of a test split, may be missing."""
     where: dict[str, int] = {}
     faults_of_rows = len(table.faults)
     roles = ("id", *task.columns, "label")
     for role in source.columns:
         if role not in roles:
-            table.fault(1, role, f"columns: {task.name} has no such role; it has {', '.join(roles)}")
+            table.fault(1, role, f"columns: {task.name} has no such column; it has {', '.join(roles)}")
     for role in roles:
         mapped = source.columns.get(role)
         names = (mapped,) if mapped else _COLUMNS.get(role, (task.labels.column, "label"))
         present = [name for name in names if name in table.header]
         if present and table.header.count(present[0]) > 1:
-            table.fault(1, present[0], "stands twice in the header; rename one of them")
+            table.fault(1, present[0], "appears twice in the header; rename one of them")
         elif present:
             where[role] = table.header.index(present[0])
         elif not (role == "label" and split == "test") and (mapped or role != "id"):
@@ -66,13 +66,14 @@ def _places(table: Table, source: Source, task: Task, split: str) -> dict[str, i
             advice = "" if mapped else f"; name it with columns: {{{role}: ...}}"
             what = f"no such column; found {found}{suggestion(names[0], table.header)}{advice}"
             table.fault(1, " or ".join(names), what)
+    # Without its columns no row can be read.
     if len(table.faults) > faults_of_rows:
-        table.refuse_faults()  # without its columns no row can be read
+        table.refuse_faults()
     return where
 
 
 def _kept_rows(table: Table, source: Source, split: str, label_at: int | None) -> tuple[list[_Row], int]:
-    """Return the rows that are asked for, and how many were dropped because their label was blank."""
+    """Return the rows up to the source's limit, and how many were dropped because their label was blank."""
     rows: list[_Row] = []
     dropped = 0
     for number, (line, row) in enumerate(table.rows):
@@ -96,11 +97,11 @@ def _label(written: str, table: Table, line: int, at: int, labels: Labels, *, hi
     if hidden and value == _HIDDEN:
         return _HIDDEN
     if not written:
-        problem = f"blank; {labels.wanted} would do, or `blank_labels: drop` leaves the row out"
+        problem = f"blank; write {labels.wanted}, or leave such rows out with `blank_labels: drop`"
     elif value is None:
-        problem = f"{shown(written)} is not a number; {labels.wanted} would do"
+        problem = f"{shown(written)} is not a number; write {labels.wanted}"
     elif not labels.allow(value):
-        problem = f"{shown(written)} is out of range; {labels.wanted} would do"
+        problem = f"{shown(written)} is out of range; write {labels.wanted}"
     else:
         return value
     table.fault(line, table.header[at], problem)
@@ -108,7 +109,7 @@ def _label(written: str, table: Table, line: int, at: int, labels: Labels, *, hi
 
 
 def _ids(table: Table, rows: list[_Row], at: int | None) -> list[str]:
-    """Return the id of each row; without a column of them, its place in the table."""
+    """Return the id of each row: its own, or else its number in the table."""
     column = "id" if at is None else table.header[at]
     ids: list[str] = []
     line_of: dict[str, int] = {}
@@ -117,9 +118,7 @@ def _ids(table: Table, rows: list[_Row], at: int | None) -> list[str]:
         if not name:
             table.fault(line, column, "blank; every row needs an id")
         elif name in line_of:
-            table.fault(
-                line, column, f"{shown(name)} stands on line {line_of[name]} already; ids must differ"
-            )
+            table.fault(line, column, f"{shown(name)} is already on line {line_of[name]}; ids must differ")
         line_of.setdefault(name, line)
         ids.append(name)
     return ids
@@ -129,7 +128,7 @@ def _refuse_odd_labels(labels: list[float], table: Table, at: int) -> None:
     if table.faults:
         return
     if _HIDDEN in labels:
-        table.fault(1, table.header[at], "some labels are -1 (kept back) and some are not")
+        table.fault(1, table.header[at], "some labels are -1 (hidden) and some are not")
     elif len(set(labels)) == 1:
         what = f"every label is {labels[0]:g}; at least two different ones are needed"
         table.fault(1, table.header[at], what)

@@ -1,4 +1,4 @@
-"""One split of one task as text, and which of its rows say the same."""
+"""One split of one task as text, and which of its rows share text."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,19 +13,24 @@ class Examples:
 
     ids: list[str]
     first: list[str]
-    second: list[str] | None  # None where the task has single sentences
-    labels: npt.NDArray[np.float64] | None  # [n]; None for a test split whose labels are kept back
+    second: list[str] | None  # None for tasks with single sentences
+    labels: npt.NDArray[np.float64] | None  # [n]; None for a test split with hidden labels
     dropped: int = 0  # rows left out because their label was blank
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """The text by column: `first`, and `second` for pairs."""
+        return {"first": self.first} if self.second is None else {"first": self.first, "second": self.second}
+
 
 def course_text(found: Examples) -> Examples:
     """Return the same as CS224N's reference loader leaves it (datasets.py of its default final project).
 
-    Ids and single sentences are lower-cased and stripped; pairs are lower-cased and have a space before each . ? , and ',
-    single spaces throughout.
+    Ids and single sentences are lower-cased and stripped; pairs are lower-cased, with single spaces and a space before each
+    . ? , and '.
     """
     ids = [text.lower().strip() for text in found.ids]
     if found.second is None:
@@ -42,16 +47,16 @@ def _spaced(text: str) -> str:
 
 
 def overlap(a: Examples, b: Examples) -> int:
-    """Return how many rows of `b` are also in `a`, whatever the case, the spaces and the order of a pair."""
+    """Return how many rows of `b` are in `a` too, ignoring case, spaces and the order of a pair."""
     seen = set(_keys(a))
     return sum(key in seen for key in _keys(b))
 
 
 def clusters(rows: Examples) -> npt.NDArray[np.int64] | None:
-    """Return the cluster of each row [n], numbered as they appear; None where no two rows share a sentence.
+    """Return the cluster of each row [n], numbered by first appearance; None if no two rows share a sentence.
 
-    Rows that share a sentence, whatever its case and its spaces, are in one cluster, and so are rows that others connect:
-    (a, b), (b, c), (c, d) are one. Union-find with path halving (Tarjan & van Leeuwen 1984, J. ACM 31, 245-281).
+    Rows that share a sentence, ignoring case and spaces, are in one cluster, and so are rows connected through others: (a, b),
+    (b, c) and (c, d) are one. Union-find with path halving (Tarjan & van Leeuwen 1984, J. ACM 31, 245-281).
     """
     above = list(range(len(rows)))  # towards the first row of the cluster
 
@@ -60,16 +65,15 @@ def clusters(rows: Examples) -> npt.NDArray[np.int64] | None:
             above[row] = row = above[above[row]]
         return row
 
-    met: dict[str, int] = {}  # sentence -> the row it was met in first
+    seen: dict[str, int] = {}  # sentence -> the first row that has it
     for row, sentences in enumerate(_keys(rows)):
         for sentence in sentences:
-            a, b = first_of(row), first_of(met.setdefault(sentence, row))
+            a, b = first_of(row), first_of(seen.setdefault(sentence, row))
             above[max(a, b)] = min(a, b)
-    found = np.unique([first_of(row) for row in range(len(rows))], return_inverse=True)
-    return None if len(found[0]) == len(rows) else found[1]
+    firsts, numbers = np.unique([first_of(row) for row in range(len(rows))], return_inverse=True)
+    return None if len(firsts) == len(rows) else numbers
 
 
 def _keys(rows: Examples) -> Iterable[tuple[str, ...]]:
-    columns = [rows.first] if rows.second is None else [rows.first, rows.second]
-    for texts in zip(*columns, strict=True):
+    for texts in zip(*rows.columns.values(), strict=True):
         yield tuple(sorted("".join(text.lower().split()) for text in texts))

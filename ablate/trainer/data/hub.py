@@ -1,7 +1,7 @@
-"""Hugging Face hub datasets as tables, without noise and without waiting for a network that is not there.
+"""Hugging Face hub datasets as tables, without progress bars and without long waits for a missing network.
 
-Without network what is on this machine already is used, so a study that was loaded once goes on. Refuses:
-to wait. Whether the hub answers is asked once, for a few seconds; the libraries try for half a minute.
+Without a network the cache of this machine is used, so a study that was loaded once keeps working. Whether the hub answers is
+asked once, for a few seconds; the libraries themselves would try for half a minute.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ def read_hub(source: Source, split: str) -> Table:
 
     Raises:
         BadInput: there is no such dataset, configuration or split.
-        Unavailable: the dataset is not on this machine and the hub does not answer.
+        Unavailable: the dataset is not cached and the hub does not answer.
     """
     data = _split(source, split)
     columns: list[list[Any]] = list(data.to_dict().values())
@@ -37,24 +37,25 @@ def read_hub(source: Source, split: str) -> Table:
 
 @cache
 def hub_answers() -> bool:
-    """Tell whether the hub can be reached from here, now. Asked once per process."""
+    """Return whether the hub can be reached. Asked once per process."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=HUB_SECONDS).close()
     except urllib.error.HTTPError:
-        return True  # it answered, if only to say no
+        # An answer too.
+        return True
     except (OSError, ValueError):
         return False
     return True
 
 
-def not_to_be_had(what: str, instead: str) -> Unavailable:
-    """Return the error for something of the hub that is neither here nor to be reached."""
+def not_available(what: str, instead: str) -> Unavailable:
+    """Return the error for something that is neither cached nor downloadable."""
     return Unavailable(
-        f"{what} is not on this machine and the Hugging Face hub does not answer; load it once on a machine "
-        f"with network and point HF_HOME at that cache, or {instead}"
+        f"{what} is not cached on this machine and the Hugging Face hub does not answer; load it once on a "
+        f"machine with network access and point HF_HOME at that cache, or {instead}"
     )
 
 
@@ -85,12 +86,14 @@ def _split(source: Source, split: str) -> Any:
 
 
 def _explained(error: Exception, source: Source) -> BadInput | Unavailable:
-    """Tell apart what the study can mend from what the network can."""
+    """Return BadInput for what the study file can fix, Unavailable for what only the network can."""
     if _is_folder(source) or hub_answers():
         if isinstance(error, ConnectionError):
-            return Unavailable(f"{_name(source)}: the hub broke off ({_one_line(error)}); try again")
+            return Unavailable(
+                f"{_name(source)}: the connection to the hub was lost ({_one_line(error)}); try again"
+            )
         return BadInput(f"{_name(source)}: cannot be loaded: {_one_line(error)}")
-    return not_to_be_had(f"hub: {_name(source)}", "give the text with `files:`")
+    return not_available(f"hub: {_name(source)}", "read the text from `files:`")
 
 
 def _is_folder(source: Source) -> bool:
@@ -108,7 +111,7 @@ def _one_line(error: object) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' progress bars and retry messages off the terminal, which is ours."""
+    """Keep the libraries' progress bars and retry messages off the terminal."""
     import datasets
     import huggingface_hub.utils.logging as hub_logging
 
@@ -128,7 +131,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _offline_unless(online: bool) -> Iterator[None]:
-    """Make the libraries look into their cache only; once imported they heed these two names."""
+    """Restrict the libraries to their cache. Once they are imported, only these two names have an effect."""
     import datasets.config
     import huggingface_hub.constants
 

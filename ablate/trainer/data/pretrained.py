@@ -1,6 +1,6 @@
-"""What transformers loads by an encoder's name: from a folder, from the hub's cache, from the hub for what that lacks.
+"""What transformers loads by an encoder's name: from a folder, from the hub's cache, or else from the hub.
 
-Refuses code from a hub: `trust_remote_code` is off.
+Runs no code from a hub: `trust_remote_code` is off.
 """
 
 import contextlib
@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import BadInput, Unavailable
-from ablate.trainer.data.hub import hub_answers, not_to_be_had
+from ablate.trainer.data.hub import hub_answers, not_available
 
 TINY = "tiny"  # the encoder that is built here
 
 
 def load_pretrained(loader: Any, encoder: str, problem: str, advice: str = "", **options: Any) -> Any:
-    """Return `loader.from_pretrained` of `encoder`, a folder or a hub name. `problem` and `advice` are for the error.
+    """Return `loader.from_pretrained` of `encoder`, a folder or a hub name. `problem` and `advice` go into the error message.
 
     Raises:
-        BadInput: there is no such folder, or what it holds does not load.
-        Unavailable: a hub name that is neither on this machine nor to be had.
+        BadInput: there is no such folder, or it does not load.
+        Unavailable: a hub name that is neither cached nor downloadable.
     """
 
     def load(name: str, *, local: bool) -> Any:
@@ -30,26 +30,26 @@ def load_pretrained(loader: Any, encoder: str, problem: str, advice: str = "", *
                     name, local_files_only=local, trust_remote_code=False, **options
                 )
         except ConnectionError as error:
-            raise Unavailable(f"encoder: {encoder}: the hub broke off; try again") from error
-        except Exception as error:  # the libraries raise whatever their files make them stumble over
-            told = " ".join(str(error).split())[:200]
+            raise Unavailable(f"encoder: {encoder}: the connection to the hub was lost; try again") from error
+        # A damaged file can raise anything.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
             raise BadInput(
-                f"encoder: {encoder}: {problem}: {type(error).__name__}: {told}{advice}"
+                f"encoder: {encoder}: {problem}: {type(error).__name__}: {reason}{advice}"
             ) from error
 
     folder = Path(encoder).expanduser()
     if folder.is_dir():
         return load(str(folder), local=True)
     if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
-        raise BadInput(
-            f"encoder: {encoder}: there is no such folder; a folder, a hub name or `{TINY}` would do"
-        )
+        raise BadInput(f"encoder: {encoder}: there is no such folder; give a folder, a hub name or `{TINY}`")
     try:
-        return load(encoder, local=True)  # no network where the hub's cache has it
+        # The cache first: it needs no network.
+        return load(encoder, local=True)
     except BadInput:
         if not hub_answers():
-            instead = f"name a folder that holds the model, or `{TINY}`"
-            raise not_to_be_had(f"encoder: {encoder}", instead) from None
+            instead = f"give a folder with the model, or `{TINY}`"
+            raise not_available(f"encoder: {encoder}", instead) from None
     return load(encoder, local=False)
 
 

@@ -1,6 +1,6 @@
 """Read a source: its text and labels, or a key that changes when they may have changed.
 
-Every fault is found before anything is trained. What was fine is not read again.
+All faults are reported before anything is trained. Sources without faults are not read again.
 """
 
 import hashlib
@@ -15,42 +15,37 @@ from ablate.trainer.data.examples import Examples, course_text
 from ablate.trainer.data.hub import read_hub
 from ablate.trainer.data.sources import Source, Sources
 from ablate.trainer.data.tables import read_file
-from ablate.trainer.tasks.table import TASKS
+from ablate.trainer.tasks.task import Task
 
-_checked: set[str] = set()  # what this process has read without a fault; a changed file has another key
+_checked: set[str] = set()  # keys of what this process has read without a fault
 
 
-def examples(source: Source, task: str, split: str) -> Examples:
-    """Read one split of one task. A row without an `id` column is called by its position, from 0.
+def examples(source: Source, task: Task, split: str) -> Examples:
+    """Read one split of one task. A row without an `id` column gets its position, from 0.
 
     Raises:
         BadInput: one line per fault, `file:line: column: ...`, at most 20 for a file.
-        Unavailable: a hub dataset that is neither on this machine nor to be had.
+        Unavailable: a hub dataset that is neither cached nor downloadable.
     """
     if source.files is not None:
-        found = labelled(read_file(source.file_of(split)), source, TASKS[task], split)
+        found = labelled(read_file(source.file_of(split)), source, task, split)
     elif source.hub is not None:
-        found = labelled(read_hub(source, split), source, TASKS[task], split)
+        found = labelled(read_hub(source, split), source, task, split)
     else:
         found = corpus.generate(task, split, source.limit.get(split))
     return course_text(found) if source.text == "course" else found
 
 
-def check_source(source: Source, task: str, splits: Iterable[str] = ("train", "dev")) -> None:
-    """Do `check_sources` for one task."""
-    check_sources({task: source}, splits)
-
-
 def check_sources(sources: Sources, splits: Iterable[str] = ("train", "dev")) -> None:
-    """Read every split of several tasks and tell all faults together. A source that was fine is not read again.
+    """Read every split of several tasks and report all faults together. A source without faults is not read again.
 
     Raises:
         BadInput: every fault of every split.
-        Unavailable: a hub dataset that is neither on this machine nor to be had.
+        Unavailable: a hub dataset that is neither cached nor downloadable.
     """
     faults: list[str] = []
     for (task, source), split in product(sources.items(), splits):
-        key = f"{task}/{split}: {source_key(source, split)}"
+        key = f"{task.name}/{split}: {source_key(source, split)}"
         if key in _checked:
             continue
         try:
@@ -64,10 +59,10 @@ def check_sources(sources: Sources, splits: Iterable[str] = ("train", "dev")) ->
 
 
 def source_key(source: Source, split: str) -> str:
-    """Return a text that differs when what `examples` would return may differ; reads no row.
+    """Return a text that differs when `examples` may return something else; reads no row.
 
-    Files count by their bytes, those of a local folder under `hub` too. A hub dataset counts by its name, configuration
-    and revision.
+    Local files count by their bytes, those of a local folder under `hub` too; a hub dataset counts by its name, configuration and
+    revision.
     """
     if source.files is not None:
         digest = _digest(source.file_of(split))

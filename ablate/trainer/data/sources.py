@@ -1,4 +1,4 @@
-"""Where a task's text and labels are: a hub dataset, local files, or the built-in corpus."""
+"""Where a task's text and labels come from: a hub dataset, local files, or the built-in corpus."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from ablate.trainer.tasks.task import Task
+
 SPLITS = ("train", "dev", "test")
 ROLES = ("id", "sentence", "sentence1", "sentence2", "label")
 
@@ -22,7 +24,7 @@ _SPLIT_KEYS: dict[str, Any] = {"propertyNames": {"enum": list(SPLITS)}}
 
 
 class Source(BaseModel):
-    """Where one task's splits are: `hub`, or `files`, or neither for the built-in corpus."""
+    """Where one task's splits come from: `hub`, or `files`, or neither for the built-in corpus."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,31 +34,32 @@ class Source(BaseModel):
     config: str | None = Field(None, description="the hub dataset's configuration, such as qqp")
     revision: str | None = Field(None, description="the hub dataset's branch, tag or commit")
     files: str | None = Field(
-        None, description="a path that holds {split}: .csv or .tsv, also .gz or .xz of it"
+        None, description="a path with {split} in it: .csv or .tsv, or compressed as .gz or .xz"
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
         json_schema_extra={"propertyNames": {"enum": list(ROLES)}},
-        description="role -> column, where names differ from ours",
+        description="our name for a column -> its name in the source, where they differ",
     )
     splits: dict[str, str] = Field(
         default_factory=dict,
         json_schema_extra=_SPLIT_KEYS,
-        description="our split -> the source's name for it",
+        description="our name for a split -> its name in the source, where they differ",
     )
     limit: dict[str, PositiveInt] = Field(
         default_factory=dict,
         json_schema_extra=_SPLIT_KEYS,
-        description="the first n rows of a split; of the built-in corpus, as many as you like",
+        description="how many rows of a split to use, from its start; the built-in corpus has any number",
     )
     text: Literal["raw", "course"] = Field(
-        "raw", description="course: as CS224N's reference loader normalises it"
+        "raw", description="course: normalised as CS224N's reference loader does"
     )
     blank_labels: Literal["refuse", "drop"] = Field(
         "refuse", description="what to do with a row that has no label"
     )
 
-    def __hash__(self) -> int:  # pydantic copies a default that has none, for each Settings
+    # pydantic copies a default without a hash, for each Settings.
+    def __hash__(self) -> int:
         return hash((self.hub, self.config, self.files))
 
     @field_validator("columns", "splits", "limit", mode="before")
@@ -75,20 +78,20 @@ class Source(BaseModel):
         if self.hub is not None and self.files is not None:
             raise ValueError("both hub and files are given; keep one of them")
         if self.hub is None and (self.config or self.revision):
-            raise ValueError("config and revision belong to hub, which is missing")
+            raise ValueError("config and revision need hub, which is missing")
         if self.files is not None and "{split}" not in self.files:
             raise ValueError(
-                f"files: {shown(self.files)} has no {{split}} in it; write data/name-{{split}}.csv"
+                f"files: {shown(self.files)} has no {{split}} in it; write for example data/name-{{split}}.csv"
             )
         if self.hub is None and self.files is None and (self.columns or self.splits):
-            raise ValueError("columns and splits belong to hub or files; the built-in corpus has neither")
+            raise ValueError("columns and splits need hub or files; the built-in corpus has neither")
         names = [self.splits.get(split, split) for split in SPLITS]
         if len(set(names)) < len(names):
-            raise ValueError(f"two splits are read from one name ({', '.join(names)}); each needs its own")
+            raise ValueError(f"two splits have the same name ({', '.join(names)}); give each its own")
         return self
 
     def names(self, split: str) -> tuple[str, ...]:
-        """Return the names under which `split` may be found, the first that exists being it."""
+        """Return the names a split may have in the source; the first one that exists is used."""
         if split in self.splits:
             return (self.splits[split],)
         return ("dev", "validation") if split == "dev" else (split,)
@@ -100,7 +103,7 @@ class Source(BaseModel):
         return next((path for path in paths if path.exists()), paths[0])
 
 
-Sources = Mapping[str, Source]  # task -> source
+Sources = Mapping[Task, Source]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

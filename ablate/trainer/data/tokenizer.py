@@ -1,7 +1,6 @@
-"""The tokenizer of an encoder: its own, from a folder or the hub; `tiny` gets one built from the training
-text.
+"""The tokenizer of an encoder: its own, from a folder or the hub; for `tiny` one is built from the training text.
 
-Refuses code from a hub (`trust_remote_code` is off) and tokenizers that are not of the fast kind.
+Refuses tokenizers that are not of the fast kind.
 """
 
 import contextlib
@@ -21,17 +20,17 @@ TINY_VOCABULARY = 8000  # words and letters at most
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _AT_ONCE = 20_000  # sentences encoded in one call; bounds the memory their intermediate objects take
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
-_chosen = os.environ.get(_PARALLELISM)  # by the user; looked at before we set it ourselves
+_chosen = os.environ.get(_PARALLELISM)  # by the user, before we set it
 
 
 class Tokenizer:
-    """A transformers tokenizer, narrowed to what we need of it."""
+    """The part of a transformers tokenizer that the trainer uses."""
 
     def __init__(self, wrapped: Any) -> None:
         self._wrapped = wrapped
 
     def encode(self, texts: list[str], max_length: int) -> list[list[int]]:
-        """Return the token numbers of each text, special tokens added, at most `max_length` of them."""
+        """Return the token ids of each text, special tokens included, at most `max_length` of them."""
         backend = self._wrapped.backend_tokenizer
         backend.no_padding()
         backend.enable_truncation(max_length)
@@ -43,7 +42,7 @@ class Tokenizer:
         return rows
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write it as AutoTokenizer loads it; return its hash, vocabulary size and padding token."""
+        """Write it as AutoTokenizer loads it; return its hash and vocabulary size."""
         backend = self._wrapped.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()
@@ -51,12 +50,11 @@ class Tokenizer:
         return {
             "hash": hashlib.sha256(backend.to_str().encode()).hexdigest()[:16],
             "vocab_size": len(self._wrapped),
-            "pad_id": self._wrapped.pad_token_id or 0,
         }
 
 
 def encoder_key(encoder: str) -> str:
-    """Return a text that differs when the tokenizer may differ: for a folder its files, else the name."""
+    """Return a text that differs when the tokenizer may differ: from the files of a folder, or the name."""
     if encoder == TINY:
         return f"{TINY} {TINY_VOCABULARY}"
     folder = Path(encoder).expanduser()
@@ -71,20 +69,18 @@ def make_tokenizer(encoder: str, training: Iterable[Examples]) -> Tokenizer:
 
     Raises:
         BadInput: a folder without a tokenizer, or a model that has no fast tokenizer.
-        Unavailable: a hub name that is neither on this machine nor to be had.
+        Unavailable: a hub name that is neither cached nor downloadable.
     """
     wrapped = _tiny(training) if encoder == TINY else _loaded(encoder)
     if not getattr(wrapped, "is_fast", False):
-        raise BadInput(
-            f"encoder: {encoder}: its tokenizer is not of the fast kind; a BERT-like model would do"
-        )
+        raise BadInput(f"encoder: {encoder}: its tokenizer is not of the fast kind; use a BERT-like model")
     return Tokenizer(wrapped)
 
 
 def _tiny(training: Iterable[Examples]) -> Any:
-    """Take the most frequent words, and every letter so that no word is unknown.
+    """Return a tokenizer with the most frequent words, and with every letter so that no word is unknown.
 
-    Built here, because the order in which `WordPieceTrainer` numbers its pieces changes from run to run.
+    `WordPieceTrainer` cannot be used: it numbers its pieces in another order from run to run.
     """
     from tokenizers import normalizers, pre_tokenizers
     from transformers import BertTokenizer
@@ -119,7 +115,7 @@ def _loaded(encoder: str) -> Any:
 
 @contextlib.contextmanager
 def _in_parallel() -> Iterator[None]:
-    """Encode on all cores, then switch that off: left on, the next fork of this process prints a warning."""
+    """Encode on all cores, then switch that off: with it on, the next fork of this process prints a warning."""
     os.environ[_PARALLELISM] = _chosen or "true"
     try:
         yield

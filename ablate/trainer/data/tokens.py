@@ -1,9 +1,8 @@
-"""A study's text as token numbers: tokenised once, kept flat on disk, opened by memory map.
+"""A study's text as token ids: tokenized once, stored end to end on disk, opened by memory map.
 
-Each split of each task is one folder of arrays under the study's cache, named by a hash of all that decides
-its content (the data's bytes, the tokenizer, the longest length), so trials and parts share it whatever
-else differs. A folder appears whole or not at all (temporary name, then rename), several processes may
-build the same one at once, and one whose bytes do not fit its digests is thrown away and built again.
+Each split of each task is one folder of arrays in the study's cache, named by a hash of everything its content depends on (the
+data's bytes, the tokenizer, the maximum length), so all trials and parts share it. A folder appears complete or not at all,
+several processes may build the same one at once, and one whose bytes do not match its digests is built again.
 """
 
 import functools
@@ -12,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,17 @@ from ablate.trainer.data.pretrained import TINY
 from ablate.trainer.data.reading import examples, source_key
 from ablate.trainer.data.sources import Source, Sources
 from ablate.trainer.data.tokenizer import Tokenizer, encoder_key, make_tokenizer
-from ablate.trainer.tasks.table import PAPER
+from ablate.trainer.tasks.table import PAPER, TASKS
+from ablate.trainer.tasks.task import Task
 
-FORMAT = 2  # raise it when the files below change
+FORMAT = 2  # increase it when the files below change
 Ints = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]  # of rows
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Rows of different length, end to end."""
+    """Rows of different lengths, end to end."""
 
     tokens: Ints  # [total]
     offsets: npt.NDArray[np.int64]  # [n + 1]; row i is tokens[offsets[i]:offsets[i + 1]]
@@ -61,20 +61,30 @@ class Ragged:
 
 @dataclass(frozen=True)
 class TaskSplit:
-    """One split of one task, tokenised."""
+    """One split of one task, tokenized."""
 
     ids: list[str]
     first: Ragged
-    second: Ragged | None  # None where the task has single sentences
-    labels: npt.NDArray[np.float64] | None  # [n]; None where they are kept back
-    clusters: npt.NDArray[np.int64] | None  # [n]; None where no two rows share a sentence
+    second: Ragged | None  # None for tasks with single sentences
+    labels: npt.NDArray[np.float64] | None  # [n]; None if they are hidden
+    clusters: npt.NDArray[np.int64] | None  # [n]; None if no two rows share a sentence
     data_hash: str  # of ids, texts and labels
     dropped: int  # rows left out because their label was blank
 
     @property
     def n(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.ids)
+
+    @property
+    def columns(self) -> list[Ragged]:
+        """The text: one column, or two for pairs."""
+        return [self.first] if self.second is None else [self.first, self.second]
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all rows."""
+        return sum(int(column.offsets[-1]) for column in self.columns)
 
 
 @dataclass(frozen=True)
@@ -83,28 +93,26 @@ class Tokens:
 
     tasks: dict[str, dict[str, TaskSplit]]  # task -> split
     vocab_size: int
-    pad_id: int
     tokenizer_hash: str
     tokenizer_folder: Path
     dev_rows_in_train: dict[str, int]  # task -> dev rows whose text is in the training data too
 
     @property
-    def data_hash(self) -> str:
-        """Hash of the content of all splits."""
-        found = {
-            task: {name: split.data_hash for name, split in splits.items()}
-            for task, splits in self.tasks.items()
+    def facts(self) -> dict[str, Any]:
+        """What a report should know of the data: hashes, dev rows that are in train, rows dropped for a blank label."""
+        splits = [(task, name, split) for task, found in self.tasks.items() for name, split in found.items()]
+        hashes: dict[str, dict[str, str]] = {}
+        dropped: dict[str, dict[str, int]] = {}
+        for task, name, split in splits:
+            hashes.setdefault(task, {})[name] = split.data_hash
+            if split.dropped:
+                dropped.setdefault(task, {})[name] = split.dropped
+        return {
+            "data": _hash(json.dumps(hashes, sort_keys=True))[:16],
+            "tokenizer": self.tokenizer_hash,
+            "dev_rows_in_train": self.dev_rows_in_train,
+            **({"dropped_rows": dropped} if dropped else {}),
         }
-        return _hash(json.dumps(found, sort_keys=True))[:16]
-
-    @property
-    def dropped_rows(self) -> dict[str, dict[str, int]]:
-        """Task -> split -> rows left out because their label was blank, where there are any."""
-        found = {
-            task: {name: split.dropped for name, split in splits.items() if split.dropped}
-            for task, splits in self.tasks.items()
-        }
-        return {task: splits for task, splits in found.items() if splits}
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer into `folder` as transformers' AutoTokenizer loads it."""
@@ -119,54 +127,53 @@ def load_tokens(
     encoder: str,
     max_length: int,
     cache: Path,
-    splits: Iterable[str] = ("train", "dev"),
+    splits: Sequence[str] = ("train", "dev"),
 ) -> Tokens:
-    """Return the text of `sources` (task -> source) as tokens, from the cache where it is there already.
+    """Return the text of `sources` as tokens, from the cache if it is there.
 
     Args:
         sources: one per task.
         encoder: `tiny` (a vocabulary is built from the training text), a model's folder, or a hub name.
-        max_length: tokens kept of a sentence, [CLS] and [SEP] included.
-        cache: a folder that trials of the study share; created when missing.
-        splits: which splits to give.
+        max_length: tokens of a sentence at most, [CLS] and [SEP] included.
+        cache: a folder that trials of the study share; created if missing.
+        splits: the splits to load.
 
     Raises:
         BadInput: faults in the data, or a folder without a tokenizer.
-        Unavailable: something of the hub that is neither on this machine nor to be had.
+        Unavailable: something of the hub that is neither cached nor downloadable.
         AblateError: the cache cannot be written.
     """
     about = _vocabulary_sources(sources) if encoder == TINY else {}
-    key = _hash(
-        FORMAT, encoder_key(encoder), *(source_key(source, "train") + task for task, source in about.items())
-    )
+    names = (source_key(source, "train") + task.name for task, source in about.items())
+    key = _hash(FORMAT, encoder_key(encoder), *names)
 
+    # With a full cache the tokenizer is never needed.
     @functools.cache
-    def tokenizer() -> Tokenizer:  # which a full cache never needs
-        return make_tokenizer(encoder, (examples(s, task, "train") for task, s in about.items()))
+    def tokenizer() -> Tokenizer:
+        return make_tokenizer(encoder, (examples(source, task, "train") for task, source in about.items()))
 
     folder, facts = _cached(cache / f"tokenizer-{key[:16]}", lambda new: tokenizer().save(new))
 
-    def tokenised(task: str, source: Source, split: str) -> TaskSplit:
-        name = f"tokens-{_hash(FORMAT, facts['hash'], max_length, task, source_key(source, split))[:16]}"
-        return _opened(
-            *_cached(
-                cache / name,
-                lambda new: _tokenised(examples(source, task, split), tokenizer(), max_length, new),
-            )
-        )
+    def tokenized(task: Task, source: Source, split: str) -> TaskSplit:
+        key = _hash(FORMAT, facts["hash"], max_length, task.name, source_key(source, split))
 
-    wanted = tuple(splits)
+        def build(new: Path) -> dict[str, Any]:
+            return _tokenized(examples(source, task, split), tokenizer(), max_length, new)
+
+        return _opened(*_cached(cache / f"tokens-{key[:16]}", build))
+
     tasks = {
-        task: {split: tokenised(task, source, split) for split in wanted} for task, source in sources.items()
+        task.name: {split: tokenized(task, source, split) for split in splits}
+        for task, source in sources.items()
     }
-    both = {"train", "dev"} <= {*wanted}
-    shared = {task: _overlap(task, source, cache) for task, source in sources.items() if both}
-    return Tokens(tasks, facts["vocab_size"], facts["pad_id"], facts["hash"], folder, shared)
+    both = {"train", "dev"} <= {*splits}
+    shared = {task.name: _overlap(task, source, cache) for task, source in sources.items() if both}
+    return Tokens(tasks, facts["vocab_size"], facts["hash"], folder, shared)
 
 
-def _overlap(task: str, source: Source, cache: Path) -> int:
-    """Return how many rows of dev are also in the training data."""
-    key = _hash(FORMAT, task, source_key(source, "train"), source_key(source, "dev"))
+def _overlap(task: Task, source: Source, cache: Path) -> int:
+    """Return how many rows of dev are in the training data too."""
+    key = _hash(FORMAT, task.name, source_key(source, "train"), source_key(source, "dev"))
 
     def build(_: Path) -> dict[str, Any]:
         return {"rows": overlap(examples(source, task, "train"), examples(source, task, "dev"))}
@@ -174,32 +181,28 @@ def _overlap(task: str, source: Source, cache: Path) -> int:
     return int(_cached(cache / f"overlap-{key[:16]}", build)[1]["rows"])
 
 
-def _vocabulary_sources(sources: Sources) -> dict[str, Source]:
-    """Say whose training text a vocabulary is built from.
+def _vocabulary_sources(sources: Sources) -> Sources:
+    """Return the sources whose training text a vocabulary is built from.
 
-    On the built-in corpus it is always that of the paper's three tasks: a part that trains one task has the same tokens as
-    a trial that trains three, or else `training: separate` would differ from `joint` in its vocabulary too. Words that only
-    other tasks use are spelled by their letters.
+    On the built-in corpus they are always the paper's three: a part that trains one task must have the same tokens as a trial
+    that trains three, or `training: separate` would differ from `joint` in its vocabulary too. Words that only other tasks use
+    are spelled by their letters.
     """
     if all(source.hub is None and source.files is None for source in sources.values()):
-        return {task: Source() for task in PAPER}
-    return dict(sorted(sources.items()))
+        return {TASKS[name]: Source() for name in PAPER}
+    return dict(sorted(sources.items(), key=lambda pair: pair[0].name))
 
 
-def _tokenised(found: Examples, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
-    """Write a split's arrays; return what the manifest says of it."""
-    columns = (
-        {"first": found.first} if found.second is None else {"first": found.first, "second": found.second}
-    )
-    for name, texts in columns.items():
+def _tokenized(found: Examples, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
+    """Write a split's arrays; return what goes into the manifest."""
+    for name, texts in found.columns.items():
         rows = tokenizer.encode(texts, max_length)
         offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
         np.save(folder / f"{name}.tokens.npy", np.concatenate([np.asarray(row, np.int32) for row in rows]))
         np.save(folder / f"{name}.offsets.npy", offsets)
-    if found.labels is not None:
-        np.save(folder / "labels.npy", found.labels)
-    if (shared := clusters(found)) is not None:
-        np.save(folder / "clusters.npy", shared)
+    for name, array in (("labels", found.labels), ("clusters", clusters(found))):
+        if array is not None:
+            np.save(folder / f"{name}.npy", array)
     (folder / "ids.json").write_text(json.dumps(found.ids), encoding="utf-8")
     labels = None if found.labels is None else found.labels.tolist()
     content = json.dumps([found.ids, found.first, found.second, labels], ensure_ascii=False)
@@ -211,27 +214,18 @@ def _opened(folder: Path, facts: dict[str, Any]) -> TaskSplit:
         loaded: npt.NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return loaded
 
-    ragged = {
-        name: Ragged(array(f"{name}.tokens"), np.array(array(f"{name}.offsets")))
-        for name in ("first", "second")
-        if f"{name}.tokens.npy" in facts["files"]
-    }
+    def column(name: str) -> Ragged:
+        return Ragged(array(f"{name}.tokens"), np.array(array(f"{name}.offsets")))
+
+    second = column("second") if "second.tokens.npy" in facts["files"] else None
     labels, shared = (
         np.array(array(name)) if f"{name}.npy" in facts["files"] else None for name in ("labels", "clusters")
     )
     ids: list[str] = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
-    return TaskSplit(
-        ids,
-        ragged["first"],
-        ragged.get("second"),
-        labels,
-        shared,
-        facts["data_hash"],
-        facts["dropped"],
-    )
+    return TaskSplit(ids, column("first"), second, labels, shared, facts["data_hash"], facts["dropped"])
 
 
-# A folder that is whole or not there
+# A folder that is complete or not there
 
 _MANIFEST = "manifest.json"
 

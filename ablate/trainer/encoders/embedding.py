@@ -1,15 +1,14 @@
-"""Sentence embeddings for heads: computed by the encoder each time, or once for all when the encoder is
-frozen.
+"""Sentence embeddings for the heads: computed by the encoder in each step, or only once if the encoder is frozen.
 
-Embeddings of a frozen encoder are kept in the study's cache under a hash of everything that decides them."""
+Embeddings of a frozen encoder are stored in the study's cache under a hash of everything they depend on.
+"""
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,32 +27,22 @@ FORMAT = 1
 TOKENS_AT_ONCE = 4096  # padding included, for encoders that pad
 
 Pair = tuple[Tensor, Tensor | None]  # [n, hidden] of the first and of the second sentences
-Pause = Callable[[], None]  # called now and then in long work, so that a run can be stopped
-
-
-class Embedder(Protocol):
-    """Where embeddings come from."""
-
-    def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
-        """Yield the embeddings of training items by task, with a graph where the encoder is trained.
-
-        Those of several tasks come at once, or in turns: call backward on each before the next one is asked for.
-        Afterwards `gradients` hold the encoder's, of each task if they have tasks for owners, and nothing of
-        what they held before. None: no backward pass will follow.
-        """
-
-    def whole(self, task: str, split: str, pause: Pause) -> Pair:
-        """Return the embeddings of all items of a split, without dropout and without a graph."""
+Pause = Callable[[], None]  # called regularly during long work, so that a run can be stopped
 
 
 class Live:
-    """Embeddings from an encoder that changes."""
+    """Embeddings from an encoder that is being trained."""
 
     def __init__(self, encoder: Encoder, tokens: Tokens, settings: Settings, device: torch.device) -> None:
         self.encoder, self.tokens, self.settings, self.device = encoder, tokens, settings, device
 
     def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
-        """Embed training items: all tasks' in one pass if the encoder is packed, else task by task."""
+        """Yield the embeddings of training items by task, with a graph if the encoder is trained.
+
+        A packed encoder embeds all tasks in one pass; otherwise tasks come one after another: call backward on each before asking
+        for the next. Afterwards `gradients` hold the encoder's gradients, of each task if their owners are tasks; earlier values
+        are overwritten. None: no backward pass will follow.
+        """
         if isinstance(self.encoder.module, PackedBert):
             yield self._embed_together(items, gradients)
             return
@@ -66,31 +55,27 @@ class Live:
             yield self._embed_together({task: indices}, None)
 
     def _embed_together(self, items: Mapping[str, Indices], gradients: Gradients | None) -> dict[str, Pair]:
-        """Embed items of some tasks: first sentences, then second ones, task after task."""
-        taken = {}
-        for task, indices in items.items():
-            columns = self.tokens.tasks[task]["train"]
-            taken[task] = [c.take(indices) for c in (columns.first, columns.second) if c is not None]
-        sentences = [pair for columns in taken.values() for pair in columns]
+        """Embed items of several tasks: of each task first sentences, then second ones."""
+        taken = {
+            task: [column.take(indices) for column in self.tokens.tasks[task]["train"].columns]
+            for task, indices in items.items()
+        }
+        sentences = [column for columns in taken.values() for column in columns]
         counts = {task: len(items[task]) * len(columns) for task, columns in taken.items()}
         tokens, lengths = (np.concatenate(arrays) for arrays in zip(*sentences, strict=True))
         owners = {ALL: len(lengths)} if gradients is None or ALL in gradients.owners else counts
         embedded = self._embed(tokens, lengths, gradients, owners)
         pieces = dict(zip(items, torch.split(embedded, list(counts.values())), strict=True))
-        return {
-            task: (piece[: len(items[task])], piece[len(items[task]) :] if len(taken[task]) > 1 else None)
-            for task, piece in pieces.items()
-        }
+        return {task: _pair(torch.split(piece, len(items[task]))) for task, piece in pieces.items()}
 
     def whole(self, task: str, split: str, pause: Pause) -> Pair:
-        """Embed a split, sentences of similar length together."""
-        items = self.tokens.tasks[task][split]
-        first = self._embed_all(items.first, pause)
-        return first, self._embed_all(items.second, pause) if items.second is not None else None
+        """Return the embeddings of all items of a split, without dropout and without a graph."""
+        return _pair([self._embed_all(column, pause) for column in self.tokens.tasks[task][split].columns])
 
     def _embed_all(self, sentences: Ragged, pause: Pause) -> Tensor:
         lengths = sentences.lengths
-        order = np.argsort(-lengths, kind="stable")  # long ones first: memory runs out at once or never
+        # Long ones first: memory runs out at once or never.
+        order = np.argsort(-lengths, kind="stable")
         embedded = torch.empty(len(sentences), self.encoder.hidden_size, device=self.device)
         self.encoder.module.eval()
         with torch.no_grad():
@@ -119,11 +104,11 @@ class Live:
 
 
 class Frozen:
-    """Embeddings from an encoder that does not change: each sentence once per study.
+    """Embeddings from a frozen encoder, which embeds each sentence once per study.
 
     Args:
-        live: the encoder they are computed with where the cache lacks them.
-        cache: the study's folder for what is worth computing once.
+        live: computes what is not in the cache.
+        cache: the study's cache folder.
     """
 
     def __init__(self, live: Live, cache: Path) -> None:
@@ -131,13 +116,13 @@ class Frozen:
         self._pairs: dict[tuple[str, str], Pair] = {}
 
     def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
-        """Look training items up."""
+        """Look up training items."""
         yield {task: self._rows(task, indices) for task, indices in items.items()}
 
     def _rows(self, task: str, indices: Indices) -> Pair:
-        first, second = self.whole(task, "train", lambda: None)
-        rows = torch.from_numpy(indices).to(first.device)
-        return first[rows], second[rows] if second is not None else None
+        columns = [column for column in self.whole(task, "train", lambda: None) if column is not None]
+        rows = torch.from_numpy(indices).to(self.live.device)
+        return _pair([column[rows] for column in columns])
 
     def whole(self, task: str, split: str, pause: Pause) -> Pair:
         """Return all embeddings of a split from memory, else from the cache, else from the encoder."""
@@ -148,11 +133,12 @@ class Frozen:
     def _cached(self, task: str, split: str, pause: Pause) -> Pair:
         items = self.live.tokens.tasks[task][split]
         file = self.cache / f"features-{self._key(items)[:16]}.safetensors"
-        pair = _read(file)
-        if pair is None:
+        columns = _read(file)
+        if columns is None:
             pair = self.live.whole(task, split, pause)
-            _write(file, pair)
-        return pair[0].to(self.live.device), pair[1].to(self.live.device) if pair[1] is not None else None
+            columns = [column.cpu().contiguous() for column in pair if column is not None]
+            _write(file, columns)
+        return _pair([column.to(self.live.device) for column in columns])
 
     def _key(self, items: TaskSplit) -> str:
         settings = self.live.settings
@@ -169,38 +155,42 @@ class Frozen:
         return hashlib.sha256(repr(decided_by).encode()).hexdigest()
 
 
-def _digest(pair: Pair) -> str:
+Embedder = Live | Frozen
+
+
+def _pair(columns: Sequence[Tensor]) -> Pair:
+    return columns[0], columns[1] if len(columns) > 1 else None
+
+
+_COLUMNS = ("first", "second")
+
+
+def _digest(columns: Sequence[Tensor]) -> str:
     digest = hashlib.sha256()
-    for embedded in pair:
-        if embedded is not None:
-            digest.update(embedded.cpu().contiguous().numpy().data)
+    for column in columns:
+        digest.update(column.numpy().data)
     return digest.hexdigest()
 
 
-def _write(file: Path, pair: Pair) -> None:
-    """Write a file that is there whole or not at all; several processes may write the same."""
-    named = {
-        name: found.cpu().contiguous()
-        for name, found in zip(("first", "second"), pair, strict=True)
-        if found is not None
-    }
+def _write(file: Path, columns: Sequence[Tensor]) -> None:
+    """Write a file that is there complete or not at all; several processes may write the same."""
+    named = dict(zip(_COLUMNS, columns, strict=False))
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     os.close(handle)
     try:
-        save_file(named, temporary, metadata={"sha256": _digest(pair)})
+        save_file(named, temporary, metadata={"sha256": _digest(columns)})
         os.replace(temporary, file)
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _read(file: Path) -> Pair | None:
-    """Return what `file` holds if every byte is as it was written."""
+def _read(file: Path) -> list[Tensor] | None:
+    """Return the columns in `file` if every byte is as it was written."""
     try:
         with safe_open(file, "pt") as opened:
-            named = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            columns = [opened.get_tensor(name) for name in _COLUMNS if name in opened.keys()]  # noqa: SIM118
             digest = (opened.metadata() or {}).get("sha256")
-        pair: Pair = (named["first"], named.get("second"))
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, SafetensorError):
         return None
-    return pair if _digest(pair) == digest else None
+    return columns if _digest(columns) == digest else None

@@ -1,24 +1,25 @@
-"""The parameters of a module as views of one buffer, and their gradients likewise: one norm, one Gramian, one
-optimizer call, one copy to reset.
+"""The parameters of a module as views of one buffer, and their gradients likewise: one norm, one Gramian, one optimizer call, one
+copy to reset.
 
-The table (an embedding, of whose rows a step reads few) stands first, then matrices, then vectors (biases,
-normalisation): what `l2` shrinks is one slice, and so is all but the table."""
+The table (an embedding, of which a step reads few rows) comes first, then matrices, then vectors (biases, normalisation), so that
+what `l2` shrinks is one slice, and so is everything but the table.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-ALL = "all"  # the owner of gradients that are not kept apart
+ALL = "all"  # the owner of gradients that are not kept per task
 
 
 class Flat:
-    """One buffer for the values of all parameters of `module`; its parameters become views of it.
+    """One buffer for the values of all parameters of `module`, which become views of it.
 
     Attributes:
         values: [params], on the module's device.
-        table: the parameter that stands first, of whose rows gradients have those in use only; if there is one.
-        matrices: how many values belong to matrices other than the table.
+        table: the first parameter, if gradients hold only those of its rows that are in use; else None.
+        matrices: number of values in matrices other than the table.
     """
 
     def __init__(self, module: nn.Module, table: Tensor | None = None) -> None:
@@ -38,16 +39,16 @@ class Flat:
         return self.values[0 if self.table is None else self.table.numel() :]
 
     def views(self, buffer: Tensor) -> dict[Tensor, Tensor]:
-        """Return each parameter's place, in its own shape, in a `buffer` for all but the table."""
+        """Return each parameter's view, in its own shape, of a `buffer` for everything but the table."""
         return _views(self._others, buffer)
 
     def add_gradients_to(self, places: Mapping[Tensor, Tensor]) -> None:
-        """Let the next backward pass add to `places`."""
+        """Make the next backward pass add to `places`."""
         for parameter, place in places.items():
             parameter.grad = place
 
     def require_gradients(self, wanted: bool) -> None:
-        """Freeze or thaw the module, and forget its gradients."""
+        """Freeze or unfreeze the module, and drop its gradients."""
         for parameter in self._parameters:
             parameter.grad = None
             parameter.requires_grad_(wanted)
@@ -56,12 +57,12 @@ class Flat:
 class Gradients:
     """A step's gradients of the parameters of a `Flat`, of one owner (all tasks together) or of several.
 
-    Of the table they hold the rows in use. A vocabulary has 30,000 words, a step reads some hundreds of them, and
-    half of a small encoder is its words: what is 0 costs nothing in a norm, a dot product or a sum.
+    Of the table they hold only the rows in use. A vocabulary has 30,000 words, a step reads a few hundred of them, and half of a
+    small encoder is its word embeddings: norms, dot products and sums skip the zeros.
 
     Attributes:
-        dense: [owners, params beside the table].
-        rows: [owners, words, hidden], of the rows `words` of the table; none if there is no table.
+        dense: [owners, params other than the table].
+        rows: [owners, words, hidden], of the rows `words` of the table; empty if there is no table.
         words: [words], ascending.
     """
 
@@ -72,19 +73,19 @@ class Gradients:
         self.read_rows(torch.empty(0, dtype=torch.long, device=flat.values.device))
 
     def read_rows(self, words: Tensor) -> None:
-        """Make room for the gradients of the rows `words` of the table: 0 so far."""
+        """Allocate gradients, all 0, for the rows `words` of the table."""
         self.words = words
         hidden = 0 if self._table is None else self._table.shape[1]
         self.rows = self.dense.new_zeros(len(self.owners), len(words), hidden)
 
     def places(self, owner: str = ALL) -> dict[Tensor, Tensor]:
-        """Return where the gradient of each parameter is: of the table, that of the rows `words`."""
+        """Return the gradient of each parameter; for the table, of its rows `words`."""
         index = self.owners.index(owner)
         of_table = {} if self._table is None else {self._table: self.rows[index]}
         return self._views[index] | of_table
 
     def pieces(self) -> list[Tensor]:
-        """Return all there is: each piece is [owners, numbers]."""
+        """Return all gradients as pieces of [owners, numbers]."""
         return [self.dense, self.rows.flatten(1)]
 
     def clear(self, owners: Iterable[str] = (ALL,)) -> None:

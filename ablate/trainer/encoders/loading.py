@@ -1,8 +1,7 @@
-"""The shared encoder: from a folder, the hub, or from scratch (`tiny`); tokens in, one embedding per sentence
-out.
+"""The shared encoder: from a folder, the hub, or from scratch (`tiny`); tokens in, one embedding per sentence out.
 
-Only safetensors are read and no code from a hub is run. The encoder loaded last stays in memory with a copy
-of its pristine weights, so that the next trial in this process starts from one copy.
+Only safetensors are read and no code from a hub is run. The last encoder stays in memory with a copy of its pristine weights,
+from which the next trial in this process starts.
 """
 
 import hashlib
@@ -25,8 +24,8 @@ _DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ELECTRA, ..
     *("dropout", "attention_dropout", "embedding_dropout", "mlp_dropout"),  # DistilBERT, ModernBERT
 )
-_IF_BROKEN = ("does not load", "; a folder with config.json and model.safetensors would do")
-# Encoders that begin to count positions behind their padding token's number.
+_IF_BROKEN = ("does not load", "; give a folder with config.json and model.safetensors")
+# Encoders whose first position has the number after that of their padding token.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
@@ -55,15 +54,14 @@ _warm: dict[tuple[Any, ...], Encoder] = {}  # at most one
 
 
 def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.device) -> Encoder:
-    """Return the encoder that `settings` name with its pristine weights; those of `tiny` are drawn from
-    `seed`.
+    """Return the encoder of `settings` with its pristine weights; those of `tiny` are drawn from `seed`.
 
-    The object is shared by calls with the same settings: the one before must be done with.
+    Calls with the same settings return the same object, so only the last one may be in use.
 
     Raises:
-        BadInput: the folder is no encoder, its weights are damaged or not safetensors, it knows fewer tokens or
-            shorter sentences than asked.
-        Unavailable: a hub name that is neither in the cache nor to be had.
+        BadInput: the folder is no encoder, its weights are damaged or not safetensors, or it has fewer tokens or positions than
+            needed.
+        Unavailable: a hub name that is neither cached nor downloadable.
     """
     from_scratch = settings.encoder == TINY
     drawn = (vocab_size, settings.max_length, seed) if from_scratch else ()
@@ -76,22 +74,24 @@ def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.d
         model = tiny(settings, vocab_size, seed) if from_scratch else _pretrained(settings, vocab_size)
         encoder = _warm[key] = wrap(model, device)
     encoder.flat.require_gradients(not settings.freeze_encoder)
-    encoder.module.train()  # the trial before may have been stopped while it looked at dev
+    # The trial before may have been stopped during an evaluation.
+    encoder.module.train()
     return encoder
 
 
 def load_saved(folder: Path, device: torch.device) -> Encoder:
-    """Return the encoder of a model that was trained here, from its folder."""
+    """Return the encoder of a saved model."""
     return wrap(_load_weights(str(folder)), device)
 
 
 def wrap(model: Any, device: torch.device) -> Encoder:
     """Return a transformers model as an `Encoder` on `device`."""
+    # Embeddings are pooled elsewhere; weight decay would still shrink the model's own pooler.
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # embeddings are pooled here; it would only be decayed
+        model.pooler = None
     model = model.float().to(device)
     module = PaddedEncoder(model) if unsupported(model.config) else PackedBert(model)
-    flat = Flat(module, module.words if isinstance(module, PackedBert) else None)
+    flat = Flat(module, module.words)
     return Encoder(module, model.config, flat, flat.values.clone())
 
 
@@ -119,14 +119,14 @@ def read_config(encoder: str) -> Any:
 
     Raises:
         BadInput: the folder is missing or is no BERT-like encoder.
-        Unavailable: a hub name that is neither in the cache nor to be had.
+        Unavailable: a hub name that is neither cached nor downloadable.
     """
     from transformers import AutoConfig
 
     config = load_pretrained(AutoConfig, encoder, *_IF_BROKEN)
     if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
         raise BadInput(
-            f"encoder: {encoder}: a {config.model_type} is no sentence encoder; a BERT-like model would do"
+            f"encoder: {encoder}: {config.model_type} is not a sentence encoder; use a BERT-like model"
         )
     return config
 
@@ -139,7 +139,7 @@ def refuse_long_sentences(settings: Settings, config: Any) -> None:
     if positions is not None and settings.max_length > positions:
         raise BadInput(
             f"max_length: {settings.encoder} has {positions} positions, found {settings.max_length}; "
-            f"{positions} or less would do"
+            f"use {positions} or less"
         )
 
 
@@ -148,7 +148,7 @@ def _pretrained(settings: Settings, vocab_size: int) -> Any:
     refuse_long_sentences(settings, config)
     if vocab_size > config.vocab_size:
         raise BadInput(
-            f"encoder: {settings.encoder}: its tokenizer has {vocab_size} tokens and its weights know "
+            f"encoder: {settings.encoder}: its tokenizer has {vocab_size} tokens but its weights have "
             f"{config.vocab_size}; they do not belong together"
         )
     for name in _DROPOUTS:
@@ -158,7 +158,7 @@ def _pretrained(settings: Settings, vocab_size: int) -> Any:
 
 
 def _load_weights(encoder: str, **options: Any) -> Any:
-    """Return the model with every weight from its file: transformers would draw what is missing at random."""
+    """Return the model, or refuse it if its file lacks weights: transformers would draw them at random."""
     from transformers import AutoModel
 
     options |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
@@ -167,6 +167,6 @@ def _load_weights(encoder: str, **options: Any) -> Any:
     if missing:
         raise BadInput(
             f"encoder: {encoder}: {len(missing)} of its weights are not in the file, first {missing[0]}; "
-            "a config.json that belongs to the weights would do"
+            "give the config.json that belongs to the weights"
         )
     return model

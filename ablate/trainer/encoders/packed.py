@@ -1,13 +1,13 @@
-"""BERT without padding: the weights of a Hugging Face `BertModel`, the same maths, a backward pass by hand.
+"""BERT without padding: the weights of a Hugging Face `BertModel`, the same maths, a backward pass written by hand.
 
-The sentences of a batch lie end to end in one row of tokens, so dense layers see real tokens only. Attention runs on
-groups of sentences of similar length, and only there, for a few tokens, is padding. With `pooling="cls"` the last
-layer computes first tokens only.
+The sentences of a batch lie end to end in one row of tokens, so dense layers see real tokens only. Attention runs on groups of
+sentences of similar length; only there is padding, for a few tokens. With `pooling="cls"` the last layer computes first tokens
+only.
 
-Weight gradients are written straight to where the optimizer reads them. Each task's may be kept apart: still one
-pass for all tasks, since their tokens are disjoint.
+Weight gradients are written straight to where the optimizer reads them, of each task separately if asked: still in one pass for
+all tasks, since their tokens are disjoint.
 
-Refuses what it would compute differently (`unsupported` says why). Token types are all 0; the pooler is not used.
+Models it would compute differently are refused (`unsupported` says why). Token types are all 0; the pooler is not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,18 +52,18 @@ def unsupported(config: Any) -> str | None:
 class PackedBert(nn.Module):
     """The encoder of a `transformers.BertModel`, computed without padding.
 
-    It shares the model's modules: parameters have the names, shapes and storage that they have there, `state_dict()`
-    is the model's without its pooler, and what is trained here is saved by the model's `save_pretrained`.
+    It shares the model's modules: parameters keep their names, shapes and storage, `state_dict()` is the model's without its
+    pooler, and the model's `save_pretrained` saves what is trained here.
 
-    Backward writes to the `Gradients` given, or else adds to `.grad` of the parameters that require gradients (and
-    makes it where it is None), as `loss.backward()` does elsewhere; `torch.autograd.grad` and hooks on parameters see
-    nothing. The weights must not change between a forward pass and its backward pass.
+    Backward writes to the given `Gradients`, or else adds to the `.grad` of the parameters that require gradients (creating it if
+    it is None), as `loss.backward()` does; `torch.autograd.grad` and hooks on parameters do not work. The weights must not change
+    between a forward pass and its backward pass.
 
-    Under `torch.autocast` matmuls and what lies between them are in its dtype; residuals, normalisation, weights and
-    their gradients stay in the weights' own. Dropout draws once per forward pass from the device's default generator.
+    Under `torch.autocast` matmuls and everything between them are in its dtype; residuals, normalisation, weights and their
+    gradients stay in the dtype of the weights. Dropout draws once per forward pass from the device's default generator.
 
     Raises:
-        ValueError: the model is of a kind that would be computed differently.
+        ValueError: the model would be computed differently.
     """
 
     def __init__(self, model: Any) -> None:
@@ -75,11 +75,6 @@ class PackedBert(nn.Module):
         self.encoder = model.encoder
         self._copies: dict[nn.Linear, Tensor] = {}
         self.train(model.training)
-
-    @classmethod
-    def from_hf(cls, model: Any) -> "PackedBert":
-        """Wrap a `transformers.BertModel`; the two share their weights from now on."""
-        return cls(model)
 
     @property
     def words(self) -> Tensor:
@@ -105,15 +100,15 @@ class PackedBert(nn.Module):
             tokens: [total] token ids, sentence after sentence, special tokens included.
             lengths: [sentences] tokens of each, at least 1; their sum is `total`.
             pooling: the first token's last hidden state, or the mean over the sentence's tokens.
-            gradients: where backward writes, whatever stands there; None: it adds to `.grad`.
-            counts: owner after owner of `gradients`, how many of the sentences are its own, at least 1; owners
-                without sentences get gradients of 0. By default all are those of `ALL`.
+            gradients: backward overwrites these; None: it adds to `.grad`.
+            counts: number of sentences, at least 1, of each owner of `gradients` in turn; owners without sentences get gradients
+                of 0. By default all sentences belong to `ALL`.
 
         Returns:
             [sentences, hidden], in the order given, in the dtype of the weights.
 
         Raises:
-            ValueError: `lengths` and `tokens` do not fit, or a sentence is longer than the model's positions.
+            ValueError: `lengths` does not match `tokens`, or a sentence has more tokens than the model has positions.
         """
         lengths = np.asarray(lengths, dtype=np.int64)
         longest = self.config.max_position_embeddings
@@ -125,7 +120,7 @@ class PackedBert(nn.Module):
             )
         counts = counts or {ALL: lengths.size}
         if min(counts.values()) < 1 or sum(counts.values()) != lengths.size:
-            raise ValueError(f"counts must share out {lengths.size} sentences, found {dict(counts)}")
+            raise ValueError(f"counts must sum to {lengths.size} sentences, found {dict(counts)}")
         table, device = self.words, self.words.device
         amp = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if amp else table.dtype
@@ -151,9 +146,9 @@ class PackedBert(nn.Module):
         return embedded
 
     def weights(self, dtype: torch.dtype) -> dict[nn.Linear, Tensor]:
-        """Return each dense layer's weight in `dtype`: its own, or else a copy made now.
+        """Return each dense layer's weight in `dtype`: its own, or a copy made now.
 
-        Copies go where those of the pass before were: new memory would cost more than the copying.
+        Copies reuse the memory of the previous pass: allocating would cost more than copying.
         """
         layers = [module for module in self.encoder.modules() if isinstance(module, nn.Linear)]
         own = {layer: layer.weight.detach() for layer in layers}
@@ -168,7 +163,7 @@ class PackedBert(nn.Module):
 
 
 class _Encode(torch.autograd.Function):
-    """The whole encoder as one node of the graph; `trained` is a parameter, there to make autograd call backward."""
+    """The whole encoder as one node of the graph. `trained` is a parameter that makes autograd call backward."""
 
     @staticmethod
     def forward(ctx: Any, trained: Tensor, run: "_Pass", tokens: Tensor) -> Tensor:
@@ -179,7 +174,7 @@ class _Encode(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dpooled: Tensor) -> tuple[None, None, None]:
         if ctx.run is None:
-            raise RuntimeError("PackedBert keeps nothing for a second backward pass; call forward again")
+            raise RuntimeError("PackedBert cannot run backward twice; call forward again")
         run, ctx.run = ctx.run, None
         with torch.autocast(dpooled.device.type, enabled=False):
             run.backward(dpooled)
@@ -187,14 +182,14 @@ class _Encode(torch.autograd.Function):
 
 
 class _Pass:
-    """One pass through the encoder and, when what it needs is kept, the way back."""
+    """One forward pass through the encoder and, if `keep`, its backward pass."""
 
     def __init__(
         self,
         bert: PackedBert,
         layout: Layout,
         shares: Sequence[Share],
-        words: Tensor | None,  # which rows of the word table their places have; None: all
+        words: Tensor | None,  # the rows of the word table that gradients are kept of; None: all
         pooling: Pooling,
         dtype: torch.dtype,
         keep: bool,
@@ -221,7 +216,8 @@ class _Pass:
             x = layer.forward(x)
             if self.keep:
                 self.layers.append(layer)
-        del self.dropout  # its bits, which the masks have been made of
+        # Its bits are no longer needed: all masks are made.
+        del self.dropout
         if self.pooling == "cls":
             return x
         layout = self.layout
@@ -249,40 +245,38 @@ class _Pass:
         tables = self.bert.embeddings
         dx = self.norm.backward(self.mask.drop(dx))
         types, words = tables.token_type_embeddings.weight, tables.word_embeddings.weight
-        padding = tables.word_embeddings.padding_idx  # learns nothing, wherever it stands
+        # The padding token is not trained, wherever it occurs.
+        padding = tables.word_embeddings.padding_idx
         dwords = dx if padding is None else dx * (self.tokens != padding)[:, None]
         rows = self.tokens if self.words is None else torch.searchsorted(self.words, self.tokens)
         for share in self.shares:
             share.put_rows(tables.position_embeddings.weight, self.layout.positions, dx)
-            share.put(
-                types, functional.pad(share.of(dx).sum(0, keepdim=True), (0, 0, 0, len(types) - 1))
-            )  # only type 0 occurs
+            # Only token type 0 occurs.
+            of_type_0 = share.of(dx).sum(0, keepdim=True)
+            share.put(types, functional.pad(of_type_0, (0, 0, 0, len(types) - 1)))
             share.put_rows(words, rows, dwords)
 
 
 class _Layer:
-    """One layer. With `firsts_only` it computes first tokens only, from the keys and values of all.
+    """One layer. With `firsts_only` it computes first tokens only, from the keys and values of all tokens.
 
-    Residuals and normalisation are in the dtype of the weights, all else in the dtype of the pass.
+    Residuals and normalisation are in the dtype of the weights, everything else in the dtype of the pass.
     """
 
     def __init__(self, module: Any, run: _Pass, firsts_only: bool) -> None:
         self.run, self.firsts_only = run, firsts_only
         inside, outside = module.attention.self, module.attention.output
-        dense = (
-            inside.query,
-            inside.key,
-            inside.value,
-            outside.dense,
-            module.intermediate.dense,
-            module.output.dense,
-        )
-        self.query, self.key, self.value, self.output, self.up, self.down = (
-            Linear(layer, run.weights[layer], run.shares) for layer in dense
-        )
+
+        def linear(layer: nn.Linear) -> Linear:
+            return Linear(layer, run.weights[layer], run.shares)
+
+        self.query, self.key, self.value = linear(inside.query), linear(inside.key), linear(inside.value)
+        self.output = linear(outside.dense)
+        self.up, self.down = linear(module.intermediate.dense), linear(module.output.dense)
         self.attention = Attention(run.layout, firsts_only)
         self.norm1, self.norm2 = (
-            Norm(norm, run.shares) for norm in (outside.LayerNorm, module.output.LayerNorm)
+            Norm(outside.LayerNorm, run.shares),
+            Norm(module.output.LayerNorm, run.shares),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The operations of a packed BERT, each with its backward pass: plain tensors in and out, no autograd.
 
-An operation is an object made for one forward pass: `forward` keeps what `backward` needs, `backward` takes the
-gradient of the output, adds weight gradients in place and returns the gradient of the input.
+An operation is an object made for one forward pass: `forward` keeps what `backward` needs; `backward` takes the gradient of the
+output, writes the weight gradients and returns the gradient of the input.
 """
 
 import math
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-# oneDNN called directly takes 0.83-0.91 of functional.linear's time in fp32 (MKL), 0.85-1 in bf16; on a Zen 4, 1,100 rows.
-# Of its types those that this processor has: without AVX-512, oneDNN has no product of bf16, and torch has one of its own.
+# The dtypes in which oneDNN is called directly. On a Zen 4, with 1,100 rows, that takes 0.83-0.91 of functional.linear's time in
+# fp32 (MKL), 0.85-1 in bf16. Without AVX-512 oneDNN has no bf16 product; torch's own is used.
 ONEDNN = (
     {torch.float32, *([torch.bfloat16] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else [])}
     if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
@@ -35,18 +35,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class Share:
     """One task's rows in a pass, and where its weight gradients go.
 
-    A task's gradient is that of its rows: one way back through the activations serves all tasks.
+    A task's gradient is that of its rows, so one backward pass through the activations serves all tasks.
     """
 
-    rows: Mapping[int, slice]  # its slice of all tokens, and of all sentences
-    places: Mapping[Tensor, Tensor] | None  # by parameter, to be overwritten; None: added to `.grad`
+    rows: Mapping[int, slice]  # number of all tokens -> its slice of them; the same for sentences
+    places: Mapping[Tensor, Tensor] | None  # parameter -> gradient to overwrite; None: add to `.grad`
 
     def of(self, x: Tensor) -> Tensor:
         """Return the task's rows of x, which has a row for each token or for each sentence."""
         return x[self.rows[len(x)]]
 
     def put(self, parameter: Tensor, gradient: Tensor) -> None:
-        """Take `gradient` for the task's gradient of `parameter`."""
+        """Store the task's `gradient` of `parameter`."""
         if not parameter.requires_grad:
             return
         if self.places is not None:
@@ -55,7 +55,7 @@ class Share:
             _grad(parameter).add_(gradient)
 
     def put_outer(self, weight: Tensor, dy: Tensor, x: Tensor) -> None:
-        """Take dy.T @ x, over the task's rows, for the gradient of `weight` [out, in]."""
+        """Store dy.T @ x, over the task's rows, as the gradient of `weight` [out, in]."""
         if not weight.requires_grad:
             return
         dy, x = self.of(dy), self.of(x)
@@ -67,7 +67,7 @@ class Share:
             _grad(weight).addmm_(dy.t(), x)
 
     def put_rows(self, table: Tensor, rows: Tensor, dy: Tensor) -> None:
-        """Take the task's dy [tokens, hidden] for rows [tokens] of the gradient of `table`, added in a fixed order."""
+        """Store the gradient of `table`: the sum, in a fixed order, of the task's dy [tokens, hidden] by rows [tokens]."""
         if not table.requires_grad:
             return
         gradient = _grad(table) if self.places is None else self.places[table].zero_()
@@ -86,32 +86,32 @@ class Group:
 
     count: int
     longest: int  # tokens; the others are padded to it
-    padding: Tensor | None  # [count, longest], where; None: all are of one length
+    padding: Tensor | None  # [count, longest], true at padding; None: all have the same length
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where the sentences of a batch lie, end to end, and where their heads go for attention.
 
-    A piece is what one head has of one token: piece token * heads + head. A slot is a piece's place once the tokens of
-    each head of each sentence lie together, group after group.
+    A piece is one head's part of one token, number token * heads + head. A slot is its position after the tokens of each head of
+    each sentence have been brought together, group after group.
     """
 
     heads: int
     groups: list[Group]
     lengths: Tensor  # [sentences]
-    firsts: Tensor  # [sentences]: row of each one's first token
-    sentences: Tensor  # [tokens]: which one each token belongs to
-    positions: Tensor  # [tokens]: its place there
-    by_head: Tensor  # [slots]: the piece in each; a slot of padding has some piece of its sentence
+    firsts: Tensor  # [sentences]: row of the first token of each
+    sentences: Tensor  # [tokens]: the sentence of each
+    positions: Tensor  # [tokens]: the position of each in its sentence
+    by_head: Tensor  # [slots]: the piece in each; for padding, some piece of its sentence
     by_token: Tensor  # [pieces]: the slot of each
     padding: Tensor  # the slots of padding
-    firsts_by_head: Tensor  # [sentences * heads]: as `by_head`, where each sentence has one token only
-    firsts_by_token: Tensor
+    firsts_by_head: Tensor  # [sentences * heads]: as `by_head`, for first tokens only
+    firsts_by_token: Tensor  # [sentences * heads]: as `by_token`, for first tokens only
 
 
 def lay_out(lengths: NDArray[np.int64], heads: int, device: torch.device) -> Layout:
-    """Say where everything goes, for sentences of `lengths` [sentences]."""
+    """Return the layout of sentences of `lengths` [sentences]."""
     ends = np.cumsum(lengths)
     firsts = ends - lengths
     sentences = np.repeat(np.arange(len(lengths)), lengths)
@@ -140,9 +140,9 @@ def lay_out(lengths: NDArray[np.int64], heads: int, device: torch.device) -> Lay
 
 
 def _cuts(lengths: NDArray[np.int64]) -> list[int]:
-    """Where to cut ascending `lengths` into groups: each is at most a quarter, or two tokens, longer than its first.
+    """Return where to cut ascending `lengths` into groups. Each is at most a quarter, or two tokens, longer than the first.
 
-    A group costs a dozen calls a layer, whatever its size; padding costs time as the square of the length.
+    A group costs a dozen calls a layer, whatever its size; padding costs time with the square of the length.
     """
     cuts, shortest = [], lengths[0]
     for place, length in enumerate(lengths.tolist()):
@@ -155,19 +155,21 @@ def _cuts(lengths: NDArray[np.int64]) -> list[int]:
 def add_rows(total: Tensor, rows: Tensor, x: Tensor) -> Tensor:
     """Add x [n, hidden] to rows [n] of `total`, in a fixed order, and return it."""
     if x.device.type == "cpu":
-        return total.scatter_add_(0, rows[:, None].expand_as(x), x)  # sorts the rows, then adds in parallel
-    return total.index_put_((rows,), x, accumulate=True)  # deterministic on CUDA, where index_add_ is not
+        # Sorts the rows, then adds in parallel.
+        return total.scatter_add_(0, rows[:, None].expand_as(x), x)
+    # On CUDA this is deterministic, and index_add_ is not.
+    return total.index_put_((rows,), x, accumulate=True)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Which elements dropout keeps, and by what the kept ones are multiplied."""
+    """The elements that dropout keeps, and the factor for them."""
 
     kept: Tensor | None  # 1 or 0; None: all are kept
     scale: float
 
     def drop(self, x: Tensor) -> Tensor:
-        """Return x with dropout; its own backward pass."""
+        """Return x with dropout. This is its own backward pass."""
         return x if self.kept is None else (x * self.kept).mul_(self.scale)
 
     def drop_and_add(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -176,20 +178,21 @@ class Mask:
 
 
 class Dropout:
-    """The masks of one forward pass, drawn in one go: 16 random bits decide one element.
+    """The masks of one forward pass, drawn at once: 16 random bits decide one element.
 
-    On a CPU this takes a quarter of `bernoulli_`'s time. A probability is off by at most 2**-17; the scale fits the
+    On a CPU this takes a quarter of `bernoulli_`'s time. A probability is off by at most 2**-17; the scale matches the
     probability used, so that the mean is kept.
     """
 
     def __init__(self, elements: int, device: torch.device) -> None:
         words = torch.empty(-(-elements // 4), dtype=torch.int64, device=device)
-        self._bits = words.random_(-(2**63), None).view(torch.int16)  # plain random_() leaves the sign bit 0
+        # Without bounds random_() leaves the sign bit 0.
+        self._bits = words.random_(-(2**63), None).view(torch.int16)
         self._next = 0
 
     def mask(self, shape: Sequence[int], probability: float, dtype: torch.dtype) -> Mask:
         """Return the next mask of `shape`."""
-        dropped = round(probability * 2**16)  # of the 2**16 values of 16 bits
+        dropped = round(probability * 2**16)  # of 2**16 values
         if not dropped:
             return Mask(None, 1.0)
         first, self._next = self._next, self._next + math.prod(shape)
@@ -246,9 +249,9 @@ class Norm:
 class Attention:
     """softmax(q kᵀ / √d) v in every head of every sentence, with dropout on the weights.
 
-    Queries are all tokens, or the first token of each sentence. Every head of every sentence is one small matrix;
-    those of one group lie together, so that each group is one batched product. Scores are kept transposed, [keys,
-    queries]: a CPU's softmax over a short last dimension is about four times as slow as over the one before it.
+    Queries are all tokens, or the first token of each sentence. Every head of every sentence is one small matrix; those of a
+    group lie together, so that each group is one batched product. Scores are stored transposed, [keys, queries]: on a CPU
+    softmax over a short last dimension is about four times as slow as over the one before it.
     """
 
     def __init__(self, layout: Layout, firsts_only: bool) -> None:
@@ -271,7 +274,7 @@ class Attention:
             if group.padding is not None:
                 s.view(group.count, -1, *s.shape[1:]).masked_fill_(group.padding[:, None, :, None], -math.inf)
             torch.softmax(s, 1, out=w)
-        # the mask's scale is left to the product that follows
+        # The next product applies the mask's scale.
         self.kept = self.weights if mask.kept is None else torch.mul(self.weights, mask.kept, out=scores)
         context = torch.empty_like(self.query)
         for c, v, w in self._groups(context, self.value, self.kept):
@@ -281,8 +284,9 @@ class Attention:
     def backward(self, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of query, key and value."""
         mask, dcontext = self.mask, self._by_head(dy, self.firsts_only)
+        # Queries of padding get no gradient.
         if not self.firsts_only:
-            dcontext.index_fill_(0, self.layout.padding, 0)  # what padding asks for is nobody's
+            dcontext.index_fill_(0, self.layout.padding, 0)
         dvalue, dweights = torch.empty_like(self.value), torch.empty_like(self.weights)
         for c, v, w, dv, dw in self._groups(dcontext, self.value, self.kept, dvalue, dweights):
             multiply(w, c, mask.scale, dv)
@@ -301,19 +305,20 @@ class Attention:
         )
 
     def _groups(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Yield each group's matrices in each buffer: [batch, rows, size], or [batch, keys, queries] of scores."""
+        """Yield each group's matrices in each buffer: [batch, rows, size], or for scores [batch, keys, queries]."""
         return zip(*(self._matrices(buffer) for buffer in buffers), strict=True)
 
     def _matrices(self, buffer: Tensor) -> list[Tensor]:
         if buffer.ndim == 1:
             parts = torch.split(buffer, [math.prod(shape) for shape in self.shapes])
             return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
-        rows = 1 if len(buffer) == len(self.layout.by_head) else 2  # as many as keys, or as queries
+        # As many rows as keys, or as queries.
+        rows = 1 if len(buffer) == len(self.layout.by_head) else 2
         parts = torch.split(buffer, [shape[0] * shape[rows] for shape in self.shapes])
         return [part.view(shape[0], shape[rows], -1) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def _by_head(self, x: Tensor, firsts: bool = False) -> Tensor:
-        """[tokens or sentences, hidden] -> [slots, size], the tokens of one head of one sentence together."""
+        """[tokens or sentences, hidden] -> [slots, size], with the tokens of one head of one sentence together."""
         slots = self.layout.firsts_by_head if firsts else self.layout.by_head
         return x.view(-1, x.shape[1] // self.layout.heads).index_select(0, slots).to(score_dtype(x))
 
@@ -324,9 +329,9 @@ class Attention:
 
 
 def score_dtype(x: Tensor) -> torch.dtype:
-    """In which attention on x computes: not below fp32 on a CPU.
+    """Return the dtype in which attention on x computes: at least fp32 on a CPU.
 
-    oneDNN compiles its bf16 products for every new batch shape, half a millisecond each; fp32 ones come from MKL.
+    oneDNN compiles its bf16 products for every new batch shape, half a millisecond each; fp32 products come from MKL.
     """
     return torch.float32 if x.device.type == "cpu" and x.dtype.itemsize < 4 else x.dtype
 

@@ -1,4 +1,4 @@
-"""Any BERT-like encoder of transformers, with padding inside: the plain path."""
+"""Any BERT-like encoder of transformers, with padding: the plain path."""
 
 from typing import Literal
 
@@ -12,6 +12,8 @@ Lengths = npt.NDArray[np.int32]
 
 class PaddedEncoder(nn.Module):
     """Wraps a model of transformers."""
+
+    words = None  # it has no table whose gradient is kept row by row
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,18 +1,18 @@
-"""What stands on the sentence embeddings u and v: a task's head, with its loss and its predictions. Of one sentence v is None.
+"""A task's head: from the sentence embeddings u and v to its output, loss and predictions. For single sentences v is None.
 
 Heads compute in fp32 whatever the encoder's precision: bfloat16 would round a similarity to steps of 0.02.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from ablate.trainer.tasks.table import TASKS
+from ablate.trainer.tasks.task import Task
 
-# What a head sees of the embeddings [n, hidden] -> how many of their widths, and how it is made of them.
+# What a dense head sees of the embeddings [n, hidden]: how many times their width, and the function.
 _FEATURES: dict[str, tuple[int, Callable[[Tensor, Any], Tensor]]] = {
     "sentence": (1, lambda u, v: u),
     "concat": (2, lambda u, v: torch.cat([u, v], dim=1)),
@@ -20,50 +20,40 @@ _FEATURES: dict[str, tuple[int, Callable[[Tensor, Any], Tensor]]] = {
 }
 
 
-class Choices(Protocol):
-    """What heads take from a trial's settings."""
-
-    @property
-    def dense_size(self) -> int:
-        """Width of the dense layer; 0: there is none."""
-
-    @property
-    def dropout(self) -> float:
-        """Before each layer."""
-
-    def head_of(self, task: str) -> str:
-        """Return one of the task's `heads`."""
+def build_head(task: Task, chosen: str, hidden: int, dense_size: int, dropout: float) -> "TaskHead":
+    """Return the head of `task` that is called `chosen`, on embeddings of size `hidden`; weights from torch's generator."""
+    top = task.labels.top
+    if chosen == "siamese":
+        return SiameseSimilarity(hidden, top, dense_size, dropout)
+    if task.loss == "cross_entropy":
+        return Classification(chosen, hidden, top + 1, dense_size, dropout)
+    if task.loss == "binary_cross_entropy":
+        return YesOrNo(chosen, hidden, 1, dense_size, dropout)
+    return Regression(Dense(chosen, hidden, 1, dense_size, dropout), top)
 
 
-class Head(nn.Module):
-    """Dropout, a dense layer with GELU (none if `dense_size` is 0), dropout, and `outputs` numbers."""
+class Dense(nn.Module):
+    """Dropout, a dense layer with GELU (none if `dense_size` is 0), dropout, a linear layer with `outputs` outputs."""
 
-    def __init__(self, features: str, hidden: int, outputs: int, settings: Choices) -> None:
+    def __init__(self, features: str, hidden: int, outputs: int, dense_size: int, dropout: float) -> None:
         super().__init__()
         widths, self.features = _FEATURES[features]
-        inputs, dense_size = widths * hidden, settings.dense_size
-        self.dropout = nn.Dropout(settings.dropout)
+        inputs = widths * hidden
+        self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(inputs, dense_size) if dense_size else None
         self.out = nn.Linear(dense_size or inputs, outputs)
 
-    def score(self, u: Tensor, v: Tensor | None) -> Tensor:
+    def forward(self, u: Tensor, v: Tensor | None = None) -> Tensor:
         """[n, hidden] twice -> [n, outputs]."""
         hidden = self.dropout(self.features(u, v))
         if self.dense is not None:
             hidden = self.dropout(F.gelu(self.dense(hidden)))
-        scores: Tensor = self.out(hidden)
-        return scores
+        output: Tensor = self.out(hidden)
+        return output
 
 
-class Classification(Head):
-    """One of the classes 0 to `top`."""
-
-    def __init__(self, features: str, hidden: int, top: int, settings: Choices) -> None:
-        super().__init__(features, hidden, top + 1, settings)
-
-    def forward(self, u: Tensor, v: Tensor | None) -> Tensor:
-        """[n, hidden] twice -> logits [n, classes]."""
-        return self.score(u, v)
+class Classification(Dense):
+    """Scores of each class from 0 on."""
 
     @staticmethod
     def loss(output: Tensor, labels: Tensor) -> Tensor:
@@ -76,15 +66,12 @@ class Classification(Head):
         return output.argmax(dim=1).double()
 
 
-class YesOrNo(Head):
+class YesOrNo(Dense):
     """1 or 0, as one logit."""
 
-    def __init__(self, features: str, hidden: int, top: int, settings: Choices) -> None:
-        super().__init__(features, hidden, 1, settings)
-
-    def forward(self, u: Tensor, v: Tensor | None) -> Tensor:
+    def forward(self, u: Tensor, v: Tensor | None = None) -> Tensor:
         """[n, hidden] twice -> logits [n]."""
-        return self.score(u, v).squeeze(1)
+        return super().forward(u, v).squeeze(1)
 
     @staticmethod
     def loss(output: Tensor, labels: Tensor) -> Tensor:
@@ -97,7 +84,7 @@ class YesOrNo(Head):
         return (output > 0).double()
 
 
-class _OnScale(nn.Module):
+class Scale(nn.Module):
     """A number on the labels' own scale, 0 to `top`."""
 
     @staticmethod
@@ -107,34 +94,36 @@ class _OnScale(nn.Module):
 
     @staticmethod
     def predict(output: Tensor) -> Tensor:
-        """Return the number [n] as it is: cutting it to 0..top would create ties."""
+        """Return the number [n] unchanged: clipping it to 0..top would create ties."""
         return output.double()
 
 
-class Regression(_OnScale):
-    """The number from a dense head."""
+class Regression(Scale):
+    """The number a dense head gives."""
 
-    def __init__(self, features: str, hidden: int, top: int, settings: Choices) -> None:
+    def __init__(self, head: Dense, top: int) -> None:
         super().__init__()
-        self.head = Head(features, hidden, 1, settings)
-        nn.init.constant_(self.head.out.bias, top / 2)  # start at the middle of the scale
+        self.head = head
+        # Start in the middle of the scale.
+        nn.init.constant_(head.out.bias, top / 2)
 
-    def forward(self, u: Tensor, v: Tensor | None) -> Tensor:
+    def forward(self, u: Tensor, v: Tensor | None = None) -> Tensor:
         """[n, hidden] twice -> [n]."""
-        return self.head.score(u, v).squeeze(1)
+        output: Tensor = self.head(u, v)
+        return output.squeeze(1)
 
 
-class SiameseSimilarity(_OnScale):
+class SiameseSimilarity(Scale):
     """top x cos(Wu, Wv) with one shared dense layer W (Reimers and Gurevych 2019, whose cosine is fitted to label / 5).
 
     Unrelated sentences are orthogonal, not opposite: hence 5 cos, and not 5 (cos + 1) / 2.
     """
 
-    def __init__(self, hidden: int, top: int, settings: Choices) -> None:
+    def __init__(self, hidden: int, top: int, dense_size: int, dropout: float) -> None:
         super().__init__()
         self.top = top
-        self.dropout = nn.Dropout(settings.dropout)
-        self.dense = nn.Linear(hidden, settings.dense_size) if settings.dense_size else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(hidden, dense_size) if dense_size else nn.Identity()
 
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
         """[n, hidden] twice -> [n]."""
@@ -143,17 +132,3 @@ class SiameseSimilarity(_OnScale):
 
 
 TaskHead = Classification | YesOrNo | Regression | SiameseSimilarity
-
-_FITTED_BY: dict[str, Callable[[str, int, int, Choices], TaskHead]] = {
-    "cross_entropy": Classification,
-    "binary_cross_entropy": YesOrNo,
-    "squared_error": Regression,
-}
-
-
-def build_head(task: str, hidden: int, settings: Choices) -> TaskHead:
-    """Return the head that `settings` give `task`, on embeddings of size `hidden`; weights from torch's generator."""
-    chosen, top = settings.head_of(task), TASKS[task].labels.top
-    if chosen == "siamese":
-        return SiameseSimilarity(hidden, top, settings)
-    return _FITTED_BY[TASKS[task].loss](chosen, hidden, top, settings)

@@ -1,7 +1,7 @@
 """Whether two sentences mean the same: 0 or 1.
 
-In the built-in corpus 1: both stories have the same five concepts, told in another order and partly in other words. 0: the
-same, with three of the concepts changed. One label in twenty is wrong.
+In the built-in corpus, 1 means that both stories have the same five concepts, in another order and partly in other words; with 0,
+three of the concepts differ. One label in twenty is wrong.
 """
 
 from random import Random
@@ -28,6 +28,6 @@ PARAPHRASE = Task(
         "difference": "[u, v, |u - v|] into the dense layer",
     },
     loss="binary_cross_entropy",
-    metric="accuracy",
+    metrics=("accuracy",),
     draw=_pair,
 )

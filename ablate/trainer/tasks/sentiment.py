@@ -1,7 +1,7 @@
-"""How a sentence judges: from 0, very bad, to 4, very good.
+"""The sentiment of a sentence: from 0, very negative, to 4, very positive.
 
-In the built-in corpus the polarity and strength of one judging phrase decide; "not" turns "good" into "bad". One label in
-ten is off by one.
+In the built-in corpus one phrase decides, by its polarity and strength; "not" turns "good" into "bad". One label in ten is off
+by one.
 """
 
 from random import Random
@@ -36,7 +36,7 @@ def _review(draw: Random) -> Row:
 
 
 def _judgement(draw: Random, value: int) -> str:
-    """Say `value`, from −2 to 2, in words."""
+    """Put `value`, from −2 to 2, into words."""
     good, bad, level = (draw.choice(words.split()) for words in (GOOD, BAD, LEVEL))
     same, opposite = (good, bad) if value > 0 else (bad, good)
     if value == 0:
@@ -52,6 +52,6 @@ SENTIMENT = Task(
     labels=Labels("sentiment", top=4, whole=True),
     heads={"sentence": "u"},
     loss="cross_entropy",
-    metric="accuracy",
+    metrics=("accuracy",),
     draw=_review,
 )

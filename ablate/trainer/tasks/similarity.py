@@ -1,6 +1,7 @@
 """How much of their meaning two sentences share: from 0, nothing, to 5, all of it.
 
-In the built-in corpus: in how many slots the two stories have the same concept, give or take a quarter.
+In the built-in corpus it is the number of slots in which the two stories have the same concept, plus noise of standard deviation
+0.25.
 """
 
 from random import Random
@@ -24,6 +25,6 @@ SIMILARITY = Task(
         "siamese": "5 x the cosine of u and v after one shared dense layer",
     },
     loss="squared_error",
-    metric="pearson",
+    metrics=("pearson",),
     draw=_graded_pair,
 )

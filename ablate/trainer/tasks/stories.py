@@ -1,6 +1,6 @@
-"""Pairs of sentences that agree in as many of five slots as wanted: who, did, what, where, how.
+"""Pairs of sentences that agree in a given number of five slots: who, did, what, where, how.
 
-Each slot holds one of eight concepts, each with two words for it: "the lad quickly found the crate near the harbour".
+Each slot holds one of eight concepts, and each concept has two words: "the lad quickly found the crate near the harbour".
 """
 
 from random import Random
@@ -20,11 +20,11 @@ ORDERS = (
     "the {what} was {how} {did} by the {who} near the {where}",
     "near the {where} the {what} was {did} {how} by the {who}",
 )
-OTHER_WORD = 0.15  # how often the second story of a pair has a concept's other word
+OTHER_WORD = 0.15  # probability that the second story of a pair uses a concept's other word
 
 
 def two_stories(draw: Random, shared: int) -> tuple[str, str]:
-    """Tell two stories that have the same concept in `shared` of the five slots."""
+    """Return two stories that have the same concept in `shared` of the five slots."""
     concepts = [draw.choice(slot) for slot in CONCEPTS]
     others = list(concepts)
     for slot in draw.sample(range(5), 5 - shared):
@@ -32,9 +32,9 @@ def two_stories(draw: Random, shared: int) -> tuple[str, str]:
     words = [draw.randrange(2) for _ in concepts]
     other_words = [word ^ (draw.random() < OTHER_WORD) for word in words]
     order, other_order = draw.sample(ORDERS, 2)
-    return _told(order, concepts, words), _told(other_order, others, other_words)
+    return _story(order, concepts, words), _story(other_order, others, other_words)
 
 
-def _told(order: str, concepts: list[tuple[str, ...]], words: list[int]) -> str:
+def _story(order: str, concepts: list[tuple[str, ...]], words: list[int]) -> str:
     chosen = [concept[word] for concept, word in zip(concepts, words, strict=True)]
     return order.format(**dict(zip(("who", "did", "what", "where", "how"), chosen, strict=True)))

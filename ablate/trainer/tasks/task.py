@@ -1,9 +1,12 @@
-"""What a task is: all that tells it from other tasks, as one value. Loads neither torch nor NumPy."""
+"""What a task is: all that distinguishes it from other tasks, as one value. Loads neither torch nor NumPy."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
+
+Metric = Literal["accuracy", "pearson"]
+CORRELATIONS: tuple[Metric, ...] = ("pearson",)  # from -1 to 1
 
 
 class Row(NamedTuple):
@@ -18,35 +21,35 @@ class Row(NamedTuple):
 class Labels:
     """Numbers from 0 to `top`."""
 
-    column: str  # what files call them; `label` does as well
+    column: str  # its usual name in files; `label` is understood too
     top: int
-    whole: bool  # no numbers in between
+    whole: bool  # integers only
 
     @property
     def wanted(self) -> str:
-        """What a label has to be, in words."""
+        """What a label must be, in words."""
         return f"a{' whole' if self.whole else ''} number from 0 to {self.top}"
 
     def allow(self, value: float) -> bool:
-        """Tell whether `value` is one of them."""
+        """Return whether `value` is a valid label."""
         return 0 <= value <= self.top and (not self.whole or value == int(value))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
-    """One question about a sentence, or about two.
+    """One question about a sentence, or about a pair of sentences.
 
-    Where `heads` has several, the setting `<name>_head` chooses.
+    A task with several `heads` gets a setting `<name>_head` to choose one.
     """
 
     name: str
     columns: tuple[str, ...]  # of text: `sentence`, or `sentence1` and `sentence2`
     labels: Labels
-    heads: Mapping[str, str]  # what the head may see -> in words; the first is the default
+    heads: Mapping[str, str]  # name -> description; the first is the default
     loss: Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
-    metric: Literal["accuracy", "pearson"]
-    draw: Callable[[Random], Row]  # one row of the built-in corpus
+    metrics: tuple[Metric, ...]  # the first is reported as `dev/<name>`, the others as `dev/<name>.<metric>`
+    draw: Callable[[Random], Row]  # draws one row of the built-in corpus
 
     def in_mean(self, value: float) -> float:
-        """Return the metric on the scale 0 to 1 of `<split>/mean`: r as (r + 1) / 2."""
-        return (value + 1) / 2 if self.metric == "pearson" else value
+        """Return the first metric on the scale 0 to 1 of `dev/mean`: a correlation r as (r + 1) / 2."""
+        return (value + 1) / 2 if self.metrics[0] in CORRELATIONS else value

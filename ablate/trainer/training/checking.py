@@ -1,5 +1,6 @@
-"""Look at the data and the encoder before anything is trained. What was fine is not looked at again."""
+"""Check the data and the encoder before anything is trained. What passed is not checked again."""
 
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -9,26 +10,22 @@ from ablate.trainer.data.pretrained import TINY
 from ablate.trainer.data.reading import check_sources
 from ablate.trainer.settings import Settings
 
-_checked: set[tuple[str, int]] = set()  # encoders and lengths that were fine, in this process
+_checked: set[tuple[str, int]] = set()  # encoders and lengths that passed in this process
 
 
 def check(settings: Settings) -> None:
-    """Read the training and dev data of the tasks and the encoder's configuration, tokenizer and weights'
-    header.
+    """Read the train and dev data of the tasks and the encoder's configuration, tokenizer and weight headers.
 
     Raises:
         BadInput: every fault of the data and of the encoder.
-        Unavailable: a hub name that is neither on this machine nor to be had.
+        Unavailable: a hub name that is neither cached nor downloadable.
     """
     faults: list[str] = []
-    try:
-        check_sources({task: getattr(settings.data, task) for task in settings.tasks})
-    except BadInput as error:
-        faults += error.faults
-    try:
-        _check_encoder(settings)
-    except BadInput as error:
-        faults += error.faults
+    for check_one in (partial(check_sources, settings.sources), partial(_check_encoder, settings)):
+        try:
+            check_one()
+        except BadInput as error:
+            faults += error.faults
     if faults:
         raise BadInput(*faults)
 
@@ -37,8 +34,9 @@ def _check_encoder(settings: Settings) -> None:
     key = (settings.encoder, settings.max_length)
     if settings.encoder == TINY or key in _checked:
         return
+    # These load torch.
     from ablate.trainer.data.tokenizer import make_tokenizer
-    from ablate.trainer.encoders.loading import read_config, refuse_long_sentences  # loads torch
+    from ablate.trainer.encoders.loading import read_config, refuse_long_sentences
 
     folder = Path(settings.encoder).expanduser()
     if folder.is_dir():
@@ -49,15 +47,14 @@ def _check_encoder(settings: Settings) -> None:
 
 
 def _check_weights(encoder: str, folder: Path) -> None:
-    """Refuse a folder without safetensors, or with a damaged one: a header that does not fit the file's
-    size."""
+    """Refuse a folder without safetensors, and files whose header does not match their size."""
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         pickles = ", ".join(sorted(file.name for file in folder.glob("*.bin")))
         found = (
             f"only {pickles} (a pickle, which can run code and is not loaded)" if pickles else "no weights"
         )
-        raise BadInput(f"encoder: {encoder}: found {found}; a folder with model.safetensors would do")
+        raise BadInput(f"encoder: {encoder}: found {found}; give a folder with model.safetensors")
     for file in files:
         try:
             with safe_open(file, "np"):

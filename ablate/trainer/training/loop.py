@@ -1,9 +1,8 @@
-"""Train one part: stages of optimizer steps over one encoder and its heads, resumable to the bit at every
-step.
+"""Train one part: stages of optimizer steps over one encoder and its heads. It resumes to the bit at every step.
 
-All that is random comes from the trial's seed: weights (each head and the tiny encoder from its own derived
-seed, so that one does not depend on the others), dropout (torch's generator, saved), the order of the data (a
-function of the step), the order in which surgery visits tasks (its own generator, saved).
+All randomness comes from the trial's seed: weights (each head and the tiny encoder from a derived seed of its own, so that one
+does not depend on the others), dropout (torch's generator, saved), the order of the data (a function of the step), the order in
+which surgery visits tasks (its own generator, saved).
 """
 
 import math
@@ -20,13 +19,15 @@ from ablate.trainer.encoders.embedding import Embedder, Frozen, Live, Pair
 from ablate.trainer.encoders.flat import Flat, Gradients
 from ablate.trainer.encoders.loading import load_encoder
 from ablate.trainer.settings import Settings
-from ablate.trainer.tasks.heads import build_head
-from ablate.trainer.tasks.metrics import Numbers, metric
+from ablate.trainer.tasks.heads import TaskHead, build_head
+from ablate.trainer.tasks.metrics import Numbers, scores
+from ablate.trainer.tasks.table import mean_score
+from ablate.trainer.tasks.task import Task
 from ablate.trainer.training.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
 from ablate.trainer.training.optimizing import Optimizer
 from ablate.trainer.training.saving import save_results
-from ablate.trainer.training.scoring import Evaluation, evaluation_from, keep_predictions, predict
-from ablate.trainer.training.stages import amounts, plan_stages
+from ablate.trainer.training.scoring import Evaluation, keep_predictions, predict
+from ablate.trainer.training.stages import Stage, amounts, plan_stages
 from ablate.trainer.training.surgery import Surgeon
 from ablate.trainer.training.warm import tokens_of
 
@@ -47,31 +48,21 @@ class Training:
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self.settings, self.context = settings, context
-        context.report(0, {})  # from here on a hang is noticed: data and weights come from a network
+        # From here on a hang is noticed: data and weights may come from a network.
+        context.report(0, {})
         self.device = torch.device(context.device)
         self.tokens = tokens_of(settings, context.cache)
-        self.encoder = load_encoder(
-            settings, self.tokens.vocab_size, derive_seed(context.seed, "encoder"), self.device
-        )
-        self.heads = {}
-        for task in settings.tasks:
-            torch.manual_seed(derive_seed(context.seed, f"head {task}"))
-            self.heads[task] = build_head(task, self.encoder.hidden_size, settings).to(self.device)
+        seed = derive_seed(context.seed, "encoder")
+        self.encoder = load_encoder(settings, self.tokens.vocab_size, seed, self.device)
+        self.heads = {task.name: self._new_head(task) for task in settings.trained}
         self.flats = {task: Flat(head) for task, head in self.heads.items()}
         if not settings.freeze_encoder:
             self.flats["encoder"] = self.encoder.flat
         live = Live(self.encoder, self.tokens, settings, self.device)
         self.embedder: Embedder = Frozen(live, context.cache) if settings.freeze_encoder else live
-        context.facts |= {
-            "data": self.tokens.data_hash,
-            "tokenizer": self.tokens.tokenizer_hash,
-            "dev_rows_in_train": {task: self.tokens.dev_rows_in_train[task] for task in settings.tasks},
-        }
-        if dropped := self.tokens.dropped_rows:
-            context.facts["dropped_rows"] = dropped
         sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
         self.stages = plan_stages(settings, sizes, context.seed)
-        context.facts |= amounts(self.stages, sizes)
+        context.facts |= self.tokens.facts | amounts(self.stages, sizes)
         self.last: Evaluation | None = None
         self.best: tuple[Evaluation, dict[str, Tensor]] | None = None  # with the weights of that moment
         torch.manual_seed(derive_seed(context.seed, "dropout"))
@@ -79,27 +70,45 @@ class Training:
         if (state := context.restore()) is not None:
             self._restore(state)
 
+    def _new_head(self, task: Task) -> TaskHead:
+        torch.manual_seed(derive_seed(self.context.seed, f"head {task.name}"))
+        chosen, hidden = self.settings.head_of(task), self.encoder.hidden_size
+        return build_head(task, chosen, hidden, self.settings.dense_size, self.settings.dropout).to(
+            self.device
+        )
+
     def run(self) -> dict[str, float]:
-        """Go on from where the state is to the end."""
-        if self.settings.freeze_encoder:  # now, since it may take long and the run can be stopped meanwhile
+        """Continue from the current state to the end."""
+        # Embedding all text may take long. Doing it first lets the run be stopped meanwhile.
+        if self.settings.freeze_encoder:
             for task in self.settings.tasks:
                 self.embedder.whole(task, "train", self._checkpoint)
-        while True:
+        self._run_stage()
+        while self.stage_number + 1 < len(self.stages):
+            self._enter(self.stage_number + 1)
             self._run_stage()
-            if self.stage is self.stages[-1]:
-                return self._finish()
-            self._enter(self.stages.index(self.stage) + 1)
+        return self._finish()
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that is being trained."""
+        return self.stages[self.stage_number]
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps since the part began."""
+        return self.stage.begins + self.step
 
     def _enter(self, number: int) -> None:
-        """Begin a stage: its own optimizer and schedule; heads of other tasks rest."""
-        self.stage = self.stages[number]
+        """Begin a stage: it has its own optimizer and schedule; the heads of other tasks are not trained."""
+        self.stage_number = number
         self.step = 0  # optimizer steps done in this stage
         trained = {name: flat for name, flat in self.flats.items() if name in (*self.stage.tasks, "encoder")}
         self.optimizer = Optimizer(trained, self.settings, self.stage.steps)
         self.window: dict[str, list[float]] = {}  # curve -> values since its last point
         self.surgeon = None
-        self.encoder_gradients = self.optimizer.gradients.get("encoder")  # None when it is frozen
-        if self.settings.surgery != "none" and self.encoder_gradients is not None:
+        self.encoder_gradients = self.optimizer.gradients.get("encoder")  # None if it is frozen
+        if self.settings.surgery != "none":
             seed = derive_seed(self.context.seed, "surgery")
             self.surgeon = Surgeon(self.settings.surgery, self.stage.tasks, seed)
             self.encoder_gradients = Gradients(self.encoder.flat, self.stage.tasks)
@@ -124,7 +133,8 @@ class Training:
     def _take_step(self) -> None:
         batches = self.stage.mixture.step(self.step)
         losses = self._descend(batches)
-        values = torch.stack(list(losses.values())).tolist()  # one transfer from the device
+        # One transfer from the device for all tasks.
+        values = torch.stack(list(losses.values())).tolist()
         for task, value in zip(losses, values, strict=True):
             if not math.isfinite(value):
                 raise self._failed(f"train/{task}: the loss is {value}")
@@ -147,12 +157,10 @@ class Training:
         return surgeon.combine(apart.pieces(), [piece[0] for piece in combined.pieces()])
 
     def _failed(self, what: str) -> TrialError:
-        return TrialError(
-            f"step {self.steps_done + 1}: {what}; a lower learning rate or precision: fp32 would do"
-        )
+        return TrialError(f"step {self.steps_done + 1}: {what}; try a lower learning rate or precision: fp32")
 
     def _descend(self, batches: Mapping[str, Indices]) -> dict[str, Tensor]:
-        """Compute the gradients of all tasks and return their losses. The graphs are gone afterwards."""
+        """Compute the gradients of all tasks and return their losses, without their graphs."""
         losses: dict[str, Tensor] = {}
         for task in batches:
             self.optimizer.gradients[task].clear()
@@ -167,7 +175,7 @@ class Training:
         loss: Tensor = head.loss(head(*pair), torch.from_numpy(gold).to(self.device))
         return loss
 
-    # Looking at dev -----------------------------------------------------------------------------------------
+    # Evaluation on dev --------------------------------------------------------------------------------------
 
     def _evaluation_is_due(self) -> bool:
         every = self.settings.eval_every or self.stage.mixture.steps_per_epoch
@@ -175,49 +183,46 @@ class Training:
 
     def _evaluate(self) -> None:
         """Score the tasks trained so far. Draws nothing at random: a resumed run may do it again."""
-        tasks = [task for stage in self.stages[: self.stages.index(self.stage) + 1] for task in stage.tasks]
-        where = f"step {self.steps_done}: dev"
-        predicted = {
-            task: predict(
-                self.heads[task], self.embedder.whole(task, "dev", self._checkpoint), f"{where}/{task}"
-            )
-            for task in tasks
-        }
-        metrics = {
-            task: metric(task, values, self._gold(task, "dev"), f"{where}/{task}")
-            for task, values in predicted.items()
-        }
+        begun = {name for stage in self.stages[: self.stage_number + 1] for name in stage.tasks}
+        metrics: dict[str, float] = {}
+        predicted: dict[str, Tensor] = {}
+        for task in self.settings.trained:
+            if task.name not in begun:
+                continue
+            where = f"step {self.steps_done}: dev/{task.name}"
+            embedded = self.embedder.whole(task.name, "dev", self._checkpoint)
+            predicted[task.name] = predict(self.heads[task.name], embedded, where)
+            metrics |= scores(task, predicted[task.name], self._gold(task.name, "dev"), where)
         self.last = Evaluation(self.steps_done, metrics, predicted)
-        self.context.report(self.steps_done, self.last.named("dev", tasks=self.settings.tasks))
-        choosing = self.settings.select == "best" and self.stage is self.stages[-1]
-        if choosing and (self.best is None or self.last.score > self.best[0].score):
-            self.best = (self.last, {name: flat.values.clone() for name, flat in self.flats.items()})
+        self.context.report(self.steps_done, self.last.named(self.settings.trained))
+        if self.settings.select == "best" and self.stage is self.stages[-1]:
+            self._keep_if_best(self.last)
+
+    def _keep_if_best(self, found: Evaluation) -> None:
+        tasks = self.settings.trained
+        if self.best is None or mean_score(found.metrics, tasks) > mean_score(self.best[0].metrics, tasks):
+            self.best = (found, {name: flat.values.clone() for name, flat in self.flats.items()})
 
     def _gold(self, task: str, split: str) -> Numbers:
         labels = self.tokens.tasks[task][split].labels
-        assert labels is not None, "sources refuse train and dev splits without labels"
+        assert labels is not None, "train and dev splits without labels are refused when they are read"
         return labels
 
     def _finish(self) -> dict[str, float]:
         assert self.last is not None, "the last step is always evaluated"
-        tasks = self.settings.tasks
-        chosen, found = self.last, self.last.named("dev", tasks=tasks)
+        chosen, tasks = self.last, self.settings.trained
+        found = chosen.named(tasks)
         if self.best is not None:
             chosen, weights = self.best
             for name, values in weights.items():
                 self.flats[name].values.copy_(values)
-            found = chosen.named("dev", tasks=tasks) | self.last.named("dev", "@last", tasks)
+            found = chosen.named(tasks) | self.last.named(tasks, "@last")
         for task, predicted in chosen.predicted.items():
             keep_predictions(self.context, "dev", task, self.tokens.tasks[task]["dev"], predicted)
         save_results(self.context.workdir, self.settings, self.encoder, self.heads, self.tokens)
         return found
 
     # Curves, checkpoints ------------------------------------------------------------------------------------
-
-    @property
-    def steps_done(self) -> int:
-        """Optimizer steps since the part began."""
-        return self.stage.begins + self.step
 
     def _report_window(self) -> None:
         self.context.report(
@@ -229,14 +234,13 @@ class Training:
         self.context.checkpoint(self.steps_done, self.state)
 
     def state(self) -> State:
-        """Return all that decides what comes next: plain values and tensors, to be written before the next
-        step."""
+        """Return everything that determines the next steps, as plain values and tensors; to be written before the next step."""
         best = None
         if self.best is not None:
-            best = {"evaluation": self.best[0].state(), "weights": self.best[1]}
+            best = {"evaluation": dict(vars(self.best[0])), "weights": self.best[1]}
         return {
-            "stage": self.stages.index(self.stage),
-            "step": self.step,  # with the seed, also the place in the data and in the schedule
+            "stage": self.stage_number,
+            "step": self.step,  # with the seed, also the position in the data and in the schedule
             "weights": {name: flat.values for name, flat in self.flats.items()},
             "optimizer": self.optimizer.state(),
             "torch": torch.get_rng_state(),
@@ -260,4 +264,4 @@ class Training:
         self.window = {name: list(values) for name, values in state["window"].items()}
         if state["best"] is not None:
             weights = {name: values.to(self.device) for name, values in state["best"]["weights"].items()}
-            self.best = (evaluation_from(state["best"]["evaluation"]), weights)
+            self.best = (Evaluation(**state["best"]["evaluation"]), weights)

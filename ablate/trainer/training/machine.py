@@ -1,4 +1,4 @@
-"""The machine under a trial: seeds, deterministic kernels, memory that runs out."""
+"""Seeds, deterministic kernels and memory."""
 
 import contextlib
 import ctypes
@@ -21,17 +21,18 @@ def derive_seed(seed: int, purpose: str) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed: each step's activations would else go back to the system and be faulted in again,
-    page by page. Elsewhere this does nothing."""
+    """Let glibc keep freed memory. Otherwise each step's activations would go back to the system and be faulted in again, page by
+    page. On other systems this does nothing."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: give nothing back
-        mallopt(-4, 0)  # M_MMAP_MAX: large blocks are kept too
+        # M_TRIM_THRESHOLD: give nothing back. M_MMAP_MAX: keep large blocks too.
+        mallopt(-1, 2**31 - 1)
+        mallopt(-4, 0)
 
 
 @contextlib.contextmanager
 def deterministic(device: str) -> Iterator[None]:
-    """Leave torch's global generators as they were, and on CUDA use kernels that give the same bits each time.
+    """Restore torch's global generators afterwards, and on CUDA use kernels that give the same bits each time.
 
     Raises:
         TrialError: the device is neither a CPU nor a CUDA GPU.
@@ -41,11 +42,10 @@ def deterministic(device: str) -> Iterator[None]:
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     before = torch.are_deterministic_algorithms_enabled()
     if cuda:
-        os.environ.setdefault(
-            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-        )  # what cuBLAS asks for to be deterministic
+        # cuBLAS needs this to be deterministic.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-        # new memory would be filled, at a pass over each tensor's; all of it is written before it is read
+        # Otherwise torch fills new memory, one more pass over each tensor; ours is all written before it is read.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         with torch.random.fork_rng(devices=[device.index or 0 for device in cuda]):
@@ -56,19 +56,19 @@ def deterministic(device: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def catch_out_of_memory(device: str = "cpu") -> Iterator[None]:
-    """Turn memory that ran out into a TrialError. Nothing is made smaller behind the user's back.
+    """Turn an out-of-memory error into a TrialError. Batch sizes are never reduced behind the user's back.
 
-    On CUDA, memory that is kept for later goes back in the end: workers that share the GPU may need it.
+    On CUDA, cached memory is freed at the end: workers that share the GPU may need it.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:160]
         about_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not about_memory and not any(sign in told for sign in _OUT_OF_MEMORY):
+        if not about_memory and not any(sign in reason for sign in _OUT_OF_MEMORY):
             raise
         raise TrialError(
-            f"out of memory ({told}); a smaller batch_size or max_length, or precision: bf16, would do"
+            f"out of memory ({reason}); try a smaller batch_size or max_length, or precision: bf16"
         ) from error
     finally:
         if device.startswith("cuda"):

@@ -1,9 +1,10 @@
-"""How long trainings would take here: from a few steps of each kind, with their own data and weights, and counting.
+"""How long trainings would take here: timed from a few steps of each kind, with their own data and weights, then extrapolated.
 
-A kind is what decides the time of a step (encoder, tasks, batch sizes, surgery, precision, ...). Each is timed once: steps
-after one to warm up, a slice of dev embedded, what comes before the first step and after the last. A kind for which there
-was no time left goes by that which shares most of its settings, its tasks above all, per item of a step.
-Refuses to guess what the machine will do later: checkpoints, other processes and slower clocks are not in it."""
+A kind is everything the time of a step depends on (encoder, tasks, batch sizes, surgery, precision, ...). Each is timed once:
+some steps after a warm-up, the embedding of a slice of dev, the time before the first step and after the last. A kind that did
+not fit into the time budget is estimated from the timed one that shares most of its settings, its tasks above all, per item of
+a step. Checkpoints, other processes and changing clock rates are not accounted for.
+"""
 
 import contextlib
 import json
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ablate.contract import Context, Stopped
-from ablate.trainer.data.tokens import Ragged, TaskSplit
+from ablate.trainer.data.tokens import Indices, Ragged, TaskSplit
 from ablate.trainer.encoders.embedding import Live
 from ablate.trainer.settings import HEADS, Data, Settings
 from ablate.trainer.settings import parts as parts_of
@@ -28,13 +29,13 @@ from ablate.trainer.training.scoring import predict
 from ablate.trainer.training.stages import plan_stages
 from ablate.trainer.training.warm import tokens_of
 
-BUDGET_S = 60.0  # no other kind is begun after it
-STEPS, STEPS_S = 20, 3.0  # timed of one kind: that many, or fewer when they take longer
-DEV_ROWS = 64  # embedded of each task
+BUDGET_S = 60.0  # after it no further kind is timed
+STEPS, STEPS_S = 20, 3.0  # steps timed of one kind, or fewer if they take longer than this
+DEV_ROWS = 64  # rows embedded of each task
 FROZEN_ROWS = 512  # of training text: a frozen encoder embeds all of it before the first step
 
-# What a step hardly feels: how many there are, the numbers they use, and heads beside an encoder.
-# `training`: one task of `separate`, or of `sequential`, is `joint` training of that task alone.
+# Settings that hardly change the time of a step: the number of steps, rates, and heads next to an encoder.
+# `training` is one of them: a task of `separate` or `sequential` is `joint` training of that task alone.
 INDIFFERENT = {
     *("training", "dense_size", *HEADS.values(), "reshuffle", "epochs", "max_steps", "lr", "schedule"),
     *("warmup", "l2", "l2_kind", "clip", "eval_every", "select"),
@@ -43,16 +44,16 @@ INDIFFERENT = {
 
 @dataclass(frozen=True)
 class Pace:
-    """What one kind of training takes on this machine."""
+    """How long one kind of training takes on this machine."""
 
     step_s: float
     items: int  # in a step
-    token_s: float  # of text that is embedded without training on it
+    token_s: float  # to embed one token without training on it
     rest_s: float  # before the first step and after the last
 
 
 def measure(trainings: Mapping[str, Settings], context: Context) -> dict[str, float]:
-    """Return the seconds that each of `trainings` will take in a process that has trained before."""
+    """Return the seconds that each of `trainings` will take in a process that has already trained."""
     stages = {name: _stages(settings) for name, settings in trainings.items()}
     kinds = Counter(_kind(stage) for found in stages.values() for stage in found)
     of_kind = {_kind(stage): stage for found in stages.values() for stage in found}
@@ -68,7 +69,7 @@ def measure(trainings: Mapping[str, Settings], context: Context) -> dict[str, fl
 
 
 def _stages(settings: Settings) -> list[Settings]:
-    """Return a training's stages as trainings of their own."""
+    """Return a training's stages as separate trainings."""
     if settings.training == "joint":
         return [settings]
     return list(parts_of(settings.model_copy(update={"training": "separate"})).values())
@@ -86,19 +87,23 @@ def _timed(stage: Settings, context: Context) -> Pace:
     with contextlib.suppress(Stopped):
         Training(_steps_only(stage), watch).run()
     began = time.perf_counter()
-    training = Training(stage, watch)  # again: this time all is warm, as in a worker
+    # Again: now everything is warm, as in a worker.
+    training = Training(stage, watch)
     save_results(context.workdir, stage, training.encoder, training.heads, training.tokens)
     rest_s = time.perf_counter() - began
     return Pace(watch.step_s, _items(stage), _token_s(training), rest_s)
 
 
 def _steps_only(stage: Settings) -> Settings:
-    """Return the same steps without evaluations between them; a frozen encoder gets little to embed before."""
+    """Return the same steps without evaluations; a frozen encoder gets little text to embed before them."""
     data = stage.data
     if stage.freeze_encoder:
-        cut = {task: getattr(data, task) for task in stage.tasks}
-        cut = {task: source.model_copy(update={"limit": _cut(source.limit)}) for task, source in cut.items()}
-        data = Data(**cut)
+        data = Data(
+            **{
+                task.name: source.model_copy(update={"limit": _cut(source.limit)})
+                for task, source in stage.sources.items()
+            }
+        )
     return stage.model_copy(update={"data": data, "eval_every": 10**9, "max_steps": STEPS + 2})
 
 
@@ -108,21 +113,17 @@ def _cut(limit: Mapping[str, int]) -> dict[str, int]:
 
 
 class _Stopwatch:
-    """The context of a training that is broken off after a few steps."""
+    """The context of a training that is stopped after a few steps."""
 
     def __init__(self, outer: Context) -> None:
-        self.seed, self.device, self.workdir, self.cache = (
-            outer.seed,
-            outer.device,
-            outer.workdir,
-            outer.cache,
-        )
+        self.seed, self.device = outer.seed, outer.device
+        self.workdir, self.cache = outer.workdir, outer.cache
         self.facts: dict[str, Any] = {}
-        self._done_at: dict[int, float] = {}  # step -> when it was done
+        self._done_at: dict[int, float] = {}  # step -> its end
 
     @property
     def step_s(self) -> float:
-        """Seconds of a step, the first one left out."""
+        """Seconds of a step, without the first one."""
         last = max(self._done_at)
         return (self._done_at[last] - self._done_at[1]) / (last - 1)
 
@@ -142,89 +143,77 @@ class _Stopwatch:
 
 
 def _token_s(training: Training) -> float:
-    """Return the seconds that a token of dev takes, from rows spread over each task's."""
+    """Return the seconds to embed a token of dev, timed on rows spread over each task's dev split."""
     tasks = training.settings.tasks
     slices = {task: {"dev": _slice(training.tokens.tasks[task]["dev"])} for task in tasks}
-    tokens = replace(training.tokens, tasks=slices)
-    live = Live(training.encoder, tokens, training.settings, training.device)
+    live = Live(training.encoder, replace(training.tokens, tasks=slices), training.settings, training.device)
     began = time.perf_counter()
     for task in tasks:
-        predict(
-            training.heads[task], live.whole(task, "dev", lambda: None), f"dev/{task}"
-        )  # ends on the CPU: all is done
-    return (time.perf_counter() - began) / sum(_tokens_in(found["dev"]) for found in slices.values())
+        # This ends on the CPU, so nothing is still running on a GPU.
+        predict(training.heads[task], live.whole(task, "dev", lambda: None), f"dev/{task}")
+    return (time.perf_counter() - began) / sum(found["dev"].total_tokens for found in slices.values())
 
 
 def _slice(split: TaskSplit) -> TaskSplit:
     rows = np.linspace(0, split.n - 1, min(split.n, DEV_ROWS)).astype(np.int64)
-    first, second = (
-        _rows(column, rows) if column is not None else None for column in (split.first, split.second)
-    )
-    assert first is not None
-    return replace(split, first=first, second=second)
+    first, *second = (_rows(column, rows) for column in split.columns)
+    return replace(split, first=first, second=second[0] if second else None)
 
 
-def _rows(column: Ragged, rows: Any) -> Ragged:
+def _rows(column: Ragged, rows: Indices) -> Ragged:
     tokens, lengths = column.take(rows)
     return Ragged(tokens, np.cumsum([0, *lengths], dtype=np.int64))
 
 
-# Counting -------------------------------------------------------------------------------------------------------
+# Extrapolating --------------------------------------------------------------------------------------------------
 
 
 def _seconds(
     stages: list[Settings], paces: Mapping[str, Pace], context: Context, embedded: set[str]
 ) -> float:
-    """Return what a training takes. `embedded`: what a frozen encoder has embedded for those before it."""
+    """Return the seconds of one training. `embedded`: what a frozen encoder has embedded for earlier trainings."""
     total, dev_tokens = 0.0, 0
     for settings in stages:
         pace = paces[_nearest(_kind(settings), paces)]
         splits = tokens_of(settings, context.cache).tasks
-        (stage,) = plan_stages(
-            settings, {task: found["train"].n for task, found in splits.items()}, context.seed
-        )
+        sizes = {task: found["train"].n for task, found in splits.items()}
+        (stage,) = plan_stages(settings, sizes, context.seed)
         total += stage.steps * pace.step_s * _items(settings) / pace.items
         if settings.freeze_encoder:
             total += _to_embed(settings, splits, embedded) * pace.token_s
             continue
-        dev_tokens += sum(
-            _tokens_in(found["dev"]) for found in splits.values()
-        )  # tasks of earlier stages too
+        # An evaluation scores the tasks of earlier stages too.
+        dev_tokens += sum(found["dev"].total_tokens for found in splits.values())
         evaluations = math.ceil(stage.steps / (settings.eval_every or stage.mixture.steps_per_epoch))
         total += evaluations * dev_tokens * pace.token_s
     return total + pace.rest_s
 
 
 def _nearest(kind: str, paces: Mapping[str, Pace]) -> str:
-    """Return the kind, or of those that were timed the one that shares most settings with it, its tasks above all."""
+    """Return `kind` if it was timed, else the timed kind that shares most settings with it, its tasks above all."""
+    if kind in paces:
+        return kind
     wanted = json.loads(kind)
 
-    def shared(other: str) -> tuple[bool, bool, int]:
+    def shared(other: str) -> tuple[bool, int]:
         found = json.loads(other)
-        return (
-            other == kind,
-            found["tasks"] == wanted["tasks"],
-            sum(found[key] == wanted[key] for key in wanted),
-        )
+        return found["tasks"] == wanted["tasks"], sum(found[key] == wanted[key] for key in wanted)
 
     return max(paces, key=shared)
 
 
 def _to_embed(settings: Settings, splits: Mapping[str, Mapping[str, TaskSplit]], embedded: set[str]) -> int:
-    """Return how many tokens a frozen encoder still has to embed for `settings`, and note them as embedded."""
+    """Return how many tokens a frozen encoder still has to embed for `settings`, and add them to `embedded`."""
     decided_by = settings.model_dump_json(include={"encoder", "pooling", "max_length", "precision"})
-    tokens = 0
-    for task, found in splits.items():
-        for split in found.values():
-            key = f"{decided_by} {task} {split.data_hash}"
-            tokens += 0 if key in embedded else _tokens_in(split)
-            embedded.add(key)
+    every = {
+        f"{decided_by} {task} {split.data_hash}": split.total_tokens
+        for task, found in splits.items()
+        for split in found.values()
+    }
+    tokens = sum(count for key, count in every.items() if key not in embedded)
+    embedded.update(every)
     return tokens
 
 
 def _items(stage: Settings) -> int:
     return sum(getattr(stage.batch_size, task) for task in stage.tasks)
-
-
-def _tokens_in(split: TaskSplit) -> int:
-    return sum(int(column.offsets[-1]) for column in (split.first, split.second) if column is not None)

@@ -1,6 +1,7 @@
 """Which items of which tasks make up step k: a pure function of the seed, so resuming needs only k.
 
-A step takes whole batches; the last batch of a task's epoch may be smaller."""
+The last batch of a task's epoch may be smaller.
+"""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -31,7 +32,7 @@ class Mixture:
         self.reshuffle = reshuffle
         self.seed = seed
         self.batches = {task: -(-size // self.batch_sizes[task]) for task, size in sizes.items()}  # per epoch
-        # A cache, not state: each order can be had again from the seed.
+        # A cache, not state: each order can be drawn again from the seed.
         self._order = lru_cache(maxsize=2 * len(sizes))(self._draw_order)
         self._turns = lru_cache(maxsize=1)(self._draw_turns)
 
@@ -58,7 +59,7 @@ class Mixture:
         }
 
     def step(self, step: int) -> dict[str, Indices]:
-        """Return the items of each task that takes part in `step` (counted from 0)."""
+        """Return the items of each task that is trained in `step` (counted from 0)."""
         if self.mix == "alternate":
             epoch, place = divmod(step, self.steps_per_epoch)
             turn = int(self._turns(epoch)[place])

@@ -13,27 +13,28 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Optimizer:
-    """Adam over named flat buffers; each may sit a step out.
+    """Adam over named flat buffers, of which each step updates some or all.
 
     Attributes:
         gradients: name -> what the next `step` uses.
 
     Args:
         flats: name -> parameters; `encoder` has its own learning rate, all others that of the heads.
-        total_steps: over which the schedule runs.
+        settings: of the part.
+        total_steps: length of the schedule.
     """
 
     def __init__(self, flats: Mapping[str, Flat], settings: Settings, total_steps: int) -> None:
         self._settings = settings
         self._total_steps = total_steps
         self.gradients = {name: Gradients(flat) for name, flat in flats.items()}
-        self._tables = {  # whole gradients of them, 0 between steps
+        # Complete gradients of the tables, all 0 between steps.
+        self._tables = {
             name: torch.zeros_like(flat.table) for name, flat in flats.items() if flat.table is not None
         }
         self._leaves: dict[str, list[tuple[nn.Parameter, Tensor]]] = {}  # of each buffer, with gradients
-        groups: dict[
-            tuple[float, float], list[nn.Parameter]
-        ] = {}  # by peak and decay: each is one call a step
+        # By peak rate and weight decay: each group is one fused call a step.
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, flat in flats.items():
             peak = settings.encoder_lr if name == "encoder" else settings.lr.heads
             values, gradient = flat.beside_table, self.gradients[name].dense[0]
@@ -43,24 +44,22 @@ class Optimizer:
             spared = [(values[flat.matrices :], gradient[flat.matrices :])]
             self._leaves[name] = []
             for pairs, decay in ((decayed, settings.l2), (spared, 0.0)):
-                # a leaf shares its storage with the module's parameters
+                # A leaf shares its storage with the module's parameters.
                 leaves = [(nn.Parameter(part), found) for part, found in pairs if part.numel()]
                 self._leaves[name] += leaves
                 groups.setdefault((peak, decay), []).extend(leaf for leaf, _ in leaves)
         kind = torch.optim.AdamW if settings.l2_kind == "decoupled" else torch.optim.Adam
-        self._adam = kind(
-            [
-                {"params": leaves, "peak": peak, "lr": peak, "weight_decay": decay}
-                for (peak, decay), leaves in groups.items()
-            ],
-            fused=True,
-        )
+        described = [
+            {"params": leaves, "peak": peak, "lr": peak, "weight_decay": decay}
+            for (peak, decay), leaves in groups.items()
+        ]
+        self._adam = kind(described, fused=True)
 
     def step(self, step: int, taking_part: Sequence[str]) -> float | None:
         """Clip the gradients of `taking_part`, and apply them at the learning rate of `step` (from 0).
 
-        Returns the norm of the whole gradient before clipping; None when clipping is off. Norms are summed in the
-        order given: a set's order changes from process to process, and with it the last bits of everything.
+        Returns the norm of the whole gradient before clipping; None if clipping is off. Norms are summed in the order given: the
+        order of a set would change from process to process, and with it the last bits of all weights.
         """
         norm = self._clip([piece for name in taking_part for piece in self.gradients[name].pieces()])
         factor = rate_factor(step, self._total_steps, self._settings.schedule, self._settings.warmup)
@@ -80,24 +79,22 @@ class Optimizer:
     def _clip(self, gradients: list[Tensor]) -> float | None:
         if not self._settings.clip:
             return None
-        norm = torch.linalg.vector_norm(
-            torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-        )
-        found = float(norm)
-        if found > self._settings.clip:
+        norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+        norm = float(torch.linalg.vector_norm(norms))
+        if norm > self._settings.clip:
             for gradient in gradients:
-                gradient.mul_(self._settings.clip / found)
-        return found
+                gradient.mul_(self._settings.clip / norm)
+        return norm
 
     def state(self) -> list[dict[str, Tensor]]:
-        """Return the moments of each group of parameters; a group that never took part has none."""
+        """Return the moments of each leaf; one that was never updated has none."""
         return [dict(self._adam.state[leaf]) for leaf in self._all_leaves()]
 
     def restore(self, state: list[dict[str, Tensor]]) -> None:
-        """Go on with the moments that `state` returned.
+        """Continue with the moments that `state` returned.
 
         Raises:
-            ValueError: they are of other parameters; the fused step would write past their ends.
+            ValueError: they belong to other parameters; the fused step would write past their ends.
         """
         for leaf, moments in zip(self._all_leaves(), state, strict=True):
             if moments and moments["exp_avg"].shape != leaf.shape:
@@ -112,8 +109,8 @@ class Optimizer:
 def rate_factor(step: int, total_steps: int, schedule: str, warmup: float) -> float:
     """Return the share of the peak learning rate at `step` (from 0) of `total_steps`.
 
-    It rises linearly over the first `warmup` x `total_steps` steps, then stays (`constant`), falls linearly,
-    or along half a cosine. It is never 0: the last step still counts.
+    It rises linearly over the first `warmup` x `total_steps` steps, then stays (`constant`), falls linearly, or falls along
+    half a cosine. It is never 0, so that the last step has an effect.
     """
     rising = round(warmup * total_steps)
     if step < rising:

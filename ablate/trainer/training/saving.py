@@ -1,10 +1,9 @@
-"""The trained model in its folder: what transformers loads, and the heads beside it. Only safetensors and
-JSON.
+"""The trained model in its folder: the encoder as transformers loads it, and the heads. Only safetensors and JSON.
 
 model/config.json, model.safetensors, tokenizer files    the encoder, for AutoModel and AutoTokenizer
-model/heads.safetensors, heads.json                      `<task>.<parameter>`, and the settings they were
-built with weights.json                                             sha256 of all trained weights, kept even
-when the model is not
+model/heads.safetensors                                  `<task>.<parameter>`
+model/heads.json                                         the settings the heads were built with
+weights.json                                             sha256 of all trained weights, kept even without the model
 """
 
 import hashlib

@@ -1,6 +1,7 @@
-"""A whole trial in one call, for those who use the trainer alone: with `training: separate` its parts, one after another.
+"""A whole trial in one call, for those who use the trainer alone: with `training: separate`, its parts one after another.
 
-A study trains the same parts through `parts()`, each once for all trials that need it; the results are the same bits."""
+A study trains the same parts through `parts()`, each once for all trials that need it; the results are equal to the bit.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ def _in_turn(settings: Settings, context: Context) -> dict[str, float]:
 
 
 class _Turn:
-    """The context of one part within that of all."""
+    """The context of one part within that of the whole trial."""
 
     def __init__(
         self,
@@ -48,21 +49,16 @@ class _Turn:
         self.facts = outer.facts.setdefault(name, {})
         self.workdir: Path = outer.workdir / name
         self.steps = 0
-        self._outer, self._name, self._done = outer, name, dict(done)
-        self._begins, self._state = begins, state
+        self.predictions = outer.predictions
+        self._outer, self._begins, self._state = outer, begins, state
+        self._saved = {"done": dict(done), "part": name, "begins": begins}
 
     def restore(self) -> dict[str, Any] | None:
         return self._state
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         self.steps = step
-        self._outer.checkpoint(
-            self._begins + step,
-            lambda: {"done": self._done, "part": self._name, "state": state(), "begins": self._begins},
-        )
+        self._outer.checkpoint(self._begins + step, lambda: {**self._saved, "state": state()})
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         self._outer.report(self._begins + step, metrics)
-
-    def predictions(self, *items: Any, **clusters: Any) -> None:
-        self._outer.predictions(*items, **clusters)

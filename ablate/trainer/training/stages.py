@@ -1,4 +1,4 @@
-"""What is trained when: the stages of a part, in each of which the same tasks are trained."""
+"""The stages of a part: in each of them the same tasks are trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,19 @@ class Stage:
 
 
 def plan_stages(settings: Settings, sizes: Mapping[str, int], seed: int) -> list[Stage]:
-    """Return the stages of a part: one per task when `sequential`, else one with all tasks."""
+    """Return the stages of a part: one per task with `training: sequential`, else one with all tasks.
+
+    Args:
+        settings: of the part.
+        sizes: task -> its training examples.
+        seed: of the trial.
+    """
     groups = [(task,) for task in settings.tasks] if settings.training == "sequential" else [settings.tasks]
     stages: list[Stage] = []
     for tasks in groups:
         batch_sizes = {task: getattr(settings.batch_size, task) for task in tasks}
-        chosen = {task: sizes[task] for task in tasks}
-        mixture = Mixture(chosen, batch_sizes, settings.mix, settings.reshuffle, seed)
+        trained = {task: sizes[task] for task in tasks}
+        mixture = Mixture(trained, batch_sizes, settings.mix, settings.reshuffle, seed)
         steps = settings.max_steps or settings.epochs * mixture.steps_per_epoch
         begins = stages[-1].begins + stages[-1].steps if stages else 0
         stages.append(Stage(tasks, mixture, steps, begins))
@@ -32,7 +38,7 @@ def plan_stages(settings: Settings, sizes: Mapping[str, int], seed: int) -> list
 
 
 def amounts(stages: Sequence[Stage], sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Return how many examples of each task the stages train on, and how many epochs of its data that is."""
+    """Return how many examples of each task the stages train on, and how many epochs that is."""
     examples: dict[str, float] = {
         task: n for stage in stages for task, n in stage.mixture.examples(stage.steps).items()
     }

@@ -1,12 +1,11 @@
-"""Gradient surgery on the shared encoder, worked out on the T x T Gramian of the tasks' gradients.
+"""Gradient surgery on the shared encoder, computed on the T x T Gramian of the tasks' gradients.
 
-Every method here returns a linear combination of the task gradients, so it is enough to transform
-coefficients: a gradient of millions of numbers is read twice, for the Gramian and for one weighted sum.
+Every method here returns a linear combination of the task gradients, so only coefficients need to be computed: a gradient of
+millions of numbers is read twice, for the Gramian and for one weighted sum.
 
-Reduction: without surgery the encoder descends along the *sum* of the task gradients (all weights 1). Methods
-that give a mean, or a scale of their own, are brought to weights that sum to the number of tasks, so that
-every arm takes steps of the same scale and none is confounded with a change of learning rate. PCGrad without
-a conflict is exactly the sum.
+Scale: without surgery the encoder descends along the *sum* of the task gradients (all weights 1). The weights of methods that
+return a mean, or have a scale of their own, are rescaled to sum to the number of tasks, so that all methods take steps of the
+same size and none is confounded with a change of learning rate. PCGrad without a conflict is exactly the sum.
 """
 
 import math
@@ -35,8 +34,8 @@ from torchjd.linalg import DualConeProjector
 class NonNegativeProjector(DualConeProjector):
     """Projection onto the dual cone of the gradients by non-negative least squares.
 
-    min vᵀGv over v ≥ u is min |L(u + w)|² over w ≥ 0 with G = LᵀL (Lawson and Hanson 1974). torchjd's own
-    projector needs quadprog, whose licence (GPL) we do not want.
+    min vᵀGv over v ≥ u is min |L(u + w)|² over w ≥ 0 with G = LᵀL (Lawson and Hanson 1974). torchjd's own projector needs
+    quadprog, which is GPL.
     """
 
     def __call__(self, U: Tensor, G: Tensor) -> Tensor:
@@ -52,27 +51,29 @@ def _sum(tasks: int) -> Tensor:
     return torch.ones(tasks, dtype=torch.float64)
 
 
-# name -> (weighting for T tasks, whether its weights are to be rescaled to sum to T)
+# name -> (weighting for T tasks, whether its weights are rescaled to sum to T)
 FAMILY: dict[str, tuple[Callable[[int], Weighting[Any]], bool]] = {
-    "pcgrad": (lambda tasks: PCGradWeighting(), False),  # Yu et al. 2020
-    "gradvac": (lambda tasks: GradVacWeighting(), False),  # Wang et al. 2021
-    "upgrad": (
-        lambda tasks: UPGradWeighting(_sum(tasks), NonNegativeProjector()),
-        False,
-    ),  # Quinton, Rey 2024
-    "dualproj": (
-        lambda tasks: DualProjWeighting(_sum(tasks), NonNegativeProjector()),
-        False,
-    ),  # Lopez-Paz 2017
-    "aligned_mtl": (lambda tasks: AlignedMTLWeighting(_sum(tasks)), True),  # Senushkin et al. 2023
-    "mgda": (lambda tasks: MGDAWeighting(), True),  # Désidéri 2012; Sener, Koltun 2018
-    "imtl_g": (lambda tasks: IMTLGWeighting(), True),  # Liu et al. 2021
-    "fairgrad": (lambda tasks: FairGradWeighting(alpha=1.0), True),  # Ban, Ji 2024; proportional fairness
+    # Yu et al. 2020
+    "pcgrad": (lambda tasks: PCGradWeighting(), False),
+    # Wang et al. 2021
+    "gradvac": (lambda tasks: GradVacWeighting(), False),
+    # Quinton, Rey 2024
+    "upgrad": (lambda tasks: UPGradWeighting(_sum(tasks), NonNegativeProjector()), False),
+    # Lopez-Paz 2017
+    "dualproj": (lambda tasks: DualProjWeighting(_sum(tasks), NonNegativeProjector()), False),
+    # Senushkin et al. 2023
+    "aligned_mtl": (lambda tasks: AlignedMTLWeighting(_sum(tasks)), True),
+    # Désidéri 2012; Sener, Koltun 2018
+    "mgda": (lambda tasks: MGDAWeighting(), True),
+    # Liu et al. 2021
+    "imtl_g": (lambda tasks: IMTLGWeighting(), True),
+    # Ban, Ji 2024; alpha 1 is proportional fairness
+    "fairgrad": (lambda tasks: FairGradWeighting(alpha=1.0), True),
 }
 
 
 class Surgeon:
-    """Combines per-task gradients; holds the method's randomness and memory.
+    """Combines the tasks' gradients; holds the method's random generator and memory.
 
     Args:
         method: a key of `FAMILY`.
@@ -85,7 +86,7 @@ class Surgeon:
         self.tasks = tuple(tasks)
         self._weighting = build(len(tasks))
         self._generator = torch.Generator().manual_seed(seed)
-        # Orthogonal gradients bring a method's memory (GradVac's) into being without moving it from 0.
+        # Creates a method's memory (GradVac's): orthogonal gradients leave it at 0.
         self.weights(torch.eye(len(tasks)))
 
     def combine(self, gradients: Sequence[Tensor], combined: Sequence[Tensor]) -> dict[str, float]:
@@ -93,12 +94,12 @@ class Surgeon:
 
         Both come in the same pieces: [tasks, numbers] of `gradients`, [numbers] of `combined`.
 
-        A gradient that is not finite makes the combined one NaN, with no points. The curves:
-        `surgery/cosine.<a>.<b>` for each pair of tasks, and `surgery/projected`, the share of pairs in conflict
-        (negative cosine): those that PCGrad projects.
+        A gradient that is not finite makes the combined one NaN and returns no points. The curves: `surgery/cosine.<a>.<b>` for
+        each pair of tasks, and `surgery/projected`, the share of pairs in conflict (negative cosine), which PCGrad projects.
         """
         gramian = torch.stack([gramian_of(piece) for piece in gradients]).sum(0).cpu()
-        if not gramian.isfinite().all():  # the solvers would stumble over it; the caller will find the NaN
+        # The solvers would fail; the caller sees the NaN.
+        if not gramian.isfinite().all():
             for total in combined:
                 total.fill_(math.nan)
             return {}
@@ -111,8 +112,7 @@ class Surgeon:
 
     def weights(self, gramian: Tensor) -> Tensor:
         """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks]."""
-        # torchjd draws from torch's global generator; ours takes its place, so that dropout does not depend on
-        # the method.
+        # torchjd draws from torch's global generator. Ours replaces it meanwhile, so that dropout does not depend on the method.
         with torch.random.fork_rng(devices=[]):
             torch.random.set_rng_state(self._generator.get_state())
             weights: Tensor = self._weighting(gramian.double())
@@ -128,11 +128,11 @@ class Surgeon:
         return curves | {"surgery/projected": sum(value < 0 for value in curves.values()) / len(pairs)}
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` needs to go on exactly here."""
+        """Return what `restore` needs to continue from here."""
         return {"generator": self._generator.get_state(), "memory": dict(self._weighting.state_dict())}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue from where `state` was taken."""
         self._generator.set_state(state["generator"])
         self._weighting.load_state_dict(state["memory"])
 

@@ -10,14 +10,13 @@ _KEPT = 8  # sets of sources; parts of one study differ in their tasks
 
 
 def tokens_of(settings: Settings, cache: Path, splits: tuple[str, ...] = ("train", "dev")) -> Tokens:
-    """Return the tokens of the tasks that `settings` train, from memory where this process has opened them
-    before.
+    """Return the tokens of the tasks to train, from memory if this process has opened them before.
 
     Raises:
         BadInput, Unavailable: as `load_tokens`.
     """
-    sources = {task: getattr(settings.data, task) for task in settings.tasks}
-    written = [f"{task} {source.model_dump_json()}" for task, source in sources.items()]
+    sources = settings.sources
+    written = [f"{task.name} {source.model_dump_json()}" for task, source in sources.items()]
     key = (*written, settings.encoder, str(settings.max_length), str(cache), *splits)
     if key not in _tokens:
         while len(_tokens) >= _KEPT:
