@@ -247,6 +247,7 @@ def report(
 
     Example: ablate report quickstart
     """
+    from ablate.report.document import to_json
     from ablate.report.report import write_report
     from ablate.store.places import find_study
     from ablate.store.reading import read_results
@@ -254,9 +255,9 @@ def report(
     place = find_study(study, home, storage)
     results = read_results(place.url, place.study, place.folder)
     folder = out or Path("reports") / place.study
-    document = write_report(results, folder, formats or ["md", "html"])
+    report = write_report(results, folder, formats or ["md", "html"])
     written = sorted(folder.glob("report.*"))
-    _print(document, "\n".join(map(str, written)), as_json)
+    _print(to_json(report), "\n".join(map(str, written)), as_json)
 
 
 @app.command("test")
@@ -357,6 +358,7 @@ def analyze(
 
     A study of Optuna: ablate analyze optuna.db --study tuning --block seed
     """
+    from ablate.report.document import to_json
     from ablate.report.outside.source_file import is_database
     from ablate.report.render.terminal import analysis_text
 
@@ -368,13 +370,13 @@ def analyze(
         )
 
         _warn_of_password("DATABASE", table, "PGPASSWORD")
-        document = analyze_study(
+        analysis = analyze_study(
             table, study, metric, varied, block, levels, order, drop_missing, smallest_effect, goal, unit
         )
     else:
         from ablate.report.outside.analyze import analyze_table
 
-        document = analyze_table(
+        analysis = analyze_table(
             Path(table),
             metric or "",
             varied or [],
@@ -387,7 +389,7 @@ def analyze(
             unit,
             decimal,
         )
-    _print(document, analysis_text(document), as_json)
+    _print(to_json(analysis), analysis_text(analysis), as_json)
 
 
 @app.command()
@@ -452,6 +454,7 @@ def compare(
 
     Logs of an evaluation harness: ablate compare --a old.jsonl --b new.jsonl --id-key doc_id --correct-key acc
     """
+    from ablate.report.document import to_json
     from ablate.report.render.terminal import comparison_text
 
     if studies:
@@ -468,14 +471,14 @@ def compare(
             read_results(place.url, place.study, place.folder)
             for place in (find_study(name, home, storage) for name in studies)
         )
-        document = compare_studies(results_a, results_b, only_a, only_b)
-        _print(document, comparison_text(document), as_json)
+        compared = compare_studies(results_a, results_b, only_a, only_b)
+        _print(to_json(compared), comparison_text(compared), as_json)
         return
     from ablate.report.outside.compare import compare_files
     from ablate.report.outside.prediction_files import Keys
 
     keys = Keys(id_key, prediction_key, label_key, correct_key or "correct", cluster)
-    document = compare_files(
+    comparison = compare_files(
         gold,
         a,
         b,
@@ -485,7 +488,7 @@ def compare(
         correct=correct or correct_key is not None,
         decimal=decimal,
     )
-    _print(document, comparison_text(document), as_json)
+    _print(to_json(comparison), comparison_text(comparison), as_json)
 
 
 @app.command()

@@ -12,6 +12,8 @@ import numpy as np
 from ablate.design.factorial import Space, level_names
 from ablate.design.fractional import fractional
 from ablate.design.model import Cell, Part
+from ablate.report.document import to_json
+from ablate.report.report import report_of
 from ablate.spec.model import Budget, Factor, Level, Metric, Scalar, Search, StudySpec
 from ablate.store.results import PartResult, Point, Results, TrialResult
 
@@ -168,6 +170,12 @@ def example(
             )
         )
     return Results(study, tuple(cells), cells[0].hash, None, [], 32, tuple(trials), parts, points_of(points))
+
+
+def report_document(results: Results) -> dict[str, Any]:
+    """What `report.json` says."""
+    document: dict[str, Any] = to_json(report_of(results))
+    return document
 
 
 def fraction(cells: int) -> Results:

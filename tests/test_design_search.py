@@ -14,7 +14,8 @@ from ablate.design.cells import build_design
 from ablate.design.factorial import Space
 from ablate.design.search import finalists, most_trials
 from ablate.errors import BadInput
-from ablate.report.report import report_document
+from ablate.report.document import to_json
+from ablate.report.report import report_of
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
 from ablate.store.results import best_cell
@@ -171,7 +172,7 @@ def test_a_search_tries_prunes_trains_its_finalists_again_and_compares_those(hun
     assert len(found.trials) == most_trials(found.spec)
     assert json.loads(done.stdout)["pruned"] > 0
     assert next(c for c in found.cells if c.hash == best_cell(found)).levels["slope"] >= 2.5
-    document = report_document(found)
+    document = to_json(report_of(found))
     assert document["design"]["tried"] == dict(Counter(t.state for t in found.trials if t.seed == 1))
     assert document["design"]["seeds"] == [2, 3]
     assert len(document["cells"]) == 3

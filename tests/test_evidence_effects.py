@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, factor, spec, valued, with_trial
+from report_examples import example, factor, report_document, spec, valued, with_trial
 
 from ablate.evidence.effects import Kind, Scale, even_scale, study_effects, study_models
 from ablate.evidence.frames import grid
 from ablate.evidence.items import Items
 from ablate.evidence.verdicts import Qualifier
-from ablate.report.report import report_document
 
 SIZES = (4, 16, 1, 64)  # in the order of the file; the baseline is 16
 X = (factor("size", list(SIZES)), factor("l2", [0.0, 0.01]))

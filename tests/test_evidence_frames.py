@@ -3,10 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, spec, with_trial
+from report_examples import example, report_document, spec, with_trial
 
 from ablate.evidence.frames import MISSING, grid, tidy_frame
-from ablate.report.report import report_document
 from ablate.spec.model import level_text
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from report_examples import factor, spec, valued
+from report_examples import factor, report_document, spec, valued
 
-from ablate.report.report import report_document
+from ablate.report.report import report_of
 from ablate.report.sections.summary import headline
 
 AB = (factor("a", [0, 1]), factor("b", [0, 1]))
@@ -18,7 +18,7 @@ def study_with(at_0, at_1, design="full"):
         return 0.8 + levels["a"] * (at_1 if levels["b"] else at_0) + noise
 
     study = spec(design, (1, 2, 3, 4, 5), factors=AB, baseline={"a": 0, "b": 0})
-    return report_document(valued(study, value))
+    return valued(study, value)
 
 
 def effect_of_a(document):
@@ -26,14 +26,14 @@ def effect_of_a(document):
 
 
 def test_an_interaction_is_half_the_difference_of_the_simple_effects():
-    (row,) = study_with(0.05, -0.03)["interactions"]
+    (row,) = report_document(study_with(0.05, -0.03))["interactions"]
     assert row["factors"] == ["a", "b"]
     assert row["estimate"] == pytest.approx(-0.04, abs=0.003)
     assert (row["method"], row["df"]) == ("paired_t", 4)
 
 
 def test_a_crossover_qualifies_the_verdict():
-    row = effect_of_a(study_with(0.05, -0.03))
+    row = effect_of_a(report_document(study_with(0.05, -0.03)))
     assert row["verdict"] == "helps"
     assert row["qualifiers"] == ["turns_around"]
     turns = {one["level"]: one["estimate"] for one in row["turns"]}
@@ -41,10 +41,10 @@ def test_a_crossover_qualifies_the_verdict():
 
 
 def test_the_sentence_on_a_crossover_says_where_it_helps_and_where_it_hurts():
-    document = study_with(0.05, -0.03)
-    (said,) = [line for line in document["summary"] if line.startswith("a: 0 → 1")]
+    report = report_of(study_with(0.05, -0.03))
+    (said,) = [line for line in report.summary if line.startswith("a: 0 → 1")]
     assert said.startswith("a: 0 → 1: depends on b (+0.0494 at 0, −0.0313 at 1); on average helps; ")
-    assert "1 helps with a reservation" in headline(document)
+    assert "1 helps with a reservation" in headline(report)
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_the_sentence_on_a_crossover_says_where_it_helps_and_where_it_hurts():
     ids=["no interaction", "less at the other level", "nothing at the other level"],
 )
 def test_what_only_gets_smaller_does_not_turn_around(at_0, at_1):
-    row = effect_of_a(study_with(at_0, at_1))
+    row = effect_of_a(report_document(study_with(at_0, at_1)))
     assert (row["verdict"], row["qualifiers"], row["turns"]) == ("helps", [], [])
 
 
 def test_without_an_effect_nothing_turns_around():
-    assert effect_of_a(study_with(0.0, 0.0))["qualifiers"] == []
+    assert effect_of_a(report_document(study_with(0.0, 0.0)))["qualifiers"] == []
 
 
 def test_one_factor_at_a_time_sees_no_interaction():
-    assert study_with(0.05, -0.03, "one_at_a_time")["interactions"] == []
+    assert report_document(study_with(0.05, -0.03, "one_at_a_time"))["interactions"] == []

@@ -114,7 +114,7 @@ def test_with_one_seed_items_that_metrics_share_are_summed_too(tmp_path):
         for name, share in made_of["dev/mean"].items()
     )
     (line,) = of_one_seed(found, 0, 1, "dev/mean")
-    assert line["statistic"] == pytest.approx(summed.mean() / (summed.std(ddof=1) / 20))  # of 400 items
+    assert line.statistic == pytest.approx(summed.mean() / (summed.std(ddof=1) / 20))  # of 400 items
 
 
 def test_with_one_seed_a_composite_is_tested_over_the_items_of_its_metrics(tmp_path):
@@ -122,9 +122,9 @@ def test_with_one_seed_a_composite_is_tested_over_the_items_of_its_metrics(tmp_p
     found = Items(grid(write_predictions(example(spec(seeds=(11,)), folder=tmp_path))))
     a, b = (found.files.by_seed(row, "dev/similarity")[0].scores for row in (0, 1))
     (line,) = of_one_seed(found, 0, 1, "dev/mean")
-    assert line["statistic"] == pytest.approx((b - a).mean() / ((b - a).std(ddof=1) / 20))  # of 400 items
+    assert line.statistic == pytest.approx((b - a).mean() / ((b - a).std(ddof=1) / 20))  # of 400 items
     difference = found.grid.values["dev/mean"][1, 0] - found.grid.values["dev/mean"][0, 0]
-    assert np.mean(line["ci95"]) == pytest.approx(difference)
+    assert np.mean(line.ci95) == pytest.approx(difference)
 
 
 def test_without_predictions_the_seeds_alone_decide():

@@ -4,10 +4,11 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from report_examples import FACTORS, fraction, with_trial
+from report_examples import FACTORS, fraction, report_document, with_trial
 
-from ablate.report.render.documents import render_html, render_markdown
-from ablate.report.report import report_document
+from ablate.report.render.html import render_html
+from ablate.report.render.markdown import render_markdown
+from ablate.report.report import report_of
 
 FACTORS_OF_EVERY_CELL = [name for name in FACTORS if name != "surgery"]
 
@@ -89,13 +90,13 @@ def test_the_efficiency_is_that_of_the_cells_with_results():
 
 
 def test_cells_that_cannot_estimate_every_effect_are_told():
-    document = report_document(without(fraction(8), *range(3, 8)))
-    assert "cannot estimate every main effect: D-efficiency 0" in render_markdown(document, ())
+    report = report_of(without(fraction(8), *range(3, 8)))
+    assert "cannot estimate every main effect: D-efficiency 0" in render_markdown(report, ())
 
 
 def test_markdown_and_html_say_what_is_mixed():
-    document = report_document(fraction(8))
-    markdown, html = render_markdown(document, ()), render_html(document, ())
+    report = report_of(fraction(8))
+    markdown, html = render_markdown(report, ()), render_html(report, ())
     assert "D-efficiency 97.2 %" in markdown
     assert "| training | paraphrase\\_head × l2 | 1.00 |" in markdown
     assert "D-efficiency 97.2 %" in html

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, factor, fraction, spec, with_trial, write_predictions
+from report_examples import example, factor, fraction, report_document, spec, with_trial, write_predictions
 
 from ablate.evidence.frames import grid
 from ablate.evidence.models import fit_model, shares_parts
-from ablate.report.report import report_document
+from ablate.report.report import report_of
 from ablate.report.sections.provenance import methods
 
 TWO = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]), factor("x", ["a", "b"]))
@@ -229,7 +229,7 @@ def test_interactions_that_a_hole_leaves_out_are_named():
     ],
 )
 def test_a_method_tells_what_it_speaks_of(results, said):
-    assert any(text.endswith(said) for text in methods(report_document(results)))
+    assert any(text.endswith(said) for text in methods(report_of(results)))
 
 
 def refitted(results, place, end):

@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_examples import example, factor, points_of, spec, valued
-
-from ablate.report.report import report_document
+from report_examples import example, factor, points_of, report_document, spec, valued
 
 BASE = {"a": 0, "b": 0, "c": 0}
 HALF = [["a", "b:c"], ["b", "a:c"], ["c", "a:b"]]

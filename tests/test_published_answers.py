@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outside_json import analyze_table, compare_files
 from published_tables import BH_1995, BICYCLE_EFFECTS, SLEEP, TOOTH_GROWTH, write_csv
 from r_tables import (
     ATTITUDE,
@@ -34,8 +35,6 @@ from r_tables import (
     WARP_BREAKS,
 )
 
-from ablate.report.outside.analyze import analyze_table
-from ablate.report.outside.compare import compare_files
 from ablate.stats.correlations import (
     fisher_interval,
     pearson,

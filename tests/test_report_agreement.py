@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from outside_json import compare_files
 from published_tables import write_csv
-from report_examples import factor, points_of, spec
+from report_examples import factor, points_of, report_document, spec
 
 from ablate.design.model import Cell, Part
-from ablate.report.outside.compare import compare_files
 from ablate.report.outside.prediction_files import Keys
-from ablate.report.report import report_document
 from ablate.spec.model import Metric
 from ablate.store.results import PartResult, Results, TrialResult
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outside_json import analyze_table
 from published_tables import (
     ATMWTAG,
     BATTERY_LIFE,
@@ -29,7 +30,8 @@ from published_tables import (
 )
 
 from ablate.errors import BadInput
-from ablate.report.outside.analyze import analyze_table, order_levels
+from ablate.report.outside import analyze
+from ablate.report.outside.levels import order_levels
 from ablate.report.render.terminal import analysis_text
 
 
@@ -346,7 +348,8 @@ def test_an_effect_that_turns_around_says_where(crossover, block):
     assert (up["factor"], up["level"], down["level"]) == ("b", "0", "1")
     assert up["ci95"][0] < 0.05 < up["ci95"][1]
     assert down["ci95"][0] < -0.03 < down["ci95"][1]
-    assert "a: 0 → 1: depends on b (+0.0" in analysis_text(document)
+    text = analysis_text(analyze.analyze_table(crossover, "y", ["a", "b"], block))
+    assert "a: 0 → 1: depends on b (+0.0" in text
 
 
 @pytest.mark.parametrize("block", ["seed", None])
@@ -378,8 +381,8 @@ def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path):
     document = analyze_table(table, "y", ["a", "b", "c"], "seed", smallest_effect=0.5)
     assert [row["aliased_with"] for row in document["effects"]] == [["b:c"], ["a:c"], ["a:b"]]
     assert document["effects"][1]["verdict"] == "inconclusive"
-    document = analyze_table(table, "y", ["a", "b", "c"], "seed")
-    assert "c: -1 → 1: helps, or seems to because of a:b" in analysis_text(document)
+    text = analysis_text(analyze.analyze_table(table, "y", ["a", "b", "c"], "seed"))
+    assert "c: -1 → 1: helps, or seems to because of a:b" in text
 
 
 def test_a_full_table_does_not(filtration):
@@ -807,7 +810,7 @@ def test_the_unit_of_analysis_is_an_option(repeated, ablate):
 
 def test_the_text_starts_with_sentences(study):
     text = analysis_text(
-        analyze_table(study, "dev/mean", ["training", "surgery"], "seed", {"training": "separate"})
+        analyze.analyze_table(study, "dev/mean", ["training", "surgery"], "seed", {"training": "separate"})
     )
     assert text.startswith("dev/mean over 9 rows; main effects; 4 degrees of freedom for noise.\n\n")
     assert "training: separate → joint: helps (+0.0400, 95 % interval [" in text
@@ -815,7 +818,7 @@ def test_the_text_starts_with_sentences(study):
 
 
 def test_inconclusive_says_what_would_have_been_seen(filtration):
-    text = analysis_text(analyze_table(filtration, "rate", list("ABCD")))
+    text = analysis_text(analyze.analyze_table(filtration, "rate", list("ABCD")))
     assert (
         "B: - → +: inconclusive (+3.1250, 95 % interval [−3.3734, +9.6234]); a true effect of 8.8830 would"
         in text
@@ -825,7 +828,7 @@ def test_inconclusive_says_what_would_have_been_seen(filtration):
 def test_text_without_noise_claims_nothing(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 0.5), (0, 0.5), (1, 0.7), (1, 0.7)])
     assert "a: 0 → 1: +0.2000, without any measure of noise: inconclusive." in analysis_text(
-        analyze_table(path, "y", ["a"])
+        analyze.analyze_table(path, "y", ["a"])
     )
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import optuna
 import pytest
+from outside_json import analyze_study, analyze_table
 from published_tables import PLASMA_ETCH, two_level, write_csv
 
 from ablate.errors import BadInput
-from ablate.report.outside.analyze import analyze_table
-from ablate.report.outside.analyze_study import analyze_study
 
 STATES = optuna.trial.TrialState
 SIGNS = optuna.distributions.CategoricalDistribution(["-", "+"])

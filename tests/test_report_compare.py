@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outside_json import compare_files
 from published_tables import PRIME_MINISTER, write_csv
 
 from ablate.errors import BadInput
-from ablate.report.outside.compare import compare_files
+from ablate.report.outside import compare
 from ablate.report.outside.prediction_files import Keys, read_predictions
 from ablate.report.render.terminal import comparison_text
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
@@ -424,10 +425,10 @@ def test_answers_may_be_right_in_part(tmp_path):
     rng = np.random.default_rng(3)
     a, b = rng.uniform(0, 0.6, 40), rng.uniform(0.3, 1, 40)
     logs = [scored(tmp_path / f"{name}.jsonl", x.tolist()) for name, x in (("a", a), ("b", b))]
-    document = compare_files(None, logs[:1], logs[1:], None, keys=LOGS, correct=True)
-    assert (document["metric"], document["method"], document["verdict"]) == ("score", "items", "helps")
-    assert document["delta"] == pytest.approx(b.mean() - a.mean())
-    assert "(items of one seed): B is better." in comparison_text(document)
+    found = compare.compare_files(None, logs[:1], logs[1:], None, keys=LOGS, correct=True)
+    assert (found.sides.metric, found.tested.method, found.tested.verdict) == ("score", "items", "helps")
+    assert found.sides.delta == pytest.approx(b.mean() - a.mean())
+    assert "(items of one seed): B is better." in comparison_text(found)
 
 
 @pytest.mark.parametrize("words", [["true", "False"], ["1", "0"], ["1.0", "0e0"], ["TRUE", "0"]])
@@ -596,12 +597,12 @@ def test_bad_usage_of_compare_is_told(words, complaint, ablate, tmp_path):
 
 def test_the_text_states_the_finding_first(classifiers):
     _, _, gold_file, files = classifiers
-    text = comparison_text(compare_files(gold_file, files["a"], files["b"], "accuracy"))
+    text = comparison_text(compare.compare_files(gold_file, files["a"], files["b"], "accuracy"))
     assert text.startswith("accuracy over 300 items and 3 seeds: A 0.")
     assert "(seeds × items): B is better.\n" in text
 
 
 def test_an_inconclusive_text_says_what_would_have_been_seen(classifiers):
     _, _, gold_file, files = classifiers
-    text = comparison_text(compare_files(gold_file, files["a"][:1], files["a"][1:2], "accuracy"))
+    text = comparison_text(compare.compare_files(gold_file, files["a"][:1], files["a"][1:2], "accuracy"))
     assert "(exact McNemar): inconclusive; a true effect of 0." in text

@@ -1,11 +1,10 @@
 from dataclasses import replace
 
 import pytest
-from report_examples import example, factor, spec, with_trial, write_predictions
+from outside_json import compare_studies
+from report_examples import example, factor, report_document, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
-from ablate.report.outside.compare_studies import compare_studies
-from ablate.report.report import report_document
 
 
 @pytest.fixture

@@ -17,18 +17,16 @@ def items(tmp_path):
 def test_an_error_that_stretches_the_scale_is_no_improvement(tmp_path):
     """The pseudo-value of the last item rises with a prediction far beyond its gold: nearer is nearer."""
     found = disagreements(Items(grid(write_predictions(example(folder=tmp_path), items=40))), 1)
-    assert found["standardised"]
-    for row in found["rows"]:
-        nearer = abs(row["best"] - row["gold"]) < abs(row["reference"] - row["gold"])
-        assert row["what"] == ("better" if nearer else "worse")
+    assert found.standardised
+    for row in found.rows:
+        nearer = abs(row.best - row.gold) < abs(row.reference - row.gold)
+        assert row.what == ("better" if nearer else "worse")
 
 
 def test_of_classes_better_is_right_where_the_reference_is_wrong(items):
     found = disagreements(items, 2)
-    assert (found["metric"], found["standardised"]) == ("dev/paraphrase", False)
-    assert {(row["best"] == row["gold"], row["reference"] == row["gold"]) for row in found["rows"][:5]} == {
-        (True, False)
-    }
+    assert (found.metric, found.standardised) == ("dev/paraphrase", False)
+    assert {(row.best == row.gold, row.reference == row.gold) for row in found.rows[:5]} == {(True, False)}
 
 
 def test_the_items_counted_are_nearer_the_gold_in_every_seed(items):
@@ -38,7 +36,7 @@ def test_the_items_counted_are_nearer_the_gold_in_every_seed(items):
     ]
     nearer = np.array([abs(a - gold) - abs(b - gold) for a, b, gold in standard])
     found = disagreements(items, 1)
-    assert (found["gained"], found["lost"]) == (
+    assert (found.gained, found.lost) == (
         (nearer > 0).all(axis=0).sum(),
         (nearer < 0).all(axis=0).sum(),
     )

@@ -10,6 +10,7 @@ from report_examples import (
     factor,
     fraction,
     points_of,
+    report_document,
     searched,
     spec,
     with_trial,
@@ -17,7 +18,6 @@ from report_examples import (
 )
 
 from ablate.evidence.noise import sd_beyond_seeds
-from ablate.report.report import report_document
 from ablate.spec.model import Metric
 from ablate.store.results import Change, UseOfTest
 

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from report_examples import example, spec
+from report_examples import example, report_document, spec
 
 from ablate.evidence.frames import SPARED, grid
 from ablate.evidence.looks import seen_in, take_look
-from ablate.report.render.documents import render_html, render_latex, render_markdown
-from ablate.report.report import report_document
+from ablate.report.render.html import render_html
+from ablate.report.render.latex import render_latex
+from ablate.report.render.markdown import render_markdown
+from ablate.report.report import report_of
 from ablate.spec.model import Looking
 from ablate.store.results import Look, Results
 
@@ -104,11 +106,11 @@ def test_the_design_says_plan_and_looks():
     "render", [lambda d: render_markdown(d, []), lambda d: render_html(d, []), render_latex]
 )
 def test_every_format_can_show_looks(render):
-    assert render(report_document(looked(2)))
+    assert render(report_of(looked(2)))
 
 
 def test_the_plan_stands_in_the_text():
-    text = render_markdown(report_document(looked(2)), [])
+    text = render_markdown(report_of(looked(2)), [])
     assert (
         "Seeds are added until every comparison is decided: 3 at the start, looks at 3, 5, 8 seeds, 8 at most"
         in text
@@ -153,8 +155,8 @@ def test_cells_that_no_look_compares_are_not_judged():
 
 
 def test_the_methods_name_what_was_done():
-    assert "Maurer and Bretz" in render_markdown(report_document(looked(2)), [])
-    assert "Maurer and Bretz" not in render_markdown(report_document(example()), [])
+    assert "Maurer and Bretz" in render_markdown(report_of(looked(2)), [])
+    assert "Maurer and Bretz" not in render_markdown(report_of(example()), [])
 
 
 def test_the_best_cell_may_have_been_spared_seeds():

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from report_examples import Point, example, factor, points_of, spec, with_trial
+from report_examples import Point, example, factor, points_of, report_document, spec, with_trial
 
 from ablate.evidence.frames import grid
 from ablate.report.plots.curves import learning_curves
@@ -10,11 +10,11 @@ from ablate.report.plots.interactions import interaction_lines
 from ablate.report.plots.pictures import pictures
 from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, style
 from ablate.report.plots.surgery import task_gradients
-from ablate.report.report import report_document
+from ablate.report.report import report_of
 
 
 def drawn(results):
-    return {picture.name: picture for picture in pictures(grid(results), report_document(results))}
+    return {picture.name: picture for picture in pictures(grid(results), report_of(results))}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_title_states_the_finding(of_example):
     ],
 )
 def test_a_mark_points_where_the_number_goes_and_is_coloured_by_the_verdict(estimate, verdict, mark):
-    assert mark_of({"estimate": estimate, "verdict": verdict}) == mark
+    assert mark_of(verdict, estimate) == mark
 
 
 def test_no_trade_off_between_numbers_says_nothing_of_gain_and_loss(of_example):
@@ -124,7 +124,7 @@ def test_an_unreplicated_design_has_a_half_normal_plot():
 
 
 def interactions(results):
-    return interaction_lines(grid(results), report_document(results))
+    return interaction_lines(grid(results), report_of(results))
 
 
 def test_without_an_estimate_of_noise_no_interaction_is_measured_against_it():
@@ -174,7 +174,7 @@ def test_of_cells_that_share_the_best_curve_the_title_names_the_first():
     results = example()
     (part,) = {t.parts["sentiment"] for t in results.trials if t.cell == results.reference}
     only = replace(results, points=points_of(results.points([part])))
-    picture = learning_curves(grid(only), report_document(results))
+    picture = learning_curves(grid(only), report_of(results))
     assert " ends highest with reference (" in picture.title
 
 
@@ -193,5 +193,5 @@ def test_gradients_at_right_angles_name_no_pair_that_agrees_least():
         for step in (1, 2)
         for pair, value in (("sentiment.similarity", -0.01), ("sentiment.paraphrase", 0.02))
     ]
-    picture = task_gradients(grid(replace(results, points=points_of(curve))), {})
+    picture = task_gradients(grid(replace(results, points=points_of(curve))))
     assert picture.title == "Task gradients are close to orthogonal (mean cosines within ±0.05)"

@@ -7,6 +7,7 @@ from report_examples import (
     example,
     factor,
     points_of,
+    report_document,
     searched,
     spec,
     with_trial,
@@ -15,8 +16,10 @@ from report_examples import (
 
 from ablate.errors import BadInput
 from ablate.report import report
-from ablate.report.render.documents import render_html, render_markdown
-from ablate.report.report import report_document, write_report
+from ablate.report.document import to_json
+from ablate.report.render.html import render_html
+from ablate.report.render.markdown import render_markdown
+from ablate.report.report import report_of, write_report
 from ablate.report.sections.summary import headline
 from ablate.spec.model import Factor, Level
 from ablate.stats.power import mde
@@ -28,7 +31,7 @@ WILD = "a_b $x$ | <b>bold</b> 🚀\nnext " + "long " * 45
 def finished(tmp_path_factory):
     """A finished study's document and the folder it was written to, in every format."""
     out = tmp_path_factory.mktemp("report")
-    return write_report(example(), out, report.FORMATS), out
+    return to_json(write_report(example(), out, report.FORMATS)), out
 
 
 def effect_of(document, name, metric="dev/mean"):
@@ -188,7 +191,7 @@ def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
 def test_a_study_that_has_hardly_begun_has_a_report(trials, tmp_path):
     results = example()
     started = replace(results, trials=results.trials[:trials], parts={}, points=points_of(()))
-    document = write_report(started, tmp_path, report.FORMATS)
+    document = to_json(write_report(started, tmp_path, report.FORMATS))
     assert document["summary"][0].startswith(f"{trials} of 18 trials done")
     assert all(row["estimate"] is None for row in document["effects"])
 
@@ -272,13 +275,14 @@ def test_a_sure_effect_that_is_too_small_to_matter_is_called_so():
 
 def test_the_headline_counts_what_is_too_small_to_matter():
     metric = spec().metric.model_copy(update={"smallest_effect": 10.0})
-    document = report_document(example(spec(metric=metric)))
-    assert headline(document).startswith("Of 5 choices: 3 help (too little to matter), ")
+    assert headline(report_of(example(spec(metric=metric)))).startswith(
+        "Of 5 choices: 3 help (too little to matter), "
+    )
 
 
 def test_the_headline_calls_nothing_inconclusive_that_has_not_run():
-    document = report_document(example(keep=lambda one, seed: one.levels["similarity_head"] == "concat"))
-    assert headline(document).endswith(", 1 with nothing to compare yet")
+    report = report_of(example(keep=lambda one, seed: one.levels["similarity_head"] == "concat"))
+    assert headline(report).endswith(", 1 with nothing to compare yet")
 
 
 def test_a_choice_that_changed_nothing_at_all_is_called_so():
@@ -310,11 +314,11 @@ def test_a_level_that_sets_something_else_says_what():
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_the_noise_names_the_test_that_its_detectable_difference_is_of(seeds):
-    document = report_document(example(spec(seeds=tuple(range(seeds)))))
-    row = document["noise"][0]
+    found = report_of(example(spec(seeds=tuple(range(seeds)))))
+    row = to_json(found)["noise"][0]
     assert row["detectable"] == pytest.approx(mde(row["sd_seed"] * (2 / seeds) ** 0.5, df=seeds - 1))
     assert row["df"] > seeds - 1
-    for text in (render_markdown(document, ()), render_html(document, ())):
+    for text in (render_markdown(found, ()), render_html(found, ())):
         assert f"a paired t over {seeds} seeds ({seeds - 1} df) would find" in text
         assert "df of σ" in text
 
@@ -335,7 +339,7 @@ def test_energy_that_nothing_recorded_is_called_so(finished):
 def test_of_many_cells_the_markdown_shows_the_best(tmp_path):
     factors = (factor("similarity_head", ["concat", "siamese"]), factor("x", list(range(50))))
     study = spec("full", factors=factors, baseline={"similarity_head": "concat", "x": 0}, seeds=(11,))
-    document = write_report(example(study), tmp_path, ("latex",))
+    document = to_json(write_report(example(study), tmp_path, ("latex",)))
     rows = [line for line in (tmp_path / "report.tex").read_text().split("\n") if "1/1" in line]
     ranked = sorted(document["cells"], key=lambda cell: -cell["metrics"]["dev/mean"]["mean"])
     assert len(rows) == 80
@@ -412,7 +416,9 @@ def test_torch_is_not_loaded():
     import subprocess
     import sys
 
-    rooms = "ablate.report.report, ablate.report.export, ablate.report.render.documents, ablate.report.plots.pictures"
+    rooms = (
+        "ablate.report.report, ablate.report.export, ablate.report.render.html, ablate.report.plots.pictures"
+    )
     code = f"import sys, {rooms}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -14,7 +14,7 @@ from conftest import TRAINERS
 
 from ablate.errors import AblateError, Drift
 from ablate.evidence.looks import Stop, seen_in
-from ablate.report.report import report_document
+from ablate.report.report import report_of
 from ablate.runner.looking import look_on
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
@@ -139,7 +139,7 @@ def test_a_look_that_was_missed_is_taken_by_the_next_run(planted, run_here, tmp_
 
 def test_a_report_on_the_way_records_nothing(planted, run_here, tmp_path):
     run_here(planted(), limit=12)
-    report_document(recorded(tmp_path))
+    report_of(recorded(tmp_path))
     assert recorded(tmp_path).looks == ()
 
 

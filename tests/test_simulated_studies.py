@@ -15,9 +15,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.random import default_rng
+from outside_json import compare_files
 from simulated_studies import Rates, Regime, assess, suspected
-
-from ablate.report.outside.compare import compare_files
 
 # Seeds of the generator and numbers of studies: the first look and, where it leaves a doubt, the second.
 LOOKS = ((0, 1000), (1, 4000))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from outside_json import compare_files
 
-from ablate.report.outside.compare import compare_files
 from ablate.stats.clustering import Sign, clustering, common_stems
 
 

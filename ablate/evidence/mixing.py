@@ -3,7 +3,7 @@
 Only interactions of two factors are looked at; of one that the model estimates nothing is mixed into an effect."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +15,23 @@ from ablate.evidence.models import Model
 
 LEAST_SHARE = 0.3  # of an interaction, for an effect to count as aliased with it
 ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class MixedIn:
+    """An interaction of which an effect holds a share."""
+
+    factor: str
+    interaction: tuple[str, ...]
+    share: float
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """What a part of all combinations can tell."""
+
+    d_efficiency: float | None  # of a cell with results, as a share of one of the full design
+    mixing: tuple[MixedIn, ...]  # of each effect the largest
 
 
 def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
@@ -57,18 +74,13 @@ def aliases(grid: Grid, mixed: Sequence[Mixed] = ()) -> dict[str, list[str]]:
     }
 
 
-def fraction_row(grid: Grid, mixed: Sequence[Mixed]) -> dict[str, Any]:
-    """Return what the section on the design says of a fraction; its efficiency only where it is not regular."""
-    row: dict[str, Any] = {
-        "d_efficiency": None,
-        "mixing": [
-            {"factor": name, "interaction": list(pair), "share": share}
-            for share, name, pair in strongest(mixed)
-        ],
-    }
+def fraction_of(grid: Grid, mixed: Sequence[Mixed]) -> Fraction:
+    """Return what a fraction can tell; its efficiency only where it is not regular."""
+    efficiency = None
     irregular = grid.results.spec.design == "fractional" and grid.results.resolution is None
     if irregular and grid.primary in grid.values:
         there = np.flatnonzero(np.isfinite(grid.values[grid.primary]).any(axis=1))
         space = Space(grid.results.spec)
-        row["d_efficiency"] = d_efficiency(space, [space.combination(grid.cells[i].levels) for i in there])
-    return row
+        efficiency = d_efficiency(space, [space.combination(grid.cells[i].levels) for i in there])
+    largest = tuple(MixedIn(name, pair, share) for share, name, pair in strongest(mixed))
+    return Fraction(efficiency, largest)

@@ -8,7 +8,6 @@ leaves out that an effect differs from seed to seed and from item to item: no ve
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +38,33 @@ class Coding:
 
 
 @dataclass(frozen=True)
+class Term:
+    """One line of the analysis of variance of a metric."""
+
+    metric: str
+    term: str
+    df: int
+    ss: float
+    ms: float | None
+    F: float | None  # None where nothing can be tested
+    p: float | None
+    type: str | None
+    share: float | None  # of the sum of all sums of squares
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Lenth's margins for the contrasts of an unreplicated two-level design."""
+
+    metric: str
+    s0: float
+    pse: float
+    me: float
+    sme: float
+    contrasts: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Model:
     """What the design says about one metric."""
 
@@ -50,9 +76,9 @@ class Model:
     unreplicated: dict[
         Key, Inference
     ]  # of a single seed, whose errors come from the model or from Lenth; else empty
-    anova: list[dict[str, Any]]  # rows of the report
+    anova: tuple[Term, ...]
     mean_weights: dict[tuple[str, int], Array]  # factor, level -> [cells], for all seeds together
-    lenth: dict[str, Any] | None  # of an unreplicated two-level design, with its contrasts
+    lenth: Margins | None  # of an unreplicated two-level design
     confounded: dict[str, tuple[str, ...]]  # factor without some estimate -> what it cannot be told from
     left_out: tuple[tuple[str, ...], ...]  # products that cannot be told from other terms
 
@@ -84,9 +110,9 @@ def fit_model(grid: Grid, metric: str) -> Model | None:
         weights,
         there,
         _unreplicated(pooled, independent) if seeds == 1 else {},
-        _anova_rows(pooled, metric, independent),
+        _terms(pooled, metric, independent),
         _by_cell(pooled.weights, values),
-        _lenth_row(pooled, metric),
+        _margins(pooled, metric),
         {name: others for name, others in confounded.items() if _lacks_an_effect(name, coding, weights)},
         tuple(term for term in pooled.left_out if len(term) > 1),
     )
@@ -191,7 +217,7 @@ def _unreplicated(model: stats.Factorial, independent: bool) -> dict[Key, Infere
     }
 
 
-def _anova_rows(model: stats.Factorial, metric: str, independent: bool) -> list[dict[str, Any]]:
+def _terms(model: stats.Factorial, metric: str, independent: bool) -> tuple[Term, ...]:
     """Type II where the table is unbalanced; the share is of the sum of these sums of squares.
 
     A term that cannot be told from others is named with them, and has no F; nor has any where cells share trained parts,
@@ -200,21 +226,21 @@ def _anova_rows(model: stats.Factorial, metric: str, independent: bool) -> list[
     rows = model.anova["II"]
     total = math.fsum(row.ss for row in rows)
     untold = set(model.confounded).union(":".join(names) for names in model.left_out)
-    return [
-        {
-            "metric": metric,
-            "term": " or ".join([row.term, *model.confounded.get(row.term, ())]),
-            "df": row.df,
-            "ss": row.ss,
-            "ms": row.ms,
-            "F": row.F if tested else None,
-            "p": row.p if tested else None,
-            "type": row.type,
-            "share": row.ss / total if total > 0 else None,
-        }
+    return tuple(
+        Term(
+            metric,
+            " or ".join([row.term, *model.confounded.get(row.term, ())]),
+            row.df,
+            row.ss,
+            row.ms,
+            row.F if tested else None,
+            row.p if tested else None,
+            row.type,
+            row.ss / total if total > 0 else None,
+        )
         for row in rows
         for tested in [independent and row.term not in untold]
-    ]
+    )
 
 
 def _by_cell(weights: dict[Key, Array], values: Array) -> dict[tuple[str, int], Array]:
@@ -227,15 +253,7 @@ def _by_cell(weights: dict[Key, Array], values: Array) -> dict[tuple[str, int], 
     return found
 
 
-def _lenth_row(model: stats.Factorial, metric: str) -> dict[str, Any] | None:
-    if model.lenth is None:
+def _margins(model: stats.Factorial, metric: str) -> Margins | None:
+    if (found := model.lenth) is None:
         return None
-    found = model.lenth
-    return {
-        "metric": metric,
-        "s0": found.s0,
-        "pse": found.pse,
-        "me": found.me,
-        "sme": found.sme,
-        "contrasts": model.contrasts,
-    }
+    return Margins(metric, found.s0, found.pse, found.me, found.sme, model.contrasts)

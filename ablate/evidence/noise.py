@@ -1,7 +1,7 @@
 """How much a metric moves when nothing but the seed, or the items it is scored on, changes."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,25 +14,33 @@ from ablate.stats.power import mde_paired, pooled_sd
 from ablate.store.results import repeated_values
 
 
-def noise_rows(items: Items) -> list[dict[str, Any]]:
-    """Return one row per metric: σ between seeds within a cell, and where items are known, of item and seed × item."""
-    return [row for metric in items.grid.dev_metrics if (row := _row(items, metric))]
+@dataclass(frozen=True)
+class Noise:
+    """What a metric does when nothing but the seed changes."""
+
+    metric: str
+    sd_seed: float  # within a cell
+    df: int
+    detectable: float | None  # difference of two cells, in 80 % of studies; None without noise
+    seeds: int
+    sd_item: float | None  # on the scale of one item, where predictions are kept
+    sd_seed_item: float | None
+    items: int | None
 
 
-def _row(items: Items, metric: str) -> dict[str, Any] | None:
+def noise_of_metrics(items: Items) -> tuple[Noise, ...]:
+    """Return the noise of each metric of which some cell has two seeds."""
+    return tuple(found for metric in items.grid.dev_metrics if (found := _noise(items, metric)))
+
+
+def _noise(items: Items, metric: str) -> Noise | None:
     grid = items.grid
     sd, df = seed_sd(grid, metric)
     if sd is None:
         return None
     seeds = len(grid.results.spec.seeds)
-    return {
-        "metric": metric,
-        "sd_seed": sd,
-        "df": df,
-        "detectable": mde_paired(sd * math.sqrt(2), seeds) if sd > 0 else None,
-        "seeds": seeds,
-        **_items(items, metric),
-    }
+    detectable = mde_paired(sd * math.sqrt(2), seeds) if sd > 0 else None
+    return Noise(metric, sd, df, detectable, seeds, *_of_items(items, metric))
 
 
 def seed_sd(grid: Grid, metric: str) -> tuple[float | None, int]:
@@ -56,18 +64,13 @@ def sd_beyond_seeds(values: NDArray[np.float64]) -> float | None:
     return float(np.sqrt((rest**2).sum() / df))
 
 
-def _items(items: Items, metric: str) -> dict[str, Any]:
-    """σ of item and of seed × item in the scores of the reference, on the scale of one item."""
+def _of_items(items: Items, metric: str) -> tuple[float | None, float | None, int | None]:
+    """σ of item and of seed × item in the scores of the reference, and how many items there are."""
     reference = items.grid.reference
-    nothing: dict[str, Any] = {"sd_item": None, "sd_seed_item": None, "items": None}
     if reference is None or list(items.made_of(metric)) != [metric]:
-        return nothing
+        return None, None, None
     found = list(items.files.by_seed(reference, metric).values())
     if len(found) < 2 or misaligned(found):
-        return nothing
+        return None, None, None
     analysed = mrmc(np.array([scores.scores for scores in found]))
-    return {
-        "sd_item": analysed.sigma_item,
-        "sd_seed_item": analysed.sigma_seed_item,
-        "items": len(found[0].ids),
-    }
+    return analysed.sigma_item, analysed.sigma_seed_item, len(found[0].ids)

@@ -21,8 +21,9 @@ from ablate.evidence.contrasts import same_level
 from ablate.evidence.frames import Grid, grid, tidy_frame
 from ablate.evidence.predictions import Predicted, Refusal, predictions_in
 from ablate.report.files import replace_file, safe_field
+from ablate.report.phrases import WHY_REFUSED
 from ablate.report.sections.cells import cell_name
-from ablate.report.words import WHY_REFUSED, listed, plural
+from ablate.report.words import listed, plural
 from ablate.spec.model import Scalar
 from ablate.store.results import PartResult, Results, TrialResult, best_cell
 

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from ablate.evidence.effects import Scale
 from ablate.evidence.looks import Stop
+from ablate.evidence.predictions import Refusal
 from ablate.evidence.verdicts import Qualifier
 from ablate.stats.clustering import Sign
 from ablate.stats.inference import Method
@@ -151,11 +152,21 @@ RESERVATIONS = {
     Qualifier.STOP_FLAG: "neither interval nor p can be trusted: {rules} (see the flags)",
 }
 
+# Predictions that are not used.
+WHY_REFUSED = {
+    Refusal.DAMAGED: "not whole rows of id, prediction, gold",
+    Refusal.NOT_FINITE: "a prediction or a label is not a finite number",
+    Refusal.TOO_FEW: "fewer than two items",
+    Refusal.OTHER_METRIC: "neither their accuracy nor their Pearson's r is the recorded value",
+}
+
 # Items that hang together, and no cluster was named.
 SIGNS = {Sign.IDS: "whose ids begin alike", Sign.NEIGHBOURS: "that are neighbours in the file"}
 
 # Beside tests that see one seed alone.
 THESE_MODELS = "about these trained models, not the method: other seeds are not part of it"
+
+ONE_SEED = f"one seed: p and interval are {THESE_MODELS}"
 
 # Beside the other tests of `ablate compare`.
 HILLIS = (

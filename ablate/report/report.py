@@ -1,6 +1,6 @@
 """The report: from a store's results to one document, and from the document to files.
 
-`report_document` is pure; `write_report` replaces whole files, and writes the same bytes for the same results."""
+`report_of` is pure; `write_report` replaces whole files, and writes the same bytes for the same results."""
 
 import difflib
 import json
@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import condition_text
@@ -17,19 +16,20 @@ from ablate.evidence.frames import Grid, grid
 from ablate.evidence.interactions import Interaction, study_interactions, turned_around
 from ablate.evidence.items import Items
 from ablate.evidence.looks import judge_looked
-from ablate.evidence.mixing import aliases, fraction_row, mixed_effects
+from ablate.evidence.mixing import Fraction, aliases, fraction_of, mixed_effects
 from ablate.evidence.models import Model
-from ablate.evidence.noise import noise_rows
+from ablate.evidence.noise import noise_of_metrics
 from ablate.evidence.verdicts import Qualifier
+from ablate.report.document import CellRow, Design, EffectRow, FactorRow, Flag, Report, to_json
 from ablate.report.files import replace_file
-from ablate.report.flags.evidence import Evidence, Flag, undone
+from ablate.report.flags.evidence import Evidence
 from ablate.report.flags.rules import flags
-from ablate.report.render.csv_tables import csv_tables
+from ablate.report.render.csv import csv_tables
 from ablate.report.sections.cells import best_row, cell_rows
-from ablate.report.sections.effects import effect_row, interaction_row, judge, tradeoffs
+from ablate.report.sections.effects import as_seen, effect_row, interaction_row, judge, tradeoffs, undone
 from ablate.report.sections.examples import disagreements
 from ablate.report.sections.ledger import cost, ledger, progress
-from ablate.report.sections.looks import as_seen, look_rows, plan_row
+from ablate.report.sections.looks import adding_of, look_rows
 from ablate.report.sections.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
 from ablate.report.sections.sensitivity import moderated
 from ablate.report.sections.summary import sentences, test_scores
@@ -38,13 +38,13 @@ from ablate.store.results import Results
 FORMATS = ("md", "html", "latex", "csv", "json")
 
 
-def report_document(results: Results) -> dict[str, Any]:
-    """Return what the report says, as plain JSON data."""
-    return _document(grid(results))
+def report_of(results: Results) -> Report:
+    """Return what the report says."""
+    return _report(grid(results))
 
 
-def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) -> dict[str, Any]:
-    """Write `report.json` and the named formats into `out` and return the document.
+def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) -> Report:
+    """Write `report.json` and the named formats into `out` and return the report.
 
     Raises:
         BadInput: a format that is not known.
@@ -58,142 +58,136 @@ def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) 
                 + (f"did you mean {close[0]!r}?" if close else f"one of {', '.join(FORMATS)}")
             )
     arranged = grid(results)
-    document = _document(arranged)
+    report = _report(arranged)
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in _files(arranged, document, formats).items():
+    for name, content in _files(arranged, report, formats).items():
         replace_file(out / name, content)
-    return document
+    return report
 
 
-def _document(arranged: Grid) -> dict[str, Any]:
-    results = arranged.results
-    spec = results.spec
+def _report(arranged: Grid) -> Report:
+    spec = arranged.results.spec
     items = Items(arranged)
     facts = fact_counts(arranged)
     models = study_models(arranged)
     mixed = mixed_effects(arranged, models.get(arranged.primary))
     aliased = aliases(arranged, mixed)
     interactions = {metric: study_interactions(items, metric, model) for metric, model in models.items()}
-    effects = [
-        row
-        for metric in arranged.dev_metrics
-        for row in _effect_rows(items, metric, models.get(metric), interactions.get(metric, []), aliased)
-    ]
-    document: dict[str, Any] = {
-        "study": spec.study,
-        "question": spec.question,
-        "trainer": spec.trainer,
-        "metric": spec.metric.model_dump(),
-        "design": {
-            "kind": spec.design,
-            "raw_cells": results.raw_cells,
-            "cells": len(results.cells),
-            "seeds": list(spec.seeds),
-            "adding": plan_row(arranged),
-            "looks": look_rows(arranged),
-            "reference": results.reference,
-            "resolution": results.resolution,
-            "aliases": results.aliases,
-            **fraction_row(arranged, mixed),
-            "search": results.search.model_dump() if results.search else None,
-            "tried": dict(Counter(trial.state for trial in results.tried)),
-            "factors": [
-                {
-                    "name": f.name,
-                    "levels": [level.name for level in f.levels],
-                    "settings": settings_of_levels(f),
-                    "when": condition_text(f),
-                }
-                for f in spec.factors
-            ],
-            "settings": fixed_settings(spec),
-        },
-        "progress": progress(arranged),
-        "cells": cell_rows(items),
-        "effects": [row for row, _ in effects],
-        "interactions": [interaction_row(one) for several in interactions.values() for one in several],
-        "left_out": [list(t) for t in dict.fromkeys(t for model in models.values() for t in model.left_out)],
-        "anova": [row for model in models.values() for row in model.anova],
-        "lenth": [model.lenth for model in models.values() if model.lenth],
-        "noise": noise_rows(items),
-        "examples": disagreements(items, best_row(arranged)),
-        "ledger": ledger(arranged),
-        "cost": cost(arranged),
-        "provenance": provenance(arranged, facts),
-    }
-    document["test"] = test_scores(document)
-    document["tradeoffs"] = tradeoffs(document)
-    raised = flags(
-        Evidence(
-            items,
-            study_contrasts(arranged),
-            models,
-            [effect for _, effect in effects if effect.metric == arranged.primary],
-            facts,
-            document,
-        )
+    effects, rows = [], []
+    for metric in arranged.dev_metrics:
+        found = study_effects(arranged, items, metric, models.get(metric))
+        effects += found
+        rows += _effect_rows(items, found, models.get(metric), interactions.get(metric, []), aliased)
+    cells, done = cell_rows(items), progress(arranged)
+    deciding = [effect for effect in effects if effect.metric == arranged.primary]
+    raised = flags(Evidence(items, study_contrasts(arranged), models, deciding, facts, done, cells, rows))
+    report = Report(
+        study=spec.study,
+        question=spec.question,
+        trainer=spec.trainer,
+        metric=spec.metric,
+        design=_design(arranged, fraction_of(arranged, mixed)),
+        progress=done,
+        cells=tuple(_flagged_cell(cell, place, raised) for place, cell in enumerate(cells)),
+        effects=tuple(undone(row, effect.cells, raised) for row, effect in zip(rows, effects, strict=True)),
+        interactions=tuple(interaction_row(one) for several in interactions.values() for one in several),
+        left_out=tuple(dict.fromkeys(term for model in models.values() for term in model.left_out)),
+        anova=tuple(row for model in models.values() for row in model.anova),
+        lenth=tuple(model.lenth for model in models.values() if model.lenth),
+        noise=noise_of_metrics(items),
+        examples=disagreements(items, best_row(arranged)),
+        ledger=ledger(arranged),
+        cost=cost(arranged),
+        provenance=provenance(arranged, facts),
+        test=test_scores(cells),
+        tradeoffs=tradeoffs(rows, spec.metric.goal),
+        flags=raised,
     )
-    document["flags"] = [flag.row() for flag in raised]
-    document["cells"] = [_flagged_cell(cell, place, raised) for place, cell in enumerate(document["cells"])]
-    document["effects"] = [undone(row, effect.cells, raised) for row, effect in effects]
-    document["summary"] = sentences(document)
-    return document
+    return replace(report, summary=sentences(report))
+
+
+def _design(arranged: Grid, fraction: Fraction) -> Design:
+    results = arranged.results
+    spec = results.spec
+    return Design(
+        kind=spec.design,
+        raw_cells=results.raw_cells,
+        cells=len(results.cells),
+        seeds=spec.seeds,
+        adding=adding_of(arranged),
+        looks=look_rows(arranged),
+        reference=results.reference,
+        resolution=results.resolution,
+        aliases=results.aliases,
+        fraction=fraction,
+        search=results.search,
+        tried=Counter(trial.state for trial in results.tried),
+        factors=tuple(
+            FactorRow(
+                factor.name,
+                tuple(level.name for level in factor.levels),
+                settings_of_levels(factor),
+                condition_text(factor),
+            )
+            for factor in spec.factors
+        ),
+        settings=fixed_settings(spec),
+    )
 
 
 def _effect_rows(
     items: Items,
-    metric: str,
+    effects: Sequence[Effect],
     model: Model | None,
     interactions: Sequence[Interaction],
     aliased: Mapping[str, Sequence[str]],
-) -> list[tuple[dict[str, Any], Effect]]:
+) -> list[EffectRow]:
+    """Return the rows of the effects on one metric, judged together."""
     grid = items.grid
-    effects = study_effects(grid, items, metric, model)
-    rows = []
-    looks = grid.results.spec.looking is not None and metric == grid.primary
-    all_judged = (
+    looks = grid.results.spec.looking is not None and effects[:1] and effects[0].metric == grid.primary
+    judged = (
         judge_looked(grid, effects, aliased)
         if looks
         else [(one, None) for one in judge(grid, effects, aliased)]
     )
-    for effect, (judged, seen), borrowed in zip(effects, all_judged, moderated(effects), strict=True):
+    rows = []
+    for effect, (verdict, seen), borrowed in zip(effects, judged, moderated(effects), strict=True):
         turns = turned_around(items, effect, interactions, model) if model else None
         if turns:
-            judged = replace(judged, qualifiers=(*judged.qualifiers, Qualifier.TURNS_AROUND))
-        row = effect_row(items, effect, judged, aliased[effect.contrast.factor], turns, borrowed)
-        rows.append((as_seen(row, seen) if looks else row | {"look": None}, effect))
+            verdict = replace(verdict, qualifiers=(*verdict.qualifiers, Qualifier.TURNS_AROUND))
+        row = effect_row(items, effect, verdict, aliased[effect.contrast.factor], turns, borrowed)
+        rows.append(as_seen(row, seen) if looks else row)
     return rows
 
 
-def _flagged_cell(cell: dict[str, Any], place: int, raised: Sequence[Flag]) -> dict[str, Any]:
-    of_cell = [flag.rule for flag in raised if place in flag.cells]
-    differences = {name: undone(row, {place}, raised) for name, row in cell["difference"].items()}
-    return cell | {"difference": differences, "flags": of_cell}
+def _flagged_cell(cell: CellRow, place: int, raised: Sequence[Flag]) -> CellRow:
+    differences = {name: undone(row, {place}, raised) for name, row in cell.difference.items()}
+    of_cell = tuple(flag.rule for flag in raised if place in flag.cells)
+    return replace(cell, difference=differences, flags=of_cell)
 
 
-def _files(arranged: Grid, document: dict[str, Any], formats: Sequence[str]) -> dict[str, bytes]:
+def _files(arranged: Grid, report: Report, formats: Sequence[str]) -> dict[str, bytes]:
     """Return every file of the report by its name; report.json always among them."""
-    files: dict[str, bytes] = {}
+    files = {"report.json": _json(report).encode()}
     if {"md", "html"} & set(formats):
         from ablate.report.plots.pictures import pictures
-        from ablate.report.render import documents as render
+        from ablate.report.render.html import render_html
+        from ablate.report.render.markdown import render_markdown
 
-        drawn = pictures(arranged, document)
+        drawn = pictures(arranged, report)
         files |= {name: content for picture in drawn for name, content in picture.files.items()}
         if "md" in formats:
-            files["report.md"] = render.render_markdown(document, drawn).encode()
+            files["report.md"] = render_markdown(report, drawn).encode()
         if "html" in formats:
-            files["report.html"] = render.render_html(document, drawn).encode()
+            files["report.html"] = render_html(report, drawn).encode()
     if "latex" in formats:
-        from ablate.report.render.documents import render_latex
+        from ablate.report.render.latex import render_latex
 
-        files["report.tex"] = render_latex(document).encode()
-    if "csv" in formats:
-        files |= csv_tables(document)
-    return files | {"report.json": _json(document).encode()}
+        files["report.tex"] = render_latex(report).encode()
+    return files | (csv_tables(report) if "csv" in formats else {})
 
 
-def _json(document: dict[str, Any]) -> str:
+def _json(report: Report) -> str:
     """One line per entry of each section: people can read and compare it, and json's fast encoder does not indent."""
 
     def text(value: object) -> str:
@@ -204,5 +198,5 @@ def _json(document: dict[str, Any]) -> str:
             return text(value)
         return "[\n  " + ",\n  ".join(map(text, value)) + "\n ]"
 
-    sections = (f"{text(name)}: {section(value)}" for name, value in document.items())
+    sections = (f"{text(name)}: {section(value)}" for name, value in to_json(report).items())
     return "{\n " + ",\n ".join(sections) + "\n}\n"

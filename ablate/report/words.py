@@ -1,22 +1,8 @@
-"""Numbers, names and sentences as people read them, and escaping for the places they are read in."""
+"""Numbers and names as people read them."""
 
 import re
-import textwrap
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from typing import Any
-
-from ablate.evidence.effects import Kind
-from ablate.evidence.predictions import Refusal
-from ablate.spec.model import level_text
-
-WHY_REFUSED = {
-    Refusal.DAMAGED: "not whole rows of id, prediction, gold",
-    Refusal.NOT_FINITE: "a prediction or a label is not a finite number",
-    Refusal.TOO_FEW: "fewer than two items",
-    Refusal.OTHER_METRIC: "neither their accuracy nor their Pearson's r is the recorded value",
-}
+from collections.abc import Callable, Iterable
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -41,7 +27,7 @@ def signed(value: float | None) -> str:
     return ("+" if value > 0 else "") + number(value)
 
 
-def interval(bounds: list[float] | None, *, sign: bool = True) -> str:
+def interval(bounds: tuple[float, float] | None, *, sign: bool = True) -> str:
     """Return `[−0.0012, +0.0251]`; an en dash for what is not there."""
     show = signed if sign else number
     return f"[{show(bounds[0])}, {show(bounds[1])}]" if bounds else "–"
@@ -91,70 +77,6 @@ def one_line(text: str) -> str:
     return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
 
 
-def markdown(text: object) -> str:
-    """Return `text` so that it reads as itself in a GitHub table, list or paragraph."""
-    escaped = one_line(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escaped)
-    # What follows a lone dollar would be math; a backslash before it is not enough on GitHub.
-    return escaped.replace("$", "<span>$</span>").replace("@", "&#64;")
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_\allowbreak{}",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "[": r"{[}",  # after \\ a bare bracket would be an optional argument
-    "]": r"{]}",
-    MINUS: "$-$",
-    "–": "--",
-    "→": r"$\to$",
-    "×": r"$\times$",
-    "σ": r"$\sigma$",
-    "Δ": r"$\Delta$",
-    "±": r"$\pm$",
-}
-
-
-def latex(text: object) -> str:
-    """Return `text` for LaTeX: markup as itself, characters that pdfTeX has no glyph for by their names.
-
-    A word of more than 20 characters may break after each of them: TeX would run it into the next column."""
-    parts = re.split(r"(\S{21,})", one_line(str(text)))
-    return "".join(
-        (r"\allowbreak{}" if at % 2 else "").join(_latex(character) for character in part)
-        for at, part in enumerate(parts)
-    )
-
-
-def _latex(character: str) -> str:
-    if character in _LATEX:
-        return _LATEX[character]
-    if ord(character) < 0x180 and character.isprintable():  # ASCII and Latin letters, which inputenc knows
-        return character
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return ""
-    return f"{{[}}{unicodedata.name(character, 'symbol').lower()}{{]}}"
-
-
-def code(text: str) -> str:
-    """Return `text` as inline code, fenced by more backticks than it holds."""
-    line = one_line(text)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
-    pad = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{fence}{pad}{line}{pad}{fence}"
-
-
 def shortened(text: str, width: int) -> str:
     """Return at most `width` characters: the middle gives way, as both ends tell names apart."""
     text = one_line(text)
@@ -164,49 +86,7 @@ def shortened(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
-def change_label(effect: Mapping[str, Any], width: int) -> str:
-    """Return `concat → siamese` for matplotlib: each side shortened by itself, so that the arrow is always there."""
-    sides = (plot_text(level_text(effect[side]), (width - 3) // 2) for side in ("from", "to"))
-    return " → ".join(sides)
-
-
-def plot_text(text: str, width: int = 10_000) -> str:
-    """Return `text` for matplotlib: short, on one line, `$` as itself, every character one that the font has."""
-    return shortened(_drawable(text), width).replace("$", r"\$")
-
-
-def wrapped(text: str, columns: int) -> str:
-    """Return `text` for matplotlib broken into lines; words longer than a line are broken too."""
-    lines = textwrap.wrap(_drawable(text), columns, break_on_hyphens=False)
-    return "\n".join(lines).replace("$", r"\$") or " "
-
-
 def distinct(names: list[str], shorten: Callable[[str, int], str], width: int) -> list[str]:
     """Return `names` shortened to `width`, numbered where shortening made two of them equal."""
     short = [shorten(name, width) for name in names]
     return [f"{s} ({place})" if short.count(s) > 1 else s for place, s in enumerate(short, 1)]
-
-
-def change_text(effect: Mapping[str, Any]) -> str:
-    """Return `similarity_head: concat → siamese`, with its condition; of a slope `width (slope): 1 → 5`."""
-    when = f" (when {effect['when']})" if effect["when"] else ""
-    slope = " (slope)" if effect.get("kind") == Kind.SLOPE else ""
-    return f"{effect['factor']}{slope}: {level_text(effect['from'])} → {level_text(effect['to'])}{when}"
-
-
-def _drawable(text: str) -> str:
-    return "".join(_glyph(character) for character in one_line(text))
-
-
-def _glyph(character: str) -> str:
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return ""
-    return character if _has_glyph(character) else f"[{unicodedata.name(character, 'symbol').lower()}]"
-
-
-@cache
-def _has_glyph(character: str) -> bool:
-    from matplotlib import font_manager
-
-    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
-    return font.get_char_index(ord(character)) != 0

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from ablate.evidence.frames import LOST, SPARED
 from ablate.evidence.noise import sd_beyond_seeds
-from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, Flag
+from ablate.report.document import Change, Flag
+from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence
 from ablate.report.phrases import NAIVE_LOOKS
 from ablate.report.sections.cells import best_row, cell_name
-from ablate.report.words import change_text, listed, number, p_equation, plural, signed
+from ablate.report.words import listed, number, p_equation, plural, signed
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method
 from ablate.stats.optimism import expected_best
@@ -35,8 +37,8 @@ def two_seeds(evidence: Evidence) -> Iterator[Flag]:
     """Two seeds: the noise between them has one degree of freedom."""
     if len(evidence.grid.results.spec.seeds) != 2:
         return
-    differences = [row for cell in evidence.document["cells"] for row in cell["difference"].values()]
-    methods = {row["method"] for row in (*evidence.document["effects"], *differences)}
+    methods = {row.numbers.method for row in evidence.rows}
+    methods |= {row.numbers.method for cell in evidence.cells for row in cell.difference.values()}
     if methods & {Method.SEEDS, Method.SEEDS_AND_ITEMS}:
         yield Flag(
             CAUTION,
@@ -68,7 +70,7 @@ def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
             "seeds_unequal",
             f"cells rest on {done.min()} to {done.max()} seeds; fewest: {cell_name(grid, fewest)}",
             "run what is missing (`ablate run` again, with `--retry-failed` for failed trials)",
-            np.flatnonzero(lacking > lacking.min()).tolist(),
+            _rows(lacking > lacking.min()),
         )
 
 
@@ -92,19 +94,19 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
         "lost_runs",
         said,
         "find the reason in the ledger, mend it, and run `ablate run --retry-failed`; what is left out is not random",
-        np.flatnonzero(lost.any(axis=1)).tolist(),
+        _rows(lost.any(axis=1)),
         undoes_p=bool(uneven),
     )
 
 
 def unfinished(evidence: Evidence) -> Iterator[Flag]:
     """A run that is going on: looking early is fine, stopping on what one sees is not."""
-    done = evidence.document["progress"]
-    if done["running"] + done["waiting"] > 0:
+    done = evidence.progress
+    if done.running + done.waiting > 0:
         yield Flag(
             NOTE,
             "unfinished",
-            f"{done['complete']} of {plural(done['planned'], 'trial')} done",
+            f"{done.complete} of {plural(done.planned, 'trial')} done",
             "let the run end before any claim: intervals at a look on the way are too narrow for stopping there",
         )
 
@@ -135,20 +137,20 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
 def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
     """A grid with holes in which plain averages and the estimates tell different stories."""
     grid = evidence.grid
-    for effect in evidence.document["effects"]:
-        model = evidence.models.get(effect["metric"])
-        if model is None or effect["metric"] != grid.primary or effect["estimate"] is None:
+    for row in evidence.rows:
+        estimate, se = row.numbers.estimate, row.numbers.se
+        if row.metric != grid.primary or grid.primary not in evidence.models or estimate is None:
             continue
-        raw = _raw_margin(evidence, effect["factor"], effect["from"], effect["to"])
-        difference = abs(raw - effect["estimate"])
+        raw = _raw_margin(evidence, row.change)
+        difference = abs(raw - estimate)
         holes = ~np.isfinite(grid.values[grid.primary][:, : len(grid.results.spec.seeds)])
-        flips = raw * effect["estimate"] < 0 and difference > 1e-9
-        if holes.any() and (flips or (effect["se"] and difference > effect["se"])):
+        flips = raw * estimate < 0 and difference > 1e-9
+        if holes.any() and (flips or (se and difference > se)):
             yield Flag(
                 CAUTION,
                 "incomplete_grid",
-                f"{change_text(effect)}: the averages of all trials differ by {signed(raw)}, like compared with like under the "
-                f"same seed by {signed(effect['estimate'])}: the holes in the grid are not even",
+                f"{row.text}: the averages of all trials differ by {signed(raw)}, like compared with like under the "
+                f"same seed by {signed(estimate)}: the holes in the grid are not even",
                 "trust the second, and fill the holes before a claim",
             )
 
@@ -172,13 +174,13 @@ def confounded(evidence: Evidence) -> Iterator[Flag]:
 
 def aliased_claim(evidence: Evidence) -> Iterator[Flag]:
     """A verdict on an effect that the design cannot tell from another."""
-    for effect in evidence.document["effects"]:
-        if effect["verdict"] in (Verdict.HELPS, Verdict.HURTS) and effect["aliased_with"]:
+    for row in evidence.rows:
+        if row.judged.verdict in (Verdict.HELPS, Verdict.HURTS) and row.aliased_with:
             yield Flag(
                 CAUTION,
                 "aliased_claim",
-                f"{change_text(effect)} {effect['verdict']}, but the design cannot tell it from "
-                f"{listed(effect['aliased_with'])}",
+                f"{row.text} {row.judged.verdict}, but the design cannot tell it from "
+                f"{listed(row.aliased_with)}",
                 "add the cells that break the alias, or argue that the other effect is absent",
             )
 
@@ -205,8 +207,12 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
         f"the best of {len(models)} equal cells would lead by {number(gain)} by luck alone; this one leads the reference by "
         f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
         "rerun the best cell and the reference on fresh seeds, or score the best once on the test split (`ablate test`)",
-        [best],
+        frozenset({best}),
     )
+
+
+def _rows(marked: ArrayLike) -> frozenset[int]:
+    return frozenset(np.flatnonzero(marked).tolist())
 
 
 def _before(value: Any) -> str:
@@ -248,21 +254,21 @@ def _fisher_greater(k: int, n: int, m: int, N: int) -> float:
 def _open_ends(evidence: Evidence) -> list[str]:
     """The primary effects whose sign depends on what the lost runs could have been."""
     return [
-        f"{effect['factor']} → {level_text(effect['to'])} lies in [{signed(low)}, {signed(high)}]"
-        for effect in evidence.document["effects"]
-        if effect["role"] == "primary" and effect["estimate"] is not None and effect["bounds"]
-        for low, high in [effect["bounds"]]
+        f"{row.change.factor} → {level_text(row.change.high)} lies in [{signed(low)}, {signed(high)}]"
+        for row in evidence.rows
+        if row.role == "primary" and row.numbers.estimate is not None and row.bounds
+        for low, high in [row.bounds]
         if low < 0 < high
     ]
 
 
-def _raw_margin(evidence: Evidence, factor: str, low: object, high: object) -> float:
+def _raw_margin(evidence: Evidence, change: Change) -> float:
     grid = evidence.grid
     values = grid.values[grid.primary]
 
     def average(level: object) -> float:
-        rows = np.array([cell.levels.get(factor, ...) == level for cell in grid.cells])
+        rows = np.array([cell.levels.get(change.factor, ...) == level for cell in grid.cells])
         found = values[rows][np.isfinite(values[rows])]
         return float(found.mean()) if found.size else math.nan
 
-    return average(high) - average(low)
+    return average(change.high) - average(change.low)

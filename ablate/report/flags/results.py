@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from ablate.evidence import diverged
-from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, Flag
-from ablate.report.phrases import SIGNS
+from ablate.report.document import Flag
+from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence
+from ablate.report.phrases import SIGNS, WHY_REFUSED
 from ablate.report.sections.cells import cell_name
-from ablate.report.words import WHY_REFUSED, listed, number, plural, signed
+from ablate.report.words import listed, number, plural, signed
 
 FEW_CLUSTERS = 20
 
@@ -48,7 +49,7 @@ def worse_than_worst(evidence: Evidence) -> Iterator[Flag]:
             f"{plural(int(beyond.sum()), 'trial')} scored worse than {number(declared)}, the `worst` of {grid.primary}; "
             f"the worst seen is {number(most)}",
             "correct `metric: {worst: ...}` (and `goal`): what is said of lost trials rests on it",
-            np.flatnonzero(beyond.any(axis=1)).tolist(),
+            frozenset(np.flatnonzero(beyond.any(axis=1)).tolist()),
         )
 
 
@@ -69,7 +70,7 @@ def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
             f"{plural(len(cells), 'cell')} scored on the test split"
             + (f", {plural(len(uses), 'time')} in all: {times}" if uses else ""),
             "choose on the dev split, then score the chosen cell once; report how often it was scored",
-            {grid.index[cell] for cell in cells if cell in grid.index},
+            frozenset(grid.index[cell] for cell in cells if cell in grid.index),
         )
     if early := [use for use in uses if use.unfinished]:
         yield Flag(
@@ -113,7 +114,7 @@ def diverged_runs(evidence: Evidence) -> Iterator[Flag]:
             + listed(f"{by_cell[row]} of {ended[row]} of {cell_name(grid, row)}" for row in most_first),
             "see their curves; a mean over runs of two kinds describes neither: report how often a cell diverges, and its "
             "median beside the mean",
-            rows,
+            frozenset(rows),
         )
 
 
@@ -150,7 +151,7 @@ def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
             f"every metric is the same under all seeds in {plural(len(stuck), 'cell')}: "
             f"{listed(cell_name(grid, row) for row in stuck)}",
             "see that the trainer takes its randomness from `context.seed`; such seeds are no replicates",
-            stuck,
+            frozenset(stuck),
             undoes_p=True,
         )
 
@@ -187,7 +188,7 @@ def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
                 for low, high, metric, _ in found
             ),
             "score all cells and seeds on the same items in the same order",
-            {row for low, high, *_ in found for row in (low, high)},
+            frozenset(row for low, high, *_ in found for row in (low, high)),
         )
 
 
@@ -208,7 +209,7 @@ def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
             f"predictions of {plural(len(rows), 'cell')} do not give the recorded metric, so that the items are left out of "
             f"its error: {said}",
             "give `context.predictions` what the metric was computed from (an accuracy or Pearson's r), of the same weights",
-            rows,
+            frozenset(rows),
         )
 
 
@@ -274,7 +275,7 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
                 rule,
                 f"{said}: {listed(names)}",
                 "these models have learnt nothing for this task: train longer or mend the learning rate first",
-                {row for _, row in useless},
+                frozenset(row for _, row in useless),
             )
 
 

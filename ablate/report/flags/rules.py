@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
+from ablate.report.document import Flag
 from ablate.report.flags import design, results, training
-from ablate.report.flags.evidence import SEVERITIES, Evidence, Flag
+from ablate.report.flags.evidence import SEVERITIES, Evidence
 
 RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     design.one_seed,
@@ -34,7 +35,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
 )
 
 
-def flags(evidence: Evidence) -> list[Flag]:
+def flags(evidence: Evidence) -> tuple[Flag, ...]:
     """Return every flag, the gravest first, within a severity in the order of the rules."""
     found = [flag for rule in RULES for flag in rule(evidence)]
-    return [flag for severity in SEVERITIES for flag in found if flag.severity == severity]
+    return tuple(flag for severity in SEVERITIES for flag in found if flag.severity == severity)

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ablate.evidence.contrasts import same_level
-from ablate.report.flags.evidence import CAUTION, NOTE, Evidence, Flag
+from ablate.report.document import Change, Flag
+from ablate.report.flags.evidence import CAUTION, NOTE, Evidence
 from ablate.report.sections.cells import cell_name
 from ablate.report.sections.provenance import MACHINE_FACTS, differs_within_a_part
-from ablate.report.words import change_text, listed, plural, shortened
+from ablate.report.words import listed, plural, shortened
 from ablate.spec.model import level_text
 
 HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
@@ -112,8 +113,7 @@ def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[Match]]]:
                 for level in (contrast.low, contrast.high)
             )
             matches = [(low, high)]
-        sides = {"factor": contrast.factor, "from": contrast.low, "to": contrast.high, "when": contrast.when}
-        yield change_text(sides), matches
+        yield Change(contrast.factor, contrast.low, contrast.high, contrast.when).text, matches
     if grid.results.tried and grid.reference is not None:
         for row in range(len(grid.cells)):
             if row != grid.reference:

@@ -1,4 +1,4 @@
-"""`ablate analyze`: the report's statistics on any table of results, as one JSON document and as text.
+"""`ablate analyze`: the report's statistics on any table of results.
 
 Refuses a table that cannot be trusted: a metric that is empty or not a finite number, a factor with one
 level, a row with too few or too many fields. Every fault is named with file and line.
@@ -6,13 +6,11 @@ level, a row with too few or too many fields. Every fault is named with file and
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import by_seed
@@ -20,6 +18,15 @@ from ablate.evidence.interactions import opposite, simple_effect
 from ablate.evidence.mixing import LEAST_SHARE
 from ablate.evidence.models import Array, Coding, weights_by_seed
 from ablate.evidence.verdicts import Qualifier
+from ablate.report.document import (
+    Analysis,
+    Change,
+    Numbers,
+    SimpleEffect,
+    TableEffect,
+    TableInteraction,
+    TableLenth,
+)
 from ablate.report.outside.levels import coded, order_levels
 from ablate.report.outside.runs import Runs, runs_of
 from ablate.report.outside.strict_csv import Faults, read_columns
@@ -49,7 +56,7 @@ def analyze_table(
     goal: str = "maximize",
     unit: str = "run",
     decimal: str | None = None,
-) -> dict[str, Any]:
+) -> Analysis:
     """Analyse the table at `path`: how `metric` depends on `factors`, with `block` (seeds) as fixed effects.
 
     `metric` may be several columns, one a seed: a list with commas, or a pattern such as `acc_*`. Rows of one combination and
@@ -74,88 +81,58 @@ def analyze_runs(
     order: str = "auto",
     smallest_effect: float | None = None,
     goal: str = "maximize",
-) -> dict[str, Any]:
-    """Analyse what was read from a table, and tell what was decided on the way."""
-    document = analyze_columns(
-        metric, runs.y, runs.factors, runs.block, baseline, order, smallest_effect, goal
-    )
-    said = list(runs.notes)
-    if runs.dropped:
-        said.insert(0, f"{runs.dropped} of {runs.rows + runs.dropped} rows have no {metric} and are left out")
-    document["warnings"] = said + document["warnings"]
-    return document | {"dropped": runs.dropped, "rows": runs.rows}
-
-
-def analyze_columns(
-    metric: str,
-    y: Sequence[float] | NDArray[np.float64],
-    factors: Mapping[str, Sequence[str]],
-    block: tuple[str, Sequence[str]] | None = None,
-    baseline: Mapping[str, str] | None = None,
-    order: str = "auto",
-    smallest_effect: float | None = None,
-    goal: str = "maximize",
-) -> dict[str, Any]:
-    """Analyse columns in memory: `y` [n] and each factor's level in each row, "" where it does not exist.
+) -> Analysis:
+    """Analyse what was read from a table.
 
     Raises:
         BadInput: two factors that always change together, or too few rows.
     """
     baseline = baseline or {}
-    levels = {name: order_levels(column, baseline.get(name)) for name, column in factors.items()}
-    columns = [coded(name, column, levels[name]) for name, column in factors.items()]
-    blocks = coded(block[0], block[1], order_levels(block[1])) if block else None
-    _check_size(len(y), columns, blocks, order)
-    result = factorial(np.asarray(y, dtype=float), columns, blocks, order)
-    _check_told_apart(result, columns, levels)
-    where = conditions(columns)
-    repeated = len(y) - len(crossings([*columns, blocks])) if blocks else 0
-    found = _Inferences(np.asarray(y, dtype=float), columns, None if repeated else blocks, result)
+    levels = {name: order_levels(column, baseline.get(name)) for name, column in runs.factors.items()}
+    factors = [coded(name, column, levels[name]) for name, column in runs.factors.items()]
+    blocks = coded(*runs.block, order_levels(runs.block[1])) if runs.block else None
+    n = len(runs.y)
+    _check_size(n, factors, blocks, order)
+    result = factorial(runs.y, factors, blocks, order)
+    _check_told_apart(result, factors, levels)
+    repeated = n - len(crossings([*factors, blocks])) if blocks else 0
+    found = _Inferences(runs.y, factors, None if repeated else blocks, result)
     inferences, pooled = found.of_estimates()
-    products = [inferences[e.factors, e.levels] for e in result.interactions]
-    corrected = benjamini_hochberg([one.p for one in products])
-    mains = [inferences[e.factors, e.levels] for e in result.effects]
-    aliases = _aliases(result, columns, where)
-    effects = [
-        _effect(e, levels, where)
-        | _numbers(one)
-        | {"p_holm": p}
-        | _judged(
-            verdict(one, p, smallest_effect, goal), aliases[e.factors[0]], _turns(e, found, corrected, levels)
-        )
-        for e, one, p in zip(result.effects, mains, holm([one.p for one in mains]), strict=True)
-    ]
-    interactions = [
-        _interaction(e, levels, where) | _numbers(one) | {"p_bh": p}
-        for e, one, p in zip(result.interactions, products, corrected, strict=True)
-    ]
-    warnings = _warnings(result, blocked=blocks is not None)
-    if pooled:
-        warnings.append(
-            f"no {block[0] if block else 'block'} alone tells the effect of {listed(pooled)}: their errors come from the "
-            "residual over all blocks, which takes an effect to be the same in every block"
-        )
-    if order == "auto" and len(columns) > 1 and result.order == "1":
-        why = "the table cannot tell products of two apart, or they would leave too little for noise"
-        warnings.append(f"main effects only: {why}")
-    if blocks and repeated:
-        warnings.append(
-            f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a run of its own, and errors come "
-            "from the residual over all rows"
-        )
-    return {
-        "metric": metric,
-        "n": len(y),
-        "order": result.order,
-        "effects": effects,
-        "interactions": interactions,
-        "anova": [asdict(row) for row in result.anova["II"]],
-        "anova_other": []
+    names = _Names(levels, conditions(factors))
+    interactions = _interactions(result, inferences, names)
+    aliases = _aliases(result, factors, names.where)
+    return Analysis(
+        metric=metric,
+        n=n,
+        order=result.order,
+        effects=_effects(found, inferences, names, aliases, interactions, smallest_effect, goal),
+        interactions=interactions,
+        anova=tuple(result.anova["II"]),
+        anova_other=()
         if result.balanced
-        else [asdict(r) for kind in ("I", "III") for r in result.anova[kind][:-1]],
-        "lenth": _lenth(result),
-        "warnings": warnings,
-    }
+        else tuple(row for kind in ("I", "III") for row in result.anova[kind][:-1]),
+        lenth=TableLenth(result.lenth, result.contrasts) if result.lenth else None,
+        warnings=(
+            *runs.notes,
+            *_warnings(result, blocks, pooled, repeated, simplified=order == "auto" and len(factors) > 1),
+        ),
+        dropped=runs.dropped,
+        rows=runs.rows,
+    )
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What numbers of levels are called."""
+
+    levels: Mapping[str, Sequence[str]]
+    where: Mapping[str, Condition | None]
+
+    def when(self, factors: Sequence[str]) -> str | None:
+        """Return `parent = level or level` where all of `factors` exist; None when that is everywhere."""
+        met = {parent: seen for name in factors for parent, seen in (self.where.get(name) or {}).items()}
+        texts = (f"{name} = {' or '.join(self.levels[name][i] for i in seen)}" for name, seen in met.items())
+        return " and ".join(texts) or None
 
 
 class _Inferences:
@@ -222,9 +199,73 @@ class _Inferences:
         return infer(of_block, scale=float(np.abs(self._y).max()))
 
 
+def _effects(
+    found: _Inferences,
+    inferences: Mapping[Key, Inference],
+    names: _Names,
+    aliases: Mapping[str, Sequence[str]],
+    interactions: Sequence[TableInteraction],
+    smallest_effect: float | None,
+    goal: str,
+) -> tuple[TableEffect, ...]:
+    """Return the effects with their verdicts, and what makes these less than they seem."""
+    estimates = found.result.effects
+    mains = [inferences[e.factors, e.levels] for e in estimates]
+    rows = []
+    for e, one, p in zip(estimates, mains, holm([one.p for one in mains]), strict=True):
+        (name,), (level,) = e.factors, e.levels
+        turns = _turns(e, found, [row.p_bh for row in interactions], names)
+        word, qualifiers = _judged(verdict(one, p, smallest_effect, goal), aliases[name], turns)
+        rows.append(
+            TableEffect(
+                change=Change(name, names.levels[name][0], names.levels[name][level], names.when([name])),
+                numbers=Numbers.of(one),
+                mde80=one.mde80(),
+                p_holm=p,
+                verdict=word,
+                qualifiers=qualifiers,
+                aliased_with=tuple(aliases[name]),
+                turns=turns,
+            )
+        )
+    return tuple(rows)
+
+
+def _judged(
+    word: Verdict, aliases: Sequence[str], turns: Sequence[SimpleEffect]
+) -> tuple[Verdict, tuple[Qualifier, ...]]:
+    """Return a verdict with what makes it less than it seems, as `evidence.verdicts` does for a study."""
+    qualifiers = [Qualifier.ALIASED] if aliases and word is not Verdict.INCONCLUSIVE else []
+    if aliases and word is Verdict.NO_DIFFERENCE:
+        word = Verdict.INCONCLUSIVE
+    if turns:
+        qualifiers.append(Qualifier.TURNS_AROUND)
+    return word, tuple(qualifiers)
+
+
+def _interactions(
+    result: Factorial, inferences: Mapping[Key, Inference], names: _Names
+) -> tuple[TableInteraction, ...]:
+    found = [inferences[e.factors, e.levels] for e in result.interactions]
+    return tuple(
+        TableInteraction(
+            factors=e.factors,
+            low=tuple(names.levels[name][0] for name in e.factors),
+            high=tuple(names.levels[name][level] for name, level in zip(e.factors, e.levels, strict=True)),
+            when=names.when(e.factors),
+            numbers=Numbers.of(one),
+            mde80=one.mde80(),
+            p_bh=p,
+        )
+        for e, one, p in zip(
+            result.interactions, found, benjamini_hochberg([one.p for one in found]), strict=True
+        )
+    )
+
+
 def _turns(
-    e: Estimate, found: _Inferences, p_bh: Sequence[float | None], levels: Mapping[str, Sequence[str]]
-) -> list[dict[str, Any]]:
+    e: Estimate, found: _Inferences, p_bh: Sequence[float | None], names: _Names
+) -> tuple[SimpleEffect, ...]:
     """Return where an effect goes up and where it goes down, as `evidence.interactions.turned_around` does for a study."""
     own = e.factors[0], e.levels[0]
     for pair, p in zip(found.result.interactions, p_bh, strict=True):
@@ -232,25 +273,13 @@ def _turns(
         if p is None or p >= 0.05 or len(at) > 2 or at.pop(own[0], None) != own[1]:
             continue
         ((other, high),) = at.items()
-        simple = [found.simple(own, (other, level)) for level in (0, high)]
-        which = opposite([one or Inference(None, 0) for one in simple])
-        if which:
-            return [
-                {"factor": other, "level": levels[other][(0, high)[place]]} | _numbers(one)
+        simple = [found.simple(own, (other, level)) or Inference(None, 0) for level in (0, high)]
+        if which := opposite(simple):
+            return tuple(
+                SimpleEffect(other, names.levels[other][(0, high)[place]], Numbers.of(simple[place]))
                 for place in which
-                if (one := simple[place])
-            ]
-    return []
-
-
-def _judged(word: Verdict, aliases: Sequence[str], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a verdict with what makes it less than it seems, as `evidence.verdicts` does for a study."""
-    qualifiers = [Qualifier.ALIASED] if aliases and word is not Verdict.INCONCLUSIVE else []
-    if aliases and word is Verdict.NO_DIFFERENCE:
-        word = Verdict.INCONCLUSIVE
-    if turns:
-        qualifiers.append(Qualifier.TURNS_AROUND)
-    return {"verdict": word, "qualifiers": qualifiers, "aliased_with": list(aliases), "turns": list(turns)}
+            )
+    return ()
 
 
 def _aliases(
@@ -356,56 +385,9 @@ def _is_nested(child: Factor, parent: Factor) -> bool:
     return child.levels > parent.levels and len(together) == len(set(child.index.tolist()))
 
 
-def _effect(
-    e: Estimate, levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
-) -> dict[str, Any]:
-    name = e.factors[0]
-    return {
-        "factor": name,
-        "from": levels[name][0],
-        "to": levels[name][e.levels[0]],
-        "when": _when([name], levels, where),
-    }
-
-
-def _interaction(
-    e: Estimate, levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
-) -> dict[str, Any]:
-    return {
-        "factors": list(e.factors),
-        "from": [levels[name][0] for name in e.factors],
-        "to": [levels[name][level] for name, level in zip(e.factors, e.levels, strict=True)],
-        "when": _when(e.factors, levels, where),
-    }
-
-
-def _numbers(found: Inference) -> dict[str, Any]:
-    ci95 = found.interval()
-    return {
-        "estimate": found.estimate,
-        "se": found.se,
-        "df": found.df,
-        "ci95": ci95 and list(ci95),
-        "p": found.p,
-        "mde80": found.mde80(),
-        "method": found.method,
-    }
-
-
-def _when(
-    names: Sequence[str], levels: Mapping[str, Sequence[str]], where: Mapping[str, Condition | None]
-) -> str | None:
-    """Return `parent = level or level` where all of `names` exist; None when that is everywhere."""
-    met = {parent: seen for name in names for parent, seen in (where.get(name) or {}).items()}
-    texts = [f"{parent} = {' or '.join(levels[parent][i] for i in seen)}" for parent, seen in met.items()]
-    return " and ".join(texts) or None
-
-
-def _lenth(result: Factorial) -> dict[str, Any] | None:
-    return asdict(result.lenth) | {"effects": result.contrasts} if result.lenth else None
-
-
-def _warnings(result: Factorial, blocked: bool) -> list[str]:
+def _warnings(
+    result: Factorial, blocks: Factor | None, pooled: Sequence[str], repeated: int, simplified: bool
+) -> list[str]:
     said = []
     if result.degenerate:
         said.append(
@@ -419,7 +401,7 @@ def _warnings(result: Factorial, blocked: bool) -> list[str]:
             else "no standard errors; repeat some combinations, or use --order 1"
         )
         said.append(f"no degrees of freedom are left for noise: {source}")
-    elif not result.replicated and not blocked:
+    elif not result.replicated and not blocks:
         said.append("no combination ran twice: the noise is taken from what the model leaves out")
     if not result.balanced:
         why = "unequal numbers of rows, or a factor that exists in some rows only"
@@ -433,4 +415,17 @@ def _warnings(result: Factorial, blocked: bool) -> list[str]:
         f"{name}: empty in some rows, and no other factor says when; its effect is that among the others"
         for name in result.unexplained
     ]
+    if blocks and pooled:
+        said.append(
+            f"no {blocks.name} alone tells the effect of {listed(pooled)}: their errors come from the "
+            "residual over all blocks, which takes an effect to be the same in every block"
+        )
+    if simplified and result.order == "1":
+        why = "the table cannot tell products of two apart, or they would leave too little for noise"
+        said.append(f"main effects only: {why}")
+    if blocks and repeated:
+        said.append(
+            f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a run of its own, and errors come "
+            "from the residual over all rows"
+        )
     return said

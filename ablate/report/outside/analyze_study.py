@@ -4,9 +4,10 @@ Trials without a result are left out and counted. Refuses a param that takes too
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from ablate.errors import BadInput
+from ablate.report.document import Analysis
 from ablate.report.outside.analyze import analyze_runs, check_arguments
 from ablate.report.outside.number_format import as_number
 from ablate.report.outside.runs import runs_of
@@ -32,7 +33,7 @@ def analyze_study(
     smallest_effect: float | None = None,
     goal: str | None = None,
     unit: str = "run",
-) -> dict[str, Any]:
+) -> Analysis:
     """Analyse the finished trials of `study` in the database `source`.
 
     Args:
@@ -70,8 +71,8 @@ def analyze_study(
     _refuse_continuous(found, table, names, faults)
     table.notes.extend([*notes, *_chosen_by_a_sampler(table, names)])
     runs = runs_of(table, metric, names, block, baseline or {}, drop_missing, unit, faults)
-    document = analyze_runs(metric, runs, baseline, order, smallest_effect, goal)
-    return document | {"study": found.name, "trials": len(found.trials)}
+    analysis = analyze_runs(metric, runs, baseline, order, smallest_effect, goal)
+    return replace(analysis, study=found.name, trials=len(found.trials))
 
 
 def _finished(found: AnyStudy, objective: int | None) -> tuple[list[AnyTrial], list[str]]:

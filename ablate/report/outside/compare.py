@@ -5,13 +5,14 @@ Several files of a side are seeds, paired in order. `prediction_files` reads the
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate.errors import BadInput
+from ablate.report.document import Comparison, OtherTest, Sides, Tested
 from ablate.report.outside.prediction_files import METRICS, Keys, Predictions, read_predictions
 from ablate.report.outside.tables import why_not_decimal, why_not_smallest
 from ablate.report.phrases import (
@@ -19,11 +20,12 @@ from ablate.report.phrases import (
     INDEPENDENT_ITEMS,
     NO_NOISE,
     NORMAL_SCORES,
+    ONE_SEED,
     SIGNS,
     THESE_MODELS,
     UNNAMED_CLUSTERS,
 )
-from ablate.report.sections.sensitivity import other_test, sign_flip
+from ablate.report.sections.sensitivity import sign_flip
 from ablate.stats.clustering import clustering
 from ablate.stats.correlations import pearson, pseudo_values, steiger_z, williams_t, zou_interval
 from ablate.stats.inference import Inference, Method, contributions, infer, infer_from_items, item_noise
@@ -48,7 +50,7 @@ def compare_files(
     keys: Keys | None = None,
     correct: bool = False,
     decimal: str | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare B with A (differences are B minus A) by `metric`, accuracy or pearson; files of correctness by their mean.
 
     Raises:
@@ -61,16 +63,9 @@ def compare_files(
         Path(gold) if gold else None, *sides, chosen, keys or Keys(), correct, decimal
     )
     compare = _accuracy if chosen == "accuracy" else _pearson
-    document = compare(predictions, smallest_effect)
-    document["warnings"] += [*predictions.warnings, *_unnamed_clusters(predictions, chosen == "pearson")]
-    what = {
-        "metric": "score" if predictions.graded else chosen,
-        "n_items": len(predictions.gold),
-        "n_seeds": len(a),
-    }
-    if predictions.clusters is not None:
-        what["n_clusters"] = len(set(predictions.clusters))
-    return what | document
+    found = compare(predictions, smallest_effect)
+    unnamed = _unnamed_clusters(predictions, chosen == "pearson")
+    return replace(found, warnings=(*found.warnings, *predictions.warnings, *unnamed))
 
 
 def _item_differences(p: Predictions, pearson: bool) -> Array:
@@ -128,106 +123,100 @@ def _check_arguments(
         raise BadInput(*faults)
 
 
-def _accuracy(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
+def _accuracy(p: Predictions, smallest_effect: float | None) -> Comparison:
     right_a, right_b = p.scores(p.a), p.scores(p.b)  # [S, n]
     by_seed_a, by_seed_b, d = right_a.mean(axis=1), right_b.mean(axis=1), right_b - right_a
-    means = _means(by_seed_a, by_seed_b)
+    sides = _sides(p, "score" if p.graded else "accuracy", by_seed_a, by_seed_b)
     if len(d) > 1:
-        return means | _over_seeds(by_seed_a, by_seed_b, d, p.clusters, smallest_effect)
-    if p.graded:
-        return means | _graded(means["delta"], d, p.clusters, smallest_effect)
-    n, only_a, only_b = d.shape[1], int(np.sum(d < 0)), int(np.sum(d > 0))
-    test, resampled = mcnemar(only_a, only_b, n), bootstrap_mean(d[0])
-    exact = {
-        "ci95": list(test.ci95),
-        "df": None,
-        "p": test.p_exact,
-        "method": "mcnemar_exact",
-        "verdict": _verdict(
-            means["delta"], test.p_exact, paired_interval(only_a, only_b, n, 0.90), smallest_effect
-        ),
-        "mde80": mde(math.sqrt(max(only_a + only_b, 1)) / n, math.inf),
-    }
-    sensitivity = [
-        other_test("mcnemar_midp", None, test.p_mid, None),
-        other_test("bootstrap", None, resampled.p, resampled.ci95),
-    ]
-    if p.clusters is not None:
-        exact = _over_items(means["delta"], d, p.clusters, smallest_effect)
-        sensitivity.insert(0, other_test("mcnemar_exact", None, test.p_exact, test.ci95, INDEPENDENT_ITEMS))
-    return means | exact | {
-        "sensitivity": sensitivity,
-        "only_a": only_a,
-        "only_b": only_b,
-        "warnings": [f"one seed: p and interval are {THESE_MODELS}"],
-    }  # fmt: skip
-
-
-def _graded(
-    delta: float, d: Array, clusters: Sequence[str] | None, smallest_effect: float | None
-) -> dict[str, Any]:
-    """Return the analysis of one seed whose answers may be right in part."""
+        return _over_seeds(sides, by_seed_a, by_seed_b, d, p.clusters, smallest_effect)
     resampled = bootstrap_mean(d[0])
-    return _over_items(delta, d, clusters, smallest_effect) | {
-        "sensitivity": [other_test("bootstrap", None, resampled.p, resampled.ci95)],
-        "warnings": [f"one seed: p and interval are {THESE_MODELS}"],
-    }
+    bootstrapped = OtherTest("bootstrap", None, resampled.p, resampled.ci95, THESE_MODELS)
+    if p.graded:
+        found = _over_items(sides.delta, d, p.clusters, smallest_effect)
+        return Comparison(sides, found, (bootstrapped,), warnings=(ONE_SEED,))
+    n, only_a, only_b = d.shape[1], int(np.sum(d < 0)), int(np.sum(d > 0))
+    test = mcnemar(only_a, only_b, n)
+    others = (OtherTest("mcnemar_midp", None, test.p_mid, None, THESE_MODELS), bootstrapped)
+    if p.clusters is not None:
+        exact = OtherTest("mcnemar_exact", None, test.p_exact, test.ci95, INDEPENDENT_ITEMS)
+        found = _over_items(sides.delta, d, p.clusters, smallest_effect)
+        return Comparison(sides, found, (exact, *others), only_a, only_b, warnings=(ONE_SEED,))
+    ci90 = paired_interval(only_a, only_b, n, 0.90)
+    found = Tested(
+        ci95=test.ci95,
+        df=None,
+        p=test.p_exact,
+        se=None,
+        verdict=_verdict(sides.delta, test.p_exact, ci90, smallest_effect),
+        mde80=mde(math.sqrt(max(only_a + only_b, 1)) / n, math.inf),
+        method="mcnemar_exact",
+    )
+    return Comparison(sides, found, others, only_a, only_b, warnings=(ONE_SEED,))
 
 
-def _pearson(p: Predictions, smallest_effect: float | None) -> dict[str, Any]:
+def _pearson(p: Predictions, smallest_effect: float | None) -> Comparison:
     r_a, r_b = (np.array([pearson(x, p.gold) for x in side]) for side in (p.a, p.b))  # [S]
-    means = _means(r_a, r_b)
-    d = _item_differences(p, pearson=True)
+    d, sides = _item_differences(p, pearson=True), _sides(p, "pearson", r_a, r_b)
     if len(d) > 1:
-        return means | _over_seeds(r_a, r_b, d, p.clusters, smallest_effect)
+        return _over_seeds(sides, r_a, r_b, d, p.clusters, smallest_effect)
     n = len(p.gold)
     triple = float(r_a[0]), float(r_b[0]), pearson(p.a[0], p.b[0])
-    test, steiger, zou = williams_t(*triple, n), steiger_z(*triple, n), zou_interval(*triple, n)
+    williams, steiger, zou = williams_t(*triple, n), steiger_z(*triple, n), zou_interval(*triple, n)
     resampled = bootstrap(lambda drawn: _r(drawn, p.b[0], p.gold) - _r(drawn, p.a[0], p.gold), n)
-    return means | _over_items(means["delta"], d, p.clusters, smallest_effect, "pseudo_values") | {
-        "sensitivity": [
-            other_test("williams", test.statistic, test.p, None, NORMAL_SCORES),
-            *([other_test("steiger", steiger.statistic, steiger.p, None, NORMAL_SCORES)] if steiger else []),
-            other_test("zou", None, None, zou, NORMAL_SCORES),
-            other_test("bootstrap", None, resampled.p, resampled.ci95),
-        ],
-        "statistic": test.statistic,
-        "r_ab": triple[2],
-        "warnings": [f"one seed: p and interval are {THESE_MODELS}"],
-    }  # fmt: skip
+    others = (
+        OtherTest("williams", williams.statistic, williams.p, None, NORMAL_SCORES),
+        *([OtherTest("steiger", steiger.statistic, steiger.p, None, NORMAL_SCORES)] if steiger else []),
+        OtherTest("zou", None, None, zou, NORMAL_SCORES),
+        OtherTest("bootstrap", None, resampled.p, resampled.ci95, THESE_MODELS),
+    )
+    return Comparison(
+        sides,
+        _over_items(sides.delta, d, p.clusters, smallest_effect, "pseudo_values"),
+        others,
+        statistic=williams.statistic,
+        r_ab=triple[2],
+        warnings=(ONE_SEED,),
+    )
 
 
-def _means(a: Array, b: Array) -> dict[str, float]:
-    return {"a": float(a.mean()), "b": float(b.mean()), "delta": float((b - a).mean())}
+def _sides(p: Predictions, metric: str, a: Array, b: Array) -> Sides:
+    """Return what is compared: the means over seeds of the metric, `a` and `b` [S]."""
+    clusters = None if p.clusters is None else len(set(p.clusters))
+    return Sides(
+        metric, len(p.gold), len(a), clusters, float(a.mean()), float(b.mean()), float((b - a).mean())
+    )
 
 
 def _over_seeds(
-    a: Array, b: Array, d: Array, clusters: Sequence[str] | None, smallest_effect: float | None
-) -> dict[str, Any]:
+    sides: Sides, a: Array, b: Array, d: Array, clusters: Sequence[str] | None, smallest_effect: float | None
+) -> Comparison:
     """Return the seeds × items analysis: `a` and `b` [S] are the metric of each seed, `d` [S, n] differences of its items."""
     by_seed = b - a
     added, _ = contributions(d, clusters)
     main = infer(by_seed, item_noise(added), scale=float(np.abs([a, b]).max()))
     published = mrmc(d)
-    resampled = bootstrap_mean(d.mean(axis=0))
-    hillis = other_test("hillis", None, published.p, published.ci95, HILLIS)
-    return _judged(main, smallest_effect) | {
-        "delta": main.estimate,
-        "method": main.method,
-        "sensitivity": [
-            *([hillis] if published.p is not None and published.se > 0 and clusters is None else []),
-            _paired_t_line(by_seed),
-            sign_flip(by_seed),
-            other_test("bootstrap", None, resampled.p, resampled.ci95, f"items only: {THESE_MODELS}"),
-        ],
-        "deltas": by_seed.tolist(),
-        "noise": {
+    hillis = OtherTest("hillis", None, published.p, published.ci95, HILLIS)
+    t, resampled = paired_t(by_seed), bootstrap_mean(d.mean(axis=0))
+    assert t is not None  # two seeds or more
+    assert main.estimate is not None
+    others = (
+        *([hillis] if published.p is not None and published.se > 0 and clusters is None else []),
+        OtherTest("paired_t", t.t, t.p, t.ci95, "seeds only: the items are taken as given"),
+        sign_flip(by_seed),
+        OtherTest("bootstrap", None, resampled.p, resampled.ci95, f"items only: {THESE_MODELS}"),
+    )
+    return Comparison(
+        replace(sides, delta=main.estimate),
+        tested(main, smallest_effect, "maximize"),
+        others,
+        deltas=tuple(by_seed.tolist()),
+        noise={
             "seed": published.sigma_seed,
             "item": published.sigma_item,
             "seed_item": published.sigma_seed_item,
         },
-        "warnings": [NO_NOISE] if main.p is None else [],
-    }
+        warnings=(NO_NOISE,) if main.p is None else (),
+    )
 
 
 def _over_items(
@@ -236,28 +225,23 @@ def _over_items(
     clusters: Sequence[str] | None,
     smallest_effect: float | None,
     method: str = Method.ITEMS,
-) -> dict[str, Any]:
+) -> Tested:
     """Return the analysis of one seed by its items, or clusters of them."""
     added, _ = contributions(d, clusters)
-    return _judged(infer_from_items(delta, added), smallest_effect) | {"method": method}
+    return replace(tested(infer_from_items(delta, added), smallest_effect, "maximize"), method=method)
 
 
-def _judged(found: Inference, smallest_effect: float | None) -> dict[str, Any]:
-    ci95, df = found.interval(), found.df
-    return {
-        "ci95": ci95 and list(ci95),
-        "df": df if df is not None and math.isfinite(df) else None,
-        "p": found.p,
-        "se": found.se,
-        "verdict": verdict(found, found.p, smallest_effect),
-        "mde80": found.mde80(),
-    }
-
-
-def _paired_t_line(by_seed: Array) -> dict[str, Any]:
-    test = paired_t(by_seed)
-    assert test is not None  # two seeds or more
-    return other_test("paired_t", test.t, test.p, test.ci95, "seeds only: the items are taken as given")
+def tested(found: Inference, smallest_effect: float | None, goal: str) -> Tested:
+    """Return an inference with its verdict."""
+    return Tested(
+        ci95=found.interval(),
+        df=found.df if found.df is not None and math.isfinite(found.df) else None,
+        p=found.p,
+        se=found.se,
+        verdict=verdict(found, found.p, smallest_effect, goal),
+        mde80=found.mde80(),
+        method=found.method,
+    )
 
 
 def _verdict(delta: float, p: float, ci90: tuple[float, float], smallest_effect: float | None) -> Verdict:

@@ -4,7 +4,6 @@ As a report compares two cells of one study: the same inference, the same words.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -14,13 +13,13 @@ from ablate.evidence.contrasts import by_seed, pair_weights
 from ablate.evidence.effects import infer_all
 from ablate.evidence.frames import grid
 from ablate.evidence.items import Items
+from ablate.report.document import ComparedCell, Sides, StudyComparison
 from ablate.report.export import named_cell
+from ablate.report.outside.compare import tested
 from ablate.report.phrases import NO_NOISE
-from ablate.report.sections.effects import inference_row
 from ablate.report.sections.sensitivity import of_one_seed, sign_flip
 from ablate.report.words import listed, plural
 from ablate.spec.model import levels_text
-from ablate.stats.verdicts import verdict
 from ablate.store.results import PartResult, Results, TrialResult
 
 # Rows of the grid that both cells are put into.
@@ -29,7 +28,7 @@ A, B = 0, 1
 
 def compare_studies(
     a: Results, b: Results, only_a: Sequence[str] = (), only_b: Sequence[str] = ()
-) -> dict[str, Any]:
+) -> StudyComparison:
     """Compare a cell of `b` with one of `a` (differences are B minus A) on the metric that decides study A.
 
     The cells are those that `only` names, or the one that both studies have: their baselines where these are the same cell.
@@ -58,27 +57,25 @@ def compare_studies(
     differences = differences[np.isfinite(differences)]
     made_of = items.made_of(metric.name)
     mean_a, mean_b = (float(values[row, paired].mean()) for row in (A, B))
-    return {
-        "metric": metric.name,
-        "n_items": sum(len(pairs[0][0].ids) for name in made_of if (pairs := items.pairs(A, B, name))),
-        "n_seeds": len(differences),
-        "seeds": [seed for seed, has in zip(both.seeds, paired, strict=True) if has],
-        "a": mean_a,
-        "b": mean_b,
-        "delta": found.estimate,
-        **inference_row(found),
-        "verdict": verdict(found, found.p, metric.smallest_effect, metric.goal),
-        "mde80": found.mde80(),
-        "sensitivity": [sign_flip(differences)]
-        if len(differences) > 1
-        else of_one_seed(items, A, B, metric.name),
-        "deltas": differences.tolist(),
-        "cells": {
-            side: {"study": results.spec.study, "cell": cell.hash, "levels": cell.levels}
+    n_items = sum(len(pairs[0][0].ids) for name in made_of if (pairs := items.pairs(A, B, name)))
+    several = len(differences) > 1
+    assert found.estimate is not None  # some seed is paired
+    return StudyComparison(
+        sides=Sides(metric.name, n_items, len(differences), None, mean_a, mean_b, found.estimate),
+        tested=tested(found, metric.smallest_effect, metric.goal),
+        sensitivity=(sign_flip(differences),) if several else tuple(of_one_seed(items, A, B, metric.name)),
+        deltas=tuple(differences.tolist()),
+        warnings=_warnings(both.seeds, there, items, found.p is None and several),
+        seeds=tuple(seed for seed, has in zip(both.seeds, paired, strict=True) if has),
+        estimate=found.estimate,
+        n=found.seeds,
+        v_seed=found.v_seed,
+        v_item=found.v_item,
+        cells={
+            side: ComparedCell(results.spec.study, cell.hash, cell.levels)
             for side, results, cell in (("a", a, cell_a), ("b", b, cell_b))
         },
-        "warnings": _warnings(both.seeds, there, items, found.p is None and len(differences) > 1),
-    }
+    )
 
 
 def _cells(a: Results, b: Results, only_a: Sequence[str], only_b: Sequence[str]) -> tuple[Cell, Cell]:
@@ -128,7 +125,7 @@ def _side_by_side(a: Results, cell_a: Cell, b: Results, cell_b: Cell) -> Results
     )
 
 
-def _warnings(seeds: Sequence[int], there: np.ndarray, items: Items, no_noise: bool) -> list[str]:
+def _warnings(seeds: Sequence[int], there: np.ndarray, items: Items, no_noise: bool) -> tuple[str, ...]:
     said = [NO_NOISE] if no_noise else []
     for row, name in ((A, "A"), (B, "B")):
         alone = [
@@ -142,4 +139,4 @@ def _warnings(seeds: Sequence[int], there: np.ndarray, items: Items, no_noise: b
         f"{metric}: not the same {what} on both sides, so items are not paired"
         for *_, metric, what in items.unaligned
     ]
-    return said
+    return tuple(said)

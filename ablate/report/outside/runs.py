@@ -95,11 +95,12 @@ def runs_of(
         _check_levels(columns[name], name, baseline.get(name), faults)
     faults.raise_any()
     notes = [*table.notes, *percent]
+    if dropped := len(cells) - len(kept):
+        notes.insert(0, f"{dropped} of {len(cells)} rows have no {metric} and are left out")
     if len(metrics) > 1:
         notes.append(f"{listed(metrics)}: one column for each {block}")
     runs = Runs(
-        y, {n: columns[n] for n in factors}, (block, columns[block]) if block else None, notes, len(y),
-        len(cells) - len(kept),
+        y, {n: columns[n] for n in factors}, (block, columns[block]) if block else None, notes, len(y), dropped
     )  # fmt: skip
     runs = runs if unit == "row" or block is None else _averaged(runs)
     return replace(runs, notes=[*runs.notes, *_missing(runs)])

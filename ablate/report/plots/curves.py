@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.lines import Line2D
 
 from ablate.evidence.frames import Grid
+from ablate.report.document import CellRow, Report
 from ablate.report.plots.style import SERIES, Picture, draw
-from ablate.report.words import distinct, number, plot_text, plural, shortened
+from ablate.report.plots.text import plot_text
+from ablate.report.words import distinct, number, plural, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,26 +25,26 @@ Curve = dict[int, float]  # step -> value
 Curves = dict[tuple[str, str, int], Curve]  # (metric, cell, seed) -> curve
 
 
-def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+def learning_curves(grid: Grid, report: Report) -> Picture | None:
     """Draw the dev curves of the reference, the best and the most different cells; None without curves."""
-    curves = _curves(grid, _shown_cells(document))
+    curves = _curves(grid, _shown_cells(report))
     names, chosen = _panels(grid, curves), _chosen_steps(grid, curves)  # the first panel gives the title
     if not names:
         return None
     drawn = {cell for name, cell, _ in curves if name in names}
-    cells = [cell for cell in document["cells"] if cell["cell"] in drawn]
-    ends = [[_end(curves, name, cell["cell"], grid.seeds) for name in names] for cell in cells]
+    cells = [cell for cell in report.cells if cell.cell in drawn]
+    ends = [[_end(curves, name, cell.cell, grid.seeds) for name in names] for cell in cells]
     first = [of_cell[0] for of_cell in ends]
     columns = len(names) if len(names) < 4 else 2
     lines = math.ceil(len(names) / columns)
 
-    side_by_side = len(cells) > 1 and max(len(cell["name"]) for cell in cells) <= 52
+    side_by_side = len(cells) > 1 and max(len(cell.name) for cell in cells) <= 52
 
     def paint(body: "SubFigure") -> None:
         panels = list(body.subplots(lines, columns, squeeze=False).flat)
-        labels = distinct([cell["name"] for cell in cells], plot_text, 52 if side_by_side else 110)
+        labels = distinct([cell.name for cell in cells], plot_text, 52 if side_by_side else 110)
         for axis, name in zip(panels, names, strict=True):
-            _panel(axis, name, [cell["cell"] for cell in cells], curves, chosen, grid.seeds)
+            _panel(axis, name, [cell.cell for cell in cells], curves, chosen, grid.seeds)
             axis.set_title(plot_text(name, 26 if columns > 2 else 40), loc="left")
         handles = [Line2D([], [], lw=1.7, label=label, **_look(at)) for at, label in enumerate(labels)]
         body.legend(
@@ -58,40 +60,39 @@ def learning_curves(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         0.3 + 2.2 * lines + 0.16 * math.ceil(len(cells) / (2 if side_by_side else 1)),
         paint,
         title=_title(
-            names[0], [c["name"] for c in cells], first, grid.sign if names[0] == grid.primary else 1
+            names[0], [cell.name for cell in cells], first, grid.sign if names[0] == grid.primary else 1
         ),
         caption=(
             "Thin: one seed each; thick: their mean where all have a point."
             if names[0].startswith("dev/")
             else "Mean over seeds and over the last twentieth of the points."
         )
-        + f" {plural(len(cells), 'cell')} of {len(document['cells'])}, up to {plural(len(grid.seeds), 'seed')}. "
+        + f" {plural(len(cells), 'cell')} of {len(report.cells)}, up to {plural(len(grid.seeds), 'seed')}. "
         "Steps are optimizer steps of the part; a part that several cells share is drawn once, for the first of them."
         + (" Diamonds: the step whose scores the trial reports." if chosen else ""),
         alt="Learning curves. "
         + " ".join(
-            f"{cell['name']} ends at {names[0]} {number(end)}."
+            f"{cell.name} ends at {names[0]} {number(end)}."
             for cell, end in zip(cells, first, strict=True)
             if end is not None
         ),
         section="curves",
         table=(
             ["where the mean ends", *names],
-            [[c["name"], *map(number, of_cell)] for c, of_cell in zip(cells, ends, strict=True)],
+            [[cell.name, *map(number, of_cell)] for cell, of_cell in zip(cells, ends, strict=True)],
         ),
     )
 
 
-def _shown_cells(document: Mapping[str, Any]) -> set[str]:
+def _shown_cells(report: Report) -> set[str]:
     """Reference, best, then those that differ from the reference in the fewest factors, and of these by most."""
-    metric = document["metric"]["name"]
 
-    def rank(cell: Mapping[str, Any]) -> tuple[bool, bool, int, float]:
-        difference = cell["difference"].get(metric)
-        size = abs(difference["estimate"]) if difference else 0.0
-        return not cell["reference"], not cell["best"], cell["name"].count("="), -size
+    def rank(cell: CellRow) -> tuple[bool, bool, int, float]:
+        difference = cell.difference.get(report.metric.name)
+        size = abs(difference.numbers.estimate or 0.0) if difference else 0.0
+        return not cell.reference, not cell.best, cell.name.count("="), -size
 
-    return {cell["cell"] for cell in sorted(document["cells"], key=rank)[:MAX_CELLS]}
+    return {cell.cell for cell in sorted(report.cells, key=rank)[:MAX_CELLS]}
 
 
 def _curves(grid: Grid, cells: set[str]) -> Curves:

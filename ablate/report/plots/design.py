@@ -1,6 +1,5 @@
 """The design map: every cell × seed, what became of it, and the combinations that collapsed into others."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,9 +7,12 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from ablate.evidence.frames import MISSING, SPARED, Grid
+from ablate.report.document import Report
 from ablate.report.plots.style import BLUE, ORANGE, SKY, VERMILLION, Picture, draw
+from ablate.report.plots.text import plot_text
 from ablate.report.sections.cells import cell_name
-from ablate.report.words import distinct, plot_text, plural
+from ablate.report.sections.ledger import without_result
+from ablate.report.words import distinct, plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
@@ -29,7 +31,7 @@ _STATES: dict[str, tuple[Any, str, str]] = {
 }
 
 
-def design_map(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+def design_map(grid: Grid, report: Report) -> Picture | None:
     """Draw the state of every trial; None for a finished study, which it would tell nothing."""
     states = grid.states
     if states.size == 0 or np.isin(states, ["COMPLETE", SPARED]).all():
@@ -68,18 +70,16 @@ def design_map(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         else:
             axis.set_ylabel("cell, in design order")
 
-    counts = document["progress"]
-    said = ", ".join(
-        f"{counts[key]} {key}" for key in ("failed", "pruned", "running", "waiting", "missing") if counts[key]
-    )
+    counts = report.progress
+    said = ", ".join(f"{count} {state}" for state, count in without_result(counts).items() if count)
     return draw(
         "design",
         0.8 + (0.2 * len(grid.cells) if named else 4.0),
         paint,
-        title=f"{counts['complete']} of {plural(counts['planned'], 'trial')} done{'; ' if said else ''}{said}",
-        caption=f"One square per cell and seed. {document['design']['raw_cells']} combinations of levels make "
+        title=f"{counts.complete} of {plural(counts.planned, 'trial')} done{'; ' if said else ''}{said}",
+        caption=f"One square per cell and seed. {report.design.raw_cells} combinations of levels make "
         f"{plural(len(grid.cells), 'cell')}.",
         alt=f"Map of {plural(len(grid.cells), 'cell')} by {plural(len(grid.seeds), 'seed')}: "
-        f"{counts['complete']} done{', ' if said else ''}{said}.",
+        f"{counts.complete} done{', ' if said else ''}{said}.",
         section="ledger",
     )

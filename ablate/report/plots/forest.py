@@ -1,15 +1,17 @@
 """The forest plot: every factor's effect with its interval, one panel per metric."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
 from ablate.evidence.effects import Kind
+from ablate.report.document import EffectRow, Report
 from ablate.report.phrases import METHODS
 from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
+from ablate.report.plots.text import change_label, plot_text
 from ablate.report.sections.summary import headline
-from ablate.report.words import change_label, change_text, interval, plot_text, plural, signed
+from ablate.report.words import interval, plural, signed
 from ablate.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -29,18 +31,16 @@ _COLOURS: dict[str, Any] = {
 }
 
 
-def forest(document: Mapping[str, Any]) -> Picture | None:
-    """Draw the effects of `document`; None when nothing can be compared yet."""
-    primary = document["metric"]["name"]
-    metrics = list(dict.fromkeys(row["metric"] for row in document["effects"] if row["estimate"] is not None))
+def forest(report: Report) -> Picture | None:
+    """Draw the effects; None when nothing can be compared yet."""
+    primary = report.metric.name
+    metrics = list(dict.fromkeys(row.metric for row in report.effects if row.numbers.estimate is not None))
     if not metrics:
         return None
     shown = metrics[:MAX_PANELS]
-    rows_of = {m: [row for row in document["effects"] if row["metric"] == m][:MAX_ROWS] for m in shown}
+    rows_of = {m: [row for row in report.effects if row.metric == m][:MAX_ROWS] for m in shown}
     changes = rows_of[shown[0]]
-    smallest = {
-        metric: document["metric"]["smallest_effect"] if metric == primary else None for metric in shown
-    }
+    smallest = {metric: report.metric.smallest_effect if metric == primary else None for metric in shown}
     limits = {metric: _limit(rows_of[metric], smallest[metric]) for metric in shown}
 
     def paint(body: "SubFigure") -> None:
@@ -53,46 +53,46 @@ def forest(document: Mapping[str, Any]) -> Picture | None:
         axes[0].set_yticks(range(len(changes)), [_label(row) for row in changes])
         axes[0].set_ylim(len(changes) - 0.4, -0.6)
 
-    clipped = any(abs(end) > limits[m] for m in shown for row in rows_of[m] for end in row["ci95"] or ())
+    clipped = any(abs(end) > limits[m] for m in shown for row in rows_of[m] for end in row.numbers.ci95 or ())
     return draw(
         "forest",
         0.6 + 0.36 * len(changes),
         paint,
-        title=headline(document) if shown[0] == primary else "What each choice does to each metric",
-        caption=_caption(document, rows_of[shown[0]], clipped, left_out=len(metrics) - len(shown)),
+        title=headline(report) if shown[0] == primary else "What each choice does to each metric",
+        caption=_caption(report, rows_of[shown[0]], clipped, left_out=len(metrics) - len(shown)),
         alt=f"Forest plot of {shown[0]} with 95 % intervals. "
         + " ".join(
-            f"{change_text(row)}: {signed(row['estimate'])} {interval(row['ci95'])}, {row['verdict']}."
+            f"{row.text}: {signed(row.numbers.estimate)} {interval(row.numbers.ci95)}, {row.judged.verdict}."
             for row in changes
         ),
         section="effects",
     )
 
 
-def mark_of(effect: Mapping[str, Any]) -> tuple[str, Any, bool]:
+def mark_of(verdict: Verdict, estimate: float) -> tuple[str, Any, bool]:
     """Return the marker, by the direction of what is decided, and by the verdict its colour and whether it is filled."""
-    verdict = effect["verdict"]
     undirected = {Verdict.NO_DIFFERENCE: "s", Verdict.INCONCLUSIVE: "o"}
-    marker = undirected.get(verdict) or ("^" if effect["estimate"] > 0 else "v")
+    marker = undirected.get(verdict) or ("^" if estimate > 0 else "v")
     return marker, _COLOURS[verdict], verdict != Verdict.INCONCLUSIVE
 
 
-def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | None, limit: float) -> None:
+def _panel(axis: "Axes", rows: Sequence[EffectRow], smallest: float | None, limit: float) -> None:
     if smallest:
         axis.axvspan(-smallest, smallest, color="0.90", lw=0, zorder=0)
     axis.axvline(0, color="0.3", lw=0.8, zorder=1)
     for place, row in enumerate(rows):
-        if row["estimate"] is None:
+        estimate, ci95 = row.numbers.estimate, row.numbers.ci95
+        if estimate is None:
             continue
-        marker, colour, filled = mark_of(row)
-        if row["ci95"]:
-            low, high = row["ci95"]
+        marker, colour, filled = mark_of(row.judged.verdict, estimate)
+        if ci95:
+            low, high = ci95
             axis.plot([max(low, -limit), min(high, limit)], [place, place], color=colour, lw=1.3, zorder=2)
             for out, edge, arrow in ((low < -limit, -limit, "<"), (high > limit, limit, ">")):
                 if out:
                     axis.plot(0.97 * edge, place, marker=arrow, ms=4, color=colour, clip_on=False, zorder=3)
         axis.plot(
-            row["estimate"],
+            estimate,
             place,
             marker=marker,
             ms=5.5,
@@ -106,41 +106,40 @@ def _panel(axis: "Axes", rows: Sequence[Mapping[str, Any]], smallest: float | No
     axis.tick_params(axis="y", length=0)
 
 
-def _limit(rows: Sequence[Mapping[str, Any]], smallest: float | None) -> float:
+def _limit(rows: Sequence[EffectRow], smallest: float | None) -> float:
     """Half the width of a panel: four times the largest estimate (intervals of two seeds are wide: t = 12.7) or the
     narrowest interval, but no more than there is to show."""
-    largest = max((abs(row["estimate"]) for row in rows if row["estimate"] is not None), default=0.0)
-    reaches = [max(map(abs, row["ci95"])) for row in rows if row["ci95"]]
+    numbers = [row.numbers for row in rows]
+    largest = max((abs(one.estimate) for one in numbers if one.estimate is not None), default=0.0)
+    reaches = [max(map(abs, one.ci95)) for one in numbers if one.ci95]
     enough = max(4 * max(largest, smallest or 0.0), min(reaches, default=0.0))
     return 1.08 * min(max([*reaches, largest, smallest or 0.0]), enough) or 1.0
 
 
-def _label(row: Mapping[str, Any]) -> str:
-    when = f" ({row['when']})" if row["when"] else ""
-    slope = " (slope)" if row["kind"] == Kind.SLOPE else ""
-    return f"{plot_text(row['factor'] + when + slope, LABEL)}\n{change_label(row, LABEL)}"
+def _label(row: EffectRow) -> str:
+    change = row.change
+    when = f" ({change.when})" if change.when else ""
+    slope = " (slope)" if row.kind is Kind.SLOPE else ""
+    return f"{plot_text(change.factor + when + slope, LABEL)}\n{change_label(change, LABEL)}"
 
 
-def _caption(
-    document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], clipped: bool, left_out: int
-) -> str:
-    counts = sorted({row["n"] for row in rows if row["estimate"] is not None})
+def _caption(report: Report, rows: Sequence[EffectRow], clipped: bool, left_out: int) -> str:
+    estimated = [row.numbers for row in rows if row.numbers.estimate is not None]
+    counts = sorted({one.n for one in estimated})
     seeds = f"{counts[0]}–{counts[-1]} seeds" if len(counts) > 1 else plural(counts[0], "seed")
-    cells = plural(sum(cell["seeds_done"] > 0 for cell in document["cells"]), "cell")
-    methods = " / ".join(
-        sorted({METHODS[row["method"]] for row in rows if row["estimate"] is not None and row["ci95"]})
-    )
+    cells = plural(sum(cell.seeds_done > 0 for cell in report.cells), "cell")
+    methods = " / ".join(sorted({METHODS[one.method] for one in estimated if one.ci95}))
     said = [f"Difference with 95 % interval; {cells}, {seeds}; {methods or 'no estimate of noise'}."]
-    if methods and any(row["estimate"] is not None and not row["ci95"] for row in rows):
+    if methods and any(not one.ci95 for one in estimated):
         said.append("Marks without an interval did not vary at all.")
-    if document["metric"]["smallest_effect"]:
+    if report.metric.smallest_effect:
         said.append("Grey band: smaller than the smallest effect of interest.")
     said.append(
         "Filled: decided after correction (▲ up, ▼ down, ■ no difference that matters; blue helps, vermillion hurts); "
         "hollow: inconclusive."
     )
-    if left_out or len({row["metric"] for row in document["effects"]}) > 1:
-        said.append(f"{document['metric']['name']} decides.")
+    if left_out or len({row.metric for row in report.effects}) > 1:
+        said.append(f"{report.metric.name} decides.")
     if clipped:
         said.append("Arrows: the interval goes on.")
     if left_out:

@@ -11,8 +11,12 @@ from scipy import special
 
 from ablate.evidence.contrasts import same_level
 from ablate.evidence.frames import Grid
+from ablate.evidence.models import Margins
+from ablate.report.document import InteractionRow, Report
 from ablate.report.plots.style import BLACK, BLUE, SERIES, Picture, draw
-from ablate.report.words import listed, number, p_text, plot_text, plural, shortened, signed
+from ablate.report.plots.text import plot_text
+from ablate.report.sections.effects import clearest_first
+from ablate.report.words import listed, number, p_text, plural, shortened, signed
 from ablate.spec.model import Scalar, level_text
 
 if TYPE_CHECKING:
@@ -23,13 +27,13 @@ MAX_PANELS = 4
 MOST_CONTRASTS = 15  # the largest, in the table under the half-normal plot
 
 
-def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+def interaction_lines(grid: Grid, report: Report) -> Picture | None:
     """Draw the strongest interactions on the metric that decides; None where the design can't see any."""
     rows = sorted(
-        (r for r in document["interactions"] if r["metric"] == grid.primary and len(r["factors"]) == 2),
-        key=lambda r: (2.0 if r["p"] is None else r["p"], -abs(r["estimate"] or 0.0)),
+        (row for row in report.interactions if row.metric == grid.primary and len(row.factors) == 2),
+        key=clearest_first,
     )
-    pairs = list(dict.fromkeys(tuple(row["factors"]) for row in rows))[:MAX_PANELS]
+    pairs = list(dict.fromkeys(row.factors for row in rows))[:MAX_PANELS]
     if not pairs:
         return None
     levels = {f.name: [level.name for level in f.levels] for f in grid.results.spec.factors}
@@ -44,7 +48,7 @@ def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None
             _lines(axis, grid, first, levels[first], second, levels[second])
         axes[0].set_ylabel(plot_text(grid.primary, 30))
 
-    first = "largest estimates" if rows[0]["p"] is None else "smallest p"
+    first = "largest estimates" if rows[0].numbers.p is None else "smallest p"
     return draw(
         "interactions",
         2.6 + 0.13 * lines,
@@ -52,22 +56,22 @@ def interaction_lines(grid: Grid, document: Mapping[str, Any]) -> Picture | None
         title=_title(rows[0]),
         caption=f"Mean of {grid.primary} over all cells and seeds with both levels ({plural(len(grid.cells), 'cell')}, "
         f"{plural(len(grid.seeds), 'seed')}); {_reading(grid)}. The "
-        f"{plural(len(pairs), 'pair')} with the {first} of {len({tuple(r['factors']) for r in rows})}; exploratory.",
+        f"{plural(len(pairs), 'pair')} with the {first} of {len({row.factors for row in rows})}; exploratory.",
         alt="Interaction lines. "
         + " ".join(
-            f"{' × '.join(r['factors'])}: {signed(r['estimate'])}, p (BH) {p_text(r['p_bh'])}."
-            for r in rows[:MAX_PANELS]
+            f"{' × '.join(row.factors)}: {signed(row.numbers.estimate)}, p (BH) {p_text(row.p_bh)}."
+            for row in rows[:MAX_PANELS]
         ),
         section="interactions",
     )
 
 
-def _title(strongest: Mapping[str, Any]) -> str:
-    names = " × ".join(shortened(name, 30) for name in strongest["factors"])
-    if strongest["p_bh"] is None:
-        return f"Largest interaction: {names}, {signed(strongest['estimate'])}; the noise is unknown"
-    if strongest["p_bh"] < 0.05:
-        return f"{names} interact: {signed(strongest['estimate'])}"
+def _title(strongest: InteractionRow) -> str:
+    names = " × ".join(shortened(name, 30) for name in strongest.factors)
+    if strongest.p_bh is None:
+        return f"Largest interaction: {names}, {signed(strongest.numbers.estimate)}; the noise is unknown"
+    if strongest.p_bh < 0.05:
+        return f"{names} interact: {signed(strongest.numbers.estimate)}"
     return "No interaction stands out from the noise"
 
 
@@ -80,24 +84,24 @@ def _reading(grid: Grid) -> str:
     return "the grid has holes, so that lines may part without an interaction: the table has the estimates"
 
 
-def half_normal(document: Mapping[str, Any]) -> Picture | None:
+def half_normal(report: Report) -> Picture | None:
     """Draw the contrasts of an unreplicated two-level design; None for other designs."""
-    row = next((row for row in document["lenth"] if row["metric"] == document["metric"]["name"]), None)
+    row = next((row for row in report.lenth if row.metric == report.metric.name), None)
     if row is None:
         return None
-    sizes = sorted((abs(value), name) for name, value in row["contrasts"].items())
+    sizes = sorted((abs(value), name) for name, value in row.contrasts.items())
     quantiles = special.ndtri(0.5 + 0.5 * (np.arange(1, len(sizes) + 1) - 0.5) / len(sizes))
-    active = [name for size, name in sizes if size > row["me"]]
+    active = [name for size, name in sizes if size > row.me]
 
     def paint(body: "SubFigure") -> None:
         axis = body.subplots()
         top = float(quantiles[-1]) * 1.05
-        axis.plot([0, top * row["pse"]], [0, top], color="0.6", lw=0.8)
-        for bound, label in ((row["me"], "ME"), (row["sme"], "SME")):
+        axis.plot([0, top * row.pse], [0, top], color="0.6", lw=0.8)
+        for bound, label in ((row.me, "ME"), (row.sme, "SME")):
             axis.axvline(bound, color="0.5", lw=0.8, ls="--")
             axis.text(bound, top, f" {label}", fontsize=7, va="top", color="0.35")
         for (size, name), quantile in zip(sizes, quantiles, strict=True):
-            beyond = size > row["me"]
+            beyond = size > row.me
             axis.plot(
                 size, quantile, "o", ms=4.5, mec=BLUE if beyond else BLACK, mfc=BLUE if beyond else "white"
             )
@@ -111,9 +115,9 @@ def half_normal(document: Mapping[str, Any]) -> Picture | None:
                     va="center",
                     fontsize=7,
                 )
-        axis.set_xlim(0, 1.08 * max(sizes[-1][0], row["sme"]))
+        axis.set_xlim(0, 1.08 * max(sizes[-1][0], row.sme))
         axis.set_ylim(0, top)
-        axis.set_xlabel(f"size of the effect on {plot_text(row['metric'], 40)}")
+        axis.set_xlabel(f"size of the effect on {plot_text(row.metric, 40)}")
         axis.set_ylabel("half-normal quantile")
 
     return draw(
@@ -122,21 +126,21 @@ def half_normal(document: Mapping[str, Any]) -> Picture | None:
         paint,
         title=f"{listed(reversed(active), 3) or 'None'} of {plural(len(sizes), 'contrast')} beyond the margin of error",
         caption=f"{plural(len(sizes) + 1, 'cell')}, each run once. Line: what noise alone would give (Lenth's pseudo "
-        f"standard error {number(row['pse'])}). ME: margin of error of one effect; SME: of all together.",
+        f"standard error {number(row.pse)}). ME: margin of error of one effect; SME: of all together.",
         alt=f"Half-normal plot. Beyond the margin of error: {', '.join(active) or 'none'}.",
         section="interactions",
         table=(
             ["contrast", "effect", "beyond"],
             [
-                [n, signed(row["contrasts"][n]), _beyond(size, row)]
+                [n, signed(row.contrasts[n]), _beyond(size, row)]
                 for size, n in sizes[: -1 - MOST_CONTRASTS : -1]
             ],
         ),
     )
 
 
-def _beyond(size: float, row: Mapping[str, Any]) -> str:
-    return "SME" if size > row["sme"] else "ME" if size > row["me"] else ""
+def _beyond(size: float, row: Margins) -> str:
+    return "SME" if size > row.sme else "ME" if size > row.me else ""
 
 
 def _lines(

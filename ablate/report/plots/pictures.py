@@ -1,9 +1,7 @@
 """The pictures of a report, in the order of its sections."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from ablate.evidence.frames import Grid
+from ablate.report.document import Report
 from ablate.report.plots.curves import learning_curves
 from ablate.report.plots.design import design_map
 from ablate.report.plots.forest import forest
@@ -14,17 +12,17 @@ from ablate.report.plots.surgery import task_gradients
 from ablate.report.plots.tradeoffs import tradeoff_scatter
 
 
-def pictures(grid: Grid, document: Mapping[str, Any]) -> list[Picture]:
+def pictures(grid: Grid, report: Report) -> list[Picture]:
     """Draw what the data support; a study without results has no pictures of any."""
     with style():
         drawn = [
-            forest(document),
-            paired_seeds(grid, document),
-            interaction_lines(grid, document),
-            half_normal(document),
-            tradeoff_scatter(document),
-            learning_curves(grid, document),
-            task_gradients(grid, document),
-            design_map(grid, document),
+            forest(report),
+            paired_seeds(grid, report),
+            interaction_lines(grid, report),
+            half_normal(report),
+            tradeoff_scatter(report),
+            learning_curves(grid, report),
+            task_gradients(grid),
+            design_map(grid, report),
         ]
     return [picture for picture in drawn if picture]

@@ -3,9 +3,8 @@
 Gardner & Altman 1986 (BMJ 292, 746); Ho et al. 2019 (DABEST)."""
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -14,12 +13,14 @@ from numpy.typing import NDArray
 from ablate.evidence.contrasts import contrasts, same_level, side_means
 from ablate.evidence.effects import Kind
 from ablate.evidence.frames import Grid
+from ablate.report.document import Change, Numbers, Report
 from ablate.report.phrases import METHODS
 from ablate.report.plots.forest import mark_of
 from ablate.report.plots.style import GREY, Picture, draw
-from ablate.report.sections.summary import primary_effects
-from ablate.report.words import change_label, change_text, number, plot_text, plural, shortened, signed
+from ablate.report.plots.text import change_label, plot_text
+from ablate.report.words import number, plural, shortened, signed
 from ablate.spec.model import level_text
+from ablate.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,21 +31,24 @@ MAX_PANELS, COLUMNS = 12, 4
 
 @dataclass(frozen=True)
 class _Panel:
-    effect: Mapping[str, Any]
+    change: Change
+    numbers: Numbers
+    estimate: float
+    verdict: Verdict
     low: NDArray[np.float64]  # [seeds], NaN where a side is missing
     high: NDArray[np.float64]  # [seeds]
 
 
-def paired_seeds(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+def paired_seeds(grid: Grid, report: Report) -> Picture | None:
     """Draw each primary effect seed by seed; None while no seed has both sides of any."""
-    every = _panels(grid, document)
+    every = _panels(grid, report)
     shown = every[:MAX_PANELS]
     if not shown:
         return None
     lines = math.ceil(len(shown) / COLUMNS)
     columns = math.ceil(len(shown) / lines)
     points = np.concatenate([side for panel in shown for side in (panel.low, panel.high)])
-    ends = [float(np.nanmean(p.low)) + end for p in shown for end in p.effect["ci95"] or ()]
+    ends = [float(np.nanmean(p.low)) + end for p in shown for end in p.numbers.ci95 or ()]
     bottom, top = _range(points, ends)
 
     def paint(body: "SubFigure") -> None:
@@ -56,7 +60,7 @@ def paired_seeds(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         for left in axes[::columns]:
             left.set_ylabel(plot_text(grid.primary, 30))
 
-    strongest = max(shown, key=lambda panel: abs(panel.effect["estimate"])).effect
+    strongest = max(shown, key=lambda panel: abs(panel.estimate))
     left_out = (
         f" The first {len(shown)} of {plural(len(every), 'choice')}." if len(every) > len(shown) else ""
     )
@@ -64,19 +68,19 @@ def paired_seeds(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
         "seeds",
         2.3 * lines,
         paint,
-        title=f"The largest shift in {grid.primary}: {_named(strongest)} {_agreement(shown, strongest)}",
+        title=f"The largest shift in {grid.primary}: {_named(strongest)} {_agreement(strongest)}",
         caption="One dot per seed and side (the mean over matched cells, where there are several), joined by seed. "
-        f"Right of them the difference with its 95 % interval ({METHODS[strongest['method']]}) on the same scale, 0 at the mean "
-        f"of the left side.{left_out}",
+        f"Right of them the difference with its 95 % interval ({METHODS[strongest.numbers.method]}) on the same scale, "
+        f"0 at the mean of the left side.{left_out}",
         alt="Paired dots per seed. "
         + " ".join(
-            f"{change_text(panel.effect)}: {', '.join(signed(float(d)) for d in _differences(panel))}."
+            f"{panel.change.text}: {', '.join(signed(float(d)) for d in _differences(panel))}."
             for panel in shown
         ),
         section="seeds",
         table=(
             ["change", *(f"seed {seed}" for seed in grid.seeds)],
-            [[change_text(panel.effect), *_sides(panel)] for panel in shown],
+            [[panel.change.text, *_sides(panel)] for panel in shown],
         ),
     )
 
@@ -86,27 +90,26 @@ def _sides(panel: _Panel) -> list[str]:
     return [f"{number(low)} → {number(high)}" if math.isfinite(high - low) else "–" for low, high in pairs]
 
 
-def _named(effect: Mapping[str, Any]) -> str:
-    level = shortened(level_text(effect["to"]), 40)
-    return f"{shortened(effect['factor'], 40)} → {level}, {signed(effect['estimate'])}"
+def _named(panel: _Panel) -> str:
+    level = shortened(level_text(panel.change.high), 40)
+    return f"{shortened(panel.change.factor, 40)} → {level}, {signed(panel.estimate)}"
 
 
-def _panels(grid: Grid, document: Mapping[str, Any]) -> list[_Panel]:
+def _panels(grid: Grid, report: Report) -> list[_Panel]:
     found = []
     known = contrasts(grid)
-    for effect in primary_effects(document):
-        if effect["kind"] == Kind.SLOPE:
+    for row in report.primary_effects:
+        change, estimate = row.change, row.numbers.estimate
+        if row.kind is Kind.SLOPE or estimate is None:
             continue
         contrast = next(
             c
             for c in known
-            if c.factor == effect["factor"]
-            and same_level(c.high, effect["to"])
-            and same_level(c.low, effect["from"])
+            if c.factor == change.factor and same_level(c.high, change.high) and same_level(c.low, change.low)
         )
         low, high = side_means(grid, contrast, grid.primary)
-        if effect["estimate"] is not None and np.isfinite(high - low).any():
-            found.append(_Panel(effect, low, high))
+        if np.isfinite(high - low).any():
+            found.append(_Panel(change, row.numbers, estimate, row.judged.verdict, low, high))
     return found
 
 
@@ -115,11 +118,11 @@ def _differences(panel: _Panel) -> NDArray[np.float64]:
     return differences[np.isfinite(differences)]
 
 
-def _agreement(shown: Sequence[_Panel], effect: Mapping[str, Any]) -> str:
-    differences = _differences(next(panel for panel in shown if panel.effect is effect))
+def _agreement(panel: _Panel) -> str:
+    differences = _differences(panel)
     if len(differences) == 1:
         return "(one seed)"
-    same = int((np.sign(differences) == np.sign(effect["estimate"])).sum())
+    same = int((np.sign(differences) == np.sign(panel.estimate)).sum())
     return f"({same} of {len(differences)} seeds in that direction)"
 
 
@@ -146,21 +149,21 @@ def _paint(axis: "Axes", panel: _Panel, bottom: float, top: float) -> None:
             mec="white",
             mew=0.5,
         )
-    marker, colour, filled = mark_of(panel.effect)
+    marker, colour, filled = mark_of(panel.verdict, panel.estimate)
     start = float(np.nanmean(panel.low))
     axis.plot([left, delta + 0.5], [start, start], color="0.75", lw=0.7, ls="--", zorder=0)
-    end = start + panel.effect["estimate"]
-    if panel.effect["ci95"]:
-        axis.plot([delta, delta], [start + bound for bound in panel.effect["ci95"]], color=colour, lw=1.6)
+    end = start + panel.estimate
+    if panel.numbers.ci95:
+        axis.plot([delta, delta], [start + bound for bound in panel.numbers.ci95], color=colour, lw=1.6)
     axis.plot(delta, end, marker=marker, ms=6, mec=colour, mfc=colour if filled else "white")
     axis.set_xlim(left - 0.5, delta + 0.5)
     axis.set_ylim(bottom, top)
     axis.set_xticks([left, right, delta], ["from", "to", "Δ"], fontsize=7)
     axis.grid(axis="x", visible=False)
-    when = [f"when {panel.effect['when']}"] if panel.effect["when"] else []
+    when = [f"when {panel.change.when}"] if panel.change.when else []
     lines = [
-        plot_text(panel.effect["factor"], 27),
-        change_label(panel.effect, 27),
+        plot_text(panel.change.factor, 27),
+        change_label(panel.change, 27),
         *(plot_text(w, 27) for w in when),
     ]
     axis.set_title("\n".join(lines), loc="left", fontsize=7)

@@ -3,11 +3,12 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablate.evidence.frames import Grid
 from ablate.report.plots.style import SERIES, Picture, draw
-from ablate.report.words import MINUS, plot_text, plural
+from ablate.report.plots.text import plot_text
+from ablate.report.words import MINUS, plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
@@ -19,7 +20,7 @@ ORTHOGONAL = 0.05  # a mean cosine nearer to 0 than this decides nothing about t
 Series = dict[int, list[float]]  # step -> the values of all parts and seeds
 
 
-def task_gradients(grid: Grid, document: Mapping[str, Any]) -> Picture | None:
+def task_gradients(grid: Grid) -> Picture | None:
     """Draw the mean over all parts and seeds that recorded these curves; None where none did."""
     series: dict[str, Series] = defaultdict(lambda: defaultdict(list))
     runs: set[tuple[str, int]] = set()

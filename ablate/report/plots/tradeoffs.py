@@ -1,11 +1,13 @@
 """The trade-off scatter: the cells by two metrics, each with its intervals as a cross."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ablate.report.document import CellRow, Report, Tradeoff
 from ablate.report.plots.style import BLACK, BLUE, GREY, Picture, draw
-from ablate.report.words import number, plot_text, plural, shortened
+from ablate.report.plots.text import plot_text
+from ablate.report.words import number, plural, shortened
 from ablate.spec.model import level_text
 
 if TYPE_CHECKING:
@@ -16,11 +18,11 @@ MAX_METRICS = 3  # three pairs
 CROWDED = 20  # cells; with more, only the reference and the best get their crosses
 
 
-def tradeoff_scatter(document: Mapping[str, Any]) -> Picture | None:
+def tradeoff_scatter(report: Report) -> Picture | None:
     """Draw the cells by each pair of metrics but the one that decides; None with fewer than two such or three cells."""
-    metrics = _metrics(document)
+    metrics = _metrics(report)
     pairs = [(x, y) for i, x in enumerate(metrics) for y in metrics[i + 1 :]]
-    cells = [cell for cell in document["cells"] if all(math.isfinite(_mean(cell, m)) for m in metrics)]
+    cells = [cell for cell in report.cells if all(math.isfinite(_mean(cell, m)) for m in metrics)]
     if not pairs or len(cells) < 3:
         return None
 
@@ -29,46 +31,45 @@ def tradeoff_scatter(document: Mapping[str, Any]) -> Picture | None:
         for axis, (x, y) in zip(axes, pairs, strict=True):
             _panel(axis, cells, x, y)
 
-    found = document["tradeoffs"]
     of_two = " of the two that are marked" if len(cells) > CROWDED else ""
     return draw(
         "tradeoffs",
         2.6 if len(pairs) > 1 else 3.4,
         paint,
-        title=_title(found),
+        title=_title(report.tradeoffs),
         caption=f"One mark per cell, the mean over seeds; {plural(len(cells), 'cell')}. Crosses: 95 % intervals{of_two}. "
         "Square: the reference; triangle: the best by the metric that decides. Numbers: section 4.",
         alt="Cells by pairs of metrics. "
         + " ".join(
-            f"{cell['name']}: {', '.join(f'{m} {number(_mean(cell, m))}' for m in metrics)}."
+            f"{cell.name}: {', '.join(f'{m} {number(_mean(cell, m))}' for m in metrics)}."
             for cell in cells[:12]
         ),
         section="tradeoffs",
     )
 
 
-def _mark(cell: Mapping[str, Any]) -> tuple[str, Any]:
-    return ("s", BLACK) if cell["reference"] else ("^", BLUE) if cell["best"] else ("o", GREY)
+def _mark(cell: CellRow) -> tuple[str, Any]:
+    return ("s", BLACK) if cell.reference else ("^", BLUE) if cell.best else ("o", GREY)
 
 
-def _metrics(document: Mapping[str, Any]) -> list[str]:
-    found = dict.fromkeys(row["metric"] for row in document["effects"] if row["role"] == "exploratory")
+def _metrics(report: Report) -> list[str]:
+    found = dict.fromkeys(row.metric for row in report.effects if row.role == "exploratory")
     return list(found)[:MAX_METRICS]
 
 
-def _mean(cell: Mapping[str, Any], metric: str) -> float:
+def _mean(cell: CellRow, metric: str) -> float:
     """The mean over seeds, NaN where there is none."""
-    found = cell["metrics"].get(metric, {}).get("mean")
-    return math.nan if found is None else float(found)
+    found = cell.metrics.get(metric)
+    return math.nan if found is None or found.mean is None else found.mean
 
 
-def _panel(axis: "Axes", cells: Sequence[Mapping[str, Any]], x: str, y: str) -> None:
+def _panel(axis: "Axes", cells: Sequence[CellRow], x: str, y: str) -> None:
     crowded = len(cells) > CROWDED
-    special = [cell for cell in cells if cell["reference"] or cell["best"]]
-    plain = [cell for cell in cells if not (cell["reference"] or cell["best"])]
+    special = [cell for cell in cells if cell.reference or cell.best]
+    plain = [cell for cell in cells if not (cell.reference or cell.best)]
     for cell in special if crowded else cells:
         for metric, other, line in ((x, y, axis.hlines), (y, x, axis.vlines)):
-            if bounds := cell["metrics"][metric]["ci95"]:
+            if bounds := cell.metrics[metric].ci95:
                 line(
                     _mean(cell, other),
                     *bounds,
@@ -88,10 +89,10 @@ def _panel(axis: "Axes", cells: Sequence[Mapping[str, Any]], x: str, y: str) -> 
     axis.locator_params(nbins=5)
 
 
-def _title(found: Sequence[Mapping[str, Any]]) -> str:
+def _title(found: Sequence[Tradeoff]) -> str:
     if not found:
         return "No choice has been shown to raise one metric and lower another"
     first = found[0]
-    up, down = (shortened(next(iter(first[side])), 30) for side in ("raises", "lowers"))
-    change = f"{shortened(first['factor'], 40)} → {shortened(level_text(first['to']), 30)}"
+    up, down = (shortened(next(iter(side)), 30) for side in (first.raises, first.lowers))
+    change = f"{shortened(first.change.factor, 40)} → {shortened(level_text(first.change.high), 30)}"
     return f"{change} raises {up} and lowers {down}"

@@ -1,7 +1,7 @@
 """Rows of the cells table: levels, seeds done and planned, every metric, and the difference from the reference."""
 
 import math
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,39 +12,42 @@ from ablate.evidence.effects import Effect, Kind, infer_all
 from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
 from ablate.evidence.looks import Seen, seen_of_cells
-from ablate.report.sections.effects import effect_notes, inference_row, judge, judged_row
-from ablate.report.sections.looks import as_seen
-from ablate.spec.model import levels_text
+from ablate.evidence.verdicts import Judged
+from ablate.report.document import CellRow, Difference, Numbers, OverSeeds
+from ablate.report.sections.effects import as_seen, effect_notes, judge
+from ablate.spec.model import Scalar, levels_text
 from ablate.stats.inference import infer
 from ablate.stats.robust import iqm
 from ablate.stats.verdicts import Verdict
 from ablate.store.results import best_cell
 
 
-def cell_rows(items: Items) -> list[dict[str, Any]]:
+def cell_rows(items: Items) -> tuple[CellRow, ...]:
     """Return one row per cell in design order."""
     grid = items.grid
     best = best_row(grid)
     planned = len(grid.results.spec.seeds)  # columns; seeds that the study file does not name come after them
     differences = {metric: _differences(items, metric) for metric in grid.dev_metrics}
-    return [
-        {
-            "cell": cell.hash,
-            "name": cell_name(grid, row),
-            "reference": row == grid.reference,
-            "best": row == best,
-            "levels": cell.levels,
-            "seeds_done": int((grid.states[row, :planned] == "COMPLETE").sum()),
-            "seeds_planned": len(grid.results.seeds_of(cell.hash)),
-            "states": {str(seed): state for seed, state in zip(grid.seeds, grid.states[row], strict=True)},
-            "metrics": {metric: _over_seeds(grid, grid.values[metric][row]) for metric in grid.metrics},
-            "difference": {
-                metric: differences[metric][row] for metric in grid.dev_metrics if differences[metric][row]
+    return tuple(
+        CellRow(
+            cell=cell.hash,
+            name=cell_name(grid, row),
+            reference=row == grid.reference,
+            best=row == best,
+            levels=cell.levels,
+            seeds_done=int((grid.states[row, :planned] == "COMPLETE").sum()),
+            seeds_planned=len(grid.results.seeds_of(cell.hash)),
+            states=dict(zip(map(str, grid.seeds), grid.states[row].tolist(), strict=True)),
+            metrics={metric: _over_seeds(grid, grid.values[metric][row]) for metric in grid.metrics},
+            difference={
+                metric: difference
+                for metric in grid.dev_metrics
+                if (difference := differences[metric].get(row))
             },
-            "seconds": _finite_sum(grid.seconds[row]),
-        }
+            seconds=_finite_sum(grid.seconds[row]),
+        )
         for row, cell in enumerate(grid.cells)
-    ]
+    )
 
 
 def cell_name(grid: Grid, row: int) -> str:
@@ -64,66 +67,60 @@ def best_row(grid: Grid) -> int | None:
     return None if best is None else grid.index[best]
 
 
-def _differences(items: Items, metric: str) -> list[dict[str, Any] | None]:
-    """One entry per cell, corrected together; None for the baseline and for what was not compared."""
+def _differences(items: Items, metric: str) -> dict[int, Difference]:
+    """Row -> its difference, corrected together; none for the baseline and for what was not compared."""
     grid = items.grid
     found = differences_from_reference(grid, metric)
-    rows: list[dict[str, Any] | None] = [None] * len(found)
-    compared = [row for row, difference in enumerate(found) if difference and difference.compared]
+    compared = {row: one for row, one in enumerate(found) if one and one.compared}
     if grid.reference is None or not compared:
-        return rows
+        return {}
     there = np.isfinite(grid.values[metric])
     weights = [pair_weights(grid.reference, row, there) for row in compared]
     at_last = grid.of_last_epoch.get(metric)
     last = infer_all(items, at_last, weights) if at_last else [None] * len(compared)
     effects = [
-        Effect(between_rows(grid.reference, row), metric, Kind.LEVELS, w, inference, difference, last=of_last)
-        for row, w, inference, of_last in zip(
-            compared, weights, infer_all(items, metric, weights), last, strict=True
+        Effect(between_rows(grid.reference, row), metric, Kind.LEVELS, w, inference, one, last=of_last)
+        for (row, one), w, inference, of_last in zip(
+            compared.items(), weights, infer_all(items, metric, weights), last, strict=True
         )
-        if (difference := found[row])
     ]
-    for row, effect, judged in zip(compared, effects, judge(grid, effects, {}), strict=True):
-        notes = effect_notes(effect, None)
-        rows[row] = {
-            **inference_row(effect.inference),
-            **judged_row(judged),
-            "notes": list(notes),
-            "note": "; ".join(notes.values()),
-            "last": effect.last and inference_row(effect.last),
-        }
+    rows = {
+        row: _difference(effect, judged)
+        for row, effect, judged in zip(compared, effects, judge(grid, effects, {}), strict=True)
+    }
     if grid.results.spec.looking and metric == grid.primary:
         looked = seen_of_cells(grid)
-        return [row and _as_looked_at(row, grid, looked.get(place)) for place, row in enumerate(rows)]
+        return {row: _as_looked_at(one, grid, looked.get(row)) for row, one in rows.items()}
     return rows
 
 
-def _as_looked_at(row: dict[str, Any], grid: Grid, seen: Seen | None) -> dict[str, Any]:
+def _difference(effect: Effect, judged: Judged) -> Difference:
+    notes = effect_notes(effect, None)
+    last = Numbers.of(effect.last) if effect.last else None
+    return Difference(Numbers.of(effect.inference), judged, tuple(notes), "; ".join(notes.values()), last)
+
+
+def _as_looked_at(row: Difference, grid: Grid, seen: Seen | None) -> Difference:
     """Return a difference as the last look left it; no claim where looks were not taken at it."""
-    judged = {
-        "p_holm": seen.p_holm if seen else None,
-        "verdict": seen.verdict(grid.results.spec.metric.goal) if seen else Verdict.INCONCLUSIVE,
-    }
-    return as_seen(row, seen) | judged
+    verdict = seen.verdict(grid.results.spec.metric.goal) if seen else Verdict.INCONCLUSIVE
+    judged = replace(row.judged, p_holm=seen.p_holm if seen else None, verdict=verdict)
+    return as_seen(replace(row, judged=judged), seen)
 
 
-def _over_seeds(grid: Grid, values: NDArray[np.float64]) -> dict[str, Any]:
+def _over_seeds(grid: Grid, values: NDArray[np.float64]) -> OverSeeds:
     found, known = infer(values), values[np.isfinite(values)]
-    sd = found.se * math.sqrt(found.seeds) if found.se is not None else None
-    ci95 = found.interval()
-    by_seed = {str(seed): float(v) for seed, v in zip(grid.seeds, values, strict=True) if math.isfinite(v)}
-    return {
-        "mean": found.estimate,
-        "median": float(np.median(known)) if known.size else None,
-        "iqm": float(iqm(known)) if known.size else None,
-        "sd": sd,
-        "n": found.seeds,
-        "ci95": ci95 and list(ci95),
-        "by_seed": by_seed,
-    }
+    return OverSeeds(
+        mean=found.estimate,
+        median=float(np.median(known)) if known.size else None,
+        iqm=float(iqm(known)) if known.size else None,
+        sd=found.se * math.sqrt(found.seeds) if found.se is not None else None,
+        n=found.seeds,
+        ci95=found.interval(),
+        by_seed={str(seed): float(v) for seed, v in zip(grid.seeds, values, strict=True) if math.isfinite(v)},
+    )
 
 
-def _changed(cell: Cell, reference: Cell) -> dict[str, Any]:
+def _changed(cell: Cell, reference: Cell) -> dict[str, Scalar]:
     return {
         name: level
         for name, level in cell.levels.items()

@@ -4,8 +4,10 @@ Holm's correction runs over the contrasts on the primary metric. All other metri
 Hochberg) and get no verdict of helping or hurting: which direction is better is declared for the primary metric only."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,13 +16,28 @@ from ablate.evidence.effects import Effect, Kind
 from ablate.evidence.frames import Grid
 from ablate.evidence.interactions import Interaction, Simple
 from ablate.evidence.items import Items
-from ablate.evidence.verdicts import Judged, judge_exploratory, judge_primary
+from ablate.evidence.looks import Seen
+from ablate.evidence.verdicts import Judged, Qualifier, judge_exploratory, judge_primary
+from ablate.report.document import (
+    Change,
+    Difference,
+    EffectRow,
+    Flag,
+    InteractionRow,
+    Numbers,
+    OtherTest,
+    SimpleEffect,
+    Tradeoff,
+)
 from ablate.report.phrases import BOUNDS_DECLARED, BOUNDS_SEEN, NOTES, SCALES, Note
+from ablate.report.sections.looks import looked_at
 from ablate.report.sections.sensitivity import of_one_seed, sign_flip
 from ablate.report.words import interval, listed, number, p_text, signed
 from ablate.spec.model import level_text
-from ablate.stats.inference import Inference, Method
+from ablate.stats.inference import Method
 from ablate.stats.verdicts import Verdict
+
+Row = TypeVar("Row", EffectRow, Difference)
 
 
 def effect_row(
@@ -29,76 +46,68 @@ def effect_row(
     judged: Judged,
     aliased_with: Sequence[str],
     turns: tuple[Simple, Simple] | None,
-    borrowed: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return one effect as the report's JSON has it."""
-    contrast, slope, lost = effect.contrast, effect.slope, effect.lost
+    borrowed: OtherTest | None,
+) -> EffectRow:
+    """Return one effect as the whole of what was measured shows it."""
+    contrast, lost = effect.contrast, effect.lost
     notes = effect_notes(effect, turns)
-    return {
-        "factor": contrast.factor,
-        "from": contrast.low,
-        "to": contrast.high,
-        "when": contrast.when,
-        "metric": effect.metric,
-        "role": "primary" if effect.metric == items.grid.primary else "exploratory",
-        "kind": effect.kind,
-        **inference_row(effect.inference),
-        **judged_row(judged),
-        "notes": list(notes),
-        "note": "; ".join(notes.values()),
-        "slope": slope
-        and {"scale": slope.scale, "levels": list(slope.levels), "p_lack_of_fit": slope.p_lack_of_fit},
-        "last": effect.last and inference_row(effect.last),
-        "turns": [_simple_row(one) for one in turns or ()],
-        "bounds": lost and list(lost.bounds),
-        "bounds_as_seen": lost and lost.is_as_seen,
-        "lost": lost and [lost.low, lost.high],
-        "by_seed": _by_seed(items, effect),
-        "sensitivity": [*_other_tests(items, effect), *([borrowed] if borrowed else [])],
-        "matches": effect.differences.matches,
-        "matches_done": effect.differences.matches_done,
-        "aliased_with": list(aliased_with),
-    }
+    return EffectRow(
+        change=Change(contrast.factor, contrast.low, contrast.high, contrast.when),
+        metric=effect.metric,
+        role="primary" if effect.metric == items.grid.primary else "exploratory",
+        kind=effect.kind,
+        numbers=Numbers.of(effect.inference),
+        judged=judged,
+        notes=tuple(notes),
+        note="; ".join(notes.values()),
+        slope=effect.slope,
+        last=Numbers.of(effect.last) if effect.last else None,
+        turns=tuple(SimpleEffect(one.factor, one.level, Numbers.of(one.inference)) for one in turns or ()),
+        bounds=lost.bounds if lost else None,
+        bounds_as_seen=lost.is_as_seen if lost else None,
+        lost=(lost.low, lost.high) if lost else None,
+        by_seed=_by_seed(items, effect),
+        sensitivity=(*_other_tests(items, effect), *([borrowed] if borrowed else [])),
+        matches=effect.differences.matches,
+        matches_done=effect.differences.matches_done,
+        aliased_with=tuple(aliased_with),
+    )
 
 
-def inference_row(found: Inference) -> dict[str, Any]:
-    """Return the fields that every row of the report has, in the metric's unit; `df` is null for a normal."""
-    df, ci95 = found.df, found.interval()
-    return {
-        "estimate": found.estimate,
-        "se": found.se,
-        "df": df if df is not None and math.isfinite(df) else None,
-        "ci95": ci95 and list(ci95),
-        "p": found.p,
-        "n": found.seeds,
-        "method": found.method,
-        "v_seed": found.v_seed,
-        "v_item": found.v_item,
-    }
+def as_seen(row: Row, seen: Seen | None) -> Row:
+    """Return a row with the numbers of its last look; where none was taken at it nothing is claimed."""
+    if seen is None:
+        note = "; ".join(filter(None, [row.note, NOTES[Note.NOT_LOOKED_AT]]))
+        numbers = replace(row.numbers, ci95=None, p=None)
+        return replace(row, numbers=numbers, notes=(*row.notes, Note.NOT_LOOKED_AT), note=note)
+    numbers = replace(
+        row.numbers, estimate=seen.estimate, se=seen.se, df=seen.df, ci95=seen.ci95, p=seen.p, n=seen.seeds
+    )
+    return replace(row, numbers=numbers, look=looked_at(seen))
 
 
-def judged_row(judged: Judged) -> dict[str, Any]:
-    """Return the fields of a verdict."""
-    return {
-        "p_holm": judged.p_holm,
-        "p_bh": judged.p_bh,
-        "verdict": judged.verdict,
-        "mde80": judged.mde80,
-        "qualifiers": list(judged.qualifiers),
-    }
+def undone(row: Row, cells: Collection[int], raised: Sequence[Flag]) -> Row:
+    """Return a row that rests on `cells`, with the flags that take the ground from its p: nothing is decided by it."""
+    rules = tuple(flag.rule for flag in raised if flag.undoes_p and flag.cells & set(cells))
+    if not rules:
+        return row
+    verdict, qualifiers = row.judged.verdict, (*row.judged.qualifiers, Qualifier.STOP_FLAG)
+    if verdict in (Verdict.HELPS, Verdict.HURTS, Verdict.RAISES, Verdict.LOWERS):
+        verdict = Verdict.INCONCLUSIVE
+    judged = replace(row.judged, verdict=verdict, qualifiers=qualifiers)
+    return replace(row, judged=judged, undone_by=rules)
 
 
-def interaction_row(one: Interaction) -> dict[str, Any]:
-    """Return one interaction as the report's JSON has it."""
-    return {
-        "factors": list(one.factors),
-        "from": list(one.low),
-        "to": list(one.high),
-        "metric": one.metric,
-        **inference_row(one.inference),
-        "mde80": one.inference.mde80(),
-        "p_bh": one.p_bh,
-    }
+def interaction_row(one: Interaction) -> InteractionRow:
+    """Return one interaction."""
+    numbers, mde80 = Numbers.of(one.inference), one.inference.mde80()
+    return InteractionRow(one.factors, one.low, one.high, one.metric, numbers, mde80, one.p_bh)
+
+
+def clearest_first(row: InteractionRow) -> tuple[float, float]:
+    """Order interactions by their p, then by their size."""
+    p, estimate = row.numbers.p, row.numbers.estimate
+    return (2.0 if p is None else p), -abs(estimate or 0.0)
 
 
 def judge(grid: Grid, effects: Sequence[Effect], aliases: Mapping[str, Sequence[str]]) -> list[Judged]:
@@ -109,30 +118,28 @@ def judge(grid: Grid, effects: Sequence[Effect], aliases: Mapping[str, Sequence[
     return judge_primary(effects, declared.smallest_effect, declared.goal, aliases)
 
 
-def tradeoffs(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+def tradeoffs(effects: Iterable[EffectRow], goal: str) -> tuple[Tradeoff, ...]:
     """Return the changes that are decided upwards on one metric and downwards on another.
 
     Metrics are compared by the direction of their numbers alone: that more is better is declared for one only.
     """
-    changes: dict[str, list[dict[str, Any]]] = {}
-    for row in document["effects"]:
-        if row["kind"] == Kind.LEVELS:
-            changes.setdefault(repr((row["factor"], row["from"], row["to"])), []).append(row)
+    rows_of: dict[str, list[EffectRow]] = defaultdict(list)
+    for row in effects:
+        if row.kind is Kind.LEVELS:
+            rows_of[repr((row.change.factor, row.change.low, row.change.high))].append(row)
     found = []
-    for rows in changes.values():
-        goal_sign = 1 if document["metric"]["goal"] == "maximize" else -1
-        up = [row for row in rows if _sign(row, goal_sign) > 0]
-        down = [row for row in rows if _sign(row, goal_sign) < 0]
-        if up and down:
-            first = rows[0]
-            found.append(
-                {
-                    **{key: first[key] for key in ("factor", "from", "to", "when")},
-                    "raises": {row["metric"]: row["estimate"] for row in up},
-                    "lowers": {row["metric"]: row["estimate"] for row in down},
-                }
-            )
-    return found
+    for rows in rows_of.values():
+        raises, lowers = (
+            {
+                row.metric: row.numbers.estimate or 0.0
+                for row in rows
+                if _sign(row.judged.verdict, goal) == sign
+            }
+            for sign in (1, -1)
+        )
+        if raises and lowers:
+            found.append(Tradeoff(rows[0].change, raises, lowers))
+    return tuple(found)
 
 
 def effect_notes(effect: Effect, turns: tuple[Simple, Simple] | None) -> dict[Note, str]:
@@ -162,7 +169,7 @@ def effect_notes(effect: Effect, turns: tuple[Simple, Simple] | None) -> dict[No
         }
     if effect.lost and estimate is not None:
         ends = BOUNDS_SEEN if effect.lost.is_as_seen else BOUNDS_DECLARED
-        found[Note.BOUNDS] = {"bounds": interval(list(effect.lost.bounds)), "ends": ends}
+        found[Note.BOUNDS] = {"bounds": interval(effect.lost.bounds), "ends": ends}
     if turns:
         up, down = turns
         found[Note.TURNS_AROUND] = {
@@ -179,10 +186,6 @@ def number_text(value: float) -> str:
     return f"{value:.6g}" if value else number(0.0, 0)
 
 
-def _simple_row(one: Simple) -> dict[str, Any]:
-    return {"factor": one.factor, "level": one.level, **inference_row(one.inference)}
-
-
 def _by_seed(items: Items, effect: Effect) -> dict[str, float]:
     if effect.weights is None:
         return {}
@@ -190,7 +193,7 @@ def _by_seed(items: Items, effect: Effect) -> dict[str, float]:
     return {str(seed): float(v) for seed, v in zip(items.grid.seeds, values, strict=True) if math.isfinite(v)}
 
 
-def _other_tests(items: Items, effect: Effect) -> list[dict[str, Any]]:
+def _other_tests(items: Items, effect: Effect) -> list[OtherTest]:
     if effect.identical or effect.weights is None:
         return []
     values = by_seed(effect.weights, items.values(effect.metric))
@@ -201,7 +204,8 @@ def _other_tests(items: Items, effect: Effect) -> list[dict[str, Any]]:
     return of_one_seed(items, *cells, effect.metric) if cells and len(values) else []
 
 
-def _sign(row: Mapping[str, Any], goal_sign: int) -> int:
-    if row["verdict"] in (Verdict.HELPS, Verdict.HURTS):
-        return goal_sign if row["verdict"] == Verdict.HELPS else -goal_sign
-    return int(row["verdict"] == Verdict.RAISES) - int(row["verdict"] == Verdict.LOWERS)
+def _sign(verdict: Verdict, goal: str) -> int:
+    """1: up, −1: down, 0: not decided."""
+    better = 1 if goal == "maximize" else -1
+    signs = {Verdict.HELPS: better, Verdict.HURTS: -better, Verdict.RAISES: 1, Verdict.LOWERS: -1}
+    return signs.get(verdict, 0)

@@ -1,16 +1,15 @@
 """Where two cells disagree, item by item."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate.evidence.items import Items
+from ablate.report.document import Example, Examples
 
 MOST_EXAMPLES = 5  # of each direction
 
 
-def disagreements(items: Items, best: int | None) -> dict[str, Any] | None:
+def disagreements(items: Items, best: int | None) -> Examples | None:
     """Return where the row `best` and the reference disagree in every seed, on the metric that moved most.
 
     `gained` counts the items on which `best` is nearer the gold in every seed; with it the clearest items of either
@@ -43,27 +42,16 @@ def disagreements(items: Items, best: int | None) -> dict[str, Any] | None:
 
     nearer = error(before) - error(after)  # [seeds, items]
     gained, lost = nearer.min(axis=0) > 0, nearer.max(axis=0) < 0
-    means = {"reference": before.mean(axis=0), "best": after.mean(axis=0)}
-    gain = error(means["reference"]) - error(means["best"])  # [items]
+    means = before.mean(axis=0), after.mean(axis=0)
+    gain = error(means[0]) - error(means[1])  # [items]
     better = [i for i in np.argsort(-gain, kind="stable") if gained[i] and gain[i] > 0]
     worse = [i for i in np.argsort(gain, kind="stable") if lost[i] and gain[i] < 0]
-    return {
-        "metric": metric,
-        "standardised": is_pearson,
-        "items": len(gold),
-        "gained": int(gained.sum()),
-        "lost": int(lost.sum()),
-        "rows": [
-            {
-                "id": first.ids[i],
-                "gold": float(gold[i]),
-                **{side: float(mean[i]) for side, mean in means.items()},
-                "what": what,
-            }
-            for what, clearest in (("better", better), ("worse", worse))
-            for i in clearest[:MOST_EXAMPLES]
-        ],
-    }
+    rows = [
+        Example(first.ids[i], float(gold[i]), float(means[0][i]), float(means[1][i]), what)
+        for what, clearest in (("better", better), ("worse", worse))
+        for i in clearest[:MOST_EXAMPLES]
+    ]
+    return Examples(metric, is_pearson, len(gold), int(gained.sum()), int(lost.sum()), tuple(rows))
 
 
 def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,68 +1,71 @@
 """What was planned, what came of it, and what it cost. Failed, pruned and missing trials are named, never dropped."""
 
 import math
-from typing import Any
 
 from ablate.evidence.frames import MISSING, SPARED, Grid
+from ablate.report.document import Cost, Ledger, PartCounts, Progress, Tried, Unfinished
 from ablate.report.sections.cells import best_row, cell_name
 from ablate.spec.model import levels_text
 from ablate.store.results import TrialResult
 
 
-def progress(grid: Grid) -> dict[str, Any]:
+def progress(grid: Grid) -> Progress:
     """Return counts of the planned trials by state."""
     planned = grid.states[:, : len(grid.results.spec.seeds)]
 
     def count(state: str) -> int:
         return int((planned == state).sum())
 
-    return {
-        "planned": int((planned != SPARED).sum()),
-        "complete": count("COMPLETE"),
-        "running": count("RUNNING"),
-        "waiting": count("WAITING"),
-        "failed": count("FAIL"),
-        "pruned": count("PRUNED"),
-        "missing": count(MISSING),
-    }
+    return Progress(
+        planned=int((planned != SPARED).sum()),
+        complete=count("COMPLETE"),
+        running=count("RUNNING"),
+        waiting=count("WAITING"),
+        failed=count("FAIL"),
+        pruned=count("PRUNED"),
+        missing=count(MISSING),
+    )
 
 
-def ledger(grid: Grid) -> dict[str, Any]:
+def without_result(done: Progress) -> dict[str, int]:
+    """Return the counts of planned trials without a result, by the words for their states."""
+    return {state: getattr(done, state) for state in ("failed", "pruned", "running", "waiting", "missing")}
+
+
+def ledger(grid: Grid) -> Ledger:
     """Return the counts and every trial that has no result, with its reason."""
-    unfinished = [
-        {
-            "cell": cell.hash,
-            "name": cell_name(grid, row),
-            "seed": seed,
-            "state": str(grid.states[row, column]),
-            "attempts": trial.attempts if (trial := grid.trials.get((row, column))) else 0,
-            "error": trial.error if trial else None,
-        }
+    unfinished = tuple(
+        Unfinished(
+            cell.hash,
+            cell_name(grid, row),
+            seed,
+            str(grid.states[row, column]),
+            trial.attempts if (trial := grid.trials.get((row, column))) else 0,
+            trial.error if trial else None,
+        )
         for row, cell in enumerate(grid.cells)
         for column, seed in enumerate(grid.seeds)
         if grid.states[row, column] in ("FAIL", "PRUNED", "RUNNING")
         or (grid.states[row, column] == MISSING and column < len(grid.results.spec.seeds))
-    ]
-    return {**progress(grid), "unfinished": unfinished, "tried": tried(grid), "parts": parts(grid)}
+    )
+    return Ledger(progress(grid), unfinished, _tried(grid), _parts(grid))
 
 
-def tried(grid: Grid) -> list[dict[str, Any]]:
+def _tried(grid: Grid) -> tuple[Tried, ...]:
     """Return what a search tried on the seed that chose its finalists, in the order tried; empty elsewhere."""
     last_step = _last_steps(grid, [trial for trial in grid.results.tried if trial.state == "PRUNED"])
-    return [
-        {
-            "cell": trial.cell,
-            "name": levels_text(trial.factors),
-            "seed": trial.seed,
-            "state": trial.state,
-            "value": trial.metrics.get(grid.results.spec.metric.name),
-            "compared": trial.cell in grid.index,
-            "error": f"given up at step {last_step[trial.number]}"
-            if trial.number in last_step
-            else trial.error,
-        }
+    return tuple(
+        Tried(
+            trial.cell,
+            levels_text(trial.factors),
+            trial.seed,
+            trial.state,
+            trial.metrics.get(grid.results.spec.metric.name),
+            trial.cell in grid.index,
+            f"given up at step {last_step[trial.number]}" if trial.number in last_step else trial.error,
+        )
         for trial in sorted(grid.results.tried, key=lambda trial: trial.number)
-    ]
+    )
 
 
 def _last_steps(grid: Grid, trials: list[TrialResult]) -> dict[int, int]:
@@ -80,22 +83,16 @@ def _last_steps(grid: Grid, trials: list[TrialResult]) -> dict[int, int]:
     }
 
 
-def parts(grid: Grid) -> dict[str, Any]:
-    """Return how many parts the complete trials need, how many were trained, and the seconds that sharing saved."""
+def _parts(grid: Grid) -> PartCounts:
     complete = [trial for trial in grid.trials.values() if trial.state == "COMPLETE"]
     wanted = [(part, trial.seed) for trial in complete for part in trial.parts.values()]
     trained = {key for key in wanted if key in grid.results.parts}
     seconds_wanted = math.fsum(grid.results.parts[key].seconds for key in wanted if key in trained)
     seconds_trained = math.fsum(grid.results.parts[key].seconds for key in sorted(trained))
-    return {
-        "naive": len(wanted),
-        "unique": len(set(wanted)),
-        "seconds_trained": seconds_trained,
-        "seconds_saved": seconds_wanted - seconds_trained,
-    }
+    return PartCounts(len(wanted), len(set(wanted)), seconds_trained, seconds_wanted - seconds_trained)
 
 
-def cost(grid: Grid) -> dict[str, Any]:
+def cost(grid: Grid) -> Cost:
     """Return hours, money, the energy of the GPUs, and what a point of the primary metric has cost."""
     every = grid.results.parts.values()
     trials = (*grid.results.trials, *grid.results.tried)
@@ -114,15 +111,15 @@ def cost(grid: Grid) -> dict[str, Any]:
         seeds = len(grid.results.seeds_of(grid.cells[best].hash))
         difference = float((values[best] - values[reference])[:seeds].mean()) * grid.sign
         gain = difference if math.isfinite(difference) else None
-    return {
-        "hours": seconds / 3600,
-        "usd": usd,
-        "usd_per_hour": per_hour,
-        "energy_kwh": math.fsum(joules) / 3.6e6 if joules else None,
-        "energy_parts": len(joules),
-        "parts": len(every),
-        "not_counted": sum(trial.state in ("FAIL", "PRUNED") for trial in trials),
-        "budget_hours": grid.results.spec.budget.hours,
-        "gain": gain,
-        "usd_per_point": usd / (gain * 100) if usd is not None and gain and gain > 0 else None,
-    }
+    return Cost(
+        hours=seconds / 3600,
+        usd=usd,
+        usd_per_hour=per_hour,
+        energy_kwh=math.fsum(joules) / 3.6e6 if joules else None,
+        energy_parts=len(joules),
+        parts=len(every),
+        not_counted=sum(trial.state in ("FAIL", "PRUNED") for trial in trials),
+        budget_hours=grid.results.spec.budget.hours,
+        gain=gain,
+        usd_per_point=usd / (gain * 100) if usd is not None and gain and gain > 0 else None,
+    )

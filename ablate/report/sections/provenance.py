@@ -10,6 +10,7 @@ from typing import Any
 
 from ablate.evidence.effects import Kind
 from ablate.evidence.frames import Grid
+from ablate.report.document import Fact, Provenance, Report
 from ablate.report.phrases import ANOVA, GATES, INTERVALS, LARGER_P, LOOKS, METHOD_TEXTS
 from ablate.spec.model import Factor, StudySpec, level_text
 from ablate.stats.sequential import FUTILE_BELOW
@@ -23,19 +24,19 @@ MOST_VALUES = 3  # of a fact, the commonest
 MACHINE_FACTS = ("python", "platform", "cpu", "gpu", "threads", "versions", "git", "git_changed_files")
 
 
-def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> dict[str, Any]:
+def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> Provenance:
     """Return each recorded fact with its values, the commonest first, and the number of parts that have each."""
-    return {
-        "facts": {
-            name: [{"value": value, "parts": parts} for value, parts in _commonest(found)]
+    return Provenance(
+        facts={
+            name: tuple(Fact(value, parts) for value, parts in _commonest(found))
             for name, found in counts.items()
         },
-        "further": {
+        further={
             name: len(found) - MOST_VALUES for name, found in counts.items() if len(found) > MOST_VALUES
         },
-        "peak_memory_bytes": _largest(grid, "peak_memory_bytes"),
-        "reproduce": _command(grid),
-    }
+        peak_memory_bytes=_largest(grid, "peak_memory_bytes"),
+        reproduce=_command(grid),
+    )
 
 
 def fixed_settings(spec: StudySpec) -> dict[str, str]:
@@ -52,35 +53,34 @@ def settings_of_levels(factor: Factor) -> dict[str, dict[str, str]]:
     }
 
 
-def methods(document: Mapping[str, Any]) -> list[str]:
-    """Return one sentence per method, correction and rule that the document rests on."""
-    used = {row["method"] for row in document["effects"]}
-    used |= {difference["method"] for cell in document["cells"] for difference in cell["difference"].values()}
-    smallest = document["metric"]["smallest_effect"]
+def methods(report: Report) -> list[str]:
+    """Return one sentence per method, correction and rule that the report rests on."""
+    used = {row.numbers.method for row in report.effects}
+    used |= {difference.numbers.method for cell in report.cells for difference in cell.difference.values()}
+    smallest, metric = report.metric.smallest_effect, report.metric.name
     said = [text for name, text in METHOD_TEXTS.items() if name in used]
-    if document["design"]["adding"]:
+    if report.design.adding:
         said.append(LOOKS.format(futile=FUTILE_BELOW))
-    if document["anova"]:
+    if report.anova:
         said.append(ANOVA)
-    metric = document["metric"]["name"]
-    if search := document["design"]["search"]:
+    if search := report.design.search:
         said.append(
-            f"Search: Optuna's sampler {search['sampler']} chose the cells (pruner: {search['pruner']}) by {metric} on a seed "
-            f"of its own. Its best {search['finalists']} and the baseline were trained again on other seeds, on which all "
+            f"Search: Optuna's sampler {search.sampler} chose the cells (pruner: {search.pruner}) by {metric} on a seed "
+            f"of its own. Its best {search.finalists} and the baseline were trained again on other seeds, on which all "
             "that is said here rests. All seeds are scored on the same items."
         )
     said.append(
-        f"Holm's correction (1979) over the {'factor effects' if document['effects'] else 'differences from the reference'} "
+        f"Holm's correction (1979) over the {'factor effects' if report.effects else 'differences from the reference'} "
         f"on {metric}; all other metrics and the interactions are exploratory (Benjamini and Hochberg 1995)."
         + (
             " The cells' differences from the reference are corrected among themselves."
-            if document["effects"]
+            if report.effects
             else ""
         )
     )
-    if any(row["kind"] == Kind.SLOPE for row in document["effects"]):
+    if any(row.kind is Kind.SLOPE for row in report.effects):
         said.append(GATES)
-    if any(row["last"] for row in document["effects"]):
+    if any(row.last for row in report.effects):
         said.append(LARGER_P)
     verdicts = "Verdicts: helps or hurts when the corrected p is below .05"
     if smallest is not None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from ablate.evidence.effects import Effect, Kind
 from ablate.evidence.items import Items, scored
 from ablate.evidence.predictions import ItemScores
+from ablate.report.document import OtherTest
 from ablate.report.phrases import BORROWED, INDEPENDENT_ITEMS, NORMAL_SCORES, THESE_MODELS
 from ablate.stats import behrens_fisher
 from ablate.stats.correlations import pearson, williams_t, zou_interval
@@ -19,25 +19,14 @@ from ablate.stats.moderated import moderate
 from ablate.stats.paired import sign_flip_p, smallest_sign_flip_p
 
 
-def other_test(
-    method: str,
-    statistic: float | None,
-    p: float | None,
-    ci95: tuple[float, float] | None,
-    note: str = THESE_MODELS,
-) -> dict[str, Any]:
-    """Return an entry of `sensitivity`."""
-    return {"method": method, "statistic": statistic, "p": p, "ci95": ci95 and list(ci95), "note": note}
-
-
-def sign_flip(by_seed: NDArray[np.float64]) -> dict[str, Any]:
+def sign_flip(by_seed: NDArray[np.float64]) -> OtherTest:
     """Return the exact sign-flip test of differences [seeds], with what it can say at best."""
     least = smallest_sign_flip_p(len(by_seed))
     note = f"seeds only; with {len(by_seed)} seeds p cannot be below {least:.3g}"
-    return other_test("sign_flip", None, sign_flip_p(by_seed), None, note)
+    return OtherTest("sign_flip", None, sign_flip_p(by_seed), None, note)
 
 
-def moderated(effects: Sequence[Effect]) -> list[dict[str, Any] | None]:
+def moderated(effects: Sequence[Effect]) -> list[OtherTest | None]:
     """Return, for each effect of one metric, its test with the seeds' variance shrunk towards that of the other effects."""
     able, length = [], []
     for k, e in enumerate(effects):
@@ -51,7 +40,7 @@ def moderated(effects: Sequence[Effect]) -> list[dict[str, Any] | None]:
         for k, s, size in zip(able, seeds, length, strict=True)
     ]
     shrunk = moderate(own, [s - 1 for s in seeds])
-    rows: list[dict[str, Any] | None] = [None] * len(effects)
+    rows: list[OtherTest | None] = [None] * len(effects)
     if shrunk is None:
         return rows
     for k, s, size, variance, df in zip(able, seeds, length, shrunk.variances, shrunk.df, strict=True):
@@ -60,11 +49,11 @@ def moderated(effects: Sequence[Effect]) -> list[dict[str, Any] | None]:
         se, shape = math.sqrt(v_seed + v_item), (v_seed / (v_seed + v_item), float(df), found.item_df)
         t, half = (found.estimate or 0.0) / se, se * behrens_fisher.critical(0.05, *shape)
         ci95 = (found.estimate or 0.0) - half, (found.estimate or 0.0) + half
-        rows[k] = other_test("moderated_t", t, behrens_fisher.two_sided_p(t, *shape), ci95, BORROWED)
+        rows[k] = OtherTest("moderated_t", t, behrens_fisher.two_sided_p(t, *shape), ci95, BORROWED)
     return rows
 
 
-def of_one_seed(items: Items, low: int, high: int, metric: str) -> list[dict[str, Any]]:
+def of_one_seed(items: Items, low: int, high: int, metric: str) -> list[OtherTest]:
     """Return tests of two cells over the items of one seed; none without items that align.
 
     Of an accuracy McNemar's exact test, or with clusters t over these; of Pearson's r t over pseudo-values, and Williams' t with
@@ -85,20 +74,20 @@ def of_one_seed(items: Items, low: int, high: int, metric: str) -> list[dict[str
     only_a, only_b = int((x.scores > y.scores).sum()), int((x.scores < y.scores).sum())
     exact = mcnemar(only_a, only_b, len(x.ids))
     if x.clusters is None:
-        return [other_test("mcnemar_exact", None, exact.p_exact, exact.ci95)]
+        return [OtherTest("mcnemar_exact", None, exact.p_exact, exact.ci95, THESE_MODELS)]
     return [
         _over_items(over_items),
-        other_test("mcnemar_exact", None, exact.p_exact, exact.ci95, INDEPENDENT_ITEMS),
+        OtherTest("mcnemar_exact", None, exact.p_exact, exact.ci95, INDEPENDENT_ITEMS),
     ]
 
 
-def _over_items(found: Inference, method: str = Method.ITEMS) -> dict[str, Any]:
+def _over_items(found: Inference, method: str = Method.ITEMS) -> OtherTest:
     """Return the analysis of one seed by its items as an entry of `sensitivity`."""
     t = None if found.se is None or found.estimate is None else found.estimate / found.se
-    return other_test(method, t, found.p, found.interval())
+    return OtherTest(method, t, found.p, found.interval(), THESE_MODELS)
 
 
-def _williams(x: ItemScores, y: ItemScores) -> dict[str, Any]:
+def _williams(x: ItemScores, y: ItemScores) -> OtherTest:
     n, triple = len(x.ids), (scored(x), scored(y), pearson(x.predicted, y.predicted))
     test = williams_t(*triple, n)
-    return other_test("williams", test.statistic, test.p, zou_interval(*triple, n), NORMAL_SCORES)
+    return OtherTest("williams", test.statistic, test.p, zou_interval(*triple, n), NORMAL_SCORES)

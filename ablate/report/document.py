@@ -1,0 +1,575 @@
+"""What a report says: frozen values, built once by `report`, read by flags, pictures and renderers.
+
+`to_json` turns them into plain data, and nothing else does. A key of the JSON is the name of its field, or the text its type is
+annotated with. Keys are a contract with other programs: they may be added, never renamed or removed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel
+
+from ablate.evidence.effects import Kind, Slope
+from ablate.evidence.mixing import Fraction
+from ablate.evidence.models import Margins, Term
+from ablate.evidence.noise import Noise
+from ablate.evidence.verdicts import Judged, Qualifier
+from ablate.report.phrases import Note
+from ablate.spec.model import Metric, Scalar, Search, level_text
+from ablate.stats.factorial import AnovaRow
+from ablate.stats.inference import Inference, Method
+from ablate.stats.lenth import Lenth
+from ablate.stats.verdicts import Verdict
+
+Interval = tuple[float, float]
+
+# What a field is in JSON: its own fields among those of its row; nothing; nothing where it is None.
+INLINE, HIDDEN, OPTIONAL = object(), object(), object()
+
+
+def to_json(value: Any) -> Any:
+    """Return a document as plain JSON data: dicts, lists, texts, numbers."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _object(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for one in fields(value):
+        (key,) = getattr(one.type, "__metadata__", (one.name,))
+        item = getattr(value, one.name)
+        if key is INLINE:
+            row |= to_json(item)
+        elif key is not HIDDEN and (key is not OPTIONAL or item is not None):
+            row[one.name if key is OPTIONAL else key] = to_json(item)
+    return row
+
+
+@dataclass(frozen=True)
+class Change:
+    """A factor, from one of its levels to another."""
+
+    factor: str
+    low: Annotated[Scalar, "from"]
+    high: Annotated[Scalar, "to"]
+    when: str | None  # the condition under which the factor exists
+
+    @property
+    def text(self) -> str:
+        """As in `similarity_head: concat → siamese`, with its condition."""
+        when = f" (when {self.when})" if self.when else ""
+        return f"{self.factor}: {level_text(self.low)} → {level_text(self.high)}{when}"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """An estimate and how sure it is, in the unit of its metric."""
+
+    estimate: float | None
+    se: float | None
+    df: float | None  # None: infinite, or without a standard error
+    ci95: Interval | None
+    p: float | None
+    n: int  # seeds
+    method: Method
+    v_seed: float | None
+    v_item: float | None
+
+    @classmethod
+    def of(cls, found: Inference) -> Self:
+        """Return the numbers of an inference."""
+        df = found.df if found.df is not None and math.isfinite(found.df) else None
+        return cls(
+            found.estimate,
+            found.se,
+            df,
+            found.interval(),
+            found.p,
+            found.seeds,
+            found.method,
+            found.v_seed,
+            found.v_item,
+        )
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """When an effect got its numbers, in a study that adds seeds."""
+
+    number: int
+    seeds: int
+    stop: str | None  # why it got no more seeds; None: open
+    p_sequential: float | None
+    level: float
+    fraction: float
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class OtherTest:
+    """The same difference by another test, which decides nothing."""
+
+    method: str
+    statistic: float | None
+    p: float | None
+    ci95: Interval | None
+    note: str
+
+
+@dataclass(frozen=True)
+class SimpleEffect:
+    """An effect at one level of another factor."""
+
+    factor: str
+    level: Scalar
+    numbers: Annotated[Numbers, INLINE]
+
+
+@dataclass(frozen=True)
+class EffectRow:
+    """What a change of level, or the slope of a numeric factor, does to one metric."""
+
+    change: Annotated[Change, INLINE]
+    metric: str
+    role: str  # primary or exploratory
+    kind: Kind
+    numbers: Annotated[Numbers, INLINE]
+    judged: Annotated[Judged, INLINE]
+    notes: tuple[Note, ...]
+    note: str  # the notes in words
+    slope: Slope | None
+    last: Numbers | None  # of the last epoch, where the metric is that of a chosen one
+    turns: tuple[SimpleEffect, ...]  # where it helps and where it hurts
+    bounds: Interval | None  # with lost trials at their worst and their best
+    bounds_as_seen: bool | None
+    lost: Interval | None  # shares of the trials on either side
+    by_seed: Mapping[str, float]
+    sensitivity: tuple[OtherTest, ...]
+    matches: int
+    matches_done: int
+    aliased_with: tuple[str, ...]
+    look: LookedAt | None = None
+    undone_by: tuple[str, ...] = ()  # flags that take the ground from its p
+
+    @property
+    def text(self) -> str:
+        """What changes; of a slope `width (slope): 1 → 5`."""
+        slope = " (slope)" if self.kind is Kind.SLOPE else ""
+        return replace(self.change, factor=self.change.factor + slope).text
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A cell's difference from the baseline."""
+
+    numbers: Annotated[Numbers, INLINE]
+    judged: Annotated[Judged, INLINE]
+    notes: tuple[Note, ...]
+    note: str
+    last: Numbers | None
+    look: LookedAt | None = None
+    undone_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A metric of one cell over its seeds."""
+
+    mean: float | None
+    median: float | None
+    iqm: float | None
+    sd: float | None
+    n: int
+    ci95: Interval | None
+    by_seed: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """One cell."""
+
+    cell: str
+    name: str
+    reference: bool  # differences are taken from this one
+    best: bool
+    levels: Mapping[str, Scalar]
+    seeds_done: int
+    seeds_planned: int
+    states: Mapping[str, str]
+    metrics: Mapping[str, OverSeeds]
+    difference: Mapping[str, Difference]  # of each dev metric that could be compared
+    seconds: float
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InteractionRow:
+    """Half the difference between a factor's effects at two levels of another."""
+
+    factors: tuple[str, ...]
+    low: Annotated[tuple[Scalar, ...], "from"]
+    high: Annotated[tuple[Scalar, ...], "to"]
+    metric: str
+    numbers: Annotated[Numbers, INLINE]
+    mde80: float | None
+    p_bh: float | None
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """A change that raises some metrics and lowers others."""
+
+    change: Annotated[Change, INLINE]
+    raises: Mapping[str, float]
+    lowers: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class FactorRow:
+    """One factor of the design."""
+
+    name: str
+    levels: tuple[Scalar, ...]
+    settings: Mapping[str, Mapping[str, str]]  # of the levels that set more than the factor's own name
+    when: str | None
+
+
+@dataclass(frozen=True)
+class Adding:
+    """How a study adds seeds."""
+
+    start: int
+    looks: tuple[int, ...]  # numbers of seeds
+    at_most: int
+    until: str | Mapping[str, float]  # decided, or {width: w}
+
+
+@dataclass(frozen=True)
+class LookRow:
+    """One look at the results of a study that adds seeds."""
+
+    number: int
+    seeds: int
+    stopped: Mapping[str, int]  # why -> comparisons that stopped at this look
+    open: int
+    cells: int
+
+
+@dataclass(frozen=True)
+class Design:
+    """What was planned."""
+
+    kind: str
+    raw_cells: int
+    cells: int
+    seeds: tuple[int, ...]
+    adding: Adding | None
+    looks: tuple[LookRow, ...]
+    reference: str  # the cell that differences are taken from
+    resolution: int | None
+    aliases: list[list[str]]
+    fraction: Annotated[Fraction, INLINE]
+    search: Search | None
+    tried: Mapping[str, int]
+    factors: tuple[FactorRow, ...]
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The planned trials by state."""
+
+    planned: int
+    complete: int
+    running: int
+    waiting: int
+    failed: int
+    pruned: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A trial without a result."""
+
+    cell: str
+    name: str
+    seed: int
+    state: str
+    attempts: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A cell that a search tried on the seed that chose its finalists."""
+
+    cell: str
+    name: str
+    seed: int
+    state: str
+    value: float | None
+    compared: bool
+    error: str | None
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """How many parts the complete trials need, and what sharing them saved."""
+
+    naive: int
+    unique: int
+    seconds_trained: float
+    seconds_saved: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What came of the plan; nothing is dropped."""
+
+    progress: Annotated[Progress, INLINE]
+    unfinished: tuple[Unfinished, ...]
+    tried: tuple[Tried, ...]
+    parts: PartCounts
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it took."""
+
+    hours: float
+    usd: float | None
+    usd_per_hour: float | None
+    energy_kwh: float | None
+    energy_parts: int
+    parts: int
+    not_counted: int
+    budget_hours: float | None
+    gain: float | None
+    usd_per_point: float | None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One value of a recorded fact."""
+
+    value: str
+    parts: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """With what the parts were trained, and how to do it again."""
+
+    facts: Mapping[str, tuple[Fact, ...]]  # the commonest values first
+    further: Mapping[str, int]  # values that are not listed
+    peak_memory_bytes: int | None
+    reproduce: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item on which two cells disagree."""
+
+    id: str
+    gold: float
+    reference: float
+    best: float
+    what: str  # better or worse
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Where the best cell and the baseline disagree."""
+
+    metric: str
+    standardised: bool
+    items: int
+    gained: int
+    lost: int
+    rows: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class TestScore:
+    """A cell's scores on the test split."""
+
+    cell: str
+    name: str
+    metrics: Mapping[str, OverSeeds]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What a reviewer would object to, with its evidence and what would remove it."""
+
+    severity: str
+    rule: str  # stable name, for programs
+    evidence: str
+    fix: str
+    cells: Annotated[frozenset[int], HIDDEN] = (
+        frozenset()
+    )  # rows of the cells it speaks of; none: of the study
+    undoes_p: Annotated[bool, HIDDEN] = False  # what rests on these cells has no p that could be believed
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole document, in the order of its JSON."""
+
+    study: str
+    question: str | None
+    trainer: str
+    metric: Metric
+    design: Design
+    progress: Progress
+    cells: tuple[CellRow, ...]
+    effects: tuple[EffectRow, ...]
+    interactions: tuple[InteractionRow, ...]
+    left_out: tuple[tuple[str, ...], ...]
+    anova: tuple[Term, ...]
+    lenth: tuple[Margins, ...]
+    noise: tuple[Noise, ...]
+    examples: Examples | None
+    ledger: Ledger
+    cost: Cost
+    provenance: Provenance
+    test: tuple[TestScore, ...] | None
+    tradeoffs: tuple[Tradeoff, ...]
+    flags: tuple[Flag, ...]
+    summary: tuple[str, ...] = ()
+
+    @property
+    def primary_effects(self) -> list[EffectRow]:
+        """The effects on the metric that decides."""
+        return [row for row in self.effects if row.role == "primary"]
+
+    @property
+    def best(self) -> CellRow | None:
+        """The best cell; None while no cell is complete."""
+        return next((cell for cell in self.cells if cell.best), None)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Two sets of predictions, or two cells, on one metric; `delta` is B minus A."""
+
+    metric: str
+    n_items: int
+    n_seeds: int
+    n_clusters: Annotated[int | None, OPTIONAL]
+    a: float
+    b: float
+    delta: float
+
+
+@dataclass(frozen=True)
+class Tested:
+    """How sure a difference is, and what may be said of it."""
+
+    ci95: Interval | None
+    df: float | None
+    p: float | None
+    se: float | None
+    verdict: Verdict
+    mde80: float | None
+    method: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `ablate compare` says."""
+
+    sides: Annotated[Sides, INLINE]
+    tested: Annotated[Tested, INLINE]
+    sensitivity: tuple[OtherTest, ...]
+    only_a: Annotated[int | None, OPTIONAL] = None  # items that A alone has right
+    only_b: Annotated[int | None, OPTIONAL] = None
+    statistic: Annotated[float | None, OPTIONAL] = None
+    r_ab: Annotated[float | None, OPTIONAL] = None
+    deltas: Annotated[tuple[float, ...] | None, OPTIONAL] = None  # of each seed
+    noise: Annotated[Mapping[str, float] | None, OPTIONAL] = None  # standard deviations
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ComparedCell:
+    """The cell of a study that was compared."""
+
+    study: str
+    cell: str
+    levels: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class StudyComparison(Comparison):
+    """A cell of each of two studies."""
+
+    seeds: tuple[int, ...] = ()
+    estimate: float | None = None
+    n: int = 0
+    v_seed: float | None = None
+    v_item: float | None = None
+    cells: Mapping[str, ComparedCell] = field(default_factory=dict)  # by side
+
+
+@dataclass(frozen=True)
+class TableEffect:
+    """What a change of level does to the metric of a table."""
+
+    change: Annotated[Change, INLINE]
+    numbers: Annotated[Numbers, INLINE]
+    mde80: float | None
+    p_holm: float | None
+    verdict: Verdict
+    qualifiers: tuple[Qualifier, ...]
+    aliased_with: tuple[str, ...]
+    turns: tuple[SimpleEffect, ...]
+
+
+@dataclass(frozen=True)
+class TableInteraction:
+    """Half the difference between a factor's effects at two levels of another."""
+
+    factors: tuple[str, ...]
+    low: Annotated[tuple[str, ...], "from"]
+    high: Annotated[tuple[str, ...], "to"]
+    when: str | None
+    numbers: Annotated[Numbers, INLINE]
+    mde80: float | None
+    p_bh: float | None
+
+
+@dataclass(frozen=True)
+class TableLenth:
+    """The margins of an unreplicated two-level table."""
+
+    margins: Annotated[Lenth, INLINE]
+    effects: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """How the metric of somebody's table depends on its factors."""
+
+    metric: str
+    n: int
+    order: str
+    effects: tuple[TableEffect, ...]
+    interactions: tuple[TableInteraction, ...]
+    anova: tuple[AnovaRow, ...]
+    anova_other: tuple[AnovaRow, ...]  # types I and III, where the table is unbalanced
+    lenth: TableLenth | None
+    warnings: tuple[str, ...]
+    dropped: Annotated[int | None, OPTIONAL] = None  # rows without the metric
+    rows: Annotated[int | None, OPTIONAL] = None
+    study: Annotated[str | None, OPTIONAL] = None  # Optuna's
+    trials: Annotated[int | None, OPTIONAL] = None

@@ -1,0 +1,44 @@
+"""Texts in pictures: short, on one line, every character one that the font has."""
+
+import textwrap
+import unicodedata
+from functools import cache
+
+from matplotlib import font_manager
+
+from ablate.report.document import Change
+from ablate.report.words import one_line, shortened
+from ablate.spec.model import level_text
+
+
+def change_label(change: Change, width: int) -> str:
+    """Return `concat → siamese` for matplotlib: each side shortened by itself, so that the arrow is always there."""
+    sides = (plot_text(level_text(level), (width - 3) // 2) for level in (change.low, change.high))
+    return " → ".join(sides)
+
+
+def plot_text(text: str, width: int = 10_000) -> str:
+    """Return `text` for matplotlib: short, on one line, `$` as itself, every character one that the font has."""
+    return shortened(_drawable(text), width).replace("$", r"\$")
+
+
+def wrapped(text: str, columns: int) -> str:
+    """Return `text` for matplotlib broken into lines; words longer than a line are broken too."""
+    lines = textwrap.wrap(_drawable(text), columns, break_on_hyphens=False)
+    return "\n".join(lines).replace("$", r"\$") or " "
+
+
+def _drawable(text: str) -> str:
+    return "".join(_glyph(character) for character in one_line(text))
+
+
+def _glyph(character: str) -> str:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return ""
+    return character if _has_glyph(character) else f"[{unicodedata.name(character, 'symbol').lower()}]"
+
+
+@cache
+def _has_glyph(character: str) -> bool:
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return font.get_char_index(ord(character)) != 0

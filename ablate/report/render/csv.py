@@ -1,0 +1,90 @@
+"""The report's tables as CSV files, one per section, for a spreadsheet or another program."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from ablate.report.document import CellRow, EffectRow, Report, to_json
+from ablate.report.files import safe_field
+from ablate.spec.model import level_text
+
+_NUMBERS = ("estimate", "se", "df", "ci95_low", "ci95_high", "p", "p_holm", "p_bh")
+_EFFECT = (
+    "metric",
+    "role",
+    "kind",
+    "factor",
+    "from",
+    "to",
+    "when",
+    *_NUMBERS,
+    "verdict",
+    "qualifiers",
+    "mde80",
+    "bounds_low",
+    "bounds_high",
+    "n",
+    "method",
+    "note",
+)
+_CELL = ("cell", "name", "reference", "best", "seeds_done", "seeds_planned", "seconds")
+_ANOVA = ("metric", "term", "df", "ss", "ms", "F", "p", "type", "share")
+_FLAG = ("severity", "rule", "evidence", "fix")
+
+
+def csv_tables(report: Report) -> dict[str, bytes]:
+    """Return `cells.csv`, `effects.csv`, `anova.csv` and `flags.csv` by name. Texts that look like formulas are quoted."""
+    return {
+        "cells.csv": _table(
+            _cell_columns(report), [_cell(cell, report.metric.name) for cell in report.cells]
+        ),
+        "effects.csv": _table(_EFFECT, [_effect(row) for row in report.effects]),
+        "anova.csv": _table(_ANOVA, to_json(report.anova)),
+        "flags.csv": _table(_FLAG, to_json(report.flags)),
+    }
+
+
+def _cell_columns(report: Report) -> list[str]:
+    factors = [f"factor.{factor.name}" for factor in report.design.factors]
+    metrics = dict.fromkeys(name for cell in report.cells for name in cell.metrics)
+    measured = [
+        f"{name}.{what}" for name in metrics for what in ("mean", "ci95_low", "ci95_high", "difference")
+    ]
+    return [*_CELL[:4], *factors, *_CELL[4:6], *measured, "verdict", "seconds", "flags"]
+
+
+def _cell(cell: CellRow, primary: str) -> dict[str, object]:
+    row = {key: value for key, value in to_json(cell).items() if key in _CELL}
+    row |= {f"factor.{name}": level_text(level) for name, level in cell.levels.items()}
+    for name, found in cell.metrics.items():
+        low, high = found.ci95 or (None, None)
+        row |= {f"{name}.mean": found.mean, f"{name}.ci95_low": low, f"{name}.ci95_high": high}
+        difference = cell.difference.get(name)
+        row[f"{name}.difference"] = difference.numbers.estimate if difference else None
+    deciding = cell.difference.get(primary)
+    row["verdict"] = deciding.judged.verdict if deciding else None
+    row["flags"] = ", ".join(cell.flags)
+    return row
+
+
+def _effect(row: EffectRow) -> dict[str, object]:
+    ci95_low, ci95_high = row.numbers.ci95 or (None, None)
+    bounds_low, bounds_high = row.bounds or (None, None)
+    return {
+        **to_json(row),
+        "from": level_text(row.change.low),
+        "to": level_text(row.change.high),
+        "ci95_low": ci95_low,
+        "ci95_high": ci95_high,
+        "bounds_low": bounds_low,
+        "bounds_high": bounds_high,
+        "qualifiers": ", ".join(row.judged.qualifiers),
+    }
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([safe_field(name) for name in columns])
+    writer.writerows([safe_field(row.get(name)) for name in columns] for row in rows)
+    return text.getvalue().encode()

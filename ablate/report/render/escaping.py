@@ -1,0 +1,70 @@
+"""Escaping: what a user named, as it must stand in markdown and LaTeX to be read as itself."""
+
+import re
+import unicodedata
+
+from ablate.report.words import MINUS, one_line
+
+
+def markdown(text: object) -> str:
+    """Return `text` so that it reads as itself in a GitHub table, list or paragraph."""
+    escaped = one_line(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escaped)
+    # What follows a lone dollar would be math; a backslash before it is not enough on GitHub.
+    return escaped.replace("$", "<span>$</span>").replace("@", "&#64;")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_\allowbreak{}",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": r"{[}",  # after \\ a bare bracket would be an optional argument
+    "]": r"{]}",
+    MINUS: "$-$",
+    "–": "--",
+    "→": r"$\to$",
+    "×": r"$\times$",
+    "σ": r"$\sigma$",
+    "Δ": r"$\Delta$",
+    "±": r"$\pm$",
+}
+
+
+def latex(text: object) -> str:
+    """Return `text` for LaTeX: markup as itself, characters that pdfTeX has no glyph for by their names.
+
+    A word of more than 20 characters may break after each of them: TeX would run it into the next column."""
+    parts = re.split(r"(\S{21,})", one_line(str(text)))
+    return "".join(
+        (r"\allowbreak{}" if at % 2 else "").join(_latex(character) for character in part)
+        for at, part in enumerate(parts)
+    )
+
+
+def _latex(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if ord(character) < 0x180 and character.isprintable():  # ASCII and Latin letters, which inputenc knows
+        return character
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return ""
+    return f"{{[}}{unicodedata.name(character, 'symbol').lower()}{{]}}"
+
+
+def code(text: str) -> str:
+    """Return `text` as inline code, fenced by more backticks than it holds."""
+    line = one_line(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{pad}{line}{pad}{fence}"

@@ -1,0 +1,30 @@
+"""report.html: one file that needs nothing else."""
+
+import base64
+import re
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from ablate.report.document import Report
+from ablate.report.plots.style import Picture
+from ablate.report.render import escaping
+from ablate.report.render.templating import context, environment
+
+
+def render_html(report: Report, pictures: Sequence[Picture]) -> str:
+    """Return the whole of report.html, pictures, style and script inside: it asks no network and opens from a disk."""
+    templates = environment(escaping.markdown, autoescape=True)
+    templates.filters |= {"data_uri": _data_uri, "prose": _prose}
+    return templates.get_template("report.html.jinja").render(context(report, pictures))
+
+
+def _prose(text: str) -> Markup:
+    """A sentence of ours, begun with a capital, with `commands` as code."""
+    escaped = str(escape(text[:1].upper() + text[1:]))
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escaped))
+
+
+def _data_uri(picture: Picture) -> str:
+    encoded = base64.b64encode(picture.files[f"{picture.name}.svg"]).decode()
+    return f"data:image/svg+xml;base64,{encoded}"
