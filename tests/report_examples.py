@@ -14,7 +14,7 @@ from ablate.design.fractional import fractional
 from ablate.design.model import Cell, Part
 from ablate.report.document import to_json
 from ablate.report.report import report_of
-from ablate.spec.model import Budget, Factor, Level, Metric, Scalar, Search, StudySpec
+from ablate.spec.model import Budget, Factor, Level, Metric, Scalar, StudySpec
 from ablate.store.results import PartResult, Point, Results, TrialResult
 
 TASKS = ("sentiment", "paraphrase", "similarity")
@@ -41,7 +41,9 @@ def factor(name: str, levels: list[Scalar], **only_when: tuple[Scalar, ...]) -> 
     )
 
 
-def spec(design: str = "one_at_a_time", seeds: tuple[int, ...] = (11, 22, 33), **changes: Any) -> StudySpec:
+def spec(
+    design: str | dict[str, Any] = "one_at_a_time", seeds: tuple[int, ...] = (11, 22, 33), **changes: Any
+) -> StudySpec:
     factors = tuple(
         factor(name, levels, **({"training": ("joint",)} if name == "surgery" else {}))
         for name, levels in FACTORS.items()
@@ -82,7 +84,7 @@ def cell(levels: Mapping[str, Scalar]) -> Cell:
 
 
 def cells_of(study: StudySpec) -> list[Cell]:
-    if study.design != "one_at_a_time":
+    if study.design.kind != "one_at_a_time":
         names = [f.name for f in study.factors]
         grid = (
             dict(zip(names, row, strict=True))
@@ -180,7 +182,7 @@ def report_document(results: Results) -> dict[str, Any]:
 
 def fraction(cells: int) -> Results:
     """The example's valid combinations as a D-optimal subset of so many, run to its end."""
-    space = Space(spec("fractional", design_cells=cells))
+    space = Space(spec({"kind": "fractional", "cells": cells}))
     chosen = [cell(level_names(space.factors, one)).hash for one in fractional(space).combinations]
     results = example(space.spec)
     return replace(
@@ -192,7 +194,7 @@ def fraction(cells: int) -> Results:
 
 def searched(seeds: tuple[int, ...] = (11, 22, 33, 44)) -> Results:
     """A search that tried every cell on its first seed and gave one up; its finalist has the siamese head."""
-    results = example(spec("search", seeds=seeds, search=Search(finalists=1)))
+    results = example(spec({"kind": "search", "finalists": 1}, seeds=seeds))
     siamese = next(one for one in results.cells if one.levels["similarity_head"] == "siamese")
     compared = (results.reference, siamese.hash)
     trials = [

@@ -12,6 +12,7 @@ from ablate.design.factorial import Space
 from ablate.design.fractional import aliases, columns, default_cells, fractional, resolution
 from ablate.design.optimal import d_optimal, model_matrix, strongest_mixing
 from ablate.errors import BadInput
+from ablate.spec.kinds import Fractional
 from ablate.spec.reading import read_study
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -209,4 +210,4 @@ def test_too_few_cells_are_refused(grid_space, cells, fault):
 
 
 def fractional_of(space, cells):
-    return fractional(Space(space.spec.model_copy(update={"design": "fractional", "design_cells": cells})))
+    return fractional(Space(space.spec.model_copy(update={"design": Fractional(cells=cells)})))

@@ -19,6 +19,7 @@ from ablate.runner.detectable import Noise, alternatives_rows, detectable_effect
 from ablate.runner.expecting import looks_document
 from ablate.runner.measuring import Measured
 from ablate.runner.plan import estimate, over_budget, plan_document, plan_text
+from ablate.spec.kinds import Fractional
 from ablate.spec.model import Budget, Looking, Metric
 from ablate.stats.power import mde
 from ablate.store.places import place_of
@@ -51,7 +52,7 @@ def test_sixteen_cells_of_eight_factors_are_eight_times_as_certain_as_nine():
     [(8, 16, "aliased with one another"), (3, 4, "each aliased with interactions of two factors")],
 )
 def test_a_fraction_says_what_it_cannot_tell_apart(k, cells, told):
-    spec = crossed(k).model_copy(update={"design": "fractional", "design_cells": cells})
+    spec = crossed(k).model_copy(update={"design": Fractional(cells=cells)})
     fraction = by_name(spec)["fractional"]
     assert fraction.estimates.endswith(told)
     assert fraction.aliases
@@ -99,7 +100,7 @@ def test_cells_that_are_equal_to_the_trainer_are_counted_once(tmp_path):
 
 
 def test_the_table_says_each_design_in_a_line(tmp_path):
-    spec = crossed(4).model_copy(update={"design": "fractional", "design_cells": 8})
+    spec = crossed(4).model_copy(update={"design": Fractional(cells=8)})
     lines = plan_text(document(spec, tmp_path)).splitlines()
     (line,) = [line for line in lines if line.startswith("  * fractional")]
     assert line.split()[2:4] == ["8", "16"]

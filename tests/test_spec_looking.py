@@ -2,9 +2,8 @@
 
 import pytest
 
-from ablate.spec.fields import MAX_SEED
-from ablate.spec.looking import default_looks, further_seeds
 from ablate.spec.reading import parse_study
+from ablate.spec.seeds import MAX_SEED, default_looks, further_seeds
 
 STUDY = """\
 study: s

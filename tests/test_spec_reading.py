@@ -3,6 +3,7 @@
 import pytest
 
 from ablate.errors import BadInput
+from ablate.spec.kinds import Fractional
 from ablate.spec.reading import parse_study
 from ablate.spec.yaml_tree import resolve
 
@@ -79,7 +80,7 @@ def test_a_lone_condition_is_a_list_of_one():
 
 
 def test_a_design_has_a_kind_and_perhaps_a_size(good):
-    assert (good.design, good.design_cells) == ("fractional", 32)
+    assert good.design == Fractional(cells=32)
 
 
 def test_what_is_left_out_has_defaults(good):

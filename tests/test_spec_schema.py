@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from ablate.errors import BadInput
+from ablate.spec.kinds import KINDS
 from ablate.spec.model import StudySpec
-from ablate.spec.reading import KEYS, REQUIRED, parse_study
-from ablate.spec.schema import json_schema
+from ablate.spec.reading import parse_study
+from ablate.spec.schema import json_schema, reference_page
 from ablate.spec.template import init_study, write_study
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -18,14 +19,19 @@ def test_the_committed_schema_is_the_printed_one():
     assert json.loads((STUDIES / "study.schema.json").read_text()) == json_schema()
 
 
-def test_the_schema_knows_the_keys_that_the_reader_knows():
-    schema = json_schema()
-    assert set(schema["properties"]) == set(KEYS)
-    assert set(schema["required"]) == set(REQUIRED)
+def test_the_committed_reference_page_is_the_generated_one():
+    assert (STUDIES.parent / "docs" / "study_file.md").read_text() == reference_page()
+
+
+def test_every_kind_of_design_has_a_section_of_the_reference_page():
+    assert all(f"## `design: {{kind: {kind}}}`" in reference_page() for kind in KINDS)
 
 
 def test_every_key_is_described():
-    assert all(key.get("description") for key in json_schema()["properties"].values())
+    schema = json_schema()
+    parts = [schema, *schema["definitions"].values()]
+    keys = [key for part in parts for key in part["properties"].values() if "const" not in key]
+    assert all(key.get("description") for key in keys)
 
 
 def test_every_reference_has_a_definition():

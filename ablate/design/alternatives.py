@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ablate.design.factorial import MAX_RAW_CELLS, Combination, Space, raw_count
 from ablate.design.fractional import Fraction, fractional
 from ablate.errors import BadInput
+from ablate.spec.kinds import Fractional
 from ablate.spec.model import StudySpec
 
 
@@ -56,7 +57,7 @@ def _leave_one_out(spec: StudySpec) -> Alternative:
 
 
 def _fractional(spec: StudySpec) -> Alternative | None:
-    space = Space(spec.model_copy(update={"design": "fractional"}))
+    space = Space(spec.model_copy(update={"design": Fractional()}))
     try:
         found = fractional(space)
     except BadInput:

@@ -39,10 +39,10 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
         raise BadInput(*_with_advice(validator, found)[:SHOWN_FAULTS])
     cells = {cell.hash: cell for cell in reversed(found)}  # of equal cells the first stays
     return Design(
-        kind=spec.design,
+        kind=spec.design.kind,
         raw_cells=raw_count(spec.factors),
         cells=tuple(reversed(cells.values())),
-        reference=named["best" if spec.design == "leave_one_out" else "baseline"],
+        reference=named["best" if spec.design.starts_at_best else "baseline"],
         named={name: cell for name, cell in named.items() if cell in cells},
         resolution=chosen.resolution,
         aliases=chosen.aliases,
@@ -100,7 +100,7 @@ def accepted(given: Any, validator: Validator, by: str) -> Any:
 
 
 def _chosen(space: Space) -> Fraction:
-    match space.spec.design:
+    match space.spec.design.kind:
         case "full":
             return Fraction(space.full())
         case "one_at_a_time":
@@ -116,7 +116,7 @@ def _chosen(space: Space) -> Fraction:
 def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
     """Return the hashes of the cells that users call by name, whether or not the design has them."""
     named = {"baseline": space.baseline()}
-    if space.spec.best or space.spec.design == "leave_one_out":
+    if space.spec.best or space.spec.design.starts_at_best:
         named["best"] = space.best()
     cells = {name: cell_of(combination, validator) for name, combination in named.items()}
     return {name: cell.hash for name, cell in cells.items() if cell is not None}

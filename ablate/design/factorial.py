@@ -94,7 +94,7 @@ class Space:
         if raw > MAX_RAW_CELLS:
             shown = f"{raw:,}" if raw < 10**15 else f"about 10^{int(math.log10(raw))}"
             raise BadInput(
-                f"{self.spec.place('design')}: design: {self.spec.design} has {shown} raw cells, "
+                f"{self.spec.place('design')}: design: {self.spec.design.kind} has {shown} raw cells, "
                 f"more than {MAX_RAW_CELLS:,}; use one_at_a_time or leave_one_out, or fewer levels"
             )
 

@@ -14,6 +14,7 @@ from operator import xor
 
 from ablate.design.factorial import MAX_RAW_CELLS, Combination, Space, raw_count
 from ablate.errors import BadInput
+from ablate.spec.kinds import Fractional
 
 MAX_OPTIMAL_CELLS = 2_000
 SEARCH_NODES = 5_000  # columns tried per resolution; k <= 10 needs far fewer
@@ -44,7 +45,7 @@ def fractional(space: Space) -> Fraction:
     """
     spec = space.spec
     regular = all(len(factor.levels) == 2 and not factor.only_when for factor in spec.factors)
-    cells = spec.design_cells or default_cells(space)
+    cells = (spec.design.cells if isinstance(spec.design, Fractional) else None) or default_cells(space)
     _refuse_too_few(space, cells)
     if regular and cells & (cells - 1) == 0:
         return _regular(space, min(cells.bit_length() - 1, len(spec.factors)))

@@ -13,8 +13,6 @@ from ablate.design.model import Cell
 from ablate.evidence.frames import LOST, Grid, level_key
 from ablate.spec.model import Factor, Scalar, StudySpec, level_text
 
-FROM_REFERENCE = ("one_at_a_time", "leave_one_out")
-
 
 @dataclass(frozen=True)
 class Contrast:
@@ -191,7 +189,7 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
         matches.setdefault(tuple(rest[row]), ([], []))[sides[int(number[row])]].append(row)
     both = [match for match in matches.values() if all(match)]
     unmatched = len(both) < len(matches)
-    if spec.design in FROM_REFERENCE:
+    if spec.design.from_reference:
         both, unmatched = _with_reference(grid, both, below), False
     uneven = {
         name

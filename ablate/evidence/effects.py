@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.evidence.contrasts import (
-    FROM_REFERENCE,
     Contrast,
     SeedDifferences,
     between,
@@ -167,7 +166,7 @@ def _largest(weights: Array | None, values: Array) -> float:
 
 def study_models(grid: Grid) -> dict[str, Model]:
     """Return the model of each metric; none of a design whose effects are differences of two cells, or of a search."""
-    if grid.results.spec.design in (*FROM_REFERENCE, "search"):
+    if grid.results.spec.design.from_reference or grid.results.spec.search:
         return {}
     fitted = {metric: fit_model(grid, metric) for metric in grid.dev_metrics}
     return {metric: model for metric, model in fitted.items() if model}
@@ -175,7 +174,7 @@ def study_models(grid: Grid) -> dict[str, Model]:
 
 def study_contrasts(grid: Grid) -> list[Contrast]:
     """Return the study's contrasts; none of a search: its cells were chosen for their scores, they estimate no effect."""
-    return [] if grid.results.spec.design == "search" else contrasts(grid)
+    return [] if grid.results.spec.search else contrasts(grid)
 
 
 def even_scale(values: Sequence[float]) -> Scale:
@@ -195,7 +194,7 @@ def _unevenness(values: Sequence[float]) -> float:
 def _weights(grid: Grid, contrast: Contrast, there: NDArray[np.bool_], model: Model | None) -> Array | None:
     """Return what each of the trials that are `there` adds to the contrast; None where they cannot tell it."""
     # Least squares says the same of two cells, but for rounding.
-    if grid.results.spec.design in FROM_REFERENCE or contrast.two_cells:
+    if grid.results.spec.design.from_reference or contrast.two_cells:
         return matched_weights(contrast, there)
     if model is None:
         return None

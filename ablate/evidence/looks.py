@@ -21,7 +21,8 @@ from ablate.evidence.effects import Effect, Kind, study_contrasts, study_effects
 from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
 from ablate.evidence.verdicts import Judged, deciding_p, gates, qualified
-from ablate.spec.model import Frozen, Looking, Scalar, StudySpec
+from ablate.spec.model import Looking, Scalar, StudySpec
+from ablate.spec.rules import Frozen
 from ablate.stats.behrens_fisher import critical
 from ablate.stats.inference import Inference, Method
 from ablate.stats.multiple import gatekept_holm

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ablate.evidence.contrasts import low_level, same_level
 from ablate.evidence.frames import Grid
+from ablate.spec.kinds import Fractional
 from ablate.spec.model import Scalar
 from ablate.stats import factorial as stats
 from ablate.stats.factorial import Key
@@ -188,7 +189,7 @@ def _pooled(grid: Grid, values: Array, coding: Coding) -> stats.Factorial:
     """Fit all seeds together. A fraction in which not every product can be told has main effects only: which products
     were kept would decide what is mixed into the effects."""
     found = _factorial(values, coding)
-    if found.left_out and grid.results.spec.design == "fractional":
+    if found.left_out and isinstance(grid.results.spec.design, Fractional):
         return _factorial(values, coding, "1")
     return found
 

@@ -146,7 +146,7 @@ def named_cell(results: Results, only: Sequence[str]) -> str:
     """Return the hash of the one cell that meets all of `only`: `factor=level`, `baseline` or `best`."""
     spec = results.spec
     named = {name: cell.hash for name in NAMES if (cell := _with_levels(results, getattr(spec, name)))}
-    design = Design(spec.design, results.raw_cells, results.cells, results.reference, named=named)
+    design = Design(spec.design.kind, results.raw_cells, results.cells, results.reference, named=named)
     found = select(design, only)
     if len(found) > 1:
         arranged = grid(results)

@@ -110,7 +110,7 @@ def _design(arranged: Grid, fraction: Fraction) -> Design:
     results = arranged.results
     spec = results.spec
     return Design(
-        kind=spec.design,
+        kind=spec.design.kind,
         raw_cells=results.raw_cells,
         cells=len(results.cells),
         seeds=spec.seeds,

@@ -177,7 +177,7 @@ def sd_of_an_effect(spec: StudySpec, design: Design) -> float:
     """Return the sd, over seeds, of one seed's least certain main effect, where a cell's own sd is 1.
 
     A cell of k parts is taken for the mean of k independent ones, scaled to that sd; equal parts are one model."""
-    if design.kind in ("one_at_a_time", "leave_one_out", "search"):
+    if spec.design.from_reference or spec.search:
         return math.sqrt(2)
     naive, unique = part_counts(design, 1)
     # Loaded when there is something to plan.

@@ -74,7 +74,7 @@ def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, An
         return None
     from ablate.runner.expecting import looks_document  # scipy takes a while to load
 
-    one_by_one = design.kind in ("one_at_a_time", "leave_one_out")
+    one_by_one = spec.design.from_reference
     sd = sd_of_an_effect(spec, design)
     return looks_document(spec, len(design.cells), one_by_one, sd, noise)
 

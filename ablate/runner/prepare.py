@@ -8,6 +8,7 @@ from ablate.contract import Trainer, load_trainer
 from ablate.design.cells import build_design
 from ablate.design.model import Design
 from ablate.runner.smoke import smoke_study
+from ablate.spec.kinds import OneAtATime
 from ablate.spec.model import StudySpec
 from ablate.spec.reading import read_study
 from ablate.store.places import Place, place_of
@@ -49,7 +50,7 @@ def prepare(path: Path, options: Options) -> Prepared:
     spec = read_study(path, options.overrides)
     trainer = load_trainer(spec.trainer, spec.folder)
     if options.smoke and spec.search:  # a smoke test looks at each level once; there is nothing to search for
-        spec = spec.model_copy(update={"design": "one_at_a_time", "search": None})
+        spec = spec.model_copy(update={"design": OneAtATime()})
     design = build_design(spec, trainer)
     if options.smoke:
         spec, design = smoke_study(spec, design, trainer)

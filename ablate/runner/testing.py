@@ -74,7 +74,7 @@ def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dic
     settings = trainer.Settings.model_validate(cell.settings)
     scores = {}
     with working_in(results.spec.folder):
-        for seed in results.spec.deciding_seeds:
+        for seed in results.deciding_seeds:
             parts = {name: _part_scores(part, seed, trainer, place) for name, part in cell.parts.items()}
             scores[seed] = _of_test(trainer.combine(settings, parts), parts)
     return scores

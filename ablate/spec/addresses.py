@@ -3,6 +3,19 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ablate.spec.faults import shown
+from ablate.spec.rules import fault
+
+
+def check_address(address: str) -> None:
+    """Refuse what cannot address a setting.
+
+    Raises:
+        PydanticCustomError: as a fault of the study file.
+    """
+    if not (address and all(address.split(".")) and address.isprintable() and len(address) <= 200):
+        raise fault(f"{shown(address)} is no setting's address; write e.g. batch_size.sentiment")
+
 
 def put(nested: dict[str, Any], address: str, value: Any) -> bool:
     """Set `address` in `nested`, merging mappings; return False when a value stands there already."""

@@ -1,153 +1,159 @@
-"""What the parts of a study file must say about each other: conditions, baseline, clashing settings."""
+"""What the keys of a study file must say about each other: conditions, baseline, clashing settings, seeds."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ablate.spec import conditions
 from ablate.spec.addresses import leaves, overlap
-from ablate.spec.factors import FactorNodes, known_level
 from ablate.spec.faults import Faults, shown, suggestion
-from ablate.spec.fields import mapping
-from ablate.spec.model import Factor, Looking, Scalar, Search
-from ablate.spec.yaml_tree import Node, ScalarNode
+from ablate.spec.kinds import Search
+from ablate.spec.model import Factor, Level, Scalar, level_text
+from ablate.spec.rules import KEY, Errors, absent, flow
+from ablate.spec.seeds import AddedSeeds
+from ablate.spec.yaml_tree import same
 
 
-def check_conditions(read: Sequence[FactorNodes], faults: Faults) -> list[FactorNodes] | None:
+def check_conditions(factors: Sequence[Factor], errors: Errors) -> tuple[Factor, ...] | None:
     """Return the factors, conditions in their parents' own spelling; None when a condition is at fault."""
-    before = len(faults)
-    factors = {one.factor.name: one.factor for one in read}
-    checked = [_with_known_parents(one, factors, faults) for one in read]
-    if len(faults) > before:
+    before = len(errors.found)
+    by_name = {factor.name: factor for factor in factors}
+    checked = tuple(_with_known_parents(factor, by_name, errors) for factor in factors)
+    if len(errors.found) > before:
         return None
-    plain_factors = [one.factor for one in checked]
-    keys = {one.factor.name: one.key for one in checked}
-    for circle in conditions.circles(plain_factors):
+    for circle in conditions.circles(checked):
         path = " needs ".join([*circle, circle[0]])
-        at = keys[circle[0]]
-        faults.add(at.place, f"{at.key}.only_when", f"conditions go in a circle ({path}); remove one of them")
-    if len(faults) > before:
+        what = f"conditions go in a circle ({path}); remove one of them"
+        errors.add(what, "factors", circle[0], "only_when", KEY)
+    if len(errors.found) > before:
         return None
-    for name, needs in conditions.needs(plain_factors).items():
-        impossible = next((parent for parent, allowed in needs.items() if not allowed), None)
-        if impossible:
+    for name, needs in conditions.needs(checked).items():
+        if impossible := next((parent for parent, allowed in needs.items() if not allowed), None):
             what = f"can never exist: its conditions contradict each other on {impossible}; relax one of them"
-            faults.add(keys[name].place, f"{keys[name].key}.only_when", what)
-    return checked if len(faults) == before else None
+            errors.add(what, "factors", name, "only_when", KEY)
+    return checked if len(errors.found) == before else None
 
 
-def _with_known_parents(one: FactorNodes, factors: Mapping[str, Factor], faults: Faults) -> FactorNodes:
+def _with_known_parents(factor: Factor, factors: Mapping[str, Factor], errors: Errors) -> Factor:
     allowed: dict[str, tuple[Scalar, ...]] = {}
-    for parent, (key, nodes) in one.conditions.items():
+    for parent, levels in factor.only_when.items():
+        loc = ("factors", factor.name, "only_when", parent)
         if parent not in factors:
-            others = [name for name in factors if name != one.factor.name]
-            faults.add(key.place, key.key, f"no factor {shown(parent)}; {suggestion(parent, others)}")
+            others = [name for name in factors if name != factor.name]
+            errors.add(f"no factor {shown(parent)}; {suggestion(parent, others)}", *loc, KEY)
             continue
-        levels = [known_level(factors[parent], node, faults) for node in nodes]
-        allowed[parent] = tuple(dict.fromkeys(level.name for level in levels if level is not None))
-    return replace(one, factor=one.factor.model_copy(update={"only_when": allowed}))
+        known = [known_level(factors[parent], level, errors, *loc, i) for i, level in enumerate(levels)]
+        allowed[parent] = tuple(dict.fromkeys(level.name for level in known if level))
+    return factor.model_copy(update={"only_when": allowed})
 
 
-def read_choice(
-    node: Node, factors: Mapping[str, Factor], refused: Container[str], faults: Faults
+def known_level(factor: Factor, found: Scalar, errors: Errors, *loc: int | str) -> Level | None:
+    """Return the level of `factor` that was `found` at `loc`; None, and an error, when there is none."""
+    for level in factor.levels:
+        if same(level.name, found):
+            return level
+    names = [level.name for level in factor.levels]
+    alike = [name for name in names if level_text(name).lower() == level_text(found).lower()]
+    if alike:
+        hint = f'write "{alike[0]}"' if isinstance(alike[0], str) else f"write {shown(alike[0])}"
+    else:  # a number is not near another one because of its digits
+        hint = suggestion(found if isinstance(found, str) else "", map(level_text, names))
+    what = f"the text {shown(found)}" if isinstance(found, str) else shown(found)
+    errors.add(f"{what} is not a level of {factor.name}; {hint}", *loc)
+    return None
+
+
+def check_choice(
+    key: str,
+    chosen: Mapping[str, Scalar],
+    factors: Mapping[str, Factor],
+    refused: Collection[str],
+    errors: Errors,
 ) -> dict[str, Scalar]:
     """Return `baseline` or `best`: factor -> level, in the factor's own spelling.
 
-    Of a factor in `refused`, which has faults of its own, nothing is said.
+    Nothing is said about a factor in `refused`, which has faults of its own.
     """
-    whole = mapping(node, "a mapping from factors to levels, e.g. {l2: 0.0}", faults)
-    chosen: dict[str, Scalar] = {}
-    for key, value in whole.pairs if whole else ():
-        if key.text in refused:
-            continue
-        if key.text not in factors:
-            faults.add(key.place, key.key, f"no factor {shown(key.text)}; {suggestion(key.text, factors)}")
-        elif isinstance(value, ScalarNode):
-            if level := known_level(factors[key.text], value, faults):
-                chosen[key.text] = level.name
-        elif type(value) is not Node:
-            faults.add(value.place, value.key, "found a list or mapping; name one level")
-    return chosen
+    known: dict[str, Scalar] = {}
+    for name, level in chosen.items():
+        if name in factors:
+            if found := known_level(factors[name], level, errors, key, name):
+                known[name] = found.name
+        elif name not in refused:
+            errors.add(f"no factor {shown(name)}; {suggestion(name, factors)}", key, name, KEY)
+    return known
 
 
 def check_baseline_complete(
-    node: Node,
-    named: Iterable[str],
-    baseline: Mapping[str, Scalar],
-    factors: Sequence[Factor],
-    faults: Faults,
+    named: Collection[str], baseline: Mapping[str, Scalar], factors: Iterable[Factor], errors: Errors
 ) -> None:
     """Report each factor that exists under the baseline and is not `named` in it."""
-    named = set(named)
     for factor in factors:
         if factor.name not in named and conditions.exists(factor, baseline):
-            example = f"add e.g. {factor.name}: {_yaml(factor.levels[0].name)}"
-            faults.add(node.place, f"{node.key}.{factor.name}", f"missing, but it exists here; {example}")
+            example = f"{factor.name}: {flow(factor.levels[0].name)}"
+            errors.add(absent(f"missing, but it exists here; add e.g. {example}"), "baseline", factor.name)
 
 
-def check_fresh_seeds(node: Node, search: Search | None, seeds: Sequence[int] | None, faults: Faults) -> None:
-    """Report a search that has no seeds left for its finalists."""
-    if search and search.finalists and seeds and len(seeds) < 2:
+def check_search(design: Any, seeds: Sequence[int] | AddedSeeds | None, errors: Errors) -> None:
+    """Report a search without seeds for its finalists, or with looks: it has nothing to compare until it is done."""
+    if not isinstance(design, Search):
+        return
+    if isinstance(seeds, AddedSeeds):
+        what = "a search trains its finalists once on every seed; write a list of seeds, e.g. [11, 22, 33]"
+        errors.add(what, "seeds")
+    elif seeds and design.finalists and len(seeds) < 2:
         what = (
             "a search trains its finalists again on seeds that did not choose them; give two seeds or more, "
             "or finalists: 0"
         )
-        faults.add(node.place, node.key, what)
-
-
-def check_no_looks(node: Node, search: Search | None, looking: Looking | None, faults: Faults) -> None:
-    """Report looks at a search, which has finalists to compare only when it is done."""
-    if search and looking:
-        what = "a search trains its finalists once on every seed; write a list of seeds, e.g. [11, 22, 33]"
-        faults.add(node.place, node.key, what)
+        errors.add(what, "design")
 
 
 def check_settings_apart(
-    settings: Mapping[str, Any], read: Sequence[FactorNodes], overridden: Mapping[str, str], faults: Faults
+    settings: Mapping[str, Any],
+    factors: Sequence[Factor],
+    overridden: Mapping[str, str],
+    errors: Errors,
+    faults: Faults,
 ) -> None:
     """Report settings that a factor varies too, and settings that two factors vary in one cell.
 
     Args:
         settings: Nested, as the file and `--set` have them.
-        read: The factors.
+        factors: All of the study's.
         overridden: Address -> the `--set` argument that gave it.
-        faults: Where faults go.
+        errors: What is wrong in the file.
+        faults: What is wrong on the command line.
     """
     fixed = list(dict.fromkeys([*leaves(settings), *overridden]))
-    for one in read:
-        for address in _addresses(one.factor):
+    for factor in factors:
+        for address in _addresses(factor):
             for clash in (setting for setting in fixed if overlap(setting, address)):
-                _report_fixed(clash, address, one, overridden, faults)
-    _check_factors_apart(read, faults)
+                given = (
+                    arg for key, arg in overridden.items() if overlap(key, clash) and overlap(key, address)
+                )
+                if (argument := next(given, None)) is not None:
+                    varied = f"factor {factor.name}"
+                    varied += "" if address == factor.name else f" (it sets {address})"
+                    what = f"{varied} varies this; choose levels with --only {factor.name}=..., or edit the study"
+                    faults.add((0, 0), f"--set {argument}", what)
+                else:
+                    what = f"varies what settings.{clash} fixes; keep one of the two"
+                    what += "" if address == factor.name else f" (it sets {address})"
+                    errors.add(what, "factors", factor.name, KEY)
+    _check_factors_apart(factors, errors)
 
 
-def _report_fixed(
-    clash: str, address: str, one: FactorNodes, overridden: Mapping[str, str], faults: Faults
-) -> None:
-    name = one.factor.name
-    varied = f"factor {name}" if address == name else f"factor {name} (it sets {address})"
-    given = next(
-        (given for key, given in overridden.items() if overlap(key, clash) and overlap(key, address)), None
-    )
-    if given is not None:
-        what = f"{varied} varies this; choose levels with --only {name}=..., or edit the study"
-        faults.add((0, 0), f"--set {given}", what)
-    else:
-        what = f"varies what settings.{clash} fixes; keep one of the two"
-        faults.add(one.key.place, one.key.key, what if address == name else f"{what} (it sets {address})")
-
-
-def _check_factors_apart(read: Sequence[FactorNodes], faults: Faults) -> None:
-    needs = conditions.needs([one.factor for one in read])
-    owners: dict[str, list[FactorNodes]] = {}  # first part of an address -> factors
-    for one in read:
-        for root in dict.fromkeys(address.partition(".")[0] for address in _addresses(one.factor)):
+def _check_factors_apart(factors: Sequence[Factor], errors: Errors) -> None:
+    needs = conditions.needs(factors)
+    owners: dict[str, list[Factor]] = {}  # first part of an address -> factors
+    for factor in factors:
+        for root in dict.fromkeys(address.partition(".")[0] for address in _addresses(factor)):
             for other in owners.setdefault(root, []):
-                together = conditions.both(needs[one.factor.name], needs[other.factor.name])
-                if (address := _shared(one.factor, other.factor)) and conditions.possible(together):
-                    what = f"sets {address}, and so does factor {other.factor.name}; keep one of the two"
-                    faults.add(one.key.place, one.key.key, what)
-            owners[root].append(one)
+                together = conditions.both(needs[factor.name], needs[other.name])
+                if (address := _shared(factor, other)) and conditions.possible(together):
+                    what = f"sets {address}, and so does factor {other.name}; keep one of the two"
+                    errors.add(what, "factors", factor.name, KEY)
+            owners[root].append(factor)
 
 
 def _shared(one: Factor, other: Factor) -> str | None:
@@ -156,7 +162,3 @@ def _shared(one: Factor, other: Factor) -> str | None:
 
 def _addresses(factor: Factor) -> list[str]:
     return list(factor.levels[0].settings)  # every level sets the same
-
-
-def _yaml(name: Scalar) -> str:
-    return name if isinstance(name, str) else shown(name)

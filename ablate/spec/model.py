@@ -1,13 +1,22 @@
 """`StudySpec`: what a study file says, as a frozen value that cannot be half right."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from ablate.spec.faults import shown
+from ablate.spec.kinds import Kind, Search
+from ablate.spec.rules import Frozen, Number, Positive, Text, Written, expected, fault, write
 
 Scalar = str | int | float | bool | None
+
+STUDY_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"  # it names folders: no leading dot or dash
+TRAINER_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
+NAME_RULE = "use at most 64 letters, digits, '_', '-', '.', not starting with '.' or '-'"
 
 
 def level_text(level: Scalar) -> str:
@@ -22,19 +31,6 @@ def level_text(level: Scalar) -> str:
 def levels_text(levels: Mapping[str, Scalar]) -> str:
     """Return `training=joint, l2=0.01`."""
     return ", ".join(f"{name}={level_text(level)}" for name, level in levels.items())
-
-
-Design = Literal["full", "one_at_a_time", "leave_one_out", "fractional", "search"]
-# Of Optuna's samplers those whose proposal follows from the trials alone: the others (CMA-ES, genetic ones) keep a state
-# of their own, which a search cut off at any moment would lose.
-Sampler = Literal["tpe", "gp", "random"]
-Pruner = Literal["none", "median", "asha", "hyperband", "wilcoxon"]
-
-
-class Frozen(BaseModel):
-    """A value: compared by content, never changed, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Level(Frozen):
@@ -61,22 +57,34 @@ class Factor(Frozen):
         return found if is_numeric else ()
 
 
-class Metric(Frozen):
+def _metric_name(name: str) -> str:
+    if not name.isprintable() or len(name) > 128:
+        raise fault(f"{shown(name)} cannot name a metric; use a short name")
+    return name
+
+
+class Metric(Written):
     """What decides, and what difference would matter."""
 
-    name: str
-    goal: Literal["maximize", "minimize"] = "maximize"
-    smallest_effect: float | None = None  # in the metric's own unit
-    worst: float | None = None  # that it can be: what a lost trial may have had
+    name: Annotated[Text, AfterValidator(_metric_name), write("a metric's name, e.g. dev/mean")] = Field(
+        description="As the trainer names it.", examples=["dev/mean"]
+    )
+    goal: Literal["maximize", "minimize"] = Field("maximize", description="Whether more of it is better.")
+    smallest_effect: Positive | None = Field(
+        None, description="The smallest difference that would matter, in the metric's unit."
+    )
+    worst: Number | None = Field(
+        None,
+        description="The worst value that it can have: what a lost trial may have had. Known of our trainer's metrics, of "
+        "accuracies and of Pearson's r.",
+    )
 
 
-class Search(Frozen):
-    """How a search chooses cells."""
+class Budget(Written):
+    """What the study may cost."""
 
-    sampler: Sampler = "tpe"
-    trials: int = 30  # cells tried on the first seed, the baseline among them
-    pruner: Pruner = "median"  # gives a hopeless trial up by its curve of the study's metric
-    finalists: int = 3  # of the cells tried the best, trained again with the baseline on the other seeds
+    hours: Positive | None = Field(None, description="Hours of training.")
+    usd_per_hour: Positive | None = Field(None, description="Price of the machine.")
 
 
 class Looking(Frozen):
@@ -84,47 +92,115 @@ class Looking(Frozen):
 
     start: int  # seeds that the file names; the others follow from them
     looks: tuple[int, ...]  # numbers of seeds, rising; the last is the most that are ever run
-    width: float | None = (
-        None  # of a 95 % interval, in the metric's unit, that ends it; None: until all is decided
+    # Of a 95 % interval, in the metric's unit, at which no more seeds are added; None: when all is decided.
+    width: float | None = None
+
+
+def _study_name(name: str) -> str:
+    if not re.fullmatch(STUDY_NAME, name):
+        raise fault(f"{shown(name)} cannot name a study (it names folders); {NAME_RULE}")
+    return name
+
+
+def _trainer_name(name: str) -> str:
+    if re.fullmatch(TRAINER_NAME, name) and not name.endswith(".py") and len(name) <= 200:
+        return name
+    module = name.removesuffix(".py")
+    hint = module if re.fullmatch(TRAINER_NAME, module) else "e.g. ablate.trainer or my_trainer"
+    raise fault(f"{shown(name)} is not a module's name; write {hint}")
+
+
+def _one_level(level: Any) -> Any:
+    if isinstance(level, list | dict):
+        raise expected("one level")
+    return level
+
+
+Choice = Annotated[  # factor -> level name
+    dict[str, Annotated[Scalar, BeforeValidator(_one_level)]],
+    write("a mapping from factors to levels, e.g. {l2: 0.0}"),
+]
+
+
+class Keys(Written):
+    """The keys that mean the same in a study file and in the program: what a new one needs is a field here."""
+
+    study: Annotated[
+        Text, AfterValidator(_study_name), write("a name, e.g. full_grid; quote one that is a number")
+    ] = Field(
+        description="Name of the study and of its folder: letters, digits, '_', '-', '.'.",
+        examples=["my_study"],
+        json_schema_extra={"pattern": f"^{STUDY_NAME}$"},
+    )
+    question: Annotated[str, write("a sentence")] = Field(
+        "", description="What the study should answer; the report opens with it."
+    )
+    trainer: Annotated[
+        Text, AfterValidator(_trainer_name), write("a module's name: ablate.trainer, or your own")
+    ] = Field(
+        description="The module that trains: ablate.trainer, or your own beside this file.",
+        examples=["ablate.trainer", "my_trainer"],
+        json_schema_extra={"pattern": f"^{TRAINER_NAME}$"},
+    )
+    # These three have a notation of their own in the file.
+    settings: Any
+    factors: Any
+    baseline: Choice = Field(
+        description="A level for every factor that exists under it; differences are taken from here.",
+        examples=[{"l2": 0.0}],
+    )
+    best: Choice = Field(
+        default_factory=dict,
+        description="Expected to be best: a cell more for one_at_a_time, the start of leave_one_out.",
+    )
+    design: Kind = Field(description="Which combinations are run.", examples=["one_at_a_time"])
+    seeds: Any
+    metric: Annotated[Metric, write("e.g. {name: dev/mean, goal: maximize, smallest_effect: 0.005}")] = Field(
+        description="What decides.", examples=[{"name": "dev/mean", "goal": "maximize"}]
+    )
+    budget: Annotated[Budget, write("e.g. {hours: 40, usd_per_hour: 1.212}")] = Field(
+        default_factory=Budget, description="What the study may cost; `ablate plan` compares."
+    )
+    checkpoint_seconds: Positive = Field(60.0, description="How often a trial saves its state.")
+    hang_minutes: Positive = Field(
+        60.0,
+        description="A training that reported a point or a step and then nothing for so long is ended, and goes on from its "
+        "last checkpoint.",
     )
 
 
-class Budget(Frozen):
-    """What the study may cost."""
+class StudySpec(Keys):
+    """A whole study."""
 
-    hours: float | None = None
-    usd_per_hour: float | None = None
-
-
-class StudySpec(Frozen):
-    """A whole study file."""
-
-    study: str
-    question: str = ""
-    trainer: str
-    settings: dict[str, Any] = Field(default_factory=dict)  # nested, as the file has it; what does not vary
+    settings: dict[str, Any] = Field(default_factory=dict)  # nested; what does not vary
     factors: tuple[Factor, ...]
-    baseline: dict[str, Scalar]  # factor -> level name
-    best: dict[str, Scalar] = Field(default_factory=dict)  # factor -> level name; where leave_one_out starts
-    design: Design
-    design_cells: int | None = None  # of a fractional design; None: the smallest good number
-    search: Search | None = None  # of a search, and only there
     seeds: tuple[int, ...]  # with looks, all that may be run, in the order in which they are
     looking: Looking | None = None  # only where seeds are added after looks
-    metric: Metric
-    budget: Budget = Budget()
-    checkpoint_seconds: float = 60.0
-    hang_minutes: float = 60.0  # without a sign of training: its worker is ended, the trial goes on
 
     # Where things stand in the file; not part of the study's identity. Keys are `settings.data.sentiment`,
     # `factors.l2`, `factors.l2.levels[0]`, `factors.batches.levels[1].batch_size.sentiment`; (0, 0) is --set.
     path: Path | None = Field(default=None, exclude=True)
     places: dict[str, tuple[int, int]] = Field(default_factory=dict, exclude=True)  # line, column
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, data: Any) -> Any:
+        """Read what older databases have: the kind of design with its options beside it."""
+        if isinstance(data, dict) and isinstance(data.get("design"), str):
+            data = dict(data)
+            cells, search = data.pop("design_cells", None), data.pop("search", None)
+            data["design"] = {"kind": data["design"], **(search or ({"cells": cells} if cells else {}))}
+        return data
+
     @property
     def folder(self) -> Path:
         """The folder that relative paths in the study are relative to."""
         return self.path.parent if self.path else Path.cwd()
+
+    @property
+    def search(self) -> Search | None:
+        """How cells are searched for; None where the design says which are run."""
+        return self.design if isinstance(self.design, Search) else None
 
     @property
     def deciding_seeds(self) -> tuple[int, ...]:

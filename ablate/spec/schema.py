@@ -1,247 +1,111 @@
-"""JSON Schema of the study file as people write it, shorthands included: editors complete and check with it.
+"""JSON Schema and reference page of the study file, both made from the models that read it.
 
 What a schema cannot say (conditions, clashes, the trainer's own settings) is checked by `ablate plan`."""
 
-from typing import Any, get_args
+from collections.abc import Iterator
+from typing import Any
 
-from ablate.spec import looking
-from ablate.spec.fields import FACTOR_NAME, MAX_FACTOR_NAME, MAX_SEED, STUDY_NAME, TRAINER_NAME
-from ablate.spec.model import Design, Pruner, Sampler, Search
-from ablate.spec.reading import REQUIRED
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from ablate.spec.rules import flow
+from ablate.spec.study_file import StudyFile
 
 Schema = dict[str, Any]
+REF = "#/definitions/"
 
 
 def json_schema() -> Schema:
     """Return the schema, draft 7 (which YAML editors know best)."""
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "A study of ablate",
-        "description": "Which choices are varied, from where, with which seeds, and what decides.",
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(REQUIRED),
-        "properties": _properties(),
-        "definitions": {
-            "scalar": {"type": ["string", "number", "boolean", "null"]},
-            "choice": {
-                "type": "object",
-                "minProperties": 1,
-                "propertyNames": {"pattern": f"^{FACTOR_NAME}$"},
-                "additionalProperties": {"$ref": "#/definitions/scalar"},
-            },
-            "levels": _levels(),
-            "factor": _factor(),
-        },
-    }
+    schema = StudyFile.model_json_schema(ref_template=REF + "{model}", schema_generator=_Unsorted)
+    schema["definitions"] = schema.pop("$defs")
+    head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "A study of ablate"}
+    draft: Schema = _draft_7(schema)
+    return head | draft
 
 
-def _properties() -> Schema:
-    return {
-        "study": _described(
-            "Name of the study and of its folder: letters, digits, '_', '-', '.'.",
-            {"type": "string", "pattern": f"^{STUDY_NAME}$"},
-        ),
-        "question": _described("What the study should answer; the report opens with it.", {"type": "string"}),
-        "trainer": _described(
-            "The module that trains: ablate.trainer, or your own beside this file.",
-            {"type": "string", "pattern": f"^{TRAINER_NAME}$", "examples": ["ablate.trainer", "my_trainer"]},
-        ),
-        "settings": _described(
-            "What does not vary, nested or with dots. A key here cannot be a factor too.",
-            {"type": ["object", "null"]},
-        ),
-        "factors": _described(
-            "What is varied: a list of levels, or a mapping with levels and only_when.",
-            {
-                "type": "object",
-                "minProperties": 1,
-                "propertyNames": {"pattern": f"^{FACTOR_NAME}$", "maxLength": MAX_FACTOR_NAME},
-                "additionalProperties": {"$ref": "#/definitions/factor"},
-            },
-        ),
-        "baseline": _described(
-            "A level for every factor that exists under it; differences are taken from here.",
-            {"$ref": "#/definitions/choice"},
-        ),
-        "best": _described(
-            "Expected to be best: a cell more for one_at_a_time, the start of leave_one_out.",
-            {"$ref": "#/definitions/choice"},
-        ),
-        "design": _described("Which combinations are run.", _design()),
-        "seeds": _described(
-            "Every cell is trained once per seed: a list, or a plan that adds seeds after looks at the results.",
-            {"oneOf": [_seeds(), _looking()]},
-        ),
-        "metric": _described("What decides.", _metric()),
-        "budget": _described("What the study may cost; `ablate plan` compares.", _budget()),
-        "checkpoint_seconds": _described(
-            "How often a trial saves its state; 60 when left out.", {"type": "number", "exclusiveMinimum": 0}
-        ),
-        "hang_minutes": _described(
-            "A training that reported a point or a step and then nothing for so long is ended, and goes on from its "
-            "last checkpoint; 60 when left out.",
-            {"type": "number", "exclusiveMinimum": 0},
-        ),
-    }
+class _Unsorted(GenerateJsonSchema):
+    """Keeps keys in the order of the models: pydantic sorts them, those of examples too."""
+
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
+        return value
 
 
-def _described(description: str, schema: Schema) -> Schema:
-    if "$ref" in schema:  # draft 7 ignores what stands beside a $ref
-        return {"description": description, "allOf": [schema]}
-    return {"description": description, **schema}
+def _draft_7(schema: Any) -> Any:
+    """Return a schema without pydantic's titles, and in draft 7, which ignores what stands beside a $ref."""
+    if isinstance(schema, list):
+        return [_draft_7(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {key: _draft_7(value) for key, value in schema.items() if not _is_noise(key, value)}
+    if schema.get("default", "") is None:  # null stands for a key that is left out; a file has none
+        plain |= plain.pop("anyOf")[0]
+    elif all(one.keys() == {"type"} for one in plain.get("anyOf", [{}])):
+        plain["type"] = [one["type"] for one in plain.pop("anyOf")]
+    if "$ref" in plain and len(plain) > 1:
+        plain["allOf"] = [{"$ref": plain.pop("$ref")}]
+    return plain
 
 
-def _design() -> Schema:
-    kinds = list(get_args(Design))
-    search = {name: info.default for name, info in Search.model_fields.items()}
-    sized = {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["kind"],
-        "properties": {
-            "kind": {"enum": kinds},
-            "cells": _described(
-                "How many cells a fractional design has.",
-                {"type": "integer", "minimum": 2, "maximum": 100_000},
-            ),
-            "sampler": _described(
-                f"What proposes the cells of a search; {search['sampler']} when left out.",
-                {"enum": list(get_args(Sampler))},
-            ),
-            "trials": _described(
-                f"How many cells a search tries; {search['trials']} when left out.",
-                {"type": "integer", "minimum": 1, "maximum": 100_000},
-            ),
-            "pruner": _described(
-                f"What gives up hopeless trials of a search; {search['pruner']} when left out.",
-                {"enum": list(get_args(Pruner))},
-            ),
-            "finalists": _described(
-                f"How many cells of a search are trained on the other seeds; {search['finalists']} when left out.",
-                {"type": "integer", "minimum": 0, "maximum": 100_000},
-            ),
-        },
-    }
-    return {"oneOf": [{"enum": kinds}, sized]}
+def _is_noise(key: str, value: Any) -> bool:
+    return (
+        (key == "title" and isinstance(value, str))
+        or key == "discriminator"
+        or (key, value) == ("default", None)
+    )
 
 
-def _seeds() -> Schema:
-    return {
-        "type": "array",
-        "minItems": 1,
-        "uniqueItems": True,
-        "items": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
-    }
+def reference_page() -> str:
+    """Return the reference of the study file as markdown: a table of keys, then one for each mapping inside."""
+    schema = json_schema()
+    lines = [
+        "# The study file",
+        "",
+        "<!-- Made from the models in ablate/spec by `python -m ablate.spec.schema`; do not edit. -->",
+        "",
+        f"{schema['description']} Keys without a default are required.",
+        "",
+        *_table(schema),
+    ]
+    for path, part in _parts(schema, schema["definitions"], ""):
+        lines += ["", f"## `{path}`", "", part["description"], "", *_table(part)]
+    return "\n".join(lines) + "\n"
 
 
-def _looking() -> Schema:
-    width = {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["width"],
-        "properties": {"width": {"type": "number", "exclusiveMinimum": 0}},
-    }
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(looking.REQUIRED),
-        "properties": {
-            "start": _described(
-                "The seeds that are run in any case; the others are numbers after them.", _seeds()
-            ),
-            "at_most": _described(
-                "How many seeds are ever run.",
-                {"type": "integer", "minimum": 2, "maximum": looking.MOST_SEEDS},
-            ),
-            "until": _described(
-                "What ends it: every comparison decided, or its 95 % interval this narrow; decided when left out.",
-                {"oneOf": [{"const": looking.DECIDED}, width]},
-            ),
-            "looks": _described(
-                "Numbers of seeds at which results are looked at, rising; half as many again each time when left out.",
-                {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "integer",
-                        "minimum": looking.LEAST_SEEDS,
-                        "maximum": looking.MOST_SEEDS,
-                    },
-                },
-            ),
-        },
-    }
+def _parts(schema: Any, definitions: Schema, path: str) -> Iterator[tuple[str, Schema]]:
+    """Yield each mapping with keys of its own, with where it stands in the file."""
+    if isinstance(schema, list):
+        for one in schema:
+            yield from _parts(one, definitions, path)
+    elif isinstance(schema, dict):
+        for name, inner in schema.get("properties", {}).items():
+            yield from _parts(inner, definitions, f"{path}.{name}" if path else name)
+        if "additionalProperties" in schema:
+            yield from _parts(schema["additionalProperties"], definitions, f"{path}.<name>")
+        for key in ("anyOf", "allOf", "oneOf"):
+            yield from _parts(schema.get(key, []), definitions, path)
+        if ref := schema.get("$ref"):
+            part = definitions[ref.removeprefix(REF)]
+            kind = part["properties"].get("kind", {}).get("const")
+            title = f"{path}: {{kind: {kind}}}" if kind else path
+            yield title, part
+            yield from _parts(part, definitions, path)
 
 
-def _metric() -> Schema:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["name"],
-        "properties": {
-            "name": _described(
-                "As the trainer names it.", {"type": "string", "minLength": 1, "maxLength": 128}
-            ),
-            "goal": _described("maximize when left out.", {"enum": ["maximize", "minimize"]}),
-            "smallest_effect": _described(
-                "The smallest difference that would matter, in the metric's unit.",
-                {"type": "number", "exclusiveMinimum": 0},
-            ),
-            "worst": _described(
-                "The worst value that it can have: what a lost trial may have had. Known of our trainer's metrics, of "
-                "accuracies and of Pearson's r.",
-                {"type": "number"},
-            ),
-        },
-    }
+def _table(schema: Schema) -> list[str]:
+    rows = ["| Key | Meaning | Default | Example |", "|---|---|---|---|"]
+    for name, key in schema["properties"].items():
+        if "const" not in key:
+            meaning = key["description"] + (f" One of {', '.join(key['enum'])}." if "enum" in key else "")
+            example = f"`{name}: {flow(key['examples'][0])}`" if "examples" in key else ""
+            rows.append(f"| `{name}` | {meaning} | {_default(name, key, schema)} | {example} |")
+    return rows if len(rows) > 2 else ["No options."]
 
 
-def _budget() -> Schema:
-    positive = {"type": "number", "exclusiveMinimum": 0}
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "hours": _described("Hours of training.", positive),
-            "usd_per_hour": _described("Price of the machine.", positive),
-        },
-    }
+def _default(name: str, key: Schema, schema: Schema) -> str:
+    if name in schema.get("required", ()):
+        return ""
+    return f"`{flow(key['default'])}`" if key.get("default") not in (None, "", [], {}) else "none"
 
 
-def _levels() -> Schema:
-    named = {
-        "type": "object",
-        "minProperties": 2,
-        "additionalProperties": _described(
-            "The level's settings by dotted address, or a value of the setting the factor is named after.",
-            {},
-        ),
-    }
-    return {"oneOf": [_listed(), named]}
-
-
-def _factor() -> Schema:
-    condition = {
-        "oneOf": [
-            {"$ref": "#/definitions/scalar"},
-            {"type": "array", "minItems": 1, "items": {"$ref": "#/definitions/scalar"}},
-        ]
-    }
-    whole = {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["levels"],
-        "properties": {
-            "levels": _described("At least two.", {"$ref": "#/definitions/levels"}),
-            "only_when": _described(
-                "The levels of other factors under which this one exists.",
-                {"type": "object", "additionalProperties": condition},
-            ),
-        },
-    }
-    return {"oneOf": [_listed(), whole]}
-
-
-def _listed() -> Schema:
-    return {"type": "array", "minItems": 2, "uniqueItems": True, "items": {"$ref": "#/definitions/scalar"}}
+if __name__ == "__main__":
+    print(reference_page(), end="")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ablate.errors import AblateError, BadInput
 from ablate.spec.faults import shown
-from ablate.spec.fields import STUDY_NAME
+from ablate.spec.model import NAME_RULE, STUDY_NAME
 from ablate.spec.yaml_tree import resolve
 
 
@@ -17,8 +17,7 @@ def init_study(name: str) -> str:
         BadInput: `name` cannot name a study.
     """
     if not re.fullmatch(STUDY_NAME, name):
-        rule = "use at most 64 letters, digits, '_', '-', '.', not starting with '.' or '-'"
-        raise BadInput(f"NAME: {shown(name)} cannot name a study; {rule}")
+        raise BadInput(f"NAME: {shown(name)} cannot name a study; {NAME_RULE}")
     template = files("ablate.spec").joinpath("template.yaml").read_text(encoding="utf-8")
     return template.format(name=name, file=f"{name}.yaml", quoted=_as_yaml_text(name))
 

@@ -123,6 +123,12 @@ def resolve(text: str) -> Scalar:
     return value
 
 
+class Key(str):
+    """A key as written that is no text to YAML: `1`, `true`, `null`."""
+
+    value: Scalar
+
+
 def plain(node: Node) -> Any:
     """Return the node as dicts, lists and scalars; keys are text as written."""
     match node:
@@ -131,8 +137,16 @@ def plain(node: Node) -> Any:
         case ListNode():
             return [plain(item) for item in node.items]
         case MappingNode():
-            return {key.text: plain(value) for key, value in node.pairs}
+            return {_plain_key(key): plain(value) for key, value in node.pairs}
     return None
+
+
+def _plain_key(key: ScalarNode) -> str:
+    if isinstance(key.value, str):
+        return key.text
+    written = Key(key.text)
+    written.value = key.value
+    return written
 
 
 def kind(node: Node) -> str:
@@ -217,7 +231,7 @@ class _Builder:
             index += 1
 
     def pairs(self, key: str, depth: int) -> Iterator[tuple[ScalarNode, Node]]:
-        first: dict[tuple[str, Any], tuple[int, int]] = {}
+        first: dict[Any, tuple[int, int]] = {}  # by value and by text
         while not isinstance(event := next(self.events), MappingEndEvent):
             name = self.node(event, key, depth + 1)
             text = name.text if isinstance(name, ScalarNode) else "?"
@@ -229,16 +243,14 @@ class _Builder:
             if text == "<<" and event.style is None:
                 self.faults.add(name.place, key, "merge key << is not allowed; write the settings out")
                 continue
-            identity = (
-                type(name.value).__name__.replace("float", "int"),
-                name.value,
-            )  # 0 and 0.0 are one key
-            if identity in first:
-                line, column = first[identity]
+            # 0 and 0.0 are one key, so are 1 and "1"; 1 and true are two.
+            value_of = (isinstance(name.value, bool), name.value)
+            if place := first.get(value_of, first.get(text)):
+                line, column = place
                 what = f"{shown(text)} is given twice, first at line {line}, column {column}; keep one"
                 self.faults.add(name.place, value.key, what)
                 continue
-            first[identity] = name.place
+            first[value_of] = first[text] = name.place
             yield ScalarNode(name.place, value.key, name.value, text), value
 
     def _check_start(self, start: Any) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ablate.design.model import Cell
-from ablate.spec.model import Scalar, Search, StudySpec
+from ablate.spec.kinds import Search
+from ablate.spec.model import Scalar, StudySpec
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,16 @@ class Results:
     changes: tuple[Change, ...] = ()  # in time order
     looks: tuple[Look, ...] = ()  # in time order; each changes what is wanted
     tried: tuple[TrialResult, ...] = ()  # by a search, where `compared` has set them apart
-    search: Search | None = None  # how it chose them
+    search: Search | None = None  # which chose them
     defaults: dict[str, str] = field(
         default_factory=dict
     )  # the trainer's when trials were added, as `defaults_of` has them
     file: str = "STUDY"  # the study file as `ablate run` was given it
+
+    @property
+    def deciding_seeds(self) -> tuple[int, ...]:
+        """The seeds that cells are compared on; where `compared` has set a search's own apart, all that are left."""
+        return self.spec.seeds if self.search else self.spec.deciding_seeds
 
     def seeds_of(self, cell: str) -> tuple[int, ...]:
         """Return the seeds that the study wants of a cell by now: all, unless it adds them after looks."""
@@ -127,13 +133,13 @@ def compared(results: Results) -> Results:
     if spec.looking:
         reached = max((len(results.seeds_of(cell.hash)) for cell in results.cells), default=0)
         return replace(results, spec=spec.model_copy(update={"seeds": spec.seeds[:reached]}))
-    fresh = spec.deciding_seeds
-    if spec.search is None or fresh == spec.seeds:
+    fresh = results.deciding_seeds
+    if fresh == spec.seeds:
         return results
     finalists = {trial.cell for trial in results.trials if trial.seed in fresh} | {results.reference}
     return replace(
         results,
-        spec=spec.model_copy(update={"seeds": fresh, "search": None}),
+        spec=spec.model_copy(update={"seeds": fresh}),
         cells=tuple(cell for cell in results.cells if cell.hash in finalists),
         trials=tuple(trial for trial in results.trials if trial.cell in finalists and trial.seed in fresh),
         tried=tuple(trial for trial in results.trials if trial.seed == spec.seeds[0]),
@@ -175,7 +181,7 @@ def best_cell(results: Results) -> str | None:
     for trial in results.trials:
         if trial.state == "COMPLETE" and math.isfinite(trial.metrics.get(name, math.nan)):
             values[trial.cell][trial.seed] = trial.metrics[name]
-    chose = set(results.spec.seeds) - set(results.spec.deciding_seeds)
+    chose = set(results.spec.seeds) - set(results.deciding_seeds)
     means = {
         cell.hash: math.fsum(values[cell.hash][seed] for seed in deciding) / len(deciding)
         for cell in results.cells

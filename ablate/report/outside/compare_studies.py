@@ -19,6 +19,7 @@ from ablate.report.outside.compare import tested
 from ablate.report.phrases import NO_NOISE
 from ablate.report.sections.sensitivity import of_one_seed, sign_flip
 from ablate.report.words import listed, plural
+from ablate.spec.kinds import OneAtATime
 from ablate.spec.model import levels_text
 from ablate.store.results import PartResult, Results, TrialResult
 
@@ -121,7 +122,9 @@ def _side_by_side(a: Results, cell_a: Cell, b: Results, cell_b: Cell) -> Results
         reference=cells[0].hash,
         trials=tuple(trials),
         parts=parts,
-        spec=a.spec.model_copy(update={"search": None}),
+        spec=a.spec.model_copy(
+            update={"design": OneAtATime()}
+        ),  # one cell from the other, whatever chose them
     )
 
 

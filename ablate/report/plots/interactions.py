@@ -17,6 +17,7 @@ from ablate.report.plots.style import BLACK, BLUE, SERIES, Picture, draw
 from ablate.report.plots.text import plot_text
 from ablate.report.sections.effects import clearest_first
 from ablate.report.words import listed, number, p_text, plural, shortened, signed
+from ablate.spec.kinds import Full
 from ablate.spec.model import Scalar, level_text
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _title(strongest: InteractionRow) -> str:
 def _reading(grid: Grid) -> str:
     """How the lines are to be read: means of what there is are balanced where every cell of a regular design has run."""
     results = grid.results
-    regular = results.spec.design == "full" or results.resolution is not None
+    regular = isinstance(results.spec.design, Full) or results.resolution is not None
     if regular and np.isfinite(grid.values[grid.primary]).all():
         return "parallel lines: no interaction"
     return "the grid has holes, so that lines may part without an interaction: the table has the estimates"

@@ -134,7 +134,7 @@ def _largest(grid: Grid, fact: str) -> int | None:
 def _command(grid: Grid) -> str:
     """The command that trains exactly the reference (another row: with its levels) again; a search is run whole."""
     file = shlex.quote(grid.results.file)
-    alone = grid.reference is not None and grid.results.spec.design != "search"
+    alone = grid.reference is not None and grid.results.spec.search is None
     levels = grid.cells[grid.reference].levels if grid.reference is not None and alone else {}
     only = (f"--only {shlex.quote(f'{name}={level_text(level)}')}" for name, level in levels.items())
     return " ".join(["ablate run", file, "--home again", *only])

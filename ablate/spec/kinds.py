@@ -1,0 +1,115 @@
+"""The kinds of design: which combinations of levels a study runs, and the options that each kind has.
+
+A new kind is a class here, a file in `ablate/design` that chooses its cells, and a line in `ablate/design/choosing.py`."""
+
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from ablate.spec.faults import suggestion
+from ablate.spec.rules import KEY, Errors, Whole, Written, absent, expected, one_of
+
+MAX_CELLS = 100_000
+
+# Of Optuna's samplers those whose proposal follows from the trials alone: the others (CMA-ES, genetic ones) keep a state
+# of their own, which a search that is killed would lose.
+Sampler = Literal["tpe", "gp", "random"]
+Pruner = Literal["none", "median", "asha", "hyperband", "wilcoxon"]
+
+
+class _Kind(Written):
+    """What every kind of design says about itself."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["kind"]})  # the shorthand needs no mapping
+
+    kind: str
+    from_reference: ClassVar[bool] = False  # each effect is the difference of one cell from a reference cell
+    starts_at_best: ClassVar[bool] = False  # that reference is `best`, not the baseline
+
+    @classmethod
+    def unknown(cls, name: str) -> str:
+        """Say that this kind has no such option, and which kind has."""
+        owner = next((kind for kind, model in KINDS.items() if name in model.model_fields), None)
+        if owner:
+            own = cls.model_fields["kind"].default
+            return f"design {own} has no choice of {name}; remove it, or use kind: {owner}"
+        return f"unknown key; {suggestion(name, cls.model_fields)}"
+
+
+class Full(_Kind):
+    """Every valid combination."""
+
+    kind: Literal["full"] = "full"
+
+
+class OneAtATime(_Kind):
+    """The baseline, then each other level of each factor alone."""
+
+    kind: Literal["one_at_a_time"] = "one_at_a_time"
+    from_reference: ClassVar[bool] = True
+
+
+class LeaveOneOut(_Kind):
+    """The best combination, then the same with each factor back at its baseline level."""
+
+    kind: Literal["leave_one_out"] = "leave_one_out"
+    from_reference: ClassVar[bool] = True
+    starts_at_best: ClassVar[bool] = True
+
+
+class Fractional(_Kind):
+    """A part of the full design that tells the main effects."""
+
+    kind: Literal["fractional"] = "fractional"
+    cells: Annotated[int, Whole(2, MAX_CELLS)] | None = Field(
+        None, description="How many cells it has; the smallest good number when left out."
+    )
+
+
+class Search(_Kind):
+    """Cells that a sampler chooses while the study runs; the best are trained again on seeds of their own."""
+
+    kind: Literal["search"] = "search"
+    sampler: Sampler = Field("tpe", description="What proposes the cells.")
+    trials: Annotated[int, Whole(1, MAX_CELLS)] = Field(
+        30, description="How many cells are tried on the first seed, the baseline among them."
+    )
+    pruner: Pruner = Field(
+        "median", description="What stops a hopeless trial by its curve of the study's metric."
+    )
+    finalists: Annotated[int, Whole(0, MAX_CELLS)] = Field(
+        3, description="How many of the best cells are trained again, with the baseline, on the other seeds."
+    )
+
+
+AnyKind = Full | OneAtATime | LeaveOneOut | Fractional | Search
+KINDS: dict[str, type[_Kind]] = {model.model_fields["kind"].default: model for model in get_args(AnyKind)}
+
+
+def _spelled_out(value: Any) -> Any:
+    """Read `design: full` as `design: {kind: full}`."""
+    if isinstance(value, str):
+        value = {"kind": value}
+    if isinstance(value, dict):
+        errors = Errors()
+        if "kind" not in value:
+            errors.add(absent("missing; add e.g. kind: fractional"), "kind")
+            known = dict.fromkeys(name for model in KINDS.values() for name in model.model_fields)
+            for name in (name for name in value if name not in known):
+                errors.add(f"unknown key; {suggestion(name, known)}", name, KEY)
+        elif value["kind"] not in list(KINDS):
+            errors.add(one_of("design", value["kind"], KINDS), "kind")
+        errors.stop_if_any()
+    elif not isinstance(value, _Kind):
+        raise expected(f"one of {', '.join(KINDS)}")
+    return value
+
+
+Kind = Annotated[
+    AnyKind,
+    Field(discriminator="kind"),
+    BeforeValidator(
+        _spelled_out,
+        json_schema_input_type=Annotated[str, Field(json_schema_extra={"enum": list(KINDS)})] | AnyKind,
+    ),
+]

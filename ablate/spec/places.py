@@ -1,0 +1,73 @@
+"""Where things stand in a study file: from what pydantic complains of to faults with line and column."""
+
+from collections.abc import Iterable
+
+from pydantic_core import ErrorDetails
+
+from ablate.spec.faults import Faults
+from ablate.spec.rules import KEY, Loc
+from ablate.spec.yaml_tree import ListNode, MappingNode, Node, ScalarNode, kind
+
+Places = dict[str, tuple[int, int]]  # key -> line, column
+
+
+def report(errors: Iterable[ErrorDetails], root: Node, faults: Faults) -> None:
+    """Add each error to `faults` at its place under `root`."""
+    for error in errors:
+        key, node = find(root, error["loc"])
+        text = error.get("ctx", {}).get("text", "")
+        if error["type"] == "absent":
+            name = str(error["loc"][-1])
+            faults.add(node.place, f"{node.key}.{name}" if node.key else name, text)
+        elif error["type"] == "fault" and key and error["loc"][-1] == KEY:
+            faults.add(key.place, node.key, text)
+        elif type(node) is not Node:  # a bare one was refused and reported by the reader of YAML
+            found = f"found {kind(node)}; "
+            text = text if error["type"] == "fault" else found + (f"write {text}" if text else error["msg"])
+            faults.add(node.place, node.key, text)
+
+
+def find(root: Node, loc: Loc) -> tuple[ScalarNode | None, Node]:
+    """Return the key and the value at `loc`, or else around it.
+
+    What is not there is passed over: pydantic also names the members of unions, and what a shorthand leaves out.
+    """
+    key: ScalarNode | None = None
+    node = root
+    for part in loc:
+        match node:
+            case ListNode() if isinstance(part, int):
+                key, node = None, node.items[part]
+            case MappingNode() if isinstance(part, int):  # of levels that are named
+                key, node = node.pairs[part]
+            case MappingNode():
+                key, node = next((pair for pair in node.pairs if pair[0].text == part), (key, node))
+    return key, node
+
+
+def places_of(root: MappingNode) -> Places:
+    """Return where the keys stand, and each setting and level: in either notation `factors.l2.levels[0]`."""
+    places = {key.text: key.place for key, _ in root.pairs}
+    for name, value in _pairs(root):
+        if name in ("settings", "factors"):
+            _remember(value, places)
+    for name, factor in _pairs(dict(_pairs(root)).get("factors")):
+        levels = dict(_pairs(factor)).get("levels") if isinstance(factor, MappingNode) else factor
+        for index, item in enumerate(levels.items if isinstance(levels, ListNode) else ()):
+            places[f"factors.{name}.levels[{index}]"] = item.place
+        for index, (level, settings) in enumerate(_pairs(levels)):
+            key = f"factors.{name}.levels[{index}]"
+            places[key] = places[f"factors.{name}.levels.{level}"]
+            places.update({f"{key}.{address}": places[value.key] for address, value in _pairs(settings)})
+    return places
+
+
+def _pairs(node: Node | None) -> list[tuple[str, Node]]:
+    return [(key.text, value) for key, value in node.pairs] if isinstance(node, MappingNode) else []
+
+
+def _remember(node: Node, places: Places) -> None:
+    if isinstance(node, MappingNode):
+        for key, value in node.pairs:
+            places[value.key] = key.place
+            _remember(value, places)

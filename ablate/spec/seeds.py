@@ -1,0 +1,144 @@
+"""The `seeds:` of a study file: a list, or a plan that adds seeds after looks at the results:
+`{start: [11, 22, 33], at_most: 12, until: decided}`."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+
+from ablate.spec.faults import shown, suggestion
+from ablate.spec.model import Looking
+from ablate.spec.rules import Errors, Positive, Whole, Written, expected, fault
+
+MAX_SEED = 2**32 - 1  # what NumPy's generator takes; torch takes more
+MOST_SEEDS = 1000
+LEAST_SEEDS = 2  # at a look: one seed has no noise to judge by
+DECIDED = "decided"
+
+
+def _distinct(seeds: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Refuse a seed that is given twice, and say what else is wrong with the others at once."""
+    if not isinstance(seeds, list) or not seeds:
+        raise expected("a list of whole numbers, e.g. [11, 22, 33]")
+    errors, first, read = Errors(), dict[int, int](), None
+    with errors.under():
+        read = handler(seeds)
+    for index, seed in enumerate(seeds):
+        if type(seed) is int and first.setdefault(seed, index) != index:
+            errors.add(f"seed {seed} is given twice (see {info.field_name}[{first[seed]}]); keep one", index)
+    errors.stop_if_any()
+    return read
+
+
+Seed = Annotated[int, Whole(0, MAX_SEED)]
+ListedSeeds = Annotated[
+    tuple[Seed, ...],
+    Field(json_schema_extra={"minItems": 1, "uniqueItems": True}),
+    WrapValidator(_distinct),
+]
+
+
+class Width(Written):
+    """How narrow the intervals are to become."""
+
+    width: Positive = Field(
+        description="Of every comparison's 95 % interval, in the metric's unit.", examples=[0.01]
+    )
+
+
+def _end(until: Any) -> Any:
+    if isinstance(until, str) and until != DECIDED:
+        raise fault(f"{shown(until)} is no end; {suggestion(until, (DECIDED, 'width'))}")
+    if not isinstance(until, str | dict):
+        raise expected(f"{DECIDED}, or {{width: 0.01}}")
+    return Width.model_validate(until) if isinstance(until, dict) else until
+
+
+class AddedSeeds(Written):
+    """Seeds that are added after looks at the results."""
+
+    start: ListedSeeds = Field(
+        description="The seeds that are run in any case; the others are numbers after them.",
+        examples=[[11, 22, 33]],
+    )
+    at_most: Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)] = Field(
+        description="How many seeds are ever run.", examples=[12]
+    )
+    until: Annotated[Any, BeforeValidator(_end, json_schema_input_type=Literal["decided"] | Width)] = Field(
+        DECIDED, description="What ends it: every comparison decided, or its 95 % interval this narrow."
+    )
+    looks: Annotated[
+        tuple[int, ...],
+        BeforeValidator(
+            lambda looks: looks,
+            json_schema_input_type=Annotated[list[Annotated[int, Whole(2, 1000)]], Field(min_length=1)],
+        ),
+    ] = Field(
+        (),
+        description="Numbers of seeds at which results are looked at, rising; half as many again each time when left out.",
+    )
+
+    @field_validator("at_most", mode="before")
+    @classmethod
+    def _more_than_start(cls, at_most: Any, info: ValidationInfo) -> Any:
+        return Whole(len(info.data.get("start", ())) + 1, MOST_SEEDS)(at_most)
+
+    @field_validator("looks", mode="before")
+    @classmethod
+    def _rising(cls, looks: Any, info: ValidationInfo) -> tuple[int, ...]:
+        """Return rising numbers of seeds, the last of them `at_most`."""
+        least = max(LEAST_SEEDS, len(info.data.get("start", ())))
+        at_most = info.data.get("at_most", MOST_SEEDS)
+        if not isinstance(looks, list) or not looks:
+            raise expected(f"a list of numbers of seeds, e.g. [{least}, {at_most}]")
+        errors, found = Errors(), list[int]()
+        for index, look in enumerate(looks):
+            with errors.under(index):
+                Whole(least, at_most)(look)
+                if found and look <= found[-1]:
+                    raise fault(f"found {look} after {found[-1]}; write rising numbers of seeds")
+                found.append(look)
+        errors.stop_if_any()
+        return tuple(found if found[-1] == at_most else [*found, at_most])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All that may be run."""
+        return self.start + further_seeds(self.start, self.at_most - len(self.start))
+
+    @property
+    def looking(self) -> Looking:
+        """When the results are looked at, and what ends it."""
+        looks = self.looks or default_looks(len(self.start), self.at_most)
+        width = self.until.width if isinstance(self.until, Width) else None
+        return Looking(start=len(self.start), looks=looks, width=width)
+
+
+SeedsOrPlan = Annotated[
+    Annotated[ListedSeeds, Tag("[list]")] | Annotated[AddedSeeds, Tag("[plan]")],
+    Discriminator(lambda seeds: "[plan]" if isinstance(seeds, dict) else "[list]"),
+]
+
+
+def further_seeds(start: Sequence[int], count: int) -> tuple[int, ...]:
+    """Return the numbers that follow the largest of `start` and are not in it; after the largest seed comes 0."""
+    following = (number % (MAX_SEED + 1) for number in itertools.count(max(start) + 1))
+    return tuple(itertools.islice((seed for seed in following if seed not in start), count))
+
+
+def default_looks(start: int, at_most: int) -> tuple[int, ...]:
+    """Return when to look if the file does not say: with the seeds of `start`, then with half as many again each time."""
+    looks = [max(start, LEAST_SEEDS)]
+    while looks[-1] < at_most:
+        looks.append(min(looks[-1] + (looks[-1] + 1) // 2, at_most))
+    return tuple(looks)

@@ -1,0 +1,52 @@
+"""The study file as people write it, shorthands included: what is validated, and what its JSON Schema is made from."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+
+from ablate.spec.addresses import check_address, put
+from ablate.spec.factors import Factors
+from ablate.spec.model import Keys
+from ablate.spec.rules import KEY, Errors, fault, write
+from ablate.spec.seeds import SeedsOrPlan
+
+
+def _nested(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings nested, whether their keys have dots or not."""
+    errors, nested = Errors(), dict[str, Any]()
+    for address, value in settings.items():
+        with errors.under(address, KEY):
+            check_address(address)
+            if not put(nested, address, value):
+                raise fault("overlaps a setting above; give each setting once")
+    errors.stop_if_any()
+    return nested
+
+
+class StudyFile(Keys):
+    """Which choices are varied, from where, with which seeds, and what decides."""
+
+    settings: Annotated[
+        dict[str, Any],
+        AfterValidator(_nested),
+        write("a mapping from settings to values"),
+        BeforeValidator(lambda it: {} if it is None else it, json_schema_input_type=dict[str, Any] | None),
+    ] = Field(
+        default_factory=dict,
+        description="What does not vary, nested or with dots. A key here cannot be a factor too.",
+    )
+    factors: Factors = Field(
+        description="What is varied: a list of levels, or a mapping with levels and only_when.",
+        examples=[{"l2": [0.0, 0.01]}],
+    )
+    seeds: SeedsOrPlan = Field(
+        description="Every cell is trained once per seed: a list, or a plan that adds seeds after looks at the results.",
+        examples=[[11, 22, 33]],
+    )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _keep(cls, value: Any, info: ValidationInfo[dict[str, Any]]) -> Any:
+        """Keep what is sound, so that keys are checked against each other although another one is at fault."""
+        info.context[str(info.field_name)] = value
+        return value
