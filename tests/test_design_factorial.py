@@ -8,6 +8,7 @@ from design_examples import design_of, levels, study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ablate.design.choosing import one_at_a_time
 from ablate.design.factorial import Space
 from ablate.errors import BadInput
 from ablate.spec import conditions
@@ -104,7 +105,7 @@ def test_a_billion_cells_are_counted_at_once():
     started = time.perf_counter()
     with pytest.raises(BadInput, match=r"design: full has 1,073,741,824 raw cells, more than 100,000"):
         Space(study(factors, baseline)).full()
-    assert len(Space(study(factors, baseline, "one_at_a_time")).one_at_a_time()) == 31
+    assert len(one_at_a_time(Space(study(factors, baseline, "one_at_a_time"))).combinations) == 31
     assert time.perf_counter() - started < 1.0
 
 

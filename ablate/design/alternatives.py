@@ -1,14 +1,14 @@
 """The designs that a study's factors allow: what each costs and what it can tell, for `ablate plan`.
 
-Counts combinations, knows no trainer: two that mean the same to it are counted twice."""
+Counts combinations and knows no trainer: two that mean the same to it are counted twice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ablate.design.factorial import MAX_RAW_CELLS, Combination, Space, raw_count
-from ablate.design.fractional import Fraction, fractional
+from ablate.design.choosing import FULL, choose
+from ablate.design.factorial import Combination, Space, raw_count
 from ablate.errors import BadInput
-from ablate.spec.kinds import Fractional
+from ablate.spec.kinds import KINDS, AnyKind, Fractional, Full, Search
 from ablate.spec.model import StudySpec
 
 
@@ -26,61 +26,28 @@ class Alternative:
 
 def alternatives(spec: StudySpec) -> list[Alternative]:
     """Return the designs in order of their cells; one that is impossible or too large to list is left out."""
-    found = [_full(spec), _one_at_a_time(spec), _leave_one_out(spec), _fractional(spec)]
+    own = spec.design
+    kinds = [own if isinstance(own, kind) else kind() for kind in KINDS.values() if kind is not Search]
+    found = [_alternative(spec, kind) for kind in kinds]
     return sorted((one for one in found if one is not None), key=lambda one: one.cells)
 
 
-def _full(spec: StudySpec) -> Alternative | None:
-    told = "main effects and every interaction"
+def _alternative(spec: StudySpec, kind: AnyKind) -> Alternative | None:
     raw = raw_count(spec.factors)
-    if not any(factor.only_when for factor in spec.factors):  # balanced: nothing to list
-        return Alternative("full", raw, 2 * max(len(factor.levels) for factor in spec.factors) / raw, told)
-    if raw > MAX_RAW_CELLS:
-        return None
-    space = Space(spec)
-    cells = space.full()
-    return Alternative("full", len(cells), variance(space, cells), told)
-
-
-def _one_at_a_time(spec: StudySpec) -> Alternative:
-    cells = Space(spec).one_at_a_time()
-    return Alternative(
-        "one_at_a_time", len(cells), 2.0, "each effect from the baseline only; no interaction is seen"
-    )
-
-
-def _leave_one_out(spec: StudySpec) -> Alternative:
-    cells = Space(spec).leave_one_out()
-    return Alternative(
-        "leave_one_out", len(cells), 2.0, "what each level adds to the best only; no interaction is seen"
-    )
-
-
-def _fractional(spec: StudySpec) -> Alternative | None:
-    space = Space(spec.model_copy(update={"design": Fractional()}))
+    if isinstance(kind, Full) and not any(factor.only_when for factor in spec.factors):
+        # Balanced: there is nothing to list, however many cells there are.
+        most = max(len(factor.levels) for factor in spec.factors)
+        return Alternative(kind.kind, raw, 2 * most / raw, FULL)
+    space = Space(spec.model_copy(update={"design": kind}))
     try:
-        found = fractional(space)
+        chosen = choose(space)
     except BadInput:
         return None
-    cells = found.combinations
-    if len(cells) == raw_count(spec.factors):  # so few factors that it would be the full design
+    cells = chosen.combinations
+    if isinstance(kind, Fractional) and len(cells) == raw:  # so few factors that it is the full design
         return None
-    if found.resolution:
-        return Alternative(
-            "fractional", len(cells), 4 / len(cells), _told_by(found), found.aliases, found.resolution
-        )
-    return Alternative("fractional", len(cells), variance(space, cells), _told_by(found))
-
-
-def _told_by(found: Fraction) -> str:
-    """Say what a fraction tells. Resolution R: no effect of a factors is aliased with one of fewer than R − a."""
-    if found.resolution is None:
-        return "main effects; interactions are mixed into them"
-    if found.resolution == 3:
-        return "main effects, each aliased with interactions of two factors"
-    if found.resolution == 4:
-        return "main effects; interactions of two factors are aliased with one another"
-    return "main effects and interactions of two factors"
+    found = chosen.variance or variance(space, cells)
+    return Alternative(kind.kind, len(cells), found, chosen.estimates, chosen.aliases, chosen.resolution)
 
 
 def variance(space: Space, cells: Sequence[Combination]) -> float:

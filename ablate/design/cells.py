@@ -7,18 +7,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate.contract import Trainer
+from ablate.design.choosing import choose, one_at_a_time
 from ablate.design.factorial import Combination, Space, level_names, raw_count
-from ablate.design.fractional import Fraction, fractional
 from ablate.design.model import Cell, Design, Part
 from ablate.design.settings import Validator, canonical, settings_hash
 from ablate.errors import BadInput
 from ablate.spec.faults import SHOWN_FAULTS
 from ablate.spec.model import StudySpec
-
-SEARCHED = (
-    "a search chooses and does not estimate: of the cells it tries only the finalists, trained again on seeds that "
-    "did not choose them, can be compared with the baseline"
-)
 
 
 def build_design(spec: StudySpec, trainer: Trainer) -> Design:
@@ -28,11 +23,11 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
         BadInput: settings that the trainer refuses, each fault once at its place in the file; too many cells.
     """
     space = Space(spec)
-    chosen = _chosen(space)
+    chosen = choose(space)
     validator = Validator(spec, trainer)
     named = _named_cells(space, validator)
     if spec.search:  # its cells are not known yet: each level is looked at once
-        for one in space.one_at_a_time():
+        for one in one_at_a_time(space).combinations:
             cell_of(one, validator)
     found = [cell for one in chosen.combinations if (cell := cell_of(one, validator)) is not None]
     if validator.faults:
@@ -46,7 +41,6 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
         named={name: cell for name, cell in named.items() if cell in cells},
         resolution=chosen.resolution,
         aliases=chosen.aliases,
-        d_efficiency=chosen.d_efficiency,
         warnings=[*chosen.warnings, *_warnings(len(found) - len(cells))],
     )
 
@@ -97,20 +91,6 @@ def accepted(given: Any, validator: Validator, by: str) -> Any:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "settings"
         raise BadInput(f"trainer: {validator.trainer.name}.{by}: {where}: {first['msg']}") from error
-
-
-def _chosen(space: Space) -> Fraction:
-    match space.spec.design.kind:
-        case "full":
-            return Fraction(space.full())
-        case "one_at_a_time":
-            return Fraction(space.one_at_a_time())
-        case "leave_one_out":
-            return Fraction(space.leave_one_out())
-        case "fractional":
-            return fractional(space)
-        case "search":
-            return Fraction([space.baseline()], warnings=[SEARCHED])
 
 
 def _named_cells(space: Space, validator: Validator) -> dict[str, str]:

@@ -4,6 +4,7 @@ Raw combinations are counted, never listed; only what exists is expanded."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ablate.errors import BadInput
 from ablate.spec import conditions
@@ -13,6 +14,19 @@ from ablate.spec.yaml_tree import same
 MAX_RAW_CELLS = 100_000
 
 Combination = dict[str, int]  # factor -> index of its level, in file order; one that does not exist is absent
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The combinations that a design runs, and what they can tell."""
+
+    combinations: list[Combination]
+    estimates: str  # in words, for `ablate plan`
+    variance: float | None = None  # of the least certain main effect; None: by least squares
+    resolution: int | None = None  # None: not a regular fraction, or a whole factorial without words
+    aliases: list[list[str]] = field(default_factory=list)
+    d_efficiency: float | None = None  # of a D-optimal subset: information per cell over the full design's
+    warnings: list[str] = field(default_factory=list)
 
 
 def raw_count(factors: Iterable[Factor]) -> int:
@@ -61,27 +75,6 @@ class Space:
         ordered = sorted(found, key=lambda one: [one.get(name, -1) for name in names])
         return [{name: one[name] for name in names if name in one} for one in ordered]
 
-    def one_at_a_time(self) -> list[Combination]:
-        """Return the baseline, each other level of each factor alone, then `best` where the study names it.
-
-        A factor that does not exist under the baseline is varied where its conditions are met: its parents at
-        their first allowed level. That combination is a cell too, so each factor has a comparison of its own.
-        """
-        start = self.baseline()
-        found = [start]
-        for factor in self.spec.factors:
-            home = start if factor.name in start else self._with_needs_met(start, factor)
-            found.append(home)
-            found += [self._switched(home, {factor.name: index}) for index in range(len(factor.levels))]
-        if self.spec.best:
-            found.append(self.best())
-        return _distinct(found)
-
-    def leave_one_out(self) -> list[Combination]:
-        """Return the best combination, then the same with each factor back at its baseline level."""
-        start = self.best()
-        return _distinct([start, *(self._switched(start, {name: self.preferred[name]}) for name in start)])
-
     def _best_level(self, factor: Factor) -> int:
         if factor.name in self.spec.best:
             return _index(factor, self.spec.best[factor.name])
@@ -103,16 +96,7 @@ class Space:
             return [one]
         return [{**one, factor.name: index} for index in range(len(factor.levels))]
 
-    def _with_needs_met(self, start: Combination, factor: Factor) -> Combination:
-        changes: Combination = {}
-        for name, allowed in self.needs[factor.name].items():
-            levels = self.factors[name].levels
-            now = start.get(name, self.preferred[name])
-            met = levels[now].name in allowed
-            changes[name] = now if met else next(i for i, level in enumerate(levels) if level.name in allowed)
-        return self._switched(start, changes)
-
-    def _switched(self, start: Combination, changes: Combination) -> Combination:
+    def switched(self, start: Combination, changes: Combination) -> Combination:
         """Return `start` with `changes`; what vanishes goes, what appears takes its preferred level."""
         return self.existing({**self.preferred, **start, **changes})
 
@@ -132,7 +116,8 @@ class Space:
         return {name: wished[name] for name in self.factors if name in levels}
 
 
-def _distinct(found: Sequence[Combination]) -> list[Combination]:
+def distinct(found: Sequence[Combination]) -> list[Combination]:
+    """Return each combination once, in the order found."""
     return list({tuple(one.items()): one for one in found}.values())
 
 

@@ -6,13 +6,12 @@ masks over the base factors. A set of factors whose columns cancel is a *word*: 
 the mean. The resolution is the length of the shortest word, computed from the columns found."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import reduce
 from itertools import combinations
 from math import comb
 from operator import xor
 
-from ablate.design.factorial import MAX_RAW_CELLS, Combination, Space, raw_count
+from ablate.design.factorial import MAX_RAW_CELLS, Chosen, Space, raw_count
 from ablate.errors import BadInput
 from ablate.spec.kinds import Fractional
 
@@ -22,20 +21,16 @@ COMPARED = 2_000  # fractions of one resolution; the one with the fewest shortes
 COMPARED_WORDS = 1_000_000  # sets looked at for that
 LISTED_EFFECTS = 2_000
 MOST_MIXED = 40  # factors whose pairs are all looked at
+# Resolution R: no effect of a factors is aliased with one of fewer than R − a.
+TELLS = {
+    3: "main effects, each aliased with interactions of two factors",
+    4: "main effects; interactions of two factors are aliased with one another",
+    5: "main effects and interactions of two factors",
+}
+MIXED = "main effects; interactions are mixed into them"
 
 
-@dataclass(frozen=True)
-class Fraction:
-    """Chosen combinations and what they can tell."""
-
-    combinations: list[Combination]
-    resolution: int | None = None  # None: not a regular fraction, or a whole factorial without words
-    aliases: list[list[str]] = field(default_factory=list)
-    d_efficiency: float | None = None
-    warnings: list[str] = field(default_factory=list)
-
-
-def fractional(space: Space) -> Fraction:
+def fractional(space: Space) -> Chosen:
     """Return the study's fraction, the baseline among its cells.
 
     Without a size it is the smallest of resolution IV; where it is not regular, of as many cells.
@@ -53,7 +48,7 @@ def fractional(space: Space) -> Fraction:
 
     candidates = space.full()
     if cells >= len(candidates):
-        return Fraction(candidates)
+        return Chosen(candidates, MIXED)
     if cells > MAX_OPTIMAL_CELLS:
         raise BadInput(
             f"{_place(space)}: {cells:,}, more than {MAX_OPTIMAL_CELLS:,}; ask for fewer, or design: full"
@@ -68,7 +63,7 @@ def fractional(space: Space) -> Fraction:
             f"{name} with {f} × {g} ({share:.2f})" for share, name, (f, g) in strongest_mixing(space, chosen)
         ]
         told += f", most of all, as a share of the interaction, {', '.join(most[:3])}"
-    return Fraction(chosen, d_efficiency=efficiency, warnings=[told])
+    return Chosen(chosen, MIXED, d_efficiency=efficiency, warnings=[told])
 
 
 def default_cells(space: Space) -> int:
@@ -136,7 +131,7 @@ def _longest_listed(k: int, reached: int) -> int:
     return max((s for s in sizes if sum(comb(k, i) for i in range(1, s + 1)) <= LISTED_EFFECTS), default=2)
 
 
-def _regular(space: Space, m: int) -> Fraction:
+def _regular(space: Space, m: int) -> Chosen:
     factors = space.spec.factors
     if 1 << m > MAX_RAW_CELLS:
         raise BadInput(f"{_place(space)}: {1 << m:,} is more than {MAX_RAW_CELLS:,}; ask for fewer")
@@ -151,7 +146,8 @@ def _regular(space: Space, m: int) -> Fraction:
         chosen.append({name: baseline[name] ^ bit for name, bit in zip(names, switched, strict=True)})
     chosen.sort(key=lambda one: list(one.values()))
     chains = aliases(of, names, _longest_listed(len(of), reached)) if reached else []
-    return Fraction(chosen, resolution=reached, aliases=chains)
+    variance = 4 / len(chosen) if reached else None
+    return Chosen(chosen, TELLS.get(reached, TELLS[5]) if reached else MIXED, variance, reached, chains)
 
 
 def _possible(k: int, m: int, length: int) -> bool:

@@ -35,6 +35,5 @@ class Design:
     resolution: int | None = None  # of a regular fraction
     aliases: list[list[str]] = field(default_factory=list)  # effects that this design cannot tell apart
     warnings: list[str] = field(default_factory=list)
-    d_efficiency: float | None = None  # of a D-optimal subset: information per cell over the full design's
     named: dict[str, str] = field(default_factory=dict)  # "baseline", "best" -> hash, where they are cells
     smoke: bool = False  # shrunk cells: what they give is thrown away by the next smoke run

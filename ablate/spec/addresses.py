@@ -25,7 +25,7 @@ def put(nested: dict[str, Any], address: str, value: Any) -> bool:
         if not isinstance(nested, dict):
             return False
     if name not in nested:
-        nested[name] = _copied(value)
+        nested[name] = copied(value)
         return True
     if not (isinstance(value, Mapping) and isinstance(nested[name], dict)):
         return False
@@ -39,7 +39,7 @@ def replace(nested: dict[str, Any], address: str, value: Any) -> bool:
         nested = nested.setdefault(folder, {})
         if not isinstance(nested, dict):
             return False
-    nested[name] = _copied(value)
+    nested[name] = copied(value)
     return True
 
 
@@ -61,7 +61,7 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> bool:
     free = True
     for key, value in more.items():  # keys inside a value are names, not addresses: no dots are read here
         if key not in into:
-            into[key] = _copied(value)
+            into[key] = copied(value)
         elif isinstance(value, Mapping) and isinstance(into[key], dict):
             free &= _merge(into[key], value)
         else:
@@ -69,5 +69,6 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> bool:
     return free
 
 
-def _copied(value: Any) -> Any:
-    return {key: _copied(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+def copied(value: Any) -> Any:
+    """Return a copy that shares no mapping; its keys are plain text."""
+    return {str(key): copied(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value

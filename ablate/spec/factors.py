@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from ablate.spec.addresses import check_address
+from ablate.spec.addresses import check_address, copied
 from ablate.spec.faults import shown
 from ablate.spec.model import Factor, Level, Scalar
 from ablate.spec.rules import KEY, Errors, Written, expected, fault, write
@@ -143,7 +143,7 @@ def _named_level(name: str, key: str, value: Any) -> Level:
         with errors.under(address, KEY):
             check_address(address)
     errors.stop_if_any()
-    return Level(name=level, settings=value)
+    return Level(name=level, settings=copied(value))
 
 
 def _check_distinct(levels: dict[int, Level], errors: Errors) -> None:

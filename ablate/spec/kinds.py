@@ -83,7 +83,7 @@ class Search(_Kind):
 
 
 AnyKind = Full | OneAtATime | LeaveOneOut | Fractional | Search
-KINDS: dict[str, type[_Kind]] = {model.model_fields["kind"].default: model for model in get_args(AnyKind)}
+KINDS: dict[str, type[AnyKind]] = {model.model_fields["kind"].default: model for model in get_args(AnyKind)}
 
 
 def _spelled_out(value: Any) -> Any:

@@ -50,15 +50,15 @@ def places_of(root: MappingNode) -> Places:
     places = {key.text: key.place for key, _ in root.pairs}
     for name, value in _pairs(root):
         if name in ("settings", "factors"):
-            _remember(value, places)
+            _remember(value, places, name)
     for name, factor in _pairs(dict(_pairs(root)).get("factors")):
         levels = dict(_pairs(factor)).get("levels") if isinstance(factor, MappingNode) else factor
-        for index, item in enumerate(levels.items if isinstance(levels, ListNode) else ()):
-            places[f"factors.{name}.levels[{index}]"] = item.place
-        for index, (level, settings) in enumerate(_pairs(levels)):
-            key = f"factors.{name}.levels[{index}]"
-            places[key] = places[f"factors.{name}.levels.{level}"]
-            places.update({f"{key}.{address}": places[value.key] for address, value in _pairs(settings)})
+        if isinstance(levels, ListNode):
+            places |= {f"factors.{name}.levels[{i}]": item.place for i, item in enumerate(levels.items)}
+        elif isinstance(levels, MappingNode):
+            for i, (key, settings) in enumerate(levels.pairs):
+                places[f"factors.{name}.levels[{i}]"] = key.place
+                _remember(settings, places, f"factors.{name}.levels[{i}]")
     return places
 
 
@@ -66,8 +66,7 @@ def _pairs(node: Node | None) -> list[tuple[str, Node]]:
     return [(key.text, value) for key, value in node.pairs] if isinstance(node, MappingNode) else []
 
 
-def _remember(node: Node, places: Places) -> None:
-    if isinstance(node, MappingNode):
-        for key, value in node.pairs:
-            places[value.key] = key.place
-            _remember(value, places)
+def _remember(node: Node, places: Places, path: str) -> None:
+    for key, value in node.pairs if isinstance(node, MappingNode) else ():
+        places[f"{path}.{key.text}"] = key.place
+        _remember(value, places, f"{path}.{key.text}")

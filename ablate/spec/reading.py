@@ -85,7 +85,9 @@ def _check_together(
     errors = Errors()
     checks.check_search(sound.get("design"), sound.get("seeds"), errors)
     names = written.get("factors")
-    refused = set(names if isinstance(names, dict) else ()) - {one.name for one in sound.get("factors", ())}
+    refused = set(map(str, names) if isinstance(names, dict) else ()) - {
+        one.name for one in sound.get("factors", ())
+    }
     factors = (
         checks.check_conditions(sound["factors"], errors) if "factors" in sound and not refused else None
     )

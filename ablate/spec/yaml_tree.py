@@ -124,9 +124,14 @@ def resolve(text: str) -> Scalar:
 
 
 class Key(str):
-    """A key as written that is no text to YAML: `1`, `true`, `null`."""
+    """A key as written that is no text to YAML, `1`, `true` or `null`, and so differs from the text."""
 
     value: Scalar
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and str(self) == str(other)
+
+    __hash__ = str.__hash__
 
 
 def plain(node: Node) -> Any:
@@ -231,7 +236,7 @@ class _Builder:
             index += 1
 
     def pairs(self, key: str, depth: int) -> Iterator[tuple[ScalarNode, Node]]:
-        first: dict[Any, tuple[int, int]] = {}  # by value and by text
+        first: dict[tuple[bool, Scalar], tuple[int, int]] = {}
         while not isinstance(event := next(self.events), MappingEndEvent):
             name = self.node(event, key, depth + 1)
             text = name.text if isinstance(name, ScalarNode) else "?"
@@ -243,14 +248,13 @@ class _Builder:
             if text == "<<" and event.style is None:
                 self.faults.add(name.place, key, "merge key << is not allowed; write the settings out")
                 continue
-            # 0 and 0.0 are one key, so are 1 and "1"; 1 and true are two.
-            value_of = (isinstance(name.value, bool), name.value)
-            if place := first.get(value_of, first.get(text)):
-                line, column = place
+            identity = (isinstance(name.value, bool), name.value)  # 0 and 0.0 are one key, 1 and true two
+            if identity in first:
+                line, column = first[identity]
                 what = f"{shown(text)} is given twice, first at line {line}, column {column}; keep one"
                 self.faults.add(name.place, value.key, what)
                 continue
-            first[value_of] = first[text] = name.place
+            first[identity] = name.place
             yield ScalarNode(name.place, value.key, name.value, text), value
 
     def _check_start(self, start: Any) -> None:

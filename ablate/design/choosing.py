@@ -1,0 +1,80 @@
+"""Which combinations each kind of design runs, and what they can tell.
+
+A new kind needs a line in `CHOOSERS`, and a file of its own if it takes more than a few lines."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ablate.design.factorial import Chosen, Combination, Space, distinct
+from ablate.design.fractional import fractional
+from ablate.spec.kinds import Fractional, Full, LeaveOneOut, OneAtATime, Search
+from ablate.spec.model import Factor
+
+FULL = "main effects and every interaction"
+SEARCHED = (
+    "a search chooses and does not estimate: of the cells it tries only the finalists, trained again on seeds that "
+    "did not choose them, can be compared with the baseline"
+)
+
+
+def choose(space: Space) -> Chosen:
+    """Return what the study's design runs.
+
+    Raises:
+        BadInput: the design is impossible with these factors, or too large.
+    """
+    return CHOOSERS[type(space.spec.design)](space)
+
+
+def full(space: Space) -> Chosen:
+    """Return every valid combination."""
+    return Chosen(space.full(), FULL)
+
+
+def one_at_a_time(space: Space) -> Chosen:
+    """Return the baseline, each other level of each factor alone, then `best` where the study names it.
+
+    A factor that does not exist under the baseline is varied where its conditions are met: its parents at
+    their first allowed level. That combination is a cell too, so each factor has a comparison of its own.
+    """
+    start = space.baseline()
+    found = [start]
+    for factor in space.spec.factors:
+        home = start if factor.name in start else _with_needs_met(space, start, factor)
+        found += [home, *(space.switched(home, {factor.name: index}) for index in range(len(factor.levels)))]
+    if space.spec.best:
+        found.append(space.best())
+    return Chosen(distinct(found), "each effect from the baseline only; no interaction is seen", variance=2.0)
+
+
+def _with_needs_met(space: Space, start: Combination, factor: Factor) -> Combination:
+    changes: Combination = {}
+    for name, allowed in space.needs[factor.name].items():
+        levels = space.factors[name].levels
+        now = start.get(name, space.preferred[name])
+        met = levels[now].name in allowed
+        changes[name] = now if met else next(i for i, level in enumerate(levels) if level.name in allowed)
+    return space.switched(start, changes)
+
+
+def leave_one_out(space: Space) -> Chosen:
+    """Return the best combination, then the same with each factor back at its baseline level."""
+    start = space.best()
+    found = [start, *(space.switched(start, {name: space.preferred[name]}) for name in start)]
+    return Chosen(
+        distinct(found), "what each level adds to the best only; no interaction is seen", variance=2.0
+    )
+
+
+def search(space: Space) -> Chosen:
+    """Return the baseline: the sampler chooses the rest while the study runs."""
+    return Chosen([space.baseline()], "which cells are best", warnings=[SEARCHED])
+
+
+CHOOSERS: dict[type[Any], Callable[[Space], Chosen]] = {
+    Full: full,
+    OneAtATime: one_at_a_time,
+    LeaveOneOut: leave_one_out,
+    Fractional: fractional,
+    Search: search,
+}
