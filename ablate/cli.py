@@ -359,12 +359,13 @@ def analyze(
     A study of Optuna: ablate analyze optuna.db --study tuning --block seed
     """
     from ablate.report.document import to_json
-    from ablate.report.outside.source_file import is_database
     from ablate.report.render.terminal import analysis_text
+    from ablate.tables import SQLITE, read_bytes
 
     varied = None if factors is None else _names("--factors", factors)
     levels = _assignments("--baseline", baseline)
-    if is_database(table) or study is not None:
+    is_database = "://" in table or read_bytes(Path(table), len(SQLITE)) == SQLITE
+    if is_database or study is not None:
         from ablate.report.outside.analyze_study import (
             analyze_study,  # a database library takes a while to load
         )

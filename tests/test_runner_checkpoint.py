@@ -1,15 +1,13 @@
 import contextlib
-import os
 import random
 import resource
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ablate.errors import StoreError, TrialError
-from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, sweep, write_durably
+from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
 from ablate.runner.context import Cadence, PartContext
 
 STATE = {
@@ -130,31 +128,6 @@ def test_after_damage_two_whole_ones_are_kept_again(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         f"step-{step:012d}.checkpoint" for step in (2, 3)
     ]
-
-
-def test_what_kills_left_half_written_is_swept_away(tmp_path):
-    (tmp_path / "predictions").mkdir()
-    (tmp_path / ".model-x.part").mkdir()
-    (tmp_path / "model").mkdir()
-    for name in (
-        ".step-000000000001.checkpoint.12-ab.part",
-        "predictions/.dev.a.csv.12-ab.part",
-        ".model-x.part/w",
-    ):
-        (tmp_path / name).write_bytes(b"half")
-    sweep(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["model", "predictions"]
-
-
-def test_a_write_that_is_killed_leaves_what_is_swept(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok: None)  # a kill cleans nothing up
-    monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write_durably(tmp_path / "file", b"half")
-    monkeypatch.undo()
-    assert len(list(tmp_path.iterdir())) == 1
-    sweep(tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_slow_save_makes_saves_rare(monkeypatch):

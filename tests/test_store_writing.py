@@ -172,7 +172,7 @@ def test_the_database_is_private(store, prepared):
 
 
 def test_a_password_is_never_printable():
-    assert "canary" not in engine.printable("postgresql://me:canary@host/db")
+    assert "canary" not in engine.without_password("postgresql://me:canary@host/db")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://host/db", "sqlite://"])

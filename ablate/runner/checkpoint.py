@@ -8,8 +8,6 @@ import hashlib
 import importlib
 import json
 import os
-import secrets
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,11 @@ import numpy as np
 import safetensors.numpy
 
 from ablate.errors import StoreError
+from ablate.files import write_file
 
 FORMAT = b"ablate checkpoint 1\n"
 KEPT = 2
 _NAMES = "step-*.checkpoint"
-_CUT_OFF = ".*.part"  # what is not whole yet
 _DIGEST_LINE = 65  # 64 hex digits and a newline
 
 
@@ -37,9 +35,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
     tree = _flatten(state, buffers, "state")
     buffers["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
     payload = safetensors.numpy.save(buffers)
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{step:012d}.checkpoint"
-    write_durably(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
+    write_file(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
     there = _newest_first(folder)
     # One of a later step was damaged: it was passed over.
     kept = [file for file in there if file <= target][:KEPT]
@@ -70,41 +67,6 @@ def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a part that is recorded."""
     for file in _newest_first(folder):
         file.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what was being written in a folder and below when its writer was killed. The folder must be ours alone."""
-    for cut_off in list(folder.rglob(_CUT_OFF)):
-        if cut_off.is_dir():
-            shutil.rmtree(cut_off)
-        else:
-            cut_off.unlink(missing_ok=True)
-
-
-def write_durably(target: Path, *chunks: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    # Pids recur on other hosts.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from ablate.contract import Pruned, Stopped
 from ablate.errors import StoreError, TrialError
-from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, sweep, write_durably
+from ablate.files import make_folder, sweep, write_file
+from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
 
 MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
@@ -110,7 +111,7 @@ class PartContext:
         self._started = time.monotonic()
         cadence.restart()
         with disk_explained(workdir):
-            workdir.mkdir(parents=True, exist_ok=True)
+            make_folder(workdir)
             sweep(workdir)
 
     @property
@@ -190,8 +191,7 @@ class PartContext:
         writer.writerows(zip(*columns.values(), strict=True))
         folder = self.workdir / "predictions"
         with disk_explained(folder):
-            folder.mkdir(exist_ok=True)
-            write_durably(folder / f"{split}.{task}.csv", text.getvalue().encode())
+            write_file(folder / f"{split}.{task}.csv", text.getvalue().encode())
 
 
 def _labels(clusters: Sequence[str], ids: Sequence[str]) -> list[str]:

@@ -76,7 +76,7 @@ def _database(storage: str | None) -> Finding:
         return Finding(
             "database", False, str(error), "start the server, or leave --storage out to use SQLite"
         )
-    return Finding("database", True, databases.printable(url))
+    return Finding("database", True, databases.without_password(url))
 
 
 def _optional(what: str, module: str, advice: str) -> Finding:

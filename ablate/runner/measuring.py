@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Design
 from ablate.errors import AblateError, BadInput
+from ablate.files import write_file
 from ablate.runner.engines.local import worker_environment
 from ablate.runner.fitting import Memory, memory_of
 from ablate.runner.prepare import Prepared
@@ -132,11 +133,8 @@ def ask(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keep(file: Path, found: Measured) -> None:
-    from ablate.runner.checkpoint import write_durably  # loads NumPy
-
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(file, found.model_dump_json(indent=1).encode())
+        write_file(file, found.model_dump_json(indent=1).encode())
     except OSError as error:
         raise AblateError(f"{file}: {error.strerror}; free the disk, or choose another --home") from error
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from ablate.contract import Stopped
 from ablate.errors import BadInput, StoreError
-from ablate.runner.checkpoint import write_durably
+from ablate.files import sync_folder, write_file
 from ablate.store import engine as databases
 from ablate.store.writing import RECONNECT_S, RETRY_S, Store
 
@@ -214,8 +214,9 @@ def _marker(folder: Path) -> str:
     file = folder / HOME_MARKER
     if not file.is_file():
         proposed = folder / f".{HOME_MARKER}.{secrets.token_hex(4)}"
-        write_durably(proposed, secrets.token_hex(8).encode() + b"\n")
+        write_file(proposed, secrets.token_hex(8).encode() + b"\n")
         with contextlib.suppress(FileExistsError):
             os.link(proposed, file)
         proposed.unlink()
+        sync_folder(folder)
     return file.read_text().strip()

@@ -19,8 +19,9 @@ from typing import Any
 from ablate.contract import Pruned, Stopped, Trainer
 from ablate.design.model import Cell, Part
 from ablate.errors import AblateError, StoreError, TrialError
-from ablate.runner.checkpoint import remove_checkpoints, write_durably
-from ablate.runner.context import Cadence, PartContext, disk_trouble, is_disk_trouble
+from ablate.files import sync_tree, write_file
+from ablate.runner.checkpoint import remove_checkpoints
+from ablate.runner.context import Cadence, PartContext, disk_explained, disk_trouble, is_disk_trouble
 from ablate.runner.fitting import peak_memory_bytes
 from ablate.runner.looking import LOOK_LOCK, look_on
 from ablate.runner.ownership import Lost, open_locks
@@ -324,6 +325,9 @@ class Attempt:
             worker.watchdog.rest()
             life.close()
         worker.owned()
+        # Whatever the trainer wrote is on the disk before the database says that it is there.
+        with disk_explained(context.workdir):
+            sync_tree(context.workdir)
         facts = {
             **machine_facts(worker.trainer.file, worker.device),
             "peak_memory_bytes": peak_memory_bytes(),
@@ -362,8 +366,7 @@ class Attempt:
             raise error
         folder = self.worker.folder / "trials" / f"{self.queued.cell}-{self.queued.seed}"
         with contextlib.suppress(OSError):  # a courtesy; the reason is in the store
-            folder.mkdir(parents=True, exist_ok=True)
-            write_durably(folder / "error.txt", traceback.format_exc().encode())
+            write_file(folder / "error.txt", traceback.format_exc().encode())
         text = reason(error, self.step)
         if self.part is not None:
             self.store.fail_part(self.part.hash, self.queued.seed, text)

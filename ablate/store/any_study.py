@@ -63,7 +63,7 @@ def read_any_study(source: str, study: str | None) -> AnyStudy:
         StoreError: it is locked or damaged.
     """
     url = database_url(source)
-    where = source if "://" not in source else databases.printable(url)
+    where = source if "://" not in source else databases.without_password(url)
     with databases.explained(url), _opened(url, where) as connection:
         _check_tables(connection, where)
         study_id, name = _study(connection, where, study)

@@ -43,7 +43,7 @@ def create_store(
                     _insert_study(connection, spec, design, defaults)
                 elif there.schema_version != tables.SCHEMA_VERSION:
                     raise StoreError(
-                        f"{databases.printable(url)}: written by a version of ablate with tables {there.schema_version}, "
+                        f"{databases.without_password(url)}: written by a version of ablate with tables {there.schema_version}, "
                         f"this one has {tables.SCHEMA_VERSION}; use the version that wrote it"
                     )
         engine.dispose()

@@ -85,7 +85,7 @@ def sqlite_file(url: str) -> Path | None:
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
-def printable(url: str) -> str:
+def without_password(url: str) -> str:
     """Return the URL without its password and its query, which may hold another."""
     return parse_url(url).set(query={}).render_as_string(hide_password=True)
 
@@ -141,7 +141,7 @@ def _server_engine(url: str, read_only: bool, **how: Any) -> sa.Engine:
         )
     except ImportError as error:
         raise Unavailable(
-            f"{printable(url)}: needs a driver; pip install 'ablate-studies[postgres]'"
+            f"{without_password(url)}: needs a driver; pip install 'ablate-studies[postgres]'"
         ) from error
     if read_only:
         return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -270,16 +270,16 @@ def explained(url: str) -> Iterator[None]:
     except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
         text = _first_line(error)
         if sqlite_file(url) is None and _is_gone(error):
-            raise Disconnected(f"{printable(url)}: {text}; is the server up?") from error
+            raise Disconnected(f"{without_password(url)}: {text}; is the server up?") from error
         advice = (
             "is another program holding it?"
             if "locked" in text
             else "is the server up and the disk writable?"
         )
-        raise StoreError(f"{printable(url)}: {text}; {advice}") from error
+        raise StoreError(f"{without_password(url)}: {text}; {advice}") from error
     except sa.exc.DatabaseError as error:
         raise StoreError(
-            f"{printable(url)}: {_first_line(error)}; restore it from a copy or move it away"
+            f"{without_password(url)}: {_first_line(error)}; restore it from a copy or move it away"
         ) from error
 
 

@@ -77,10 +77,10 @@ def _only_study(root: Path, url: str | None) -> str:
     """Return the name of the only study in the database at `url`, or in the home where none was named."""
     where, names = str(root), _names(root)
     if url is not None:
-        from ablate.store.engine import printable
+        from ablate.store.engine import without_password
         from ablate.store.reading import study_names
 
-        where, names = printable(url), study_names(url)
+        where, names = without_password(url), study_names(url)
     if len(names) != 1:
         held = (
             f"holds {', '.join(names)}; name one"

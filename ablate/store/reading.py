@@ -26,11 +26,11 @@ def read_results(url: str, study: str, folder: Path) -> Results:
     engine = databases.connect(url, read_only=True)
     with databases.explained(url), engine.connect() as connection:
         if not sa.inspect(connection).has_table(tables.studies.name):
-            raise BadInput(f"{databases.printable(url)}: {_why_it_holds_nothing(url)}")
+            raise BadInput(f"{databases.without_password(url)}: {_why_it_holds_nothing(url)}")
         head = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == study)).first()
         if head is None:
             raise BadInput(
-                f"{databases.printable(url)}: holds no study {study!r}; it holds {', '.join(_names(connection))}"
+                f"{databases.without_password(url)}: holds no study {study!r}; it holds {', '.join(_names(connection))}"
             )
         cell_rows = connection.execute(
             sa.select(tables.cells)

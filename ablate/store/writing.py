@@ -111,7 +111,7 @@ class Store:
             ).first()
             old = not sa.inspect(connection).has_table(tables.open_parts.name)
         if found is None:
-            raise BadInput(f"{databases.printable(url)}: holds no study {study!r}")
+            raise BadInput(f"{databases.without_password(url)}: holds no study {study!r}")
         self._id: int = found.study_id
         self.spec = StudySpec.model_validate(found.spec)
         self.study_folder = Path(found.folder)  # relative paths in the study start there

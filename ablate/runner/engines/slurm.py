@@ -15,7 +15,7 @@ import submitit
 
 from ablate.errors import Unavailable
 from ablate.runner.engines.local import LocalWorker
-from ablate.store.engine import printable
+from ablate.store.engine import without_password
 
 POLL_S = 0.5
 KILLED = -9
@@ -89,7 +89,7 @@ class Slurm:
     """Submits workers, the first of each index together as one array."""
 
     def __init__(self, executor: Any, job: dict[str, Any], workers: int, logs: Path) -> None:
-        self._executor, self._job = executor, {**job, "url": printable(job["url"])}
+        self._executor, self._job = executor, {**job, "url": without_password(job["url"])}
         self._logs = [logs / f"worker-{index}.log" for index in range(workers)]
         self._events = [self._new_events(log) for log in self._logs]
         self._array = executor.map_array(
