@@ -115,7 +115,7 @@ def weight_digests(home: Path) -> dict[str, str]:
 
 def trials(tmp_path: Path) -> tuple:
     place = place_of("walk", tmp_path / "runs")
-    return read_results(place.url, place.study, place.folder).trials
+    return read_results(place).trials
 
 
 def states(tmp_path: Path) -> list[str]:

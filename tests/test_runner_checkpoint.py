@@ -8,7 +8,7 @@ import torch
 
 from ablate.errors import StoreError, TrialError
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
-from ablate.runner.context import Cadence, PartContext
+from ablate.runner.context import Cadence, Owner, PartContext
 
 STATE = {
     "step": 7,
@@ -143,9 +143,7 @@ def test_a_slow_save_makes_saves_rare(monkeypatch):
 
 @pytest.fixture
 def context(tmp_path):
-    return PartContext(
-        seed=1, device="cpu", workdir=tmp_path, cache=tmp_path, cadence=Cadence(60), notice=print
-    )
+    return PartContext(Owner(), seed=1, device="cpu", workdir=tmp_path, cache=tmp_path, cadence=Cadence(60))
 
 
 @pytest.mark.parametrize(

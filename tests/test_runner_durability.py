@@ -7,6 +7,7 @@ import pytest
 from conftest import command
 from tracing import needs_strace, place, traced
 
+from ablate.store.places import place_of
 from ablate.store.reading import read_results
 
 
@@ -17,7 +18,7 @@ def study(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("durable")
     calls = traced(folder / "trace.txt", *command("run", write_walk(folder), "--limit", "1"))
-    results = read_results(f"sqlite:///{folder}/runs/walk/study.db", "walk", folder / "runs" / "walk")
+    results = read_results(place_of("walk", folder / "runs"))
     return calls, next(iter(results.parts.values())).folder
 
 

@@ -60,12 +60,12 @@ def planted(tmp_path: Path):
 
 def recorded(tmp_path: Path, home: str = "runs"):
     place = place_of("planted", tmp_path / home)
-    return read_results(place.url, place.study, place.folder)
+    return read_results(place)
 
 
 def store_of(tmp_path: Path) -> Store:
     place = place_of("planted", tmp_path / "runs")
-    return Store(place.url, place.study)
+    return Store(place)
 
 
 def states(tmp_path: Path, home: str) -> list[str]:
@@ -176,7 +176,7 @@ def test_a_look_is_never_taken_twice(planted, run_here, tmp_path):
 def test_no_look_is_due_while_a_trial_is_left(planted, run_here, tmp_path):
     run_here(planted(), limit=11)
     with closing(store_of(tmp_path)) as store:
-        assert look_on(store, place_of("planted", tmp_path / "runs").folder)
+        assert look_on(store)
     assert recorded(tmp_path).looks == ()
 
 

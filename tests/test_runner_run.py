@@ -14,6 +14,7 @@ import thread_engine
 from conftest import write_walk
 
 from ablate.errors import BadInput, Drift
+from ablate.store.places import Place
 from ablate.store.reading import read_results
 
 
@@ -345,7 +346,7 @@ def test_a_home_that_is_refused_changes_nothing(run_here, walk_study, tmp_path):
     (tmp_path / "copy").mkdir()
     with pytest.raises(BadInput, match="is not where the files of 'walk' are"):
         run_here(write_walk(tmp_path / "copy"), home="other", storage=url)
-    assert read_results(url, "walk", tmp_path).spec.folder == tmp_path
+    assert read_results(Place("walk", url, tmp_path)).spec.folder == tmp_path
 
 
 def test_a_bad_cadence_is_refused_before_anything_is_written(ablate, walk_study, tmp_path):

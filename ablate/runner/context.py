@@ -6,6 +6,7 @@ import errno
 import io
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -69,26 +70,43 @@ class Cadence:
         self.restart()
 
 
+class Owner:
+    """Whoever owns the part that is trained: asked whether to go on, and told how far it is.
+
+    This one records nothing: for a training that is nobody's trial."""
+
+    def is_stopping(self) -> bool:
+        """Say whether the training is to save and stop."""
+        return False
+
+    def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Say whether the training is hopeless at this point of its curves."""
+        return False
+
+    def alive(self) -> None:
+        """Hear that the training goes on."""
+
+    def stepped(self, step: int, latest: Mapping[str, float]) -> None:
+        """Hear that a step is done, with the latest value of each curve."""
+
+    def saved(self) -> None:
+        """Hear that more became durable than was before."""
+
+    def add_points(self, points: Points) -> None:
+        """Take points of curves that are not to be lost."""
+
+    def notice(self, line: str) -> None:
+        """Hear what a person should know."""
+        print(line, file=sys.stderr)
+
+
 class PartContext:
     """One part × one seed being trained in this process.
 
     Curve points are kept in memory until a checkpoint passes over them: what a kill loses is recomputed, points included."""
 
     def __init__(
-        self,
-        *,
-        seed: int,
-        device: str,
-        workdir: Path,
-        cache: Path,
-        cadence: Cadence,
-        stopping: Callable[[], bool] = lambda: False,
-        add_points: Callable[[Points], None] = lambda points: None,
-        on_saved: Callable[[], None] = lambda: None,
-        on_step: Callable[[int, Mapping[str, float]], None] = lambda step, latest: None,
-        on_sign: Callable[[], None] = lambda: None,
-        is_hopeless: Callable[[int, Mapping[str, float]], bool] = lambda step, metrics: False,
-        notice: Callable[[str], None],
+        self, owner: Owner, *, seed: int, device: str, workdir: Path, cache: Path, cadence: Cadence
     ) -> None:
         self.seed = seed
         self.device = device
@@ -97,14 +115,8 @@ class PartContext:
         self.facts: dict[str, Any] = {}
         self.steps = 0
         self.points: Points = []  # that are not written yet
+        self._owner = owner
         self._cadence = cadence
-        self._stopping = stopping
-        self._add_points = add_points
-        self._on_saved = on_saved
-        self._on_step = on_step
-        self._on_sign = on_sign  # that training goes on
-        self._is_hopeless = is_hopeless
-        self._notice = notice
         self._latest: dict[str, float] = {}
         self._seconds_before = 0.0  # trained by earlier attempts, up to the checkpoint restored
         self._restored_step = 0
@@ -121,7 +133,7 @@ class PartContext:
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state saved last, or None."""
-        saved = load_checkpoint(self.workdir, self._notice)
+        saved = load_checkpoint(self.workdir, self._owner.notice)
         if saved is None:
             return None
         self.steps = self._restored_step = saved["step"]
@@ -132,10 +144,11 @@ class PartContext:
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note that `step` steps are done; save when due or when asked to stop."""
-        self._on_sign()
-        self.steps = step = int(step)  # NumPy has integers of its own, which no database takes
-        self._on_step(step, self._latest)
-        stop = self._stopping()
+        self._owner.alive()
+        # Database drivers reject NumPy integers.
+        self.steps = step = int(step)
+        self._owner.stepped(step, self._latest)
+        stop = self._owner.is_stopping()
         if stop or self._cadence.is_due():
             self._save(step, state)
         if stop:
@@ -143,22 +156,24 @@ class PartContext:
 
     def _save(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         began = time.monotonic()
-        self._add_points(self.points)  # before the save: those behind a checkpoint are not computed again
+        self._owner.add_points(
+            self.points
+        )  # before the save: those behind a checkpoint are not computed again
         self.points = []
         with disk_explained(self.workdir):
             save_checkpoint(self.workdir, step, {"step": step, "seconds": self.seconds, "state": state()})
         if step > self._restored_step:
-            self._on_saved()
+            self._owner.saved()
         self._cadence.saved(time.monotonic() - began)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve. A value that is not finite is left out: a database has no place for it."""
-        self._on_sign()
+        self._owner.alive()
         step, metrics = int(step), {name: float(value) for name, value in metrics.items()}
         self._latest.update(metrics)
         self.points += [(step, name, value) for name, value in metrics.items() if math.isfinite(value)]
-        if self._is_hopeless(step, metrics):
-            self._add_points(self.points)
+        if self._owner.gives_up(step, metrics):
+            self._owner.add_points(self.points)
             self.points = []
             raise Pruned
 

@@ -13,7 +13,7 @@ from ablate.design.settings import defaults_of, flat
 from ablate.errors import Drift
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
-from ablate.store.reading import read_results, study_names
+from ablate.store.reading import has_run, read_results
 from ablate.store.results import Results
 
 HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes")
@@ -35,9 +35,9 @@ def refuse_drift(
     Raises:
         Drift: something differs, one fault per key: old → new.
     """
-    if place.study not in study_names(place.url):
+    if not has_run(place):
         return
-    stored = read_results(place.url, place.study, place.folder)
+    stored = read_results(place)
     _refuse_other_defaults(stored, spec, defaults)
     old, new = identity(stored.spec), identity(spec)
     if old == new:

@@ -3,27 +3,23 @@
 One process at a time, under a lock. A look and the trials that follow from it are one commit: a process that is killed leaves
 all of it or nothing. Everything is decided from the store, so whoever looks next sees the same."""
 
-from pathlib import Path
-
 from ablate.runner.ordering import in_blocks
 from ablate.store.reading import read_results
 from ablate.store.writing import Store
 
-LOOK_LOCK = "look"
 
-
-def look_on(store: Store, folder: Path) -> bool:
+def look_on(store: Store) -> bool:
     """Take the looks that are due; say whether there are trials to run then.
 
     A look is due when every trial of its stage has a result, or has failed for good."""
-    while not (going := bool(store.queue())) and _look(store, folder):
+    while not (going := bool(store.queue())) and _look(store):
         continue
     return going
 
 
-def _look(store: Store, folder: Path) -> bool:
+def _look(store: Store) -> bool:
     """Take one look; say whether there may be another."""
-    results = read_results(store.url, store.study, folder)
+    results = read_results(store.place)
     looking = results.spec.looking
     taken = len(results.looks)
     if looking is None or taken == len(looking.looks) or (taken and not results.looks[-1].cells):

@@ -23,10 +23,9 @@ from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Design
 from ablate.errors import AblateError, BadInput
 from ablate.files import write_file
-from ablate.runner.engines.local import worker_environment
-from ablate.runner.fitting import Memory, memory_of
+from ablate.runner.machine import Memory, choose_device, cpu_name, gpu_names, memory_of, worker_environment
 from ablate.runner.prepare import Prepared
-from ablate.runner.provenance import cpu_name, machine_facts
+from ablate.runner.provenance import machine_facts
 
 
 class Measured(BaseModel):
@@ -79,17 +78,9 @@ def parts_of_design(design: Design) -> dict[str, dict[str, Any]]:
 def _file(prepared: Prepared) -> Path:
     environment = worker_environment(1)
     chosen = [environment.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ABLATE_DEVICE")]
-    holds_for = [cpu_name(), *_gpu_names(), *chosen, _code(prepared.trainer)]
+    holds_for = [cpu_name(), *gpu_names(), *chosen, _code(prepared.trainer)]
     key = hashlib.sha256(json.dumps(holds_for).encode()).hexdigest()[:12]
     return prepared.place.folder / f"measured-{key}.json"
-
-
-def _gpu_names() -> list[str]:
-    """Return the names of NVIDIA's GPUs without loading torch."""
-    texts = [file.read_text() for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
-    return [
-        line.partition(":")[2].strip() for text in texts for line in text.splitlines() if "Model:" in line
-    ]
 
 
 def _code(trainer: Trainer) -> str:
@@ -105,7 +96,7 @@ def _measured_elsewhere(prepared: Prepared, parts: Mapping[str, Mapping[str, Any
             {
                 "trainer": prepared.spec.trainer,
                 "study_folder": str(prepared.spec.folder.resolve()),
-                "cache": str(prepared.place.folder / "cache"),  # of tokenised text: the run will want it too
+                "cache": str(prepared.place.cache),  # of tokenised text: the run will want it too
                 "workdir": workdir,
                 "seed": prepared.spec.seeds[0],
                 "parts": parts,
@@ -164,8 +155,7 @@ def answer_to(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measured_here(job: dict[str, Any]) -> Measured:
-    from ablate.runner.context import Cadence, PartContext  # what only this process needs
-    from ablate.runner.worker import choose_device
+    from ablate.runner.context import Cadence, Owner, PartContext  # what only this process needs
 
     trainer = load_trainer(job["trainer"], Path(job["study_folder"]))
     os.chdir(job["study_folder"])  # relative paths in a study are relative to its file
@@ -173,12 +163,12 @@ def _measured_here(job: dict[str, Any]) -> Measured:
     for settings in trainings.values():
         trainer.check(settings)
     context = PartContext(
+        Owner(),
         seed=job["seed"],
         device=choose_device(),
         workdir=Path(job["workdir"]),
         cache=Path(job["cache"]),
         cadence=Cadence(math.inf),
-        notice=print,
     )
     assert trainer.measure is not None
     seconds = _plain(trainer.measure(trainings, context), trainings, trainer)

@@ -11,7 +11,6 @@ import fcntl
 import os
 import secrets
 import select
-import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +20,8 @@ from ablate.contract import Stopped
 from ablate.errors import BadInput, StoreError
 from ablate.files import sync_folder, write_file
 from ablate.store import engine as databases
-from ablate.store.writing import RECONNECT_S, RETRY_S, Store
+from ablate.store.places import Place
+from ablate.store.writing import Store
 
 HOME_MARKER = "home.id"
 
@@ -49,11 +49,11 @@ class Locks(Protocol):
         """Let go of every lock."""
 
 
-def open_locks(store: Store, folder: Path) -> Locks:
-    """Return the locks that fit the store: files in the study's folder, or the server's."""
-    if databases.sqlite_file(store.url) is None:
-        return ServerLocks(store.url, store.study)
-    return FileLocks(folder / "locks")
+def open_locks(place: Place) -> Locks:
+    """Return the locks that fit the database: files in the study's folder, or the server's."""
+    if databases.sqlite_file(place.url) is None:
+        return ServerLocks(place.url, place.study)
+    return FileLocks(place.folder / "locks")
 
 
 class FileLocks:
@@ -166,17 +166,10 @@ class ServerLocks:
         """Open a new session as soon as the server answers.
 
         Raises:
-            StoreError: it did not for RECONNECT_S.
+            StoreError: it did not in time.
         """
         self.close()
-        give_up = time.monotonic() + RECONNECT_S
-        while True:
-            try:
-                return self._open()
-            except databases.Disconnected:
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(RETRY_S)
+        databases.lasting(self._open)
 
     def close(self) -> None:
         """End the session, and with it every lock."""
@@ -192,18 +185,19 @@ def let_go(descriptor: int) -> None:
     os.close(nothing)
 
 
-def share_home(store: Store, folder: Path) -> None:
+def share_home(store: Store) -> None:
     """Make sure that everybody who works on a study keeps its files in one and the same folder.
 
     Raises:
         BadInput: its trials' files are in another folder than this one.
     """
+    folder = store.place.folder
     agreed = store.home() or store.agree_on_home(_marker(folder))
     file = folder / HOME_MARKER
     found = file.read_text().strip() if file.is_file() else None
     if found != agreed:
         raise BadInput(
-            f"--home: {folder} is not where the files of {store.study!r} are ({HOME_MARKER}: found {found or 'nothing'}, "
+            f"--home: {folder} is not where the files of {store.place.study!r} are ({HOME_MARKER}: found {found or 'nothing'}, "
             f"its database says {agreed}); name the folder that `ablate run` uses, shared between the hosts. "
             f"If those files are gone: mkdir -p '{folder}' && echo {agreed} > '{file}'"
         )

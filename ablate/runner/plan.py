@@ -83,11 +83,10 @@ def _earlier(place: Place) -> Results | None:
     """What this study has recorded already, if it has run."""
     if not place.exists():
         return None
-    from ablate.store.reading import read_results, study_names  # a database library takes a while to load
+    # A database library takes a while to load.
+    from ablate.store.reading import has_run, read_results
 
-    if place.study not in study_names(place.url):
-        return None
-    return read_results(place.url, place.study, place.folder)
+    return read_results(place) if has_run(place) else None
 
 
 def estimate(

@@ -26,7 +26,7 @@ from ablate.runner.context import MAX_CHECKPOINT_SHARE, Cadence
 from ablate.runner.ownership import let_go, share_home
 from ablate.runner.progress import Count, Lines
 from ablate.runner.spot import watch_for_notice
-from ablate.runner.worker import Emit, Worker
+from ablate.runner.worker import Worker
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
 from ablate.store.writing import Store
@@ -128,14 +128,14 @@ def work_here(place: Place, study_folder: Path | None = None) -> int:
     Raises:
         BadInput: the study's files are in another folder than `place` says.
     """
-    store = Store(place.url, place.study)
-    share_home(store, place.folder)
+    store = Store(place)
+    share_home(store)
     stop = Stop(second_ends=True)
     watch_for_notice(stop.asked.set)
     lines = Lines(Console(stderr=True), Count(done=0, total=len(store.queue()), workers=1))
     with contextlib.redirect_stdout(sys.stderr):  # what a trainer prints is no result of ours
         work(
-            job_for(store, place, study_folder or store.study_folder),
+            job_for(store, study_folder or store.study_folder),
             stop,
             lambda event, **fields: (
                 lines.on_event(0, {"event": event, **fields}) if event != "step" else None
@@ -144,15 +144,13 @@ def work_here(place: Place, study_folder: Path | None = None) -> int:
     return 128 + stop.number if stop.number else 0
 
 
-def job_for(
-    store: Store, place: Place, study_folder: Path, numbers: list[int] | None = None
-) -> dict[str, Any]:
+def job_for(store: Store, study_folder: Path, numbers: list[int] | None = None) -> dict[str, Any]:
     """Return what a worker is told: all of it is JSON as Python writes it. `numbers`: only these trials."""
     return {
-        "url": place.url,
-        "study": place.study,
+        "url": store.place.url,
+        "study": store.place.study,
+        "folder": str(store.place.folder),
         "study_folder": str(study_folder.resolve()),
-        "folder": str(place.folder),
         "checkpoint_seconds": checkpoint_seconds(store.spec),
         # Who names a cadence by hand gets it, whatever it costs.
         "checkpoint_share": math.inf if "ABLATE_CHECKPOINT_SECONDS" in os.environ else MAX_CHECKPOINT_SHARE,
@@ -185,9 +183,10 @@ def stop_when_stdin_ends(stop: Stop) -> None:
     stop.asked.set()
 
 
-def work(job: dict[str, Any], stop: Callable[[], bool], events: Emit) -> None:
+def work(job: dict[str, Any], stop: Callable[[], bool], events: Callable[..., None]) -> None:
     """Open what the job names and work until nothing is left."""
-    with contextlib.closing(Store(job["url"], job["study"])) as store:
+    place = Place(job["study"], job["url"], Path(job["folder"]))
+    with contextlib.closing(Store(place)) as store:
         store.stopping = stop
         if not Path(job["study_folder"]).is_dir():
             raise BadInput(
@@ -199,7 +198,6 @@ def work(job: dict[str, Any], stop: Callable[[], bool], events: Emit) -> None:
         worker = Worker(
             store=store,
             trainer=trainer,
-            folder=Path(job["folder"]),
             stopping=stop,
             emit=events,
             cadence=Cadence(job["checkpoint_seconds"], job["checkpoint_share"]),

@@ -11,9 +11,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -22,7 +23,10 @@ from ablate.errors import BadInput, StoreError, Unavailable
 if TYPE_CHECKING:
     import sqlite3
 
+R = TypeVar("R")
 LOCK_TIMEOUT_S = 60
+RECONNECT_S = 120.0  # how long a server may be away
+RETRY_S = 0.2
 NETWORK_FILE_SYSTEMS = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"),
     *(
@@ -43,13 +47,8 @@ SERVER_PATIENCE = {  # a dead peer is noticed within about 15 s, at both ends
     "keepalives_count": 5,
     "tcp_user_timeout": 15_000,
 }
-_GONE = (
-    "08",
-    "57P",
-    "53300",
-    "40001",
-    "40P01",
-)  # SQLSTATEs after which the same transaction may well succeed
+# SQLSTATEs after which the same transaction may well succeed.
+_GONE = ("08", "57P", "53300", "40001", "40P01")
 
 
 class Disconnected(StoreError):
@@ -112,6 +111,37 @@ def connect(url: str, read_only: bool = False) -> sa.Engine:
     engine = sa.create_engine("sqlite://", creator=lambda: _writer(file), poolclass=sa.pool.QueuePool)
     sa.event.listen(engine, "begin", _begin)
     return engine
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[sa.Connection]:
+    """Yield a read-only connection that sees one moment of the database, and close everything after it.
+
+    Raises:
+        BadInput, StoreError, Unavailable: as `connect`; the database is locked or damaged.
+    """
+    engine = connect(url, read_only=True)
+    try:
+        with explained(url), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def lasting(work: Callable[[], R], stopping: Callable[[], bool] = lambda: False) -> R:
+    """Return what `work()` gives; while the server is away do it again, for up to RECONNECT_S or until asked to stop.
+
+    Raises:
+        Disconnected: the server did not come back in time.
+    """
+    give_up = time.monotonic() + RECONNECT_S
+    while True:
+        try:
+            return work()
+        except Disconnected:
+            if time.monotonic() > give_up or stopping():
+                raise
+            time.sleep(RETRY_S)
 
 
 def _refuse_other_files(file: Path) -> None:

@@ -1,11 +1,11 @@
 """Where things live: from what a user typed to a study's database and folder."""
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import BadInput
+from ablate.text import closest
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,15 @@ class Place:
     study: str
     url: str  # of the database
     folder: Path  # of artifacts
+
+    @property
+    def cache(self) -> Path:
+        """Where trials share what is worth computing once."""
+        return self.folder / "cache"
+
+    def part_folder(self, part: str, seed: int) -> Path:
+        """Return where a part keeps its files: named by hash and seed, never by user text."""
+        return self.folder / "trials" / f"{part}-{seed}"
 
     def exists(self) -> bool:
         """Say whether there is a database to open; a server is always there to be asked."""
@@ -66,9 +75,9 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
     name = _only_study(root, _storage_url(storage)) if typed is None else _study_name(typed)
     place = place_of(name, home, storage)
     if not place.exists():
-        close = difflib.get_close_matches(name, _names(root), n=1)
+        close = closest(name, _names(root))
         file = typed if typed and looks_like_path(typed) else "FILE.yaml"
-        hint = f"did you mean {close[0]!r}?" if close else f"run it first: ablate run {file}"
+        hint = f"did you mean {close!r}?" if close else f"run it first: ablate run {file}"
         raise BadInput(f"STUDY: {name!r} has no results in {root}; {hint}")
     return place
 

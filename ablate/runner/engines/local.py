@@ -3,7 +3,6 @@ end tells a worker that whoever started it is gone."""
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ablate.runner.fitting import visible_gpus
+from ablate.runner.machine import worker_environment
 
 
 class LocalWorker:
@@ -67,22 +66,3 @@ class Local:
 def open_engine(job: dict[str, Any], workers: int, logs: Path, _: str | None) -> Local:
     """Return the engine."""
     return Local(job, workers, logs)
-
-
-def worker_environment(workers: int, index: int = 0) -> dict[str, str]:
-    """Return the environment of a worker: the machine's cores and GPUs divided, and quiet libraries."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
-    environment = dict(os.environ)
-    environment.pop("ABLATE_STORAGE", None)  # the job says it
-    asked = environment.setdefault("OMP_NUM_THREADS", threads)
-    environment.setdefault("MKL_NUM_THREADS", asked)  # else MKL takes all cores and torch goes by MKL
-    gpus = visible_gpus()
-    if workers > 1 and len(gpus) > 1 and "ABLATE_DEVICE" not in environment:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
-    environment.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # read when CUDA starts; else sums may differ
-    environment.setdefault("PYTHONHASHSEED", "0")  # a trainer that walks a set gives the same bits each time
-    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
-    environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    return environment
