@@ -81,7 +81,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
         told = []
         assert load_checkpoint(tmp_path, told.append) == {"step": 1}
         assert len(told) == 1
-        assert "damaged checkpoint passed over" in told[0]
+        assert "damaged checkpoint skipped" in told[0]
 
 
 @contextlib.contextmanager

@@ -267,7 +267,7 @@ class PartOwner(Owner):
         return self._attempt.worker.stopping()
 
     def alive(self) -> None:
-        """Set the watchdog's alarm anew."""
+        """Reset the watchdog."""
         self._attempt.worker.watchdog.heard()
 
     def stepped(self, step: int, latest: Mapping[str, float]) -> None:

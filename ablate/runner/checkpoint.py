@@ -1,4 +1,4 @@
-"""Durable checkpoints: after any kill, power cut or damage the newest whole one is found, and nothing else is loaded.
+"""Durable checkpoints: after a kill, a power cut or damage the newest intact one is loaded, and nothing else.
 
 A file is a line with the format, a line with the SHA-256 of the rest, and a safetensors payload: the bytes of each tensor,
 and one JSON tree with everything else. Nothing in it can run code. The one before is kept."""
@@ -46,7 +46,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
 
 
 def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
-    """Return the newest state that is whole, or None. `notice(line)` is told of each file that was not.
+    """Return the newest intact state, or None. `notice(line)` is called for each damaged file.
 
     Raises:
         StoreError: a file or the folder is there but cannot be read now. To pass it over would be to lose it: the next save
@@ -59,7 +59,7 @@ def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
             raise _unreadable(file, error) from error
         except (ValueError, KeyError, safetensors.SafetensorError) as error:
             if notice:
-                notice(f"{file}: damaged checkpoint passed over ({error})")
+                notice(f"{file}: damaged checkpoint skipped ({error})")
     return None
 
 
@@ -82,8 +82,8 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _unreadable(place: Path, error: OSError) -> StoreError:
     return StoreError(
-        f"{place}: {error.strerror}; run again when the disk is well, it goes on from there "
-        "(a checkpoint that is lost for good: remove it, the one before is used)"
+        f"{place}: {error.strerror}; run again once the disk works, and training resumes from there "
+        "(if a checkpoint is lost for good, remove it: the one before is used)"
     )
 
 
@@ -120,7 +120,8 @@ def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         buffers[name] = np.frombuffer(np.ascontiguousarray(value).tobytes(), dtype=np.uint8)
         return {"numpy": name, "dtype": str(value.dtype), "shape": list(value.shape)}
-    torch = sys.modules.get("torch")  # whoever hands us a tensor has imported it
+    # Whoever passes a tensor has imported torch.
+    torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         plain = value.detach().cpu().contiguous()
         buffers[name] = plain.reshape(-1).view(torch.uint8).numpy()

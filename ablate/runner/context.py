@@ -25,7 +25,7 @@ Points = list[tuple[int, str, float]]
 
 @contextlib.contextmanager
 def disk_explained(place: Path) -> Iterator[None]:
-    """Turn a failing disk into an error that stops the worker: no trial is to blame, and none becomes FAIL for it."""
+    """Turn a disk failure into an error that stops the worker: no trial is to blame, and none becomes FAIL."""
     try:
         yield
     except OSError as error:
@@ -34,11 +34,13 @@ def disk_explained(place: Path) -> Iterator[None]:
 
 def disk_trouble(place: Path, what: str) -> StoreError:
     """Say what to do about a disk that fails."""
-    return StoreError(f"{place}: {what}; free the disk and run again, it goes on from the last checkpoint")
+    return StoreError(
+        f"{place}: {what}; make room on the disk and run again: training resumes from the last checkpoint"
+    )
 
 
 def is_disk_trouble(error: BaseException) -> bool:
-    """Say whether a trainer failed for the disk; libraries hide an OSError in errors of their own."""
+    """Say whether a trainer failed because of the disk; libraries wrap an OSError in errors of their own."""
     if isinstance(error, OSError):
         return error.errno in _DISK_ERRORS
     return any(os.strerror(number) in str(error) for number in _DISK_ERRORS)
@@ -47,7 +49,7 @@ def is_disk_trouble(error: BaseException) -> bool:
 class Cadence:
     """When the next checkpoint is due: after the study's interval, or later where saving takes long.
 
-    One for all trials of a worker: what a save costs is known from the trial before."""
+    Shared by all trials of a worker: the cost of a save is known from the trial before."""
 
     def __init__(self, interval_s: float, max_share: float = MAX_CHECKPOINT_SHARE) -> None:
         self.interval_s = interval_s
@@ -56,7 +58,7 @@ class Cadence:
         self._from = time.monotonic()
 
     def restart(self) -> None:
-        """Begin to wait: for a new trial, or after a save."""
+        """Start waiting: for a new trial, or after a save."""
         self._from = time.monotonic()
 
     def is_due(self) -> bool:
@@ -65,15 +67,15 @@ class Cadence:
         return time.monotonic() - self._from >= wait_s
 
     def saved(self, took_s: float) -> None:
-        """Note what a save took."""
+        """Note how long a save took."""
         self._last_save_s = took_s
         self.restart()
 
 
 class Owner:
-    """Whoever owns the part that is trained: asked whether to go on, and told how far it is.
+    """Whoever owns the part that is trained: asked whether to go on, and kept informed.
 
-    This one records nothing: for a training that is nobody's trial."""
+    This base class records nothing; it suits training that belongs to no trial."""
 
     def is_stopping(self) -> bool:
         """Say whether the training is to save and stop."""
@@ -84,26 +86,26 @@ class Owner:
         return False
 
     def alive(self) -> None:
-        """Hear that the training goes on."""
+        """Training goes on."""
 
     def stepped(self, step: int, latest: Mapping[str, float]) -> None:
-        """Hear that a step is done, with the latest value of each curve."""
+        """A step is done; `latest` has the last value of each curve."""
 
     def saved(self) -> None:
-        """Hear that more became durable than was before."""
+        """A checkpoint of new steps is durable."""
 
     def add_points(self, points: Points) -> None:
-        """Take points of curves that are not to be lost."""
+        """These points of curves must not be lost."""
 
     def notice(self, line: str) -> None:
-        """Hear what a person should know."""
+        """Something a person should know."""
         print(line, file=sys.stderr)
 
 
 class PartContext:
     """One part × one seed being trained in this process.
 
-    Curve points are kept in memory until a checkpoint passes over them: what a kill loses is recomputed, points included."""
+    Curve points stay in memory until a checkpoint covers them: what a kill loses is recomputed, points included."""
 
     def __init__(
         self, owner: Owner, *, seed: int, device: str, workdir: Path, cache: Path, cadence: Cadence
@@ -128,7 +130,7 @@ class PartContext:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, over all attempts; steps that a kill took are counted once."""
+        """Seconds of training so far, over all attempts; steps that were repeated after a kill count once."""
         return self._seconds_before + time.monotonic() - self._started
 
     def restore(self) -> dict[str, Any] | None:
@@ -156,9 +158,8 @@ class PartContext:
 
     def _save(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         began = time.monotonic()
-        self._owner.add_points(
-            self.points
-        )  # before the save: those behind a checkpoint are not computed again
+        # Before the save: points that a checkpoint covers are not computed again.
+        self._owner.add_points(self.points)
         self.points = []
         with disk_explained(self.workdir):
             save_checkpoint(self.workdir, step, {"step": step, "seconds": self.seconds, "state": state()})
@@ -167,7 +168,7 @@ class PartContext:
         self._cadence.saved(time.monotonic() - began)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one point to each named curve. A value that is not finite is left out: a database has no place for it."""
+        """Add one point to each named curve. Values that are not finite are left out: databases cannot hold them."""
         self._owner.alive()
         step, metrics = int(step), {name: float(value) for name, value in metrics.items()}
         self._latest.update(metrics)
@@ -194,8 +195,8 @@ class PartContext:
         for what, name in (("split", split), ("task", task)):
             if not name or "/" in name or "\0" in name or len(os.fsencode(name)) > NAME_BYTES:
                 raise TrialError(
-                    f"context.predictions: the {what} {name!r} cannot name a file; a name without / of at most "
-                    f"{NAME_BYTES} bytes would do"
+                    f"context.predictions: the {what} {name!r} cannot name a file; use a name without / of at most "
+                    f"{NAME_BYTES} bytes"
                 )
         columns: dict[str, Sequence[Any]] = {"id": ids, "prediction": predicted, "gold": gold}
         if clusters is not None:
@@ -210,11 +211,11 @@ class PartContext:
 
 
 def _labels(clusters: Sequence[str], ids: Sequence[str]) -> list[str]:
-    """Return the clusters' labels as text; one that is blank would make a cluster of all items without one."""
+    """Return the clusters' labels as text; blank ones would put all unlabelled items into one cluster."""
     labels = ["" if label is None else str(label).strip() for label in clusters]
     if "" in labels:
         raise TrialError(
-            f"context.predictions: item {ids[labels.index('')]!r} has no cluster; a label of its own would do for an item "
-            "that stands alone"
+            f"context.predictions: item {ids[labels.index('')]!r} has no cluster; give an item that stands alone "
+            "a label of its own"
         )
     return labels

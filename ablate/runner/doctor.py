@@ -1,4 +1,4 @@
-"""`ablate doctor`: what works on this machine, and what to do about the rest. Looks; changes nothing."""
+"""`ablate doctor`: what works on this machine, and how to fix the rest. It changes nothing."""
 
 import importlib
 import importlib.util
@@ -20,7 +20,7 @@ LEAST_FREE_GB = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     what: str
     works: bool

@@ -1,8 +1,7 @@
 """Is this still the study that its trials were run with?
 
-Comments, order, the question, the budget and the seconds between checkpoints may change; anything that trials or
-conclusions rest on may not, the defaults of the trainer's settings among them. `--extend` adds levels, cells and seeds
-and nothing else."""
+Comments, order, the question, the budget and the seconds between checkpoints may change. What trials or conclusions depend on may
+not, and that includes the defaults of the trainer's settings. `--extend` adds levels, cells and seeds, nothing else."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes")
 
 
 def all_defaults(design: Design, trainer: Trainer) -> dict[str, str]:
-    """Return every default that some cell rests on. Hashes do not know them."""
+    """Return every default that some cell relies on: hashes do not include them."""
     found: dict[str, str] = {}
     for cell in design.cells:
         found |= defaults_of(trainer.Settings.model_validate(cell.settings))
@@ -56,7 +55,7 @@ def refuse_drift(
 
 
 def _refuse_other_defaults(stored: Results, spec: StudySpec, defaults: Mapping[str, str]) -> None:
-    """Refuse a trainer that gives another value to a setting that cells leave out. A setting that is new may come."""
+    """Refuse a trainer whose defaults changed for settings that cells leave out. New settings are fine."""
     faults = [
         f"{_where(spec)}: trainer: the Settings of {spec.trainer} changed since trials of {spec.study!r} were run: "
         f"{key}: default {before} → {defaults[key]}; put it back, or give the study another name"
@@ -68,7 +67,7 @@ def _refuse_other_defaults(stored: Results, spec: StudySpec, defaults: Mapping[s
 
 
 def _refuse_other_cells(stored: Results, spec: StudySpec, design: Design) -> None:
-    """Refuse a design that has other cells for the same study: a fraction knows the order of factors and levels."""
+    """Refuse a design with other cells for the same study: a fraction depends on the order of factors and levels."""
     planned = {cell.hash for cell in _kept_cells(stored, spec, design)}
     if gone := [cell for cell in stored.cells if cell.hash not in planned]:
         raise Drift(
@@ -78,7 +77,7 @@ def _refuse_other_cells(stored: Results, spec: StudySpec, design: Design) -> Non
 
 
 def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
-    """Let an extension pass if every trial there is still planned, and is judged in the same way."""
+    """Accept an extension if every existing trial is still planned, and judged in the same way."""
     planned = {(cell.hash, seed) for cell in _kept_cells(stored, spec, design) for seed in spec.seeds}
     gone = [trial for trial in stored.trials if (trial.cell, trial.seed) not in planned]
     faults = []
@@ -98,7 +97,7 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
 
 
 def _other_looks(stored: Results, spec: StudySpec, design: Design) -> list[str]:
-    """Return what an extension changes of a plan by which the results were looked at: it may add looks after the last."""
+    """Return what an extension changes in a plan of looks that was used: it may only add looks after the last one."""
     taken = tuple(look.seeds for look in stored.looks)
     before, after = stored.spec.looking, spec.looking
     faults = []
@@ -120,13 +119,13 @@ def _other_looks(stored: Results, spec: StudySpec, design: Design) -> list[str]:
 
 
 def _kept_cells(stored: Results, spec: StudySpec, design: Design) -> Sequence[Cell]:
-    """A search's cells are in its store alone; they stay what they are while its factors and settings do."""
+    """Return the planned cells; those of a search are only in its store, and stay while its factors and settings do."""
     same = (stored.spec.factors, stored.spec.settings) == (spec.factors, spec.settings)
     return stored.cells if spec.search and stored.spec.search and same else design.cells
 
 
 def identity(spec: StudySpec) -> dict[str, Any]:
-    """Return what a study's trials and conclusions rest on, flat: dotted key -> value."""
+    """Return what a study's trials and conclusions depend on, flat: dotted key -> value."""
     content = spec.model_dump(mode="json", exclude=set(HARMLESS))
     content["factors"] = {
         factor["name"]: {
@@ -135,7 +134,8 @@ def identity(spec: StudySpec) -> dict[str, Any]:
         }
         for factor in content["factors"]
     }
-    searched = len(spec.seeds) - len(spec.deciding_seeds)  # a search's own seed is its first
+    # A search's own seed is its first.
+    searched = len(spec.seeds) - len(spec.deciding_seeds)
     content["seeds"] = [*spec.seeds[:searched], *sorted(spec.seeds[searched:])]
     return flat(content)
 

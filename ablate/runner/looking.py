@@ -1,7 +1,7 @@
-"""Go on with a study that adds seeds: look at its results when those of a stage are there, and add what the next one wants.
+"""Continue a study that adds seeds: look at its results once a stage is done, and queue the trials of the next.
 
-One process at a time, under a lock. A look and the trials that follow from it are one commit: a process that is killed leaves
-all of it or nothing. Everything is decided from the store, so whoever looks next sees the same."""
+One process at a time, under a lock. A look and the trials that follow from it are one commit: a killed process leaves both or
+neither. Every decision starts from the store alone: whoever looks next sees the same."""
 
 from ablate.runner.ordering import in_blocks
 from ablate.store.reading import read_results
@@ -24,12 +24,14 @@ def _look(store: Store) -> bool:
     taken = len(results.looks)
     if looking is None or taken == len(looking.looks) or (taken and not results.looks[-1].cells):
         return False
-    from ablate.evidence.frames import grid  # statistics take a while to load, and few workers look
+    # Statistics take a while to load, and few workers look.
+    from ablate.evidence.frames import grid
     from ablate.evidence.looks import take_look
 
     arranged = grid(results)
     if arranged.primary not in arranged.values:
-        return False  # nothing came of any trial; `--retry-failed` may change that
+        # No trial has a result; `--retry-failed` may change that.
+        return False
     look = take_look(arranged)
     order = in_blocks(results.spec, [cell.hash for cell in results.cells], (*results.looks, look))
     store.record_look(look, results.cells, order)

@@ -1,9 +1,9 @@
-"""Who works on what: a lock per trial and per part, held by the kernel or the database server for a living process, so that a
-dead owner is seen at once and a frozen one keeps its own. No clock decides anything.
+"""Who works on what: a lock per trial and per part, which the kernel or the database server holds for a living process. A dead
+owner is noticed at once and a frozen one keeps its locks; no clock decides anything.
 
 One host: `lockf` on a file. Not `flock`: a forked data-loader child would keep a `flock` alive. A POSIX lock falls when its
 process closes *any* descriptor of the file, so each lock file is opened here, once, and nowhere else.
-Several hosts: `pg_try_advisory_lock` in a database session of its own. Who loses that session has lost every lock."""
+Several hosts: `pg_try_advisory_lock` in a separate database session. A process that loses the session has lost all its locks."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ class Lost(Stopped):
 
 
 class Locks(Protocol):
-    """Locks of one process, named by keys that are safe as file names."""
+    """The locks of one process, named by keys that are safe as file names."""
 
     def acquire(self, key: str) -> bool:
         """Take the lock if no living process has it. A key held by this process is not given twice."""
@@ -40,13 +40,13 @@ class Locks(Protocol):
         """Give a held lock back."""
 
     def lost(self) -> bool:
-        """Say whether locks were taken from this process; costs no more than a system call."""
+        """Say whether this process lost its locks; as cheap as a system call."""
 
     def renew(self) -> None:
-        """Begin anew, with no lock held, after locks were lost."""
+        """Start over with no lock held, after locks were lost."""
 
     def close(self) -> None:
-        """Let go of every lock."""
+        """Release every lock."""
 
 
 def open_locks(place: Place) -> Locks:
@@ -77,7 +77,7 @@ class FileLocks:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(
-                f"{file}: {error.strerror}; the lock files must be writable by whoever runs the study"
+                f"{file}: {error.strerror}; whoever runs the study must be able to write its lock files"
             ) from error
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,12 +99,12 @@ class FileLocks:
         return any(os.fstat(descriptor).st_nlink == 0 for descriptor in self._held.values())
 
     def renew(self) -> None:
-        """Let go of every lock; make the folder again."""
+        """Release every lock; make the folder again."""
         self.close()
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Let go of every lock."""
+        """Release every lock."""
         for key in list(self._held):
             self.release(key)
 
@@ -122,7 +122,7 @@ class ServerLocks:
         self._held: set[str] = set()
         self._broken = False
         self._session = databases.lock_session(self._url)
-        # The server says nothing in an idle session, unless it ends it.
+        # In an idle session the server sends nothing, except when it ends the session.
         self._news = select.poll()
         self._socket: int | None = self._driver().pgconn.socket
         self._news.register(self._socket, select.POLLIN)
@@ -154,7 +154,7 @@ class ServerLocks:
             return False
 
     def lost(self) -> bool:
-        """Say whether the session is gone, and every lock with it."""
+        """Say whether the session is gone, and all locks with it."""
         if not self._broken and self._news.poll(0):
             try:
                 self._driver().pgconn.consume_input()
@@ -163,7 +163,7 @@ class ServerLocks:
         return self._broken
 
     def renew(self) -> None:
-        """Open a new session as soon as the server answers.
+        """Open a new session once the server answers.
 
         Raises:
             StoreError: it did not in time.
@@ -172,21 +172,21 @@ class ServerLocks:
         databases.lasting(self._open)
 
     def close(self) -> None:
-        """End the session, and with it every lock."""
+        """End the session, and with it all locks."""
         self._socket = None
         self._session.invalidate()
         self._session.close()
 
 
 def let_go(descriptor: int) -> None:
-    """In a forked child: point a descriptor at nothing, so that whoever holds its other end sees the parent's end alone."""
+    """In a forked child: redirect a descriptor to nowhere, so that its other end only notices when the parent ends."""
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, descriptor)
     os.close(nothing)
 
 
 def share_home(store: Store) -> None:
-    """Make sure that everybody who works on a study keeps its files in one and the same folder.
+    """Make sure that all workers of a study keep its files in the same folder.
 
     Raises:
         BadInput: its trials' files are in another folder than this one.
@@ -204,7 +204,7 @@ def share_home(store: Store) -> None:
 
 
 def _marker(folder: Path) -> str:
-    """Return what names this folder; two processes at once agree on one name."""
+    """Return this folder's name; two processes that ask at once get the same."""
     file = folder / HOME_MARKER
     if not file.is_file():
         proposed = folder / f".{HOME_MARKER}.{secrets.token_hex(4)}"

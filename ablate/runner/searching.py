@@ -1,7 +1,7 @@
-"""Go on with a search: add the trial that it wants next, or its finalists once it has tried its cells.
+"""Continue a search: add the trial to try next, or its finalists once all cells are tried.
 
-One process at a time, under a lock; everything is decided anew from the store, so a search goes on after any interruption
-and repeats no cell on a seed."""
+One process at a time, under a lock. Every decision starts from the store alone, so a search survives any interruption and repeats
+no cell on a seed."""
 
 import math
 from collections import defaultdict
@@ -21,7 +21,7 @@ from ablate.store.writing import Store
 
 
 def add_next(store: Store, trainer: Trainer) -> int:
-    """Add to the queue what the search wants next and return how many trials that is; 0 while it waits, or at its end."""
+    """Queue what the search tries next; return how many trials that is: 0 while it waits, or at its end."""
     spec = store.spec
     assert spec.search is not None
     results = read_results(store.place)
@@ -44,7 +44,7 @@ def trials_tried(results: Results) -> list[TrialResult]:
 
 
 def watch_of(store: Store, number: int) -> Callable[[int, Mapping[str, float]], bool]:
-    """Return what says of a trial, at each point of its curves, whether the study's pruner gives it up."""
+    """Return a function that says, at each point of a trial's curves, whether the study's pruner gives it up."""
     watch, name = lasting(lambda: _watch(store, number), store.stopping), store.spec.metric.name
 
     def is_hopeless(step: int, metrics: Mapping[str, float]) -> bool:
@@ -61,7 +61,8 @@ def _watch(store: Store, number: int) -> Watch | None:
     results = read_results(store.place)
     tried = trials_tried(results)
     own = next((trial for trial in tried if trial.number == number), None)
-    if own is None or len(own.parts) != 1:  # no curve of the study's metric while several parts are trained
+    # With several parts there is no curve of the study's metric.
+    if own is None or len(own.parts) != 1:
         return None
     ended = [trial for trial in tried if trial.state in ("COMPLETE", "PRUNED")]
     *before, now = _history([*ended, own], results, Space(store.spec))

@@ -1,4 +1,4 @@
-"""The two minutes' notice before a spot instance is taken away. Asks the instance's own metadata service, and only on EC2."""
+"""The two minutes' notice before a spot instance is taken away. It comes from the instance's own metadata service, which is asked on EC2 only."""
 
 import threading
 import time

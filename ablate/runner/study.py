@@ -1,4 +1,4 @@
-"""`ablate run`: from a study file to trials with results. The same call again goes on where it stopped."""
+"""`ablate run`: from a study file to trials with results. The same call resumes where it stopped."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
 
     Raises:
         BadInput: the study is not sound, or changed since its trials were run. Nothing was written.
-        Unavailable: data or weights could not be had. Nothing was written.
+        Unavailable: data or weights are not cached and not downloadable. Nothing was written.
     """
     prepared = prepare(path, options)
     spec, design, place = prepared.spec, prepared.design, prepared.place
@@ -65,7 +65,8 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     with closing(create_store(place, spec, design, defaults)) as store:
         share_home(store)
         order = run_order(design, spec, store.looks())
-        store.take_over(spec, design, defaults, order, check)  # minutes may have passed
+        # Checked again, as minutes may have passed.
+        store.take_over(spec, design, defaults, order, check)
         remove_leftovers(store)
         if spec.search:
             _choose(store, prepared, options.limit or options.workers or 1)
@@ -77,7 +78,7 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
 
 
 def forget_smoke(place: Place) -> None:
-    """Remove what the last smoke run of a study left: it says nothing of the code as it is now.
+    """Remove the last smoke run of a study: it says nothing about the code as it is now.
 
     Raises:
         BadInput: it is still running, or is no smoke run but a study of that name.
@@ -100,7 +101,7 @@ def forget_smoke(place: Place) -> None:
 
 
 def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:
-    """Return how many workers this machine takes, from a few steps of each kind, which are measured unless they were."""
+    """Return how many workers this machine takes, from a few steps of each kind, measured unless they were before."""
     if options.engine != "local":
         raise BadInput(f"--workers: auto looks at this machine; say how many for --engine {options.engine}")
     if prepared.trainer.measure is None:
@@ -134,7 +135,8 @@ def supervise(
     left = [queued for queued in store.queue() if search or queued.cell in hashes][: options.limit]
     if not left:
         return 0
-    if (search or looking) and options.limit is None:  # what is still to be chosen is not queued yet: at most
+    # At most: what is still to be chosen is not queued yet.
+    if (search or looking) and options.limit is None:
         done = left[0].number
         total = most_trials(prepared.spec) if search else len(hashes) * len(prepared.spec.seeds)
     else:
@@ -158,12 +160,13 @@ def remove_leftovers(store: Store) -> None:
     """Remove checkpoints of parts that are recorded: who recorded them was killed before it could."""
     for workdir in {file.parent for file in store.place.folder.glob("trials/*/step-*.checkpoint")}:
         part, _, seed = workdir.name.partition("-")
-        if seed.isdecimal() and store.trained([part], int(seed)):  # somebody may keep a copy beside it
+        # Somebody may keep a copy of a folder beside it.
+        if seed.isdecimal() and store.trained([part], int(seed)):
             remove_checkpoints(workdir)
 
 
 def run_order(design: Design, spec: StudySpec, looks: Sequence[Look] = ()) -> list[tuple[str, int]]:
-    """Return (cell, seed) of a design that the study wants by now, in the order to run."""
+    """Return (cell, seed) of a design that the study currently wants, in the order to run."""
     return in_blocks(spec, [cell.hash for cell in design.cells], looks)
 
 

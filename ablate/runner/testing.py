@@ -1,7 +1,7 @@
-"""`ablate test`: the best cell's kept models on the test split, for every seed, once, on record.
+"""`ablate test`: score the best cell's models on the test split, for every seed, once, and record it.
 
-The cell is chosen by the study's own metric before anything is scored; nothing here can choose another. A second look
-is refused unless it is asked for, and is then recorded too."""
+The study's own metric chooses the cell before anything is scored; nothing here can choose another. A second use is refused unless
+the user asks for it, and is then recorded too."""
 
 import datetime
 import getpass
@@ -94,7 +94,7 @@ def _part_scores(part: Part, seed: int, trainer: Trainer, place: Place) -> Mappi
 
 
 def _of_test(combined: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Keep what is called `test/...`; nothing at all is right where the test split's labels are kept back."""
+    """Keep the metrics called `test/...`. None at all is fine: the test split's labels may be hidden."""
     kept = {name: value for name, value in combined.items() if name.startswith(PREFIX)}
     returned = sorted({name for part in parts.values() for name in part})
     if returned and not kept:

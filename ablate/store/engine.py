@@ -1,10 +1,9 @@
 """Open the database safely: SQLite by default, PostgreSQL by URL.
 
-SQLite is opened so that a commit is durable (`synchronous=FULL`; with `journal_mode=TRUNCATE` the end of a commit is synced
-too, where the default leaves an unlink to the mercy of a power cut), a writer takes its lock when it begins and not in the
-middle (`BEGIN IMMEDIATE`), and a mistyped path is an error and not a new database. A file on a network file system is
-refused: its locks cannot be trusted. A reader sees one moment and changes no byte, even of a database whose writer was
-killed in the middle of a commit. Passwords never leave this file in clear."""
+An SQLite commit is durable (`synchronous=FULL`; `journal_mode=TRUNCATE` also syncs the end of a commit, which by default is an
+unlink that a power cut may undo). A writer takes its lock when it begins, not half-way (`BEGIN IMMEDIATE`). A mistyped path is an
+error, not a new database. Files on network file systems are refused: their locks cannot be trusted. A reader sees one moment and
+changes no byte, even if a writer was killed in the middle of a commit. Passwords never leave this file in clear text."""
 
 import contextlib
 import hashlib
@@ -39,7 +38,8 @@ NETWORK_FILE_SYSTEMS = {
         "fuse.sshfs",
     ),
 }
-SERVER_PATIENCE = {  # a dead peer is noticed within about 15 s, at both ends
+# A dead peer is noticed within about 15 s, at both ends.
+SERVER_PATIENCE = {
     "connect_timeout": 10,
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -52,7 +52,7 @@ _GONE = ("08", "57P", "53300", "40001", "40P01")
 
 
 class Disconnected(StoreError):
-    """The server went away; it may come back, and every transaction of ours may be tried again."""
+    """The server went away. It may come back; every transaction of ours can be tried again."""
 
 
 def parse_url(url: str) -> sa.URL:
@@ -145,14 +145,17 @@ def lasting(work: Callable[[], R], stopping: Callable[[], bool] = lambda: False)
 
 
 def _refuse_other_files(file: Path) -> None:
-    """Raise StoreError when the file is not a database. SQLite looks itself: to open and close the file beside it would drop
-    the lock of a transaction that this process has open, as POSIX locks are the process's."""
+    """Raise StoreError when the file is not a database.
+
+    SQLite itself must look: POSIX locks belong to the process, so opening and closing the file here would drop the lock of a
+    transaction that this process has open."""
     import sqlite3
 
     try:
         with contextlib.closing(_connection(file, "ro")) as connection:
             connection.execute("PRAGMA schema_version")
-    except sqlite3.Error as error:  # all else is told by who uses the engine
+    # Whoever uses the engine reports every other error.
+    except sqlite3.Error as error:
         if error.sqlite_errorname == "SQLITE_NOTADB":
             raise StoreError(
                 f"{file}: not an SQLite database; move it away or name another --storage"
@@ -179,7 +182,7 @@ def _server_engine(url: str, read_only: bool, **how: Any) -> sa.Engine:
 
 
 def lock_session(url: str) -> sa.Connection:
-    """Return a session of its own on the server, for advisory locks: they live exactly as long as it does."""
+    """Return a separate session on the server, for advisory locks: they live exactly as long as it does."""
     with explained(url):
         session = _server_engine(url, read_only=False, poolclass=sa.pool.NullPool).connect()
         session = session.execution_options(isolation_level="AUTOCOMMIT")
@@ -189,12 +192,13 @@ def lock_session(url: str) -> sa.Connection:
 
 
 def advisory_key(name: str) -> int:
-    """Return the number that stands for `name` among a server's advisory locks."""
+    """Return the number of the advisory lock called `name`."""
     return int.from_bytes(hashlib.sha256(f"ablate {name}".encode()).digest()[:8], signed=True)
 
 
 def _connection(file: Path, mode: str) -> "sqlite3.Connection":
-    import sqlite3  # takes a while to load; a server needs none of it
+    # It takes a while to load, and a server needs none of it.
+    import sqlite3
 
     quoted = str(file.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return sqlite3.connect(
@@ -215,7 +219,7 @@ def _writer(file: Path) -> "sqlite3.Connection":
 
 
 def _reader(file: Path) -> "sqlite3.Connection":
-    """Open for reading. A commit that a kill cut in two is rolled back in a copy: a reader does not write."""
+    """Open for reading. An interrupted commit is rolled back in a copy, as a reader must not write."""
     import sqlite3
 
     while True:
@@ -233,7 +237,7 @@ def _reader(file: Path) -> "sqlite3.Connection":
 
 
 def _rolled_back_copy(file: Path) -> "sqlite3.Connection | None":
-    """Return the database in memory as it was before the interrupted commit; None if a writer was quicker to mend it."""
+    """Return the database in memory, as it was before an interrupted commit; None if a writer rolled it back meanwhile."""
     import sqlite3
 
     journal = Path(f"{file}-journal")
@@ -274,7 +278,8 @@ def file_system_of(path: Path, mounts: str) -> str:
     best, kind = "", ""
     for line in mounts.splitlines():
         _, point, type_, *_ = line.split(" ")
-        point = point.encode().decode("unicode_escape")  # a blank stands there as \040
+        # A blank is written there as \040.
+        point = point.encode().decode("unicode_escape")
         if path.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, type_
     return kind
@@ -294,7 +299,7 @@ def touch_private(file: Path) -> None:
 
 @contextlib.contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn what a database driver raises into one line that says what to do."""
+    """Turn a database driver's exception into one line that says what to do."""
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:

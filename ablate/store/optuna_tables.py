@@ -31,7 +31,8 @@ def create_schema(url: sa.URL) -> None:
     """Create Optuna's tables, or check that the ones there are of a version this Optuna reads."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     text = url.render_as_string(hide_password=False)
-    escaped = text.replace("{", "{{").replace("}", "}}")  # RDBStorage passes its URL through str.format
+    # RDBStorage passes its URL through str.format.
+    escaped = text.replace("{", "{{").replace("}", "}}")
     optuna.storages.RDBStorage(escaped).engine.dispose()
 
 
@@ -52,7 +53,8 @@ def create_study(connection: sa.Connection, name: str, maximize: bool) -> int:
 def delete_study(connection: sa.Connection, study_id: int) -> None:
     """Delete a study and its trials from Optuna's tables."""
     mine = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id)
-    for table in reversed(models.BaseModel.metadata.sorted_tables):  # children first
+    # Children first.
+    for table in reversed(models.BaseModel.metadata.sorted_tables):
         if "trial_id" in table.c:
             connection.execute(sa.delete(table).where(table.c.trial_id.in_(mine)))
         elif "study_id" in table.c:

@@ -29,7 +29,8 @@ class Place:
         """Say whether there is a database to open; a server is always there to be asked."""
         if self.url == _own_file_url(self.folder):
             return (self.folder / "study.db").is_file()
-        from ablate.store.engine import sqlite_file  # a database library takes a while to load
+        # A database library takes a while to load.
+        from ablate.store.engine import sqlite_file
 
         file = sqlite_file(self.url)
         return file is None or file.is_file()

@@ -1,4 +1,4 @@
-"""What a store holds, as plain values: the only thing the report sees of it. Which cell is the best, and which parts decide."""
+"""What a store holds, as plain values: all that the report sees of it. Which cell is best, and which parts decide a metric."""
 
 import math
 from collections import defaultdict
@@ -41,7 +41,8 @@ class PartResult:
     folder: Path
 
 
-class Point(NamedTuple):  # there are millions
+# Not a dataclass: there are millions.
+class Point(NamedTuple):
     """One point of a curve of a part."""
 
     part: str
@@ -102,7 +103,7 @@ class Results:
     file: str = "STUDY"  # the study file as `ablate run` was given it
 
     def seeds_of(self, cell: str) -> tuple[int, ...]:
-        """Return the seeds that the study wants of a cell by now: all, unless it adds them after looks."""
+        """Return the seeds that the study currently wants of a cell: all, unless it adds them after looks."""
         return self.spec.seeds[: seeds_wanted(self.spec, self.looks, cell)]
 
 

@@ -1,7 +1,7 @@
 """The store for those who train: add trials, claim them, record what they gave.
 
-Every method is one transaction, which is tried again while the server is away: that is no reason to lose a trial. A commit whose
-answer was lost is therefore done twice, and must do nothing the second time.
+Every method is one transaction, tried again while the server is away: a restart of the server loses no trial. A commit whose
+answer was lost is therefore repeated, and must change nothing the second time.
 
 Who may work on a trial is decided by ownership (a lock), not here: call these methods for trials you own. A claim carries
 the number of its attempt; whoever lost a trial to a later attempt cannot record it any more (`Superseded`)."""
@@ -66,7 +66,8 @@ class Store:
         row, is_old = self._open()
         self._id: int = row.study_id
         self.spec = StudySpec.model_validate(row.spec)
-        self.study_folder = Path(row.folder)  # relative paths in the study start there
+        # Relative paths in the study start there.
+        self.study_folder = Path(row.folder)
         self.is_smoke = bool(row.design.get("smoke"))
         if is_old:
             self._add_table(tables.open_parts)
@@ -189,10 +190,10 @@ class Store:
     def claim(
         self, connection: sa.Connection, trial_id: int, part: tuple[str, int, int | None] | None = None
     ) -> Claim | None:
-        """Mark a trial that you own as RUNNING, and one of its parts as begun; None if it has a result by now.
+        """Mark a trial that you own as RUNNING, and one of its parts as begun; None if it already has a result.
 
         `part`: its hash, its seed, and how far whoever trained it before is known to have come (a step, or below zero). A trial
-        found RUNNING, a part found begun, was left by an owner that died: it goes on in the same row."""
+        that is RUNNING and a part that is begun were left by an owner that died: they continue in the same row."""
         row = trials.locked(connection, trial_id)
         if row.state not in trials.UNFINISHED:
             return None
@@ -275,7 +276,7 @@ class Store:
         Raises:
             StoreError: it was used by somebody else since there were `uses_before`.
         """
-        # Not tried again: a use whose commit's answer was lost cannot be told from somebody else's.
+        # Not tried again: if the commit's answer was lost, our own use looks like somebody else's.
         with databases.explained(self.place.url), self.engine.begin() as connection:
             planning.add_use_of_test(connection, self._id, use, uses_before)
             trials.replace_test_scores(connection, self._id, use.cell, metrics)

@@ -1,5 +1,6 @@
-"""Workers as processes of this machine: `python -m ablate.runner.process`. The job goes by stdin, which stays open: its
-end tells a worker that whoever started it is gone."""
+"""Workers as processes of this machine: `python -m ablate.runner.process`.
+
+The job goes through stdin, which stays open: when it ends, the worker knows that whoever started it is gone."""
 
 import contextlib
 import json
@@ -20,23 +21,27 @@ class LocalWorker:
         self.log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ablate.runner.process"],  # -P: not what lies in this folder
+                # -P: modules in the working directory are not imported.
+                [sys.executable, "-P", "-m", "ablate.runner.process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=worker_environment(workers, index),
-                start_new_session=True,  # a terminal's Ctrl-C reaches its starter alone, who passes it on
+                # A terminal's Ctrl-C reaches only the supervisor, which passes it on.
+                start_new_session=True,
             )
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # died at birth; its exit is handled like any other death
+        # If it died at once, its exit is handled like any other death.
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what it tells, until it ends."""
+        """Yield its events until it ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with contextlib.suppress(ValueError):  # a line that a kill cut off
+            # A kill may cut off a line.
+            with contextlib.suppress(ValueError):
                 yield json.loads(line)
 
     def wait(self) -> int:
@@ -44,7 +49,7 @@ class LocalWorker:
         return self._process.wait()
 
     def stop(self) -> None:
-        """Ask it to save and to end."""
+        """Ask it to save and stop."""
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -59,7 +64,7 @@ class Local:
         self._job, self._workers, self._logs = job, workers, logs
 
     def start(self, index: int) -> LocalWorker:
-        """Start the worker called `index`, or start it again."""
+        """Start worker `index`, or restart it."""
         return LocalWorker(self._job, self._logs / f"worker-{index}.log", self._workers, index)
 
 
