@@ -1,4 +1,4 @@
-"""The two minutes' notice before a spot instance is taken away. It comes from the instance's own metadata service, which is asked on EC2 only."""
+"""The two minutes' notice before a spot instance is taken away, from the metadata service that every EC2 instance has."""
 
 import threading
 import time
