@@ -175,19 +175,20 @@ def compare(
         from ablate.store.reading import read_results
 
         results_a, results_b = [read_results(find_study(name, home, storage)) for name in studies]
-        comparison = compare_studies(results_a, results_b, only_a, only_b)
-    else:
-        from ablate.report.outside.compare import compare_files
-        from ablate.report.outside.prediction_files import Keys
+        compared = compare_studies(results_a, results_b, only_a, only_b)
+        return show(to_json(compared), comparison_text(compared), as_json)
+    from ablate.report.outside.compare import compare_files
+    from ablate.report.outside.prediction_files import Keys
 
-        comparison = compare_files(
-            gold,
-            a,
-            b,
-            metric,
-            smallest_effect,
-            keys=Keys(id_key, prediction_key, label_key, correct_key or "correct", cluster),
-            correct=correct or correct_key is not None,
-            decimal=decimal,
-        )
+    comparison = compare_files(
+        gold,
+        a,
+        b,
+        metric,
+        smallest_effect,
+        keys=Keys(id_key, prediction_key, label_key, correct_key or "correct", cluster),
+        correct=correct or correct_key is not None,
+        decimal=decimal,
+    )
     show(to_json(comparison), comparison_text(comparison), as_json)
+    return None
