@@ -32,6 +32,6 @@ def open_study(study: str, home: Path | None = None, storage: str | None = None)
     Raises:
         BadInput: there is no such study.
     """
-    from ablate.store.places import find_study
+    from ablate.store.finding import find_study
 
     return Study(find_study(study, home, storage))

@@ -23,7 +23,7 @@ def status(
     Example: ablate status quickstart
     """
     from ablate.runner.status import status_document, status_text
-    from ablate.store.places import find_study
+    from ablate.store.finding import find_study
     from ablate.store.reading import read_results
 
     place = find_study(study, home, storage)
@@ -57,7 +57,7 @@ def report(
     """
     from ablate.report.document import to_json
     from ablate.report.report import write_report
-    from ablate.store.places import find_study
+    from ablate.store.finding import find_study
     from ablate.store.reading import read_results
 
     place = find_study(study, home, storage)
@@ -85,7 +85,7 @@ def export(
     Example: ablate export quickstart --format cs224n
     """
     from ablate.report.export import export_study
-    from ablate.store.places import find_study
+    from ablate.store.finding import find_study
     from ablate.store.reading import read_results
 
     place = find_study(study, home, storage)
@@ -105,6 +105,6 @@ def dashboard(
     Example: ablate dashboard quickstart
     """
     from ablate.runner.dashboard import serve_dashboard
-    from ablate.store.places import find_study
+    from ablate.store.finding import find_study
 
     serve_dashboard(find_study(study, home, storage), port)

@@ -171,7 +171,7 @@ def compare(
         if len(studies) != 2 or given:
             raise BadInput(f"compare takes two studies, or files; found {', '.join([*studies, *given])}")
         from ablate.report.outside.compare_studies import compare_studies
-        from ablate.store.places import find_study
+        from ablate.store.finding import find_study
         from ablate.store.reading import read_results
 
         results_a, results_b = [read_results(find_study(name, home, storage)) for name in studies]

@@ -107,7 +107,7 @@ def worker(study: StudyOrName = None, home: Home = None, storage: Storage = None
     Example: ablate worker full_grid --storage postgresql://me@db/ablate --home /shared/runs
     """
     from ablate.runner.process import work_here
-    from ablate.store.places import find_study, looks_like_path
+    from ablate.store.finding import find_study, looks_like_path
 
     folder = Path(study).resolve().parent if study and looks_like_path(study) else None
     raise typer.Exit(work_here(find_study(study, home, storage), folder))
@@ -125,7 +125,7 @@ def test(
     Example: ablate test quickstart
     """
     from ablate.runner.testing import score_chosen, scores_text
-    from ablate.store.places import find_study
+    from ablate.store.finding import find_study
 
     document = score_chosen(find_study(study, home, storage), again)
     show(document, scores_text(document), as_json)
