@@ -34,9 +34,9 @@ def plan(
 
     Example: ablate plan studies/full_grid.yaml --measure
     """
-    from ablate.runner.measuring import measure, read_measured
     from ablate.runner.plan import plan_document, plan_text
     from ablate.runner.prepare import Options, prepare
+    from ablate.runner.timing import measure, read_measured
 
     prepared = prepare(study, Options(home=home, storage=storage, overrides=set_))
     measured = measure(prepared, complain) if measure_ else read_measured(prepared)

@@ -9,7 +9,7 @@ from typing import Any
 from ablate.contract import Trainer
 from ablate.design.model import Cell, Design
 from ablate.design.settings import defaults_of, flat
-from ablate.errors import Drift
+from ablate.errors import StudyChanged
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
 from ablate.store.reading import has_run, read_results
@@ -26,13 +26,13 @@ def all_defaults(design: Design, trainer: Trainer) -> dict[str, str]:
     return found
 
 
-def refuse_drift(
+def refuse_changes(
     spec: StudySpec, design: Design, defaults: Mapping[str, str], place: Place, extend: bool
 ) -> None:
     """Compare a study, and the defaults of its trainer's settings, with what its store was made from.
 
     Raises:
-        Drift: something differs, one fault per key: old → new.
+        StudyChanged: something differs, one fault per key: old → new.
     """
     if not has_run(place):
         return
@@ -44,7 +44,7 @@ def refuse_drift(
     elif extend:
         _refuse_losses(stored, spec, design)
     else:
-        raise Drift(
+        raise StudyChanged(
             *(
                 f"{_where(spec)}: {key}: {_shown(old.get(key))} → {_shown(new.get(key))} since trials of {spec.study!r} were "
                 "run; put it back, or give the changed study another name (--extend adds levels or seeds)"
@@ -63,14 +63,14 @@ def _refuse_other_defaults(stored: Results, spec: StudySpec, defaults: Mapping[s
         if defaults.get(key, before) != before
     ]
     if faults:
-        raise Drift(*faults)
+        raise StudyChanged(*faults)
 
 
 def _refuse_other_cells(stored: Results, spec: StudySpec, design: Design) -> None:
     """Refuse a design with other cells for the same study: a fraction depends on the order of factors and levels."""
     planned = {cell.hash for cell in _kept_cells(stored, spec, design)}
     if gone := [cell for cell in stored.cells if cell.hash not in planned]:
-        raise Drift(
+        raise StudyChanged(
             f"{_where(spec)}: {len(gone)} cells of {spec.study!r} are not in it any more: the order of its factors or levels, "
             f"or the Settings of {spec.trainer}, changed since its trials were run; put them back, or give it another name"
         )
@@ -93,7 +93,7 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
     if stored.looks:
         faults += _other_looks(stored, spec, design)
     if faults:
-        raise Drift(*faults)
+        raise StudyChanged(*faults)
 
 
 def _other_looks(stored: Results, spec: StudySpec, design: Design) -> list[str]:

@@ -15,7 +15,7 @@ from ablate.runner.detectable import (
     recommendation,
     sd_of_an_effect,
 )
-from ablate.runner.measuring import Measured, parts_of_design
+from ablate.runner.timing import Measured, parts_of_design
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
 from ablate.store.results import Results

@@ -16,16 +16,16 @@ from ablate.errors import BadInput
 from ablate.files import make_folder
 from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.choosing import choose_next, turn_to_choose
-from ablate.runner.drift import all_defaults, refuse_drift
 from ablate.runner.engines.table import check_engine, open_engine
+from ablate.runner.identity import all_defaults, refuse_changes
 from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that_fit
-from ablate.runner.measuring import measure
 from ablate.runner.ordering import in_blocks
 from ablate.runner.ownership import open_locks, share_home
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.process import checkpoint_seconds, job_for
 from ablate.runner.progress import Bars, Count, Lines
 from ablate.runner.supervisor import Supervisor
+from ablate.runner.timing import measure
 from ablate.spec.model import StudySpec
 from ablate.store.creating import create_store
 from ablate.store.places import Place
@@ -51,7 +51,7 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     defaults = all_defaults(design, prepared.trainer)
 
     def check() -> None:
-        refuse_drift(spec, design, defaults, place, extend=options.extend)
+        refuse_changes(spec, design, defaults, place, extend=options.extend)
 
     if not design.smoke:
         check()

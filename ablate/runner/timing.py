@@ -3,7 +3,7 @@
 The trainer runs in a process of its own, with the threads of a single worker, so that a plan loads nothing heavy. The result is
 kept in the study's folder, in a file named by machine, threads and the trainer's code: a change of any of these measures again.
 
-The process: `python -m ablate.runner.measuring`, with the job on stdin."""
+The process: `python -m ablate.runner.timing`, with the job on stdin."""
 
 import datetime
 import hashlib
@@ -112,7 +112,7 @@ def ask(job: dict[str, Any]) -> dict[str, Any]:
     """Return the answer of a new process."""
     done = subprocess.run(
         # -P: modules in the working directory are not imported.
-        [sys.executable, "-P", "-m", "ablate.runner.measuring"],
+        [sys.executable, "-P", "-m", "ablate.runner.timing"],
         input=json.dumps(job),
         capture_output=True,
         text=True,

@@ -28,15 +28,7 @@ RECONNECT_S = 120.0  # how long a server may be away
 RETRY_S = 0.2
 NETWORK_FILE_SYSTEMS = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"),
-    *(
-        "fuse.ceph",
-        "fuse.gcsfuse",
-        "fuse.glusterfs",
-        "fuse.juicefs",
-        "fuse.rclone",
-        "fuse.s3fs",
-        "fuse.sshfs",
-    ),
+    *(f"fuse.{name}" for name in ("ceph", "gcsfuse", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs")),
 }
 # A dead peer is noticed within about 15 s, at both ends.
 SERVER_PATIENCE = {
