@@ -31,7 +31,7 @@ def analyze(
         str | None,
         typer.Option(
             help="The column to explain; several where each seed has one: a,b,c or 'acc_*'. "
-            "Of a study: value (the default), values.0, or a user attribute.",
+            "Of a study: value (the default), values.0, or a user attribute."
         ),
     ] = None,
     factors: Annotated[

@@ -97,10 +97,7 @@ def take_over(
 
 
 def study_columns(
-    spec: StudySpec,
-    design: Design,
-    defaults: Mapping[str, str],
-    changes: Sequence[dict[str, Any]] = (),
+    spec: StudySpec, design: Design, defaults: Mapping[str, str], changes: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
     """Return what a study's row says of its file and its design."""
     return {

@@ -129,11 +129,7 @@ class Store:
 
     @writes
     def record_look(
-        self,
-        connection: sa.Connection,
-        look: Look,
-        cells: Sequence[Cell],
-        order: Sequence[tuple[str, int]],
+        self, connection: sa.Connection, look: Look, cells: Sequence[Cell], order: Sequence[tuple[str, int]]
     ) -> None:
         """Record a look and add the trials that it calls for; nothing if that look was taken before."""
         planning.lock_study(connection, self._id)
@@ -266,10 +262,7 @@ class Store:
         return trials.retry_failed(connection, self._id, cells)
 
     def record_test(
-        self,
-        use: UseOfTest,
-        uses_before: int,
-        metrics: Mapping[int, Mapping[str, float]],
+        self, use: UseOfTest, uses_before: int, metrics: Mapping[int, Mapping[str, float]]
     ) -> None:
         """Record a use of the test split and its `test/...` metrics by seed. Later scores replace earlier ones.
 
