@@ -12,7 +12,7 @@ import os
 import secrets
 import select
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -30,34 +30,8 @@ class Lost(Stopped):
     """Raised by `Context.checkpoint`, without saving, when this process does not own its trial any more."""
 
 
-class Locks(Protocol):
-    """The locks of one process, named by keys that are safe as file names."""
-
-    def acquire(self, key: str) -> bool:
-        """Take the lock if no living process has it. A key held by this process is not given twice."""
-
-    def release(self, key: str) -> None:
-        """Give a held lock back."""
-
-    def lost(self) -> bool:
-        """Say whether this process lost its locks; as cheap as a system call."""
-
-    def renew(self) -> None:
-        """Start over with no lock held, after locks were lost."""
-
-    def close(self) -> None:
-        """Release every lock."""
-
-
-def open_locks(place: Place) -> Locks:
-    """Return the locks that fit the database: files in the study's folder, or the server's."""
-    if databases.sqlite_file(place.url) is None:
-        return ServerLocks(place.url, place.study)
-    return FileLocks(place.folder / "locks")
-
-
 class FileLocks:
-    """Kernel locks on files, for the processes of one host."""
+    """Kernel locks on files, for the processes of one host. Keys are safe as file names."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -176,6 +150,13 @@ class ServerLocks:
         self._socket = None
         self._session.invalidate()
         self._session.close()
+
+
+def open_locks(place: Place) -> FileLocks | ServerLocks:
+    """Return the locks that fit the database: files in the study's folder, or the server's."""
+    if databases.sqlite_file(place.url) is None:
+        return ServerLocks(place.url, place.study)
+    return FileLocks(place.folder / "locks")
 
 
 def let_go(descriptor: int) -> None:

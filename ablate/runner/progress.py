@@ -3,33 +3,16 @@
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from ablate.spec.model import levels_text
 from ablate.text import duration
-
-
-class Progress(Protocol):
-    """What the supervisor reports."""
-
-    def on_event(self, worker: int, event: dict[str, Any]) -> None:
-        """A worker did something."""
-
-    def on_exit(self, worker: int) -> None:
-        """A worker is gone."""
-
-    def say(self, line: str) -> None:
-        """Say a sentence."""
-
-    def tick(self) -> None:
-        """Time has passed."""
 
 
 class Count:
@@ -97,7 +80,7 @@ class Bars:
     def __init__(self, console: Console, count: Count) -> None:
         self._lines = Lines(console, count)
         self._count = count
-        self._bar = Bar(
+        self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),

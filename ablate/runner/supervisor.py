@@ -17,7 +17,7 @@ from typing import Any
 
 from ablate.runner.engines.table import Engine, WorkerProcess
 from ablate.runner.process import EXPLAINED
-from ablate.runner.progress import Progress
+from ablate.runner.progress import Bars, Lines
 from ablate.runner.spot import watch_for_notice
 
 MAX_DEATHS_WITHOUT_A_TRIAL = 3  # a worker that cannot even take a trial is not restarted for ever
@@ -39,7 +39,7 @@ class Supervisor:
 
     engine: Engine
     workers: int
-    progress: Progress
+    progress: Bars | Lines
     interrupted: signal.Signals | None = None
     errors: list[str] = field(default_factory=list)
 
