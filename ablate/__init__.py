@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas
 
+    from ablate.store.places import Place
+
 __version__ = "0.1.0"
 __all__ = ["Study", "open_study"]
 
@@ -13,15 +15,15 @@ __all__ = ["Study", "open_study"]
 class Study:
     """A study that has been run, opened for reading."""
 
-    def __init__(self, name: str, url: str, folder: Path) -> None:
-        self.name, self.url, self.folder = name, url, folder
+    def __init__(self, place: "Place") -> None:
+        self.place = place
 
     def results(self) -> "pandas.DataFrame":
         """Return one row per trial as of now: cell, seed, number, state, each factor, each metric, seconds."""
         from ablate.evidence.frames import tidy_frame
         from ablate.store.reading import read_results
 
-        return tidy_frame(read_results(self.url, self.name, self.folder))
+        return tidy_frame(read_results(self.place))
 
 
 def open_study(study: str, home: Path | None = None, storage: str | None = None) -> Study:
@@ -30,7 +32,6 @@ def open_study(study: str, home: Path | None = None, storage: str | None = None)
     Raises:
         BadInput: there is no such study.
     """
-    from ablate.store.places import find_study
+    from ablate.store.finding import find_study
 
-    place = find_study(study, home, storage)
-    return Study(place.study, place.url, place.folder)
+    return Study(find_study(study, home, storage))

@@ -2,7 +2,7 @@
 
 AblateError             an error: exit 1
 ├── BadInput            wrong usage or a bad file, one line per fault: exit 2, nothing was written
-│   └── Drift           the study file differs from the one the trials were run with: exit 2
+│   └── StudyChanged    the study file differs from the one the trials were run with: exit 2
 ├── Unavailable         something we depend on is missing (network, hub, driver, database server): exit 1
 ├── StoreError          the database is locked, damaged or from another program: exit 1
 └── TrialError          a trial cannot produce a result (NaN loss, out of memory): recorded as FAIL with its reason
@@ -25,7 +25,7 @@ class BadInput(AblateError):
     exit_code = 2
 
 
-class Drift(BadInput):
+class StudyChanged(BadInput):
     """The study file changed after its trials were run. Only adding cells or seeds (`--extend`) is allowed."""
 
 

@@ -119,7 +119,7 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., d
             )
         finally:
             os.chdir(before)
-        results = read_results(place.url, place.study, place.folder)
+        results = read_results(place)
         return status_document(results) | {"code": code, "said": said.getvalue()}
 
     return call

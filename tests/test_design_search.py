@@ -58,7 +58,7 @@ def hunt(walk_study, tmp_path):
 
 def results(tmp_path):
     place = place_of("hunt", tmp_path / "runs")
-    return read_results(place.url, "hunt", place.folder)
+    return read_results(place)
 
 
 # The rules

@@ -19,7 +19,7 @@ from ablate.evidence.predictions import (
     predictions_in,
     read_predictions,
 )
-from ablate.runner.context import Cadence, PartContext
+from ablate.runner.context import Cadence, Owner, PartContext
 
 HEADER = "id,prediction,gold\n"
 
@@ -31,7 +31,7 @@ def kept(tmp_path_factory):
     def keep(*columns):
         folder = tmp_path_factory.mktemp("part")
         context = PartContext(
-            seed=1, device="cpu", workdir=folder, cache=folder, cadence=Cadence(60), notice=print
+            Owner(), seed=1, device="cpu", workdir=folder, cache=folder, cadence=Cadence(60)
         )
         context.predictions("dev", "qa", *columns)
         return predictions_in(folder / "predictions" / "dev.qa.csv")

@@ -642,10 +642,10 @@ def test_every_fault_is_told_at_once(tmp_path):
         tmp_path / "t.csv", ["a", "b", "y"], [(0, 0, ""), (0, 1, "nan"), (1, 0, 3, 4), (1, 0), (1, 0, "1_0")]
     )
     assert faults_of(path, "y", ["a", "b"]) == (
-        "t.csv:4: 4 fields, the header has 3; quote a field with a comma",
-        "t.csv:5: 2 fields, the header has 3; quote a field with a comma",
         "t.csv:2: y: empty; fill it in, or leave such rows out with --drop-missing",
         "t.csv:3: y: 'nan' is not a finite number",
+        "t.csv:4: 4 fields, the header has 3; quote a field with a comma",
+        "t.csv:5: 2 fields, the header has 3; quote a field with a comma",
         "t.csv:6: y: '1_0' is not a finite number",
     )
 

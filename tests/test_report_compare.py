@@ -285,7 +285,7 @@ def test_faults_of_all_files_are_told_at_once(tmp_path):
     assert faults_of(gold, [a], [b], "pearson") == [
         "gold.csv:3: label: empty",
         "a.csv:4: prediction: 'one' is not a finite number",
-        "b.csv: no such file",
+        "b.csv: no such file; did you mean 'a.csv'?",
     ]
 
 

@@ -13,7 +13,9 @@ from published_tables import write_csv
 
 from ablate.errors import BadInput
 from ablate.report.outside.number_format import as_number
-from ablate.report.outside.strict_csv import Faults, Table, read_columns
+from ablate.report.outside.strict_csv import read_columns
+from ablate.report.outside.tables import Table
+from ablate.tables import Faults
 
 
 def read(path: Path, wanted=("a", "y"), **how) -> Table:
@@ -118,7 +120,7 @@ def test_what_is_no_table_is_refused(tmp_path, raw, fault):
 
 def test_a_lone_quote_is_refused_with_its_line(tmp_path):
     (tmp_path / "t.csv").write_text('a,y\n0,1\n"1,2\n1,3\n')
-    assert faults_of(tmp_path / "t.csv")[0].startswith("t.csv:3: a quote that is never closed")
+    assert faults_of(tmp_path / "t.csv")[0].startswith("t.csv:3: a double quote opens a field here")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
@@ -126,7 +128,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 
 
 def test_a_folder_is_refused(tmp_path):
-    assert faults_of(tmp_path)[0].endswith(": a folder; name a CSV file")
+    assert faults_of(tmp_path)[0].endswith(": a folder; name a file")
 
 
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
@@ -140,7 +142,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
 def test_a_huge_file_is_refused(tmp_path):
     with open(tmp_path / "t.csv", "wb") as file:
         file.truncate(1 << 40)
-    assert faults_of(tmp_path / "t.csv")[0].startswith("t.csv: more than 256 MiB")
+    assert faults_of(tmp_path / "t.csv")[0].startswith("t.csv: more than 512 MiB")
 
 
 def test_a_database_is_refused_by_name(tmp_path):

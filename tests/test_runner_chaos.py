@@ -115,7 +115,7 @@ def weight_digests(home: Path) -> dict[str, str]:
 
 def trials(tmp_path: Path) -> tuple:
     place = place_of("walk", tmp_path / "runs")
-    return read_results(place.url, place.study, place.folder).trials
+    return read_results(place).trials
 
 
 def states(tmp_path: Path) -> list[str]:
@@ -203,13 +203,13 @@ def test_a_damaged_checkpoint_changes_no_bit(run_here, walk_study, tmp_path):
         copy = shutil.copytree(tmp_path / "stopped", tmp_path / "damaged")
         (copy / newest.relative_to(tmp_path / "stopped")).write_bytes(damaged)
         document = run_here(study, home="damaged", limit=1)
-        assert "damaged checkpoint passed over" in document["said"]
+        assert "damaged checkpoint skipped" in document["said"]
         assert metrics(document) == reference
         assert (
             "from 2" in (copy / newest.relative_to(tmp_path / "stopped")).with_name("trained.log").read_text()
         )
         shutil.rmtree(copy)
-    print(f"{len(kinds)} damaged checkpoints: each passed over and named, each rerun identical")
+    print(f"{len(kinds)} damaged checkpoints: each skipped and named, each rerun identical")
 
 
 def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch):
@@ -287,7 +287,7 @@ def test_nothing_depends_on_a_wall_clock():
     rooms = Path(checkpoint.__file__).parents[1]
     clocks = re.compile(r"time\.time\(|datetime\.now\(|utcnow\(|st_[amc]time\b")
     allowed = {
-        "measuring.py",
+        "timing.py",
         "optuna_tables.py",
         "testing.py",
     }  # when something happened, for people to read

@@ -64,7 +64,7 @@ def test_a_slurm_worker_started_again_tells_only_what_it_did_itself(
     study = walk_study(seeds="[1]")
     run_here(study, limit=1)
     place = place_of("walk", tmp_path / "runs")
-    with contextlib.closing(Store(place.url, "walk")) as store:
+    with contextlib.closing(Store(place)) as store:
         trials = [queued.number for queued in store.queue()][:2]
         job = job_for(store, place, study.parent, trials)
     monkeypatch.setenv("ABLATE_STORAGE", place.url)

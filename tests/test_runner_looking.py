@@ -12,10 +12,10 @@ import pytest
 from chaos import Chaos, children
 from conftest import TRAINERS
 
-from ablate.errors import AblateError, Drift
+from ablate.errors import AblateError, StudyChanged
 from ablate.evidence.looks import Stop, seen_in
 from ablate.report.report import report_of
-from ablate.runner.looking import look_on
+from ablate.runner.choosing import look_on
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
 from ablate.store.results import Look
@@ -60,12 +60,12 @@ def planted(tmp_path: Path):
 
 def recorded(tmp_path: Path, home: str = "runs"):
     place = place_of("planted", tmp_path / home)
-    return read_results(place.url, place.study, place.folder)
+    return read_results(place)
 
 
 def store_of(tmp_path: Path) -> Store:
     place = place_of("planted", tmp_path / "runs")
-    return Store(place.url, place.study)
+    return Store(place)
 
 
 def states(tmp_path: Path, home: str) -> list[str]:
@@ -176,13 +176,13 @@ def test_a_look_is_never_taken_twice(planted, run_here, tmp_path):
 def test_no_look_is_due_while_a_trial_is_left(planted, run_here, tmp_path):
     run_here(planted(), limit=11)
     with closing(store_of(tmp_path)) as store:
-        assert look_on(store, place_of("planted", tmp_path / "runs").folder)
+        assert look_on(store)
     assert recorded(tmp_path).looks == ()
 
 
 def test_more_seeds_than_planned_need_to_be_said(planted, run_here):
     run_here(planted())
-    with pytest.raises(Drift, match=r"looking\.looks"):
+    with pytest.raises(StudyChanged, match=r"looking\.looks"):
         run_here(planted(seeds=SEEDS.replace("at_most: 8", "at_most: 10")))
 
 
@@ -210,7 +210,7 @@ def test_an_extension_adds_seeds_where_the_last_look_left_doubt(planted, run_her
 )
 def test_an_extension_leaves_a_plan_that_was_followed_as_it_is(planted, run_here, changed, said):
     run_here(planted())
-    with pytest.raises(Drift, match=said.replace("[", r"\[")):
+    with pytest.raises(StudyChanged, match=said.replace("[", r"\[")):
         run_here(planted(**changed), extend=True)
 
 

@@ -80,7 +80,7 @@ def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path):
 def store(walk_study, tmp_path):
     prepared = prepare(walk_study(steps=1, seeds=str(list(range(13)))), Options(home=tmp_path / "runs"))
     prepared.place.folder.mkdir(parents=True)
-    store = create_store(prepared.place.url, prepared.spec, prepared.design)
+    store = create_store(prepared.place, prepared.spec, prepared.design)
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
     store.place = prepared.place
     yield store

@@ -164,11 +164,10 @@ def searching(walk_study, tmp_path, url):
     )
     prepared = prepare(study, Options(home=tmp_path / "runs", storage=url))
     prepared.place.folder.mkdir(parents=True)
-    with contextlib.closing(create_store(url, prepared.spec, prepared.design)) as store:
+    with contextlib.closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
         worker = Worker(
             store=store,
             trainer=prepared.trainer,
-            folder=prepared.place.folder,
             stopping=functools.partial(give_up, time.monotonic() + 20),
             emit=lambda event, **fields: None,
             cadence=Cadence(60),
@@ -180,14 +179,12 @@ def searching(walk_study, tmp_path, url):
 def test_a_search_goes_on_after_the_server_restarted(searching, postgres):
     postgres.restart()
     searching.run()
-    results = read_results(searching.store.url, "walk", searching.folder)
+    results = read_results(searching.store.place)
     assert {trial.state for trial in results.trials} == {"COMPLETE"}
     assert len(trials_tried(results)) == 2
 
 
-@pytest.mark.parametrize(
-    "ask", [lambda worker: worker._planned(()), lambda worker: watch_of(worker.store, worker.folder, 0)]
-)
+@pytest.mark.parametrize("ask", [lambda worker: worker._chose(()), lambda worker: watch_of(worker.store, 0)])
 def test_a_search_waits_for_a_server_that_restarts(searching, postgres, ask):
     restart = threading.Thread(target=postgres.restart)
     restart.start()
@@ -211,7 +208,7 @@ def test_a_killed_owner_loses_its_key_though_its_child_lives(url, monkeypatch):
 
 def test_a_stop_is_heard_while_the_server_is_away(walk_study, tmp_path, url, monkeypatch):
     prepared = prepare(walk_study(), Options(home=tmp_path / "runs", storage=url))
-    with contextlib.closing(create_store(url, prepared.spec, prepared.design)) as store:
+    with contextlib.closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
         asked = []
         monkeypatch.setattr(store, "stopping", lambda: asked.append("stop") or len(asked) == 3)
         monkeypatch.setattr(store, "_reader", connect(url.replace("/db_", "/gone_")))
@@ -222,7 +219,7 @@ def test_a_stop_is_heard_while_the_server_is_away(walk_study, tmp_path, url, mon
 
 def test_one_trial_is_claimed_once_at_a_time(walk_study, tmp_path, url):
     prepared = prepare(walk_study(seeds="[1]"), Options(home=tmp_path / "runs", storage=url))
-    store = create_store(url, prepared.spec, prepared.design)
+    store = create_store(prepared.place, prepared.spec, prepared.design)
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
     first = store.queue()[0]
     part = next(iter(store.cell(first.cell).parts.values())).hash

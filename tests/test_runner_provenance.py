@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablate.runner.provenance import joules_used, machine_facts
+from ablate.runner.machine import joules_used
+from ablate.runner.provenance import machine_facts
 
 
 @pytest.fixture

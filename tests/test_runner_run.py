@@ -13,7 +13,8 @@ import pytest
 import thread_engine
 from conftest import write_walk
 
-from ablate.errors import BadInput, Drift
+from ablate.errors import BadInput, StudyChanged
+from ablate.store.places import Place
 from ablate.store.reading import read_results
 
 
@@ -334,7 +335,7 @@ def test_a_study_that_another_run_began_meanwhile_is_not_overwritten(run_here, w
         run_here(study)
 
     monkeypatch.setattr(sys.modules["walk"], "check", another_run)
-    with pytest.raises(Drift, match=r"settings.steps: 6 → 5"):
+    with pytest.raises(StudyChanged, match=r"settings.steps: 6 → 5"):
         run_here(study)
     assert metrics(run_here(study)) != metrics(first)
 
@@ -345,7 +346,7 @@ def test_a_home_that_is_refused_changes_nothing(run_here, walk_study, tmp_path):
     (tmp_path / "copy").mkdir()
     with pytest.raises(BadInput, match="is not where the files of 'walk' are"):
         run_here(write_walk(tmp_path / "copy"), home="other", storage=url)
-    assert read_results(url, "walk", tmp_path).spec.folder == tmp_path
+    assert read_results(Place("walk", url, tmp_path)).spec.folder == tmp_path
 
 
 def test_a_bad_cadence_is_refused_before_anything_is_written(ablate, walk_study, tmp_path):
@@ -398,7 +399,7 @@ def test_extend_adds_seeds_and_levels_and_nothing_else(run_here, walk_study):
     run_here(walk_study())
     document = run_here(walk_study(seeds="[1, 2, 3]", slopes="[1.0, 2.0, 3.0]"), extend=True)
     assert (document["planned"], document["complete"]) == (18, 18)
-    with pytest.raises(Drift, match="an extension keeps every cell and seed"):
+    with pytest.raises(StudyChanged, match="an extension keeps every cell and seed"):
         run_here(walk_study(seeds="[2, 3]"), extend=True)
 
 

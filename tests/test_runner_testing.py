@@ -36,11 +36,9 @@ def run_tested(tmp_path, monkeypatch):
         prepared = prepare(tmp_path / "tested.yaml", Options(home=tmp_path / "runs"))
         place = prepared.place
         place.folder.mkdir(parents=True)
-        store = create_store(place.url, prepared.spec, prepared.design)
+        store = create_store(place, prepared.spec, prepared.design)
         count = store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
-        worker = Worker(
-            store, prepared.trainer, place.folder, lambda: False, lambda *_, **__: None, Cadence(60.0)
-        )
+        worker = Worker(store, prepared.trainer, lambda: False, lambda *_, **__: None, Cadence(60.0))
         worker.run(range(count - leave))
         store.engine.dispose()
         return place
@@ -49,7 +47,7 @@ def run_tested(tmp_path, monkeypatch):
 
 
 def results(place):
-    return read_results(place.url, place.study, place.folder)
+    return read_results(place)
 
 
 def test_the_best_cell_is_scored_for_every_seed(run_tested):

@@ -9,9 +9,9 @@ from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
 from ablate.store import engine, tables
 from ablate.store.creating import create_store
-from ablate.store.places import place_of
+from ablate.store.places import Place, place_of
 from ablate.store.reading import read_results
-from ablate.store.writing import Superseded
+from ablate.store.trials import Superseded
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def prepared(walk_study, tmp_path):
 @pytest.fixture
 def store(prepared):
     prepared.place.folder.mkdir(parents=True)
-    store = create_store(prepared.place.url, prepared.spec, prepared.design)
+    store = create_store(prepared.place, prepared.spec, prepared.design)
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
     yield store
     store.engine.dispose()
@@ -33,7 +33,7 @@ def part_of(store, queued) -> str:
 
 
 def results(prepared):
-    return read_results(prepared.place.url, "walk", prepared.place.folder)
+    return read_results(prepared.place)
 
 
 def test_adding_twice_adds_nothing(store, prepared):
@@ -150,12 +150,12 @@ def test_a_point_recomputed_after_a_kill_replaces_itself(store, prepared):
 
 def test_a_study_that_is_not_there_is_named(store, prepared):
     with pytest.raises(BadInput, match="holds no study 'wlak'; it holds walk"):
-        read_results(prepared.place.url, "wlak", prepared.place.folder)
+        read_results(replace(prepared.place, study="wlak"))
 
 
 def test_reading_creates_no_database(tmp_path):
     with pytest.raises(BadInput, match="no such database"):
-        read_results(f"sqlite:///{tmp_path}/none.db", "walk", tmp_path)
+        read_results(Place("walk", f"sqlite:///{tmp_path}/none.db", tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,7 +163,7 @@ def test_a_file_that_is_no_database_is_left_alone(prepared, tmp_path):
     file = tmp_path / "notes.txt"
     file.write_text("not a database at all")
     with pytest.raises(StoreError, match="not an SQLite database"):
-        create_store(f"sqlite:///{file}", prepared.spec, prepared.design)
+        create_store(Place("walk", f"sqlite:///{file}", tmp_path), prepared.spec, prepared.design)
     assert file.read_text() == "not a database at all"
 
 
@@ -172,7 +172,7 @@ def test_the_database_is_private(store, prepared):
 
 
 def test_a_password_is_never_printable():
-    assert "canary" not in engine.printable("postgresql://me:canary@host/db")
+    assert "canary" not in engine.without_password("postgresql://me:canary@host/db")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://host/db", "sqlite://"])
@@ -194,7 +194,7 @@ def open_at_once(prepared, processes: int) -> list[str]:
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["ablate.runner.process", "optuna", "numpy"])
     barrier, outcomes = server.Barrier(processes), server.Queue()
-    arguments = (prepared.place.url, prepared.spec, prepared.design)
+    arguments = (prepared.place, prepared.spec, prepared.design)
     openers = [server.Process(target=_open, args=(arguments, barrier, outcomes)) for _ in range(processes)]
     for opener in openers:
         opener.start()

@@ -175,8 +175,8 @@ def test_blank_labels_can_be_dropped_and_are_counted(read):
         ),
         ("id\tsentense\tlabel\na\tx\t1\n", "did you mean 'sentense'?"),
         ("id\tlabel\tsentence\tlabel\na\t1\tx\t1\n", "train.csv:1: label: appears twice"),
-        (SENTIMENT + "c\tx\n", "train.csv:4: line: 2 fields where the header has 3"),
-        (SENTIMENT + "c\tx\t1\t\n", "train.csv:4: line: 4 fields where the header has 3"),
+        (SENTIMENT + "c\tx\n", "train.csv:4: 2 fields where the header has 3"),
+        (SENTIMENT + "c\tx\t1\t\n", "train.csv:4: 4 fields where the header has 3"),
         (SENTIMENT.replace("\t3", "\t"), "train.csv:2: sentiment: blank; write a whole number from 0 to 4"),
         (SENTIMENT.replace("\t3", "\tgood"), "train.csv:2: sentiment: 'good' is not a number"),
         (SENTIMENT.replace("\t3", "\tnan"), "train.csv:2: sentiment: 'nan' is not a number"),
@@ -187,17 +187,23 @@ def test_blank_labels_can_be_dropped_and_are_counted(read):
         (SENTIMENT.replace("\t3", "\t1"), "train.csv:1: sentiment: every label is 1;"),
         (SENTIMENT.replace("\nb\t", "\na\t"), "train.csv:3: id: 'a' is already on line 2"),
         (SENTIMENT.replace("\nb\t", "\n \t"), "train.csv:3: id: blank"),
-        (SENTIMENT.replace("fine", '"fine'), "train.csv:2: line: a double quote opens a field here"),
+        (SENTIMENT.replace("fine", '"fine'), "train.csv:2: a double quote opens a field here"),
         (
             SENTIMENT.replace("fine", '"fine" old'),
-            "train.csv:2: line: a quoted field goes on after its closing",
+            "train.csv:2: a quoted field goes on after its closing",
         ),
-        (SENTIMENT.replace("fine", "fi\0ne"), "train.csv:2: line: holds a NUL"),
-        (SENTIMENT.encode().replace(b"fine", b"fin\xe9"), "train.csv:2: line: byte 6 (0xe9) is not UTF-8"),
+        (SENTIMENT.replace("fine", "fi\0ne"), "train.csv:2: a NUL byte"),
+        (
+            SENTIMENT.encode().replace(b"fine", b"fin\xe9"),
+            "train.csv:2: not UTF-8 (byte 0xe9); save the file as UTF-8",
+        ),
         (SENTIMENT.encode("utf-16"), "train.csv: the file is UTF-16"),
-        (SENTIMENT.replace("fine", "x" * 1_000_000), "train.csv:2: line: 1,000,009 characters long"),
-        (SENTIMENT.replace("fine", "fi\rne"), "train.csv:2: line: a carriage return"),
-        (gzip.compress(SENTIMENT.encode()), "train.csv: this is a gzip file, whatever its name says"),
+        (SENTIMENT.replace("fine", "x" * 1_000_000), "train.csv:2: 1,000,009 characters long"),
+        (SENTIMENT.replace("fine", "fi\rne"), "train.csv:2: a carriage return"),
+        (
+            gzip.compress(SENTIMENT.encode()),
+            "train.csv: compressed with gzip; unpack it first, or end its name in .gz",
+        ),
     ],
 )
 def test_faults_of_a_file(faults, content, expected):
@@ -218,7 +224,7 @@ def test_a_lone_quote_that_a_later_one_closes_is_found(faults):
     """The csv module reads this as one row of the right width and loses two rows in silence."""
     told = faults('id\tsentence\tlabel\na\t"x\t1\nb\ty\t2\nc\tz"\t3\nd\tw\t0\n')
     assert told == [
-        "train.csv:2: line: a double quote opens a field here and swallows the lines after it; "
+        "train.csv:2: a double quote opens a field here and swallows the lines after it; "
         'write a quote inside a field as ""'
     ]
 
@@ -237,18 +243,18 @@ def test_all_faults_at_once_in_the_order_of_the_file(faults):
 def test_twenty_faults_are_told_and_the_rest_counted(faults):
     told = faults(SENTIMENT + "".join(f"r{n}\tx\t9\n" for n in range(50)))
     assert len(told) == 21
-    assert told[-1] == "train.csv: and 30 more"
+    assert told[-1] == "train.csv: and 30 more faults"
 
 
 def test_missing_file_names_its_neighbour(tmp_path):
     (tmp_path / "train.csv.xz").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"there is no such file; did you mean 'train.csv.xz'\?"):
+    with pytest.raises(BadInput, match=r"no such file; did you mean 'train.csv.xz'\?"):
         examples(Source(files=str(tmp_path / "{split}.csv")), TASKS["sentiment"], "train")
 
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "train").mkdir()
-    with pytest.raises(BadInput, match="this is a folder"):
+    with pytest.raises(BadInput, match="a folder; name a file"):
         examples(Source(files=str(tmp_path / "{split}")), TASKS["sentiment"], "train")
 
 

@@ -16,7 +16,8 @@ from ablate.evidence.models import Margins, Term
 from ablate.evidence.noise import Noise
 from ablate.evidence.verdicts import Judged, Qualifier
 from ablate.report.phrases import Note
-from ablate.spec.model import Metric, Scalar, Search, level_text
+from ablate.spec.kinds import Search
+from ablate.spec.model import Metric, Scalar, level_text
 from ablate.stats.factorial import AnovaRow
 from ablate.stats.inference import Inference, Method
 from ablate.stats.lenth import Lenth

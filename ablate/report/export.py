@@ -5,7 +5,6 @@ best) unless `only` names another, and of it the first planned seed unless `seed
 that would be luck, sold as skill. What was not kept is a note, not an error; nothing is written before all is found."""
 
 import math
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +19,8 @@ from ablate.errors import BadInput
 from ablate.evidence.contrasts import same_level
 from ablate.evidence.frames import Grid, grid, tidy_frame
 from ablate.evidence.predictions import Predicted, Refusal, predictions_in
-from ablate.report.files import replace_file, safe_field
+from ablate.files import new_folder, write_file
+from ablate.report.files import safe_field
 from ablate.report.phrases import WHY_REFUSED
 from ablate.report.sections.cells import cell_name
 from ablate.report.words import listed, plural
@@ -57,9 +57,10 @@ def export_study(
     predictions = prediction_files(results, trial, format)
     models = model_folders(results, trial)
     for name, content in (tables | predictions).items():
-        replace_file(out / name, content)
+        write_file(out / name, content)
     for name, source in models.items():
-        _copy_folder(source, out / name)
+        with new_folder(out / name) as copy:
+            shutil.copytree(source, copy, dirs_exist_ok=True)
     return {
         "study": results.spec.study,
         "cell": trial.cell,
@@ -232,16 +233,3 @@ def _as_text(level: object) -> str | None:
 def _folder_name(name: str, part: PartResult) -> str:
     """A part's name is the trainer's text: it names a folder only if it is a plain word."""
     return name if re.fullmatch(r"\w[\w-]{0,63}", name) else part.part
-
-
-def _copy_folder(source: Path, target: Path) -> None:
-    """Copy `source` beside `target`, then swap: a reader finds the old folder or the new one, whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
-    stale = target.with_name(f".{target.name}.{os.getpid()}.old")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh)
-    if target.exists():
-        os.replace(target, stale)
-    os.replace(fresh, target)
-    shutil.rmtree(stale, ignore_errors=True)

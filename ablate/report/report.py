@@ -20,8 +20,8 @@ from ablate.evidence.mixing import Fraction, aliases, fraction_of, mixed_effects
 from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_of_metrics
 from ablate.evidence.verdicts import Qualifier
+from ablate.files import write_file
 from ablate.report.document import CellRow, Design, EffectRow, FactorRow, Flag, Report, to_json
-from ablate.report.files import replace_file
 from ablate.report.flags.evidence import Evidence
 from ablate.report.flags.rules import flags
 from ablate.report.render.csv import csv_tables
@@ -61,7 +61,7 @@ def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) 
     report = _report(arranged)
     out.mkdir(parents=True, exist_ok=True)
     for name, content in _files(arranged, report, formats).items():
-        replace_file(out / name, content)
+        write_file(out / name, content)
     return report
 
 

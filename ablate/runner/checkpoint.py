@@ -1,4 +1,4 @@
-"""Durable checkpoints: after any kill, power cut or damage the newest whole one is found, and nothing else is loaded.
+"""Durable checkpoints: after a kill, a power cut or damage the newest intact one is loaded, and nothing else.
 
 A file is a line with the format, a line with the SHA-256 of the rest, and a safetensors payload: the bytes of each tensor,
 and one JSON tree with everything else. Nothing in it can run code. The one before is kept."""
@@ -8,8 +8,6 @@ import hashlib
 import importlib
 import json
 import os
-import secrets
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,11 @@ import numpy as np
 import safetensors.numpy
 
 from ablate.errors import StoreError
+from ablate.files import write_file
 
 FORMAT = b"ablate checkpoint 1\n"
 KEPT = 2
 _NAMES = "step-*.checkpoint"
-_CUT_OFF = ".*.part"  # what is not whole yet
 _DIGEST_LINE = 65  # 64 hex digits and a newline
 
 
@@ -37,9 +35,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
     tree = _flatten(state, buffers, "state")
     buffers["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
     payload = safetensors.numpy.save(buffers)
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{step:012d}.checkpoint"
-    write_durably(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
+    write_file(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
     there = _newest_first(folder)
     # One of a later step was damaged: it was passed over.
     kept = [file for file in there if file <= target][:KEPT]
@@ -49,7 +46,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
 
 
 def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
-    """Return the newest state that is whole, or None. `notice(line)` is told of each file that was not.
+    """Return the newest intact state, or None. `notice(line)` is called for each damaged file.
 
     Raises:
         StoreError: a file or the folder is there but cannot be read now. To pass it over would be to lose it: the next save
@@ -62,7 +59,7 @@ def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
             raise _unreadable(file, error) from error
         except (ValueError, KeyError, safetensors.SafetensorError) as error:
             if notice:
-                notice(f"{file}: damaged checkpoint passed over ({error})")
+                notice(f"{file}: damaged checkpoint skipped ({error})")
     return None
 
 
@@ -70,41 +67,6 @@ def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a part that is recorded."""
     for file in _newest_first(folder):
         file.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what was being written in a folder and below when its writer was killed. The folder must be ours alone."""
-    for cut_off in list(folder.rglob(_CUT_OFF)):
-        if cut_off.is_dir():
-            shutil.rmtree(cut_off)
-        else:
-            cut_off.unlink(missing_ok=True)
-
-
-def write_durably(target: Path, *chunks: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    # Pids recur on other hosts.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -120,8 +82,8 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _unreadable(place: Path, error: OSError) -> StoreError:
     return StoreError(
-        f"{place}: {error.strerror}; run again when the disk is well, it goes on from there "
-        "(a checkpoint that is lost for good: remove it, the one before is used)"
+        f"{place}: {error.strerror}; run again once the disk works, and training resumes from there "
+        "(if a checkpoint is lost for good, remove it: the one before is used)"
     )
 
 
@@ -158,7 +120,8 @@ def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         buffers[name] = np.frombuffer(np.ascontiguousarray(value).tobytes(), dtype=np.uint8)
         return {"numpy": name, "dtype": str(value.dtype), "shape": list(value.shape)}
-    torch = sys.modules.get("torch")  # whoever hands us a tensor has imported it
+    # Whoever passes a tensor has imported torch.
+    torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         plain = value.detach().cpu().contiguous()
         buffers[name] = plain.reshape(-1).view(torch.uint8).numpy()

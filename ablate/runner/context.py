@@ -6,6 +6,7 @@ import errno
 import io
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 from ablate.contract import Pruned, Stopped
 from ablate.errors import StoreError, TrialError
-from ablate.runner.checkpoint import load_checkpoint, save_checkpoint, sweep, write_durably
+from ablate.files import make_folder, sweep, write_file
+from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
 
 MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
@@ -23,7 +25,7 @@ Points = list[tuple[int, str, float]]
 
 @contextlib.contextmanager
 def disk_explained(place: Path) -> Iterator[None]:
-    """Turn a failing disk into an error that stops the worker: no trial is to blame, and none becomes FAIL for it."""
+    """Turn a disk failure into an error that stops the worker: no trial is to blame, and none becomes FAIL."""
     try:
         yield
     except OSError as error:
@@ -32,11 +34,13 @@ def disk_explained(place: Path) -> Iterator[None]:
 
 def disk_trouble(place: Path, what: str) -> StoreError:
     """Say what to do about a disk that fails."""
-    return StoreError(f"{place}: {what}; free the disk and run again, it goes on from the last checkpoint")
+    return StoreError(
+        f"{place}: {what}; make room on the disk and run again: training resumes from the last checkpoint"
+    )
 
 
 def is_disk_trouble(error: BaseException) -> bool:
-    """Say whether a trainer failed for the disk; libraries hide an OSError in errors of their own."""
+    """Say whether a trainer failed because of the disk; libraries wrap an OSError in errors of their own."""
     if isinstance(error, OSError):
         return error.errno in _DISK_ERRORS
     return any(os.strerror(number) in str(error) for number in _DISK_ERRORS)
@@ -45,7 +49,7 @@ def is_disk_trouble(error: BaseException) -> bool:
 class Cadence:
     """When the next checkpoint is due: after the study's interval, or later where saving takes long.
 
-    One for all trials of a worker: what a save costs is known from the trial before."""
+    Shared by all trials of a worker: the cost of a save is known from the trial before."""
 
     def __init__(self, interval_s: float, max_share: float = MAX_CHECKPOINT_SHARE) -> None:
         self.interval_s = interval_s
@@ -54,7 +58,7 @@ class Cadence:
         self._from = time.monotonic()
 
     def restart(self) -> None:
-        """Begin to wait: for a new trial, or after a save."""
+        """Start waiting: for a new trial, or after a save."""
         self._from = time.monotonic()
 
     def is_due(self) -> bool:
@@ -63,31 +67,48 @@ class Cadence:
         return time.monotonic() - self._from >= wait_s
 
     def saved(self, took_s: float) -> None:
-        """Note what a save took."""
+        """Note how long a save took."""
         self._last_save_s = took_s
         self.restart()
+
+
+class Owner:
+    """Whoever owns the part that is trained: asked whether to go on, and kept informed.
+
+    This base class records nothing; it suits training that belongs to no trial."""
+
+    def is_stopping(self) -> bool:
+        """Say whether the training is to save and stop."""
+        return False
+
+    def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Say whether the training is hopeless at this point of its curves."""
+        return False
+
+    def alive(self) -> None:
+        """Training goes on."""
+
+    def stepped(self, step: int, latest: Mapping[str, float]) -> None:
+        """A step is done; `latest` has the last value of each curve."""
+
+    def saved(self) -> None:
+        """A checkpoint of new steps is durable."""
+
+    def add_points(self, points: Points) -> None:
+        """These points of curves must not be lost."""
+
+    def notice(self, line: str) -> None:
+        """Something a person should know."""
+        print(line, file=sys.stderr)
 
 
 class PartContext:
     """One part × one seed being trained in this process.
 
-    Curve points are kept in memory until a checkpoint passes over them: what a kill loses is recomputed, points included."""
+    Curve points stay in memory until a checkpoint covers them: what a kill loses is recomputed, points included."""
 
     def __init__(
-        self,
-        *,
-        seed: int,
-        device: str,
-        workdir: Path,
-        cache: Path,
-        cadence: Cadence,
-        stopping: Callable[[], bool] = lambda: False,
-        add_points: Callable[[Points], None] = lambda points: None,
-        on_saved: Callable[[], None] = lambda: None,
-        on_step: Callable[[int, Mapping[str, float]], None] = lambda step, latest: None,
-        on_sign: Callable[[], None] = lambda: None,
-        is_hopeless: Callable[[int, Mapping[str, float]], bool] = lambda step, metrics: False,
-        notice: Callable[[str], None],
+        self, owner: Owner, *, seed: int, device: str, workdir: Path, cache: Path, cadence: Cadence
     ) -> None:
         self.seed = seed
         self.device = device
@@ -96,31 +117,25 @@ class PartContext:
         self.facts: dict[str, Any] = {}
         self.steps = 0
         self.points: Points = []  # that are not written yet
+        self._owner = owner
         self._cadence = cadence
-        self._stopping = stopping
-        self._add_points = add_points
-        self._on_saved = on_saved
-        self._on_step = on_step
-        self._on_sign = on_sign  # that training goes on
-        self._is_hopeless = is_hopeless
-        self._notice = notice
         self._latest: dict[str, float] = {}
         self._seconds_before = 0.0  # trained by earlier attempts, up to the checkpoint restored
         self._restored_step = 0
         self._started = time.monotonic()
         cadence.restart()
         with disk_explained(workdir):
-            workdir.mkdir(parents=True, exist_ok=True)
+            make_folder(workdir)
             sweep(workdir)
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, over all attempts; steps that a kill took are counted once."""
+        """Seconds of training so far, over all attempts; steps that were repeated after a kill count once."""
         return self._seconds_before + time.monotonic() - self._started
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state saved last, or None."""
-        saved = load_checkpoint(self.workdir, self._notice)
+        saved = load_checkpoint(self.workdir, self._owner.notice)
         if saved is None:
             return None
         self.steps = self._restored_step = saved["step"]
@@ -131,10 +146,11 @@ class PartContext:
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note that `step` steps are done; save when due or when asked to stop."""
-        self._on_sign()
-        self.steps = step = int(step)  # NumPy has integers of its own, which no database takes
-        self._on_step(step, self._latest)
-        stop = self._stopping()
+        self._owner.alive()
+        # Database drivers reject NumPy integers.
+        self.steps = step = int(step)
+        self._owner.stepped(step, self._latest)
+        stop = self._owner.is_stopping()
         if stop or self._cadence.is_due():
             self._save(step, state)
         if stop:
@@ -142,22 +158,23 @@ class PartContext:
 
     def _save(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         began = time.monotonic()
-        self._add_points(self.points)  # before the save: those behind a checkpoint are not computed again
+        # Before the save: points that a checkpoint covers are not computed again.
+        self._owner.add_points(self.points)
         self.points = []
         with disk_explained(self.workdir):
             save_checkpoint(self.workdir, step, {"step": step, "seconds": self.seconds, "state": state()})
         if step > self._restored_step:
-            self._on_saved()
+            self._owner.saved()
         self._cadence.saved(time.monotonic() - began)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one point to each named curve. A value that is not finite is left out: a database has no place for it."""
-        self._on_sign()
+        """Add one point to each named curve. Values that are not finite are left out: databases cannot hold them."""
+        self._owner.alive()
         step, metrics = int(step), {name: float(value) for name, value in metrics.items()}
         self._latest.update(metrics)
         self.points += [(step, name, value) for name, value in metrics.items() if math.isfinite(value)]
-        if self._is_hopeless(step, metrics):
-            self._add_points(self.points)
+        if self._owner.gives_up(step, metrics):
+            self._owner.add_points(self.points)
             self.points = []
             raise Pruned
 
@@ -178,8 +195,8 @@ class PartContext:
         for what, name in (("split", split), ("task", task)):
             if not name or "/" in name or "\0" in name or len(os.fsencode(name)) > NAME_BYTES:
                 raise TrialError(
-                    f"context.predictions: the {what} {name!r} cannot name a file; a name without / of at most "
-                    f"{NAME_BYTES} bytes would do"
+                    f"context.predictions: the {what} {name!r} cannot name a file; use a name without / of at most "
+                    f"{NAME_BYTES} bytes"
                 )
         columns: dict[str, Sequence[Any]] = {"id": ids, "prediction": predicted, "gold": gold}
         if clusters is not None:
@@ -190,16 +207,15 @@ class PartContext:
         writer.writerows(zip(*columns.values(), strict=True))
         folder = self.workdir / "predictions"
         with disk_explained(folder):
-            folder.mkdir(exist_ok=True)
-            write_durably(folder / f"{split}.{task}.csv", text.getvalue().encode())
+            write_file(folder / f"{split}.{task}.csv", text.getvalue().encode())
 
 
 def _labels(clusters: Sequence[str], ids: Sequence[str]) -> list[str]:
-    """Return the clusters' labels as text; one that is blank would make a cluster of all items without one."""
+    """Return the clusters' labels as text; blank ones would put all unlabelled items into one cluster."""
     labels = ["" if label is None else str(label).strip() for label in clusters]
     if "" in labels:
         raise TrialError(
-            f"context.predictions: item {ids[labels.index('')]!r} has no cluster; a label of its own would do for an item "
-            "that stands alone"
+            f"context.predictions: item {ids[labels.index('')]!r} has no cluster; give an item that stands alone "
+            "a label of its own"
         )
     return labels

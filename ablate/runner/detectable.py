@@ -1,4 +1,4 @@
-"""What a study, and the other designs of its factors, could tell: the smallest effect that each would find.
+"""The smallest effect that a study, and other designs of its factors, would detect.
 
 An effect is judged by how it varies over seeds (S − 1 degrees of freedom) and over the items it is scored on, corrected over
 all main effects. More seeds make the first smaller, never the second. In the metric's unit once the study has results, before
@@ -24,7 +24,7 @@ UNKNOWN = "standard deviations of one run (nothing was repeated yet, so their si
 
 @dataclass(frozen=True)
 class Noise:
-    """What the results so far say of the noise of the least certain main effect, in the metric's unit."""
+    """The noise of the least certain main effect, from the results so far, in the metric's unit."""
 
     sd_run: float  # of one run, between seeds
     sd_effect: float | None = None  # of the effect, between seeds; None before there are effects

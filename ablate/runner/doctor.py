@@ -1,4 +1,4 @@
-"""`ablate doctor`: what works on this machine, and what to do about the rest. Looks; changes nothing."""
+"""`ablate doctor`: what works on this machine, and how to fix the rest. It changes nothing."""
 
 import importlib
 import importlib.util
@@ -20,7 +20,7 @@ LEAST_FREE_GB = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     what: str
     works: bool
@@ -76,7 +76,7 @@ def _database(storage: str | None) -> Finding:
         return Finding(
             "database", False, str(error), "start the server, or leave --storage out to use SQLite"
         )
-    return Finding("database", True, databases.printable(url))
+    return Finding("database", True, databases.without_password(url))
 
 
 def _optional(what: str, module: str, advice: str) -> Finding:

@@ -1,4 +1,4 @@
-"""How many trials a study that adds seeds is to expect: computed, not simulated, before anything runs.
+"""How many trials to expect of a study that adds seeds: computed, not simulated, before anything runs.
 
 Assumed: noise of the size it has so far (without results that of seeds alone, a run's standard deviation being the unit), normal;
 every comparison has the same effect and Holm's first step to pass; comparisons stop independently of one another. Comparisons

@@ -8,9 +8,9 @@ from ablate.store.results import Look, seeds_wanted
 
 
 def in_blocks(spec: StudySpec, cells: Sequence[str], looks: Sequence[Look] = ()) -> list[tuple[str, int]]:
-    """Return (cell, seed) that the study wants by now, in the order to run: seeds are complete blocks, cells random inside each.
+    """Return (cell, seed) that the study currently wants, in the order to run: one block per seed, cells shuffled inside each.
 
-    A study cut short has thereby compared as many cells as it could on equal terms."""
+    A study cut short has then compared as many cells as possible on equal terms."""
     wanted = {cell: seeds_wanted(spec, looks, cell) for cell in cells}
     order = []
     for place, seed in enumerate(spec.seeds):

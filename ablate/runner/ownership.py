@@ -1,9 +1,9 @@
-"""Who works on what: a lock per trial and per part, held by the kernel or the database server for a living process, so that a
-dead owner is seen at once and a frozen one keeps its own. No clock decides anything.
+"""Who works on what: a lock per trial and per part, which the kernel or the database server holds for a living process. A dead
+owner is noticed at once and a frozen one keeps its locks; no clock decides anything.
 
 One host: `lockf` on a file. Not `flock`: a forked data-loader child would keep a `flock` alive. A POSIX lock falls when its
 process closes *any* descriptor of the file, so each lock file is opened here, once, and nowhere else.
-Several hosts: `pg_try_advisory_lock` in a database session of its own. Who loses that session has lost every lock."""
+Several hosts: `pg_try_advisory_lock` in a separate database session. A process that loses the session has lost all its locks."""
 
 import contextlib
 import errno
@@ -11,17 +11,17 @@ import fcntl
 import os
 import secrets
 import select
-import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 
 from ablate.contract import Stopped
 from ablate.errors import BadInput, StoreError
-from ablate.runner.checkpoint import write_durably
+from ablate.files import sync_folder, write_file
 from ablate.store import engine as databases
-from ablate.store.writing import RECONNECT_S, RETRY_S, Store
+from ablate.store.places import Place
+from ablate.store.writing import Store
 
 HOME_MARKER = "home.id"
 
@@ -30,34 +30,8 @@ class Lost(Stopped):
     """Raised by `Context.checkpoint`, without saving, when this process does not own its trial any more."""
 
 
-class Locks(Protocol):
-    """Locks of one process, named by keys that are safe as file names."""
-
-    def acquire(self, key: str) -> bool:
-        """Take the lock if no living process has it. A key held by this process is not given twice."""
-
-    def release(self, key: str) -> None:
-        """Give a held lock back."""
-
-    def lost(self) -> bool:
-        """Say whether locks were taken from this process; costs no more than a system call."""
-
-    def renew(self) -> None:
-        """Begin anew, with no lock held, after locks were lost."""
-
-    def close(self) -> None:
-        """Let go of every lock."""
-
-
-def open_locks(store: Store, folder: Path) -> Locks:
-    """Return the locks that fit the store: files in the study's folder, or the server's."""
-    if databases.sqlite_file(store.url) is None:
-        return ServerLocks(store.url, store.study)
-    return FileLocks(folder / "locks")
-
-
 class FileLocks:
-    """Kernel locks on files, for the processes of one host."""
+    """Kernel locks on files, for the processes of one host. Keys are safe as file names."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -77,7 +51,7 @@ class FileLocks:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(
-                f"{file}: {error.strerror}; the lock files must be writable by whoever runs the study"
+                f"{file}: {error.strerror}; whoever runs the study must be able to write its lock files"
             ) from error
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,12 +73,12 @@ class FileLocks:
         return any(os.fstat(descriptor).st_nlink == 0 for descriptor in self._held.values())
 
     def renew(self) -> None:
-        """Let go of every lock; make the folder again."""
+        """Release every lock; make the folder again."""
         self.close()
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Let go of every lock."""
+        """Release every lock."""
         for key in list(self._held):
             self.release(key)
 
@@ -122,7 +96,7 @@ class ServerLocks:
         self._held: set[str] = set()
         self._broken = False
         self._session = databases.lock_session(self._url)
-        # The server says nothing in an idle session, unless it ends it.
+        # In an idle session the server sends nothing, except when it ends the session.
         self._news = select.poll()
         self._socket: int | None = self._driver().pgconn.socket
         self._news.register(self._socket, select.POLLIN)
@@ -154,7 +128,7 @@ class ServerLocks:
             return False
 
     def lost(self) -> bool:
-        """Say whether the session is gone, and every lock with it."""
+        """Say whether the session is gone, and all locks with it."""
         if not self._broken and self._news.poll(0):
             try:
                 self._driver().pgconn.consume_input()
@@ -163,59 +137,61 @@ class ServerLocks:
         return self._broken
 
     def renew(self) -> None:
-        """Open a new session as soon as the server answers.
+        """Open a new session once the server answers.
 
         Raises:
-            StoreError: it did not for RECONNECT_S.
+            StoreError: it did not in time.
         """
         self.close()
-        give_up = time.monotonic() + RECONNECT_S
-        while True:
-            try:
-                return self._open()
-            except databases.Disconnected:
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(RETRY_S)
+        databases.lasting(self._open)
 
     def close(self) -> None:
-        """End the session, and with it every lock."""
+        """End the session, and with it all locks."""
         self._socket = None
         self._session.invalidate()
         self._session.close()
 
 
+def open_locks(place: Place) -> FileLocks | ServerLocks:
+    """Return the locks that fit the database: files in the study's folder, or the server's."""
+    if databases.sqlite_file(place.url) is None:
+        return ServerLocks(place.url, place.study)
+    return FileLocks(place.folder / "locks")
+
+
 def let_go(descriptor: int) -> None:
-    """In a forked child: point a descriptor at nothing, so that whoever holds its other end sees the parent's end alone."""
+    """In a forked child: redirect a descriptor to nowhere, so that its other end only notices when the parent ends."""
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, descriptor)
     os.close(nothing)
 
 
-def share_home(store: Store, folder: Path) -> None:
-    """Make sure that everybody who works on a study keeps its files in one and the same folder.
+def share_home(store: Store) -> None:
+    """Make sure that all workers of a study keep its files in the same folder.
 
     Raises:
         BadInput: its trials' files are in another folder than this one.
     """
+    folder = store.place.folder
     agreed = store.home() or store.agree_on_home(_marker(folder))
     file = folder / HOME_MARKER
     found = file.read_text().strip() if file.is_file() else None
     if found != agreed:
         raise BadInput(
-            f"--home: {folder} is not where the files of {store.study!r} are ({HOME_MARKER}: found {found or 'nothing'}, "
+            f"--home: {folder} is not where the files of {store.place.study!r} are ({HOME_MARKER}: found {found or 'nothing'}, "
             f"its database says {agreed}); name the folder that `ablate run` uses, shared between the hosts. "
             f"If those files are gone: mkdir -p '{folder}' && echo {agreed} > '{file}'"
         )
 
 
 def _marker(folder: Path) -> str:
-    """Return what names this folder; two processes at once agree on one name."""
+    """Return this folder's name; two processes that ask at once get the same."""
     file = folder / HOME_MARKER
     if not file.is_file():
         proposed = folder / f".{HOME_MARKER}.{secrets.token_hex(4)}"
-        write_durably(proposed, secrets.token_hex(8).encode() + b"\n")
+        write_file(proposed, secrets.token_hex(8).encode() + b"\n")
         with contextlib.suppress(FileExistsError):
             os.link(proposed, file)
         proposed.unlink()
+        sync_folder(folder)
     return file.read_text().strip()

@@ -1,4 +1,4 @@
-"""`ablate plan`: what a study would run, what it costs and what it could tell, before anything is trained."""
+"""`ablate plan`: what a study would run, what it costs and which effects it could detect, before anything is trained."""
 
 import math
 import statistics
@@ -15,12 +15,12 @@ from ablate.runner.detectable import (
     recommendation,
     sd_of_an_effect,
 )
-from ablate.runner.measuring import Measured, parts_of_design
+from ablate.runner.timing import Measured, parts_of_design
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
 from ablate.store.results import Results
 
-# Of what a part then takes: few steps were timed, and machines have other things to do.
+# The true time may differ by this share: few steps were timed, on a machine that may be busy.
 MEASURED_WITHIN = 0.25
 
 
@@ -30,7 +30,8 @@ def plan_document(
     """Return the document of `plan --json`."""
     cells, trials = size(spec, design)
     naive, unique = part_counts(design, len(spec.seeds))
-    if spec.search:  # the baseline's parts are known, no other cell's
+    # Of a search only the baseline's parts are known.
+    if spec.search:
         naive = unique = trials * len(design.cells[0].parts)
     earlier = _earlier(place)
     cost = estimate(spec, design, unique, earlier, measured)
@@ -72,7 +73,8 @@ def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, An
     """Return the plan of a study that adds seeds, with what it is to expect; None of a list of seeds."""
     if spec.looking is None:
         return None
-    from ablate.runner.expecting import looks_document  # scipy takes a while to load
+    # SciPy takes a while to load.
+    from ablate.runner.expecting import looks_document
 
     one_by_one = spec.design.from_reference
     sd = sd_of_an_effect(spec, design)
@@ -80,14 +82,13 @@ def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, An
 
 
 def _earlier(place: Place) -> Results | None:
-    """What this study has recorded already, if it has run."""
+    """Return what this study has recorded, if it has run."""
     if not place.exists():
         return None
-    from ablate.store.reading import read_results, study_names  # a database library takes a while to load
+    # A database library takes a while to load.
+    from ablate.store.reading import has_run, read_results
 
-    if place.study not in study_names(place.url):
-        return None
-    return read_results(place.url, place.study, place.folder)
+    return read_results(place) if has_run(place) else None
 
 
 def estimate(
@@ -95,7 +96,7 @@ def estimate(
 ) -> dict[str, Any]:
     """Return hours of training for all parts, with a range, in hours and $; nulls while nothing is known.
 
-    A part that was trained takes what it took, another what was measured; for the rest stands the mean of these."""
+    Trained parts count with the time they took, others with the measured time, the rest with the mean of these."""
     planned = parts_of_design(design)
     trained = _seconds_trained(earlier)
     expected = {part: s for part, s in measured.seconds.items() if part in planned} if measured else {}
@@ -103,7 +104,7 @@ def estimate(
     if not known:
         basis = (
             "nothing measured yet: `ablate plan STUDY --measure` times a few steps, "
-            "`ablate run STUDY --limit 1` trains one trial to go by"
+            "`ablate run STUDY --limit 1` trains one trial"
         )
         return {"hours": None, "hours_low": None, "hours_high": None, "usd": None, "basis": basis}
     hours = statistics.fmean(known.values()) * unique_parts / 3600
@@ -147,7 +148,7 @@ def _measured_text(measured: Measured, trained: int, unknown: int) -> str:
 
 
 def warnings(spec: StudySpec) -> list[str]:
-    """Return what a reviewer would object to before a cent is spent."""
+    """Return what a reviewer would object to, before money is spent."""
     found = []
     seeds = len(spec.deciding_seeds)
     if seeds == 1:
@@ -169,14 +170,14 @@ def warnings(spec: StudySpec) -> list[str]:
 
 
 def over_budget(spec: StudySpec, cost: dict[str, Any]) -> list[str]:
-    """Return a warning where the hours to expect, or the upper end of their range, are more than the budget has."""
+    """Return a warning where the expected hours, or the upper end of their range, exceed the budget."""
     most = spec.budget.hours
     if most is None or cost["hours"] is None or cost["hours_high"] <= most:
         return []
     over = "is over" if cost["hours"] > most else "may be over"
     return [
         f"{cost['hours']:.2f} h ({cost['hours_low']:.2f} to {cost['hours_high']:.2f}) {over} budget.hours {most:g}: "
-        "nothing stops a run there; fewer cells or seeds would do"
+        "nothing stops a run there; plan fewer cells or seeds"
     ]
 
 
@@ -226,7 +227,7 @@ def _expected_lines(document: dict[str, Any]) -> list[str]:
         return []
     if not looks["expected"]:
         return [
-            "expected trials: unknown until some noise is known; `ablate run STUDY --limit N` gives some to go by"
+            "expected trials: unknown until some noise is known; `ablate run STUDY --limit N` gives a first estimate"
         ]
     return [
         f"expected: {row['trials']:.0f} of at most {document['trials']} trials, {row['seeds']:.1f} seeds a comparison, "

@@ -1,4 +1,4 @@
-"""From what a user typed to a study that is sound: read, validated cell by cell, nothing written."""
+"""From what a user typed to a validated study; every cell is checked, nothing is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ablate.store.places import Place, place_of
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may say beside the study file."""
+    """What a user may set besides the study file."""
 
     home: Path | None = None
     storage: str | None = None
@@ -33,7 +33,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study that was read and found sound; nothing has been written."""
+    """A study that was read and validated; nothing has been written."""
 
     spec: StudySpec
     trainer: Trainer
@@ -49,7 +49,8 @@ def prepare(path: Path, options: Options) -> Prepared:
     """
     spec = read_study(path, options.overrides)
     trainer = load_trainer(spec.trainer, spec.folder)
-    if options.smoke and spec.search:  # a smoke test looks at each level once; there is nothing to search for
+    # A smoke test runs each level once; there is nothing to search for.
+    if options.smoke and spec.search:
         spec = spec.model_copy(update={"design": OneAtATime()})
     design = build_design(spec, trainer)
     if options.smoke:

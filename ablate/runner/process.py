@@ -1,8 +1,8 @@
-"""A worker as a process of its own: `python -m ablate.runner.process`, started by the supervisor.
+"""A worker process: `python -m ablate.runner.process`, started by the supervisor.
 
 It reads its job as one JSON line from stdin, so that a database password is in no argument list and no environment,
 and writes one JSON event a line to what was its stdout. What a trainer prints goes to the log.
-When stdin ends, the supervisor is dead: the worker stops as if asked."""
+When stdin ends the supervisor is dead, and the worker stops as if asked to."""
 
 import contextlib
 import faulthandler
@@ -26,12 +26,12 @@ from ablate.runner.context import MAX_CHECKPOINT_SHARE, Cadence
 from ablate.runner.ownership import let_go, share_home
 from ablate.runner.progress import Count, Lines
 from ablate.runner.spot import watch_for_notice
-from ablate.runner.worker import Emit, Worker
+from ablate.runner.worker import Worker
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
 from ablate.store.writing import Store
 
-EXPLAINED = 3  # exit code: stopped by an error that was sent as an event; starting again would not help
+EXPLAINED = 3  # exit code: stopped by an error that was sent as an event; restarting would not help
 STEP_EVENT_S = 0.5  # a step is news twice a second at most
 
 
@@ -71,7 +71,7 @@ def _end_by_sigterm() -> None:
 
 
 class Events:
-    """Writes events to the supervisor; a supervisor that is gone is no reason to fail."""
+    """Writes events to the supervisor; it does not fail when the supervisor is gone."""
 
     def __init__(self, descriptor: int) -> None:
         self._out = os.fdopen(descriptor, "w", encoding="utf-8")
@@ -86,9 +86,8 @@ class Events:
             if now - self._last_step < STEP_EVENT_S:
                 return
             self._last_step = now
-            if not self._room.poll(
-                0
-            ):  # a supervisor that is frozen reads nothing: that must not hold up training
+            # A frozen supervisor reads nothing: that must not hold up training.
+            if not self._room.poll(0):
                 return
         try:
             self._out.write(json.dumps({"event": event, **fields}) + "\n")
@@ -97,13 +96,14 @@ class Events:
             self._out = open(os.devnull, "w")  # noqa: SIM115  # kept open as long as the process lives
 
     def let_go(self) -> None:
-        """In a forked child: leave the telling to the worker, whose end is seen by the end of its events."""
+        """In a forked child: stop writing, so that the worker's end closes its stream of events."""
         let_go(self._out.fileno())
 
 
 def main() -> int:
     """Work as the job on stdin says; return the exit code."""
-    faulthandler.enable()  # a crash in native code leaves a trace in the log
+    # A crash in native code leaves a trace in the log.
+    faulthandler.enable()
     stop = Stop()
     events = Events(os.dup(1))
     os.register_at_fork(after_in_child=events.let_go)
@@ -121,21 +121,22 @@ def main() -> int:
 
 
 def work_here(place: Place, study_folder: Path | None = None) -> int:
-    """`ablate worker`: work on a study in this process, with plain lines on stderr; return the exit code.
+    """`ablate worker`: work on a study in this process, logging to stderr; return the exit code.
 
     `study_folder`: where its file is on this machine; if not given, where the last `ablate run` had it.
 
     Raises:
         BadInput: the study's files are in another folder than `place` says.
     """
-    store = Store(place.url, place.study)
-    share_home(store, place.folder)
+    store = Store(place)
+    share_home(store)
     stop = Stop(second_ends=True)
     watch_for_notice(stop.asked.set)
     lines = Lines(Console(stderr=True), Count(done=0, total=len(store.queue()), workers=1))
-    with contextlib.redirect_stdout(sys.stderr):  # what a trainer prints is no result of ours
+    # What a trainer prints is not our result.
+    with contextlib.redirect_stdout(sys.stderr):
         work(
-            job_for(store, place, study_folder or store.study_folder),
+            job_for(store, study_folder or store.study_folder),
             stop,
             lambda event, **fields: (
                 lines.on_event(0, {"event": event, **fields}) if event != "step" else None
@@ -144,15 +145,13 @@ def work_here(place: Place, study_folder: Path | None = None) -> int:
     return 128 + stop.number if stop.number else 0
 
 
-def job_for(
-    store: Store, place: Place, study_folder: Path, numbers: list[int] | None = None
-) -> dict[str, Any]:
-    """Return what a worker is told: all of it is JSON as Python writes it. `numbers`: only these trials."""
+def job_for(store: Store, study_folder: Path, numbers: list[int] | None = None) -> dict[str, Any]:
+    """Return a worker's job as JSON. `numbers`: only these trials."""
     return {
-        "url": place.url,
-        "study": place.study,
+        "url": store.place.url,
+        "study": store.place.study,
+        "folder": str(store.place.folder),
         "study_folder": str(study_folder.resolve()),
-        "folder": str(place.folder),
         "checkpoint_seconds": checkpoint_seconds(store.spec),
         # Who names a cadence by hand gets it, whatever it costs.
         "checkpoint_share": math.inf if "ABLATE_CHECKPOINT_SECONDS" in os.environ else MAX_CHECKPOINT_SHARE,
@@ -185,9 +184,10 @@ def stop_when_stdin_ends(stop: Stop) -> None:
     stop.asked.set()
 
 
-def work(job: dict[str, Any], stop: Callable[[], bool], events: Emit) -> None:
+def work(job: dict[str, Any], stop: Callable[[], bool], events: Callable[..., None]) -> None:
     """Open what the job names and work until nothing is left."""
-    with contextlib.closing(Store(job["url"], job["study"])) as store:
+    place = Place(job["study"], job["url"], Path(job["folder"]))
+    with contextlib.closing(Store(place)) as store:
         store.stopping = stop
         if not Path(job["study_folder"]).is_dir():
             raise BadInput(
@@ -195,11 +195,11 @@ def work(job: dict[str, Any], stop: Callable[[], bool], events: Emit) -> None:
                 "the file where it is: ablate worker PATH.yaml"
             )
         trainer = load_trainer(store.spec.trainer, Path(job["study_folder"]))
-        os.chdir(job["study_folder"])  # relative paths in a study are relative to its file
+        # Relative paths in a study start at its file.
+        os.chdir(job["study_folder"])
         worker = Worker(
             store=store,
             trainer=trainer,
-            folder=Path(job["folder"]),
             stopping=stop,
             emit=events,
             cadence=Cadence(job["checkpoint_seconds"], job["checkpoint_share"]),

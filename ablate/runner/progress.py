@@ -3,32 +3,16 @@
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from ablate.spec.model import levels_text
-
-
-class Progress(Protocol):
-    """What the supervisor tells."""
-
-    def on_event(self, worker: int, event: dict[str, Any]) -> None:
-        """A worker did something."""
-
-    def on_exit(self, worker: int) -> None:
-        """A worker is gone."""
-
-    def say(self, line: str) -> None:
-        """Say a sentence."""
-
-    def tick(self) -> None:
-        """Time has passed."""
+from ablate.text import duration
 
 
 class Count:
@@ -40,7 +24,7 @@ class Count:
         self._started = time.monotonic()
 
     def left(self) -> str:
-        """Return the time left in words, once there is a pace to go by."""
+        """Return the time left in words, once some trials are done."""
         here = self.done - self._done_before
         if not here or self.done >= self.total:
             return ""
@@ -58,14 +42,14 @@ class Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass  # nothing is held open
+        """Close nothing."""
 
     def on_event(self, worker: int, event: dict[str, Any]) -> None:
         """Print what happened, unless it is a step."""
         kind = event["event"]
         number = event.get("number")
         if kind == "trial":
-            self.say(f"trial {number}: {levels(event['factors'])}, seed {event['seed']}")
+            self.say(f"trial {number}: {levels_text(event['factors'])}, seed {event['seed']}")
         elif kind == "complete":
             self._count.done += 1
             left = self._count.left()
@@ -80,7 +64,7 @@ class Lines:
             self.say(event["text"])
 
     def on_exit(self, worker: int) -> None:
-        """Say nothing: a death is told by the supervisor."""
+        """Say nothing: the supervisor reports a death."""
 
     def say(self, line: str) -> None:
         """Print a line as it is."""
@@ -96,7 +80,7 @@ class Bars:
     def __init__(self, console: Console, count: Count) -> None:
         self._lines = Lines(console, count)
         self._count = count
-        self._bar = Bar(
+        self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
@@ -122,7 +106,7 @@ class Bars:
         if kind == "trial":
             self._running[worker] = {
                 "number": event["number"],
-                "what": levels(event["factors"]),
+                "what": levels_text(event["factors"]),
                 "seed": event["seed"],
             }
         elif kind == "step":
@@ -161,21 +145,7 @@ class Bars:
         return Group(self._bar.get_renderable(), table)
 
 
-def levels(factors: Mapping[str, Any]) -> str:
-    """Write a cell's levels in one line."""
-    return levels_text(factors)
-
-
 def values(metrics: Mapping[str, float]) -> str:
-    """Write metrics in one line, development metrics first."""
+    """Return metrics on one line, dev metrics first."""
     ordered = sorted(metrics.items(), key=lambda item: (not item[0].startswith("dev/"), item[0]))
     return ", ".join(f"{name} {value:.4g}" for name, value in ordered[:6])
-
-
-def duration(seconds: float) -> str:
-    """Write a length of time as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

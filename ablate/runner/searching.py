@@ -1,12 +1,11 @@
-"""Go on with a search: add the trial that it wants next, or its finalists once it has tried its cells.
+"""Continue a search: add the trial to try next, or its finalists once all cells are tried.
 
-One process at a time, under a lock; everything is decided anew from the store, so a search goes on after any interruption
-and repeats no cell on a seed."""
+One process at a time, under a lock. Every decision starts from the store alone, so a search survives any interruption and repeats
+no cell on a seed."""
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from ablate.contract import Trainer
 from ablate.design.cells import cell_of
@@ -14,19 +13,18 @@ from ablate.design.factorial import Space
 from ablate.design.model import Cell
 from ablate.design.search import finalists, search_seed
 from ablate.design.settings import Validator
+from ablate.store.engine import lasting
 from ablate.store.reading import read_results
 from ablate.store.results import Results, TrialResult
 from ablate.store.sampling import Tried, Watch, next_combination
-from ablate.store.writing import Store, lasting
-
-SEARCH_LOCK = "search"
+from ablate.store.writing import Store
 
 
-def add_next(store: Store, trainer: Trainer, folder: Path) -> int:
-    """Add to the queue what the search wants next and return how many trials that is; 0 while it waits, or at its end."""
+def add_next(store: Store, trainer: Trainer) -> int:
+    """Queue what the search tries next; return how many trials that is: 0 while it waits, or at its end."""
     spec = store.spec
     assert spec.search is not None
-    results = read_results(store.url, store.study, folder)
+    results = read_results(store.place)
     tried = trials_tried(results)
     if len(tried) < spec.search.trials:
         cell = _untried_cell(results, tried, trainer)
@@ -45,9 +43,9 @@ def trials_tried(results: Results) -> list[TrialResult]:
     return sorted((trial for trial in results.trials if trial.seed == seed), key=lambda trial: trial.number)
 
 
-def watch_of(store: Store, folder: Path, number: int) -> Callable[[int, Mapping[str, float]], bool]:
-    """Return what says of a trial, at each point of its curves, whether the study's pruner gives it up."""
-    watch, name = _watch(store, folder, number), store.spec.metric.name
+def watch_of(store: Store, number: int) -> Callable[[int, Mapping[str, float]], bool]:
+    """Return a function that says, at each point of a trial's curves, whether the study's pruner gives it up."""
+    watch, name = lasting(lambda: _watch(store, number), store.stopping), store.spec.metric.name
 
     def is_hopeless(step: int, metrics: Mapping[str, float]) -> bool:
         value = metrics.get(name, math.nan)
@@ -56,15 +54,15 @@ def watch_of(store: Store, folder: Path, number: int) -> Callable[[int, Mapping[
     return is_hopeless
 
 
-@lasting
-def _watch(store: Store, folder: Path, number: int) -> Watch | None:
+def _watch(store: Store, number: int) -> Watch | None:
     search = store.spec.search
     if search is None or search.pruner == "none":
         return None
-    results = read_results(store.url, store.study, folder)
+    results = read_results(store.place)
     tried = trials_tried(results)
     own = next((trial for trial in tried if trial.number == number), None)
-    if own is None or len(own.parts) != 1:  # no curve of the study's metric while several parts are trained
+    # With several parts there is no curve of the study's metric.
+    if own is None or len(own.parts) != 1:
         return None
     ended = [trial for trial in tried if trial.state in ("COMPLETE", "PRUNED")]
     *before, now = _history([*ended, own], results, Space(store.spec))

@@ -1,4 +1,4 @@
-"""The two minutes' notice before a spot instance is taken away. Asks the instance's own metadata service, and only on EC2."""
+"""The two minutes' notice before a spot instance is taken away, from the metadata service that every EC2 instance has."""
 
 import threading
 import time

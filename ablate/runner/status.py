@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from ablate.store.results import Results
+from ablate.store.results import Results, sharing
+from ablate.text import duration, plural
 
 
 def status_document(results: Results) -> dict[str, Any]:
@@ -37,39 +38,30 @@ def status_document(results: Results) -> dict[str, Any]:
 
 def parts_document(results: Results) -> dict[str, Any]:
     """Return what sharing parts saved so far: parts trained, uses by complete trials, seconds trained and seconds used."""
-    used = [
-        (part, trial.seed)
-        for trial in results.trials
-        if trial.state == "COMPLETE"
-        for part in trial.parts.values()
-    ]
+    found = sharing(results, results.trials)
     return {
         "trained": len(results.parts),
-        "used": len(used),
+        "used": found.used,
         "seconds_trained": round(sum(part.seconds for part in results.parts.values()), 3),
-        "seconds_used": round(sum(results.parts[key].seconds for key in used if key in results.parts), 3),
+        "seconds_used": round(found.seconds_used, 3),
     }
 
 
 def status_text(results: Results) -> str:
     """Return the same for a person."""
-    document = status_document(results)
-    counts = ", ".join(
-        f"{document[name]} {name}"
-        for name in ("complete", "running", "waiting", "failed", "pruned")
-        if document[name]
-    )
-    lines = [f"{document['study']}: {document['planned']} trials: {counts or 'none yet'}"]
-    parts = document["parts"]
-    if parts["used"] > parts["trained"]:
+    document, shared = status_document(results), sharing(results, results.trials)
+    names = ("complete", "running", "waiting", "failed", "pruned")
+    counts = ", ".join(f"{document[name]} {name}" for name in names if document[name])
+    lines = [f"{document['study']}: {plural(document['planned'], 'trial')}: {counts or 'none yet'}"]
+    if shared.used > shared.unique:
         lines.append(
-            f"{parts['trained']} parts trained and used {parts['used']} times: "
-            f"{parts['seconds_used'] - parts['seconds_trained']:.0f} s of training saved"
+            f"{shared.unique} parts trained and used {shared.used} times: "
+            f"{duration(shared.seconds_saved)} of training saved"
         )
     lines += [
-        f"  trial {trial['number']} (seed {trial['seed']}, {', '.join(f'{k}={v}' for k, v in trial['factors'].items())}): "
-        f"FAILED after {trial['attempts']} attempt{'s' * (trial['attempts'] != 1)}: {trial['error']}"
-        for trial in document["trials"]
-        if trial["state"] == "FAIL"
+        f"  trial {trial.number} (seed {trial.seed}, {', '.join(f'{k}={v}' for k, v in trial.factors.items())}): "
+        f"FAILED after {plural(trial.attempts, 'attempt')}: {trial.error}"
+        for trial in results.trials
+        if trial.state == "FAIL"
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`ablate run`: from a study file to trials with results. The same call again goes on where it stopped."""
+"""`ablate run`: from a study file to trials with results. The same call resumes where it stopped."""
 
 import os
 import shutil
@@ -13,23 +13,23 @@ from ablate.design.model import Cell, Design
 from ablate.design.search import most_trials
 from ablate.design.selection import select
 from ablate.errors import BadInput
+from ablate.files import make_folder
 from ablate.runner.checkpoint import remove_checkpoints
-from ablate.runner.drift import all_defaults, refuse_drift
+from ablate.runner.choosing import choose_next, turn_to_choose
 from ablate.runner.engines.table import check_engine, open_engine
-from ablate.runner.fitting import memory_text, visible_gpus, workers_that_fit
-from ablate.runner.looking import LOOK_LOCK, look_on
-from ablate.runner.measuring import measure
+from ablate.runner.identity import all_defaults, refuse_changes
+from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that_fit
 from ablate.runner.ordering import in_blocks
 from ablate.runner.ownership import open_locks, share_home
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.process import checkpoint_seconds, job_for
 from ablate.runner.progress import Bars, Count, Lines
-from ablate.runner.searching import SEARCH_LOCK, add_next
 from ablate.runner.supervisor import Supervisor
+from ablate.runner.timing import measure
 from ablate.spec.model import StudySpec
 from ablate.store.creating import create_store
 from ablate.store.places import Place
-from ablate.store.reading import study_names
+from ablate.store.reading import has_run
 from ablate.store.results import Look
 from ablate.store.writing import Store
 
@@ -39,7 +39,7 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
 
     Raises:
         BadInput: the study is not sound, or changed since its trials were run. Nothing was written.
-        Unavailable: data or weights could not be had. Nothing was written.
+        Unavailable: data or weights are not cached and not downloadable. Nothing was written.
     """
     prepared = prepare(path, options)
     spec, design, place = prepared.spec, prepared.design, prepared.place
@@ -51,9 +51,9 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     defaults = all_defaults(design, prepared.trainer)
 
     def check() -> None:
-        refuse_drift(spec, design, defaults, place, extend=options.extend)
+        refuse_changes(spec, design, defaults, place, extend=options.extend)
 
-    if place.exists() and not design.smoke:
+    if not design.smoke:
         check()
     with working_in(spec.folder):
         for cell in chosen:
@@ -61,35 +61,36 @@ def run_study(path: Path, options: Options, console: Console) -> tuple[int, Plac
     options = replace(options, workers=options.workers or _fitting_workers(prepared, options, console))
     if design.smoke:
         forget_smoke(place)
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with closing(create_store(place.url, spec, design, defaults)) as store:
-        share_home(store, place.folder)
+    make_folder(place.folder)
+    with closing(create_store(place, spec, design, defaults)) as store:
+        share_home(store)
         order = run_order(design, spec, store.looks())
-        store.take_over(spec, design, defaults, order, check)  # minutes may have passed
-        remove_leftovers(store, place.folder)
+        # Checked again, as minutes may have passed.
+        store.take_over(spec, design, defaults, order, check)
+        remove_leftovers(store)
         if spec.search:
-            _begin_search(store, prepared, options.limit or options.workers or 1)
+            _choose(store, prepared, options.limit or options.workers or 1)
         if options.retry_failed:
             store.retry_failed(None if spec.search else {cell.hash for cell in chosen})
         if spec.looking:
-            _begin_stage(store, place.folder)
+            _choose(store, prepared, 1)
         return supervise(store, prepared, chosen, options, console), place
 
 
 def forget_smoke(place: Place) -> None:
-    """Remove what the last smoke run of a study left: it says nothing of the code as it is now.
+    """Remove the last smoke run of a study: it says nothing about the code as it is now.
 
     Raises:
         BadInput: it is still running, or is no smoke run but a study of that name.
     """
-    if not place.exists() or place.study not in study_names(place.url):
+    if not has_run(place):
         return
-    with closing(Store(place.url, place.study)) as store:
+    with closing(Store(place)) as store:
         if not store.is_smoke:
             raise BadInput(
                 f"--smoke: {place.study!r} is there already ({place.folder}) and was not begun by --smoke; move it away"
             )
-        with closing(open_locks(store, place.folder)) as locks:
+        with closing(open_locks(place)) as locks:
             for queued in store.queue():
                 if not locks.acquire(f"trial-{queued.trial_id}"):
                     raise BadInput(
@@ -100,7 +101,7 @@ def forget_smoke(place: Place) -> None:
 
 
 def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:
-    """Return how many workers this machine takes, from a few steps of each kind, which are measured unless they were."""
+    """Return how many workers this machine takes, from a few steps of each kind, measured unless they were before."""
     if options.engine != "local":
         raise BadInput(f"--workers: auto looks at this machine; say how many for --engine {options.engine}")
     if prepared.trainer.measure is None:
@@ -108,33 +109,21 @@ def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> 
             f"--workers: auto needs `measure`, which {prepared.trainer.name} has not; say how many"
         )
     measured = measure(prepared, console.print)
-    workers = workers_that_fit(measured.memory, len(os.sched_getaffinity(0)), len(visible_gpus()))
+    workers = workers_that_fit(measured.memory, cores(), len(visible_gpus()))
     console.print(f"workers: {workers}; {memory_text(measured.memory)}", markup=False, highlight=False)
     return workers
 
 
-def _begin_search(store: Store, prepared: Prepared, wanted: int) -> None:
-    """Queue up to `wanted` trials; workers add the rest, one when one is done."""
-    locks = open_locks(store, prepared.place.folder)
-    if not locks.acquire(SEARCH_LOCK):
-        return  # another run is at it
-    try:
-        with working_in(prepared.spec.folder):
-            while len(store.queue()) < wanted and add_next(store, prepared.trainer, prepared.place.folder):
-                continue
-    finally:
-        locks.release(SEARCH_LOCK)
+def _choose(store: Store, prepared: Prepared, wanted: int) -> None:
+    """Queue up to `wanted` trials of a search, or take a look that is due: who finished its stage may have been killed before.
 
-
-def _begin_stage(store: Store, folder: Path) -> None:
-    """Take a look that is due: who finished the stage may have been killed before it could."""
-    locks = open_locks(store, folder)
-    if not locks.acquire(LOOK_LOCK):
-        return  # another run is at it
-    try:
-        look_on(store, folder)
-    finally:
-        locks.release(LOOK_LOCK)
+    Workers choose the rest."""
+    with closing(open_locks(store.place)) as locks, turn_to_choose(locks) as mine:
+        # Else another run is at it.
+        if mine:
+            with working_in(prepared.spec.folder):
+                while len(store.queue()) < wanted and choose_next(store, prepared.trainer):
+                    continue
 
 
 def supervise(
@@ -146,7 +135,8 @@ def supervise(
     left = [queued for queued in store.queue() if search or queued.cell in hashes][: options.limit]
     if not left:
         return 0
-    if (search or looking) and options.limit is None:  # what is still to be chosen is not queued yet: at most
+    # At most: what is still to be chosen is not queued yet.
+    if (search or looking) and options.limit is None:
         done = left[0].number
         total = most_trials(prepared.spec) if search else len(hashes) * len(prepared.spec.seeds)
     else:
@@ -154,7 +144,7 @@ def supervise(
         done = total - len(left)
     everything = options.limit is None and len(left) == len(store.queue())
     numbers = None if everything else [queued.number for queued in left]
-    job = job_for(store, prepared.place, prepared.spec.folder, numbers)
+    job = job_for(store, prepared.spec.folder, numbers)
     workers = min(options.workers or 1, len(left))
     count = Count(done=done, total=total, workers=workers)
     engine = open_engine(options.engine, job, workers, prepared.place.folder / "logs", options.address)
@@ -166,16 +156,17 @@ def supervise(
     return code
 
 
-def remove_leftovers(store: Store, folder: Path) -> None:
+def remove_leftovers(store: Store) -> None:
     """Remove checkpoints of parts that are recorded: who recorded them was killed before it could."""
-    for workdir in {file.parent for file in folder.glob("trials/*/step-*.checkpoint")}:
+    for workdir in {file.parent for file in store.place.folder.glob("trials/*/step-*.checkpoint")}:
         part, _, seed = workdir.name.partition("-")
-        if seed.isdecimal() and store.trained([part], int(seed)):  # somebody may keep a copy beside it
+        # Somebody may keep a copy of a folder beside it.
+        if seed.isdecimal() and store.trained([part], int(seed)):
             remove_checkpoints(workdir)
 
 
 def run_order(design: Design, spec: StudySpec, looks: Sequence[Look] = ()) -> list[tuple[str, int]]:
-    """Return (cell, seed) of a design that the study wants by now, in the order to run."""
+    """Return (cell, seed) of a design that the study currently wants, in the order to run."""
     return in_blocks(spec, [cell.hash for cell in design.cells], looks)
 
 

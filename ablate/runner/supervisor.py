@@ -1,9 +1,9 @@
-"""Starts workers, watches them, starts them again when they are killed, and tells a person how far the study is.
+"""Starts workers, watches them, restarts them when they are killed, and shows a person the progress.
 
-Signals and what workers tell are news in one queue and are acted on one after another: a signal in the middle of something
-(two workers being started, a line being printed) waits for its end.
-Holds nothing that a worker needs: when the supervisor dies its workers notice and stop cleanly, and a new
-`ablate run` goes on at once. Where workers run is for the engine to know."""
+Signals and the workers' events go through one queue and are handled one after another: a signal that arrives in the middle of
+something (two workers being started, a line being printed) waits for its end.
+It holds nothing that a worker needs: when it dies its workers notice and stop cleanly, and a new `ablate run` resumes at once.
+Where workers run is up to the engine."""
 
 import os
 import queue
@@ -17,10 +17,10 @@ from typing import Any
 
 from ablate.runner.engines.table import Engine, WorkerProcess
 from ablate.runner.process import EXPLAINED
-from ablate.runner.progress import Progress
+from ablate.runner.progress import Bars, Lines
 from ablate.runner.spot import watch_for_notice
 
-MAX_DEATHS_WITHOUT_A_TRIAL = 3  # a worker that cannot even take a trial is not started for ever
+MAX_DEATHS_WITHOUT_A_TRIAL = 3  # a worker that cannot even take a trial is not restarted for ever
 
 
 @dataclass
@@ -39,13 +39,13 @@ class Supervisor:
 
     engine: Engine
     workers: int
-    progress: Progress
+    progress: Bars | Lines
     interrupted: signal.Signals | None = None
     errors: list[str] = field(default_factory=list)
 
     def run(self) -> int:
         """Return an exit code: 0 done, 1 an error, 130 or 143 interrupted (by the second signal, workers are killed)."""
-        # Not a Queue: a signal may come in the middle of a `get`, whose lock its `put` would wait for.
+        # Not a Queue: a signal may arrive inside `get`, and its `put` would wait for the lock that `get` holds.
         self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._alive: dict[int, Child] = {}
         before = {
@@ -115,12 +115,12 @@ class Supervisor:
         again = self.interrupted is not None
         self.interrupted = self.interrupted or number
         if not again:
-            self.progress.say("stopping: each worker saves its step first; once more to stop at once")
+            self.progress.say("stopping: each worker saves its step first; signal once more to stop at once")
         for child in self._alive.values():
             child.process.kill() if again else child.process.stop()
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that says something."""
+    """Return the last line of a log that is not blank."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
     return lines[-1] if lines else "its log is empty"

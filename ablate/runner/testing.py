@@ -1,25 +1,25 @@
-"""`ablate test`: the best cell's kept models on the test split, for every seed, once, on record.
+"""`ablate test`: score the best cell's models on the test split, for every seed, once, and record it.
 
-The cell is chosen by the study's own metric before anything is scored; nothing here can choose another. A second look
-is refused unless it is asked for, and is then recorded too."""
+The study's own metric chooses the cell before anything is scored; nothing here can choose another. A second use is refused unless
+the user asks for it, and is then recorded too."""
 
 import datetime
 import getpass
 import socket
 import statistics
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Cell, Part
 from ablate.errors import BadInput, TrialError
-from ablate.runner.context import Cadence, PartContext
+from ablate.runner.context import Cadence, Owner, PartContext
+from ablate.runner.machine import choose_device
+from ablate.runner.outcome import finite
 from ablate.runner.study import working_in
-from ablate.runner.worker import choose_device, finite
 from ablate.spec.model import levels_text
 from ablate.store.places import Place
-from ablate.store.reading import part_folder, read_results
+from ablate.store.reading import read_results
 from ablate.store.results import Results, UseOfTest, best_cell
 from ablate.store.writing import Store
 
@@ -34,14 +34,14 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
         Unavailable: a model was not kept.
         TrialError: the trainer gave no `test/...` metric.
     """
-    results = read_results(place.url, place.study, place.folder)
+    results = read_results(place)
     cell = _chosen(results)
     _refuse_second_look(results, again)
     trainer = load_trainer(results.spec.trainer, results.spec.folder)
     scores = _scores(results, cell, trainer, place)
     unfinished = sum(trial.state in ("WAITING", "RUNNING") for trial in results.trials)
     use = UseOfTest(cell.hash, _now(), f"{getpass.getuser()}@{socket.gethostname()}", unfinished)
-    Store(place.url, place.study).record_test(use, len(results.test_uses), scores)
+    Store(place).record_test(use, len(results.test_uses), scores)
     return _document(results, cell, scores, (*results.test_uses, use))
 
 
@@ -83,18 +83,18 @@ def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dic
 def _part_scores(part: Part, seed: int, trainer: Trainer, place: Place) -> Mapping[str, float]:
     assert trainer.test is not None
     context = PartContext(
+        Owner(),
         seed=seed,
         device=choose_device(),
-        workdir=part_folder(place.folder, part.hash, seed),
-        cache=place.folder / "cache",
+        workdir=place.part_folder(part.hash, seed),
+        cache=place.cache,
         cadence=Cadence(float("inf")),
-        notice=lambda line: print(line, file=sys.stderr),
     )
     return trainer.test(trainer.Settings.model_validate(part.settings), context)
 
 
 def _of_test(combined: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Keep what is called `test/...`; nothing at all is right where the test split's labels are kept back."""
+    """Keep the metrics called `test/...`. None at all is fine: the test split's labels may be hidden."""
     kept = {name: value for name, value in combined.items() if name.startswith(PREFIX)}
     returned = sorted({name for part in parts.values() for name in part})
     if returned and not kept:

@@ -4,7 +4,6 @@ Plain SQL on Optuna's tables as they are since version 2.4: `optuna.load_study` 
 refuses a database of another version. An SQLite file in WAL mode is read from a copy, as even a reader leaves files beside it."""
 
 import contextlib
-import difflib
 import json
 import shutil
 import tempfile
@@ -19,6 +18,8 @@ import sqlalchemy as sa
 from ablate.errors import BadInput, StoreError
 from ablate.spec.model import level_text
 from ablate.store import engine as databases
+from ablate.tables import SQLITE, read_bytes
+from ablate.text import closest, listed
 
 TABLES = {"studies", "study_directions", "trials", "trial_params", "trial_values", "trial_user_attributes"}
 COPIES = 5  # of a database that is being written
@@ -63,8 +64,8 @@ def read_any_study(source: str, study: str | None) -> AnyStudy:
         StoreError: it is locked or damaged.
     """
     url = database_url(source)
-    where = source if "://" not in source else databases.printable(url)
-    with databases.explained(url), _opened(url, where) as connection:
+    where = source if "://" not in source else databases.without_password(url)
+    with _opened(url, where) as connection:
         _check_tables(connection, where)
         study_id, name = _study(connection, where, study)
         by_trial = {"study": study_id}
@@ -97,26 +98,15 @@ def _opened(url: str, where: str) -> Iterator[sa.Connection]:
         if file is not None:
             if not file.is_file():
                 raise BadInput(f"{where}: no such file")
-            header = _header(file)
-            if not header.startswith(b"SQLite format 3\0"):
+            header = read_bytes(file, 100)
+            if not header.startswith(SQLITE):
                 raise BadInput(f"{where}: not an SQLite database; leave --study out for a table of results")
-            if (
-                header[18:20] == b"\2\2"
-            ):  # WAL: https://www.sqlite.org/fileformat.html, "file format version numbers"
+            # WAL: https://www.sqlite.org/fileformat.html, "file format version numbers"
+            if header[18:20] == b"\2\2":
                 url = database_url(
                     str(_copied(file, Path(stack.enter_context(tempfile.TemporaryDirectory()))))
                 )
-        engine = databases.connect(url, read_only=True)
-        stack.callback(engine.dispose)
-        yield stack.enter_context(engine.connect())
-
-
-def _header(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(100)
-    except OSError as error:
-        raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
+        yield stack.enter_context(databases.reading(url))
 
 
 def _copied(file: Path, folder: Path) -> Path:
@@ -157,14 +147,13 @@ def _study(connection: sa.Connection, where: str, typed: str | None) -> tuple[in
     names = {name: study_id for study_id, name in rows}
     if not names:
         raise BadInput(f"{where}: holds no study yet")
-    held = ", ".join(list(names)[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    held = listed(names, SHOWN)
     if typed is None:
         if len(names) > 1:
             raise BadInput(f"{where}: holds several studies; name one with --study: {held}")
         typed = next(iter(names))
     if typed not in names:
-        close = difflib.get_close_matches(typed, names, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f"; did you mean {close!r}?" if (close := closest(typed, names)) else ""
         raise BadInput(f"{where}: holds no study {typed!r}; it holds {held}{hint}")
     return names[typed], typed
 

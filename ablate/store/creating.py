@@ -9,15 +9,17 @@ import sqlalchemy as sa
 
 from ablate.design.model import Design
 from ablate.errors import StoreError
+from ablate.files import make_folder
 from ablate.spec.model import StudySpec
 from ablate.store import engine as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import planning, tables
+from ablate.store.places import Place
 from ablate.store.writing import Store
 
 
 def create_store(
-    url: str, spec: StudySpec, design: Design, defaults: Mapping[str, str] | None = None
+    place: Place, spec: StudySpec, design: Design, defaults: Mapping[str, str] | None = None
 ) -> Store:
     """Create what is missing of the database, its tables and the study; open it. `defaults`: of the trainer's settings.
 
@@ -26,7 +28,7 @@ def create_store(
     Raises:
         StoreError: the database is locked, damaged or of another version.
     """
-    file = databases.sqlite_file(url)
+    url, file = place.url, databases.sqlite_file(place.url)
     with _taking_turns(url):
         if file is not None:
             databases.touch_private(file)
@@ -43,11 +45,11 @@ def create_store(
                     _insert_study(connection, spec, design, defaults)
                 elif there.schema_version != tables.SCHEMA_VERSION:
                     raise StoreError(
-                        f"{databases.printable(url)}: written by a version of ablate with tables {there.schema_version}, "
+                        f"{databases.without_password(url)}: written by a version of ablate with tables {there.schema_version}, "
                         f"this one has {tables.SCHEMA_VERSION}; use the version that wrote it"
                     )
         engine.dispose()
-    return Store(url, spec.study)
+    return Store(place)
 
 
 def _insert_study(
@@ -74,7 +76,7 @@ def _taking_turns(url: str) -> Iterator[None]:
             yield
         return
     databases.refuse_network_file_system(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with databases.creation_lock(file).open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

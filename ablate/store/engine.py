@@ -1,19 +1,19 @@
 """Open the database safely: SQLite by default, PostgreSQL by URL.
 
-SQLite is opened so that a commit is durable (`synchronous=FULL`; with `journal_mode=TRUNCATE` the end of a commit is synced
-too, where the default leaves an unlink to the mercy of a power cut), a writer takes its lock when it begins and not in the
-middle (`BEGIN IMMEDIATE`), and a mistyped path is an error and not a new database. A file on a network file system is
-refused: its locks cannot be trusted. A reader sees one moment and changes no byte, even of a database whose writer was
-killed in the middle of a commit. Passwords never leave this file in clear."""
+An SQLite commit is durable (`synchronous=FULL`; `journal_mode=TRUNCATE` also syncs the end of a commit, which by default is an
+unlink that a power cut may undo). A writer takes its lock when it begins, not half-way (`BEGIN IMMEDIATE`). A mistyped path is an
+error, not a new database. Files on network file systems are refused: their locks cannot be trusted. A reader sees one moment and
+changes no byte, even if a writer was killed in the middle of a commit. Passwords never leave this file in clear text."""
 
 import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -22,20 +22,16 @@ from ablate.errors import BadInput, StoreError, Unavailable
 if TYPE_CHECKING:
     import sqlite3
 
+R = TypeVar("R")
 LOCK_TIMEOUT_S = 60
+RECONNECT_S = 120.0  # how long a server may be away
+RETRY_S = 0.2
 NETWORK_FILE_SYSTEMS = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"),
-    *(
-        "fuse.ceph",
-        "fuse.gcsfuse",
-        "fuse.glusterfs",
-        "fuse.juicefs",
-        "fuse.rclone",
-        "fuse.s3fs",
-        "fuse.sshfs",
-    ),
+    *(f"fuse.{name}" for name in ("ceph", "gcsfuse", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs")),
 }
-SERVER_PATIENCE = {  # a dead peer is noticed within about 15 s, at both ends
+# A dead peer is noticed within about 15 s, at both ends.
+SERVER_PATIENCE = {
     "connect_timeout": 10,
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -43,17 +39,12 @@ SERVER_PATIENCE = {  # a dead peer is noticed within about 15 s, at both ends
     "keepalives_count": 5,
     "tcp_user_timeout": 15_000,
 }
-_GONE = (
-    "08",
-    "57P",
-    "53300",
-    "40001",
-    "40P01",
-)  # SQLSTATEs after which the same transaction may well succeed
+# SQLSTATEs after which the same transaction may well succeed.
+_GONE = ("08", "57P", "53300", "40001", "40P01")
 
 
 class Disconnected(StoreError):
-    """The server went away; it may come back, and every transaction of ours may be tried again."""
+    """The server went away. It may come back; every transaction of ours can be tried again."""
 
 
 def parse_url(url: str) -> sa.URL:
@@ -85,7 +76,7 @@ def sqlite_file(url: str) -> Path | None:
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
-def printable(url: str) -> str:
+def without_password(url: str) -> str:
     """Return the URL without its password and its query, which may hold another."""
     return parse_url(url).set(query={}).render_as_string(hide_password=True)
 
@@ -114,15 +105,49 @@ def connect(url: str, read_only: bool = False) -> sa.Engine:
     return engine
 
 
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[sa.Connection]:
+    """Yield a read-only connection that sees one moment of the database, and close everything after it.
+
+    Raises:
+        BadInput, StoreError, Unavailable: as `connect`; the database is locked or damaged.
+    """
+    engine = connect(url, read_only=True)
+    try:
+        with explained(url), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def lasting(work: Callable[[], R], stopping: Callable[[], bool] = lambda: False) -> R:
+    """Return what `work()` gives; while the server is away do it again, for up to RECONNECT_S or until asked to stop.
+
+    Raises:
+        Disconnected: the server did not come back in time.
+    """
+    give_up = time.monotonic() + RECONNECT_S
+    while True:
+        try:
+            return work()
+        except Disconnected:
+            if time.monotonic() > give_up or stopping():
+                raise
+            time.sleep(RETRY_S)
+
+
 def _refuse_other_files(file: Path) -> None:
-    """Raise StoreError when the file is not a database. SQLite looks itself: to open and close the file beside it would drop
-    the lock of a transaction that this process has open, as POSIX locks are the process's."""
+    """Raise StoreError when the file is not a database.
+
+    SQLite itself must look: POSIX locks belong to the process, so opening and closing the file here would drop the lock of a
+    transaction that this process has open."""
     import sqlite3
 
     try:
         with contextlib.closing(_connection(file, "ro")) as connection:
             connection.execute("PRAGMA schema_version")
-    except sqlite3.Error as error:  # all else is told by who uses the engine
+    # Whoever uses the engine reports every other error.
+    except sqlite3.Error as error:
         if error.sqlite_errorname == "SQLITE_NOTADB":
             raise StoreError(
                 f"{file}: not an SQLite database; move it away or name another --storage"
@@ -141,7 +166,7 @@ def _server_engine(url: str, read_only: bool, **how: Any) -> sa.Engine:
         )
     except ImportError as error:
         raise Unavailable(
-            f"{printable(url)}: needs a driver; pip install 'ablate-studies[postgres]'"
+            f"{without_password(url)}: needs a driver; pip install 'ablate-studies[postgres]'"
         ) from error
     if read_only:
         return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -149,7 +174,7 @@ def _server_engine(url: str, read_only: bool, **how: Any) -> sa.Engine:
 
 
 def lock_session(url: str) -> sa.Connection:
-    """Return a session of its own on the server, for advisory locks: they live exactly as long as it does."""
+    """Return a separate session on the server, for advisory locks: they live exactly as long as it does."""
     with explained(url):
         session = _server_engine(url, read_only=False, poolclass=sa.pool.NullPool).connect()
         session = session.execution_options(isolation_level="AUTOCOMMIT")
@@ -159,12 +184,13 @@ def lock_session(url: str) -> sa.Connection:
 
 
 def advisory_key(name: str) -> int:
-    """Return the number that stands for `name` among a server's advisory locks."""
+    """Return the number of the advisory lock called `name`."""
     return int.from_bytes(hashlib.sha256(f"ablate {name}".encode()).digest()[:8], signed=True)
 
 
 def _connection(file: Path, mode: str) -> "sqlite3.Connection":
-    import sqlite3  # takes a while to load; a server needs none of it
+    # It takes a while to load, and a server needs none of it.
+    import sqlite3
 
     quoted = str(file.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return sqlite3.connect(
@@ -185,7 +211,7 @@ def _writer(file: Path) -> "sqlite3.Connection":
 
 
 def _reader(file: Path) -> "sqlite3.Connection":
-    """Open for reading. A commit that a kill cut in two is rolled back in a copy: a reader does not write."""
+    """Open for reading. An interrupted commit is rolled back in a copy, as a reader must not write."""
     import sqlite3
 
     while True:
@@ -203,7 +229,7 @@ def _reader(file: Path) -> "sqlite3.Connection":
 
 
 def _rolled_back_copy(file: Path) -> "sqlite3.Connection | None":
-    """Return the database in memory as it was before the interrupted commit; None if a writer was quicker to mend it."""
+    """Return the database in memory, as it was before an interrupted commit; None if a writer rolled it back meanwhile."""
     import sqlite3
 
     journal = Path(f"{file}-journal")
@@ -244,7 +270,8 @@ def file_system_of(path: Path, mounts: str) -> str:
     best, kind = "", ""
     for line in mounts.splitlines():
         _, point, type_, *_ = line.split(" ")
-        point = point.encode().decode("unicode_escape")  # a blank stands there as \040
+        # A blank is written there as \040.
+        point = point.encode().decode("unicode_escape")
         if path.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, type_
     return kind
@@ -264,22 +291,22 @@ def touch_private(file: Path) -> None:
 
 @contextlib.contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn what a database driver raises into one line that says what to do."""
+    """Turn a database driver's exception into one line that says what to do."""
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
         text = _first_line(error)
         if sqlite_file(url) is None and _is_gone(error):
-            raise Disconnected(f"{printable(url)}: {text}; is the server up?") from error
+            raise Disconnected(f"{without_password(url)}: {text}; is the server up?") from error
         advice = (
             "is another program holding it?"
             if "locked" in text
             else "is the server up and the disk writable?"
         )
-        raise StoreError(f"{printable(url)}: {text}; {advice}") from error
+        raise StoreError(f"{without_password(url)}: {text}; {advice}") from error
     except sa.exc.DatabaseError as error:
         raise StoreError(
-            f"{printable(url)}: {_first_line(error)}; restore it from a copy or move it away"
+            f"{without_password(url)}: {_first_line(error)}; restore it from a copy or move it away"
         ) from error
 
 

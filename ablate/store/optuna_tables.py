@@ -6,6 +6,8 @@ and a result that Optuna and we record in two commits can be half recorded. The 
 `tests/contracts/test_optuna.py` holds that what we write is what `optuna.load_study` reads."""
 
 import datetime
+from collections.abc import Sequence
+from typing import Any
 
 import optuna
 import sqlalchemy as sa
@@ -19,12 +21,8 @@ from ablate.spec.model import Scalar
 studies = models.StudyModel.__table__
 trials = models.TrialModel.__table__
 params = models.TrialParamModel.__table__
-values = models.TrialValueModel.__table__
 user_attributes = models.TrialUserAttributeModel.__table__
 study_attributes = models.StudyUserAttributeModel.__table__
-curve = models.TrialIntermediateValueModel.__table__
-FINITE = models.TrialValueModel.TrialValueType.FINITE
-CURVE_FINITE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
 
 __all__ = ["TrialState"]
 
@@ -33,7 +31,8 @@ def create_schema(url: sa.URL) -> None:
     """Create Optuna's tables, or check that the ones there are of a version this Optuna reads."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     text = url.render_as_string(hide_password=False)
-    escaped = text.replace("{", "{{").replace("}", "}}")  # RDBStorage passes its URL through str.format
+    # RDBStorage passes its URL through str.format.
+    escaped = text.replace("{", "{{").replace("}", "}}")
     optuna.storages.RDBStorage(escaped).engine.dispose()
 
 
@@ -54,11 +53,34 @@ def create_study(connection: sa.Connection, name: str, maximize: bool) -> int:
 def delete_study(connection: sa.Connection, study_id: int) -> None:
     """Delete a study and its trials from Optuna's tables."""
     mine = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id)
-    for table in reversed(models.BaseModel.metadata.sorted_tables):  # children first
+    # Children first.
+    for table in reversed(models.BaseModel.metadata.sorted_tables):
         if "trial_id" in table.c:
             connection.execute(sa.delete(table).where(table.c.trial_id.in_(mine)))
         elif "study_id" in table.c:
             connection.execute(sa.delete(table).where(table.c.study_id == study_id))
+
+
+def change_trials(connection: sa.Connection, trial_ids: Sequence[int], **columns: Any) -> None:
+    """Set columns of trials."""
+    connection.execute(sa.update(trials).where(trials.c.trial_id.in_(list(trial_ids))).values(**columns))
+
+
+def set_value(connection: sa.Connection, trial_id: int, value: float) -> None:
+    """Write the value of a trial's objective."""
+    of_trial = models.TrialValueModel
+    finite = of_trial.TrialValueType.FINITE
+    row = {"trial_id": trial_id, "objective": 0, "value": value, "value_type": finite}
+    connection.execute(sa.insert(of_trial.__table__).values(row))
+
+
+def set_curve(connection: sa.Connection, trial_id: int, points: Sequence[tuple[int, float]]) -> None:
+    """Write a trial's intermediate values, as (step, value)."""
+    of_trial = models.TrialIntermediateValueModel
+    finite = {"trial_id": trial_id, "intermediate_value_type": of_trial.TrialIntermediateValueType.FINITE}
+    rows = [{**finite, "step": step, "intermediate_value": value} for step, value in points]
+    if rows:
+        connection.execute(sa.insert(of_trial.__table__), rows)
 
 
 def choices_json(levels: tuple[Scalar, ...]) -> str:

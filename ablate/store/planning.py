@@ -8,11 +8,82 @@ from typing import Any
 import sqlalchemy as sa
 
 from ablate.design.model import Cell, Design, Part
+from ablate.errors import StoreError
 from ablate.spec.model import Factor, StudySpec
 from ablate.spec.yaml_tree import same
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
 from ablate.store.optuna_tables import TrialState
+from ablate.store.results import Look, UseOfTest
+
+
+def lock_study(connection: sa.Connection, study_id: int) -> None:
+    """Let nobody else add or requeue trials until the commit. On SQLite every transaction that writes has that lock."""
+    ours = tables.studies.c
+    connection.execute(sa.select(ours.study_id).where(ours.study_id == study_id).with_for_update())
+
+
+def delete_study(connection: sa.Connection, study_id: int) -> None:
+    """Delete a study and all that is recorded of it."""
+    mine = sa.select(tables.trials.c.trial_id).where(tables.trials.c.study_id == study_id)
+    connection.execute(sa.delete(tables.metrics).where(tables.metrics.c.trial_id.in_(mine)))
+    for table in tables.metadata.sorted_tables:
+        if "study_id" in table.c:
+            connection.execute(sa.delete(table).where(table.c.study_id == study_id))
+    optuna.delete_study(connection, study_id)
+
+
+def home(connection: sa.Connection, study_id: int) -> str | None:
+    """Return the name of the folder of artifacts that a study's trials belong to."""
+    key = optuna.study_attributes.c
+    found = connection.scalar(sa.select(key.value_json).where(key.study_id == study_id, key.key == "home"))
+    return None if found is None else str(json.loads(found))
+
+
+def agree_on_home(connection: sa.Connection, study_id: int, proposed: str) -> str:
+    """Name that folder, unless it has a name; return the name it has then."""
+    if (agreed := home(connection, study_id)) is not None:
+        return agreed
+    row = {"study_id": study_id, "key": "home", "value_json": json.dumps(proposed)}
+    connection.execute(sa.insert(optuna.study_attributes).values(row))
+    return proposed
+
+
+def add_look(connection: sa.Connection, study_id: int, look: Look) -> bool:
+    """Write a look; say whether it is new."""
+    # A database from before there were looks.
+    tables.looks.create(connection, checkfirst=True)
+    ours = tables.looks.c
+    if connection.scalar(sa.select(ours.number).where(ours.study_id == study_id, ours.number == look.number)):
+        return False
+    row = {
+        **vars(look),
+        "study_id": study_id,
+        "cells": list(look.cells),
+        "comparisons": list(look.comparisons),
+    }
+    connection.execute(sa.insert(tables.looks).values(row))
+    return True
+
+
+def add_use_of_test(connection: sa.Connection, study_id: int, use: UseOfTest, uses_before: int) -> None:
+    """Write a use of the test split.
+
+    Raises:
+        StoreError: somebody else used it since there were `uses_before`.
+    """
+    # A database from before there was `ablate test`.
+    tables.test_uses.create(connection, checkfirst=True)
+    ours = tables.test_uses.c
+    uses = connection.scalar(sa.select(sa.func.count()).where(ours.study_id == study_id))
+    if uses != uses_before:
+        raise StoreError(
+            "the test split was scored by another process just now; `ablate report` has its scores"
+        )
+    row = {"number": uses_before + 1, "cell": use.cell, "time": use.when, "who": use.who}
+    connection.execute(
+        sa.insert(tables.test_uses).values({**row, "study_id": study_id, "unfinished": use.unfinished})
+    )
 
 
 def take_over(
@@ -26,10 +97,7 @@ def take_over(
 
 
 def study_columns(
-    spec: StudySpec,
-    design: Design,
-    defaults: Mapping[str, str],
-    changes: Sequence[dict[str, Any]] = (),
+    spec: StudySpec, design: Design, defaults: Mapping[str, str], changes: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
     """Return what a study's row says of its file and its design."""
     return {

@@ -1,65 +1,64 @@
 """The store for those who only look: bulk queries on a read-only connection, a handful however many trials there are."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from ablate.design.model import Cell
 from ablate.errors import BadInput
 from ablate.spec.model import StudySpec
 from ablate.store import engine as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
+from ablate.store.places import Place
 from ablate.store.planning import cell_from_row
 from ablate.store.results import Change, Look, PartResult, Point, Results, TrialResult, UseOfTest
 
 
-def read_results(url: str, study: str, folder: Path) -> Results:
-    """Read everything recorded for `study` but its curves, which wait to be asked for; `folder` is that of its artifacts.
+def read_results(place: Place) -> Results:
+    """Read everything recorded for a study but its curves, which wait to be asked for.
 
     Raises:
         BadInput: there is no such database, or it holds no such study.
         StoreError: the database is locked or damaged.
     """
-    engine = databases.connect(url, read_only=True)
-    with databases.explained(url), engine.connect() as connection:
+    url = databases.without_password(place.url)
+    with databases.reading(place.url) as connection:
         if not sa.inspect(connection).has_table(tables.studies.name):
-            raise BadInput(f"{databases.printable(url)}: {_why_it_holds_nothing(url)}")
-        head = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == study)).first()
+            raise BadInput(f"{url}: {_why_it_holds_nothing(place.url)}")
+        ours = tables.studies
+        head = connection.execute(sa.select(ours).where(ours.c.name == place.study)).first()
         if head is None:
-            raise BadInput(
-                f"{databases.printable(url)}: holds no study {study!r}; it holds {', '.join(_names(connection))}"
-            )
-        cell_rows = connection.execute(
-            sa.select(tables.cells)
-            .where(tables.cells.c.study_id == head.study_id)
-            .order_by(tables.cells.c.position)
-        ).all()
-        cells = tuple(cell_from_row(row) for row in cell_rows)
-        parts = _parts(connection, head.study_id, folder)
-        file = head.design.get("file") or "STUDY"  # none is known of a study that was not in a file
-        results = Results(
-            spec=StudySpec.model_validate(head.spec).model_copy(
-                update={"path": Path(head.folder) / Path(file).name}
-            ),
+            held = ", ".join(_names(connection))
+            raise BadInput(f"{url}: holds no study {place.study!r}; it holds {held}")
+        key = tables.cells.c
+        rows = connection.execute(
+            sa.select(tables.cells).where(key.study_id == head.study_id).order_by(key.position)
+        )
+        cells = tuple(cell_from_row(row) for row in rows)
+        parts = _parts(connection, head.study_id, place)
+        # None is known of a study that was not in a file.
+        file = head.design.get("file") or "STUDY"
+        path = Path(head.folder) / Path(file).name
+        return Results(
+            spec=StudySpec.model_validate(head.spec).model_copy(update={"path": path}),
             cells=cells,
             reference=head.design["reference"],
             resolution=head.design["resolution"],
             aliases=head.design["aliases"],
             raw_cells=head.design["raw_cells"],
-            trials=_trials(connection, head.study_id, {cell.hash: cell for cell in cells}, parts),
+            trials=_trials(connection, head.study_id, cells, parts),
             parts=parts,
-            points=partial(_points, url, head.study_id),
+            points=partial(_points, place.url, head.study_id),
             test_uses=_test_uses(connection, head.study_id),
             changes=tuple(Change(**change) for change in head.design.get("changes", ())),
             looks=looks_taken(connection, head.study_id),
             defaults=head.design.get("defaults", {}),
             file=file,
         )
-    engine.dispose()
-    return results
 
 
 def _why_it_holds_nothing(url: str) -> str:
@@ -71,57 +70,53 @@ def _why_it_holds_nothing(url: str) -> str:
 
 def study_names(url: str) -> list[str]:
     """Return the names of the studies in a database."""
-    engine = databases.connect(url, read_only=True)
-    with databases.explained(url), engine.connect() as connection:
-        found = _names(connection) if sa.inspect(connection).has_table(tables.studies.name) else []
-    engine.dispose()
-    return found
+    with databases.reading(url) as connection:
+        return _names(connection) if sa.inspect(connection).has_table(tables.studies.name) else []
+
+
+def has_run(place: Place) -> bool:
+    """Say whether the study is in its database."""
+    return place.exists() and place.study in study_names(place.url)
 
 
 def _names(connection: sa.Connection) -> list[str]:
     return list(connection.scalars(sa.select(tables.studies.c.name).order_by(tables.studies.c.name)))
 
 
-def _parts(connection: sa.Connection, study_id: int, folder: Path) -> dict[tuple[str, int], PartResult]:
+def _parts(connection: sa.Connection, study_id: int, place: Place) -> dict[tuple[str, int], PartResult]:
+    key = tables.parts.c
     rows = connection.execute(
-        sa.select(tables.parts)
-        .where(tables.parts.c.study_id == study_id)
-        .order_by(tables.parts.c.part, tables.parts.c.seed)
+        sa.select(key.part, key.seed, key.metrics, key.seconds, key.steps, key.facts)
+        .where(key.study_id == study_id)
+        .order_by(key.part, key.seed)
     )
     return {
-        (row.part, row.seed): PartResult(
-            part=row.part,
-            seed=row.seed,
-            metrics=row.metrics,
-            seconds=row.seconds,
-            steps=row.steps,
-            facts=row.facts,
-            folder=part_folder(folder, row.part, row.seed),
-        )
-        for row in rows
+        (row.part, row.seed): PartResult(*row, folder=place.part_folder(row.part, row.seed)) for row in rows
     }
 
 
-def part_folder(study_folder: Path, part: str, seed: int) -> Path:
-    """Return where a part keeps its files: named by hash and seed, never by user text."""
-    return study_folder.joinpath("trials", f"{part}-{seed}")
-
-
-def _trials(connection, study_id, cells, parts) -> tuple[TrialResult, ...]:  # type: ignore[no-untyped-def]
-    mine = sa.select(tables.trials.c.trial_id).where(tables.trials.c.study_id == study_id)
+def _trials(
+    connection: sa.Connection,
+    study_id: int,
+    cells: Sequence[Cell],
+    parts: Mapping[tuple[str, int], PartResult],
+) -> tuple[TrialResult, ...]:
+    ours, theirs, key = tables.trials.c, optuna.trials.c, tables.metrics.c
     metrics: dict[int, dict[str, float]] = defaultdict(dict)
+    # The driver's own rows: there are millions.
     for trial_id, name, value in connection.execute(
-        sa.select(tables.metrics.c.trial_id, tables.metrics.c.name, tables.metrics.c.value)
-        .where(tables.metrics.c.trial_id.in_(mine))
-        .order_by(tables.metrics.c.trial_id, tables.metrics.c.name)
-    ).cursor:  # the driver's own rows: there are millions
+        sa.select(key.trial_id, key.name, key.value)
+        .where(key.trial_id.in_(sa.select(ours.trial_id).where(ours.study_id == study_id)))
+        .order_by(key.trial_id, key.name)
+    ).cursor:  # type: ignore[attr-defined]
         metrics[trial_id][name] = value
-    hashes = {cell.hash: {name: part.hash for name, part in cell.parts.items()} for cell in cells.values()}
+    by_hash = {cell.hash: cell for cell in cells}
+    hashes = {cell.hash: {name: part.hash for name, part in cell.parts.items()} for cell in cells}
     rows = connection.execute(
-        sa.select(tables.trials, optuna.trials.c.number, optuna.trials.c.state)
-        .join(optuna.trials, optuna.trials.c.trial_id == tables.trials.c.trial_id)
-        .where(tables.trials.c.study_id == study_id)
-        .order_by(optuna.trials.c.number)
+        sa.select(tables.trials, theirs.number, theirs.state)
+        .join(optuna.trials, theirs.trial_id == ours.trial_id)
+        .where(ours.study_id == study_id)
+        .order_by(theirs.number)
     )
     return tuple(
         TrialResult(
@@ -130,12 +125,12 @@ def _trials(connection, study_id, cells, parts) -> tuple[TrialResult, ...]:  # t
             number=row.number,
             state=row.state.name,
             attempts=row.attempts,
-            factors=cells[row.cell].levels,
+            factors=by_hash[row.cell].levels,
             metrics=metrics.get(row.trial_id, {}),
             seconds=sum(
-                parts[hash_, row.seed].seconds
+                part.seconds
                 for hash_ in hashes[row.cell].values()
-                if (hash_, row.seed) in parts
+                if (part := parts.get((hash_, row.seed))) is not None
             ),
             error=row.error,
             parts=hashes[row.cell],
@@ -146,15 +141,13 @@ def _trials(connection, study_id, cells, parts) -> tuple[TrialResult, ...]:  # t
 
 def _points(url: str, study_id: int, parts: Collection[str]) -> list[Point]:
     key = tables.points.c
-    engine = databases.connect(url, read_only=True)
-    with databases.explained(url), engine.connect() as connection:
+    with databases.reading(url) as connection:
         rows = connection.execute(
             sa.select(key.part, key.seed, key.step, key.name, key.value)
             .where(key.study_id == study_id, key.part.in_(sorted(parts)))
             .order_by(key.part, key.seed, key.name, key.step)
-        ).all()
-    engine.dispose()
-    return [Point(*row) for row in rows]
+        )
+        return [Point(*row) for row in rows]
 
 
 def _test_uses(connection: sa.Connection, study_id: int) -> tuple[UseOfTest, ...]:

@@ -1,8 +1,8 @@
-"""What a store holds, as plain values: the only thing the report sees of it. Which cell is the best, and which parts decide."""
+"""What a store holds, as plain values: all that the report sees of it. Which cell is best, and which parts decide a metric."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,10 +38,12 @@ class PartResult:
     seconds: float
     steps: int
     facts: dict[str, Any]  # provenance: versions, hardware, data hashes, peak memory
-    folder: Path  # predictions/<split>.<task>.csv with columns id,prediction,gold[,cluster]; model/ if the trainer kept one
+    # predictions/<split>.<task>.csv with columns id,prediction,gold[,cluster]; model/ if the trainer kept one
+    folder: Path
 
 
-class Point(NamedTuple):  # there are millions
+# Not a dataclass: there are millions.
+class Point(NamedTuple):
     """One point of a curve of a part."""
 
     part: str
@@ -96,10 +98,9 @@ class Results:
     changes: tuple[Change, ...] = ()  # in time order
     looks: tuple[Look, ...] = ()  # in time order; each changes what is wanted
     tried: tuple[TrialResult, ...] = ()  # by a search, where `compared` has set them apart
-    search: Search | None = None  # which chose them
-    defaults: dict[str, str] = field(
-        default_factory=dict
-    )  # the trainer's when trials were added, as `defaults_of` has them
+    search: Search | None = None  # how it chose them
+    # The trainer's when trials were added, as `defaults_of` has them.
+    defaults: dict[str, str] = field(default_factory=dict)
     file: str = "STUDY"  # the study file as `ablate run` was given it
 
     @property
@@ -108,7 +109,7 @@ class Results:
         return self.spec.seeds if self.search else self.spec.deciding_seeds
 
     def seeds_of(self, cell: str) -> tuple[int, ...]:
-        """Return the seeds that the study wants of a cell by now: all, unless it adds them after looks."""
+        """Return the seeds that the study currently wants of a cell: all, unless it adds them after looks."""
         return self.spec.seeds[: seeds_wanted(self.spec, self.looks, cell)]
 
 
@@ -144,6 +145,34 @@ def compared(results: Results) -> Results:
         trials=tuple(trial for trial in results.trials if trial.cell in finalists and trial.seed in fresh),
         tried=tuple(trial for trial in results.trials if trial.seed == spec.seeds[0]),
         search=spec.search,
+    )
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What it saved that trials share parts."""
+
+    used: int  # parts of the trials, each time it is used
+    unique: int
+    seconds_used: float  # that training would have taken without sharing
+    seconds_trained: float
+
+    @property
+    def seconds_saved(self) -> float:
+        """Return the seconds of training that sharing saved."""
+        return self.seconds_used - self.seconds_trained
+
+
+def sharing(results: Results, trials: Iterable[TrialResult]) -> Sharing:
+    """Return what sharing saved the complete ones of `trials`."""
+    complete = [trial for trial in trials if trial.state == "COMPLETE"]
+    used = [(part, trial.seed) for trial in complete for part in trial.parts.values()]
+    seconds = {key: results.parts[key].seconds for key in used if key in results.parts}
+    return Sharing(
+        used=len(used),
+        unique=len(set(used)),
+        seconds_used=math.fsum(seconds.get(key, 0.0) for key in used),
+        seconds_trained=math.fsum(seconds[key] for key in sorted(seconds)),
     )
 
 

@@ -1,7 +1,7 @@
 """The two questions of a search, asked of Optuna: which cell next, and is this trial hopeless?
 
-Optuna answers from a study in memory that is made anew of what the store holds, each time: nothing but the trials decides,
-so that a search cut off at any moment goes on as it was. It claims no trial and writes nothing."""
+Each time, a study in memory is built from what the store holds and asked: only the trials decide, so that a search resumes after
+any interruption. Nothing is claimed and nothing is written."""
 
 import itertools
 import random
@@ -53,7 +53,8 @@ def _study(spec: StudySpec, seed: int) -> optuna.Study:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         samplers = optuna.samplers
         match spec.search.sampler:
-            case "tpe":  # constant_liar: what others are trying now is not proposed again
+            # constant_liar: cells that are being tried are not proposed again.
+            case "tpe":
                 sampler: optuna.samplers.BaseSampler = samplers.TPESampler(seed=seed, constant_liar=True)
             case "gp":
                 sampler = samplers.GPSampler(seed=seed)
@@ -130,7 +131,8 @@ def _untried(space: Space, seen: set[tuple[tuple[str, int], ...]], rng: random.R
         space.existing({name: rng.randrange(len(factor.levels)) for name, factor in space.factors.items()})
         for _ in itertools.repeat(None)
     )
-    return next(one for one in drawn if _key(one) not in seen)  # of more than 100,000 one is soon found
+    # Of more than 100,000 combinations an untried one is soon drawn.
+    return next(one for one in drawn if _key(one) not in seen)
 
 
 def _key(combination: Combination) -> tuple[tuple[str, int], ...]:
@@ -143,7 +145,7 @@ class Watch:
     def __init__(self, spec: StudySpec, before: Sequence[Tried], own: Mapping[int, float]) -> None:
         """`before`: the trials to compare with; `own`: the points that an earlier attempt at this trial reported.
 
-        Those before are told again point by point: ASHA and Hyperband note on each trial the rungs it reached."""
+        Earlier curves are replayed point by point: ASHA and Hyperband note on each trial the rungs it reached."""
         self._study = _study(spec, seed=0)
         self._study.sampler = optuna.samplers.RandomSampler(seed=0)
         for one in before:

@@ -40,7 +40,8 @@ trials = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("fruitless", sa.Integer, nullable=False, default=0),  # attempts with no part left to train
     sa.Column("error", sa.Text),
-    sa.UniqueConstraint("study_id", "cell", "seed"),  # one row per cell and seed, whatever happens
+    # One row per cell and seed, whatever happens.
+    sa.UniqueConstraint("study_id", "cell", "seed"),
 )
 
 metrics = sa.Table(
@@ -58,28 +59,25 @@ parts = sa.Table(
     sa.Column("part", sa.String(12), primary_key=True),
     sa.Column("seed", sa.BigInteger, primary_key=True),
     sa.Column("metrics", sa.JSON, nullable=False),
-    sa.Column(
-        "seconds", sa.Double, nullable=False
-    ),  # of training, over all attempts, recomputed steps not counted
+    # Of training, over all attempts; steps that were repeated after a kill count once.
+    sa.Column("seconds", sa.Double, nullable=False),
     sa.Column("steps", sa.Integer, nullable=False),
     sa.Column("facts", sa.JSON, nullable=False),
 )
 
-open_parts = (
-    sa.Table(  # parts that were begun and are not recorded; a database from before gets it on first use
-        "ablate_open_parts",
-        metadata,
-        sa.Column("study_id", sa.Integer, primary_key=True),
-        sa.Column("part", sa.String(12), primary_key=True),
-        sa.Column("seed", sa.BigInteger, primary_key=True),
-        sa.Column("begun", sa.Boolean, nullable=False),  # found true by its next owner: the one before died
-        sa.Column(
-            "reached", sa.Integer
-        ),  # by the attempt that died last: a step, or CPU time before the first (below zero)
-        sa.Column("deaths", sa.Integer, nullable=False),  # since something was saved
-        sa.Column("deaths_there", sa.Integer, nullable=False),  # in a row, where the last one died
-        sa.Column("error", sa.Text),  # why it cannot be trained: no trial that needs it tries again
-    )
+# Parts that were begun and are not recorded. A database from before gets the table on first use.
+open_parts = sa.Table(
+    "ablate_open_parts",
+    metadata,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("part", sa.String(12), primary_key=True),
+    sa.Column("seed", sa.BigInteger, primary_key=True),
+    sa.Column("begun", sa.Boolean, nullable=False),  # if its next owner reads true, the last one died
+    # By the attempt that died last: a step, or CPU time before the first (below zero).
+    sa.Column("reached", sa.Integer),
+    sa.Column("deaths", sa.Integer, nullable=False),  # since something was saved
+    sa.Column("deaths_there", sa.Integer, nullable=False),  # in a row, where the last one died
+    sa.Column("error", sa.Text),  # why it cannot be trained: no trial that needs it tries again
 )
 
 points = sa.Table(
@@ -93,7 +91,8 @@ points = sa.Table(
     sa.Column("value", sa.Double, nullable=False),
 )
 
-test_uses = sa.Table(  # a database from before `ablate test` gets it on first use
+# A database from before `ablate test` gets this table on first use.
+test_uses = sa.Table(
     "ablate_test_uses",
     metadata,
     sa.Column("study_id", sa.Integer, primary_key=True),
@@ -104,7 +103,8 @@ test_uses = sa.Table(  # a database from before `ablate test` gets it on first u
     sa.Column("unfinished", sa.Integer, nullable=False),  # trials without a result at that moment
 )
 
-looks = sa.Table(  # at the results of a study that adds seeds; a database from before gets it on first use
+# Looks at the results of a study that adds seeds. A database from before gets the table on first use.
+looks = sa.Table(
     "ablate_looks",
     metadata,
     sa.Column("study_id", sa.Integer, primary_key=True),

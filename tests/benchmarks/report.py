@@ -24,16 +24,17 @@ from ablate.design.cells import build_design
 from ablate.runner.study import run_order
 from ablate.spec.reading import parse_study
 from ablate.store.creating import create_store
+from ablate.store.parts import NewPart, Trained
 from ablate.store.places import Place, place_of
-from ablate.store.writing import NewPart, Trained
 
 POINTS = 4  # of each of three curves of a trial
 FACTS = {"versions": {"torch": "2.13.0"}, "gpu": "none", "git": "0" * 40, "peak_memory_bytes": 1 << 30}
 REPORT = """
 from pathlib import Path
 from ablate.report.report import write_report
+from ablate.store.places import Place
 from ablate.store.reading import read_results
-write_report(read_results({url!r}, "big", Path({folder!r})), Path({folder!r}) / "report", ["md", "html"])
+write_report(read_results(Place("big", {url!r}, Path({folder!r}))), Path({folder!r}) / "report", ["md", "html"])
 """
 FRAME = """
 import optuna
@@ -78,7 +79,7 @@ def finished_study(folder: Path, factors: int, seeds: int) -> Place:
     design = build_design(spec, trainer(names))
     place = place_of("big", folder, None)
     place.folder.mkdir(parents=True)
-    store = create_store(place.url, spec, design)
+    store = create_store(place, spec, design)
     store.add_trials(design.cells, run_order(design, spec))
     cells = {cell.hash: cell for cell in design.cells}
     rng = np.random.default_rng(0)

@@ -72,7 +72,6 @@ def recording(folder: Path, trials: int, rounds: int) -> Iterator[Row]:
         worker = Worker(
             store=store,
             trainer=prepared.trainer,
-            folder=prepared.place.folder,
             stopping=lambda: False,
             emit=lambda event, **fields: None,
             cadence=Cadence(60.0),
@@ -141,7 +140,7 @@ def adding(folder: Path, rounds: int) -> Row:
         prepared = prepare(study, Options(home=folder / str(turn)))
         order = run_order(prepared.design, prepared.spec)
         began = time.perf_counter()
-        with closing(create_store(prepared.place.url, prepared.spec, prepared.design)) as store:
+        with closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
             count = store.add_trials(prepared.design.cells, order)
         took.append(time.perf_counter() - began)
     return Row(f"adding {count} trials, s", middle(took), "", "", "", "≤ 3")
@@ -180,7 +179,7 @@ def write_study(folder: Path, trials: int, seconds_each: float = 0.0) -> Path:
 @contextmanager
 def store_of(study: Path, home: Path) -> Iterator[tuple[Store, Prepared]]:
     prepared = prepare(study, Options(home=home))
-    with closing(create_store(prepared.place.url, prepared.spec, prepared.design)) as store:
+    with closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
         store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
         yield store, prepared
 

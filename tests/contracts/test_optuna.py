@@ -13,7 +13,7 @@ def store_and_study(walk_study, ablate, tmp_path):
     assert done.returncode == 0, done.stderr
     place = place_of("walk", tmp_path / "runs")
     study = optuna.load_study(study_name="walk", storage=place.url)
-    yield Store(place.url, "walk"), study
+    yield Store(place), study
     study._storage.remove_session()
 
 
@@ -49,7 +49,7 @@ def test_an_extended_factor_is_one_parameter(run_here, walk_study, tmp_path):
     run_here(walk_study(seeds="[1]", slopes="[3.0, 1.0, 2.0]"), extend=True, limit=1)
     place = place_of("walk", tmp_path / "runs")
     study = optuna.load_study(study_name="walk", storage=place.url)
-    store = Store(place.url, "walk")
+    store = Store(place)
     assert all(trial.params == store.cell(trial.user_attrs["cell"]).levels for trial in study.get_trials())
     assert len({str(trial.distributions["slope"]) for trial in study.get_trials()}) == 1
     store.close()

@@ -7,11 +7,12 @@ lone quote."""
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ablate.errors import BadInput
-from ablate.report.outside.tables import Faults
+from ablate.tables import Faults, records
+from ablate.text import plural
 
 DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "pipe", ",": "comma"}
 EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that only Excel writes
@@ -46,16 +47,19 @@ def read_grid(text: str, knows: Callable[[list[str]], int], faults: Faults) -> G
     header_line = 1
     rows: list[list[str]] = []
     lines: list[int] = []
-    for line, row in _records(text, delimiter, faults):
-        if first and line == 1:
+    lines_of_text = io.StringIO(text, newline="").readlines()
+    for line, row in records(lines_of_text, delimiter, faults, skip_blanks=True):
+        is_blank = len(row) < 2 and not any(map(str.strip, row))
+        if is_blank or (first and line == 1):
             continue
         if names is None:
             names, header_line = [name.strip() for name in row], line
         elif rows or not _is_rule(row, delimiter):
             rows.append(row)
             lines.append(line)
+    faults.raise_any()
     if names is None or not rows:
-        raise BadInput(f"{faults.path}: {'a header but no rows' if names else 'no header and no rows'}")
+        raise BadInput(f"{faults.place}: {'a header but no rows' if names else 'no header and no rows'}")
     _refuse_spaces(names, knows, faults, header_line)
     names, rows = _without_last_delimiter(names, rows, delimiter, faults)
     while rows and not any(map(str.strip, rows[-1])):  # spreadsheets save the rows that were once filled
@@ -80,21 +84,6 @@ def _delimiter(text: str, knows: Callable[[list[str]], int]) -> str:
     return max(DELIMITERS, key=worth)
 
 
-def _records(text: str, delimiter: str, faults: Faults) -> Iterator[tuple[int, list[str]]]:
-    """Yield every row that is not blank, with the line it starts in."""
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
-    start = 1
-    try:
-        for row in reader:
-            line, start = start, reader.line_num + 1
-            if len(row) > 1 or any(field.strip() for field in row):
-                yield line, row
-    except csv.Error as error:
-        raise BadInput(*faults.lines, f"{faults.path}:{start}: {_csv_fault(str(error))}") from error
-
-
 def _is_rule(row: Sequence[str], delimiter: str) -> bool:
     return delimiter == "|" and all(MARKDOWN_RULE.fullmatch(field.strip()) for field in row)
 
@@ -102,7 +91,7 @@ def _is_rule(row: Sequence[str], delimiter: str) -> bool:
 def _refuse_spaces(names: list[str], knows: Callable[[list[str]], int], faults: Faults, line: int) -> None:
     if len(names) == 1 and not knows(names) and knows(names[0].split()):
         raise BadInput(
-            f"{faults.path}:{line}: the fields are parted by spaces; save the file with commas or tabs"
+            f"{faults.place}:{line}: the fields are parted by spaces; save the file with commas or tabs"
         )
 
 
@@ -120,7 +109,9 @@ def _without_last_delimiter(
         return names, rows
     if _counts([row[0].strip() for row in rows]):
         what = "row numbers without a name in the header, or a delimiter too many at the end?"
-        raise BadInput(f"{faults.path}: every row has one field more than the header: {what} Save it without")
+        raise BadInput(
+            f"{faults.place}: every row has one field more than the header: {what} Save it without"
+        )
     return names, [row[:-1] for row in rows]
 
 
@@ -135,17 +126,7 @@ def _of_right_length(grid: Grid, faults: Faults) -> Grid:
         if len(row) == width:
             right.append((line, row))
         else:
-            faults.add(f"{_fields(len(row))}, the header has {width}; {quoted}", line)
+            faults.add(f"{plural(len(row), 'field')}, the header has {width}; {quoted}", line)
     return Grid(
         grid.names, grid.header_line, [row for _, row in right], [line for line, _ in right], grid.delimiter
     )
-
-
-def _fields(n: int) -> str:
-    return "1 field" if n == 1 else f"{n} fields"
-
-
-def _csv_fault(message: str) -> str:
-    if "unexpected end" in message or "expected after" in message:
-        return "a quote that is never closed, or text after a closing quote; double the quotes inside a field"
-    return f"{message}; is this a CSV file?"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
-from ablate.report.outside.tables import Faults
+from ablate.tables import Faults
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 WITH_COMMA = re.compile(r"[+−-]?([0-9]+,[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?\s*%?")

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ablate.errors import BadInput
-from ablate.report.outside.tables import Faults, Table, check_names, chosen_names
+from ablate.report.outside.tables import Table, check_names, chosen_names
+from ablate.tables import Faults
 
 BLANK = re.compile(r"[\s,]*")
 LOOKED_AT = 100  # records, for the names of their keys
@@ -28,7 +29,7 @@ def read_records(text: str, wanted: Sequence[str], faults: Faults, several: str 
     """
     records = list(_records(text, faults))
     if not records:
-        raise BadInput(f"{faults.path}: no records")
+        raise BadInput(f"{faults.place}: no records")
     keys = list(dict.fromkeys(key for _, record in _sample(records, several) for key in _flat(record)))
     wanted = [
         name for typed in wanted for name in (chosen_names(typed, keys) if typed == several else [typed])
@@ -62,15 +63,15 @@ def _records(text: str, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
         except (ValueError, RecursionError) as error:
             why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             raise BadInput(
-                f"{faults.path}:{line}: not JSON: {why}; one object a line, or one list of them"
+                f"{faults.place}:{line}: not JSON: {why}; one object a line, or one list of them"
             ) from None
         if not isinstance(record, dict):
             raise BadInput(
-                f"{faults.path}:{line}: {str(record)[:40]!r} is no object with keys; expected one a line"
+                f"{faults.place}:{line}: {str(record)[:40]!r} is no object with keys; expected one a line"
             )
         yield line, record
     if listed and text[at:].strip() != "]":
-        raise BadInput(f"{faults.path}:{line}: the list of records does not end here, or text follows it")
+        raise BadInput(f"{faults.place}:{line}: the list of records does not end here, or text follows it")
 
 
 def _skip(text: str, at: int) -> int:

@@ -1,7 +1,7 @@
 """Read columns of somebody's table by name, believing nothing: CSV in the forms people write it, JSONL, a JSON list.
 
 Texts stay as they are: "NA", "null" and "None" are words like any other, spaces around a field are dropped. What had to be
-decided is a note of the table. Refused, each with its place: what `source_file`, `delimited` and `records` refuse; a header
+decided is a note of the table. Refused, each with its place: what `ablate.tables`, `delimited` and `records` refuse; a header
 without a wanted name or with a name twice."""
 
 from collections.abc import Collection, Sequence
@@ -10,10 +10,8 @@ from pathlib import Path
 from ablate.report.outside.delimited import read_grid
 from ablate.report.outside.number_format import with_points
 from ablate.report.outside.records import looks_like_json, read_records
-from ablate.report.outside.source_file import read_text
-from ablate.report.outside.tables import Faults, Table, check_names, chosen_names
-
-__all__ = ["Faults", "Table", "read_columns"]
+from ablate.report.outside.tables import Table, check_names, chosen_names
+from ablate.tables import Faults, read_text
 
 
 def read_columns(

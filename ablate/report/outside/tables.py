@@ -1,43 +1,14 @@
 """What every reader of somebody's table gives: columns of texts by name, the place of every fault, what was decided."""
 
-import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
 
-from ablate.errors import BadInput
+from ablate.tables import Faults
+from ablate.text import closest
 
-SHOWN = 20  # faults of one file, and columns of it; more are counted
-
-
-class Faults:
-    """Everything found wrong with one file, told at once."""
-
-    def __init__(self, path: Path | str, each: str = ":") -> None:
-        self.path = path
-        self._each = each  # stands between the file and the line
-        self._lines: list[str] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
-
-    def add(self, what: str, line: int | None = None, column: str | None = None) -> None:
-        """Note one fault: `file:line: column: what`."""
-        place = str(self.path) if line is None else f"{self.path}{self._each}{line}"
-        self._lines.append(": ".join(part for part in (place, column, what) if part))
-
-    @property
-    def lines(self) -> list[str]:
-        """The faults, one a line; beyond the first twenty only their number."""
-        more = len(self._lines) - SHOWN
-        return [*self._lines[:SHOWN], f"{self.path}: and {more} more faults"] if more > 0 else self._lines
-
-    def raise_any(self) -> None:
-        """Raise BadInput if there is a fault."""
-        if self._lines:
-            raise BadInput(*self.lines)
+SHOWN = 20  # columns of a file; more are counted
 
 
 @dataclass(frozen=True)
@@ -74,7 +45,7 @@ def check_names(wanted: Sequence[str], names: Sequence[str], faults: Faults, lin
         BadInput: with all of them.
     """
     counts = Counter(names)
-    missing = Faults(faults.path)
+    missing = Faults(faults.place)
     for name in wanted:
         if counts[name] > 1:
             missing.add(f"{counts[name]} columns have this name; keep one", line, name)
@@ -85,8 +56,8 @@ def check_names(wanted: Sequence[str], names: Sequence[str], faults: Faults, lin
 
 def _hint(name: str, names: Sequence[str]) -> str:
     lower = {own.lower(): own for own in names}
-    if close := difflib.get_close_matches(name.lower(), lower, 1):
-        return f"did you mean {lower[close[0]]!r}?"
+    if near := closest(name.lower(), lower):
+        return f"did you mean {lower[near]!r}?"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"the columns are {', '.join(map(repr, names[:SHOWN]))}{more}"
 

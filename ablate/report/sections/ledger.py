@@ -6,7 +6,7 @@ from ablate.evidence.frames import MISSING, SPARED, Grid
 from ablate.report.document import Cost, Ledger, PartCounts, Progress, Tried, Unfinished
 from ablate.report.sections.cells import best_row, cell_name
 from ablate.spec.model import levels_text
-from ablate.store.results import TrialResult
+from ablate.store.results import TrialResult, sharing
 
 
 def progress(grid: Grid) -> Progress:
@@ -84,12 +84,8 @@ def _last_steps(grid: Grid, trials: list[TrialResult]) -> dict[int, int]:
 
 
 def _parts(grid: Grid) -> PartCounts:
-    complete = [trial for trial in grid.trials.values() if trial.state == "COMPLETE"]
-    wanted = [(part, trial.seed) for trial in complete for part in trial.parts.values()]
-    trained = {key for key in wanted if key in grid.results.parts}
-    seconds_wanted = math.fsum(grid.results.parts[key].seconds for key in wanted if key in trained)
-    seconds_trained = math.fsum(grid.results.parts[key].seconds for key in sorted(trained))
-    return PartCounts(len(wanted), len(set(wanted)), seconds_trained, seconds_wanted - seconds_trained)
+    found = sharing(grid.results, grid.trials.values())
+    return PartCounts(found.used, found.unique, found.seconds_trained, found.seconds_saved)
 
 
 def cost(grid: Grid) -> Cost:

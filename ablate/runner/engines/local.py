@@ -1,9 +1,9 @@
-"""Workers as processes of this machine: `python -m ablate.runner.process`. The job goes by stdin, which stays open: its
-end tells a worker that whoever started it is gone."""
+"""Workers as processes of this machine: `python -m ablate.runner.process`.
+
+The job goes through stdin, which stays open: when it ends, the worker knows that whoever started it is gone."""
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ablate.runner.fitting import visible_gpus
+from ablate.runner.machine import worker_environment
 
 
 class LocalWorker:
@@ -21,23 +21,27 @@ class LocalWorker:
         self.log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ablate.runner.process"],  # -P: not what lies in this folder
+                # -P: modules in the working directory are not imported.
+                [sys.executable, "-P", "-m", "ablate.runner.process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=worker_environment(workers, index),
-                start_new_session=True,  # a terminal's Ctrl-C reaches its starter alone, who passes it on
+                # A terminal's Ctrl-C reaches only the supervisor, which passes it on.
+                start_new_session=True,
             )
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # died at birth; its exit is handled like any other death
+        # If it died at once, its exit is handled like any other death.
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what it tells, until it ends."""
+        """Yield its events until it ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with contextlib.suppress(ValueError):  # a line that a kill cut off
+            # A kill may cut off a line.
+            with contextlib.suppress(ValueError):
                 yield json.loads(line)
 
     def wait(self) -> int:
@@ -45,7 +49,7 @@ class LocalWorker:
         return self._process.wait()
 
     def stop(self) -> None:
-        """Ask it to save and to end."""
+        """Ask it to save and stop."""
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -60,29 +64,10 @@ class Local:
         self._job, self._workers, self._logs = job, workers, logs
 
     def start(self, index: int) -> LocalWorker:
-        """Start the worker called `index`, or start it again."""
+        """Start worker `index`, or restart it."""
         return LocalWorker(self._job, self._logs / f"worker-{index}.log", self._workers, index)
 
 
 def open_engine(job: dict[str, Any], workers: int, logs: Path, _: str | None) -> Local:
     """Return the engine."""
     return Local(job, workers, logs)
-
-
-def worker_environment(workers: int, index: int = 0) -> dict[str, str]:
-    """Return the environment of a worker: the machine's cores and GPUs divided, and quiet libraries."""
-    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
-    environment = dict(os.environ)
-    environment.pop("ABLATE_STORAGE", None)  # the job says it
-    asked = environment.setdefault("OMP_NUM_THREADS", threads)
-    environment.setdefault("MKL_NUM_THREADS", asked)  # else MKL takes all cores and torch goes by MKL
-    gpus = visible_gpus()
-    if workers > 1 and len(gpus) > 1 and "ABLATE_DEVICE" not in environment:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
-    environment.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # read when CUDA starts; else sums may differ
-    environment.setdefault("PYTHONHASHSEED", "0")  # a trainer that walks a set gives the same bits each time
-    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
-    environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    return environment

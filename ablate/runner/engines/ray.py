@@ -1,6 +1,6 @@
 """Workers as tasks of a Ray cluster. A task runs our worker process on its node and passes its events on; Ray decides
-where, and gives it its share of cores and GPUs. When a node dies the supervisor starts another task, and the store knows
-where its trial stood."""
+where, and gives it a share of cores and GPUs. When a node dies the supervisor starts another task, and the trial resumes from
+the store."""
 
 import contextlib
 import logging
@@ -23,7 +23,8 @@ def work(job: dict[str, Any], log: str) -> Iterator[dict[str, Any]]:
     try:
         yield from worker.events()
         yield {"exit": worker.wait()}
-    finally:  # cancelled: it saves first
+    # Cancelled: it saves first.
+    finally:
         worker.stop()
         worker.wait()
 
@@ -37,10 +38,9 @@ class RayWorker:
         self._code = KILLED
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what it tells, until it ends."""
-        with contextlib.suppress(
-            ray.exceptions.RayError
-        ):  # its node or its process died, or it was cancelled
+        """Yield its events until it ends."""
+        # Its node or its process died, or it was cancelled.
+        with contextlib.suppress(ray.exceptions.RayError):
             for reference in self._stream:
                 event = ray.get(reference)
                 if "exit" in event:
@@ -49,11 +49,11 @@ class RayWorker:
                     yield event
 
     def wait(self) -> int:
-        """Return its exit code once it has ended; -9 if it was never told."""
+        """Return its exit code once it has ended; -9 if it is unknown."""
         return self._code
 
     def stop(self) -> None:
-        """Ask it to save and to end."""
+        """Ask it to save and stop."""
         ray.cancel(self._stream)
 
     def kill(self) -> None:
@@ -73,7 +73,7 @@ class Ray:
         self._job, self._logs = job, logs
 
     def start(self, index: int) -> RayWorker:
-        """Start the worker called `index`, or start it again."""
+        """Start worker `index`, or restart it."""
         return RayWorker(self._task, self._job, self._logs / f"worker-{index}.log")
 
 
@@ -83,7 +83,8 @@ def open_engine(job: dict[str, Any], workers: int, logs: Path, address: str | No
     Raises:
         Unavailable: no cluster answers there.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    # No usage statistics are sent.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
             address=address or "local",

@@ -15,7 +15,7 @@ import submitit
 
 from ablate.errors import Unavailable
 from ablate.runner.engines.local import LocalWorker
-from ablate.store.engine import printable
+from ablate.store.engine import without_password
 
 POLL_S = 0.5
 KILLED = -9
@@ -24,7 +24,7 @@ WARNED_S = 120  # before the time limit: enough to save
 
 
 class Work(submitit.helpers.Checkpointable):  # type: ignore[misc]  # what it derives from has no types
-    """What a job does: run a worker on its node, and write down its events where the supervisor reads them."""
+    """What a job does: run a worker on its node, and write its events where the supervisor reads them."""
 
     def __call__(self, job: dict[str, Any], log: str, events: str) -> int:
         """Work until nothing is left; return the worker's exit code."""
@@ -57,7 +57,7 @@ class SlurmWorker:
         self._killed = False
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what it tells, until it ends."""
+        """Yield its events until it ends."""
         self._events.touch()
         with self._events.open() as lines:
             ended = False
@@ -69,10 +69,11 @@ class SlurmWorker:
         self._events.unlink(missing_ok=True)
 
     def wait(self) -> int:
-        """Return its exit code once it has ended; -9 if it was never told."""
+        """Return its exit code once it has ended; -9 if it is unknown."""
         try:
             return int(self._job.result()) if not self._killed else KILLED
-        except Exception:  # submitit has several, for jobs that failed, timed out or were cancelled
+        # submitit has several, for jobs that failed, timed out or were cancelled.
+        except Exception:
             return KILLED
 
     def stop(self) -> None:
@@ -89,7 +90,7 @@ class Slurm:
     """Submits workers, the first of each index together as one array."""
 
     def __init__(self, executor: Any, job: dict[str, Any], workers: int, logs: Path) -> None:
-        self._executor, self._job = executor, {**job, "url": printable(job["url"])}
+        self._executor, self._job = executor, {**job, "url": without_password(job["url"])}
         self._logs = [logs / f"worker-{index}.log" for index in range(workers)]
         self._events = [self._new_events(log) for log in self._logs]
         self._array = executor.map_array(
@@ -100,7 +101,7 @@ class Slurm:
         )
 
     def start(self, index: int) -> SlurmWorker:
-        """Start the worker called `index`, or start it again."""
+        """Start worker `index`, or restart it."""
         log, events = self._logs[index], self._events[index]
         first, self._array[index] = self._array[index], None
         if first is None:
@@ -109,7 +110,7 @@ class Slurm:
         return SlurmWorker(first, log, events)
 
     def _new_events(self, log: Path) -> Path:
-        """Return where a worker writes its events down: each its own, or one would tell what those before it did."""
+        """Return the file for a worker's events: a new one each time, or the events of earlier workers would be read again."""
         return log.with_suffix(f".{secrets.token_hex(4)}.events")
 
 

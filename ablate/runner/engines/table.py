@@ -1,6 +1,5 @@
 """The engines by name, and what each has to offer: a way to start a worker and to ask it to stop. Nothing about trials."""
 
-import difflib
 import importlib
 import importlib.util
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from typing import Any, Protocol
 
 from ablate.errors import BadInput, Unavailable
 from ablate.store.engine import sqlite_file
+from ablate.text import suggestion
 
 ENGINES = {  # name -> its module
     "local": "ablate.runner.engines.local",
@@ -24,13 +24,13 @@ class WorkerProcess(Protocol):
     log: Path  # what it printed
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what it tells, until it ends."""
+        """Yield its events until it ends."""
 
     def wait(self) -> int:
         """Return its exit code once it has ended; a negative one is the signal that killed it."""
 
     def stop(self) -> None:
-        """Ask it to save and to end."""
+        """Ask it to save and stop."""
 
     def kill(self) -> None:
         """End it at once."""
@@ -40,7 +40,7 @@ class Engine(Protocol):
     """Starts workers on one job."""
 
     def start(self, index: int) -> WorkerProcess:
-        """Start the worker called `index`, or start it again."""
+        """Start worker `index`, or restart it."""
 
 
 def open_engine(name: str, job: dict[str, Any], workers: int, logs: Path, address: str | None) -> Engine:
@@ -64,9 +64,7 @@ def check_engine(name: str, url: str, address: str | None) -> None:
         Unavailable: what it needs is not installed.
     """
     if name not in ENGINES:
-        close = difflib.get_close_matches(name, ENGINES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"write one of {', '.join(ENGINES)}"
-        raise BadInput(f"--engine: {name!r} is not an engine; {hint}")
+        raise BadInput(f"--engine: {name!r} is not an engine; {suggestion(name, ENGINES)}")
     if name not in CLUSTERS:
         if address is not None:
             raise BadInput(

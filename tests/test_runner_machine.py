@@ -1,7 +1,6 @@
 import pytest
 
-from ablate.runner.engines.local import worker_environment
-from ablate.runner.fitting import workers_that_fit
+from ablate.runner.machine import worker_environment, workers_that_fit
 
 GIB = 2**30
 
@@ -38,7 +37,7 @@ def test_a_lone_worker_sees_all_gpus(monkeypatch):
 def test_a_number_of_workers_is_a_number_or_auto(typed, ablate, walk_study):
     done = ablate("run", walk_study(), "--workers", typed)
     assert done.returncode == 2
-    assert f"--workers: found '{typed}'; write a number from 1 on, or auto" in done.stderr
+    assert f"--workers: found '{typed}'; write a number, 1 or more, or auto" in done.stderr
 
 
 def test_auto_needs_a_trainer_that_measures(ablate, walk_study):

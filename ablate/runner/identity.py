@@ -1,8 +1,7 @@
 """Is this still the study that its trials were run with?
 
-Comments, order, the question, the budget and the seconds between checkpoints may change; anything that trials or
-conclusions rest on may not, the defaults of the trainer's settings among them. `--extend` adds levels, cells and seeds
-and nothing else."""
+Comments, order, the question, the budget and the seconds between checkpoints may change. What trials or conclusions depend on may
+not, and that includes the defaults of the trainer's settings. `--extend` adds levels, cells and seeds, nothing else."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,34 +9,34 @@ from typing import Any
 from ablate.contract import Trainer
 from ablate.design.model import Cell, Design
 from ablate.design.settings import defaults_of, flat
-from ablate.errors import Drift
+from ablate.errors import StudyChanged
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
-from ablate.store.reading import read_results, study_names
+from ablate.store.reading import has_run, read_results
 from ablate.store.results import Results
 
 HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes")
 
 
 def all_defaults(design: Design, trainer: Trainer) -> dict[str, str]:
-    """Return every default that some cell rests on. Hashes do not know them."""
+    """Return every default that some cell relies on: hashes do not include them."""
     found: dict[str, str] = {}
     for cell in design.cells:
         found |= defaults_of(trainer.Settings.model_validate(cell.settings))
     return found
 
 
-def refuse_drift(
+def refuse_changes(
     spec: StudySpec, design: Design, defaults: Mapping[str, str], place: Place, extend: bool
 ) -> None:
     """Compare a study, and the defaults of its trainer's settings, with what its store was made from.
 
     Raises:
-        Drift: something differs, one fault per key: old → new.
+        StudyChanged: something differs, one fault per key: old → new.
     """
-    if place.study not in study_names(place.url):
+    if not has_run(place):
         return
-    stored = read_results(place.url, place.study, place.folder)
+    stored = read_results(place)
     _refuse_other_defaults(stored, spec, defaults)
     old, new = identity(stored.spec), identity(spec)
     if old == new:
@@ -45,7 +44,7 @@ def refuse_drift(
     elif extend:
         _refuse_losses(stored, spec, design)
     else:
-        raise Drift(
+        raise StudyChanged(
             *(
                 f"{_where(spec)}: {key}: {_shown(old.get(key))} → {_shown(new.get(key))} since trials of {spec.study!r} were "
                 "run; put it back, or give the changed study another name (--extend adds levels or seeds)"
@@ -56,7 +55,7 @@ def refuse_drift(
 
 
 def _refuse_other_defaults(stored: Results, spec: StudySpec, defaults: Mapping[str, str]) -> None:
-    """Refuse a trainer that gives another value to a setting that cells leave out. A setting that is new may come."""
+    """Refuse a trainer whose defaults changed for settings that cells leave out. New settings are fine."""
     faults = [
         f"{_where(spec)}: trainer: the Settings of {spec.trainer} changed since trials of {spec.study!r} were run: "
         f"{key}: default {before} → {defaults[key]}; put it back, or give the study another name"
@@ -64,21 +63,21 @@ def _refuse_other_defaults(stored: Results, spec: StudySpec, defaults: Mapping[s
         if defaults.get(key, before) != before
     ]
     if faults:
-        raise Drift(*faults)
+        raise StudyChanged(*faults)
 
 
 def _refuse_other_cells(stored: Results, spec: StudySpec, design: Design) -> None:
-    """Refuse a design that has other cells for the same study: a fraction knows the order of factors and levels."""
+    """Refuse a design with other cells for the same study: a fraction depends on the order of factors and levels."""
     planned = {cell.hash for cell in _kept_cells(stored, spec, design)}
     if gone := [cell for cell in stored.cells if cell.hash not in planned]:
-        raise Drift(
+        raise StudyChanged(
             f"{_where(spec)}: {len(gone)} cells of {spec.study!r} are not in it any more: the order of its factors or levels, "
             f"or the Settings of {spec.trainer}, changed since its trials were run; put them back, or give it another name"
         )
 
 
 def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
-    """Let an extension pass if every trial there is still planned, and is judged in the same way."""
+    """Accept an extension if every existing trial is still planned, and judged in the same way."""
     planned = {(cell.hash, seed) for cell in _kept_cells(stored, spec, design) for seed in spec.seeds}
     gone = [trial for trial in stored.trials if (trial.cell, trial.seed) not in planned]
     faults = []
@@ -94,11 +93,11 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
     if stored.looks:
         faults += _other_looks(stored, spec, design)
     if faults:
-        raise Drift(*faults)
+        raise StudyChanged(*faults)
 
 
 def _other_looks(stored: Results, spec: StudySpec, design: Design) -> list[str]:
-    """Return what an extension changes of a plan by which the results were looked at: it may add looks after the last."""
+    """Return what an extension changes in a plan of looks that was used: it may only add looks after the last one."""
     taken = tuple(look.seeds for look in stored.looks)
     before, after = stored.spec.looking, spec.looking
     faults = []
@@ -120,13 +119,13 @@ def _other_looks(stored: Results, spec: StudySpec, design: Design) -> list[str]:
 
 
 def _kept_cells(stored: Results, spec: StudySpec, design: Design) -> Sequence[Cell]:
-    """A search's cells are in its store alone; they stay what they are while its factors and settings do."""
+    """Return the planned cells; those of a search are only in its store, and stay while its factors and settings do."""
     same = (stored.spec.factors, stored.spec.settings) == (spec.factors, spec.settings)
     return stored.cells if spec.search and stored.spec.search and same else design.cells
 
 
 def identity(spec: StudySpec) -> dict[str, Any]:
-    """Return what a study's trials and conclusions rest on, flat: dotted key -> value."""
+    """Return what a study's trials and conclusions depend on, flat: dotted key -> value."""
     content = spec.model_dump(mode="json", exclude=set(HARMLESS))
     content["factors"] = {
         factor["name"]: {
@@ -135,7 +134,8 @@ def identity(spec: StudySpec) -> dict[str, Any]:
         }
         for factor in content["factors"]
     }
-    searched = len(spec.seeds) - len(spec.deciding_seeds)  # a search's own seed is its first
+    # A search's own seed is its first.
+    searched = len(spec.seeds) - len(spec.deciding_seeds)
     content["seeds"] = [*spec.seeds[:searched], *sorted(spec.seeds[searched:])]
     return flat(content)
 

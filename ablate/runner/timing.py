@@ -1,8 +1,9 @@
-"""`ablate plan --measure`: what each part of a study will take on this machine, as the trainer's `measure` tells it.
+"""`ablate plan --measure`: how long each part of a study takes on this machine, from the trainer's `measure`.
 
-That runs in a process of its own, which loads what training needs and gets the threads of a lone worker: a plan stays light.
-What it told is kept in the study's folder, in a file named by what it holds for: this machine, its threads, the trainer's
-code. Changed code or another machine finds none. Started as `python -m ablate.runner.measuring`, with the job on stdin."""
+The trainer runs in a process of its own, with the threads of a single worker, so that a plan loads nothing heavy. The result is
+kept in the study's folder, in a file named by machine, threads and the trainer's code: a change of any of these measures again.
+
+The process: `python -m ablate.runner.timing`, with the job on stdin."""
 
 import datetime
 import hashlib
@@ -22,10 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Design
 from ablate.errors import AblateError, BadInput
-from ablate.runner.engines.local import worker_environment
-from ablate.runner.fitting import Memory, memory_of
+from ablate.files import write_file
+from ablate.runner.machine import Memory, choose_device, cpu_name, gpu_names, memory_of, worker_environment
 from ablate.runner.prepare import Prepared
-from ablate.runner.provenance import cpu_name, machine_facts
+from ablate.runner.provenance import machine_facts
 
 
 class Measured(BaseModel):
@@ -33,7 +34,7 @@ class Measured(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    what: str  # was timed, in words
+    what: str  # that was timed, in words
     machine: str
     day: str
     seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]  # part hash -> of training
@@ -49,7 +50,7 @@ def read_measured(prepared: Prepared) -> Measured | None:
 
 
 def measure(prepared: Prepared, say: Callable[[str], None] = lambda line: None) -> Measured:
-    """Return the same for all parts of the study, after measuring if one of them was not. `say` is told that it takes a while.
+    """Return the measurements of all parts of the study, measuring first if one is missing. `say` gets a line before that.
 
     Raises:
         BadInput: the trainer cannot measure, or what training needs is not sound.
@@ -58,13 +59,13 @@ def measure(prepared: Prepared, say: Callable[[str], None] = lambda line: None) 
     if prepared.trainer.measure is None:
         raise BadInput(
             f"--measure: {prepared.trainer.name} ({prepared.trainer.file}) has no `measure`; "
-            "`ablate run STUDY --limit 1` trains one trial to go by, or add measure(trainings, context) to it"
+            "run one trial with `ablate run STUDY --limit 1`, or add measure(trainings, context) to the trainer"
         )
     parts = parts_of_design(prepared.design)
     before = read_measured(prepared)
     if before is not None and parts.keys() <= before.seconds.keys():
         return before
-    say("measuring a few steps of each kind: about a minute")
+    say("timing a few steps of each kind: about a minute")
     found = _measured_elsewhere(prepared, parts)
     _keep(_file(prepared), found)
     return found
@@ -78,17 +79,9 @@ def parts_of_design(design: Design) -> dict[str, dict[str, Any]]:
 def _file(prepared: Prepared) -> Path:
     environment = worker_environment(1)
     chosen = [environment.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ABLATE_DEVICE")]
-    holds_for = [cpu_name(), *_gpu_names(), *chosen, _code(prepared.trainer)]
+    holds_for = [cpu_name(), *gpu_names(), *chosen, _code(prepared.trainer)]
     key = hashlib.sha256(json.dumps(holds_for).encode()).hexdigest()[:12]
     return prepared.place.folder / f"measured-{key}.json"
-
-
-def _gpu_names() -> list[str]:
-    """Return the names of NVIDIA's GPUs without loading torch."""
-    texts = [file.read_text() for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
-    return [
-        line.partition(":")[2].strip() for text in texts for line in text.splitlines() if "Model:" in line
-    ]
 
 
 def _code(trainer: Trainer) -> str:
@@ -104,7 +97,7 @@ def _measured_elsewhere(prepared: Prepared, parts: Mapping[str, Mapping[str, Any
             {
                 "trainer": prepared.spec.trainer,
                 "study_folder": str(prepared.spec.folder.resolve()),
-                "cache": str(prepared.place.folder / "cache"),  # of tokenised text: the run will want it too
+                "cache": str(prepared.place.cache),  # of tokenised text: the run will want it too
                 "workdir": workdir,
                 "seed": prepared.spec.seeds[0],
                 "parts": parts,
@@ -118,69 +111,71 @@ def _measured_elsewhere(prepared: Prepared, parts: Mapping[str, Mapping[str, Any
 def ask(job: dict[str, Any]) -> dict[str, Any]:
     """Return the answer of a new process."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "ablate.runner.measuring"],  # -P: not what lies in this folder
+        # -P: modules in the working directory are not imported.
+        [sys.executable, "-P", "-m", "ablate.runner.timing"],
         input=json.dumps(job),
         capture_output=True,
         text=True,
         env=worker_environment(1),
     )
     if done.returncode != 0:
-        told = done.stderr.strip().rpartition("\n")[2] or "it said nothing"
-        raise AblateError(f"--measure: the process that measures ended with {done.returncode}: {told}")
+        last = done.stderr.strip().rpartition("\n")[2] or "it printed nothing"
+        raise AblateError(f"--measure: the process that measures ended with {done.returncode}: {last}")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
 def _keep(file: Path, found: Measured) -> None:
-    from ablate.runner.checkpoint import write_durably  # loads NumPy
-
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(file, found.model_dump_json(indent=1).encode())
+        write_file(file, found.model_dump_json(indent=1).encode())
     except OSError as error:
-        raise AblateError(f"{file}: {error.strerror}; free the disk, or choose another --home") from error
+        raise AblateError(
+            f"{file}: {error.strerror}; make room on the disk, or choose another --home"
+        ) from error
 
 
 def main() -> int:
     """Answer the job on stdin."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a trainer prints is no answer
+    # What a trainer prints is not part of the answer.
+    os.dup2(2, 1)
     with answer:
         json.dump(answer_to(json.loads(sys.stdin.buffer.read())), answer)
     return 0
 
 
 def answer_to(job: dict[str, Any]) -> dict[str, Any]:
-    """Measure as the job says; return what was measured, or the faults, as plain JSON."""
+    """Measure as the job says; return the measurements, or the faults, as plain JSON."""
     try:
         return _measured_here(job).model_dump()
     except AblateError as error:
         return {"faults": error.faults, "bad_input": isinstance(error, BadInput)}
     except Exception as error:
         traceback.print_exc()
-        told = str(error).strip().partition("\n")[0]
+        text = str(error).strip().partition("\n")[0]
         return {
-            "faults": [f"trainer: {job['trainer']}.measure: {type(error).__name__}: {told}"],
+            "faults": [f"trainer: {job['trainer']}.measure: {type(error).__name__}: {text}"],
             "bad_input": False,
         }
 
 
 def _measured_here(job: dict[str, Any]) -> Measured:
-    from ablate.runner.context import Cadence, PartContext  # what only this process needs
-    from ablate.runner.worker import choose_device
+    # Only this process needs it.
+    from ablate.runner.context import Cadence, Owner, PartContext
 
     trainer = load_trainer(job["trainer"], Path(job["study_folder"]))
-    os.chdir(job["study_folder"])  # relative paths in a study are relative to its file
+    # Relative paths in a study start at its file.
+    os.chdir(job["study_folder"])
     trainings = {name: trainer.Settings.model_validate(settings) for name, settings in job["parts"].items()}
     for settings in trainings.values():
         trainer.check(settings)
     context = PartContext(
+        Owner(),
         seed=job["seed"],
         device=choose_device(),
         workdir=Path(job["workdir"]),
         cache=Path(job["cache"]),
         cadence=Cadence(math.inf),
-        notice=print,
     )
     assert trainer.measure is not None
     seconds = _plain(trainer.measure(trainings, context), trainings, trainer)
@@ -194,12 +189,12 @@ def _measured_here(job: dict[str, Any]) -> Measured:
     )
 
 
-def _plain(told: Mapping[str, float], asked: Mapping[str, Any], trainer: Trainer) -> dict[str, float]:
-    seconds = {name: float(told.get(name, math.nan)) for name in asked}
+def _plain(measured: Mapping[str, float], asked: Mapping[str, Any], trainer: Trainer) -> dict[str, float]:
+    seconds = {name: float(measured.get(name, math.nan)) for name in asked}
     for name, value in seconds.items():
         if not 0 <= value < math.inf:
             raise BadInput(
-                f"trainer: {trainer.name}.measure: found {told.get(name)} for part {name}; seconds, 0 or more, would do"
+                f"trainer: {trainer.name}.measure: found {measured.get(name)} for part {name}; return seconds, 0 or more"
             )
     return seconds
 

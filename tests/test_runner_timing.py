@@ -8,11 +8,11 @@ import pytest
 from conftest import TRAINERS
 
 from ablate.errors import AblateError, BadInput
-from ablate.runner import measuring
-from ablate.runner.measuring import measure, read_measured
+from ablate.runner import timing
 from ablate.runner.plan import plan_document
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import working_in
+from ablate.runner.timing import measure, read_measured
 
 STUDY = """\
 study: paced
@@ -49,9 +49,9 @@ def in_this_process(monkeypatch):
     def ask(job):
         told.append(job)
         with working_in(Path.cwd()):
-            return measuring.answer_to(job)
+            return timing.answer_to(job)
 
-    monkeypatch.setattr(measuring, "ask", ask)
+    monkeypatch.setattr(timing, "ask", ask)
     return told
 
 
@@ -89,7 +89,7 @@ def test_changed_settings_are_measured_again(in_this_process, prepared):
     [
         ("the trainer's code", lambda patch, study: patch.setattr(study.trainer, "file", __file__)),
         ("threads", lambda patch, study: patch.setenv("OMP_NUM_THREADS", "3")),
-        ("the machine", lambda patch, study: patch.setattr(measuring, "cpu_name", lambda: "another")),
+        ("the machine", lambda patch, study: patch.setattr(timing, "cpu_name", lambda: "another")),
     ],
 )
 def test_it_holds_for_the_same_machine_and_code_only(what, change, in_this_process, prepared, monkeypatch):
@@ -142,7 +142,7 @@ def test_what_stands_in_the_way_is_one_line_and_nothing_is_kept(fault, kind, tol
 
 
 def test_a_process_that_is_killed_is_told(prepared, monkeypatch):
-    monkeypatch.setattr(measuring.sys, "executable", "/bin/false")
+    monkeypatch.setattr(timing.sys, "executable", "/bin/false")
     with pytest.raises(AblateError, match="the process that measures ended with 1: it said nothing"):
         measure(prepared())
 

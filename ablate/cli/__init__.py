@@ -1,0 +1,12 @@
+"""The command line: each command parses, calls one function and prints. Results go to stdout, everything else to stderr.
+
+    run        train: init, plan, run, worker, test
+    look       see what came of it: status, report, export, dashboard
+    outside    results from elsewhere: analyze, compare
+    care       the installation: doctor, schema
+
+Whatever is heavy is imported inside the command that needs it, so that `ablate --help` is instant."""
+
+from ablate.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,87 @@
+"""The commands in the order of the help, and what becomes of an error."""
+
+import errno
+import os
+import signal
+import sys
+
+import typer
+
+from ablate.cli import care, look, outside, run
+from ablate.cli.printing import complain
+from ablate.errors import AblateError
+
+COMMANDS = (
+    run.init,
+    run.plan,
+    run.run,
+    run.worker,
+    look.status,
+    look.report,
+    run.test,
+    look.export,
+    outside.analyze,
+    outside.compare,
+    look.dashboard,
+    care.doctor,
+    care.schema,
+)
+_ELSEWHERE = "name a folder that you may write to (--home, --out), or ask whoever owns this one"
+_SPACE = "make room, then type the same command again"
+HOW_TO_FIX = {  # what a file system may say
+    errno.EACCES: _ELSEWHERE,
+    errno.EPERM: _ELSEWHERE,
+    errno.EROFS: _ELSEWHERE,
+    errno.ENOENT: _ELSEWHERE,
+    errno.ENOTDIR: "a file is in the way; name another folder (--home, --out)",
+    errno.EEXIST: "a file is in the way; name another folder (--home, --out)",
+    errno.EISDIR: "a folder is in the way; move it or name another place (--home, --out)",
+    errno.ENAMETOOLONG: "use a shorter path",
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EIO: "check the disk",
+}
+
+app = typer.Typer(
+    help="Which of my fine-tuning choices help, by how much, how sure am I, and what did it cost?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; turn what we can explain into lines and an exit code."""
+    from typer.exceptions import Abort, TyperException
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        code = app(standalone_mode=False)
+    except AblateError as error:
+        complain(*error.faults)
+        code = error.exit_code
+    except TyperException as error:
+        complain(f"{error.format_message()} See: ablate {_command_typed()}--help")
+        code = 2
+    except Abort:
+        code = 130
+    except BrokenPipeError:
+        # The reader left, e.g. `| head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 0
+    except OSError as error:
+        if error.errno not in HOW_TO_FIX:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror}; {HOW_TO_FIX[error.errno]}")
+        code = 1
+    sys.exit(code)
+
+
+def _command_typed() -> str:
+    named = [word for word in sys.argv[1:2] if not word.startswith("-")]
+    return f"{named[0]} " if named else ""

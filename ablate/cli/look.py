@@ -1,0 +1,110 @@
+"""Commands that show what came of a study: status, report, export, dashboard."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate.cli.options import Home, Json, Only, Storage, StudyOrName
+from ablate.cli.printing import complain, show
+
+
+def status(
+    study: StudyOrName = None,
+    watch: Annotated[bool, typer.Option(help="Refresh every two seconds.")] = False,
+    home: Home = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is done, running, failed and left.
+
+    Example: ablate status quickstart
+    """
+    from ablate.runner.status import status_document, status_text
+    from ablate.store.finding import find_study
+    from ablate.store.reading import read_results
+
+    place = find_study(study, home, storage)
+    while True:
+        results = read_results(place)
+        if watch and sys.stdout.isatty():
+            print("\033[2J\033[H", end="")
+        show(status_document(results), status_text(results), as_json)
+        if not watch or not any(trial.state in ("RUNNING", "WAITING") for trial in results.trials):
+            return
+        time.sleep(2)
+
+
+def report(
+    study: StudyOrName = None,
+    formats: Annotated[
+        list[str],
+        typer.Option(
+            "--format",
+            help="md, html, latex, csv, json. May be repeated. [default: md and html; json always]",
+        ),
+    ] = [],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: reports/STUDY]")] = None,
+    home: Home = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a study, finished or not: markdown, pictures, HTML and JSON into reports/STUDY.
+
+    Example: ablate report quickstart
+    """
+    from ablate.report.document import to_json
+    from ablate.report.report import write_report
+    from ablate.store.finding import find_study
+    from ablate.store.reading import read_results
+
+    place = find_study(study, home, storage)
+    folder = out or Path("reports") / place.study
+    written = write_report(read_results(place), folder, formats or ["md", "html"])
+    show(to_json(written), "\n".join(map(str, sorted(folder.glob("report.*")))), as_json)
+
+
+def export(
+    study: StudyOrName = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="Format of the predictions: csv, or cs224n (the course's files).")
+    ] = "csv",
+    only: Only = [],
+    seed: Annotated[
+        int | None, typer.Option(help="Seed whose model to export. [default: the first planned]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: exports/STUDY]")] = None,
+    home: Home = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Write the best cell's model and predictions, and all results as CSV and parquet.
+
+    Example: ablate export quickstart --format cs224n
+    """
+    from ablate.report.export import export_study
+    from ablate.store.finding import find_study
+    from ablate.store.reading import read_results
+
+    place = find_study(study, home, storage)
+    document = export_study(read_results(place), out or Path("exports") / place.study, format_, only, seed)
+    complain(*document["notes"])
+    show(document, "\n".join(document["files"]), as_json)
+
+
+def dashboard(
+    study: StudyOrName = None,
+    port: Annotated[int, typer.Option(help="Port on loopback.", min=1, max=65535)] = 8080,
+    home: Home = None,
+    storage: Storage = None,
+) -> None:
+    """Serve optuna-dashboard on the study's database, on loopback only.
+
+    Example: ablate dashboard quickstart
+    """
+    from ablate.runner.dashboard import serve_dashboard
+    from ablate.store.finding import find_study
+
+    serve_dashboard(find_study(study, home, storage), port)

@@ -1,0 +1,79 @@
+"""Arguments and options that several commands share, and how what was typed is read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate.cli.printing import complain
+from ablate.errors import BadInput
+
+
+def warn_of_password(option: str, url: str, instead: str) -> None:
+    """Warn of a password in an argument."""
+    if "@" in url and ":" in url.partition("://")[2].rpartition("@")[0]:
+        complain(
+            f"{option}: everybody on this machine can read a password in an argument; set {instead} instead"
+        )
+
+
+def _storage_typed(url: str | None) -> str | None:
+    warn_of_password("--storage", url or "", "ABLATE_STORAGE")
+    return url
+
+
+Study = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.", show_default=False)]
+StudyOrName = Annotated[
+    str | None, typer.Argument(metavar="[STUDY]", help="A study file, or the name of a study that has run.")
+]
+Home = Annotated[
+    Path | None, typer.Option(help="Folder that holds all studies. [env: ABLATE_HOME; default: runs]")
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Database URL, instead of an SQLite file in the home. [env: ABLATE_STORAGE]",
+        show_default=False,
+        callback=_storage_typed,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Decimal = Annotated[
+    str | None,
+    typer.Option(metavar=".|,", help="The decimal mark. [default: read off the file]", show_default=False),
+]
+SmallestEffect = Annotated[float | None, typer.Option(help="The smallest difference that matters.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that does not vary.")
+]
+Only = Annotated[
+    list[str],
+    typer.Option(
+        metavar="FACTOR=LEVEL", help="Only these cells; also `baseline` or `best`. May be repeated."
+    ),
+]
+
+
+def count(option: str, typed: str) -> int | None:
+    """Return a number from 1 on, or None for `auto`."""
+    if typed == "auto":
+        return None
+    if not typed.isascii() or not typed.isdigit() or int(typed) < 1:
+        raise BadInput(f"{option}: found {typed!r}; write a number, 1 or more, or auto")
+    return int(typed)
+
+
+def names(option: str, typed: str) -> list[str]:
+    """Return names written with commas between them."""
+    found = [name.strip() for name in typed.split(",")]
+    if not all(found):
+        raise BadInput(f"{option}: found {typed!r}; write column names with commas between them")
+    return found
+
+
+def assignments(option: str, typed: str) -> dict[str, str]:
+    """Return {factor: level} written as `FACTOR=LEVEL` with commas between them."""
+    pairs = [item.partition("=") for item in typed.split(",") if typed]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise BadInput(f"{option}: found {typed!r}; write FACTOR=LEVEL with commas between them")
+    return {name.strip(): level.strip() for name, _, level in pairs}

@@ -1,0 +1,299 @@
+"""One owner's work on one trial: train the parts that nobody has trained, combine their metrics, record."""
+
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate.contract import Pruned, Stopped, Trainer
+from ablate.design.model import Cell, Part
+from ablate.errors import StoreError, TrialError
+from ablate.files import sync_tree, write_file
+from ablate.runner.checkpoint import remove_checkpoints
+from ablate.runner.context import Cadence, Owner, PartContext, disk_explained, disk_trouble, is_disk_trouble
+from ablate.runner.lifesigns import LifeSign, Watchdog
+from ablate.runner.machine import choose_device, joules_used, peak_memory_bytes
+from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, reason
+from ablate.runner.ownership import Lost, open_locks
+from ablate.runner.provenance import machine_facts
+from ablate.runner.searching import watch_of
+from ablate.store.parts import NewPart, Points, Trained
+from ablate.store.trials import Claim, Queued, Superseded
+from ablate.store.writing import Store
+
+
+@dataclass
+class Workbench:
+    """What a process trains with, trial after trial, and how it is asked to stop."""
+
+    store: Store
+    trainer: Trainer
+    stopping: Callable[[], bool]
+    emit: Callable[..., None]  # event name and fields, for whoever watches
+    cadence: Cadence
+
+    def __post_init__(self) -> None:
+        self.watchdog = Watchdog(self.store.spec.hang_minutes)
+        self.locks = open_locks(self.store.place)
+        self.device = choose_device()
+
+    def owned(self) -> None:
+        """Make sure that what is trained here is still this process's own.
+
+        Raises:
+            Lost: it is not.
+        """
+        if self.locks.lost():
+            raise Lost
+
+
+class Attempt:
+    """One owner's work on one trial."""
+
+    def __init__(self, worker: Workbench, queued: Queued, cell: Cell) -> None:
+        self.worker, self.store, self.locks = worker, worker.store, worker.locks
+        self.queued, self.cell = queued, cell
+        self.claim: Claim | None = None
+        self.part: Part | None = None  # whose lock is held
+        self.step = 0
+
+    def work(self) -> bool:
+        """Do what can be done of the trial and put it into the state it then has; say whether anything came of it."""
+        try:
+            return self._advance()
+        except (Lost, Superseded):
+            self.emit(
+                "notice", text=f"trial {self.queued.number}: taken by another worker; going on without it"
+            )
+        except Stopped:
+            self._leave(self.store.release, "released")
+        except Pruned:
+            self._leave(self.store.prune, "pruned")
+            self._tidy()
+        # A trainer's `exit(0)` would look like our end.
+        except (Exception, SystemExit) as error:
+            self._failed(error)
+        finally:
+            self._release_part()
+        return True
+
+    def _advance(self) -> bool:
+        """Train what parts nobody has trained, then record the trial.
+
+        When others are training what is left, the trial goes back to the queue; nobody waits with a trial in hand."""
+        parts = {part.hash: (name, part) for name, part in self.cell.parts.items()}
+        while True:
+            done = self.store.trained(parts, self.queued.seed)
+            left = [part for part in parts if part not in done]
+            if not left:
+                self._claim()
+                if self.claim is not None:
+                    self._complete(done, None)
+                return True
+            mine = next((part for part in left if self.locks.acquire(self._lock(part))), None)
+            if mine is None:
+                if self.claim is not None:
+                    self._leave(self.store.release, "released")
+                return self.claim is not None
+            name, self.part = parts[mine]
+            # Recorded between our look and our lock.
+            if mine in self.store.trained([mine], self.queued.seed):
+                self._release_part()
+                continue
+            if not self._begin(self.part):
+                return True
+            new = self._train(name, self.part)
+            if left == [mine]:
+                self._complete({**done, mine: new.trained}, new)
+                return True
+            self._record(new)
+
+    def _lock(self, part: str) -> str:
+        return f"part-{part}-{self.queued.seed}"
+
+    def _begin(self, part: Part) -> bool:
+        """Claim the part that was locked, and the trial if it is not ours yet; say whether it is to be trained."""
+        reached = LifeSign.take(self._workdir(part))
+        if self.claim is None:
+            self._claim((part.hash, self.queued.seed, reached))
+        elif condemned := self.store.begin(part.hash, self.queued.seed, reached):
+            raise TrialError(condemned)
+        return self.claim is not None
+
+    def _claim(self, part: tuple[str, int, int | None] | None = None) -> None:
+        """Claim the trial, unless it is ours.
+
+        Raises:
+            TrialError: it was tried often enough.
+        """
+        if self.claim is not None:
+            return
+        self.claim = self.store.claim(self.queued.trial_id, part)
+        if self.claim is None:
+            return
+        self.emit("trial", seed=self.queued.seed, factors=self.cell.levels)
+        if self.claim.condemned:
+            raise TrialError(self.claim.condemned)
+
+    def _train(self, name: str, part: Part) -> NewPart:
+        worker = self.worker
+        self.step = 0
+        owner = PartOwner(self, name, part)
+        context = PartContext(
+            owner,
+            seed=self.queued.seed,
+            device=worker.device,
+            workdir=self._workdir(part),
+            cache=self.store.place.cache,
+            cadence=worker.cadence,
+        )
+        settings = worker.trainer.Settings.model_validate(part.settings)
+        joules = joules_used(worker.device)
+        with owner.training(context.workdir):
+            metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
+        worker.owned()
+        # Whatever the trainer wrote is on the disk before the database says that it is there.
+        with disk_explained(context.workdir):
+            sync_tree(context.workdir)
+        facts = {
+            **machine_facts(worker.trainer.file, worker.device),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "gpu_energy_joules": joules(),
+            **context.facts,
+        }
+        trained = Trained(metrics, context.seconds, context.steps, facts)
+        return NewPart(part.hash, self.queued.seed, trained, context.points)
+
+    def _complete(self, done: Mapping[str, Trained], new: NewPart | None) -> None:
+        """Record the trial, together with the part that was trained last."""
+        assert self.claim is not None
+        settings = self.worker.trainer.Settings.model_validate(self.cell.settings)
+        of_parts = {name: done[part.hash].metrics for name, part in self.cell.parts.items()}
+        try:
+            metrics = checked(self.worker.trainer.combine(settings, of_parts), self.store.spec.metric.name)
+        except Exception:
+            # The part is sound all the same.
+            if new is not None:
+                self._record(new)
+            raise
+        only = next(iter(done)) if len(done) == 1 else None
+        self.store.complete(self.claim, metrics, new, curve_of=only)
+        self._tidy()
+        self.emit("complete", metrics=metrics)
+
+    def _record(self, new: NewPart) -> None:
+        """Record the part that was trained, and let go of it."""
+        self.store.record_part(new)
+        self._tidy()
+        self._release_part()
+
+    def _tidy(self) -> None:
+        """Remove what only a part in the making needs."""
+        if self.part is not None:
+            remove_checkpoints(self._workdir(self.part))
+            LifeSign.take(self._workdir(self.part))
+
+    def _failed(self, error: BaseException) -> None:
+        """Record that the trial failed, unless something else than the trial is to blame, which is raised."""
+        text = reason(error, self.step)
+        if isinstance(error, StoreError):
+            self._leave_if_possible()
+            raise error
+        if is_disk_trouble(error):
+            self._leave_if_possible()
+            raise disk_trouble(self.store.place.folder, text) from error
+        # After a lost GPU this process can train nothing any more; its end is a death like any other.
+        if self.claim is None or is_of_a_lost_gpu(error):
+            raise error
+        folder = self.store.place.folder / "trials" / f"{self.queued.cell}-{self.queued.seed}"
+        # A courtesy; the reason is in the store.
+        with contextlib.suppress(OSError):
+            write_file(folder / "error.txt", traceback.format_exc().encode())
+        if self.part is not None:
+            self.store.fail_part(self.part.hash, self.queued.seed, text)
+        with contextlib.suppress(Superseded):
+            self.store.fail(self.claim, text)
+            self.emit("failed", error=text)
+
+    def _leave(self, put: Callable[[Claim], None], event: str) -> None:
+        """Leave the trial without a result, and its part as one whose owner did not die."""
+        if self.part is not None:
+            self.store.set_aside(self.part.hash, self.queued.seed)
+        if self.claim is not None:
+            with contextlib.suppress(Superseded):
+                put(self.claim)
+                self.emit(event)
+
+    def _leave_if_possible(self) -> None:
+        """Leave the trial when disk or database fail: if they cannot take that either, it counts as a death."""
+        with contextlib.suppress(StoreError, OSError):
+            self._leave(self.store.release, "released")
+
+    def _release_part(self) -> None:
+        if self.part is not None:
+            self.locks.release(self._lock(self.part.hash))
+            self.part = None
+
+    def _workdir(self, part: Part) -> Path:
+        return self.store.place.part_folder(part.hash, self.queued.seed)
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Tell whoever watches what became of this trial."""
+        self.worker.emit(event, number=self.queued.number, **fields)
+
+
+class PartOwner(Owner):
+    """The owner of a part that is trained for a trial."""
+
+    def __init__(self, attempt: Attempt, name: str, part: Part) -> None:
+        self._attempt, self._name = attempt, name
+        self._key = part.hash, attempt.queued.seed
+        self._is_hopeless = watch_of(attempt.store, attempt.queued.number)
+
+    @contextlib.contextmanager
+    def training(self, workdir: Path) -> Iterator[None]:
+        """Leave signs of life while the trainer runs."""
+        self._life = LifeSign(workdir)
+        try:
+            yield
+        finally:
+            self._attempt.worker.watchdog.rest()
+            self._life.close()
+
+    def is_stopping(self) -> bool:
+        """Say whether this process was asked to stop."""
+        return self._attempt.worker.stopping()
+
+    def alive(self) -> None:
+        """Reset the watchdog."""
+        self._attempt.worker.watchdog.heard()
+
+    def stepped(self, step: int, latest: Mapping[str, float]) -> None:
+        """Note a step.
+
+        Raises:
+            Lost: the part is not ours any more.
+        """
+        self._attempt.worker.owned()
+        self._life.step(step)
+        self._attempt.step = step
+        self._attempt.emit("step", part=self._name, step=step, latest=latest)
+
+    def saved(self) -> None:
+        """Note that more became durable."""
+        self._attempt.store.progress(*self._key)
+
+    def add_points(self, points: Points) -> None:
+        """Record points of the part's curves."""
+        if points:
+            self._attempt.store.add_points(*self._key, points)
+
+    def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Say whether the study's pruner gives the trial up at this point."""
+        return self._is_hopeless(step, metrics)
+
+    def notice(self, line: str) -> None:
+        """Tell whoever watches."""
+        self._attempt.emit("notice", text=line)

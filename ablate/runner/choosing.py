@@ -1,0 +1,64 @@
+"""What a study that chooses its trials while it runs adds next: what a search tries, or what a look at the results calls for.
+
+One process at a time, under a lock. Every decision starts from the store alone: whoever chooses next sees the same. A look and
+the trials that follow from it are one commit: a killed process leaves both or neither."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ablate.contract import Trainer
+from ablate.runner.ordering import in_blocks
+from ablate.runner.ownership import FileLocks, ServerLocks
+from ablate.runner.searching import add_next
+from ablate.store.reading import read_results
+from ablate.store.writing import Store
+
+CHOOSING = "choosing"
+
+
+def choose_next(store: Store, trainer: Trainer) -> bool:
+    """Add what a search tries next, or take a look that is due; say whether there may be something new to run."""
+    if store.spec.search is not None:
+        return add_next(store, trainer) > 0
+    return store.spec.looking is not None and look_on(store)
+
+
+@contextmanager
+def turn_to_choose(locks: FileLocks | ServerLocks) -> Iterator[bool]:
+    """Say whether it is this process's turn; then nobody else chooses meanwhile."""
+    held = locks.acquire(CHOOSING)
+    try:
+        yield held
+    finally:
+        if held:
+            locks.release(CHOOSING)
+
+
+def look_on(store: Store) -> bool:
+    """Take the looks that are due; say whether there are trials to run then.
+
+    A look is due when every trial of its stage has a result, or has failed for good."""
+    while not (going := bool(store.queue())) and _look(store):
+        continue
+    return going
+
+
+def _look(store: Store) -> bool:
+    """Take one look; say whether there may be another."""
+    results = read_results(store.place)
+    looking = results.spec.looking
+    taken = len(results.looks)
+    if looking is None or taken == len(looking.looks) or (taken and not results.looks[-1].cells):
+        return False
+    # Statistics take a while to load, and few workers look.
+    from ablate.evidence.frames import grid
+    from ablate.evidence.looks import take_look
+
+    arranged = grid(results)
+    if arranged.primary not in arranged.values:
+        # No trial has a result; `--retry-failed` may change that.
+        return False
+    look = take_look(arranged)
+    order = in_blocks(results.spec, [cell.hash for cell in results.cells], (*results.looks, look))
+    store.record_look(look, results.cells, order)
+    return True

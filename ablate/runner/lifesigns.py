@@ -1,0 +1,84 @@
+"""Is a training alive, and where did it die?
+
+A watchdog ends what hangs; a note tells the next owner of a part how far the last one came."""
+
+import contextlib
+import faulthandler
+import math
+import os
+import threading
+import time
+from pathlib import Path
+
+
+class Watchdog:
+    """Ends a process whose trainer reported something and then nothing for too long; its stack goes to the log.
+
+    A trainer that never reports anything cannot be told from one that hangs, and is left alone. What is left of an ended
+    process is a dead owner like any other. The interpreter may hang too, so this is not a Python thread."""
+
+    def __init__(self, hang_minutes: float) -> None:
+        self._hang_s = min(hang_minutes * 60, threading.TIMEOUT_MAX)
+        # Setting the alarm again costs more than a step may.
+        self._slack_s = min(1.0, self._hang_s / 10)
+        self._set_at = -math.inf
+
+    def heard(self) -> None:
+        """Note that training goes on."""
+        now = time.monotonic()
+        if now - self._set_at > self._slack_s:
+            faulthandler.dump_traceback_later(self._hang_s, exit=True, file=2)
+            self._set_at = now
+
+    def rest(self) -> None:
+        """Note that nothing is being trained."""
+        faulthandler.cancel_dump_traceback_later()
+        self._set_at = -math.inf
+
+
+class LifeSign:
+    """A note of how far an attempt came, which outlives its process, if not its machine.
+
+    Before the first step it is the CPU time spent, in tenths of a second, below zero; then the last step done. Deaths at one
+    and the same place are no accident; a kill from outside strikes anywhere."""
+
+    NAME = "reached.txt"
+
+    def __init__(self, workdir: Path) -> None:
+        self._file = os.open(workdir / self.NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._write(-1)
+        self._stepped = threading.Event()
+        self._preparing = threading.Thread(target=self._prepare, daemon=True)
+        self._preparing.start()
+
+    def _prepare(self) -> None:
+        began = time.process_time()
+        while not self._stepped.wait(0.1):
+            self._write(-1 - int(10 * (time.process_time() - began)))
+
+    def step(self, step: int) -> None:
+        """Note that a step is done."""
+        self._stepped.set()
+        self._write(step)
+
+    def _write(self, place: int) -> None:
+        # A full disk is reported by what matters more.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._file, b"%12d" % place, 0)
+
+    def close(self) -> None:
+        """End, and leave the note."""
+        self._stepped.set()
+        self._preparing.join()
+        os.close(self._file)
+
+    @classmethod
+    def take(cls, workdir: Path) -> int | None:
+        """Return the note of the attempt before, and remove it."""
+        file = workdir / cls.NAME
+        try:
+            return int(file.read_text())
+        except (OSError, ValueError):
+            return None
+        finally:
+            file.unlink(missing_ok=True)

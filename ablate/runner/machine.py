@@ -1,0 +1,146 @@
+"""The machine under a study: its processor, GPUs and memory, and each worker's share of them.
+
+Loads torch only where a GPU is used."""
+
+import importlib
+import os
+import platform
+import resource
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+THREADS_EACH = 2  # of a worker that trains on a CPU: small batches leave more of them idle
+USABLE = 0.9  # of a memory: a trial may need more than a few of its steps did
+CUDA_CONTEXT_BYTES = 1 << 29  # what a process holds of a GPU beside its tensors
+HOST = "host"
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+Memory = dict[str, tuple[int, int]]  # what -> (most that one worker had, of how much there is), bytes
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def cpu_name() -> str:
+    """Return the processor's name as its maker writes it."""
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.is_file() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def gpu_name(device: str) -> str | None:
+    """Return the name of a CUDA device; None of another."""
+    return importlib.import_module("torch").cuda.get_device_name(device) if _is_cuda(device) else None
+
+
+def gpu_names() -> list[str]:
+    """Return the names of NVIDIA's GPUs without loading torch."""
+    texts = [file.read_text() for file in sorted(NVIDIA.glob("*/information"))]
+    lines = [line for text in texts for line in text.splitlines()]
+    return [line.partition(":")[2].strip() for line in lines if "Model:" in line]
+
+
+def visible_gpus() -> list[str]:
+    """Return NVIDIA's GPUs as CUDA_VISIBLE_DEVICES names them, without loading torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [one.strip() for one in named.split(",") if one.strip()]
+    return [str(index) for index, _ in enumerate(NVIDIA.glob("*"))]
+
+
+def choose_device() -> str:
+    """Return the device to train on: ABLATE_DEVICE, or the first GPU that torch sees, or the CPU."""
+    if named := os.environ.get("ABLATE_DEVICE"):
+        return named
+    if not (Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()):
+        return "cpu"
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        return "cpu"
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def worker_environment(workers: int, index: int = 0) -> dict[str, str]:
+    """Return the environment of a worker: its share of the machine's cores and GPUs, and quiet libraries."""
+    environment = dict(os.environ)
+    # The job holds the database's URL.
+    environment.pop("ABLATE_STORAGE", None)
+    asked = environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // workers)))
+    # Else MKL takes all cores, and torch follows MKL.
+    environment.setdefault("MKL_NUM_THREADS", asked)
+    gpus = visible_gpus()
+    if workers > 1 and len(gpus) > 1 and "ABLATE_DEVICE" not in environment:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+    # Read when CUDA starts; else sums may differ from run to run.
+    environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # A trainer that walks a set gives the same bits each time.
+    environment.setdefault("PYTHONHASHSEED", "0")
+    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    return environment
+
+
+def workers_that_fit(memory: Mapping[str, tuple[int, int]], cores: int, gpus: int) -> int:
+    """Return how many workers cores, host memory and the GPUs (each like the one measured) take; at least one."""
+    on_gpu = memory.keys() - {HOST}
+    limits = [cores if on_gpu else cores // THREADS_EACH]
+    for what, (peak, total) in memory.items():
+        limits.append(int(USABLE * total // peak) * (1 if what == HOST else max(1, gpus)))
+    return max(1, min(limits))
+
+
+def memory_text(memory: Mapping[str, tuple[int, int]]) -> str:
+    """Say how much of each memory one worker took."""
+    return ", ".join(
+        f"one took {peak / 2**30:.1f} of {total / 2**30:.0f} GiB ({what})"
+        for what, (peak, total) in memory.items()
+    )
+
+
+def memory_of(device: str) -> Memory:
+    """Return what this process has taken of the host's memory and of the device's, after it has trained on it."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = {HOST: (peak_memory_bytes(), total)}
+    if _is_cuda(device):
+        cuda = importlib.import_module("torch").cuda
+        peak = cuda.max_memory_reserved(device) + CUDA_CONTEXT_BYTES
+        memory[device] = peak, cuda.mem_get_info(device)[1]
+    return memory
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident size this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def joules_used(device: str) -> Callable[[], float | None]:
+    """Return a function that tells what the whole GPU has used since now; None on a CPU, without NVML, on old GPUs."""
+    start = _gpu_joules(device)
+
+    def since() -> float | None:
+        now = _gpu_joules(device)
+        return None if start is None or now is None else now - start
+
+    return since
+
+
+def _gpu_joules(device: str) -> float | None:
+    if not _is_cuda(device):
+        return None
+    try:
+        torch, nvml = importlib.import_module("torch"), importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    # Whatever is missing here, a figure less in the report ends no trial.
+    except Exception:
+        return None
+
+
+def _is_cuda(device: str) -> bool:
+    return device.startswith("cuda")

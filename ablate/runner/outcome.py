@@ -1,0 +1,60 @@
+"""What a trainer returned or raised: checked, and said in one line."""
+
+import math
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from ablate.errors import AblateError, TrialError
+
+
+def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
+    """Return the metrics as plain floats.
+
+    Raises:
+        TrialError: there are none, or one is not a finite number.
+    """
+    if not isinstance(metrics, Mapping) or not metrics:
+        raise TrialError(
+            f"{what}: train returned {type(metrics).__name__}, not a dict of metrics with at least one in it"
+        )
+    plain = {}
+    for name, value in metrics.items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise TrialError(f"{what}: metric {name!r} is {value!r}, not a number") from None
+        if not math.isfinite(number):
+            raise TrialError(
+                f"{what}: metric {name!r} is {number}; look at its loss curve and the learning rate"
+            )
+        plain[str(name)] = number
+    return plain
+
+
+def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
+    """Return a trial's metrics, the study's own among them.
+
+    Raises:
+        TrialError: that is missing, or one is not a finite number.
+    """
+    plain = finite(metrics, "the trial")
+    if primary not in plain:
+        raise TrialError(
+            f"metric.name: the trainer returned no {primary!r}; it returned {', '.join(sorted(plain))}"
+        )
+    return plain
+
+
+def reason(error: BaseException, step: int) -> str:
+    """Say in one line why a trial failed, and after which step."""
+    if isinstance(error, AblateError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno}, after step {step})"
+
+
+def is_of_a_lost_gpu(error: BaseException) -> bool:
+    """Say whether a trainer failed with an error that CUDA gives for every later call of the process too."""
+    return not isinstance(error, AblateError) and "CUDA error" in str(error)

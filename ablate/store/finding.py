@@ -1,0 +1,60 @@
+"""From what a user typed for STUDY to the place of a study that has run."""
+
+import os
+from pathlib import Path
+
+from ablate.errors import BadInput
+from ablate.store.places import Place, home_folder, place_of, storage_url
+from ablate.text import closest
+
+
+def find_study(typed: str | None, home: Path | None = None, storage: str | None = None) -> Place:
+    """Return the place of a study that has run, from a path to its YAML, its name, or nothing when there is only one.
+
+    Raises:
+        BadInput: there is no such study, or nothing was typed and there are several.
+    """
+    root = home_folder(home)
+    name = _only_study(root, storage_url(storage)) if typed is None else _study_name(typed)
+    place = place_of(name, home, storage)
+    if not place.exists():
+        close = closest(name, _names(root))
+        file = typed if typed and looks_like_path(typed) else "FILE.yaml"
+        hint = f"did you mean {close!r}?" if close else f"run it first: ablate run {file}"
+        raise BadInput(f"STUDY: {name!r} has no results in {root}; {hint}")
+    return place
+
+
+def _only_study(root: Path, url: str | None) -> str:
+    """Return the name of the only study in the database at `url`, or in the home where none was named."""
+    where, names = str(root), _names(root)
+    if url is not None:
+        # A database library takes a while to load.
+        from ablate.store.engine import without_password
+        from ablate.store.reading import study_names
+
+        where, names = without_password(url), study_names(url)
+    if len(names) != 1:
+        held = "holds no study; `ablate run STUDY` starts one"
+        if names:
+            held = f"holds {', '.join(names)}; name one"
+        raise BadInput(f"STUDY: none named, and {where} {held}")
+    return names[0]
+
+
+def looks_like_path(typed: str) -> bool:
+    """Say whether what was typed for STUDY means a file and not a name."""
+    return typed.endswith((".yaml", ".yml")) or "/" in typed or os.sep in typed
+
+
+def _names(root: Path) -> list[str]:
+    return sorted(file.parent.name for file in root.glob("*/study.db")) if root.is_dir() else []
+
+
+def _study_name(typed: str) -> str:
+    if not looks_like_path(typed):
+        return typed
+    # So does YAML.
+    from ablate.spec.reading import read_study
+
+    return read_study(Path(typed)).study

@@ -1,0 +1,158 @@
+"""Trials: a row in Optuna's table and one in ours, always changed together.
+
+Every function works in its caller's transaction."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ablate.store import optuna_tables as optuna
+from ablate.store import parts, tables
+from ablate.store.optuna_tables import TrialState
+
+UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
+
+
+class Superseded(Exception):
+    """Another attempt has taken this trial: what was to be recorded is not ours to record."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A trial that has no result yet."""
+
+    trial_id: int
+    number: int
+    cell: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that is ours to work on."""
+
+    trial_id: int
+    attempt: int
+    condemned: str | None = None  # why working on it would be useless
+
+
+def queue(connection: sa.Connection, study_id: int) -> list[Queued]:
+    """Return the trials without a result, in order."""
+    ours, theirs = tables.trials.c, optuna.trials.c
+    rows = connection.execute(
+        sa.select(theirs.trial_id, theirs.number, ours.cell, ours.seed)
+        .join(tables.trials, ours.trial_id == theirs.trial_id)
+        .where(theirs.study_id == study_id, theirs.state.in_(UNFINISHED))
+        .order_by(theirs.number)
+    )
+    return [Queued(*row) for row in rows]
+
+
+def locked(connection: sa.Connection, trial_id: int) -> sa.Row[Any]:
+    """Return a trial's two rows, which nobody else changes until the commit: rows that are only read would be of the past."""
+    ours, theirs = tables.trials.c, optuna.trials.c
+    return connection.execute(
+        sa.select(theirs.state, theirs.datetime_start, ours.attempts, ours.fruitless)
+        .join(tables.trials, ours.trial_id == theirs.trial_id)
+        .where(theirs.trial_id == trial_id)
+        .with_for_update()
+    ).one()
+
+
+def still_running(connection: sa.Connection, claim: Claim, then: TrialState) -> bool:
+    """Say whether the trial is to be put into state `then`; it is there already if a commit's answer was lost.
+
+    Raises:
+        Superseded: another attempt has begun since.
+    """
+    row = locked(connection, claim.trial_id)
+    if row.attempts != claim.attempt or row.state not in (TrialState.RUNNING, then):
+        raise Superseded
+    return bool(row.state is TrialState.RUNNING)
+
+
+def start(connection: sa.Connection, trial_id: int, row: sa.Row[Any], attempts: int, fruitless: int) -> None:
+    """Mark the trial of a locked row as RUNNING."""
+    started = row.datetime_start or optuna.utc_now()
+    optuna.change_trials(connection, [trial_id], state=TrialState.RUNNING, datetime_start=started)
+    _change(connection, [trial_id], attempts=attempts, fruitless=fruitless)
+
+
+def put_back(connection: sa.Connection, trial_ids: Sequence[int]) -> None:
+    """Put trials back in the queue."""
+    optuna.change_trials(connection, trial_ids, state=TrialState.WAITING, datetime_complete=None)
+    _change(connection, trial_ids, fruitless=0, error=None)
+
+
+def finish(connection: sa.Connection, trial_id: int, state: TrialState, error: str | None = None) -> None:
+    """Put a trial into its last state."""
+    optuna.change_trials(connection, [trial_id], state=state, datetime_complete=optuna.utc_now())
+    _change(connection, [trial_id], error=error, **({"fruitless": 0} if error is None else {}))
+
+
+def add_metrics(connection: sa.Connection, trial_id: int, metrics: Mapping[str, float], primary: str) -> None:
+    """Write a trial's metrics, the study's own to where Optuna looks for it too."""
+    rows = [{"trial_id": trial_id, "name": name, "value": value} for name, value in metrics.items()]
+    connection.execute(sa.insert(tables.metrics), rows)
+    optuna.set_value(connection, trial_id, metrics[primary])
+
+
+def show_curve(connection: sa.Connection, study_id: int, trial_id: int, part: str, metric: str) -> None:
+    """Copy a part's curve to where dashboards look for the trial's."""
+    key, ours = tables.points.c, tables.trials.c
+    seed = sa.select(ours.seed).where(ours.trial_id == trial_id).scalar_subquery()
+    points = connection.execute(
+        sa.select(key.step, key.value).where(
+            key.study_id == study_id, key.part == part, key.seed == seed, key.name == metric
+        )
+    )
+    optuna.set_curve(connection, trial_id, [(step, value) for step, value in points])
+
+
+def retry_failed(connection: sa.Connection, study_id: int, cells: Collection[str] | None) -> int:
+    """Queue the failed trials (of `cells` only, if given) again, and forget which of their parts failed; return how many."""
+    ours = tables.trials.c
+    rows = connection.execute(
+        sa.select(ours.trial_id, ours.cell, ours.seed, tables.cells.c.parts)
+        .join(optuna.trials, optuna.trials.c.trial_id == ours.trial_id)
+        .join(
+            tables.cells, sa.and_(tables.cells.c.study_id == ours.study_id, tables.cells.c.cell == ours.cell)
+        )
+        .where(ours.study_id == study_id, optuna.trials.c.state == TrialState.FAIL)
+    )
+    failed = [row for row in rows if cells is None or row.cell in cells]
+    put_back(connection, [row.trial_id for row in failed])
+    for part, seed in {(part["hash"], row.seed) for row in failed for part in row.parts.values()}:
+        parts.forget(connection, study_id, part, seed)
+    return len(failed)
+
+
+def replace_test_scores(
+    connection: sa.Connection, study_id: int, cell: str, metrics: Mapping[int, Mapping[str, float]]
+) -> None:
+    """Write a cell's `test/...` metrics by seed in place of earlier ones."""
+    ours, theirs = tables.trials.c, tables.metrics.c
+    rows = connection.execute(
+        sa.select(ours.seed, ours.trial_id).where(ours.study_id == study_id, ours.cell == cell)
+    )
+    ids: dict[int, int] = {row.seed: row.trial_id for row in rows}
+    connection.execute(
+        sa.delete(tables.metrics).where(
+            theirs.trial_id.in_(list(ids.values())), theirs.name.startswith("test/")
+        )
+    )
+    scores = [
+        {"trial_id": ids[seed], "name": name, "value": value}
+        for seed, found in metrics.items()
+        for name, value in found.items()
+    ]
+    if scores:
+        connection.execute(sa.insert(tables.metrics), scores)
+
+
+def _change(connection: sa.Connection, trial_ids: Sequence[int], **columns: Any) -> None:
+    connection.execute(
+        sa.update(tables.trials).where(tables.trials.c.trial_id.in_(list(trial_ids))).values(**columns)
+    )

@@ -1,0 +1,78 @@
+"""Words as people read them: what is printed made safe, close matches, plurals, durations."""
+
+import difflib
+import unicodedata
+from collections.abc import Callable, Iterable
+from typing import Any
+
+LONGEST_SHOWN = 60  # characters of a name or value in a message: a fault stays one readable line
+
+
+def printable(text: str, escaped: Callable[[str], str] = lambda c: ascii(c)[1:-1]) -> str:
+    """Return `text` with every character written out that a terminal would obey rather than show.
+
+    A name or a field of somebody's file may hold escapes that clear the screen, or marks that turn text around."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else escaped(c) for c in text)
+
+
+def one_line(text: object) -> str:
+    """Return `text` on one line: blanks for line breaks and tabs, without invisible characters."""
+    spaced = " ".join(str(text).split())
+    return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+
+
+def shortened(text: str, width: int = LONGEST_SHOWN) -> str:
+    """Return at most `width` characters: the middle gives way, since both ends tell names apart."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: in YAML's words, text in quotes, one line, not too long."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return shortened(repr(value) if isinstance(value, str) else printable(str(value)))
+
+
+def closest(typed: str, known: Iterable[str]) -> str | None:
+    """Return the one of `known` that `typed` is most like, if any is."""
+    # Long texts take difflib minutes.
+    return next(iter(difflib.get_close_matches(typed[:200], list(known), n=1)), None)
+
+
+def suggestion(typed: str, known: Iterable[Any]) -> str:
+    """Return `did you mean 'head'?`, or `known: ...` where nothing is close."""
+    names = [str(name) for name in known]
+    if near := closest(typed, names):
+        return f"did you mean {shown(near)}?"
+    return (
+        f"known: {listed((shortened(printable(name)) for name in names), 12)}" if names else "there are none"
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 seed`, `3 seeds`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Iterable[object], most: int = 4, sep: str = ", ") -> str:
+    """Return `a, b, c, d and 3 more`."""
+    every = [str(name) for name in names]
+    rest = len(every) - most
+    return sep.join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def duration(seconds: float | None) -> str:
+    """Return `0.4 s`, `45 s`, `12 min`, `3.1 h`; an en dash for None."""
+    if seconds is None:
+        return "–"
+    value, unit = (
+        (seconds, "s") if seconds < 90 else (seconds / 60, "min") if seconds < 5400 else (seconds / 3600, "h")
+    )
+    return f"{value:.{int(value < 10)}f} {unit}"

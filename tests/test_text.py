@@ -1,0 +1,76 @@
+import pytest
+
+from ablate.text import closest, duration, listed, one_line, plural, printable, shortened, shown, suggestion
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("plain", "plain"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("right\u202eto left", "right\\u202eto left"),
+        ("1\u202f000\u00a0€", "1\u202f000\u00a0€"),
+        ("\udcff", "\\udcff"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_written_out(text, safe):
+    assert printable(text) == safe
+
+
+def test_one_line_has_no_breaks_and_nothing_invisible():
+    assert one_line(" two\nlines\t\u200bof\x1b text ") == "two lines of text"
+
+
+def test_a_long_name_keeps_both_its_ends():
+    assert shortened("abcdefghij" * 10, 12) == "abcdefg…ghij"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "nothing (null)"), (True, "true"), ("a'b\n", '"a\'b\\n"'), (1.5, "1.5"), (["\x1b"], "['\\x1b']")],
+)
+def test_a_value_is_shown_as_yaml_writes_it(value, text):
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "known", "advice"),
+    [
+        ("surgry", ["surgery", "seed"], "did you mean 'surgery'?"),
+        ("x", ["alpha", 2], "known: alpha, 2"),
+        ("x", [], "there are none"),
+        (
+            "x",
+            [f"name{n}" for n in range(14)],
+            f"known: {', '.join(f'name{n}' for n in range(12))} and 2 more",
+        ),
+    ],
+)
+def test_a_mistyped_name_gets_the_closest_or_all(typed, known, advice):
+    assert suggestion(typed, known) == advice
+
+
+def test_a_huge_typed_name_is_compared_at_once():
+    assert closest("a" * 10_000_000, ["b"]) is None
+
+
+def test_counts_and_lists_read_as_english():
+    assert (plural(1, "seed"), plural(0, "seed")) == ("1 seed", "0 seeds")
+    assert listed(range(6)) == "0, 1, 2, 3 and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.42, "0.4 s"),
+        (89, "89 s"),
+        (90, "1.5 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (1e6, "278 h"),
+        (None, "–"),
+    ],
+)
+def test_a_duration_is_short_and_has_its_unit(seconds, text):
+    assert duration(seconds) == text
