@@ -325,7 +325,7 @@ def test_a_fraction_says_that_it_cannot_tell_products_apart(filtration):
         "\n".join([lines[0], *(line for line in lines[1:] if line.count("+") % 2 == 0)]) + "\n"
     )
     warnings = analyze_table(filtration, "rate", list("ABCD"))["warnings"]
-    assert any(warning.startswith("main effects only: the table cannot tell") for warning in warnings)
+    assert any(warning.startswith("main effects only: the table cannot separate") for warning in warnings)
 
 
 @pytest.fixture
@@ -717,7 +717,7 @@ def test_two_factors_that_always_change_together_are_refused(tmp_path):
 
 def test_too_few_rows_are_refused(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], [(0, "p", 1), (1, "q", 2), (1, "r", 3)])
-    assert faults_of(path, "y", ["a", "b"]) == ("3 rows cannot tell 3 effects apart; at least 4 are needed",)
+    assert faults_of(path, "y", ["a", "b"]) == ("3 rows are too few for 3 effects; at least 4 are needed",)
 
 
 def test_an_id_is_no_factor(tmp_path):
@@ -820,7 +820,7 @@ def test_the_text_starts_with_sentences(study):
 def test_inconclusive_says_what_would_have_been_seen(filtration):
     text = analysis_text(analyze.analyze_table(filtration, "rate", list("ABCD")))
     assert (
-        "B: - → +: inconclusive (+3.1250, 95 % interval [−3.3734, +9.6234]); a true effect of 8.8830 would"
+        "B: - → +: inconclusive (+3.1250, 95 % interval [−3.3734, +9.6234]); a true effect of 8.8830 would be detected"
         in text
     )
 

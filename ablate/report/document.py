@@ -157,7 +157,7 @@ class EffectRow:
     matches_done: int
     aliased_with: tuple[str, ...]
     look: LookedAt | None = None
-    undone_by: tuple[str, ...] = ()  # flags that take the ground from its p
+    undone_by: tuple[str, ...] = ()  # flags that invalidate its p
 
     @property
     def text(self) -> str:
@@ -558,7 +558,7 @@ class TableLenth:
 
 @dataclass(frozen=True)
 class Analysis:
-    """How the metric of somebody's table depends on its factors."""
+    """What `ablate analyze` says: how the metric of a table depends on its factors."""
 
     metric: str
     n: int

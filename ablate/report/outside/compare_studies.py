@@ -139,7 +139,7 @@ def _warnings(seeds: Sequence[int], there: np.ndarray, items: Items, no_noise: b
         if alone:
             said.append(f"{plural(len(alone), 'seed')} of {name} alone left out: {listed(alone)}")
     said += [
-        f"{metric}: not the same {what} on both sides, so items are not paired"
+        f"{metric}: different {what} on the two sides, so items are not paired"
         for *_, metric, what in items.unaligned
     ]
     return tuple(said)

@@ -82,7 +82,7 @@ def _reading(grid: Grid) -> str:
     regular = isinstance(results.spec.design, Full) or results.resolution is not None
     if regular and np.isfinite(grid.values[grid.primary]).all():
         return "parallel lines: no interaction"
-    return "the grid has holes, so that lines may part without an interaction: the table has the estimates"
+    return "cells are missing, so lines may diverge without an interaction: the table has the estimates"
 
 
 def half_normal(report: Report) -> Picture | None:
