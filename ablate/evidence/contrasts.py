@@ -41,9 +41,7 @@ class SeedDifferences:
     per_seed: NDArray[np.float64]  # [seeds], the mean over the matches that are complete; NaN where none is
     matches: int
     matches_done: int  # complete in at least one seed
-    identical: (
-        int  # of [matches × seeds] complete: those that are one and the same trained part on both sides
-    )
+    identical: int  # of those compared: one and the same trained part on both sides
     compared: int  # of [matches × seeds]: complete
 
     @property
@@ -65,9 +63,8 @@ def contrasts(grid: Grid) -> list[Contrast]:
 
 def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDifferences:
     """Return high − low for every seed, over the matches of `contrast`."""
-    low, high = (
-        _side_mean(grid.values[metric], rows) for rows in (contrast.rows_low, contrast.rows_high)
-    )  # [matches, seeds]
+    # [matches, seeds]
+    low, high = (_side_mean(grid.values[metric], rows) for rows in (contrast.rows_low, contrast.rows_high))
     differences = high - low
     complete = np.isfinite(differences)
     codes = grid.sources(metric)

@@ -74,9 +74,8 @@ class Model:
     # Effect or interaction -> [cells, seeds], what each trial adds to it; a column of NaN: that seed cannot tell it.
     weights: dict[Key, Array]
     there: NDArray[np.bool_]  # [cells, seeds], the trials that `weights` are of
-    unreplicated: dict[
-        Key, Inference
-    ]  # of a single seed, whose errors come from the model or from Lenth; else empty
+    # Of a single seed, whose errors come from the model or from Lenth; else empty.
+    unreplicated: dict[Key, Inference]
     anova: tuple[Term, ...]
     mean_weights: dict[tuple[str, int], Array]  # factor, level -> [cells], for all seeds together
     lenth: Margins | None  # of an unreplicated two-level design

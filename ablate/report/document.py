@@ -415,10 +415,10 @@ class Flag:
     rule: str  # stable name, for programs
     evidence: str
     fix: str
-    cells: Annotated[frozenset[int], HIDDEN] = (
-        frozenset()
-    )  # rows of the cells it speaks of; none: of the study
-    undoes_p: Annotated[bool, HIDDEN] = False  # what rests on these cells has no p that could be believed
+    # Rows of the cells it is about; none: it is about the study.
+    cells: Annotated[frozenset[int], HIDDEN] = frozenset()
+    # Effects that rest on these cells have no p that can be trusted.
+    undoes_p: Annotated[bool, HIDDEN] = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ablate.report.document import CellRow, EffectRow, Progress
 
 STOP = "stop"  # a claim of the report falls with it
 CAUTION = "caution"  # the claim needs this sentence beside it
-NOTE = "note"  # a reader should know
+NOTE = "note"  # worth knowing
 SEVERITIES = (STOP, CAUTION, NOTE)
 
 

@@ -48,9 +48,8 @@ class Predictions:
     a: list[NDArray[Any]]  # S of [n]
     b: list[NDArray[Any]]
     warnings: list[str]
-    clusters: tuple[str, ...] | None = (
-        None  # [n], of each item in the gold's order, where items depend on one another
-    )
+    # [n], of each item in the gold's order; None where items are independent.
+    clusters: tuple[str, ...] | None = None
     correctness: bool = False
     ids: tuple[str, ...] = ()  # [n], in the gold's order
 

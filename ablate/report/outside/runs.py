@@ -23,12 +23,8 @@ from ablate.stats.linear import Factor, crossings
 
 LARGEST, SMALLEST = 1e100, 1e-100  # of a difference: its fourth power must still be a number
 MOST_COMBINATIONS = 4096  # of which the missing ones are looked for
-WIDE_BLOCKS = (
-    "seed",
-    "column",
-    "run",
-    "block",
-)  # names for the columns of a wide table; the first that is free
+# Names for the columns of a wide table; the first that is free.
+WIDE_BLOCKS = ("seed", "column", "run", "block")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +74,8 @@ def runs_of(
     cells = [_Cell(row, name, table.columns[name][row]) for row in range(len(table)) for name in metrics]
     cells, percent = _without_percent(cells, table, faults)
     y, kept = _metric(cells, table, metric, drop_missing, faults)
-    judged = (
-        cells if faults else kept
-    )  # levels are then judged over all rows, not over those that could be read
+    # Where a row cannot be read, levels are judged over all rows.
+    judged = cells if faults else kept
     columns = {
         n: [table.columns[n][cell.row] for cell in judged] for n in (*factors, *([block] if block else []))
     }
