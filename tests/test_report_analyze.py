@@ -574,7 +574,7 @@ def test_large_metrics_at_the_edge_of_numbers_are_refused(tmp_path, edge):
     (fault,) = faults_of(path, "y", ["a"])
     assert (
         fault.startswith("t.csv:2: y: ")
-        or fault == "t.csv: y: values differ by 1e+308; give them in another unit"
+        or fault == "t.csv: y: values span 1e+308; use another unit"
     )
 
 
@@ -582,7 +582,7 @@ def test_a_metric_too_small_to_square_is_refused(tmp_path):
     path = write_csv(
         tmp_path / "t.csv", ["a", "y"], [(0, "1e-300"), (0, "2e-300"), (1, "3e-300"), (1, "5e-300")]
     )
-    assert faults_of(path, "y", ["a"]) == ("t.csv: y: values differ by 4e-300; give them in another unit",)
+    assert faults_of(path, "y", ["a"]) == ("t.csv: y: values span 4e-300; use another unit",)
 
 
 def test_a_column_of_ids_is_refused_at_once(tmp_path):
@@ -745,7 +745,7 @@ def test_na_as_a_level_of_a_conditional_factor_is_explained(study):
 def test_an_empty_block_is_refused(study):
     study.write_text(study.read_text() + "joint,none,,0.9\n")
     assert faults_of(study, "dev/mean", ["training"], block="seed") == (
-        "study.csv:11: seed: empty; every row belongs to a block",
+        "study.csv:11: seed: empty; every row needs a block",
     )
 
 

@@ -1,7 +1,7 @@
 """`ablate analyze`: the report's statistics on any table of results.
 
-Refuses a table that cannot be trusted: a metric that is empty or not a finite number, a factor with one
-level, a row with too few or too many fields. Every fault is named with file and line.
+Refuses a table that cannot be trusted: an empty or non-finite metric, a factor with one level, a row with too few or
+too many fields. Every fault is reported with file and line.
 """
 
 import math
