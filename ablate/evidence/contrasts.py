@@ -4,6 +4,7 @@ A factor's effect is taken over *matched* cells: two cells belong to one match w
 this one and those that exist only because of it. In one-at-a-time and leave-one-out designs only the match with the
 reference counts, so that an effect is the difference between two cells; in the others the mean over all matches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,6 +163,11 @@ def low_level(spec: StudySpec, factor: Factor) -> Scalar:
 def same_level(a: Scalar, b: Scalar) -> bool:
     """Compare levels by their YAML value: 0 is 0.0, but neither is false."""
     return level_key(a) == level_key(b)
+
+
+def has_level(levels: Mapping[str, Scalar], factor: str, level: Scalar) -> bool:
+    """Say whether a cell's levels have this one of `factor`."""
+    return factor in levels and same_level(levels[factor], level)
 
 
 def condition_text(factor: Factor) -> str | None:

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import special
 
 from ablate.evidence.frames import LOST, SPARED
 from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.document import Change, Flag
-from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence
+from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
 from ablate.report.phrases import NAIVE_LOOKS, reference_name
 from ablate.report.sections.cells import best_row, cell_name
 from ablate.report.words import listed, number, p_equation, plural, signed
@@ -70,7 +69,7 @@ def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
             "seeds_unequal",
             f"cells have {done.min()} to {done.max()} complete seeds; fewest: {cell_name(grid, fewest)}",
             "run the missing trials (`ablate run` again, with `--retry-failed` for failed trials)",
-            _rows(lacking > lacking.min()),
+            rows_where(lacking > lacking.min()),
         )
 
 
@@ -94,7 +93,7 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
         "lost_runs",
         said,
         "fix the cause (see the ledger) and run `ablate run --retry-failed`; results are rarely missing at random",
-        _rows(lost.any(axis=1)),
+        rows_where(lost.any(axis=1)),
         undoes_p=bool(uneven),
     )
 
@@ -210,10 +209,6 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
         f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split (`ablate test`)",
         frozenset({best}),
     )
-
-
-def _rows(marked: ArrayLike) -> frozenset[int]:
-    return frozenset(np.flatnonzero(marked).tolist())
 
 
 def _before(value: Any) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ablate.evidence import diverged
 from ablate.report.document import Flag
-from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence
+from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
 from ablate.report.phrases import SIGNS, WHY_REFUSED
 from ablate.report.sections.cells import cell_name
 from ablate.report.words import listed, number, plural, signed
@@ -49,7 +49,7 @@ def worse_than_worst(evidence: Evidence) -> Iterator[Flag]:
             f"{plural(int(beyond.sum()), 'trial')} scored worse than {number(declared)}, the `worst` of {grid.primary}; "
             f"the worst seen is {number(most)}",
             "correct `metric: {worst: ...}` (and `goal`): statements about lost trials depend on it",
-            frozenset(np.flatnonzero(beyond.any(axis=1)).tolist()),
+            rows_where(beyond.any(axis=1)),
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ablate.evidence.contrasts import same_level
+from ablate.evidence.contrasts import has_level, same_level
 from ablate.report.document import Change, Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, Evidence
 from ablate.report.sections.cells import cell_name
@@ -109,7 +109,7 @@ def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[Match]]]:
         matches = list(zip(contrast.rows_low.tolist(), contrast.rows_high.tolist(), strict=True))
         if not matches:  # a fraction has no two cells that differ in this factor alone
             low, high = (
-                [row for row, cell in enumerate(grid.cells) if _has(cell.levels, contrast.factor, level)]
+                [row for row, cell in enumerate(grid.cells) if has_level(cell.levels, contrast.factor, level)]
                 for level in (contrast.low, contrast.high)
             )
             matches = [(low, high)]
@@ -118,10 +118,6 @@ def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[Match]]]:
         for row in range(len(grid.cells)):
             if row != grid.reference:
                 yield f"{cell_name(grid, row)} against the baseline", [([grid.reference], [row])]
-
-
-def _has(levels: Mapping[str, Any], factor: str, level: Any) -> bool:
-    return factor in levels and same_level(levels[factor], level)
 
 
 def _most(amounts: Mapping[int, Amounts], rows: list[int]) -> Amounts:

@@ -1,12 +1,12 @@
 """Interaction lines: the metric at each level of one factor, one line per level of another. Parallel: no interaction."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ablate.evidence.contrasts import same_level
+from ablate.evidence.contrasts import has_level
 from ablate.evidence.frames import Grid
 from ablate.report.document import InteractionRow, Report
 from ablate.report.plots.style import SERIES, Picture, draw
@@ -90,7 +90,7 @@ def _lines(
             rows = [
                 row
                 for row, cell in enumerate(grid.cells)
-                if _has(cell.levels, first, level) and _has(cell.levels, second, other)
+                if has_level(cell.levels, first, level) and has_level(cell.levels, second, other)
             ]
             found = values[rows][np.isfinite(values[rows])] if rows else np.array([])
             means.append(float(found.mean()) if found.size else math.nan)
@@ -119,7 +119,3 @@ def _lines(
         bbox_to_anchor=(-0.03, -0.42 if crowded else -0.13),  # under the panel: it hides no line there
     )
     axis.tick_params(axis="both", length=0)
-
-
-def _has(cell_levels: Mapping[str, Any], factor: str, level: Any) -> bool:
-    return factor in cell_levels and same_level(cell_levels[factor], level)
