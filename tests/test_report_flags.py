@@ -328,7 +328,7 @@ def test_changed_after_results(before, severity):
     changed = replace(example(), changes=(Change(7, before),))
     flag = next(f for f in report_document(changed)["flags"] if f["rule"] == "changed_after_results")
     assert flag["severity"] == severity
-    assert "7 trials had a result" in flag["evidence"]
+    assert "7 trials already had a result" in flag["evidence"]
     assert "changed_after_results" not in rules(example())
 
 

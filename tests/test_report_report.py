@@ -242,7 +242,7 @@ def test_lost_trials_give_bounds():
     place = next(i for i, t in enumerate(results.trials) if t.factors["l2"] == 0.01 and t.seed == 33)
     row = effect_of(report_document(with_trial(results, place, state="FAIL", metrics={})), "l2")
     assert row["bounds"][0] < row["estimate"] < row["bounds"][1]
-    assert "if the lost trials had the worst or the best possible value" in row["note"]
+    assert "if the lost trials had scored the worst or the best possible value" in row["note"]
 
 
 def test_trials_still_to_run_are_not_lost():

@@ -105,12 +105,12 @@ def pair_weights(low: int, high: int, there: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def between_rows(low: int, high: int) -> Contrast:
-    """Return the contrast of two rows of the grid, whatever factors tell them apart."""
+    """Return the contrast of two rows of the grid, whatever factors they differ in."""
     return Contrast("", None, None, None, np.array([[low]]), np.array([[high]]), (), unmatched=False)
 
 
 def by_seed(weights: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weighted sum of `values` [cells, seeds] of each seed; NaN for a seed that cannot tell it."""
+    """Return the weighted sum of `values` [cells, seeds] of each seed; NaN for a seed without it."""
     used = np.where(weights == 0, 0.0, values)
     return np.asarray((weights * used).sum(axis=0))
 
