@@ -103,7 +103,7 @@ def test_a_bend_is_no_line(design, shape, is_bent):
     assert (p < 0.01) is is_bent
 
 
-def test_a_slope_whose_levels_bend_is_called_with_that_reservation():
+def test_a_slope_whose_levels_bend_is_called_with_that_caveat():
     def rising_bend(levels):
         return bend(levels) + 0.1 * np.log2(levels["size"])
 

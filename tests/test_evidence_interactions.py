@@ -44,7 +44,7 @@ def test_the_sentence_on_a_crossover_says_where_it_helps_and_where_it_hurts():
     report = report_of(study_with(0.05, -0.03))
     (said,) = [line for line in report.summary if line.startswith("a: 0 → 1")]
     assert said.startswith("a: 0 → 1: depends on b (+0.0494 at 0, −0.0313 at 1); on average helps; ")
-    assert "1 helps with a reservation" in headline(report)
+    assert "1 helps with a caveat" in headline(report)
 
 
 @pytest.mark.parametrize(

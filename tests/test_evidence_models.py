@@ -132,8 +132,8 @@ def off_diagonal_lost(cell, seed):
 def test_factors_that_changed_together_get_no_effect():
     document = report_document(two_level(keep=off_diagonal_lost))
     found = {r["factor"]: (r["estimate"], r["note"]) for r in document["effects"] if r["role"] == "primary"}
-    assert found["similarity_head"] == (None, "cannot be told from l2 by what has run")
-    assert found["l2"] == (None, "cannot be told from similarity_head by what has run")
+    assert found["similarity_head"] == (None, "cannot be separated from l2 with the trials that have run")
+    assert found["l2"] == (None, "cannot be separated from similarity_head with the trials that have run")
     assert found["x"][0] is not None
 
 
@@ -224,8 +224,8 @@ def test_interactions_that_a_hole_leaves_out_are_named():
 @pytest.mark.parametrize(
     ("results", "said"),
     [
-        (two_level(), "it speaks of other seeds on these items."),
-        (two_level(seeds=(11,)), "it speaks of these trained models on these items."),
+        (two_level(), "the result generalises to new seeds on these items."),
+        (two_level(seeds=(11,)), "the result is about these trained models on these items."),
     ],
 )
 def test_a_method_tells_what_it_speaks_of(results, said):

@@ -34,7 +34,7 @@ def test_an_aliased_effect_is_claimed_with_its_alias_alone():
     row = effects_of(results)["a"]
     assert (row["verdict"], row["qualifiers"], row["aliased_with"]) == ("helps", ["aliased"], ["b:c"])
     (said,) = [line for line in report_document(results)["summary"] if line.startswith("a: 0 → 1: helps")]
-    assert "helps, or seems to because of b:c (the design cannot tell them apart)" in said
+    assert "helps, or seems to because of b:c (the design cannot separate them)" in said
 
 
 def test_of_an_effect_that_is_mixed_with_another_it_is_never_said_that_it_does_not_matter():

@@ -228,7 +228,7 @@ def test_params_of_every_kind_are_levels(tmp_path):
         ("dropout", "0.0", "0.1"), ("dropout", "0.0", "0.2"), ("width", "1", "2"), ("bias", "false", "true"),
         ("norm", "1e-06", "null"),
     ]  # fmt: skip
-    assert "varied too, and counted as noise: lr" in document["warnings"]
+    assert "these varied too and count as noise: lr" in document["warnings"]
 
 
 def test_each_of_several_objectives_is_named(tmp_path):

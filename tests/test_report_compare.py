@@ -275,7 +275,7 @@ def test_ids_that_do_not_match_name_the_first(classifiers, tmp_path):
 def test_an_id_that_stands_twice_is_refused(tmp_path):
     gold = predictions(tmp_path / "gold.csv", [0, 1, 1], ids=["u", "v", "u"], column="label")
     assert (
-        faults_of(gold, [gold], [gold], "accuracy")[0] == "gold.csv:4: id: 'u' stands twice, first in line 2"
+        faults_of(gold, [gold], [gold], "accuracy")[0] == "gold.csv:4: id: 'u' appears twice, first in line 2"
     )
 
 
@@ -329,7 +329,7 @@ def test_an_answer_that_is_no_number_is_wrong_and_told(tmp_path):
     b = predictions(tmp_path / "b.csv", ["unknown", *labels[1:]])
     document = compare_files(gold, [a], [b], "accuracy")
     assert document["b"] == pytest.approx(29 / 30)
-    assert f"{b}: 1 prediction counted as wrong: no label of the gold" in document["warnings"]
+    assert f"{b}: 1 prediction counted as wrong: not a label of the gold" in document["warnings"]
 
 
 def test_sides_need_as_many_seeds(classifiers):
@@ -362,14 +362,14 @@ def test_one_file_under_two_names_is_no_second_seed(classifiers, tmp_path):
     for name, link in (("link.csv", Path.symlink_to), ("hard.csv", Path.hardlink_to)):
         link(tmp_path / name, files["b"][0])
         assert faults_of(gold_file, files["a"][:2], [files["b"][0], tmp_path / name], "accuracy") == [
-            f"--b b0.csv and --b {name} are one file; give each side and each seed a file of its own"
+            f"--b b0.csv and --b {name} are the same file; give each side and each seed its own file"
         ]
 
 
 def test_one_file_is_not_both_sides(classifiers):
     _, _, gold_file, files = classifiers
     assert faults_of(gold_file, files["a"][:1], files["a"][:1], "accuracy") == [
-        "--a a0.csv and --b a0.csv are one file; give each side and each seed a file of its own"
+        "--a a0.csv and --b a0.csv are the same file; give each side and each seed its own file"
     ]
 
 
@@ -381,7 +381,7 @@ def test_predictions_copied_are_no_second_seed(classifiers, regressors):
         )
         assert faults_of(gold_file, files["a"], [*files["b"][:2], copy], metric) == [
             "--b: b0.csv and copy.csv hold the same predictions; "
-            "a file given twice, or a seed that did nothing, is no second seed"
+            "a repeated file, or a seed without effect, is not a second seed"
         ]
 
 
@@ -458,7 +458,7 @@ def test_seeds_that_are_all_right_may_be_alike(tmp_path):
     a = [predictions(tmp_path / f"a{i}.csv", [i, *[1, 0] * 20], column="correct") for i in (0, 1)]
     b = [predictions(tmp_path / f"b{i}.csv", [1] * 41, column="correct") for i in (0, 1)]
     warnings = compare_files(None, a, b, None, correct=True)["warnings"]
-    assert any("hold the same predictions: did the seed do anything?" in warning for warning in warnings)
+    assert any("hold the same predictions: did the seed have any effect?" in warning for warning in warnings)
 
 
 # Clusters
@@ -508,7 +508,7 @@ def test_without_gold_the_files_name_the_clusters_and_agree(tmp_path):
     ("clusters", "fault"),
     [
         (["x", "x", "x"], "all items are in one cluster"),
-        (["x", "", "y"], "empty; every item belongs to a cluster"),
+        (["x", "", "y"], "empty; every item needs a cluster"),
     ],
 )
 def test_clusters_that_are_none_are_refused(tmp_path, clusters, fault):

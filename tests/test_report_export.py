@@ -147,7 +147,7 @@ def test_the_baseline_can_be_named(results):
     ("only", "seed", "said"),
     [
         (["trainin=joint"], None, "training"),
-        (["l2=0.0"], None, r"5 cells meet this \(reference, .* and 2 more\)"),
+        (["l2=0.0"], None, r"5 cells meet this \(baseline, .* and 2 more\)"),
         (["best"], None, "the study names no `best`"),
         ([], 5, "found 5"),
     ],

@@ -258,7 +258,7 @@ def test_a_loss_that_the_best_epoch_lowered_is_called_lower():
     metric = spec().metric.model_copy(update={"name": "dev/loss", "goal": "minimize"})
     results = with_metrics(example(spec(metric=metric)), lambda t: {"dev/loss": 0.4, "dev/loss@last": 0.5})
     flag = next(f for f in report_document(results)["flags"] if f["rule"] == "best_of_epochs")
-    assert flag["evidence"].endswith("against the last epoch: dev/loss −0.1000")
+    assert flag["evidence"].endswith("compared with the last epoch: dev/loss −0.1000")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_changed_after_results(before, severity):
     changed = replace(example(), changes=(Change(7, before),))
     flag = next(f for f in report_document(changed)["flags"] if f["rule"] == "changed_after_results")
     assert flag["severity"] == severity
-    assert "7 trials had a result" in flag["evidence"]
+    assert "7 trials already had a result" in flag["evidence"]
     assert "changed_after_results" not in rules(example())
 
 
@@ -387,7 +387,7 @@ def test_items_whose_gold_differs_are_called_so(tmp_path):
     file = results.parts[results.trials[1].parts["paraphrase"], 11].folder / "predictions/dev.paraphrase.csv"
     file.write_text(file.read_text().replace("0.0,0.0", "9.0,9.0"))  # other labels, the same accuracy
     flag = next(f for f in report_document(results)["flags"] if f["rule"] == "unaligned_items")
-    assert flag["evidence"].startswith("not the same gold, so that items could not be paired: dev/paraphrase")
+    assert flag["evidence"].startswith("different gold, so items could not be paired: dev/paraphrase")
 
 
 def test_predictions_unused(tmp_path):
@@ -397,7 +397,7 @@ def test_predictions_unused(tmp_path):
     file.write_text(file.read_text().replace("\nsimilarity-7,", "\nsimilarity-7,-"))
     flag = next(f for f in report_document(results)["flags"] if f["rule"] == "predictions_unused")
     assert flag["severity"] == "caution"
-    assert "predictions of 1 cell do not give the recorded metric" in flag["evidence"]
+    assert "predictions of 1 cell do not reproduce the recorded metric" in flag["evidence"]
     assert "dev/similarity of similarity_head=siamese (neither their accuracy" in flag["evidence"]
 
 

@@ -51,7 +51,7 @@ def test_before_the_first_look_nothing_is_claimed():
     document = report_document(looked(0))
     assert {(row["p_holm"], row["p"], row["look"]) for row in primary(document)} == {(None, None, None)}
     assert {row["verdict"] for row in primary(document)} == {"inconclusive"}
-    assert all("no look has been taken" in said for said in document["summary"] if "→" in said)
+    assert all("not part of any look" in said for said in document["summary"] if "→" in said)
 
 
 def test_each_effect_is_that_of_its_look():

@@ -138,7 +138,7 @@ def test_parallel_lines_mean_no_interaction_only_without_holes():
     study = spec("full", seeds=(11, 22))
     assert "parallel lines: no interaction" in interactions(example(study)).caption
     holes = example(study, keep=lambda one, seed: one.levels["l2"] == 0 or seed == 11)
-    assert "the grid has holes, so that lines may part without an interaction" in interactions(holes).caption
+    assert "cells are missing, so lines may diverge without an interaction" in interactions(holes).caption
 
 
 def test_nothing_measured_nothing_drawn():
@@ -175,7 +175,7 @@ def test_of_cells_that_share_the_best_curve_the_title_names_the_first():
     (part,) = {t.parts["sentiment"] for t in results.trials if t.cell == results.reference}
     only = replace(results, points=points_of(results.points([part])))
     picture = learning_curves(grid(only), report_of(results))
-    assert " ends highest with reference (" in picture.title
+    assert " ends highest with baseline (" in picture.title
 
 
 def test_under_the_paired_dots_stand_their_numbers(of_example):

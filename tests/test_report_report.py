@@ -90,7 +90,9 @@ def test_a_seed_that_is_not_planned_is_not_counted_as_done_nor_in_the_best_mean(
 def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished):
     for name in ("report.md", "report.html"):
         text = (finished[1] / name).read_text()
-        assert "Time is wall time of training over all seeds, parts that cells share counted in each" in text
+        assert (
+            "Time is the wall time of training over all seeds; parts that cells share count in each" in text
+        )
     (head,) = [line for line in (finished[1] / "report.md").read_text().split("\n") if "| cell | |" in line]
     assert head.endswith("| time | flags |")
 
@@ -124,7 +126,7 @@ def test_the_effect_is_the_mean_difference_paired_by_seed(finished):
 def test_the_same_part_on_both_sides_claims_nothing(finished):
     row = effect_of(finished[0], "similarity_head", "dev/sentiment")
     assert (row["estimate"], row["p"]) == (0.0, None)
-    assert row["note"] == "the same trained part on both sides"
+    assert row["note"] == "both sides use the same trained part"
 
 
 def test_other_metrics_get_no_verdict_of_helping(finished):
@@ -240,7 +242,7 @@ def test_lost_trials_give_bounds():
     place = next(i for i, t in enumerate(results.trials) if t.factors["l2"] == 0.01 and t.seed == 33)
     row = effect_of(report_document(with_trial(results, place, state="FAIL", metrics={})), "l2")
     assert row["bounds"][0] < row["estimate"] < row["bounds"][1]
-    assert "if the lost trials had the worst or the best possible value" in row["note"]
+    assert "if the lost trials had scored the worst or the best possible value" in row["note"]
 
 
 def test_trials_still_to_run_are_not_lost():
@@ -270,13 +272,13 @@ def test_a_sure_effect_that_is_too_small_to_matter_is_called_so():
     (said,) = [
         line for line in report_document(example(spec(metric=metric)))["summary"] if "siamese: helps" in line
     ]
-    assert said.endswith("smaller than the smallest effect of interest.")
+    assert said.endswith("below the smallest effect of interest.")
 
 
 def test_the_headline_counts_what_is_too_small_to_matter():
     metric = spec().metric.model_copy(update={"smallest_effect": 10.0})
     assert headline(report_of(example(spec(metric=metric)))).startswith(
-        "Of 5 choices: 3 help (too little to matter), "
+        "Of 5 choices: 3 help (too small to matter), "
     )
 
 
@@ -292,7 +294,7 @@ def test_a_choice_that_changed_nothing_at_all_is_called_so():
     for place, trial in enumerate(results.trials):
         if trial.factors["l2"] == 0.01:
             results = with_trial(results, place, metrics=twin[trial.seed])
-    said = "l2: 0.0 → 0.01: inconclusive; dev/mean is exactly the same in 3 seeds, as if nothing had been changed."
+    said = "l2: 0.0 → 0.01: inconclusive; dev/mean is exactly the same in 3 seeds, as if nothing had changed."
     assert said in report_document(results)["summary"]
 
 
@@ -319,7 +321,7 @@ def test_the_noise_names_the_test_that_its_detectable_difference_is_of(seeds):
     assert row["detectable"] == pytest.approx(mde(row["sd_seed"] * (2 / seeds) ** 0.5, df=seeds - 1))
     assert row["df"] > seeds - 1
     for text in (render_markdown(found, ()), render_html(found, ())):
-        assert f"a paired t over {seeds} seeds ({seeds - 1} df) would find" in text
+        assert f"a paired t over {seeds} seeds ({seeds - 1} df) would detect" in text
         assert "df of σ" in text
 
 
@@ -387,7 +389,7 @@ def test_hostile_names_survive_in_json(wild_files):
 def test_hostile_names_are_no_markup_in_markdown(wild_files):
     lines = (wild_files / "report.md").read_text().split("\n")
     text = "\n".join(
-        line for line in lines if not line.startswith("The reference alone, trained again")
+        line for line in lines if not line.startswith("To train the baseline again")
     )  # code shows all as it is
     assert "<b>" not in text
     assert "🚀" in text
@@ -437,5 +439,5 @@ def test_a_test_score_stands_beside_the_dev_score():
     document = report_document(with_trial(results, 0, metrics=first.metrics | {"test/mean": 0.5}))
     assert document["test"][0]["metrics"]["test/mean"]["mean"] == 0.5
     dev = next(cell for cell in document["cells"] if cell["reference"])["metrics"]["dev/mean"]["mean"]
-    assert f"On the test split, reference: test/mean 0.5000 (dev/mean {dev:.4f})." in document["summary"]
+    assert f"On the test split, baseline: test/mean 0.5000 (dev/mean {dev:.4f})." in document["summary"]
     assert report_document(results)["test"] is None

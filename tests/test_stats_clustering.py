@@ -46,4 +46,4 @@ def test_compare_warns_of_questions_that_nobody_named(tmp_path):
             file.write_text("\n".join(["id,correct,question", *rows]) + "\n")
             sides.setdefault(side, []).append(file)
     warned = compare_files(None, sides["a"], sides["b"], None, correct=True)["warnings"]
-    assert any("name what they belong to with --cluster COLUMN" in text for text in warned)
+    assert any("name the clusters with --cluster COLUMN" in text for text in warned)

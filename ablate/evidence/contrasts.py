@@ -4,6 +4,7 @@ A factor's effect is taken over *matched* cells: two cells belong to one match w
 this one and those that exist only because of it. In one-at-a-time and leave-one-out designs only the match with the
 reference counts, so that an effect is the difference between two cells; in the others the mean over all matches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +42,7 @@ class SeedDifferences:
     per_seed: NDArray[np.float64]  # [seeds], the mean over the matches that are complete; NaN where none is
     matches: int
     matches_done: int  # complete in at least one seed
-    identical: (
-        int  # of [matches × seeds] complete: those that are one and the same trained part on both sides
-    )
+    identical: int  # of those compared: one and the same trained part on both sides
     compared: int  # of [matches × seeds]: complete
 
     @property
@@ -65,9 +64,8 @@ def contrasts(grid: Grid) -> list[Contrast]:
 
 def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDifferences:
     """Return high − low for every seed, over the matches of `contrast`."""
-    low, high = (
-        _side_mean(grid.values[metric], rows) for rows in (contrast.rows_low, contrast.rows_high)
-    )  # [matches, seeds]
+    # [matches, seeds]
+    low, high = (_side_mean(grid.values[metric], rows) for rows in (contrast.rows_low, contrast.rows_high))
     differences = high - low
     complete = np.isfinite(differences)
     codes = grid.sources(metric)
@@ -107,12 +105,12 @@ def pair_weights(low: int, high: int, there: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def between_rows(low: int, high: int) -> Contrast:
-    """Return the contrast of two rows of the grid, whatever factors tell them apart."""
+    """Return the contrast of two rows of the grid, whatever factors they differ in."""
     return Contrast("", None, None, None, np.array([[low]]), np.array([[high]]), (), unmatched=False)
 
 
 def by_seed(weights: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weighted sum of `values` [cells, seeds] of each seed; NaN for a seed that cannot tell it."""
+    """Return the weighted sum of `values` [cells, seeds] of each seed; NaN for a seed without it."""
     used = np.where(weights == 0, 0.0, values)
     return np.asarray((weights * used).sum(axis=0))
 
@@ -165,6 +163,11 @@ def low_level(spec: StudySpec, factor: Factor) -> Scalar:
 def same_level(a: Scalar, b: Scalar) -> bool:
     """Compare levels by their YAML value: 0 is 0.0, but neither is false."""
     return level_key(a) == level_key(b)
+
+
+def has_level(levels: Mapping[str, Scalar], factor: str, level: Scalar) -> bool:
+    """Say whether a cell's levels have this one of `factor`."""
+    return factor in levels and same_level(levels[factor], level)
 
 
 def condition_text(factor: Factor) -> str | None:

@@ -85,7 +85,7 @@ class Effect:
     contrast: Contrast
     metric: str
     kind: Kind
-    weights: Array | None  # [cells, seeds]; None: what has run cannot tell it
+    weights: Array | None  # [cells, seeds]; None: it cannot be estimated yet
     inference: Inference
     differences: SeedDifferences
     slope: Slope | None = None
@@ -192,7 +192,7 @@ def _unevenness(values: Sequence[float]) -> float:
 
 
 def _weights(grid: Grid, contrast: Contrast, there: NDArray[np.bool_], model: Model | None) -> Array | None:
-    """Return what each of the trials that are `there` adds to the contrast; None where they cannot tell it."""
+    """Return what each of the trials that are `there` adds to the contrast; None where they cannot estimate it."""
     # Least squares says the same of two cells, but for rounding.
     if grid.results.spec.design.from_reference or contrast.two_cells:
         return matched_weights(contrast, there)
@@ -224,15 +224,16 @@ class _Line:
 def _line(
     grid: Grid, factor: Factor, levels: Sequence[Contrast], weights: Sequence[Array | None]
 ) -> _Line | None:
-    """Return the line of a numeric factor; None unless every level can be told from the baseline's."""
+    """Return the line of a numeric factor; None unless the effect of every level can be estimated."""
     values = factor.numbers
-    told = [w for w in weights if w is not None]
-    if not values or len(told) < len(values) - 1:
+    known = [w for w in weights if w is not None]
+    if not values or len(known) < len(values) - 1:
         return None
     # The weights of each level less the baseline's, in the order of the levels; the baseline's own are 0.
     from_baseline = [
         next(
-            (w for one, w in zip(levels, told, strict=True) if same_level(one.high, level.name)), 0 * told[0]
+            (w for one, w in zip(levels, known, strict=True) if same_level(one.high, level.name)),
+            0 * known[0],
         )
         for level in factor.levels
     ]

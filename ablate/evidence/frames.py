@@ -35,9 +35,8 @@ class Grid:
     trials: dict[tuple[int, int], TrialResult]  # (cell index, seed index) -> its one trial
     metrics: tuple[str, ...]  # the primary metric first, then by name
     values: dict[str, NDArray[np.float64]]  # metric -> [cells, seeds], NaN where there is none
-    _sources: dict[str, NDArray[np.int64]] = field(
-        default_factory=dict, repr=False
-    )  # what `sources` has found
+    # What `sources` has found.
+    _sources: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     @property
     def primary(self) -> str:

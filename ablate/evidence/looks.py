@@ -60,7 +60,7 @@ class Comparison:
 
     @property
     def key(self) -> Key:
-        """What tells it from the others."""
+        """What identifies it among the others."""
         return self.kind, self.factor, repr(self.low), repr(self.high)
 
     @property
@@ -108,7 +108,7 @@ class Seen(Frozen):
 
     @property
     def key(self) -> Key:
-        """What tells it from the others."""
+        """What identifies it among the others."""
         return self.kind, self.factor, repr(self.low), repr(self.high)
 
     def verdict(self, goal: str) -> Verdict:

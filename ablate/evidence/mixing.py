@@ -29,7 +29,7 @@ class MixedIn:
 
 @dataclass(frozen=True)
 class Fraction:
-    """What a part of all combinations can tell."""
+    """What a fraction of all combinations can estimate."""
 
     d_efficiency: float | None  # of a cell with results, as a share of one of the full design
     mixing: tuple[MixedIn, ...]  # of each effect the largest
@@ -60,7 +60,7 @@ def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
 
 
 def aliases(grid: Grid, mixed: Sequence[Mixed] = ()) -> dict[str, list[str]]:
-    """Return what the design cannot tell each factor from: whole effects, then large shares of interactions."""
+    """Return what the design cannot separate each factor from: whole effects, then large shares of interactions."""
     chains = grid.results.aliases
     return {
         factor.name: [
@@ -76,7 +76,7 @@ def aliases(grid: Grid, mixed: Sequence[Mixed] = ()) -> dict[str, list[str]]:
 
 
 def fraction_of(grid: Grid, mixed: Sequence[Mixed]) -> Fraction:
-    """Return what a fraction can tell; its efficiency only where it is not regular."""
+    """Return what a fraction can estimate; its efficiency only where it is not regular."""
     efficiency = None
     irregular = isinstance(grid.results.spec.design, Fractional) and grid.results.resolution is None
     if irregular and grid.primary in grid.values:

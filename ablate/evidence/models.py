@@ -1,6 +1,6 @@
 """What each trial adds to the effects of a full or fractional design, and least squares over all of it.
 
-An effect is a weighted sum over the cells of one seed, by least squares within that seed. A seed that cannot tell an effect
+An effect is a weighted sum over the cells of one seed, by least squares within that seed. A seed that cannot separate an effect
 from another does not count for it. Fitted over all seeds at once, with the seeds as blocks, the same model gives the
 analysis of variance and, where there is one seed alone, the errors (its residual, or Lenth's). The residual over all seeds
 leaves out that an effect differs from seed to seed and from item to item: no verdict of a replicated study comes from it."""
@@ -71,17 +71,16 @@ class Model:
 
     coding: Coding
     order: str  # of the model: 1, 2 or full
-    # Effect or interaction -> [cells, seeds], what each trial adds to it; a column of NaN: that seed cannot tell it.
+    # Effect or interaction -> [cells, seeds], what each trial adds to it; a column of NaN: that seed cannot estimate it.
     weights: dict[Key, Array]
     there: NDArray[np.bool_]  # [cells, seeds], the trials that `weights` are of
-    unreplicated: dict[
-        Key, Inference
-    ]  # of a single seed, whose errors come from the model or from Lenth; else empty
+    # Of a single seed, whose errors come from the model or from Lenth; else empty.
+    unreplicated: dict[Key, Inference]
     anova: tuple[Term, ...]
     mean_weights: dict[tuple[str, int], Array]  # factor, level -> [cells], for all seeds together
     lenth: Margins | None  # of an unreplicated two-level design
-    confounded: dict[str, tuple[str, ...]]  # factor without some estimate -> what it cannot be told from
-    left_out: tuple[tuple[str, ...], ...]  # products that cannot be told from other terms
+    confounded: dict[str, tuple[str, ...]]  # factor without some estimate -> what it cannot be separated from
+    left_out: tuple[tuple[str, ...], ...]  # products that cannot be separated from other terms
 
     def weights_of(self, there: NDArray[np.bool_]) -> dict[Key, Array]:
         """Return the weights, had other trials [cells, seeds] a result."""
@@ -124,7 +123,7 @@ def weights_by_seed(
 ) -> tuple[dict[Key, Array], dict[str, tuple[str, ...]]]:
     """Return what each of the trials that are `there` [cells, seeds] adds to every effect of its seed.
 
-    And of the factors that some seed could not tell from others, these others.
+    And of each factor that some seed could not separate from others, these others.
     """
     found: dict[Key, Array] = {}
     confounded: dict[str, set[str]] = {}
@@ -140,8 +139,8 @@ def weights_by_seed(
                 Factor(name, coding.index[name][rows], len(levels)) for name, levels in coding.levels.items()
             ]
             fitted[same] = stats.effect_weights(factors, order)
-        told, mixed = fitted[same]
-        for key, of_rows in told.items():
+        estimated, mixed = fitted[same]
+        for key, of_rows in estimated.items():
             if key not in found:
                 found[key] = np.full(there.shape, math.nan)
             found[key][:, column] = 0.0
@@ -186,7 +185,7 @@ def _coding(grid: Grid, with_value: NDArray[np.bool_]) -> Coding:
 
 
 def _pooled(grid: Grid, values: Array, coding: Coding) -> stats.Factorial:
-    """Fit all seeds together. A fraction in which not every product can be told has main effects only: which products
+    """Fit all seeds together. A fraction in which not every product can be separated has main effects only: which products
     were kept would decide what is mixed into the effects."""
     found = _factorial(values, coding)
     if found.left_out and isinstance(grid.results.spec.design, Fractional):
@@ -221,12 +220,12 @@ def _unreplicated(model: stats.Factorial, independent: bool) -> dict[Key, Infere
 def _terms(model: stats.Factorial, metric: str, independent: bool) -> tuple[Term, ...]:
     """Type II where the table is unbalanced; the share is of the sum of these sums of squares.
 
-    A term that cannot be told from others is named with them, and has no F; nor has any where cells share trained parts,
+    A term that cannot be separated from others is named with them, and has no F; nor has any where cells share trained parts,
     which would count one run several times.
     """
     rows = model.anova["II"]
     total = math.fsum(row.ss for row in rows)
-    untold = set(model.confounded).union(":".join(names) for names in model.left_out)
+    mixed = set(model.confounded).union(":".join(names) for names in model.left_out)
     return tuple(
         Term(
             metric,
@@ -240,7 +239,7 @@ def _terms(model: stats.Factorial, metric: str, independent: bool) -> tuple[Term
             row.ss / total if total > 0 else None,
         )
         for row in rows
-        for tested in [independent and row.term not in untold]
+        for tested in [independent and row.term not in mixed]
     )
 
 

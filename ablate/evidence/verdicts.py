@@ -11,14 +11,14 @@ from ablate.stats.verdicts import Verdict, verdict
 
 
 class Qualifier(StrEnum):
-    """Why a verdict is less than it seems."""
+    """Why a verdict is weaker than it looks."""
 
-    ALIASED = "aliased"  # the design cannot tell the effect from another
+    ALIASED = "aliased"  # the design cannot separate the effect from another
     TURNS_AROUND = "turns_around"  # it helps at one level of another factor and hurts at another
     LOST_RUNS = "lost_runs"  # runs without a result could reverse it
     LAST_EPOCH = "last_epoch"  # clear at the chosen epoch, not at the last
     BENT = "bent"  # its factor's levels do not lie on a straight line
-    STOP_FLAG = "stop_flag"  # a flag on its cells takes the ground from its p
+    STOP_FLAG = "stop_flag"  # a flag on its cells invalidates its p
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _judged(
 
 
 def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, comparisons: int) -> Judged:
-    """Return a verdict with what makes it less than it seems, or takes it back."""
+    """Return a verdict with what weakens it, or takes it back."""
     inference, qualifiers = effect.inference, []
     if aliased and word is not Verdict.INCONCLUSIVE:
         qualifiers.append(Qualifier.ALIASED)

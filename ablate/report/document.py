@@ -158,7 +158,7 @@ class EffectRow:
     matches_done: int
     aliased_with: tuple[str, ...]
     look: LookedAt | None = None
-    undone_by: tuple[str, ...] = ()  # flags that take the ground from its p
+    undone_by: tuple[str, ...] = ()  # flags that invalidate its p
 
     @property
     def text(self) -> str:
@@ -416,10 +416,10 @@ class Flag:
     rule: str  # stable name, for programs
     evidence: str
     fix: str
-    cells: Annotated[frozenset[int], HIDDEN] = (
-        frozenset()
-    )  # rows of the cells it speaks of; none: of the study
-    undoes_p: Annotated[bool, HIDDEN] = False  # what rests on these cells has no p that could be believed
+    # Rows of the cells it is about; none: it is about the study.
+    cells: Annotated[frozenset[int], HIDDEN] = frozenset()
+    # Effects that rest on these cells have no p that can be trusted.
+    undoes_p: Annotated[bool, HIDDEN] = False
 
 
 @dataclass(frozen=True)
@@ -559,7 +559,7 @@ class TableLenth:
 
 @dataclass(frozen=True)
 class Analysis:
-    """How the metric of somebody's table depends on its factors."""
+    """What `ablate analyze` says: how the metric of a table depends on its factors."""
 
     metric: str
     n: int

@@ -51,7 +51,7 @@ def export_study(
             no predictions of the course's tasks for `cs224n`. Nothing was written.
     """
     if format not in FORMATS:
-        raise BadInput(f"--format: found {format!r}; {' or '.join(FORMATS)} would do")
+        raise BadInput(f"--format: found {format!r}; use {' or '.join(FORMATS)}")
     trial = chosen_trial(results, only, seed)
     tables = results_tables(results)
     predictions = prediction_files(results, trial, format)
@@ -138,7 +138,7 @@ def chosen_trial(results: Results, only: Sequence[str] = (), seed: int | None = 
         state = trial.state if trial else "not there"
         raise BadInput(
             f"{results.spec.study}: cell {cell} ({cell_name(arranged, row)}), "
-            f"seed {arranged.seeds[column]} is {state}; a complete trial would do"
+            f"seed {arranged.seeds[column]} is {state}; choose a complete trial"
         )
     return trial
 

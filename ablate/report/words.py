@@ -78,7 +78,7 @@ def one_line(text: str) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """Return at most `width` characters: the middle gives way, as both ends tell names apart."""
+    """Return at most `width` characters: the middle gives way, since both ends distinguish names."""
     text = one_line(text)
     if len(text) <= width:
         return text

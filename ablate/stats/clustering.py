@@ -98,8 +98,8 @@ def _even(contributions: Array) -> Array:
     """Return contributions [n, contrasts] about 0, every contrast of the same size; those that are all equal are left out."""
     x = contributions - contributions.mean(axis=1, keepdims=True)
     size = np.sqrt((x**2).sum(axis=1, keepdims=True))
-    told = size[:, 0] > 0
-    return np.asarray((x[told] / size[told]).T)
+    filled = size[:, 0] > 0
+    return np.asarray((x[filled] / size[filled]).T)
 
 
 def _design_effect(x: Array, sums: Sums) -> float:

@@ -2,11 +2,11 @@
 
 The order of the model: 1 = main effects, 2 = and products of two factors, full = all products. `auto` takes
 the highest that the degrees of freedom support: full when there are at most three factors, every product can
-be estimated and some combination ran more than once; else 2 when some product of two can be told from all
+be estimated and some combination ran more than once; else 2 when some product of two can be separated from all
 others; each only if it leaves at least 3 degrees of freedom for noise; else 1.
 
-A main effect is given only where the rows tell it from all other main effects, whatever the products are. A
-product is given only where they tell it from all other terms of the model, unless the caller names the order
+A main effect is given only where the rows separate it from all other main effects, whatever the products are. A
+product is given only where they separate it from all other terms of the model, unless the caller names the order
 and does not ask for that (`strict`).
 
 A factor that exists only under a condition is coded ±½ where it exists and 0 elsewhere: its effect is that
@@ -43,7 +43,7 @@ MOST_CONTRASTS = 256  # beyond, Lenth's median of mostly empty contrasts is not 
 LEAST_DF = 3  # for noise, before `auto` spends more on products
 Condition = dict[str, tuple[int, ...]]  # factor -> the levels under which another exists
 Key = tuple[Names, tuple[int, ...]]  # the factors of an effect, and of each the index of its level
-Ties = dict[tuple[Names, int], set[Names]]  # coefficient (term, place) -> what it cannot be told from
+Ties = dict[tuple[Names, int], set[Names]]  # coefficient (term, place) -> what it cannot be separated from
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,10 @@ class Factorial:
     df_residual: int  # 0: standard errors are those of `lenth`
     lenth: Lenth | None  # unreplicated two-level tables
     contrasts: dict[str, float]  # behind `lenth`: term -> effect
-    left_out: tuple[Names, ...]  # cannot be told from other terms; of products no estimate is given
-    confounded: dict[str, tuple[str, ...]]  # factor -> what an effect of it, not given, cannot be told from
+    left_out: tuple[Names, ...]  # cannot be separated from other terms; of products no estimate is given
+    confounded: dict[
+        str, tuple[str, ...]
+    ]  # factor -> what an effect of it, not given, cannot be separated from
     unexplained: tuple[str, ...]  # factors missing in some rows, by no rule that the other factors show
 
 
@@ -183,9 +185,9 @@ def factorial(
 def effect_weights(
     factors: Sequence[Factor], order: str
 ) -> tuple[dict[Key, Array], dict[str, tuple[str, ...]]]:
-    """Return what each row adds to every effect and product that the rows tell apart, each [n].
+    """Return what each row adds to every effect and product that the rows can separate, each [n].
 
-    And of each factor that they do not tell from others, these others. An estimate is the weighted sum of the metric.
+    And of each factor that they do not separate from others, these others. An estimate is the weighted sum of the metric.
     """
     where = conditions(factors)
     before = [_existence(f) for f in factors if where.get(f.name, {}) is None]
@@ -262,7 +264,7 @@ def _choose(table: _Table, replicated: bool, order: str) -> tuple[str, int]:
 
 
 def _supported(table: _Table, highest: int) -> bool:
-    """Say whether the rows are enough for the products and tell them apart: all of them, or of those of two some."""
+    """Say whether the rows are enough for the products and separate them: all of them, or of those of two some."""
     levels = {f.name: f.levels for f in (*table.before, *table.factors)}
     width = sum(prod(levels[name] - 1 for name in names) for names in table.terms(highest))
     if width > len(table.y) - 1 - LEAST_DF:

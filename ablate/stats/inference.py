@@ -98,7 +98,7 @@ class ItemNoise:
 
 
 def infer(by_seed: ArrayLike, items: "ItemNoise | None" = None, scale: float = 0.0) -> Inference:
-    """Analyse a contrast's values per seed [S], NaN where a seed cannot tell it, with its items where they are known.
+    """Analyse a contrast's values per seed [S], NaN where a seed has none, with its items where they are known.
 
     With items: V = V_seed + V_item, V_seed = var(by_seed)/S on S − 1 degrees of freedom (Obuchowski & Rockette 1995,
     Commun. Stat. 24, 285-308), compared with the Behrens-Fisher distribution. Without: t over seeds (Student 1908).

@@ -188,7 +188,7 @@ def _base(factors: tuple[Factor, ...], terms: tuple[Names, ...]) -> _Base:
 
 
 def tied(factors: Sequence[Factor], terms: Sequence[Names]) -> dict[tuple[Names, int], set[Names]]:
-    """Return, of each coefficient (term, place) that the rows do not determine, the terms it cannot be told from.
+    """Return, of each coefficient (term, place) that the rows do not determine, the terms it cannot be separated from.
 
     It is not determined when it can change, others with it, and no row notices. The projection on such changes shows
     what changes together (Searle 1971, Linear Models, ch. 5: estimable functions). Its own term is always among them.

@@ -1,4 +1,4 @@
-"""Two classifiers on the same items: only the items where exactly one is right can tell them apart."""
+"""Two classifiers on the same items: only the items where exactly one is right count."""
 
 import math
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What a reviewer would object to: one file per kind of rule, all of them listed in `rules`."""
+"""What a reviewer would object to: one file per kind of rule; `rules` lists them all."""

@@ -1,18 +1,17 @@
-"""Rules about what was planned and what came of it: seeds, lost runs, holes, aliases, picking the best of many."""
+"""Rules about the plan and its execution: seeds, lost runs, missing cells, aliases, picking the best of many."""
 
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import special
 
 from ablate.evidence.frames import LOST, SPARED
 from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.document import Change, Flag
-from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence
-from ablate.report.phrases import NAIVE_LOOKS
+from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
+from ablate.report.phrases import NAIVE_LOOKS, reference_name
 from ablate.report.sections.cells import best_row, cell_name
 from ablate.report.words import listed, number, p_equation, plural, signed
 from ablate.spec.model import level_text
@@ -28,8 +27,8 @@ def one_seed(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             STOP,
             "one_seed",
-            f"every cell is planned with the single seed {seeds[0]}",
-            "add seeds (three at least, five to see effects near the noise); until then speak of these trained models only",
+            f"every cell has only one planned seed, {seeds[0]}",
+            "add seeds (at least three; five to detect effects near the noise); until then claim nothing beyond these models",
         )
 
 
@@ -43,9 +42,9 @@ def two_seeds(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             CAUTION,
             "two_seeds",
-            "two seeds leave one degree of freedom for the noise between seeds: where that is most of the noise, a 95 % "
-            "interval reaches 12.7 standard errors to each side; with three seeds it reaches 4.3",
-            "plan three seeds or more; with two only large effects can be seen",
+            "with two seeds the noise between seeds has one degree of freedom: where that is most of the noise, a 95 % "
+            "interval extends 12.7 standard errors to each side; with three seeds, 4.3",
+            "plan three seeds or more; with two, only large effects can be detected",
         )
 
 
@@ -58,7 +57,7 @@ def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
             CAUTION,
             "seeds_not_planned",
             f"results for {plural(len(extra), 'seed')} that the study file does not name: {listed(extra)}",
-            "name them in `seeds`; where they were added after a look at the results, say so beside the claim",
+            "add them to `seeds` in the study file; if they were added after a look at the results, say so beside the claim",
         )
     done = (grid.states[:, :planned] == "COMPLETE").sum(axis=1)
     waiting = np.isin(grid.states[:, :planned], ["RUNNING", "WAITING"]).any()
@@ -68,14 +67,14 @@ def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             CAUTION,
             "seeds_unequal",
-            f"cells rest on {done.min()} to {done.max()} seeds; fewest: {cell_name(grid, fewest)}",
-            "run what is missing (`ablate run` again, with `--retry-failed` for failed trials)",
-            _rows(lacking > lacking.min()),
+            f"cells have {done.min()} to {done.max()} complete seeds; fewest: {cell_name(grid, fewest)}",
+            "run the missing trials (`ablate run` again, with `--retry-failed` for failed trials)",
+            rows_where(lacking > lacking.min()),
         )
 
 
 def lost_runs(evidence: Evidence) -> Iterator[Flag]:
-    """Failed, pruned or missing trials; graver when they gather at one level of a factor (Fisher's exact test)."""
+    """Failed, pruned or missing trials; more serious when concentrated at one level of a factor (Fisher's exact test)."""
     grid = evidence.grid
     lost = np.isin(grid.states[:, : len(grid.results.spec.seeds)], LOST)
     if not lost.any() or not (grid.states == "COMPLETE").any():
@@ -86,33 +85,33 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
     if reasons:
         said += f"; reasons: {listed(sorted(reasons), 2)}"
     if uneven:
-        said += f"; they gather at {listed(uneven)}"
+        said += f"; concentrated at {listed(uneven)}"
     if bounds := _open_ends(evidence):
-        said += f"; with the worst and the best value in their place, {listed(bounds, 3)}"
+        said += f"; with the worst and the best values in their place, {listed(bounds, 3)}"
     yield Flag(
         STOP if uneven else CAUTION,
         "lost_runs",
         said,
-        "find the reason in the ledger, mend it, and run `ablate run --retry-failed`; what is left out is not random",
-        _rows(lost.any(axis=1)),
+        "fix the cause (see the ledger) and run `ablate run --retry-failed`; results are rarely missing at random",
+        rows_where(lost.any(axis=1)),
         undoes_p=bool(uneven),
     )
 
 
 def unfinished(evidence: Evidence) -> Iterator[Flag]:
-    """A run that is going on: looking early is fine, stopping on what one sees is not."""
+    """A run in progress: looking early is fine, stopping because of what was seen is not."""
     done = evidence.progress
     if done.running + done.waiting > 0:
         yield Flag(
             NOTE,
             "unfinished",
             f"{done.complete} of {plural(done.planned, 'trial')} done",
-            "let the run end before any claim: intervals at a look on the way are too narrow for stopping there",
+            "wait for the run to finish before making claims: intervals seen midway are too narrow to stop on",
         )
 
 
 def changed(evidence: Evidence) -> Iterator[Flag]:
-    """A study file that changed when there were results to look at."""
+    """A study file that changed after there were results."""
     for change in evidence.grid.results.changes:
         judged = [name for name in ("metric", "baseline") if name in change.before]
         added = "seeds" in change.before
@@ -120,22 +119,22 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             STOP if judged or added else NOTE,
             "changed_after_results",
-            f"the study changed when {plural(change.complete, 'trial')} had a result: {said}"
+            f"the study file changed when {plural(change.complete, 'trial')} already had a result: {said}"
             + (
-                f"; seeds that are added when results can be seen raise false alarms: {NAIVE_LOOKS}"
+                f"; adding seeds after seeing results raises the rate of false positives: {NAIVE_LOOKS}"
                 if added
                 else ""
             ),
-            "say so beside the claim, and plan looks the next time: `seeds: {start: [11, 22, 33], at_most: 12}`"
+            "say so beside the claim, and plan looks next time: `seeds: {start: [11, 22, 33], at_most: 12}`"
             if added and not judged
-            else "say so beside the claim; what was chosen after a look needs seeds of its own"
+            else "say so beside the claim; what was chosen after a look needs fresh seeds"
             if not judged
-            else "judge by what was declared first, or run the study again under another name",
+            else "judge by what was declared first, or rerun the study under another name",
         )
 
 
 def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
-    """A grid with holes in which plain averages and the estimates tell different stories."""
+    """Missing trials make plain averages disagree with the estimates."""
     grid = evidence.grid
     for row in evidence.rows:
         estimate, se = row.numbers.estimate, row.numbers.se
@@ -149,14 +148,14 @@ def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
             yield Flag(
                 CAUTION,
                 "incomplete_grid",
-                f"{row.text}: the averages of all trials differ by {signed(raw)}, like compared with like under the "
-                f"same seed by {signed(estimate)}: the holes in the grid are not even",
-                "trust the second, and fill the holes before a claim",
+                f"{row.text}: plain averages over all trials differ by {signed(raw)}, matched trials of the same seed by "
+                f"{signed(estimate)}: trials are missing unevenly",
+                "trust the matched comparison, and run the missing trials before making a claim",
             )
 
 
 def confounded(evidence: Evidence) -> Iterator[Flag]:
-    """Factors that changed together in what has run: the cells that would tell them apart have no value."""
+    """Factors that always changed together in the trials that have run."""
     together = {
         tuple(sorted({name, *others}))
         for metric, model in evidence.models.items()
@@ -166,27 +165,27 @@ def confounded(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             STOP,
             "confounded",
-            f"{listed(names)} cannot be told apart by what has run: a difference may come from any of them",
-            "run the cells that differ in one of them alone (`ablate run` again, with `--retry-failed` for failed trials); "
-            "until then claim nothing of them",
+            f"{listed(names)} cannot be separated with the trials that have run: a difference may come from any of them",
+            "run the cells that differ in only one of them (`ablate run` again, with `--retry-failed` for failed trials); "
+            "until then claim nothing about them",
         )
 
 
 def aliased_claim(evidence: Evidence) -> Iterator[Flag]:
-    """A verdict on an effect that the design cannot tell from another."""
+    """A verdict on an effect that the design cannot separate from another."""
     for row in evidence.rows:
         if row.judged.verdict in (Verdict.HELPS, Verdict.HURTS) and row.aliased_with:
             yield Flag(
                 CAUTION,
                 "aliased_claim",
-                f"{row.text} {row.judged.verdict}, but the design cannot tell it from "
+                f"{row.text} {row.judged.verdict}, but the design cannot separate it from "
                 f"{listed(row.aliased_with)}",
                 "add the cells that break the alias, or argue that the other effect is absent",
             )
 
 
 def best_of_many(evidence: Evidence) -> Iterator[Flag]:
-    """The best of k cells looks better than it is, even if all are equal. Cells that are the same models count once."""
+    """The best of k cells looks better than it is, even if all are equal. Cells that share the same models count once."""
     grid = evidence.grid
     best = best_row(grid)
     if best is None or grid.reference is None:
@@ -200,19 +199,16 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
     if len(models) < 3 or not sd:
         return
     gain = expected_best(len(models), sd / math.sqrt(seeds))
+    reference = reference_name(grid.results.spec.design)
     lead = float((values[best] - values[grid.reference]).mean()) * grid.sign
     yield Flag(
         CAUTION if not lead > 2 * gain else NOTE,
         "best_of_many",
-        f"the best of {len(models)} equal cells would lead by {number(gain)} by luck alone; this one leads the reference by "
+        f"the best of {len(models)} equal cells would lead by {number(gain)} by luck alone; this one leads the {reference} by "
         f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
-        "rerun the best cell and the reference on fresh seeds, or score the best once on the test split (`ablate test`)",
+        f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split (`ablate test`)",
         frozenset({best}),
     )
-
-
-def _rows(marked: ArrayLike) -> frozenset[int]:
-    return frozenset(np.flatnonzero(marked).tolist())
 
 
 def _before(value: Any) -> str:
@@ -222,7 +218,7 @@ def _before(value: Any) -> str:
 
 
 def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
-    """Levels at which losses gather, Bonferroni over the levels looked at."""
+    """Levels at which losses are concentrated, Bonferroni-corrected over the levels tested."""
     grid = evidence.grid
     looked: list[tuple[float, str]] = []
     for factor in grid.results.spec.factors:

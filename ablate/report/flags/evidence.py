@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from ablate.evidence.contrasts import Contrast
 from ablate.evidence.effects import Effect
 from ablate.evidence.frames import Grid
@@ -13,8 +16,13 @@ from ablate.report.document import CellRow, EffectRow, Progress
 
 STOP = "stop"  # a claim of the report falls with it
 CAUTION = "caution"  # the claim needs this sentence beside it
-NOTE = "note"  # a reader should know
+NOTE = "note"  # worth knowing
 SEVERITIES = (STOP, CAUTION, NOTE)
+
+
+def rows_where(marked: ArrayLike) -> frozenset[int]:
+    """Return the rows that are marked in [cells]."""
+    return frozenset(np.flatnonzero(marked).tolist())
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rules about the results themselves: selection, the test split, seeds that did nothing, predictions."""
+"""Rules about the results themselves: selection, the test split, seeds without effect, predictions."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from ablate.evidence import diverged
 from ablate.report.document import Flag
-from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence
+from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
 from ablate.report.phrases import SIGNS, WHY_REFUSED
 from ablate.report.sections.cells import cell_name
 from ablate.report.words import listed, number, plural, signed
@@ -16,7 +16,7 @@ FEW_CLUSTERS = 20
 
 
 def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
-    """Scores of the best epoch by the split they are reported on: the last epoch's stand beside them as `…@last`."""
+    """Scores of the epoch that was best on the reported split; those of the last epoch are recorded as `…@last`."""
     grid = evidence.grid
     gaps = {}
     for best, last in grid.of_last_epoch.items():
@@ -27,9 +27,9 @@ def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             NOTE,
             "best_of_epochs",
-            "the epoch was chosen on the split that is reported; against the last epoch: "
+            "the epoch was chosen on the split that is reported; compared with the last epoch: "
             + listed(f"{name} {signed(gap)}" for name, gap in gaps.items()),
-            "compare the `@last` columns too, or choose with a split of its own",
+            "also compare the `@last` columns, or choose the epoch on a separate split",
         )
 
 
@@ -48,13 +48,13 @@ def worse_than_worst(evidence: Evidence) -> Iterator[Flag]:
             "worse_than_worst",
             f"{plural(int(beyond.sum()), 'trial')} scored worse than {number(declared)}, the `worst` of {grid.primary}; "
             f"the worst seen is {number(most)}",
-            "correct `metric: {worst: ...}` (and `goal`): what is said of lost trials rests on it",
-            frozenset(np.flatnonzero(beyond.any(axis=1)).tolist()),
+            "correct `metric: {worst: ...}` (and `goal`): statements about lost trials depend on it",
+            rows_where(beyond.any(axis=1)),
         )
 
 
 def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
-    """The test split has taken part in choosing: it decides, or was scored before the end or more than once."""
+    """The test split took part in the choice: it decides, or was scored early or more than once."""
     grid = evidence.grid
     uses = grid.results.test_uses
     cells = {t.cell for t in grid.results.trials if any(name.startswith("test/") for name in t.metrics)}
@@ -69,15 +69,15 @@ def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
             "test_used_more_than_once",
             f"{plural(len(cells), 'cell')} scored on the test split"
             + (f", {plural(len(uses), 'time')} in all: {times}" if uses else ""),
-            "choose on the dev split, then score the chosen cell once; report how often it was scored",
+            "choose on the dev split, then score the chosen cell once; report how often it was used",
             frozenset(grid.index[cell] for cell in cells if cell in grid.index),
         )
     if early := [use for use in uses if use.unfinished]:
         yield Flag(
             STOP,
             "test_used_early",
-            f"the test split was scored on {early[0].when}, when {plural(early[0].unfinished, 'trial')} had no result",
-            "the choice could still have changed: report that it was made with the test score known",
+            f"the test split was scored on {early[0].when}, when {plural(early[0].unfinished, 'trial')} had no result yet",
+            "the choice could still have changed: report that the test score was known when it was made",
         )
 
 
@@ -93,14 +93,14 @@ def dev_rows_in_train(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             CAUTION,
             "dev_rows_in_train",
-            "dev rows whose text is in the training data too: "
+            "dev rows whose text is also in the training data: "
             + listed(f"{plural(rows, 'row')} of {task}" for task, rows in sorted(most.items())),
-            "leave them out of one side; until then the dev scores are somewhat too high",
+            "remove them from one side; until then the dev scores are somewhat too high",
         )
 
 
 def diverged_runs(evidence: Evidence) -> Iterator[Flag]:
-    """Runs that ended in numbers that are not finite, or scored grossly worse than the other seeds and cells."""
+    """Runs that ended in non-finite numbers, or scored far worse than the other seeds and cells."""
     grid = evidence.grid
     by_cell = diverged.diverged_runs(grid).sum(axis=1)
     ended = np.isin(grid.states, ["COMPLETE", "FAIL"]).sum(axis=1)
@@ -110,10 +110,10 @@ def diverged_runs(evidence: Evidence) -> Iterator[Flag]:
             CAUTION,
             "diverged_runs",
             f"{plural(int(by_cell.sum()), 'run')} of {ended.sum()} diverged: {grid.primary} is far worse than in the other "
-            "seeds and cells, or no finite number: "
+            "seeds and cells, or not a finite number: "
             + listed(f"{by_cell[row]} of {ended[row]} of {cell_name(grid, row)}" for row in most_first),
-            "see their curves; a mean over runs of two kinds describes neither: report how often a cell diverges, and its "
-            "median beside the mean",
+            "look at their curves; a mean over diverged and normal runs describes neither: report how often a cell diverges, "
+            "and its median beside the mean",
             frozenset(rows),
         )
 
@@ -132,32 +132,32 @@ def dropped_rows(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             NOTE,
             "dropped_rows",
-            "rows that have no label were dropped: "
+            "rows without a label were dropped: "
             + listed(
                 f"{plural(rows, 'row')} of {task} {split}" for (task, split), rows in sorted(most.items())
             ),
-            "label them, or say beside the scores that they are left out",
+            "label them, or state beside the scores that they are left out",
         )
 
 
 def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
-    """All metrics equal to the last digit under different seeds, and all predictions and curves that were kept."""
+    """Metrics, kept predictions and curves are identical under different seeds."""
     grid = evidence.grid
     stuck = [row for row in range(len(grid.cells)) if _is_stuck(evidence, row)]
     if stuck:
         yield Flag(
             STOP,
             "seeds_without_effect",
-            f"every metric is the same under all seeds in {plural(len(stuck), 'cell')}: "
+            f"every metric is identical under all seeds in {plural(len(stuck), 'cell')}: "
             f"{listed(cell_name(grid, row) for row in stuck)}",
-            "see that the trainer takes its randomness from `context.seed`; such seeds are no replicates",
+            "make the trainer take its randomness from `context.seed`; these seeds are not replicates",
             frozenset(stuck),
             undoes_p=True,
         )
 
 
 def _is_stuck(evidence: Evidence, row: int) -> bool:
-    """Say whether nothing tells the seeds of a cell apart. An accuracy on few items may tie by chance; a curve does not."""
+    """Say whether all seeds of a cell gave the same. An accuracy on few items may tie by chance; a curve does not."""
     grid = evidence.grid
     complete = np.flatnonzero(grid.states[row] == "COMPLETE").tolist()
     values = np.array([grid.values[name][row, complete] for name in grid.dev_metrics])  # [metrics, seeds]
@@ -182,7 +182,7 @@ def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             CAUTION,
             "unaligned_items",
-            f"not the same {differing}, so that items could not be paired: "
+            f"different {differing}, so items could not be paired: "
             + listed(
                 f"{metric} of {cell_name(grid, low)} and {cell_name(grid, high)}"
                 for low, high, metric, _ in found
@@ -193,7 +193,7 @@ def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
 
 
 def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
-    """Predictions that were kept and say nothing of the metric: they are refused, or give another value."""
+    """Kept predictions that cannot be used: refused, or they give another value than the metric."""
     grid, files = evidence.grid, evidence.items.files
     for trial in grid.trials.values():
         if trial.state == "COMPLETE":
@@ -206,29 +206,29 @@ def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             CAUTION,
             "predictions_unused",
-            f"predictions of {plural(len(rows), 'cell')} do not give the recorded metric, so that the items are left out of "
-            f"its error: {said}",
-            "give `context.predictions` what the metric was computed from (an accuracy or Pearson's r), of the same weights",
+            f"predictions of {plural(len(rows), 'cell')} do not reproduce the recorded metric, so its error leaves the items "
+            f"out: {said}",
+            "pass to `context.predictions` what the metric was computed from (accuracy or Pearson's r), with the same weights",
             frozenset(rows),
         )
 
 
 def clusters_not_named(evidence: Evidence) -> Iterator[Flag]:
-    """Items that depend on one another, by their ids or their order in the file, and no clusters named."""
+    """Items that look dependent, by their ids or their order in the file, while no clusters are named."""
     weights = [e.weights for e in evidence.effects if e.weights is not None and not e.identical]
     found = evidence.items.unnamed_clusters(weights, evidence.grid.primary) if weights else None
     if found:
         yield Flag(
             CAUTION,
             "clusters_not_named",
-            f"items {SIGNS[found.sign]} agree more than independent ones do: the variance of a mean is {found.design_effect:.1f} "
-            "times as large, and every interval and p takes them for independent",
-            "name what items belong to: `context.predictions(..., clusters=...)`",
+            f"items {SIGNS[found.sign]} agree more than independent items do: the variance of a mean is "
+            f"{found.design_effect:.1f} times as large, but every interval and p assumes independence",
+            "name the clusters: `context.predictions(..., clusters=...)`",
         )
 
 
 def few_clusters(evidence: Evidence) -> Iterator[Flag]:
-    """So few clusters that their variance is hardly known, and of unequal sizes that it is found too small."""
+    """Too few clusters: their variance is poorly estimated, and too low where sizes are unequal."""
     grid, files = evidence.grid, evidence.items.files
     counts: dict[str, int] = {}
     for metric in evidence.items.made_of(grid.primary) if grid.primary in grid.values else ():
@@ -242,13 +242,13 @@ def few_clusters(evidence: Evidence) -> Iterator[Flag]:
             "few_clusters",
             "items are in few clusters: "
             + listed(f"{plural(count, 'cluster')} of {metric}" for metric, count in few.items()),
-            f"score items of more of them: below some {FEW_CLUSTERS}, of unequal sizes, an effect that is not there is claimed "
-            "in .06 of studies rather than .05",
+            f"score items from more clusters: with fewer than about {FEW_CLUSTERS} of unequal sizes, false positives occur in "
+            "6 % of studies rather than 5 %",
         )
 
 
 def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
-    """Predictions that are all the same, or no better than always naming the commonest label."""
+    """Predictions that are all the same, or no better than always predicting the commonest label."""
     grid = evidence.grid
     constant: set[tuple[str, int]] = set()
     majority: set[tuple[str, int]] = set()
@@ -266,7 +266,7 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
                 majority.add((metric, row))
     for useless, rule, said in (
         (constant, "constant_predictions", "every item gets the same prediction"),
-        (majority, "majority_class", "accuracy is not above always naming the commonest label"),
+        (majority, "majority_class", "accuracy is no better than always predicting the commonest label"),
     ):
         if useless:
             names = sorted(f"{metric} of {cell_name(grid, row)}" for metric, row in useless)
@@ -274,7 +274,7 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
                 CAUTION,
                 rule,
                 f"{said}: {listed(names)}",
-                "these models have learnt nothing for this task: train longer or mend the learning rate first",
+                "these models learnt nothing for this task: train longer or fix the learning rate first",
                 frozenset(row for _, row in useless),
             )
 

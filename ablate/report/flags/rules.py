@@ -1,4 +1,4 @@
-"""All rules, and what they find. A flag is raised by what the store holds, never by a guess."""
+"""All rules, in order. A flag rests on what the store holds, never on a guess."""
 
 from collections.abc import Callable, Iterator
 
@@ -36,6 +36,6 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
 
 
 def flags(evidence: Evidence) -> tuple[Flag, ...]:
-    """Return every flag, the gravest first, within a severity in the order of the rules."""
+    """Return every flag, most severe first, then in the order of the rules."""
     found = [flag for rule in RULES for flag in rule(evidence)]
     return tuple(flag for severity in SEVERITIES for flag in found if flag.severity == severity)

@@ -1,9 +1,9 @@
-"""Rules about what the compared cells were given: the same machine, code and data, as much training, as much tuning."""
+"""Rules about fair comparison: the same machine, code and data, equal training, equal tuning."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ablate.evidence.contrasts import same_level
+from ablate.evidence.contrasts import has_level, same_level
 from ablate.report.document import Change, Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, Evidence
 from ablate.report.sections.cells import cell_name
@@ -35,7 +35,7 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
                 NOTE if name in HARMLESS else CAUTION,
                 "drift",
                 f"{name} changed between the {total} trained parts: {listed(said, 3)}",
-                "rerun the older trials, or keep this difference out of every contrast",
+                "rerun the older trials, or do not compare across this change",
             )
 
 
@@ -56,12 +56,12 @@ def unequal_training(evidence: Evidence) -> Iterator[Flag]:
                 NOTE,
                 "unequal_training",
                 f"{name}: {listed(unequal.values())}",
-                "say what is held equal (epochs, steps or examples); the effect includes the difference in training",
+                "state what is held equal (epochs, steps or examples); the effect includes the difference in training",
             )
 
 
 def unequal_tuning(evidence: Evidence) -> Iterator[Flag]:
-    """Levels that a search tried at least twice as often as others of their factor: they had better chances."""
+    """Levels that a search tried at least twice as often as others of their factor."""
     results = evidence.grid.results
     uneven = []
     for factor in results.spec.factors if results.tried else ():
@@ -74,9 +74,9 @@ def unequal_tuning(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             NOTE,
             "unequal_tuning",
-            f"the {plural(len(results.tried), 'cell')} tried gave levels unequal chances: {'; '.join(uneven)}",
-            "claim that a cell found here beats this baseline, not that one level beats another: "
-            "for that compare them in another design",
+            f"the search tried some levels more often than others ({plural(len(results.tried), 'cell')}): {'; '.join(uneven)}",
+            "claim that a cell found here beats the baseline, not that one level beats another: "
+            "compare levels in another design",
         )
 
 
@@ -109,7 +109,7 @@ def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[Match]]]:
         matches = list(zip(contrast.rows_low.tolist(), contrast.rows_high.tolist(), strict=True))
         if not matches:  # a fraction has no two cells that differ in this factor alone
             low, high = (
-                [row for row, cell in enumerate(grid.cells) if _has(cell.levels, contrast.factor, level)]
+                [row for row, cell in enumerate(grid.cells) if has_level(cell.levels, contrast.factor, level)]
                 for level in (contrast.low, contrast.high)
             )
             matches = [(low, high)]
@@ -117,11 +117,7 @@ def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[Match]]]:
     if grid.results.tried and grid.reference is not None:
         for row in range(len(grid.cells)):
             if row != grid.reference:
-                yield f"{cell_name(grid, row)} against the reference", [([grid.reference], [row])]
-
-
-def _has(levels: Mapping[str, Any], factor: str, level: Any) -> bool:
-    return factor in levels and same_level(levels[factor], level)
+                yield f"{cell_name(grid, row)} against the baseline", [([grid.reference], [row])]
 
 
 def _most(amounts: Mapping[int, Amounts], rows: list[int]) -> Amounts:

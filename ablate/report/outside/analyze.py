@@ -1,7 +1,7 @@
 """`ablate analyze`: the report's statistics on any table of results.
 
-Refuses a table that cannot be trusted: a metric that is empty or not a finite number, a factor with one
-level, a row with too few or too many fields. Every fault is named with file and line.
+Refuses a table that cannot be trusted: an empty or non-finite metric, a factor with one level, a row with too few or
+too many fields. Every fault is reported with file and line.
 """
 
 import math
@@ -163,7 +163,7 @@ class _Inferences:
             self._by_block = weights_by_seed(there, coding, result.order)[0], values
 
     def of_estimates(self) -> tuple[dict[Key, Inference], list[str]]:
-        """Return the inference of every estimate, and the names of those that no block alone can tell."""
+        """Return the inference of every estimate, and the names of those that cannot be estimated within a block."""
         method = Method.LEAST_SQUARES if self.result.lenth is None else Method.LENTH
         found, pooled = {}, []
         for e in (*self.result.effects, *self.result.interactions):
@@ -180,7 +180,7 @@ class _Inferences:
         return found, list(dict.fromkeys(pooled))
 
     def simple(self, effect: tuple[str, int], at: tuple[str, int]) -> Inference | None:
-        """Return an effect (factor, number of its level) at one level of another; None where the table cannot tell it."""
+        """Return an effect (factor, number of its level) at one level of another; None where the table cannot estimate it."""
         if self._by_block:
             return self._within(simple_effect(self._by_block[0], self.levels, effect, at))
         weights = simple_effect(self.result.weights, self.levels, effect, at)
@@ -191,7 +191,7 @@ class _Inferences:
         return Inference(value, 1, Method.LEAST_SQUARES, se, residual.df, t_p(value / se, residual.df))
 
     def _within(self, weights: Array | None) -> Inference | None:
-        """Return the inference over blocks; None unless two of them tell it."""
+        """Return the inference over blocks; None unless two of them can estimate it."""
         if weights is None or self._by_block is None:
             return None
         of_block = by_seed(weights, self._by_block[1])
@@ -346,7 +346,7 @@ def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: 
     ]
     needed = 1 + sum(f.levels - 1 for f in columns)
     if n < needed:
-        faults.append(f"{n} rows cannot tell {needed - 1} effects apart; at least {needed} are needed")
+        faults.append(f"{n} rows are too few for {needed - 1} effects; at least {needed} are needed")
     combinations = math.prod(f.levels for f in factors)
     if order == "full" and combinations > MOST_COLUMNS:
         faults.append(f"--order full: {combinations} combinations of levels; use --order 2")
@@ -403,26 +403,28 @@ def _warnings(
         )
         said.append(f"no degrees of freedom are left for noise: {source}")
     elif not result.replicated and not blocks:
-        said.append("no combination ran twice: the noise is taken from what the model leaves out")
+        said.append(
+            "no combination ran twice: the noise is estimated from the interactions that the model leaves out"
+        )
     if not result.balanced:
         why = "unequal numbers of rows, or a factor that exists in some rows only"
         said.append(f"terms overlap ({why}): sums of squares are of type II, effects are marginal means")
     products = [":".join(names) for names in result.left_out if len(names) > 1]
     if products:
         shown = ", ".join(products[:8]) + (f" and {len(products) - 8} more" if len(products) > 8 else "")
-        why = "they cannot all be told from other terms (aliased, or combinations are missing)"
+        why = "they cannot be separated from other terms (aliased, or combinations are missing)"
         said.append(f"left out because {why}: {shown}")
     said += [
-        f"{name}: empty in some rows, and no other factor says when; its effect is that among the others"
+        f"{name}: empty in some rows, and no other factor explains which; its effect is estimated on the other rows"
         for name in result.unexplained
     ]
     if blocks and pooled:
         said.append(
-            f"no {blocks.name} alone tells the effect of {listed(pooled)}: their errors come from the "
-            "residual over all blocks, which takes an effect to be the same in every block"
+            f"the effect of {listed(pooled)} cannot be estimated within a {blocks.name}: errors come from the residual over "
+            "all blocks, which assumes that an effect is the same in every block"
         )
     if simplified and result.order == "1":
-        why = "the table cannot tell products of two apart, or they would leave too little for noise"
+        why = "the table cannot separate two-factor interactions, or they would leave too little to estimate the noise"
         said.append(f"main effects only: {why}")
     if blocks and repeated:
         said.append(

@@ -64,7 +64,7 @@ def analyze_study(
     if same and factors is None:
         notes.append(f"the same in all trials, and left out: {listed(same)}")
     if others := [name for name in varied if name not in names]:
-        notes.append(f"varied too, and counted as noise: {listed(others)}")
+        notes.append(f"these varied too and count as noise: {listed(others)}")
     goal = goal or _goal(found, objective)
     check_arguments(metric, names, block, baseline or {}, order, smallest_effect, goal, unit, None)
     faults = Faults(found.where, ": trial ")
@@ -164,6 +164,6 @@ def _chosen_by_a_sampler(table: Table, factors: Sequence[str]) -> list[str]:
     if max(counts) <= UNEVEN * min(counts):
         return []
     return [
-        f"combinations have {min(counts)} to {max(counts)} trials: a sampler that looks more where results were good makes "
-        "trials depend on each other, and p too small"
+        f"combinations have {min(counts)} to {max(counts)} trials: a sampler that favours good results makes trials depend "
+        "on each other, so p is too small"
     ]

@@ -1,4 +1,4 @@
-"""`ablate compare`: two sets of prediction files against gold, item by item and seed by seed.
+"""`ablate compare`: two sets of prediction files, item by item and seed by seed.
 
 Several files of a side are seeds, paired in order. `prediction_files` reads them.
 """
@@ -37,7 +37,7 @@ from ablate.stats.verdicts import Verdict, verdict, verdict_of_interval
 
 Array = NDArray[np.float64]
 
-ROUNDING = 1e-12  # a variance, in units of the whole sample's, that is none
+ROUNDING = 1e-12  # a variance this small, relative to the sample's, is rounding
 
 
 def compare_files(
@@ -107,16 +107,16 @@ def _check_arguments(
         faults.append(f"--metric: {metric!r} is not one of {', '.join(METRICS)}")
     if metric == "pearson" and correct:
         faults.append(
-            "--metric: a correlation needs predictions and gold, and --correct says that there are none"
+            "--metric: a correlation needs predictions and gold, but --correct means there are none"
         )
     if gold is None and not correct:
         faults.append(
-            "--gold: none given; name the file of labels, or say --correct where the files hold correctness"
+            "--gold: none given; name the file of labels, or pass --correct if the files hold correctness"
         )
     if not a or not b or len(a) != len(b):
         faults.append(
             f"{len(a)} files for --a and {len(b)} for --b; "
-            "give each side the same seeds in the same order, one file a seed"
+            "give each side the same seeds in the same order, one file per seed"
         )
     faults += [*why_not_smallest(smallest_effect), *why_not_decimal(decimal)]
     if faults:
@@ -201,7 +201,7 @@ def _over_seeds(
     assert main.estimate is not None
     others = (
         *([hillis] if published.p is not None and published.se > 0 and clusters is None else []),
-        OtherTest("paired_t", t.t, t.p, t.ci95, "seeds only: the items are taken as given"),
+        OtherTest("paired_t", t.t, t.p, t.ci95, "seeds only: items are treated as fixed"),
         sign_flip(by_seed),
         OtherTest("bootstrap", None, resampled.p, resampled.ci95, f"items only: {THESE_MODELS}"),
     )

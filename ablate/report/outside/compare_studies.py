@@ -42,7 +42,7 @@ def compare_studies(
     both = grid(_side_by_side(a, cell_a, b, cell_b))
     if metric.name not in both.values or not np.isfinite(both.values[metric.name]).any(axis=1).all():
         raise BadInput(
-            f"{metric.name}: not measured in both cells; run them first, or decide both studies by one metric"
+            f"{metric.name}: not measured in both cells; run them first, or use the same deciding metric in both studies"
         )
     values = both.values[metric.name]
     there = np.isfinite(values)
@@ -139,7 +139,7 @@ def _warnings(seeds: Sequence[int], there: np.ndarray, items: Items, no_noise: b
         if alone:
             said.append(f"{plural(len(alone), 'seed')} of {name} alone left out: {listed(alone)}")
     said += [
-        f"{metric}: not the same {what} on both sides, so items are not paired"
+        f"{metric}: different {what} on the two sides, so items are not paired"
         for *_, metric, what in items.unaligned
     ]
     return tuple(said)

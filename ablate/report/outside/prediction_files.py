@@ -1,8 +1,8 @@
-"""Prediction files of any origin, brought into one order of items: what `ablate compare` compares.
+"""Read prediction files from any source and align their items: the input of `ablate compare`.
 
-A file holds an id and a prediction for every item, and the gold its label; or, without any gold, an id and how right the answer
-was (0 or 1, true or false, or a score between): the logs that evaluation harnesses write for each sample. Refused: ids that are
-not those of the gold, a label or prediction that is missing, a correlation that does not exist, one file given twice."""
+A file has an id and a prediction for every item, and the gold file its label. Without gold, a file has an id and the correctness
+of each answer (0 or 1, true or false, or a score between), as evaluation harnesses log it. Refused: ids that differ from the
+gold's, missing labels or predictions, a correlation that does not exist, the same file twice."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,8 @@ from ablate.tables import Faults
 Array = NDArray[np.float64]
 
 METRICS = ("accuracy", "pearson")
-WHOLE_UP_TO = 2**53  # beyond, two whole numbers may be one in binary
-ALIKE_BY_CHANCE = 30  # items; in fewer, two seeds may well be right about the same
+WHOLE_UP_TO = 2**53  # larger whole numbers are not exact in binary
+ALIKE_BY_CHANCE = 30  # with fewer items, two seeds may be right about the same ones by chance
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,8 @@ class Predictions:
     a: list[NDArray[Any]]  # S of [n]
     b: list[NDArray[Any]]
     warnings: list[str]
-    clusters: tuple[str, ...] | None = (
-        None  # [n], of each item in the gold's order, where items depend on one another
-    )
+    # [n], of each item in the gold's order; None where items are independent.
+    clusters: tuple[str, ...] | None = None
     correctness: bool = False
     ids: tuple[str, ...] = ()  # [n], in the gold's order
 
@@ -62,7 +61,7 @@ class Predictions:
         return self.correctness and any(not np.isin(x, (0.0, 1.0)).all() for x in (*self.a, *self.b))
 
     def scores(self, side: Sequence[NDArray[Any]]) -> Array:
-        """Return how right each answer of a side is, [S, n]: 1, 0, or between."""
+        """Return the correctness of each answer of a side, [S, n]: 1, 0, or between."""
         return np.array([x if self.correctness else x == self.gold for x in side], dtype=float)
 
 
@@ -116,7 +115,7 @@ def read_predictions(
         b: files of the other side.
         metric: accuracy or pearson.
         keys: names of the columns.
-        correct: the files hold how right each answer was, not the answer.
+        correct: the files hold the correctness of each answer, not the answer.
         decimal: the decimal mark; None to read it off each file.
 
     Raises:
@@ -176,7 +175,7 @@ def _read(path: Path, keys: Keys, value: str | None, kind: str, decimal: str | N
     clusters = table.columns[keys.cluster] if keys.cluster else []
     for line, text in zip(table.lines, clusters, strict=bool(clusters)):
         if not text:
-            faults.add("empty; every item belongs to a cluster", line, keys.cluster)
+            faults.add("empty; every item needs a cluster", line, keys.cluster)
     faults.raise_any()
     return _File(path, places, values, clusters)
 
@@ -196,13 +195,13 @@ def _places(table: Table, key: str, faults: Faults) -> dict[str, int]:
         if not item:
             faults.add("empty", line, key)
         elif item in places:
-            faults.add(f"{item!r} stands twice, first in line {table.lines[places[item]]}", line, key)
+            faults.add(f"{item!r} appears twice, first in line {table.lines[places[item]]}", line, key)
         places.setdefault(item, place)
     return places
 
 
 def _value(text: str, kind: str) -> Any:
-    """Return what a field says: a class as text, a number, or how right an answer was.
+    """Return the value of a field: a class as text, a number, or the correctness of an answer.
 
     Raises:
         ValueError: what is wrong with it.
@@ -218,7 +217,7 @@ def _value(text: str, kind: str) -> Any:
         raise ValueError(why_no_number(text))
     if kind == "correct" and not 0 <= number <= 1:
         raise ValueError(
-            f"{text[:40]!r} does not say how right an answer is: 0 or 1, true or false, or between"
+            f"{text[:40]!r} is not a correctness score; write 0 or 1, true or false, or a number between"
         )
     return number
 
@@ -238,7 +237,7 @@ def _clusters(files: Sequence[_File], key: str | None) -> tuple[str, ...] | None
             if own != theirs:
                 raise BadInput(
                     f"{other.path}: {key}: item {item!r} is in cluster {theirs!r}, in {first.path} in {own!r}; "
-                    "an item has one cluster"
+                    "an item has only one cluster"
                 )
     if len(set(first.clusters)) == 1:
         raise BadInput(f"{first.path}: {key}: all items are in one cluster; two or more are needed")
@@ -251,13 +250,13 @@ def _refuse_one_file_twice(a: Sequence[Path], b: Sequence[Path]) -> None:
         status = os.stat(path)
         if before := met.get((status.st_dev, status.st_ino)):
             raise BadInput(
-                f"{before} and {named} are one file; give each side and each seed a file of its own"
+                f"{before} and {named} are the same file; give each side and each seed its own file"
             )
         met[status.st_dev, status.st_ino] = named
 
 
 def _alike(found: Predictions, a: Sequence[Path], b: Sequence[Path]) -> Iterator[str]:
-    """Refuse seeds of a side that answer alike; yield a warning where that may be chance, and for seeds alike on both sides."""
+    """Refuse identical seeds of a side; warn where that may be chance, and where both sides are identical."""
     for name, side, paths in (("--a", found.a, a), ("--b", found.b, b)):
         for j in range(len(side)):
             for i in range(j):
@@ -265,17 +264,15 @@ def _alike(found: Predictions, a: Sequence[Path], b: Sequence[Path]) -> Iterator
                     continue
                 said = f"{name}: {paths[i]} and {paths[j]} hold the same predictions"
                 if not _may_be_chance(found, side[i]):
-                    raise BadInput(
-                        f"{said}; a file given twice, or a seed that did nothing, is no second seed"
-                    )
-                yield f"{said}: did the seed do anything?"
+                    raise BadInput(f"{said}; a repeated file, or a seed without effect, is not a second seed")
+                yield f"{said}: did the seed have any effect?"
     for i, (x, y) in enumerate(zip(found.a, found.b, strict=True), 1):
         if np.array_equal(x, y):
             yield f"seed {i}: A and B predict exactly the same"
 
 
 def _may_be_chance(found: Predictions, values: NDArray[Any]) -> bool:
-    """Say whether two seeds may answer alike although they are two: all right, all wrong, or about few items."""
+    """Say whether two different seeds may give identical answers: all right, all wrong, or few items."""
     right = found.scores([values])
     return bool(found.correctness and (len(values) < ALIKE_BY_CHANCE or np.ptp(right) == 0))
 
@@ -317,7 +314,7 @@ def _strangers(columns: Sequence[NDArray[Any]], paths: Sequence[Path]) -> list[s
     labels = list(set(columns[0].tolist()))
     counts = [int(np.sum(~np.isin(values, labels))) for values in columns[1:]]
     return [
-        f"{path}: {plural(count, 'prediction')} counted as wrong: no label of the gold"
+        f"{path}: {plural(count, 'prediction')} counted as wrong: not a label of the gold"
         for path, count in zip(paths[1:], counts, strict=True)
         if count
     ]

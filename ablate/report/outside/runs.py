@@ -1,7 +1,7 @@
-"""From the rows of a table to the runs that are analysed, each a combination of levels with its metric.
+"""Turn the rows of a table into runs: combinations of levels, each with its metric.
 
 A metric of several columns (one a seed) is laid out as one row a run; numbers in percent lose their signs; rows of one
-combination and one block are averaged: they are one run, measured several times. Refuses a metric that is empty or not a finite
+combination and one block are one run, measured several times: they are averaged. Refuses a metric that is empty or not a finite
 number, a factor with one level, an empty block."""
 
 from collections import Counter
@@ -24,12 +24,8 @@ from ablate.tables import Faults
 
 LARGEST, SMALLEST = 1e100, 1e-100  # of a difference: its fourth power must still be a number
 MOST_COMBINATIONS = 4096  # of which the missing ones are looked for
-WIDE_BLOCKS = (
-    "seed",
-    "column",
-    "run",
-    "block",
-)  # names for the columns of a wide table; the first that is free
+# Names for the columns of a wide table; the first that is free.
+WIDE_BLOCKS = ("seed", "column", "run", "block")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,16 +75,15 @@ def runs_of(
     cells = [_Cell(row, name, table.columns[name][row]) for row in range(len(table)) for name in metrics]
     cells, percent = _without_percent(cells, table, faults)
     y, kept = _metric(cells, table, metric, drop_missing, faults)
-    judged = (
-        cells if faults else kept
-    )  # levels are then judged over all rows, not over those that could be read
+    # Where a row cannot be read, levels are judged over all rows.
+    judged = cells if faults else kept
     columns = {
         n: [table.columns[n][cell.row] for cell in judged] for n in (*factors, *([block] if block else []))
     }
     if block:
         for cell, text in zip(judged, columns[block], strict=True):
             if not text:
-                faults.add("empty; every row belongs to a block", table.lines[cell.row], block)
+                faults.add("empty; every row needs a block", table.lines[cell.row], block)
     if len(metrics) > 1:
         block = next(name for name in WIDE_BLOCKS if name not in factors)
         columns[block] = [cell.column for cell in judged]
@@ -137,7 +132,7 @@ def _metric(
         if number is not None and isfinite(float(number)):
             values.append(number)
             kept.append(cell)
-        elif cell.text.endswith("%"):  # among others without one, which is told
+        elif cell.text.endswith("%"):  # among others without one: reported already
             continue
         elif cell.text not in ("", "NA"):
             faults.add(why_no_number(cell.text), table.lines[cell.row], cell.column)
@@ -150,7 +145,7 @@ def _metric(
     y = np.array([float(value - values[0]) for value in values])
     spread = float(np.abs(y).max(initial=0))
     if spread > LARGEST or 0 < spread < SMALLEST:
-        faults.add(f"values differ by {spread:.0e}; give them in another unit", column=name)
+        faults.add(f"values span {spread:.0e}; use another unit", column=name)
     return y, kept
 
 
@@ -177,7 +172,7 @@ def _averaged(runs: Runs) -> Runs:
     each = f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
     said = (
         f"{runs.rows} rows are {plural(len(groups), 'run')}: the rows of one combination and one {name} are averaged "
-        f"({each} each); --unit row counts each as a run of its own"
+        f"({each} each); --unit row counts each as a separate run"
     )
     first = [int(rows[0]) for rows in groups]
     return replace(

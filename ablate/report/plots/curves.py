@@ -69,7 +69,7 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
         )
         + f" {plural(len(cells), 'cell')} of {len(report.cells)}, up to {plural(len(grid.seeds), 'seed')}. "
         "Steps are optimizer steps of the part; a part that several cells share is drawn once, for the first of them."
-        + (" Diamonds: the step whose scores the trial reports." if chosen else ""),
+        + (" Diamonds: the step whose scores are reported." if chosen else ""),
         alt="Learning curves. "
         + " ".join(
             f"{cell.name} ends at {names[0]} {number(end)}."

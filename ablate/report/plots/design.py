@@ -27,12 +27,12 @@ _STATES: dict[str, tuple[Any, str, str]] = {
     "PRUNED": (ORANGE, "p", "pruned"),
     "FAIL": (VERMILLION, "F", "failed"),
     SPARED: ("0.96", "", "not needed"),
-    MISSING: ("white", "–", "not there"),
+    MISSING: ("white", "–", "missing"),
 }
 
 
 def design_map(grid: Grid, report: Report) -> Picture | None:
-    """Draw the state of every trial; None for a finished study, which it would tell nothing."""
+    """Draw the state of every trial; None for a finished study, where it would show nothing."""
     states = grid.states
     if states.size == 0 or np.isin(states, ["COMPLETE", SPARED]).all():
         return None

@@ -141,7 +141,7 @@ def _caption(report: Report, rows: Sequence[EffectRow], clipped: bool, left_out:
     if left_out or len({row.metric for row in report.effects}) > 1:
         said.append(f"{report.metric.name} decides.")
     if clipped:
-        said.append("Arrows: the interval goes on.")
+        said.append("Arrows: the interval continues.")
     if left_out:
         said.append(f"{plural(left_out, 'further metric')} in the table.")
     if len(rows) == MAX_ROWS:

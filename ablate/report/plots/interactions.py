@@ -1,22 +1,18 @@
-"""Interaction lines: the metric at each level of one factor, one line per level of another. Parallel: no interaction.
-
-And for unreplicated two-level designs the half-normal plot of Daniel (1959): effects off the line are no noise."""
+"""Interaction lines: the metric at each level of one factor, one line per level of another. Parallel: no interaction."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
-from ablate.evidence.contrasts import same_level
+from ablate.evidence.contrasts import has_level
 from ablate.evidence.frames import Grid
-from ablate.evidence.models import Margins
 from ablate.report.document import InteractionRow, Report
-from ablate.report.plots.style import BLACK, BLUE, SERIES, Picture, draw
+from ablate.report.plots.style import SERIES, Picture, draw
 from ablate.report.plots.text import plot_text
 from ablate.report.sections.effects import clearest_first
-from ablate.report.words import listed, number, p_text, plural, shortened, signed
+from ablate.report.words import p_text, plural, shortened, signed
 from ablate.spec.kinds import Full
 from ablate.spec.model import Scalar, level_text
 
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 MAX_PANELS = 4
-MOST_CONTRASTS = 15  # the largest, in the table under the half-normal plot
 
 
 def interaction_lines(grid: Grid, report: Report) -> Picture | None:
@@ -43,9 +38,8 @@ def interaction_lines(grid: Grid, report: Report) -> Picture | None:
     def paint(body: "SubFigure") -> None:
         axes = body.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
         for axis, pair in zip(axes, pairs, strict=True):
-            second, first = sorted(
-                reversed(pair), key=lambda name: len(levels[name])
-            )  # fewer lines, more ticks
+            # Fewer lines, more ticks.
+            second, first = sorted(reversed(pair), key=lambda name: len(levels[name]))
             _lines(axis, grid, first, levels[first], second, levels[second])
         axes[0].set_ylabel(plot_text(grid.primary, 30))
 
@@ -82,66 +76,7 @@ def _reading(grid: Grid) -> str:
     regular = isinstance(results.spec.design, Full) or results.resolution is not None
     if regular and np.isfinite(grid.values[grid.primary]).all():
         return "parallel lines: no interaction"
-    return "the grid has holes, so that lines may part without an interaction: the table has the estimates"
-
-
-def half_normal(report: Report) -> Picture | None:
-    """Draw the contrasts of an unreplicated two-level design; None for other designs."""
-    row = next((row for row in report.lenth if row.metric == report.metric.name), None)
-    if row is None:
-        return None
-    sizes = sorted((abs(value), name) for name, value in row.contrasts.items())
-    quantiles = special.ndtri(0.5 + 0.5 * (np.arange(1, len(sizes) + 1) - 0.5) / len(sizes))
-    active = [name for size, name in sizes if size > row.me]
-
-    def paint(body: "SubFigure") -> None:
-        axis = body.subplots()
-        top = float(quantiles[-1]) * 1.05
-        axis.plot([0, top * row.pse], [0, top], color="0.6", lw=0.8)
-        for bound, label in ((row.me, "ME"), (row.sme, "SME")):
-            axis.axvline(bound, color="0.5", lw=0.8, ls="--")
-            axis.text(bound, top, f" {label}", fontsize=7, va="top", color="0.35")
-        for (size, name), quantile in zip(sizes, quantiles, strict=True):
-            beyond = size > row.me
-            axis.plot(
-                size, quantile, "o", ms=4.5, mec=BLUE if beyond else BLACK, mfc=BLUE if beyond else "white"
-            )
-            if beyond:
-                axis.annotate(
-                    plot_text(name, 40),
-                    (size, quantile),
-                    (-6, 0),
-                    textcoords="offset points",
-                    ha="right",
-                    va="center",
-                    fontsize=7,
-                )
-        axis.set_xlim(0, 1.08 * max(sizes[-1][0], row.sme))
-        axis.set_ylim(0, top)
-        axis.set_xlabel(f"size of the effect on {plot_text(row.metric, 40)}")
-        axis.set_ylabel("half-normal quantile")
-
-    return draw(
-        "half_normal",
-        3.2,
-        paint,
-        title=f"{listed(reversed(active), 3) or 'None'} of {plural(len(sizes), 'contrast')} beyond the margin of error",
-        caption=f"{plural(len(sizes) + 1, 'cell')}, each run once. Line: what noise alone would give (Lenth's pseudo "
-        f"standard error {number(row.pse)}). ME: margin of error of one effect; SME: of all together.",
-        alt=f"Half-normal plot. Beyond the margin of error: {', '.join(active) or 'none'}.",
-        section="interactions",
-        table=(
-            ["contrast", "effect", "beyond"],
-            [
-                [n, signed(row.contrasts[n]), _beyond(size, row)]
-                for size, n in sizes[: -1 - MOST_CONTRASTS : -1]
-            ],
-        ),
-    )
-
-
-def _beyond(size: float, row: Margins) -> str:
-    return "SME" if size > row.sme else "ME" if size > row.me else ""
+    return "cells are missing, so lines may diverge without an interaction: the table has the estimates"
 
 
 def _lines(
@@ -155,7 +90,7 @@ def _lines(
             rows = [
                 row
                 for row, cell in enumerate(grid.cells)
-                if _has(cell.levels, first, level) and _has(cell.levels, second, other)
+                if has_level(cell.levels, first, level) and has_level(cell.levels, second, other)
             ]
             found = values[rows][np.isfinite(values[rows])] if rows else np.array([])
             means.append(float(found.mean()) if found.size else math.nan)
@@ -184,7 +119,3 @@ def _lines(
         bbox_to_anchor=(-0.03, -0.42 if crowded else -0.13),  # under the panel: it hides no line there
     )
     axis.tick_params(axis="both", length=0)
-
-
-def _has(cell_levels: Mapping[str, Any], factor: str, level: Any) -> bool:
-    return factor in cell_levels and same_level(cell_levels[factor], level)

@@ -5,7 +5,8 @@ from ablate.report.document import Report
 from ablate.report.plots.curves import learning_curves
 from ablate.report.plots.design import design_map
 from ablate.report.plots.forest import forest
-from ablate.report.plots.interactions import half_normal, interaction_lines
+from ablate.report.plots.half_normal import half_normal
+from ablate.report.plots.interactions import interaction_lines
 from ablate.report.plots.seeds import paired_seeds
 from ablate.report.plots.style import Picture, style
 from ablate.report.plots.surgery import task_gradients

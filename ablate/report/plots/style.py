@@ -1,6 +1,6 @@
 """What all pictures share: size, colours, and how a figure becomes the same bytes every time.
 
-Figures are made without pyplot, so that a report made inside somebody's notebook leaves their settings alone."""
+Figures are made without pyplot, so that a report made inside a notebook leaves its settings alone."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # head, rows
 _OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = _OKABE_ITO
 GREY = (0.55, 0.55, 0.55)
-SERIES = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # in the order they are told apart most easily
+SERIES = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # in the order that is easiest to distinguish
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine

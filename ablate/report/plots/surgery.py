@@ -1,4 +1,4 @@
-"""What gradient surgery had to do: the cosine between task gradients over training, and how many pairs were projected."""
+"""Gradient surgery: the cosine between task gradients over training, and how many pairs were projected."""
 
 import math
 from collections import defaultdict
@@ -65,7 +65,7 @@ def task_gradients(grid: Grid) -> Picture | None:
         paint,
         title=_title(averages, cosines),
         caption=f"Mean over {plural(len(runs), 'training run')} that recorded it. Below 0 the tasks pull in opposite "
-        "directions on the shared encoder, and surgery has something to do.",
+        "directions on the shared encoder, which surgery corrects.",
         alt="Cosines between task gradients. "
         + " ".join(f"{_pair(name)}: mean {_cosine(averages[name])}." for name in cosines),
         section="curves",

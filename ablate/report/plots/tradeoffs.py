@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablate.report.document import CellRow, Report, Tradeoff
+from ablate.report.phrases import reference_name
 from ablate.report.plots.style import BLACK, BLUE, GREY, Picture, draw
 from ablate.report.plots.text import plot_text
 from ablate.report.words import number, plural, shortened
@@ -38,7 +39,7 @@ def tradeoff_scatter(report: Report) -> Picture | None:
         paint,
         title=_title(report.tradeoffs),
         caption=f"One mark per cell, the mean over seeds; {plural(len(cells), 'cell')}. Crosses: 95 % intervals{of_two}. "
-        "Square: the reference; triangle: the best by the metric that decides. Numbers: section 4.",
+        f"Square: the {reference_name(report.design.kind)}; triangle: the best by the metric that decides. Numbers: section 4.",
         alt="Cells by pairs of metrics. "
         + " ".join(
             f"{cell.name}: {', '.join(f'{m} {number(_mean(cell, m))}' for m in metrics)}."

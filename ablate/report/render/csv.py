@@ -8,8 +8,7 @@ from ablate.report.document import CellRow, EffectRow, Report, to_json
 from ablate.report.files import safe_field
 from ablate.spec.model import level_text
 
-_NUMBERS = ("estimate", "se", "df", "ci95_low", "ci95_high", "p", "p_holm", "p_bh")
-_EFFECT = (
+_EFFECT = [
     "metric",
     "role",
     "kind",
@@ -17,7 +16,14 @@ _EFFECT = (
     "from",
     "to",
     "when",
-    *_NUMBERS,
+    "estimate",
+    "se",
+    "df",
+    "ci95_low",
+    "ci95_high",
+    "p",
+    "p_holm",
+    "p_bh",
     "verdict",
     "qualifiers",
     "mde80",
@@ -26,7 +32,7 @@ _EFFECT = (
     "n",
     "method",
     "note",
-)
+]
 _CELL = ("cell", "name", "reference", "best", "seeds_done", "seeds_planned", "seconds")
 _ANOVA = ("metric", "term", "df", "ss", "ms", "F", "p", "type", "share")
 _FLAG = ("severity", "rule", "evidence", "fix")

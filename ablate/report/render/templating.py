@@ -12,7 +12,7 @@ from ablate.evidence.mixing import LEAST_SHARE
 from ablate.evidence.verdicts import Judged
 from ablate.report import words
 from ablate.report.document import CellRow, EffectRow, Fact, OtherTest, Report
-from ablate.report.phrases import INTERVALS, RESERVED, TESTS
+from ablate.report.phrases import INTERVALS, RESERVED, TESTS, reference_name
 from ablate.report.plots.style import Picture
 from ablate.report.render import escaping
 from ablate.report.sections.effects import clearest_first
@@ -67,6 +67,7 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
         **{one.name: getattr(report, one.name) for one in fields(report)},
         "shown_cells": _best_first(report) if many else report.cells,
         "pictures": pictures,
+        "reference": reference_name(report.design.kind),
         "max_cells": MAX_CELLS,
         "least_share": LEAST_SHARE,
         "max_metrics": MAX_LATEX_METRICS,
@@ -130,7 +131,7 @@ def _by_metric(effects: Sequence[EffectRow]) -> list[_EffectsTable]:
 
 
 def _remark(effect: EffectRow) -> str:
-    """What stands in the last column of an effect: its look, what the design cannot tell it from, reservations, notes."""
+    """The last column of an effect: its look, its aliases, caveats, notes."""
     look = [when_seen(effect.look)] if effect.look else []
     aliases = [f"aliased with {words.listed(effect.aliased_with)}"] if effect.aliased_with else []
     note = [effect.note] if effect.note else []
@@ -138,6 +139,6 @@ def _remark(effect: EffectRow) -> str:
 
 
 def _judged(judged: Judged) -> str:
-    """The verdict of an effect as a table has it."""
+    """The verdict of an effect as tables show it."""
     reserved = judged.qualifiers and judged.verdict.is_decided
     return f"{judged.verdict}{RESERVED if reserved else ''}"

@@ -22,7 +22,7 @@ from ablate.report.words import df_text, interval, number, one_line, p_equation,
 from ablate.stats.factorial import AnovaRow
 from ablate.stats.verdicts import Verdict
 
-ORDERS = {"1": "main effects", "2": "main effects and products of two", "full": "all products"}
+ORDERS = {"1": "main effects", "2": "main effects and two-factor interactions", "full": "all interactions"}
 
 
 def analysis_text(analysis: Analysis) -> str:
@@ -69,7 +69,7 @@ def _effect_sentence(row: TableEffect) -> str:
         return f"{change}: {signed(found.estimate)}, without any measure of noise: {verdict}."
     numbers = f"{signed(found.estimate)}, 95 % interval {interval(found.ci95)}"
     if row.verdict == Verdict.INCONCLUSIVE and not row.qualifiers:
-        return f"{change}: inconclusive ({numbers}); {_seen(row.mde80)}, were it the only comparison."
+        return f"{change}: inconclusive ({numbers}); {_seen(row.mde80)} if it were the only comparison."
     p = f", {p_equation(row.p_holm)} after Holm" if row.p_holm is not None else ""
     return f"{change}: {verdict} ({numbers}{p})."
 
@@ -148,7 +148,7 @@ def _comparison_sentence(comparison: Comparison) -> str:
 
 
 def _seen(mde80: float | None) -> str:
-    return f"a true effect of {number(mde80)} would have been seen four times out of five"
+    return f"a true effect of {number(mde80)} would be detected in 80 % of such studies"
 
 
 _METHODS: dict[str, str] = {

@@ -14,6 +14,7 @@ from ablate.evidence.items import Items
 from ablate.evidence.looks import Seen, seen_of_cells
 from ablate.evidence.verdicts import Judged
 from ablate.report.document import CellRow, Difference, Numbers, OverSeeds
+from ablate.report.phrases import reference_name
 from ablate.report.sections.effects import as_seen, effect_notes, judge
 from ablate.spec.model import Scalar, levels_text
 from ablate.stats.inference import infer
@@ -51,9 +52,9 @@ def cell_rows(items: Items) -> tuple[CellRow, ...]:
 
 
 def cell_name(grid: Grid, row: int) -> str:
-    """Return what tells the cell from the reference: `training=joint, l2=0.01`; or `reference`."""
+    """Return how the cell differs from the reference, as `training=joint, l2=0.01`; of the reference itself, its name."""
     if row == grid.reference:
-        return "reference"
+        return reference_name(grid.results.spec.design)
     if grid.reference is None:
         return levels_text(grid.cells[row].levels)
     return levels_text(_changed(grid.cells[row], grid.cells[grid.reference])) or levels_text(

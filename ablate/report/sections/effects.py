@@ -1,4 +1,4 @@
-"""Rows of the effects table: every factor's contrast on every metric, corrected and put into a word.
+"""Rows of the effects table: every factor's contrast on every metric, corrected, with its verdict.
 
 Holm's correction runs over the contrasts on the primary metric. All other metrics are exploratory (Benjamini-
 Hochberg) and get no verdict of helping or hurting: which direction is better is declared for the primary metric only."""
@@ -48,7 +48,7 @@ def effect_row(
     turns: tuple[Simple, Simple] | None,
     borrowed: OtherTest | None,
 ) -> EffectRow:
-    """Return one effect as the whole of what was measured shows it."""
+    """Return the row of one effect."""
     contrast, lost = effect.contrast, effect.lost
     notes = effect_notes(effect, turns)
     return EffectRow(
@@ -75,7 +75,7 @@ def effect_row(
 
 
 def as_seen(row: Row, seen: Seen | None) -> Row:
-    """Return a row with the numbers of its last look; where none was taken at it nothing is claimed."""
+    """Return a row with the numbers of its last look; an effect that no look covers claims nothing."""
     if seen is None:
         note = "; ".join(filter(None, [row.note, NOTES[Note.NOT_LOOKED_AT]]))
         numbers = replace(row.numbers, ci95=None, p=None)
@@ -87,7 +87,7 @@ def as_seen(row: Row, seen: Seen | None) -> Row:
 
 
 def undone(row: Row, cells: Collection[int], raised: Sequence[Flag]) -> Row:
-    """Return a row that rests on `cells`, with the flags that take the ground from its p: nothing is decided by it."""
+    """Return a row that rests on `cells`, with the flags that invalidate its p: it decides nothing."""
     rules = tuple(flag.rule for flag in raised if flag.undoes_p and flag.cells & set(cells))
     if not rules:
         return row

@@ -1,4 +1,4 @@
-"""How the numbers came about (only the methods that the report uses), with what, and how to make a row again."""
+"""How the numbers were obtained (only the methods that this report uses), with what, and how to train a cell again."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> Provenance:
 
 
 def fixed_settings(spec: StudySpec) -> dict[str, str]:
-    """Return {dotted setting: value} of what does not vary. Of a path only the name: the folders are somebody's own."""
+    """Return {dotted setting: value} of what does not vary. Of a path only the name: folders are private."""
     return {name: _without_folders(value) for name, value in _flat(spec.settings)}
 
 
@@ -54,7 +54,7 @@ def settings_of_levels(factor: Factor) -> dict[str, dict[str, str]]:
 
 
 def methods(report: Report) -> list[str]:
-    """Return one sentence per method, correction and rule that the report rests on."""
+    """Return a paragraph for each method, correction and rule that the report uses."""
     used = {row.numbers.method for row in report.effects}
     used |= {difference.numbers.method for cell in report.cells for difference in cell.difference.values()}
     smallest, metric = report.metric.smallest_effect, report.metric.name
@@ -65,18 +65,14 @@ def methods(report: Report) -> list[str]:
         said.append(ANOVA)
     if search := report.design.search:
         said.append(
-            f"Search: Optuna's sampler {search.sampler} chose the cells (pruner: {search.pruner}) by {metric} on a seed "
+            f"Search: Optuna's {search.sampler} sampler chose the cells (pruner: {search.pruner}) by {metric} on a seed "
             f"of its own. Its best {search.finalists} and the baseline were trained again on other seeds, on which all "
             "that is said here rests. All seeds are scored on the same items."
         )
     said.append(
-        f"Holm's correction (1979) over the {'factor effects' if report.effects else 'differences from the reference'} "
+        f"Holm's correction (1979) over the {'factor effects' if report.effects else 'differences of cells'} "
         f"on {metric}; all other metrics and the interactions are exploratory (Benjamini and Hochberg 1995)."
-        + (
-            " The cells' differences from the reference are corrected among themselves."
-            if report.effects
-            else ""
-        )
+        + (" The differences in the table of cells are corrected among themselves." if report.effects else "")
     )
     if any(row.kind is Kind.SLOPE for row in report.effects):
         said.append(GATES)
@@ -86,9 +82,8 @@ def methods(report: Report) -> list[str]:
     if smallest is not None:
         verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"
     said.append(
-        verdicts
-        + "; else inconclusive, with the true effect of which 80 % of such studies would have said helps or hurts "
-        "(corrected as the smallest p is). " + INTERVALS
+        verdicts + "; otherwise inconclusive, with the true effect that 80 % of such studies would detect "
+        "(corrected like the smallest p). " + INTERVALS
     )
     return said
 
@@ -132,7 +127,7 @@ def _largest(grid: Grid, fact: str) -> int | None:
 
 
 def _command(grid: Grid) -> str:
-    """The command that trains exactly the reference (another row: with its levels) again; a search is run whole."""
+    """The command that trains the reference cell again; a search is run as a whole."""
     file = shlex.quote(grid.results.file)
     alone = grid.reference is not None and grid.results.spec.search is None
     levels = grid.cells[grid.reference].levels if grid.reference is not None and alone else {}

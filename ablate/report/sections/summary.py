@@ -1,4 +1,4 @@
-"""The first thing a reader sees: what helps, what hurts, what is open, in sentences. From the document alone."""
+"""The first thing a reader sees: what helps, what hurts and what is undecided, in sentences."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -35,7 +35,7 @@ _COUNTED = {
 }
 # Flags that `_limits` says in its own words.
 _SAID_ABOVE = {"one_seed"}
-# A verdict with one of these is no plain "helps".
+# A verdict with one of these is not a plain "helps".
 _QUALIFIED = {Qualifier.ALIASED, Qualifier.TURNS_AROUND, Qualifier.LOST_RUNS, Qualifier.BENT}
 
 
@@ -46,7 +46,7 @@ def sentences(report: Report) -> tuple[str, ...]:
         *_limits(report),
         *_stops(report),
         *_searched(report),
-        *(effect_sentence(row) + _slight(row, smallest) for row in _told(report)),
+        *(effect_sentence(row) + _slight(row, smallest) for row in _with_sentence(report)),
         *_best(report),
         *_test(report),
     )
@@ -63,7 +63,7 @@ def test_scores(cells: Iterable[CellRow]) -> tuple[TestScore, ...] | None:
 
 
 def headline(report: Report) -> str:
-    """Return one line: `Of 6 choices: 2 help, 1 helps with a reservation, 3 inconclusive`."""
+    """Return one line: `Of 6 choices: 2 help, 1 helps with a caveat, 3 inconclusive`."""
     every = _choices(report)
     effects = [row for row in every if row.numbers.estimate is not None]
     said = []
@@ -75,10 +75,10 @@ def headline(report: Report) -> str:
         if plain:
             said.append(
                 f"{len(plain)} {one if len(plain) == 1 else several}"
-                + (f" ({some}too little to matter)" if slight else "")
+                + (f" ({some}too small to matter)" if slight else "")
             )
         if qualified := len(found) - len(plain):
-            said.append(f"{qualified} {one if qualified == 1 else several} with a reservation")
+            said.append(f"{qualified} {one if qualified == 1 else several} with a caveat")
     if len(effects) < len(every):
         said.append(f"{len(every) - len(effects)} with nothing to compare yet")
     return f"Of {plural(len(every), 'choice')}: {', '.join(said)}" if effects else "Nothing to compare yet"
@@ -91,7 +91,7 @@ def effect_sentence(row: EffectRow) -> str:
 
 
 def reservations_of(row: EffectRow) -> list[str]:
-    """Return what must stand beside the numbers of an effect."""
+    """Return the caveats that belong beside the numbers of an effect."""
     return _reservations(row.judged, _facts(row))
 
 
@@ -105,21 +105,21 @@ def _limits(report: Report) -> list[str]:
         )
     if len(report.design.seeds) == 1:
         said.append(
-            "One seed: the noise between seeds is unknown; what is called noise here are the interactions of the factors."
+            "One seed: the noise between seeds is unknown; interactions of the factors stand in for it."
             if any(row.numbers.p is not None for row in report.primary_effects)
-            else "One seed: differences are those of these trained models, not of the methods; no verdict is possible."
+            else "One seed: differences are between these trained models, not the methods; no verdict is possible."
         )
     measured = {metric for cell in report.cells for metric in cell.metrics}
     if done.complete and report.metric.name not in measured:
         said.append(
             f"The study decides by {report.metric.name}, which no trial has measured; "
-            f"found: {', '.join(sorted(measured)) or 'no metric'}."
+            f"measured: {', '.join(sorted(measured)) or 'nothing'}."
         )
     return said
 
 
 def _stops(report: Report) -> list[str]:
-    """The flags with which claims fall, before the claims."""
+    """The flags that invalidate claims, before the claims."""
     stops = [flag for flag in report.flags if flag.severity == "stop" and flag.rule not in _SAID_ABOVE]
     return [f"STOP ({flag.rule}): {flag.evidence}; {flag.fix}." for flag in stops]
 
@@ -131,7 +131,7 @@ def _searched(report: Report) -> list[str]:
     return [
         f"A search tried {plural(sum(tried.values()), 'cell')} on a seed of its own"
         + (f" ({', '.join(lost)})" if lost else "")
-        + ". Below are its finalists and the baseline on other seeds: it chose cells, it estimates no effect.",
+        + ". Below, its finalists and the baseline are compared on other seeds; a search does not estimate effects.",
         *_finalists(report),
     ]
 
@@ -154,8 +154,8 @@ def _choices(report: Report) -> list[EffectRow]:
     return [row for row in rows if row.kind is Kind.SLOPE or row.change.factor not in sloped]
 
 
-def _told(report: Report) -> list[EffectRow]:
-    """The effects with a sentence: those that are counted, and the levels of a numeric factor that no straight line fits."""
+def _with_sentence(report: Report) -> list[EffectRow]:
+    """The effects that get a sentence: the counted ones, and the levels of a numeric factor that no straight line fits."""
     counted = _choices(report)
     bent = {row.change.factor for row in counted if row.slope and (row.slope.p_lack_of_fit or 1.0) < 0.05}
     return [row for row in report.primary_effects if row in counted or row.change.factor in bent]
@@ -166,10 +166,12 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
     if numbers.estimate is None:
         return f"{change}: {row.note or NOTES[Note.NOTHING_YET]}."
     if Note.SAME_PART in row.notes:
-        return f"{change}: no difference in {metric}, as both sides are the same trained part."
+        return f"{change}: no difference in {metric}: both sides use the same trained part."
     if numbers.estimate == 0 and numbers.method == Method.NO_VARIANCE:
         seeds = plural(numbers.n, "seed")
-        return f"{change}: {judged.verdict}; {metric} is exactly the same in {seeds}, as if nothing had been changed."
+        return (
+            f"{change}: {judged.verdict}; {metric} is exactly the same in {seeds}, as if nothing had changed."
+        )
     shift = f"{metric} {signed(numbers.estimate)}"
     if Note.NOT_LOOKED_AT in row.notes:
         return f"{change}: {shift} so far; {NOTES[Note.NOT_LOOKED_AT]}."
@@ -186,7 +188,9 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
         evidence += f"; {when_seen(row.look)}"
     said = f"{change}: {verdict}; {shift} ({evidence}){reservations}."
     if judged.verdict == Verdict.INCONCLUSIVE and judged.mde80 is not None and not judged.qualifiers:
-        said += f" This study could have seen {number(judged.mde80)} or more (80 % power, after correction)."
+        said += (
+            f" This study could have detected {number(judged.mde80)} or more (80 % power, after correction)."
+        )
     return said
 
 
@@ -205,7 +209,7 @@ def _reservations(judged: Judged, facts: Mapping[str, str]) -> list[str]:
 
 
 def _facts(row: EffectRow) -> dict[str, str]:
-    """What the texts on qualifiers name; of those that the row has."""
+    """The values for the placeholders in the texts on qualifiers."""
     facts = _facts_of_any(row) | mixed_with(row.aliased_with, row.turns)
     if row.bounds and row.lost:
         low, high = row.lost
@@ -245,9 +249,9 @@ def _facts_of_any(row: EffectRow | Difference) -> dict[str, str]:
 
 
 def _slight(row: EffectRow | Difference, smallest_effect: float | None) -> str:
-    """Say so where an effect is sure and too small to matter."""
+    """Say so where an effect is certain and too small to matter."""
     slight = _is_slight(row, smallest_effect)
-    return " Its whole interval is smaller than the smallest effect of interest." if slight else ""
+    return " Its whole interval lies below the smallest effect of interest." if slight else ""
 
 
 def _is_slight(row: EffectRow | Difference, smallest_effect: float | None) -> bool:
@@ -263,16 +267,16 @@ def _best(report: Report) -> list[str]:
         return []
     metric = report.metric.name
     by_seed, planned = best.metrics[metric].by_seed, report.design.seeds
-    # Those that it was chosen by.
+    # The mean that it was chosen by: over the planned seeds.
     found = infer(np.array([by_seed[str(seed)] for seed in planned if str(seed) in by_seed]))
     ci95 = found.interval()
     bounds = f", 95 % interval {interval(ci95, sign=False)}" if ci95 else ""
-    name = "the reference itself" if best.reference else best.name
+    name = f"the {best.name} itself" if best.reference else best.name
     rivals = sum(cell.seeds_done >= cell.seeds_planned for cell in report.cells)
     tried = sum(report.design.tried.values())
     before = f", the best of {tried} tried and the baseline," if tried else ""
     picked = (
-        f"It was picked from {rivals} complete cells{before} on the data it is scored on, which flatters it."
+        f"It was picked from {rivals} complete cells{before} by the same data it is scored on, so its score is optimistic."
         if rivals > 1
         else "No other cell is complete."
     )
