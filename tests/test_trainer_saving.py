@@ -1,9 +1,12 @@
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tracing import needs_strace, place, traced
 from trainer_context import Notebook, small
 from transformers import AutoModel, AutoTokenizer
 
@@ -55,6 +58,25 @@ def test_the_digest_notices_one_bit(trained):
 def test_nothing_temporary_is_left(trained):
     _, context = trained
     assert sorted(file.name for file in context.workdir.iterdir()) == ["model", "weights.json"]
+
+
+@needs_strace
+def test_model_and_weights_are_on_the_disk_before_they_get_their_names(tmp_path):
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    code = f"""
+import sys
+sys.path[:0] = {paths}
+from pathlib import Path
+from tracing import needs_strace, place, traced
+from trainer_context import Notebook, small
+from ablate.trainer import train
+train(small(max_steps=1), Notebook(Path("trial").resolve()))
+"""
+    calls = traced(tmp_path / "trace.txt", sys.executable, "-c", code)
+    named = place(calls, r'rename.*/work/model"')
+    for file in ("config.json", "model.safetensors", "tokenizer.json", "heads.safetensors", "heads.json"):
+        assert place(calls, rf"fsync.*/{file}>") < named
+    assert named < place(calls, r"fsync.*/work/.weights.json") < place(calls, r'rename.*/work/weights.json"')
 
 
 def test_a_model_that_was_not_kept_is_asked_for_in_words(tmp_path):

@@ -167,8 +167,8 @@ def test_blank_labels_can_be_dropped_and_are_counted(read):
         ("", "train.csv: the file is empty"),
         ("\n \n", "train.csv: the file is empty"),
         ("id\tsentence\tsentiment\n", "train.csv:1: rows: there are none"),
-        ("id;sentence;sentiment\na;x;1\n", "train.csv:1: header: fields seem to be parted by semicolons"),
-        ("sentence\nx\n", "train.csv:1: header: one column only ('sentence')"),
+        ("id;sentence;sentiment\na;x;1\n", "train.csv:1: header: fields seem to be separated by semicolons"),
+        ("sentence\nx\n", "train.csv:1: header: only one column ('sentence')"),
         (
             "id\tsentence\ttone\na\tx\t1\n",
             "train.csv:1: sentiment or label: no such column; found 'id', 'sentence'",

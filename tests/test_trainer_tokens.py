@@ -187,7 +187,9 @@ def test_a_failed_write_leaves_nothing_and_says_what_to_do(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tokens.np, "save", full)
-    with pytest.raises(AblateError, match="No space left on device; free space, or choose another --home"):
+    with pytest.raises(
+        AblateError, match="No space left on device; free some space, or choose another --home"
+    ):
         load_tokens(SENTIMENT, "tiny", 32, tmp_path)
     assert [name for name in names(tmp_path) if "tokens" in name] == []
 

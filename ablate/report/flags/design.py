@@ -199,7 +199,7 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
     if len(models) < 3 or not sd:
         return
     gain = expected_best(len(models), sd / math.sqrt(seeds))
-    reference = reference_name(grid.results.spec.design)
+    reference = reference_name(grid.results.spec.design.kind)
     lead = float((values[best] - values[grid.reference]).mean()) * grid.sign
     yield Flag(
         CAUTION if not lead > 2 * gain else NOTE,

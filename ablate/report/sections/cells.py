@@ -54,7 +54,7 @@ def cell_rows(items: Items) -> tuple[CellRow, ...]:
 def cell_name(grid: Grid, row: int) -> str:
     """Return how the cell differs from the reference, as `training=joint, l2=0.01`; of the reference itself, its name."""
     if row == grid.reference:
-        return reference_name(grid.results.spec.design)
+        return reference_name(grid.results.spec.design.kind)
     if grid.reference is None:
         return levels_text(grid.cells[row].levels)
     return levels_text(_changed(grid.cells[row], grid.cells[grid.reference])) or levels_text(

@@ -7,8 +7,9 @@ split whose labels are all the same.
 
 import numpy as np
 
+from ablate.text import closest, listed, shown
 from ablate.trainer.data.examples import Examples
-from ablate.trainer.data.sources import Source, shown, suggestion
+from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tables import Table, number_or_none
 from ablate.trainer.tasks.task import Labels, Task
 
@@ -34,12 +35,12 @@ def labelled(table: Table, source: Source, task: Task, split: str) -> Examples:
     labels = _labels(table, rows, where.get("label"), task.labels, split)
     ids = _ids(table, rows, where.get("id"))
     if not rows and not table.faults:
-        table.fault(1, "rows", "there are none below the header; a split needs some")
+        table.faults.add("there are none below the header; a split needs some", 1, "rows")
     if split == "test" and labels and set(labels) == {_HIDDEN}:
         labels = None
     if labels is not None:
         _refuse_odd_labels(labels, table, where["label"])
-    table.refuse_faults()
+    table.faults.raise_any()
     first, *second = ([row[where[column]] for _, _, row in rows] for column in task.columns)
     known = None if labels is None else np.array(labels, dtype=np.float64)
     return Examples(ids, first, second[0] if second else None, known, dropped)
@@ -52,23 +53,25 @@ def _positions(table: Table, source: Source, task: Task, split: str) -> dict[str
     roles = ("id", *task.columns, "label")
     for role in source.columns:
         if role not in roles:
-            table.fault(1, role, f"columns: {task.name} has no such column; it has {', '.join(roles)}")
+            table.faults.add(f"columns: {task.name} has no such column; it has {', '.join(roles)}", 1, role)
     for role in roles:
         mapped = source.columns.get(role)
         names = (mapped,) if mapped else _COLUMNS.get(role, (task.labels.column, "label"))
         present = [name for name in names if name in table.header]
         if present and table.header.count(present[0]) > 1:
-            table.fault(1, present[0], "appears twice in the header; rename one of them")
+            table.faults.add("appears twice in the header; rename one of them", 1, present[0])
         elif present:
             where[role] = table.header.index(present[0])
         elif not (role == "label" and split == "test") and (mapped or role != "id"):
-            found = ", ".join(shown(name) for name in table.header[:12])
+            found = listed(map(shown, table.header), 12)
+            near = closest(names[0], table.header)
+            meant = f"; did you mean {shown(near)}?" if near else ""
             advice = "" if mapped else f"; name it with columns: {{{role}: ...}}"
-            what = f"no such column; found {found}{suggestion(names[0], table.header)}{advice}"
-            table.fault(1, " or ".join(names), what)
+            what = f"no such column; found {found}{meant}{advice}"
+            table.faults.add(what, 1, " or ".join(names))
     # Without its columns no row can be read.
     if len(table.faults) > faults_of_rows:
-        table.refuse_faults()
+        table.faults.raise_any()
     return where
 
 
@@ -104,7 +107,7 @@ def _label(written: str, table: Table, line: int, at: int, labels: Labels, *, hi
         problem = f"{shown(written)} is out of range; write {labels.wanted}"
     else:
         return value
-    table.fault(line, table.header[at], problem)
+    table.faults.add(problem, line, table.header[at])
     return value or 0.0
 
 
@@ -116,9 +119,11 @@ def _ids(table: Table, rows: list[_Row], at: int | None) -> list[str]:
     for number, line, row in rows:
         name = str(number) if at is None else row[at].strip()
         if not name:
-            table.fault(line, column, "blank; every row needs an id")
+            table.faults.add("blank; every row needs an id", line, column)
         elif name in line_of:
-            table.fault(line, column, f"{shown(name)} is already on line {line_of[name]}; ids must differ")
+            table.faults.add(
+                f"{shown(name)} is already on line {line_of[name]}; ids must differ", line, column
+            )
         line_of.setdefault(name, line)
         ids.append(name)
     return ids
@@ -128,7 +133,7 @@ def _refuse_odd_labels(labels: list[float], table: Table, at: int) -> None:
     if table.faults:
         return
     if _HIDDEN in labels:
-        table.fault(1, table.header[at], "some labels are -1 (hidden) and some are not")
+        table.faults.add("some labels are -1 (hidden) and some are not", 1, table.header[at])
     elif len(set(labels)) == 1:
         what = f"every label is {labels[0]:g}; at least two different ones are needed"
-        table.fault(1, table.header[at], what)
+        table.faults.add(what, 1, table.header[at])

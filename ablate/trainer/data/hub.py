@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import BadInput, Unavailable
+from ablate.tables import Faults
+from ablate.text import one_line, shortened
 from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tables import Table
 
@@ -29,10 +31,8 @@ def read_hub(source: Source, split: str) -> Table:
     """
     data = _split(source, split)
     columns: list[list[Any]] = list(data.to_dict().values())
-    table = Table(f"{_name(source)}[{split}]", list(data.column_names))
-    for line, row in enumerate(zip(*columns, strict=True), 1):
-        table.rows.append((line, ["" if value is None else str(value) for value in row]))
-    return table
+    rows = (["" if value is None else str(value) for value in row] for row in zip(*columns, strict=True))
+    return Table(list(data.column_names), Faults(f"{_name(source)}[{split}]"), list(enumerate(rows, 1)))
 
 
 @cache
@@ -80,7 +80,7 @@ def _split(source: Source, split: str) -> Any:
                 raise _explained(error, source) from None
     wanted = " or ".join(source.names(split))
     raise BadInput(
-        f"{_name(source)}: {split}: no split called {wanted} ({_one_line(found)}); "
+        f"{_name(source)}: {split}: no split called {wanted} ({shortened(one_line(found), 200)}); "
         "name it with splits: {...}"
     )
 
@@ -90,9 +90,9 @@ def _explained(error: Exception, source: Source) -> BadInput | Unavailable:
     if _is_folder(source) or hub_answers():
         if isinstance(error, ConnectionError):
             return Unavailable(
-                f"{_name(source)}: the connection to the hub was lost ({_one_line(error)}); try again"
+                f"{_name(source)}: the connection to the hub was lost ({shortened(one_line(error), 200)}); try again"
             )
-        return BadInput(f"{_name(source)}: cannot be loaded: {_one_line(error)}")
+        return BadInput(f"{_name(source)}: cannot be loaded: {shortened(one_line(error), 200)}")
     return not_available(f"hub: {_name(source)}", "read the text from `files:`")
 
 
@@ -102,11 +102,6 @@ def _is_folder(source: Source) -> bool:
 
 def _name(source: Source) -> str:
     return "/".join(part for part in (source.hub, source.config) if part)
-
-
-def _one_line(error: object) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 @contextlib.contextmanager

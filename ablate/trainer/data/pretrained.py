@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import BadInput, Unavailable
+from ablate.text import one_line, shortened
 from ablate.trainer.data.hub import hub_answers, not_available
 
 TINY = "tiny"  # the encoder that is built here
@@ -33,7 +34,7 @@ def load_pretrained(loader: Any, encoder: str, problem: str, advice: str = "", *
             raise Unavailable(f"encoder: {encoder}: the connection to the hub was lost; try again") from error
         # A damaged file can raise anything.
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = shortened(one_line(error), 200)
             raise BadInput(
                 f"encoder: {encoder}: {problem}: {type(error).__name__}: {reason}{advice}"
             ) from error

@@ -1,7 +1,6 @@
 """Where a task's text and labels come from: a hub dataset, local files, or the built-in corpus."""
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from ablate.text import closest, shown
 from ablate.trainer.tasks.task import Task
 
 SPLITS = ("train", "dev", "test")
@@ -68,9 +68,9 @@ class Source(BaseModel):
         known = ROLES if info.field_name == "columns" else SPLITS
         for key in value if isinstance(value, dict) else ():
             if key not in known:
-                raise ValueError(
-                    f"{shown(key)} is not one of {', '.join(known)}{suggestion(str(key), known)}"
-                )
+                near = closest(str(key), known)
+                meant = f"; did you mean {shown(near)}?" if near else ""
+                raise ValueError(f"{shown(key)} is not one of {', '.join(known)}{meant}")
         return value
 
     @model_validator(mode="after")
@@ -104,15 +104,3 @@ class Source(BaseModel):
 
 
 Sources = Mapping[Task, Source]
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message: which of `known` was meant, if one is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {shown(close[0])}?" if close else ""
-
-
-def shown(value: object, longest: int = 60) -> str:
-    """Quote what a user wrote, safe for a terminal and short."""
-    text = repr(value)
-    return text if len(text) <= longest else text[: longest - 4] + "...'"

@@ -1,8 +1,9 @@
 """A delimited text file as rows with their line numbers, and every fault with its place.
 
 UTF-8 (with or without a BOM), LF or CRLF, tab or comma as the header has it, fields in double quotes as Python's csv reads them;
-plain, .gz or .xz. Refuses what would shift or swallow rows in silence: rows of the wrong width, a quote that is never closed,
-NUL, bytes that are not UTF-8, a compressed file that ends too early."""
+plain, .gz or .xz. Refuses what would shift or swallow rows silently: rows of the wrong width, a quote that is never closed, NUL,
+bytes that are not UTF-8, a compressed file that ends too early.
+"""
 
 import csv
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from ablate.errors import BadInput
 from ablate.tables import LONE_QUOTE, UTF_8, Faults, read_text, records
+from ablate.text import shown
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
@@ -19,26 +21,15 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 class Table:
     """A header and rows, with the faults found in them so far."""
 
-    place: str  # the file, or the hub dataset and its split
     header: list[str]
+    faults: Faults
     rows: list[tuple[int, list[str]]] = field(
         default_factory=list
     )  # (line from 1, fields as wide as the header)
 
-    def __post_init__(self) -> None:
-        self.faults = Faults(self.place)
-
-    def fault(self, line: int, column: str, message: str) -> None:
-        """Remember a fault."""
-        self.faults.add(message, line, column)
-
-    def refuse_faults(self) -> None:
-        """Raise BadInput if there are faults."""
-        self.faults.raise_any()
-
 
 def read_file(path: Path) -> Table:
-    """Read a delimited file. Faults of single rows are left in the table, for the caller to add its own to.
+    """Read a delimited file. Faults of single rows are left in the table; the caller adds its own and raises them.
 
     Raises:
         BadInput: the file cannot be read as a table at all.
@@ -47,13 +38,13 @@ def read_file(path: Path) -> Table:
     text = read_text(path, UTF_8).replace("\r\n", "\n")
     lines = text.split("\n")
     delimiter = _delimiter(next(line for line in lines if line.strip()), path)
-    table = Table(str(path), [])
+    table = Table([], Faults(path))
     for line, fields in records([line + "\n" for line in lines], delimiter, table.faults):
         if not fields:
             continue
         if not table.header:
             # Without its header no row can be read.
-            table.refuse_faults()
+            table.faults.raise_any()
             table.header = [name.strip() for name in fields]
         elif problem := _problem(fields, delimiter, len(table.header)):
             table.faults.add(problem, line)
@@ -63,7 +54,7 @@ def read_file(path: Path) -> Table:
 
 
 def number_or_none(written: str) -> float | None:
-    """Return the finite number that `written` is. Python's own float() would also take nan, inf and 1_0."""
+    """Return the finite number in `written`, if it is one. Python's float() would accept nan, inf and 1_0 too."""
     return float(written) if _NUMBER.fullmatch(written) else None
 
 
@@ -73,15 +64,12 @@ def _delimiter(header: str, path: Path) -> str:
             return delimiter
     for other, name in ((";", "semicolons"), ("|", "bars")):
         if other in header:
-            raise BadInput(f"{path}:1: header: fields seem to be parted by {name}; tab or comma would do")
-    shown = header if len(header) <= 60 else header[:57] + "..."
-    raise BadInput(
-        f"{path}:1: header: one column only ({shown!r}); columns parted by tab or comma are needed"
-    )
+            raise BadInput(f"{path}:1: header: fields seem to be separated by {name}; use tabs or commas")
+    raise BadInput(f"{path}:1: header: only one column ({shown(header)}); separate columns by tab or comma")
 
 
 def _problem(fields: list[str], delimiter: str, width: int) -> str:
-    """Say what is wrong with a record, if anything."""
+    """Return what is wrong with a record, if anything."""
     inner = [line for text in fields if "\n" in text for line in text.split("\n")[1:]]
     if inner and (len(fields) != width or any(_looks_like_a_row(line, delimiter, width) for line in inner)):
         return LONE_QUOTE
@@ -90,6 +78,7 @@ def _problem(fields: list[str], delimiter: str, width: int) -> str:
 
 def _looks_like_a_row(line: str, delimiter: str, width: int) -> bool:
     cells = next(csv.reader([line], delimiter=delimiter), [])
-    if len(cells) < width - 1:  # the last line of a swallowed stretch has lost what followed its quote
+    # The last line of a swallowed stretch has lost what followed its quote.
+    if len(cells) < width - 1:
         return False
     return delimiter == "\t" or any(_NUMBER.fullmatch(cell.strip()) for cell in cells)

@@ -8,9 +8,7 @@ several processes may build the same one at once, and one whose bytes do not mat
 import functools
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.errors import AblateError
+from ablate.files import new_folder
 from ablate.trainer.data.examples import Examples, clusters, overlap
 from ablate.trainer.data.pretrained import TINY
 from ablate.trainer.data.reading import examples, source_key
@@ -231,46 +230,26 @@ _MANIFEST = "manifest.json"
 
 
 def _cached(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
-    """Return `folder` with what its manifest says, after building it if it is missing or damaged."""
+    """Return `folder` and its manifest, after building it if it is missing or damaged."""
     if (facts := _whole(folder)) is not None:
         return folder, facts
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        # Another process may finish the same folder first.
+        with new_folder(folder, keep=lambda: _whole(folder) is not None) as new:
             facts = build(new)
             facts["files"] = {file.name: _digest(file) for file in sorted(new.iterdir())}
             facts["digest"] = _hash(json.dumps(facts, sort_keys=True))
             (new / _MANIFEST).write_text(json.dumps(facts, sort_keys=True), encoding="utf-8")
-            _put(new, folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise AblateError(
-            f"{folder.parent}: the tokenised text cannot be kept there: {error.strerror or error}; "
-            "free space, or choose another --home"
+            f"{folder.parent}: the tokenized text cannot be stored there: {error.strerror or error}; "
+            "free some space, or choose another --home"
         ) from error
     return folder, facts
 
 
-def _put(new: Path, folder: Path) -> None:
-    """Rename `new` to `folder`. If another process was faster, its folder stays, provided it is whole."""
-    try:
-        os.rename(new, folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        if (
-            _whole(folder) is None
-        ):  # damaged: put it out of the way first, since a rename cannot replace a full folder
-            aside = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent))
-            os.rename(folder, aside / folder.name)
-            shutil.rmtree(aside, ignore_errors=True)
-            _put(new, folder)
-
-
 def _whole(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of `folder` if every byte of it is as it was written."""
+    """Return the manifest of `folder` if every byte is as it was written."""
     try:
         facts: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         digest = facts.pop("digest")

@@ -4,8 +4,6 @@ Embeddings of a frozen encoder are stored in the study's cache under a hash of e
 """
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,9 +11,10 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from ablate.files import write_file
 from ablate.trainer.data.tokens import Indices, Ragged, TaskSplit, Tokens
 from ablate.trainer.encoders.flat import ALL, Gradients
 from ablate.trainer.encoders.loading import Encoder
@@ -137,7 +136,8 @@ class Frozen:
         if columns is None:
             pair = self.live.whole(task, split, pause)
             columns = [column.cpu().contiguous() for column in pair if column is not None]
-            _write(file, columns)
+            named = dict(zip(_COLUMNS, columns, strict=False))
+            write_file(file, save(named, metadata={"sha256": _digest(columns)}))
         return _pair([column.to(self.live.device) for column in columns])
 
     def _key(self, items: TaskSplit) -> str:
@@ -170,19 +170,6 @@ def _digest(columns: Sequence[Tensor]) -> str:
     for column in columns:
         digest.update(column.numpy().data)
     return digest.hexdigest()
-
-
-def _write(file: Path, columns: Sequence[Tensor]) -> None:
-    """Write a file that is there complete or not at all; several processes may write the same."""
-    named = dict(zip(_COLUMNS, columns, strict=False))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-    os.close(handle)
-    try:
-        save_file(named, temporary, metadata={"sha256": _digest(columns)})
-        os.replace(temporary, file)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _read(file: Path) -> list[Tensor] | None:

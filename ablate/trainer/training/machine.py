@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ablate.errors import TrialError
+from ablate.text import one_line, shortened
 
 _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -63,9 +64,9 @@ def catch_out_of_memory(device: str = "cpu") -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = shortened(one_line(error), 160)
         about_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not about_memory and not any(sign in reason for sign in _OUT_OF_MEMORY):
+        if not about_memory and not any(sign in str(error) for sign in _OUT_OF_MEMORY):
             raise
         raise TrialError(
             f"out of memory ({reason}); try a smaller batch_size or max_length, or precision: bf16"

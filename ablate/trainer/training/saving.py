@@ -8,9 +8,6 @@ weights.json                                             sha256 of all trained w
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ablate.errors import Unavailable
+from ablate.files import new_folder, write_file
 from ablate.trainer.data.pretrained import quiet
 from ablate.trainer.data.tokens import Tokens
 from ablate.trainer.encoders.loading import Encoder
@@ -29,17 +27,23 @@ AUTO_BYTES = 128 * 2**20  # the largest model that `keep: auto` keeps
 def save_results(
     workdir: Path, settings: Settings, encoder: Encoder, heads: Mapping[str, nn.Module], tokens: Tokens
 ) -> None:
-    """Write `weights.json` and, where `settings.keep` says so, `model/`."""
+    """Write `weights.json` and, depending on `settings.keep`, `model/`."""
     weights = encoder.module.hf_state_dict()
     head_weights = {
         f"{task}.{name}": value for task, head in heads.items() for name, value in head.state_dict().items()
     }
-    digest = weights_sha256({**{f"encoder.{name}": value for name, value in weights.items()}, **head_weights})
-    workdir.mkdir(parents=True, exist_ok=True)
+    digest = weights_sha256({f"encoder.{name}": value for name, value in weights.items()} | head_weights)
     size = sum(value.nbytes for value in (*weights.values(), *head_weights.values()))
     if settings.keep == "model" or (settings.keep == "auto" and size <= AUTO_BYTES):
-        _save_model(workdir / "model", settings, encoder, weights, head_weights, tokens)
-    _write(workdir / "weights.json", {"sha256": digest, "bytes": size})
+        with new_folder(workdir / "model") as folder:
+            with quiet():
+                encoder.config.save_pretrained(folder)
+            save_file(_own_storage(weights), folder / "model.safetensors", metadata={"format": "pt"})
+            save_file(_own_storage(head_weights), folder / "heads.safetensors")
+            about = {"hidden_size": encoder.hidden_size, "settings": settings.model_dump(mode="json")}
+            (folder / "heads.json").write_bytes(_json(about))
+            tokens.save_tokenizer(folder)
+    write_file(workdir / "weights.json", _json({"sha256": digest, "bytes": size}))
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
@@ -70,38 +74,10 @@ def load_heads(folder: Path) -> dict[str, dict[str, Tensor]]:
     return heads
 
 
-def _save_model(
-    folder: Path,
-    settings: Settings,
-    encoder: Encoder,
-    weights: Mapping[str, Tensor],
-    head_weights: Mapping[str, Tensor],
-    tokens: Tokens,
-) -> None:
-    new = Path(tempfile.mkdtemp(prefix=".model-", suffix=".part", dir=folder.parent))
-    try:
-        with quiet():
-            encoder.config.save_pretrained(new)
-        save_file(_own_storage(weights), new / "model.safetensors", metadata={"format": "pt"})
-        save_file(_own_storage(head_weights), new / "heads.safetensors")
-        _write(
-            new / "heads.json",
-            {"hidden_size": encoder.hidden_size, "settings": settings.model_dump(mode="json")},
-        )
-        tokens.save_tokenizer(new)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
 def _own_storage(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name: value.detach().cpu().clone() for name, value in weights.items()
-    }  # safetensors refuses shared storage
+    # safetensors refuses shared storage.
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
-def _write(file: Path, document: object) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+def _json(document: object) -> bytes:
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
