@@ -30,8 +30,9 @@ class Mrmc:
 def mrmc(differences: ArrayLike) -> Mrmc:
     """Analyse per-item differences d [S seeds, n items], S ≥ 2, n ≥ 2: B − A for the same seed and item.
 
-    V_seed = var(d̄_s·)/S, V_item = var(d̄_·i)/n, V_int = MS_residual/(S n); V = V_seed + max(V_item − V_int,
-    0): Obuchowski & Rockette 1995, Commun. Stat. 24(2) 285-308. For the degrees of freedom see `hillis_df`.
+    The variance is V = V_seed + max(V_item − V_int, 0), with V_seed = var(d̄_s·)/S, V_item = var(d̄_·i)/n and
+    V_int = MS_residual/(S n): Obuchowski & Rockette 1995, Commun. Stat. 24(2) 285-308. For the degrees of
+    freedom see `hillis_df`.
     """
     d = np.asarray(differences, dtype=float)
     S, n = d.shape
