@@ -1,1 +1,1 @@
-"""Arrays in, estimates out. Knows no study, no file and no frame; every method names its source."""
+"""Statistics: arrays in, estimates out. Knows no study, file or data frame; every method cites its source."""

@@ -1,10 +1,10 @@
-"""A difference whose variance has two sources, each estimated on degrees of freedom of its own.
+"""Tests and intervals for an estimate whose variance is the sum of two independently estimated components.
 
-With V = V₁ + V₂, V₁ estimated on ν₁ and V₂ on ν₂ degrees of freedom, Δ / √V is compared with the distribution of
-√share · T(ν₁) + √(1 − share) · T(ν₂), share = V₁ / V: Fisher 1935, Ann. Eugen. 6, 391-398 (the Behrens-Fisher
-distribution). Its error stays at or below the nominal one for every true share (Robinson 1976, Ann. Stat. 4, 963-971),
-far out in the tail too, where degrees of freedom after Satterthwaite, and critical values weighted after Cochran and Cox,
-let too much through with two or three seeds.
+With V = V₁ + V₂, V₁ estimated on ν₁ and V₂ on ν₂ degrees of freedom, Δ / √V is referred to the Behrens-Fisher
+distribution: that of √share · T(ν₁) + √(1 − share) · T(ν₂) with share = V₁ / V (Fisher 1935, Ann. Eugen. 6, 391-398).
+The type I error rate is at or below the nominal level for every true share (Robinson 1976, Ann. Stat. 4, 963-971),
+far out in the tail too. Satterthwaite's degrees of freedom, and critical values weighted after Cochran and Cox, are
+anticonservative there with two or three seeds.
 """
 
 import math
@@ -16,9 +16,9 @@ from scipy import optimize, special
 
 from ablate.stats.distributions import SMALLEST_P, t_p, t_quantile
 
-# Shares closer to 0 or 1 are one source alone.
+# A share within this distance of 0 or 1 leaves one variance component: a plain t distribution.
 NEGLIGIBLE = 1e-9
-# Beyond, t is the normal to the digits that matter.
+# Above this many degrees of freedom, t equals the normal distribution to the digits that matter.
 MANY = 1e4
 
 
@@ -34,7 +34,7 @@ def two_sided_p(t: float, share: float, df_seed: float, df_item: float) -> float
 
 @lru_cache(maxsize=4096)
 def critical(alpha: float, share: float, df_seed: float, df_item: float) -> float:
-    """Return the |t| whose two-sided p is `alpha`."""
+    """Return the two-sided critical value: the |t| whose p is `alpha`."""
     if share >= 1 - NEGLIGIBLE:
         return t_quantile(1 - alpha / 2, df_seed)
     if share <= NEGLIGIBLE:
@@ -50,7 +50,7 @@ def critical(alpha: float, share: float, df_seed: float, df_item: float) -> floa
 
 
 def equivalent_df(alpha: float, share: float, df_seed: float, df_item: float) -> float:
-    """Return the degrees of freedom of the t distribution that has the same critical value at `alpha`."""
+    """Return the degrees of freedom of the t distribution with the same critical value at `alpha`."""
     if share >= 1 - NEGLIGIBLE:
         return df_seed
     if share <= NEGLIGIBLE:
@@ -62,13 +62,16 @@ def equivalent_df(alpha: float, share: float, df_seed: float, df_item: float) ->
 
     if excess(1 / MANY) >= 0:
         return math.inf
-    # Two sources with one degree of freedom each need a little more than one has: below 1.
+    # With one degree of freedom each, the mixture has a heavier tail than t(1): the answer may be below 1.
     return 1 / float(optimize.brentq(excess, 1 / MANY, 2.0, xtol=1e-12))
 
 
 @lru_cache(maxsize=512)
 def _mixture(share: float, df_seed: float, df_item: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return standard deviations and weights: given both variances found, the sum of two t's is normal."""
+    """Return the distribution as a mixture of normals: their standard deviations and weights, both [nodes].
+
+    Given both variance estimates, each t variable is normal, and so is their sum.
+    """
     seed, of_seed = _found_variances(df_seed)
     item, of_item = _found_variances(df_item)
     sd = np.sqrt(share * seed[:, None] + (1 - share) * item[None, :]).ravel()
@@ -77,10 +80,10 @@ def _mixture(share: float, df_seed: float, df_item: float) -> tuple[NDArray[np.f
 
 @lru_cache(maxsize=512)
 def _found_variances(df: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return df / χ²(df) on a grid, and how often each comes up.
+    """Return a grid of values of df / χ²(df) and their weights, both [nodes].
 
-    The logarithm of √(χ² / df) is about normal with variance 1 / 2df, its left tail longer: steps of a third of its standard
-    deviation sum it up to ten digits.
+    log √(χ² / df) is roughly normal with variance 1 / 2df and a longer left tail. Grid steps of a third of its
+    standard deviation give ten correct digits.
     """
     if df > MANY:
         return np.ones(1), np.ones(1)

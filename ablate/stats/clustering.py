@@ -1,8 +1,9 @@
-"""Items that are not independent of one another: what their contributions to contrasts give away.
+"""Detect dependence between items from what each item contributes to the contrasts.
 
-Contributions of items that belong together (questions of one document, pairs that share a sentence) lean the same way more
-often than chance has it. Whether they do is tested by shuffling the items; how much it matters is the design effect, by which
-the variance of the mean is larger than independent items make it (Kish 1965, Survey Sampling)."""
+Contributions of related items (questions about one document, pairs that share a sentence) are positively correlated.
+A permutation test over the items shows whether they are, and the design effect by how much: it is the factor by which
+dependence inflates the variance of the mean (Kish 1965, Survey Sampling).
+"""
 
 import math
 import re
@@ -15,24 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Sums = Callable[[Array], Array]  # of items that belong together: [n, contrasts] -> [groups, contrasts]
+# Sums over groups of related items: [n, contrasts] -> [groups, contrasts].
+Sums = Callable[[Array], Array]
 
-# Enough to see dependence that matters, and few enough to be shuffled thousands of times.
+# Enough items to detect dependence that matters, and few enough to permute thousands of times.
 MOST_ITEMS = 5000
-# Neighbours are looked at so many at a time.
+# Number of neighbouring items summed together.
 WINDOW = 10
-# A design effect below widens no interval by a tenth.
+# A smaller design effect widens an interval by less than a tenth.
 LEAST_DESIGN_EFFECT = 1.2
 MOST_P = 0.001
 SHUFFLES = 4999
-# Fewer groups are categories rather than a sample of clusters.
+# Fewer groups are probably categories, not a sample of clusters.
 LEAST_GROUPS = 5
 
 _STEM = re.compile(r"(.*[^\W_])[\W_]+[^\W_]+")
 
 
 class Sign(StrEnum):
-    """By what items that belong together are known."""
+    """What suggests that items are related: ids with a common stem, or similar neighbours in the file."""
 
     IDS = "ids"
     NEIGHBOURS = "neighbours"
@@ -40,7 +42,7 @@ class Sign(StrEnum):
 
 @dataclass(frozen=True)
 class Clustering:
-    """Items that belong together, by what is known of them."""
+    """Evidence that items are dependent."""
 
     sign: Sign
     design_effect: float
@@ -48,10 +50,11 @@ class Clustering:
 
 
 def clustering(contributions: Array, ids: Sequence[str]) -> Clustering | None:
-    """Return the clearest clustering of items that nobody named; None unless p < .001 and the design effect is above 1.2.
+    """Return the strongest evidence of undeclared clusters; None unless p < .001 and the design effect exceeds 1.2.
 
-    `contributions` is [contrasts, n], what each item adds to the deviation of each contrast, in the order of the file. Items
-    are looked at together whose ids begin alike (`q12-1`, `q12-2`), and neighbours.
+    `contributions` [contrasts, n] is what each item adds to the deviation of each contrast, in the order of the file.
+    Two kinds of groups are tested: items whose ids share a stem (`q12-1`, `q12-2`), and items next to each other.
+    Only the first 5000 items are used.
     """
     contributions, ids = contributions[:, :MOST_ITEMS], ids[:MOST_ITEMS]
     x = _even(contributions)
@@ -63,14 +66,17 @@ def clustering(contributions: Array, ids: Sequence[str]) -> Clustering | None:
         Clustering(sign, effect, p)
         for sign, sums in looked
         if x.size and (effect := _design_effect(x, sums)) > LEAST_DESIGN_EFFECT
-        # Bonferroni over the signs looked at.
+        # Bonferroni over the kinds of groups.
         if (p := len(looked) * _p_of_shuffles(x, sums, effect, MOST_P / len(looked))) < MOST_P
     ]
     return max(found, key=lambda one: one.design_effect, default=None)
 
 
 def common_stems(ids: Sequence[str]) -> list[str] | None:
-    """Return what each id begins with, up to its last separator; None unless that makes five groups with most of the items."""
+    """Return the stem of each id: the part before the last separator.
+
+    None unless there are at least five stems and more than half of the items share theirs with another.
+    """
     stems = [match[1] if (match := _STEM.fullmatch(one)) else one for one in ids]
     sizes = Counter(stems)
     together = sum(size for size in sizes.values() if size > 1)
@@ -88,14 +94,14 @@ class _SumsOfGroups:
 
 
 def _sums_of_windows(x: Array) -> Array:
-    """Windows at every place, scaled so that each item counts once, as in groups."""
+    """Return the sums of all windows, scaled so that each item counts once in total, as in groups."""
     to = np.cumsum(np.vstack([np.zeros((1, x.shape[1])), x]), axis=0)
     scale = math.sqrt(len(x) / ((len(x) - WINDOW + 1) * WINDOW))
     return np.asarray((to[WINDOW:] - to[:-WINDOW]) * scale)
 
 
 def _even(contributions: Array) -> Array:
-    """Return contributions [n, contrasts] about 0, every contrast of the same size; those that are all equal are left out."""
+    """Return contributions [n, contrasts], centred and of unit norm, without constant contrasts."""
     x = contributions - contributions.mean(axis=1, keepdims=True)
     size = np.sqrt((x**2).sum(axis=1, keepdims=True))
     filled = size[:, 0] > 0
@@ -107,7 +113,7 @@ def _design_effect(x: Array, sums: Sums) -> float:
 
 
 def _p_of_shuffles(x: Array, sums: Sums, effect: float, least: float) -> float:
-    """Return the share of shuffles of the items with as large an effect; stop where it cannot be below `least` any more."""
+    """Return the permutation p of `effect`; 1.0 as soon as p can no longer be below `least`."""
     rng, as_large = np.random.default_rng(0), 1
     for _ in range(SHUFFLES):
         as_large += int(_design_effect(rng.permutation(x), sums) >= effect)

@@ -1,7 +1,7 @@
-"""Pearson correlations, and two of them that share a variable: r(A, gold) against r(B, gold).
+"""Pearson correlations, and the comparison of two that share a variable: r(A, gold) and r(B, gold).
 
-In every function `r_a` and `r_b` are the correlations with the gold, `r_ab` is that of the two predictions, n
-the items; differences are B − A.
+In every function `r_a` and `r_b` are the correlations with the gold labels, `r_ab` is the correlation between
+the two predictions, and n is the number of items; differences are B − A.
 """
 
 import math
@@ -14,7 +14,7 @@ from ablate.stats.distributions import SMALLEST_P, t_p, t_quantile, z_p
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
-    """Return Pearson's r of `x` and `y` [n]; nan when one of them is constant."""
+    """Return Pearson's r of `x` and `y` [n]; nan if one of them is constant."""
     dx, dy = (_centred(v) for v in (x, y))
     scale = math.sqrt(float(dx @ dx)) * math.sqrt(float(dy @ dy))
     return max(-1.0, min(1.0, float(dx @ dy) / scale)) if scale > 0 else math.nan
@@ -23,7 +23,7 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float:
 def pseudo_values(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     """Return per-item values [n] whose mean is r(x, y): r + z_x z_y − (r/2)(z_x² + z_y²).
 
-    z has the population's standard deviation; this is r plus its influence function. Source: Devlin,
+    This is r plus its influence function; z uses the population standard deviation. Source: Devlin,
     Gnanadesikan & Kettenring 1975, Biometrika 62(3) 531-545.
     """
     r = pearson(x, y)
@@ -32,7 +32,7 @@ def pseudo_values(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
 
 
 def fisher_interval(r: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval for a correlation over n > 3 items. Source: Fisher 1921, Metron 1, 3-32."""
+    """Return the interval of a correlation over n > 3 items. Source: Fisher 1921, Metron 1, 3-32."""
     if abs(r) >= 1:
         return r, r
     half = t_quantile((1 + level) / 2, math.inf) / math.sqrt(n - 3)
@@ -41,7 +41,7 @@ def fisher_interval(r: float, n: int, level: float = 0.95) -> tuple[float, float
 
 @dataclass(frozen=True)
 class Test:
-    """A statistic and its two-sided p."""
+    """A test statistic, its degrees of freedom and its two-sided p."""
 
     statistic: float
     df: float
@@ -49,7 +49,7 @@ class Test:
 
 
 def williams_t(r_a: float, r_b: float, r_ab: float, n: int) -> Test:
-    """Test r_b = r_a on n − 3 degrees of freedom.
+    """Test r_b = r_a with n − 3 degrees of freedom.
 
     Sources: Williams 1959; Steiger 1980, Psychol. Bull. 87, eq. 7.
     """
@@ -63,13 +63,14 @@ def williams_t(r_a: float, r_b: float, r_ab: float, n: int) -> Test:
 
 
 def steiger_z(r_a: float, r_b: float, r_ab: float, n: int) -> Test | None:
-    """Test r_b = r_a on Fisher's scale, covariance from the mean correlation.
+    """Test r_b = r_a on Fisher's z scale, with the covariance at the mean correlation; None if |r| is 1.
 
     Source: Steiger 1980, eq. 14.
     """
     if _equal(r_a, r_b):
         return Test(0.0, math.inf, 1.0)
-    if max(abs(r_a), abs(r_b)) >= 1:  # Fisher's scale ends there
+    # Fisher's z is infinite there.
+    if max(abs(r_a), abs(r_b)) >= 1:
         return None
     squared = ((r_a + r_b) / 2) ** 2
     covariance = (r_ab * (1 - 2 * squared) - squared / 2 * (1 - 2 * squared - r_ab**2)) / (1 - squared) ** 2
@@ -78,23 +79,23 @@ def steiger_z(r_a: float, r_b: float, r_ab: float, n: int) -> Test | None:
 
 
 def zou_interval(r_a: float, r_b: float, r_ab: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval for r_b − r_a.
+    """Return the confidence interval of r_b − r_a.
 
     Source: Zou 2007, Psychol. Methods 12(4) 399-413, overlapping correlations.
     """
     (low_a, high_a), (low_b, high_b) = fisher_interval(r_a, n, level), fisher_interval(r_b, n, level)
     free = (r_ab - r_a * r_b / 2) * (1 - r_a**2 - r_b**2 - r_ab**2) + r_ab**3
     spread = (1 - r_a**2) * (1 - r_b**2)
-    c = free / spread if spread > 0 else 0.0  # a perfect correlation has no error to share
+    # A perfect correlation has no sampling error, and so no covariance.
+    c = free / spread if spread > 0 else 0.0
     down, up = (r_b - low_b, high_a - r_a), (high_b - r_b, r_a - low_a)
     low, high = (math.sqrt(max(0.0, x * x + y * y - 2 * c * x * y)) for x, y in (down, up))
     return r_b - r_a - low, r_b - r_a + high
 
 
 def _equal(r_a: float, r_b: float) -> bool:
-    return math.isclose(
-        r_a, r_b, rel_tol=0, abs_tol=1e-9
-    )  # closer than rounding lets the three r's be told apart
+    # Closer than this, the difference is lost in the rounding errors of the three correlations.
+    return math.isclose(r_a, r_b, rel_tol=0, abs_tol=1e-9)
 
 
 def _centred(x: ArrayLike) -> NDArray[np.float64]:

@@ -1,17 +1,17 @@
-"""A table of factors and one metric: effects, interactions and the analysis of variance.
+"""Factorial analysis of a table with one metric: effects, interactions and the analysis of variance.
 
-The order of the model: 1 = main effects, 2 = and products of two factors, full = all products. `auto` takes
-the highest that the degrees of freedom support: full when there are at most three factors, every product can
-be estimated and some combination ran more than once; else 2 when some product of two can be separated from all
-others; each only if it leaves at least 3 degrees of freedom for noise; else 1.
+Order of the model: 1 has main effects, 2 adds products of two factors, full adds all products. `auto` takes
+the highest order that leaves at least 3 residual degrees of freedom: full for three factors, if some
+combination is replicated and every product is estimable; else 2, if at least one product of two factors is
+estimable; else 1. With two factors, order 2 is full.
 
-A main effect is given only where the rows separate it from all other main effects, whatever the products are. A
-product is given only where they separate it from all other terms of the model, unless the caller names the order
-and does not ask for that (`strict`).
+A main effect is reported only if it is not aliased with another main effect, whatever the products are. A
+product is reported only if it is not aliased with any other term of the model, unless the caller names the
+order and does not ask for this check (`strict`).
 
-A factor that exists only under a condition is coded ±½ where it exists and 0 elsewhere: its effect is that
-inside the condition, and its parent's effect is averaged over its levels. Products of such a factor with its
-own parents are not part of the model.
+A factor that exists only under a condition is coded ±½ where it exists and 0 elsewhere: its effect is the
+effect within the condition, and its parent's effect is averaged over its levels. The model has no products of
+such a factor with its own parents.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,30 +39,36 @@ from ablate.stats.linear import (
 )
 from ablate.stats.power import mde
 
-MOST_CONTRASTS = 256  # beyond, Lenth's median of mostly empty contrasts is not worth a model of that size
-LEAST_DF = 3  # for noise, before `auto` spends more on products
-Condition = dict[str, tuple[int, ...]]  # factor -> the levels under which another exists
-Key = tuple[Names, tuple[int, ...]]  # the factors of an effect, and of each the index of its level
-Ties = dict[tuple[Names, int], set[Names]]  # coefficient (term, place) -> what it cannot be separated from
+# Above this, Lenth's median of mostly inert contrasts does not justify a model of that size.
+MOST_CONTRASTS = 256
+# Residual degrees of freedom that `auto` keeps before it adds products.
+LEAST_DF = 3
+# Factor -> the levels under which another factor exists.
+Condition = dict[str, tuple[int, ...]]
+# The factors of an effect, and the index of each one's level.
+Key = tuple[Names, tuple[int, ...]]
+# Aliased coefficient (term, place) -> the terms it is aliased with.
+Ties = dict[tuple[Names, int], set[Names]]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference with its noise; None where there is nothing to estimate noise from."""
+    """An effect or interaction; its error is None where there is no estimate of the noise."""
 
     factors: tuple[str, ...]
-    levels: tuple[int, ...]  # of each factor, against its level 0
-    estimate: float  # two levels: the textbook effect; a product: half the difference of the simple effects
+    levels: tuple[int, ...]  # of each factor, compared with its level 0
+    # With two levels the textbook effect; of a product, half the difference of the simple effects.
+    estimate: float
     se: float | None
     df: float | None
     ci95: tuple[float, float] | None
     p: float | None
-    mde80: float | None  # true effect that would have been found in 80 % of such studies
+    mde80: float | None  # minimum detectable effect at 80 % power
 
 
 @dataclass(frozen=True)
 class AnovaRow:
-    """One line of an analysis of variance."""
+    """One row of an analysis of variance."""
 
     term: str
     df: int
@@ -75,28 +81,29 @@ class AnovaRow:
 
 @dataclass(frozen=True)
 class Factorial:
-    """What a table says."""
+    """The analysis of one table."""
 
     order: str  # 1, 2 or full
     effects: tuple[Estimate, ...]
     interactions: tuple[Estimate, ...]
-    weights: dict[Key, Array]  # [n], what each row adds to that effect or interaction
-    anova: dict[str, tuple[AnovaRow, ...]]  # type -> rows; all agree when balanced
-    balanced: bool  # every term orthogonal to every other
+    # Each effect or interaction is its weights [n] times the metric.
+    weights: dict[Key, Array]
+    anova: dict[str, tuple[AnovaRow, ...]]  # by type; all types agree when balanced
+    balanced: bool  # every term is orthogonal to every other
     replicated: bool  # some combination ran more than once
-    degenerate: bool  # repeated rows do not differ, or the model is exact: no p, never p = 0
-    df_residual: int  # 0: standard errors are those of `lenth`
-    lenth: Lenth | None  # unreplicated two-level tables
-    contrasts: dict[str, float]  # behind `lenth`: term -> effect
-    left_out: tuple[Names, ...]  # cannot be separated from other terms; of products no estimate is given
-    confounded: dict[
-        str, tuple[str, ...]
-    ]  # factor -> what an effect of it, not given, cannot be separated from
-    unexplained: tuple[str, ...]  # factors missing in some rows, by no rule that the other factors show
+    # Replicates do not differ, or the fit is exact: p is then None, never 0.
+    degenerate: bool
+    df_residual: int  # if 0, standard errors come from `lenth`
+    lenth: Lenth | None  # for unreplicated two-level tables
+    contrasts: dict[str, float]  # the effects that `lenth` is computed from, by term
+    left_out: tuple[Names, ...]  # terms aliased with others; aliased products have no estimate
+    confounded: dict[str, tuple[str, ...]]  # factor with an aliased effect, not reported -> its aliases
+    # Factors missing in some rows without a condition on other factors that explains it.
+    unexplained: tuple[str, ...]
 
 
 class _Table:
-    """The data, and the models of them with products of up to so many factors. Keeps what it has computed."""
+    """The data and its models by highest order of products. Caches what it computes."""
 
     def __init__(
         self,
@@ -113,17 +120,17 @@ class _Table:
         self._ties: dict[int, Ties] = {}
 
     def terms(self, highest: int) -> list[Names]:
-        """What stands before the factors, then the factors, then their products."""
+        """Return the terms of the model: block and existence columns, factors, then products."""
         return [*((f.name,) for f in self.before), *_terms(self.factors, self._where, highest)]
 
     def fit(self, highest: int) -> Fit:
-        """Return the model."""
+        """Return the fitted model."""
         if highest not in self._fits:
             self._fits[highest] = fit(self.y, [*self.before, *self.factors], self.terms(highest))
         return self._fits[highest]
 
     def ties(self, highest: int) -> Ties:
-        """Return the coefficients that the rows do not determine."""
+        """Return the aliased coefficients of the model."""
         if highest not in self._ties:
             everything = [*self.before, *self.factors]
             left_out = self.fit(highest).left_out
@@ -138,11 +145,11 @@ def factorial(
     order: str = "auto",
     strict: bool = False,
 ) -> Factorial:
-    """Analyse `y` [n] by `factors`, with `block` (seeds) as fixed effects.
+    """Analyse `y` [n] by `factors`, with `block` (seeds) as a fixed effect.
 
-    Sources: Montgomery, Design and Analysis of Experiments, ch. 5-6 and 15; Box, Hunter & Hunter, Statistics
-    for Experimenters, ch. 5. Standard errors come from the residual, or from Lenth's pseudo standard error
-    when a two-level table leaves none.
+    Standard errors come from the residual, or from Lenth's pseudo standard error if a two-level table leaves
+    no residual degrees of freedom. Sources: Montgomery, Design and Analysis of Experiments, ch. 5-6 and 15;
+    Box, Hunter & Hunter, Statistics for Experimenters, ch. 5.
     """
     where = conditions(factors)
     nuisances = [_existence(f) for f in factors if where.get(f.name, {}) is None]
@@ -185,9 +192,9 @@ def factorial(
 def effect_weights(
     factors: Sequence[Factor], order: str
 ) -> tuple[dict[Key, Array], dict[str, tuple[str, ...]]]:
-    """Return what each row adds to every effect and product that the rows can separate, each [n].
+    """Return the weights [n] of every estimable effect and product, and the aliases of each aliased factor.
 
-    And of each factor that they do not separate from others, these others. An estimate is the weighted sum of the metric.
+    An estimate is the weighted sum of the metric over the rows.
     """
     where = conditions(factors)
     before = [_existence(f) for f in factors if where.get(f.name, {}) is None]
@@ -208,9 +215,9 @@ def effect_weights(
 
 
 def conditions(factors: Sequence[Factor]) -> dict[str, Condition | None]:
-    """Return, for each factor that does not exist in every row, the levels of others under which it does.
+    """Return, for each factor missing in some rows, the levels of others under which it exists.
 
-    None where no combination of the others' levels explains it.
+    None if no combination of the others' levels explains where the factor exists.
     """
     return {f.name: _condition(f, [g for g in factors if g is not f]) for f in factors if not f.exists.all()}
 
@@ -252,7 +259,7 @@ def _ancestors(name: str, where: dict[str, Condition | None]) -> set[str]:
 
 
 def _choose(table: _Table, replicated: bool, order: str) -> tuple[str, int]:
-    """Return the model's order, by name and as the most factors of a product."""
+    """Return the order of the model, as its name and as the most factors in a product."""
     n_factors = len(table.factors)
     if order != "auto":
         return order, n_factors if order == "full" else min(int(order), n_factors)
@@ -264,7 +271,10 @@ def _choose(table: _Table, replicated: bool, order: str) -> tuple[str, int]:
 
 
 def _supported(table: _Table, highest: int) -> bool:
-    """Say whether the rows are enough for the products and separate them: all of them, or of those of two some."""
+    """Return whether the rows leave residual degrees of freedom and the products are estimable.
+
+    All products must be estimable; in a model of order 2, at least one.
+    """
     levels = {f.name: f.levels for f in (*table.before, *table.factors)}
     width = sum(prod(levels[name] - 1 for name in names) for names in table.terms(highest))
     if width > len(table.y) - 1 - LEAST_DF:
@@ -277,14 +287,15 @@ def _supported(table: _Table, highest: int) -> bool:
 
 
 def _saturated(table: _Table, noisy: bool) -> dict[str, float]:
-    """Return every contrast of an unreplicated orthogonal two-level table; nothing for other tables."""
+    """Return every contrast of an unreplicated orthogonal two-level table; empty for other tables."""
     if (
         noisy
         or len(table.y) > MOST_CONTRASTS
         or any(f.levels != 2 or not f.exists.all() for f in table.factors)
     ):
         return {}
-    for highest in range(1, len(table.factors) + 1):  # a small fraction is full before all products are tried
+    # A small fraction is saturated before all products have been tried.
+    for highest in range(1, len(table.factors) + 1):
         model = table.fit(highest)
         if model.df_residual == 0 and model.orthogonal:
             return {t.name: float(model.beta[t.start]) * _share(t) for t in model.terms}
@@ -292,7 +303,7 @@ def _saturated(table: _Table, noisy: bool) -> dict[str, float]:
 
 
 def _confounded(factors: Sequence[Factor], ties: Ties) -> dict[str, tuple[str, ...]]:
-    """Return what each main effect that is not determined goes together with."""
+    """Return the aliases of each main effect that is not estimable."""
     found = {}
     for f in factors:
         others = set().union(*(met for (names, _), met in ties.items() if names == (f.name,)))
@@ -302,14 +313,14 @@ def _confounded(factors: Sequence[Factor], ties: Ties) -> dict[str, tuple[str, .
 
 
 def _share(term: Term) -> float:
-    """Return what turns a difference of differences into half the difference of the simple effects."""
+    """Return the factor that turns a difference of differences into half the difference of simple effects."""
     return 0.5 ** (len(term.factors) - 1)
 
 
 @dataclass(frozen=True)
 class _Noise:
     variance: float | None  # of one run
-    se: float | None  # of any effect: Lenth's
+    se: float | None  # of every effect, by Lenth's method
     df: float
 
 
@@ -322,7 +333,7 @@ def _noise(model: Fit, pseudo: Lenth | None) -> _Noise:
 def _estimates(
     model: Fit, term: Term, factors: Sequence[Factor], noise: _Noise, ties: Ties
 ) -> list[Estimate]:
-    """Return what is determined, in the order of the term's columns."""
+    """Return the estimates of the term's estimable coefficients, in the order of its columns."""
     widths = {f.name: f.levels - 1 for f in factors}
     levels = list(product(*(range(1, widths[name] + 1) for name in term.factors)))
     return [
@@ -353,7 +364,7 @@ def _estimate(model: Fit, term: Term, i: int, levels: tuple[int, ...], noise: _N
 
 
 def _weights(model: Fit, factors: Sequence[Factor], estimates: Sequence[Estimate]) -> dict[Key, Array]:
-    """Return [n] of each estimate: half the difference of the simple effects where it is an interaction."""
+    """Return the weights [n] of each estimate, scaled as the estimates are."""
     terms = {t.factors: t for t in model.terms}
     widths = {f.name: f.levels - 1 for f in factors}
     found = {}

@@ -1,9 +1,9 @@
-"""The one analysis behind every verdict: a contrast, its value per seed, and per seed and item where items are known.
+"""The inference behind every verdict: a contrast, its value per seed and, where known, per seed and item.
 
-Two cells, a factor of a full grid, an interaction, an effect of a fraction, a composite metric and the two sides of
-`ablate compare` are all contrasts: weighted sums of what was measured. Their seeds and their items are both samples, and
-both may meet the choice differently, so the variance of a contrast is taken from the contrast itself: from how it varies
-over seeds, and over items (or clusters of items). Nothing is pooled over cells.
+The difference of two cells, a factor's effect in a full grid, an interaction, an effect in a fraction, a composite
+metric and the two sides of `ablate compare` are all contrasts: weighted sums of measurements. Seeds and items are
+both random samples, and the effect may vary over either, so the variance is estimated from the contrast itself: from
+its variation over seeds, and over items (or clusters of items). No variance is pooled across cells.
 """
 
 import math
@@ -22,12 +22,12 @@ from ablate.stats.power import mde
 
 Array = NDArray[np.float64]
 
-# Of the largest value: what varies less than this is rounding.
+# Variation below this share of the largest value is rounding error.
 ROUNDING = 1e-12
 
 
 class Method(StrEnum):
-    """How an estimate came by its standard error and p."""
+    """How an estimate's standard error and p were obtained."""
 
     NOTHING = "none"
     ONE_SEED = "one_seed"
@@ -41,30 +41,30 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Inference:
-    """A contrast and what is known of its error; None where the data cannot say."""
+    """A contrast and its error; fields are None where the data do not determine them."""
 
     estimate: float | None
     seeds: int
     method: Method = Method.NOTHING
     se: float | None = None
-    # Of the t distribution; with items there are two, those of the seeds and of the items.
+    # None where seeds and items both vary: each variance then has its own degrees of freedom.
     t_df: float | None = None
     p: float | None = None
-    # Shares of se²: what the seeds add, and what the items add beyond what seed × item has put into the seeds' share.
+    # Components of se²: the seeds', which includes seed × item, and the items' without seed × item.
     v_seed: float | None = None
     v_item: float | None = None
     item_df: float = math.inf
 
     @property
     def share(self) -> float | None:
-        """The seeds' share of the variance; None where the analysis has no items in it."""
+        """The seeds' share of the variance; None if the analysis has no items."""
         if self.v_seed is None or self.v_item is None:
             return None
         return self.v_seed / (self.v_seed + self.v_item)
 
     @property
     def df(self) -> float | None:
-        """Return the degrees of freedom of the t distribution that gives the 95 % interval; inf for the normal."""
+        """The degrees of freedom of the t distribution that gives the 95 % interval; inf for the normal."""
         if self.share is None:
             return self.t_df
         return behrens_fisher.equivalent_df(0.05, self.share, self.seeds - 1, self.item_df)
@@ -79,7 +79,7 @@ class Inference:
         return self.estimate - half, self.estimate + half
 
     def mde80(self, comparisons: int = 1) -> float | None:
-        """Return the true effect found with 80 % power, at the first of Holm's steps over so many comparisons."""
+        """Return the minimum detectable effect at 80 % power, at Holm's first step of `comparisons`."""
         if self.se is None:
             return None
         alpha = 0.05 / max(1, comparisons)
@@ -90,21 +90,21 @@ class Inference:
 
 @dataclass(frozen=True)
 class ItemNoise:
-    """What the items add to the variance of a contrast's mean over seeds and items."""
+    """The items' contribution to the variance of a contrast's mean over seeds and items."""
 
-    item: float  # of the items alone: that of items less that of seed × item, never below 0
-    seed_item: float  # of seed × item, which is in the seeds' share already
-    df: float  # of `item`
+    item: float  # the items' variance without seed × item, at least 0
+    seed_item: float  # the variance of seed × item, which the seeds' variance already includes
+    df: float  # degrees of freedom of `item`
 
 
 def infer(by_seed: ArrayLike, items: "ItemNoise | None" = None, scale: float = 0.0) -> Inference:
-    """Analyse a contrast's values per seed [S], NaN where a seed has none, with its items where they are known.
+    """Analyse a contrast's values per seed [S], with its item noise where known; a seed without a value is NaN.
 
-    With items: V = V_seed + V_item, V_seed = var(by_seed)/S on S − 1 degrees of freedom (Obuchowski & Rockette 1995,
-    Commun. Stat. 24, 285-308), compared with the Behrens-Fisher distribution. Without: t over seeds (Student 1908).
-    One seed gives the estimate alone, and so do values that do not vary: without noise there is no p. `scale` is the size of
-    the numbers that the contrast was computed from: sums of accuracies that cancel leave 1e-16, which is neither an effect
-    nor noise.
+    With items, V = V_seed + V_item, where V_seed = var(by_seed)/S has S − 1 degrees of freedom (Obuchowski & Rockette
+    1995, Commun. Stat. 24, 285-308), and the reference is the Behrens-Fisher distribution. Without items, it is a t
+    test over seeds (Student 1908). One seed, or values that do not vary, give an estimate alone: without noise there
+    is no p. `scale` is the magnitude of the numbers that the contrast was computed from: accuracies that cancel leave
+    1e-16, which is neither an effect nor noise.
     """
     values = np.asarray(by_seed, dtype=float)
     values = values[np.isfinite(values)]
@@ -133,7 +133,7 @@ def infer(by_seed: ArrayLike, items: "ItemNoise | None" = None, scale: float = 0
 
 
 def detectable_effect(v_seed: float, v_item: float, seeds: int, alpha: float) -> float:
-    """Return the true effect whose p is below `alpha` with 80 % probability, given both variances of its estimate."""
+    """Return the minimum detectable effect at `alpha` and 80 % power, given its variance components."""
     v = v_seed + v_item
     return math.sqrt(v) * _detectable(round(v_seed / v, 2), seeds - 1, math.inf, alpha)
 
@@ -141,12 +141,13 @@ def detectable_effect(v_seed: float, v_item: float, seeds: int, alpha: float) ->
 def contributions(
     differences: ArrayLike, clusters: Sequence[str] | None = None
 ) -> tuple[Array, list[str] | None]:
-    """Return what each item, or each cluster of items, adds to the deviation of a contrast's mean: [S, units].
+    """Return what each unit (item or cluster) adds to the deviation of a contrast's mean, [S, units], and the labels.
 
-    `differences` is [S seeds, n items]. What a unit adds is how far the mean moves without it, √((G − 1) / G) times over G
-    units, so that the sum of squares is the jackknife's variance of the mean (Tukey 1958): over items var(d)/n. Items of one
-    cluster are not independent of one another and go together; leaving out a large cluster moves the mean more than its
-    share tells. Also return the clusters' labels in the order of the columns.
+    `differences` is [S seeds, n items]. The clusters' labels are in the order of the columns, None without clusters. A
+    unit's contribution is how far the mean moves if the unit is left out, times √((G − 1) / G) for G units, so that the
+    sum of squares is the jackknife variance of the mean (Tukey 1958): over items, var(d)/n. Items of one cluster are
+    dependent and are left out together. Leaving out a large cluster moves the mean by more than its sum over n, hence
+    the division by 1 − share.
     """
     d = np.asarray(differences, dtype=float)
     added = (d - d.mean(axis=1, keepdims=True)) / d.shape[1]
@@ -162,12 +163,12 @@ def contributions(
 
 
 def item_noise(added: Array) -> ItemNoise | None:
-    """Return the items' share in the variance of a mean from `contributions` [S ≥ 2, units]; None where it is unknown.
+    """Return the items' variance of a mean from `contributions` [S ≥ 2, units]; None if it cannot be estimated.
 
-    V_item = Σ_g (mean over seeds)², V_seed×item = the same of what is left / (S (S − 1)); over items without clusters these
-    are var(d̄_·i)/n and MS_residual/(S n). The degrees of freedom of V_item follow from the spread of the squares, after
-    Satterthwaite: of accuracies that differ on m items they are about 2m, however many agree. What is left of it beside
-    V_seed×item has the same share of them.
+    V_item = Σ_g (mean over seeds)² and V_seed×item = Σ (deviations from that mean)² / (S (S − 1)); over items without
+    clusters these are var(d̄_·i)/n and MS_residual/(S n). V_item gets Satterthwaite's degrees of freedom, from the
+    spread of the squares: for accuracies that differ on m items about 2m, however many items agree. The net variance,
+    V_item − V_seed×item, gets a proportional share of them.
     """
     S, units = added.shape
     if S < 2 or units < 2 or not np.isfinite(added).all():
@@ -179,13 +180,17 @@ def item_noise(added: Array) -> ItemNoise | None:
     net = max(v_item - v_both, 0.0)
     if net == 0:
         return ItemNoise(0.0, v_both, math.inf)
-    # Satterthwaite would have the square of the share: next to none where items matter least, at a fifth of the power. With
-    # the share itself the error stays below .05 from two seeds to ten, from three degrees of freedom up.
+    # Satterthwaite's formula squares this share, which leaves almost no degrees of freedom where items matter least and
+    # costs a fifth of the power. With the share itself, the type I error rate stays below .05 for two to ten seeds and
+    # three or more degrees of freedom.
     return ItemNoise(net, v_both, max(1.0, _df_of_items(squares) * net / v_item))
 
 
 def infer_from_items(estimate: float, added: Array) -> Inference:
-    """Analyse one seed: t over its items, or clusters of them, from `contributions` [1, units]. Says nothing of other seeds."""
+    """Analyse one seed: a t test over its items, or clusters of items, from `contributions` [1, units].
+
+    The result holds for this seed only.
+    """
     squares = added[0] ** 2
     variance = float(squares.sum())
     if not variance > 0:
@@ -195,7 +200,7 @@ def infer_from_items(estimate: float, added: Array) -> Inference:
 
 
 def _df_of_items(squares: Array) -> float:
-    """Return the degrees of freedom of a sum of squared contributions [units], after Satterthwaite."""
+    """Return Satterthwaite's degrees of freedom of a sum of squared contributions [units]."""
     units = len(squares)
     kurtosis = units * float((squares**2).sum()) / float(squares.sum()) ** 2
     return max(1.0, min(units - 1, 2 * units / max(kurtosis - 1, 1e-9)))
@@ -208,21 +213,21 @@ def _groups(clusters: Sequence[str]) -> tuple[list[str], NDArray[np.intp]]:
 
 
 def _rounded_df(df: float) -> float:
-    """Return one of 51 values: a detectable effect moves by 3 % at most, and what it takes most time for is remembered."""
+    """Round to one of 51 values, so that `_detectable` hits its cache; the result changes by 3 % at most."""
     steps = round(50 / df)
     return 50 / steps if steps else math.inf
 
 
 @lru_cache(maxsize=1024)
 def _detectable(share: float, df_seed: float, df_item: float, alpha: float, power: float = 0.8) -> float:
-    """Return the true effect, in standard errors, whose p is below `alpha` with probability `power`.
+    """Return the minimum detectable effect in standard errors: its p is below `alpha` with probability `power`.
 
-    The noise that was found is taken for the true one, and what another study would find for either variance varies as
-    χ² does. The other tail, which adds less than 1e-4 to the power, is left out.
+    The estimated variance components are taken as the true ones; their estimates in another study vary as χ² does.
+    Rejections in the wrong direction, which add less than 1e-4 to the power, are ignored.
     """
     ranks = (np.arange(400) + 0.5) / 400
     seed = share * special.chdtri(df_seed, ranks) / df_seed
-    # The order of the second variance is shuffled against the first: they are found independently.
+    # The two variances are estimated independently, so the quantiles of one are permuted against the other's.
     item = np.full(len(ranks), 1 - share)
     if math.isfinite(df_item):
         item = item * np.random.default_rng(0).permutation(special.chdtri(df_item, ranks) / df_item)

@@ -1,4 +1,4 @@
-"""Noise from the effects themselves, when no combination was run twice."""
+"""Lenth's method: estimate noise from the effects themselves when no combination is replicated."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,24 @@ from numpy.typing import ArrayLike
 
 from ablate.stats.distributions import t_quantile
 
-# An effect below this share of the largest is what rounding leaves of 0.
+# An effect below this share of the largest is 0 up to rounding.
 ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Lenth:
-    """Lenth's pseudo standard error and margins, in the effects' unit."""
+    """Lenth's pseudo standard error and margins, in the unit of the effects."""
 
-    s0: float  # first guess of the standard error of an effect
+    s0: float  # initial estimate of the standard error of an effect
     pse: float  # pseudo standard error
     me: float  # margin of error of one effect
-    sme: float  # simultaneous margin of error of all
+    sme: float  # simultaneous margin of error of all effects
     df: float  # m / 3
     m: int  # number of effects
 
 
 def lenth(effects: ArrayLike, level: float = 0.95) -> Lenth | None:
-    """Return Lenth's margins for m orthogonal two-level `effects` [m]; None when most of them are 0, or rounding.
+    """Return Lenth's margins for m orthogonal two-level `effects` [m]; None if most are 0 up to rounding.
 
     Source: Lenth 1989, Technometrics 31(4) 469-473.
     """

@@ -1,13 +1,14 @@
 """Least squares on factors: coding, the fit, and sums of squares of types I, II and III.
 
-Factors are coded so that the coefficients *are* the answers: the column of level j is 1 at level j, less 1/L
-everywhere the factor exists, and 0 where it does not. In a model with these columns and their products, the
-coefficient of level j is its estimated marginal mean minus that of level 0, other factors weighted equally
-(Searle, Speed & Milliken 1980), and the coefficient of a product is a difference of differences. Two levels
-give the textbook's ±½.
+Factors are coded so that the coefficients *are* the effects of interest. The column of level j is 1 at level
+j, minus 1/L everywhere the factor exists, and 0 where it does not. In a model with these columns and their
+products, the coefficient of level j is its estimated marginal mean minus that of level 0, with the other
+factors weighted equally (Searle, Speed & Milliken 1980), and the coefficient of a product is a difference of
+differences. For two levels this is the textbook's ±½ coding.
 
-Refuses nothing: a term whose columns depend on those before it is left out and named. Of a factor's own term the
-columns that do add something stay, so that they are not taken for the doing of another factor.
+A rank-deficient model is accepted: a term whose columns depend linearly on the terms before it is left out
+and listed. A main effect keeps the columns that are independent, so that their effect is not attributed to
+another factor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,20 +22,20 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 Array = NDArray[np.float64]
-Names = tuple[str, ...]  # of the factors of a term
+Names = tuple[str, ...]  # the factors of a term
 
-# A column counts as dependent when less than this share of its length is left after the terms before it.
+# Columns are dependent if the terms before them leave less than this share of the largest norm.
 DEPENDENT = 1e-7
-# Residuals below this share of the data's spread are rounding, not noise; so are codes of factors below it.
+# Residuals below this share of the data's spread are rounding error, not noise. Factor codes below it are 0.
 ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """One factor over n rows. Two are equal when all of this is."""
+    """One factor over n rows. Factors are equal if their name, levels and index are."""
 
     name: str
-    index: NDArray[np.intp]  # [n], 0 is the baseline level, -1 where the factor does not exist
+    index: NDArray[np.intp]  # [n], 0 for the baseline level, -1 where the factor does not exist
     levels: int
 
     def __eq__(self, other: object) -> bool:
@@ -60,16 +61,17 @@ class Factor:
 
 @dataclass(frozen=True)
 class Term:
-    """A factor or a product of factors, and its columns of the model."""
+    """A factor or a product of factors, and its columns in the model matrix."""
 
     factors: Names
     start: int
     stop: int
-    places: tuple[int, ...]  # which columns of its coding: all, but for a factor that is left out in part
+    # Which columns of its coding: all, except for a factor that is left out in part.
+    places: tuple[int, ...]
 
     @property
     def name(self) -> str:
-        """The factors' names joined by a colon."""
+        """The names of its factors, joined by a colon."""
         return ":".join(self.factors)
 
     @property
@@ -79,7 +81,7 @@ class Term:
 
     @property
     def columns(self) -> slice:
-        """Where its columns stand."""
+        """The slice of the model matrix that holds its columns."""
         return slice(self.start, self.stop)
 
 
@@ -88,24 +90,24 @@ class Fit:
     """A least-squares fit of centred data."""
 
     terms: tuple[Term, ...]
-    left_out: tuple[Names, ...]  # terms that depend, at least in part, on the ones before them
+    left_out: tuple[Names, ...]  # terms that depend, at least in part, on the terms before them
     beta: Array  # [p]
-    covariance: Array  # [p, p], of beta, before the residual variance
-    weights: Array  # [p, n], what each row of the data adds to each of beta
-    R: Array  # [p, p], triangular factor of the model
-    z: Array  # [p], the data in its coordinates
+    covariance: Array  # [p, p], of beta, for a residual variance of 1
+    weights: Array  # [p, n], beta = weights @ y
+    R: Array  # [p, p], triangular factor of the model matrix
+    z: Array  # [p], y projected onto the orthonormal columns
     ss_residual: float
     df_residual: int
-    degenerate: bool  # the residuals are rounding: there is no estimate of noise
+    degenerate: bool  # the residuals are rounding error: there is no estimate of noise
 
     @property
     def variance(self) -> float | None:
-        """Residual mean square, None when there is nothing to estimate it from."""
+        """The residual mean square; None if there is nothing to estimate it from."""
         return None if self.degenerate or self.df_residual == 0 else self.ss_residual / self.df_residual
 
     @property
     def orthogonal(self) -> bool:
-        """Whether no term shares anything with another, as in a balanced table: all types then agree."""
+        """Whether all terms are mutually orthogonal, as in a balanced table: all types then agree."""
         between = self.R.copy()
         for term in self.terms:
             between[term.columns, term.columns] = 0
@@ -115,7 +117,7 @@ class Fit:
 def fit(y: Array, factors: Sequence[Factor], terms: Sequence[Names]) -> Fit:
     """Fit `terms` (names of factors) to `y` [n] by least squares, with an intercept.
 
-    `y` and every column are centred first: without that, the stiff sets of NIST's StRD lose ten digits.
+    `y` and every column are centred first: without that, NIST's ill-conditioned StRD sets lose ten digits.
     """
     y = y - y.mean()
     base = _base(tuple(factors), tuple(terms))
@@ -138,7 +140,7 @@ def fit(y: Array, factors: Sequence[Factor], terms: Sequence[Names]) -> Fit:
 
 @dataclass(frozen=True, eq=False)
 class _Base:
-    """All of a fit that does not depend on the data."""
+    """The part of a fit that does not depend on the data."""
 
     terms: tuple[Term, ...]
     left_out: tuple[Names, ...]
@@ -148,12 +150,13 @@ class _Base:
     weights: Array  # [p, n]
 
 
-# A report fits the same model to every metric; at 10,000 trials and 66 columns each takes a quarter of a second.
+# A report fits the same model to every metric. At 10,000 trials and 66 columns, one decomposition takes a quarter
+# of a second.
 @lru_cache(maxsize=4)
 def _base(factors: tuple[Factor, ...], terms: tuple[Names, ...]) -> _Base:
     """Decompose the columns of the model.
 
-    Each term is made orthogonal to those before it (Gram-Schmidt, twice: Giraud et al. 2005), so one pass
+    Each term is orthogonalized against those before it (Gram-Schmidt, twice: Giraud et al. 2005), so one pass
     gives the fit, the ranks and the sequential sums of squares.
     """
     coding = {factor.name: factor for factor in factors}
@@ -165,7 +168,8 @@ def _base(factors: tuple[Factor, ...], terms: tuple[Names, ...]) -> _Base:
     at = 0
     for names, width in zip(terms, widths, strict=True):
         places, basis = list(range(width)), None
-        room = at + width <= n - 1  # else no need to build what may be thousands of columns
+        # Without room a product is dependent: do not build its columns, which may be thousands.
+        room = at + width <= n - 1
         if room or len(names) == 1:
             columns = _columns(coding, names)
             basis = _new_directions(Q[:, :at], columns) if room else None
@@ -188,10 +192,11 @@ def _base(factors: tuple[Factor, ...], terms: tuple[Names, ...]) -> _Base:
 
 
 def tied(factors: Sequence[Factor], terms: Sequence[Names]) -> dict[tuple[Names, int], set[Names]]:
-    """Return, of each coefficient (term, place) that the rows do not determine, the terms it cannot be separated from.
+    """Return the coefficients (term, place) that are not estimable, each with the terms it is aliased with.
 
-    It is not determined when it can change, others with it, and no row notices. The projection on such changes shows
-    what changes together (Searle 1971, Linear Models, ch. 5: estimable functions). Its own term is always among them.
+    A coefficient is not estimable if it can change, together with others, without changing any fitted value.
+    The projection onto the null space of the model matrix shows which change together (Searle 1971, Linear
+    Models, ch. 5: estimable functions). A coefficient's own term is always among its aliases.
     """
     coding = {factor.name: factor for factor in factors}
     columns = [_columns(coding, names) for names in terms]
@@ -207,12 +212,12 @@ def tied(factors: Sequence[Factor], terms: Sequence[Names]) -> dict[tuple[Names,
 
 
 def type_i(model: Fit) -> list[float]:
-    """Return each term's sum of squares after the terms before it."""
+    """Return each term's sum of squares, adjusted for the terms before it."""
     return [float(model.z[term.columns] @ model.z[term.columns]) for term in model.terms]
 
 
 def type_ii(model: Fit) -> list[float]:
-    """Return each term's sum of squares after all that do not contain it (Yates 1934; Langsrud 2003)."""
+    """Return each term's sum of squares, adjusted for all that do not contain it (Yates 1934; Langsrud 2003)."""
     if model.orthogonal:
         return type_i(model)
     above = [[t for t in model.terms if set(term.factors) < set(t.factors)] for term in model.terms]
@@ -220,12 +225,12 @@ def type_ii(model: Fit) -> list[float]:
 
 
 def type_iii(model: Fit) -> list[float]:
-    """Return each term's sum of squares after all others, the Wald test of its contrasts (Yates 1934)."""
+    """Return each term's sum of squares, adjusted for all others (Wald test of its contrasts, Yates 1934)."""
     return [_wald(model, term, []) for term in model.terms]
 
 
 def crossings(factors: Sequence[Factor]) -> list[NDArray[np.intp]]:
-    """Return the rows of each combination of levels that occurs."""
+    """Return the row numbers of each combination of levels that occurs, an array per combination."""
     table = np.column_stack([factor.index for factor in factors])
     order = np.lexsort(table.T)
     edges = np.flatnonzero(np.any(np.diff(table[order], axis=0), axis=1)) + 1
@@ -233,13 +238,14 @@ def crossings(factors: Sequence[Factor]) -> list[NDArray[np.intp]]:
 
 
 def same_in_all_repeats(y: Array, factors: Sequence[Factor], block: Factor | None) -> bool:
-    """Say whether `y` [n] is the same, to rounding, in all rows of a combination, but for a shift of each block.
+    """Return whether replicates have the same `y` [n], to rounding, apart from a shift per block.
 
-    False where no combination is repeated.
+    False if no combination is replicated.
     """
     within = np.column_stack([y - y.mean(), *([block.columns()] if block else [])])
     combinations = crossings(factors)
-    for rows in combinations:  # what is left of y and of the blocks is what changes within combinations
+    # Keep only the variation of y and of the blocks within combinations.
+    for rows in combinations:
         within[rows] -= within[rows].mean(axis=0)
     own, blocks = within[:, 0], np.where(np.abs(within[:, 1:]) > ROUNDING, within[:, 1:], 0.0)
     shifts, _, rank, _ = np.linalg.lstsq(blocks, own, rcond=DEPENDENT)
@@ -251,7 +257,8 @@ def same_in_all_repeats(y: Array, factors: Sequence[Factor], block: Factor | Non
 def _columns(coding: Mapping[str, Factor], names: Names) -> Array:
     columns = reduce(_products, (coding[name].columns() for name in names))
     columns = columns - columns.mean(axis=0)
-    return np.where(np.abs(columns) > ROUNDING, columns, 0.0)  # −1/3 less a mean of −1/3 is not always 0
+    # In floating point, −1/3 minus a mean of −1/3 is not always 0.
+    return np.where(np.abs(columns) > ROUNDING, columns, 0.0)
 
 
 def _products(left: Array, right: Array) -> Array:
@@ -259,7 +266,7 @@ def _products(left: Array, right: Array) -> Array:
 
 
 def _new_directions(Q: Array, columns: Array) -> Array | None:
-    """Return an orthonormal basis of what `columns` add to Q, or None when they do not all add something."""
+    """Return an orthonormal basis of `columns` projected off Q; None if they are rank-deficient given Q."""
     rest = columns - Q @ (Q.T @ columns)
     rest = rest - Q @ (Q.T @ rest)
     basis, triangle = np.linalg.qr(rest)
@@ -269,7 +276,7 @@ def _new_directions(Q: Array, columns: Array) -> Array | None:
 
 
 def _independent(Q: Array, columns: Array) -> list[int]:
-    """Return the places of as many `columns` as add something to Q and to one another."""
+    """Return the indices of a largest set of `columns` that is linearly independent given Q."""
     rest = columns - Q @ (Q.T @ columns)
     rest = rest - Q @ (Q.T @ rest)
     triangle, order = linalg.qr(rest, mode="r", pivoting=True)
@@ -280,7 +287,7 @@ def _independent(Q: Array, columns: Array) -> list[int]:
 def _wald(model: Fit, term: Term, without: Sequence[Term]) -> float:
     """Return the sum of squares of `term` in the model without the terms `without`.
 
-    Leaving terms out is holding their coefficients at 0: condition on that, and nothing is fitted again.
+    Dropping a term is the same as fixing its coefficients at 0, so conditioning on that avoids a refit.
     """
     own, beta, V = term.columns, model.beta, model.covariance
     if not without:

@@ -1,4 +1,4 @@
-"""Two classifiers on the same items: only the items where exactly one is right count."""
+"""Two classifiers on the same items: only the items that exactly one of them gets right are informative."""
 
 import math
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from ablate.stats.distributions import t_quantile
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's test of b against c, and an interval for (c − b) / n."""
+    """McNemar's test of the discordant counts, and an interval for accuracy(B) − accuracy(A)."""
 
-    only_a: int  # items that A alone gets right
-    only_b: int  # items that B alone gets right
+    only_a: int  # items that only A gets right
+    only_b: int  # items that only B gets right
     p_exact: float
     p_mid: float
     ci95: tuple[float, float]
@@ -22,10 +22,10 @@ class McNemar:
 def mcnemar(only_a: int, only_b: int, n: int) -> McNemar:
     """Compare B with A on `n` items.
 
-    Exact conditional p: McNemar 1947 with the binomial tail. Mid-p: Lancaster 1961; recommended by Fagerland,
-    Lydersen & Laake 2013, BMC Med. Res. Methodol. 13:91 (a tie: 1 − ½ of the point probability). Interval for
-    the difference of accuracies: Bonett & Price 2012, J. Educ. Behav. Stat. 37(4) 479-488 (Wald on counts with
-    one added to each discordant cell).
+    Exact conditional p: McNemar 1947 with the binomial tail. Mid-p: Lancaster 1961, recommended by Fagerland,
+    Lydersen & Laake 2013, BMC Med. Res. Methodol. 13:91; for equal counts it is 1 − ½ of the point
+    probability. Interval for the difference of accuracies: Bonett & Price 2012, J. Educ. Behav. Stat. 37(4)
+    479-488, a Wald interval with one added to each discordant count.
     """
     discordant = only_a + only_b
     tail = float(special.bdtr(min(only_a, only_b), discordant, 0.5))
@@ -47,5 +47,5 @@ def paired_interval(only_a: int, only_b: int, n: int, level: float = 0.95) -> tu
 
 
 def _point(k: int, n: int) -> float:
-    """Return the binomial probability of k in n at ½; by logarithms, as n choose k overflows beyond 1000."""
+    """Return the binomial probability of k in n at ½, by logarithms: n choose k overflows beyond n = 1000."""
     return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))

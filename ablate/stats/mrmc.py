@@ -1,4 +1,4 @@
-"""Two cells over several seeds and many items: seeds are readers, items are cases."""
+"""Two cells over several seeds and many items: multi-reader multi-case analysis, seeds as readers."""
 
 import math
 from dataclasses import dataclass
@@ -8,29 +8,31 @@ from numpy.typing import ArrayLike
 
 from ablate.stats.distributions import interval, t_p
 
-NEGLIGIBLE = 1e-9  # of a share: then the seeds do not matter, and the normal holds
+# Below this share of the variance, the seeds do not matter and the normal distribution applies.
+NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True)
 class Mrmc:
-    """The difference of two cells with the noise of seeds and of items in its standard error."""
+    """The difference of two cells, with a standard error that covers both seeds and items."""
 
     delta: float
     se: float
-    df: float  # inf when the seeds do not differ at all
-    p: float | None  # None: nothing varies, and the difference is not 0
+    df: float  # inf if the seeds do not differ at all
+    p: float | None  # None if nothing varies and the difference is not 0
     ci95: tuple[float, float]
-    seed_share: float  # V_seed / V: how much of the error is the seeds'
-    sigma_seed: float  # sd of the seed's own share of a difference
-    sigma_item: float  # sd of the item's own share
-    sigma_seed_item: float  # sd of what is left: seed × item
+    seed_share: float  # V_seed / V, the seeds' share of the variance
+    sigma_seed: float  # sd of the seed component of a difference
+    sigma_item: float  # sd of the item component
+    sigma_seed_item: float  # sd of the residual, seed × item
 
 
 def mrmc(differences: ArrayLike) -> Mrmc:
     """Analyse per-item differences d [S seeds, n items], S ≥ 2, n ≥ 2: B − A for the same seed and item.
 
-    V_seed = var(d̄_s·)/S, V_item = var(d̄_·i)/n, V_int = MS_residual/(S n); V = V_seed + max(V_item − V_int, 0):
-    Obuchowski & Rockette 1995, Commun. Stat. 24(2) 285-308. For the degrees of freedom see `hillis_df`.
+    The variance is V = V_seed + max(V_item − V_int, 0), with V_seed = var(d̄_s·)/S, V_item = var(d̄_·i)/n and
+    V_int = MS_residual/(S n): Obuchowski & Rockette 1995, Commun. Stat. 24(2) 285-308. For the degrees of
+    freedom see `hillis_df`.
     """
     d = np.asarray(differences, dtype=float)
     S, n = d.shape
@@ -60,10 +62,10 @@ def mrmc(differences: ArrayLike) -> Mrmc:
 
 
 def hillis_df(share: float, seeds: int) -> float:
-    """Return V² / (V_seed² / (S − 1)) where V_seed / V is `share`: Hillis 2007, Stat. Med. 26, 596-619.
+    """Return V² / (V_seed² / (S − 1)), with V_seed / V = `share`: Hillis 2007, Stat. Med. 26, 596-619.
 
-    V_seed of two or three seeds is often small by luck, and its square then claims too many degrees of freedom: 95 %
-    intervals hold the truth in .87-.95 (S = 2), .92-.95 (3) and .94-.95 (5) of simulated studies. `stats.inference`, which
-    gives the verdicts, does without them.
+    With two or three seeds V_seed is often small by chance, and its square then gives too many degrees of freedom:
+    the coverage of 95 % intervals in simulated studies is .87-.95 (S = 2), .92-.95 (3) and .94-.95 (5).
+    `stats.inference`, which gives the verdicts, does not use these degrees of freedom.
     """
     return (seeds - 1) / share**2 if share > NEGLIGIBLE else math.inf

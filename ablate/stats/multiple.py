@@ -1,6 +1,6 @@
-"""Adjusted p values for several tests at once.
+"""Adjusted p values for several tests.
 
-A test without a p (None) stays without one and is not counted.
+A test without a p (None) keeps None and does not count as a test.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Return p values whose rejection at α keeps the familywise error at α.
+    """Return Holm's adjusted p values, which control the familywise error rate.
 
     Source: Holm 1979, Scand. J. Stat. 6, 65-70.
     """
@@ -20,12 +20,13 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
 
 def gatekept_holm(p: Sequence[float | None], gates: Sequence[int | None]) -> list[float | None]:
-    """Return p values whose rejection at α keeps the familywise error at α, some tests behind a gate.
+    """Return adjusted p values that control the familywise error rate where some tests are behind a gate.
 
-    `gates` names for each test the place of the one before it, or None. A test without a gate starts with an equal share of
-    α; one behind a gate has nothing until its gate is rejected, and then the gate's share, split by Holm among those behind
-    it. What they have no more use for goes to the tests without a gate. Without any gate this is Holm's procedure.
-    Source: the graphical procedures of Bretz, Maurer, Brannath & Posch 2009, Stat. Med. 28, 586-604.
+    `gates` has, for each test, the index of the test that is its gate, or None. Tests without a gate start with equal
+    shares of α, gated tests with none. When a gate is rejected, its share is split among the tests behind it, which
+    pass it on to one another as in Holm's procedure; when all of them are rejected, it goes to the tests without a
+    gate. If no test has a gate, this is Holm's procedure. Source: the graphical procedures of Bretz, Maurer, Brannath
+    & Posch 2009, Stat. Med. 28, 586-604.
     """
     if all(gate is None for gate in gates):
         return holm(p)
@@ -54,7 +55,7 @@ def gatekept_holm(p: Sequence[float | None], gates: Sequence[int | None]) -> lis
 
 
 def _heirs(one: int, known: Sequence[int], gate_of: Sequence[int | None]) -> list[float]:
-    """Return to whom a rejected test passes its share of α on, [tests]."""
+    """Return the share of its α that a rejected test passes on to each test, [tests]."""
     open_ = np.array([float(gate is None and other != one) for other, gate in enumerate(gate_of)])
     own = gate_of[one]
     near = np.array(
@@ -63,8 +64,8 @@ def _heirs(one: int, known: Sequence[int], gate_of: Sequence[int | None]) -> lis
             for other, gate in enumerate(gate_of)
         ]
     )
-    # What is left when the last of those behind a gate is rejected goes to the open ones: a flow that is next to nothing
-    # until then.
+    # When the last test behind a gate is rejected, its α goes to the tests without a gate. Until then that flow is
+    # negligible.
     far = open_ / max(1.0, open_.sum())
     if not near.any():
         return [float(flow) for flow in far]
@@ -72,7 +73,7 @@ def _heirs(one: int, known: Sequence[int], gate_of: Sequence[int | None]) -> lis
 
 
 def benjamini_hochberg(p: Sequence[float | None]) -> list[float | None]:
-    """Return p values whose rejection at q keeps the false discovery rate at q.
+    """Return Benjamini and Hochberg's adjusted p values, which control the false discovery rate.
 
     Source: Benjamini & Hochberg 1995, J. R. Statist. Soc. B 57(1) 289-300.
     """

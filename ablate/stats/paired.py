@@ -1,4 +1,4 @@
-"""Two things measured on the same seeds or items: paired t, exact sign-flip, bootstrap."""
+"""Paired samples over seeds or items: t test, exact sign-flip test, bootstrap."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ablate.stats.distributions import interval, t_p
 
-EXACT_UP_TO = 20  # pairs; 2^20 sums take a tenth of a second
+EXACT_UP_TO = 20  # pairs: 2^20 sums take a tenth of a second
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class PairedT:
     estimate: float
     se: float
     df: int
-    t: float | None  # None: the differences do not vary, so there is no noise to compare with
+    t: float | None  # None if the differences do not vary
     p: float | None
     ci95: tuple[float, float] | None
 
 
 def paired_t(differences: ArrayLike) -> PairedT | None:
-    """Test whether `differences` [n] have mean 0; None for fewer than two.
+    """Test whether `differences` [n] have mean 0; None if n < 2.
 
     Source: Student 1908, Biometrika 6, 1-25.
     """
@@ -39,10 +39,11 @@ def paired_t(differences: ArrayLike) -> PairedT | None:
 
 
 def sign_flip_p(differences: ArrayLike, resamples: int = 100_000) -> float:
-    """Return the share of the 2^n sign changes of `differences` [n] whose |sum| is at least the one seen.
+    """Return the p of the sign-flip test that `differences` [n] are symmetric about 0.
 
-    Exact up to 20 pairs, sampled with a fixed seed beyond. Its smallest value is 2^(1−n): five seeds never
-    reach .05. Source: Fisher 1935, The Design of Experiments, § 21.
+    It is the share of the 2^n sign assignments whose |sum| is at least the observed one. Exact up to 20
+    pairs; beyond, estimated from `resamples` random assignments with a fixed seed. The smallest possible p is
+    2^(1−n), so five seeds never reach .05. Source: Fisher 1935, The Design of Experiments, § 21.
     """
     d = np.asarray(differences, dtype=float)
     seen = abs(d.sum()) * (1 - 1e-12) - 1e-300
@@ -56,25 +57,25 @@ def sign_flip_p(differences: ArrayLike, resamples: int = 100_000) -> float:
 
 
 def smallest_sign_flip_p(n: int) -> float:
-    """Return the smallest p that `n` pairs can give."""
+    """Return the smallest p that the sign-flip test of `n` pairs can give."""
     return 2.0 ** (1 - n)
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """A percentile interval and the p that belongs to it."""
+    """A percentile interval and the corresponding p."""
 
     ci95: tuple[float, float]
     p: float
 
 
 def bootstrap_mean(values: ArrayLike, resamples: int = 4000) -> Bootstrap:
-    """Resample `values` [n] with replacement: the mean's percentile interval. Source: Efron 1979."""
+    """Return the percentile interval and p of the mean of `values` [n], by resampling. Source: Efron 1979."""
     d = np.asarray(values, dtype=float)
     distinct, counts = np.unique(d, return_counts=True)
     if len(distinct) > 200:
         return bootstrap(lambda drawn: drawn @ d / len(d), len(d), resamples)
-    # Differences of accuracies take few values: draw how often each comes up, whatever the number of items.
+    # Differences of accuracies take few values: drawing the count of each costs the same for any number of items.
     drawn = np.random.default_rng(0).multinomial(len(d), counts / len(d), size=resamples)
     return _percentile(drawn @ distinct / len(d))
 
@@ -82,9 +83,10 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 4000) -> Bootstrap:
 def bootstrap(
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], n: int, resamples: int = 4000
 ) -> Bootstrap:
-    """Resample n items with replacement, with a fixed seed; 4000 times, or 1000 beyond 10,000 items.
+    """Return the percentile interval and p of a statistic of n items, resampled with a fixed seed.
 
-    `statistic` maps how often each item was drawn, [batch, n], to values [batch]. Source: Efron 1979.
+    `statistic` maps how often each item was drawn, [batch, n], to values [batch]. Draws `resamples` samples,
+    but at most 1000 beyond 10,000 items. Source: Efron 1979.
     """
     rng = np.random.default_rng(0)
     resamples = resamples if n <= 10_000 else min(resamples, 1000)

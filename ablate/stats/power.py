@@ -1,4 +1,4 @@
-"""What a study could have seen: the noise of one run, and the minimal detectable effect."""
+"""Power: the minimum detectable effect, and the noise of one run."""
 
 import functools
 import math
@@ -7,17 +7,22 @@ from statistics import NormalDist
 
 
 def mde(se: float, df: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Return the true effect that a two-sided t test finds with probability `power`, in the unit of `se`.
+    """Return the minimum detectable effect of a two-sided t test: the one detected with probability `power`.
 
-    `se` is the effect's standard error on `df` degrees of freedom (`inf`: known). The other tail, which adds
-    less than 1e-4 to the power, is left out. Source: noncentral t, Cohen 1988.
+    `se` is the standard error of the effect, in the unit of the result, on `df` degrees of freedom (`inf`:
+    known). Rejections in the wrong direction, which add less than 1e-4 to the power, are ignored. Source:
+    noncentral t, Cohen 1988.
     """
     return _effect_in_se(df, power, alpha) * se
 
 
 @functools.cache
 def _effect_in_se(df: float, power: float, alpha: float) -> float:
-    """Return the noncentrality. `scipy.special` has it too, and takes a quarter of `ablate plan` to import."""
+    """Return the noncentrality that gives `power`.
+
+    Computed here because importing `scipy.special`, which has it, takes a quarter of the time of
+    `ablate plan`.
+    """
     if math.isinf(df):
         return NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
 
@@ -28,18 +33,20 @@ def _effect_in_se(df: float, power: float, alpha: float) -> float:
 
     coarse = _shown_sds(df, 0.25)
     critical = _root(lambda c: alpha / 2 - found(0, c, coarse))
-    # With few degrees of freedom the critical value is far out, and what is found climbs within a step of the coarse grid.
+    # With few degrees of freedom the critical value is so large that power rises within one step of the coarse grid.
     fine = _shown_sds(df, min(0.25, math.sqrt(2 * df) / (2 * critical)))
     return _root(lambda effect: found(effect, critical, fine) - power)
 
 
 def _shown_sds(df: float, step: float) -> list[tuple[float, float]]:
-    """Return what `df` degrees of freedom make of a standard deviation of 1, and how often: sqrt(chi² / df) on a grid.
+    """Return values of sqrt(χ² / df) on a grid and their weights: estimates of a standard deviation of 1.
 
-    Its logarithm is about normal with variance 1 / 2df, its left tail longer; steps of a quarter of its standard deviation
-    sum it up to the last digits."""
+    Its logarithm is roughly normal with variance 1 / 2df and a longer left tail. Grid steps of a quarter of its
+    standard deviation give almost full precision.
+    """
     logs = [k * step / math.sqrt(2 * df) for k in range(-int(40 / step), int(10 / step) + 1)]
-    density = {math.exp(log): math.exp(df * (log - math.expm1(2 * log) / 2)) for log in logs}  # 1 at its mode
+    # Scaled to 1 at the mode.
+    density = {math.exp(log): math.exp(df * (log - math.expm1(2 * log) / 2)) for log in logs}
     total = math.fsum(density.values())
     return [(sd, value / total) for sd, value in density.items() if value > 1e-16]
 
@@ -55,15 +62,15 @@ def _root(rising: Callable[[float], float]) -> float:
 
 
 def mde_paired(sigma: float, seeds: int, power: float = 0.8, alpha: float = 0.05) -> float | None:
-    """Return the detectable difference of two cells over `seeds` pairs; `sigma` is the sd of one difference.
+    """Return the minimum detectable difference of two cells over `seeds` pairs; None with one seed.
 
-    None: 1 seed.
+    `sigma` is the standard deviation of one paired difference.
     """
     return mde(sigma / math.sqrt(seeds), seeds - 1, power, alpha) if seeds > 1 else None
 
 
 def pooled_sd(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
-    """Return the standard deviation within groups, weighted by their degrees of freedom, and these; None: 0 df."""
+    """Return the pooled standard deviation within groups and its degrees of freedom; (None, 0) without any."""
     squares, df = 0.0, 0
     for values in groups:
         mean = math.fsum(values) / len(values)

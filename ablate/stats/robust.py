@@ -1,17 +1,18 @@
-"""What a few diverged runs do not move, and which runs those are."""
+"""Statistics that are robust to a few diverged runs, and the rule that detects those runs."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FAR = 8.0  # robust standard deviations; see `gross_outliers`
-_NORMAL = 1.4826  # of a normal distribution: standard deviation / median absolute deviation
+_NORMAL = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 
 
 def iqm(values: ArrayLike) -> NDArray[np.float64]:
-    """Return the interquartile mean over the last axis [..., runs]: a quarter of the runs is left out at either end.
+    """Return the interquartile mean over the last axis [..., runs]: without the lowest and highest quarter.
 
-    Rounded down, so that of fewer than four runs none is left out. What is NaN is no run; NaN where there is none.
-    Source: Agarwal et al. 2021, NeurIPS 34 (rliable), which trims as SciPy's `trim_mean` does.
+    A quarter is rounded down to whole runs, so nothing is dropped with fewer than four. NaN is ignored; without
+    any value, the result is NaN. Source: Agarwal et al. 2021, NeurIPS 34 (rliable), which trims as SciPy's
+    `trim_mean` does.
     """
     ordered = np.sort(np.asarray(values, dtype=float), axis=-1)  # NaN last
     runs = np.isfinite(ordered).sum(axis=-1, keepdims=True)
@@ -23,16 +24,17 @@ def iqm(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def gross_outliers(values: ArrayLike, least: float = 0.0) -> NDArray[np.bool_]:
-    """Say which of [cells, seeds] lie grossly below the rest; NaN never does.
+    """Return which of [cells, seeds] are far below the rest, as a mask; NaN never is.
 
-    Below the median of their cell by more than 8 standard deviations and by more than `least`; or, where the median itself
-    may be one of them, by that much below the median cell and by √2 times as much below the best of their own. The standard
-    deviation is 1.4826 × the median absolute deviation from the cells' medians, pooled over cells; the medians themselves,
-    which deviate by 0, do not count (Hampel 1974, J. Am. Stat. Assoc. 69, 383-393).
+    A value is far below if it is below its cell's median by more than 8 standard deviations and by more than `least`.
+    Where the median itself may be an outlier, a value also counts if it is that far below the median cell and √2
+    times as far below the best value of its own cell. The standard deviation is 1.4826 × the median absolute
+    deviation from the cells' medians, pooled over cells, without the medians themselves, whose deviation is 0 (Hampel
+    1974, J. Am. Stat. Assoc. 69, 383-393).
 
-    Simulated on 4 to 64 cells: with normal noise at most .007 of studies have a false one, with Student's t on 4 df .04 at 3
-    seeds, .09 at 5 and .38 at 10 (64 cells each). Where one run in ten falls by 30 standard deviations, .49 to .90 of them
-    are found with 2 seeds, .93 to .99 with 3, .99 and more with 5.
+    In simulations of 4 to 64 cells with normal noise, at most .007 of studies have a false positive; with Student's t
+    on 4 df it is .04 at 3 seeds, .09 at 5 and .38 at 10 (64 cells each). If one run in ten falls by 30 standard
+    deviations, .49 to .90 of those runs are detected with 2 seeds, .93 to .99 with 3, and .99 or more with 5.
     """
     table = np.asarray(values, dtype=float)
     known = np.isfinite(table)

@@ -1,12 +1,15 @@
-"""Looking at results before the end: what each look may claim, so that all looks together err as often as one would.
+"""Group sequential tests: what each look may claim, so that all looks together keep the type I error rate.
 
-A comparison is looked at when fractions t_1 < t_2 < … = 1 of its final information are there. Alpha is spent by the function of
-Lan & DeMets 1983 (Biometrika 70, 659-663) that resembles O'Brien and Fleming's boundaries: almost nothing at first, most of it
-at the end. Boundaries come from recursive numerical integration over the estimates that have not crossed yet (Armitage,
-McPherson & Rowe 1969; Jennison & Turnbull 2000, Group Sequential Methods, ch. 19): two-sided, and symmetric.
+A comparison is tested at information fractions t_1 < t_2 < … = 1. The spending function is Lan and DeMets' of the
+O'Brien-Fleming type (Biometrika 1983, 70, 659-663): it spends almost no alpha at first and most of it at the end.
+The boundaries are two-sided and symmetric. They come from recursive numerical integration over the estimates that
+have not crossed a boundary yet (Armitage, McPherson & Rowe 1969; Jennison & Turnbull 2000, Group Sequential
+Methods, ch. 19).
 
-A look compares its own p, from whatever test suits a few seeds, with the *nominal level* of its boundary (Jennison & Turnbull,
-§ 11.4, the significance level approach). Fractions are multiples of RESOLUTION, so that any store gives the same ones."""
+Each look compares its own p, from any test that is valid for a few seeds, with the *nominal level* of its boundary
+(Jennison & Turnbull, § 11.4, the significance level approach). Fractions are multiples of RESOLUTION, so that every
+database gives the same ones.
+"""
 
 import functools
 import math
@@ -20,35 +23,37 @@ from scipy.interpolate import PchipInterpolator
 Array = NDArray[np.float64]
 
 ALPHA = 0.05
-EQUIVALENCE_ALPHA = 2 * ALPHA  # of a two-sided interval: each of the two one-sided tests has ALPHA
-FUTILE_BELOW = 0.1  # chance of a verdict at the end
+# Equivalence is two one-sided tests at ALPHA each: a two-sided interval at twice that.
+EQUIVALENCE_ALPHA = 2 * ALPHA
+# A comparison is futile if its predictive probability of a verdict at the end is below this.
+FUTILE_BELOW = 0.1
 RESOLUTION = 0.01  # of an information fraction
-SMALLEST_P = 1e-12  # of a sequential p: smaller ones are given as this
-_FAR_SDS = 9.0  # beyond lies less than 1e-18 of a normal distribution
+SMALLEST_P = 1e-12  # a smaller sequential p is reported as this
+_FAR_SDS = 9.0  # less than 1e-18 of a normal distribution lies beyond
 _TABLE_SIZE = 48
 _NEWTON_STEPS = 12
 
 
 def spent(alpha: float, fraction: float) -> float:
-    """Return how much of a two-sided `alpha` may be spent until `fraction` of the information is there."""
+    """Return how much of a two-sided `alpha` may be spent up to this information `fraction`."""
     return 2 * float(_spent_on_a_side(np.array(_normal_of(alpha)), fraction))
 
 
 def nominal_levels(fractions: Sequence[float], alpha: float = ALPHA) -> Array:
-    """Return for each look the two-sided p below which it rejects at an overall `alpha`: [looks].
+    """Return the two-sided p below which each look rejects, for an overall `alpha`: [looks].
 
     Args:
-        fractions: Rising, in (0, 1]; the looks taken so far suffice, as no boundary depends on later ones.
+        fractions: Increasing, in (0, 1]. The looks so far suffice, since no boundary depends on later looks.
         alpha: Two-sided, in (0, 1].
     """
     return _levels(tuple(fractions), alpha)
 
 
 def sequential_p(p: Sequence[float | None], fractions: Sequence[float]) -> float | None:
-    """Return the smallest alpha at which some look so far rejects; None where no look has a p.
+    """Return the smallest alpha at which one of the looks so far rejects; None if no look has a p.
 
-    `p` and `fractions` are [looks]. Like any p it may go into Holm's procedure, at any look: Maurer & Bretz 2013,
-    Stat. Biopharm. Res. 5, 311-320; Liu & Anderson 2008, J. Am. Stat. Assoc. 103, 1621-1630.
+    `p` and `fractions` are [looks]. This sequential p value can enter Holm's procedure, at any look: Maurer &
+    Bretz 2013, Stat. Biopharm. Res. 5, 311-320; Liu & Anderson 2008, J. Am. Stat. Assoc. 103, 1621-1630.
     """
     normals, boundaries = _table(tuple(fractions))
     found = []
@@ -61,10 +66,11 @@ def sequential_p(p: Sequence[float | None], fractions: Sequence[float]) -> float
 
 
 def next_fraction(before: Sequence[float], share: float, looks: int) -> float:
-    """Return the information fraction of the look that comes after those at `before`, of `looks` in all.
+    """Return the information fraction of the look after those at `before`, of `looks` in total.
 
-    `share` is what the data say, which may be less than at an earlier look, or more than is left: the fraction rises all
-    the same, by RESOLUTION at least, and comes to 1 at the last look and not sooner. What was spent stays spent.
+    `share` is the fraction that the data suggest. It may be below an earlier look's, or leave no room for the looks
+    to come. The result rises by at least RESOLUTION all the same, and reaches 1 at the last look and no sooner. Alpha
+    that is spent stays spent.
     """
     left = looks - len(before) - 1
     if left <= 0:
@@ -76,15 +82,16 @@ def next_fraction(before: Sequence[float], share: float, looks: int) -> float:
 
 
 def share_of_information(v_seed: float, v_item: float, seeds: int, at_most: int) -> float:
-    """Return the information that `seeds` give of what `at_most` will give, cautiously where items are in it.
+    """Return the information from `seeds` as a share of that from `at_most`, conservatively if items contribute.
 
-    A variance over few seeds that is small by luck would make both p small and the share large, and so spend most where the
-    luck is: .064 of simulated studies of nothing claimed something, of three seeds at first. The upper 90 % bound of the
-    seeds' variance stands in for it; where items have no share, or the greatest, that changes little.
+    A variance that is small by chance over few seeds makes both the p small and the share large, and so spends most
+    alpha on a lucky estimate: of simulated null studies that start with three seeds, .064 claimed an effect. The
+    upper 90 % confidence bound of the seed variance replaces it. If items have no share in the variance, or the
+    largest, that changes little.
 
     Args:
-        v_seed: Variance of the estimate that is due to the seeds there are; it falls as they become more.
-        v_item: Variance of the estimate that is due to the items, which are the same for every seed: it stays.
+        v_seed: Variance of the estimate due to the current seeds; falls as seeds are added.
+        v_item: Variance of the estimate due to the items, the same for every seed; stays as it is.
     """
     if seeds < 2 or v_seed + v_item <= 0:
         return seeds / at_most
@@ -95,11 +102,11 @@ def share_of_information(v_seed: float, v_item: float, seeds: int, at_most: int)
 def chance_at_the_end(
     estimate: ArrayLike, variance: float, at_end: float, df: float, beyond: float, within: float
 ) -> Array:
-    """Return the probability that the estimate will be outside ± `beyond`, or inside ± `within`, at the end.
+    """Return the predictive probability that the final estimate is outside ± `beyond` or inside ± `within`.
 
-    Predictive: nothing is assumed of the effect but what the data say, so that the estimate at the end has a t distribution
-    on `df` degrees of freedom around that of now, and a variance of `variance` (now) less `at_end`. Source: Spiegelhalter,
-    Freedman & Blackburn 1986, Controlled Clinical Trials 7, 8-17; Jennison & Turnbull 2000, ch. 10.
+    The effect has a flat prior: the final estimate has a t distribution on `df` degrees of freedom around the current
+    `estimate`, and its variance is `variance` (of the current estimate) minus `at_end` (of the final one). Source:
+    Spiegelhalter, Freedman & Blackburn 1986, Controlled Clinical Trials 7, 8-17; Jennison & Turnbull 2000, ch. 10.
     """
     spread = math.sqrt(max(variance - at_end, 1e-300))
 
@@ -117,14 +124,14 @@ def stopping(
     stops: Callable[[int, Array], NDArray[np.bool_]],
     claims: Callable[[int, Array], NDArray[np.bool_]],
 ) -> tuple[Array, float]:
-    """Return the probability of stopping at each look [looks], and of claiming an effect when it stops.
+    """Return the probability of stopping at each look [looks], and of claiming an effect on stopping.
 
-    `variances` are the estimate's at each look, `effect` is its mean; `stops(look, estimates)` and `claims` say at which
-    estimates a look does; the last stops in any case. Independent increments of information (Jennison & Turnbull 2000,
-    § 3.1), summed on a grid.
+    `variances` [looks] are those of the estimate and `effect` is its mean. `stops(look, estimates)` and `claims(look,
+    estimates)` return which estimates make a look stop or claim; the last look always stops. Increments of
+    information are independent (Jennison & Turnbull 2000, § 3.1), and are integrated on a grid.
     """
     information = [1 / v for v in variances]
-    # Of the score, which is estimate × information.
+    # Limits of the grid of the score, which is estimate × information.
     reach = [math.sqrt(i) * _FAR_SDS + abs(effect) * i for i in information]
     going, at, before, stopped, claimed = np.ones(1), np.zeros(1), 0.0, [], []
     for look, (i, far) in enumerate(zip(information, reach, strict=True)):
@@ -141,7 +148,7 @@ def stopping(
 
 
 def _normal_of(alpha: float) -> float:
-    """What the spending function is made of: half of alpha on either side, and the quantile of half of that."""
+    """Return the normal quantile in the spending function, that of alpha / 4: half of alpha / 2 per side."""
     return -float(special.ndtri(alpha / 4))
 
 
@@ -157,15 +164,16 @@ def _levels(fractions: tuple[float, ...], alpha: float) -> Array:
 
 @functools.lru_cache(maxsize=4096)
 def _table(fractions: tuple[float, ...]) -> tuple[Array, Array]:
-    """Return a range of overall alphas, as `_normal_of` them, and their boundaries [looks, alphas]."""
+    """Return a grid of overall alphas, each as its `_normal_of`, and their boundaries [looks, alphas]."""
     normals = np.linspace(_normal_of(1.0), _normal_of(SMALLEST_P), _TABLE_SIZE)
     return normals, _boundaries(fractions, normals)
 
 
 def _boundaries(fractions: tuple[float, ...], normals: Array) -> Array:
-    """Return [looks, alphas] of two-sided boundaries, in standard deviations.
+    """Return two-sided boundaries [looks, alphas], in standard deviations.
 
-    All is symmetric: nodes [alphas, nodes] are those above 0, and stand for their mirror images too."""
+    By symmetry only the nodes above 0 are kept, [alphas, nodes]; each also stands for its mirror image.
+    """
     found: list[Array] = []
     nodes, going = np.zeros((len(normals), 1)), np.full((len(normals), 1), 0.5)
     before, spent_before = 0.0, np.zeros(len(normals))
@@ -182,9 +190,10 @@ def _boundaries(fractions: tuple[float, ...], normals: Array) -> Array:
 
 
 def _crossing(nodes: Array, going: Array, root: float, sd: float, spend: Array) -> Array:
-    """Return the boundary [alphas] that `spend` of those still going exceed.
+    """Return the boundary [alphas] that is first crossed, upwards, at this look with probability `spend`.
 
-    Newton's method on the logarithm of how many exceed it, which is concave: from above it comes down to the answer."""
+    Newton's method on the logarithm of that probability, which is concave: from above it descends to the root.
+    """
     boundary = -special.ndtri(np.maximum(spend, 1e-300))
     for _ in range(_NEWTON_STEPS):
         beyond = slope = 0.0
@@ -199,7 +208,7 @@ def _crossing(nodes: Array, going: Array, root: float, sd: float, spend: Array) 
 
 
 def _carried(nodes: Array, going: Array, far: Array, sd: float, count: int) -> tuple[Array, Array]:
-    """Return Gauss-Legendre nodes from 0 to `far`, and what of the probability that is still going each stands for."""
+    """Return Gauss-Legendre nodes from 0 to `far` and the probability of each, both [alphas, nodes]."""
     at, weights = np.polynomial.legendre.leggauss(count)
     inside = far[:, None] * (at + 1) / 2
     kernel = np.zeros((len(far), count, nodes.shape[1]))
@@ -210,6 +219,6 @@ def _carried(nodes: Array, going: Array, far: Array, sd: float, count: int) -> t
 
 
 def _nodes_for(far: Array, fractions: tuple[float, ...], fraction: float) -> int:
-    """Nodes must be closer, in the middle too, than the standard deviation of the next step."""
+    """Return how many nodes keep even the widest gap, in the middle, below the sd of the next step."""
     following = next(later for later in fractions if later > fraction)
     return min(30 + math.ceil(math.pi / 2 * float(far.max()) / math.sqrt(following - fraction)), 200)

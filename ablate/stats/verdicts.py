@@ -1,4 +1,4 @@
-"""A verdict: the only place that turns numbers into one."""
+"""Verdicts: the only place that turns numbers into one."""
 
 from enum import StrEnum
 
@@ -6,13 +6,13 @@ from ablate.stats.inference import Inference
 
 
 class Verdict(StrEnum):
-    """What may be said of an effect."""
+    """The conclusion about an effect."""
 
     HELPS = "helps"
     HURTS = "hurts"
     NO_DIFFERENCE = "no difference that matters"
     INCONCLUSIVE = "inconclusive"
-    # Of a metric for which no direction is declared to be the good one.
+    # For a metric without a declared good direction.
     RAISES = "raises"
     LOWERS = "lowers"
 
@@ -29,9 +29,9 @@ def verdict(
     goal: str = "maximize",
     alpha: float = 0.05,
 ) -> Verdict:
-    """Return what may be said of an effect with (adjusted) `p`.
+    """Return the conclusion about an effect with (adjusted) `p`.
 
-    *helps* / *hurts* when p < alpha; *no difference that matters* when the 90 % interval lies inside ±
+    *helps* / *hurts* if p < alpha; *no difference that matters* if the 90 % interval lies inside ±
     smallest_effect (two one-sided tests, Schuirmann 1987); else *inconclusive*. `goal` says which direction
     is good.
     """
@@ -43,6 +43,6 @@ def verdict(
 
 
 def verdict_of_interval(ci90: tuple[float, float], smallest_effect: float) -> Verdict:
-    """Return *no difference that matters* when a 90 % interval lies inside ± smallest_effect."""
+    """Return *no difference that matters* if a 90 % interval lies inside ± smallest_effect."""
     inside = -smallest_effect < ci90[0] and ci90[1] < smallest_effect
     return Verdict.NO_DIFFERENCE if inside else Verdict.INCONCLUSIVE
