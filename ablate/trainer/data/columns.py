@@ -92,23 +92,24 @@ def _kept_rows(table: Table, source: Source, split: str, label_at: int | None) -
 def _labels(table: Table, rows: list[_Row], at: int | None, labels: Labels, split: str) -> list[float] | None:
     if at is None:
         return None
-    return [_label(row[at].strip(), table, line, at, labels, hidden=split == "test") for _, line, row in rows]
+    values = []
+    for _, line, row in rows:
+        written = row[at].strip()
+        value = number_or_none(written)
+        hidden = split == "test" and value == _HIDDEN
+        if not hidden and (problem := _problem(written, value, labels)):
+            table.faults.add(problem, line, table.header[at])
+        values.append(value or 0.0)
+    return values
 
 
-def _label(written: str, table: Table, line: int, at: int, labels: Labels, *, hidden: bool) -> float:
-    value = number_or_none(written)
-    if hidden and value == _HIDDEN:
-        return _HIDDEN
+def _problem(written: str, value: float | None, labels: Labels) -> str | None:
+    """Return what is wrong with a label, if anything."""
     if not written:
-        problem = f"blank; write {labels.wanted}, or leave such rows out with `blank_labels: drop`"
-    elif value is None:
-        problem = f"{shown(written)} is not a number; write {labels.wanted}"
-    elif not labels.allow(value):
-        problem = f"{shown(written)} is out of range; write {labels.wanted}"
-    else:
-        return value
-    table.faults.add(problem, line, table.header[at])
-    return value or 0.0
+        return f"blank; write {labels.wanted}, or leave such rows out with `blank_labels: drop`"
+    if value is None:
+        return f"{shown(written)} is not a number; write {labels.wanted}"
+    return None if labels.allow(value) else f"{shown(written)} is out of range; write {labels.wanted}"
 
 
 def _ids(table: Table, rows: list[_Row], at: int | None) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -125,19 +126,12 @@ class PackedBert(nn.Module):
         amp = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if amp else table.dtype
         layout = lay_out(lengths, self.config.num_attention_heads, device)
-        places: list[Mapping[Tensor, Tensor] | None] = [None] * len(counts)
         words = None
         if gradients is not None:
             words = torch.unique(tokens).to(device, torch.long)
             gradients.read_rows(words)
             gradients.clear(set(gradients.owners) - set(counts))
-            places = [gradients.places(owner) for owner in counts]
-        ends, last = np.cumsum(lengths), 0
-        shares = []
-        for count, mine in zip(counts.values(), places, strict=True):
-            first, last = last, last + count
-            rows = slice(int(ends[first] - lengths[first]), int(ends[last - 1]))
-            shares.append(Share({len(tokens): rows, lengths.size: slice(first, last)}, mine))
+        shares = _shares(lengths, counts, gradients)
         trained = next((parameter for parameter in self.parameters() if parameter.requires_grad), table)
         with torch.autocast(device.type, enabled=False):
             keep = trained.requires_grad and torch.is_grad_enabled()
@@ -160,6 +154,20 @@ class PackedBert(nn.Module):
                 copy = self._copies[layer] = torch.empty_like(weight, dtype=dtype)
             copy.copy_(weight)
         return self._copies
+
+
+def _shares(
+    lengths: NDArray[np.int64], counts: Mapping[str, int], gradients: Gradients | None
+) -> list[Share]:
+    """Return the share of each owner in `counts`: its sentences, one after another, and where its gradients go."""
+    ends, last = np.cumsum(lengths), 0
+    shares = []
+    for owner, count in counts.items():
+        first, last = last, last + count
+        rows = slice(int(ends[first] - lengths[first]), int(ends[last - 1]))
+        places = None if gradients is None else gradients.places(owner)
+        shares.append(Share({int(ends[-1]): rows, lengths.size: slice(first, last)}, places))
+    return shares
 
 
 class _Encode(torch.autograd.Function):
