@@ -87,13 +87,12 @@ def _split(source: Source, split: str) -> Any:
 
 def _explained(error: Exception, source: Source) -> BadInput | Unavailable:
     """Return BadInput for what the study file can fix, Unavailable for what only the network can."""
-    if _is_folder(source) or hub_answers():
-        if isinstance(error, ConnectionError):
-            return Unavailable(
-                f"{_name(source)}: the connection to the hub was lost ({shortened(one_line(error), 200)}); try again"
-            )
-        return BadInput(f"{_name(source)}: cannot be loaded: {shortened(one_line(error), 200)}")
-    return not_available(f"hub: {_name(source)}", "read the text from `files:`")
+    name, reason = _name(source), shortened(one_line(error), 200)
+    if not _is_folder(source) and not hub_answers():
+        return not_available(f"hub: {name}", "read the text from `files:`")
+    if isinstance(error, ConnectionError):
+        return Unavailable(f"{name}: the connection to the hub was lost ({reason}); try again")
+    return BadInput(f"{name}: cannot be loaded: {reason}")
 
 
 def _is_folder(source: Source) -> bool:

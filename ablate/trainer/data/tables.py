@@ -23,9 +23,8 @@ class Table:
 
     header: list[str]
     faults: Faults
-    rows: list[tuple[int, list[str]]] = field(
-        default_factory=list
-    )  # (line from 1, fields as wide as the header)
+    # Line from 1, and fields as wide as the header.
+    rows: list[tuple[int, list[str]]] = field(default_factory=list)
 
 
 def read_file(path: Path) -> Table:

@@ -1,6 +1,6 @@
 """The tokenizer of an encoder: its own, from a folder or the hub; for `tiny` one is built from the training text.
 
-Refuses tokenizers that are not of the fast kind.
+Only fast tokenizers are supported.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ def make_tokenizer(encoder: str, training: Iterable[Examples]) -> Tokenizer:
     """
     wrapped = _tiny(training) if encoder == TINY else _loaded(encoder)
     if not getattr(wrapped, "is_fast", False):
-        raise BadInput(f"encoder: {encoder}: its tokenizer is not of the fast kind; use a BERT-like model")
+        raise BadInput(f"encoder: {encoder}: it has no fast tokenizer; use a BERT-like model")
     return Tokenizer(wrapped)
 
 

@@ -72,10 +72,9 @@ class Training:
 
     def _new_head(self, task: Task) -> TaskHead:
         torch.manual_seed(derive_seed(self.context.seed, f"head {task.name}"))
-        chosen, hidden = self.settings.head_of(task), self.encoder.hidden_size
-        return build_head(task, chosen, hidden, self.settings.dense_size, self.settings.dropout).to(
-            self.device
-        )
+        settings, hidden = self.settings, self.encoder.hidden_size
+        head = build_head(task, settings.head_of(task), hidden, settings.dense_size, settings.dropout)
+        return head.to(self.device)
 
     def run(self) -> dict[str, float]:
         """Continue from the current state to the end."""
