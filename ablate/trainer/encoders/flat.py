@@ -35,7 +35,7 @@ class Flat:
 
     @property
     def beside_table(self) -> Tensor:
-        """The values of all other parameters."""
+        """The values of all parameters except the table."""
         return self.values[0 if self.table is None else self.table.numel() :]
 
     def views(self, buffer: Tensor) -> dict[Tensor, Tensor]:
