@@ -1,10 +1,9 @@
-"""The multi-task BERT trainer: one encoder, three tasks, every choice a setting. Usable without the rest of
-us.
+"""The multi-task BERT trainer: one encoder, several tasks, every choice a setting. Usable without the rest of ablate.
 
     from ablate.trainer import Settings, train
     metrics = train(Settings(training="joint", surgery="pcgrad"), context)
 
-This file is the door. Settings and parts answer without loading torch; everything else loads it on first use.
+Import from here only. Settings, parts, combine and smoke do not load torch; the rest loads it on first use.
 """
 
 from collections.abc import Mapping
@@ -16,12 +15,12 @@ __all__ = ["Settings", "train", "parts", "combine", "check", "smoke", "measure",
 
 
 def train(settings: Settings, context: Context) -> Mapping[str, float]:
-    """Train what `settings` describe and return `dev/...` metrics.
+    """Train with `settings` and return `dev/...` metrics.
 
-    Leaves in `context.workdir`: `weights.json` (sha256 of the trained weights) and, as `keep` says, `model/`.
+    Leaves in `context.workdir`: `weights.json` (sha256 of the trained weights) and, depending on `keep`, `model/`.
 
     Raises:
-        TrialError: a loss or metric is not a number, or memory ran out; names the step and the task.
+        TrialError: a loss is not finite, a metric is undefined, or memory ran out; names the step and the task.
         BadInput, Unavailable: data or encoder cannot be read.
         Stopped, Pruned: from the context; passed through.
     """
@@ -31,11 +30,11 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
 
 
 def check(settings: Settings) -> None:
-    """Look at the data and the encoder before anything is trained; cheap when repeated.
+    """Check the data and the encoder before anything is trained; cheap when repeated.
 
     Raises:
         BadInput: a file is missing or has faults (all of them are named), or the encoder is not one.
-        Unavailable: a hub name cannot be had from here.
+        Unavailable: a hub name that is neither cached nor downloadable.
     """
     from ablate.trainer.training.checking import check as check_all
 
@@ -43,7 +42,7 @@ def check(settings: Settings) -> None:
 
 
 def measure(trainings: Mapping[str, Settings], context: Context) -> Mapping[str, float]:
-    """Return the seconds that each of `trainings` will take here, after timing a few steps of each kind (a minute at most).
+    """Return the seconds that each of `trainings` will take here, from timing a few steps of each kind (for about a minute).
 
     Raises:
         TrialError, BadInput, Unavailable: as `train`.

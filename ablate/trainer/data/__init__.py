@@ -1,1 +1,1 @@
-"""Text and labels: from a hub, files or the built-in corpus, checked row by row, to token numbers on disk."""
+"""Text and labels from a hub, files or the built-in corpus: read, checked row by row, tokenized and cached."""

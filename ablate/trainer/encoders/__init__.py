@@ -1,1 +1,1 @@
-"""Token numbers in, one embedding per sentence out: loading, computing without padding and with it, gradients."""
+"""From token ids to one embedding per sentence: loading, computing without padding or with it, gradients."""

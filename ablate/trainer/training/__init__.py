@@ -1,1 +1,1 @@
-"""The floor above all: steps and stages, gradient surgery, scoring, saving, measuring."""
+"""Training itself: stages, steps, gradient surgery, scoring, saving, estimating how long it takes."""
