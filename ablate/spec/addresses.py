@@ -53,7 +53,7 @@ def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def overlap(a: str, b: str) -> bool:
-    """Tell whether two addresses are the same or one lies inside the other."""
+    """Return whether two addresses are the same or one lies inside the other."""
     return a == b or a.startswith(f"{b}.") or b.startswith(f"{a}.")
 
 

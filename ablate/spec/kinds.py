@@ -91,15 +91,14 @@ def _spelled_out(value: Any) -> Any:
     if isinstance(value, str):
         value = {"kind": value}
     if isinstance(value, dict):
-        errors = Errors()
-        if "kind" not in value:
-            errors.add(absent("missing; add e.g. kind: fractional"), "kind")
-            known = dict.fromkeys(name for model in KINDS.values() for name in model.model_fields)
-            for name in (name for name in value if name not in known):
-                errors.add(f"unknown key; {suggestion(name, known)}", name, KEY)
-        elif value["kind"] not in list(KINDS):
-            errors.add(one_of("design", value["kind"], KINDS), "kind")
-        errors.stop_if_any()
+        with Errors() as errors:
+            if "kind" not in value:
+                errors.add(absent("missing; add e.g. kind: fractional"), "kind")
+                known = dict.fromkeys(name for model in KINDS.values() for name in model.model_fields)
+                for name in (name for name in value if name not in known):
+                    errors.add(f"unknown key; {suggestion(name, known)}", name, KEY)
+            elif value["kind"] not in list(KINDS):
+                errors.add(one_of("design", value["kind"], KINDS), "kind")
     elif not isinstance(value, _Kind):
         raise expected(f"one of {', '.join(KINDS)}")
     return value

@@ -13,13 +13,13 @@ from ablate.spec.seeds import SeedsOrPlan
 
 def _nested(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings nested, whether their keys have dots or not."""
-    errors, nested = Errors(), dict[str, Any]()
-    for address, value in settings.items():
-        with errors.under(address, KEY):
-            check_address(address)
-            if not put(nested, address, value):
-                raise fault("overlaps a setting above; give each setting once")
-    errors.stop_if_any()
+    nested: dict[str, Any] = {}
+    with Errors() as errors:
+        for address, value in settings.items():
+            with errors.under(address, KEY):
+                check_address(address)
+                if not put(nested, address, value):
+                    raise fault("overlaps a setting above; give each setting once")
     return nested
 
 

@@ -169,7 +169,7 @@ def kind(node: Node) -> str:
 
 
 def same(a: Scalar, b: Scalar) -> bool:
-    """Tell whether two scalars are the same YAML value: 0 is 0.0, but neither false nor "0"."""
+    """Return whether two scalars are the same YAML value: 0 is 0.0, but neither false nor "0"."""
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
