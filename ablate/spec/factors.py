@@ -20,7 +20,6 @@ LevelSettings = Annotated[
     Any, Field(description="The level's settings by dotted address, or a value of the factor's own setting.")
 ]
 NamedLevels = Annotated[dict[str, LevelSettings], Field(min_length=2)]
-SomeLevels = Scalar | Annotated[list[Scalar], Field(min_length=1)]
 
 
 def _one_or_more(allowed: Any) -> tuple[Scalar, ...]:
@@ -37,20 +36,22 @@ def _one_or_more(allowed: Any) -> tuple[Scalar, ...]:
     return tuple(allowed)
 
 
+SomeLevels = Scalar | Annotated[list[Scalar], Field(min_length=1)]
+Allowed = Annotated[tuple[Scalar, ...], BeforeValidator(_one_or_more, json_schema_input_type=SomeLevels)]
+
+
 class SpelledFactor(Written):
     """A factor whose levels are named, or that exists under conditions."""
 
-    # Read apart, with the factor's name: a level in a list sets the setting that the factor is named after.
+    # Read with the factor's name, by `_levels`: a level in a list sets the setting that the factor is named after.
     levels: Annotated[
         Any, BeforeValidator(lambda it: it, json_schema_input_type=ListedLevels | NamedLevels)
-    ] = Field(description="At least two.", examples=[[0.0, 0.01]])
+    ] = Field(examples=[[0.0, 0.01]])
+    """At least two."""
     only_when: Annotated[
-        dict[
-            str,
-            Annotated[tuple[Scalar, ...], BeforeValidator(_one_or_more, json_schema_input_type=SomeLevels)],
-        ],
-        write("a mapping from another factor to its level, e.g. {training: joint}"),
-    ] = Field(default_factory=dict, description="The levels of other factors under which this one exists.")
+        dict[str, Allowed], write("a mapping from another factor to its level, e.g. {training: joint}")
+    ] = Field(default_factory=dict)
+    """The levels of other factors under which this one exists."""
 
 
 def _read(written: Any, info: ValidationInfo[dict[str, Any]]) -> tuple[Factor, ...]:

@@ -88,7 +88,7 @@ class Errors:
 class Frozen(BaseModel):
     """A value: compared by content, never changed, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Written(Frozen):

@@ -50,9 +50,8 @@ ListedSeeds = Annotated[
 class Width(Written):
     """How narrow the intervals are to become."""
 
-    width: Positive = Field(
-        description="Of every comparison's 95 % interval, in the metric's unit.", examples=[0.01]
-    )
+    width: Positive = Field(examples=[0.01])
+    """Of every comparison's 95 % interval, in the metric's unit."""
 
 
 # pydantic puts the tags into the places of faults: no key of a file is written like them.
@@ -64,29 +63,20 @@ End = Annotated[
 ]
 
 
+Looks = Annotated[list[Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)]], Field(min_length=1)]
+
+
 class AddedSeeds(Written):
     """Seeds that are added after looks at the results."""
 
-    start: ListedSeeds = Field(
-        description="The seeds that are run in any case; the others are numbers after them.",
-        examples=[[11, 22, 33]],
-    )
-    at_most: Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)] = Field(
-        description="How many seeds are ever run.", examples=[12]
-    )
-    until: End = Field(
-        "decided", description="What ends it: every comparison decided, or its 95 % interval this narrow."
-    )
-    looks: Annotated[
-        tuple[int, ...],
-        BeforeValidator(
-            lambda looks: looks,
-            json_schema_input_type=Annotated[list[Annotated[int, Whole(2, 1000)]], Field(min_length=1)],
-        ),
-    ] = Field(
-        (),
-        description="Numbers of seeds at which results are looked at, rising; half as many again each time when left out.",
-    )
+    start: ListedSeeds = Field(examples=[[11, 22, 33]])
+    """The seeds that are run in any case; the others are numbers after them."""
+    at_most: Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)] = Field(examples=[12])
+    """How many seeds are ever run."""
+    until: End = "decided"
+    """When to stop: every comparison is decided, or its 95 % interval is this narrow."""
+    looks: Annotated[tuple[int, ...], BeforeValidator(lambda it: it, json_schema_input_type=Looks)] = ()
+    """Numbers of seeds at which results are looked at, rising; half as many again each time when left out."""
 
     @field_validator("at_most", mode="before")
     @classmethod
