@@ -151,7 +151,7 @@ def _regular(space: Space, m: int) -> Chosen:
 
 
 def _possible(k: int, m: int, length: int) -> bool:
-    """Tell whether the Hamming bound allows k columns over m base factors without a shorter word."""
+    """Return whether the Hamming bound allows k columns over m base factors without a shorter word."""
     halves = (length - 1) // 2
     if length % 2:
         return sum(comb(k, i) for i in range(halves + 1)) <= 1 << m

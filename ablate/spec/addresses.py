@@ -19,28 +19,26 @@ def check_address(address: str) -> None:
 
 def put(nested: dict[str, Any], address: str, value: Any) -> bool:
     """Set `address` in `nested`, merging mappings; return False when a value stands there already."""
-    *folders, name = address.split(".")
-    for folder in folders:
-        nested = nested.setdefault(folder, {})
-        if not isinstance(nested, dict):
-            return False
-    if name not in nested:
-        nested[name] = copied(value)
-        return True
-    if not (isinstance(value, Mapping) and isinstance(nested[name], dict)):
-        return False
-    return _merge(nested[name], value)
+    folder, name = _folder(nested, address)
+    return isinstance(folder, dict) and _merge(folder, {name: value})
 
 
 def replace(nested: dict[str, Any], address: str, value: Any) -> bool:
     """Set `address` in `nested` whatever stood there; return False when its way leads through a value."""
+    folder, name = _folder(nested, address)
+    if isinstance(folder, dict):
+        folder[name] = copied(value)
+    return isinstance(folder, dict)
+
+
+def _folder(nested: dict[str, Any], address: str) -> tuple[Any, str]:
+    """Return what holds the last part of `address`, a mapping or the value in its way, and that part."""
     *folders, name = address.split(".")
+    inside: Any = nested
     for folder in folders:
-        nested = nested.setdefault(folder, {})
-        if not isinstance(nested, dict):
-            return False
-    nested[name] = copied(value)
-    return True
+        if isinstance(inside, dict):
+            inside = inside.setdefault(folder, {})
+    return inside, name
 
 
 def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -53,7 +51,7 @@ def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def overlap(a: str, b: str) -> bool:
-    """Tell whether two addresses are the same or one lies inside the other."""
+    """Return whether two addresses are the same or one lies inside the other."""
     return a == b or a.startswith(f"{b}.") or b.startswith(f"{a}.")
 
 

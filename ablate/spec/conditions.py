@@ -45,7 +45,7 @@ def in_order(factors: Sequence[Factor]) -> list[Factor]:
 
 
 def exists(factor: Factor, levels: Mapping[str, Scalar]) -> bool:
-    """Tell whether `factor` exists where the existing factors have `levels`."""
+    """Return whether `factor` exists where the existing factors have `levels`."""
     return all(parent in levels and levels[parent] in allowed for parent, allowed in factor.only_when.items())
 
 
@@ -67,5 +67,5 @@ def both(*several: Needs) -> Needs:
 
 
 def possible(what: Needs) -> bool:
-    """Tell whether `what` can be met."""
+    """Return whether `what` can be met."""
     return all(what.values())

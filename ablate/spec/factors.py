@@ -20,7 +20,6 @@ LevelSettings = Annotated[
     Any, Field(description="The level's settings by dotted address, or a value of the factor's own setting.")
 ]
 NamedLevels = Annotated[dict[str, LevelSettings], Field(min_length=2)]
-SomeLevels = Scalar | Annotated[list[Scalar], Field(min_length=1)]
 
 
 def _one_or_more(allowed: Any) -> tuple[Scalar, ...]:
@@ -30,28 +29,29 @@ def _one_or_more(allowed: Any) -> tuple[Scalar, ...]:
         return (allowed,)
     if not allowed:
         raise fault("an empty list allows no level; name at least one")
-    errors = Errors()
-    for index, item in enumerate(allowed):
-        if isinstance(item, list | dict):
-            errors.add(expected("a level or a list of levels"), index)
-    errors.stop_if_any()
+    with Errors() as errors:
+        for index, item in enumerate(allowed):
+            if isinstance(item, list | dict):
+                errors.add(expected("a level or a list of levels"), index)
     return tuple(allowed)
+
+
+SomeLevels = Scalar | Annotated[list[Scalar], Field(min_length=1)]
+Allowed = Annotated[tuple[Scalar, ...], BeforeValidator(_one_or_more, json_schema_input_type=SomeLevels)]
 
 
 class SpelledFactor(Written):
     """A factor whose levels are named, or that exists under conditions."""
 
-    # Read apart, with the factor's name: a level in a list sets the setting that the factor is named after.
+    # Read with the factor's name, by `_levels`: a level in a list sets the setting that the factor is named after.
     levels: Annotated[
         Any, BeforeValidator(lambda it: it, json_schema_input_type=ListedLevels | NamedLevels)
-    ] = Field(description="At least two.", examples=[[0.0, 0.01]])
+    ] = Field(examples=[[0.0, 0.01]])
+    """At least two."""
     only_when: Annotated[
-        dict[
-            str,
-            Annotated[tuple[Scalar, ...], BeforeValidator(_one_or_more, json_schema_input_type=SomeLevels)],
-        ],
-        write("a mapping from another factor to its level, e.g. {training: joint}"),
-    ] = Field(default_factory=dict, description="The levels of other factors under which this one exists.")
+        dict[str, Allowed], write("a mapping from another factor to its level, e.g. {training: joint}")
+    ] = Field(default_factory=dict)
+    """The levels of other factors under which this one exists."""
 
 
 def _read(written: Any, info: ValidationInfo[dict[str, Any]]) -> tuple[Factor, ...]:
@@ -62,12 +62,12 @@ def _read(written: Any, info: ValidationInfo[dict[str, Any]]) -> tuple[Factor, .
         raise fault("there are no factors; add at least one with two levels")
     if len(written) > MAX_FACTORS:
         raise fault(f"{len(written)} factors; a study has at most {MAX_FACTORS}")
-    errors, factors = Errors(), list[Factor]()
-    for name, value in written.items():
-        with errors.under(name):
-            factors.append(_factor(name, value))
-    info.context["factors"] = tuple(factors)
-    errors.stop_if_any()
+    factors: list[Factor] = []
+    with Errors() as errors:
+        for name, value in written.items():
+            with errors.under(name):
+                factors.append(_factor(name, value))
+        info.context["factors"] = tuple(factors)
     return tuple(factors)
 
 
@@ -90,60 +90,57 @@ Factors = Annotated[
 
 
 def _factor(name: str, written: Any) -> Factor:
-    errors = Errors()
     if not re.fullmatch(FACTOR_NAME, name) or len(name) > MAX_FACTOR_NAME:
         rule = f"use at most {MAX_FACTOR_NAME} letters, digits, '_' or '-', with '.' between parts"
-        errors.add(f"{shown(name)} cannot name a factor; {rule}", KEY)
-        errors.stop_if_any()
+        with Errors() as errors:
+            errors.add(f"{shown(name)} cannot name a factor; {rule}", KEY)
     whole = written if isinstance(written, dict) else {"levels": written}
     levels: tuple[Level, ...] = ()
     only_when: dict[str, tuple[Scalar, ...]] = {}
-    with errors.under():
-        only_when = SpelledFactor.model_validate(whole).only_when
-    if "levels" in whole:
-        with errors.under("levels"):
-            levels = _levels(name, whole["levels"])
-    errors.stop_if_any()
+    with Errors() as errors:
+        with errors.under():
+            only_when = SpelledFactor.model_validate(whole).only_when
+        if "levels" in whole:
+            with errors.under("levels"):
+                levels = _levels(name, whole["levels"])
     return Factor(name=name, levels=levels, only_when=only_when)
 
 
 def _levels(name: str, written: Any) -> tuple[Level, ...]:
     """Return at least two distinct levels that set the same settings."""
-    if not isinstance(written, list | dict):
+    if isinstance(written, list):
+        items = [(value, value) for value in written]
+    elif isinstance(written, dict):
+        items = [(key.value if isinstance(key, Key) else key, value) for key, value in written.items()]
+    else:
         raise expected("a list of levels, e.g. [0.0, 0.01], or {levels: ..., only_when: ...}")
-    errors, levels = Errors(), dict[int, Level]()
-    for index, item in enumerate(written.items() if isinstance(written, dict) else written):
-        with errors.under(index):
-            levels[index] = (
-                _named_level(name, *item) if isinstance(written, dict) else _listed_level(name, item)
-            )
-    _check_distinct(levels, errors)
-    _check_same_settings(list(levels.items()), errors)
-    if len(written) < 2:
-        count = "has one level" if written else "has no level"
-        errors.add(f"{count}; a factor needs two, or move it to settings")
-    errors.stop_if_any()
+    levels: dict[int, Level] = {}
+    with Errors() as errors:
+        for index, (level, value) in enumerate(items):
+            with errors.under(index):
+                settings = _level_settings(name, value, named=isinstance(written, dict))
+                levels[index] = Level(name=level, settings=settings)
+        _check_distinct(levels, errors)
+        _check_same_settings(list(levels.items()), errors)
+        if len(items) < 2:
+            count = "has one level" if items else "has no level"
+            errors.add(f"{count}; a factor needs two, or move it to settings")
     return tuple(levels.values())
 
 
-def _listed_level(name: str, value: Any) -> Level:
-    if isinstance(value, list | dict):
+def _level_settings(factor: str, value: Any, named: bool) -> dict[str, Any]:
+    """Return what a level sets: settings if it is named, else the one that the factor is named after."""
+    if not named and isinstance(value, list | dict):
         raise expected("a single value, or name the levels: {levels: {small: {...}, large: {...}}}")
-    return Level(name=value, settings={name: value})
-
-
-def _named_level(name: str, key: str, value: Any) -> Level:
-    level = key.value if isinstance(key, Key) else key
     if not isinstance(value, dict):
-        return Level(name=level, settings={name: value})
+        return {factor: value}
     if not value:
         raise fault("sets nothing; write e.g. {batch_size.sentiment: 2}")
-    errors = Errors()
-    for address in value:
-        with errors.under(address, KEY):
-            check_address(address)
-    errors.stop_if_any()
-    return Level(name=level, settings=copied(value))
+    with Errors() as errors:
+        for address in value:
+            with errors.under(address, KEY):
+                check_address(address)
+    return dict(copied(value))
 
 
 def _check_distinct(levels: dict[int, Level], errors: Errors) -> None:

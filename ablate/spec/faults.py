@@ -44,7 +44,7 @@ class Faults:
 
 
 def suggestion(found: str, known: Iterable[Any]) -> str:
-    """Say what would do instead of `found`: the nearest known name, or all of them."""
+    """Return what to write instead of `found`: the nearest known name, or all of them."""
     names = [str(name) for name in known]
     if near := difflib.get_close_matches(found[:200], names, n=1, cutoff=0.6):
         return f"did you mean {shown(near[0])}?"

@@ -58,28 +58,25 @@ class LeaveOneOut(_Kind):
 
 
 class Fractional(_Kind):
-    """A part of the full design that tells the main effects."""
+    """A part of the full design that is enough to estimate the main effects."""
 
     kind: Literal["fractional"] = "fractional"
-    cells: Annotated[int, Whole(2, MAX_CELLS)] | None = Field(
-        None, description="How many cells it has; the smallest good number when left out."
-    )
+    cells: Annotated[int, Whole(2, MAX_CELLS)] | None = None
+    """How many cells it has; the smallest good number when left out."""
 
 
 class Search(_Kind):
     """Cells that a sampler chooses while the study runs; the best are trained again on seeds of their own."""
 
     kind: Literal["search"] = "search"
-    sampler: Sampler = Field("tpe", description="What proposes the cells.")
-    trials: Annotated[int, Whole(1, MAX_CELLS)] = Field(
-        30, description="How many cells are tried on the first seed, the baseline among them."
-    )
-    pruner: Pruner = Field(
-        "median", description="What stops a hopeless trial by its curve of the study's metric."
-    )
-    finalists: Annotated[int, Whole(0, MAX_CELLS)] = Field(
-        3, description="How many of the best cells are trained again, with the baseline, on the other seeds."
-    )
+    sampler: Sampler = "tpe"
+    """What proposes the cells."""
+    trials: Annotated[int, Whole(1, MAX_CELLS)] = 30
+    """How many cells are tried on the first seed, the baseline among them."""
+    pruner: Pruner = "median"
+    """What stops a hopeless trial by its curve of the study's metric."""
+    finalists: Annotated[int, Whole(0, MAX_CELLS)] = 3
+    """How many of the best cells are trained again, with the baseline, on the other seeds."""
 
 
 AnyKind = Full | OneAtATime | LeaveOneOut | Fractional | Search
@@ -91,15 +88,14 @@ def _spelled_out(value: Any) -> Any:
     if isinstance(value, str):
         value = {"kind": value}
     if isinstance(value, dict):
-        errors = Errors()
-        if "kind" not in value:
-            errors.add(absent("missing; add e.g. kind: fractional"), "kind")
-            known = dict.fromkeys(name for model in KINDS.values() for name in model.model_fields)
-            for name in (name for name in value if name not in known):
-                errors.add(f"unknown key; {suggestion(name, known)}", name, KEY)
-        elif value["kind"] not in list(KINDS):
-            errors.add(one_of("design", value["kind"], KINDS), "kind")
-        errors.stop_if_any()
+        with Errors() as errors:
+            if "kind" not in value:
+                errors.add(absent("missing; add e.g. kind: fractional"), "kind")
+                known = dict.fromkeys(name for model in KINDS.values() for name in model.model_fields)
+                for name in (name for name in value if name not in known):
+                    errors.add(f"unknown key; {suggestion(name, known)}", name, KEY)
+            elif value["kind"] not in list(KINDS):
+                errors.add(one_of("design", value["kind"], KINDS), "kind")
     elif not isinstance(value, _Kind):
         raise expected(f"one of {', '.join(KINDS)}")
     return value

@@ -67,24 +67,24 @@ class Metric(Written):
     """What decides, and what difference would matter."""
 
     name: Annotated[Text, AfterValidator(_metric_name), write("a metric's name, e.g. dev/mean")] = Field(
-        description="As the trainer names it.", examples=["dev/mean"]
+        examples=["dev/mean"]
     )
-    goal: Literal["maximize", "minimize"] = Field("maximize", description="Whether more of it is better.")
-    smallest_effect: Positive | None = Field(
-        None, description="The smallest difference that would matter, in the metric's unit."
-    )
-    worst: Number | None = Field(
-        None,
-        description="The worst value that it can have: what a lost trial may have had. Known of our trainer's metrics, of "
-        "accuracies and of Pearson's r.",
-    )
+    """As the trainer names it."""
+    goal: Literal["maximize", "minimize"] = "maximize"
+    """Whether more of it is better."""
+    smallest_effect: Positive | None = None
+    """The smallest difference that would matter, in the metric's unit."""
+    worst: Number | None = None
+    """The worst value possible: what a lost trial may have had. Known for our trainer's metrics, accuracies and Pearson's r."""
 
 
 class Budget(Written):
     """What the study may cost."""
 
-    hours: Positive | None = Field(None, description="Hours of training.")
-    usd_per_hour: Positive | None = Field(None, description="Price of the machine.")
+    hours: Positive | None = None
+    """Hours of training."""
+    usd_per_hour: Positive | None = None
+    """Price of the machine."""
 
 
 class Looking(Frozen):
@@ -116,6 +116,12 @@ def _one_level(level: Any) -> Any:
     return level
 
 
+StudyName = Annotated[
+    Text, AfterValidator(_study_name), write("a name, e.g. full_grid; quote one that is a number")
+]
+TrainerName = Annotated[
+    Text, AfterValidator(_trainer_name), write("a module's name: ablate.trainer, or your own")
+]
 Choice = Annotated[  # factor -> level name
     dict[str, Annotated[Scalar, BeforeValidator(_one_level)]],
     write("a mapping from factors to levels, e.g. {l2: 0.0}"),
@@ -123,50 +129,36 @@ Choice = Annotated[  # factor -> level name
 
 
 class Keys(Written):
-    """The keys that mean the same in a study file and in the program: what a new one needs is a field here."""
+    """The keys that mean the same in a study file and in the program. A new one needs a field here, and no more."""
 
-    study: Annotated[
-        Text, AfterValidator(_study_name), write("a name, e.g. full_grid; quote one that is a number")
-    ] = Field(
-        description="Name of the study and of its folder: letters, digits, '_', '-', '.'.",
-        examples=["my_study"],
-        json_schema_extra={"pattern": f"^{STUDY_NAME}$"},
+    study: StudyName = Field(examples=["my_study"], json_schema_extra={"pattern": f"^{STUDY_NAME}$"})
+    """Name of the study and of its folder: letters, digits, '_', '-', '.'."""
+    question: Annotated[str, write("a sentence")] = ""
+    """What the study should answer; the report opens with it."""
+    trainer: TrainerName = Field(
+        examples=["ablate.trainer", "my_trainer"], json_schema_extra={"pattern": f"^{TRAINER_NAME}$"}
     )
-    question: Annotated[str, write("a sentence")] = Field(
-        "", description="What the study should answer; the report opens with it."
-    )
-    trainer: Annotated[
-        Text, AfterValidator(_trainer_name), write("a module's name: ablate.trainer, or your own")
-    ] = Field(
-        description="The module that trains: ablate.trainer, or your own beside this file.",
-        examples=["ablate.trainer", "my_trainer"],
-        json_schema_extra={"pattern": f"^{TRAINER_NAME}$"},
-    )
-    # These three have a notation of their own in the file.
+    """The module that trains: ablate.trainer, or your own beside this file."""
+    # Settings, factors and seeds have a notation of their own in the file.
     settings: Any
     factors: Any
-    baseline: Choice = Field(
-        description="A level for every factor that exists under it; differences are taken from here.",
-        examples=[{"l2": 0.0}],
-    )
-    best: Choice = Field(
-        default_factory=dict,
-        description="Expected to be best: a cell more for one_at_a_time, the start of leave_one_out.",
-    )
-    design: Kind = Field(description="Which combinations are run.", examples=["one_at_a_time"])
+    baseline: Choice = Field(examples=[{"l2": 0.0}])
+    """A level for every factor that exists under it; differences are measured from here."""
+    best: Choice = Field(default_factory=dict)
+    """The levels expected to be best: one more cell for one_at_a_time, the start of leave_one_out."""
+    design: Kind = Field(examples=["one_at_a_time"])
+    """Which combinations are run."""
     seeds: Any
     metric: Annotated[Metric, write("e.g. {name: dev/mean, goal: maximize, smallest_effect: 0.005}")] = Field(
-        description="What decides.", examples=[{"name": "dev/mean", "goal": "maximize"}]
+        examples=[{"name": "dev/mean", "goal": "maximize"}]
     )
-    budget: Annotated[Budget, write("e.g. {hours: 40, usd_per_hour: 1.212}")] = Field(
-        default_factory=Budget, description="What the study may cost; `ablate plan` compares."
-    )
-    checkpoint_seconds: Positive = Field(60.0, description="How often a trial saves its state.")
-    hang_minutes: Positive = Field(
-        60.0,
-        description="A training that reported a point or a step and then nothing for so long is ended, and goes on from its "
-        "last checkpoint.",
-    )
+    """What decides."""
+    budget: Annotated[Budget, write("e.g. {hours: 40, usd_per_hour: 1.212}")] = Field(default_factory=Budget)
+    """What the study may cost; `ablate plan` compares."""
+    checkpoint_seconds: Positive = 60.0
+    """How often a trial saves its state."""
+    hang_minutes: Positive = 60.0
+    """A training that was reporting and has been silent for this long is stopped and resumed from its last checkpoint."""
 
 
 class StudySpec(Keys):

@@ -56,7 +56,8 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
     sound.setdefault("settings", {})
     overridden = _override(sound["settings"], overrides, places, faults)
     try:
-        _check_together(sound, written, overridden, faults)
+        with Errors() as errors:
+            _check_together(sound, written, overridden, errors, faults)
     except ValidationError as error:
         report(error.errors(include_url=False), root, faults)
     faults.stop_if_any()
@@ -75,14 +76,13 @@ def _report_no_mapping(root: Node | None, faults: Faults) -> None:
 
 
 def _check_together(
-    sound: dict[str, Any], written: dict[str, Any], overridden: Mapping[str, str], faults: Faults
+    sound: dict[str, Any],
+    written: dict[str, Any],
+    overridden: Mapping[str, str],
+    errors: Errors,
+    faults: Faults,
 ) -> None:
-    """Check the sound keys against each other and put levels into their factors' own spelling.
-
-    Raises:
-        ValidationError: they do not go together.
-    """
-    errors = Errors()
+    """Check the sound keys against each other, and spell levels as their factors do."""
     checks.check_search(sound.get("design"), sound.get("seeds"), errors)
     names = written.get("factors")
     refused = set(map(str, names) if isinstance(names, dict) else ()) - {
@@ -101,7 +101,6 @@ def _check_together(
             if key == "baseline" and factors is not None:
                 checks.check_baseline_complete(sound[key], chosen, factors, errors)
             sound[key] = chosen
-    errors.stop_if_any()
 
 
 def _override(

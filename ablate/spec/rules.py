@@ -6,7 +6,7 @@ reader of the file; `ablate.spec.places` adds where it stands and what was found
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -46,16 +46,26 @@ def absent(text: str) -> PydanticCustomError:
 
 
 class Errors:
-    """Errors of several checks of one value, raised together: pydantic stops at the first function that raises."""
+    """Errors of several checks of one value, raised together when its `with` ends: pydantic stops at the first.
+
+    Raises:
+        pydantic.ValidationError: to be raised inside a validator; pydantic adds where that stands.
+    """
 
     def __init__(self) -> None:
         self.found: list[InitErrorDetails] = []
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self.found and error is None:
+            raise ValidationError.from_exception_data("study", self.found)
+
     def add(self, error: str | PydanticCustomError, *loc: int | str) -> None:
         """Note an error, or the text of a fault, at `loc`."""
-        self.found.append(
-            {"type": fault(error) if isinstance(error, str) else error, "loc": loc, "input": None}
-        )
+        kind = fault(error) if isinstance(error, str) else error
+        self.found.append({"type": kind, "loc": loc, "input": None})
 
     def take(self, errors: Iterable[ErrorDetails], *loc: int | str) -> None:
         """Note errors that pydantic has collected, under `loc`."""
@@ -74,20 +84,11 @@ class Errors:
         except PydanticCustomError as error:
             self.add(error, *loc)
 
-    def stop_if_any(self) -> None:
-        """Raise what was found.
-
-        Raises:
-            pydantic.ValidationError: to be raised inside a validator; pydantic adds where that stands.
-        """
-        if self.found:
-            raise ValidationError.from_exception_data("study", self.found)
-
 
 class Frozen(BaseModel):
     """A value: compared by content, never changed, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Written(Frozen):
@@ -96,20 +97,25 @@ class Written(Frozen):
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, data: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo) -> Any:
-        errors, read = Errors(), None
-        try:
-            read = handler(data)
-        except ValidationError as error:
-            for one in error.errors(include_url=False):
-                if one["type"] in ("missing", "extra_forbidden", "literal_error") and len(one["loc"]) == 1:
-                    cls._add(errors, one["type"], str(one["loc"][0]), one["input"])
-                else:
-                    errors.take([one])
-        if info.context is not None and isinstance(data, dict):  # from a file; stored studies do have nulls
-            for name in (name for name, value in data.items() if value is None):
-                if name in cls.model_fields and cls.model_fields[name].default is None:
-                    errors.add(expected("a value, or leave the key out"), name)
-        errors.stop_if_any()
+        read = None
+        with Errors() as errors:
+            try:
+                read = handler(data)
+            except ValidationError as error:
+                for one in error.errors(include_url=False):
+                    if (
+                        one["type"] in ("missing", "extra_forbidden", "literal_error")
+                        and len(one["loc"]) == 1
+                    ):
+                        cls._add(errors, one["type"], str(one["loc"][0]), one["input"])
+                    else:
+                        errors.take([one])
+            if info.context is not None and isinstance(
+                data, dict
+            ):  # from a file; stored studies do have nulls
+                for name in (name for name, value in data.items() if value is None):
+                    if name in cls.model_fields and cls.model_fields[name].default is None:
+                        errors.add(expected("a value, or leave the key out"), name)
         return read
 
     @classmethod

@@ -16,27 +16,26 @@ from pydantic import (
     field_validator,
 )
 
-from ablate.spec.faults import shown, suggestion
 from ablate.spec.model import Looking
-from ablate.spec.rules import Errors, Positive, Whole, Written, expected, fault
+from ablate.spec.rules import Errors, Positive, Whole, Written, expected, fault, write
 
 MAX_SEED = 2**32 - 1  # what NumPy's generator takes; torch takes more
 MOST_SEEDS = 1000
 LEAST_SEEDS = 2  # at a look: one seed has no noise to judge by
-DECIDED = "decided"
 
 
 def _distinct(seeds: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Refuse a seed that is given twice, and say what else is wrong with the others at once."""
+    """Refuse a seed that is given twice, along with what is wrong with the others."""
     if not isinstance(seeds, list) or not seeds:
         raise expected("a list of whole numbers, e.g. [11, 22, 33]")
-    errors, first, read = Errors(), dict[int, int](), None
-    with errors.under():
-        read = handler(seeds)
-    for index, seed in enumerate(seeds):
-        if type(seed) is int and first.setdefault(seed, index) != index:
-            errors.add(f"seed {seed} is given twice (see {info.field_name}[{first[seed]}]); keep one", index)
-    errors.stop_if_any()
+    read, first = None, dict[int, int]()
+    with Errors() as errors:
+        with errors.under():
+            read = handler(seeds)
+        for index, seed in enumerate(seeds):
+            if type(seed) is int and first.setdefault(seed, index) != index:
+                other = f"{info.field_name}[{first[seed]}]"
+                errors.add(f"seed {seed} is given twice (see {other}); keep one", index)
     return read
 
 
@@ -51,42 +50,33 @@ ListedSeeds = Annotated[
 class Width(Written):
     """How narrow the intervals are to become."""
 
-    width: Positive = Field(
-        description="Of every comparison's 95 % interval, in the metric's unit.", examples=[0.01]
-    )
+    width: Positive = Field(examples=[0.01])
+    """Of every comparison's 95 % interval, in the metric's unit."""
 
 
-def _end(until: Any) -> Any:
-    if isinstance(until, str) and until != DECIDED:
-        raise fault(f"{shown(until)} is no end; {suggestion(until, (DECIDED, 'width'))}")
-    if not isinstance(until, str | dict):
-        raise expected(f"{DECIDED}, or {{width: 0.01}}")
-    return Width.model_validate(until) if isinstance(until, dict) else until
+# pydantic puts the tags into the places of faults: no key of a file is written like them.
+BY_SHAPE = Discriminator(lambda value: "[mapping]" if isinstance(value, dict) else "[other]")
+End = Annotated[
+    Annotated[Literal["decided"], write("decided, or {width: 0.01}"), Tag("[other]")]
+    | Annotated[Width, Tag("[mapping]")],
+    BY_SHAPE,
+]
+
+
+Looks = Annotated[list[Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)]], Field(min_length=1)]
 
 
 class AddedSeeds(Written):
     """Seeds that are added after looks at the results."""
 
-    start: ListedSeeds = Field(
-        description="The seeds that are run in any case; the others are numbers after them.",
-        examples=[[11, 22, 33]],
-    )
-    at_most: Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)] = Field(
-        description="How many seeds are ever run.", examples=[12]
-    )
-    until: Annotated[Any, BeforeValidator(_end, json_schema_input_type=Literal["decided"] | Width)] = Field(
-        DECIDED, description="What ends it: every comparison decided, or its 95 % interval this narrow."
-    )
-    looks: Annotated[
-        tuple[int, ...],
-        BeforeValidator(
-            lambda looks: looks,
-            json_schema_input_type=Annotated[list[Annotated[int, Whole(2, 1000)]], Field(min_length=1)],
-        ),
-    ] = Field(
-        (),
-        description="Numbers of seeds at which results are looked at, rising; half as many again each time when left out.",
-    )
+    start: ListedSeeds = Field(examples=[[11, 22, 33]])
+    """The seeds that are run in any case; the others are numbers after them."""
+    at_most: Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)] = Field(examples=[12])
+    """How many seeds are ever run."""
+    until: End = "decided"
+    """When to stop: every comparison is decided, or its 95 % interval is this narrow."""
+    looks: Annotated[tuple[int, ...], BeforeValidator(lambda it: it, json_schema_input_type=Looks)] = ()
+    """Numbers of seeds at which results are looked at, rising; half as many again each time when left out."""
 
     @field_validator("at_most", mode="before")
     @classmethod
@@ -101,14 +91,14 @@ class AddedSeeds(Written):
         at_most = info.data.get("at_most", MOST_SEEDS)
         if not isinstance(looks, list) or not looks:
             raise expected(f"a list of numbers of seeds, e.g. [{least}, {at_most}]")
-        errors, found = Errors(), list[int]()
-        for index, look in enumerate(looks):
-            with errors.under(index):
-                Whole(least, at_most)(look)
-                if found and look <= found[-1]:
-                    raise fault(f"found {look} after {found[-1]}; write rising numbers of seeds")
-                found.append(look)
-        errors.stop_if_any()
+        found: list[int] = []
+        with Errors() as errors:
+            for index, look in enumerate(looks):
+                with errors.under(index):
+                    Whole(least, at_most)(look)
+                    if found and look <= found[-1]:
+                        raise fault(f"found {look} after {found[-1]}; write rising numbers of seeds")
+                    found.append(look)
         return tuple(found if found[-1] == at_most else [*found, at_most])
 
     @property
@@ -125,8 +115,7 @@ class AddedSeeds(Written):
 
 
 SeedsOrPlan = Annotated[
-    Annotated[ListedSeeds, Tag("[list]")] | Annotated[AddedSeeds, Tag("[plan]")],
-    Discriminator(lambda seeds: "[plan]" if isinstance(seeds, dict) else "[list]"),
+    Annotated[ListedSeeds, Tag("[other]")] | Annotated[AddedSeeds, Tag("[mapping]")], BY_SHAPE
 ]
 
 

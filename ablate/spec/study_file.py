@@ -13,13 +13,13 @@ from ablate.spec.seeds import SeedsOrPlan
 
 def _nested(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings nested, whether their keys have dots or not."""
-    errors, nested = Errors(), dict[str, Any]()
-    for address, value in settings.items():
-        with errors.under(address, KEY):
-            check_address(address)
-            if not put(nested, address, value):
-                raise fault("overlaps a setting above; give each setting once")
-    errors.stop_if_any()
+    nested: dict[str, Any] = {}
+    with Errors() as errors:
+        for address, value in settings.items():
+            with errors.under(address, KEY):
+                check_address(address)
+                if not put(nested, address, value):
+                    raise fault("overlaps a setting above; give each setting once")
     return nested
 
 
@@ -31,18 +31,12 @@ class StudyFile(Keys):
         AfterValidator(_nested),
         write("a mapping from settings to values"),
         BeforeValidator(lambda it: {} if it is None else it, json_schema_input_type=dict[str, Any] | None),
-    ] = Field(
-        default_factory=dict,
-        description="What does not vary, nested or with dots. A key here cannot be a factor too.",
-    )
-    factors: Factors = Field(
-        description="What is varied: a list of levels, or a mapping with levels and only_when.",
-        examples=[{"l2": [0.0, 0.01]}],
-    )
-    seeds: SeedsOrPlan = Field(
-        description="Every cell is trained once per seed: a list, or a plan that adds seeds after looks at the results.",
-        examples=[[11, 22, 33]],
-    )
+    ] = Field(default_factory=dict)
+    """What does not vary, nested or with dots. A key here cannot be a factor too."""
+    factors: Factors = Field(examples=[{"l2": [0.0, 0.01]}])
+    """What is varied: a list of levels, or a mapping with levels and only_when."""
+    seeds: SeedsOrPlan = Field(examples=[[11, 22, 33]])
+    """Every cell is trained once per seed: a list, or a plan that adds seeds after looks at the results."""
 
     @field_validator("*", mode="after")
     @classmethod

@@ -18,7 +18,6 @@ from ruamel.yaml.events import (
     DocumentEndEvent,
     DocumentStartEvent,
     MappingEndEvent,
-    MappingStartEvent,
     ScalarEvent,
     SequenceEndEvent,
     SequenceStartEvent,
@@ -103,7 +102,7 @@ def resolve(text: str) -> Scalar:
     """Return what the plain scalar `text` means under the YAML 1.2 core schema.
 
     Raises:
-        ValueError: a whole number beyond 64 bits, NaN or infinity; the message says which and what would do.
+        ValueError: a whole number beyond 64 bits, NaN or infinity; the message says which, and how to fix it.
     """
     if text in _SPECIAL:
         value: Scalar = _SPECIAL[text]
@@ -169,7 +168,7 @@ def kind(node: Node) -> str:
 
 
 def same(a: Scalar, b: Scalar) -> bool:
-    """Tell whether two scalars are the same YAML value: 0 is 0.0, but neither false nor "0"."""
+    """Return whether two scalars are the same YAML value: 0 is 0.0, but neither false nor "0"."""
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
@@ -207,14 +206,13 @@ class _Builder:
             )
         if event.tag:
             self.faults.add(place, key, f"tag {shown(str(event.tag))} is not allowed; remove it")
-            self._skip(event)
-            return Node(place, key)
         if isinstance(event, ScalarEvent):
-            return self.scalar(event, key)
-        if isinstance(event, SequenceStartEvent):
-            return ListNode(place, key, tuple(self.items(key, depth)))
-        assert isinstance(event, MappingStartEvent)
-        return MappingNode(place, key, tuple(self.pairs(key, depth)))
+            node = self.scalar(event, key)
+        elif isinstance(event, SequenceStartEvent):
+            node = ListNode(place, key, tuple(self.items(key, depth)))
+        else:
+            node = MappingNode(place, key, tuple(self.pairs(key, depth)))
+        return Node(place, key) if event.tag else node
 
     def scalar(self, event: Any, key: str) -> Node:
         place, text = _place(event), str(event.value).replace(STAND_IN, SPLIT)
@@ -271,14 +269,6 @@ class _Builder:
                 _place(event), key, f"nested deeper than {MAX_DEPTH} levels; a study needs at most a few"
             )
             self.faults.stop_if_any()
-
-    def _skip(self, event: Any) -> None:
-        """Pass over the rest of a refused collection."""
-        open_collections = int(isinstance(event, SequenceStartEvent | MappingStartEvent))
-        while open_collections:
-            event = next(self.events)
-            open_collections += isinstance(event, SequenceStartEvent | MappingStartEvent)
-            open_collections -= isinstance(event, SequenceEndEvent | MappingEndEvent)
 
 
 def _place(event: Any) -> tuple[int, int]:
