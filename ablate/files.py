@@ -30,7 +30,7 @@ def write_file(file: Path, *chunks: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    sync_folder(file.parent)
+    sync(file.parent)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def new_folder(folder: Path, keep: Callable[[], bool] = lambda: False) -> Iterat
         while not _renamed(part, folder) and not keep():
             # A rename replaces an empty folder only. Another process may have been faster each time.
             _remove(folder)
-        sync_folder(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -57,7 +57,7 @@ def make_folder(folder: Path) -> None:
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for made in missing:
-        sync_folder(made.parent)
+        sync(made.parent)
 
 
 def sync_tree(folder: Path) -> None:
@@ -66,13 +66,8 @@ def sync_tree(folder: Path) -> None:
         for file in (Path(place, name) for name in names):
             # A pipe would be waited for.
             if file.is_file() and not file.is_symlink():
-                _sync(file)
-        _sync(Path(place))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: those made, renamed and removed."""
-    _sync(folder)
+                sync(file)
+        sync(Path(place))
 
 
 def sweep(folder: Path) -> None:
@@ -109,7 +104,8 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file's content durable, or the names in a folder: those made, renamed and removed."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -66,7 +66,7 @@ def test_a_slurm_worker_started_again_tells_only_what_it_did_itself(
     place = place_of("walk", tmp_path / "runs")
     with contextlib.closing(Store(place)) as store:
         trials = [queued.number for queued in store.queue()][:2]
-        job = job_for(store, place, study.parent, trials)
+        job = job_for(store, study.parent, trials)
     monkeypatch.setenv("ABLATE_STORAGE", place.url)
     engine = slurm.Slurm(submitit.LocalExecutor(tmp_path / "slurm"), job, 1, place.folder / "logs")
     told = []

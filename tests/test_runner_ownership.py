@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -19,6 +20,7 @@ from ablate.store.creating import create_store
 
 HOLD = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
 from ablate.runner.ownership import FileLocks
 assert FileLocks(Path(sys.argv[1])).acquire("trial-1")
@@ -82,16 +84,16 @@ def store(walk_study, tmp_path):
     prepared.place.folder.mkdir(parents=True)
     store = create_store(prepared.place, prepared.spec, prepared.design)
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
-    store.place = prepared.place
     yield store
     store.close()
 
 
 def test_the_first_folder_is_the_home_and_any_other_is_refused(store, tmp_path):
-    share_home(store, store.place.folder)
-    share_home(store, store.place.folder)
+    share_home(store)
+    share_home(store)
+    store.place = replace(store.place, folder=tmp_path / "elsewhere")
     with pytest.raises(BadInput, match="elsewhere is not where the files of 'walk' are"):
-        share_home(store, tmp_path / "elsewhere")
+        share_home(store)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -104,7 +106,7 @@ def work_together(store, processes: int) -> None:
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["ablate.runner.process", "optuna", "numpy"])
     barrier = server.Barrier(processes)
-    job = job_for(store, store.place, store.study_folder)
+    job = job_for(store, store.study_folder)
     workers = [server.Process(target=_work, args=(job, barrier)) for _ in range(processes)]
     for worker in workers:
         worker.start()

@@ -143,7 +143,7 @@ def test_what_stands_in_the_way_is_one_line_and_nothing_is_kept(fault, kind, tol
 
 def test_a_process_that_is_killed_is_told(prepared, monkeypatch):
     monkeypatch.setattr(timing.sys, "executable", "/bin/false")
-    with pytest.raises(AblateError, match="the process that measures ended with 1: it said nothing"):
+    with pytest.raises(AblateError, match="the process that measures ended with 1: it printed nothing"):
         measure(prepared())
 
 

@@ -1,5 +1,6 @@
 """`ablate doctor`: what works on this machine, and how to fix the rest. It changes nothing."""
 
+import fcntl
 import importlib
 import importlib.util
 import os
@@ -30,8 +31,9 @@ class Finding:
 
 def examine(home: Path, storage: str | None) -> Iterator[Finding]:
     """Yield a finding for each thing that a study may need, cheapest first."""
-    yield _disk(home)
-    yield _locks(home)
+    there = next(folder for folder in (home.resolve(), *home.resolve().parents) if folder.exists())
+    yield _disk(there)
+    yield _locks(there)
     yield _database(storage)
     yield _optional(
         "PostgreSQL driver", "psycopg", "pip install 'ablate-studies[postgres]', for several machines"
@@ -43,8 +45,7 @@ def examine(home: Path, storage: str | None) -> Iterator[Finding]:
     yield from _torch()
 
 
-def _disk(home: Path) -> Finding:
-    there = next(folder for folder in [home.resolve(), *home.resolve().parents] if folder.exists())
+def _disk(there: Path) -> Finding:
     free_gb = shutil.disk_usage(there).free / 2**30
     writable = os.access(there, os.W_OK)
     advice = "" if writable else f"make {there} writable, or set ABLATE_HOME"
@@ -53,10 +54,7 @@ def _disk(home: Path) -> Finding:
     return Finding("disk", writable and free_gb >= LEAST_FREE_GB, f"{free_gb:.0f} GB free at {there}", advice)
 
 
-def _locks(home: Path) -> Finding:
-    import fcntl
-
-    there = next(folder for folder in [home.resolve(), *home.resolve().parents] if folder.exists())
+def _locks(there: Path) -> Finding:
     try:
         with tempfile.TemporaryFile(dir=there) as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,18 +109,18 @@ def _torch() -> Iterator[Finding]:
             "GPU", True, f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GB, CUDA {torch.version.cuda}, {bf16}"
         )
         return
-    driver = shutil.which("nvidia-smi") is not None
-    build = torch.version.cuda is not None
-    reasons: dict[tuple[bool, bool], tuple[str, str]] = {
-        (True, True): ("driver and build are there but no GPU answers", "run nvidia-smi; update the driver"),
-        (True, False): (
+    has_driver, is_cuda_build = shutil.which("nvidia-smi") is not None, torch.version.cuda is not None
+    if has_driver and is_cuda_build:
+        found, advice = "driver and build are there but no GPU answers", "run nvidia-smi; update the driver"
+    elif has_driver:
+        found, advice = (
             "a driver, but torch is a CPU build",
             "pip install --force-reinstall torch (a CUDA build)",
-        ),
-        (False, True): ("no driver", "install the NVIDIA driver, or train on the CPU"),
-        (False, False): ("none; training on the CPU", "fine for quickstart; full_grid wants a GPU"),
-    }
-    found, advice = reasons[driver, build]
+        )
+    elif is_cuda_build:
+        found, advice = "no driver", "install the NVIDIA driver, or train on the CPU"
+    else:
+        found, advice = "none; training on the CPU", "fine for quickstart; full_grid wants a GPU"
     yield Finding("GPU", False, found, advice)
 
 

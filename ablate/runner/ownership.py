@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from ablate.contract import Stopped
 from ablate.errors import BadInput, StoreError
-from ablate.files import sync_folder, write_file
+from ablate.files import sync, write_file
 from ablate.store import engine as databases
 from ablate.store.places import Place
 from ablate.store.writing import Store
@@ -193,5 +193,5 @@ def _marker(folder: Path) -> str:
         with contextlib.suppress(FileExistsError):
             os.link(proposed, file)
         proposed.unlink()
-        sync_folder(folder)
+        sync(folder)
     return file.read_text().strip()

@@ -38,14 +38,11 @@ def _wait(on_notice: Callable[[], None]) -> None:
 def has_notice(metadata: str) -> bool:
     """Say whether there is a notice. It is a page that is missing until then; a service that does not answer has none."""
     try:
-        asked = urllib.request.Request(
-            f"{metadata}/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"}
-        )
+        life = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+        asked = urllib.request.Request(f"{metadata}/api/token", method="PUT", headers=life)
         with urllib.request.urlopen(asked, timeout=2) as answer:
-            token = answer.read().decode()
-        asked = urllib.request.Request(
-            f"{metadata}/meta-data/spot/instance-action", headers={"X-aws-ec2-metadata-token": token}
-        )
+            token = {"X-aws-ec2-metadata-token": answer.read().decode()}
+        asked = urllib.request.Request(f"{metadata}/meta-data/spot/instance-action", headers=token)
         with urllib.request.urlopen(asked, timeout=2) as answer:
             return bool(answer.status == 200)
     except (OSError, ValueError):

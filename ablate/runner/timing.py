@@ -59,7 +59,7 @@ def measure(prepared: Prepared, say: Callable[[str], None] = lambda line: None) 
     if prepared.trainer.measure is None:
         raise BadInput(
             f"--measure: {prepared.trainer.name} ({prepared.trainer.file}) has no `measure`; "
-            "run one trial with `ablate run STUDY --limit 1`, or add measure(trainings, context) to the trainer"
+            "`ablate run STUDY --limit 1` trains one trial to estimate from, or add measure(trainings, context) to it"
         )
     parts = parts_of_design(prepared.design)
     before = read_measured(prepared)

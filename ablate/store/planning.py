@@ -51,8 +51,6 @@ def agree_on_home(connection: sa.Connection, study_id: int, proposed: str) -> st
 
 def add_look(connection: sa.Connection, study_id: int, look: Look) -> bool:
     """Write a look; say whether it is new."""
-    # A database from before there were looks.
-    tables.looks.create(connection, checkfirst=True)
     ours = tables.looks.c
     if connection.scalar(sa.select(ours.number).where(ours.study_id == study_id, ours.number == look.number)):
         return False
@@ -72,8 +70,6 @@ def add_use_of_test(connection: sa.Connection, study_id: int, use: UseOfTest, us
     Raises:
         StoreError: somebody else used it since there were `uses_before`.
     """
-    # A database from before there was `ablate test`.
-    tables.test_uses.create(connection, checkfirst=True)
     ours = tables.test_uses.c
     uses = connection.scalar(sa.select(sa.func.count()).where(ours.study_id == study_id))
     if uses != uses_before:

@@ -98,7 +98,7 @@ class Results:
     changes: tuple[Change, ...] = ()  # in time order
     looks: tuple[Look, ...] = ()  # in time order; each changes what is wanted
     tried: tuple[TrialResult, ...] = ()  # by a search, where `compared` has set them apart
-    search: Search | None = None  # how it chose them
+    search: Search | None = None  # which chose them
     # The trainer's when trials were added, as `defaults_of` has them.
     defaults: dict[str, str] = field(default_factory=dict)
     file: str = "STUDY"  # the study file as `ablate run` was given it

@@ -67,18 +67,15 @@ def _study(spec: StudySpec, seed: int) -> optuna.Study:
 
 def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
     assert spec.search is not None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match spec.search.pruner:
-            case "median":
-                return optuna.pruners.MedianPruner()
-            case "asha":
-                return optuna.pruners.SuccessiveHalvingPruner()
-            case "hyperband":
-                return optuna.pruners.HyperbandPruner()
-            case "wilcoxon":
-                return optuna.pruners.WilcoxonPruner()
-        return optuna.pruners.NopPruner()
+    pruners = optuna.pruners
+    kinds: dict[str, type[optuna.pruners.BasePruner]] = {
+        "median": pruners.MedianPruner,
+        "asha": pruners.SuccessiveHalvingPruner,
+        "hyperband": pruners.HyperbandPruner,
+        "wilcoxon": pruners.WilcoxonPruner,
+        "none": pruners.NopPruner,
+    }
+    return kinds[spec.search.pruner]()
 
 
 def _frozen(space: Space, one: Tried) -> optuna.trial.FrozenTrial:

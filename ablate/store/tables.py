@@ -1,5 +1,7 @@
 """Our own tables, beside Optuna's in the same database: what Optuna has no place for, in long form.
 
+A database from before there was a table gets it when it is opened for writing; readers do without.
+
 Trials are Optuna's; `trial_id` is the key of its table `trials`. Parts, which trials share, are named by hash and seed."""
 
 import sqlalchemy as sa
@@ -65,7 +67,7 @@ parts = sa.Table(
     sa.Column("facts", sa.JSON, nullable=False),
 )
 
-# Parts that were begun and are not recorded. A database from before gets the table on first use.
+# Parts that were begun and are not recorded.
 open_parts = sa.Table(
     "ablate_open_parts",
     metadata,
@@ -91,7 +93,6 @@ points = sa.Table(
     sa.Column("value", sa.Double, nullable=False),
 )
 
-# A database from before `ablate test` gets this table on first use.
 test_uses = sa.Table(
     "ablate_test_uses",
     metadata,
@@ -103,7 +104,7 @@ test_uses = sa.Table(
     sa.Column("unfinished", sa.Integer, nullable=False),  # trials without a result at that moment
 )
 
-# Looks at the results of a study that adds seeds. A database from before gets the table on first use.
+# Looks at the results of a study that adds seeds.
 looks = sa.Table(
     "ablate_looks",
     metadata,

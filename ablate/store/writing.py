@@ -63,28 +63,23 @@ class Store:
         self.stopping: Callable[[], bool] = lambda: False
         self._cells: dict[str, Cell] = {}
         self._mourned: set[tuple[str, int]] = set()  # parts begun here whose last owner died
-        row, is_old = self._open()
+        row = self._open()
         self._id: int = row.study_id
         self.spec = StudySpec.model_validate(row.spec)
         # Relative paths in the study start there.
         self.study_folder = Path(row.folder)
         self.is_smoke = bool(row.design.get("smoke"))
-        if is_old:
-            self._add_table(tables.open_parts)
 
-    @reads
-    def _open(self, connection: sa.Connection) -> tuple[sa.Row[Any], bool]:
-        """Return the study's row, and whether its database is from before there were open parts."""
+    @writes
+    def _open(self, connection: sa.Connection) -> sa.Row[Any]:
+        """Return the study's row; a database from before some table was needed gets it."""
         ours = tables.studies
         row = connection.execute(sa.select(ours).where(ours.c.name == self.place.study)).first()
         if row is None:
             url = databases.without_password(self.place.url)
             raise BadInput(f"{url}: holds no study {self.place.study!r}")
-        return row, not sa.inspect(connection).has_table(tables.open_parts.name)
-
-    @writes
-    def _add_table(self, connection: sa.Connection, table: sa.Table) -> None:
-        table.create(connection, checkfirst=True)
+        tables.metadata.create_all(connection)
+        return row
 
     def close(self) -> None:
         """Close the connections to the database."""
