@@ -31,7 +31,6 @@ from ablate.report.outside.levels import coded, order_levels
 from ablate.report.outside.runs import Runs, runs_of
 from ablate.report.outside.strict_csv import read_columns
 from ablate.report.outside.tables import why_not_decimal, why_not_smallest
-from ablate.report.words import listed
 from ablate.stats.distributions import t_p
 from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key, conditions, factorial
 from ablate.stats.inference import Inference, Method, infer
@@ -39,6 +38,7 @@ from ablate.stats.linear import Factor, crossings
 from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.verdicts import Verdict, verdict
 from ablate.tables import Faults
+from ablate.text import listed
 
 ORDERS = ("auto", "1", "2", "full")
 UNITS = ("run", "row")  # rows of one combination and block are one run; each row is one

@@ -12,9 +12,9 @@ from ablate.report.outside.analyze import analyze_runs, check_arguments
 from ablate.report.outside.number_format import as_number
 from ablate.report.outside.runs import runs_of
 from ablate.report.outside.tables import Table, check_names
-from ablate.report.words import listed, plural
 from ablate.store.any_study import AnyStudy, AnyTrial, read_any_study
 from ablate.tables import Faults
+from ablate.text import listed, plural
 
 VALUE = "value"
 # A number with more values, or with more than half as many as there are trials, was drawn from a range; four are always few.

@@ -17,10 +17,10 @@ from ablate.errors import BadInput
 from ablate.report.outside.levels import coded, match_level, order_levels
 from ablate.report.outside.number_format import as_number, why_no_number, without_percent
 from ablate.report.outside.tables import Table
-from ablate.report.words import listed, plural
 from ablate.stats.factorial import conditions
 from ablate.stats.linear import Factor, crossings
 from ablate.tables import Faults
+from ablate.text import listed, plural
 
 LARGEST, SMALLEST = 1e100, 1e-100  # of a difference: its fourth power must still be a number
 MOST_COMBINATIONS = 4096  # of which the missing ones are looked for
