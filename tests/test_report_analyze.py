@@ -658,7 +658,7 @@ def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_pat
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("1,5", "write all decimals with a point, or all with a comma and say --decimal ','"),
+        ("1,5", "write all decimals with a point, or all with a comma and pass --decimal ','"),
         ("1 000", "write it without thousands separators"),
         ("1,234.5", "write it without thousands separators"),
         ("1'000", "write it without thousands separators"),
@@ -789,7 +789,7 @@ def test_commas_that_may_be_thousands_are_told_with_the_option_that_settles_it(a
     words = ["analyze", "t.csv", "--metric", "y", "--factors", "a"]
     refused = ablate(*words)
     assert (refused.returncode, refused.stderr) == (
-        2, "t.csv: y: '87,512' may be 87.512 or 87512; say --decimal ',' or --decimal '.'\n"
+        2, "t.csv: y: '87,512' may be 87.512 or 87512; pass --decimal ',' or --decimal '.'\n"
     )  # fmt: skip
     assert json.loads(ablate(*words, "--decimal", ",", "--json").stdout)["effects"][0][
         "estimate"
