@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outside_json import analyze_table
+from outside_json import analyze_table, question
 from published_tables import (
     ATMWTAG,
     BATTERY_LIFE,
@@ -348,7 +348,7 @@ def test_an_effect_that_turns_around_says_where(crossover, block):
     assert (up["factor"], up["level"], down["level"]) == ("b", "0", "1")
     assert up["ci95"][0] < 0.05 < up["ci95"][1]
     assert down["ci95"][0] < -0.03 < down["ci95"][1]
-    text = analysis_text(analyze.analyze_table(crossover, "y", ["a", "b"], block))
+    text = analysis_text(analyze.analyze_table(crossover, question("y", ["a", "b"], block)))
     assert "a: 0 → 1: depends on b (+0.0" in text
 
 
@@ -381,7 +381,7 @@ def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path):
     document = analyze_table(table, "y", ["a", "b", "c"], "seed", smallest_effect=0.5)
     assert [row["aliased_with"] for row in document["effects"]] == [["b:c"], ["a:c"], ["a:b"]]
     assert document["effects"][1]["verdict"] == "inconclusive"
-    text = analysis_text(analyze.analyze_table(table, "y", ["a", "b", "c"], "seed"))
+    text = analysis_text(analyze.analyze_table(table, question("y", ["a", "b", "c"], "seed")))
     assert "c: -1 → 1: helps, or seems to because of a:b" in text
 
 
@@ -422,7 +422,7 @@ def test_averaging_is_told_with_its_counts(repeated):
     warnings = analyze_table(repeated, "y", ["a"], block="seed")["warnings"]
     assert warnings == [
         "24 rows are 6 runs: the rows of one combination and one seed are averaged (4 each); "
-        "--unit row counts each as a run of its own"
+        "--unit row counts each as a separate run"
     ]
 
 
@@ -658,7 +658,7 @@ def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_pat
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("1,5", "write all decimals with a point, or all with a comma and say --decimal ','"),
+        ("1,5", "write all decimals with a point, or all with a comma and pass --decimal ','"),
         ("1 000", "write it without thousands separators"),
         ("1,234.5", "write it without thousands separators"),
         ("1'000", "write it without thousands separators"),
@@ -789,7 +789,7 @@ def test_commas_that_may_be_thousands_are_told_with_the_option_that_settles_it(a
     words = ["analyze", "t.csv", "--metric", "y", "--factors", "a"]
     refused = ablate(*words)
     assert (refused.returncode, refused.stderr) == (
-        2, "t.csv: y: '87,512' may be 87.512 or 87512; say --decimal ',' or --decimal '.'\n"
+        2, "t.csv: y: '87,512' may be 87.512 or 87512; pass --decimal ',' or --decimal '.'\n"
     )  # fmt: skip
     assert json.loads(ablate(*words, "--decimal", ",", "--json").stdout)["effects"][0][
         "estimate"
@@ -807,7 +807,9 @@ def test_the_unit_of_analysis_is_an_option(repeated, ablate):
 
 def test_the_text_starts_with_sentences(study):
     text = analysis_text(
-        analyze.analyze_table(study, "dev/mean", ["training", "surgery"], "seed", {"training": "separate"})
+        analyze.analyze_table(
+            study, question("dev/mean", ["training", "surgery"], "seed", {"training": "separate"})
+        )
     )
     assert text.startswith("dev/mean over 9 rows; main effects; 4 degrees of freedom for noise.\n\n")
     assert "training: separate → joint: helps (+0.0400, 95 % interval [" in text
@@ -815,7 +817,7 @@ def test_the_text_starts_with_sentences(study):
 
 
 def test_inconclusive_says_what_would_have_been_seen(filtration):
-    text = analysis_text(analyze.analyze_table(filtration, "rate", list("ABCD")))
+    text = analysis_text(analyze.analyze_table(filtration, question("rate", list("ABCD"))))
     assert (
         "B: - → +: inconclusive (+3.1250, 95 % interval [−3.3734, +9.6234]); a true effect of 8.8830 would be detected"
         in text
@@ -825,7 +827,7 @@ def test_inconclusive_says_what_would_have_been_seen(filtration):
 def test_text_without_noise_claims_nothing(tmp_path):
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 0.5), (0, 0.5), (1, 0.7), (1, 0.7)])
     assert "a: 0 → 1: +0.2000, without any measure of noise: inconclusive." in analysis_text(
-        analyze.analyze_table(path, "y", ["a"])
+        analyze.analyze_table(path, question("y", ["a"]))
     )
 
 

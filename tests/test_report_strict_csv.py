@@ -90,7 +90,7 @@ def test_many_faults_are_counted_not_listed(tmp_path):
         (b"\xff\xfea\0,", "t.csv:1: not UTF-16, as its first bytes say (byte 0x2c); save the file as UTF-8"),
         (b"a,y\n0,1\n\0,2\n", "t.csv:3: a NUL byte; this is not a text file"),
         (b"a,Y\n0,1\n", "t.csv:1: y: no such column; did you mean 'Y'?"),
-        (b"a y\n0 1\n", "t.csv:1: the fields are parted by spaces; save the file with commas or tabs"),
+        (b"a y\n0 1\n", "t.csv:1: fields are separated by spaces; save the file with commas or tabs"),
         (
             b'"a","y"\n"1",0,1\n"2",1,2\n',
             "t.csv:2: 3 fields, the header has 2; quote a field with a comma",
@@ -104,12 +104,12 @@ def test_many_faults_are_counted_not_listed(tmp_path):
         (b"\x1f\x8b..", "t.csv: compressed with gzip; unpack it first"),
         (b'{"a": 0, "y": 1}\n{"a": 0,', "t.csv:2: not JSON: Expecting property name enclosed in double quotes; "
          "one object a line, or one list of them"),
-        (b'{"a": 0, "y": 1, "a": 1}', "t.csv:1: not JSON: a key stands twice in one object; one object a line, or one list "
+        (b'{"a": 0, "y": 1, "a": 1}', "t.csv:1: not JSON: a key appears twice in one object; one object a line, or one list "
          "of them"),
         (b'{"a": 0, "y": {"mean": 1}}', "t.csv:1: y: an object where one value is needed; name what is inside, such as y.mean"),
         (b'{"a": 0}', "t.csv: y: no such column; the columns are 'a'"),
         (b'[{"a": 0, "y": 1}', "t.csv:1: the list of records does not end here, or text follows it"),
-        (b"[1, 2]", "t.csv:1: '1' is no object with keys; expected one a line"),
+        (b"[1, 2]", "t.csv:1: '1' is not an object with keys; expected one per line"),
         (b'{"a": ' + b"[" * 100_000, "t.csv:1: not JSON: maximum recursion depth exceeded"),
     ],
 )  # fmt: skip
@@ -181,7 +181,7 @@ def test_texts_with_commas_stay_texts(tmp_path):
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_commas_that_may_be_thousands_are_refused_until_told(tmp_path, delimiter):
     (tmp_path / "t.csv").write_text("a;y\n0;87,512\n1;88\n1;90,125\n".replace(";", delimiter))
-    fault = "t.csv: y: '87,512' may be 87.512 or 87512; say --decimal ',' or --decimal '.'"
+    fault = "t.csv: y: '87,512' may be 87.512 or 87512; pass --decimal ',' or --decimal '.'"
     assert faults_of(tmp_path / "t.csv", numbers=["y"]) == (fault,)
     assert read_numbers(tmp_path / "t.csv", ",").columns["y"] == ["87.512", "88", "90.125"]
     assert read_numbers(tmp_path / "t.csv", ".").columns["y"] == ["87,512", "88", "90,125"]
@@ -194,7 +194,7 @@ def test_a_number_that_can_be_nothing_else_decides_for_all(tmp_path):
 
 def test_columns_that_disagree_are_refused_until_told(tmp_path):
     (tmp_path / "t.csv").write_text("a;y\n1,5;0.874\n2,6;0.881\n")
-    fault = "t.csv: a: its numbers have commas, those of y have points; say --decimal ',' or --decimal '.'"
+    fault = "t.csv: a: its numbers have commas, those of y have points; pass --decimal ',' or --decimal '.'"
     assert faults_of(tmp_path / "t.csv", numbers=["y"]) == (fault,)
     assert read_numbers(tmp_path / "t.csv", ".").columns["a"] == ["1,5", "2,6"]
 

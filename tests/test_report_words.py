@@ -30,13 +30,6 @@ def test_plot_text_names_what_the_font_lacks():
     assert plot_text("🚀") == "[rocket]"
 
 
-def test_shortened_keeps_both_ends():
-    short = words.shortened("begin" + "x" * 300 + "end", 30)
-    assert len(short) == 30
-    assert short.startswith("begin")
-    assert short.endswith("end")
-
-
 def test_distinct_tells_names_apart_that_shortening_made_equal():
     names = ["a" * 20 + middle + "b" * 20 for middle in "xyz"]
     assert len(set(words.distinct(names, plot_text, 12))) == 3

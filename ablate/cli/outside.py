@@ -68,36 +68,26 @@ def analyze(
     An Optuna study: ablate analyze optuna.db --study tuning --block seed
     """
     from ablate.report.document import to_json
+    from ablate.report.outside.question import Question
     from ablate.report.render.terminal import analysis_text
     from ablate.tables import SQLITE, read_bytes
 
     varied = None if factors is None else names("--factors", factors)
     levels = assignments("--baseline", baseline)
     is_database = "://" in table or read_bytes(Path(table), len(SQLITE)) == SQLITE
+    question = Question(
+        metric or "", varied, block, levels, order, drop_missing, smallest_effect, goal, unit, decimal
+    )
     if is_database or study is not None:
         # A database library takes a while to load.
         from ablate.report.outside.analyze_study import analyze_study
 
         warn_of_password("DATABASE", table, "PGPASSWORD")
-        analysis = analyze_study(
-            table, study, metric, varied, block, levels, order, drop_missing, smallest_effect, goal, unit
-        )
+        analysis = analyze_study(table, study, question)
     else:
         from ablate.report.outside.analyze import analyze_table
 
-        analysis = analyze_table(
-            Path(table),
-            metric or "",
-            varied or [],
-            block,
-            levels,
-            order,
-            drop_missing,
-            smallest_effect,
-            goal or "maximize",
-            unit,
-            decimal,
-        )
+        analysis = analyze_table(Path(table), question)
     show(to_json(analysis), analysis_text(analysis), as_json)
 
 

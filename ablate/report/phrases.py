@@ -6,13 +6,14 @@ from ablate.evidence.effects import Scale
 from ablate.evidence.looks import Stop
 from ablate.evidence.predictions import Refusal
 from ablate.evidence.verdicts import Qualifier
+from ablate.spec.kinds import KINDS
 from ablate.stats.clustering import Sign
 from ablate.stats.inference import Method
 
 
 def reference_name(design: str) -> str:
-    """Return what the cell that differences are taken from is called: in leave_one_out it has every factor on."""
-    return "full model" if design == "leave_one_out" else "baseline"
+    """Return what the cell that differences are taken from is called, by the kind of design."""
+    return "full model" if KINDS[design].starts_at_best else "baseline"
 
 
 class Note(StrEnum):

@@ -2,7 +2,6 @@
 
 `report_of` is pure; `write_report` replaces whole files, and writes the same bytes for the same results."""
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,7 @@ from ablate.report.sections.provenance import fact_counts, fixed_settings, prove
 from ablate.report.sections.sensitivity import moderated
 from ablate.report.sections.summary import sentences, test_scores
 from ablate.store.results import Results
+from ablate.text import suggestion
 
 FORMATS = ("md", "html", "latex", "csv", "json")
 
@@ -52,11 +52,7 @@ def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) 
     """
     for name in formats:
         if name not in FORMATS:
-            close = difflib.get_close_matches(name, FORMATS, n=1)
-            raise BadInput(
-                f"--format: found {name!r}; "
-                + (f"did you mean {close[0]!r}?" if close else f"one of {', '.join(FORMATS)}")
-            )
+            raise BadInput(f"--format: {name!r} is not a format; {suggestion(name, FORMATS)}")
     arranged = grid(results)
     report = _report(arranged)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,6 @@
 """Numbers and names as people read them."""
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -50,43 +48,25 @@ def df_text(df: float | None) -> str:
     return "–" if df is None else f"{df:.1f}".removesuffix(".0")
 
 
-def duration(seconds: float | None) -> str:
-    """Return `0.4 s`, `12 min`, `3.1 h`."""
-    if seconds is None:
-        return "–"
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return `1 seed`, `3 seeds`."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def listed(names: Iterable[object], most: int = 4, sep: str = ", ") -> str:
-    """Return `a, b, c, d and 3 more`."""
-    every = [str(name) for name in names]
-    rest = len(every) - most
-    return sep.join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def one_line(text: str) -> str:
-    """Return `text` without line breaks or invisible characters."""
-    spaced = re.sub(r"\s+", " ", text).strip()
-    return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
-
-
-def shortened(text: str, width: int) -> str:
-    """Return at most `width` characters: the middle gives way, since both ends distinguish names."""
-    text = one_line(text)
-    if len(text) <= width:
-        return text
-    head = (width - 1) * 2 // 3
-    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
-
-
 def distinct(names: list[str], shorten: Callable[[str, int], str], width: int) -> list[str]:
     """Return `names` shortened to `width`, numbered where shortening made two of them equal."""
     short = [shorten(name, width) for name in names]
     return [f"{s} ({place})" if short.count(s) > 1 else s for place, s in enumerate(short, 1)]
+
+
+def safe_field(value: object) -> object:
+    """Return texts that a spreadsheet would run as a formula with an apostrophe before them; numbers as they are.
+
+    Source: OWASP, "CSV Injection".
+    """
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(value):
+        return "'" + value
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -13,11 +13,12 @@ from ablate.report.document import Change, Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
 from ablate.report.phrases import NAIVE_LOOKS, reference_name
 from ablate.report.sections.cells import best_row, cell_name
-from ablate.report.words import listed, number, p_equation, plural, signed
+from ablate.report.words import number, p_equation, signed
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method
 from ablate.stats.optimism import expected_best
 from ablate.stats.verdicts import Verdict
+from ablate.text import listed, plural
 
 
 def one_seed(evidence: Evidence) -> Iterator[Flag]:

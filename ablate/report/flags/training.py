@@ -8,8 +8,8 @@ from ablate.report.document import Change, Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, Evidence
 from ablate.report.sections.cells import cell_name
 from ablate.report.sections.provenance import MACHINE_FACTS, differs_within_a_part
-from ablate.report.words import listed, plural, shortened
 from ablate.spec.model import level_text
+from ablate.text import listed, one_line, plural, shortened
 
 HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
 
@@ -29,7 +29,8 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
         ours = name.partition(".")[0] in MACHINE_FACTS
         if len(counts) > 1 and (ours or differs_within_a_part(grid, name)):
             said = (
-                f"{shortened(value, 60)} ({plural(count, 'part')})" for value, count in counts.most_common()
+                f"{shortened(one_line(value), 60)} ({plural(count, 'part')})"
+                for value, count in counts.most_common()
             )
             yield Flag(
                 NOTE if name in HARMLESS else CAUTION,

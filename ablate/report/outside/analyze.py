@@ -28,10 +28,9 @@ from ablate.report.document import (
     TableLenth,
 )
 from ablate.report.outside.levels import coded, order_levels
+from ablate.report.outside.question import Question
 from ablate.report.outside.runs import Runs, runs_of
 from ablate.report.outside.strict_csv import read_columns
-from ablate.report.outside.tables import why_not_decimal, why_not_smallest
-from ablate.report.words import listed
 from ablate.stats.distributions import t_p
 from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key, conditions, factorial
 from ablate.stats.inference import Inference, Method, infer
@@ -39,56 +38,37 @@ from ablate.stats.linear import Factor, crossings
 from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.verdicts import Verdict, verdict
 from ablate.tables import Faults
+from ablate.text import listed
 
-ORDERS = ("auto", "1", "2", "full")
-UNITS = ("run", "row")  # rows of one combination and block are one run; each row is one
 MOST_COLUMNS = 1024  # of a model; a factor with more levels is a number or an id, not a factor
 
 
-def analyze_table(
-    path: Path,
-    metric: str,
-    factors: Sequence[str],
-    block: str | None = None,
-    baseline: Mapping[str, str] | None = None,
-    order: str = "auto",
-    drop_missing: bool = False,
-    smallest_effect: float | None = None,
-    goal: str = "maximize",
-    unit: str = "run",
-    decimal: str | None = None,
-) -> Analysis:
-    """Analyse the table at `path`: how `metric` depends on `factors`, with `block` (seeds) as fixed effects.
-
-    `metric` may be several columns, one a seed: a list with commas, or a pattern such as `acc_*`. Rows of one combination and
-    one block are one run, unless `unit` is `row`.
+def analyze_table(path: Path, question: Question) -> Analysis:
+    """Analyse the table at `path`.
 
     Raises:
-        BadInput: the arguments or the file, every fault at once.
+        BadInput: the question or the file, every fault at once.
     """
-    path = Path(path)
-    check_arguments(metric, factors, block, baseline or {}, order, smallest_effect, goal, unit, decimal)
+    question.check()
     faults = Faults(path)
-    names = [metric, *factors, *([block] if block else [])]
-    table = read_columns(path, names, faults, several=metric, numbers=[metric], decimal=decimal)
-    runs = runs_of(table, metric, factors, block, baseline or {}, drop_missing, unit, faults)
-    return analyze_runs(metric, runs, baseline, order, smallest_effect, goal)
+    table = read_columns(
+        path,
+        [question.metric, *question.columns],
+        faults,
+        several=question.metric,
+        numbers=[question.metric],
+        decimal=question.decimal,
+    )
+    return analyze_runs(runs_of(table, question, faults), question)
 
 
-def analyze_runs(
-    metric: str,
-    runs: Runs,
-    baseline: Mapping[str, str] | None = None,
-    order: str = "auto",
-    smallest_effect: float | None = None,
-    goal: str = "maximize",
-) -> Analysis:
+def analyze_runs(runs: Runs, question: Question) -> Analysis:
     """Analyse what was read from a table.
 
     Raises:
         BadInput: two factors that always change together, or too few rows.
     """
-    baseline = baseline or {}
+    baseline, order = question.baseline, question.order
     levels = {name: order_levels(column, baseline.get(name)) for name, column in runs.factors.items()}
     factors = [coded(name, column, levels[name]) for name, column in runs.factors.items()]
     blocks = coded(*runs.block, order_levels(runs.block[1])) if runs.block else None
@@ -103,10 +83,10 @@ def analyze_runs(
     interactions = _interactions(result, inferences, names)
     aliases = _aliases(result, factors, names.where)
     return Analysis(
-        metric=metric,
+        metric=question.metric,
         n=n,
         order=result.order,
-        effects=_effects(found, inferences, names, aliases, interactions, smallest_effect, goal),
+        effects=_effects(found, inferences, names, aliases, interactions, question),
         interactions=interactions,
         anova=tuple(result.anova["II"]),
         anova_other=()
@@ -206,8 +186,7 @@ def _effects(
     names: _Names,
     aliases: Mapping[str, Sequence[str]],
     interactions: Sequence[TableInteraction],
-    smallest_effect: float | None,
-    goal: str,
+    question: Question,
 ) -> tuple[TableEffect, ...]:
     """Return the effects with their verdicts, and what makes these less than they seem."""
     estimates = found.result.effects
@@ -216,7 +195,9 @@ def _effects(
     for e, one, p in zip(estimates, mains, holm([one.p for one in mains]), strict=True):
         (name,), (level,) = e.factors, e.levels
         turns = _turns(e, found, [row.p_bh for row in interactions], names)
-        word, qualifiers = _judged(verdict(one, p, smallest_effect, goal), aliases[name], turns)
+        word, qualifiers = _judged(
+            verdict(one, p, question.smallest_effect, question.goal or "maximize"), aliases[name], turns
+        )
         rows.append(
             TableEffect(
                 change=Change(name, names.levels[name][0], names.levels[name][level], names.when([name])),
@@ -305,38 +286,6 @@ def _aliases(
                 whole = abs(share - 1) < 1e-6
                 found[name].append(f"{f.name}:{g.name}" if whole else f"{share:.2f} of {f.name}:{g.name}")
     return found
-
-
-def check_arguments(
-    metric: str, factors: Sequence[str], block: str | None, baseline: Mapping[str, str], order: str,
-    smallest_effect: float | None, goal: str, unit: str, decimal: str | None,
-) -> None:  # fmt: skip
-    """Refuse what no table could make right.
-
-    Raises:
-        BadInput: with every fault.
-    """
-    faults = []
-    roles = [*(name.strip() for name in metric.split(",")), *factors, *([block] if block else [])]
-    if not metric:
-        faults.append("--metric: none given; name a column")
-    if not factors:
-        faults.append("--factors: none given; name at least one column")
-    for name in dict.fromkeys(n for n in roles if roles.count(n) > 1):
-        times = roles.count(name)
-        faults.append(f"{name!r}: named {times} times among metric, factors and block; a column has one role")
-    for name in [n for n in baseline if n not in factors]:
-        faults.append(f"--baseline: {name!r} is not among the factors {', '.join(factors)}")
-    if order not in ORDERS:
-        faults.append(f"--order: {order!r} is not one of {', '.join(ORDERS)}")
-    faults += why_not_smallest(smallest_effect)
-    if goal not in ("maximize", "minimize"):
-        faults.append(f"goal: {goal!r} is neither maximize nor minimize")
-    if unit not in UNITS:
-        faults.append(f"--unit: {unit!r} is neither run nor row")
-    faults += why_not_decimal(decimal)
-    if faults:
-        raise BadInput(*faults)
 
 
 def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: str) -> None:

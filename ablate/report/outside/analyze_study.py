@@ -3,18 +3,19 @@
 Trials without a result are left out and counted. Refuses a param that takes too many values to be a factor."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ablate.errors import BadInput
 from ablate.report.document import Analysis
-from ablate.report.outside.analyze import analyze_runs, check_arguments
+from ablate.report.outside.analyze import analyze_runs
 from ablate.report.outside.number_format import as_number
+from ablate.report.outside.question import Question
 from ablate.report.outside.runs import runs_of
 from ablate.report.outside.tables import Table, check_names
-from ablate.report.words import listed, plural
 from ablate.store.any_study import AnyStudy, AnyTrial, read_any_study
 from ablate.tables import Faults
+from ablate.text import listed, plural
 
 VALUE = "value"
 # A number with more values, or with more than half as many as there are trials, was drawn from a range; four are always few.
@@ -22,57 +23,38 @@ MOST_LEVELS, FEW_LEVELS = 12, 4
 UNEVEN = 2  # times as many trials of one combination as of another: no grid
 
 
-def analyze_study(
-    source: str,
-    study: str | None = None,
-    metric: str | None = None,
-    factors: Sequence[str] | None = None,
-    block: str | None = None,
-    baseline: Mapping[str, str] | None = None,
-    order: str = "auto",
-    drop_missing: bool = False,
-    smallest_effect: float | None = None,
-    goal: str | None = None,
-    unit: str = "run",
-) -> Analysis:
-    """Analyse the finished trials of `study` in the database `source`.
+def analyze_study(source: str, study: str | None, question: Question) -> Analysis:
+    """Analyse the finished trials of an Optuna study.
 
     Args:
         source: a URL, or an SQLite file.
         study: its name; None for the only one.
-        metric: `value` (the default), `values.0` and so on where there are several objectives, or a user attribute.
-        factors: names of params (or user attributes); None for all params that vary.
-        block: the param or user attribute that holds the seed.
-        baseline: as in `analyze_table`.
-        order: as in `analyze_table`.
-        drop_missing: as in `analyze_table`; of a user attribute that some trials lack.
-        smallest_effect: as in `analyze_table`.
-        goal: maximize or minimize; None for the study's own.
-        unit: as in `analyze_table`.
+        question: its metric is `value` (the default), `values.0` and so on where there are several objectives, or a user
+            attribute.
 
     Raises:
-        BadInput: the arguments, the database or the study.
+        BadInput: the question, the database or the study.
     """
     found = read_any_study(source, study)
-    metric = metric or VALUE
+    metric = question.metric or VALUE
     objective = _objective(found, metric)
     trials, notes = _finished(found, objective)
-    varied, same = _varied(trials, block)
-    names = varied if factors is None else factors
-    if factors is None and not names:
-        raise BadInput("--factors: no param varies; name user attributes")
-    if same and factors is None:
-        notes.append(f"the same in all trials, and left out: {listed(same)}")
+    varied, same = _varied(trials, question.block)
+    names = varied if question.factors is None else question.factors
+    if question.factors is None:
+        if not names:
+            raise BadInput("--factors: no param varies; name user attributes")
+        if same:
+            notes.append(f"the same in all trials, and left out: {listed(same)}")
     if others := [name for name in varied if name not in names]:
         notes.append(f"these varied too and count as noise: {listed(others)}")
-    goal = goal or _goal(found, objective)
-    check_arguments(metric, names, block, baseline or {}, order, smallest_effect, goal, unit, None)
+    question = replace(question, metric=metric, factors=names, goal=question.goal or _goal(found, objective))
+    question.check()
     faults = Faults(found.where, ": trial ")
-    table = _table(trials, metric, objective, [*names, *([block] if block else [])], faults)
+    table = _table(trials, metric, objective, question.columns, faults)
     _refuse_continuous(found, table, names, faults)
     table.notes.extend([*notes, *_chosen_by_a_sampler(table, names)])
-    runs = runs_of(table, metric, names, block, baseline or {}, drop_missing, unit, faults)
-    analysis = analyze_runs(metric, runs, baseline, order, smallest_effect, goal)
+    analysis = analyze_runs(runs_of(table, question, faults), question)
     return replace(analysis, study=found.name, trials=len(found.trials))
 
 

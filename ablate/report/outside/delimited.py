@@ -1,8 +1,8 @@
-"""Text with one row a line and a character between the fields: CSV as the world writes it.
+"""Delimited text, one row per line: CSV as people write it.
 
-Comma, tab, semicolon or pipe is read off the header; quotes, CRLF, spaces around fields, a delimiter at the end of every line
-and markdown's rule under the header are understood. Refused, each with its place: a row with too few or too many fields; a
-lone quote."""
+The delimiter (comma, tab, semicolon or pipe) is detected from the header. Quotes, CRLF, spaces around fields, a delimiter at
+the end of every line and markdown's rule under the header are understood. Refused, each with its place: a row with too few or
+too many fields; an unclosed quote."""
 
 import csv
 import io
@@ -91,7 +91,7 @@ def _is_rule(row: Sequence[str], delimiter: str) -> bool:
 def _refuse_spaces(names: list[str], knows: Callable[[list[str]], int], faults: Faults, line: int) -> None:
     if len(names) == 1 and not knows(names) and knows(names[0].split()):
         raise BadInput(
-            f"{faults.place}:{line}: the fields are parted by spaces; save the file with commas or tabs"
+            f"{faults.place}:{line}: fields are separated by spaces; save the file with commas or tabs"
         )
 
 

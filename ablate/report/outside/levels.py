@@ -1,4 +1,4 @@
-"""The levels of a column of texts: which texts are one level, which comes first, and the column as numbers of levels."""
+"""The levels of a column of texts: which texts are the same level, their order, and the column coded by level."""
 
 from collections.abc import Sequence
 from decimal import Decimal

@@ -1,7 +1,7 @@
-"""Numbers as people write them: decimal points or commas, percent signs; never a guess about thousands.
+"""Numbers as people write them: decimal points or commas, percent signs; thousands separators are never guessed.
 
-A comma is taken for a decimal mark where the fields are not parted by commas and at least one number can be nothing else:
-87,5 and 0,874 are; 87,512 may be thousands, and a file with only such numbers is refused until `--decimal` says."""
+A comma is a decimal mark where commas do not separate the fields and at least one number cannot be read otherwise:
+87,5 and 0,874 are; 87,512 may be thousands, and a file with only such numbers is refused unless `--decimal` is given."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ def with_points(
         return dict(columns), []
     points = {name: texts for name, texts in columns.items() if _are_numbers(texts, ".")}
     if decimal is None and (why := _undecided(commas, points)):
-        faults.add(f"{why}; say --decimal ',' or --decimal '.'", column=next(iter(commas)))
+        faults.add(f"{why}; pass --decimal ',' or --decimal '.'", column=next(iter(commas)))
         faults.raise_any()  # every number would be a fault of its own
     for name in [name for name in points if name in numbers]:
         line, text = next((line, text) for line, text in zip(lines, points[name], strict=True) if "." in text)
@@ -68,12 +68,12 @@ def without_percent(texts: Sequence[str]) -> list[str] | None:
 
 
 def why_no_number(text: str) -> str:
-    """Return what is wrong with a text that should be a number, and what would do."""
+    """Return what is wrong with a text that should be a number, and how to fix it."""
     fault = f"{text[:40]!r} is not a finite number"
     if THOUSANDS.fullmatch(text):
         return f"{fault}; write it without thousands separators"
     if WITH_COMMA.fullmatch(text):
-        return f"{fault}; write all decimals with a point, or all with a comma and say --decimal ','"
+        return f"{fault}; write all decimals with a point, or all with a comma and pass --decimal ','"
     return fault
 
 

@@ -18,8 +18,8 @@ from ablate.errors import BadInput
 from ablate.report.outside.number_format import as_number, why_no_number
 from ablate.report.outside.strict_csv import read_columns
 from ablate.report.outside.tables import Table
-from ablate.report.words import plural
 from ablate.tables import Faults
+from ablate.text import plural
 
 Array = NDArray[np.float64]
 

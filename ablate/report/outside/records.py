@@ -1,6 +1,6 @@
 """JSON as a table: one object a line (JSONL), or one list of objects. A key with dots goes into what is nested.
 
-Numbers keep the digits they are written with; null and a key that is not there are empty; true and false are these words."""
+Numbers keep their digits as written; null and missing keys are empty; true and false stay these words."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def looks_like_json(text: str) -> bool:
 
 
 def read_records(text: str, wanted: Sequence[str], faults: Faults, several: str | None = None) -> Table:
-    """Return the `wanted` keys of every record as columns; what is no single value is noted in `faults`.
+    """Return the `wanted` keys of every record as columns; values that are not single are noted in `faults`.
 
     Raises:
         BadInput: this is not JSON, or no record has a wanted key.
@@ -67,7 +67,7 @@ def _records(text: str, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
             ) from None
         if not isinstance(record, dict):
             raise BadInput(
-                f"{faults.place}:{line}: {str(record)[:40]!r} is no object with keys; expected one a line"
+                f"{faults.place}:{line}: {str(record)[:40]!r} is not an object with keys; expected one per line"
             )
         yield line, record
     if listed and text[at:].strip() != "]":
@@ -82,7 +82,7 @@ def _skip(text: str, at: int) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key appears twice in one object")
     return found
 
 

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from ablate.errors import BadInput
 from ablate.report.outside.levels import coded, match_level, order_levels
 from ablate.report.outside.number_format import as_number, why_no_number, without_percent
+from ablate.report.outside.question import Question
 from ablate.report.outside.tables import Table
-from ablate.report.words import listed, plural
 from ablate.stats.factorial import conditions
 from ablate.stats.linear import Factor, crossings
 from ablate.tables import Faults
+from ablate.text import listed, plural
 
 LARGEST, SMALLEST = 1e100, 1e-100  # of a difference: its fourth power must still be a number
 MOST_COMBINATIONS = 4096  # of which the missing ones are looked for
@@ -49,21 +50,13 @@ class _Cell:
     text: str
 
 
-def runs_of(
-    table: Table,
-    metric: str,
-    factors: Sequence[str],
-    block: str | None,
-    baseline: Mapping[str, str],
-    drop_missing: bool,
-    unit: str,
-    faults: Faults,
-) -> Runs:
-    """Return the runs in `table`; what its columns hold beside `factors` and `block` is the metric.
+def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
+    """Return the runs in `table`; what its columns hold beside factors and block is the metric.
 
     Raises:
         BadInput: with all that `faults` has.
     """
+    metric, factors, block = question.metric, question.factors or (), question.block
     ragged = bool(faults)
     metrics = [name for name in table.columns if name not in (*factors, block)]
     if not metrics:
@@ -74,7 +67,7 @@ def runs_of(
         )
     cells = [_Cell(row, name, table.columns[name][row]) for row in range(len(table)) for name in metrics]
     cells, percent = _without_percent(cells, table, faults)
-    y, kept = _metric(cells, table, metric, drop_missing, faults)
+    y, kept = _metric(cells, table, metric, question.drop_missing, faults)
     # Where a row cannot be read, levels are judged over all rows.
     judged = cells if faults else kept
     columns = {
@@ -88,7 +81,7 @@ def runs_of(
         block = next(name for name in WIDE_BLOCKS if name not in factors)
         columns[block] = [cell.column for cell in judged]
     for name in columns if not ragged else ():  # the rows that cannot be read may hold the other levels
-        _check_levels(columns[name], name, baseline.get(name), faults)
+        _check_levels(columns[name], name, question.baseline.get(name), faults)
     faults.raise_any()
     notes = [*table.notes, *percent]
     if dropped := len(cells) - len(kept):
@@ -98,7 +91,7 @@ def runs_of(
     runs = Runs(
         y, {n: columns[n] for n in factors}, (block, columns[block]) if block else None, notes, len(y), dropped
     )  # fmt: skip
-    runs = runs if unit == "row" or block is None else _averaged(runs)
+    runs = runs if question.unit == "row" or block is None else _averaged(runs)
     return replace(runs, notes=[*runs.notes, *_missing(runs)])
 
 

@@ -1,8 +1,8 @@
-"""Read columns of somebody's table by name, believing nothing: CSV in the forms people write it, JSONL, a JSON list.
+"""Read columns of a table by name, without guessing: CSV as people write it, JSONL, a JSON list.
 
-Texts stay as they are: "NA", "null" and "None" are words like any other, spaces around a field are dropped. What had to be
-decided is a note of the table. Refused, each with its place: what `ablate.tables`, `delimited` and `records` refuse; a header
-without a wanted name or with a name twice."""
+Texts stay as they are: "NA", "null" and "None" are ordinary words; only spaces around a field are dropped. What the reader had
+to assume becomes a note of the table. Refused, each with its place: what `ablate.tables`, `delimited` and `records` refuse; a
+header without a wanted name or with a name twice."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -30,8 +30,8 @@ def read_columns(
         wanted: names of columns, or keys of records with dots.
         faults: takes what is wrong with single rows.
         several: the one of `wanted` that may stand for several columns: a list with commas, or a pattern such as `acc_*`.
-        numbers: those of `wanted` that must be numbers; None where no column is to be looked at for decimal commas.
-        decimal: the decimal mark, "." or ","; None to read it off the file.
+        numbers: those of `wanted` that must be numbers; None to ignore decimal commas.
+        decimal: the decimal mark, "." or ","; None to detect it.
 
     Raises:
         BadInput: the file cannot be read as a table at all, or a wanted column is not there.

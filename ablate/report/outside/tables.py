@@ -1,4 +1,4 @@
-"""What every reader of somebody's table gives: columns of texts by name, the place of every fault, what was decided."""
+"""What every reader of a table returns: columns of texts by name, the line of each row, notes; and checks of names."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Table:
 
     columns: dict[str, list[str]]
     lines: list[int]  # in the file, from 1; of a database, the numbers of its trials
-    notes: list[str] = field(default_factory=list)  # what the reader decided, for the person to know
+    notes: list[str] = field(default_factory=list)  # what the reader assumed
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -63,12 +63,12 @@ def _hint(name: str, names: Sequence[str]) -> str:
 
 
 def why_not_smallest(smallest_effect: float | None) -> list[str]:
-    """Return the fault of a smallest effect that is no positive number."""
+    """Return what is wrong with a smallest effect, if anything."""
     if smallest_effect is None or 0 < smallest_effect < float("inf"):
         return []
     return [f"smallest effect: {smallest_effect} is not a positive number"]
 
 
 def why_not_decimal(decimal: str | None) -> list[str]:
-    """Return the fault of a decimal mark that is none."""
+    """Return what is wrong with a decimal mark, if anything."""
     return [] if decimal in (None, ".", ",") else [f"--decimal: {decimal!r} is neither '.' nor ','"]

@@ -11,7 +11,8 @@ from ablate.evidence.frames import Grid
 from ablate.report.document import CellRow, Report
 from ablate.report.plots.style import SERIES, Picture, draw
 from ablate.report.plots.text import plot_text
-from ablate.report.words import distinct, number, plural, shortened
+from ablate.report.words import distinct, number
+from ablate.text import plural, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,8 @@ from ablate.report.plots.style import BLUE, ORANGE, SKY, VERMILLION, Picture, dr
 from ablate.report.plots.text import plot_text
 from ablate.report.sections.cells import cell_name
 from ablate.report.sections.ledger import without_result
-from ablate.report.words import distinct, plural
+from ablate.report.words import distinct
+from ablate.text import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure

@@ -11,8 +11,9 @@ from ablate.report.phrases import METHODS
 from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
 from ablate.report.plots.text import change_label, plot_text
 from ablate.report.sections.summary import headline
-from ablate.report.words import interval, plural, signed
+from ablate.report.words import interval, signed
 from ablate.stats.verdicts import Verdict
+from ablate.text import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,8 @@ from ablate.evidence.models import Margins
 from ablate.report.document import Report
 from ablate.report.plots.style import BLACK, BLUE, Picture, draw
 from ablate.report.plots.text import plot_text
-from ablate.report.words import listed, number, plural, signed
+from ablate.report.words import number, signed
+from ablate.text import listed, plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure

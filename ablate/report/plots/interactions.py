@@ -12,9 +12,10 @@ from ablate.report.document import InteractionRow, Report
 from ablate.report.plots.style import SERIES, Picture, draw
 from ablate.report.plots.text import plot_text
 from ablate.report.sections.effects import clearest_first
-from ablate.report.words import p_text, plural, shortened, signed
+from ablate.report.words import p_text, signed
 from ablate.spec.kinds import Full
 from ablate.spec.model import Scalar, level_text
+from ablate.text import plural, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,9 +18,10 @@ from ablate.report.phrases import METHODS
 from ablate.report.plots.forest import mark_of
 from ablate.report.plots.style import GREY, Picture, draw
 from ablate.report.plots.text import change_label, plot_text
-from ablate.report.words import number, plural, shortened, signed
+from ablate.report.words import number, signed
 from ablate.spec.model import level_text
 from ablate.stats.verdicts import Verdict
+from ablate.text import plural, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ablate.evidence.frames import Grid
 from ablate.report.plots.style import SERIES, Picture, draw
 from ablate.report.plots.text import plot_text
-from ablate.report.words import MINUS, plural
+from ablate.report.words import MINUS
+from ablate.text import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure

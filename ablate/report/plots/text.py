@@ -7,8 +7,8 @@ from functools import cache
 from matplotlib import font_manager
 
 from ablate.report.document import Change
-from ablate.report.words import one_line, shortened
 from ablate.spec.model import level_text
+from ablate.text import one_line, shortened
 
 
 def change_label(change: Change, width: int) -> str:

@@ -8,8 +8,9 @@ from ablate.report.document import CellRow, Report, Tradeoff
 from ablate.report.phrases import reference_name
 from ablate.report.plots.style import BLACK, BLUE, GREY, Picture, draw
 from ablate.report.plots.text import plot_text
-from ablate.report.words import number, plural, shortened
+from ablate.report.words import number
 from ablate.spec.model import level_text
+from ablate.text import plural, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

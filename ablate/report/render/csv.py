@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from ablate.report.document import CellRow, EffectRow, Report, to_json
-from ablate.report.files import safe_field
+from ablate.report.words import safe_field
 from ablate.spec.model import level_text
 
 _EFFECT = [

@@ -3,7 +3,8 @@
 import re
 import unicodedata
 
-from ablate.report.words import MINUS, one_line
+from ablate.report.words import MINUS
+from ablate.text import one_line
 
 
 def markdown(text: object) -> str:

@@ -20,6 +20,7 @@ from ablate.report.sections.looks import look_text, plan_text, when_seen
 from ablate.report.sections.provenance import methods
 from ablate.report.sections.summary import reservations_of
 from ablate.spec.model import level_text
+from ablate.text import duration, listed, one_line, plural, shortened
 
 MAX_CELLS, MAX_INTERACTIONS = 80, 12  # in markdown and LaTeX; HTML and report.json have all
 OVER_SEEDS = ("sign_flip", "moderated_t")
@@ -39,13 +40,13 @@ def environment(escape: Callable[[object], str], autoescape: bool = False) -> ji
     found.filters |= {
         "t": escape,
         "code": escaping.code,
-        "one_line": words.one_line,
+        "one_line": one_line,
         "level": level_text,
         "number": words.number,
         "signed": words.signed,
         "interval": words.interval,
         "p": words.p_text,
-        "duration": words.duration,
+        "duration": duration,
         "money": lambda usd: f"{usd:.2f}",
         "percent": lambda share: f"{100 * share:.1f} %" if share is not None else "–",
         "test_name": lambda method: TESTS.get(method, method),
@@ -55,7 +56,7 @@ def environment(escape: Callable[[object], str], autoescape: bool = False) -> ji
         "plan": plan_text,
         "look": look_text,
         "judged": _judged,
-        "shortened": lambda text: words.shortened(text, 20),
+        "shortened": lambda text: shortened(text, 20),
     }
     return found
 
@@ -71,7 +72,7 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
         "max_cells": MAX_CELLS,
         "least_share": LEAST_SHARE,
         "max_metrics": MAX_LATEX_METRICS,
-        "plural": words.plural,
+        "plural": plural,
         "cell_metrics": list(dict.fromkeys(name for cell in report.cells for name in cell.metrics)),
         "effects_by_metric": _by_metric(report.effects),
         "strongest_interactions": sorted(report.interactions, key=clearest_first)[:MAX_INTERACTIONS],
@@ -133,7 +134,7 @@ def _by_metric(effects: Sequence[EffectRow]) -> list[_EffectsTable]:
 def _remark(effect: EffectRow) -> str:
     """The last column of an effect: its look, its aliases, caveats, notes."""
     look = [when_seen(effect.look)] if effect.look else []
-    aliases = [f"aliased with {words.listed(effect.aliased_with)}"] if effect.aliased_with else []
+    aliases = [f"aliased with {listed(effect.aliased_with)}"] if effect.aliased_with else []
     note = [effect.note] if effect.note else []
     return "; ".join([*look, *aliases, *reservations_of(effect), *note])
 

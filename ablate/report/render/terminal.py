@@ -18,9 +18,10 @@ from ablate.report.document import (
 )
 from ablate.report.phrases import METHODS
 from ablate.report.sections.summary import mixed_with, qualified_verdict
-from ablate.report.words import df_text, interval, number, one_line, p_equation, p_text, plural, signed
+from ablate.report.words import df_text, interval, number, p_equation, p_text, signed
 from ablate.stats.factorial import AnovaRow
 from ablate.stats.verdicts import Verdict
+from ablate.text import one_line, plural
 
 ORDERS = {"1": "main effects", "2": "main effects and two-factor interactions", "full": "all interactions"}
 

@@ -6,7 +6,8 @@ from ablate.evidence.frames import Grid
 from ablate.evidence.looks import Seen, Stop, seen_in
 from ablate.report.document import Adding, LookedAt, LookRow
 from ablate.report.phrases import OPEN, STOPS, UNTIL_DECIDED, UNTIL_WIDTH
-from ablate.report.words import number, plural
+from ablate.report.words import number
+from ablate.text import plural
 
 
 def looked_at(seen: Seen) -> LookedAt:

@@ -21,10 +21,11 @@ from ablate.report.phrases import (
 )
 from ablate.report.sections.ledger import without_result
 from ablate.report.sections.looks import when_seen
-from ablate.report.words import interval, listed, number, p_equation, p_text, plural, signed
+from ablate.report.words import interval, number, p_equation, p_text, signed
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method, infer
 from ablate.stats.verdicts import Verdict
+from ablate.text import listed, plural
 
 # Verdict -> of one choice, of several.
 _COUNTED = {
