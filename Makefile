@@ -1,6 +1,6 @@
 # make quickstart   from a fresh clone to a report: venv, install, run, report; needs no hub and no data
 # make test         the tests; those that need real data run if ABLATE_TEST_ASSETS points to it
-# make lint         style, types, import contracts
+# make lint         style, types, import contracts, dead code
 # make test-slow    the long tests: hundreds of kills, simulated error rates
 # make bench        the benchmarks, written to docs/benchmarks.md; takes about an hour
 
@@ -22,6 +22,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 
 test-slow: .venv/installed-dev
 	$(BIN)/pytest -m slow --timeout 7200

@@ -103,7 +103,7 @@ def test_a_file_that_is_refused_or_not_there_is_none(tmp_path):
 def test_labels_kept_back_are_read_and_score_nothing(found):
     read = found(HEADER + "a,1,nan\nb,2,nan\n")
     assert np.isnan(read.gold).all()
-    assert item_scores(read, 0.0) is None
+    assert item_scores(read, 0.0) is Refusal.NOT_FINITE
 
 
 def test_scores_are_hits_or_pseudo_values_whichever_gives_the_metric():
@@ -114,7 +114,7 @@ def test_scores_are_hits_or_pseudo_values_whichever_gives_the_metric():
     assert (hits.kind, values.kind) == (Kind.ACCURACY, Kind.PEARSON)
     assert hits.clusters == values.clusters == clusters
     assert values.metric == pytest.approx(r)
-    assert item_scores(predicted, 0.5) is None
+    assert item_scores(predicted, 0.5) is Refusal.OTHER_METRIC
 
 
 # What is left out is on record

@@ -176,7 +176,7 @@ class PredictionFiles:
         if (path, recorded) not in self._scores:
             found = self._read(path)
             self._scores[path, recorded] = (
-                found if isinstance(found, Refusal) else _scores_giving(found, recorded)
+                found if isinstance(found, Refusal) else item_scores(found, recorded)
             )
         return self._scores[path, recorded]
 
@@ -220,13 +220,8 @@ def predictions_in(path: Path) -> Predicted | Refusal:
     return Predicted(tuple(columns["id"]), predicted, gold, clusters)
 
 
-def item_scores(found: Predicted, recorded: float) -> ItemScores | None:
-    """Return scores whose mean is `recorded`: hits (accuracy) or pseudo-values (Pearson); None when neither is."""
-    scores = _scores_giving(found, recorded)
-    return scores if isinstance(scores, ItemScores) else None
-
-
-def _scores_giving(found: Predicted, recorded: float) -> ItemScores | Refusal:
+def item_scores(found: Predicted, recorded: float) -> ItemScores | Refusal:
+    """Return scores whose mean is `recorded`: hits (accuracy) or pseudo-values (Pearson); else why there are none."""
     if len(found.ids) < 2:
         return Refusal.TOO_FEW
     if not np.isfinite(found.gold).all():

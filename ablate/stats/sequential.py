@@ -34,11 +34,6 @@ _TABLE_SIZE = 48
 _NEWTON_STEPS = 12
 
 
-def spent(alpha: float, fraction: float) -> float:
-    """Return how much of a two-sided `alpha` may be spent up to this information `fraction`."""
-    return 2 * float(_spent_on_a_side(np.array(_normal_of(alpha)), fraction))
-
-
 def nominal_levels(fractions: Sequence[float], alpha: float = ALPHA) -> Array:
     """Return the two-sided p below which each look rejects, for an overall `alpha`: [looks].
 

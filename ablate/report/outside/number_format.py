@@ -15,7 +15,6 @@ WITH_POINT = re.compile(r"[+−-]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*
 WITHOUT_MARK = re.compile(r"[+−-]?[0-9]+([eE][+-]?[0-9]+)?\s*%?")
 MAYBE_THOUSANDS = re.compile(r"[+−-]?[1-9][0-9]{0,2},[0-9]{3}\s*%?")
 THOUSANDS = re.compile(r"[+−-]?[0-9]{1,3}([.,'’\s][0-9]{3})+([.,][0-9]+)?\s*%?")
-DECIMALS = (".", ",")
 
 
 def as_number(text: str) -> Decimal | None:
