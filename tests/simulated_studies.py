@@ -27,7 +27,7 @@ from ablate.design.model import Cell, Design
 from ablate.evidence.contrasts import by_seed
 from ablate.evidence.effects import Effect, study_effects, study_models
 from ablate.evidence.frames import Grid, grid
-from ablate.evidence.interactions import study_interactions, turned_around
+from ablate.evidence.interactions import qualifier_of, simple_effects, study_interactions
 from ablate.evidence.items import Items
 from ablate.evidence.mixing import aliases, mixed_effects
 from ablate.evidence.predictions import ItemScores
@@ -569,10 +569,9 @@ def judged(study: Study) -> list[tuple[Effect, Judged]]:
     found = judge(arranged, effects, aliased)
     if model and study.regime.interactions:
         interactions = study_interactions(study.items, primary, model)
-        there = np.isfinite(arranged.values[primary])
         found = [
-            replace(one, qualifiers=(*one.qualifiers, Qualifier.TURNS_AROUND))
-            if turned_around(study.items, effect, interactions, there)
+            replace(one, qualifiers=(*one.qualifiers, qualifier_of([simple.inference for simple in turns])))
+            if (turns := simple_effects(study.items, effect, interactions, model))
             else one
             for effect, one in zip(effects, found, strict=True)
         ]
@@ -661,7 +660,10 @@ def _row(study: Study, old: bool) -> tuple[float, ...]:
 
 def _claim(one: Judged) -> int:
     """Return the sign of a claim, else 0; one that says that it may be otherwise is none."""
-    if one.verdict not in (Verdict.HELPS, Verdict.HURTS) or set(one.qualifiers) - {Qualifier.ALIASED}:
+    if one.verdict not in (Verdict.HELPS, Verdict.HURTS) or set(one.qualifiers) - {
+        Qualifier.ALIASED,
+        Qualifier.DEPENDS,
+    }:
         return 0
     return 1 if one.verdict is Verdict.HELPS else -1
 

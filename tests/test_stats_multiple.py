@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from published_tables import BH_1995
 
-from ablate.stats.multiple import benjamini_hochberg, gatekept_holm, holm
+from ablate.stats.multiple import benjamini_hochberg, gatekept_holm, holm, shares_of_alpha
 
 
 def test_holm_by_hand():
@@ -51,27 +51,36 @@ def test_without_gates_it_is_holm(p):
 
 
 def test_a_gate_and_two_behind_it():
-    """The gate has all of α; at .01 it hands it on, half to each, and the first rejected hands its half to the other."""
-    assert gatekept_holm([0.01, 0.02, 0.03], [None, 0, 0]) == pytest.approx([0.01, 0.04, 0.04])
+    """The gate has 3/4 of α. At .01 / .75 it hands that on: half of α to each, and the first rejected hands its half over."""
+    assert gatekept_holm([0.01, 0.02, 0.03], [None, 0, 0]) == pytest.approx([0.01 / 0.75, 0.04, 0.04])
 
 
-def test_behind_a_gate_that_stays_shut_nothing_is_rejected():
-    assert gatekept_holm([0.06, 1e-6], [None, 0]) == pytest.approx([0.06, 0.06])
+def test_behind_a_gate_that_stays_shut_a_quarter_is_left():
+    assert gatekept_holm([0.06, 0.005, 0.9], [None, 0, 0]) == pytest.approx([0.08, 0.04, 0.9])
 
 
 def test_a_gate_beside_a_free_test():
-    """Half of α each. At .02 (.04) the gate opens for one test, which takes its half: .03 / .5; then the free one has all."""
-    assert gatekept_holm([0.02, 0.03, 0.055], [None, 0, None]) == pytest.approx([0.04, 0.06, 0.06])
+    """Half of α each, of which the gate has 3/4: .02 / .375. It opens for one test: .03 / .5; then the free one has all."""
+    assert gatekept_holm([0.02, 0.03, 0.055], [None, 0, None]) == pytest.approx([0.02 / 0.375, 0.06, 0.06])
 
 
 def test_what_is_left_behind_a_gate_goes_to_the_free_tests():
-    """With the gate and the test behind it rejected at .002, the free test has all of α."""
-    assert gatekept_holm([0.001, 0.001, 0.045], [None, 0, None]) == pytest.approx([0.002, 0.002, 0.045])
+    """With the gate and the test behind it rejected at .001 / .375, the free test has all of α."""
+    found = gatekept_holm([0.001, 0.001, 0.045], [None, 0, None])
+    assert found == pytest.approx([0.001 / 0.375, 0.001 / 0.375, 0.045])
 
 
 def test_a_free_test_leaves_its_share_to_the_gate():
-    """With half of α, .04 would not have opened it."""
-    assert gatekept_holm([0.04, 0.001, 0.045], [None, None, 0]) == pytest.approx([0.04, 0.002, 0.045])
+    """With 3/8 of α, .04 would not have opened it; with 7/8 it does."""
+    found = gatekept_holm([0.04, 0.001, 0.045], [None, None, 0])
+    assert found == pytest.approx([0.04 / 0.875, 0.002, 0.04 / 0.875])
+
+
+@given(gated_families())
+def test_the_shares_of_alpha_add_up_to_one(family):
+    shares = [share for share in shares_of_alpha(*family) if share is not None]
+    assert not shares or sum(shares) == pytest.approx(1)
+    assert all(share > 0 for share in shares)
 
 
 @given(gated_families())
@@ -82,15 +91,6 @@ def test_a_corrected_p_is_never_less_than_the_p_itself(family):
         after is None if before is None else before <= after * (1 + 1e-9) and after <= 1
         for before, after in pairs
     )
-
-
-@given(gated_families())
-def test_behind_a_gate_p_is_never_less_than_at_it(family):
-    p, gates = family
-    found = gatekept_holm(p, gates)
-    for after, gate in zip(found, gates, strict=True):
-        if after is not None and gate is not None and found[gate] is not None:
-            assert after >= found[gate]
 
 
 @given(gated_families(), st.randoms(use_true_random=False))
@@ -106,5 +106,5 @@ def test_the_order_of_the_tests_does_not_matter(family, random):
     assert [turned[moved[place]] for place in range(len(p))] == pytest.approx(gatekept_holm(p, gates))
 
 
-def test_a_gate_without_a_p_stays_shut():
-    assert gatekept_holm([None, 0.001, 0.02], [None, 0, None]) == pytest.approx([None, 1.0, 0.02])
+def test_behind_a_gate_without_a_p_is_its_whole_share():
+    assert gatekept_holm([None, 0.001, 0.02], [None, 0, None]) == pytest.approx([None, 0.002, 0.02])

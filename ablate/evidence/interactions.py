@@ -7,6 +7,7 @@ from ablate.evidence.contrasts import Contrast, same_level
 from ablate.evidence.effects import Effect, Kind, infer_all
 from ablate.evidence.items import Items
 from ablate.evidence.models import Array, Model
+from ablate.evidence.verdicts import Qualifier
 from ablate.spec.model import Scalar
 from ablate.stats.factorial import Key
 from ablate.stats.inference import Inference
@@ -57,16 +58,17 @@ def study_interactions(items: Items, metric: str, model: Model) -> list[Interact
     ]
 
 
-def turned_around(
+def simple_effects(
     items: Items, effect: Effect, interactions: Sequence[Interaction], model: Model
 ) -> tuple[Simple, Simple] | None:
-    """Return where an effect clearly goes up and where it clearly goes down; None where it does not.
+    """Return the effect at two levels of a factor that it depends on; None if it depends on no other factor.
 
-    Looked for where an interaction is significant (Benjamini-Hochberg), at either level of the other factor; both simple
-    effects must be significant by themselves, in opposite directions.
+    It depends on another factor if their interaction is significant (Benjamini-Hochberg) and its effects at the two levels
+    differ in kind (`unlike`). A factor that turns the effect around comes first.
     """
     if effect.kind is Kind.SLOPE:
         return None
+    depends = None
     sizes = {name: len(levels) for name, levels in model.coding.levels.items()}
     for one in interactions:
         if one.p_bh is None or one.p_bh >= 0.05 or effect.contrast.factor not in one.factors:
@@ -79,10 +81,12 @@ def turned_around(
         own = (effect.contrast.factor, model.coding.place(effect.contrast.factor, effect.contrast.high) or 0)
         weights = [simple_effect(model.weights, sizes, own, (other, place)) for place in places]
         found = infer_all(items, effect.metric, weights)
-        if which := opposite(found):
-            up, down = which
-            return Simple(other, levels[up], found[up]), Simple(other, levels[down], found[down])
-    return None
+        if which := unlike(found):
+            first, second = (Simple(other, levels[place], found[place]) for place in which)
+            if qualifier_of(found) is Qualifier.TURNS_AROUND:
+                return first, second
+            depends = depends or (first, second)
+    return depends
 
 
 def simple_effect(
@@ -105,10 +109,22 @@ def simple_effect(
     return total
 
 
-def opposite(found: Sequence[Inference]) -> tuple[int, int] | None:
-    """Return the places of an effect that is clearly positive and of one that is clearly negative; None unless there are both."""
+def unlike(found: Sequence[Inference]) -> tuple[int, int] | None:
+    """Return the places of two simple effects that differ in kind; None if they do not.
+
+    One is significantly positive and the other significantly negative; or one is significant and the other is not.
+    """
     signs = [_clear(one) for one in found]
-    return (signs.index(1), signs.index(-1)) if {1, -1} <= set(signs) else None
+    if {1, -1} <= set(signs):
+        return signs.index(1), signs.index(-1)
+    if len(set(signs)) == 1:
+        return None
+    return signs.index(next(sign for sign in signs if sign)), signs.index(0)
+
+
+def qualifier_of(found: Sequence[Inference]) -> Qualifier:
+    """Return what two unlike effects make of the verdict on their mean."""
+    return Qualifier.TURNS_AROUND if all(_clear(one) for one in found) else Qualifier.DEPENDS
 
 
 def _same_change(contrast: Contrast, low: Scalar, high: Scalar) -> bool:

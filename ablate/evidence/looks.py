@@ -25,7 +25,7 @@ from ablate.spec.model import Looking, Scalar, StudySpec
 from ablate.spec.rules import Frozen
 from ablate.stats.behrens_fisher import critical
 from ablate.stats.inference import Inference, Method
-from ablate.stats.multiple import gatekept_holm
+from ablate.stats.multiple import gatekept_holm, shares_of_alpha
 from ablate.stats.sequential import (
     ALPHA,
     EQUIVALENCE_ALPHA,
@@ -276,6 +276,7 @@ def judge_looked(
     Before the first look there is none to give."""
     seen = last_seen(grid)
     goal = grid.results.spec.metric.goal
+    shares = shares_of_alpha([deciding_p(effect) for effect in effects], gates(effects))
     return [
         (
             qualified(
@@ -283,11 +284,11 @@ def judge_looked(
                 found.verdict(goal) if found else Verdict.INCONCLUSIVE,
                 found.p_holm if found else None,
                 bool(aliases.get(effect.contrast.factor)),
-                len(effects),
+                share or 1.0,
             ),
             found,
         )
-        for effect in effects
+        for effect, share in zip(effects, shares, strict=True)
         for found in [seen.get(_key(effect.kind, effect.contrast))]
     ]
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from ablate.evidence.effects import Effect, Kind
 from ablate.stats.inference import Inference
-from ablate.stats.multiple import benjamini_hochberg, gatekept_holm
+from ablate.stats.multiple import benjamini_hochberg, gatekept_holm, shares_of_alpha
 from ablate.stats.verdicts import Verdict, verdict
 
 
@@ -15,6 +15,7 @@ class Qualifier(StrEnum):
 
     ALIASED = "aliased"  # the design cannot separate the effect from another
     TURNS_AROUND = "turns_around"  # it helps at one level of another factor and hurts at another
+    DEPENDS = "depends"  # it is clear at one level of another factor and not at another
     LOST_RUNS = "lost_runs"  # runs without a result could reverse it
     LAST_EPOCH = "last_epoch"  # clear at the chosen epoch, not at the last
     BENT = "bent"  # its factor's levels do not lie on a straight line
@@ -40,26 +41,27 @@ def judge_primary(
 ) -> list[Judged]:
     """Judge the effects on the metric that decides, the familywise error over all of them at .05.
 
-    Holm's procedure, in which the levels of a numeric factor wait for its slope. An effect on a metric of a chosen epoch is
-    tested on the last epoch too, and the larger p counts: the best of several epochs flatters whatever is noisier.
+    Holm's procedure, in which the levels of a numeric factor wait for most of their share until its slope is clear. An effect
+    on a metric of a chosen epoch is tested on the last epoch too, and the larger p counts: the best of several epochs flatters
+    whatever is noisier.
     """
-    adjusted = gatekept_holm([deciding_p(effect) for effect in effects], gates(effects))
-    comparisons = sum(p is not None for p in adjusted)
+    p, behind = [deciding_p(effect) for effect in effects], gates(effects)
+    adjusted, shares = gatekept_holm(p, behind), shares_of_alpha(p, behind)
     return [
         _judged(
             effect,
-            p,
+            corrected,
             bool(aliases and aliases.get(effect.contrast.factor)),
-            comparisons,
+            share or 1.0,
             smallest_effect,
             goal,
         )
-        for effect, p in zip(effects, adjusted, strict=True)
+        for effect, corrected, share in zip(effects, adjusted, shares, strict=True)
     ]
 
 
 def gates(effects: Sequence[Effect]) -> list[int | None]:
-    """Return for each effect the place of the one that must be rejected first: for the levels of a numeric factor its slope."""
+    """Return for each effect the place of the one that is its gate: for the levels of a numeric factor its slope."""
     slope_at = {e.contrast.factor: place for place, e in enumerate(effects) if e.kind is Kind.SLOPE}
     return [None if e.kind is Kind.SLOPE else slope_at.get(e.contrast.factor) for e in effects]
 
@@ -74,14 +76,14 @@ def judge_exploratory(inferences: Sequence[Inference], identical: Sequence[bool]
 
 
 def _judged(
-    effect: Effect, p: float | None, aliased: bool, comparisons: int, smallest_effect: float | None, goal: str
+    effect: Effect, p: float | None, aliased: bool, share: float, smallest_effect: float | None, goal: str
 ) -> Judged:
     word = Verdict.NO_DIFFERENCE if effect.identical else verdict(effect.inference, p, smallest_effect, goal)
-    return qualified(effect, word, p, aliased, comparisons)
+    return qualified(effect, word, p, aliased, share)
 
 
-def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, comparisons: int) -> Judged:
-    """Return a verdict with what weakens it, or takes it back."""
+def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, share: float) -> Judged:
+    """Return a verdict with what weakens it, or takes it back; `share` is the part of alpha that its test starts with."""
     inference, qualifiers = effect.inference, []
     if aliased and word is not Verdict.INCONCLUSIVE:
         qualifiers.append(Qualifier.ALIASED)
@@ -103,7 +105,7 @@ def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, com
         and deciding_p(effect) != alone
     ):
         qualifiers.append(Qualifier.LAST_EPOCH)
-    return Judged(p, None, word, inference.mde80(comparisons), tuple(qualifiers))
+    return Judged(p, None, word, inference.mde80(share), tuple(qualifiers))
 
 
 def deciding_p(effect: Effect) -> float | None:

@@ -127,8 +127,9 @@ ANOVA = (
 )
 
 GATES = (
-    "The levels of a numeric factor are tested only where its slope is clear (Bretz, Maurer, Brannath and Posch 2009); the slope "
-    "is a least-squares line from the smallest level to the largest."
+    "A numeric factor's slope is tested with three quarters of the factor's share of the .05, its levels together with one "
+    "quarter, and with all of it once the slope is clear (Bretz, Maurer, Brannath and Posch 2009). The slope is a least-squares "
+    "line from the smallest level to the largest."
 )
 
 LARGER_P = "Where a score comes from a chosen epoch, the last epoch is tested too, and the larger p counts."
@@ -139,6 +140,7 @@ INTERVALS = "95 % intervals are for one effect at a time, not simultaneous; verd
 QUALIFIED = {
     Qualifier.ALIASED: "{verdict}, or seems to because of {aliases} (the design cannot separate them)",
     Qualifier.TURNS_AROUND: "depends on {other} ({turns}); on average {verdict}",
+    Qualifier.DEPENDS: "{verdict} on average, but it depends on {other} ({turns})",
     Qualifier.LOST_RUNS: "{verdict} among the runs that finished",
 }
 # The same where the verdict had to be taken back.

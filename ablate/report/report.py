@@ -12,13 +12,17 @@ from ablate.errors import BadInput
 from ablate.evidence.contrasts import condition_text
 from ablate.evidence.effects import Effect, study_contrasts, study_effects, study_models
 from ablate.evidence.frames import Grid, grid
-from ablate.evidence.interactions import Interaction, study_interactions, turned_around
+from ablate.evidence.interactions import (
+    Interaction,
+    qualifier_of,
+    simple_effects,
+    study_interactions,
+)
 from ablate.evidence.items import Items
 from ablate.evidence.looks import judge_looked
 from ablate.evidence.mixing import Fraction, aliases, fraction_of, mixed_effects
 from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_of_metrics
-from ablate.evidence.verdicts import Qualifier
 from ablate.files import write_file
 from ablate.report.document import CellRow, Design, EffectRow, FactorRow, Flag, Report, to_json
 from ablate.report.flags.evidence import Evidence
@@ -148,9 +152,10 @@ def _effect_rows(
     )
     rows = []
     for effect, (verdict, seen), borrowed in zip(effects, judged, moderated(effects), strict=True):
-        turns = turned_around(items, effect, interactions, model) if model else None
+        turns = simple_effects(items, effect, interactions, model) if model else None
         if turns:
-            verdict = replace(verdict, qualifiers=(*verdict.qualifiers, Qualifier.TURNS_AROUND))
+            qualifier = qualifier_of([one.inference for one in turns])
+            verdict = replace(verdict, qualifiers=(*verdict.qualifiers, qualifier))
         row = effect_row(items, effect, verdict, aliased[effect.contrast.factor], turns, borrowed)
         rows.append(as_seen(row, seen) if looks else row)
     return rows

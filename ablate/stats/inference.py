@@ -78,11 +78,11 @@ class Inference:
         half = self.se * behrens_fisher.critical(1 - level, self.share, self.seeds - 1, self.item_df)
         return self.estimate - half, self.estimate + half
 
-    def mde80(self, comparisons: int = 1) -> float | None:
-        """Return the minimum detectable effect at 80 % power, at Holm's first step of `comparisons`."""
+    def mde80(self, share: float = 1.0) -> float | None:
+        """Return the minimum detectable effect at 80 % power, tested at this share of .05."""
         if self.se is None:
             return None
-        alpha = 0.05 / max(1, comparisons)
+        alpha = 0.05 * share
         if self.share is None:
             return None if self.t_df is None else mde(self.se, self.t_df, alpha=alpha)
         return self.se * _detectable(round(self.share, 2), self.seeds - 1, _rounded_df(self.item_df), alpha)

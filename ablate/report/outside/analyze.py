@@ -14,7 +14,7 @@ import numpy as np
 
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import by_seed
-from ablate.evidence.interactions import opposite, simple_effect
+from ablate.evidence.interactions import qualifier_of, simple_effect, unlike
 from ablate.evidence.mixing import LEAST_SHARE
 from ablate.evidence.models import Array, Coding, weights_by_seed
 from ablate.evidence.verdicts import Qualifier
@@ -194,10 +194,12 @@ def _effects(
     rows = []
     for e, one, p in zip(estimates, mains, holm([one.p for one in mains]), strict=True):
         (name,), (level,) = e.factors, e.levels
-        turns = _turns(e, found, [row.p_bh for row in interactions], names)
+        turns = _simple_effects(e, found, [row.p_bh for row in interactions])
         word, qualifiers = _judged(
-            verdict(one, p, question.smallest_effect, question.goal or "maximize"), aliases[name], turns
+            verdict(one, p, question.smallest_effect, question.goal or "maximize"), aliases[name]
         )
+        if turns:
+            qualifiers = (*qualifiers, qualifier_of([simple for _, simple in turns]))
         rows.append(
             TableEffect(
                 change=Change(name, names.levels[name][0], names.levels[name][level], names.when([name])),
@@ -207,22 +209,20 @@ def _effects(
                 verdict=word,
                 qualifiers=qualifiers,
                 aliased_with=tuple(aliases[name]),
-                turns=turns,
+                turns=tuple(
+                    SimpleEffect(other, names.levels[other][place], Numbers.of(simple))
+                    for (other, place), simple in turns
+                ),
             )
         )
     return tuple(rows)
 
 
-def _judged(
-    word: Verdict, aliases: Sequence[str], turns: Sequence[SimpleEffect]
-) -> tuple[Verdict, tuple[Qualifier, ...]]:
-    """Return a verdict with what makes it less than it seems, as `evidence.verdicts` does for a study."""
-    qualifiers = [Qualifier.ALIASED] if aliases and word is not Verdict.INCONCLUSIVE else []
-    if aliases and word is Verdict.NO_DIFFERENCE:
-        word = Verdict.INCONCLUSIVE
-    if turns:
-        qualifiers.append(Qualifier.TURNS_AROUND)
-    return word, tuple(qualifiers)
+def _judged(word: Verdict, aliases: Sequence[str]) -> tuple[Verdict, tuple[Qualifier, ...]]:
+    """Return a verdict that an alias may weaken, as `evidence.verdicts` does for a study."""
+    if not aliases or word is Verdict.INCONCLUSIVE:
+        return word, ()
+    return Verdict.INCONCLUSIVE if word is Verdict.NO_DIFFERENCE else word, (Qualifier.ALIASED,)
 
 
 def _interactions(
@@ -245,23 +245,22 @@ def _interactions(
     )
 
 
-def _turns(
-    e: Estimate, found: _Inferences, p_bh: Sequence[float | None], names: _Names
-) -> tuple[SimpleEffect, ...]:
-    """Return where an effect goes up and where it goes down, as `evidence.interactions.turned_around` does for a study."""
-    own = e.factors[0], e.levels[0]
+def _simple_effects(
+    e: Estimate, found: _Inferences, p_bh: Sequence[float | None]
+) -> list[tuple[tuple[str, int], Inference]]:
+    """Return an effect at two levels (factor, number) that it depends on, as `evidence.interactions` does for a study."""
+    own, depends = (e.factors[0], e.levels[0]), []
     for pair, p in zip(found.result.interactions, p_bh, strict=True):
         at = dict(zip(pair.factors, pair.levels, strict=True))
         if p is None or p >= 0.05 or len(at) > 2 or at.pop(own[0], None) != own[1]:
             continue
         ((other, high),) = at.items()
-        simple = [found.simple(own, (other, level)) or Inference(None, 0) for level in (0, high)]
-        if which := opposite(simple):
-            return tuple(
-                SimpleEffect(other, names.levels[other][(0, high)[place]], Numbers.of(simple[place]))
-                for place in which
-            )
-    return ()
+        places = [(other, 0), (other, high)]
+        simple = [found.simple(own, place) or Inference(None, 0) for place in places]
+        if which := unlike(simple):
+            depends.append([(places[k], simple[k]) for k in which])
+    turned = [two for two in depends if qualifier_of([one for _, one in two]) is Qualifier.TURNS_AROUND]
+    return next(iter([*turned, *depends]), [])
 
 
 def _aliases(

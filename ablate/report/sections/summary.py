@@ -37,7 +37,13 @@ _COUNTED = {
 # Flags that `_limits` says in its own words.
 _SAID_ABOVE = {"one_seed"}
 # A verdict with one of these is not a plain "helps".
-_QUALIFIED = {Qualifier.ALIASED, Qualifier.TURNS_AROUND, Qualifier.LOST_RUNS, Qualifier.BENT}
+_QUALIFIED = {
+    Qualifier.ALIASED,
+    Qualifier.TURNS_AROUND,
+    Qualifier.DEPENDS,
+    Qualifier.LOST_RUNS,
+    Qualifier.BENT,
+}
 
 
 def sentences(report: Report) -> tuple[str, ...]:
