@@ -103,7 +103,7 @@ def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
 
 
 def _with_advice(validator: Validator, found: list[Cell]) -> list[str]:
-    """Return the faults; where every level was accepted beside some levels of other factors, say what would do."""
+    """Return the faults; where every level was accepted with some levels of other factors, say how to fix it."""
     accepted = {(name, repr(level)) for cell in found for name, level in cell.levels.items()}
     sound = {
         f"factors.{name}"
@@ -112,7 +112,7 @@ def _with_advice(validator: Validator, found: list[Cell]) -> list[str]:
     }
     keys = sound | {"settings"} if found else sound
     advice = (
-        "; if a factor makes sense beside some levels of another only, give it `only_when: {other: [levels]}`"
+        "; if a factor only makes sense with some levels of another, give it `only_when: {other: [levels]}`"
     )
     return [fault + (advice if key in keys else "") for fault, key in validator.faults.items()]
 

@@ -12,8 +12,8 @@ from ablate.spec.model import Factor
 
 FULL = "main effects and every interaction"
 SEARCHED = (
-    "a search chooses and does not estimate: of the cells it tries only the finalists, trained again on seeds that "
-    "did not choose them, can be compared with the baseline"
+    "a search picks cells and does not estimate effects: only its finalists, trained again on seeds that took no part "
+    "in the choice, can be compared with the baseline"
 )
 
 

@@ -54,16 +54,16 @@ def fractional(space: Space) -> Chosen:
             f"{_place(space)}: {cells:,}, more than {MAX_OPTIMAL_CELLS:,}; ask for fewer, or design: full"
         )
     chosen, efficiency = d_optimal(space, candidates, cells)
-    told = (
-        f"D-optimal: {cells} of {len(candidates):,} valid cells, each telling {efficiency:.0%} of what a cell of "
-        "the full design tells about main effects (D-efficiency); interactions are mixed into the main effects"
+    warning = (
+        f"D-optimal: {cells} of {len(candidates):,} valid cells, each with {efficiency:.0%} of the information on main "
+        "effects that a cell of the full design has (D-efficiency); interactions are mixed into the main effects"
     )
     if 1 < len(space.factors) <= MOST_MIXED:
         most = [
             f"{name} with {f} × {g} ({share:.2f})" for share, name, (f, g) in strongest_mixing(space, chosen)
         ]
-        told += f", most of all, as a share of the interaction, {', '.join(most[:3])}"
-    return Chosen(chosen, MIXED, d_efficiency=efficiency, warnings=[told])
+        warning += f", most of all, as a share of the interaction, {', '.join(most[:3])}"
+    return Chosen(chosen, MIXED, d_efficiency=efficiency, warnings=[warning])
 
 
 def default_cells(space: Space) -> int:

@@ -31,8 +31,8 @@ class Mixed(NamedTuple):
 def d_optimal(space: Space, candidates: Sequence[Combination], n: int) -> tuple[list[Combination], float]:
     """Return n of the candidates, the baseline among them, in their order, and their D-efficiency.
 
-    D-efficiency is (|XᵀX / n| of the subset over that of all candidates)^(1 / parameters): 1 tells as much
-    per cell as the full design. It may exceed 1 where conditions make that unbalanced. Of more than 5,000
+    D-efficiency is (|XᵀX / n| of the subset over that of all candidates)^(1 / parameters): at 1 a cell is
+    as informative as one of the full design. It may exceed 1 where conditions make that unbalanced. Of more than 5,000
     candidates a random 5,000 are considered.
     """
     candidates = _considered(candidates, space.baseline(), max(MOST_CONSIDERED, 2 * n))

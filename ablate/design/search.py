@@ -1,7 +1,7 @@
-"""The rules of a search: what belongs to it, and who its finalists are. Which cell is tried next is the sampler's to say.
+"""The rules of a search: what belongs to it, and who its finalists are. The sampler decides which cell is tried next.
 
 A search tries cells on the study's first seed, the baseline first. The best of them are trained again, with the baseline, on the
-other seeds, which took no part in choosing: the score that a cell was chosen for flatters it."""
+other seeds, which took no part in choosing: the score that a cell was chosen by is too good."""
 
 from collections.abc import Mapping
 

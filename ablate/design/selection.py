@@ -1,12 +1,12 @@
 """`--only`: the cells of a design that a user asks for, by level or by name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ablate.design.model import Cell, Design
 from ablate.errors import BadInput
-from ablate.spec.faults import shown, suggestion
 from ablate.spec.model import Scalar
 from ablate.spec.yaml_tree import resolve, same
+from ablate.text import shown, suggestion
 
 NAMES = ("baseline", "best")
 
@@ -51,23 +51,17 @@ def _named(design: Design, name: str) -> set[str]:
 
 def _with_level(design: Design, item: str) -> set[str]:
     name, _, typed = item.partition("=")
-    if all(name not in cell.levels for cell in design.cells):
+    known = list(dict.fromkeys(cell.levels[name] for cell in design.cells if name in cell.levels))
+    if not known:
         factors = dict.fromkeys(factor for cell in design.cells for factor in cell.levels)
         raise BadInput(f"no factor {shown(name)}; {suggestion(name, factors)}")
-    known = list(dict.fromkeys(cell.levels[name] for cell in design.cells if name in cell.levels))
-    whole = _level(typed, known)
-    wanted = [whole] if whole else [_level(text.strip(), known) for text in typed.split(",")]
-    missing = [
-        text for text, level in zip([typed] if whole else typed.split(","), wanted, strict=True) if not level
-    ]
-    if missing:
+    texts = [typed] if _level(typed, known) else [text.strip() for text in typed.split(",")]
+    wanted = {text: _level(text, known) for text in texts}
+    if missing := [text for text, level in wanted.items() if level is None]:
         raise BadInput(
-            *(
-                f"{shown(text.strip())} is not a level of {name}; {suggestion(text, known)}"
-                for text in missing
-            )
+            *(f"{shown(text)} is not a level of {name}; {suggestion(text, known)}" for text in missing)
         )
-    levels = [level[0] for level in wanted if level]
+    levels = [level[0] for level in wanted.values() if level]
     return {
         cell.hash
         for cell in design.cells
@@ -75,13 +69,12 @@ def _with_level(design: Design, item: str) -> set[str]:
     }
 
 
-def _level(typed: str, known: Iterable[Scalar]) -> tuple[Scalar] | None:
+def _level(typed: str, known: Sequence[Scalar]) -> tuple[Scalar] | None:
     """Return the level that `typed` means: the same YAML value, or else the same text."""
     try:
         value: Scalar = resolve(typed)
     except ValueError:
         value = typed
-    known = list(known)
     by_value = [level for level in known if same(level, value)]
     by_text = [level for level in known if str(level) == typed or f'"{level}"' == typed]
     return next(((level,) for level in by_value + by_text), None)

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from ablate.contract import Trainer
 from ablate.errors import BadInput
 from ablate.spec.addresses import put
-from ablate.spec.faults import one_line, shortened, shown, suggestion
 from ablate.spec.model import StudySpec
+from ablate.text import printable, shortened, shown, suggestion
 
 HASH_DIGITS = 12
 
@@ -27,7 +27,7 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 @dataclass
 class Validator:
-    """Validates combinations of one study with one trainer, and keeps each distinct fault once, with its key in the file."""
+    """Validates combinations of one study with one trainer; keeps each distinct fault once, with its key in the file."""
 
     spec: StudySpec
     trainer: Trainer
@@ -98,12 +98,12 @@ class Validator:
                     at = inside if inside in self.spec.places else around
                     return f"factors.{name}", self.spec.place(at)
         key = f"settings.{address}" if address else "settings"
-        return shortened(one_line(key)), self.spec.place(key, "factors")
+        return shortened(printable(key)), self.spec.place(key, "factors")
 
 
 def _plain(message: str) -> str:
     """Return pydantic's message in our manner: one line, no capital, no 'Value error, '."""
-    message = one_line(message.removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip("."))
+    message = printable(message.removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip("."))
     return message[:1].lower() + message[1:] if message[:2].istitle() else message
 
 
@@ -133,21 +133,22 @@ def canonical(settings: BaseModel) -> dict[str, Any]:
     Defaults are left out so that neither a default written down nor a setting added later changes a hash.
 
     Raises:
-        BadInput: no form that we know reads back as these settings: something else would be trained.
+        BadInput: their dump does not read back as these settings, so that something else would be trained.
     """
     own = _dump(settings, mode="json", exclude_defaults=True)
     if not _reads_back(own, settings):
         kind = f"{type(settings).__module__}.{type(settings).__qualname__}"
         raise BadInput(
-            f"trainer: {kind}: {shortened(one_line(repr(settings)))} is not what its own dump, {shown(json.dumps(own))}, is "
-            "read as; tell the members of a union apart by a Literal, and let validators leave alone what they gave"
+            f"trainer: {kind}: {shortened(printable(repr(settings)))} changes when its own dump, {shown(json.dumps(own))}, is "
+            "read back; give each member of a union a Literal field, and let validators return their own output unchanged"
         )
     return own
 
 
 def _dump(settings: BaseModel, mode: Literal["json", "python"], **sparing: Any) -> dict[str, Any]:
-    """Return what settings are read from: a sparing dump, or where that reads as something else (without the tag by which
-    members of a union are told apart) each of its keys whole."""
+    """Return a dump that reads back as these settings: a sparing one, or else each of its keys whole.
+
+    A sparing dump leaves out the tag by which pydantic knows the members of a union."""
     sparse = settings.model_dump(mode=mode, by_alias=True, exclude_computed_fields=True, **sparing)
     if _reads_back(sparse, settings):
         return sparse
