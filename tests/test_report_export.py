@@ -158,9 +158,9 @@ def test_what_is_not_one_trial_is_refused(results, only, seed, said):
 
 
 def test_a_study_without_predictions_and_models_says_so(tmp_path):
-    document = export_study(example(folder=tmp_path), tmp_path / "out")
-    assert [note.partition(":")[0] for note in document["notes"]] == ["no predictions", "no model"]
-    assert [Path(file).name for file in document["files"]] == ["results.csv", "results.parquet"]
+    exported = export_study(example(folder=tmp_path), tmp_path / "out")
+    assert [note.partition(":")[0] for note in exported.notes] == ["no predictions", "no model"]
+    assert [Path(file).name for file in exported.files] == ["results.csv", "results.parquet"]
 
 
 def test_the_course_s_format_without_its_tasks_is_refused(tmp_path):
@@ -193,9 +193,9 @@ def test_a_second_export_replaces_the_first(results, tmp_path):
     only = ["training=joint", "surgery=none"]
     first = export_study(results, tmp_path / "out", only=only, seed=11)
     again = export_study(results, tmp_path / "out", only=only, seed=22)
-    assert first["files"] == again["files"]
-    assert (tmp_path / "out" / "model" / "weights").read_text() == f"{again['cell']} 22"
-    assert sorted(map(str, (tmp_path / "out").iterdir())) == sorted(again["files"])
+    assert first.files == again.files
+    assert (tmp_path / "out" / "model" / "weights").read_text() == f"{again.cell} 22"
+    assert sorted(map(str, (tmp_path / "out").iterdir())) == sorted(again.files)
 
 
 def test_a_part_s_name_is_no_path(results, tmp_path):
@@ -203,7 +203,7 @@ def test_a_part_s_name_is_no_path(results, tmp_path):
     trial = chosen_trial(results)
     wild = {"../../up": trial.parts["sentiment"], "b": trial.parts["similarity"]}
     place = results.trials.index(trial)
-    for file in export_study(with_trial(results, place, parts=wild), tmp_path / "out")["files"]:
+    for file in export_study(with_trial(results, place, parts=wild), tmp_path / "out").files:
         assert tmp_path / "out" in Path(file).resolve().parents
 
 

@@ -84,14 +84,15 @@ def export(
 
     Example: ablate export quickstart --format cs224n
     """
+    from ablate.report.document import to_json
     from ablate.report.export import export_study
     from ablate.store.finding import find_study
     from ablate.store.reading import read_results
 
     place = find_study(study, home, storage)
-    document = export_study(read_results(place), out or Path("exports") / place.study, format_, only, seed)
-    complain(*document["notes"])
-    show(document, "\n".join(document["files"]), as_json)
+    exported = export_study(read_results(place), out or Path("exports") / place.study, format_, only, seed)
+    complain(*exported.notes)
+    show(to_json(exported), "\n".join(exported.files), as_json)
 
 
 def dashboard(

@@ -8,8 +8,8 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,9 +37,20 @@ CS224N = {
 }
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What was written, of which trial, and notes of what was not there."""
+
+    study: str
+    cell: str
+    seed: int
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 def export_study(
     results: Results, out: Path, format: str = "csv", only: Sequence[str] = (), seed: int | None = None
-) -> dict[str, Any]:
+) -> Exported:
     """Write `results.csv`, `results.parquet`, and one trial's predictions and model into `out`.
 
     `format` is that of the predictions: `csv` writes `<split>.<task>.csv` with columns id, prediction, gold, and
@@ -51,7 +62,7 @@ def export_study(
             no predictions of the course's tasks for `cs224n`. Nothing was written.
     """
     if format not in FORMATS:
-        raise BadInput(f"--format: found {format!r}; use {' or '.join(FORMATS)}")
+        raise BadInput(f"--format: {format!r} is not a format; use {' or '.join(FORMATS)}")
     trial = chosen_trial(results, only, seed)
     tables = results_tables(results)
     predictions = prediction_files(results, trial, format)
@@ -61,13 +72,8 @@ def export_study(
     for name, source in models.items():
         with new_folder(out / name) as copy:
             shutil.copytree(source, copy, dirs_exist_ok=True)
-    return {
-        "study": results.spec.study,
-        "cell": trial.cell,
-        "seed": trial.seed,
-        "files": [str(out / name) for name in (*tables, *predictions, *models)],
-        "notes": _notes(predictions, models),
-    }
+    files = tuple(str(out / name) for name in (*tables, *predictions, *models))
+    return Exported(results.spec.study, trial.cell, trial.seed, files, _notes(predictions, models))
 
 
 def results_tables(results: Results) -> dict[str, bytes]:
@@ -186,13 +192,13 @@ def _parts(results: Results, trial: TrialResult) -> dict[str, PartResult]:
     return {name: part for name, part in found.items() if part}
 
 
-def _notes(predictions: Collection[str], models: Collection[str]) -> list[str]:
+def _notes(predictions: Collection[str], models: Collection[str]) -> tuple[str, ...]:
     said = []
     if not predictions:
         said.append("no predictions: the trainer kept none (`context.predictions` keeps them)")
     if not models:
         said.append("no model: it was not kept (with our trainer `settings: {keep: model}` keeps it)")
-    return said
+    return tuple(said)
 
 
 def _cs224n_file(split: str, task: str, found: Predicted) -> dict[str, bytes]:

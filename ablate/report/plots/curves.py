@@ -47,7 +47,11 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
         for axis, name in zip(panels, names, strict=True):
             _panel(axis, name, [cell.cell for cell in cells], curves, chosen, grid.seeds)
             axis.set_title(plot_text(name, 26 if columns > 2 else 40), loc="left")
-        handles = [Line2D([], [], lw=1.7, label=label, **_look(at)) for at, label in enumerate(labels)]
+        looks = map(_look, range(len(labels)))
+        handles = [
+            Line2D([], [], lw=1.7, label=label, color=colour, ls=line)
+            for label, (colour, line) in zip(labels, looks, strict=True)
+        ]
         body.legend(
             handles=handles,
             loc="outside lower left",
@@ -149,8 +153,7 @@ def _panel(
         if not own or own in drawn:
             continue
         drawn.append(own)
-        look = _look(place)
-        colour = look["color"]
+        colour, line = _look(place)
         for curve in own if name.startswith("dev/") else ():
             axis.plot(*_xy(curve), color=colour, lw=0.6, alpha=0.45)
         for seed in seeds:
@@ -158,12 +161,13 @@ def _panel(
             if step in curve:
                 axis.plot(step, curve[step], "D", ms=3.5, mec=colour, mfc="white", mew=0.9, zorder=3)
         mean = _mean(own) if name.startswith("dev/") else _smooth(_mean(own))
-        axis.plot(*_xy(mean), lw=1.7, marker="o" if len(mean) == 1 else None, **look)
+        axis.plot(*_xy(mean), lw=1.7, marker="o" if len(mean) == 1 else None, color=colour, ls=line)
     axis.set_xlabel("step")
 
 
-def _look(place: int) -> dict[str, Any]:
-    return {"color": SERIES[place % len(SERIES)], "ls": _LINES[place % len(_LINES)]}
+def _look(place: int) -> tuple[Any, Any]:
+    """The colour and the line of a cell."""
+    return SERIES[place % len(SERIES)], _LINES[place % len(_LINES)]
 
 
 def _mean(curves: list[Curve]) -> Curve:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_ROWS, MAX_PANELS = 40, 4
 LABEL = 34  # characters
 
-_COLOURS: dict[str, Any] = {
+_COLOURS: dict[Verdict, Any] = {
     Verdict.HELPS: BLUE,
     Verdict.HURTS: VERMILLION,
     Verdict.RAISES: BLACK,
