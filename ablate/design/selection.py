@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from ablate.design.model import Cell, Design
 from ablate.errors import BadInput
-from ablate.spec.faults import shown, suggestion
 from ablate.spec.model import Scalar
 from ablate.spec.yaml_tree import resolve, same
+from ablate.text import shown, suggestion
 
 NAMES = ("baseline", "best")
 

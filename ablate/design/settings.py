@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from ablate.contract import Trainer
 from ablate.errors import BadInput
 from ablate.spec.addresses import put
-from ablate.spec.faults import one_line, shortened, shown, suggestion
 from ablate.spec.model import StudySpec
+from ablate.text import printable, shortened, shown, suggestion
 
 HASH_DIGITS = 12
 
@@ -98,12 +98,12 @@ class Validator:
                     at = inside if inside in self.spec.places else around
                     return f"factors.{name}", self.spec.place(at)
         key = f"settings.{address}" if address else "settings"
-        return shortened(one_line(key)), self.spec.place(key, "factors")
+        return shortened(printable(key)), self.spec.place(key, "factors")
 
 
 def _plain(message: str) -> str:
     """Return pydantic's message in our manner: one line, no capital, no 'Value error, '."""
-    message = one_line(message.removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip("."))
+    message = printable(message.removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip("."))
     return message[:1].lower() + message[1:] if message[:2].istitle() else message
 
 
@@ -139,7 +139,7 @@ def canonical(settings: BaseModel) -> dict[str, Any]:
     if not _reads_back(own, settings):
         kind = f"{type(settings).__module__}.{type(settings).__qualname__}"
         raise BadInput(
-            f"trainer: {kind}: {shortened(one_line(repr(settings)))} is not what its own dump, {shown(json.dumps(own))}, is "
+            f"trainer: {kind}: {shortened(printable(repr(settings)))} is not what its own dump, {shown(json.dumps(own))}, is "
             "read as; tell the members of a union apart by a Literal, and let validators leave alone what they gave"
         )
     return own

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ablate.spec.faults import shown
 from ablate.spec.rules import fault
+from ablate.text import shown
 
 
 def check_address(address: str) -> None:

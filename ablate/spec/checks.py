@@ -5,12 +5,13 @@ from typing import Any
 
 from ablate.spec import conditions
 from ablate.spec.addresses import leaves, overlap
-from ablate.spec.faults import Faults, shown, suggestion
+from ablate.spec.faults import Faults
 from ablate.spec.kinds import Search
 from ablate.spec.model import Factor, Level, Scalar, level_text
 from ablate.spec.rules import KEY, Errors, absent, flow
 from ablate.spec.seeds import AddedSeeds
 from ablate.spec.yaml_tree import same
+from ablate.text import shown, suggestion
 
 
 def check_conditions(factors: Sequence[Factor], errors: Errors) -> tuple[Factor, ...] | None:

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationInfo
 
 from ablate.spec.addresses import check_address, copied
-from ablate.spec.faults import shown
 from ablate.spec.model import Factor, Level, Scalar
 from ablate.spec.rules import KEY, Errors, Written, expected, fault, write
 from ablate.spec.yaml_tree import Key, same
+from ablate.text import shown
 
 FACTOR_NAME = r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*"
 MAX_FACTOR_NAME = 64

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from ablate.spec.faults import suggestion
 from ablate.spec.rules import KEY, Errors, Whole, Written, absent, expected, one_of
+from ablate.text import suggestion
 
 MAX_CELLS = 100_000
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ablate.spec.faults import shown
 from ablate.spec.kinds import Kind, Search
 from ablate.spec.rules import Frozen, Number, Positive, Text, Written, expected, fault, write
+from ablate.text import shown
 
 Scalar = str | int | float | bool | None
 

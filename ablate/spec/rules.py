@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
-from ablate.spec.faults import shown, suggestion
+from ablate.text import shown, suggestion
 
 Loc = tuple[int | str, ...]
 KEY = "[key]"  # last in a Loc: the key itself is at fault, not its value; pydantic's own convention

@@ -5,9 +5,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from ablate.errors import AblateError, BadInput
-from ablate.spec.faults import shown
 from ablate.spec.model import NAME_RULE, STUDY_NAME
 from ablate.spec.yaml_tree import resolve
+from ablate.text import shown
 
 
 def init_study(name: str) -> str:

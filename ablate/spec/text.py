@@ -4,7 +4,7 @@ import stat
 from pathlib import Path
 
 from ablate.errors import BadInput
-from ablate.spec.faults import one_line, suggestion
+from ablate.text import printable, suggestion
 
 MAX_BYTES = 256 * 1024  # a long study has 10 kB; pure-Python YAML reads 256 kB in about half a second
 
@@ -15,11 +15,11 @@ def read_text(path: Path) -> str:
     Raises:
         BadInput: missing, a folder or device, unreadable, larger than 256 kB, or not plain UTF-8.
     """
-    return _decode(_read_bytes(path), one_line(str(path)))
+    return _decode(_read_bytes(path), printable(str(path)))
 
 
 def _read_bytes(path: Path) -> bytes:
-    shown = one_line(str(path))
+    shown = printable(str(path))
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

@@ -25,8 +25,9 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
-from ablate.spec.faults import Faults, shown
+from ablate.spec.faults import Faults
 from ablate.spec.model import Scalar
+from ablate.text import shown
 
 MAX_DEPTH = 20
 MAX_NODES = 20_000
