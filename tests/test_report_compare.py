@@ -566,6 +566,9 @@ def test_items_that_are_copies_of_each_other_count_once_with_clusters(tmp_path, 
     assert (clustered["n_items"], clustered["n_clusters"]) == (200, 40)
     d = np.subtract(b, a, dtype=float)[::5]
     assert clustered["se"] == pytest.approx(d.std(ddof=1) / np.sqrt(40))
+    (resampled,) = (test for test in clustered["sensitivity"] if test["method"] == "bootstrap")
+    low, high = resampled["ci95"]
+    assert (high - low) / 2 == pytest.approx(1.96 * d.std() / np.sqrt(40), rel=0.1)
 
 
 @pytest.mark.parametrize(

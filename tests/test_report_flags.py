@@ -529,6 +529,13 @@ def test_useless_predictions(tmp_path, predicted, raised):
     assert rules(results) & {"constant_predictions", "majority_class"} == raised
 
 
+def test_useless_predictions_say_in_how_many_seeds(tmp_path):
+    results = useless(write_predictions(example(folder=tmp_path), items=40), lambda i: 0.0)
+    (flag,) = (one for one in report_document(results)["flags"] if one["rule"] == "constant_predictions")
+    seeds = len(results.spec.seeds)
+    assert f"dev/sentiment of baseline ({seeds} of {seeds} seeds)" in flag["evidence"]
+
+
 def with_clusters(results, label):
     """The results with a cluster in every row of the predictions."""
     for part in results.parts.values():

@@ -1,7 +1,7 @@
 """Paired samples over seeds or items: t test, exact sign-flip test, bootstrap."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,32 +69,45 @@ class Bootstrap:
     p: float
 
 
-def bootstrap_mean(values: ArrayLike, resamples: int = 4000) -> Bootstrap:
-    """Return the percentile interval and p of the mean of `values` [n], by resampling. Source: Efron 1979."""
+def bootstrap_mean(
+    values: ArrayLike, resamples: int = 4000, clusters: Sequence[str] | None = None
+) -> Bootstrap:
+    """Return the percentile interval and p of the mean of `values` [n], resampled with a fixed seed.
+
+    `clusters` [n] names items that depend on each other; whole clusters are then drawn. Source: Efron 1979.
+    """
     d = np.asarray(values, dtype=float)
     distinct, counts = np.unique(d, return_counts=True)
-    if len(distinct) > 200:
-        return bootstrap(lambda drawn: drawn @ d / len(d), len(d), resamples)
+    if clusters is not None or len(distinct) > 200:
+        return bootstrap(lambda drawn: drawn @ d / drawn.sum(axis=1), len(d), resamples, clusters)
     # Differences of accuracies take few values: drawing the count of each costs the same for any number of items.
     drawn = np.random.default_rng(0).multinomial(len(d), counts / len(d), size=resamples)
     return _percentile(drawn @ distinct / len(d))
 
 
 def bootstrap(
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], n: int, resamples: int = 4000
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    n: int,
+    resamples: int = 4000,
+    clusters: Sequence[str] | None = None,
 ) -> Bootstrap:
     """Return the percentile interval and p of a statistic of n items, resampled with a fixed seed.
 
-    `statistic` maps how often each item was drawn, [batch, n], to values [batch]. Draws `resamples` samples,
-    but at most 1000 beyond 10,000 items. Source: Efron 1979.
+    `statistic` maps how often each item was drawn, [batch, n], to values [batch]. With `clusters` [n], whole clusters are
+    drawn. Draws `resamples` samples, but at most 1000 beyond 10,000 items. Source: Efron 1979; of clusters: Davison &
+    Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
     """
+    place = np.arange(n) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    units = int(place.max()) + 1
     rng = np.random.default_rng(0)
     resamples = resamples if n <= 10_000 else min(resamples, 1000)
     batch = max(1, 2_000_000 // n)
     values = []
     for start in range(0, resamples, batch):
-        rows = [rng.integers(0, n, size=n, dtype=np.int32) for _ in range(min(batch, resamples - start))]
-        drawn = np.stack([np.bincount(row, minlength=n) for row in rows]).astype(float)
+        rows = [
+            rng.integers(0, units, size=units, dtype=np.int32) for _ in range(min(batch, resamples - start))
+        ]
+        drawn = np.stack([np.bincount(row, minlength=units)[place] for row in rows]).astype(float)
         values.append(statistic(drawn))
     return _percentile(np.concatenate(values))
 

@@ -1,5 +1,6 @@
 """Rules about the results themselves: selection, the test split, seeds without effect, predictions."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -112,7 +113,9 @@ def diverged_runs(evidence: Evidence) -> Iterator[Flag]:
             "diverged_runs",
             f"{plural(int(by_cell.sum()), 'run')} of {ended.sum()} diverged: {grid.primary} is far worse than in the other "
             "seeds and cells, or not a finite number: "
-            + listed(f"{by_cell[row]} of {ended[row]} of {cell_name(grid, row)}" for row in most_first),
+            + listed(
+                (f"{by_cell[row]} of {ended[row]} of {cell_name(grid, row)}" for row in most_first), sep="; "
+            ),
             "look at their curves; a mean over diverged and normal runs describes neither: report how often a cell diverges, "
             "and its median beside the mean",
             frozenset(rows),
@@ -150,7 +153,7 @@ def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
             STOP,
             "seeds_without_effect",
             f"every metric is identical under all seeds in {plural(len(stuck), 'cell')}: "
-            f"{listed(cell_name(grid, row) for row in stuck)}",
+            f"{listed((cell_name(grid, row) for row in stuck), sep='; ')}",
             "make the trainer take its randomness from `context.seed`; these seeds are not replicates",
             frozenset(stuck),
             undoes_p=True,
@@ -251,8 +254,11 @@ def few_clusters(evidence: Evidence) -> Iterator[Flag]:
 def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
     """Predictions that are all the same, or no better than always predicting the commonest label."""
     grid = evidence.grid
-    constant: set[tuple[str, int]] = set()
-    majority: set[tuple[str, int]] = set()
+    constant, majority, scored = (
+        Counter[tuple[str, int]](),
+        Counter[tuple[str, int]](),
+        Counter[tuple[str, int]](),
+    )
     for (row, _), trial in sorted(grid.trials.items()):
         if trial.state != "COMPLETE":
             continue
@@ -260,22 +266,26 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
             found = evidence.items.files.predicted(trial, metric)
             if found is None or len(found.ids) < 2:
                 continue
+            scored[metric, row] += 1
             scores = evidence.items.files.scores(trial, metric)
             if np.ptp(found.predicted) == 0:
-                constant.add((metric, row))
+                constant[metric, row] += 1
             elif scores and scores.kind == "accuracy" and scores.scores.mean() <= _majority(found.gold):
-                majority.add((metric, row))
+                majority[metric, row] += 1
     for useless, rule, said in (
         (constant, "constant_predictions", "every item gets the same prediction"),
         (majority, "majority_class", "accuracy is no better than always predicting the commonest label"),
     ):
         if useless:
-            names = sorted(f"{metric} of {cell_name(grid, row)}" for metric, row in useless)
+            names = sorted(
+                f"{metric} of {cell_name(grid, row)} ({count} of {plural(scored[metric, row], 'seed')})"
+                for (metric, row), count in useless.items()
+            )
             yield Flag(
                 CAUTION,
                 rule,
-                f"{said}: {listed(names)}",
-                "these models learnt nothing for this task: train longer or fix the learning rate first",
+                f"{said}: {listed(names, sep='; ')}",
+                "with these seeds the models learnt nothing for this task: train longer or fix the learning rate first",
                 frozenset(row for _, row in useless),
             )
 

@@ -129,14 +129,15 @@ def _accuracy(p: Predictions, smallest_effect: float | None) -> Comparison:
     sides = _sides(p, "score" if p.graded else "accuracy", by_seed_a, by_seed_b)
     if len(d) > 1:
         return _over_seeds(sides, by_seed_a, by_seed_b, d, p.clusters, smallest_effect)
-    resampled = bootstrap_mean(d[0])
+    resampled = bootstrap_mean(d[0], clusters=p.clusters)
     bootstrapped = OtherTest("bootstrap", None, resampled.p, resampled.ci95, THESE_MODELS)
     if p.graded:
         found = _over_items(sides.delta, d, p.clusters, smallest_effect)
         return Comparison(sides, found, (bootstrapped,), warnings=(ONE_SEED,))
     n, only_a, only_b = d.shape[1], int(np.sum(d < 0)), int(np.sum(d > 0))
     test = mcnemar(only_a, only_b, n)
-    others = (OtherTest("mcnemar_midp", None, test.p_mid, None, THESE_MODELS), bootstrapped)
+    about = THESE_MODELS if p.clusters is None else INDEPENDENT_ITEMS
+    others = (OtherTest("mcnemar_midp", None, test.p_mid, None, about), bootstrapped)
     if p.clusters is not None:
         exact = OtherTest("mcnemar_exact", None, test.p_exact, test.ci95, INDEPENDENT_ITEMS)
         found = _over_items(sides.delta, d, p.clusters, smallest_effect)
@@ -162,7 +163,9 @@ def _pearson(p: Predictions, smallest_effect: float | None) -> Comparison:
     n = len(p.gold)
     triple = float(r_a[0]), float(r_b[0]), pearson(p.a[0], p.b[0])
     williams, steiger, zou = williams_t(*triple, n), steiger_z(*triple, n), zou_interval(*triple, n)
-    resampled = bootstrap(lambda drawn: _r(drawn, p.b[0], p.gold) - _r(drawn, p.a[0], p.gold), n)
+    resampled = bootstrap(
+        lambda drawn: _r(drawn, p.b[0], p.gold) - _r(drawn, p.a[0], p.gold), n, clusters=p.clusters
+    )
     others = (
         OtherTest("williams", williams.statistic, williams.p, None, NORMAL_SCORES),
         *([OtherTest("steiger", steiger.statistic, steiger.p, None, NORMAL_SCORES)] if steiger else []),
@@ -196,7 +199,7 @@ def _over_seeds(
     main = infer(by_seed, item_noise(added), scale=float(np.abs([a, b]).max()))
     published = mrmc(d)
     hillis = OtherTest("hillis", None, published.p, published.ci95, HILLIS)
-    t, resampled = paired_t(by_seed), bootstrap_mean(d.mean(axis=0))
+    t, resampled = paired_t(by_seed), bootstrap_mean(d.mean(axis=0), clusters=clusters)
     assert t is not None  # two seeds or more
     assert main.estimate is not None
     others = (

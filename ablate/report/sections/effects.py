@@ -84,7 +84,9 @@ def as_seen(row: Row, seen: Seen | None) -> Row:
     numbers = replace(
         row.numbers, estimate=seen.estimate, se=seen.se, df=seen.df, ci95=seen.ci95, p=seen.p, n=seen.seeds
     )
-    return replace(row, numbers=numbers, look=looked_at(seen))
+    # The interval allows for all looks, a detectable effect would not.
+    judged = replace(row.judged, mde80=None)
+    return replace(row, numbers=numbers, judged=judged, look=looked_at(seen))
 
 
 def undone(row: Row, cells: Collection[int], raised: Sequence[Flag]) -> Row:
