@@ -365,8 +365,21 @@ def test_a_simple_effect_is_the_mean_difference_of_its_cells(crossover, block):
         assert simple["estimate"] == pytest.approx(high - low, rel=1e-12)
 
 
-def test_without_an_interaction_nothing_turns_around(filtration):
-    assert not any(row["turns"] for row in analyze_table(filtration, "rate", list("ABCD"))["effects"])
+def test_an_effect_that_is_clear_at_one_level_only_says_so(tmp_path):
+    noise = iter(np.random.default_rng(4).normal(0, 0.005, 16))
+    rows = [
+        (a, b, seed, 0.8 + 0.1 * a * b + next(noise)) for a in (0, 1) for b in (0, 1) for seed in range(4)
+    ]
+    table = write_csv(tmp_path / "one.csv", ["a", "b", "seed", "y"], rows)
+    found = analyze.analyze_table(table, question("y", ["a", "b"], "seed"))
+    assert found.effects[0].qualifiers == ("depends",)
+    assert "a: 0 → 1: helps on average, but it depends on b (+0." in analysis_text(found)
+
+
+def test_without_an_interaction_an_effect_depends_on_nothing(study):
+    assert not any(
+        row["turns"] for row in analyze_table(study, "dev/mean", ["training", "surgery"], "seed")["effects"]
+    )
 
 
 def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path):
@@ -383,6 +396,25 @@ def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path):
     assert document["effects"][1]["verdict"] == "inconclusive"
     text = analysis_text(analyze.analyze_table(table, question("y", ["a", "b", "c"], "seed")))
     assert "c: -1 → 1: helps, or seems to because of a:b" in text
+
+
+def test_a_fraction_of_resolution_four_names_its_words_of_four(tmp_path):
+    noise = iter(np.random.default_rng(1).normal(0, 0.005, 32))
+    rows = [
+        (a, b, c, a * b * c, seed, 0.8 + 0.03 * a * b * c + next(noise))
+        for a in (-1, 1)
+        for b in (-1, 1)
+        for c in (-1, 1)
+        for seed in range(4)
+    ]
+    table = write_csv(tmp_path / "half.csv", ["a", "b", "c", "d", "seed", "y"], rows)
+    document = analyze_table(table, "y", ["a", "b", "c", "d"], "seed")
+    assert [row["aliased_with"] for row in document["effects"]] == [
+        ["b:c:d"],
+        ["a:c:d"],
+        ["a:b:d"],
+        ["a:b:c"],
+    ]
 
 
 def test_a_full_table_does_not(filtration):

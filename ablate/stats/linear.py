@@ -229,6 +229,11 @@ def type_iii(model: Fit) -> list[float]:
     return [_wald(model, term, []) for term in model.terms]
 
 
+def product_columns(factors: Sequence[Factor]) -> Array:
+    """Return the coding of the product of `factors`, [n, product of (levels − 1)]."""
+    return reduce(_products, (factor.columns() for factor in factors))
+
+
 def crossings(factors: Sequence[Factor]) -> list[NDArray[np.intp]]:
     """Return the row numbers of each combination of levels that occurs, an array per combination."""
     table = np.column_stack([factor.index for factor in factors])
@@ -255,7 +260,7 @@ def same_in_all_repeats(y: Array, factors: Sequence[Factor], block: Factor | Non
 
 
 def _columns(coding: Mapping[str, Factor], names: Names) -> Array:
-    columns = reduce(_products, (coding[name].columns() for name in names))
+    columns = product_columns([coding[name] for name in names])
     columns = columns - columns.mean(axis=0)
     # In floating point, −1/3 minus a mean of −1/3 is not always 0.
     return np.where(np.abs(columns) > ROUNDING, columns, 0.0)

@@ -34,7 +34,7 @@ from ablate.report.outside.strict_csv import read_columns
 from ablate.stats.distributions import t_p
 from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key, conditions, factorial
 from ablate.stats.inference import Inference, Method, infer
-from ablate.stats.linear import Factor, crossings
+from ablate.stats.linear import Factor, crossings, product_columns
 from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.verdicts import Verdict, verdict
 from ablate.tables import Faults
@@ -266,24 +266,27 @@ def _simple_effects(
 def _aliases(
     result: Factorial, factors: Sequence[Factor], where: Mapping[str, Condition | None]
 ) -> dict[str, list[str]]:
-    """Return the products of two other factors that each main effect holds a large share of: whole ones by name.
+    """Return the products of other factors that each main effect holds: of two a large share, of three all of it.
 
     Source: the alias matrix of Box & Wilson 1951, J. R. Statist. Soc. B 13, 1-45."""
     found: dict[str, list[str]] = {f.name: [] for f in factors}
     effects = [(names[0], w) for (names, _), w in result.weights.items() if len(names) == 1]
-    for f, g in combinations(factors, 2):
-        if f.name in (where.get(g.name) or {}) or g.name in (where.get(f.name) or {}):
+    # Three factors are aliased with a main effect in regular fractions only, which have few levels.
+    few = [f for f in factors if f.levels <= 3]
+    for several in (*combinations(factors, 2), *combinations(few, 3)):
+        names = [f.name for f in several]
+        if any(set(names) & set(where.get(name) or {}) for name in names):
             continue
-        products = (f.columns()[:, :, None] * g.columns()[:, None, :]).reshape(len(f.index), -1)
         shares: dict[str, float] = {}
+        columns = product_columns(several)
         for name, weights in effects:
-            # An interaction is half a difference of differences.
-            share = 2 * float(np.abs(weights @ products).max())
+            # An interaction of k factors is a difference of differences times 1/2^(k − 1).
+            share = 2 ** (len(several) - 1) * float(np.abs(weights @ columns).max())
             shares[name] = max(share, shares.get(name, 0.0))
         for name, share in shares.items():
-            if share >= LEAST_SHARE and name not in (f.name, g.name):
-                whole = abs(share - 1) < 1e-6
-                found[name].append(f"{f.name}:{g.name}" if whole else f"{share:.2f} of {f.name}:{g.name}")
+            whole = abs(share - 1) < 1e-6
+            if name not in names and (whole or (len(several) == 2 and share >= LEAST_SHARE)):
+                found[name].append(":".join(names) if whole else f"{share:.2f} of {':'.join(names)}")
     return found
 
 
