@@ -13,7 +13,8 @@ import pytest
 import thread_engine
 from conftest import write_walk
 
-from ablate.errors import BadInput, StudyChanged
+from ablate.errors import BadInput, StudyChanged, TrialError
+from ablate.runner.outcome import finite
 from ablate.store.places import Place
 from ablate.store.reading import read_results
 
@@ -187,6 +188,12 @@ def test_a_failed_trial_keeps_its_reason_and_the_rest_finish(run_here, walk_stud
     document = run_here(with_fault(walk_study(), fault))
     assert (document["complete"], document["failed"]) == (4, 4)
     assert all(reason in trial["error"] for trial in document["trials"] if trial["state"] == "FAIL")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e160, -1e308])
+def test_a_metric_that_statistics_cannot_square_is_refused(value):
+    with pytest.raises(TrialError, match="metric 'dev/loss' is"):
+        finite({"dev/loss": value}, "the trial")
 
 
 def test_only_retry_failed_tries_again(run_here, walk_study, tmp_path):

@@ -1,18 +1,20 @@
 """What a trainer returned or raised: checked, and said in one line."""
 
-import math
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 from ablate.errors import AblateError, TrialError
 
+# Statistics square a metric: beyond this, that overflows.
+LARGEST = 1e150
+
 
 def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
     """Return the metrics as plain floats.
 
     Raises:
-        TrialError: there are none, or one is not a finite number.
+        TrialError: there are none, or one is not a finite number below 1e150.
     """
     if not isinstance(metrics, Mapping) or not metrics:
         raise TrialError(
@@ -24,7 +26,7 @@ def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
             number = float(value)
         except (TypeError, ValueError):
             raise TrialError(f"{what}: metric {name!r} is {value!r}, not a number") from None
-        if not math.isfinite(number):
+        if not abs(number) < LARGEST:
             raise TrialError(
                 f"{what}: metric {name!r} is {number}; look at its loss curve and the learning rate"
             )
