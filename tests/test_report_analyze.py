@@ -417,6 +417,14 @@ def test_a_fraction_of_resolution_four_names_its_words_of_four(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("sd", "warned"), [(0.05, True), (0.0015, False)])
+def test_unequal_noise_without_a_block_is_warned_of(tmp_path, sd, warned):
+    rng = np.random.default_rng(0)
+    rows = [("a", y) for y in rng.normal(0.8, 0.001, 12)] + [("b", y) for y in rng.normal(0.8, sd, 3)]
+    document = analyze_table(write_csv(tmp_path / "t.csv", ["head", "y"], rows), "y", ["head"])
+    assert any("vary much more" in warning for warning in document["warnings"]) is warned
+
+
 def test_a_full_table_does_not(filtration):
     assert not any(
         "main effects only" in w for w in analyze_table(filtration, "rate", list("ABCD"))["warnings"]

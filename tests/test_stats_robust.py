@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from scipy.stats import trim_mean
+from scipy.stats import bartlett, trim_mean
 
-from ablate.stats.robust import gross_outliers, iqm
+from ablate.stats.robust import bartlett_p, gross_outliers, iqm
 
 
 @pytest.mark.parametrize("runs", range(1, 21))
@@ -67,3 +67,9 @@ def test_what_is_missing_is_no_outlier():
     values[0], values[1, 1] = np.nan, np.nan
     assert not gross_outliers(values).any()
     assert not gross_outliers(np.full((2, 3), np.nan)).any()
+
+
+def test_bartletts_p_is_that_of_scipy():
+    groups = [[8.88, 9.12, 9.04, 8.98], [8.88, 8.95, 9.29, 9.44, 9.15], [8.95, 9.12, 8.95, 8.85]]
+    assert bartlett_p(groups) == pytest.approx(bartlett(*groups).pvalue, rel=1e-10)
+    assert bartlett_p([[1.0, 1.0], [1.0, 2.0], [3.0]]) == 1.0

@@ -1,10 +1,28 @@
 """Statistics that are robust to a few diverged runs, and the rule that detects those runs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 FAR = 8.0  # robust standard deviations; see `gross_outliers`
 _NORMAL = 1.4826  # standard deviation / median absolute deviation of a normal distribution
+
+
+def bartlett_p(groups: Sequence[ArrayLike]) -> float:
+    """Return the p of Bartlett's test that `groups` [n of each] have one variance; groups that do not vary are left out.
+
+    1 with fewer than two groups of two values. Source: Bartlett 1937, Proc. R. Soc. A 160, 268-282.
+    """
+    several = [np.asarray(group, dtype=float) for group in groups if len(np.asarray(group)) > 1]
+    variances, df = np.array([[x.var(ddof=1), len(x) - 1] for x in several if np.ptp(x) > 0]).reshape(-1, 2).T
+    if len(df) < 2:
+        return 1.0
+    pooled = (df @ variances) / df.sum()
+    statistic = df.sum() * np.log(pooled) - df @ np.log(variances)
+    correction = 1 + ((1 / df).sum() - 1 / df.sum()) / (3 * (len(df) - 1))
+    return float(special.chdtrc(len(df) - 1, statistic / correction))
 
 
 def iqm(values: ArrayLike) -> NDArray[np.float64]:

@@ -36,10 +36,12 @@ from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key
 from ablate.stats.inference import Inference, Method, infer
 from ablate.stats.linear import Factor, crossings, product_columns
 from ablate.stats.multiple import benjamini_hochberg, holm
+from ablate.stats.robust import bartlett_p
 from ablate.stats.verdicts import Verdict, verdict
 from ablate.tables import Faults
 from ablate.text import listed
 
+UNEQUAL = 0.001  # Bartlett's p below which the noise of combinations is called unequal
 MOST_COLUMNS = 1024  # of a model; a factor with more levels is a number or an id, not a factor
 
 
@@ -96,6 +98,7 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
         warnings=(
             *runs.notes,
             *_warnings(result, blocks, pooled, repeated, simplified=order == "auto" and len(factors) > 1),
+            *([] if blocks else _unequal_noise(runs.y, factors)),
         ),
         dropped=runs.dropped,
         rows=runs.rows,
@@ -335,6 +338,19 @@ def _is_nested(child: Factor, parent: Factor) -> bool:
     """Say whether each level of `child` occurs with one level of `parent`, which has fewer."""
     together = set(zip(child.index.tolist(), parent.index.tolist(), strict=True))
     return child.levels > parent.levels and len(together) == len(set(child.index.tolist()))
+
+
+def _unequal_noise(y: Array, factors: Sequence[Factor]) -> list[str]:
+    """Return a warning where the repeated runs of some combinations vary much more than those of others."""
+    groups = [y[rows] for rows in crossings(factors) if len(rows) > 1]
+    if bartlett_p(groups) >= UNEQUAL:
+        return []
+    sds = sorted(float(group.std(ddof=1)) for group in groups)
+    return [
+        f"runs of one combination vary much more than those of another (standard deviation {sds[0]:.3g} to {sds[-1]:.3g}), and p "
+        "and intervals take their noise to be equal: with unequal numbers of runs they may be far too certain; run every "
+        "combination with the same seeds and name them with --block"
+    ]
 
 
 def _warnings(
