@@ -461,6 +461,16 @@ def test_seeds_that_are_all_right_may_be_alike(tmp_path):
     assert any("hold the same predictions: did the seed have any effect?" in warning for warning in warnings)
 
 
+def test_predictions_too_large_to_compute_with_are_refused(tmp_path):
+    gold = write_csv(tmp_path / "g.csv", ["id", "label"], [(i, i) for i in range(5)])
+    a, b = (
+        write_csv(tmp_path / f"{side}.csv", ["id", "prediction"], [(i, value * i) for i in range(5)])
+        for side, value in (("a", 1), ("b", 1e200))
+    )
+    with pytest.raises(BadInput, match=r"b.csv:3: prediction: '1e\+200' is too large to compute with"):
+        compare_files(gold, [a], [b], "pearson")
+
+
 # Clusters
 
 

@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 METRICS = ("accuracy", "pearson")
 WHOLE_UP_TO = 2**53  # larger whole numbers are not exact in binary
 ALIKE_BY_CHANCE = 30  # with fewer items, two seeds may be right about the same ones by chance
+LARGEST = 1e100  # of a prediction: its fourth power must still be a number
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,10 @@ def _value(text: str, kind: str) -> Any:
         return text if number is None or abs(number) >= WHOLE_UP_TO else repr(number)
     if number is None:
         raise ValueError(why_no_number(text))
+    if abs(number) > LARGEST:
+        raise ValueError(
+            f"{text[:40]!r} is too large to compute with; values up to {LARGEST:g} can be compared"
+        )
     if kind == "correct" and not 0 <= number <= 1:
         raise ValueError(
             f"{text[:40]!r} is not a correctness score; write 0 or 1, true or false, or a number between"
