@@ -169,7 +169,7 @@ def test_the_detectable_effect_is_found_four_times_out_of_five(seeds, share, ite
     rng, studies = np.random.default_rng(seeds), 2000
     v_seed, v_item = share, 1 - share
     shape = Inference(0.0, seeds, Method.SEEDS_AND_ITEMS, 1.0, v_seed=v_seed, v_item=v_item, item_df=item_df)
-    effect = shape.mde80(comparisons)
+    effect = shape.mde80(1 / comparisons)
     found = 0
     for by_seed in rng.normal(0, np.sqrt(v_seed * seeds), (studies, seeds)):
         drawn = v_item * (rng.chisquare(item_df) / item_df if math.isfinite(item_df) else 1.0)
@@ -179,6 +179,6 @@ def test_the_detectable_effect_is_found_four_times_out_of_five(seeds, share, ite
     assert found / studies == pytest.approx(0.8, abs=3 * 0.0089)
 
 
-def test_more_comparisons_need_a_larger_effect():
+def test_a_smaller_share_of_alpha_needs_a_larger_effect():
     found = analysed(differences())
-    assert found.mde80(1) < found.mde80(4) < found.mde80(16)
+    assert found.mde80() < found.mde80(1 / 4) < found.mde80(1 / 16)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from published_tables import BH_1995
 
@@ -84,6 +84,7 @@ def test_the_shares_of_alpha_add_up_to_one(family):
 
 
 @given(gated_families())
+@example(([None, 0.125, None, None, 0.25, 1.0], [None, 0, None, None, 0, None]))
 def test_a_corrected_p_is_never_less_than_the_p_itself(family):
     p, gates = family
     pairs = zip(p, gatekept_holm(p, gates), strict=True)

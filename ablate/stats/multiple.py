@@ -46,7 +46,8 @@ def gatekept_holm(p: Sequence[float | None], gates: Sequence[int | None]) -> lis
         first = int(ratio.argmin())
         highest = adjusted[first] = max(highest, min(1.0, float(ratio[first])))
         left[first] = False
-        share = np.where(left, share + share[first] * flow[first], 0.0)
+        # The flow of 1e-9 in `_heirs` leaves rounding of 1e-7.
+        share = np.where(left, np.minimum(1.0, share + share[first] * flow[first]), 0.0)
         through = np.outer(flow[:, first], flow[first])
         kept = 1 - np.diag(through)[:, None]
         flow = np.where(
