@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ablate.report.document import to_json
+from ablate.report.as_json import to_json
 from ablate.report.outside import analyze, compare
 from ablate.report.outside import analyze_study as study
 from ablate.report.outside import compare_studies as studies

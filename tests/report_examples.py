@@ -12,7 +12,7 @@ import numpy as np
 from ablate.design.factorial import Space, level_names
 from ablate.design.fractional import fractional
 from ablate.design.model import Cell, Part
-from ablate.report.document import to_json
+from ablate.report.as_json import to_json
 from ablate.report.report import report_of
 from ablate.spec.model import Budget, Factor, Level, Metric, Scalar, StudySpec
 from ablate.store.results import PartResult, Point, Results, TrialResult

@@ -14,7 +14,7 @@ from ablate.design.cells import build_design
 from ablate.design.factorial import Space
 from ablate.design.search import finalists, most_trials
 from ablate.errors import BadInput
-from ablate.report.document import to_json
+from ablate.report.as_json import to_json
 from ablate.report.report import report_of
 from ablate.store.places import place_of
 from ablate.store.reading import read_results

@@ -18,7 +18,7 @@ from report_examples import (
 )
 
 from ablate.report import phrases
-from ablate.report.document import to_json
+from ablate.report.as_json import to_json
 from ablate.report.outside.compare import compare_files
 from ablate.report.render import terminal
 from ablate.report.render.html import render_html

@@ -16,7 +16,7 @@ from report_examples import (
 
 from ablate.errors import BadInput
 from ablate.report import report
-from ablate.report.document import to_json
+from ablate.report.as_json import to_json
 from ablate.report.render.html import render_html
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of, write_report

@@ -39,13 +39,13 @@ class Keeping:
         return None
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
-        pass
+        """Drop the point: no curve is looked at."""
 
     def checkpoint(self, step: int, state: Any) -> None:
         self.weights = state()["weights"]
 
     def predictions(self, *given: Any, **more: Any) -> None:
-        pass
+        """Drop them: those on the simulated items are made from the weights."""
 
 
 @cache

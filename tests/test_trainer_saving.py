@@ -73,10 +73,10 @@ from ablate.trainer import train
 train(small(max_steps=1), Notebook(Path("trial").resolve()))
 """
     calls = traced(tmp_path / "trace.txt", sys.executable, "-c", code)
-    named = place(calls, r'rename.*/work/model"')
+    named = place(calls, r'rename.*/model"')
     for file in ("config.json", "model.safetensors", "tokenizer.json", "heads.safetensors", "heads.json"):
         assert place(calls, rf"fsync.*/{file}>") < named
-    assert named < place(calls, r"fsync.*/work/.weights.json") < place(calls, r'rename.*/work/weights.json"')
+    assert named < place(calls, r"fsync.*/\.weights\.json") < place(calls, r'rename.*/weights\.json"')
 
 
 def test_a_model_that_was_not_kept_is_asked_for_in_words(tmp_path):

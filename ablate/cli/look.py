@@ -55,7 +55,7 @@ def report(
 
     Example: ablate report quickstart
     """
-    from ablate.report.document import to_json
+    from ablate.report.as_json import to_json
     from ablate.report.report import write_report
     from ablate.store.finding import find_study
     from ablate.store.reading import read_results
@@ -84,7 +84,7 @@ def export(
 
     Example: ablate export quickstart --format cs224n
     """
-    from ablate.report.document import to_json
+    from ablate.report.as_json import to_json
     from ablate.report.export import export_study
     from ablate.store.finding import find_study
     from ablate.store.reading import read_results

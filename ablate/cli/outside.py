@@ -67,7 +67,7 @@ def analyze(
 
     An Optuna study: ablate analyze optuna.db --study tuning --block seed
     """
-    from ablate.report.document import to_json
+    from ablate.report.as_json import to_json
     from ablate.report.outside.question import Question
     from ablate.report.render.terminal import analysis_text
     from ablate.tables import SQLITE, read_bytes
@@ -152,7 +152,7 @@ def compare(
 
     Logs of an evaluation harness: ablate compare --a old.jsonl --b new.jsonl --id-key doc_id --correct-key acc
     """
-    from ablate.report.document import to_json
+    from ablate.report.as_json import to_json
     from ablate.report.render.terminal import comparison_text
 
     if studies:

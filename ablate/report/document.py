@@ -1,57 +1,24 @@
 """What a report says: frozen values, built once by `report`, read by flags, pictures and renderers.
 
-`to_json` turns them into plain data, and nothing else does. A key of the JSON is the name of its field, or the text its type is
-annotated with. Keys are a contract with other programs: they may be added, never renamed or removed."""
+The rows that `analyze` and `compare` share with it are here too; what these two say as a whole is in `answers`."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Annotated, Any, Self
-
-from pydantic import BaseModel
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
 
 from ablate.evidence.effects import Kind, Slope
 from ablate.evidence.mixing import Fraction
 from ablate.evidence.models import Margins, Term
 from ablate.evidence.noise import Noise
-from ablate.evidence.verdicts import Judged, Qualifier
+from ablate.evidence.verdicts import Judged
+from ablate.report.as_json import HIDDEN, INLINE
 from ablate.report.phrases import Note
 from ablate.spec.kinds import Search
 from ablate.spec.model import Metric, Scalar, level_text
-from ablate.stats.factorial import AnovaRow
 from ablate.stats.inference import Inference, Method
-from ablate.stats.lenth import Lenth
-from ablate.stats.verdicts import Verdict
 
 Interval = tuple[float, float]
-
-# What a field is in JSON: its own fields among those of its row; nothing; nothing where it is None.
-INLINE, HIDDEN, OPTIONAL = object(), object(), object()
-
-
-def to_json(value: Any) -> Any:
-    """Return a document as plain JSON data: dicts, lists, texts, numbers."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _object(value)
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [to_json(item) for item in value]
-    return value
-
-
-def _object(value: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for one in fields(value):
-        (key,) = getattr(one.type, "__metadata__", (one.name,))
-        item = getattr(value, one.name)
-        if key is INLINE:
-            row |= to_json(item)
-        elif key is not HIDDEN and (key is not OPTIONAL or item is not None):
-            row[one.name if key is OPTIONAL else key] = to_json(item)
-    return row
 
 
 @dataclass(frozen=True)
@@ -457,120 +424,3 @@ class Report:
     def best(self) -> CellRow | None:
         """The best cell; None while no cell is complete."""
         return next((cell for cell in self.cells if cell.best), None)
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Two sets of predictions, or two cells, on one metric; `delta` is B minus A."""
-
-    metric: str
-    n_items: int
-    n_seeds: int
-    n_clusters: Annotated[int | None, OPTIONAL]
-    a: float
-    b: float
-    delta: float
-
-
-@dataclass(frozen=True)
-class Tested:
-    """How sure a difference is, and what may be said of it."""
-
-    ci95: Interval | None
-    df: float | None
-    p: float | None
-    se: float | None
-    verdict: Verdict
-    mde80: float | None
-    method: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `ablate compare` says."""
-
-    sides: Annotated[Sides, INLINE]
-    tested: Annotated[Tested, INLINE]
-    sensitivity: tuple[OtherTest, ...]
-    only_a: Annotated[int | None, OPTIONAL] = None  # items that A alone has right
-    only_b: Annotated[int | None, OPTIONAL] = None
-    statistic: Annotated[float | None, OPTIONAL] = None
-    r_ab: Annotated[float | None, OPTIONAL] = None
-    deltas: Annotated[tuple[float, ...] | None, OPTIONAL] = None  # of each seed
-    noise: Annotated[Mapping[str, float] | None, OPTIONAL] = None  # standard deviations
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ComparedCell:
-    """The cell of a study that was compared."""
-
-    study: str
-    cell: str
-    levels: Mapping[str, Scalar]
-
-
-@dataclass(frozen=True)
-class StudyComparison(Comparison):
-    """A cell of each of two studies."""
-
-    seeds: tuple[int, ...] = ()
-    estimate: float | None = None
-    n: int = 0
-    v_seed: float | None = None
-    v_item: float | None = None
-    cells: Mapping[str, ComparedCell] = field(default_factory=dict)  # by side
-
-
-@dataclass(frozen=True)
-class TableEffect:
-    """What a change of level does to the metric of a table."""
-
-    change: Annotated[Change, INLINE]
-    numbers: Annotated[Numbers, INLINE]
-    mde80: float | None
-    p_holm: float | None
-    verdict: Verdict
-    qualifiers: tuple[Qualifier, ...]
-    aliased_with: tuple[str, ...]
-    turns: tuple[SimpleEffect, ...]
-
-
-@dataclass(frozen=True)
-class TableInteraction:
-    """Half the difference between a factor's effects at two levels of another."""
-
-    factors: tuple[str, ...]
-    low: Annotated[tuple[str, ...], "from"]
-    high: Annotated[tuple[str, ...], "to"]
-    when: str | None
-    numbers: Annotated[Numbers, INLINE]
-    mde80: float | None
-    p_bh: float | None
-
-
-@dataclass(frozen=True)
-class TableLenth:
-    """The margins of an unreplicated two-level table."""
-
-    margins: Annotated[Lenth, INLINE]
-    effects: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What `ablate analyze` says: how the metric of a table depends on its factors."""
-
-    metric: str
-    n: int
-    order: str
-    effects: tuple[TableEffect, ...]
-    interactions: tuple[TableInteraction, ...]
-    anova: tuple[AnovaRow, ...]
-    anova_other: tuple[AnovaRow, ...]  # types I and III, where the table is unbalanced
-    lenth: TableLenth | None
-    warnings: tuple[str, ...]
-    dropped: Annotated[int | None, OPTIONAL] = None  # rows without the metric
-    rows: Annotated[int | None, OPTIONAL] = None
-    study: Annotated[str | None, OPTIONAL] = None  # Optuna's
-    trials: Annotated[int | None, OPTIONAL] = None

@@ -24,7 +24,8 @@ from ablate.evidence.mixing import Fraction, aliases, fraction_of, mixed_effects
 from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_of_metrics
 from ablate.files import write_file
-from ablate.report.document import CellRow, Design, EffectRow, FactorRow, Flag, Report, to_json
+from ablate.report.as_json import to_json
+from ablate.report.document import CellRow, Design, EffectRow, FactorRow, Flag, Report
 from ablate.report.flags.evidence import Evidence
 from ablate.report.flags.rules import flags
 from ablate.report.render.csv import csv_tables

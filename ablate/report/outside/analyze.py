@@ -18,15 +18,8 @@ from ablate.evidence.interactions import qualifier_of, simple_effect, unlike
 from ablate.evidence.mixing import LEAST_SHARE
 from ablate.evidence.models import Array, Coding, weights_by_seed
 from ablate.evidence.verdicts import Qualifier
-from ablate.report.document import (
-    Analysis,
-    Change,
-    Numbers,
-    SimpleEffect,
-    TableEffect,
-    TableInteraction,
-    TableLenth,
-)
+from ablate.report.answers import Analysis, TableEffect, TableInteraction, TableLenth
+from ablate.report.document import Change, Numbers, SimpleEffect
 from ablate.report.outside.levels import coded, order_levels
 from ablate.report.outside.question import Question
 from ablate.report.outside.runs import Runs, runs_of

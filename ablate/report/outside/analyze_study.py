@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ablate.errors import BadInput
-from ablate.report.document import Analysis
+from ablate.report.answers import Analysis
 from ablate.report.outside.analyze import analyze_runs
 from ablate.report.outside.number_format import as_number
 from ablate.report.outside.question import Question

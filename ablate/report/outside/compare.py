@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.errors import BadInput
-from ablate.report.document import Comparison, OtherTest, Sides, Tested
+from ablate.report.answers import Comparison, Sides, Tested
+from ablate.report.document import OtherTest
 from ablate.report.outside.prediction_files import METRICS, Keys, Predictions, read_predictions
 from ablate.report.outside.tables import why_not_decimal, why_not_smallest
 from ablate.report.phrases import (

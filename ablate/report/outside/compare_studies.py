@@ -13,7 +13,7 @@ from ablate.evidence.contrasts import by_seed, pair_weights
 from ablate.evidence.effects import infer_all
 from ablate.evidence.frames import grid
 from ablate.evidence.items import Items
-from ablate.report.document import ComparedCell, Sides, StudyComparison
+from ablate.report.answers import ComparedCell, Sides, StudyComparison
 from ablate.report.export import named_cell
 from ablate.report.outside.compare import tested
 from ablate.report.phrases import NO_NOISE

@@ -4,7 +4,8 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from ablate.report.document import CellRow, EffectRow, Report, to_json
+from ablate.report.as_json import to_json
+from ablate.report.document import CellRow, EffectRow, Report
 from ablate.report.words import safe_field
 from ablate.spec.model import level_text
 

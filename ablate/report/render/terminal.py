@@ -7,15 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-from ablate.report.document import (
-    Analysis,
-    Comparison,
-    Numbers,
-    OtherTest,
-    TableEffect,
-    TableInteraction,
-    TableLenth,
-)
+from ablate.report.answers import Analysis, Comparison, TableEffect, TableInteraction, TableLenth
+from ablate.report.document import Numbers, OtherTest
 from ablate.report.phrases import METHODS
 from ablate.report.sections.summary import mixed_with, qualified_verdict
 from ablate.report.words import df_text, interval, number, p_equation, p_text, signed

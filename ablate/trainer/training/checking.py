@@ -57,6 +57,7 @@ def _check_weights(encoder: str, folder: Path) -> None:
         raise BadInput(f"encoder: {encoder}: found {found}; give a folder with model.safetensors")
     for file in files:
         try:
+            # Opening checks the header against the size of the file; no weights are read.
             with safe_open(file, "np"):
                 pass
         except (OSError, SafetensorError) as error:

@@ -1,0 +1,47 @@
+"""The border between the report's frozen values and JSON: the only place that turns one into the other.
+
+A key of the JSON is the name of its field, or the text its type is annotated with. Keys are a contract with other programs: they
+may be added, never renamed or removed."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+# What a field is in JSON: its own fields among those of its row; nothing; nothing where it is None.
+INLINE, HIDDEN, OPTIONAL = object(), object(), object()
+
+
+def to_json(value: Any) -> Any:
+    """Return a document as plain JSON data: dicts, lists, texts, numbers."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _object(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    kind: Any = type(value)
+    for name, key in _keys(kind):
+        item = getattr(value, name)
+        if key is INLINE:
+            row |= to_json(item)
+        elif key is not OPTIONAL or item is not None:
+            row[name if key is OPTIONAL else key] = to_json(item)
+    return row
+
+
+# A large study has a hundred thousand rows of some twenty types.
+@cache
+def _keys(row: Any) -> list[tuple[str, Any]]:
+    """Return the names of the fields that are shown, with their keys."""
+    keys = [(one.name, *getattr(one.type, "__metadata__", (one.name,))) for one in fields(row)]
+    return [(name, key) for name, key in keys if key is not HIDDEN]
