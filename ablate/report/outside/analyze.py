@@ -126,15 +126,15 @@ class _Inferences:
         self._y = y
         self._by_block: tuple[dict[Key, Array], Array] | None = None
         if blocks is not None:
-            combinations, cell = np.unique(np.array([f.index for f in factors]), axis=1, return_inverse=True)
-            total, count = np.zeros((2, combinations.shape[1], blocks.levels))
+            cells, cell = np.unique(np.array([f.index for f in factors]), axis=1, return_inverse=True)
+            total, count = np.zeros((2, cells.shape[1], blocks.levels))
             np.add.at(total, (cell, blocks.index), y)
             np.add.at(count, (cell, blocks.index), 1)
             there = np.asarray(count > 0)
             values = np.where(there, total / np.maximum(count, 1), np.nan)
             coding = Coding(
                 {f.name: tuple(range(f.levels)) for f in factors},
-                {f.name: index for f, index in zip(factors, combinations, strict=True)},
+                {f.name: index for f, index in zip(factors, cells, strict=True)},
             )
             self._by_block = weights_by_seed(there, coding, result.order)[0], values
 
@@ -185,12 +185,12 @@ def _effects(
     question: Question,
 ) -> tuple[TableEffect, ...]:
     """Return the effects with their verdicts, and what makes these less than they seem."""
-    estimates = found.result.effects
+    estimates, p_bh = found.result.effects, [row.p_bh for row in interactions]
     mains = [inferences[e.factors, e.levels] for e in estimates]
     rows = []
     for e, one, p in zip(estimates, mains, holm([one.p for one in mains]), strict=True):
         (name,), (level,) = e.factors, e.levels
-        turns = _simple_effects(e, found, [row.p_bh for row in interactions])
+        turns = _simple_effects(e, found, p_bh)
         word, qualifiers = _judged(
             verdict(one, p, question.smallest_effect, question.goal or "maximize"), aliases[name]
         )
@@ -294,9 +294,9 @@ def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: 
     needed = 1 + sum(f.levels - 1 for f in columns)
     if n < needed:
         faults.append(f"{n} rows are too few for {needed - 1} effects; at least {needed} are needed")
-    combinations = math.prod(f.levels for f in factors)
-    if order == "full" and combinations > MOST_COLUMNS:
-        faults.append(f"--order full: {combinations} combinations of levels; use --order 2")
+    possible = math.prod(f.levels for f in factors)
+    if order == "full" and possible > MOST_COLUMNS:
+        faults.append(f"--order full: {possible} combinations of levels; use --order 2")
     if faults:
         raise BadInput(*faults)
 
