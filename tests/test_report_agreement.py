@@ -134,3 +134,31 @@ def test_report_and_compare_say_the_same(
     expected = {"estimate": compare["delta"]} | {key: compare[key] for key in SAID_BY_BOTH}
     for row in (effect, difference):
         assert {key: row[key] for key in expected} == expected
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    kind=st.sampled_from([("accuracy", classes), ("pearson", scores)]),
+    seed=st.integers(0, 2**32 - 1),
+    items=st.integers(5, 120),
+    in_a_cluster=st.sampled_from([None, 2]),
+)
+def test_one_seed_has_the_same_test_over_items_in_both_and_no_p_on_the_method_in_the_report(
+    kind, seed, items, in_a_cluster
+):
+    metric, draw = kind
+    gold, predicted = draw(np.random.default_rng(seed), 1, items, 0.6, 0.2)
+    assume(not np.array_equal(predicted["a"], predicted["b"]))
+    assume(all(np.ptp(one) > 0 for one in (gold, *predicted["a"], *predicted["b"])))
+    assume(in_a_cluster is None or items > 2 * in_a_cluster)
+    clusters = [f"q{k // in_a_cluster}" for k in range(items)] if in_a_cluster else None
+    case = metric, gold, predicted, None, clusters
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        report = report_document(two_cells(folder, *case))
+        compare = compared(folder, *case)
+    (effect,) = report["effects"]
+    (over_items,) = [row for row in effect["sensitivity"] if row["method"] == compare["method"]]
+    assert (over_items["p"], over_items["ci95"]) == (compare["p"], compare["ci95"])
+    assert (effect["p"], effect["verdict"]) == (None, "inconclusive")
+    assert any("not the method" in warning for warning in compare["warnings"])

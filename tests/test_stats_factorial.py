@@ -334,3 +334,10 @@ def test_main_effects_are_given_where_the_rows_determine_them_and_then_without_e
         ]
         found = [(*e.factors, *e.levels, e.estimate) for e in factorial(y, factors, order="1").effects]
         assert sorted(found) == [one for one, is_fixed in zip(truth, fixed, strict=False) if is_fixed]
+
+
+def test_three_effects_are_too_few_for_lenth():
+    """Seen: one effect of .23 got the interval [-890, 890], and "could have detected 966" on an accuracy."""
+    y = np.array([0.60, 0.62, 0.81, 0.85])
+    result = factorial(y, two_level_factors("AB"), order="full")
+    assert (result.lenth, {e.p for e in result.effects}) == (None, {None})

@@ -9,6 +9,9 @@ from ablate.stats.distributions import t_quantile
 
 # An effect below this share of the largest is 0 up to rounding.
 ROUNDING = 1e-12
+# The effects of a 2^3. Of fewer, the median is one of them, and t has a single degree of freedom or less: margins of
+# a thousand times the effect.
+FEWEST = 7
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,17 @@ class Lenth:
 
 
 def lenth(effects: ArrayLike, level: float = 0.95) -> Lenth | None:
-    """Return Lenth's margins for m orthogonal two-level `effects` [m]; None if most are 0 up to rounding.
+    """Return Lenth's margins for m orthogonal two-level `effects` [m].
+
+    None for fewer than seven effects, or if most are 0 up to rounding.
 
     Source: Lenth 1989, Technometrics 31(4) 469-473.
     """
     sizes = np.abs(np.asarray(effects, dtype=float))
-    s0 = 1.5 * float(np.median(sizes)) if sizes.size else 0.0
-    rounding = ROUNDING * sizes.max(initial=0)
+    if sizes.size < FEWEST:
+        return None
+    s0 = 1.5 * float(np.median(sizes))
+    rounding = ROUNDING * sizes.max()
     if s0 <= rounding:
         return None
     pse = 1.5 * float(np.median(sizes[sizes < 2.5 * s0]))
