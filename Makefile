@@ -15,7 +15,7 @@ quickstart: .venv/installed
 	$(BIN)/ablate report quickstart
 
 test: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
