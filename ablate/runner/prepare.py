@@ -1,8 +1,9 @@
 """From what a user typed to a validated study; every cell is checked, nothing is written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ablate.contract import Trainer, load_trainer
 from ablate.design.cells import build_design
@@ -41,13 +42,13 @@ class Prepared:
     place: Place
 
 
-def prepare(path: Path, options: Options) -> Prepared:
-    """Read and validate a study and every one of its cells.
+def prepare(study: Path | Mapping[str, Any], options: Options) -> Prepared:
+    """Read and validate a study, of a file or a mapping with the same keys, and every one of its cells.
 
     Raises:
         BadInput: the file, the trainer or a cell is not sound.
     """
-    spec = read_study(path, options.overrides)
+    spec = read_study(study, options.overrides)
     trainer = load_trainer(spec.trainer, spec.folder)
     # A smoke test runs each level once; there is nothing to search for.
     if options.smoke and spec.search:

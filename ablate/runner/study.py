@@ -2,10 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -34,14 +35,14 @@ from ablate.store.results import Look
 from ablate.store.writing import Store
 
 
-def run_study(path: Path, options: Options, console: Console) -> tuple[int, Place]:
+def run_study(study: Path | Mapping[str, Any], options: Options, console: Console) -> tuple[int, Place]:
     """Run what has no result yet; return the exit code and where the results are.
 
     Raises:
         BadInput: the study is not sound, or changed since its trials were run. Nothing was written.
         Unavailable: data or weights are not cached and not downloadable. Nothing was written.
     """
-    prepared = prepare(path, options)
+    prepared = prepare(study, options)
     spec, design, place = prepared.spec, prepared.design, prepared.place
     check_engine(options.engine, place.url, options.address)
     if spec.search and options.only:

@@ -2,6 +2,7 @@
 
 Reads one small file and writes nothing. Knows no trainer: `ablate.design` says whether a setting exists."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,25 @@ from ablate.spec.yaml_tree import MappingNode, Node, ScalarNode, kind, parse_tre
 REQUIRED = [name for name, key in StudyFile.model_fields.items() if key.is_required()]
 
 
-def read_study(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
-    """Return the study in the file at `path`.
+def read_study(study: Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> StudySpec:
+    """Return a study.
 
     Args:
-        path: A YAML 1.2 file.
+        study: The path of a YAML 1.2 file, or a mapping with the same keys and plain values.
         overrides: `key=value` each: a dotted setting and a YAML scalar or flow collection, for `settings`.
 
     Raises:
         BadInput: every fault of the file and the overrides, `file:line:column: key: what is wrong; how to fix it`.
     """
-    return parse_study(read_text(path), path, overrides)
+    if isinstance(study, Path):
+        return parse_study(read_text(study), study, overrides)
+    try:
+        text = json.dumps(study, indent=1, ensure_ascii=False, default=_plain_value)
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"study: {error}; write plain values: dict, list, str, int, float, bool, None"
+        ) from error
+    return parse_study(text, None, overrides)
 
 
 def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = ()) -> StudySpec:
@@ -64,6 +73,15 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
     if isinstance(seeds := sound["seeds"], AddedSeeds):
         sound |= {"seeds": seeds.seeds, "looking": seeds.looking}
     return StudySpec(**sound, path=path, places=places)
+
+
+def _plain_value(value: object) -> object:
+    """Return arrays and scalars of NumPy and pandas, and paths, as plain values."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
 
 
 def _report_no_mapping(root: Node | None, faults: Faults) -> None:

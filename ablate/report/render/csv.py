@@ -39,16 +39,22 @@ _ANOVA = ("metric", "term", "df", "ss", "ms", "F", "p", "type", "share")
 _FLAG = ("severity", "rule", "evidence", "fix")
 
 
+Table = tuple[Sequence[str], Sequence[Mapping[str, object]]]  # columns, rows
+
+
+def tables(report: Report) -> dict[str, Table]:
+    """Return the flat tables of a report by name: cells, effects, anova and flags."""
+    return {
+        "cells": (_cell_columns(report), [_cell(cell, report.metric.name) for cell in report.cells]),
+        "effects": (_EFFECT, [_effect(row) for row in report.effects]),
+        "anova": (_ANOVA, to_json(report.anova)),
+        "flags": (_FLAG, to_json(report.flags)),
+    }
+
+
 def csv_tables(report: Report) -> dict[str, bytes]:
     """Return `cells.csv`, `effects.csv`, `anova.csv` and `flags.csv` by name. Texts that look like formulas are quoted."""
-    return {
-        "cells.csv": _table(
-            _cell_columns(report), [_cell(cell, report.metric.name) for cell in report.cells]
-        ),
-        "effects.csv": _table(_EFFECT, [_effect(row) for row in report.effects]),
-        "anova.csv": _table(_ANOVA, to_json(report.anova)),
-        "flags.csv": _table(_FLAG, to_json(report.flags)),
-    }
+    return {f"{name}.csv": _table(*table) for name, table in tables(report).items()}
 
 
 def _cell_columns(report: Report) -> list[str]:

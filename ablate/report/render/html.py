@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from ablate.report.document import Report
-from ablate.report.plots.style import Picture
+from ablate.report.plots.forest import forest
+from ablate.report.plots.style import Picture, style
 from ablate.report.render import escaping
 from ablate.report.render.templating import context, environment
 
@@ -17,6 +18,16 @@ def render_html(report: Report, pictures: Sequence[Picture]) -> str:
     templates = environment(escaping.markdown, autoescape=True)
     templates.filters |= {"data_uri": _data_uri, "prose": _prose}
     return templates.get_template("report.html.jinja").render(context(report, pictures))
+
+
+def render_summary(report: Report) -> str:
+    """Return the summary and the forest plot as a piece of HTML, for a notebook."""
+    with style():
+        picture = forest(report)
+    sentences = Markup("").join(Markup("<li>{}</li>").format(_prose(one)) for one in report.summary)
+    shown = Markup('<img src="{}" alt="{}">').format(_data_uri(picture), picture.alt) if picture else ""
+    # Plain text for whoever puts it into a page of their own.
+    return str(Markup("<h3>{}</h3><ul>{}</ul>{}").format(report.study, sentences, shown))
 
 
 def _prose(text: str) -> Markup:

@@ -46,7 +46,13 @@ class LocalWorker:
 
     def wait(self) -> int:
         """Return its exit code once it has ended; a negative one is the signal that killed it."""
-        return self._process.wait()
+        code = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            # Whoever runs studies from Python goes on, and would keep them open.
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        return code
 
     def stop(self) -> None:
         """Ask it to save and stop."""

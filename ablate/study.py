@@ -1,0 +1,173 @@
+"""Studies from Python, in a script or a notebook: what the commands do, as values and data frames.
+
+Libraries load when they are needed: `import ablate` takes no time."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ablate.report.document import Report
+    from ablate.store.places import Place
+
+
+class Study:
+    """A study that has been run, opened for reading. Every call reads the trials as they are then."""
+
+    def __init__(self, place: "Place") -> None:
+        self.place = place
+
+    def results(self) -> "pandas.DataFrame":
+        """Return one row per trial: cell, seed, number, state, each factor, each metric, seconds."""
+        from ablate.evidence.frames import tidy_frame
+        from ablate.store.reading import read_results
+
+        return tidy_frame(read_results(self.place))
+
+    def status(self) -> dict[str, Any]:
+        """Return what `ablate status --json` prints."""
+        from ablate.runner.status import status_document
+        from ablate.store.reading import read_results
+
+        return status_document(read_results(self.place))
+
+    def cells(self) -> "pandas.DataFrame":
+        """Return one row per cell: levels, and of each metric mean, 95 % interval and difference from the baseline."""
+        return self._table("cells")
+
+    def effects(self) -> "pandas.DataFrame":
+        """Return one row per effect: estimate, se, df, 95 % interval, p, Holm's p and verdict, of each metric."""
+        return self._table("effects")
+
+    def flags(self) -> "pandas.DataFrame":
+        """Return what is wrong with the study, the worst first: severity, rule, evidence and how to fix it."""
+        return self._table("flags")
+
+    def report(
+        self, folder: Path | str | None = None, formats: Sequence[str] = ("md", "html")
+    ) -> dict[str, Any]:
+        """Return what `ablate report --json` prints; with a `folder`, write the report's files there too.
+
+        Raises:
+            BadInput: a format that is not known.
+            OSError: the folder cannot be written.
+        """
+        from ablate.report.as_json import to_json
+        from ablate.report.report import write_report
+        from ablate.store.reading import read_results
+
+        if folder is None:
+            return dict(to_json(self._report()))
+        return dict(to_json(write_report(read_results(self.place), Path(folder), formats)))
+
+    def _report(self) -> "Report":
+        from ablate.report.report import report_of
+        from ablate.store.reading import read_results
+
+        return report_of(read_results(self.place))
+
+    def _table(self, name: str) -> "pandas.DataFrame":
+        import pandas
+
+        from ablate.report.render.csv import tables
+
+        columns, rows = tables(self._report())[name]
+        return pandas.DataFrame({column: [row.get(column) for row in rows] for column in columns})
+
+    def __repr__(self) -> str:
+        return f"Study({self.place.study!r}, in {str(self.place.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the verdicts and the forest plot, as notebooks show them."""
+        from ablate.report.render.html import render_summary
+
+        return render_summary(self._report())
+
+
+def open_study(study: str, home: Path | str | None = None, storage: str | None = None) -> Study:
+    """Open a study by its name or the path of its YAML; `home` and `storage` as on the command line.
+
+    Raises:
+        BadInput: there is no such study.
+    """
+    from ablate.store.finding import find_study
+
+    return Study(find_study(study, _path(home), storage))
+
+
+def plan(
+    study: Path | str | Mapping[str, Any], home: Path | str | None = None, storage: str | None = None
+) -> dict[str, Any]:
+    """Return what `ablate plan --json` prints for a study file, or for a mapping with the same keys. Trains nothing.
+
+    Raises:
+        BadInput: the study, its trainer or a cell is not sound.
+    """
+    from ablate.runner.plan import plan_document
+    from ablate.runner.prepare import Options, prepare
+    from ablate.runner.timing import read_measured
+
+    prepared = prepare(_source(study), Options(home=_path(home), storage=storage))
+    return plan_document(prepared.spec, prepared.design, prepared.place, read_measured(prepared))
+
+
+def run(
+    study: Path | str | Mapping[str, Any],
+    workers: int | None = 1,
+    *,
+    home: Path | str | None = None,
+    storage: str | None = None,
+    limit: int | None = None,
+    only: Sequence[str] = (),
+    smoke: bool = False,
+    extend: bool = False,
+    retry_failed: bool = False,
+) -> Study:
+    """Run every trial that has no result yet, as `ablate run`; safe to interrupt, the same call resumes.
+
+    Trials that fail are rows of `results()` with their error; nothing is raised for them.
+
+    Args:
+        study: A study file, or a mapping with the same keys, whose relative paths start at the working directory.
+        workers: Worker processes; None: as many as this machine takes, by measured memory.
+        home, storage: Where results are kept, as on the command line.
+        limit: Run at most this many trials.
+        only: Only these cells: `factor=level` each, `baseline` or `best`.
+        smoke: Run every cell for a few steps on toy data, as study NAME-smoke.
+        extend: Allow new levels and seeds in the study.
+        retry_failed: Run failed trials again.
+
+    Raises:
+        BadInput: the study is not sound, or has changed since its trials were run. Nothing was written.
+        Unavailable: data or weights are not cached and not downloadable. Nothing was written.
+        KeyboardInterrupt: interrupted, with every worker's step saved.
+    """
+    from rich.console import Console
+
+    from ablate.runner.prepare import Options
+    from ablate.runner.study import run_study
+
+    options = Options(
+        home=_path(home),
+        storage=storage,
+        workers=workers,
+        limit=limit,
+        only=only,
+        smoke=smoke,
+        extend=extend,
+        retry_failed=retry_failed,
+    )
+    code, place = run_study(_source(study), options, Console(stderr=True))
+    if code > 128:
+        raise KeyboardInterrupt
+    return Study(place)
+
+
+def _source(study: Path | str | Mapping[str, Any]) -> Path | Mapping[str, Any]:
+    return study if isinstance(study, Mapping) else Path(study)
+
+
+def _path(folder: Path | str | None) -> Path | None:
+    return None if folder is None else Path(folder)
