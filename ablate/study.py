@@ -122,6 +122,8 @@ def run(
     limit: int | None = None,
     only: Sequence[str] = (),
     smoke: bool = False,
+    max_hours: float | None = None,
+    max_usd: float | None = None,
     extend: bool = False,
     retry_failed: bool = False,
 ) -> Study:
@@ -136,6 +138,7 @@ def run(
         limit: Run at most this many trials.
         only: Only these cells: `factor=level` each, `baseline` or `best`.
         smoke: Run every cell for a few steps on toy data, as study NAME-smoke.
+        max_hours, max_usd: Save and stop after so many hours, or at so much cost by the study's `usd_per_hour`.
         extend: Allow new levels and seeds in the study.
         retry_failed: Run failed trials again.
 
@@ -156,6 +159,8 @@ def run(
         limit=limit,
         only=only,
         smoke=smoke,
+        max_hours=max_hours,
+        max_usd=max_usd,
         extend=extend,
         retry_failed=retry_failed,
     )

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import sys
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from ablate.cli import care, look, outside, run
 from ablate.cli.printing import complain
 from ablate.errors import AblateError
+from ablate.runner.signals import catch
 
 COMMANDS = (
     run.init,
@@ -57,8 +57,7 @@ def main() -> None:
     """Run the command line; turn what we can explain into lines and an exit code."""
     from typer.exceptions import Abort, TyperException
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    catch(lambda number, _: sys.exit(128 + number))
     try:
         code = app(standalone_mode=False)
     except AblateError as error:

@@ -64,6 +64,16 @@ def run(
         bool,
         typer.Option(help="Run every cell for a few steps on toy data, as study NAME-smoke, from scratch."),
     ] = False,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Save and stop after so many hours. [default: the study's budget]", show_default=False
+        ),
+    ] = None,
+    max_usd: Annotated[
+        float | None,
+        typer.Option(help="The same by cost, at the budget's usd_per_hour.", show_default=False),
+    ] = None,
     extend: Annotated[bool, typer.Option(help="Allow new levels and seeds in the study file.")] = False,
     retry_failed: Annotated[bool, typer.Option(help="Run failed trials again.")] = False,
     home: Home = None,
@@ -91,6 +101,8 @@ def run(
         overrides=set_,
         limit=limit,
         smoke=smoke,
+        max_hours=max_hours,
+        max_usd=max_usd,
         extend=extend,
         retry_failed=retry_failed,
     )
@@ -101,11 +113,27 @@ def run(
     raise typer.Exit(code or int(failed))
 
 
-def worker(study: StudyOrName = None, home: Home = None, storage: Storage = None) -> None:
+def worker(
+    study: StudyOrName = None,
+    drain_: Annotated[
+        int | None,
+        typer.Option(
+            "--drain", metavar="PID", help="Ask a worker on this machine to end after its trial.", min=1
+        ),
+    ] = None,
+    home: Home = None,
+    storage: Storage = None,
+) -> None:
     """Join a running study as an extra worker, on this or another machine, until nothing is left.
 
     Example: ablate worker full_grid --storage postgresql://me@db/ablate --home /shared/runs
     """
+    from ablate.runner.signals import drain
+
+    if drain_ is not None:
+        drain(drain_)
+        print(f"worker {drain_} ends after its trial")
+        return
     from ablate.runner.process import work_here
     from ablate.store.finding import find_study, looks_like_path
 

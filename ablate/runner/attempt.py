@@ -33,6 +33,7 @@ class Workbench:
     stopping: Callable[[], bool]
     emit: Callable[..., None]  # event name and fields, for whoever watches
     cadence: Cadence
+    draining: Callable[[], bool] = lambda: False  # whether asked to stop after the trial
 
     def __post_init__(self) -> None:
         self.watchdog = Watchdog(self.store.spec.hang_minutes)

@@ -28,6 +28,8 @@ class Options:
     overrides: Sequence[str] = ()
     limit: int | None = None
     smoke: bool = False
+    max_hours: float | None = None
+    max_usd: float | None = None
     extend: bool = False
     retry_failed: bool = False
 

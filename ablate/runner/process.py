@@ -25,6 +25,7 @@ from ablate.errors import AblateError, BadInput
 from ablate.runner.context import MAX_CHECKPOINT_SHARE, Cadence
 from ablate.runner.ownership import let_go, share_home
 from ablate.runner.progress import Count, Lines
+from ablate.runner.signals import catch, is_urgent
 from ablate.runner.spot import watch_for_notice
 from ablate.runner.worker import Worker
 from ablate.spec.model import StudySpec
@@ -39,12 +40,13 @@ class Stop:
     """Whether this process was asked to stop."""
 
     def __init__(self, second_ends: bool = False) -> None:
-        """`second_ends`: a second signal ends the process at once; a supervisor has SIGKILL for that."""
+        """`second_ends`: a second Ctrl-C or SIGTERM ends the process at once; a supervisor has SIGKILL for that."""
         self.asked = threading.Event()
-        self.number = 0  # of the signal that asked
+        self.draining = threading.Event()  # asked to stop after the trial
+        self.number = 0  # of the signal that asked first
+        self._seen: set[int] = set()
         self._second_ends = second_ends
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        catch(self._on_signal, drain=lambda *_: self.draining.set())
         # A trainer's pool ends its processes by SIGTERM, and waits. A terminal's Ctrl-C reaches them too, but is for us.
         # What comes between the fork and the child's first line waits for it.
         waiting = {signal.SIGTERM}
@@ -55,9 +57,10 @@ class Stop:
         )
 
     def _on_signal(self, number: int, _: object) -> None:
-        if self.number and self._second_ends:
+        if self._second_ends and is_urgent(number, self._seen):
             os._exit(128 + number)
-        self.number = number
+        self._seen.add(number)
+        self.number = self.number or number
         self.asked.set()
 
     def __call__(self) -> bool:
@@ -111,7 +114,7 @@ def main() -> int:
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=stop_when_stdin_ends, args=(stop,), daemon=True).start()
     try:
-        work(job, stop, events)
+        work(job, stop, events, stop.draining.is_set)
     except AblateError as error:
         for fault in error.faults:
             events("error", text=fault)
@@ -141,6 +144,7 @@ def work_here(place: Place, study_folder: Path | None = None) -> int:
             lambda event, **fields: (
                 lines.on_event(0, {"event": event, **fields}) if event != "step" else None
             ),
+            stop.draining.is_set,
         )
     return 128 + stop.number if stop.number else 0
 
@@ -184,8 +188,13 @@ def stop_when_stdin_ends(stop: Stop) -> None:
     stop.asked.set()
 
 
-def work(job: dict[str, Any], stop: Callable[[], bool], events: Callable[..., None]) -> None:
-    """Open what the job names and work until nothing is left."""
+def work(
+    job: dict[str, Any],
+    stop: Callable[[], bool],
+    events: Callable[..., None],
+    draining: Callable[[], bool] = lambda: False,
+) -> None:
+    """Open what the job names and work until nothing is left, or until asked to stop or to drain."""
     place = Place(job["study"], job["url"], Path(job["folder"]))
     with contextlib.closing(Store(place)) as store:
         store.stopping = stop
@@ -201,6 +210,7 @@ def work(job: dict[str, Any], stop: Callable[[], bool], events: Callable[..., No
             store=store,
             trainer=trainer,
             stopping=stop,
+            draining=draining,
             emit=events,
             cadence=Cadence(job["checkpoint_seconds"], job["checkpoint_share"]),
         )

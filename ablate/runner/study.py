@@ -1,7 +1,9 @@
 """`ablate run`: from a study file to trials with results. The same call resumes where it stopped."""
 
+import math
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -33,6 +35,7 @@ from ablate.store.places import Place
 from ablate.store.reading import has_run
 from ablate.store.results import Look
 from ablate.store.writing import Store
+from ablate.text import plural
 
 
 def run_study(study: Path | Mapping[str, Any], options: Options, console: Console) -> tuple[int, Place]:
@@ -42,8 +45,10 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         BadInput: the study is not sound, or changed since its trials were run. Nothing was written.
         Unavailable: data or weights are not cached and not downloadable. Nothing was written.
     """
+    began = time.monotonic()
     prepared = prepare(study, options)
     spec, design, place = prepared.spec, prepared.design, prepared.place
+    deadline = began + 3600 * hours_allowed(spec, options)
     check_engine(options.engine, place.url, options.address)
     if spec.search and options.only:
         raise BadInput("--only: a search chooses its cells itself; leave --only out")
@@ -75,7 +80,25 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
             store.retry_failed(None if spec.search else {cell.hash for cell in chosen})
         if spec.looking:
             _choose(store, prepared, 1)
-        return supervise(store, prepared, chosen, options, console), place
+        return supervise(store, prepared, chosen, options, console, deadline), place
+
+
+def hours_allowed(spec: StudySpec, options: Options) -> float:
+    """Return the hours after which a run is to stop, by the options or else the study's budget.
+
+    Raises:
+        BadInput: a limit that is not above 0, or one of cost where the study names no price.
+    """
+    for option, value in (("--max-hours", options.max_hours), ("--max-usd", options.max_usd)):
+        if value is not None and not 0 < value < math.inf:
+            raise BadInput(f"{option}: found {value:g}; write a number above 0")
+    price, usd = spec.budget.usd_per_hour, options.max_usd or spec.budget.max_usd
+    if usd is not None and price is None:
+        raise BadInput(
+            "--max-usd: the study does not say what an hour costs; add `budget: {usd_per_hour: 1.212}` with your machine's price"
+        )
+    hours = options.max_hours or spec.budget.max_hours
+    return min(hours or math.inf, usd / price if usd and price else math.inf)
 
 
 def forget_smoke(place: Place) -> None:
@@ -128,9 +151,14 @@ def _choose(store: Store, prepared: Prepared, wanted: int) -> None:
 
 
 def supervise(
-    store: Store, prepared: Prepared, chosen: list[Cell], options: Options, console: Console
+    store: Store,
+    prepared: Prepared,
+    chosen: list[Cell],
+    options: Options,
+    console: Console,
+    deadline: float,
 ) -> int:
-    """Start workers on what is left of the chosen cells and wait for them."""
+    """Start workers on what is left of the chosen cells and wait for them, until the deadline by time.monotonic()."""
     search, looking = prepared.spec.search, prepared.spec.looking
     hashes = {cell.hash for cell in chosen}
     left = [queued for queued in store.queue() if search or queued.cell in hashes][: options.limit]
@@ -150,10 +178,13 @@ def supervise(
     count = Count(done=done, total=total, workers=workers)
     engine = open_engine(options.engine, job, workers, prepared.place.folder / "logs", options.address)
     with Bars(console, count) if console.is_terminal else Lines(console, count) as progress:
-        supervisor = Supervisor(engine, workers, progress)
+        supervisor = Supervisor(engine, workers, progress, deadline)
         code = supervisor.run()
     for line in dict.fromkeys(supervisor.errors):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if supervisor.out_of_time:
+        text = f"stopped at the limit of hours or cost, with {plural(len(store.queue()), 'trial')} left; the same command goes on"
+        console.print(text, highlight=False, soft_wrap=True)
     return code
 
 

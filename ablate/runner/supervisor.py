@@ -5,10 +5,12 @@ something (two workers being started, a line being printed) waits for its end.
 It holds nothing that a worker needs: when it dies its workers notice and stop cleanly, and a new `ablate run` resumes at once.
 Where workers run is up to the engine."""
 
+import math
 import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +20,7 @@ from typing import Any
 from ablate.runner.engines.table import Engine, WorkerProcess
 from ablate.runner.process import EXPLAINED
 from ablate.runner.progress import Bars, Lines
+from ablate.runner.signals import catch, is_urgent
 from ablate.runner.spot import watch_for_notice
 
 MAX_DEATHS_WITHOUT_A_TRIAL = 3  # a worker that cannot even take a trial is not restarted for ever
@@ -40,17 +43,21 @@ class Supervisor:
     engine: Engine
     workers: int
     progress: Bars | Lines
+    deadline: float = math.inf  # by time.monotonic(), when workers are asked to save and stop
     interrupted: signal.Signals | None = None
+    out_of_time: bool = False
     errors: list[str] = field(default_factory=list)
 
     def run(self) -> int:
-        """Return an exit code: 0 done, 1 an error, 130 or 143 interrupted (by the second signal, workers are killed)."""
+        """Return an exit code: 0 done or out of time, 1 an error, 128 + n interrupted by signal n.
+
+        By a second Ctrl-C or SIGTERM workers are killed.
+        """
         # Not a Queue: a signal may arrive inside `get`, and its `put` would wait for the lock that `get` holds.
         self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._alive: dict[int, Child] = {}
-        before = {
-            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._seen: set[int] = set()
+        before = catch(self._on_signal)
         watch_for_notice(lambda: os.kill(os.getpid(), signal.SIGTERM))
         try:
             for index in range(self.workers):
@@ -84,6 +91,12 @@ class Supervisor:
         except queue.Empty:
             act = self.progress.tick
         act()
+        if time.monotonic() >= self.deadline and not self._stopping():
+            self.out_of_time = True
+            self._ask_to_stop("out of time")
+
+    def _stopping(self) -> bool:
+        return self.interrupted is not None or self.out_of_time
 
     def _on_event(self, child: Child, event: dict[str, Any]) -> None:
         if event["event"] == "error":
@@ -95,7 +108,7 @@ class Supervisor:
     def _on_exit(self, child: Child, code: int) -> None:
         del self._alive[child.index]
         self.progress.on_exit(child.index)
-        if code == 0 or code == EXPLAINED or self.interrupted is not None:
+        if code == 0 or code == EXPLAINED or self._stopping():
             return
         deaths = 1 if child.took_a_trial else child.deaths + 1
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -112,12 +125,21 @@ class Supervisor:
         self._news.put(partial(self._stop, signal.Signals(number)))
 
     def _stop(self, number: signal.Signals) -> None:
-        again = self.interrupted is not None
+        at_once = is_urgent(number, self._seen)
+        self._seen.add(number)
         self.interrupted = self.interrupted or number
-        if not again:
-            self.progress.say("stopping: each worker saves its step first; signal once more to stop at once")
+        if at_once:
+            for child in self._alive.values():
+                child.process.kill()
+        elif len(self._seen) == 1:
+            self._ask_to_stop("stopping")
+
+    def _ask_to_stop(self, why: str) -> None:
+        self.progress.say(
+            f"{why}: each worker saves its step first; press Ctrl-C {'twice' if self.out_of_time else 'again'} to stop at once"
+        )
         for child in self._alive.values():
-            child.process.kill() if again else child.process.stop()
+            child.process.stop()
 
 
 def last_line(log: Path) -> str:

@@ -17,7 +17,7 @@ class Worker(Workbench):
     """Takes one trial after another."""
 
     def run(self, numbers: Iterable[int] | None = None) -> None:
-        """Work until every trial (or every one of `numbers`) has a result, or until asked to stop.
+        """Work until every trial (or every one of `numbers`) has a result, or until asked to stop or to drain.
 
         A trial owned by another worker is waited for: its owner may die."""
         wanted = None if numbers is None else set(numbers)
@@ -25,12 +25,12 @@ class Worker(Workbench):
             queue = self.store.queue(wanted)
             advanced = False
             for queued in queue:
-                if self.stopping():
+                if self.stopping() or self.draining():
                     return
                 advanced |= self._try(queued)
             if advanced or (wanted is None and self._chose(queue)):
                 continue
-            if not queue:
+            if not queue or self.draining():
                 return
             time.sleep(POLL_S)
 
@@ -48,7 +48,7 @@ class Worker(Workbench):
     def _chose(self, queue: Collection[Queued]) -> bool:
         """Add what the study chooses next, where it does; say whether there may be something new."""
         # A search adds one trial when one is done, a look many when all are.
-        if self.stopping() or (queue and self.store.spec.search is None):
+        if self.stopping() or self.draining() or (queue and self.store.spec.search is None):
             return False
         return lasting(self._choose, self.stopping)
 

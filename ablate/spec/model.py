@@ -85,6 +85,10 @@ class Budget(Written):
     """Hours of training."""
     usd_per_hour: Positive | None = None
     """Price of the machine."""
+    max_hours: Positive | None = None
+    """Hours after which `ablate run` saves and stops; the same command goes on."""
+    max_usd: Positive | None = None
+    """The same by cost, at usd_per_hour."""
 
 
 class Looking(Frozen):

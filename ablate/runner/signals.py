@@ -1,0 +1,62 @@
+"""The signals that ask a process of ours to save its step and stop, and the one that asks a worker to stop after its trial.
+
+Batch systems warn with different ones before they kill: Slurm with whatever --signal says (often SIGUSR1 or SIGUSR2) and SIGTERM,
+SGE with SIGUSR1, LSF with SIGUSR2, a limit of CPU time with SIGXCPU; a terminal that closes sends SIGHUP."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from ablate.errors import BadInput
+
+STOPPING = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
+)
+# Only these ask twice: batch systems follow a warning by SIGTERM, and SIGXCPU comes every second.
+_URGENT = (signal.SIGINT, signal.SIGTERM)
+# Ignored by processes that do not expect it: a mistyped PID kills nobody.
+_DRAIN = signal.SIGURG
+
+Handler = Callable[[int, FrameType | None], object]
+Handlers = dict[signal.Signals, Handler | int | None]
+
+
+def catch(handler: Handler, drain: Handler | None = None) -> Handlers:
+    """Call `handler` when asked to stop, and `drain` when asked to stop after the trial; return the handlers of before.
+
+    A signal that whoever started us had us ignore stays ignored: under `nohup` a closed terminal stops nothing.
+    """
+    before: Handlers = {
+        number: signal.signal(number, handler)
+        for number in STOPPING
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    if drain is not None:
+        before[_DRAIN] = signal.signal(_DRAIN, drain)
+    return before
+
+
+def is_urgent(number: int, seen: set[int]) -> bool:
+    """Say whether a person, or a program in their place, asks for the second time: to stop at once."""
+    return number in _URGENT and not seen.isdisjoint(_URGENT)
+
+
+def drain(pid: int) -> None:
+    """Ask the worker with this process id, on this machine, to end after its trial.
+
+    Raises:
+        BadInput: there is no such process, it is not a worker, or it belongs to somebody else.
+    """
+    command = Path(f"/proc/{pid}/cmdline")
+    if command.is_file() and b"ablate" not in command.read_bytes():
+        raise BadInput(f"--drain: process {pid} is not a worker of ablate; see `ps`")
+    try:
+        os.kill(pid, _DRAIN)
+    except ProcessLookupError:
+        raise BadInput(f"--drain: there is no process {pid} on this machine; see `ps`") from None
+    except PermissionError:
+        raise BadInput(f"--drain: process {pid} belongs to another user; ask them to drain it") from None

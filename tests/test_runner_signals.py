@@ -1,0 +1,192 @@
+"""Signals of terminals and batch systems, and limits of time and cost: nothing is lost, the same command resumes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_runner_run import metrics, running_workers, wait_for
+
+BATCH_SIGNALS = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
+
+
+def is_training(folder: Path) -> bool:
+    """Say whether a step of a trial of the walk study is done."""
+    return any(log.read_text() for log in folder.glob("runs/walk/trials/*/steps.log"))
+
+
+def slow_walk(walk_study: Callable[..., Path], **changes: Any) -> Path:
+    return walk_study(**({"steps": 30, "seconds_per_step": 0.02, "seeds": "[1]"} | changes))
+
+
+@pytest.mark.parametrize("number", BATCH_SIGNALS, ids=lambda number: number.name)
+def test_a_batch_system_s_signal_saves_the_step_and_counts_no_attempt(
+    number: signal.Signals,
+    run_here: Callable[..., dict[str, Any]],
+    start_ablate: Callable[..., subprocess.Popen[str]],
+    walk_study: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    study = slow_walk(walk_study)
+    run = start_ablate("run", study)
+    wait_for(lambda: is_training(tmp_path))
+    run.send_signal(number)
+    assert run.wait(60) == 128 + number
+    assert list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint"))
+    before = run_here(study, limit=0)
+    assert {trial["state"] for trial in before["trials"]} <= {"WAITING", "COMPLETE"}
+    assert {trial["attempts"] for trial in before["trials"] if trial["state"] == "WAITING"} <= {0, 1}
+    assert metrics(run_here(study)) == metrics(run_here(study, home="reference"))
+
+
+def test_a_signal_to_supervisor_and_workers_at_once_is_one_stop(
+    run_here: Callable[..., dict[str, Any]],
+    start_ablate: Callable[..., subprocess.Popen[str]],
+    walk_study: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    study = slow_walk(walk_study)
+    run = start_ablate("run", study, "--workers", 2)
+    wait_for(lambda: is_training(tmp_path) and len(running_workers(tmp_path)) == 2)
+    for pid in [run.pid, *running_workers(tmp_path)]:
+        os.kill(pid, signal.SIGUSR1)
+    assert run.wait(60) == 128 + signal.SIGUSR1
+    assert metrics(run_here(study)) == metrics(run_here(study, home="reference"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGXCPU], ids=lambda number: number.name)
+def test_an_extra_worker_saves_and_waits_for_no_second_signal(
+    number: signal.Signals,
+    run_here: Callable[..., dict[str, Any]],
+    start_ablate: Callable[..., subprocess.Popen[str]],
+    walk_study: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    study = slow_walk(walk_study, seconds_per_step=0.3)
+    run_here(study, limit=0)
+    worker = start_ablate("worker", "walk")
+    wait_for(lambda: is_training(tmp_path))
+    # A limit of CPU time warns every second, Slurm once more by SIGTERM.
+    worker.send_signal(number)
+    worker.send_signal(number)
+    worker.send_signal(signal.SIGTERM)
+    # Of signals that arrive together Python handles the lowest first.
+    assert worker.wait(60) in {128 + number, 128 + signal.SIGTERM}
+    assert list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint"))
+
+
+def test_a_closed_terminal_stops_nothing_under_nohup(
+    walk_study: Callable[..., Path], ablate: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    study = slow_walk(walk_study)
+    with subprocess.Popen(
+        ["nohup", str(Path(sys.executable).with_name("ablate")), "run", str(study)],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as run:
+        wait_for(lambda: is_training(tmp_path))
+        run.send_signal(signal.SIGHUP)
+        assert run.wait(120) == 0
+    assert json.loads(ablate("status", "--json").stdout)["complete"] == 4
+
+
+def test_a_drained_worker_ends_after_its_trial(
+    run_here: Callable[..., dict[str, Any]],
+    start_ablate: Callable[..., subprocess.Popen[str]],
+    ablate: Callable[..., subprocess.CompletedProcess[str]],
+    walk_study: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    study = slow_walk(walk_study)
+    run_here(study, limit=0)
+    worker = start_ablate("worker", "walk")
+    wait_for(lambda: is_training(tmp_path))
+    asked = ablate("worker", "--drain", worker.pid)
+    assert (asked.returncode, asked.stdout) == (0, f"worker {worker.pid} ends after its trial\n")
+    assert worker.wait(60) == 0
+    states = [trial["state"] for trial in json.loads(ablate("status", "--json").stdout)["trials"]]
+    assert sorted(set(states)) == ["COMPLETE", "WAITING"]
+
+
+def test_a_drained_worker_of_a_run_is_not_started_again(
+    start_ablate: Callable[..., subprocess.Popen[str]],
+    ablate: Callable[..., subprocess.CompletedProcess[str]],
+    walk_study: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    run = start_ablate("run", slow_walk(walk_study))
+    wait_for(lambda: is_training(tmp_path))
+    ablate("worker", "--drain", running_workers(tmp_path)[0])
+    assert run.wait(60) == 0
+    assert json.loads(ablate("status", "--json").stdout)["complete"] < 4
+
+
+def test_only_a_worker_can_be_drained(ablate: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        asked = ablate("worker", "--drain", other.pid)
+        assert (asked.returncode, asked.stderr) == (
+            2,
+            f"--drain: process {other.pid} is not a worker of ablate; see `ps`\n",
+        )
+        other.terminate()
+    gone = ablate("worker", "--drain", other.pid)
+    assert (gone.returncode, "there is no process" in gone.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        (["--max-hours", 4 / 3600], ""),
+        (["--max-usd", 4 / 1800], "budget: {usd_per_hour: 2}\n"),
+        ([], "budget: {max_hours: 0.001}\n"),
+        ([], "budget: {max_usd: 0.002, usd_per_hour: 2}\n"),
+    ],
+    ids=["hours", "usd", "budget's hours", "budget's usd"],
+)
+def test_a_run_ends_in_time_and_the_same_command_goes_on(
+    options: list[object],
+    more: str,
+    run_here: Callable[..., dict[str, Any]],
+    ablate: Callable[..., subprocess.CompletedProcess[str]],
+    walk_study: Callable[..., Path],
+) -> None:
+    study = walk_study(steps=60, seconds_per_step=0.1, seeds="[1]")
+    study.write_text(study.read_text() + more)
+    began = time.monotonic()
+    stopped = ablate("run", study, *options)
+    assert stopped.returncode == 0
+    assert "stopped at the limit of hours or cost, with 4 trials left" in stopped.stderr
+    # Four trials of six seconds; a machine under load has twice the time.
+    assert time.monotonic() - began < 20
+    fast = study.read_text().replace(more, "")
+    study.write_text(fast)
+    assert run_here(study)["complete"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max-hours", "0"], "--max-hours: found 0; write a number above 0"),
+        (["--max-hours", "nan"], "--max-hours: found nan; write a number above 0"),
+        (["--max-usd", "-1"], "--max-usd: found -1; write a number above 0"),
+        (["--max-usd", "5"], "--max-usd: the study does not say what an hour costs"),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_refused(
+    options: list[str],
+    said: str,
+    ablate: Callable[..., subprocess.CompletedProcess[str]],
+    walk_study: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    refused = ablate("run", walk_study(), *options)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(said)
+    assert not (tmp_path / "runs").exists()
