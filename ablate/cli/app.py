@@ -45,7 +45,6 @@ HOW_TO_FIX = {  # what a file system may say
 app = typer.Typer(
     help="Which of my fine-tuning choices help, by how much, how sure am I, and what did it cost?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

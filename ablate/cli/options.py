@@ -22,9 +22,25 @@ def _storage_typed(url: str | None) -> str | None:
     return url
 
 
+def _studies(incomplete: str) -> list[str]:
+    """Return what the shell may complete: studies that have run here, and study files."""
+    from ablate.store.places import home_folder
+
+    names = [file.parent.name for file in home_folder(None).glob("*/study.db")]
+    files = [
+        str(file)
+        for file in Path().glob(f"{incomplete}*")
+        if file.is_dir() or file.suffix in (".yaml", ".yml")
+    ]
+    return sorted(name for name in {*names, *files} if name.startswith(incomplete))
+
+
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.", show_default=False)]
 StudyOrName = Annotated[
-    str | None, typer.Argument(metavar="[STUDY]", help="A study file, or the name of a study that has run.")
+    str | None,
+    typer.Argument(
+        metavar="[STUDY]", help="A study file, or the name of a study that has run.", autocompletion=_studies
+    ),
 ]
 Home = Annotated[
     Path | None, typer.Option(help="Folder that holds all studies. [env: ABLATE_HOME; default: runs]")
