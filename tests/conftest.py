@@ -7,11 +7,13 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
 from postgres_server import PostgresServer
 from rich.console import Console
 
@@ -47,7 +49,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_walk(
-    folder: Path, steps=5, seconds_per_step=0.0, slopes="[1.0, 2.0]", seeds="[1, 2]", more=""
+    folder: Path,
+    steps: int = 5,
+    seconds_per_step: float = 0.0,
+    slopes: str = "[1.0, 2.0]",
+    seeds: str = "[1, 2]",
+    more: str = "",
 ) -> Path:
     """Write the walk study (see tests/trainers/walk.py) with some of its values changed; return its path."""
     shutil.copy(TRAINERS / "walk.py", folder)
@@ -59,13 +66,13 @@ def write_walk(
 
 
 @pytest.fixture
-def walk_study(tmp_path: Path) -> Callable[..., Path]:
+def walk_study(tmp_path: Path) -> WalkStudy:
     """Write the walk study into the test's folder."""
     return functools.partial(write_walk, tmp_path)
 
 
 @pytest.fixture
-def ablate(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def ablate(tmp_path: Path) -> Ablate:
     """Run the command line to its end, in an empty folder."""
 
     def call(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -82,9 +89,9 @@ def ablate(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def start_ablate(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+def start_ablate(tmp_path: Path) -> Iterator[StartAblate]:
     """Start the command line and let it run."""
-    started = []
+    started: list[subprocess.Popen[str]] = []
 
     def call(*words: object, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -105,12 +112,12 @@ def start_ablate(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHere:
     """Run a study with one worker in a thread, which starts at once; return `run --json` with its exit code and errors."""
     monkeypatch.setitem(ENGINES, "thread", "thread_engine")
     before = Path.cwd()
 
-    def call(study: Path, home: str = "runs", **options: object) -> dict:
+    def call(study: Path, home: str = "runs", **options: Any) -> Json:
         said = io.StringIO()
         os.chdir(before)
         try:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fixture_types import Ablate
 
 from ablate.cli import app
 
@@ -23,7 +24,7 @@ def loaded(code: str) -> set[str]:
     return set(re.findall(r"'(\w+)'", done.stderr.splitlines()[-1]))
 
 
-def test_help_loads_nothing_heavy():
+def test_help_loads_nothing_heavy() -> None:
     assert (
         loaded(
             "import sys; sys.argv = ['ablate', '--help']\nfrom ablate.cli import app; app(standalone_mode=False)"
@@ -32,19 +33,19 @@ def test_help_loads_nothing_heavy():
     )
 
 
-def test_plan_loads_no_torch_and_no_database():
+def test_plan_loads_no_torch_and_no_database() -> None:
     plan = "from ablate.cli import app; app(['plan', 'studies/full_grid.yaml'], standalone_mode=False)"
     assert loaded(plan) == set()
 
 
-def test_full_grid_is_counted_exactly(ablate):
+def test_full_grid_is_counted_exactly(ablate: Ablate) -> None:
     document = json.loads(ablate("plan", ROOT / "studies/full_grid.yaml", "--json").stdout)
     assert (document["raw_cells"], document["cells"], document["trials"]) == (384, 288, 864)
     assert document["parts"] == {"naive": 1440, "unique": 936}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_in_the_readme_and_has_help_with_an_example(command, ablate):
+def test_every_command_is_in_the_readme_and_has_help_with_an_example(command, ablate: Ablate) -> None:
     assert f"`ablate {command}" in (ROOT / "README.md").read_text()
     assert f"Example: ablate {command}" in ablate(command, "--help").stdout or command == "schema"
 
@@ -62,7 +63,9 @@ def test_every_command_is_in_the_readme_and_has_help_with_an_example(command, ab
         (["init", "../evil"], "cannot name a study"),
     ],
 )
-def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(words, complaint, ablate, tmp_path):
+def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(
+    words, complaint, ablate: Ablate, tmp_path: Path
+) -> None:
     done = ablate(*words)
     assert done.returncode == 2
     assert complaint in done.stderr
@@ -71,7 +74,7 @@ def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(words, complaint, a
     assert list(tmp_path.iterdir()) == []
 
 
-def test_init_writes_a_study_that_plans(ablate, tmp_path):
+def test_init_writes_a_study_that_plans(ablate: Ablate, tmp_path: Path) -> None:
     assert ablate("init", "mine").returncode == 0
     assert ablate("plan", tmp_path / "mine.yaml").returncode == 0
     again = ablate("init", "mine")
@@ -85,7 +88,7 @@ def test_init_writes_a_study_that_plans(ablate, tmp_path):
         (["run", "my_study.yaml", "--limit", 1, "--home", "my_study.yaml"], "my_study.yaml"),
     ],
 )
-def test_what_a_file_system_says_is_one_line_and_exit_1(words, complaint, ablate):
+def test_what_a_file_system_says_is_one_line_and_exit_1(words, complaint, ablate: Ablate) -> None:
     ablate("init")
     done = ablate(*words)
     assert done.returncode == 1
@@ -101,7 +104,7 @@ def obeyed(text: str) -> set[str]:
     return {c for c in text if not c.isprintable() and c not in "\n\xa0"}
 
 
-def test_nothing_that_a_terminal_obeys_is_printed(ablate, tmp_path):
+def test_nothing_that_a_terminal_obeys_is_printed(ablate: Ablate, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f'a,"y{EVIL}"\n"0{EVIL}",1\n"0{EVIL}",2\n1,3\n1,5\n', newline="")
     words = ["analyze", "t.csv", "--metric", f"y{EVIL}", "--factors", "a"]
     text, document = ablate(*words).stdout, ablate(*words, "--json").stdout
@@ -124,7 +127,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(ablate, tmp_path):
         [EVIL],
     ],
 )
-def test_names_that_a_terminal_would_obey_are_told_harmlessly(words, ablate, tmp_path):
+def test_names_that_a_terminal_would_obey_are_told_harmlessly(words, ablate: Ablate, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,y\n0,1\n1,2\n")
     done = ablate(*map(os.fsdecode, words))
     assert done.returncode == 2
@@ -132,7 +135,7 @@ def test_names_that_a_terminal_would_obey_are_told_harmlessly(words, ablate, tmp
     assert "Traceback" not in done.stderr
 
 
-def test_letters_of_all_languages_are_printed_as_they_are(ablate, tmp_path):
+def test_letters_of_all_languages_are_printed_as_they_are(ablate: Ablate, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("größe,y\n小さい,1\n小さい,2\nبزرگ,3\nبزرگ,5\n")
     text = ablate("analyze", "t.csv", "--metric", "y", "--factors", "größe", PYTHONUTF8="1").stdout
     assert "größe: بزرگ → 小さい" in text or "größe: 小さい → بزرگ" in text

@@ -29,15 +29,15 @@ def full_grid():
     return build_design(spec, load_trainer(spec.trainer, spec.folder))
 
 
-def test_full_grid_has_384_raw_cells_and_288_valid_ones(full_grid):
+def test_full_grid_has_384_raw_cells_and_288_valid_ones(full_grid) -> None:
     assert (full_grid.raw_cells, len(full_grid.cells)) == (384, 288)
 
 
-def test_full_grid_trains_936_parts_instead_of_1440(full_grid):
+def test_full_grid_trains_936_parts_instead_of_1440(full_grid) -> None:
     assert part_counts(full_grid, seeds=3) == (1440, 936)
 
 
-def test_full_grid_is_built_in_well_under_a_second():
+def test_full_grid_is_built_in_well_under_a_second() -> None:
     spec = read_study(STUDIES / "full_grid.yaml")
     trainer = load_trainer(spec.trainer, spec.folder)
     started = time.perf_counter()
@@ -55,7 +55,7 @@ def test_full_grid_is_built_in_well_under_a_second():
         ("quickstart", 6, None),
     ],
 )
-def test_shipped_studies_have_the_cells_that_their_headers_tell(name, cells, resolution):
+def test_shipped_studies_have_the_cells_that_their_headers_tell(name, cells, resolution) -> None:
     path = STUDIES / f"{name}.yaml"
     spec = read_study(path)
     design = build_design(spec, load_trainer(spec.trainer, spec.folder))
@@ -63,7 +63,7 @@ def test_shipped_studies_have_the_cells_that_their_headers_tell(name, cells, res
     assert f"{cells} of" in path.read_text() or f"{cells} cells" in path.read_text()
 
 
-def test_a_cell_holds_what_differs_from_the_trainers_defaults():
+def test_a_cell_holds_what_differs_from_the_trainers_defaults() -> None:
     design = design_of("{a: [0, 1], lr.heads: [0.1, 0.2]}", "{a: 0, lr.heads: 0.1}")
     assert [cell.settings for cell in design.cells] == [
         {},
@@ -73,23 +73,23 @@ def test_a_cell_holds_what_differs_from_the_trainers_defaults():
     ]
 
 
-def test_a_cell_is_named_by_the_hash_of_its_settings():
+def test_a_cell_is_named_by_the_hash_of_its_settings() -> None:
     design = design_of("{a: [0, 1]}", "{a: 0}")
     assert [cell.hash for cell in design.cells] == [settings_hash({}), settings_hash({"a": 1})]
 
 
-def test_a_hash_is_twelve_hex_digits_whatever_the_order_of_keys():
+def test_a_hash_is_twelve_hex_digits_whatever_the_order_of_keys() -> None:
     assert settings_hash({"b": 1, "a": {"y": 2, "x": 3}}) == settings_hash({"a": {"x": 3, "y": 2}, "b": 1})
     assert settings_hash({}) == "44136fa355b3"  # sha256 of "{}"
 
 
-def test_a_default_written_down_changes_no_hash():
+def test_a_default_written_down_changes_no_hash() -> None:
     factors, baseline = "{a: [0, 1]}", "{a: 0}"
     spelled = design_of(factors, baseline, more="settings: {b: 0, lr: {heads: 0.1}}")
     assert [cell.hash for cell in spelled.cells] == [cell.hash for cell in design_of(factors, baseline).cells]
 
 
-def test_a_setting_added_to_the_trainer_later_changes_no_hash():
+def test_a_setting_added_to_the_trainer_later_changes_no_hash() -> None:
     class Later(Settings):
         new: int = 7
 
@@ -98,7 +98,7 @@ def test_a_setting_added_to_the_trainer_later_changes_no_hash():
     assert hashes[0] == hashes[1]
 
 
-def test_a_cells_settings_read_back_as_the_same_settings():
+def test_a_cells_settings_read_back_as_the_same_settings() -> None:
     design = design_of("{a: [3, 4], lr.encoder: [0.5, 0.1]}", "{a: 3, lr.encoder: 0.5}")
     assert Settings.model_validate(design.cells[0].settings) == Settings(a=3, lr=Rates(encoder=0.5))
 
@@ -124,24 +124,24 @@ OPTIMIZERS = (
 
 
 @pytest.mark.parametrize("optional", [{}, {"parts": lambda settings: {"all": settings.model_copy()}}])
-def test_members_of_a_union_that_differ_in_their_tag_alone_are_two_cells(optional):
+def test_members_of_a_union_that_differ_in_their_tag_alone_are_two_cells(optional) -> None:
     design = build_design(study(OPTIMIZERS, "{optimizer: a}"), toy_trainer(Tagged, **optional))
     trained = [Tagged.model_validate(part.settings) for cell in design.cells for part in cell.parts.values()]
     assert trained == [Tagged(optimizer=Adam(lr=0.2)), Tagged(optimizer=SGD(lr=0.2))]
 
 
-def test_a_part_keeps_the_tag_that_its_trainer_left_to_the_default():
+def test_a_part_keeps_the_tag_that_its_trainer_left_to_the_default() -> None:
     trainer = toy_trainer(Tagged, parts=lambda _: {"all": Tagged(optimizer=SGD(lr=0.2))})
     for cell in build_design(study(OPTIMIZERS, "{optimizer: a}"), trainer).cells:
         assert Tagged.model_validate(cell.parts["all"].settings).optimizer == SGD(lr=0.2)
 
 
-def test_a_hash_knows_no_tag_where_none_is_needed():
+def test_a_hash_knows_no_tag_where_none_is_needed() -> None:
     design = build_design(study(OPTIMIZERS, "{optimizer: a}"), toy_trainer(Tagged))
     assert design.cells[0].hash == settings_hash({"optimizer": {"lr": 0.2}})
 
 
-def test_settings_that_a_validator_changes_again_when_read_back_are_refused():
+def test_settings_that_a_validator_changes_again_when_read_back_are_refused() -> None:
     class Growing(Settings):
         @field_validator("b")
         @classmethod
@@ -154,7 +154,7 @@ def test_settings_that_a_validator_changes_again_when_read_back_are_refused():
 
 
 @pytest.mark.parametrize("optional", [{}, {"parts": lambda settings: {"all": settings}}])
-def test_a_computed_field_is_no_setting(optional):
+def test_a_computed_field_is_no_setting(optional) -> None:
     class Sized(Settings):
         @computed_field
         @property
@@ -166,18 +166,18 @@ def test_a_computed_field_is_no_setting(optional):
     assert "double" not in defaults_of(Sized())
 
 
-def test_levels_that_set_the_same_collapse_with_a_warning():
+def test_levels_that_set_the_same_collapse_with_a_warning() -> None:
     design = design_of("{a: {levels: {x: 1, y: 1, z: 2}}}", "{a: x}")
     assert levels(design.cells) == [{"a": "x"}, {"a": "z"}]
     assert design.warnings[0].startswith("1 combination sets the same as another")
 
 
-def test_a_trainer_without_parts_has_one_part_that_is_the_cell():
+def test_a_trainer_without_parts_has_one_part_that_is_the_cell() -> None:
     cell = design_of("{a: [0, 1]}", "{a: 0}").cells[1]
     assert [(part.hash, part.settings) for part in cell.parts.values()] == [(cell.hash, cell.settings)]
 
 
-def test_parts_that_are_equal_have_one_hash():
+def test_parts_that_are_equal_have_one_hash() -> None:
     def halves(settings):
         return {"left": settings.model_copy(update={"b": 0}), "right": {"b": settings.b}}
 
@@ -189,7 +189,7 @@ def test_parts_that_are_equal_have_one_hash():
     )  # left: a = 0, 1; right: b = 1; and b = 0, which is left's a = 0
 
 
-def test_parts_that_the_trainers_own_settings_refuse_are_its_fault():
+def test_parts_that_the_trainers_own_settings_refuse_are_its_fault() -> None:
     spec = study("{a: [0, 1]}", "{a: 0}")
     (fault,) = faults_of(spec, toy_trainer(parts=lambda settings: {"p": {"nope": 1}}))
     assert fault.startswith("trainer: toy.parts: part 'p': nope: ")
@@ -230,17 +230,17 @@ def test_parts_that_the_trainers_own_settings_refuse_are_its_fault():
         ),
     ],
 )
-def test_what_the_trainer_refuses_is_named_once_at_its_place(factors, baseline, more, fault):
+def test_what_the_trainer_refuses_is_named_once_at_its_place(factors, baseline, more, fault) -> None:
     assert faults_of(study(factors, baseline, more=more)) == [fault]
 
 
-def test_an_unknown_setting_is_refused_by_a_trainer_that_would_ignore_it():
+def test_an_unknown_setting_is_refused_by_a_trainer_that_would_ignore_it() -> None:
     assert Settings.model_config.get("extra") is None
     (fault,) = faults_of(study("{a: [0, 1]}", "{a: 0}", more="settings: {zeta: 1}"))
     assert "no setting 'zeta'" in fault
 
 
-def test_a_trainer_that_allows_extra_settings_gets_them():
+def test_a_trainer_that_allows_extra_settings_gets_them() -> None:
     class Open(BaseModel):
         model_config = ConfigDict(extra="allow")
 
@@ -248,7 +248,7 @@ def test_a_trainer_that_allows_extra_settings_gets_them():
     assert [cell.settings for cell in design.cells] == [{"any": 0}, {"any": 1}]
 
 
-def test_a_setting_that_the_trainer_needs_is_asked_for():
+def test_a_setting_that_the_trainer_needs_is_asked_for() -> None:
     class Needy(BaseModel):
         a: int = 0
         width: int
@@ -257,7 +257,7 @@ def test_a_setting_that_the_trainer_needs_is_asked_for():
     assert "the trainer needs 'width'; add it to settings or make it a factor" in fault
 
 
-def test_a_fault_of_a_whole_combination_is_told_once_with_what_would_do():
+def test_a_fault_of_a_whole_combination_is_told_once_with_what_would_do() -> None:
     class Picky(Settings):
         @model_validator(mode="after")
         def _sum(self):
@@ -271,12 +271,12 @@ def test_a_fault_of_a_whole_combination_is_told_once_with_what_would_do():
     assert fault.endswith("give it `only_when: {other: [levels]}`")
 
 
-def test_faults_of_several_cells_are_all_told():
+def test_faults_of_several_cells_are_all_told() -> None:
     faults = faults_of(study("{a: [x, 1], b: [y, 1]}", "{a: x, b: y}", "one_at_a_time"))
     assert [fault.split(": ")[0] for fault in faults] == ["study:3:15", "study:3:26"]
 
 
-def test_an_override_at_fault_is_named_as_such():
+def test_an_override_at_fault_is_named_as_such() -> None:
     text = "study: s\ntrainer: t\nfactors: {a: [0, 1]}\nbaseline: {a: 0}\ndesign: full\nseeds: [1]\nmetric: {name: m}"
     (fault,) = faults_of(parse_study(text, overrides=["b=x"]))
     assert fault.startswith("--set: settings.b: ")

@@ -18,18 +18,18 @@ CONDITIONAL = "{a: [0, 1], b: {levels: [0, 1], only_when: {a: 1}}, c: [0, 1]}"
 CHAIN = "{c: {levels: [0, 1, 2], only_when: {b: 1}}, b: {levels: [0, 1], only_when: {a: 1}}, a: [0, 1]}"
 
 
-def test_full_is_every_combination_in_file_order():
+def test_full_is_every_combination_in_file_order() -> None:
     design = design_of("{b: [1, 0], a: [0, 1]}", "{a: 0, b: 0}")
     assert levels(design.cells) == [{"b": b, "a": a} for b in (1, 0) for a in (0, 1)]
 
 
-def test_a_factor_is_absent_where_its_condition_fails():
+def test_a_factor_is_absent_where_its_condition_fails() -> None:
     design = design_of(CONDITIONAL, "{a: 0, c: 0}")
     assert (design.raw_cells, len(design.cells)) == (8, 6)
     assert all(("b" in cell.levels) == (cell.levels["a"] == 1) for cell in design.cells)
 
 
-def test_conditions_chain_whatever_the_order_of_the_file():
+def test_conditions_chain_whatever_the_order_of_the_file() -> None:
     design = design_of(CHAIN, "{a: 0}")
     assert levels(design.cells) == [
         {"a": 0},
@@ -40,12 +40,12 @@ def test_conditions_chain_whatever_the_order_of_the_file():
     ]
 
 
-def test_one_at_a_time_varies_each_factor_alone():
+def test_one_at_a_time_varies_each_factor_alone() -> None:
     design = design_of("{a: [0, 1, 2], b: [0, 1]}", "{a: 1, b: 0}", "one_at_a_time")
     assert levels(design.cells) == [{"a": 1, "b": 0}, {"a": 0, "b": 0}, {"a": 2, "b": 0}, {"a": 1, "b": 1}]
 
 
-def test_one_at_a_time_meets_the_conditions_of_a_factor_first():
+def test_one_at_a_time_meets_the_conditions_of_a_factor_first() -> None:
     design = design_of(CONDITIONAL, "{a: 0, c: 0}", "one_at_a_time")
     assert levels(design.cells) == [
         {"a": 0, "c": 0},
@@ -55,49 +55,49 @@ def test_one_at_a_time_meets_the_conditions_of_a_factor_first():
     ]
 
 
-def test_a_factor_that_appears_takes_the_level_that_the_baseline_names():
+def test_a_factor_that_appears_takes_the_level_that_the_baseline_names() -> None:
     design = design_of(CONDITIONAL, "{a: 0, b: 1, c: 0}", "one_at_a_time")
     assert levels(design.cells)[1] == {"a": 1, "b": 1, "c": 0}
 
 
-def test_one_at_a_time_meets_chained_conditions():
+def test_one_at_a_time_meets_chained_conditions() -> None:
     design = design_of(CHAIN, "{a: 0}", "one_at_a_time")
     assert [cell["c"] for cell in levels(design.cells) if "c" in cell] == [0, 1, 2]
 
 
-def test_one_at_a_time_adds_the_best_where_the_study_names_it():
+def test_one_at_a_time_adds_the_best_where_the_study_names_it() -> None:
     design = design_of("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}", "one_at_a_time", "best: {a: 1, b: 1}")
     assert levels(design.cells)[-1] == {"a": 1, "b": 1}
     assert design.named == {"baseline": design.cells[0].hash, "best": design.cells[-1].hash}
 
 
-def test_leave_one_out_puts_each_factor_back_to_its_baseline():
+def test_leave_one_out_puts_each_factor_back_to_its_baseline() -> None:
     design = design_of("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}", "leave_one_out")
     assert levels(design.cells) == [{"a": 1, "b": 1}, {"a": 0, "b": 1}, {"a": 1, "b": 0}]
 
 
-def test_leave_one_out_is_compared_with_the_best():
+def test_leave_one_out_is_compared_with_the_best() -> None:
     design = design_of("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}", "leave_one_out")
     assert design.reference == design.cells[0].hash == design.named["best"]
 
 
-def test_a_factor_that_best_leaves_out_takes_its_last_level_but_the_baselines():
+def test_a_factor_that_best_leaves_out_takes_its_last_level_but_the_baselines() -> None:
     design = design_of("{a: [0, 1, 2], b: [0, 1, 2]}", "{a: 0, b: 2}", "leave_one_out", "best: {a: 1}")
     assert levels(design.cells)[0] == {"a": 1, "b": 1}
 
 
-def test_leave_one_out_drops_a_factor_with_its_condition():
+def test_leave_one_out_drops_a_factor_with_its_condition() -> None:
     design = design_of(CONDITIONAL, "{a: 0, c: 0}", "leave_one_out")
     assert {"a": 0, "c": 1} in levels(design.cells)
 
 
 @pytest.mark.parametrize("design", ["full", "one_at_a_time", "leave_one_out", "fractional"])
-def test_the_same_study_gives_the_same_cells(design):
+def test_the_same_study_gives_the_same_cells(design) -> None:
     first, second = (design_of(CONDITIONAL, "{a: 0, c: 0}", design) for _ in range(2))
     assert first == second
 
 
-def test_a_billion_cells_are_counted_at_once():
+def test_a_billion_cells_are_counted_at_once() -> None:
     factors = (
         "{" + ", ".join(f"f{i}: {{levels: {{x: {{a.x{i}: 0}}, y: {{a.x{i}: 1}}}}}}" for i in range(30)) + "}"
     )
@@ -128,7 +128,7 @@ def spaces(draw):
 
 @given(spaces())
 @settings(max_examples=100, deadline=None)
-def test_full_equals_brute_force_over_the_product(factors):
+def test_full_equals_brute_force_over_the_product(factors) -> None:
     def existing(names):
         present = {}
         for factor in conditions.in_order(factors):
@@ -145,7 +145,7 @@ def test_full_equals_brute_force_over_the_product(factors):
 
 @given(spaces())
 @settings(max_examples=100, deadline=None)
-def test_a_factor_can_exist_exactly_when_its_needs_can_be_met(factors):
+def test_a_factor_can_exist_exactly_when_its_needs_can_be_met(factors) -> None:
     spec = study("{a: [0, 1]}", "{a: 0}").model_copy(update={"factors": tuple(factors), "baseline": {}})
     seen = {name for one in Space(spec).full() for name in one}
     assert seen == {name for name, needs in conditions.needs(factors).items() if conditions.possible(needs)}

@@ -60,7 +60,7 @@ def shortest_word(matrix):
 
 
 @pytest.mark.parametrize(("k", "m"), REGULAR)
-def test_the_resolution_claimed_is_that_of_the_cells_by_brute_force(k, m):
+def test_the_resolution_claimed_is_that_of_the_cells_by_brute_force(k, m) -> None:
     space = two_level_space(k, f"{{kind: fractional, cells: {1 << m}}}")
     fraction = fractional(space)
     assert len(fraction.combinations) == len({tuple(one.values()) for one in fraction.combinations}) == 1 << m
@@ -68,16 +68,16 @@ def test_the_resolution_claimed_is_that_of_the_cells_by_brute_force(k, m):
 
 
 @pytest.mark.parametrize(("k", "m"), PUBLISHED)
-def test_resolutions_are_the_published_ones(k, m):
+def test_resolutions_are_the_published_ones(k, m) -> None:
     assert resolution(columns(k, m)) == PUBLISHED[k, m]
 
 
-def test_half_fractions_have_the_highest_resolution_there_is():
+def test_half_fractions_have_the_highest_resolution_there_is() -> None:
     assert [resolution(columns(k, k - 1)) for k in range(3, 17)] == list(range(3, 17))
 
 
 @pytest.mark.parametrize(("k", "m"), [(5, 3), (6, 4), (7, 4), (8, 4), (8, 6)])
-def test_chains_are_exactly_the_effects_that_are_equal_up_to_sign(k, m):
+def test_chains_are_exactly_the_effects_that_are_equal_up_to_sign(k, m) -> None:
     space = two_level_space(k, f"{{kind: fractional, cells: {1 << m}}}")
     matrix = signs(fractional(space).combinations)
     names = list(space.factors)
@@ -92,29 +92,29 @@ def test_chains_are_exactly_the_effects_that_are_equal_up_to_sign(k, m):
     assert sorted(chains) == sorted(chain for chain in expected.values() if len(chain) > 1)
 
 
-def test_every_main_effect_of_a_resolution_iii_design_shows_what_it_is_mixed_with():
+def test_every_main_effect_of_a_resolution_iii_design_shows_what_it_is_mixed_with() -> None:
     assert aliases(columns(3, 2), "abc", 2) == [["a", "b:c"], ["b", "a:c"], ["c", "a:b"]]
 
 
 @pytest.mark.parametrize(("k", "cells"), [(3, 8), (4, 8), (5, 16), (8, 16), (9, 32), (16, 32)])
-def test_without_a_size_it_is_the_smallest_of_resolution_iv(k, cells):
+def test_without_a_size_it_is_the_smallest_of_resolution_iv(k, cells) -> None:
     space = two_level_space(k)
     assert len(fractional(space).combinations) == cells == default_cells(space)
     assert fractional(space).resolution in (None, 4, 5)
 
 
 @pytest.mark.parametrize("k", [4, 8, 16])
-def test_the_baseline_is_a_cell_of_the_fraction(k):
+def test_the_baseline_is_a_cell_of_the_fraction(k) -> None:
     space = two_level_space(k)
     assert space.baseline() in fractional(space).combinations
 
 
-def test_a_whole_factorial_has_no_resolution_and_no_aliases():
+def test_a_whole_factorial_has_no_resolution_and_no_aliases() -> None:
     fraction = fractional(two_level_space(3, "{kind: fractional, cells: 64}"))
     assert (len(fraction.combinations), fraction.resolution, fraction.aliases) == (8, None, [])
 
 
-def test_256_factors_are_a_fraction_of_512_cells_at_once():
+def test_256_factors_are_a_fraction_of_512_cells_at_once() -> None:
     started = time.process_time()
     assert resolution(columns(256, 9)) == 4
     assert time.process_time() - started < 2.0
@@ -126,21 +126,21 @@ def grid_space():
 
 
 @pytest.mark.parametrize("cells", [10, 16, 17, 32, 100])
-def test_every_main_effect_of_a_d_optimal_subset_can_be_estimated(grid_space, cells):
+def test_every_main_effect_of_a_d_optimal_subset_can_be_estimated(grid_space, cells) -> None:
     fraction = fractional_of(grid_space, cells)
     X = model_matrix(grid_space, fraction.combinations)
     assert X.shape == (cells, 10)
     assert np.linalg.matrix_rank(X) == 10
 
 
-def test_a_d_optimal_subset_holds_distinct_valid_cells_and_the_baseline(grid_space):
+def test_a_d_optimal_subset_holds_distinct_valid_cells_and_the_baseline(grid_space) -> None:
     chosen = fractional_of(grid_space, 16).combinations
     assert all(one in grid_space.full() for one in chosen)
     assert len({tuple(one.items()) for one in chosen}) == 16
     assert grid_space.baseline() in chosen
 
 
-def test_d_efficiency_is_the_ratio_of_determinants_per_cell(grid_space):
+def test_d_efficiency_is_the_ratio_of_determinants_per_cell(grid_space) -> None:
     fraction = fractional_of(grid_space, 16)
     few, all_ = (model_matrix(grid_space, cells) for cells in (fraction.combinations, grid_space.full()))
     ratio = np.linalg.det(few.T @ few / 16) / np.linalg.det(all_.T @ all_ / 288)
@@ -148,7 +148,7 @@ def test_d_efficiency_is_the_ratio_of_determinants_per_cell(grid_space):
     assert f"{fraction.d_efficiency:.0%}" in fraction.warnings[0]
 
 
-def test_plackett_and_burmans_twelve_runs_mix_a_third_of_each_product_into_each_effect():
+def test_plackett_and_burmans_twelve_runs_mix_a_third_of_each_product_into_each_effect() -> None:
     """Plackett & Burman 1946, Biometrika 33, 305-325: cyclic shifts of one row, and a row of low levels."""
     names = "abcdefghijk"
     row = [int(sign == "+") for sign in "++-+++---+-"]
@@ -158,7 +158,7 @@ def test_plackett_and_burmans_twelve_runs_mix_a_third_of_each_product_into_each_
     assert [share for share, _, _ in found] == pytest.approx([1 / 3] * 11)
 
 
-def test_a_half_fraction_mixes_the_whole_of_a_product_into_each_effect():
+def test_a_half_fraction_mixes_the_whole_of_a_product_into_each_effect() -> None:
     cells = [{"a": a, "b": b, "c": a ^ b} for a in (0, 1) for b in (0, 1)]
     found = {name: (pair, share) for share, name, pair in strongest_mixing(two_level_space(3), cells)}
     assert found == {
@@ -166,11 +166,11 @@ def test_a_half_fraction_mixes_the_whole_of_a_product_into_each_effect():
     }  # fmt: skip
 
 
-def test_the_plan_of_a_d_optimal_subset_names_what_is_mixed_most(grid_space):
+def test_the_plan_of_a_d_optimal_subset_names_what_is_mixed_most(grid_space) -> None:
     assert "most of all, as a share of the interaction, " in fractional_of(grid_space, 16).warnings[0]
 
 
-def test_the_exchange_beats_a_thousand_random_subsets(grid_space):
+def test_the_exchange_beats_a_thousand_random_subsets(grid_space) -> None:
     X = model_matrix(grid_space, grid_space.full())
     rng = np.random.default_rng(0)
     random = max(
@@ -181,7 +181,7 @@ def test_the_exchange_beats_a_thousand_random_subsets(grid_space):
     assert np.linalg.slogdet(best.T @ best)[1] > random
 
 
-def test_where_an_orthogonal_fraction_exists_the_exchange_finds_one():
+def test_where_an_orthogonal_fraction_exists_the_exchange_finds_one() -> None:
     space = two_level_space(4)
     chosen, efficiency = d_optimal(space, space.full(), 8)
     X = model_matrix(space, chosen)
@@ -189,20 +189,20 @@ def test_where_an_orthogonal_fraction_exists_the_exchange_finds_one():
     assert efficiency == pytest.approx(1)
 
 
-def test_288_candidates_take_at_most_two_seconds(grid_space):
+def test_288_candidates_take_at_most_two_seconds(grid_space) -> None:
     started = time.process_time()
     fractional_of(grid_space, 32)
     assert time.process_time() - started < 2.0
 
 
-def test_a_subset_as_large_as_the_design_is_the_design(grid_space):
+def test_a_subset_as_large_as_the_design_is_the_design(grid_space) -> None:
     assert fractional_of(grid_space, 300).combinations == grid_space.full()
 
 
 @pytest.mark.parametrize(
     ("cells", "fault"), [(9, r"9 cells cannot estimate .* write at least 10, e\.g\. 16")]
 )
-def test_too_few_cells_are_refused(grid_space, cells, fault):
+def test_too_few_cells_are_refused(grid_space, cells, fault) -> None:
     with pytest.raises(BadInput, match=fault):
         fractional_of(grid_space, cells)
 

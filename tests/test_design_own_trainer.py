@@ -14,22 +14,22 @@ STUDY = Path(__file__).parent.parent / "studies" / "own_trainer.yaml"
 class Context:
     """Keeps the state saved last; asks to stop after a given step."""
 
-    def __init__(self, seed, state=None, stop_after=None):
+    def __init__(self, seed, state=None, stop_after=None) -> None:
         self.seed, self.state, self.stop_after = seed, state, stop_after
         self.steps = []
 
     def restore(self):
         return self.state
 
-    def checkpoint(self, step, state):
+    def checkpoint(self, step, state) -> None:
         self.state = state()
         if step == self.stop_after:
             raise Stopped
 
-    def report(self, step, metrics):
+    def report(self, step, metrics) -> None:
         self.steps.append(step)
 
-    def predictions(self, split, task, ids, predicted, gold):
+    def predictions(self, split, task, ids, predicted, gold) -> None:
         assert len(ids) == len(predicted) == len(gold)
         self.items = list(zip(ids, gold, strict=True))
 
@@ -48,11 +48,11 @@ def accuracy(trainer, cell, context):
     return trainer.train(trainer.Settings.model_validate(cell.settings), context)["dev/accuracy"]
 
 
-def test_every_cell_trains_without_a_warning_and_beats_chance(trainer, cells):
+def test_every_cell_trains_without_a_warning_and_beats_chance(trainer, cells) -> None:
     assert all(accuracy(trainer, cell, Context(seed=11)) > 0.7 for cell in cells)
 
 
-def test_a_stopped_trial_goes_on_and_ends_the_same(trainer, cells):
+def test_a_stopped_trial_goes_on_and_ends_the_same(trainer, cells) -> None:
     stopped = Context(seed=11, stop_after=80)
     with pytest.raises(Stopped):
         accuracy(trainer, cells[-1], stopped)
@@ -62,14 +62,14 @@ def test_a_stopped_trial_goes_on_and_ends_the_same(trainer, cells):
     assert resumed.state == whole.state
 
 
-def test_every_cell_and_seed_is_scored_on_the_same_items(trainer, cells):
+def test_every_cell_and_seed_is_scored_on_the_same_items(trainer, cells) -> None:
     one, other = Context(seed=11), Context(seed=22)
     accuracy(trainer, cells[0], one)
     accuracy(trainer, cells[-1], other)
     assert one.items == other.items
 
 
-def test_curved_features_help_and_noise_hurts(trainer, cells):
+def test_curved_features_help_and_noise_hurts(trainer, cells) -> None:
     mean = {
         tuple(cell.levels.values()): sum(accuracy(trainer, cell, Context(seed)) for seed in (11, 22, 33)) / 3
         for cell in cells

@@ -6,9 +6,11 @@ import signal
 import time
 from collections import Counter
 from operator import attrgetter
+from pathlib import Path
 
 import pytest
 from design_examples import design_of, study, toy_trainer
+from fixture_types import Ablate, StartAblate, WalkStudy
 
 from ablate.design.cells import build_design
 from ablate.design.factorial import Space
@@ -45,7 +47,7 @@ def tried(combination, value=0.0, state="COMPLETE", curve=()):
 
 
 @pytest.fixture
-def hunt(walk_study, tmp_path):
+def hunt(walk_study: WalkStudy, tmp_path: Path):
     walk_study()  # puts the trainer there
 
     def write(seconds=0.0, trials=8, pruner="median"):
@@ -56,7 +58,7 @@ def hunt(walk_study, tmp_path):
     return write
 
 
-def results(tmp_path):
+def results(tmp_path: Path):
     place = place_of("hunt", tmp_path / "runs")
     return read_results(place)
 
@@ -64,18 +66,18 @@ def results(tmp_path):
 # The rules
 
 
-def test_its_only_cell_beforehand_is_the_baseline():
+def test_its_only_cell_beforehand_is_the_baseline() -> None:
     design = design_of(FACTORS, "{a: 0, b: 0}", "search")
     assert [cell.levels for cell in design.cells] == [{"a": 0, "b": 0}]
     assert design.reference == design.cells[0].hash
 
 
-def test_a_level_that_the_trainer_refuses_is_told_before_anything_is_tried():
+def test_a_level_that_the_trainer_refuses_is_told_before_anything_is_tried() -> None:
     with pytest.raises(BadInput, match=r"factors\.a: .*found 'x'"):
         build_design(study("{a: [0, x], b: [0, 1]}", "{a: 0, b: 0}", "search"), toy_trainer())
 
 
-def test_finalists_are_the_best_and_the_baseline_in_blocks_of_fresh_seeds():
+def test_finalists_are_the_best_and_the_baseline_in_blocks_of_fresh_seeds() -> None:
     spec = study(FACTORS, "{a: 0, b: 0}", "{kind: search, finalists: 2}").model_copy(
         update={"seeds": (1, 2, 3)}
     )
@@ -83,13 +85,13 @@ def test_finalists_are_the_best_and_the_baseline_in_blocks_of_fresh_seeds():
     assert order == [(cell, seed) for seed in (2, 3) for cell in ("best", "good", "base")]
 
 
-def test_a_metric_to_minimize_has_the_smallest_as_finalists():
+def test_a_metric_to_minimize_has_the_smallest_as_finalists() -> None:
     spec = study(FACTORS, "{a: 0, b: 0}", "{kind: search, finalists: 1}")
     spec = spec.model_copy(update={"metric": spec.metric.model_copy(update={"goal": "minimize"})})
     assert finalists(spec, {"base": 0.5, "low": 0.1}, "base") == [("low", 2), ("base", 2)]
 
 
-def test_the_choice_rests_on_seeds_that_took_no_part_in_it():
+def test_the_choice_rests_on_seeds_that_took_no_part_in_it() -> None:
     assert study(FACTORS, "{a: 0, b: 0}", "search").deciding_seeds == (2,)
     assert study(FACTORS, "{a: 0, b: 0}", "full").deciding_seeds == (1, 2)
 
@@ -98,7 +100,7 @@ def test_the_choice_rests_on_seeds_that_took_no_part_in_it():
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
-def test_every_valid_cell_is_proposed_once_and_then_none(sampler):
+def test_every_valid_cell_is_proposed_once_and_then_none(sampler) -> None:
     searched = space(f"{{kind: search, sampler: {sampler}}}")
     history = []
     while (proposed := next_combination(searched, history)) is not None:
@@ -107,12 +109,12 @@ def test_every_valid_cell_is_proposed_once_and_then_none(sampler):
     assert sorted(map(repr, proposals)) == sorted(map(repr, searched.full()))
 
 
-def test_the_same_history_gives_the_same_proposal():
+def test_the_same_history_gives_the_same_proposal() -> None:
     history = [tried({"a": a, "b": 0}, float(a)) for a in range(3)]
     assert next_combination(space(), history) == next_combination(space(), history)
 
 
-def test_tpe_looks_where_it_was_good():
+def test_tpe_looks_where_it_was_good() -> None:
     levels = "[" + ", ".join(map(str, range(20))) + "]"
     searched = Space(study(f"{{a: {levels}, b: {levels}}}", "{a: 0, b: 0}", "search"))
     history = []
@@ -123,7 +125,7 @@ def test_tpe_looks_where_it_was_good():
     assert sum(late) / len(late) < 6  # a random cell is 11.5 away on average
 
 
-def test_a_space_too_large_to_list_is_searched_all_the_same():
+def test_a_space_too_large_to_list_is_searched_all_the_same() -> None:
     ten = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"
     names = "abcdefgh"
     spec = study(
@@ -138,7 +140,7 @@ def test_a_space_too_large_to_list_is_searched_all_the_same():
 
 
 @pytest.mark.parametrize("pruner", ["median", "asha", "hyperband", "wilcoxon"])
-def test_a_pruner_gives_up_what_falls_behind_and_keeps_what_leads(pruner):
+def test_a_pruner_gives_up_what_falls_behind_and_keeps_what_leads(pruner) -> None:
     searched = space(f"{{kind: search, pruner: {pruner}}}")
     rising = [
         tried({"a": 0, "b": 0}, float(n), curve=[n * step + n for step in range(1, 65)]) for n in range(2, 12)
@@ -152,7 +154,7 @@ def test_a_pruner_gives_up_what_falls_behind_and_keeps_what_leads(pruner):
     assert not given_up(100.0)
 
 
-def test_a_trial_that_goes_on_is_judged_with_what_it_reported_before():
+def test_a_trial_that_goes_on_is_judged_with_what_it_reported_before() -> None:
     searched = space("{kind: search, pruner: median}")
     before = [tried({"a": 0, "b": 0}, 5.0, curve=[5.0, 5.0]) for _ in range(5)]
     assert Watch(searched.spec, before, {}).is_hopeless(2, 4.0)
@@ -162,7 +164,9 @@ def test_a_trial_that_goes_on_is_judged_with_what_it_reported_before():
 # The whole of it
 
 
-def test_a_search_tries_prunes_trains_its_finalists_again_and_compares_those(hunt, ablate, tmp_path):
+def test_a_search_tries_prunes_trains_its_finalists_again_and_compares_those(
+    hunt, ablate: Ablate, tmp_path: Path
+) -> None:
     path = hunt(trials=12)
     done = ablate("run", path, "--json")
     assert done.returncode == 0, done.stderr
@@ -185,7 +189,9 @@ def test_a_search_tries_prunes_trains_its_finalists_again_and_compares_those(hun
     assert json.loads(again.stdout) == json.loads(done.stdout)
 
 
-def test_killed_workers_and_supervisor_lose_nothing_and_repeat_nothing(hunt, ablate, start_ablate, tmp_path):
+def test_killed_workers_and_supervisor_lose_nothing_and_repeat_nothing(
+    hunt, ablate: Ablate, start_ablate: StartAblate, tmp_path: Path
+) -> None:
     path = hunt(seconds=0.05, pruner="none")
     supervisor = start_ablate("run", path, "--workers", 2, ABLATE_CHECKPOINT_SECONDS="0.1")
     end = time.monotonic() + 60
@@ -203,7 +209,7 @@ def test_killed_workers_and_supervisor_lose_nothing_and_repeat_nothing(hunt, abl
     assert max(Counter((trial.cell, trial.seed) for trial in found.trials).values()) == 1
 
 
-def test_a_limit_is_kept_and_the_rest_comes_later(hunt, ablate, tmp_path):
+def test_a_limit_is_kept_and_the_rest_comes_later(hunt, ablate: Ablate, tmp_path: Path) -> None:
     path = hunt()
     ablate("run", path, "--limit", 3)
     assert len(results(tmp_path).trials) == 3
@@ -211,7 +217,9 @@ def test_a_limit_is_kept_and_the_rest_comes_later(hunt, ablate, tmp_path):
     assert len(results(tmp_path).trials) == 14
 
 
-def test_a_search_may_be_extended_by_more_trials_and_by_nothing_else(hunt, ablate, tmp_path):
+def test_a_search_may_be_extended_by_more_trials_and_by_nothing_else(
+    hunt, ablate: Ablate, tmp_path: Path
+) -> None:
     ablate("run", hunt(trials=3))
     assert ablate("run", hunt(trials=5), "--extend").returncode == 0
     assert Counter(trial.seed for trial in results(tmp_path).trials)[1] == 5
@@ -220,7 +228,7 @@ def test_a_search_may_be_extended_by_more_trials_and_by_nothing_else(hunt, ablat
     assert ablate("run", changed, "--extend").returncode == 2
 
 
-def test_only_is_refused(hunt, ablate):
+def test_only_is_refused(hunt, ablate: Ablate) -> None:
     done = ablate("run", hunt(), "--only", "slope=2.0")
     assert (done.returncode, done.stderr) == (
         2,

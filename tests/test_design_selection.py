@@ -19,24 +19,24 @@ def fault_of(design, *only):
     return "\n".join(caught.value.faults)
 
 
-def test_nothing_asked_is_everything(design):
+def test_nothing_asked_is_everything(design) -> None:
     assert select(design, []) == list(design.cells)
 
 
-def test_a_level_picks_the_cells_that_have_it(design):
+def test_a_level_picks_the_cells_that_have_it(design) -> None:
     assert {cell["a"] for cell in levels(select(design, ["a=1"]))} == {1}
 
 
-def test_items_are_and_commas_are_or(design):
+def test_items_are_and_commas_are_or(design) -> None:
     chosen = select(design, ["a=0,2", "mode=many"])
     assert levels(chosen) == [{"a": 0, "mode": "many"}, {"a": 2, "mode": "many"}]
 
 
-def test_a_level_with_a_comma_in_its_name_is_meant_first(design):
+def test_a_level_with_a_comma_in_its_name_is_meant_first(design) -> None:
     assert len(select(design, ["mode=one, two", "a=0"])) == 1
 
 
-def test_a_conditional_factor_picks_cells_where_it_exists(design):
+def test_a_conditional_factor_picks_cells_where_it_exists(design) -> None:
     assert {cell["a"] for cell in levels(select(design, ["b=0"]))} == {1}
 
 
@@ -44,7 +44,7 @@ def test_a_conditional_factor_picks_cells_where_it_exists(design):
     ("name", "expected"),
     [("baseline", {"a": 0, "mode": "one, two"}), ("best", {"a": 1, "mode": "many", "b": 1})],
 )
-def test_a_cell_can_be_called_by_its_name(design, name, expected):
+def test_a_cell_can_be_called_by_its_name(design, name, expected) -> None:
     assert levels(select(design, [name])) == [expected]
 
 
@@ -58,23 +58,23 @@ def test_a_cell_can_be_called_by_its_name(design, name, expected):
         ("a=", "--only a=: '' is not a level of a; known: 0, 1, 2"),
     ],
 )
-def test_a_typo_is_told_with_what_would_do(design, only, fault):
+def test_a_typo_is_told_with_what_would_do(design, only, fault) -> None:
     assert fault_of(design, only) == fault
 
 
-def test_all_typos_are_told_at_once(design):
+def test_all_typos_are_told_at_once(design) -> None:
     assert len(fault_of(design, "x=1", "y=2").splitlines()) == 2
 
 
-def test_a_choice_that_leaves_nothing_is_refused(design):
+def test_a_choice_that_leaves_nothing_is_refused(design) -> None:
     assert "no cell meets all of these" in fault_of(design, "a=0", "b=1")
 
 
-def test_a_study_without_best_says_so():
+def test_a_study_without_best_says_so() -> None:
     assert "the study names no `best`" in fault_of(design_of("{a: [0, 1]}", "{a: 0}"), "best")
 
 
 @pytest.mark.parametrize(("typed", "count"), [("true", 1), ("True", 1), ('"true"', 1), ("false", 1)])
-def test_true_and_the_text_true_are_told_apart(typed, count):
+def test_true_and_the_text_true_are_told_apart(typed, count) -> None:
     factors = '{a: {levels: {true: 1, "true": 2, false: 3}}}'
     assert len(select(design_of(factors, "{a: true}"), [f"a={typed}"])) == count

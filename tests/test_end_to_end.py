@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fixture_types import Ablate, StartAblate
 
 STUDIES = Path(__file__).parent.parent / "studies"
 STUDY = """\
@@ -27,7 +28,7 @@ metric: {name: dev/mean}
 
 
 @pytest.fixture
-def joint_study(tmp_path):
+def joint_study(tmp_path: Path):
     path = tmp_path / "joint.yaml"
     path.write_text(STUDY)
     return path
@@ -44,7 +45,9 @@ def outcome(home: Path, document: dict) -> dict:
     }
 
 
-def test_killed_and_resumed_training_ends_in_the_same_bits(ablate, start_ablate, joint_study, tmp_path):
+def test_killed_and_resumed_training_ends_in_the_same_bits(
+    ablate: Ablate, start_ablate: StartAblate, joint_study, tmp_path: Path
+) -> None:
     done = ablate("run", joint_study, "--home", "reference", "--json")
     assert done.returncode == 0, done.stderr
     reference = outcome(tmp_path / "reference", json.loads(done.stdout))
@@ -64,7 +67,9 @@ def test_killed_and_resumed_training_ends_in_the_same_bits(ablate, start_ablate,
     assert max(trial["attempts"] for trial in document["trials"]) == 2
 
 
-def test_a_finished_study_is_reported_exported_and_opened(ablate, joint_study, tmp_path):
+def test_a_finished_study_is_reported_exported_and_opened(
+    ablate: Ablate, joint_study, tmp_path: Path
+) -> None:
     assert ablate("run", joint_study).returncode == 0
     reported = ablate("report", "joint", "--json")
     assert reported.returncode == 0, reported.stderr
@@ -77,7 +82,7 @@ def test_a_finished_study_is_reported_exported_and_opened(ablate, joint_study, t
     assert lines[1].count(" , ") == 1
 
 
-def test_the_exported_model_loads_in_transformers(ablate, joint_study, tmp_path):
+def test_the_exported_model_loads_in_transformers(ablate: Ablate, joint_study, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
     ablate("run", joint_study, "--limit", 2)
@@ -88,7 +93,7 @@ def test_the_exported_model_loads_in_transformers(ablate, joint_study, tmp_path)
     assert model(**tokens).last_hidden_state.shape[-1] == 128
 
 
-def test_smoke_runs_every_cell_of_a_big_study(ablate, tmp_path):
+def test_smoke_runs_every_cell_of_a_big_study(ablate: Ablate, tmp_path: Path) -> None:
     done = ablate("run", STUDIES / "paper.yaml", "--smoke", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -96,7 +101,7 @@ def test_smoke_runs_every_cell_of_a_big_study(ablate, tmp_path):
     assert (document["planned"], document["complete"]) == (11, 11)
 
 
-def test_only_best_is_one_trial_a_seed(ablate, tmp_path):
+def test_only_best_is_one_trial_a_seed(ablate: Ablate, tmp_path: Path) -> None:
     done = ablate("run", STUDIES / "paper.yaml", "--smoke", "--only", "best", "--json")
     (best,) = [trial for trial in json.loads(done.stdout)["trials"] if trial["state"] == "COMPLETE"]
     assert best["factors"] == {
@@ -111,7 +116,7 @@ def test_only_best_is_one_trial_a_seed(ablate, tmp_path):
     }
 
 
-def test_a_hub_name_without_network_is_one_line(ablate, joint_study):
+def test_a_hub_name_without_network_is_one_line(ablate: Ablate, joint_study) -> None:
     joint_study.write_text(STUDY.replace("{pooling:", "{encoder: google-bert/bert-base-uncased, pooling:"))
     done = ablate("run", joint_study)
     assert done.returncode == 1

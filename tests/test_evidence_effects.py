@@ -1,6 +1,7 @@
 """Effects of a study: slopes of numeric factors, lost trials, conditions, and the last epoch beside the chosen one."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def row_of(document, name, metric="dev/mean"):
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_a_slope_is_the_straight_line_by_least_squares_from_the_smallest_level_to_the_largest(design):
+def test_a_slope_is_the_straight_line_by_least_squares_from_the_smallest_level_to_the_largest(design) -> None:
     study = sized(design)
     results = valued(study, noisy(line))
     fitted = []
@@ -92,18 +93,18 @@ def test_a_slope_is_the_straight_line_by_least_squares_from_the_smallest_level_t
         ((128, 256, 768), Scale.LOG),
     ],
 )
-def test_levels_lie_on_the_scale_on_which_they_are_even(levels, scale):
+def test_levels_lie_on_the_scale_on_which_they_are_even(levels, scale) -> None:
     assert even_scale(levels) is scale
 
 
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize(("shape", "is_bent"), [(line, False), (bend, True)])
-def test_a_bend_is_no_line(design, shape, is_bent):
+def test_a_bend_is_no_line(design, shape, is_bent) -> None:
     p = slope_of(valued(sized(design), noisy(shape))).slope.p_lack_of_fit
     assert (p < 0.01) is is_bent
 
 
-def test_a_slope_whose_levels_bend_is_called_with_that_caveat():
+def test_a_slope_whose_levels_bend_is_called_with_that_caveat() -> None:
     def rising_bend(levels):
         return bend(levels) + 0.1 * np.log2(levels["size"])
 
@@ -115,7 +116,7 @@ def test_a_slope_whose_levels_bend_is_called_with_that_caveat():
     assert (straight["verdict"], straight["qualifiers"]) == ("helps", [])
 
 
-def test_lines_are_called_bent_in_one_of_twenty_studies():
+def test_lines_are_called_bent_in_one_of_twenty_studies() -> None:
     """200 studies; Monte Carlo error .0154."""
     rng = np.random.default_rng(0)
     study = sized(factors=X[:1], baseline={"size": 16})
@@ -133,12 +134,12 @@ def test_lines_are_called_bent_in_one_of_twenty_studies():
     [[1, 2], ["1", "2", "3"], [False, True, 2], [1, 2, "auto"]],
     ids=["two", "words", "truths", "mixed"],
 )
-def test_only_three_numbers_or_more_have_a_slope(levels):
+def test_only_three_numbers_or_more_have_a_slope(levels) -> None:
     study = sized("one_at_a_time", factors=(factor("size", levels),), baseline={"size": levels[0]})
     assert {e.kind for e in effects_of(example(study))} == {Kind.LEVELS}
 
 
-def test_with_a_level_that_nothing_has_measured_there_is_no_slope():
+def test_with_a_level_that_nothing_has_measured_there_is_no_slope() -> None:
     results = valued(sized(), noisy(line))
     for place, trial in enumerate(results.trials):
         if trial.factors["size"] == 64:
@@ -146,14 +147,14 @@ def test_with_a_level_that_nothing_has_measured_there_is_no_slope():
     assert {e.kind for e in effects_of(results)} == {Kind.LEVELS}
 
 
-def test_the_slope_stands_before_its_levels():
+def test_the_slope_stands_before_its_levels() -> None:
     rows = [r for r in report_document(valued(sized(), noisy(line)))["effects"] if r["factor"] == "size"]
     assert [(row["kind"], row["from"], row["to"]) for row in rows] == [
         ("slope", 1, 64), ("levels", 16, 4), ("levels", 16, 1), ("levels", 16, 64),
     ]  # fmt: skip
 
 
-def test_a_level_in_the_middle_is_found_without_a_slope():
+def test_a_level_in_the_middle_is_found_without_a_slope() -> None:
     """One level alone is far off. The levels have a quarter of the factor's share of alpha, three of them a twelfth each."""
     document = report_document(valued(sized(), noisy(bend)))
     slope, *levels = [r for r in document["effects"] if r["factor"] == "size"]
@@ -166,7 +167,7 @@ def test_a_level_in_the_middle_is_found_without_a_slope():
 # Conditions
 
 
-def test_a_parent_is_averaged_over_the_factor_that_exists_under_it():
+def test_a_parent_is_averaged_over_the_factor_that_exists_under_it() -> None:
     """Separate training is one of the two sides, both kinds of joint training with equal weight the other."""
     results = example(spec("full"))
     rows = {"separate": [], "none": [], "pcgrad": []}
@@ -178,7 +179,7 @@ def test_a_parent_is_averaged_over_the_factor_that_exists_under_it():
     assert "averaged" in row["notes"]
 
 
-def test_a_conditional_factor_is_estimated_where_it_exists():
+def test_a_conditional_factor_is_estimated_where_it_exists() -> None:
     results = example(spec("full"))
     by_level = {
         level: np.mean([t.metrics["dev/mean"] for t in results.trials if t.factors.get("surgery") == level])
@@ -191,7 +192,7 @@ def test_a_conditional_factor_is_estimated_where_it_exists():
 # Shared parts
 
 
-def test_cells_that_share_parts_are_one_and_no_test_is_made_of_them(tmp_path):
+def test_cells_that_share_parts_are_one_and_no_test_is_made_of_them(tmp_path: Path) -> None:
     """Of full designs too, where the weights of least squares leave 1e-17 of what cancels."""
     factors = tuple(
         factor(name, levels)
@@ -229,7 +230,7 @@ def pair(lost=(), gain=0.02):
     return results
 
 
-def test_bounds_take_for_each_lost_trial_what_moves_the_effect_farthest():
+def test_bounds_take_for_each_lost_trial_what_moves_the_effect_farthest() -> None:
     results = pair(lost=[(1, 4)])
     values = grid(results).values["dev/mean"]
     (effect,) = effects_of(results)
@@ -240,19 +241,19 @@ def test_bounds_take_for_each_lost_trial_what_moves_the_effect_farthest():
     assert not effect.lost.uneven
 
 
-def test_one_lost_seed_that_could_not_reverse_an_effect_leaves_its_verdict():
+def test_one_lost_seed_that_could_not_reverse_an_effect_leaves_its_verdict() -> None:
     row = row_of(report_document(pair(lost=[(1, 4)], gain=0.25)), "x")
     assert (row["verdict"], row["qualifiers"]) == ("helps", [])
 
 
-def test_an_effect_that_the_lost_runs_could_reverse_says_so():
+def test_an_effect_that_the_lost_runs_could_reverse_says_so() -> None:
     """One of five on each side, so that neither is favoured; the four left agree."""
     row = row_of(report_document(pair(lost=[(1, 4), (0, 3)], gain=0.005)), "x")
     assert row["bounds"][0] < 0 < row["bounds"][1]
     assert (row["verdict"], row["qualifiers"]) == ("helps", ["lost_runs"])
 
 
-def test_an_arm_that_lost_three_of_five_runs_is_not_said_to_help():
+def test_an_arm_that_lost_three_of_five_runs_is_not_said_to_help() -> None:
     row = row_of(report_document(pair(lost=[(1, 2), (1, 3), (1, 4)])), "x")
     assert (row["verdict"], row["qualifiers"]) == ("inconclusive", ["lost_runs"])
 
@@ -270,7 +271,7 @@ def chosen(gain, last_gain):
     return replace(results, trials=tuple(replace(t, metrics=metrics(t)) for t in results.trials))
 
 
-def test_the_larger_p_of_the_chosen_and_the_last_epoch_counts():
+def test_the_larger_p_of_the_chosen_and_the_last_epoch_counts() -> None:
     row = row_of(report_document(chosen(0.02, 0.01)), "x")
     assert row["last"]["estimate"] == pytest.approx(0.01, abs=0.003)
     assert row["p_holm"] == row["last"]["p"] > row["p"]
@@ -278,7 +279,7 @@ def test_the_larger_p_of_the_chosen_and_the_last_epoch_counts():
 
 
 @pytest.mark.parametrize("last_gain", [0.0, -0.02])
-def test_what_is_gone_at_the_last_epoch_is_not_called(last_gain):
+def test_what_is_gone_at_the_last_epoch_is_not_called(last_gain) -> None:
     row = row_of(report_document(chosen(0.02, last_gain)), "x")
     assert row["p"] < 0.001 < 0.05 < row["p_holm"]
     assert (row["verdict"], row["qualifiers"]) == ("inconclusive", [Qualifier.LAST_EPOCH])

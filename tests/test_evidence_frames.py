@@ -9,25 +9,25 @@ from ablate.evidence.frames import MISSING, grid, tidy_frame
 from ablate.spec.model import level_text
 
 
-def test_a_row_per_trial_with_factors_and_metrics():
+def test_a_row_per_trial_with_factors_and_metrics() -> None:
     results = example()
     frame = tidy_frame(results)
     assert len(frame) == len(results.trials)
     assert {"cell", "seed", "number", "state", "training", "dev/mean", "seconds"} <= set(frame.columns)
 
 
-def test_a_factor_that_does_not_exist_is_none():
+def test_a_factor_that_does_not_exist_is_none() -> None:
     frame = tidy_frame(example())
     assert frame.loc[frame.training == "separate", "surgery"].isna().all()
 
 
-def test_texts_that_look_missing_stay_texts():
+def test_texts_that_look_missing_stay_texts() -> None:
     study = spec()
     changed = with_trial(example(study), 0, factors={"similarity_head": "NA", "l2": "null"})
     assert tidy_frame(changed).loc[0, "similarity_head"] == "NA"
 
 
-def test_a_factor_named_like_a_column_of_ours_keeps_its_values():
+def test_a_factor_named_like_a_column_of_ours_keeps_its_values() -> None:
     results = example()
     results = with_trial(results, 0, factors={"seed": "x"})
     results = replace(
@@ -41,24 +41,24 @@ def test_a_factor_named_like_a_column_of_ours_keeps_its_values():
     assert frame.loc[0, "seed"] == 11
 
 
-def test_an_empty_study_has_its_columns():
+def test_an_empty_study_has_its_columns() -> None:
     results = replace(example(), trials=())
     assert {"cell", "seed", "training"} <= set(tidy_frame(results).columns)
 
 
-def test_missing_trials_keep_their_place():
+def test_missing_trials_keep_their_place() -> None:
     results = example()
     arranged = grid(replace(results, trials=results.trials[1:]))
     assert arranged.states[0, 0] == MISSING
     assert math.isnan(arranged.values["dev/mean"][0, 0])
 
 
-def test_infinity_is_not_a_value():
+def test_infinity_is_not_a_value() -> None:
     arranged = grid(with_trial(example(), 0, metrics={"dev/mean": math.inf}))
     assert math.isnan(arranged.values["dev/mean"][0, 0])
 
 
-def test_same_parts_have_the_same_source():
+def test_same_parts_have_the_same_source() -> None:
     arranged = grid(example())  # the second cell changes the similarity head, trained separately
     sentiment = arranged.sources("dev/sentiment")
     similarity = arranged.sources("dev/similarity")
@@ -81,21 +81,21 @@ def renamed(results, old, new):
 
 
 @pytest.mark.parametrize("name", ["dev/recall@10", "test/accuracy"])
-def test_the_metric_that_decides_has_effects_whatever_its_name(name):
+def test_the_metric_that_decides_has_effects_whatever_its_name(name) -> None:
     document = report_document(renamed(example(), "dev/mean", name))
     effect = next(row for row in document["effects"] if row["factor"] == "similarity_head")
     assert (effect["metric"], effect["verdict"]) == (name, "helps")
 
 
-def test_the_last_epoch_s_scores_get_effects_only_where_they_stand_alone():
+def test_the_last_epoch_s_scores_get_effects_only_where_they_stand_alone() -> None:
     beside = renamed(renamed(example(), "dev/sentiment", "dev/mean@last"), "dev/paraphrase", "dev/f1@last")
     assert grid(beside).dev_metrics == ("dev/mean", "dev/f1@last", "dev/similarity")
 
 
-def test_sources_of_different_seeds_differ():
+def test_sources_of_different_seeds_differ() -> None:
     sentiment = grid(example()).sources("dev/sentiment")
     assert len(set(sentiment[0])) == 3
 
 
-def test_level_text_is_yaml():
+def test_level_text_is_yaml() -> None:
     assert [level_text(level) for level in (True, None, 0.01, "off")] == ["true", "null", "0.01", "off"]

@@ -25,14 +25,14 @@ def effect_of_a(document):
     return next(row for row in document["effects"] if row["factor"] == "a")
 
 
-def test_an_interaction_is_half_the_difference_of_the_simple_effects():
+def test_an_interaction_is_half_the_difference_of_the_simple_effects() -> None:
     (row,) = report_document(study_with(0.05, -0.03))["interactions"]
     assert row["factors"] == ["a", "b"]
     assert row["estimate"] == pytest.approx(-0.04, abs=0.003)
     assert (row["method"], row["df"]) == ("paired_t", 4)
 
 
-def test_a_crossover_qualifies_the_verdict():
+def test_a_crossover_qualifies_the_verdict() -> None:
     row = effect_of_a(report_document(study_with(0.05, -0.03)))
     assert row["verdict"] == "helps"
     assert row["qualifiers"] == ["turns_around"]
@@ -40,7 +40,7 @@ def test_a_crossover_qualifies_the_verdict():
     assert turns == pytest.approx({0: 0.05, 1: -0.03}, abs=0.003)
 
 
-def test_the_sentence_on_a_crossover_says_where_it_helps_and_where_it_hurts():
+def test_the_sentence_on_a_crossover_says_where_it_helps_and_where_it_hurts() -> None:
     report = report_of(study_with(0.05, -0.03))
     (said,) = [line for line in report.summary if line.startswith("a: 0 → 1")]
     assert said.startswith("a: 0 → 1: depends on b (+0.0494 at 0, −0.0313 at 1); on average helps; ")
@@ -52,20 +52,20 @@ def test_the_sentence_on_a_crossover_says_where_it_helps_and_where_it_hurts():
     [(0.03, 0.03), (0.05, 0.02)],
     ids=["no interaction", "less at the other level"],
 )
-def test_what_only_gets_smaller_does_not_turn_around(at_0, at_1):
+def test_what_only_gets_smaller_does_not_turn_around(at_0, at_1) -> None:
     row = effect_of_a(report_document(study_with(at_0, at_1)))
     assert (row["verdict"], row["qualifiers"], row["turns"]) == ("helps", [], [])
 
 
-def test_an_effect_that_is_clear_at_one_level_only_depends_on_the_other_factor():
+def test_an_effect_that_is_clear_at_one_level_only_depends_on_the_other_factor() -> None:
     report = report_of(study_with(0.05, 0.0))
     (said,) = [line for line in report.summary if line.startswith("a: 0 → 1")]
     assert said.startswith("a: 0 → 1: helps on average, but it depends on b (+0.0494 at 0, −0.0013 at 1); ")
 
 
-def test_without_an_effect_nothing_turns_around():
+def test_without_an_effect_nothing_turns_around() -> None:
     assert effect_of_a(report_document(study_with(0.0, 0.0)))["qualifiers"] == []
 
 
-def test_one_factor_at_a_time_sees_no_interaction():
+def test_one_factor_at_a_time_sees_no_interaction() -> None:
     assert report_document(study_with(0.05, -0.03, "one_at_a_time"))["interactions"] == []

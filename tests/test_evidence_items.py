@@ -1,6 +1,7 @@
 """The items behind a contrast: of one metric, of a composite, in clusters, and where they do not align."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +18,12 @@ from ablate.stats.mrmc import mrmc
 
 
 @pytest.fixture
-def items(tmp_path):
+def items(tmp_path: Path):
     return Items(grid(write_predictions(example(folder=tmp_path))))
 
 
 @pytest.fixture
-def all_joint(tmp_path):
+def all_joint(tmp_path: Path):
     """Two cells, one part each, so that the same 400 predictions could belong to items that all metrics share."""
     factors = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]))
     study = spec("full", factors=factors, baseline={"similarity_head": "concat", "l2": 0.0})
@@ -32,7 +33,7 @@ def all_joint(tmp_path):
 class Renamed(PredictionFiles):
     """The same files, with other ids or clusters for their items."""
 
-    def __init__(self, arranged, name=lambda id: id, cluster=None):
+    def __init__(self, arranged, name=lambda id: id, cluster=None) -> None:
         super().__init__(arranged)
         self.name, self.cluster = name, cluster
 
@@ -63,25 +64,25 @@ def file_of(items, row, task, seed=11):
     return items.grid.results.parts[part, seed].folder / "predictions" / f"dev.{task}.csv"
 
 
-def test_a_task_metric_is_analysed_as_seeds_by_items(items):
+def test_a_task_metric_is_analysed_as_seeds_by_items(items) -> None:
     found = infer_pair(items, "dev/similarity")
     expected = mrmc(items.differences(0, 1, "dev/similarity"))
     assert found.method is Method.SEEDS_AND_ITEMS
     assert (found.estimate, found.se) == pytest.approx((expected.delta, expected.se))
 
 
-def test_a_composite_takes_the_items_of_its_metrics(items):
+def test_a_composite_takes_the_items_of_its_metrics(items) -> None:
     assert items.made_of("dev/mean") == pytest.approx(
         {"dev/paraphrase": 1 / 3, "dev/sentiment": 1 / 3, "dev/similarity": 1 / 6}
     )
 
 
-def test_a_composite_moved_by_one_metric_has_that_metric_s_error(items):
+def test_a_composite_moved_by_one_metric_has_that_metric_s_error(items) -> None:
     mean, similarity = (infer_pair(items, metric) for metric in ("dev/mean", "dev/similarity"))
     assert mean.se == pytest.approx(similarity.se / 6)
 
 
-def test_metrics_of_other_items_add_their_variances(all_joint):
+def test_metrics_of_other_items_add_their_variances(all_joint) -> None:
     found = Items(grid(all_joint))
     ends = [weights(found, 0, 3)]
     expected = sum(
@@ -90,7 +91,7 @@ def test_metrics_of_other_items_add_their_variances(all_joint):
     assert found.noise(ends, "dev/mean")[0].seed_item == pytest.approx(expected)
 
 
-def test_items_that_metrics_share_are_summed_before_their_variance(all_joint):
+def test_items_that_metrics_share_are_summed_before_their_variance(all_joint) -> None:
     """Covariance and all: the variance of the summed scores."""
     arranged = grid(all_joint)
     found = Items(arranged, Renamed(arranged, name=lambda id: id.partition("-")[2]))
@@ -101,7 +102,7 @@ def test_items_that_metrics_share_are_summed_before_their_variance(all_joint):
     assert noise.item < 0.95 * apart.item  # here the metrics' items disagree
 
 
-def test_with_one_seed_items_that_metrics_share_are_summed_too(tmp_path):
+def test_with_one_seed_items_that_metrics_share_are_summed_too(tmp_path: Path) -> None:
     study = spec(
         "full", (11,), factors=(factor("l2", [0.0, 0.01]), factor("x", [0, 1])), baseline={"l2": 0.0, "x": 0}
     )
@@ -117,7 +118,7 @@ def test_with_one_seed_items_that_metrics_share_are_summed_too(tmp_path):
     assert line.statistic == pytest.approx(summed.mean() / (summed.std(ddof=1) / 20))  # of 400 items
 
 
-def test_with_one_seed_a_composite_is_tested_over_the_items_of_its_metrics(tmp_path):
+def test_with_one_seed_a_composite_is_tested_over_the_items_of_its_metrics(tmp_path: Path) -> None:
     """Only the similarity head differs: its items alone move dev/mean, by a sixth of what they move similarity."""
     found = Items(grid(write_predictions(example(spec(seeds=(11,)), folder=tmp_path))))
     a, b = (found.files.by_seed(row, "dev/similarity")[0].scores for row in (0, 1))
@@ -127,19 +128,19 @@ def test_with_one_seed_a_composite_is_tested_over_the_items_of_its_metrics(tmp_p
     assert np.mean(line.ci95) == pytest.approx(difference)
 
 
-def test_without_predictions_the_seeds_alone_decide():
+def test_without_predictions_the_seeds_alone_decide() -> None:
     found = infer_pair(Items(grid(example())), "dev/mean")
     assert (found.method, found.df) == (Method.SEEDS, 2)
 
 
-def test_clusters_of_one_item_change_nothing(all_joint):
+def test_clusters_of_one_item_change_nothing(all_joint) -> None:
     arranged = grid(all_joint)
     plain, clustered = Items(arranged), Items(arranged, Renamed(arranged, cluster=lambda id: f"of {id}"))
     for metric in ("dev/paraphrase", "dev/similarity", "dev/mean"):
         assert clustered.noise([weights(plain)], metric) == plain.noise([weights(plain)], metric)
 
 
-def test_a_cluster_s_items_are_summed_across_metrics(all_joint):
+def test_a_cluster_s_items_are_summed_across_metrics(all_joint) -> None:
     """Five items of each metric share a cluster: 80 units, each with its part of the deviation of dev/mean."""
     arranged = grid(all_joint)
     found = Items(arranged, Renamed(arranged, cluster=lambda id: str(int(id.partition("-")[2]) % 80)))
@@ -153,7 +154,7 @@ def test_a_cluster_s_items_are_summed_across_metrics(all_joint):
     assert noise.item == pytest.approx((added.mean(axis=0) ** 2).sum() - both)
 
 
-def test_a_seed_without_items_on_one_side_has_no_part_in_the_item_noise(items):
+def test_a_seed_without_items_on_one_side_has_no_part_in_the_item_noise(items) -> None:
     file_of(items, 1, "similarity", 33).unlink()
     expected = variance_of_the_mean(Items(items.grid).differences(0, 1, "dev/similarity"))
     (noise,) = items.noise([weights(items)], "dev/similarity")
@@ -161,21 +162,21 @@ def test_a_seed_without_items_on_one_side_has_no_part_in_the_item_noise(items):
     assert infer_pair(items, "dev/similarity").seeds == 3
 
 
-def test_one_seed_with_items_is_too_few_for_item_noise(items):
+def test_one_seed_with_items_is_too_few_for_item_noise(items) -> None:
     for seed in (22, 33):
         file_of(items, 1, "similarity", seed).unlink()
     assert items.noise([weights(items)], "dev/similarity") == [None]
     assert infer_pair(items, "dev/similarity").method is Method.SEEDS
 
 
-def test_ids_that_differ_refuse_the_paired_analysis(items):
+def test_ids_that_differ_refuse_the_paired_analysis(items) -> None:
     file = file_of(items, 1, "similarity")
     file.write_text(file.read_text().replace("similarity-7,", "other-7,"))
     assert items.noise([weights(items)], "dev/similarity") == [None]
     assert items.unaligned == {(0, 1, "dev/similarity", "item ids")}
 
 
-def test_items_in_another_order_are_not_paired(items):
+def test_items_in_another_order_are_not_paired(items) -> None:
     file = file_of(items, 1, "similarity")
     head, *rows = file.read_text().split()
     file.write_text("\n".join([head, *reversed(rows)]))
@@ -183,7 +184,7 @@ def test_items_in_another_order_are_not_paired(items):
     assert items.unaligned == {(0, 1, "dev/similarity", "item ids")}
 
 
-def test_items_with_the_same_ids_and_another_gold_are_not_paired(items):
+def test_items_with_the_same_ids_and_another_gold_are_not_paired(items) -> None:
     """As when every seed draws a dev set of its own and numbers its items from 0."""
     for file in {file_of(items, row, "similarity") for row in (0, 1)}:
         rows = [line.split(",") for line in file.read_text().split()]
@@ -193,7 +194,7 @@ def test_items_with_the_same_ids_and_another_gold_are_not_paired(items):
     assert items.unaligned == {(0, 1, "dev/similarity", "gold")}
 
 
-def test_items_of_other_clusters_are_not_paired(all_joint):
+def test_items_of_other_clusters_are_not_paired(all_joint) -> None:
     arranged = grid(all_joint)
     ids = iter(range(10**6))
     found = Items(arranged, Renamed(arranged, cluster=lambda id: str(next(ids) // 900)))
@@ -201,7 +202,7 @@ def test_items_of_other_clusters_are_not_paired(all_joint):
     assert {what for *_, what in found.unaligned} == {"clusters"}
 
 
-def test_a_metric_recorded_in_single_precision_is_what_its_predictions_give(items):
+def test_a_metric_recorded_in_single_precision_is_what_its_predictions_give(items) -> None:
     expected = items.values("dev/similarity").copy()
     rounded = np.float32(items.grid.values["dev/similarity"]).astype(float)
     items.grid.values["dev/similarity"][:] = rounded
@@ -212,11 +213,11 @@ def test_a_metric_recorded_in_single_precision_is_what_its_predictions_give(item
     assert np.array_equal(found, expected)
 
 
-def test_weights_of_what_is_no_sum_are_not_made_up():
+def test_weights_of_what_is_no_sum_are_not_made_up() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random(20), rng.random(20)
     assert composite_weights(a * b, {"a": a, "b": b}) == {}
 
 
-def test_too_few_rows_prove_no_composite():
+def test_too_few_rows_prove_no_composite() -> None:
     assert composite_weights(np.array([1.0, 2.0]), {"a": np.array([1.0, 2.0])}) == {}

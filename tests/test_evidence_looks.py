@@ -47,7 +47,7 @@ def one(looked: dict) -> Seen:
     return seen
 
 
-def test_holm_runs_over_sequential_p():
+def test_holm_runs_over_sequential_p() -> None:
     spec = spec_of(LOOKS)
     p = {"a": values(2.0, 5), "b": values(1.0, 5), "c": values(0.1, 5)}
     first = [comparison(values(1.0, 3), name) for name in p]
@@ -57,26 +57,26 @@ def test_holm_runs_over_sequential_p():
     assert [seen[name].p_holm for name in p] == pytest.approx(holm(sequential))
 
 
-def test_a_rejected_comparison_is_decided_and_helps():
+def test_a_rejected_comparison_is_decided_and_helps() -> None:
     seen = one(looked_at([comparison(values(50.0, 5, 0.1))], [], spec_of((5, 10))))
     assert (seen.rejected, seen.stop, seen.verdict("maximize")) == (True, Stop.DECIDED, Verdict.HELPS)
     assert seen.verdict("minimize") is Verdict.HURTS
 
 
-def test_what_stopped_is_the_same_whatever_further_seeds_say():
+def test_what_stopped_is_the_same_whatever_further_seeds_say() -> None:
     first, second = follow(
         spec_of((5, 10)), [comparison(values(50.0, 5, 0.1))], [comparison(values(-3.0, 10))]
     )
     assert second == first
 
 
-def test_a_small_effect_known_well_is_no_difference_that_matters():
+def test_a_small_effect_known_well_is_no_difference_that_matters() -> None:
     seen = one(looked_at([comparison(values(0.01, 5, 0.05))], [], spec_of((5, 10))))
     assert (seen.stop, seen.verdict("maximize")) == (Stop.NO_DIFFERENCE, Verdict.NO_DIFFERENCE)
     assert -1 < seen.ci90[0] < seen.ci90[1] < 1
 
 
-def test_no_difference_needs_the_repeated_interval_inside():
+def test_no_difference_needs_the_repeated_interval_inside() -> None:
     """The plain 90 % interval is inside ± 1 here, that of the first of two looks is not."""
     found = values(0.2, 5)
     low, high = found.interval(0.90)
@@ -84,23 +84,23 @@ def test_no_difference_needs_the_repeated_interval_inside():
     assert one(looked_at([comparison(found)], [], spec_of((5, 10), 1.2))).stop is not Stop.NO_DIFFERENCE
 
 
-def test_a_comparison_without_a_chance_is_given_up():
+def test_a_comparison_without_a_chance_is_given_up() -> None:
     seen = one(looked_at([comparison(values(0.3, 8))], [], spec_of((8, 10), 0.1)))
     assert seen.chance < 0.1
     assert (seen.stop, seen.verdict("maximize")) == (Stop.FUTILE, Verdict.INCONCLUSIVE)
 
 
-def test_a_comparison_with_a_chance_goes_on():
+def test_a_comparison_with_a_chance_goes_on() -> None:
     seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
     assert (seen.chance > 0.1, seen.stop) == (True, None)
 
 
-def test_nothing_is_futile_at_the_last_look():
+def test_nothing_is_futile_at_the_last_look() -> None:
     seen = one(looked_at([comparison(values(0.3, 10))], [], spec_of((10,), 0.1)))
     assert (seen.chance, seen.stop, seen.verdict("maximize")) == (None, None, Verdict.INCONCLUSIVE)
 
 
-def test_the_repeated_interval_has_the_nominal_level_of_its_look():
+def test_the_repeated_interval_has_the_nominal_level_of_its_look() -> None:
     seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
     level = nominal_levels([0.5])[0]
     assert (seen.level, seen.ci95) == (
@@ -109,14 +109,14 @@ def test_the_repeated_interval_has_the_nominal_level_of_its_look():
     )
 
 
-def test_one_look_is_an_ordinary_study():
+def test_one_look_is_an_ordinary_study() -> None:
     found = values(0.9, 10)
     seen = one(looked_at([comparison(found)], [], spec_of((10,))))
     assert seen.p_holm == pytest.approx(found.p, rel=1e-3)
     assert seen.ci95 == pytest.approx(found.interval(0.95), rel=1e-6)
 
 
-def test_items_make_the_first_look_worth_more_of_the_alpha():
+def test_items_make_the_first_look_worth_more_of_the_alpha() -> None:
     with_items = infer(
         values(1.0, 5).estimate + np.array([-1, -0.5, 0, 0.5, 1.0]), ItemNoise(0.5, 0.0, 500.0)
     )
@@ -125,7 +125,7 @@ def test_items_make_the_first_look_worth_more_of_the_alpha():
     assert one(looked_at([comparison(with_items)], [], spec_of((5, 10)))).fraction > 0.7
 
 
-def test_information_that_seems_to_shrink_spends_nothing_twice():
+def test_information_that_seems_to_shrink_spends_nothing_twice() -> None:
     spec = until_a_width((3, 5, 10), 1e-9)  # nothing stops
     sure = infer(np.array([1.0, 1.01, 1.02]) * 0.6, ItemNoise(0.1, 0.0, 500.0))
     unsure = infer(np.array([-3.0, 4, 0, 2, 1]), ItemNoise(0.01, 0.0, 500.0))
@@ -134,25 +134,25 @@ def test_information_that_seems_to_shrink_spends_nothing_twice():
     assert second.fraction == pytest.approx(0.99)
 
 
-def test_alpha_that_is_spent_is_not_spent_again_when_seeds_are_added():
+def test_alpha_that_is_spent_is_not_spent_again_when_seeds_are_added() -> None:
     done = one(looked_at([comparison(values(0.9, 10, 1.3))], [], spec_of((10,), 0.1)))
     more = one(looked_at([comparison(values(0.9, 20, 1.3))], [{done.key: done}], spec_of((10, 20), 0.1)))
     assert values(0.9, 20, 1.3).p < done.p
     assert more.p_sequential == pytest.approx(done.p_sequential)
 
 
-def test_the_same_part_on_both_sides_needs_no_seeds():
+def test_the_same_part_on_both_sides_needs_no_seeds() -> None:
     seen = one(looked_at([comparison(infer(np.zeros(3)), same=True)], [], spec_of(LOOKS)))
     assert (seen.stop, seen.verdict("maximize")) == (Stop.SAME_PART, Verdict.NO_DIFFERENCE)
 
 
 @pytest.mark.parametrize("found", [infer(np.array([])), infer(np.array([1.0])), infer(np.array([1.0, 1.0]))])
-def test_without_noise_nothing_stops(found):
+def test_without_noise_nothing_stops(found) -> None:
     seen = one(looked_at([comparison(found)], [], spec_of(LOOKS)))
     assert (seen.stop, seen.p_sequential, seen.ci95) == (None, None, None)
 
 
-def test_until_a_width_only_the_interval_stops_a_comparison():
+def test_until_a_width_only_the_interval_stops_a_comparison() -> None:
     spec = until_a_width((5, 10), 1.0)
     wide = one(looked_at([comparison(values(50.0, 5))], [], spec))
     narrow = one(looked_at([comparison(values(0.0, 5, 0.1))], [], spec))
@@ -160,7 +160,7 @@ def test_until_a_width_only_the_interval_stops_a_comparison():
     assert (narrow.stop, math.dist((narrow.ci95[0],), (narrow.ci95[1],)) <= 1.0) == (Stop.WIDTH, True)
 
 
-def test_levels_of_a_number_have_a_quarter_of_alpha_until_their_slope_is_clear():
+def test_levels_of_a_number_have_a_quarter_of_alpha_until_their_slope_is_clear() -> None:
     found = values(2.0, 10)
     seen = look(
         [comparison(values(0.0, 10), "slope"), comparison(found, "level", gate=0)], [], spec_of((10,))
@@ -168,6 +168,6 @@ def test_levels_of_a_number_have_a_quarter_of_alpha_until_their_slope_is_clear()
     assert seen["level"].p_holm == pytest.approx(4 * seen["level"].p_sequential)
 
 
-def test_a_record_reads_back_as_it_was():
+def test_a_record_reads_back_as_it_was() -> None:
     seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
     assert Seen.model_validate(seen.model_dump(mode="json")) == seen

@@ -40,7 +40,7 @@ def without(results, *rows):
 
 
 @pytest.mark.parametrize("results", [fraction(8), without(fraction(8), 6)], ids=["whole", "one_cell_lost"])
-def test_the_share_of_an_interaction_is_what_it_adds_to_the_effect(results):
+def test_the_share_of_an_interaction_is_what_it_adds_to_the_effect(results) -> None:
     before = effects(results)
     moved = {}
     for pair in combinations(FACTORS_OF_EVERY_CELL, 2):
@@ -55,13 +55,13 @@ def test_the_share_of_an_interaction_is_what_it_adds_to_the_effect(results):
     assert told == pytest.approx({key: moved[key] for key in told})
 
 
-def test_of_each_factor_the_interaction_is_told_that_is_mixed_most():
+def test_of_each_factor_the_interaction_is_told_that_is_mixed_most() -> None:
     design = report_document(fraction(8))["design"]
     rows = {row["factor"]: (row["interaction"], row["share"]) for row in design["mixing"]}
     assert rows["training"] == (["paraphrase_head", "l2"], pytest.approx(1.0))
 
 
-def test_an_effect_is_aliased_with_interactions_of_which_it_holds_much():
+def test_an_effect_is_aliased_with_interactions_of_which_it_holds_much() -> None:
     """Of seven cells; training holds .17 of two further interactions."""
     row = next(row for row in report_document(fraction(7))["effects"] if row["factor"] == "training")
     assert sorted(row["aliased_with"]) == [
@@ -71,16 +71,16 @@ def test_an_effect_is_aliased_with_interactions_of_which_it_holds_much():
     ]
 
 
-def test_before_any_effect_can_be_estimated_nothing_is_mixed():
+def test_before_any_effect_can_be_estimated_nothing_is_mixed() -> None:
     results = without(fraction(8), *range(1, 8))
     assert report_document(results)["design"]["mixing"] == []
 
 
-def test_where_the_cells_suffice_to_estimate_interactions_none_is_mixed():
+def test_where_the_cells_suffice_to_estimate_interactions_none_is_mixed() -> None:
     assert report_document(fraction(18))["design"]["mixing"] == []
 
 
-def test_the_efficiency_is_that_of_the_cells_with_results():
+def test_the_efficiency_is_that_of_the_cells_with_results() -> None:
     planned, left = (
         report_document(results)["design"]["d_efficiency"]
         for results in (fraction(8), without(fraction(8), 6))
@@ -89,12 +89,12 @@ def test_the_efficiency_is_that_of_the_cells_with_results():
     assert left == pytest.approx(0.943, abs=0.001)
 
 
-def test_cells_that_cannot_estimate_every_effect_are_told():
+def test_cells_that_cannot_estimate_every_effect_are_told() -> None:
     report = report_of(without(fraction(8), *range(3, 8)))
     assert "cannot estimate every main effect: D-efficiency 0" in render_markdown(report, ())
 
 
-def test_markdown_and_html_say_what_is_mixed():
+def test_markdown_and_html_say_what_is_mixed() -> None:
     report = report_of(fraction(8))
     markdown, html = render_markdown(report, ()), render_html(report, ())
     assert "D-efficiency 97.2 %" in markdown

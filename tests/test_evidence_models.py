@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def effect_of(document, name, metric="dev/mean"):
     return next(row for row in document["effects"] if row["factor"] == name and row["metric"] == metric)
 
 
-def test_cells_that_share_parts_are_found():
+def test_cells_that_share_parts_are_found() -> None:
     assert shares_parts(grid(example(spec("full"))), "dev/sentiment")
     assert not shares_parts(grid(two_level()), "dev/sentiment")
 
@@ -49,7 +50,7 @@ def test_cells_that_share_parts_are_found():
     [two_level(), half_fraction(), example(spec("full"))],
     ids=["full", "fraction", "shared_parts_and_a_condition"],
 )
-def test_the_error_of_a_replicated_design_is_how_the_effect_varies_over_seeds(results):
+def test_the_error_of_a_replicated_design_is_how_the_effect_varies_over_seeds(results) -> None:
     """Not the residual over all cells, whose many degrees of freedom would take the effect to be the same in every seed."""
     row = effect_of(report_document(results), "similarity_head")
     by_seed = np.array(list(row["by_seed"].values()))
@@ -57,7 +58,7 @@ def test_the_error_of_a_replicated_design_is_how_the_effect_varies_over_seeds(re
     assert row["se"] == pytest.approx(by_seed.std(ddof=1) / 3**0.5)
 
 
-def test_with_items_the_error_of_a_full_design_is_that_of_seeds_and_items(tmp_path):
+def test_with_items_the_error_of_a_full_design_is_that_of_seeds_and_items(tmp_path: Path) -> None:
     row = effect_of(report_document(write_predictions(two_level(folder=tmp_path))), "similarity_head")
     by_seed = np.array(list(row["by_seed"].values()))
     assert row["method"] == "mrmc_behrens_fisher"
@@ -65,7 +66,7 @@ def test_with_items_the_error_of_a_full_design_is_that_of_seeds_and_items(tmp_pa
     assert row["se"] ** 2 == pytest.approx(row["v_seed"] + row["v_item"])
 
 
-def test_shared_parts_give_no_F():
+def test_shared_parts_give_no_F() -> None:
     document = report_document(example(spec("full")))
     assert {row["F"] for row in document["anova"]} == {None}
     assert {row["F"] is None for row in report_document(two_level())["anova"] if row["term"] == "l2"} == {
@@ -73,7 +74,7 @@ def test_shared_parts_give_no_F():
     }
 
 
-def test_a_two_level_effect_is_mean_high_minus_mean_low():
+def test_a_two_level_effect_is_mean_high_minus_mean_low() -> None:
     results = two_level()
     means = [
         np.mean([t.metrics["dev/mean"] for t in results.trials if t.factors["similarity_head"] == level])
@@ -84,29 +85,29 @@ def test_a_two_level_effect_is_mean_high_minus_mean_low():
     )
 
 
-def test_a_fraction_has_effects_without_matched_cells():
+def test_a_fraction_has_effects_without_matched_cells() -> None:
     row = effect_of(report_document(half_fraction()), "similarity_head")
     assert row["estimate"] == pytest.approx(0.025, abs=0.006)
     assert row["aliased_with"] == ["l2:x"]
 
 
-def test_an_unreplicated_design_has_lenth_s_margins():
+def test_an_unreplicated_design_has_lenth_s_margins() -> None:
     document = report_document(two_level(seeds=(11,)))
     assert document["lenth"][0]["me"] > 0
     assert effect_of(document, "similarity_head")["verdict"] == "helps"
 
 
-def test_a_factor_with_one_level_left_is_not_estimated():
+def test_a_factor_with_one_level_left_is_not_estimated() -> None:
     results = two_level(keep=lambda cell, seed: cell.levels["x"] == "a")
     row = effect_of(report_document(results), "x")
     assert (row["estimate"], row["verdict"]) == (None, "inconclusive")
 
 
-def test_one_cell_is_no_model():
+def test_one_cell_is_no_model() -> None:
     assert fit_model(grid(two_level(keep=lambda cell, seed: cell.levels == BASE)), "dev/mean") is None
 
 
-def test_a_planted_interaction_is_found():
+def test_a_planted_interaction_is_found() -> None:
     results = two_level()
 
     def lifted(t):
@@ -129,7 +130,7 @@ def off_diagonal_lost(cell, seed):
     return (cell.levels["similarity_head"] == "siamese") == (cell.levels["l2"] == 0.01)
 
 
-def test_factors_that_changed_together_get_no_effect():
+def test_factors_that_changed_together_get_no_effect() -> None:
     document = report_document(two_level(keep=off_diagonal_lost))
     found = {r["factor"]: (r["estimate"], r["note"]) for r in document["effects"] if r["role"] == "primary"}
     assert found["similarity_head"] == (None, "cannot be separated from l2 with the trials that have run")
@@ -137,7 +138,7 @@ def test_factors_that_changed_together_get_no_effect():
     assert found["x"][0] is not None
 
 
-def test_the_analysis_of_variance_names_them_together():
+def test_the_analysis_of_variance_names_them_together() -> None:
     rows = report_document(two_level(keep=off_diagonal_lost))["anova"]
     row = next(r for r in rows if r["metric"] == "dev/mean" and "similarity_head" in r["term"])
     assert (row["term"], row["F"]) == ("similarity_head or l2", None)
@@ -154,7 +155,7 @@ def shared(keep=lambda cell, seed: True):
     return example(spec("full", factors=factors, baseline=baseline), keep=keep)
 
 
-def test_a_seed_that_cannot_tell_an_effect_does_not_vote_on_it():
+def test_a_seed_that_cannot_tell_an_effect_does_not_vote_on_it() -> None:
     """The third seed was cut off when it had the baseline and the cell in which both heads differ."""
 
     def keep(cell, seed):
@@ -166,7 +167,7 @@ def test_a_seed_that_cannot_tell_an_effect_does_not_vote_on_it():
     assert "confounded" not in row["notes"]
 
 
-def test_what_no_seed_can_tell_apart_is_confounded():
+def test_what_no_seed_can_tell_apart_is_confounded() -> None:
     def keep(cell, seed):
         heads = (cell.levels["paraphrase_head"] == "concat", cell.levels["similarity_head"] == "concat")
         return len(set(heads)) == 1
@@ -176,7 +177,7 @@ def test_what_no_seed_can_tell_apart_is_confounded():
     assert {factors for factors, _ in model.weights} == {("training",)}
 
 
-def test_an_effect_of_two_cells_is_told_the_same_in_both_tables(tmp_path):
+def test_an_effect_of_two_cells_is_told_the_same_in_both_tables(tmp_path: Path) -> None:
     """With the items in its error, as section 4 has it."""
     study = spec("full", factors=TWO[:1], baseline={"similarity_head": "concat"})
     document = report_document(write_predictions(example(study, folder=tmp_path)))
@@ -187,7 +188,7 @@ def test_an_effect_of_two_cells_is_told_the_same_in_both_tables(tmp_path):
     assert [row[key] for key in same] == [other[key] for key in same]
 
 
-def test_a_pair_among_cells_that_have_none_is_not_all_that_a_design_knows():
+def test_a_pair_among_cells_that_have_none_is_not_all_that_a_design_knows() -> None:
     """Of 2 × 2 × 2 five cells: one pair differs in x alone, and three cells more tell of x."""
     chosen = {("concat", 0.0, "a"), ("concat", 0.0, "b"), ("siamese", 0.0, "a"), ("concat", 0.01, "b"),
               ("siamese", 0.01, "a")}  # fmt: skip
@@ -201,7 +202,7 @@ def test_a_pair_among_cells_that_have_none_is_not_all_that_a_design_knows():
     assert row["by_seed"]["11"] != pytest.approx(pair["b"] - pair["a"], abs=1e-6)
 
 
-def test_what_an_unreplicated_design_leaves_out_is_its_noise():
+def test_what_an_unreplicated_design_leaves_out_is_its_noise() -> None:
     """2^4 at order 2: five degrees of freedom are left, and Lenth's standard error is not what the row has."""
     factors = (*TWO, factor("y", ["a", "b"]))
     document = report_document(
@@ -211,7 +212,7 @@ def test_what_an_unreplicated_design_leaves_out_is_its_noise():
     assert (row["method"], row["df"]) == ("least_squares", 5)
 
 
-def test_interactions_that_a_hole_leaves_out_are_named():
+def test_interactions_that_a_hole_leaves_out_are_named() -> None:
     factors = (factor("size", [1, 2, 3]), factor("batch", [1, 2, 3]), factor("x", ["a", "b"]))
     study = spec("full", factors=factors, baseline={"size": 1, "batch": 1, "x": "a"})
     document = report_document(
@@ -228,7 +229,7 @@ def test_interactions_that_a_hole_leaves_out_are_named():
         (two_level(seeds=(11,)), "the result is about these trained models on these items."),
     ],
 )
-def test_a_method_tells_what_it_speaks_of(results, said):
+def test_a_method_tells_what_it_speaks_of(results, said) -> None:
     assert any(text.endswith(said) for text in methods(report_of(results)))
 
 
@@ -244,12 +245,14 @@ def refitted(results, place, end):
     ids=["fraction", "full", "shared_parts_and_a_condition"],
 )
 @pytest.mark.parametrize("place", [1, 2])
-def test_bounds_are_the_estimates_with_the_worst_and_the_best_value_in_a_lost_trials_place(results, place):
+def test_bounds_are_the_estimates_with_the_worst_and_the_best_value_in_a_lost_trials_place(
+    results, place
+) -> None:
     bounds = effect_of(report_document(lost(results, place)), "l2")["bounds"]
     assert bounds == pytest.approx(sorted(refitted(results, place, end) for end in (0.0, 1.0)))
 
 
-def test_every_lost_trial_widens_the_bounds():
+def test_every_lost_trial_widens_the_bounds() -> None:
     def width(*places):
         low, high = effect_of(report_document(lost(half_fraction(), *places)), "l2")["bounds"]
         return high - low
@@ -257,13 +260,13 @@ def test_every_lost_trial_widens_the_bounds():
     assert width(1) < width(1, 6) < width(1, 6, 11)
 
 
-def test_a_trial_that_is_still_to_run_gives_no_bounds():
+def test_a_trial_that_is_still_to_run_gives_no_bounds() -> None:
     results = with_trial(half_fraction(), 1, state="WAITING", metrics={})
     assert effect_of(report_document(results), "l2")["bounds"] is None
 
 
 @pytest.mark.parametrize(("cells", "told"), [(12, False), (24, True)])
-def test_a_fraction_that_cannot_tell_every_product_has_main_effects_only(cells, told):
+def test_a_fraction_that_cannot_tell_every_product_has_main_effects_only(cells, told) -> None:
     """With 12 of 24 cells, which products came first would decide what is mixed into the effects."""
     model = fit_model(grid(fraction(cells)), "dev/mean")
     assert any(len(factors) == 2 for factors, _ in model.weights) is told

@@ -1,6 +1,7 @@
 """Prediction files: read strictly, and never left out in silence."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ HEADER = "id,prediction,gold\n"
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def kept(tmp_path_factory: pytest.TempPathFactory):
     """Keep predictions as a trainer does, and read them."""
 
     def keep(*columns):
@@ -40,7 +41,7 @@ def kept(tmp_path_factory):
 
 
 @pytest.fixture
-def found(tmp_path):
+def found(tmp_path: Path):
     def read(text):
         (tmp_path / "f.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
         return predictions_in(tmp_path / "f.csv")
@@ -54,14 +55,14 @@ NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(rows=st.lists(st.tuples(TEXT, NUMBER, NUMBER, TEXT.filter(str.strip)), max_size=5))
-def test_what_a_trainer_gives_is_read_back(kept, rows):
+def test_what_a_trainer_gives_is_read_back(kept, rows) -> None:
     ids, predicted, gold, clusters = zip(*rows, strict=True) if rows else ((),) * 4
     back = kept(ids, predicted, gold, clusters)
     assert (back.ids, tuple(back.predicted), tuple(back.gold)) == (ids, predicted, gold)
     assert back.clusters == tuple(label.strip() for label in clusters)
 
 
-def test_a_file_without_clusters_has_none(found):
+def test_a_file_without_clusters_has_none(found) -> None:
     assert found(HEADER + "a,1,0\n").clusters is None
 
 
@@ -85,28 +86,28 @@ def test_a_file_without_clusters_has_none(found):
         (HEADER + "\xe9,2,3\n").encode("latin-1"),
     ],
 )
-def test_a_file_that_is_not_predictions_is_damaged(found, text):
+def test_a_file_that_is_not_predictions_is_damaged(found, text) -> None:
     assert found(text) is Refusal.DAMAGED
 
 
 @pytest.mark.parametrize("row", ["a,nan,0", "a,inf,0", "a,-inf,0", "a,1,inf", "a,1,nan", "a,1e999,0"])
-def test_a_number_that_is_not_finite_refuses_the_file(found, row):
+def test_a_number_that_is_not_finite_refuses_the_file(found, row) -> None:
     assert found(HEADER + "b,1,1\n" + row + "\n") is Refusal.NOT_FINITE
 
 
-def test_a_file_that_is_refused_or_not_there_is_none(tmp_path):
+def test_a_file_that_is_refused_or_not_there_is_none(tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_text(HEADER + "a,nan,1\n")
     assert read_predictions(tmp_path / "f.csv") is None
     assert read_predictions(tmp_path / "none.csv") is None
 
 
-def test_labels_kept_back_are_read_and_score_nothing(found):
+def test_labels_kept_back_are_read_and_score_nothing(found) -> None:
     read = found(HEADER + "a,1,nan\nb,2,nan\n")
     assert np.isnan(read.gold).all()
     assert item_scores(read, 0.0) is Refusal.NOT_FINITE
 
 
-def test_scores_are_hits_or_pseudo_values_whichever_gives_the_metric():
+def test_scores_are_hits_or_pseudo_values_whichever_gives_the_metric() -> None:
     clusters = ("x", "x", "y")
     predicted = Predicted(("a", "b", "c"), np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]), clusters)
     r = float(np.corrcoef([1, 2, 4], [1, 2, 3])[0, 1])
@@ -121,7 +122,7 @@ def test_scores_are_hits_or_pseudo_values_whichever_gives_the_metric():
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path: Path):
     return write_predictions(example(folder=tmp_path), items=40)
 
 
@@ -139,7 +140,7 @@ def unused(results, metrics=("dev/sentiment", "dev/paraphrase", "dev/similarity"
     return files.unused
 
 
-def test_predictions_that_give_the_metric_are_all_used(results):
+def test_predictions_that_give_the_metric_are_all_used(results) -> None:
     assert unused(results) == set()
 
 
@@ -152,7 +153,7 @@ def test_predictions_that_give_the_metric_are_all_used(results):
         (["a,1,0", "b,2,5", "c,0,1"], Refusal.OTHER_METRIC),
     ],
 )
-def test_predictions_that_do_not_give_the_metric_are_noted_with_the_reason(results, rows, why):
+def test_predictions_that_do_not_give_the_metric_are_noted_with_the_reason(results, rows, why) -> None:
     """The second cell has a similarity head of its own."""
     file_of(results, 1, "similarity").write_text("\n".join(["id,prediction,gold", *rows]) + "\n")
     assert unused(results) == {Unused(1, "dev/similarity", why)}
@@ -173,14 +174,14 @@ def with_twin(results, wanted):
     return replace(results, parts=parts, trials=trials)
 
 
-def test_a_file_stays_that_of_the_metric_it_is_named_after(results):
+def test_a_file_stays_that_of_the_metric_it_is_named_after(results) -> None:
     """dev/twin, which has no file, is the accuracy on sentiment."""
     twins = with_twin(results, lambda number: True)
     assert PredictionFiles(grid(twins)).scores(twins.trials[-1], "dev/twin") is None
     assert unused(twins, ["dev/twin", "dev/sentiment"]) == set()
 
 
-def test_a_file_named_after_no_metric_is_found_though_one_part_s_is_damaged(results, tmp_path):
+def test_a_file_named_after_no_metric_is_found_though_one_part_s_is_damaged(results, tmp_path: Path) -> None:
     for file in tmp_path.glob("*/predictions/dev.sentiment.csv"):
         file.rename(file.with_name("dev.moons.csv"))
     damaged = file_of(results, 0, "sentiment").with_name("dev.moons.csv")
@@ -190,14 +191,14 @@ def test_a_file_named_after_no_metric_is_found_though_one_part_s_is_damaged(resu
     assert sorted(PredictionFiles(grid(results)).by_seed(row, "dev/sentiment")) == [1, 2]
 
 
-def test_ids_and_gold_of_many_files_are_kept_once(results):
+def test_ids_and_gold_of_many_files_are_kept_once(results) -> None:
     files = PredictionFiles(grid(results))
     a, b = files.by_seed(0, "dev/sentiment"), files.by_seed(len(results.cells) - 1, "dev/sentiment")
     assert a[0].ids is b[2].ids
     assert a[0].gold is b[2].gold
 
 
-def test_a_file_named_after_the_task_is_found_by_the_value_of_its_metric(tmp_path):
+def test_a_file_named_after_the_task_is_found_by_the_value_of_its_metric(tmp_path: Path) -> None:
     """`predictions("dev", "moons", ...)` and `return {"dev/accuracy": ...}`, beside a file of another task."""
     results = write_predictions(example(folder=tmp_path), items=40)
     for file in tmp_path.glob("*/predictions/dev.similarity.csv"):
@@ -206,7 +207,7 @@ def test_a_file_named_after_the_task_is_found_by_the_value_of_its_metric(tmp_pat
     assert [(scores.kind, len(scores.ids)) for scores in found.values()] == [("pearson", 40)] * 3
 
 
-def test_of_two_files_that_give_the_metric_neither_is_used(tmp_path):
+def test_of_two_files_that_give_the_metric_neither_is_used(tmp_path: Path) -> None:
     results = write_predictions(example(folder=tmp_path), items=40)
     for file in tmp_path.glob("*/predictions/dev.similarity.csv"):
         file.with_name("dev.twin.csv").write_bytes(file.read_bytes())
@@ -214,7 +215,7 @@ def test_of_two_files_that_give_the_metric_neither_is_used(tmp_path):
     assert PredictionFiles(grid(results)).scores(results.trials[0], "dev/similarity") is None
 
 
-def test_a_file_that_gives_the_metric_by_chance_is_told_by_the_next_trial(tmp_path):
+def test_a_file_that_gives_the_metric_by_chance_is_told_by_the_next_trial(tmp_path: Path) -> None:
     """In the first trial a file beside it has the same hits."""
     results = write_predictions(example(folder=tmp_path), items=40)
     for file in tmp_path.glob("*/predictions/dev.sentiment.csv"):

@@ -21,7 +21,7 @@ def of(trainer, **metric):
         ("train/sentiment_loss", (None, None)),
     ],
 )
-def test_our_trainer_s_metrics_are_known(metric, expected):
+def test_our_trainer_s_metrics_are_known(metric, expected) -> None:
     assert metric_range(of("ablate.trainer"), metric) == expected
     assert metric_range(of("my_trainer"), metric) == (None, None)
 
@@ -29,21 +29,21 @@ def test_our_trainer_s_metrics_are_known(metric, expected):
 @pytest.mark.parametrize(
     ("kind", "expected"), [(Kind.ACCURACY, (0, 1)), (Kind.PEARSON, (-1, 1)), (None, (None, None))]
 )
-def test_of_another_trainer_predictions_tell(kind, expected):
+def test_of_another_trainer_predictions_tell(kind, expected) -> None:
     assert metric_range(of("my_trainer"), "dev/score", kind) == expected
 
 
-def test_what_is_declared_comes_first_and_belongs_to_the_study_s_own_metric():
+def test_what_is_declared_comes_first_and_belongs_to_the_study_s_own_metric() -> None:
     study = of("my_trainer", worst=0.2)
     assert metric_range(study, "dev/score") == (0.2, None)
     assert metric_range(study, "dev/score@last", Kind.ACCURACY) == (0.2, 1)
     assert metric_range(study, "dev/other") == (None, None)
 
 
-def test_a_worst_of_zero_is_declared_too():
+def test_a_worst_of_zero_is_declared_too() -> None:
     assert metric_range(of("my_trainer", worst=0.0), "dev/score", Kind.PEARSON) == (0, 1)
 
 
-def test_of_a_metric_to_be_minimised_the_largest_is_the_worst():
+def test_of_a_metric_to_be_minimised_the_largest_is_the_worst() -> None:
     assert metric_range(of("my_trainer", goal="minimize"), "dev/score", Kind.ACCURACY) == (1, 0)
     assert metric_range(of("my_trainer", goal="minimize", worst=9.0), "dev/score") == (9, None)

@@ -29,7 +29,7 @@ def effects_of(results):
     return {row["factor"]: row for row in report_document(results)["effects"] if row["role"] == "primary"}
 
 
-def test_an_aliased_effect_is_claimed_with_its_alias_alone():
+def test_an_aliased_effect_is_claimed_with_its_alias_alone() -> None:
     results = half_fraction()
     row = effects_of(results)["a"]
     assert (row["verdict"], row["qualifiers"], row["aliased_with"]) == ("helps", ["aliased"], ["b:c"])
@@ -37,14 +37,14 @@ def test_an_aliased_effect_is_claimed_with_its_alias_alone():
     assert "helps, or seems to because of b:c (the design cannot separate them)" in said
 
 
-def test_of_an_effect_that_is_mixed_with_another_it_is_never_said_that_it_does_not_matter():
+def test_of_an_effect_that_is_mixed_with_another_it_is_never_said_that_it_does_not_matter() -> None:
     """b may help as much as a:c hurts."""
     row = effects_of(half_fraction(smallest_effect=0.01))["b"]
     assert abs(row["estimate"]) < 0.002
     assert (row["verdict"], row["qualifiers"]) == ("inconclusive", ["aliased"])
 
 
-def test_a_seed_that_does_nothing_takes_the_ground_from_p():
+def test_a_seed_that_does_nothing_takes_the_ground_from_p() -> None:
     """The second arm gives one and the same value under all seeds."""
     study = spec("full", (1, 2, 3, 4), factors=(factor("x", [0, 1]),), baseline={"x": 0})
     results = valued(study, lambda levels, seed: 0.9 if levels["x"] else 0.8 + 0.01 * np.sin(seed))
@@ -56,20 +56,20 @@ def test_a_seed_that_does_nothing_takes_the_ground_from_p():
     )  # fmt: skip
 
 
-def test_stop_flags_open_the_summary():
+def test_stop_flags_open_the_summary() -> None:
     study = spec("full", (1, 2, 3, 4), factors=(factor("x", [0, 1]),), baseline={"x": 0})
     results = valued(study, lambda levels, seed: 0.9 if levels["x"] else 0.8 + 0.01 * np.sin(seed))
     document = report_document(replace(results, points=points_of([])))
     assert document["summary"][0].startswith("STOP (seeds_without_effect): ")
 
 
-def test_a_finished_study_without_fault_qualifies_nothing():
+def test_a_finished_study_without_fault_qualifies_nothing() -> None:
     document = report_document(example())
     assert {tuple(row["qualifiers"]) for row in document["effects"]} == {()}
     assert not document["summary"][0].startswith("STOP")
 
 
-def test_holm_runs_over_the_effects_on_the_deciding_metric():
+def test_holm_runs_over_the_effects_on_the_deciding_metric() -> None:
     rows = effects_of(example()).values()
     p = sorted(row["p"] for row in rows if row["p"] is not None)
     assert min(row["p_holm"] for row in rows) == pytest.approx(min(1.0, p[0] * len(p)))

@@ -19,11 +19,11 @@ def in_order(package: str) -> list[str]:
     return list(TopologicalSorter(imported).static_order())
 
 
-def test_no_imports_go_round_in_a_circle():
+def test_no_imports_go_round_in_a_circle() -> None:
     assert len(in_order("ablate")) > 100
 
 
-def test_a_circle_through_a_function_is_found(tmp_path, monkeypatch):
+def test_a_circle_through_a_function_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "circle").mkdir()
     (tmp_path / "circle" / "__init__.py").write_text('"""Two modules."""\n')
     (tmp_path / "circle" / "one.py").write_text("from circle import two\n")
@@ -34,6 +34,6 @@ def test_a_circle_through_a_function_is_found(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("__init__.py")), ids=lambda file: file.parent.name)
-def test_a_package_is_no_more_than_its_docstring_unless_it_is_a_door(file):
+def test_a_package_is_no_more_than_its_docstring_unless_it_is_a_door(file) -> None:
     body = ast.parse(file.read_text()).body
     assert file in DOORS or [type(part) for part in body] == [ast.Expr]

@@ -98,7 +98,7 @@ def figures(**of_terms):
 # Tables with nothing but factors: analyses of variance and marginal means
 
 
-def test_plant_growth(tmp_path):
+def test_plant_growth(tmp_path: Path) -> None:
     """m <- lm(weight ~ group, PlantGrowth); anova(m); emm(m, "group"); p.adjust(p, "holm")"""
     document = analysed(tmp_path, "group", each(PLANT_GROWTH))
     assert terms(document, "df", "ss", "F", "p")["group"] == pytest.approx(
@@ -113,7 +113,7 @@ def test_plant_growth(tmp_path):
     assert [row["p_holm"] for row in document["effects"]] == pytest.approx([0.1943878801, 0.1753633501])
 
 
-def test_insect_sprays(tmp_path):
+def test_insect_sprays(tmp_path: Path) -> None:
     """m <- lm(count ~ spray, InsectSprays); anova(m); emm(m, "spray"); p.adjust(p, "holm")"""
     document = analysed(tmp_path, "spray", each(INSECT_SPRAYS))
     assert terms(document, "ss", "F", "p")["spray"] == pytest.approx(
@@ -127,7 +127,7 @@ def test_insect_sprays(tmp_path):
     )
 
 
-def test_chicks_by_feed_in_unequal_numbers(tmp_path):
+def test_chicks_by_feed_in_unequal_numbers(tmp_path: Path) -> None:
     """m <- lm(weight ~ feed, chickwts); anova(m); emm(m, "feed"); p.adjust(p, "holm")"""
     document = analysed(tmp_path, "feed", each(CHICK_FEED))
     assert terms(document, "df", "ss", "F", "p") == {
@@ -148,7 +148,7 @@ def test_chicks_by_feed_in_unequal_numbers(tmp_path):
     )
 
 
-def test_warp_breaks_with_their_interaction(tmp_path):
+def test_warp_breaks_with_their_interaction(tmp_path: Path) -> None:
     """m <- lm(breaks ~ wool * tension, warpbreaks); anova(m); emm(m, "wool"); emm(m, "tension")"""
     document = analysed(tmp_path, "wool tension", each(WARP_BREAKS), baseline={"tension": "L"})
     assert terms(document, "ss", "F", "p") == figures(
@@ -167,7 +167,7 @@ def test_warp_breaks_with_their_interaction(tmp_path):
     )
 
 
-def test_an_interaction_is_half_the_difference_of_differences(tmp_path):
+def test_an_interaction_is_half_the_difference_of_differences(tmp_path: Path) -> None:
     """contrast(emmeans(m, ~ wool * tension), interaction = c("revpairwise", "trt.vs.ctrl1")), m as above, halved."""
     document = analysed(tmp_path, "wool tension", each(WARP_BREAKS), baseline={"tension": "L"})
     found = [(row["to"], row["estimate"], row["se"], row["p"]) for row in document["interactions"]]
@@ -177,7 +177,7 @@ def test_an_interaction_is_half_the_difference_of_differences(tmp_path):
     ]
 
 
-def test_tooth_growth_marginal_means_and_interactions(tmp_path):
+def test_tooth_growth_marginal_means_and_interactions(tmp_path: Path) -> None:
     """m <- lm(len ~ supp * factor(dose), ToothGrowth); emm(m, "d"); interaction contrasts as above, halved"""
     document = analysed(tmp_path, "supp dose", each(TOOTH_GROWTH))
     assert effects(document, "dose") == same(
@@ -191,7 +191,7 @@ def test_tooth_growth_marginal_means_and_interactions(tmp_path):
     )
 
 
-def test_tooth_growth_with_rows_lost(tmp_path):
+def test_tooth_growth_with_rows_lost(tmp_path: Path) -> None:
     """lm(len ~ supp * factor(dose), ToothGrowth[-c(1:6, 11:13, 31, 55:59), ]); emm; Anova of types II and III"""
     lost = {("VC", "0.5"): 6, ("VC", "1"): 3, ("OJ", "0.5"): 1}
     rest = {key: values[lost.get(key, 0) :] for key, values in TOOTH_GROWTH.items()}
@@ -218,7 +218,7 @@ def test_tooth_growth_with_rows_lost(tmp_path):
     )
 
 
-def test_poisons_by_their_rate(tmp_path):
+def test_poisons_by_their_rate(tmp_path: Path) -> None:
     """m <- lm(1 / time ~ poison * treat, poisons); anova(m); emm(m, "treat")"""
     rows = [(*levels, repr(1 / time)) for *levels, time in each(POISONS)]
     document = analysed(tmp_path, "poison treat", rows)
@@ -236,7 +236,7 @@ def test_poisons_by_their_rate(tmp_path):
     )
 
 
-def test_uptake_of_co2_by_three_factors(tmp_path):
+def test_uptake_of_co2_by_three_factors(tmp_path: Path) -> None:
     """m <- lm(uptake ~ Type * Treatment * factor(conc), CO2); anova(m); emm(m, "Type")"""
     document = analysed(tmp_path, "Type Treatment conc", each(CO2), baseline={"Type": "Quebec"})
     assert document["order"] == "full"
@@ -254,7 +254,7 @@ def test_uptake_of_co2_by_three_factors(tmp_path):
     )
 
 
-def test_litters_and_mothers_in_unequal_numbers(tmp_path):
+def test_litters_and_mothers_in_unequal_numbers(tmp_path: Path) -> None:
     """m <- lm(Wt ~ Litter * Mother, genotype); anova(m); Anova(m, type = 2); with contr.sum Anova(m, type = 3)"""
     document = analysed(tmp_path, "Litter Mother", each(GENOTYPE))
     found = {(row["type"], row["term"]): row["ss"] for row in document["anova"] + document["anova_other"]}
@@ -269,7 +269,7 @@ def test_litters_and_mothers_in_unequal_numbers(tmp_path):
     )  # fmt: skip
 
 
-def test_marginal_means_of_litters_and_mothers(tmp_path):
+def test_marginal_means_of_litters_and_mothers(tmp_path: Path) -> None:
     """emm(m, "Litter"); emm(m, "Mother"), m <- lm(Wt ~ Litter * Mother, genotype)"""
     document = analysed(tmp_path, "Litter Mother", each(GENOTYPE))
     assert effects(document, "Litter") == same(
@@ -288,7 +288,7 @@ def test_marginal_means_of_litters_and_mothers(tmp_path):
     )
 
 
-def test_a_missing_cell_leaves_the_main_effects_of_the_additive_model(tmp_path):
+def test_a_missing_cell_leaves_the_main_effects_of_the_additive_model(tmp_path: Path) -> None:
     """m <- lm(breaks ~ wool + tension, subset(warpbreaks, !(wool == "B" & tension == "H"))); Anova(m); emm"""
     without = {key: values for key, values in WARP_BREAKS.items() if key != ("B", "H")}
     document = analysed(tmp_path, "wool tension", each(without), baseline={"tension": "L"})
@@ -307,7 +307,7 @@ def test_a_missing_cell_leaves_the_main_effects_of_the_additive_model(tmp_path):
     )
 
 
-def test_days_absent_from_school_with_a_cell_missing(tmp_path):
+def test_days_absent_from_school_with_a_cell_missing(tmp_path: Path) -> None:
     """m <- lm(Days ~ (Eth + Sex + Age + Lrn)^2 - Age:Lrn, quine); Anova(m, type = 2)"""
     document = analysed(tmp_path, "Eth Sex Age Lrn", each(QUINE))
     assert terms(document, "df", "ss", "F", "p") == figures(
@@ -324,7 +324,7 @@ def test_days_absent_from_school_with_a_cell_missing(tmp_path):
     assert any(warning.endswith(": Age:Lrn") for warning in document["warnings"])
 
 
-def test_marginal_means_of_days_absent_with_a_cell_missing(tmp_path):
+def test_marginal_means_of_days_absent_with_a_cell_missing(tmp_path: Path) -> None:
     """emm(m, "Eth"); emm(m, "Age"); emm(m, "Lrn"), m as above"""
     document = analysed(tmp_path, "Eth Sex Age Lrn", each(QUINE))
     assert effects(document, "Eth") == same(
@@ -342,7 +342,7 @@ def test_marginal_means_of_days_absent_with_a_cell_missing(tmp_path):
     )
 
 
-def test_days_absent_by_main_effects_alone(tmp_path):
+def test_days_absent_by_main_effects_alone(tmp_path: Path) -> None:
     """m <- lm(Days ~ Eth + Sex + Age + Lrn, quine); Anova(m); emm(m, "Eth"); emm(m, "Age")"""
     document = analysed(tmp_path, "Eth Sex Age Lrn", each(QUINE), order="1")
     assert terms(document, "ss", "p") == figures(
@@ -363,7 +363,7 @@ def test_days_absent_by_main_effects_alone(tmp_path):
 # Tables with blocks
 
 
-def test_penicillin_by_blend(tmp_path):
+def test_penicillin_by_blend(tmp_path: Path) -> None:
     """anova(lm(yield ~ factor(blend) + treatment))"""
     rows = [(blend, t, y) for blend, ys in PENICILLIN.items() for t, y in zip("ABCD", ys, strict=True)]
     document = analysed(tmp_path, "blend treatment", rows, block="blend")
@@ -372,7 +372,7 @@ def test_penicillin_by_blend(tmp_path):
     ) | {"residual": (pytest.approx(226), None, None)}
 
 
-def test_michelsons_speed_of_light_by_run(tmp_path):
+def test_michelsons_speed_of_light_by_run(tmp_path: Path) -> None:
     """anova(lm(Speed ~ factor(Run) + factor(Expt), morley))"""
     rows = [(run, experiment, y) for experiment, ys in MORLEY.items() for run, y in enumerate(ys)]
     document = analysed(tmp_path, "run experiment", rows, block="run")
@@ -381,7 +381,7 @@ def test_michelsons_speed_of_light_by_run(tmp_path):
     ) | {"residual": (pytest.approx(410166), None, None)}
 
 
-def test_barley_by_place(tmp_path):
+def test_barley_by_place(tmp_path: Path) -> None:
     """anova(lm(Y1 ~ Loc + Var, immer))"""
     rows = [(place, v, y) for place, (ys, _) in IMMER.items() for v, y in zip("MSVTP", ys, strict=True)]
     document = analysed(tmp_path, "place variety", rows, block="place")
@@ -390,7 +390,7 @@ def test_barley_by_place(tmp_path):
     ) | {"residual": (pytest.approx(3257.743333), None, None)}
 
 
-def test_oats_by_block(tmp_path):
+def test_oats_by_block(tmp_path: Path) -> None:
     """anova(lm(Y ~ B + V * N, oats))"""
     levels = ("0.0", "0.2", "0.4", "0.6")
     rows = [(b, v, n, y) for (b, v), ys in OATS.items() for n, y in zip(levels, ys, strict=True)]
@@ -405,7 +405,7 @@ def test_oats_by_block(tmp_path):
     assert found == pytest.approx([19.5, 34.83333333, 44])
 
 
-def test_orchard_sprays_in_a_latin_square_of_eight(tmp_path):
+def test_orchard_sprays_in_a_latin_square_of_eight(tmp_path: Path) -> None:
     """anova(lm(decrease ~ factor(rowpos) + factor(colpos) + treatment, OrchardSprays))"""
     rows = [
         (row, column, treatment, y)
@@ -423,7 +423,7 @@ def test_orchard_sprays_in_a_latin_square_of_eight(tmp_path):
 # Two-level tables that ran once
 
 
-def test_pilot_plant_effects_with_lenths_margins():
+def test_pilot_plant_effects_with_lenths_margins() -> None:
     """2 * coef(lm(y ~ A * B * C * D)); Lenth's formulas as in BsMD's LenthPlot"""
     runs = np.arange(16)
     signs = {name: 2 * (runs >> k & 1) - 1 for k, name in enumerate("ABCD")}
@@ -433,7 +433,7 @@ def test_pilot_plant_effects_with_lenths_margins():
     assert (found.me, found.sme) == pytest.approx((2.89190456509, 5.87098266977), rel=SAME)
 
 
-def test_pilot_plant_through_analyze(tmp_path):
+def test_pilot_plant_through_analyze(tmp_path: Path) -> None:
     """2 * coef(lm(y ~ A * B * C * D))"""
     rows = [(*(i >> k & 1 for k in range(4)), y) for i, y in enumerate(PILOT_PLANT)]
     document = analysed(tmp_path, "A B C D", rows, order="full")
@@ -446,7 +446,7 @@ def test_pilot_plant_through_analyze(tmp_path):
     assert document["lenth"]["sme"] == pytest.approx(5.87098266977, rel=SAME)
 
 
-def test_lenths_margins_of_the_bicycle():
+def test_lenths_margins_of_the_bicycle() -> None:
     """Lenth's formulas as in BsMD's LenthPlot: one effect of seven is left out of the second median."""
     found = lenth(list(BICYCLE_EFFECTS.values()))
     assert (found.s0, found.pse, found.me, found.sme) == pytest.approx(
@@ -457,7 +457,7 @@ def test_lenths_margins_of_the_bicycle():
 # Many tests at once
 
 
-def test_all_of_benjamini_and_hochbergs_p_values():
+def test_all_of_benjamini_and_hochbergs_p_values() -> None:
     """p.adjust(p, "holm"); p.adjust(p, "BH")"""
     assert holm(BH_1995) == pytest.approx(
         [.0015, .0056, .0247, .1140, .2211, .2780, .2780, .2780, .3213, 1, 1, 1, 1, 1, 1]
@@ -468,7 +468,7 @@ def test_all_of_benjamini_and_hochbergs_p_values():
     )  # fmt: skip
 
 
-def test_ties_among_p_values():
+def test_ties_among_p_values() -> None:
     """p.adjust(p, "holm"); p.adjust(p, "BH")"""
     p = [0.012, 0.2, 0.012, 0.03, 0.03, 0.5, 0.0004, 0.031]
     assert holm(p) == pytest.approx([0.084, 0.4, 0.084, 0.15, 0.15, 0.5, 0.0032, 0.15])
@@ -491,7 +491,7 @@ def test_ties_among_p_values():
         (25, 25, 1, 0.94386241367),
     ],
 )
-def test_mcnemar_is_the_binomial_test(b, c, exact, mid):
+def test_mcnemar_is_the_binomial_test(b, c, exact, mid) -> None:
     """binom.test(b, b + c)$p.value; 2 * pbinom(min(b, c), b + c, .5) - dbinom(b, b + c, .5), a tie 1 - dbinom / 2"""
     found = mcnemar(b, c, 2000)
     assert (found.p_exact, found.p_mid) == pytest.approx((exact, mid), rel=1e-9)
@@ -505,12 +505,12 @@ def test_mcnemar_is_the_binomial_test(b, c, exact, mid):
         (1, 7, 21, (0.0133798237683, 0.5083593066664)),
     ],
 )
-def test_bonett_and_prices_interval(b, c, n, interval):
+def test_bonett_and_prices_interval(b, c, n, interval) -> None:
     """By the formula in R: p1 = (b + 1) / (n + 2), p2 likewise, p2 - p1 ± z * sqrt((p1 + p2 - (p2 - p1)^2) / (n + 2))"""
     assert paired_interval(b, c, n) == pytest.approx(interval, rel=1e-9)
 
 
-def test_exact_mcnemar_through_compare(tmp_path):
+def test_exact_mcnemar_through_compare(tmp_path: Path) -> None:
     """binom.test(6, 22)$p.value; Bonett & Price as above: 6 items that A alone gets right, 16 that B alone does, of 161"""
     right = {"a": [1] * 6 + [0] * 16 + [1] * 139, "b": [0] * 6 + [1] * 16 + [1] * 139}
     gold, a, b = (
@@ -524,7 +524,7 @@ def test_exact_mcnemar_through_compare(tmp_path):
     assert document["ci95"] == pytest.approx([0.00320057543656, 0.11949881106651], rel=1e-9)
 
 
-def test_paired_t_of_barley_in_two_years():
+def test_paired_t_of_barley_in_two_years() -> None:
     """t.test(immer$Y1, immer$Y2, paired = TRUE)"""
     found = paired_t([a - b for ones, others in IMMER.values() for a, b in zip(ones, others, strict=True)])
     assert (found.estimate, found.t, found.df, found.p) == pytest.approx(
@@ -533,7 +533,7 @@ def test_paired_t_of_barley_in_two_years():
     assert found.ci95 == pytest.approx((6.12195386668, 25.70471279999), rel=SAME)
 
 
-def test_paired_t_of_weight_gained_in_therapy():
+def test_paired_t_of_weight_gained_in_therapy() -> None:
     """with(subset(anorexia, Treat == "FT"), t.test(Postwt - Prewt))"""
     found = paired_t(FAMILY_THERAPY)
     assert (found.t, found.p) == pytest.approx((4.184908135, 0.000700253106), rel=SAME)
@@ -548,7 +548,7 @@ def test_paired_t_of_weight_gained_in_therapy():
         (FAMILY_THERAPY, 138, 2**17),
     ],
 )
-def test_sign_flips_counted_one_by_one(differences, count, of):
+def test_sign_flips_counted_one_by_one(differences, count, of) -> None:
     """g <- as.matrix(expand.grid(rep(list(c(-1, 1)), n))); sum(abs(g %*% d) >= abs(sum(d)) - 1e-9)
 
     The first are those of MASS::shoes, B less A.
@@ -573,7 +573,7 @@ CORRELATIONS = [
 
 
 @pytest.mark.parametrize(("table", "rs", "williams", "steiger", "zou", "fisher"), CORRELATIONS)
-def test_two_correlations_with_one_gold(table, rs, williams, steiger, zou, fisher):
+def test_two_correlations_with_one_gold(table, rs, williams, steiger, zou, fisher) -> None:
     gold, a, b = table
     found = pearson(a, gold), pearson(b, gold), pearson(a, b)
     test = williams_t(*found, len(gold))
@@ -585,7 +585,7 @@ def test_two_correlations_with_one_gold(table, rs, williams, steiger, zou, fishe
 
 
 @pytest.mark.parametrize(("table", "rs", "williams", "steiger", "zou", "fisher"), CORRELATIONS)
-def test_two_correlations_through_compare(tmp_path, table, rs, williams, steiger, zou, fisher):
+def test_two_correlations_through_compare(tmp_path: Path, table, rs, williams, steiger, zou, fisher) -> None:
     files = [
         write_csv(tmp_path / f"{i}.csv", ["id", "prediction" if i else "label"], list(enumerate(values)))
         for i, values in enumerate(table)
@@ -598,7 +598,7 @@ def test_two_correlations_through_compare(tmp_path, table, rs, williams, steiger
     assert lines["zou"]["ci95"] == pytest.approx(zou, rel=1e-9)
 
 
-def test_pseudo_values_are_r_plus_its_influence():
+def test_pseudo_values_are_r_plus_its_influence() -> None:
     """empinf(type = "inf") of boot, a numerical derivative of cov.wt(cor = TRUE), on attitude"""
     gold, a, b = ATTITUDE
     of_a, of_b = (pseudo_values(x, gold) - pearson(x, gold) for x in (a, b))
@@ -625,7 +625,7 @@ SEEDS_AND_ITEMS = [
 
 
 @pytest.mark.parametrize(("d", "delta", "se", "df", "p", "ci95", "share", "noise"), SEEDS_AND_ITEMS)
-def test_seeds_by_items(d, delta, se, df, p, ci95, share, noise):
+def test_seeds_by_items(d, delta, se, df, p, ci95, share, noise) -> None:
     found = mrmc(d)
     assert (found.delta, found.se, found.df, found.p) == pytest.approx((delta, se, df, p), rel=1e-9)
     assert found.ci95 == pytest.approx(ci95, rel=1e-9)
@@ -633,7 +633,7 @@ def test_seeds_by_items(d, delta, se, df, p, ci95, share, noise):
     assert (found.sigma_seed, found.sigma_item, found.sigma_seed_item) == pytest.approx(noise, rel=1e-9)
 
 
-def test_seeds_by_items_through_compare(tmp_path):
+def test_seeds_by_items_through_compare(tmp_path: Path) -> None:
     """V as above; t.test(rowMeans(d))"""
     d = np.array(RIGHT_BY_SEED)
     sides = {
@@ -662,7 +662,7 @@ def test_seeds_by_items_through_compare(tmp_path):
         (20, 0.660442409819),
     ],
 )
-def test_detectable_effect_of_pairs(pairs, delta):
+def test_detectable_effect_of_pairs(pairs, delta) -> None:
     """power.t.test(n, sd = 1, power = .8, type = "paired", tol = 1e-12)$delta"""
     assert mde_paired(1.0, pairs) == pytest.approx(delta, rel=SAME)
 
@@ -676,7 +676,7 @@ def test_detectable_effect_of_pairs(pairs, delta):
         (30, 0.005, 0.8, 3.9075379683),
     ],
 )
-def test_detectable_effect_at_other_levels(df, alpha, power, effect):
+def test_detectable_effect_at_other_levels(df, alpha, power, effect) -> None:
     """uniroot(function(d) pt(qt(1 - alpha / 2, df), df, d, lower.tail = FALSE) - power, c(0, 37))"""
     assert mde(1.0, df, power, alpha) == pytest.approx(effect, rel=SAME)
 
@@ -693,6 +693,6 @@ def test_detectable_effect_at_other_levels(df, alpha, power, effect):
         (1000, 3.24143576913),
     ],
 )
-def test_expected_maximum_of_normals(k, expected):
+def test_expected_maximum_of_normals(k, expected) -> None:
     """integrate(function(x) x * k * dnorm(x) * pnorm(x)^(k - 1), -Inf, Inf, rel.tol = 1e-12)"""
     assert expected_best(k) == pytest.approx(expected, rel=1e-9)

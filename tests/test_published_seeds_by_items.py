@@ -35,26 +35,26 @@ ANSWERS = [
 ]  # fmt: skip
 
 
-def test_standard_error_of_a_mean_over_clusters():
+def test_standard_error_of_a_mean_over_clusters() -> None:
     """sqrt(vcovCR(lm(x ~ 1), cluster = g, type = "CR3") * 6 / 7)"""
     added, _ = contributions([CLUSTERED], CLUSTERS)
     assert math.sqrt((added**2).sum()) == pytest.approx(0.0814566504938, rel=1e-9)
 
 
-def test_standard_error_of_a_mean_without_clusters():
+def test_standard_error_of_a_mean_without_clusters() -> None:
     """sd(x) / sqrt(n)"""
     added, _ = contributions([CLUSTERED])
     assert math.sqrt((added**2).sum()) == pytest.approx(0.0784464540553, rel=1e-9)
 
 
 @pytest.mark.parametrize(("d", "clusters", "item", "seed_item"), NOISE)
-def test_what_the_items_add(d, clusters, item, seed_item):
+def test_what_the_items_add(d, clusters, item, seed_item) -> None:
     found = item_noise(contributions(d, clusters)[0])
     assert (found.item, found.seed_item) == pytest.approx((item, seed_item), rel=1e-9)
 
 
 @pytest.mark.parametrize(("d", "item", "seed_item", "se", "p", "ci95", "ci90"), ANSWERS)
-def test_a_contrast_over_seeds_and_items(d, item, seed_item, se, p, ci95, ci90):
+def test_a_contrast_over_seeds_and_items(d, item, seed_item, se, p, ci95, ci90) -> None:
     found = infer(np.mean(d, axis=1), ItemNoise(item, seed_item, math.inf))
     assert (found.se, found.p) == pytest.approx((se, p), rel=1e-7)
     assert found.interval() == pytest.approx(ci95, rel=1e-7)

@@ -116,7 +116,7 @@ def scores(rng, seeds, items, right, shift):
 )
 def test_report_and_compare_say_the_same(
     kind, seed, seeds, items, right, shift, smallest_effect, in_a_cluster
-):
+) -> None:
     metric, draw = kind
     gold, predicted = draw(np.random.default_rng(seed), seeds, items, right, shift)
     every = [*predicted["a"], *predicted["b"]]

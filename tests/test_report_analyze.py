@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import Ablate
 from outside_json import analyze_table, question
 from published_tables import (
     ATMWTAG,
@@ -75,13 +76,13 @@ def faults_of(path: Path, *args, **kwargs) -> tuple[str, ...]:
 # Published answers
 
 
-def test_nist_sirstv(tmp_path):
+def test_nist_sirstv(tmp_path: Path) -> None:
     rows = [(lab, y) for lab, values in SIRSTV.items() for y in values.split()]
     document = analyze_table(write_csv(tmp_path / "t.csv", ["lab", "y"], rows), "y", ["lab"])
     assert one_way(document) == pytest.approx((5.11462616e-2, 2.1663656e-1, 1.18046237440255), rel=1e-12)
 
 
-def test_nist_atmwtag(tmp_path):
+def test_nist_atmwtag(tmp_path: Path) -> None:
     rows = [(lab, f"107.868{tail}") for lab, values in ATMWTAG.items() for tail in values.split()]
     document = analyze_table(write_csv(tmp_path / "t.csv", ["lab", "y"], rows), "y", ["lab"])
     assert one_way(document) == pytest.approx(
@@ -94,12 +95,12 @@ def test_nist_atmwtag(tmp_path):
     ("replicates", "between", "within", "F"),
     [(21, 1.68, 1.8, 21), (201, 16.08, 18, 201), (2001, 160.08, 180, 2001)],
 )
-def test_nist_smls_to_twelve_digits(tmp_path, constant, replicates, between, within, F):
+def test_nist_smls_to_twelve_digits(tmp_path: Path, constant, replicates, between, within, F) -> None:
     path = write_csv(tmp_path / "t.csv", ["treatment", "y"], list(simon_lesage(constant, replicates)))
     assert one_way(analyze_table(path, "y", ["treatment"])) == pytest.approx((between, within, F), rel=1e-12)
 
 
-def test_filtration_rate(filtration):
+def test_filtration_rate(filtration: Path) -> None:
     document = analyze_table(filtration, "rate", list("ABCD"), order="full")
     found = {row["factor"]: row["estimate"] for row in document["effects"]}
     found |= {":".join(row["factors"]): row["estimate"] for row in document["interactions"]}
@@ -107,14 +108,14 @@ def test_filtration_rate(filtration):
     assert document["lenth"]["pse"] == pytest.approx(2.625)
 
 
-def test_replicated_two_cubed(tmp_path):
+def test_replicated_two_cubed(tmp_path: Path) -> None:
     rows = [(*run, y) for run, pair in zip(two_level("ABC"), PLASMA_ETCH, strict=True) for y in pair]
     document = analyze_table(write_csv(tmp_path / "t.csv", [*"ABC", "y"], rows), "y", list("ABC"))
     assert by_term(document)["A:C"]["ss"] == pytest.approx(94402.5625)
     assert (by_term(document)["residual"]["ss"], document["lenth"]) == (pytest.approx(18020.5), None)
 
 
-def test_randomised_blocks(tmp_path):
+def test_randomised_blocks(tmp_path: Path) -> None:
     rows = [(p, batch, y) for p, ys in VASCULAR_GRAFT.items() for batch, y in enumerate(ys)]
     path = write_csv(tmp_path / "t.csv", ["pressure", "batch", "y"], rows)
     rows = by_term(analyze_table(path, "y", ["pressure"], block="batch"))
@@ -125,7 +126,7 @@ def test_randomised_blocks(tmp_path):
     assert rows["batch"]["ss"] == pytest.approx(192.25, abs=5e-3)
 
 
-def test_battery_life(tmp_path):
+def test_battery_life(tmp_path: Path) -> None:
     rows = [(m, t, y) for (m, t), ys in BATTERY_LIFE.items() for y in ys]
     document = analyze_table(write_csv(tmp_path / "t.csv", ["m", "t", "y"], rows), "y", ["m", "t"])
     assert [by_term(document)[term]["F"] for term in ("m", "t", "m:t")] == pytest.approx(
@@ -133,7 +134,7 @@ def test_battery_life(tmp_path):
     )
 
 
-def test_tooth_growth(tmp_path):
+def test_tooth_growth(tmp_path: Path) -> None:
     rows = [(supp, dose, y) for (supp, dose), ys in TOOTH_GROWTH.items() for y in ys]
     document = analyze_table(
         write_csv(tmp_path / "t.csv", ["supp", "dose", "len"], rows), "len", ["supp", "dose"]
@@ -143,7 +144,7 @@ def test_tooth_growth(tmp_path):
     assert document["effects"][0]["ci95"] == pytest.approx([-5.5798, -1.8202], abs=5e-5)
 
 
-def test_a_latin_square(tmp_path):
+def test_a_latin_square(tmp_path: Path) -> None:
     rows = [
         (batch, operator, formulation, y)
         for batch, (formulations, ys) in enumerate(ROCKET_PROPELLANT)
@@ -157,7 +158,7 @@ def test_a_latin_square(tmp_path):
     assert (terms["formulation"]["F"], terms["formulation"]["p"]) == pytest.approx((7.73, 0.0025), abs=5e-3)
 
 
-def test_two_treatments_in_blocks_of_two_are_a_paired_t_test(tmp_path):
+def test_two_treatments_in_blocks_of_two_are_a_paired_t_test(tmp_path: Path) -> None:
     rows = [(boy, sole, wear) for sole, each in BOYS_SHOES.items() for boy, wear in enumerate(each)]
     path = write_csv(tmp_path / "t.csv", ["boy", "sole", "wear"], rows)
     (effect,) = analyze_table(path, "wear", ["sole"], block="boy")["effects"]
@@ -165,7 +166,7 @@ def test_two_treatments_in_blocks_of_two_are_a_paired_t_test(tmp_path):
     assert effect["ci95"] == pytest.approx([0.1330, 0.6870], abs=5e-5)
 
 
-def test_incomplete_blocks_with_a_product_confounded(tmp_path):
+def test_incomplete_blocks_with_a_product_confounded(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "npk.csv", ["block", "N", "P", "K", "yield"], NPK)
     document = analyze_table(path, "yield", ["N", "P", "K"], block="block", order="full")
     rows = by_term(document)
@@ -176,7 +177,7 @@ def test_incomplete_blocks_with_a_product_confounded(tmp_path):
     assert any(warning.endswith(": N:P:K") for warning in document["warnings"])
 
 
-def test_a_saturated_fraction(tmp_path):
+def test_a_saturated_fraction(tmp_path: Path) -> None:
     runs = [
         (a, b, c, a * b, a * c, b * c, a * b * c, y)
         for (a, b, c), y in zip(
@@ -188,7 +189,7 @@ def test_a_saturated_fraction(tmp_path):
     assert {row["factor"]: row["estimate"] for row in effects} == pytest.approx(BICYCLE_EFFECTS)
 
 
-def test_nested_factors(tmp_path):
+def test_nested_factors(tmp_path: Path) -> None:
     """A column of batches for each supplier, empty under the others: their sums of squares add up to the published one."""
     rows = [
         (supplier, *(batch if one == supplier else "" for one in PURITY), y)
@@ -206,7 +207,7 @@ def test_nested_factors(tmp_path):
 
 
 @pytest.mark.parametrize("factors", [["supplier", "batch"], ["batch", "supplier"]])
-def test_a_nested_factor_with_labels_of_its_own_is_told_what_would_do(tmp_path, factors):
+def test_a_nested_factor_with_labels_of_its_own_is_told_what_would_do(tmp_path: Path, factors) -> None:
     rows = [
         (supplier, f"{supplier}-{batch}", y)
         for supplier, batches in PURITY.items()
@@ -220,7 +221,7 @@ def test_a_nested_factor_with_labels_of_its_own_is_told_what_would_do(tmp_path, 
         analyze_table(path, "purity", factors)
 
 
-def test_unbalanced_table_reports_type_two_and_keeps_the_others(tmp_path):
+def test_unbalanced_table_reports_type_two_and_keeps_the_others(tmp_path: Path) -> None:
     rows = [(drug, disease, y) for (drug, disease), ys in DRUG_DISEASE.items() for y in ys]
     path = write_csv(tmp_path / "t.csv", ["drug", "disease", "y"], rows)
     document = analyze_table(path, "y", ["drug", "disease"])
@@ -235,7 +236,7 @@ def test_unbalanced_table_reports_type_two_and_keeps_the_others(tmp_path):
 # The document
 
 
-def test_keys_are_those_promised(study):
+def test_keys_are_those_promised(study: Path) -> None:
     document = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")
     assert {"metric", "n", "effects", "interactions", "anova", "lenth", "warnings"} <= set(document)
     assert {"factor", "from", "to", "when", "estimate", "se", "df", "ci95", "p", "p_holm", "verdict"} <= set(
@@ -244,12 +245,12 @@ def test_keys_are_those_promised(study):
     assert {"term", "df", "ss", "ms", "F", "p", "type"} == set(document["anova"][0])
 
 
-def test_interaction_keys_are_those_promised(filtration):
+def test_interaction_keys_are_those_promised(filtration: Path) -> None:
     row = analyze_table(filtration, "rate", list("ABCD"))["interactions"][0]
     assert {"factors", "estimate", "se", "df", "ci95", "p"} <= set(row)
 
 
-def test_the_document_is_strict_json(study, filtration):
+def test_the_document_is_strict_json(study: Path, filtration: Path) -> None:
     for document in (
         analyze_table(study, "dev/mean", ["training", "surgery"], block="seed"),
         analyze_table(filtration, "rate", list("ABCD"), order="full"),
@@ -257,11 +258,11 @@ def test_the_document_is_strict_json(study, filtration):
         assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
-def test_the_last_row_of_the_anova_is_the_residual(filtration):
+def test_the_last_row_of_the_anova_is_the_residual(filtration: Path) -> None:
     assert analyze_table(filtration, "rate", list("ABCD"))["anova"][-1]["term"] == "residual"
 
 
-def test_a_conditional_factor_says_when(study):
+def test_a_conditional_factor_says_when(study: Path) -> None:
     training, surgery = analyze_table(
         study, "dev/mean", ["training", "surgery"], block="seed", baseline={"training": "separate"}
     )["effects"]
@@ -270,7 +271,7 @@ def test_a_conditional_factor_says_when(study):
     assert (training["verdict"], surgery["verdict"]) == ("helps", "helps")
 
 
-def test_the_baseline_turns_the_sign(study):
+def test_the_baseline_turns_the_sign(study: Path) -> None:
     forward, back = (
         analyze_table(study, "dev/mean", ["training", "surgery"], "seed", {"training": level})["effects"][0]
         for level in ("separate", "joint")
@@ -279,13 +280,13 @@ def test_the_baseline_turns_the_sign(study):
     assert forward["estimate"] == pytest.approx(-back["estimate"])
 
 
-def test_p_holm_is_over_the_main_effects(study):
+def test_p_holm_is_over_the_main_effects(study: Path) -> None:
     effects = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")["effects"]
     smallest = min(effects, key=lambda row: row["p"])
     assert smallest["p_holm"] == pytest.approx(2 * smallest["p"])
 
 
-def test_the_verdict_knows_the_smallest_effect_and_the_goal(tmp_path):
+def test_the_verdict_knows_the_smallest_effect_and_the_goal(tmp_path: Path) -> None:
     rows = [(a, f"{0.8 + 0.0001 * a + noise:.5f}") for a in (0, 1) for noise in (-2e-4, -1e-4, 0, 1e-4, 2e-4)]
     path = write_csv(tmp_path / "t.csv", ["a", "y"], rows)
     words = [
@@ -294,14 +295,14 @@ def test_the_verdict_knows_the_smallest_effect_and_the_goal(tmp_path):
     assert words == ["inconclusive", "no difference that matters"]
 
 
-def test_less_can_be_better(study):
+def test_less_can_be_better(study: Path) -> None:
     loss = analyze_table(
         study, "dev/mean", ["training"], block="seed", baseline={"training": "separate"}, goal="minimize"
     )
     assert loss["effects"][0]["verdict"] == "hurts"
 
 
-def test_several_levels_are_each_compared_with_the_baseline(tmp_path):
+def test_several_levels_are_each_compared_with_the_baseline(tmp_path: Path) -> None:
     rows = [(m, t, y) for (m, t), ys in BATTERY_LIFE.items() for y in ys]
     path = write_csv(tmp_path / "t.csv", ["m", "t", "y"], rows)
     effects = analyze_table(path, "y", ["m", "t"], baseline={"t": "70"})["effects"]
@@ -311,14 +312,14 @@ def test_several_levels_are_each_compared_with_the_baseline(tmp_path):
     ]
 
 
-def test_replicates_that_do_not_differ_are_flagged(tmp_path):
+def test_replicates_that_do_not_differ_are_flagged(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 0.5), (0, 0.5), (1, 0.7), (1, 0.7)])
     document = analyze_table(path, "y", ["a"])
     assert (document["effects"][0]["p"], document["effects"][0]["verdict"]) == (None, "inconclusive")
     assert "there is no noise, so no p" in document["warnings"][0]
 
 
-def test_a_fraction_says_that_it_cannot_tell_products_apart(filtration):
+def test_a_fraction_says_that_it_cannot_tell_products_apart(filtration: Path) -> None:
     """The half fraction with I = ABCD."""
     lines = filtration.read_text().splitlines()
     filtration.write_text(
@@ -342,7 +343,7 @@ def crossover(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("block", ["seed", None])
-def test_an_effect_that_turns_around_says_where(crossover, block):
+def test_an_effect_that_turns_around_says_where(crossover: Path, block) -> None:
     document = analyze_table(crossover, "y", ["a", "b"], block)
     up, down = document["effects"][0]["turns"]
     assert (up["factor"], up["level"], down["level"]) == ("b", "0", "1")
@@ -353,7 +354,7 @@ def test_an_effect_that_turns_around_says_where(crossover, block):
 
 
 @pytest.mark.parametrize("block", ["seed", None])
-def test_a_simple_effect_is_the_mean_difference_of_its_cells(crossover, block):
+def test_a_simple_effect_is_the_mean_difference_of_its_cells(crossover: Path, block) -> None:
     with crossover.open() as file:
         rows = list(csv.DictReader(file))
     (effect, _) = analyze_table(crossover, "y", ["a", "b"], block)["effects"]
@@ -365,7 +366,7 @@ def test_a_simple_effect_is_the_mean_difference_of_its_cells(crossover, block):
         assert simple["estimate"] == pytest.approx(high - low, rel=1e-12)
 
 
-def test_an_effect_that_is_clear_at_one_level_only_says_so(tmp_path):
+def test_an_effect_that_is_clear_at_one_level_only_says_so(tmp_path: Path) -> None:
     noise = iter(np.random.default_rng(4).normal(0, 0.005, 16))
     rows = [
         (a, b, seed, 0.8 + 0.1 * a * b + next(noise)) for a in (0, 1) for b in (0, 1) for seed in range(4)
@@ -376,13 +377,13 @@ def test_an_effect_that_is_clear_at_one_level_only_says_so(tmp_path):
     assert "a: 0 → 1: helps on average, but it depends on b (+0." in analysis_text(found)
 
 
-def test_without_an_interaction_an_effect_depends_on_nothing(study):
+def test_without_an_interaction_an_effect_depends_on_nothing(study: Path) -> None:
     assert not any(
         row["turns"] for row in analyze_table(study, "dev/mean", ["training", "surgery"], "seed")["effects"]
     )
 
 
-def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path):
+def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path: Path) -> None:
     noise = iter(np.random.default_rng(1).normal(0, 0.005, 16))
     rows = [
         (a, b, a * b, seed, 0.8 + 0.02 * a + 0.03 * a * b + next(noise))
@@ -398,7 +399,7 @@ def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path):
     assert "c: -1 → 1: helps, or seems to because of a:b" in text
 
 
-def test_a_fraction_of_resolution_four_names_its_words_of_four(tmp_path):
+def test_a_fraction_of_resolution_four_names_its_words_of_four(tmp_path: Path) -> None:
     noise = iter(np.random.default_rng(1).normal(0, 0.005, 32))
     rows = [
         (a, b, c, a * b * c, seed, 0.8 + 0.03 * a * b * c + next(noise))
@@ -418,14 +419,14 @@ def test_a_fraction_of_resolution_four_names_its_words_of_four(tmp_path):
 
 
 @pytest.mark.parametrize(("sd", "warned"), [(0.05, True), (0.0015, False)])
-def test_unequal_noise_without_a_block_is_warned_of(tmp_path, sd, warned):
+def test_unequal_noise_without_a_block_is_warned_of(tmp_path: Path, sd, warned) -> None:
     rng = np.random.default_rng(0)
     rows = [("a", y) for y in rng.normal(0.8, 0.001, 12)] + [("b", y) for y in rng.normal(0.8, sd, 3)]
     document = analyze_table(write_csv(tmp_path / "t.csv", ["head", "y"], rows), "y", ["head"])
     assert any("vary much more" in warning for warning in document["warnings"]) is warned
 
 
-def test_a_full_table_does_not(filtration):
+def test_a_full_table_does_not(filtration: Path) -> None:
     assert not any(
         "main effects only" in w for w in analyze_table(filtration, "rate", list("ABCD"))["warnings"]
     )
@@ -447,7 +448,7 @@ def repeated(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "t.csv", ["a", "seed", "y"], rows)
 
 
-def test_rows_of_one_combination_and_block_are_one_run(repeated, tmp_path):
+def test_rows_of_one_combination_and_block_are_one_run(repeated: Path, tmp_path: Path) -> None:
     rows = [line.split(",") for line in repeated.read_text().splitlines()[1:]]
     cells = {(a, seed): [float(y) for a_, s_, y in rows if (a_, s_) == (a, seed)] for a, seed, _ in rows}
     means = write_csv(
@@ -458,7 +459,7 @@ def test_rows_of_one_combination_and_block_are_one_run(repeated, tmp_path):
     assert found["effects"][0]["ci95"] == pytest.approx(expected["effects"][0]["ci95"])
 
 
-def test_averaging_is_told_with_its_counts(repeated):
+def test_averaging_is_told_with_its_counts(repeated: Path) -> None:
     warnings = analyze_table(repeated, "y", ["a"], block="seed")["warnings"]
     assert warnings == [
         "24 rows are 6 runs: the rows of one combination and one seed are averaged (4 each); "
@@ -466,25 +467,25 @@ def test_averaging_is_told_with_its_counts(repeated):
     ]
 
 
-def test_each_row_is_a_run_of_its_own_when_asked(repeated):
+def test_each_row_is_a_run_of_its_own_when_asked(repeated: Path) -> None:
     document = analyze_table(repeated, "y", ["a"], block="seed", unit="row")
     assert (document["n"], document["effects"][0]["df"]) == (24, 20)
     assert any("18 rows repeat a combination within its seed" in warning for warning in document["warnings"])
 
 
-def test_without_a_block_repeated_rows_are_replicates(repeated):
+def test_without_a_block_repeated_rows_are_replicates(repeated: Path) -> None:
     document = analyze_table(repeated, "y", ["a"])
     assert (document["n"], document["effects"][0]["df"]) == (24, 22)
     assert not any("averaged" in warning for warning in document["warnings"])
 
 
-def test_a_level_written_two_ways_is_one_run_of_a_seed(tmp_path):
+def test_a_level_written_two_ways_is_one_run_of_a_seed(tmp_path: Path) -> None:
     rows = [("0", 1, 1), ("0.0", 1, 3), ("1", 1, 5), ("0", 2, 2), ("1", 2, 7)]
     document = analyze_table(write_csv(tmp_path / "t.csv", ["a", "s", "y"], rows), "y", ["a"], block="s")
     assert (document["n"], document["effects"][0]["estimate"]) == (4, pytest.approx(4.0))
 
 
-def test_unequal_numbers_of_rows_do_not_weigh(tmp_path):
+def test_unequal_numbers_of_rows_do_not_weigh(tmp_path: Path) -> None:
     """Cell means 3, 1 / 2, 4: the marginal means of B are both 2.5, its raw means are not."""
     counts = {("1", "1"): (5, 3), ("1", "2"): (3, 1), ("2", "1"): (5, 2), ("2", "2"): (7, 4)}
     rows = [
@@ -497,7 +498,7 @@ def test_unequal_numbers_of_rows_do_not_weigh(tmp_path):
     assert effects == pytest.approx({"A": 1.0, "B": 0.0}, abs=1e-9)
 
 
-def test_a_missing_combination_is_named(tmp_path):
+def test_a_missing_combination_is_named(tmp_path: Path) -> None:
     rows = [(a, b, y) for (a, b), y in zip(["00", "01", "10"] * 2, [1, 2, 4, 2, 4, 3], strict=True)]
     path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], rows)
     assert (
@@ -506,7 +507,7 @@ def test_a_missing_combination_is_named(tmp_path):
     )
 
 
-def test_a_combination_that_lacks_a_block_is_named(study):
+def test_a_combination_that_lacks_a_block_is_named(study: Path) -> None:
     study.write_text("".join(study.read_text().splitlines(True)[:-1]))
     assert (
         "1 of 9 pairs of a combination and a seed has no row: training = joint, surgery = pcgrad in seed 3"
@@ -514,7 +515,7 @@ def test_a_combination_that_lacks_a_block_is_named(study):
     )
 
 
-def test_a_combination_that_a_condition_excludes_is_not_missed(study):
+def test_a_combination_that_a_condition_excludes_is_not_missed(study: Path) -> None:
     warnings = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")["warnings"]
     assert not any("no row" in warning for warning in warnings)
 
@@ -535,7 +536,7 @@ def wide(study: Path) -> Path:
 
 
 @pytest.mark.parametrize("metric", ["acc_s1,acc_s2,acc_s3", "acc_s1, acc_s2, acc_s3", "acc_*", "acc_s?"])
-def test_one_column_a_seed_says_what_one_row_a_seed_says(study, wide, metric):
+def test_one_column_a_seed_says_what_one_row_a_seed_says(study: Path, wide: Path, metric) -> None:
     long = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")
     document = analyze_table(wide, metric, ["training", "surgery"])
     assert document["n"] == 9
@@ -545,7 +546,7 @@ def test_one_column_a_seed_says_what_one_row_a_seed_says(study, wide, metric):
     assert "acc_s1, acc_s2, acc_s3: one column for each seed" in document["warnings"]
 
 
-def test_a_seed_that_failed_is_an_empty_field_of_a_wide_table(wide):
+def test_a_seed_that_failed_is_an_empty_field_of_a_wide_table(wide: Path) -> None:
     lines = wide.read_text().splitlines()
     wide.write_text("\n".join([*lines[:3], lines[3].rpartition(",")[0] + ","]))
     assert faults_of(wide, "acc_*", ["training", "surgery"]) == (
@@ -555,13 +556,13 @@ def test_a_seed_that_failed_is_an_empty_field_of_a_wide_table(wide):
     assert (document["n"], document["dropped"]) == (8, 1)
 
 
-def test_a_wide_table_has_its_blocks_already(wide):
+def test_a_wide_table_has_its_blocks_already(wide: Path) -> None:
     assert faults_of(wide, "acc_*", ["surgery"], "training") == (
         "--block: 3 columns of --metric are blocks themselves; leave it out",
     )
 
 
-def test_a_pattern_without_a_column_is_refused(wide):
+def test_a_pattern_without_a_column_is_refused(wide: Path) -> None:
     assert faults_of(wide, "loss_*", ["training"]) == (
         "wide.csv:1: loss_*: no such column; the columns are 'training', 'surgery', 'acc_s1', 'acc_s2', 'acc_s3'",
     )
@@ -570,7 +571,7 @@ def test_a_pattern_without_a_column_is_refused(wide):
 # Number formats
 
 
-def test_percent_signs_are_told(study):
+def test_percent_signs_are_told(study: Path) -> None:
     lines = study.read_text().splitlines()
     with_signs = [
         lines[0],
@@ -582,7 +583,7 @@ def test_percent_signs_are_told(study):
     assert any(w.startswith("percent signs: ") and "percentage points" in w for w in document["warnings"])
 
 
-def test_percent_signs_among_plain_numbers_are_refused(study):
+def test_percent_signs_among_plain_numbers_are_refused(study: Path) -> None:
     study.write_text(study.read_text() + "separate,,4,87.5%\nseparate,,5,88%\n")
     assert faults_of(study, "dev/mean", ["training"], block="seed") == (
         "study.csv:11: dev/mean: '87.5%' has a percent sign, others are without one; write all in one unit",
@@ -594,14 +595,14 @@ EDGES = ["1e999999", "1e-999999", "-1e999999999999999999", "5e-324", "1e99999999
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_levels_at_the_edge_of_numbers_are_levels(tmp_path, edge):
+def test_levels_at_the_edge_of_numbers_are_levels(tmp_path: Path, edge) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(edge, 1), (edge, 2), (0, 3), (0, 5)])
     (effect,) = analyze_table(path, "y", ["a"], baseline={"a": "0"})["effects"]
     assert (effect["to"], effect["estimate"]) == (edge, pytest.approx(-2.5))
 
 
 @pytest.mark.parametrize("edge", ["1e-999999", "5e-324", "0." + "3" * 5000])
-def test_small_metrics_at_the_edge_of_numbers_are_analysed(tmp_path, edge):
+def test_small_metrics_at_the_edge_of_numbers_are_analysed(tmp_path: Path, edge) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, edge), (0, 2), (1, 3), (1, 5)])
     assert analyze_table(path, "y", ["a"])["effects"][0]["estimate"] == pytest.approx(3 - float(edge) / 2)
 
@@ -609,20 +610,20 @@ def test_small_metrics_at_the_edge_of_numbers_are_analysed(tmp_path, edge):
 @pytest.mark.parametrize(
     "edge", ["1e999999", "-1e999999999999999999", "1e99999999999999999999999", "9" * 5000, "1e308"]
 )
-def test_large_metrics_at_the_edge_of_numbers_are_refused(tmp_path, edge):
+def test_large_metrics_at_the_edge_of_numbers_are_refused(tmp_path: Path, edge) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, edge), (0, 2), (1, 3), (1, 5)])
     (fault,) = faults_of(path, "y", ["a"])
     assert fault.startswith("t.csv:2: y: ") or fault == "t.csv: y: values span 1e+308; use another unit"
 
 
-def test_a_metric_too_small_to_square_is_refused(tmp_path):
+def test_a_metric_too_small_to_square_is_refused(tmp_path: Path) -> None:
     path = write_csv(
         tmp_path / "t.csv", ["a", "y"], [(0, "1e-300"), (0, "2e-300"), (1, "3e-300"), (1, "5e-300")]
     )
     assert faults_of(path, "y", ["a"]) == ("t.csv: y: values span 4e-300; use another unit",)
 
 
-def test_a_column_of_ids_is_refused_at_once(tmp_path):
+def test_a_column_of_ids_is_refused_at_once(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(i, i % 7) for i in range(60_000)])
     assert faults_of(path, "y", ["a"])[0] == "a: 60000 levels; is it a number or an id?"
 
@@ -630,32 +631,32 @@ def test_a_column_of_ids_is_refused_at_once(tmp_path):
 # Levels
 
 
-def test_levels_sort_by_number_where_all_are_numbers():
+def test_levels_sort_by_number_where_all_are_numbers() -> None:
     assert order_levels(["128", "1e3", "-5", "16"]) == ["-5", "16", "128", "1e3"]
 
 
-def test_levels_sort_by_alphabet_otherwise():
+def test_levels_sort_by_alphabet_otherwise() -> None:
     assert order_levels(["pcgrad", "none", "10"]) == ["10", "none", "pcgrad"]
 
 
-def test_one_number_written_two_ways_is_one_level():
+def test_one_number_written_two_ways_is_one_level() -> None:
     assert order_levels(["0.01", "0", "0.0", "1e-2"]) == ["0", "0.01"]
 
 
-def test_levels_in_percent_sort_by_number():
+def test_levels_in_percent_sort_by_number() -> None:
     assert order_levels(["10%", "5%", "5.0 %"]) == ["5%", "10%"]
 
 
-def test_minus_comes_before_plus():
+def test_minus_comes_before_plus() -> None:
     assert order_levels(["+", "-"]) == ["-", "+"]
 
 
-def test_a_baseline_may_be_written_as_another_number():
+def test_a_baseline_may_be_written_as_another_number() -> None:
     assert order_levels(["0.0", "0.5", "1"], baseline="1.0") == ["1", "0.0", "0.5"]
 
 
 @pytest.mark.parametrize("word", ["NA", "null", "None", "nan", "false", ""])
-def test_words_that_look_missing_are_levels(tmp_path, word):
+def test_words_that_look_missing_are_levels(tmp_path: Path, word) -> None:
     rows = [(word or "empty", 1), (word or "empty", 2), ("x", 3), ("x", 5)]
     document = analyze_table(write_csv(tmp_path / "t.csv", ["a", "y"], rows), "y", ["a"])
     assert {document["effects"][0]["from"], document["effects"][0]["to"]} == {word or "empty", "x"}
@@ -664,7 +665,7 @@ def test_words_that_look_missing_are_levels(tmp_path, word):
 # What is read
 
 
-def test_missing_metrics_are_left_out_only_when_asked(tmp_path):
+def test_missing_metrics_are_left_out_only_when_asked(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 1), (0, ""), (0, 2), (1, 3), (1, 5), (1, "NA")])
     document = analyze_table(path, "y", ["a"], drop_missing=True)
     assert (document["n"], document["dropped"]) == (4, 2)
@@ -674,7 +675,7 @@ def test_missing_metrics_are_left_out_only_when_asked(tmp_path):
 # What is refused
 
 
-def test_every_fault_is_told_at_once(tmp_path):
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     path = write_csv(
         tmp_path / "t.csv", ["a", "b", "y"], [(0, 0, ""), (0, 1, "nan"), (1, 0, 3, 4), (1, 0), (1, 0, "1_0")]
     )
@@ -688,7 +689,7 @@ def test_every_fault_is_told_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "0x10", "high", "NaN", "²", "٣"])
-def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_path, text):
+def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_path: Path, text) -> None:
     (tmp_path / "t.csv").write_text(f'a,y\n0,1\n0,2\n1,"{text}"\n1,3\n')
     assert faults_of(tmp_path / "t.csv", "y", ["a"], drop_missing=True) == (
         f"t.csv:4: y: {text!r} is not a finite number",
@@ -704,39 +705,39 @@ def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_pat
         ("1'000", "write it without thousands separators"),
     ],
 )
-def test_a_number_in_another_format_is_refused_with_what_would_do(tmp_path, text, advice):
+def test_a_number_in_another_format_is_refused_with_what_would_do(tmp_path: Path, text, advice) -> None:
     (tmp_path / "t.csv").write_text(f'a,y\n0,1\n0,2\n1,"{text}"\n1,3\n')
     assert faults_of(tmp_path / "t.csv", "y", ["a"]) == (
         f"t.csv:4: y: {text!r} is not a finite number; {advice}",
     )
 
 
-def test_rows_of_a_wrong_length_are_not_also_levels_that_lack(tmp_path):
+def test_rows_of_a_wrong_length_are_not_also_levels_that_lack(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 1), (1, 2, 3), (1,)])
     assert [fault.split(": ")[0] for fault in faults_of(path, "y", ["a"])] == ["t.csv:3", "t.csv:4"]
 
 
-def test_a_factor_with_one_level_is_refused(tmp_path):
+def test_a_factor_with_one_level_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], [(0, 7, 1), (0, 7, 2), (1, 7, 3), (1, 7, 4)])
     assert faults_of(path, "y", ["a", "b"]) == (
         "t.csv: b: only one level, '7'; leave it out, or add rows with another level",
     )
 
 
-def test_a_mistyped_column_gets_a_suggestion(study):
+def test_a_mistyped_column_gets_a_suggestion(study: Path) -> None:
     assert faults_of(study, "dev/mena", ["training", "sugery"]) == (
         "study.csv:1: dev/mena: no such column; did you mean 'dev/mean'?",
         "study.csv:1: sugery: no such column; did you mean 'surgery'?",
     )
 
 
-def test_a_baseline_that_is_no_level_is_refused(study):
+def test_a_baseline_that_is_no_level_is_refused(study: Path) -> None:
     assert faults_of(study, "dev/mean", ["training"], baseline={"training": "apart"}) == (
         "study.csv: training: the baseline 'apart' is not a level; the levels are 'joint', 'separate'",
     )
 
 
-def test_wrong_arguments_are_all_told(study):
+def test_wrong_arguments_are_all_told(study: Path) -> None:
     faults = faults_of(
         study, "seed", ["training", "training"], "seed", {"x": "1"}, order="3", smallest_effect=0.0, goal="up"
     )
@@ -745,24 +746,24 @@ def test_wrong_arguments_are_all_told(study):
     ]  # fmt: skip
 
 
-def test_two_factors_that_always_change_together_are_refused(tmp_path):
+def test_two_factors_that_always_change_together_are_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], [(0, 0, 1), (0, 0, 2), (1, 1, 3), (1, 1, 5)])
     assert faults_of(path, "y", ["a", "b"]) == (
         "b: changes together with the columns named before it; leave one of them out",
     )
 
 
-def test_too_few_rows_are_refused(tmp_path):
+def test_too_few_rows_are_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], [(0, "p", 1), (1, "q", 2), (1, "r", 3)])
     assert faults_of(path, "y", ["a", "b"]) == ("3 rows are too few for 3 effects; at least 4 are needed",)
 
 
-def test_an_id_is_no_factor(tmp_path):
+def test_an_id_is_no_factor(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "id", "y"], [(i % 2, i, i % 7) for i in range(1500)])
     assert "id: 1500 levels; is it a number or an id?" in faults_of(path, "y", ["a", "id"])
 
 
-def test_all_products_of_too_many_factors_are_refused(tmp_path):
+def test_all_products_of_too_many_factors_are_refused(tmp_path: Path) -> None:
     names = [f"f{k}" for k in range(11)]
     rows = [(*(i >> k & 1 for k in range(11)), i % 5) for i in range(64 * 64)]
     path = write_csv(tmp_path / "t.csv", [*names, "y"], rows)
@@ -771,7 +772,7 @@ def test_all_products_of_too_many_factors_are_refused(tmp_path):
     )
 
 
-def test_na_as_a_level_of_a_conditional_factor_is_explained(study):
+def test_na_as_a_level_of_a_conditional_factor_is_explained(study: Path) -> None:
     study.write_text(study.read_text().replace(",,", ",NA,"))
     assert (
         "'NA' counts as a level: leave a field empty"
@@ -779,7 +780,7 @@ def test_na_as_a_level_of_a_conditional_factor_is_explained(study):
     )
 
 
-def test_an_empty_block_is_refused(study):
+def test_an_empty_block_is_refused(study: Path) -> None:
     study.write_text(study.read_text() + "joint,none,,0.9\n")
     assert faults_of(study, "dev/mean", ["training"], block="seed") == (
         "study.csv:11: seed: empty; every row needs a block",
@@ -815,7 +816,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_form_of_a_table_does_not_change_what_is_said(study, ablate, form):
+def test_the_form_of_a_table_does_not_change_what_is_said(study: Path, ablate: Ablate, form) -> None:
     (study.parent / "other").write_bytes(FORMS[form](study))
     words = ["--metric", "dev/mean", "--factors", "training,surgery", "--block", "seed", "--json"]
     expected, found = (json.loads(ablate("analyze", name, *words).stdout) for name in ("study.csv", "other"))
@@ -824,7 +825,9 @@ def test_the_form_of_a_table_does_not_change_what_is_said(study, ablate, form):
     assert notes == (["decimal commas: 0,8110 is read as 0.8110"] if "Excel" in form else [])
 
 
-def test_commas_that_may_be_thousands_are_told_with_the_option_that_settles_it(ablate, tmp_path):
+def test_commas_that_may_be_thousands_are_told_with_the_option_that_settles_it(
+    ablate: Ablate, tmp_path: Path
+) -> None:
     (tmp_path / "t.csv").write_text("a;y\n0;87,512\n0;88,119\n1;90,125\n1;91,002\n")
     words = ["analyze", "t.csv", "--metric", "y", "--factors", "a"]
     refused = ablate(*words)
@@ -836,7 +839,7 @@ def test_commas_that_may_be_thousands_are_told_with_the_option_that_settles_it(a
     ] == pytest.approx(2.748)
 
 
-def test_the_unit_of_analysis_is_an_option(repeated, ablate):
+def test_the_unit_of_analysis_is_an_option(repeated: Path, ablate: Ablate) -> None:
     words = ["analyze", repeated, "--metric", "y", "--factors", "a", "--block", "seed", "--json"]
     assert [json.loads(ablate(*words, "--unit", unit).stdout)["n"] for unit in ("run", "row")] == [6, 24]
     assert ablate(*words, "--unit", "seed").stderr == "--unit: 'seed' is neither run nor row\n"
@@ -845,7 +848,7 @@ def test_the_unit_of_analysis_is_an_option(repeated, ablate):
 # As text
 
 
-def test_the_text_starts_with_sentences(study):
+def test_the_text_starts_with_sentences(study: Path) -> None:
     text = analysis_text(
         analyze.analyze_table(
             study, question("dev/mean", ["training", "surgery"], "seed", {"training": "separate"})
@@ -856,7 +859,7 @@ def test_the_text_starts_with_sentences(study):
     assert "surgery: none → pcgrad (when training = joint): helps (+0.0200" in text
 
 
-def test_inconclusive_says_what_would_have_been_seen(filtration):
+def test_inconclusive_says_what_would_have_been_seen(filtration: Path) -> None:
     text = analysis_text(analyze.analyze_table(filtration, question("rate", list("ABCD"))))
     assert (
         "B: - → +: inconclusive (+3.1250, 95 % interval [−3.3734, +9.6234]); a true effect of 8.8830 would be detected"
@@ -864,14 +867,14 @@ def test_inconclusive_says_what_would_have_been_seen(filtration):
     )
 
 
-def test_text_without_noise_claims_nothing(tmp_path):
+def test_text_without_noise_claims_nothing(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 0.5), (0, 0.5), (1, 0.7), (1, 0.7)])
     assert "a: 0 → 1: +0.2000, without any measure of noise: inconclusive." in analysis_text(
         analyze.analyze_table(path, question("y", ["a"]))
     )
 
 
-def test_analysing_loads_neither_pandas_nor_statsmodels():
+def test_analysing_loads_neither_pandas_nor_statsmodels() -> None:
     heavy = "{'pandas', 'statsmodels', 'torch', 'scipy.stats'}"
     script = f"import sys, ablate.report.outside.analyze, ablate.report.outside.compare; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from fixture_types import Ablate, RunHere, WalkStudy
 from outside_json import analyze_study, analyze_table
+from postgres_server import PostgresServer
 from published_tables import PLASMA_ETCH, two_level, write_csv
 
 from ablate.errors import BadInput
@@ -17,7 +19,7 @@ SIGNS = optuna.distributions.CategoricalDistribution(["-", "+"])
 
 
 @pytest.fixture(autouse=True)
-def quiet():
+def quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -63,7 +65,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def etch(tmp_path) -> Path:
+def etch(tmp_path: Path) -> Path:
     (tmp_path / "theirs").mkdir()
     file = tmp_path / "theirs" / "etch.db"
     make_study(f"sqlite:///{file}")
@@ -80,14 +82,14 @@ def faults_of(*args, **how) -> str:
 SAID = ("effects", "interactions", "anova", "lenth")
 
 
-def test_a_study_says_what_its_table_says(etch, tmp_path):
+def test_a_study_says_what_its_table_says(etch: Path, tmp_path: Path) -> None:
     document = analyze_study(str(etch))
     table = analyze_table(etch_table(tmp_path), "y", list("ABC"), goal="minimize")
     assert [document[key] for key in SAID] == [table[key] for key in SAID]
     assert (document["study"], document["trials"], document["warnings"]) == ("etch", 16, table["warnings"])
 
 
-def test_seeds_are_a_user_attribute_and_metrics_may_be(etch, tmp_path):
+def test_seeds_are_a_user_attribute_and_metrics_may_be(etch: Path, tmp_path: Path) -> None:
     document = analyze_study(str(etch), "etch", "twice", ["A", "B", "C"], "seed", goal="minimize")
     table = analyze_table(etch_table(tmp_path), "y", ["A", "B", "C"], "seed", goal="minimize")
     twice = [2 * row["estimate"] for row in table["effects"]]
@@ -95,7 +97,7 @@ def test_seeds_are_a_user_attribute_and_metrics_may_be(etch, tmp_path):
     assert document["anova"][0]["term"] == "seed"
 
 
-def test_nothing_is_changed_or_created(etch):
+def test_nothing_is_changed_or_created(etch: Path) -> None:
     before = contents(etch.parent)
     analyze_study(str(etch))
     analyze_study(f"sqlite:///{etch}")
@@ -103,7 +105,7 @@ def test_nothing_is_changed_or_created(etch):
 
 
 @pytest.mark.parametrize("open_", [False, True])
-def test_a_database_in_wal_mode_is_left_as_it_is(etch, open_):
+def test_a_database_in_wal_mode_is_left_as_it_is(etch: Path, open_) -> None:
     writer = sqlite3.connect(etch)
     writer.execute("PRAGMA journal_mode=WAL")
     writer.execute("UPDATE studies SET study_name = 'renamed'")
@@ -116,7 +118,7 @@ def test_a_database_in_wal_mode_is_left_as_it_is(etch, open_):
     writer.close()
 
 
-def test_a_database_that_may_not_be_written_is_read(etch):
+def test_a_database_that_may_not_be_written_is_read(etch: Path) -> None:
     os.chmod(etch, 0o444)
     assert analyze_study(str(etch))["n"] == 16
 
@@ -125,7 +127,7 @@ def rows(dump: str) -> list[str]:
     return [line for line in dump.splitlines() if "restrict" not in line]  # a new key each time
 
 
-def test_postgresql_is_read(postgres, etch):
+def test_postgresql_is_read(postgres: PostgresServer, etch: Path) -> None:
     url = postgres.new_database()
     make_study(url.replace("postgresql://", "postgresql+psycopg://"))
     before = rows(postgres.dump(url))
@@ -133,14 +135,14 @@ def test_postgresql_is_read(postgres, etch):
     assert rows(postgres.dump(url)) == before
 
 
-def test_a_password_is_not_printed(postgres):
+def test_a_password_is_not_printed(postgres: PostgresServer) -> None:
     url = postgres.new_database()
     fault = faults_of(url)
     assert "canary" not in fault
     assert "holds no study of Optuna" in fault
 
 
-def test_our_own_studies_are_read(run_here, walk_study, tmp_path):
+def test_our_own_studies_are_read(run_here: RunHere, walk_study: WalkStudy, tmp_path: Path) -> None:
     run_here(walk_study())
     document = analyze_study(str(tmp_path / "runs/walk/study.db"), "walk", block="seed")
     assert {(row["factor"], row["from"], row["to"]) for row in document["effects"]} == {
@@ -155,7 +157,7 @@ def runs_with(states):
         yield {"A": ("+-"[i % 2], SIGNS)}, value, {}, state
 
 
-def test_trials_without_a_result_are_counted(tmp_path):
+def test_trials_without_a_result_are_counted(tmp_path: Path) -> None:
     done = [(STATES.COMPLETE, float(i)) for i in range(6)]
     lost = [(STATES.FAIL, None), (STATES.PRUNED, 1.0), (STATES.PRUNED, None), (STATES.WAITING, None),
             (STATES.COMPLETE, float("inf"))]  # fmt: skip
@@ -166,12 +168,12 @@ def test_trials_without_a_result_are_counted(tmp_path):
     assert any(warning.startswith("pruned trials did badly") for warning in document["warnings"])
 
 
-def test_a_study_without_results_is_refused(tmp_path):
+def test_a_study_without_results_is_refused(tmp_path: Path) -> None:
     make_study(f"sqlite:///{tmp_path}/o.db", runs=runs_with([(STATES.FAIL, None)] * 3))
     assert faults_of(tmp_path / "o.db").endswith("o.db: etch: no trial has a result (3 FAIL)")
 
 
-def test_a_param_that_some_trials_lack_is_conditional(tmp_path):
+def test_a_param_that_some_trials_lack_is_conditional(tmp_path: Path) -> None:
     def runs():
         for seed in range(3):
             for training, surgery in (("separate", None), ("joint", "none"), ("joint", "pcgrad")):
@@ -212,7 +214,7 @@ def mixed_runs(n=12):
         yield params, float(i * i % 7), {}, STATES.COMPLETE
 
 
-def test_a_continuous_param_is_refused_with_what_would_do(tmp_path):
+def test_a_continuous_param_is_refused_with_what_would_do(tmp_path: Path) -> None:
     make_study(f"sqlite:///{tmp_path}/o.db", runs=mixed_runs())
     assert faults_of(tmp_path / "o.db").endswith(
         "o.db: lr: 12 values in 12 trials, too many for a factor; leave it out (--factors bias,dropout,norm,width), or "
@@ -220,7 +222,7 @@ def test_a_continuous_param_is_refused_with_what_would_do(tmp_path):
     )
 
 
-def test_params_of_every_kind_are_levels(tmp_path):
+def test_params_of_every_kind_are_levels(tmp_path: Path) -> None:
     make_study(f"sqlite:///{tmp_path}/o.db", runs=mixed_runs())
     names = ["dropout", "width", "bias", "norm"]
     document = analyze_study(str(tmp_path / "o.db"), factors=names, order="1")
@@ -231,7 +233,7 @@ def test_params_of_every_kind_are_levels(tmp_path):
     assert "these varied too and count as noise: lr" in document["warnings"]
 
 
-def test_each_of_several_objectives_is_named(tmp_path):
+def test_each_of_several_objectives_is_named(tmp_path: Path) -> None:
     runs = [
         (params, [value, 1000 - value], attributes, state) for params, value, attributes, state in etch_runs()
     ]
@@ -242,7 +244,7 @@ def test_each_of_several_objectives_is_named(tmp_path):
     assert [row["estimate"] for row in first] == pytest.approx([-row["estimate"] for row in second])
 
 
-def test_the_goal_is_the_studys_own(tmp_path):
+def test_the_goal_is_the_studys_own(tmp_path: Path) -> None:
     for goal in ("minimize", "maximize"):
         make_study(f"sqlite:///{tmp_path}/{goal}.db", direction=goal)
     verdicts = {
@@ -252,7 +254,7 @@ def test_the_goal_is_the_studys_own(tmp_path):
     assert verdicts == {"minimize": "hurts", "maximize": "helps"}
 
 
-def test_what_is_no_such_study_names_those_there_are(etch):
+def test_what_is_no_such_study_names_those_there_are(etch: Path) -> None:
     make_study(f"sqlite:///{etch}", "other", runs=[])
     assert faults_of(etch).endswith("holds several studies; name one with --study: etch, other")
     assert faults_of(etch, "etsch").endswith(
@@ -260,7 +262,7 @@ def test_what_is_no_such_study_names_those_there_are(etch):
     )
 
 
-def test_a_mistyped_metric_or_factor_gets_a_suggestion(etch):
+def test_a_mistyped_metric_or_factor_gets_a_suggestion(etch: Path) -> None:
     assert faults_of(etch, None, "twise").endswith(
         "etch.db: etch: twise: no such column; did you mean 'twice'?"
     )
@@ -272,7 +274,7 @@ def test_a_mistyped_metric_or_factor_gets_a_suggestion(etch):
 # Through the command
 
 
-def test_the_command_reads_a_study(etch, ablate):
+def test_the_command_reads_a_study(etch: Path, ablate: Ablate) -> None:
     done = ablate("analyze", etch, "--study", "etch", "--block", "seed", "--json")
     assert json.loads(done.stdout) == analyze_study(str(etch), "etch", block="seed")
 
@@ -300,7 +302,7 @@ def test_the_command_reads_a_study(etch, ablate):
         (["/dev/zero"], "/dev/zero: a device or a socket"),
     ],
 )
-def test_what_is_no_study_is_told_in_a_line(words, complaint, ablate, tmp_path):
+def test_what_is_no_study_is_told_in_a_line(words, complaint, ablate: Ablate, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,y\n0,1\n1,2\n")
     os.mkfifo(tmp_path / "pipe")
     with sqlite3.connect(tmp_path / "empty.db") as connection:

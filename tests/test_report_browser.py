@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-ge
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory: pytest.TempPathFactory):
     """The report's address, and the browser to open it in."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install '.[dev]')")
     folder = tmp_path_factory.mktemp("browser")
@@ -50,7 +50,7 @@ def column(page, place):
     return page.locator(f"#cells-table tbody tr:visible td:nth-child({place})").all_text_contents()
 
 
-def test_a_click_on_a_heading_sorts_by_number(open_page):
+def test_a_click_on_a_heading_sorts_by_number(open_page) -> None:
     page = open_page()
     page.get_by_role("button", name="Δ dev/mean").click()
     texts = column(page, 4)
@@ -62,7 +62,7 @@ def test_a_click_on_a_heading_sorts_by_number(open_page):
     assert column(page, 4)[0] == texts[-2]
 
 
-def test_words_in_the_filter_hide_other_rows(open_page):
+def test_words_in_the_filter_hide_other_rows(open_page) -> None:
     page = open_page()
     assert len(column(page, 1)) == 24
     page.locator("input[data-for=cells-table]").fill("joint siamese")
@@ -71,19 +71,19 @@ def test_words_in_the_filter_hide_other_rows(open_page):
     assert all("joint" in name and "siamese" in name for name in names)
 
 
-def test_nothing_is_fetched_and_nothing_complains(open_page):
+def test_nothing_is_fetched_and_nothing_complains(open_page) -> None:
     page = open_page()
     assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []
     assert page.complaints == []
 
 
-def test_every_picture_is_shown(open_page):
+def test_every_picture_is_shown(open_page) -> None:
     sizes = open_page().eval_on_selector_all("figure img", "images => images.map(i => i.naturalWidth)")
     assert len(sizes) >= 4
     assert min(sizes) > 0
 
 
-def test_a_narrow_page_does_not_scroll_sideways(open_page):
+def test_a_narrow_page_does_not_scroll_sideways(open_page) -> None:
     page = open_page(viewport={"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 400
 
@@ -96,7 +96,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read(open_page, scheme):
+def test_text_can_be_read(open_page, scheme) -> None:
     page = open_page(color_scheme=scheme)
     paper = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     for selector in ("p", ".v-helps", ".v-inconclusive", ".question", "figcaption", "a", ".soft"):

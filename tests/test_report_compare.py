@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import Ablate
 from outside_json import compare_files
 from published_tables import PRIME_MINISTER, write_csv
 
@@ -23,7 +24,7 @@ def predictions(path: Path, values, ids=None, column="prediction") -> Path:
 
 
 @pytest.fixture
-def classifiers(tmp_path):
+def classifiers(tmp_path: Path):
     """Gold, and three seeds of A and B over 300 items, as arrays and as files."""
     rng = np.random.default_rng(0)
     gold = rng.integers(0, 5, 300)
@@ -40,7 +41,7 @@ def classifiers(tmp_path):
 
 
 @pytest.fixture
-def regressors(tmp_path):
+def regressors(tmp_path: Path):
     """Gold scores, and three seeds of A and B over 200 items."""
     tmp_path = tmp_path / "scores"
     tmp_path.mkdir()
@@ -71,7 +72,7 @@ def faults_of(*args) -> list[str]:
 # What is computed
 
 
-def test_ratings_of_a_prime_minister(tmp_path):
+def test_ratings_of_a_prime_minister(tmp_path: Path) -> None:
     """Published: .59 before and .55 after, a difference of -.04 ± 1.96 · .0095."""
     people = [pair for pair, count in PRIME_MINISTER.items() for _ in range(count)]
     files = [predictions(tmp_path / f"{side}.csv", [pair[side] for pair in people]) for side in (0, 1)]
@@ -82,7 +83,7 @@ def test_ratings_of_a_prime_minister(tmp_path):
     assert document["p"] == pytest.approx(3.716e-5, rel=1e-3)  # binomial, 86 of 236
 
 
-def test_one_seed_of_classes_is_mcnemar(tmp_path):
+def test_one_seed_of_classes_is_mcnemar(tmp_path: Path) -> None:
     """The counts of Bentur et al. 2009 (Fagerland, Lydersen & Laake 2013): 1 against 7 of 21, exact p .0703, mid-p .0391."""
     right_a, right_b = [1] * 8 + [0] * 13, [1] + [0] * 7 + [1] * 1 + [0] * 12
     gold = predictions(tmp_path / "gold.csv", [1] * 21, column="label")
@@ -93,7 +94,7 @@ def test_one_seed_of_classes_is_mcnemar(tmp_path):
     assert document["delta"] == pytest.approx(-6 / 21)
 
 
-def test_one_seed_of_scores_is_judged_by_pseudo_values(regressors):
+def test_one_seed_of_scores_is_judged_by_pseudo_values(regressors) -> None:
     """Their mean is the difference of the correlations; t over items needs no normal scores, as Williams' test does."""
     gold, values, gold_file, files = regressors
     document = compare_files(gold_file, files["a"][:1], files["b"][:1], "pearson")
@@ -103,7 +104,7 @@ def test_one_seed_of_scores_is_judged_by_pseudo_values(regressors):
     assert document["p"] == pytest.approx(t_p(document["delta"] / document["se"], document["df"]))
 
 
-def test_one_seed_of_scores_lists_the_tests_for_normal_scores(regressors):
+def test_one_seed_of_scores_lists_the_tests_for_normal_scores(regressors) -> None:
     gold, values, gold_file, files = regressors
     a, b = values["a"][0], values["b"][0]
     rs = pearson(a, gold), pearson(b, gold), pearson(a, b)
@@ -114,14 +115,14 @@ def test_one_seed_of_scores_lists_the_tests_for_normal_scores(regressors):
     assert lines["zou"]["ci95"] == pytest.approx(zou_interval(*rs, 200))
 
 
-def test_the_interval_of_correlations_is_near_zous_and_the_bootstraps(regressors):
+def test_the_interval_of_correlations_is_near_zous_and_the_bootstraps(regressors) -> None:
     _, _, gold_file, files = regressors
     document = compare_files(gold_file, files["a"][:1], files["b"][:1], "pearson")
     for name in ("zou", "bootstrap"):
         assert methods(document)[name]["ci95"] == pytest.approx(document["ci95"], abs=0.03)
 
 
-def test_several_seeds_of_classes_are_seeds_by_items(classifiers):
+def test_several_seeds_of_classes_are_seeds_by_items(classifiers) -> None:
     gold, values, gold_file, files = classifiers
     document = compare_files(gold_file, files["a"], files["b"], "accuracy")
     d = np.array(
@@ -135,7 +136,7 @@ def test_several_seeds_of_classes_are_seeds_by_items(classifiers):
     assert document["ci95"] == pytest.approx(expected.interval())
 
 
-def test_several_seeds_of_scores_use_pseudo_values(regressors):
+def test_several_seeds_of_scores_use_pseudo_values(regressors) -> None:
     gold, values, gold_file, files = regressors
     document = compare_files(gold_file, files["a"], files["b"], "pearson")
     d = np.array(
@@ -150,7 +151,7 @@ def test_several_seeds_of_scores_use_pseudo_values(regressors):
     )
 
 
-def test_several_seeds_list_the_other_tests(classifiers):
+def test_several_seeds_list_the_other_tests(classifiers) -> None:
     _, _, gold_file, files = classifiers
     lines = methods(compare_files(gold_file, files["a"], files["b"], "accuracy"))
     assert set(lines) == {"hillis", "paired_t", "sign_flip", "bootstrap"}
@@ -158,7 +159,7 @@ def test_several_seeds_list_the_other_tests(classifiers):
     assert "with 3 seeds p cannot be below 0.25" in lines["sign_flip"]["note"]
 
 
-def test_several_seeds_list_the_published_degrees_of_freedom(classifiers):
+def test_several_seeds_list_the_published_degrees_of_freedom(classifiers) -> None:
     """Hillis 2007 allows more of them, so that p is smaller: too small with few seeds."""
     gold, values, gold_file, files = classifiers
     document = compare_files(gold_file, files["a"], files["b"], "accuracy")
@@ -170,7 +171,7 @@ def test_several_seeds_list_the_published_degrees_of_freedom(classifiers):
     assert line["p"] < document["p"]
 
 
-def test_swapping_the_sides_turns_the_sign(classifiers):
+def test_swapping_the_sides_turns_the_sign(classifiers) -> None:
     _, _, gold_file, files = classifiers
     forward = compare_files(gold_file, files["a"], files["b"], "accuracy")
     back = compare_files(gold_file, files["b"], files["a"], "accuracy")
@@ -178,7 +179,7 @@ def test_swapping_the_sides_turns_the_sign(classifiers):
     assert (forward["verdict"], back["verdict"]) == ("helps", "hurts")
 
 
-def test_keys_are_those_promised_and_strict_json(classifiers, regressors):
+def test_keys_are_those_promised_and_strict_json(classifiers, regressors) -> None:
     for metric, (_, _, gold_file, files) in (("pearson", regressors), ("accuracy", classifiers)):
         for seeds in (1, 3):
             document = compare_files(gold_file, files["a"][:seeds], files["b"][:seeds], metric)
@@ -190,7 +191,7 @@ def test_keys_are_those_promised_and_strict_json(classifiers, regressors):
             assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
-def test_the_order_of_the_rows_does_not_matter(classifiers, tmp_path):
+def test_the_order_of_the_rows_does_not_matter(classifiers, tmp_path: Path) -> None:
     _, values, gold_file, files = classifiers
     order = np.random.default_rng(5).permutation(300)
     shuffled = predictions(tmp_path / "shuffled.csv", values["b"][0][order], ids=order)
@@ -199,7 +200,7 @@ def test_the_order_of_the_rows_does_not_matter(classifiers, tmp_path):
     )
 
 
-def test_two_and_two_point_zero_are_one_class(tmp_path):
+def test_two_and_two_point_zero_are_one_class(tmp_path: Path) -> None:
     gold = predictions(tmp_path / "gold.csv", [0, 1, 2], column="label")
     a, b = (
         predictions(tmp_path / "a.csv", ["0.0", "1.0", "2.0"]),
@@ -209,7 +210,7 @@ def test_two_and_two_point_zero_are_one_class(tmp_path):
     assert (document["a"], document["b"]) == (1.0, pytest.approx(2 / 3))
 
 
-def test_classes_may_be_words(tmp_path):
+def test_classes_may_be_words(tmp_path: Path) -> None:
     gold = predictions(tmp_path / "gold.csv", ["yes", "no", "NA"], column="label")
     a, b = (
         predictions(tmp_path / "a.csv", ["yes", "no", "NA"]),
@@ -218,7 +219,7 @@ def test_classes_may_be_words(tmp_path):
     assert compare_files(gold, [a], [b], "accuracy")["a"] == 1.0
 
 
-def test_a_small_difference_can_be_called_none(classifiers):
+def test_a_small_difference_can_be_called_none(classifiers) -> None:
     _, values, gold_file, files = classifiers
     rotated = [*values["a"][1:], values["a"][0]]
     shifted = [predictions(file.with_suffix(".copy"), v) for file, v in zip(files["a"], rotated, strict=True)]
@@ -226,7 +227,7 @@ def test_a_small_difference_can_be_called_none(classifiers):
     assert (document["delta"], document["verdict"]) == (pytest.approx(0), "no difference that matters")
 
 
-def test_predictions_that_are_all_the_same_have_no_noise_to_judge_by(classifiers):
+def test_predictions_that_are_all_the_same_have_no_noise_to_judge_by(classifiers) -> None:
     _, values, gold_file, files = classifiers
     copies = [
         predictions(file.with_suffix(".copy"), v) for file, v in zip(files["a"], values["a"], strict=True)
@@ -239,18 +240,18 @@ def test_predictions_that_are_all_the_same_have_no_noise_to_judge_by(classifiers
 # What is flagged
 
 
-def test_different_seeds_are_not_flagged(classifiers):
+def test_different_seeds_are_not_flagged(classifiers) -> None:
     _, _, gold_file, files = classifiers
     assert compare_files(gold_file, files["a"], files["b"], "accuracy")["warnings"] == []
 
 
-def test_one_seed_speaks_of_these_models_only(classifiers):
+def test_one_seed_speaks_of_these_models_only(classifiers) -> None:
     _, _, gold_file, files = classifiers
     (warning,) = compare_files(gold_file, files["a"][:1], files["b"][:1], "accuracy")["warnings"]
     assert "these trained models, not the method" in warning
 
 
-def test_a_difference_without_any_noise_has_no_p(tmp_path):
+def test_a_difference_without_any_noise_has_no_p(tmp_path: Path) -> None:
     a, b = (
         [predictions(tmp_path / f"{side}{i}.csv", [value] * 3, column="correct") for i in (1, 2)]
         for side, value in (("a", 0), ("b", 1))
@@ -262,7 +263,7 @@ def test_a_difference_without_any_noise_has_no_p(tmp_path):
 # What is refused
 
 
-def test_ids_that_do_not_match_name_the_first(classifiers, tmp_path):
+def test_ids_that_do_not_match_name_the_first(classifiers, tmp_path: Path) -> None:
     gold, _, gold_file, files = classifiers
     ids = [*range(298), "x1", "x2"]
     strange = predictions(tmp_path / "strange.csv", gold, ids=ids)
@@ -272,14 +273,14 @@ def test_ids_that_do_not_match_name_the_first(classifiers, tmp_path):
     ]
 
 
-def test_an_id_that_stands_twice_is_refused(tmp_path):
+def test_an_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
     gold = predictions(tmp_path / "gold.csv", [0, 1, 1], ids=["u", "v", "u"], column="label")
     assert (
         faults_of(gold, [gold], [gold], "accuracy")[0] == "gold.csv:4: id: 'u' appears twice, first in line 2"
     )
 
 
-def test_faults_of_all_files_are_told_at_once(tmp_path):
+def test_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     gold = predictions(tmp_path / "gold.csv", [0, "", 1], column="label")
     a, b = predictions(tmp_path / "a.csv", [0, 1, "one"]), tmp_path / "b.csv"
     assert faults_of(gold, [a], [b], "pearson") == [
@@ -290,13 +291,13 @@ def test_faults_of_all_files_are_told_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("score", ["nan", "inf", "1e999"])
-def test_scores_must_be_finite(tmp_path, score):
+def test_scores_must_be_finite(tmp_path: Path, score) -> None:
     gold = predictions(tmp_path / "gold.csv", [0, 1, 2, 3], column="label")
     a = predictions(tmp_path / "a.csv", [0.1, 1.2, score, 3.3])
     assert faults_of(gold, [a], [a], "pearson") == [f"a.csv:4: prediction: {score!r} is not a finite number"]
 
 
-def test_few_items_are_resampled_without_a_warning(tmp_path):
+def test_few_items_are_resampled_without_a_warning(tmp_path: Path) -> None:
     """Resamples in which a column is constant have no r, whatever rounding makes of it."""
     gold = predictions(tmp_path / "gold.csv", [1, 0, 1, 1, 1, 0], column="label")
     a, b = (
@@ -306,7 +307,7 @@ def test_few_items_are_resampled_without_a_warning(tmp_path):
     assert methods(compare_files(gold, [a], [b], "pearson"))["bootstrap"]["p"] > 0
 
 
-def test_constant_predictions_have_no_correlation(tmp_path):
+def test_constant_predictions_have_no_correlation(tmp_path: Path) -> None:
     gold = predictions(tmp_path / "gold.csv", [0, 1, 2, 3], column="label")
     a, b = predictions(tmp_path / "a.csv", [2.5] * 4), predictions(tmp_path / "b.csv", [0, 1, 2, 2])
     assert faults_of(gold, [a], [b], "pearson") == [
@@ -314,7 +315,7 @@ def test_constant_predictions_have_no_correlation(tmp_path):
     ]
 
 
-def test_probabilities_are_no_classes(tmp_path):
+def test_probabilities_are_no_classes(tmp_path: Path) -> None:
     gold = predictions(tmp_path / "gold.csv", [0, 1, 1], column="label")
     a, b = predictions(tmp_path / "a.csv", [0.1, 0.9, 1.0]), predictions(tmp_path / "b.csv", [0, 1, 0])
     assert faults_of(gold, [a], [b], "accuracy") == [
@@ -322,7 +323,7 @@ def test_probabilities_are_no_classes(tmp_path):
     ]
 
 
-def test_an_answer_that_is_no_number_is_wrong_and_told(tmp_path):
+def test_an_answer_that_is_no_number_is_wrong_and_told(tmp_path: Path) -> None:
     """Usual for language models: labels 0, 1, 2 and one `unknown`."""
     labels = [i % 3 for i in range(30)]
     gold, a = predictions(tmp_path / "g.csv", labels, column="label"), predictions(tmp_path / "a.csv", labels)
@@ -332,21 +333,21 @@ def test_an_answer_that_is_no_number_is_wrong_and_told(tmp_path):
     assert f"{b}: 1 prediction counted as wrong: not a label of the gold" in document["warnings"]
 
 
-def test_sides_need_as_many_seeds(classifiers):
+def test_sides_need_as_many_seeds(classifiers) -> None:
     _, _, gold_file, files = classifiers
     assert faults_of(gold_file, files["a"], files["b"][:2], "accuracy")[0].startswith(
         "3 files for --a and 2 for --b"
     )
 
 
-def test_an_unknown_metric_is_refused(classifiers):
+def test_an_unknown_metric_is_refused(classifiers) -> None:
     _, _, gold_file, files = classifiers
     assert faults_of(gold_file, files["a"], files["b"], "f1") == [
         "--metric: 'f1' is not one of accuracy, pearson"
     ]
 
 
-def test_a_missing_column_is_refused(classifiers, tmp_path):
+def test_a_missing_column_is_refused(classifiers, tmp_path: Path) -> None:
     gold, _, gold_file, files = classifiers
     other = predictions(tmp_path / "other.csv", gold, column="predicted")
     assert faults_of(gold_file, files["a"][:1], [other], "accuracy") == [
@@ -357,7 +358,7 @@ def test_a_missing_column_is_refused(classifiers, tmp_path):
 # One file twice
 
 
-def test_one_file_under_two_names_is_no_second_seed(classifiers, tmp_path):
+def test_one_file_under_two_names_is_no_second_seed(classifiers, tmp_path: Path) -> None:
     _, _, gold_file, files = classifiers
     for name, link in (("link.csv", Path.symlink_to), ("hard.csv", Path.hardlink_to)):
         link(tmp_path / name, files["b"][0])
@@ -366,14 +367,14 @@ def test_one_file_under_two_names_is_no_second_seed(classifiers, tmp_path):
         ]
 
 
-def test_one_file_is_not_both_sides(classifiers):
+def test_one_file_is_not_both_sides(classifiers) -> None:
     _, _, gold_file, files = classifiers
     assert faults_of(gold_file, files["a"][:1], files["a"][:1], "accuracy") == [
         "--a a0.csv and --b a0.csv are the same file; give each side and each seed its own file"
     ]
 
 
-def test_predictions_copied_are_no_second_seed(classifiers, regressors):
+def test_predictions_copied_are_no_second_seed(classifiers, regressors) -> None:
     for metric, (_, values, gold_file, files) in (("accuracy", classifiers), ("pearson", regressors)):
         copy = predictions(
             files["b"][0].with_name("copy.csv"),
@@ -405,7 +406,7 @@ LOGS = Keys(id="doc.id", correct="metrics.exact_match")
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_correctness_says_what_predictions_and_gold_say(classifiers, tmp_path, seeds):
+def test_correctness_says_what_predictions_and_gold_say(classifiers, tmp_path: Path, seeds) -> None:
     gold, values, gold_file, files = classifiers
     expected = compare_files(gold_file, files["a"][:seeds], files["b"][:seeds], "accuracy")
     right = {side: [x == gold for x in values[side][:seeds]] for side in "ab"}
@@ -421,7 +422,7 @@ def test_correctness_says_what_predictions_and_gold_say(classifiers, tmp_path, s
     assert compare_files(None, tables["a"], tables["b"], "accuracy", correct=True) == expected
 
 
-def test_answers_may_be_right_in_part(tmp_path):
+def test_answers_may_be_right_in_part(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     a, b = rng.uniform(0, 0.6, 40), rng.uniform(0.3, 1, 40)
     logs = [scored(tmp_path / f"{name}.jsonl", x.tolist()) for name, x in (("a", a), ("b", b))]
@@ -432,7 +433,7 @@ def test_answers_may_be_right_in_part(tmp_path):
 
 
 @pytest.mark.parametrize("words", [["true", "False"], ["1", "0"], ["1.0", "0e0"], ["TRUE", "0"]])
-def test_right_and_wrong_may_be_written_in_several_ways(tmp_path, words):
+def test_right_and_wrong_may_be_written_in_several_ways(tmp_path: Path, words) -> None:
     a = predictions(tmp_path / "a.csv", words * 5, column="correct")
     b = predictions(tmp_path / "b.csv", words[:1] * 10, column="correct")
     document = compare_files(None, [a], [b], None, correct=True)
@@ -440,28 +441,28 @@ def test_right_and_wrong_may_be_written_in_several_ways(tmp_path, words):
 
 
 @pytest.mark.parametrize("word", ["yes", "1.5", "-0.1", "nan", "", "2"])
-def test_what_does_not_say_how_right_an_answer_was_is_refused(tmp_path, word):
+def test_what_does_not_say_how_right_an_answer_was_is_refused(tmp_path: Path, word) -> None:
     a = predictions(tmp_path / "a.csv", [1, 0, word], column="correct")
     b = predictions(tmp_path / "b.csv", [1, 0, 1], column="correct")
     with pytest.raises(BadInput, match=r"a.csv:4: correct: "):
         compare_files(None, [a], [b], None, correct=True)
 
 
-def test_files_of_correctness_need_the_same_items(tmp_path):
+def test_files_of_correctness_need_the_same_items(tmp_path: Path) -> None:
     a = predictions(tmp_path / "a.csv", [1, 0, 1], column="correct")
     b = predictions(tmp_path / "b.csv", [1, 0], column="correct")
     with pytest.raises(BadInput, match=r"b.csv: id: 1 id of .*a.csv missing, first '2'"):
         compare_files(None, [a], [b], None, correct=True)
 
 
-def test_seeds_that_are_all_right_may_be_alike(tmp_path):
+def test_seeds_that_are_all_right_may_be_alike(tmp_path: Path) -> None:
     a = [predictions(tmp_path / f"a{i}.csv", [i, *[1, 0] * 20], column="correct") for i in (0, 1)]
     b = [predictions(tmp_path / f"b{i}.csv", [1] * 41, column="correct") for i in (0, 1)]
     warnings = compare_files(None, a, b, None, correct=True)["warnings"]
     assert any("hold the same predictions: did the seed have any effect?" in warning for warning in warnings)
 
 
-def test_predictions_too_large_to_compute_with_are_refused(tmp_path):
+def test_predictions_too_large_to_compute_with_are_refused(tmp_path: Path) -> None:
     gold = write_csv(tmp_path / "g.csv", ["id", "label"], [(i, i) for i in range(5)])
     a, b = (
         write_csv(tmp_path / f"{side}.csv", ["id", "prediction"], [(i, value * i) for i in range(5)])
@@ -474,7 +475,7 @@ def test_predictions_too_large_to_compute_with_are_refused(tmp_path):
 # Clusters
 
 
-def test_clusters_are_read_in_the_order_of_the_gold(tmp_path):
+def test_clusters_are_read_in_the_order_of_the_gold(tmp_path: Path) -> None:
     write_csv(
         tmp_path / "g.csv", ["id", "label", "question"], [("u", 1, "q1"), ("v", 0, "q2"), ("w", 1, "q1")]
     )
@@ -488,7 +489,7 @@ def test_clusters_are_read_in_the_order_of_the_gold(tmp_path):
     assert document["n_clusters"] == 2
 
 
-def test_clusters_that_the_gold_does_not_name_are_read_from_the_predictions(tmp_path):
+def test_clusters_that_the_gold_does_not_name_are_read_from_the_predictions(tmp_path: Path) -> None:
     write_csv(tmp_path / "g.csv", ["id", "label"], [("u", 1), ("v", 0), ("w", 1)])
     a, b = (
         write_csv(
@@ -502,7 +503,7 @@ def test_clusters_that_the_gold_does_not_name_are_read_from_the_predictions(tmp_
     assert found["n_clusters"] == 2
 
 
-def test_without_gold_the_files_name_the_clusters_and_agree(tmp_path):
+def test_without_gold_the_files_name_the_clusters_and_agree(tmp_path: Path) -> None:
     keys = Keys("doc.id", correct="metrics.exact_match", cluster="doc.topic")
     a = scored(tmp_path / "a.jsonl", [1, 0, 1], "xyx")
     b = scored(tmp_path / "b.jsonl", [0, 0, 1], "xyx")
@@ -521,7 +522,7 @@ def test_without_gold_the_files_name_the_clusters_and_agree(tmp_path):
         (["x", "", "y"], "empty; every item needs a cluster"),
     ],
 )
-def test_clusters_that_are_none_are_refused(tmp_path, clusters, fault):
+def test_clusters_that_are_none_are_refused(tmp_path: Path, clusters, fault) -> None:
     keys = Keys("doc.id", correct="metrics.exact_match", cluster="doc.topic")
     a, b = (scored(tmp_path / f"{name}.jsonl", [1, 0, 1], clusters) for name in "ab")
     with pytest.raises(BadInput, match=fault):
@@ -531,7 +532,7 @@ def test_clusters_that_are_none_are_refused(tmp_path, clusters, fault):
 # Through the command
 
 
-def test_gold_and_predictions_may_be_records(classifiers, tmp_path, ablate):
+def test_gold_and_predictions_may_be_records(classifiers, tmp_path: Path, ablate: Ablate) -> None:
     gold, values, gold_file, files = classifiers
     logs = [tmp_path / f"{name}.jsonl" for name in "gab"]
     for log, key, column in zip(
@@ -546,14 +547,14 @@ def test_gold_and_predictions_may_be_records(classifiers, tmp_path, ablate):
     assert json.loads(done.stdout) == expected
 
 
-def test_logs_of_a_harness_need_no_gold(tmp_path, ablate):
+def test_logs_of_a_harness_need_no_gold(tmp_path: Path, ablate: Ablate) -> None:
     a, b = scored(tmp_path / "a.jsonl", [1, 0] * 20), scored(tmp_path / "b.jsonl", [1] * 40)
     keys = ["--id-key", "doc.id", "--correct-key", "metrics.exact_match"]
     done = ablate("compare", "--a", a, "--b", b, *keys, "--json")
     assert json.loads(done.stdout)["delta"] == 0.5
 
 
-def test_items_that_are_copies_of_each_other_count_once_with_clusters(tmp_path, ablate):
+def test_items_that_are_copies_of_each_other_count_once_with_clusters(tmp_path: Path, ablate: Ablate) -> None:
     """Forty items, each five times: with clusters the standard error is that of forty."""
     rng = np.random.default_rng(7)
     a, b = (np.repeat(rng.random(40) < share, 5).tolist() for share in (0.4, 0.7))
@@ -597,7 +598,7 @@ def test_items_that_are_copies_of_each_other_count_once_with_clusters(tmp_path, 
         (["--a", ".", "--b", "pipe", "--correct"], ".: a folder"),
     ],
 )
-def test_bad_usage_of_compare_is_told(words, complaint, ablate, tmp_path):
+def test_bad_usage_of_compare_is_told(words, complaint, ablate: Ablate, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     done = ablate("compare", *words)
     assert (done.returncode, done.stdout) == (2, "")
@@ -608,14 +609,14 @@ def test_bad_usage_of_compare_is_told(words, complaint, ablate, tmp_path):
 # As text
 
 
-def test_the_text_states_the_finding_first(classifiers):
+def test_the_text_states_the_finding_first(classifiers) -> None:
     _, _, gold_file, files = classifiers
     text = comparison_text(compare.compare_files(gold_file, files["a"], files["b"], "accuracy"))
     assert text.startswith("accuracy over 300 items and 3 seeds: A 0.")
     assert "(seeds × items): B is better.\n" in text
 
 
-def test_an_inconclusive_text_says_what_would_have_been_seen(classifiers):
+def test_an_inconclusive_text_says_what_would_have_been_seen(classifiers) -> None:
     _, _, gold_file, files = classifiers
     text = comparison_text(compare.compare_files(gold_file, files["a"][:1], files["a"][1:2], "accuracy"))
     assert "(exact McNemar): inconclusive; a true effect of 0." in text

@@ -40,7 +40,7 @@ def paths(value, before=""):
             yield from paths(item, before)
 
 
-def test_every_key_that_other_programs_read_is_there(tmp_path):
+def test_every_key_that_other_programs_read_is_there(tmp_path: Path) -> None:
     studies = [
         write_predictions(example(folder=tmp_path), items=40),
         with_trial(example(spec("full", seeds=(11,))), 3, state="FAIL", metrics={}),
@@ -51,6 +51,6 @@ def test_every_key_that_other_programs_read_is_there(tmp_path):
     assert set(KEYS.read_text().split()) - found == set()
 
 
-def test_a_report_is_never_changed():
+def test_a_report_is_never_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         report_of(example()).study = "another"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,18 +44,18 @@ def with_metrics(results, change):
     return replace(results, trials=tuple(replace(t, metrics=change(t)) for t in results.trials))
 
 
-def test_a_finished_study_has_nothing_but_the_note_on_picking_the_best():
+def test_a_finished_study_has_nothing_but_the_note_on_picking_the_best() -> None:
     assert rules(example()) == {"best_of_many"}
 
 
-def test_every_flag_has_evidence_and_a_fix():
+def test_every_flag_has_evidence_and_a_fix() -> None:
     for flag in report_document(fail(example(spec(seeds=(1,))), lambda t: t.number == 3))["flags"]:
         assert flag["severity"] in ("stop", "caution", "note")
         assert flag["evidence"]
         assert flag["fix"]
 
 
-def test_a_flag_stands_at_the_cells_that_it_speaks_of():
+def test_a_flag_stands_at_the_cells_that_it_speaks_of() -> None:
     document = report_document(fail(example(), lambda t: t.number == 3))
     lost = {cell["name"] for cell in document["cells"] if "lost_runs" in cell["flags"]}
     assert lost == {cell["name"] for cell in document["cells"] if "FAIL" in cell["states"].values()}
@@ -62,36 +63,36 @@ def test_a_flag_stands_at_the_cells_that_it_speaks_of():
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11,), True), ((11, 22), False)])
-def test_one_seed(seeds, raised):
+def test_one_seed(seeds, raised) -> None:
     assert ("one_seed" in rules(example(spec(seeds=seeds)))) is raised
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11, 22), True), ((11, 22, 33), False)])
-def test_two_seeds(seeds, raised):
+def test_two_seeds(seeds, raised) -> None:
     assert ("two_seeds" in rules(example(spec(seeds=seeds)))) is raised
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11, 22, 33), True), ((11, 22, 33, 44), False)])
-def test_two_seeds_beside_that_of_a_search(seeds, raised):
+def test_two_seeds_beside_that_of_a_search(seeds, raised) -> None:
     assert ("two_seeds" in rules(searched(seeds))) is raised
 
 
-def test_two_seeds_are_few_with_items_too(tmp_path):
+def test_two_seeds_are_few_with_items_too(tmp_path: Path) -> None:
     assert "two_seeds" in rules(write_predictions(example(spec(seeds=(11, 22)), folder=tmp_path), items=40))
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11, 22), True), ((11, 22, 33), False)])
-def test_seeds_not_planned(seeds, raised):
+def test_seeds_not_planned(seeds, raised) -> None:
     results = replace(example(), spec=spec(seeds=seeds))
     assert ("seeds_not_planned" in rules(results)) is raised
 
 
-def test_seeds_unequal():
+def test_seeds_unequal() -> None:
     assert "seeds_unequal" in rules(fail(example(), lambda t: t.number == 3))
     assert "seeds_unequal" not in rules(fail(example(), lambda t: t.seed == 33))
 
 
-def test_lost_runs():
+def test_lost_runs() -> None:
     document = report_document(fail(example(), lambda t: t.number == 3))
     flag = next(flag for flag in document["flags"] if flag["rule"] == "lost_runs")
     assert flag["severity"] == "caution"
@@ -99,20 +100,20 @@ def test_lost_runs():
     assert "lost_runs" not in rules(example())
 
 
-def test_lost_runs_that_gather_at_a_level_stop():
+def test_lost_runs_that_gather_at_a_level_stop() -> None:
     results = fail(example(spec("full")), lambda t: t.factors.get("surgery") == "pcgrad" and t.seed != 11)
     flag = next(flag for flag in report_document(results)["flags"] if flag["rule"] == "lost_runs")
     assert flag["severity"] == "stop"
     assert "surgery=pcgrad" in flag["evidence"]
 
 
-def test_lost_runs_spread_evenly_do_not_stop():
+def test_lost_runs_spread_evenly_do_not_stop() -> None:
     results = fail(example(spec("full")), lambda t: t.number % 9 == 0)
     flag = next(flag for flag in report_document(results)["flags"] if flag["rule"] == "lost_runs")
     assert flag["severity"] == "caution"
 
 
-def test_bounds_are_those_of_the_worst_and_the_best_value_that_the_metric_can_have():
+def test_bounds_are_those_of_the_worst_and_the_best_value_that_the_metric_can_have() -> None:
     """One of three seeds of l2=0.01 is lost; in its place 0 and 1."""
     results = fail(example(), lambda t: t.factors["l2"] == 0.01 and t.seed == 33)
     evidence = next(f["evidence"] for f in report_document(results)["flags"] if f["rule"] == "lost_runs")
@@ -133,7 +134,7 @@ def fallen(results, to, wanted):
 
 
 @pytest.mark.parametrize(("to", "raised"), [(0.3, True), (0.66, False), (0.99, False)])
-def test_diverged_runs(to, raised):
+def test_diverged_runs(to, raised) -> None:
     """dev/mean is .67 to .70; the smallest effect is .005, so that a run that diverged is off by more than .025."""
     results = fallen(example(), to, lambda t: t.factors["l2"] == 0.01 and t.seed == 22)
     flags = {flag["rule"]: flag for flag in report_document(results)["flags"]}
@@ -143,7 +144,7 @@ def test_diverged_runs(to, raised):
         assert flags["diverged_runs"]["evidence"].endswith(": 1 of 3 of l2=0.01")
 
 
-def test_of_a_metric_to_be_minimised_a_run_diverges_upwards():
+def test_of_a_metric_to_be_minimised_a_run_diverges_upwards() -> None:
     metric = spec().metric.model_copy(update={"goal": "minimize"})
     up, down = (fallen(example(spec(metric=metric)), to, lambda t: t.number == 3) for to in (0.99, 0.3))
     assert "diverged_runs" in rules(up)
@@ -161,17 +162,17 @@ def test_of_a_metric_to_be_minimised_a_run_diverges_upwards():
         ("ValueError: no information in nanoseconds.csv", False),
     ],
 )
-def test_a_trial_that_failed_for_a_number_that_is_not_finite_diverged(error, raised):
+def test_a_trial_that_failed_for_a_number_that_is_not_finite_diverged(error, raised) -> None:
     results = with_trial(example(), 3, state="FAIL", metrics={}, error=error)
     assert ("diverged_runs" in rules(results)) is raised
 
 
-def test_unfinished():
+def test_unfinished() -> None:
     assert "unfinished" in rules(example(keep=lambda cell, seed: seed != 33))
     assert "unfinished" not in rules(example())
 
 
-def test_incomplete_grid():
+def test_incomplete_grid() -> None:
     """Without the siamese cells of l2=0.01, the raw margins make l2 look harmful."""
 
     def hole(cell, seed):
@@ -182,7 +183,7 @@ def test_incomplete_grid():
 
 
 @pytest.mark.parametrize(("also", "raised"), [((), True), ((("siamese", 0.0),), False)])
-def test_confounded(also, raised):
+def test_confounded(also, raised) -> None:
     """The diagonal of a 2 × 2, and with one cell more."""
     factors = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]))
     study = spec("full", factors=factors, baseline={"similarity_head": "concat", "l2": 0.0})
@@ -192,19 +193,19 @@ def test_confounded(also, raised):
     assert [flag["severity"] for flag in found] == ["stop"] * raised
 
 
-def test_aliased_claim():
+def test_aliased_claim() -> None:
     results = example(spec("full"))
     assert "aliased_claim" in rules(replace(results, aliases=[["similarity_head", "training:l2"]]))
     assert "aliased_claim" not in rules(replace(results, aliases=[["surgery", "training:l2"]]))
 
 
 @pytest.mark.parametrize(("cells", "raised"), [(16, True), (18, False)])
-def test_aliased_claim_of_a_fraction_that_is_not_regular(cells, raised):
+def test_aliased_claim_of_a_fraction_that_is_not_regular(cells, raised) -> None:
     """From 18 cells on interactions are estimated, and no longer mixed into main effects."""
     assert ("aliased_claim" in rules(fraction(cells))) is raised
 
 
-def test_best_of_many_is_graver_when_the_lead_is_what_luck_gives():
+def test_best_of_many_is_graver_when_the_lead_is_what_luck_gives() -> None:
     assert best_of_many(example())["severity"] == "note"
     assert best_of_many(example(noise=0.3))["severity"] == "caution"
 
@@ -213,7 +214,7 @@ def best_of_many(results):
     return next(flag for flag in report_document(results)["flags"] if flag["rule"] == "best_of_many")
 
 
-def test_best_of_many_does_not_take_what_a_seed_adds_to_every_cell_for_luck():
+def test_best_of_many_does_not_take_what_a_seed_adds_to_every_cell_for_luck() -> None:
     """Seeds are the same in every cell: what one adds cancels in the lead."""
     added = {11: 0.05, 22: -0.05, 33: 0.0}
     results = example()
@@ -224,7 +225,7 @@ def test_best_of_many_does_not_take_what_a_seed_adds_to_every_cell_for_luck():
     assert best_of_many(replace(results, trials=shifted)) == best_of_many(results)
 
 
-def test_best_of_many_counts_cells_that_are_the_same_models_once():
+def test_best_of_many_counts_cells_that_are_the_same_models_once() -> None:
     """The heads of the pair tasks change nothing in the part that separate training has for sentiment."""
     results = example(spec(metric=spec().metric.model_copy(update={"name": "dev/sentiment"})))
     assert len(results.cells) == 6
@@ -232,7 +233,7 @@ def test_best_of_many_counts_cells_that_are_the_same_models_once():
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_the_sd_beyond_seeds_is_that_of_the_cells_own_noise(seeds):
+def test_the_sd_beyond_seeds_is_that_of_the_cells_own_noise(seeds) -> None:
     """Its square, averaged over 400 tables of known noise, is the noise's, whatever cells and seeds add."""
     rng = np.random.default_rng(seeds)
     found = [
@@ -243,18 +244,18 @@ def test_the_sd_beyond_seeds_is_that_of_the_cells_own_noise(seeds):
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_without_noise_between_cells_there_is_no_sd(seeds):
+def test_without_noise_between_cells_there_is_no_sd(seeds) -> None:
     assert sd_beyond_seeds(np.arange(4.0)[:, None] / 3 + np.arange(seeds) / 7) is None
 
 
-def test_best_of_epochs():
+def test_best_of_epochs() -> None:
     results = with_metrics(example(), lambda t: t.metrics | {"dev/mean@last": t.metrics["dev/mean"] - 0.01})
     assert "best_of_epochs" in rules(results)
     same = with_metrics(example(), lambda t: t.metrics | {"dev/mean@last": t.metrics["dev/mean"]})
     assert "best_of_epochs" not in rules(same)
 
 
-def test_a_loss_that_the_best_epoch_lowered_is_called_lower():
+def test_a_loss_that_the_best_epoch_lowered_is_called_lower() -> None:
     metric = spec().metric.model_copy(update={"name": "dev/loss", "goal": "minimize"})
     results = with_metrics(example(spec(metric=metric)), lambda t: {"dev/loss": 0.4, "dev/loss@last": 0.5})
     flag = next(f for f in report_document(results)["flags"] if f["rule"] == "best_of_epochs")
@@ -265,20 +266,20 @@ def test_a_loss_that_the_best_epoch_lowered_is_called_lower():
     ("goal", "worst", "raised"),
     [("maximize", 0.0, False), ("maximize", 0.68, True), ("minimize", 1.0, False), ("minimize", 0.68, True)],
 )
-def test_worse_than_worst(goal, worst, raised):
+def test_worse_than_worst(goal, worst, raised) -> None:
     """dev/mean is .67 to .70."""
     metric = spec().metric.model_copy(update={"goal": goal, "worst": worst})
     assert ("worse_than_worst" in rules(example(spec(metric=metric)))) is raised
 
 
-def test_test_used_more_than_once():
+def test_test_used_more_than_once() -> None:
     scored = with_metrics(example(), lambda t: t.metrics | {"test/mean": 0.5})
     assert "test_used_more_than_once" in rules(scored)
     once = with_trial(example(), 0, metrics=example().trials[0].metrics | {"test/mean": 0.5})
     assert "test_used_more_than_once" not in rules(once)
 
 
-def test_test_metric_decides():
+def test_test_metric_decides() -> None:
     scored = with_metrics(example(), lambda t: t.metrics | {"test/mean": t.metrics["dev/mean"]})
     by_test = spec(metric=spec().metric.model_copy(update={"name": "test/mean"}))
     assert "test_metric_decides" in rules(replace(scored, spec=by_test))
@@ -289,26 +290,26 @@ def use_of_test(unfinished=0, when="2026-01-02T03:04:05"):
     return UseOfTest(example().cells[1].hash, when, "me@here", unfinished)
 
 
-def test_scoring_the_same_cell_again():
+def test_scoring_the_same_cell_again() -> None:
     again = replace(example(), test_uses=(use_of_test(), use_of_test(when="2026-01-03T03:04:05")))
     assert "test_used_more_than_once" in rules(again)
     assert "test_used_more_than_once" not in rules(replace(example(), test_uses=(use_of_test(),)))
 
 
 @pytest.mark.parametrize(("unfinished", "raised"), [(3, True), (0, False)])
-def test_test_used_early(unfinished, raised):
+def test_test_used_early(unfinished, raised) -> None:
     results = replace(example(), test_uses=(use_of_test(unfinished),))
     assert ("test_used_early" in rules(results)) is raised
 
 
 @pytest.mark.parametrize(("rows", "raised"), [(2, True), (0, False)])
-def test_dev_rows_in_train(rows, raised):
+def test_dev_rows_in_train(rows, raised) -> None:
     results = with_facts(example(), 0, torch="2.13.0", dev_rows_in_train={"sentiment": rows})
     assert ("dev_rows_in_train" in rules(results)) is raised
 
 
 @pytest.mark.parametrize("facts", [{}, {"dropped_rows": {}}, {"dropped_rows": {"paraphrase": {"dev": 0}}}])
-def test_dropped_rows(facts):
+def test_dropped_rows(facts) -> None:
     assert "dropped_rows" not in rules(with_facts(example(), 0, torch="2.13.0", **facts))
     results = with_facts(example(), 0, torch="2.13.0", dropped_rows={"paraphrase": {"train": 1, "dev": 2}})
     flag = next(flag for flag in report_document(results)["flags"] if flag["rule"] == "dropped_rows")
@@ -324,7 +325,7 @@ def test_dropped_rows(facts):
         ({"combinations": 4}, "note"),
     ],
 )
-def test_changed_after_results(before, severity):
+def test_changed_after_results(before, severity) -> None:
     changed = replace(example(), changes=(Change(7, before),))
     flag = next(f for f in report_document(changed)["flags"] if f["rule"] == "changed_after_results")
     assert flag["severity"] == severity
@@ -332,19 +333,19 @@ def test_changed_after_results(before, severity):
     assert "changed_after_results" not in rules(example())
 
 
-def test_seeds_without_effect():
+def test_seeds_without_effect() -> None:
     first = {t.cell: t.metrics for t in example().trials if t.seed == 11}
     tied = with_metrics(example(), lambda t: first[t.cell])
     assert "seeds_without_effect" in rules(replace(tied, points=points_of([])))
     assert "seeds_without_effect" not in rules(example())
 
 
-def test_metrics_that_tie_by_chance_have_curves_that_do_not():
+def test_metrics_that_tie_by_chance_have_curves_that_do_not() -> None:
     first = {t.cell: t.metrics for t in example().trials if t.seed == 11}
     assert "seeds_without_effect" not in rules(with_metrics(example(), lambda t: first[t.cell]))
 
 
-def test_an_arm_that_ignores_its_seed_is_claimed_nothing_of():
+def test_an_arm_that_ignores_its_seed_is_claimed_nothing_of() -> None:
     """Its seeds agree to the last bit: what varies is the baseline alone."""
     results = example()
     first = {t.cell: t.metrics for t in results.trials if t.seed == 11}
@@ -358,7 +359,7 @@ def test_an_arm_that_ignores_its_seed_is_claimed_nothing_of():
 
 
 @pytest.mark.parametrize("raised", [True, False])
-def test_seeds_whose_scores_are_equal_by_chance_had_an_effect(tmp_path, raised):
+def test_seeds_whose_scores_are_equal_by_chance_had_an_effect(tmp_path: Path, raised) -> None:
     """The predictions of all seeds are those of the first, or the same ones of other items: then the seeds did something."""
     results = write_predictions(example(folder=tmp_path), items=40)
     first = {t.cell: t for t in results.trials if t.seed == 11}
@@ -373,7 +374,7 @@ def test_seeds_whose_scores_are_equal_by_chance_had_an_effect(tmp_path, raised):
     assert ("seeds_without_effect" in rules(alike)) is raised
 
 
-def test_unaligned_items(tmp_path):
+def test_unaligned_items(tmp_path: Path) -> None:
     results = write_predictions(example(folder=tmp_path), items=40)
     assert "unaligned_items" not in rules(results)
     part = results.trials[1].parts["similarity"]
@@ -382,7 +383,7 @@ def test_unaligned_items(tmp_path):
     assert "unaligned_items" in rules(results)
 
 
-def test_items_whose_gold_differs_are_called_so(tmp_path):
+def test_items_whose_gold_differs_are_called_so(tmp_path: Path) -> None:
     results = write_predictions(example(folder=tmp_path), items=40)
     file = results.parts[results.trials[1].parts["paraphrase"], 11].folder / "predictions/dev.paraphrase.csv"
     file.write_text(file.read_text().replace("0.0,0.0", "9.0,9.0"))  # other labels, the same accuracy
@@ -390,7 +391,7 @@ def test_items_whose_gold_differs_are_called_so(tmp_path):
     assert flag["evidence"].startswith("different gold, so items could not be paired: dev/paraphrase")
 
 
-def test_predictions_unused(tmp_path):
+def test_predictions_unused(tmp_path: Path) -> None:
     results = write_predictions(example(folder=tmp_path), items=40)
     assert "predictions_unused" not in rules(results)
     file = results.parts[results.trials[1].parts["similarity"], 11].folder / "predictions/dev.similarity.csv"
@@ -401,7 +402,7 @@ def test_predictions_unused(tmp_path):
     assert "dev/similarity of similarity_head=siamese (neither their accuracy" in flag["evidence"]
 
 
-def test_predictions_that_are_not_finite_are_called_so(tmp_path):
+def test_predictions_that_are_not_finite_are_called_so(tmp_path: Path) -> None:
     results = write_predictions(example(folder=tmp_path), items=40)
     file = results.parts[results.trials[1].parts["similarity"], 11].folder / "predictions/dev.similarity.csv"
     file.write_text(re.sub("similarity-7,[^,]*", "similarity-7,nan", file.read_text()))
@@ -417,11 +418,11 @@ def test_predictions_that_are_not_finite_are_called_so(tmp_path):
         ({"torch": "2.13.0", "peak_memory_bytes": 7}, False),
     ],
 )
-def test_drift(facts, raised):
+def test_drift(facts, raised) -> None:
     assert ("drift" in rules(with_facts(example(), 0, **facts))) is raised
 
 
-def test_drift_of_a_machine_s_library():
+def test_drift_of_a_machine_s_library() -> None:
     def versions(torch):
         return {"versions": {"torch": torch}}
 
@@ -448,7 +449,7 @@ def with_seen(results, joint_examples=800, joint_epochs=1.0):
     return with_parts(replace(results, parts=parts), lambda part: replace(part, facts=joint))
 
 
-def test_unequal_training():
+def test_unequal_training() -> None:
     longer = with_parts(example(), lambda part: replace(part, steps=600))
     assert "unequal_training" in rules(longer)
     assert "unequal_training" not in rules(example())
@@ -457,11 +458,11 @@ def test_unequal_training():
 @pytest.mark.parametrize(
     ("joint", "raised"), [({}, False), ({"joint_examples": 1600}, True), ({"joint_epochs": 0.5}, True)]
 )
-def test_unequal_examples_or_epochs(joint, raised):
+def test_unequal_examples_or_epochs(joint, raised) -> None:
     assert ("unequal_training" in rules(with_seen(example(), **joint))) is raised
 
 
-def test_unequal_training_of_one_match_is_seen_beside_another_that_trained_longer():
+def test_unequal_training_of_one_match_is_seen_beside_another_that_trained_longer() -> None:
     """300 steps against 600 with one head, 1000 on both sides with the other."""
     factors = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]))
     results = example(spec("full", factors=factors, baseline={"similarity_head": "concat", "l2": 0.0}))
@@ -477,7 +478,7 @@ def test_unequal_training_of_one_match_is_seen_beside_another_that_trained_longe
     assert [text.partition("part ")[2] for text in said] == ["300 on one side and 600 on the other"]
 
 
-def test_what_another_factor_changes_is_not_unequal_within_a_contrast():
+def test_what_another_factor_changes_is_not_unequal_within_a_contrast() -> None:
     """Joint cells train longer; the other factors are compared among separate cells, or among joint ones."""
     longer = with_parts(example(), lambda part: replace(part, steps=600))
     unequal = [f["evidence"] for f in report_document(longer)["flags"] if f["rule"] == "unequal_training"]
@@ -495,7 +496,7 @@ def tried(levels):
     ("levels", "raised"),
     [(["none", "pcgrad"], False), (["none", "pcgrad", "pcgrad"], True), (["none"] * 2, True), ([], False)],
 )
-def test_unequal_tuning(levels, raised):
+def test_unequal_tuning(levels, raised) -> None:
     assert ("unequal_tuning" in rules(tried(levels))) is raised
 
 
@@ -524,12 +525,12 @@ def useless(results, predicted):
         (lambda i: float(i % 5 == 0 and i != 5), set()),
     ],
 )
-def test_useless_predictions(tmp_path, predicted, raised):
+def test_useless_predictions(tmp_path: Path, predicted, raised) -> None:
     results = useless(write_predictions(example(folder=tmp_path), items=40), predicted)
     assert rules(results) & {"constant_predictions", "majority_class"} == raised
 
 
-def test_useless_predictions_say_in_how_many_seeds(tmp_path):
+def test_useless_predictions_say_in_how_many_seeds(tmp_path: Path) -> None:
     results = useless(write_predictions(example(folder=tmp_path), items=40), lambda i: 0.0)
     (flag,) = (one for one in report_document(results)["flags"] if one["rule"] == "constant_predictions")
     seeds = len(results.spec.seeds)
@@ -547,7 +548,7 @@ def with_clusters(results, label):
 
 
 @pytest.mark.parametrize(("size", "raised"), [(50, True), (10, False)])
-def test_few_clusters(tmp_path, size, raised):
+def test_few_clusters(tmp_path: Path, size, raised) -> None:
     results = write_predictions(example(folder=tmp_path), items=400)
     found = rules(with_clusters(results, lambda place: f"c{place // size}"))
     assert ("few_clusters" in found) is raised
@@ -576,7 +577,7 @@ def of_questions(results, shift):
 
 
 @pytest.mark.parametrize(("shift", "raised"), [(1.0, True), (0.0, False)])
-def test_clusters_not_named(tmp_path, shift, raised):
+def test_clusters_not_named(tmp_path: Path, shift, raised) -> None:
     study = spec(
         "full",
         factors=(factor("training", ["joint", "later"]), factor("l2", [0.0, 0.01])),

@@ -41,20 +41,20 @@ def primary(document):
     return [row for row in document["effects"] if row["role"] == "primary"]
 
 
-def test_a_list_of_seeds_has_no_looks_in_its_report():
+def test_a_list_of_seeds_has_no_looks_in_its_report() -> None:
     document = report_document(example())
     assert (document["design"]["adding"], document["design"]["looks"]) == (None, [])
     assert {row["look"] for row in document["effects"]} == {None}
 
 
-def test_before_the_first_look_nothing_is_claimed():
+def test_before_the_first_look_nothing_is_claimed() -> None:
     document = report_document(looked(0))
     assert {(row["p_holm"], row["p"], row["look"]) for row in primary(document)} == {(None, None, None)}
     assert {row["verdict"] for row in primary(document)} == {"inconclusive"}
     assert all("not part of any look" in said for said in document["summary"] if "→" in said)
 
 
-def test_each_effect_is_that_of_its_look():
+def test_each_effect_is_that_of_its_look() -> None:
     results = looked(3)
     seen = {(s.factor, s.high): s for s in seen_in(results.looks[-1]).values()}
     for row in primary(report_document(results)):
@@ -64,7 +64,7 @@ def test_each_effect_is_that_of_its_look():
         assert row["look"]["number"] == one.look
 
 
-def test_results_that_came_after_a_look_change_no_verdict():
+def test_results_that_came_after_a_look_change_no_verdict() -> None:
     results = looked(2)
     whole = looked(2, noise=0.003)
     late = replace(
@@ -83,7 +83,7 @@ def test_results_that_came_after_a_look_change_no_verdict():
     assert verdicts(late) == verdicts(results)
 
 
-def test_the_summary_says_at_which_look_a_verdict_fell():
+def test_the_summary_says_at_which_look_a_verdict_fell() -> None:
     document = report_document(looked(3))
     decided = [row for row in primary(document) if row["look"]["stop"] == "decided"]
     assert decided
@@ -92,7 +92,7 @@ def test_the_summary_says_at_which_look_a_verdict_fell():
         assert f"decided at look {row['look']['number']}" in said
 
 
-def test_the_design_says_plan_and_looks():
+def test_the_design_says_plan_and_looks() -> None:
     document = report_document(looked(2))
     assert document["design"]["adding"] == {"start": 3, "looks": [3, 5, 8], "at_most": 8, "until": "decided"}
     first, second = document["design"]["looks"]
@@ -105,11 +105,11 @@ def test_the_design_says_plan_and_looks():
 @pytest.mark.parametrize(
     "render", [lambda d: render_markdown(d, []), lambda d: render_html(d, []), render_latex]
 )
-def test_every_format_can_show_looks(render):
+def test_every_format_can_show_looks(render) -> None:
     assert render(report_of(looked(2)))
 
 
-def test_the_plan_stands_in_the_text():
+def test_the_plan_stands_in_the_text() -> None:
     text = render_markdown(report_of(looked(2)), [])
     assert (
         "Seeds are added until every comparison is decided: 3 at the start, looks at 3, 5, 8 seeds, 8 at most"
@@ -118,7 +118,7 @@ def test_the_plan_stands_in_the_text():
     assert "look 1 (3 seeds)" in text
 
 
-def test_seeds_that_a_decided_cell_was_spared_are_not_missing():
+def test_seeds_that_a_decided_cell_was_spared_are_not_missing() -> None:
     results = looked(3)
     arranged, document = grid(results), report_document(results)
     assert (arranged.states == SPARED).any()
@@ -127,13 +127,13 @@ def test_seeds_that_a_decided_cell_was_spared_are_not_missing():
     assert {"lost_runs", "seeds_unequal"}.isdisjoint(flag["rule"] for flag in document["flags"])
 
 
-def test_cells_count_the_seeds_that_they_were_given():
+def test_cells_count_the_seeds_that_they_were_given() -> None:
     cells = report_document(looked(3))["cells"]
     assert all(cell["seeds_done"] == cell["seeds_planned"] for cell in cells)
     assert len({cell["seeds_planned"] for cell in cells}) > 1
 
 
-def test_a_difference_of_cells_says_what_the_factor_says():
+def test_a_difference_of_cells_says_what_the_factor_says() -> None:
     document = report_document(looked(3))
     by_estimate = {row["estimate"]: row for row in primary(document)}
     shown = [
@@ -146,7 +146,7 @@ def test_a_difference_of_cells_says_what_the_factor_says():
     )
 
 
-def test_cells_that_no_look_compares_are_not_judged():
+def test_cells_that_no_look_compares_are_not_judged() -> None:
     document = report_document(looked(3, "full"))
     shown = [
         cell["difference"]["dev/mean"] for cell in document["cells"] if cell["difference"].get("dev/mean")
@@ -154,11 +154,11 @@ def test_cells_that_no_look_compares_are_not_judged():
     assert {(d["p_holm"], d["verdict"]) for d in shown if not d["look"]} == {(None, "inconclusive")}
 
 
-def test_the_methods_name_what_was_done():
+def test_the_methods_name_what_was_done() -> None:
     assert "Maurer and Bretz" in render_markdown(report_of(looked(2)), [])
     assert "Maurer and Bretz" not in render_markdown(report_of(example()), [])
 
 
-def test_the_best_cell_may_have_been_spared_seeds():
+def test_the_best_cell_may_have_been_spared_seeds() -> None:
     document = report_document(looked(3))
     assert any(cell["best"] for cell in document["cells"])

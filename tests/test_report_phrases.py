@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from numpy.random import default_rng
@@ -30,16 +31,16 @@ SENTENCES = {"summary", "note", "evidence", "fix", "warnings"}
 
 
 @pytest.fixture
-def gibberish(monkeypatch):
+def gibberish(monkeypatch: pytest.MonkeyPatch):
     """Call it, and every text of the tables of words is another; what is filled in stays."""
 
-    def call():
+    def call() -> None:
         for module in (phrases, terminal):
             for name, value in list(vars(module).items()):
                 if name.isupper() or name == "_METHODS":
                     replace(name, value)
 
-    def replace(name, value):
+    def replace(name, value) -> None:
         if type(value) is dict:
             for key, text in value.items():
                 if type(text) is str:
@@ -98,7 +99,7 @@ STUDIES = {
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_report_with_other_words_decides_the_same(study, tmp_path, gibberish):
+def test_a_report_with_other_words_decides_the_same(study, tmp_path: Path, gibberish) -> None:
     results = STUDIES[study](tmp_path)
     before = report_of(results)
     gibberish()
@@ -109,7 +110,7 @@ def test_a_report_with_other_words_decides_the_same(study, tmp_path, gibberish):
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_a_comparison_with_other_words_decides_the_same(seeds, tmp_path, gibberish):
+def test_a_comparison_with_other_words_decides_the_same(seeds, tmp_path: Path, gibberish) -> None:
     def file(name, values, column="prediction"):
         rows = (f"{i},{value}" for i, value in enumerate(values))
         (tmp_path / name).write_text("\n".join([f"id,{column}", *rows]))

@@ -22,16 +22,16 @@ def of_example():
     return drawn(example())
 
 
-def test_a_finished_study_has_forest_seeds_tradeoffs_and_curves(of_example):
+def test_a_finished_study_has_forest_seeds_tradeoffs_and_curves(of_example) -> None:
     assert list(of_example) == ["forest", "seeds", "tradeoffs", "curves"]
 
 
-def test_png_is_7_2_inches_at_200_dpi(of_example):
+def test_png_is_7_2_inches_at_200_dpi(of_example) -> None:
     png = of_example["forest"].files["forest.png"]
     assert int.from_bytes(png[16:20]) == 1440
 
 
-def test_the_title_states_the_finding(of_example):
+def test_the_title_states_the_finding(of_example) -> None:
     document = report_document(example())
     helps = sum(row["verdict"] == "helps" for row in document["effects"])
     assert of_example["forest"].title.startswith(f"Of 5 choices: {helps} help")
@@ -48,30 +48,30 @@ def test_the_title_states_the_finding(of_example):
         (0.1, "inconclusive", ("o", BLACK, False)),
     ],
 )
-def test_a_mark_points_where_the_number_goes_and_is_coloured_by_the_verdict(estimate, verdict, mark):
+def test_a_mark_points_where_the_number_goes_and_is_coloured_by_the_verdict(estimate, verdict, mark) -> None:
     assert mark_of(verdict, estimate) == mark
 
 
-def test_no_trade_off_between_numbers_says_nothing_of_gain_and_loss(of_example):
+def test_no_trade_off_between_numbers_says_nothing_of_gain_and_loss(of_example) -> None:
     assert of_example["tradeoffs"].title == "No choice has been shown to raise one metric and lower another"
 
 
-def test_alt_text_has_the_numbers(of_example):
+def test_alt_text_has_the_numbers(of_example) -> None:
     effect = report_document(example())["effects"][0]
     assert f"{effect['estimate']:+.4f}" in of_example["forest"].alt
 
 
-def test_captions_name_seeds_and_method(of_example):
+def test_captions_name_seeds_and_method(of_example) -> None:
     assert "3 seeds; paired t over seeds" in of_example["forest"].caption
 
 
-def test_no_dates_and_no_randomness_in_svg(of_example):
+def test_no_dates_and_no_randomness_in_svg(of_example) -> None:
     svg = of_example["forest"].files["forest.svg"].decode()
     assert "<dc:date>" not in svg
     assert drawn(example())["forest"].files == of_example["forest"].files
 
 
-def test_the_users_matplotlib_settings_are_left_alone():
+def test_the_users_matplotlib_settings_are_left_alone() -> None:
     import matplotlib
 
     before = matplotlib.rcParams["font.size"], matplotlib.rcParams["svg.hashsalt"]
@@ -80,18 +80,18 @@ def test_the_users_matplotlib_settings_are_left_alone():
     assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["svg.hashsalt"]) == before
 
 
-def test_pyplot_is_not_used(of_example):
+def test_pyplot_is_not_used(of_example) -> None:
     import sys
 
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def test_a_run_in_progress_has_a_map():
+def test_a_run_in_progress_has_a_map() -> None:
     results = with_trial(example(keep=lambda one, seed: seed == 11), 2, state="FAIL", metrics={})
     assert drawn(results)["design"].title == "5 of 18 trials done; 1 failed, 12 waiting"
 
 
-def test_recorded_cosines_are_drawn():
+def test_recorded_cosines_are_drawn() -> None:
     results = example()
     part = next(p for p in results.parts.values() if len(p.metrics) == 3)
     curve = [Point(part.part, part.seed, s, "surgery/cosine.sentiment.similarity", -0.25) for s in (1, 2, 3)]
@@ -99,7 +99,7 @@ def test_recorded_cosines_are_drawn():
     assert "sentiment and similarity (mean cosine −0.250)" in picture.title
 
 
-def test_the_step_that_a_trial_reports_is_marked():
+def test_the_step_that_a_trial_reports_is_marked() -> None:
     results = example()
     curves = [point for key in results.parts for point in results.points([key[0]]) if point.seed == key[1]]
     known = {(p.part, p.seed, p.name): p.value for p in curves if p.step == 150}
@@ -117,7 +117,7 @@ def test_the_step_that_a_trial_reports_is_marked():
     assert "Diamonds" not in drawn(results)["curves"].caption
 
 
-def test_an_unreplicated_design_has_a_half_normal_plot():
+def test_an_unreplicated_design_has_a_half_normal_plot() -> None:
     factors = tuple(factor(name, [0, 1]) for name in "abc")
     study = spec("full", factors=factors, baseline=dict.fromkeys("abc", 0), seeds=(11,))
     assert "half_normal" in drawn(example(study))
@@ -127,25 +127,25 @@ def interactions(results):
     return interaction_lines(grid(results), report_of(results))
 
 
-def test_without_an_estimate_of_noise_no_interaction_is_measured_against_it():
+def test_without_an_estimate_of_noise_no_interaction_is_measured_against_it() -> None:
     """One seed of cells that share parts."""
     picture = interactions(example(spec("full", seeds=(11,))))
     assert picture.title.startswith("Largest interaction: ")
     assert picture.title.endswith("; the noise is unknown")
 
 
-def test_parallel_lines_mean_no_interaction_only_without_holes():
+def test_parallel_lines_mean_no_interaction_only_without_holes() -> None:
     study = spec("full", seeds=(11, 22))
     assert "parallel lines: no interaction" in interactions(example(study)).caption
     holes = example(study, keep=lambda one, seed: one.levels["l2"] == 0 or seed == 11)
     assert "cells are missing, so lines may diverge without an interaction" in interactions(holes).caption
 
 
-def test_nothing_measured_nothing_drawn():
+def test_nothing_measured_nothing_drawn() -> None:
     assert list(drawn(example(keep=lambda one, seed: False))) == ["design"]
 
 
-def test_a_hundred_levels_fit(recwarn):
+def test_a_hundred_levels_fit(recwarn: pytest.WarningsRecorder) -> None:
     """The forest shows the first forty and says so; nothing warns of labels that do not fit."""
     factors = (factor("x", list(range(60))),)
     picture = drawn(example(spec(factors=factors, baseline={"x": 0}, seeds=(1, 2))))["forest"]
@@ -153,11 +153,11 @@ def test_a_hundred_levels_fit(recwarn):
     assert not recwarn.list
 
 
-def test_one_seed_is_enough_for_curves():
+def test_one_seed_is_enough_for_curves() -> None:
     assert "curves" in drawn(example(keep=lambda one, seed: seed == 11))
 
 
-def test_a_metric_that_few_cells_recorded_does_not_lead_the_curves():
+def test_a_metric_that_few_cells_recorded_does_not_lead_the_curves() -> None:
     """Trained separately, no part has a curve of the mean; joint cells do."""
     results = example()
     of_joint = {trial.parts["all"] for trial in results.trials if "all" in trial.parts}
@@ -169,7 +169,7 @@ def test_a_metric_that_few_cells_recorded_does_not_lead_the_curves():
     assert picture.table[0][-1] == "dev/mean"
 
 
-def test_of_cells_that_share_the_best_curve_the_title_names_the_first():
+def test_of_cells_that_share_the_best_curve_the_title_names_the_first() -> None:
     """The reference's part for sentiment serves the cells with another head for another task, too."""
     results = example()
     (part,) = {t.parts["sentiment"] for t in results.trials if t.cell == results.reference}
@@ -178,14 +178,14 @@ def test_of_cells_that_share_the_best_curve_the_title_names_the_first():
     assert " ends highest with baseline (" in picture.title
 
 
-def test_under_the_paired_dots_stand_their_numbers(of_example):
+def test_under_the_paired_dots_stand_their_numbers(of_example) -> None:
     head, rows = of_example["seeds"].table
     assert head == ["change", "seed 11", "seed 22", "seed 33"]
     by_seed = report_document(example())["cells"][0]["metrics"]["dev/mean"]["by_seed"]
     assert rows[0][1].startswith(f"{by_seed['11']:.4f} → ")
 
 
-def test_gradients_at_right_angles_name_no_pair_that_agrees_least():
+def test_gradients_at_right_angles_name_no_pair_that_agrees_least() -> None:
     results = example()
     part = next(p for p in results.parts.values() if len(p.metrics) == 3)
     curve = [

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from report_examples import (
@@ -28,7 +29,7 @@ WILD = "a_b $x$ | <b>bold</b> 🚀\nnext " + "long " * 45
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory):
     """A finished study's document and the folder it was written to, in every format."""
     out = tmp_path_factory.mktemp("report")
     return to_json(write_report(example(), out, report.FORMATS)), out
@@ -47,29 +48,29 @@ def wild():
     return with_trial(results, 1, error=WILD, state="FAIL", metrics={})
 
 
-def test_the_document_is_the_file(finished):
+def test_the_document_is_the_file(finished) -> None:
     document, out = finished
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(document))
 
 
-def test_the_keys_that_other_programs_read(finished):
+def test_the_keys_that_other_programs_read(finished) -> None:
     document, _ = finished
     assert {"study", "cells", "effects", "anova", "noise", "flags", "ledger", "test"} <= set(document)
 
 
-def test_the_reference_is_trained_again_from_the_file_that_was_run():
+def test_the_reference_is_trained_again_from_the_file_that_was_run() -> None:
     again = report_document(replace(example(), file="my studies/heads.yaml"))["provenance"]["reproduce"]
     assert again.startswith("ablate run 'my studies/heads.yaml' --home again --only similarity_head=concat ")
 
 
-def test_planted_effects_help_and_nothing_planted_does_not(finished):
+def test_planted_effects_help_and_nothing_planted_does_not(finished) -> None:
     document, _ = finished
     assert effect_of(document, "similarity_head")["verdict"] == "helps"
     assert effect_of(document, "paraphrase_head")["verdict"] == "helps"
     assert effect_of(document, "l2")["verdict"] in ("inconclusive", "no difference that matters")
 
 
-def test_a_search_says_how_its_finalist_does_on_other_seeds():
+def test_a_search_says_how_its_finalist_does_on_other_seeds() -> None:
     document = report_document(searched())
     finalist = next(cell for cell in document["cells"] if not cell["reference"])
     estimate = finalist["difference"]["dev/mean"]["estimate"]
@@ -77,7 +78,7 @@ def test_a_search_says_how_its_finalist_does_on_other_seeds():
     assert any(sentence.startswith(said) for sentence in document["summary"])
 
 
-def test_a_seed_that_is_not_planned_is_not_counted_as_done_nor_in_the_best_mean():
+def test_a_seed_that_is_not_planned_is_not_counted_as_done_nor_in_the_best_mean() -> None:
     """The seed 33 stands in the store; the study file names 11 and 22."""
     document = report_document(replace(example(), spec=spec(seeds=(11, 22))))
     best = next(cell for cell in document["cells"] if cell["best"])
@@ -87,7 +88,7 @@ def test_a_seed_that_is_not_planned_is_not_counted_as_done_nor_in_the_best_mean(
     assert f"with dev/mean {mean:.4f} (2 seeds, " in document["summary"][-1]
 
 
-def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished):
+def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished) -> None:
     for name in ("report.md", "report.html"):
         text = (finished[1] / name).read_text()
         assert (
@@ -97,7 +98,7 @@ def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished):
     assert head.endswith("| time | flags |")
 
 
-def test_the_kernel_of_older_records_is_not_told():
+def test_the_kernel_of_older_records_is_not_told() -> None:
     results = example()
     old, new = "Linux-6.1.0-13-cloud-amd64-x86_64-with-glibc2.36", "Linux-x86_64-glibc2.36"
     parts = {
@@ -108,14 +109,14 @@ def test_the_kernel_of_older_records_is_not_told():
     assert document["provenance"]["facts"]["platform"] == [{"value": new, "parts": 30}]
 
 
-def test_what_a_search_gave_up_is_told_with_its_last_step():
+def test_what_a_search_gave_up_is_told_with_its_last_step() -> None:
     document = report_document(searched())
     given_up = [trial["error"] for trial in document["ledger"]["tried"] if trial["state"] == "PRUNED"]
     assert given_up == ["given up at step 200"]
     assert document["cost"]["not_counted"] == 1
 
 
-def test_the_effect_is_the_mean_difference_paired_by_seed(finished):
+def test_the_effect_is_the_mean_difference_paired_by_seed(finished) -> None:
     document, _ = finished
     reference, changed = (next(c for c in document["cells"] if c[key]) for key in ("reference", "best"))
     before, after = (cell["metrics"]["dev/mean"]["by_seed"] for cell in (reference, changed))
@@ -123,24 +124,24 @@ def test_the_effect_is_the_mean_difference_paired_by_seed(finished):
     assert effect_of(document, "similarity_head")["estimate"] == pytest.approx(expected)
 
 
-def test_the_same_part_on_both_sides_claims_nothing(finished):
+def test_the_same_part_on_both_sides_claims_nothing(finished) -> None:
     row = effect_of(finished[0], "similarity_head", "dev/sentiment")
     assert (row["estimate"], row["p"]) == (0.0, None)
     assert row["note"] == "both sides use the same trained part"
 
 
-def test_other_metrics_get_no_verdict_of_helping(finished):
+def test_other_metrics_get_no_verdict_of_helping(finished) -> None:
     words = {row["verdict"] for row in finished[0]["effects"] if row["role"] == "exploratory"}
     assert words <= {"raises", "lowers", "inconclusive", "no difference that matters"}
 
 
-def test_every_sentence_stands_in_the_markdown(finished):
+def test_every_sentence_stands_in_the_markdown(finished) -> None:
     document, out = finished
     text = (out / "report.md").read_text().replace("\\", "").replace("&lt;", "<")
     assert all(sentence in text for sentence in document["summary"])
 
 
-def test_every_picture_named_by_the_markdown_is_there(finished):
+def test_every_picture_named_by_the_markdown_is_there(finished) -> None:
     _, out = finished
     named = [
         line.rpartition("(")[2].rstrip(")")
@@ -151,29 +152,31 @@ def test_every_picture_named_by_the_markdown_is_there(finished):
     assert all((out / name).read_bytes()[1:4] == b"PNG" for name in named)
 
 
-def test_every_table_row_has_as_many_fields_as_its_head(finished):
+def test_every_table_row_has_as_many_fields_as_its_head(finished) -> None:
     fields = 0
     for line in (finished[1] / "report.md").read_text().replace("\\|", "").split("\n"):
         assert not line.startswith("|") or fields in (0, line.count("|"))
         fields = line.count("|") if line.startswith("|") else 0
 
 
-def test_the_thirteen_sections_in_order(finished):
+def test_the_thirteen_sections_in_order(finished) -> None:
     heads = [line for line in (finished[1] / "report.md").read_text().split("\n") if line.startswith("## ")]
     assert [int(head.split()[1].rstrip(".")) for head in heads] == list(range(1, 14))
 
 
-def test_written_twice_the_bytes_are_the_same(finished, tmp_path):
+def test_written_twice_the_bytes_are_the_same(finished, tmp_path: Path) -> None:
     write_report(example(), tmp_path, report.FORMATS)
     for file in sorted(finished[1].iterdir()):
         assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-def test_nothing_temporary_is_left(finished):
+def test_nothing_temporary_is_left(finished) -> None:
     assert not [path for path in finished[1].iterdir() if path.name.startswith(".")]
 
 
-def test_a_failed_write_leaves_the_old_report_whole(finished, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_report_whole(
+    finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_report(example(), tmp_path, ("json",))
     before = (tmp_path / "report.json").read_bytes()
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
@@ -183,14 +186,14 @@ def test_a_failed_write_leaves_the_old_report_whole(finished, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="did you mean 'html'"):
         write_report(example(), tmp_path / "out", ("htm",))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("trials", [0, 1])
-def test_a_study_that_has_hardly_begun_has_a_report(trials, tmp_path):
+def test_a_study_that_has_hardly_begun_has_a_report(trials, tmp_path: Path) -> None:
     results = example()
     started = replace(results, trials=results.trials[:trials], parts={}, points=points_of(()))
     document = to_json(write_report(started, tmp_path, report.FORMATS))
@@ -198,18 +201,18 @@ def test_a_study_that_has_hardly_begun_has_a_report(trials, tmp_path):
     assert all(row["estimate"] is None for row in document["effects"])
 
 
-def test_during_a_run_it_says_how_far_it_is():
+def test_during_a_run_it_says_how_far_it_is() -> None:
     document = report_document(example(keep=lambda one, seed: seed == 11))
     assert document["summary"][0].startswith("6 of 18 trials done (12 waiting)")
 
 
-def test_one_seed_says_so_and_decides_nothing():
+def test_one_seed_says_so_and_decides_nothing() -> None:
     document = report_document(example(spec(seeds=(11,))))
     assert document["summary"][0].startswith("One seed")
     assert {row["verdict"] for row in document["effects"] if row["role"] == "primary"} == {"inconclusive"}
 
 
-def test_one_seed_with_predictions_is_tested_item_by_item(tmp_path):
+def test_one_seed_with_predictions_is_tested_item_by_item(tmp_path: Path) -> None:
     results = write_predictions(example(spec(seeds=(11,)), folder=tmp_path))
     document = report_document(results)
     (mcnemar,) = effect_of(document, "paraphrase_head", "dev/paraphrase")["sensitivity"]
@@ -225,18 +228,18 @@ def test_one_seed_with_predictions_is_tested_item_by_item(tmp_path):
     assert "heavy" in williams["note"]
 
 
-def test_a_sign_flip_says_what_three_seeds_can_show(finished):
+def test_a_sign_flip_says_what_three_seeds_can_show(finished) -> None:
     line = effect_of(finished[0], "similarity_head")["sensitivity"][0]
     assert (line["method"], line["p"]) == ("sign_flip", 0.25)
     assert "with 3 seeds p cannot be below 0.25" in line["note"]
 
 
-def test_other_tests_stand_in_every_text(finished):
+def test_other_tests_stand_in_every_text(finished) -> None:
     for name in ("report.md", "report.html"):
         assert "sign-flip" in (finished[1] / name).read_text()
 
 
-def test_lost_trials_give_bounds():
+def test_lost_trials_give_bounds() -> None:
     """One of the three seeds of l2=0.01 is lost: its dev/mean may have been anything from 0 to 1."""
     results = example()
     place = next(i for i, t in enumerate(results.trials) if t.factors["l2"] == 0.01 and t.seed == 33)
@@ -245,29 +248,29 @@ def test_lost_trials_give_bounds():
     assert "if the lost trials had scored the worst or the best possible value" in row["note"]
 
 
-def test_trials_still_to_run_are_not_lost():
+def test_trials_still_to_run_are_not_lost() -> None:
     document = report_document(example(keep=lambda one, seed: seed == 11))
     assert {row["bounds"] for row in document["effects"]} == {None}
 
 
-def test_a_metric_that_nothing_measured_is_said():
+def test_a_metric_that_nothing_measured_is_said() -> None:
     metric = spec().metric.model_copy(update={"name": "dev/meen"})
     document = report_document(example(spec(metric=metric)))
     assert "dev/meen, which no trial has measured" in document["summary"][0]
 
 
-def test_a_failed_trial_is_named_with_its_reason():
+def test_a_failed_trial_is_named_with_its_reason() -> None:
     document = report_document(with_trial(example(), 3, state="FAIL", metrics={}, error="NaN loss at step 7"))
     assert [row["error"] for row in document["ledger"]["unfinished"]] == ["NaN loss at step 7"]
     assert document["ledger"]["failed"] == 1
 
 
-def test_a_minimised_metric_turns_helping_round():
+def test_a_minimised_metric_turns_helping_round() -> None:
     metric = spec().metric.model_copy(update={"goal": "minimize"})
     assert effect_of(report_document(example(spec(metric=metric))), "similarity_head")["verdict"] == "hurts"
 
 
-def test_a_sure_effect_that_is_too_small_to_matter_is_called_so():
+def test_a_sure_effect_that_is_too_small_to_matter_is_called_so() -> None:
     metric = spec().metric.model_copy(update={"smallest_effect": 10.0})
     (said,) = [
         line for line in report_document(example(spec(metric=metric)))["summary"] if "siamese: helps" in line
@@ -275,19 +278,19 @@ def test_a_sure_effect_that_is_too_small_to_matter_is_called_so():
     assert said.endswith("below the smallest effect of interest.")
 
 
-def test_the_headline_counts_what_is_too_small_to_matter():
+def test_the_headline_counts_what_is_too_small_to_matter() -> None:
     metric = spec().metric.model_copy(update={"smallest_effect": 10.0})
     assert headline(report_of(example(spec(metric=metric)))).startswith(
         "Of 5 choices: 3 help (too small to matter), "
     )
 
 
-def test_the_headline_calls_nothing_inconclusive_that_has_not_run():
+def test_the_headline_calls_nothing_inconclusive_that_has_not_run() -> None:
     report = report_of(example(keep=lambda one, seed: one.levels["similarity_head"] == "concat"))
     assert headline(report).endswith(", 1 with nothing to compare yet")
 
 
-def test_a_choice_that_changed_nothing_at_all_is_called_so():
+def test_a_choice_that_changed_nothing_at_all_is_called_so() -> None:
     """As when reshuffling after an epoch that never ends: other parts, the same numbers."""
     results = example()
     twin = {trial.seed: trial.metrics for trial in results.trials if trial.cell == results.reference}
@@ -298,13 +301,13 @@ def test_a_choice_that_changed_nothing_at_all_is_called_so():
     assert said in report_document(results)["summary"]
 
 
-def test_the_settings_that_do_not_vary_stand_without_the_folders_of_this_machine():
+def test_the_settings_that_do_not_vary_stand_without_the_folders_of_this_machine() -> None:
     study = spec(settings={"encoder": "/home/me/weights/minilm", "data": {"sentiment": {"limit": 9}}})
     found = report_document(example(study))["design"]["settings"]
     assert found == {"encoder": "minilm", "data.sentiment.limit": "9"}
 
 
-def test_a_level_that_sets_something_else_says_what():
+def test_a_level_that_sets_something_else_says_what() -> None:
     batches = Factor(
         name="batches",
         levels=(Level(name="even", settings={"batch": 16}), Level(name="paper", settings={"batch": 2})),
@@ -315,7 +318,7 @@ def test_a_level_that_sets_something_else_says_what():
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_the_noise_names_the_test_that_its_detectable_difference_is_of(seeds):
+def test_the_noise_names_the_test_that_its_detectable_difference_is_of(seeds) -> None:
     found = report_of(example(spec(seeds=tuple(range(seeds)))))
     row = to_json(found)["noise"][0]
     assert row["detectable"] == pytest.approx(mde(row["sd_seed"] * (2 / seeds) ** 0.5, df=seeds - 1))
@@ -325,7 +328,7 @@ def test_the_noise_names_the_test_that_its_detectable_difference_is_of(seeds):
         assert "df of σ" in text
 
 
-def test_energy_is_that_of_the_parts_that_recorded_it():
+def test_energy_is_that_of_the_parts_that_recorded_it() -> None:
     results = example()
     key = next(iter(results.parts))
     part = replace(results.parts[key], facts={"gpu_energy_joules": 3.6e6})
@@ -333,12 +336,12 @@ def test_energy_is_that_of_the_parts_that_recorded_it():
     assert (measured["energy_kwh"], measured["energy_parts"], measured["parts"]) == (1.0, 1, 30)
 
 
-def test_energy_that_nothing_recorded_is_called_so(finished):
+def test_energy_that_nothing_recorded_is_called_so(finished) -> None:
     assert finished[0]["cost"]["energy_kwh"] is None
     assert "Energy: not recorded" in (finished[1] / "report.md").read_text()
 
 
-def test_of_many_cells_the_markdown_shows_the_best(tmp_path):
+def test_of_many_cells_the_markdown_shows_the_best(tmp_path: Path) -> None:
     factors = (factor("similarity_head", ["concat", "siamese"]), factor("x", list(range(50))))
     study = spec("full", factors=factors, baseline={"similarity_head": "concat", "x": 0}, seeds=(11,))
     document = to_json(write_report(example(study), tmp_path, ("latex",)))
@@ -348,7 +351,7 @@ def test_of_many_cells_the_markdown_shows_the_best(tmp_path):
     assert f"{ranked[0]['metrics']['dev/mean']['mean']:.4f}" in rows[1]
 
 
-def test_examples_are_of_both_directions(tmp_path):
+def test_examples_are_of_both_directions(tmp_path: Path) -> None:
     """The best cell has the better head for similarity: Pearson, so in standard deviations."""
     examples = report_document(write_predictions(example(folder=tmp_path)))["examples"]
     assert [row["what"] for row in examples["rows"]] == ["better"] * 5 + ["worse"] * 5
@@ -356,37 +359,37 @@ def test_examples_are_of_both_directions(tmp_path):
     assert max(abs(row["gold"]) for row in examples["rows"]) < 2  # uniform: none is 2 σ off
 
 
-def test_zero_variance_claims_no_p():
+def test_zero_variance_claims_no_p() -> None:
     """Each seed moves by the same amount: no noise to compare with."""
     document = report_document(example(noise=0.0))
     row = effect_of(document, "similarity_head")
     assert (row["p"], row["verdict"]) == (None, "inconclusive")
 
 
-def test_a_full_design_has_interactions_and_shares():
+def test_a_full_design_has_interactions_and_shares() -> None:
     document = report_document(example(spec("full")))
     assert {"training", "l2"} in [set(row["factors"]) for row in document["interactions"]]
     assert sum(row["share"] for row in document["anova"] if row["metric"] == "dev/mean") == pytest.approx(1)
 
 
-def test_parts_trained_once_are_credited():
+def test_parts_trained_once_are_credited() -> None:
     parts = report_document(example())["ledger"]["parts"]
     assert (parts["naive"], parts["unique"]) == (42, 30)
 
 
 @pytest.fixture(scope="module")
-def wild_files(tmp_path_factory):
+def wild_files(tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("wild")
     write_report(wild(), out, report.FORMATS)
     return out
 
 
-def test_hostile_names_survive_in_json(wild_files):
+def test_hostile_names_survive_in_json(wild_files) -> None:
     document = json.loads((wild_files / "report.json").read_text())
     assert WILD in document["cells"][0]["levels"].values()
 
 
-def test_hostile_names_are_no_markup_in_markdown(wild_files):
+def test_hostile_names_are_no_markup_in_markdown(wild_files) -> None:
     lines = (wild_files / "report.md").read_text().split("\n")
     text = "\n".join(
         line for line in lines if not line.startswith("To train the baseline again")
@@ -395,26 +398,26 @@ def test_hostile_names_are_no_markup_in_markdown(wild_files):
     assert "🚀" in text
 
 
-def test_hostile_names_are_no_markup_in_html(wild_files):
+def test_hostile_names_are_no_markup_in_html(wild_files) -> None:
     text = (wild_files / "report.html").read_text()
     assert "<b>" not in text
     assert "&lt;b&gt;bold&lt;/b&gt; 🚀" in text
 
 
-def test_hostile_names_leave_latex_with_ascii(wild_files):
+def test_hostile_names_leave_latex_with_ascii(wild_files) -> None:
     text = (wild_files / "report.tex").read_text()
     assert text.isascii()
     assert r"a\_\allowbreak{}b \$x\$ \textbar{} \textless{}b\textgreater{}bold" in text
 
 
-def test_html_asks_no_network(finished):
+def test_html_asks_no_network(finished) -> None:
     text = (finished[1] / "report.html").read_text()
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert "https://" not in text
     assert "default-src 'none'" in text
 
 
-def test_torch_is_not_loaded():
+def test_torch_is_not_loaded() -> None:
     import subprocess
     import sys
 
@@ -425,7 +428,7 @@ def test_torch_is_not_loaded():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_cells_with_the_same_levels_text_stay_two():
+def test_cells_with_the_same_levels_text_stay_two() -> None:
     factors = (factor("x", ["1", 1]),)
     results = example(spec("full", factors=factors, baseline={"x": "1"}))
     assert len({row["cell"] for row in report_document(results)["cells"]}) == len(
@@ -433,7 +436,7 @@ def test_cells_with_the_same_levels_text_stay_two():
     )
 
 
-def test_a_test_score_stands_beside_the_dev_score():
+def test_a_test_score_stands_beside_the_dev_score() -> None:
     results = example()
     first = results.trials[0]
     document = report_document(with_trial(results, 0, metrics=first.metrics | {"test/mean": 0.5}))

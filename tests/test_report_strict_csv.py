@@ -68,12 +68,12 @@ def faults_of(path: Path, *args, **how) -> tuple[str, ...]:
          "old Mac", "Excel's first line", "UTF-16", "UTF-16 big-endian", "UTF-32", "JSONL", "a JSON list",
          "JSON over several lines"],
 )  # fmt: skip
-def test_harmless_forms_are_read(tmp_path, raw):
+def test_harmless_forms_are_read(tmp_path: Path, raw) -> None:
     (tmp_path / "t.csv").write_bytes(raw)
     assert read(tmp_path / "t.csv").columns == {"a": ["0", "0", "1", "1"], "y": ["1", "2", "3", "5"]}
 
 
-def test_many_faults_are_counted_not_listed(tmp_path):
+def test_many_faults_are_counted_not_listed(tmp_path: Path) -> None:
     faults = faults_of(write_csv(tmp_path / "t.csv", ["a", "y"], [(1, 2, 3)] * 500))
     assert (len(faults), faults[-1]) == (21, "t.csv: and 480 more faults")
 
@@ -113,25 +113,25 @@ def test_many_faults_are_counted_not_listed(tmp_path):
         (b'{"a": ' + b"[" * 100_000, "t.csv:1: not JSON: maximum recursion depth exceeded"),
     ],
 )  # fmt: skip
-def test_what_is_no_table_is_refused(tmp_path, raw, fault):
+def test_what_is_no_table_is_refused(tmp_path: Path, raw, fault) -> None:
     (tmp_path / "t.csv").write_bytes(raw)
     assert any(told.startswith(fault) for told in faults_of(tmp_path / "t.csv"))
 
 
-def test_a_lone_quote_is_refused_with_its_line(tmp_path):
+def test_a_lone_quote_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('a,y\n0,1\n"1,2\n1,3\n')
     assert faults_of(tmp_path / "t.csv")[0].startswith("t.csv:3: a double quote opens a field here")
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert faults_of(tmp_path / "t.csv") == ("t.csv: no such file",)
 
 
-def test_a_folder_is_refused(tmp_path):
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert faults_of(tmp_path)[0].endswith(": a folder; name a file")
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert faults_of(tmp_path / "pipe") == (
         "pipe: a pipe; write what comes out of it into a file, and name that",
@@ -139,26 +139,26 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
     assert faults_of(Path("/dev/zero"))[0].endswith(": a device or a socket; name a file")
 
 
-def test_a_huge_file_is_refused(tmp_path):
+def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     with open(tmp_path / "t.csv", "wb") as file:
         file.truncate(1 << 40)
     assert faults_of(tmp_path / "t.csv")[0].startswith("t.csv: more than 512 MiB")
 
 
-def test_a_database_is_refused_by_name(tmp_path):
+def test_a_database_is_refused_by_name(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "t.csv") as connection:
         connection.execute("CREATE TABLE t (a)")
     connection.close()
     assert faults_of(tmp_path / "t.csv") == ("t.csv: an SQLite database; only `ablate analyze` reads one",)
 
 
-def test_rows_know_their_lines_past_quoted_line_breaks(tmp_path):
+def test_rows_know_their_lines_past_quoted_line_breaks(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('a,y\n"two\nlines",1\n\nx,2\n')
     table = read(tmp_path / "t.csv")
     assert (table.lines, table.columns["a"]) == ([2, 5], ["two\nlines", "x"])
 
 
-def test_words_for_missing_stay_words(tmp_path):
+def test_words_for_missing_stay_words(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [("NA", ""), ("null", "None")])
     assert read(path).columns == {"a": ["NA", "null"], "y": ["", "None"]}
 
@@ -166,20 +166,20 @@ def test_words_for_missing_stay_words(tmp_path):
 # Decimal commas
 
 
-def test_decimal_commas_are_read_and_told(tmp_path):
+def test_decimal_commas_are_read_and_told(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a;y\n0,01;87,5\n0,1;88\n1e-3;90,125\n")
     table = read_numbers(tmp_path / "t.csv")
     assert table.columns == {"a": ["0.01", "0.1", "1e-3"], "y": ["87.5", "88", "90.125"]}
     assert table.notes == ["decimal commas: 0,01 is read as 0.01"]
 
 
-def test_texts_with_commas_stay_texts(tmp_path):
+def test_texts_with_commas_stay_texts(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a;y\nlarge, slow;87,5\nsmall;88,0\n")
     assert read_numbers(tmp_path / "t.csv").columns["a"] == ["large, slow", "small"]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
-def test_commas_that_may_be_thousands_are_refused_until_told(tmp_path, delimiter):
+def test_commas_that_may_be_thousands_are_refused_until_told(tmp_path: Path, delimiter) -> None:
     (tmp_path / "t.csv").write_text("a;y\n0;87,512\n1;88\n1;90,125\n".replace(";", delimiter))
     fault = "t.csv: y: '87,512' may be 87.512 or 87512; pass --decimal ',' or --decimal '.'"
     assert faults_of(tmp_path / "t.csv", numbers=["y"]) == (fault,)
@@ -187,19 +187,19 @@ def test_commas_that_may_be_thousands_are_refused_until_told(tmp_path, delimiter
     assert read_numbers(tmp_path / "t.csv", ".").columns["y"] == ["87,512", "88", "90,125"]
 
 
-def test_a_number_that_can_be_nothing_else_decides_for_all(tmp_path):
+def test_a_number_that_can_be_nothing_else_decides_for_all(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a;y\n0;87,512\n1;88,4\n")
     assert read_numbers(tmp_path / "t.csv").columns["y"] == ["87.512", "88.4"]
 
 
-def test_columns_that_disagree_are_refused_until_told(tmp_path):
+def test_columns_that_disagree_are_refused_until_told(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a;y\n1,5;0.874\n2,6;0.881\n")
     fault = "t.csv: a: its numbers have commas, those of y have points; pass --decimal ',' or --decimal '.'"
     assert faults_of(tmp_path / "t.csv", numbers=["y"]) == (fault,)
     assert read_numbers(tmp_path / "t.csv", ".").columns["a"] == ["1,5", "2,6"]
 
 
-def test_points_of_thousands_are_not_taken_for_decimals(tmp_path):
+def test_points_of_thousands_are_not_taken_for_decimals(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a;y\n0,1;1.234\n0,2;2.345\n")
     assert faults_of(tmp_path / "t.csv", numbers=["y"], decimal=",") == (
         "t.csv:2: y: '1.234' has a point, where decimals have commas",
@@ -238,8 +238,8 @@ def tables(draw):
     index=st.booleans(),
 )
 def test_the_form_of_a_table_changes_no_value(
-    tmp_path, table, delimiter, quoting, ending, encoding, comma, index
-):
+    tmp_path: Path, table, delimiter, quoting, ending, encoding, comma, index
+) -> None:
     (a, y, *others), rows = table
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter=delimiter, quoting=quoting, lineterminator=ending)
@@ -256,7 +256,7 @@ def test_the_form_of_a_table_changes_no_value(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=tables(), listed=st.booleans(), nested=st.booleans(), indent=st.sampled_from([None, 2]))
-def test_records_hold_the_same_values(tmp_path, table, listed, nested, indent):
+def test_records_hold_the_same_values(tmp_path: Path, table, listed, nested, indent) -> None:
     (a, y, *_), rows = table
     records = [
         {a: text, "inner" if nested else y: {y: float(value)} if nested else float(value)}
@@ -273,7 +273,7 @@ def test_records_hold_the_same_values(tmp_path, table, listed, nested, indent):
 # Records
 
 
-def test_keys_with_dots_go_into_what_is_nested(tmp_path):
+def test_keys_with_dots_go_into_what_is_nested(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text(
         '{"a": {"b.c": [7, {"d": " x "}]}, "y": true}\n{"a.b.c.0": 1e999999, "y": 2.50}\n'
     )
@@ -281,14 +281,14 @@ def test_keys_with_dots_go_into_what_is_nested(tmp_path):
     assert table.columns == {"a.b.c.0": ["7", "1e999999"], "a.b.c.1.d": ["x", ""], "y": ["true", "2.50"]}
 
 
-def test_records_know_their_lines(tmp_path):
+def test_records_know_their_lines(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"a": 1, "y": 1}\n\n{"a": 2, "y": 2}\n')
     assert read(tmp_path / "t.jsonl").lines == [1, 3]
     (tmp_path / "t.jsonl").write_text('[\n{"a": 1, "y": 1},\n\n{"a": 2, "y": 2}]\n')
     assert read(tmp_path / "t.jsonl").lines == [2, 4]
 
 
-def test_a_mistyped_key_gets_a_suggestion(tmp_path):
+def test_a_mistyped_key_gets_a_suggestion(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"a": 1, "metrics": {"exact_match": 1}}\n')
     assert faults_of(tmp_path / "t.jsonl", ["a", "metrics.exactmatch"]) == (
         "t.jsonl: metrics.exactmatch: no such column; did you mean 'metrics.exact_match'?",

@@ -7,30 +7,30 @@ from ablate.report.render import escaping
 HOSTILE = "a_b $x$ | <script>alert(1)</script> `c` *d* [e](f) 🚀\nnew line @user #1 " + "long " * 50
 
 
-def test_markdown_keeps_a_table_row_whole():
+def test_markdown_keeps_a_table_row_whole() -> None:
     escaped = escaping.markdown(HOSTILE)
     assert "\n" not in escaped
     assert escaped.replace("\\|", "").count("|") == 0
 
 
 @pytest.mark.parametrize("bare", ["<script", "[e](", "`c`", "*d*", "@user", " $x"])
-def test_markdown_leaves_no_markup(bare):
+def test_markdown_leaves_no_markup(bare) -> None:
     assert bare not in escaping.markdown(HOSTILE)
 
 
-def test_markdown_keeps_every_character_of_a_long_name():
+def test_markdown_keeps_every_character_of_a_long_name() -> None:
     assert escaping.markdown("x" * 300) == "x" * 300
 
 
-def test_plot_text_escapes_math():
+def test_plot_text_escapes_math() -> None:
     assert plot_text("cost $5 to $9") == r"cost \$5 to \$9"
 
 
-def test_plot_text_names_what_the_font_lacks():
+def test_plot_text_names_what_the_font_lacks() -> None:
     assert plot_text("🚀") == "[rocket]"
 
 
-def test_distinct_tells_names_apart_that_shortening_made_equal():
+def test_distinct_tells_names_apart_that_shortening_made_equal() -> None:
     names = ["a" * 20 + middle + "b" * 20 for middle in "xyz"]
     assert len(set(words.distinct(names, plot_text, 12))) == 3
 
@@ -47,23 +47,23 @@ def test_distinct_tells_names_apart_that_shortening_made_equal():
         (-0.0, "0.0000"),
     ],
 )
-def test_number(value, text):
+def test_number(value, text) -> None:
     assert words.number(value) == text
 
 
 @pytest.mark.parametrize(("df", "text"), [(1013.0, "1013"), (2.34, "2.3"), (None, "–")])
-def test_df_text(df, text):
+def test_df_text(df, text) -> None:
     assert words.df_text(df) == text
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0341, ".034"), (0.0004, "< .001"), (1.0, "1.000"), (None, "–")])
-def test_p_text(p, text):
+def test_p_text(p, text) -> None:
     assert words.p_text(p) == text
 
 
-def test_a_long_word_may_break_in_latex():
+def test_a_long_word_may_break_in_latex() -> None:
     assert escaping.latex("a" * 25 + " b") == r"\allowbreak{}".join("a" * 25) + " b"
 
 
-def test_code_fences_backticks():
+def test_code_fences_backticks() -> None:
     assert escaping.code("a `b` c`") == "`` a `b` c` ``"

@@ -19,6 +19,7 @@ import pytest
 import thread_engine
 from chaos import Chaos, children
 from conftest import command, write_walk
+from fixture_types import Ablate, RunHere, StartAblate, WalkStudy
 from hypothesis import HealthCheck, settings, strategies
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from postgres_server import PostgresServer
 from test_runner_checkpoint import damages
 from test_runner_run import metrics, running_workers, trained, wait_for
 
@@ -55,7 +57,9 @@ def assert_nothing_lost(
     )
 
 
-def test_kills_at_random_instants_change_no_bit(run_here, ablate, walk_study):
+def test_kills_at_random_instants_change_no_bit(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy
+) -> None:
     reference = run_here(walk_study(steps=80, seeds="[1]"), home="reference")
     study = walk_study(steps=80, seconds_per_step=0.03, seeds="[1]")
     chaos = Chaos(study, workers=2, kills=6, seed=1, mean_wait_s=0.2)
@@ -67,7 +71,9 @@ def test_kills_at_random_instants_change_no_bit(run_here, ablate, walk_study):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
-def test_200_kills_change_no_bit(run_here, ablate, walk_study, postgres, seed, backend):
+def test_200_kills_change_no_bit(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, postgres: PostgresServer, seed, backend
+) -> None:
     size = {"steps": 500, "slopes": "[1.0, 2.0, 3.0, 4.0]", "seeds": "[1, 2, 3]"}
     reference = run_here(walk_study(**size), home="reference")
     study = walk_study(**size, seconds_per_step=0.03)
@@ -93,7 +99,7 @@ metric: {name: dev/mean}
 
 
 @pytest.mark.slow
-def test_kills_change_no_weight_of_the_real_trainer(tmp_path):
+def test_kills_change_no_weight_of_the_real_trainer(tmp_path: Path) -> None:
     study = tmp_path / "real.yaml"
     study.write_text(REAL)
     subprocess.run(command("run", study, "--home", "reference"), cwd=tmp_path, check=True)
@@ -122,7 +128,9 @@ def states(tmp_path: Path) -> list[str]:
     return [trial.state for trial in trials(tmp_path)]
 
 
-def test_a_frozen_worker_keeps_its_trial(start_ablate, walk_study, tmp_path):
+def test_a_frozen_worker_keeps_its_trial(
+    start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study(steps=30, seconds_per_step=0.02, seeds="[1]")
     first = start_ablate("run", study, "--only", "slope=1.0", "--only", "noise=0.1")
     wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")))
@@ -139,8 +147,13 @@ def test_a_frozen_worker_keeps_its_trial(start_ablate, walk_study, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
 def test_a_living_worker_takes_over_within_two_seconds(
-    ablate, start_ablate, walk_study, tmp_path, postgres, backend
-):
+    ablate: Ablate,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
+    tmp_path: Path,
+    postgres: PostgresServer,
+    backend,
+) -> None:
     """Two runs of one trial: one trains, the other waits. Each time the owner is killed."""
     study = walk_study(steps=4000, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     environment = {"ABLATE_CHECKPOINT_SECONDS": "0.1"}
@@ -166,7 +179,9 @@ def test_a_living_worker_takes_over_within_two_seconds(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_costs_one_step_and_one_save(run_here, start_ablate, walk_study, tmp_path, number, code):
+def test_a_signal_costs_one_step_and_one_save(
+    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path, number, code
+) -> None:
     reference = run_here(walk_study(steps=100, seeds="[1]"), home="reference", limit=1)
     study = walk_study(steps=100, seconds_per_step=0.2, seeds="[1]")
     took, steps = [], []
@@ -189,7 +204,9 @@ def test_a_signal_costs_one_step_and_one_save(run_here, start_ablate, walk_study
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_changes_no_bit(run_here, walk_study, tmp_path):
+def test_a_damaged_checkpoint_changes_no_bit(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study(steps=6, seeds="[1]")
     reference = metrics(run_here(study, home="reference", limit=1))
     with pytest.MonkeyPatch.context() as patch:
@@ -212,7 +229,7 @@ def test_a_damaged_checkpoint_changes_no_bit(run_here, walk_study, tmp_path):
     print(f"{len(kinds)} damaged checkpoints: each skipped and named, each rerun identical")
 
 
-def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch):
+def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "STEP_EVENT_S", 0.0)
     unread, written = os.pipe()
     events = process.Events(written)
@@ -226,7 +243,9 @@ def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace"])
-def test_a_save_that_fails_anywhere_leaves_the_one_before(tmp_path, monkeypatch, name):
+def test_a_save_that_fails_anywhere_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
+) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1})
     real = getattr(os, name)
     for nth in itertools.count(1):
@@ -254,8 +273,8 @@ def test_a_save_that_fails_anywhere_leaves_the_one_before(tmp_path, monkeypatch,
     ("call", "every"), [("fsync", 1), ("rename", 1), ("fdatasync", 3), ("ftruncate", 3), ("pwrite64", 11)]
 )
 def test_any_failing_system_call_is_explained_and_the_rerun_is_identical(
-    run_here, walk_study, tmp_path, call, every
-):
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, call, every
+) -> None:
     if not shutil.which("strace"):
         pytest.skip("needs strace")
     study = walk_study(steps=2, seeds="[1]")
@@ -283,7 +302,7 @@ def test_any_failing_system_call_is_explained_and_the_rerun_is_identical(
 # Freezes, clocks, several at once
 
 
-def test_nothing_depends_on_a_wall_clock():
+def test_nothing_depends_on_a_wall_clock() -> None:
     rooms = Path(checkpoint.__file__).parents[1]
     clocks = re.compile(r"time\.time\(|datetime\.now\(|utcnow\(|st_[amc]time\b")
     allowed = {
@@ -312,34 +331,34 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.runs) < 2)
     @rule()
-    def start(self):
+    def start(self) -> None:
         self.runs.append(self.ablate("run", self.study, "--workers", 2))
 
     @rule(choice=strategies.integers(0, 10), seconds=strategies.floats(0, 1.5))
-    def kill(self, choice, seconds):
+    def kill(self, choice, seconds) -> None:
         time.sleep(seconds)
         if alive := self.alive():
             os.kill(alive[choice % len(alive)], signal.SIGKILL)
 
     @rule(choice=strategies.integers(0, 10))
-    def freeze(self, choice):
+    def freeze(self, choice) -> None:
         if alive := self.alive():
             os.kill(alive[choice % len(alive)], signal.SIGSTOP)
             self.frozen.add(alive[choice % len(alive)])
 
     @rule()
-    def thaw(self):
+    def thaw(self) -> None:
         for pid in self.frozen & set(self.alive()):
             os.kill(pid, signal.SIGCONT)
         self.frozen.clear()
 
     @rule()
-    def edit_harmlessly(self):
+    def edit_harmlessly(self) -> None:
         self.study.write_text("# a thought\n" + self.study.read_text())
 
     @precondition(lambda self: self.recorded())
     @rule()
-    def edit_is_refused(self):
+    def edit_is_refused(self) -> None:
         text = self.study.read_text()
         self.study.write_text(text.replace(f"steps: {STEPS}", "steps: 7"))
         refused = self.ablate("run", self.study)
@@ -347,22 +366,22 @@ class Life(RuleBasedStateMachine):
         self.study.write_text(text)
 
     @rule()
-    def lose_newest_checkpoint(self):
+    def lose_newest_checkpoint(self) -> None:
         for file in sorted(self.folder.glob("runs/walk/trials/*/step-*.checkpoint"))[-1:]:
             file.unlink(missing_ok=True)
 
     @precondition(lambda self: self.recorded())
     @rule()
-    def report(self):
+    def report(self) -> None:
         assert self.ablate("report", "walk", "--format", "json").wait(60) == 0
 
     @invariant()
-    def one_row_per_cell_and_seed(self):
+    def one_row_per_cell_and_seed(self) -> None:
         if self.recorded():
             rows = [(trial.cell, trial.seed) for trial in trials(self.folder)]
             assert len(rows) == len(set(rows))
 
-    def teardown(self):
+    def teardown(self) -> None:
         self.thaw()
         for run in self.runs:
             run.wait(120)
@@ -408,7 +427,7 @@ def undisturbed() -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_no_order_of_events_loses_anything():
+def test_no_order_of_events_loses_anything() -> None:
     run_state_machine_as_test(
         Life,
         settings=settings(max_examples=15, stateful_step_count=12, deadline=None, derandomize=True, database=None,

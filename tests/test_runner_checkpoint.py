@@ -1,6 +1,8 @@
 import contextlib
 import random
 import resource
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,21 +39,21 @@ def same(a, b) -> bool:
     return a == b and type(a) is type(b)
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path):
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 7, STATE)
     assert same(STATE, load_checkpoint(tmp_path))
 
 
-def test_a_loaded_tensor_may_be_trained_on(tmp_path):
+def test_a_loaded_tensor_may_be_trained_on(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 7, STATE)
     load_checkpoint(tmp_path)["model"]["w"].add_(1)
 
 
-def test_nothing_saved_is_nothing_loaded(tmp_path):
+def test_nothing_saved_is_nothing_loaded(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) is None
 
 
-def test_the_one_before_is_kept_and_no_more(tmp_path):
+def test_the_one_before_is_kept_and_no_more(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, {"step": step})
     assert sorted(file.name for file in tmp_path.iterdir()) == [
@@ -71,7 +73,7 @@ def damages(content: bytes):
     yield b"cos\nsystem\n(S'touch harm'\ntR."
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1})
     save_checkpoint(tmp_path, 2, STATE)
     newest = tmp_path / f"step-{2:012d}.checkpoint"
@@ -85,7 +87,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
 
 
 @contextlib.contextmanager
-def no_more_files():
+def no_more_files() -> Iterator[None]:
     """Let this process open no file more."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
@@ -95,31 +97,31 @@ def no_more_files():
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_what_cannot_be_read_now_is_not_taken_for_damaged(tmp_path):
+def test_what_cannot_be_read_now_is_not_taken_for_damaged(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1})
     with pytest.raises(StoreError, match="Too many open files; run again"), no_more_files():
         load_checkpoint(tmp_path)
 
 
-def test_a_newest_one_that_cannot_be_read_is_not_passed_over(tmp_path):
+def test_a_newest_one_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1})
     (tmp_path / f"step-{2:012d}.checkpoint").mkdir()
     with pytest.raises(StoreError, match=r"step-0*2.checkpoint: Is a directory"):
         load_checkpoint(tmp_path)
 
 
-def test_what_a_checkpoint_cannot_hold_is_named(tmp_path):
+def test_what_a_checkpoint_cannot_hold_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"state\.model\.0: a checkpoint cannot hold a object"):
         save_checkpoint(tmp_path, 1, {"model": [object()]})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_key_that_would_not_come_back_is_named(tmp_path):
+def test_a_key_that_would_not_come_back_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"state\.model: a checkpoint cannot hold a key like \(1, 2\)"):
         save_checkpoint(tmp_path, 1, {"model": {(1, 2): 3}})
 
 
-def test_after_damage_two_whole_ones_are_kept_again(tmp_path):
+def test_after_damage_two_whole_ones_are_kept_again(tmp_path: Path) -> None:
     for step in (1, 9):
         save_checkpoint(tmp_path, step, {"step": step})
     (tmp_path / f"step-{9:012d}.checkpoint").write_bytes(b"damaged")
@@ -130,7 +132,7 @@ def test_after_damage_two_whole_ones_are_kept_again(tmp_path):
     ]
 
 
-def test_a_slow_save_makes_saves_rare(monkeypatch):
+def test_a_slow_save_makes_saves_rare(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("ablate.runner.context.time.monotonic", lambda: now[0])
     cadence = Cadence(interval_s=60)
@@ -142,7 +144,7 @@ def test_a_slow_save_makes_saves_rare(monkeypatch):
 
 
 @pytest.fixture
-def context(tmp_path):
+def context(tmp_path: Path):
     return PartContext(Owner(), seed=1, device="cpu", workdir=tmp_path, cache=tmp_path, cadence=Cadence(60))
 
 
@@ -153,13 +155,13 @@ def context(tmp_path):
         ([3, "x,y"], 'id,prediction,gold,cluster\na,1.0,0.0,3\nb,0.5,1.0,"x,y"\n'),
     ],
 )
-def test_predictions_have_a_column_of_clusters_where_they_are_given(context, clusters, text):
+def test_predictions_have_a_column_of_clusters_where_they_are_given(context, clusters, text) -> None:
     context.predictions("dev", "qa", ["a", "b"], [1.0, 0.5], [0.0, 1.0], clusters)
     assert (context.workdir / "predictions" / "dev.qa.csv").read_text() == text
 
 
 @pytest.mark.parametrize("blank", ["", "  ", None])
-def test_an_item_without_a_cluster_among_others_is_named(context, blank):
+def test_an_item_without_a_cluster_among_others_is_named(context, blank) -> None:
     with pytest.raises(TrialError, match="item 'b' has no cluster"):
         context.predictions("dev", "qa", ["a", "b"], [1.0, 0.5], [0.0, 1.0], ["1", blank])
 
@@ -172,6 +174,6 @@ def test_an_item_without_a_cluster_among_others_is_named(context, blank):
         ("dev", "q" * 300, "task 'qqq"),
     ],
 )
-def test_predictions_under_a_name_that_no_file_can_have_are_named(context, split, task, what):
+def test_predictions_under_a_name_that_no_file_can_have_are_named(context, split, task, what) -> None:
     with pytest.raises(TrialError, match=f"the {what}"):
         context.predictions(split, task, ["a"], [1.0], [1.0])

@@ -9,7 +9,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from postgres_server import PASSWORD
+from fixture_types import Ablate, RunHere, StartAblate, WalkStudy
+from postgres_server import PASSWORD, PostgresServer
 from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.errors import BadInput
@@ -19,24 +20,24 @@ from ablate.store.places import place_of
 from ablate.store.writing import Store
 
 
-def test_an_unknown_engine_is_refused_with_the_nearest():
+def test_an_unknown_engine_is_refused_with_the_nearest() -> None:
     with pytest.raises(BadInput, match="'slrum' is not an engine; did you mean 'slurm'"):
         check_engine("slrum", "sqlite:///study.db", None)
 
 
 @pytest.mark.parametrize("name", ["ray", "slurm"])
-def test_several_machines_on_sqlite_are_refused(name):
+def test_several_machines_on_sqlite_are_refused(name) -> None:
     with pytest.raises(BadInput, match=f"{name} starts workers on other machines, and SQLite is for one"):
         check_engine(name, "sqlite:///study.db", None)
 
 
-def test_an_address_without_a_cluster_is_refused():
+def test_an_address_without_a_cluster_is_refused() -> None:
     with pytest.raises(BadInput, match="the local engine has none"):
         check_engine("local", "sqlite:///study.db", "host:6379")
 
 
 @pytest.fixture(params=[("slurm", "--address", "local"), ("ray",)], ids=["slurm", "ray"])
-def engine(request) -> tuple[str, ...]:
+def engine(request: pytest.FixtureRequest) -> tuple[str, ...]:
     package = {"slurm": "submitit", "ray": "ray"}[request.param[0]]
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"needs {package}")
@@ -44,7 +45,14 @@ def engine(request) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_a_cluster_gives_what_one_process_gives(engine, ablate, run_here, walk_study, tmp_path, postgres):
+def test_a_cluster_gives_what_one_process_gives(
+    engine: tuple[str, ...],
+    ablate: Ablate,
+    run_here: RunHere,
+    walk_study: WalkStudy,
+    tmp_path: Path,
+    postgres: PostgresServer,
+) -> None:
     study = walk_study(more=", shared: true")
     url = postgres.new_database()
     done = ablate("run", study, *engine, "--workers", 2, "--json", ABLATE_STORAGE=url)
@@ -57,8 +65,8 @@ def test_a_cluster_gives_what_one_process_gives(engine, ablate, run_here, walk_s
 
 
 def test_a_slurm_worker_started_again_tells_only_what_it_did_itself(
-    run_here, walk_study, tmp_path, monkeypatch
-):
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     submitit = pytest.importorskip("submitit")
     slurm = importlib.import_module("ablate.runner.engines.slurm")
     study = walk_study(seeds="[1]")
@@ -84,8 +92,15 @@ def parent(pid: int) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["worker", "what the cluster started"])
 def test_a_worker_killed_on_a_cluster_is_replaced(
-    engine, victim, ablate, start_ablate, run_here, walk_study, tmp_path, postgres
-):
+    engine: tuple[str, ...],
+    victim,
+    ablate: Ablate,
+    start_ablate: StartAblate,
+    run_here: RunHere,
+    walk_study: WalkStudy,
+    tmp_path: Path,
+    postgres: PostgresServer,
+) -> None:
     study = walk_study(steps=40, seconds_per_step=0.05, seeds="[1]")
     environment = {"ABLATE_STORAGE": postgres.new_database(), "ABLATE_CHECKPOINT_SECONDS": "0.1"}
     run = start_ablate("run", study, *engine, **environment)
@@ -103,7 +118,14 @@ def test_a_worker_killed_on_a_cluster_is_replaced(
 
 
 @pytest.mark.slow
-def test_a_cluster_stops_as_one_process_does(engine, ablate, start_ablate, walk_study, tmp_path, postgres):
+def test_a_cluster_stops_as_one_process_does(
+    engine: tuple[str, ...],
+    ablate: Ablate,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
+    tmp_path: Path,
+    postgres: PostgresServer,
+) -> None:
     study = walk_study(steps=400, seconds_per_step=0.05, seeds="[1]")
     environment = {"ABLATE_STORAGE": postgres.new_database()}
     run = start_ablate("run", study, *engine, **environment)

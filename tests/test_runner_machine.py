@@ -1,4 +1,5 @@
 import pytest
+from fixture_types import Ablate, WalkStudy
 
 from ablate.runner.machine import worker_environment, workers_that_fit
 
@@ -18,29 +19,29 @@ GIB = 2**30
         ({"host": (1 * GIB, 64 * GIB), "cuda:0": (1 * GIB, 80 * GIB)}, 8, 1, 8),  # a core for each
     ],
 )
-def test_as_many_workers_as_every_resource_takes(memory, cores, gpus, workers):
+def test_as_many_workers_as_every_resource_takes(memory, cores, gpus, workers) -> None:
     assert workers_that_fit(memory, cores, gpus) == workers
 
 
-def test_workers_take_turns_at_the_gpus(monkeypatch):
+def test_workers_take_turns_at_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     given = [worker_environment(3, index)["CUDA_VISIBLE_DEVICES"] for index in range(3)]
     assert given == ["2", "5", "2"]
 
 
-def test_a_lone_worker_sees_all_gpus(monkeypatch):
+def test_a_lone_worker_sees_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert worker_environment(1)["CUDA_VISIBLE_DEVICES"] == "2,5"
 
 
 @pytest.mark.parametrize("typed", ["0", "-1", "many", "1.5"])
-def test_a_number_of_workers_is_a_number_or_auto(typed, ablate, walk_study):
+def test_a_number_of_workers_is_a_number_or_auto(typed, ablate: Ablate, walk_study: WalkStudy) -> None:
     done = ablate("run", walk_study(), "--workers", typed)
     assert done.returncode == 2
     assert f"--workers: found '{typed}'; write a number, 1 or more, or auto" in done.stderr
 
 
-def test_auto_needs_a_trainer_that_measures(ablate, walk_study):
+def test_auto_needs_a_trainer_that_measures(ablate: Ablate, walk_study: WalkStudy) -> None:
     done = ablate("run", walk_study(), "--workers", "auto")
     assert (done.returncode, done.stderr) == (
         2,

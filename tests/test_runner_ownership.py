@@ -6,8 +6,10 @@ import time
 from collections import Counter
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+from fixture_types import WalkStudy
 from test_runner_run import trained
 
 from ablate.errors import BadInput, StoreError
@@ -35,7 +37,7 @@ def holder(folder):
     return process
 
 
-def test_a_key_is_given_once(tmp_path):
+def test_a_key_is_given_once(tmp_path: Path) -> None:
     locks = FileLocks(tmp_path)
     assert locks.acquire("trial-1")
     assert not locks.acquire("trial-1")
@@ -43,7 +45,7 @@ def test_a_key_is_given_once(tmp_path):
     assert locks.acquire("trial-1")
 
 
-def test_a_living_owner_keeps_its_key_and_a_killed_one_loses_it(tmp_path):
+def test_a_living_owner_keeps_its_key_and_a_killed_one_loses_it(tmp_path: Path) -> None:
     locks = FileLocks(tmp_path)
     process = holder(tmp_path)
     assert not locks.acquire("trial-1")
@@ -52,7 +54,7 @@ def test_a_living_owner_keeps_its_key_and_a_killed_one_loses_it(tmp_path):
     assert locks.acquire("trial-1")
 
 
-def test_a_frozen_owner_keeps_its_key(tmp_path):
+def test_a_frozen_owner_keeps_its_key(tmp_path: Path) -> None:
     process = holder(tmp_path)
     process.send_signal(19)  # SIGSTOP
     time.sleep(0.2)
@@ -61,7 +63,7 @@ def test_a_frozen_owner_keeps_its_key(tmp_path):
     process.communicate()
 
 
-def test_a_lock_whose_file_was_removed_is_lost(tmp_path):
+def test_a_lock_whose_file_was_removed_is_lost(tmp_path: Path) -> None:
     locks = FileLocks(tmp_path / "locks")
     locks.acquire("trial-1")
     assert not locks.lost()
@@ -71,7 +73,7 @@ def test_a_lock_whose_file_was_removed_is_lost(tmp_path):
     assert locks.acquire("trial-1")
 
 
-def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path):
+def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     locks = FileLocks(tmp_path)
     (tmp_path / "trial-1.lock").mkdir()
     with pytest.raises(
@@ -82,7 +84,7 @@ def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path):
 
 
 @pytest.fixture
-def store(walk_study, tmp_path):
+def store(walk_study: WalkStudy, tmp_path: Path):
     prepared = prepare(walk_study(steps=1, seeds=str(list(range(13)))), Options(home=tmp_path / "runs"))
     prepared.place.folder.mkdir(parents=True)
     store = create_store(prepared.place, prepared.spec, prepared.design)
@@ -91,7 +93,7 @@ def store(walk_study, tmp_path):
     store.close()
 
 
-def test_the_first_folder_is_the_home_and_any_other_is_refused(store, tmp_path):
+def test_the_first_folder_is_the_home_and_any_other_is_refused(store, tmp_path: Path) -> None:
     share_home(store)
     share_home(store)
     store.place = replace(store.place, folder=tmp_path / "elsewhere")
@@ -100,7 +102,7 @@ def test_the_first_folder_is_the_home_and_any_other_is_refused(store, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def _work(job, barrier):
+def _work(job, barrier) -> None:
     barrier.wait()
     work(job, lambda: False, lambda event, **fields: None)
 
@@ -118,20 +120,20 @@ def work_together(store, processes: int) -> None:
         assert worker.exitcode == 0
 
 
-def assert_each_trained_once(store, tmp_path) -> None:
+def assert_each_trained_once(store, tmp_path: Path) -> None:
     assert store.queue() == []
     starts = Counter(log.parent.name for log in tmp_path.glob("runs/walk/trials/*/trained.log"))
     assert len(trained(tmp_path)) == len(starts)
     assert len({line.split()[0] for line in trained(tmp_path)}) > 1, "one process did it all"
 
 
-def test_eight_processes_claim_no_trial_twice(store, tmp_path):
+def test_eight_processes_claim_no_trial_twice(store, tmp_path: Path) -> None:
     work_together(store, 8)
     assert_each_trained_once(store, tmp_path)
 
 
 @pytest.mark.slow
-def test_eight_processes_claim_none_of_1000_twice(store, tmp_path, walk_study):
+def test_eight_processes_claim_none_of_1000_twice(store, tmp_path: Path, walk_study: WalkStudy) -> None:
     prepared = prepare(walk_study(steps=1, seeds=str(list(range(250)))), Options(home=tmp_path / "runs"))
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
     assert len(store.queue()) == 1000
@@ -153,7 +155,7 @@ def test_eight_processes_claim_none_of_1000_twice(store, tmp_path, walk_study):
         ("other", "", False),
     ],
 )
-def test_firmware_says_whether_this_is_ec2(tmp_path, file, text, is_one):
+def test_firmware_says_whether_this_is_ec2(tmp_path: Path, file, text, is_one) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text)
     assert spot.on_ec2(tmp_path) is is_one
@@ -164,25 +166,25 @@ class Metadata(BaseHTTPRequestHandler):
 
     notice = False
 
-    def do_PUT(self):
+    def do_PUT(self) -> None:
         self._answer(200 if self.path == "/latest/api/token" else 404, b"token")
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         asked = self.path == "/latest/meta-data/spot/instance-action"
         allowed = self.headers["X-aws-ec2-metadata-token"] == "token"
         self._answer(200 if asked and allowed and self.notice else 404, b'{"action": "terminate"}')
 
-    def _answer(self, code, body):
+    def _answer(self, code, body) -> None:
         self.send_response(code)
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_):
+    def log_message(self, *_) -> None:
         """Say nothing."""
 
 
 @pytest.mark.parametrize("notice", [True, False])
-def test_a_notice_is_a_page_that_is_there(monkeypatch, notice):
+def test_a_notice_is_a_page_that_is_there(monkeypatch: pytest.MonkeyPatch, notice) -> None:
     monkeypatch.setattr(Metadata, "notice", notice)
     with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
         threading.Thread(target=server.serve_forever).start()
@@ -191,5 +193,5 @@ def test_a_notice_is_a_page_that_is_there(monkeypatch, notice):
     assert found is notice
 
 
-def test_a_service_that_does_not_answer_has_no_notice():
+def test_a_service_that_does_not_answer_has_no_notice() -> None:
     assert not spot.has_notice("http://127.0.0.1:9/latest")

@@ -36,11 +36,11 @@ def by_name(spec):
     return {one.design: one for one in alternatives(spec)}
 
 
-def document(spec, tmp_path):
+def document(spec, tmp_path: Path):
     return plan_document(spec, build_design(spec, toy_trainer()), place_of(spec.study, tmp_path))
 
 
-def test_sixteen_cells_of_eight_factors_are_eight_times_as_certain_as_nine():
+def test_sixteen_cells_of_eight_factors_are_eight_times_as_certain_as_nine() -> None:
     found = by_name(crossed(8))
     assert (found["one_at_a_time"].cells, found["one_at_a_time"].variance) == (9, 2)
     assert (found["fractional"].cells, found["fractional"].variance) == (16, 1 / 4)
@@ -51,28 +51,28 @@ def test_sixteen_cells_of_eight_factors_are_eight_times_as_certain_as_nine():
     ("k", "cells", "told"),
     [(8, 16, "aliased with one another"), (3, 4, "each aliased with interactions of two factors")],
 )
-def test_a_fraction_says_what_it_cannot_tell_apart(k, cells, told):
+def test_a_fraction_says_what_it_cannot_tell_apart(k, cells, told) -> None:
     spec = crossed(k).model_copy(update={"design": Fractional(cells=cells)})
     fraction = by_name(spec)["fractional"]
     assert fraction.estimates.endswith(told)
     assert fraction.aliases
 
 
-def test_a_fraction_as_large_as_the_full_design_is_no_alternative():
+def test_a_fraction_as_large_as_the_full_design_is_no_alternative() -> None:
     assert "fractional" not in by_name(crossed(2))
 
 
-def test_designs_come_in_order_of_their_cells():
+def test_designs_come_in_order_of_their_cells() -> None:
     cells = [one.cells for one in alternatives(crossed(8))]
     assert cells == sorted(cells)
 
 
-def test_a_grid_too_large_to_list_is_counted_all_the_same():
+def test_a_grid_too_large_to_list_is_counted_all_the_same() -> None:
     spec = crossed(12, "one_at_a_time", "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]")
     assert by_name(spec)["full"].cells == 10**12
 
 
-def test_the_variance_is_that_of_least_squares():
+def test_the_variance_is_that_of_least_squares() -> None:
     space = Space(study("{a: [0, 1, 2], b: [0, 1]}", "{a: 1, b: 0}"))
     cells = [cell for cell in space.full() if cell != {"a": 2, "b": 1}]
     dummies = np.array([[1, c["a"] == 0, c["a"] == 2, c["b"] == 1] for c in cells], dtype=float)
@@ -80,26 +80,26 @@ def test_the_variance_is_that_of_least_squares():
     assert variance(space, cells) == pytest.approx(expected)
 
 
-def test_a_conditional_factor_is_judged_where_it_exists():
+def test_a_conditional_factor_is_judged_where_it_exists() -> None:
     spec = study("{a: [0, 1], b: {levels: [0, 1], only_when: {a: 1}}, c: [0, 1]}", "{a: 0, c: 0}")
     full = by_name(spec)["full"]
     assert (full.cells, full.variance) == (6, pytest.approx(1.0))  # of b: two cells against two
 
 
-def test_the_plan_marks_its_own_design_and_multiplies_by_seeds(tmp_path):
+def test_the_plan_marks_its_own_design_and_multiplies_by_seeds(tmp_path: Path) -> None:
     rows = document(crossed(4, "one_at_a_time"), tmp_path)["alternatives"]
     assert [(row["design"], row["trials"]) for row in rows if row["chosen"]] == [("one_at_a_time", 10)]
     assert {row["design"]: row["trials"] for row in rows}["full"] == 32
 
 
-def test_cells_that_are_equal_to_the_trainer_are_counted_once(tmp_path):
+def test_cells_that_are_equal_to_the_trainer_are_counted_once(tmp_path: Path) -> None:
     spec = study("{a: {levels: {one: {b: 0}, same: {b: 0}, other: {b: 1}}}, c: [0, 1]}", "{a: one, c: 0}")
     found = document(spec, tmp_path)
     (own,) = [row for row in found["alternatives"] if row["chosen"]]
     assert own["cells"] == found["cells"] == 4
 
 
-def test_the_table_says_each_design_in_a_line(tmp_path):
+def test_the_table_says_each_design_in_a_line(tmp_path: Path) -> None:
     spec = crossed(4).model_copy(update={"design": Fractional(cells=8)})
     lines = plan_text(document(spec, tmp_path)).splitlines()
     (line,) = [line for line in lines if line.startswith("  * fractional")]
@@ -112,27 +112,27 @@ def detectable(spec, noise=None, **trainer):
     return detectable_effect(spec, build_design(spec, toy_trainer(**trainer)), noise)
 
 
-def test_an_effect_is_judged_by_its_seeds_and_corrected_over_all_effects():
+def test_an_effect_is_judged_by_its_seeds_and_corrected_over_all_effects() -> None:
     found = detectable(crossed(3))  # 8 cells, 2 seeds, 3 effects
     assert found["value"] == pytest.approx(mde(math.sqrt(4 / 8 / 2), 1, alpha=0.05 / 3))
     assert (found["comparisons"], found["floor"]) == (3, None)
 
 
-def test_cells_that_share_parts_are_as_noisy_as_their_parts():
+def test_cells_that_share_parts_are_as_noisy_as_their_parts() -> None:
     """Four cells are two parts, one per level of a: the four runs of a level are one model, twice."""
     spec = study("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}")
     found = detectable(spec, parts=lambda settings: {"only": Settings(a=settings.a)})
     assert found["value"] == pytest.approx(mde(math.sqrt(2 / 2), 1, alpha=0.05 / 2))
 
 
-def test_a_cell_of_two_parts_has_the_noise_of_one_run():
+def test_a_cell_of_two_parts_has_the_noise_of_one_run() -> None:
     spec = study("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}")
     halves = {"parts": lambda settings: {"a": Settings(a=settings.a), "b": Settings(b=settings.b)}}
     # b's half cancels.
     assert detectable(spec, **halves)["value"] == pytest.approx(mde(math.sqrt(1 / 2), 1, alpha=0.05 / 2))
 
 
-def test_eight_factors_are_told_of_sixteen_cells_with_five_seeds():
+def test_eight_factors_are_told_of_sixteen_cells_with_five_seeds() -> None:
     """81 trials one at a time find effects of 2.2 sd, 80 trials of a fraction those of 1.5."""
     spec = crossed(8, "one_at_a_time").model_copy(update={"seeds": tuple(range(9))})
     four = build_design(crossed(4, "one_at_a_time"), toy_trainer())
@@ -143,14 +143,14 @@ def test_eight_factors_are_told_of_sixteen_cells_with_five_seeds():
     assert (fraction["resolution"], fraction["cells"]) == (4, 16)
 
 
-def test_once_there_are_results_the_noise_is_that_of_the_effects(tmp_path):
+def test_once_there_are_results_the_noise_is_that_of_the_effects(tmp_path: Path) -> None:
     noise = noise_so_far(write_predictions(example(folder=tmp_path)), "dev/mean")
     found = detectable(crossed(2, "one_at_a_time"), noise)
     assert found["floor"] == pytest.approx(mde(math.sqrt(noise.v_item), math.inf, alpha=0.05 / 2))
     assert found["value"] > found["floor"]
 
 
-def test_where_items_are_the_noise_more_items_are_the_advice(tmp_path):
+def test_where_items_are_the_noise_more_items_are_the_advice(tmp_path: Path) -> None:
     spec = crossed(2)
     rows = alternatives_rows(spec, build_design(spec, toy_trainer()), None)
     assert recommendation(spec, rows, Noise(0.01, 0.01, 1.0))[-1].startswith("the items")
@@ -158,14 +158,14 @@ def test_where_items_are_the_noise_more_items_are_the_advice(tmp_path):
 
 
 @pytest.mark.parametrize(("v_item", "better"), [(0.3, "seeds"), (300.0, "items")])
-def test_twice_the_items_are_weighed_against_twice_the_seeds(v_item, better):
+def test_twice_the_items_are_weighed_against_twice_the_seeds(v_item, better) -> None:
     spec = crossed(3)
     rows = alternatives_rows(spec, build_design(spec, toy_trainer()), None)
     said = recommendation(spec, rows, Noise(1.0, math.sqrt(len(spec.seeds) / 4), v_item))
     assert said[-1].endswith(f"add {better} first")
 
 
-def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed():
+def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed() -> None:
     results = example()
     sd, _ = seed_sd(grid(results), "dev/mean")
     assert noise_so_far(results, "dev/mean").sd_run == sd
@@ -191,27 +191,27 @@ def cost(measured=None, trained=()):
     return estimate(spec, design, 8, earlier, measured)
 
 
-def test_nothing_known_names_both_ways_to_know():
+def test_nothing_known_names_both_ways_to_know() -> None:
     found = cost()
     assert found["hours"] is None
     assert "--measure" in found["basis"]
     assert "--limit 1" in found["basis"]
 
 
-def test_measured_parts_are_added_up_over_seeds():
+def test_measured_parts_are_added_up_over_seeds() -> None:
     found = cost(measured=[3600, 7200, 3600, 7200])
     assert (found["hours"], found["hours_low"], found["hours_high"]) == (12.0, 9.0, 15.0)
     assert found["basis"].startswith("2 kinds of steps measured on a GPU, 2026-01-02, one worker")
 
 
-def test_a_part_that_was_trained_takes_what_it_took():
+def test_a_part_that_was_trained_takes_what_it_took() -> None:
     found = cost(measured=[3600, 3600, 3600, 3600], trained=[(0, 1, 7000), (0, 2, 7400)])
     assert found["hours"] == pytest.approx((2.0 + 3.0) * 2)
     assert found["hours_high"] - found["hours"] == pytest.approx(3.0 * 2 * 0.25)
     assert found["basis"].startswith("parts as they were trained (1 so far), the others by 2 kinds of steps")
 
 
-def test_once_all_parts_were_trained_what_was_measured_does_not_count():
+def test_once_all_parts_were_trained_what_was_measured_does_not_count() -> None:
     trained = [(cell, seed, 3600) for cell in range(4) for seed in (1, 2)]
     found = cost(measured=[1, 1, 1, 1], trained=trained)
     assert found["hours"] == found["hours_high"] == 8.0
@@ -219,13 +219,13 @@ def test_once_all_parts_were_trained_what_was_measured_does_not_count():
 
 
 @pytest.mark.parametrize(("most", "said"), [(5.0, "is over"), (7.0, "may be over")])
-def test_more_hours_than_the_budget_are_told(most, said):
+def test_more_hours_than_the_budget_are_told(most, said) -> None:
     (warning,) = over_budget(with_budget(most), COST)
     assert warning.startswith(f"6.00 h (4.00 to 8.00) {said} budget.hours {most:g}")
 
 
 @pytest.mark.parametrize("most", [9.0, None])
-def test_hours_within_the_budget_are_fine(most):
+def test_hours_within_the_budget_are_fine(most) -> None:
     assert over_budget(with_budget(most), COST) == []
 
 
@@ -236,7 +236,7 @@ def with_budget(hours):
     return crossed(2).model_copy(update={"budget": Budget(hours=hours)})
 
 
-def planned(tmp_path, kind="one_at_a_time", noise=None, width=None, at_most=12, looks=(3, 5, 8, 12)):
+def planned(tmp_path: Path, kind="one_at_a_time", noise=None, width=None, at_most=12, looks=(3, 5, 8, 12)):
     spec = crossed(4, kind).model_copy(
         update={
             "seeds": tuple(range(at_most)),
@@ -247,12 +247,12 @@ def planned(tmp_path, kind="one_at_a_time", noise=None, width=None, at_most=12, 
     return looks_document(spec, 5, kind == "one_at_a_time", 2**0.5, noise)
 
 
-def test_a_list_of_seeds_expects_all_its_trials(tmp_path):
+def test_a_list_of_seeds_expects_all_its_trials(tmp_path: Path) -> None:
     found = document(crossed(2), tmp_path)
     assert (found["looks"], found["trials_expected"]) == (None, None)
 
 
-def test_a_plan_of_looks_says_the_most_and_the_expected_trials(tmp_path):
+def test_a_plan_of_looks_says_the_most_and_the_expected_trials(tmp_path: Path) -> None:
     spec = crossed(3, "one_at_a_time").model_copy(
         update={"seeds": tuple(range(10)), "looking": Looking(start=3, looks=(3, 5, 10))}
     )
@@ -265,7 +265,7 @@ def test_a_plan_of_looks_says_the_most_and_the_expected_trials(tmp_path):
 
 
 @pytest.mark.parametrize("effect", [0, 1, 2])
-def test_expected_seeds_and_power_are_those_of_simulated_studies(tmp_path, effect):
+def test_expected_seeds_and_power_are_those_of_simulated_studies(tmp_path: Path, effect) -> None:
     """The computation takes the noise for known, and so expects up to a seed more; 300 studies have an error of .1 seeds."""
     rng, spec = np.random.default_rng(4), spec_of((3, 5, 8, 10), 1.0)
     last = [next(iter(followed(spec, paired(rng, 1, float(effect)), 1).values())) for _ in range(300)]
@@ -276,21 +276,21 @@ def test_expected_seeds_and_power_are_those_of_simulated_studies(tmp_path, effec
     assert np.mean([seen.rejected for seen in last]) == pytest.approx(expected["power"], abs=0.1)
 
 
-def test_without_noise_a_width_says_nothing_of_the_trials_to_expect(tmp_path):
+def test_without_noise_a_width_says_nothing_of_the_trials_to_expect(tmp_path: Path) -> None:
     assert planned(tmp_path, width=0.5)["expected"] == []
 
 
-def test_a_width_ends_at_the_look_that_is_wide_enough(tmp_path):
+def test_a_width_ends_at_the_look_that_is_wide_enough(tmp_path: Path) -> None:
     rows = planned(tmp_path, noise=Noise(0.1), width=0.6)["expected"]
     assert len({round(row["seeds"], 6) for row in rows}) == 1
     assert rows[0]["seeds"] in (3, 5, 8)
 
 
-def test_items_that_seeds_do_not_lower_end_a_study_sooner(tmp_path):
+def test_items_that_seeds_do_not_lower_end_a_study_sooner(tmp_path: Path) -> None:
     few = planned(tmp_path, noise=Noise(1.0, 1.0))["expected"][0]["seeds"]
     assert planned(tmp_path, noise=Noise(1.0, 1.0, 1.0))["expected"][0]["seeds"] < few
 
 
-def test_where_cells_stop_together_more_trials_are_expected(tmp_path):
+def test_where_cells_stop_together_more_trials_are_expected(tmp_path: Path) -> None:
     apart, together = (planned(tmp_path, kind)["expected"][0]["trials"] for kind in ("one_at_a_time", "full"))
     assert apart < together

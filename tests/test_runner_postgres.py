@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from postgres_server import PASSWORD
+from fixture_types import Ablate, RunHere, StartAblate, WalkStudy
+from postgres_server import PASSWORD, PostgresServer
 from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.runner.context import Cadence
@@ -28,11 +29,13 @@ from ablate.store.reading import read_results
 
 
 @pytest.fixture
-def url(postgres) -> str:
+def url(postgres: PostgresServer) -> str:
     return postgres.new_database()
 
 
-def test_a_run_gives_what_it_gives_on_sqlite(ablate, walk_study, url, run_here):
+def test_a_run_gives_what_it_gives_on_sqlite(
+    ablate: Ablate, walk_study: WalkStudy, url: str, run_here: RunHere
+) -> None:
     study = walk_study(more=", shared: true")
     done = ablate("run", study, "--workers", 2, "--json", ABLATE_STORAGE=url)
     assert done.returncode == 0, done.stderr
@@ -40,8 +43,14 @@ def test_a_run_gives_what_it_gives_on_sqlite(ablate, walk_study, url, run_here):
 
 
 def test_a_server_restarting_in_mid_trial_loses_nothing(
-    ablate, start_ablate, walk_study, tmp_path, url, postgres, run_here
-):
+    ablate: Ablate,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
+    tmp_path: Path,
+    url: str,
+    postgres: PostgresServer,
+    run_here: RunHere,
+) -> None:
     study = walk_study(steps=60, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     reference = metrics(run_here(study, home="reference"))
     run = start_ablate("run", study, ABLATE_STORAGE=url, ABLATE_CHECKPOINT_SECONDS="0.2")
@@ -53,7 +62,14 @@ def test_a_server_restarting_in_mid_trial_loses_nothing(
     assert [line for line in trained(tmp_path) if not line.endswith("from 0")], "it went on from a checkpoint"
 
 
-def test_a_killed_worker_is_replaced(ablate, start_ablate, walk_study, tmp_path, url, run_here):
+def test_a_killed_worker_is_replaced(
+    ablate: Ablate,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
+    tmp_path: Path,
+    url: str,
+    run_here: RunHere,
+) -> None:
     study = walk_study(steps=30, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     reference = metrics(run_here(study, home="reference"))
     run = start_ablate("run", study, ABLATE_STORAGE=url, ABLATE_CHECKPOINT_SECONDS="0.1")
@@ -64,7 +80,7 @@ def test_a_killed_worker_is_replaced(ablate, start_ablate, walk_study, tmp_path,
     assert metrics(json.loads(ablate("status", study, "--json", ABLATE_STORAGE=url).stdout)) == reference
 
 
-def test_a_worker_joins_with_the_shared_home_only(ablate, walk_study, url):
+def test_a_worker_joins_with_the_shared_home_only(ablate: Ablate, walk_study: WalkStudy, url: str) -> None:
     study = walk_study(slopes="[1.0, 2.0]", seeds="[1]")
     ablate("run", study, "--limit", 1, ABLATE_STORAGE=url)
     elsewhere = ablate("worker", "walk", "--home", "elsewhere", ABLATE_STORAGE=url)
@@ -75,18 +91,20 @@ def test_a_worker_joins_with_the_shared_home_only(ablate, walk_study, url):
     assert json.loads(ablate("status", study, "--json", ABLATE_STORAGE=url).stdout)["complete"] == 4
 
 
-def test_the_only_study_of_a_server_needs_no_name(ablate, run_here, walk_study, url):
+def test_the_only_study_of_a_server_needs_no_name(
+    ablate: Ablate, run_here: RunHere, walk_study: WalkStudy, url: str
+) -> None:
     run_here(walk_study(), limit=0, storage=url)
     done = ablate("status", "--home", "elsewhere", ABLATE_STORAGE=url)
     assert done.stdout.startswith("walk: 8 trials"), done.stderr
 
 
-def test_a_smoke_run_starts_anew_on_a_server_too(run_here, walk_study, url):
+def test_a_smoke_run_starts_anew_on_a_server_too(run_here: RunHere, walk_study: WalkStudy, url: str) -> None:
     run_here(walk_study(steps=6, seeds="[1]"), smoke=True, storage=url)
     assert run_here(walk_study(seeds="[1]"), smoke=True, storage=url)["complete"] == 4
 
 
-def test_a_home_is_made_anew_as_the_refusal_says(ablate, walk_study, url):
+def test_a_home_is_made_anew_as_the_refusal_says(ablate: Ablate, walk_study: WalkStudy, url: str) -> None:
     study = walk_study()
     ablate("run", study, "--limit", 1, ABLATE_STORAGE=url)
     refused = ablate("run", study, "--home", "elsewhere", "--limit", 1, ABLATE_STORAGE=url)
@@ -94,7 +112,14 @@ def test_a_home_is_made_anew_as_the_refusal_says(ablate, walk_study, url):
     assert ablate("run", study, "--home", "elsewhere", "--limit", 1, ABLATE_STORAGE=url).returncode == 0
 
 
-def test_the_password_is_nowhere(ablate, start_ablate, walk_study, tmp_path, url, postgres):
+def test_the_password_is_nowhere(
+    ablate: Ablate,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
+    tmp_path: Path,
+    url: str,
+    postgres: PostgresServer,
+) -> None:
     study = walk_study(steps=30, seconds_per_step=0.05, slopes="[1.0, 2.0]", seeds="[1]")
     study.write_text(study.read_text().replace("noise: [0.1, 0.5]\nbase", "fault: [none, error]\nbase")
                      .replace("noise: 0.1}", "fault: none}"))  # fmt: skip
@@ -116,7 +141,9 @@ def test_the_password_is_nowhere(ablate, start_ablate, walk_study, tmp_path, url
 
 
 @pytest.mark.parametrize("wrong", ["password", "database"])
-def test_a_server_that_does_not_let_us_in_is_named_without_the_password(ablate, walk_study, url, wrong):
+def test_a_server_that_does_not_let_us_in_is_named_without_the_password(
+    ablate: Ablate, walk_study: WalkStudy, url: str, wrong
+) -> None:
     bad = url.replace(PASSWORD, f"{PASSWORD}x") if wrong == "password" else url.replace("/db_", "/no_")
     done = ablate("run", walk_study(), ABLATE_STORAGE=bad)
     assert done.returncode == 1
@@ -125,7 +152,7 @@ def test_a_server_that_does_not_let_us_in_is_named_without_the_password(ablate, 
     assert PASSWORD not in done.stderr
 
 
-def test_a_lost_session_is_noticed_and_its_locks_are_free(url, postgres):
+def test_a_lost_session_is_noticed_and_its_locks_are_free(url: str, postgres: PostgresServer) -> None:
     mine = ServerLocks(url, "walk")
     assert mine.acquire("trial-1")
     assert not mine.lost()
@@ -156,7 +183,7 @@ def give_up(when: float) -> bool:
 
 
 @pytest.fixture
-def searching(walk_study, tmp_path, url):
+def searching(walk_study: WalkStudy, tmp_path: Path, url: str):
     """A worker of a search that has tried nothing yet."""
     study = walk_study(seeds="[1, 2]")
     study.write_text(
@@ -176,7 +203,7 @@ def searching(walk_study, tmp_path, url):
             yield worker
 
 
-def test_a_search_goes_on_after_the_server_restarted(searching, postgres):
+def test_a_search_goes_on_after_the_server_restarted(searching, postgres: PostgresServer) -> None:
     postgres.restart()
     searching.run()
     results = read_results(searching.store.place)
@@ -185,14 +212,16 @@ def test_a_search_goes_on_after_the_server_restarted(searching, postgres):
 
 
 @pytest.mark.parametrize("ask", [lambda worker: worker._chose(()), lambda worker: watch_of(worker.store, 0)])
-def test_a_search_waits_for_a_server_that_restarts(searching, postgres, ask):
+def test_a_search_waits_for_a_server_that_restarts(searching, postgres: PostgresServer, ask) -> None:
     restart = threading.Thread(target=postgres.restart)
     restart.start()
     while restart.is_alive():
         ask(searching)
 
 
-def test_a_killed_owner_loses_its_key_though_its_child_lives(url, monkeypatch):
+def test_a_killed_owner_loses_its_key_though_its_child_lives(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HELD", url)
     owner = subprocess.Popen([sys.executable, "-c", HOLD_AND_FORK], stdout=subprocess.PIPE, text=True)
     child = int(owner.stdout.readline())
@@ -206,7 +235,9 @@ def test_a_killed_owner_loses_its_key_though_its_child_lives(url, monkeypatch):
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_stop_is_heard_while_the_server_is_away(walk_study, tmp_path, url, monkeypatch):
+def test_a_stop_is_heard_while_the_server_is_away(
+    walk_study: WalkStudy, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepared = prepare(walk_study(), Options(home=tmp_path / "runs", storage=url))
     with contextlib.closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
         asked = []
@@ -217,7 +248,7 @@ def test_a_stop_is_heard_while_the_server_is_away(walk_study, tmp_path, url, mon
     assert len(asked) == 3
 
 
-def test_one_trial_is_claimed_once_at_a_time(walk_study, tmp_path, url):
+def test_one_trial_is_claimed_once_at_a_time(walk_study: WalkStudy, tmp_path: Path, url: str) -> None:
     prepared = prepare(walk_study(seeds="[1]"), Options(home=tmp_path / "runs", storage=url))
     store = create_store(prepared.place, prepared.spec, prepared.design)
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import thread_engine
 from conftest import write_walk
+from fixture_types import Ablate, RunHere, StartAblate, WalkStudy
 
 from ablate.errors import BadInput, StudyChanged, TrialError
 from ablate.runner.outcome import finite
@@ -19,7 +20,7 @@ from ablate.store.places import Place
 from ablate.store.reading import read_results
 
 
-def status(ablate) -> dict:
+def status(ablate: Ablate) -> dict:
     return json.loads(ablate("status", "walk", "--json").stdout)
 
 
@@ -37,7 +38,7 @@ def metrics(document: dict) -> dict:
     return {(str(trial["factors"]), trial["seed"]): trial["metrics"] for trial in document["trials"]}
 
 
-def wait_for(condition, seconds=30.0):
+def wait_for(condition, seconds=30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -54,7 +55,7 @@ def running_workers(tmp_path: Path) -> list[int]:
     ]
 
 
-def test_every_cell_and_seed_gets_its_metrics(ablate, walk_study):
+def test_every_cell_and_seed_gets_its_metrics(ablate: Ablate, walk_study: WalkStudy) -> None:
     done = ablate("run", walk_study(), "--json")
     assert done.returncode == 0
     document = json.loads(done.stdout)
@@ -62,7 +63,9 @@ def test_every_cell_and_seed_gets_its_metrics(ablate, walk_study):
     assert all(set(trial["metrics"]) == {"dev/position"} for trial in document["trials"])
 
 
-def test_the_same_command_again_trains_nothing(run_here, walk_study, tmp_path):
+def test_the_same_command_again_trains_nothing(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study()
     run_here(study)
     before = sorted(trained(tmp_path))
@@ -70,7 +73,9 @@ def test_the_same_command_again_trains_nothing(run_here, walk_study, tmp_path):
     assert sorted(trained(tmp_path)) == before
 
 
-def test_a_checkpoint_that_outlived_its_trial_is_removed(run_here, walk_study, tmp_path):
+def test_a_checkpoint_that_outlived_its_trial_is_removed(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study()
     run_here(study)
     left = next(tmp_path.glob("runs/walk/trials/*-1")) / f"step-{5:012d}.checkpoint"
@@ -79,11 +84,13 @@ def test_a_checkpoint_that_outlived_its_trial_is_removed(run_here, walk_study, t
     assert not left.exists()
 
 
-def test_a_home_may_have_any_name(run_here, walk_study):
+def test_a_home_may_have_any_name(run_here: RunHere, walk_study: WalkStudy) -> None:
     assert run_here(walk_study(), home="what?a=b {50%20off} #1")["complete"] == 8
 
 
-def test_a_copy_beside_a_trial_is_left_alone(run_here, walk_study, tmp_path):
+def test_a_copy_beside_a_trial_is_left_alone(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study()
     run_here(study)
     kept = next(tmp_path.glob("runs/walk/trials/*-1")).with_suffix(".bak") / f"step-{5:012d}.checkpoint"
@@ -93,7 +100,9 @@ def test_a_copy_beside_a_trial_is_left_alone(run_here, walk_study, tmp_path):
     assert kept.exists()
 
 
-def test_a_worker_finds_the_trainer_beside_the_file_that_was_typed(run_here, ablate, walk_study, tmp_path):
+def test_a_worker_finds_the_trainer_beside_the_file_that_was_typed(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     (tmp_path / "there").mkdir()
     run_here(write_walk(tmp_path / "there", seeds="[1]"), limit=1)
     (tmp_path / "there").rename(tmp_path / "here")
@@ -104,7 +113,7 @@ def test_a_worker_finds_the_trainer_beside_the_file_that_was_typed(run_here, abl
     assert status(ablate)["complete"] == 4
 
 
-def test_limit_and_only_choose_trials(run_here, walk_study):
+def test_limit_and_only_choose_trials(run_here: RunHere, walk_study: WalkStudy) -> None:
     study = walk_study()
     assert run_here(study, limit=1)["complete"] == 1
     document = run_here(study, only=["slope=2.0", "noise=0.5"])
@@ -113,7 +122,9 @@ def test_limit_and_only_choose_trials(run_here, walk_study):
     assert len(done) <= 3
 
 
-def test_shared_parts_are_trained_once_and_give_the_same(ablate, walk_study, tmp_path):
+def test_shared_parts_are_trained_once_and_give_the_same(
+    ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study(more=", shared: true", slopes="[1.0, 2.0, 3.0]")
     done = ablate("run", study, "--workers", 2, "--json")
     assert done.returncode == 0, done.stderr
@@ -127,7 +138,9 @@ def test_shared_parts_are_trained_once_and_give_the_same(ablate, walk_study, tmp
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_the_step_and_waits(run_here, start_ablate, walk_study, tmp_path, number, code):
+def test_a_signal_saves_the_step_and_waits(
+    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path, number, code
+) -> None:
     study = walk_study(steps=30, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     supervisor = start_ablate("run", study)
     wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")))
@@ -139,7 +152,9 @@ def test_a_signal_saves_the_step_and_waits(run_here, start_ablate, walk_study, t
     assert metrics(run_here(study)) == metrics(run_here(study, home="reference"))
 
 
-def test_a_worker_stopped_by_somebody_else_loses_nothing(start_ablate, ablate, walk_study, tmp_path):
+def test_a_worker_stopped_by_somebody_else_loses_nothing(
+    start_ablate: StartAblate, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study(steps=40, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     run = start_ablate("run", study)
     wait_for(lambda: running_workers(tmp_path))
@@ -148,7 +163,9 @@ def test_a_worker_stopped_by_somebody_else_loses_nothing(start_ablate, ablate, w
     assert status(ablate)["complete"] == 4
 
 
-def test_a_second_signal_ends_a_worker_at_once(run_here, start_ablate, walk_study, tmp_path):
+def test_a_second_signal_ends_a_worker_at_once(
+    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study(more=", fault: hang")
     run_here(study, limit=0)
     worker = start_ablate("worker", "walk")
@@ -160,7 +177,9 @@ def test_a_second_signal_ends_a_worker_at_once(run_here, start_ablate, walk_stud
     assert worker.wait(10) == 130
 
 
-def test_two_runs_of_one_study_share_the_work(start_ablate, ablate, walk_study, tmp_path):
+def test_two_runs_of_one_study_share_the_work(
+    start_ablate: StartAblate, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study(steps=10, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     both = [start_ablate("run", study) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
@@ -184,19 +203,21 @@ def with_fault(study: Path, fault: str) -> Path:
         ("nan", "metric 'dev/position' is nan"),
     ],
 )
-def test_a_failed_trial_keeps_its_reason_and_the_rest_finish(run_here, walk_study, fault, reason):
+def test_a_failed_trial_keeps_its_reason_and_the_rest_finish(
+    run_here: RunHere, walk_study: WalkStudy, fault, reason
+) -> None:
     document = run_here(with_fault(walk_study(), fault))
     assert (document["complete"], document["failed"]) == (4, 4)
     assert all(reason in trial["error"] for trial in document["trials"] if trial["state"] == "FAIL")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e160, -1e308])
-def test_a_metric_that_statistics_cannot_square_is_refused(value):
+def test_a_metric_that_statistics_cannot_square_is_refused(value) -> None:
     with pytest.raises(TrialError, match="metric 'dev/loss' is"):
         finite({"dev/loss": value}, "the trial")
 
 
-def test_only_retry_failed_tries_again(run_here, walk_study, tmp_path):
+def test_only_retry_failed_tries_again(run_here: RunHere, walk_study: WalkStudy, tmp_path: Path) -> None:
     study = with_fault(walk_study(), "error")
     run_here(study)
     before = len(trained(tmp_path))
@@ -206,7 +227,7 @@ def test_only_retry_failed_tries_again(run_here, walk_study, tmp_path):
     assert len(trained(tmp_path)) == before + 4
 
 
-def test_only_the_chosen_are_tried_again(run_here, walk_study):
+def test_only_the_chosen_are_tried_again(run_here: RunHere, walk_study: WalkStudy) -> None:
     study = with_fault(walk_study(seeds="[1]"), "error")
     run_here(study)
     trials = run_here(study, only=["slope=1.0"], retry_failed=True)["trials"]
@@ -215,7 +236,9 @@ def test_only_the_chosen_are_tried_again(run_here, walk_study):
     assert "the walk fell over" in failed[2.0]["error"]
 
 
-def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(run_here, walk_study, tmp_path):
+def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = with_fault(walk_study(more=", shared: true", slopes="[1.0, 2.0, 3.0]", seeds="[1]"), "error")
     document = run_here(study)
     assert document["failed"] == 3
@@ -227,7 +250,9 @@ def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(run_here, wa
     ("fault", "place"),
     [("kill", "after step 2"), ("gpu", "after step 2"), ("birth", "before its first step")],
 )
-def test_a_trial_that_kills_its_process_fails_after_three_attempts(ablate, walk_study, fault, place):
+def test_a_trial_that_kills_its_process_fails_after_three_attempts(
+    ablate: Ablate, walk_study: WalkStudy, fault, place
+) -> None:
     done = ablate("run", with_fault(walk_study(seeds="[1]"), fault), "--json")
     assert done.returncode == 1
     document = json.loads(done.stdout)
@@ -237,7 +262,9 @@ def test_a_trial_that_kills_its_process_fails_after_three_attempts(ablate, walk_
     assert document["complete"] == 2
 
 
-def test_a_child_that_outlives_its_worker_holds_nothing_up(start_ablate, walk_study, tmp_path):
+def test_a_child_that_outlives_its_worker_holds_nothing_up(
+    start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = with_fault(walk_study(seeds="[1]"), "orphan")
     run = start_ablate(
         "run", study, "--only", "fault=orphan", "--only", "slope=1.0", ABLATE_CHECKPOINT_SECONDS="0"
@@ -250,13 +277,15 @@ def test_a_child_that_outlives_its_worker_holds_nothing_up(start_ablate, walk_st
         os.kill(orphan, signal.SIGKILL)
 
 
-def test_a_trainer_may_end_processes_of_its_own(start_ablate, walk_study):
+def test_a_trainer_may_end_processes_of_its_own(start_ablate: StartAblate, walk_study: WalkStudy) -> None:
     study = with_fault(walk_study(seeds="[1]"), "pool")
     run = start_ablate("run", study, "--only", "fault=pool", "--only", "slope=1.0")
     assert run.wait(30) == 0
 
 
-def test_a_trial_that_hangs_is_ended_and_the_log_says_where(ablate, walk_study, tmp_path):
+def test_a_trial_that_hangs_is_ended_and_the_log_says_where(
+    ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = with_fault(walk_study(seeds="[1]"), "hang")
     study.write_text(study.read_text() + "hang_minutes: 0.005\n")
     done = ablate("run", study, "--only", "fault=hang", "--only", "slope=1.0", "--json")
@@ -266,20 +295,22 @@ def test_a_trial_that_hangs_is_ended_and_the_log_says_where(ablate, walk_study, 
     assert "walk.py" in log
 
 
-def test_a_trainer_that_saves_nothing_is_not_taken_for_one_that_hangs(ablate, walk_study):
+def test_a_trainer_that_saves_nothing_is_not_taken_for_one_that_hangs(
+    ablate: Ablate, walk_study: WalkStudy
+) -> None:
     study = with_fault(walk_study(steps=20, seconds_per_step=0.1, seeds="[1]"), "unsaved, silent")
     study.write_text(study.read_text() + "hang_minutes: 0.02\n")  # 1.2 s of 2
     done = ablate("run", study, "--only", "slope=1.0", "--json")
     assert json.loads(done.stdout)["complete"] == 3, done.stderr
 
 
-def test_who_never_wants_to_wait_for_a_hang_may_say_so(run_here, walk_study):
+def test_who_never_wants_to_wait_for_a_hang_may_say_so(run_here: RunHere, walk_study: WalkStudy) -> None:
     study = walk_study(seeds="[1]")
     study.write_text(study.read_text() + "hang_minutes: 1.0e+12\n")
     assert run_here(study, limit=1)["complete"] == 1
 
 
-def test_a_full_disk_is_no_fault_of_the_trial(run_here, walk_study):
+def test_a_full_disk_is_no_fault_of_the_trial(run_here: RunHere, walk_study: WalkStudy) -> None:
     study = with_fault(walk_study(seeds="[1]"), "disk")
     for _ in range(5):
         document = run_here(study, only=["fault=disk"])
@@ -289,7 +320,9 @@ def test_a_full_disk_is_no_fault_of_the_trial(run_here, walk_study):
 
 
 @pytest.mark.parametrize("item", ["step", "position", "rng"])
-def test_a_state_without_one_item_is_noticed(run_here, walk_study, tmp_path, item):
+def test_a_state_without_one_item_is_noticed(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, item
+) -> None:
     study = walk_study(steps=6, seeds="[1]")
     reference = metrics(run_here(study, home="reference"))
     walk = sys.modules["walk"]
@@ -299,7 +332,7 @@ def test_a_state_without_one_item_is_noticed(run_here, walk_study, tmp_path, ite
         assert metrics(interrupted(run_here, study, "forgetful")) != reference
 
 
-def interrupted(run_here, study, home) -> dict:
+def interrupted(run_here: RunHere, study, home) -> dict:
     """Run a study, asked to stop at the third step of its first trial, and then to its end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(thread_engine, "STOP_AFTER", 3)
@@ -307,7 +340,9 @@ def interrupted(run_here, study, home) -> dict:
     return run_here(study, home=home)
 
 
-def test_a_changed_study_is_refused_and_names_what_changed(run_here, ablate, walk_study):
+def test_a_changed_study_is_refused_and_names_what_changed(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy
+) -> None:
     run_here(walk_study(), limit=1)
     done = ablate("run", walk_study(steps=6))
     assert done.returncode == 2
@@ -316,7 +351,9 @@ def test_a_changed_study_is_refused_and_names_what_changed(run_here, ablate, wal
 
 
 @pytest.mark.parametrize("setting", ["slope: float = 1.0", "seconds_per_step: float = 0.0"])
-def test_a_trainer_with_other_defaults_is_refused(ablate, walk_study, tmp_path, setting):
+def test_a_trainer_with_other_defaults_is_refused(
+    ablate: Ablate, walk_study: WalkStudy, tmp_path: Path, setting
+) -> None:
     study = walk_study(more="")
     study.write_text(study.read_text().replace("seconds_per_step: 0.0", "shared: false"))
     ablate("run", study, "--limit", 1)
@@ -332,7 +369,9 @@ def test_a_trainer_with_other_defaults_is_refused(ablate, walk_study, tmp_path, 
     assert status(ablate)["complete"] == 1
 
 
-def test_a_study_that_another_run_began_meanwhile_is_not_overwritten(run_here, walk_study, monkeypatch):
+def test_a_study_that_another_run_began_meanwhile_is_not_overwritten(
+    run_here: RunHere, walk_study: WalkStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = walk_study()
     first = run_here(study, home="elsewhere")  # imports the trainer
 
@@ -347,7 +386,9 @@ def test_a_study_that_another_run_began_meanwhile_is_not_overwritten(run_here, w
     assert metrics(run_here(study)) != metrics(first)
 
 
-def test_a_home_that_is_refused_changes_nothing(run_here, walk_study, tmp_path):
+def test_a_home_that_is_refused_changes_nothing(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     run_here(walk_study(), limit=1, storage=url)
     (tmp_path / "copy").mkdir()
@@ -356,7 +397,9 @@ def test_a_home_that_is_refused_changes_nothing(run_here, walk_study, tmp_path):
     assert read_results(Place("walk", url, tmp_path)).spec.folder == tmp_path
 
 
-def test_a_bad_cadence_is_refused_before_anything_is_written(ablate, walk_study, tmp_path):
+def test_a_bad_cadence_is_refused_before_anything_is_written(
+    ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     done = ablate("run", walk_study(), ABLATE_CHECKPOINT_SECONDS="abc")
     assert done.returncode == 2
     assert "ABLATE_CHECKPOINT_SECONDS: found 'abc'" in done.stderr
@@ -364,7 +407,9 @@ def test_a_bad_cadence_is_refused_before_anything_is_written(ablate, walk_study,
 
 
 @pytest.mark.parametrize("storage", [None, "sqlite:///{folder}/shared.db"])
-def test_a_smoke_run_starts_anew_each_time(run_here, walk_study, tmp_path, storage):
+def test_a_smoke_run_starts_anew_each_time(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, storage
+) -> None:
     storage = storage and storage.format(folder=tmp_path)
     failing = run_here(with_fault(walk_study(seeds="[1]"), "error"), smoke=True, storage=storage)
     assert (failing["study"], failing["complete"], failing["failed"]) == ("walk-smoke", 2, 2)
@@ -375,7 +420,7 @@ def test_a_smoke_run_starts_anew_each_time(run_here, walk_study, tmp_path, stora
     assert [len(log.read_text().splitlines()) for log in logs] == [1] * 4
 
 
-def test_a_smoke_run_touches_no_study_that_has_its_name(run_here, walk_study):
+def test_a_smoke_run_touches_no_study_that_has_its_name(run_here: RunHere, walk_study: WalkStudy) -> None:
     study = walk_study()
     study.write_text(study.read_text().replace("study: walk", "study: walk-smoke"))
     before = run_here(study)
@@ -385,7 +430,9 @@ def test_a_smoke_run_touches_no_study_that_has_its_name(run_here, walk_study):
     assert metrics(run_here(study)) == metrics(before)
 
 
-def test_a_smoke_run_that_still_runs_is_left_alone(start_ablate, run_here, walk_study, tmp_path):
+def test_a_smoke_run_that_still_runs_is_left_alone(
+    start_ablate: StartAblate, run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     study = walk_study(steps=400, seconds_per_step=0.05, seeds="[1]")
     start_ablate("run", study, "--smoke")
     wait_for(lambda: list(tmp_path.glob("runs/walk-smoke/trials/*/steps.log")))
@@ -393,7 +440,7 @@ def test_a_smoke_run_that_still_runs_is_left_alone(start_ablate, run_here, walk_
         run_here(study, smoke=True)
 
 
-def test_comments_and_order_are_harmless(run_here, walk_study):
+def test_comments_and_order_are_harmless(run_here: RunHere, walk_study: WalkStudy) -> None:
     study = walk_study(seeds="[1, 2]", slopes="[1.0, 2.0]")
     run_here(study, limit=1)
     walk_study(seeds="[2, 1]", slopes="[2.0, 1.0]")
@@ -402,7 +449,7 @@ def test_comments_and_order_are_harmless(run_here, walk_study):
     assert (document["code"], document["complete"]) == (0, 8)
 
 
-def test_extend_adds_seeds_and_levels_and_nothing_else(run_here, walk_study):
+def test_extend_adds_seeds_and_levels_and_nothing_else(run_here: RunHere, walk_study: WalkStudy) -> None:
     run_here(walk_study())
     document = run_here(walk_study(seeds="[1, 2, 3]", slopes="[1.0, 2.0, 3.0]"), extend=True)
     assert (document["planned"], document["complete"]) == (18, 18)
@@ -410,7 +457,7 @@ def test_extend_adds_seeds_and_levels_and_nothing_else(run_here, walk_study):
         run_here(walk_study(seeds="[2, 3]"), extend=True)
 
 
-def test_a_bad_study_writes_nothing(ablate, walk_study, tmp_path):
+def test_a_bad_study_writes_nothing(ablate: Ablate, walk_study: WalkStudy, tmp_path: Path) -> None:
     study = walk_study(more=", slop: 3")
     before = sorted(tmp_path.iterdir())
     done = ablate("run", study)

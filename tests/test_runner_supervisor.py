@@ -66,13 +66,13 @@ class Silent:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_between_two_starts_stops_every_worker(number, code):
+def test_a_signal_between_two_starts_stops_every_worker(number, code) -> None:
     engine = Engine(None, None, on_start=lambda: os.kill(os.getpid(), number))
     assert Supervisor(engine, 2, Silent()).run() == code
     assert [worker.asked for worker in engine.started] == [["stop"], ["stop"]]
 
 
-def test_a_second_signal_kills():
+def test_a_second_signal_kills() -> None:
     class Deaf(Idle):
         def stop(self) -> None:
             os.kill(os.getpid(), signal.SIGINT)
@@ -83,14 +83,14 @@ def test_a_second_signal_kills():
     assert [worker.asked for worker in engine.started] == [["kill"]]
 
 
-def test_a_worker_stopped_by_somebody_else_is_replaced():
+def test_a_worker_stopped_by_somebody_else_is_replaced() -> None:
     engine, progress = Engine(143, 0), Silent()
     assert Supervisor(engine, 1, progress).run() == 0
     assert len(engine.started) == 2
     assert progress.said == ["worker 0 died (exit code 143); starting it again"]
 
 
-def test_a_worker_that_never_takes_a_trial_is_given_up():
+def test_a_worker_that_never_takes_a_trial_is_given_up() -> None:
     engine = Engine(-11, -11, -11, -11)
     supervisor = Supervisor(engine, 1, Silent())
     assert supervisor.run() == 1

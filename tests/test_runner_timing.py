@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TRAINERS
+from fixture_types import Ablate
 
 from ablate.errors import AblateError, BadInput
 from ablate.runner import timing
@@ -28,7 +29,7 @@ budget: {{usd_per_hour: 36}}
 
 
 @pytest.fixture
-def prepared(tmp_path):
+def prepared(tmp_path: Path):
     """Write the study with some of its values changed and prepare it."""
 
     def call(levels="[10, 20]", fault="none", trainer="paced"):
@@ -42,7 +43,7 @@ def prepared(tmp_path):
 
 
 @pytest.fixture
-def in_this_process(monkeypatch):
+def in_this_process(monkeypatch: pytest.MonkeyPatch):
     """Measure without the second that a process takes to start; return what it was told each time."""
     told = []
 
@@ -55,7 +56,7 @@ def in_this_process(monkeypatch):
     return told
 
 
-def test_the_estimate_is_steps_times_what_one_takes(ablate, prepared, tmp_path):
+def test_the_estimate_is_steps_times_what_one_takes(ablate: Ablate, prepared, tmp_path: Path) -> None:
     prepared()
     done = ablate("plan", "paced.yaml", "--measure", "--json")
     cost = json.loads(done.stdout)["estimate"]
@@ -66,19 +67,19 @@ def test_the_estimate_is_steps_times_what_one_takes(ablate, prepared, tmp_path):
     assert (tmp_path / "asked.log").read_text() == "2\n"
 
 
-def test_a_plain_plan_knows_what_was_measured(in_this_process, prepared):
+def test_a_plain_plan_knows_what_was_measured(in_this_process, prepared) -> None:
     study = prepared()
     found = measure(study)
     assert read_measured(study) == found
     assert set(found.seconds.values()) == {20.0, 40.0}
 
 
-def test_what_is_known_is_not_measured_again(in_this_process, prepared):
+def test_what_is_known_is_not_measured_again(in_this_process, prepared) -> None:
     assert measure(prepared()) == measure(prepared(levels="[20, 10]"))
     assert len(in_this_process) == 1
 
 
-def test_changed_settings_are_measured_again(in_this_process, prepared):
+def test_changed_settings_are_measured_again(in_this_process, prepared) -> None:
     measure(prepared())
     assert set(measure(prepared(levels="[10, 30]")).seconds.values()) == {20.0, 60.0}
     assert len(in_this_process) == 2
@@ -92,7 +93,9 @@ def test_changed_settings_are_measured_again(in_this_process, prepared):
         ("the machine", lambda patch, study: patch.setattr(timing, "cpu_name", lambda: "another")),
     ],
 )
-def test_it_holds_for_the_same_machine_and_code_only(what, change, in_this_process, prepared, monkeypatch):
+def test_it_holds_for_the_same_machine_and_code_only(
+    what, change, in_this_process, prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = prepared()
     measure(study)
     change(monkeypatch, study)
@@ -100,7 +103,7 @@ def test_it_holds_for_the_same_machine_and_code_only(what, change, in_this_proce
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"seconds": {}}', "cut"])
-def test_a_damaged_file_is_passed_over_and_written_again(content, in_this_process, prepared):
+def test_a_damaged_file_is_passed_over_and_written_again(content, in_this_process, prepared) -> None:
     study = prepared()
     first = measure(study)
     (file,) = study.place.folder.glob("measured-*.json")
@@ -111,7 +114,9 @@ def test_a_damaged_file_is_passed_over_and_written_again(content, in_this_proces
     assert again.seconds == first.seconds  # memory is that of this process, and grows
 
 
-def test_a_trainer_that_cannot_measure_is_told_what_would_do(ablate, prepared, tmp_path):
+def test_a_trainer_that_cannot_measure_is_told_what_would_do(
+    ablate: Ablate, prepared, tmp_path: Path
+) -> None:
     prepared(trainer="paced")
     text = (tmp_path / "paced.yaml").read_text().replace("trainer: paced", "trainer: walk")
     (tmp_path / "paced.yaml").write_text(text.replace("fault: none", "slope: 1.0"))
@@ -131,7 +136,9 @@ def test_a_trainer_that_cannot_measure_is_told_what_would_do(ablate, prepared, t
         ("nothing", BadInput, "paced.measure: found None for part "),
     ],
 )
-def test_what_stands_in_the_way_is_one_line_and_nothing_is_kept(fault, kind, told, in_this_process, prepared):
+def test_what_stands_in_the_way_is_one_line_and_nothing_is_kept(
+    fault, kind, told, in_this_process, prepared
+) -> None:
     study = prepared(fault=fault)
     with pytest.raises(kind) as caught:
         measure(study)
@@ -141,13 +148,13 @@ def test_what_stands_in_the_way_is_one_line_and_nothing_is_kept(fault, kind, tol
     assert not study.place.folder.exists()
 
 
-def test_a_process_that_is_killed_is_told(prepared, monkeypatch):
+def test_a_process_that_is_killed_is_told(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing.sys, "executable", "/bin/false")
     with pytest.raises(AblateError, match="the process that measures ended with 1: it printed nothing"):
         measure(prepared())
 
 
-def test_parts_that_are_new_since_are_counted(in_this_process, prepared):
+def test_parts_that_are_new_since_are_counted(in_this_process, prepared) -> None:
     measure(prepared())
     study = prepared(levels="[10, 20, 30]")
     cost = plan_document(study.spec, study.design, study.place, read_measured(study))["estimate"]

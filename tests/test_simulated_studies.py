@@ -11,6 +11,7 @@ gets through in 1 of 10."""
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ QUESTIONS = Regime(
 )
 
 
-def test_two_cells_that_are_right_on_as_many_items_claim_nothing():
+def test_two_cells_that_are_right_on_as_many_items_claim_nothing() -> None:
     found = assess(Regime("two cells", 5, 50, accuracy=0.99, run_item=0.1, choice_item=0.3), 40)
     assert not found.false.any()
 
@@ -129,7 +130,7 @@ def test_two_cells_that_are_right_on_as_many_items_claim_nothing():
 @pytest.mark.parametrize(
     "regime", [*SIZES, *SOURCES, *DESIGNS, *METRICS, *MISHAPS, *CLUSTERS, QUESTIONS], ids=str
 )
-def test_few_studies_without_an_effect_claim_one(regime):
+def test_few_studies_without_an_effect_claim_one(regime) -> None:
     assert assessed(regime, few_errors_and_misses)
 
 
@@ -146,13 +147,13 @@ def test_two_seeds_with_one_run_in_ten_diverged_are_as_the_method_s_text_says():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("regime", POOLED, ids=str)
-def test_effects_that_differ_from_item_to_item_and_seed_to_seed_are_not_taken_for_more(regime):
+def test_effects_that_differ_from_item_to_item_and_seed_to_seed_are_not_taken_for_more(regime) -> None:
     assert assessed(regime, few_errors_and_misses, old=regime.design != "full 2^6")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("regime", SELECTED, ids=str)
-def test_runs_and_epochs_that_were_selected_decide_little(regime):
+def test_runs_and_epochs_that_were_selected_decide_little(regime) -> None:
     assert assessed(regime, few_errors)
 
 
@@ -161,7 +162,7 @@ def test_runs_and_epochs_that_were_selected_decide_little(regime):
 @pytest.mark.parametrize(
     ("design", "pair"), [("half III", "bc"), ("fraction III", "be"), ("half IV", "ab"), ("fraction IV", "ab")]
 )
-def test_an_effect_that_an_interaction_makes_is_claimed_with_its_alias_only(design, pair, items):
+def test_an_effect_that_an_interaction_makes_is_claimed_with_its_alias_only(design, pair, items) -> None:
     size, run = (3.0, 1.0) if items is None else (0.8, 0.05)
     regime = Regime(design, 5, items, run=run, interactions={(pair[0], pair[1]): size})
     assert assessed(regime, few_errors_and_misses)
@@ -180,7 +181,7 @@ def test_an_effect_that_an_interaction_makes_is_claimed_with_its_alias_only(desi
     ],
     ids=str,
 )
-def test_power_of_two_cells_is_not_lost_where_the_old_test_was_honest(regime):
+def test_power_of_two_cells_is_not_lost_where_the_old_test_was_honest(regime) -> None:
     """Before: critical values after Cochran and Cox. Power may be a tenth less, and what chance takes."""
 
     def is_kept(found: Rates, most: float) -> bool:
@@ -205,7 +206,7 @@ def test_power_of_two_cells_is_not_lost_where_the_old_test_was_honest(regime):
     ],
     ids=str,
 )
-def test_moderate_effects_of_several_factors_are_found(regime, least):
+def test_moderate_effects_of_several_factors_are_found(regime, least) -> None:
     """Least squares, printed beside, finds more; it is wrong as soon as effects differ between items or seeds (`POOLED`)."""
 
     def is_found(found: Rates, most: float) -> bool:
@@ -216,7 +217,7 @@ def test_moderate_effects_of_several_factors_are_found(regime, least):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("shift", "least"), [(0.3, 0.6), (0.5, 0.9), (1.2, 0.99)])
-def test_clusters_that_nobody_named_are_noticed(shift, least):
+def test_clusters_that_nobody_named_are_noticed(shift, least) -> None:
     """Error without their names: about .18, .23, .38."""
     regime = replace(QUESTIONS, clusters_named=False, choice_cluster=shift)
     noticed = suspected(regime, 100)
@@ -235,14 +236,14 @@ def test_clusters_that_nobody_named_are_noticed(shift, least):
     ],
     ids=str,
 )
-def test_independent_items_are_hardly_ever_taken_for_clusters(regime):
+def test_independent_items_are_hardly_ever_taken_for_clusters(regime) -> None:
     noticed = suspected(regime, 500)
     print(f"\n{regime}: noticed {noticed:.3f}")
     assert noticed < 0.01
 
 
 @pytest.mark.slow
-def test_one_seed_of_scores_with_heavy_tails_is_compared_honestly(tmp_path):
+def test_one_seed_of_scores_with_heavy_tails_is_compared_honestly(tmp_path: Path) -> None:
     """Williams' test, which takes them for normal, is wrong in .18 to .30."""
     rng, n, p, williams = default_rng(0), 200, [], []
     for _ in range(400):

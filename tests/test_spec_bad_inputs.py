@@ -28,38 +28,38 @@ def only_fault_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in BAD.glob("*.yaml")))
-def test_every_fault_of_a_file_is_named_at_its_place(name, monkeypatch):
+def test_every_fault_of_a_file_is_named_at_its_place(name, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(BAD)
     expected = Path(f"{name}.expected").read_text().splitlines()
     assert list(faults_of(Path(f"{name}.yaml"))) == expected
 
 
-def test_every_bad_file_says_what_is_expected_of_it():
+def test_every_bad_file_says_what_is_expected_of_it() -> None:
     assert {file.stem for file in BAD.glob("*.yaml")} == {file.stem for file in BAD.glob("*.expected")}
 
 
-def test_a_missing_file_suggests_its_neighbour(tmp_path):
+def test_a_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "full_grid.yaml").touch()
     assert only_fault_of(tmp_path / "full_gird.yaml").endswith("no such file; did you mean 'full_grid.yaml'?")
 
 
-def test_a_folder_is_not_a_study(tmp_path):
+def test_a_folder_is_not_a_study(tmp_path: Path) -> None:
     assert "is a folder" in only_fault_of(tmp_path)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     assert "not a regular file" in only_fault_of(tmp_path / "pipe.yaml")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_says_why(tmp_path):
+def test_an_unreadable_file_says_why(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.touch(mode=0o000)
     assert "Permission denied" in only_fault_of(path)
 
 
-def test_a_path_that_cannot_be_one(tmp_path):
+def test_a_path_that_cannot_be_one(tmp_path: Path) -> None:
     assert "not a path" in only_fault_of(tmp_path / "a\0b.yaml")
 
 
@@ -81,20 +81,20 @@ def test_a_path_that_cannot_be_one(tmp_path):
         (b"#" * 10_000_000, ": 10,000,000 bytes; a study file has at most 262,144"),
     ],
 )
-def test_a_file_that_is_not_a_small_utf8_text(tmp_path, data, fault):
+def test_a_file_that_is_not_a_small_utf8_text(tmp_path: Path, data, fault) -> None:
     path = tmp_path / "s.yaml"
     path.write_bytes(data)
     assert only_fault_of(path) == f"{path}{fault}"
 
 
 @pytest.mark.parametrize("opener", ["[", "{", "- ", "? ", "{a: ", "{? "])
-def test_deep_nesting_is_refused_fast(tmp_path, opener):
+def test_deep_nesting_is_refused_fast(tmp_path: Path, opener) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("settings: " * (opener[0] in "[{") + opener * 10_000)
     assert "nested deeper than 20 levels" in only_fault_of(path)
 
 
-def test_an_alias_bomb_is_not_expanded(tmp_path):
+def test_an_alias_bomb_is_not_expanded(tmp_path: Path) -> None:
     lines = ["settings:", "  a0: &a0 [x, x]"]
     lines += [f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
     path = tmp_path / "s.yaml"
@@ -109,20 +109,20 @@ def test_an_alias_bomb_is_not_expanded(tmp_path):
         "".join(f"k{i}: 1\n" for i in range(25_000)),
     ],
 )
-def test_too_many_values_are_refused_fast(tmp_path, text):
+def test_too_many_values_are_refused_fast(tmp_path: Path, text) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(text)
     assert "more than 20,000 values" in only_fault_of(path)
 
 
-def test_a_thousand_faults_are_cut_short(tmp_path):
+def test_a_thousand_faults_are_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("".join(f"k{i}: 1\n" for i in range(1000)))
     assert faults_of(path)[-1] == f"{path}: and 907 more faults"
 
 
 @pytest.mark.parametrize("name", ["x" * 10_000, "a\nb", "\x1b[31mred", "a|b$c\"d'e", "😀", "<script>"])
-def test_an_odd_name_makes_one_short_printable_line(tmp_path, name):
+def test_an_odd_name_makes_one_short_printable_line(tmp_path: Path, name) -> None:
     path = tmp_path / "s.yaml"
     escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\x1b", "\\e")
     path.write_text(f'study: "{escaped}"\n')

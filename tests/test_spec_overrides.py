@@ -46,19 +46,19 @@ def faults_with(*overrides):
         ("!!str 5", "!!str 5"),
     ],
 )
-def test_a_value_is_a_scalar_or_in_brackets(typed, value):
+def test_a_value_is_a_scalar_or_in_brackets(typed, value) -> None:
     assert settings_with(f"new={typed}")["new"] == value
 
 
-def test_a_dotted_key_changes_one_value_inside():
+def test_a_dotted_key_changes_one_value_inside() -> None:
     assert settings_with("data.sentiment.hub=x")["data"] == {"sentiment": {"hub": "x", "config": "c"}}
 
 
-def test_a_mapping_replaces_what_was_there():
+def test_a_mapping_replaces_what_was_there() -> None:
     assert settings_with("data.sentiment={files: f}")["data"] == {"sentiment": {"files": "f"}}
 
 
-def test_the_last_of_two_wins():
+def test_the_last_of_two_wins() -> None:
     assert settings_with("epochs=1", "epochs=2")["epochs"] == 2
 
 
@@ -77,13 +77,13 @@ def test_the_last_of_two_wins():
         ("epochs=[*a]", "alias *a is not allowed"),
     ],
 )
-def test_a_bad_override_is_one_fault_that_repeats_it(override, fault):
+def test_a_bad_override_is_one_fault_that_repeats_it(override, fault) -> None:
     (found,) = faults_with(override)
     assert found.startswith(f"--set {override}: ")
     assert fault in found
 
 
-def test_faults_of_file_and_command_line_are_told_together():
+def test_faults_of_file_and_command_line_are_told_together() -> None:
     with pytest.raises(BadInput) as caught:
         parse_study(STUDY.replace("seeds: [1]", "seeds: []"), overrides=["lr=3"])
     assert [fault.split(": ")[0] for fault in caught.value.faults] == ["study:10:8", "--set lr=3"]

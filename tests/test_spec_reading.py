@@ -40,74 +40,74 @@ def factor_level_names(spec, name):
     return [level.name for level in spec.factor(name).levels]
 
 
-def test_settings_nest_whether_dotted_or_not(good):
+def test_settings_nest_whether_dotted_or_not(good) -> None:
     data = {"sentiment": {"hub": "a/b"}, "similarity": {"files": "data/sts-{split}.csv"}}
     assert good.settings == {"epochs": 3, "data": data}
 
 
-def test_a_listed_level_sets_the_factor_it_is_named_after(good):
+def test_a_listed_level_sets_the_factor_it_is_named_after(good) -> None:
     assert good.factor("lr").levels[0].settings == {"lr": 1e-5}
 
 
-def test_a_named_level_sets_several_settings(good):
+def test_a_named_level_sets_several_settings(good) -> None:
     assert good.factor("batches").levels[0].settings == {"batch_size.a": 2, "batch_size.b": 32}
 
 
-def test_a_named_level_may_be_one_value_of_the_factors_own_setting(good):
+def test_a_named_level_may_be_one_value_of_the_factors_own_setting(good) -> None:
     assert good.factor("depth").levels[1].settings == {"depth": 12}
 
 
-def test_levels_keep_the_order_of_the_file(good):
+def test_levels_keep_the_order_of_the_file(good) -> None:
     assert factor_level_names(good, "batches") == ["paper", "even"]
 
 
-def test_off_is_text_and_true_is_not_the_text_true(good):
+def test_off_is_text_and_true_is_not_the_text_true(good) -> None:
     assert factor_level_names(good, "shuffle") == ["off", "on", True, "true"]
     assert good.baseline["shuffle"] is True
 
 
-def test_a_level_is_found_by_its_value_and_kept_as_the_factor_writes_it(good):
+def test_a_level_is_found_by_its_value_and_kept_as_the_factor_writes_it(good) -> None:
     assert good.baseline["lr"] == 1e-5
 
 
-def test_a_condition_lists_its_levels(good):
+def test_a_condition_lists_its_levels(good) -> None:
     assert good.factor("surgery").only_when == {"batches": ("paper", "even")}
 
 
-def test_a_lone_condition_is_a_list_of_one():
+def test_a_lone_condition_is_a_list_of_one() -> None:
     spec = parse_study(GOOD.replace("{batches: [paper, even]}", "{batches: even}"))
     assert spec.factor("surgery").only_when == {"batches": ("even",)}
 
 
-def test_a_design_has_a_kind_and_perhaps_a_size(good):
+def test_a_design_has_a_kind_and_perhaps_a_size(good) -> None:
     assert good.design == Fractional(cells=32)
 
 
-def test_what_is_left_out_has_defaults(good):
+def test_what_is_left_out_has_defaults(good) -> None:
     assert (good.question, good.checkpoint_seconds, good.budget.usd_per_hour) == ("", 60.0, None)
 
 
-def test_places_count_lines_and_columns_from_one(good):
+def test_places_count_lines_and_columns_from_one(good) -> None:
     assert good.places["settings.epochs"] == (5, 3)
     assert good.places["factors.lr.levels[1]"] == (9, 14)
     assert good.places["factors.batches.levels[0].batch_size.b"] == (12, 32)
 
 
-def test_a_place_that_is_not_in_the_file_is_the_one_around_it(good):
+def test_a_place_that_is_not_in_the_file_is_the_one_around_it(good) -> None:
     assert good.place("settings.data.sentiment.hub.x") == "study:6:22"
 
 
-def test_the_path_and_places_are_no_part_of_a_study():
+def test_the_path_and_places_are_no_part_of_a_study() -> None:
     moved = parse_study("# moved down by a comment\n" + GOOD)
     assert moved.model_dump() == parse_study(GOOD).model_dump()
 
 
-def test_zero_in_a_baseline_is_the_level_zero_point_zero():
+def test_zero_in_a_baseline_is_the_level_zero_point_zero() -> None:
     text = GOOD.replace("lr: [1e-5, 2e-5]", "lr: [0.0, 1]").replace("lr: 0.00001", "lr: 0")
     assert isinstance(parse_study(text).baseline["lr"], float)
 
 
-def test_a_level_may_be_any_text():
+def test_a_level_may_be_any_text() -> None:
     odd = "a|b $x$ <b> \\\\ 😀 ../"
     text = GOOD.replace("[none, pcgrad]", f'[none, "{odd}"]')
     assert factor_level_names(parse_study(text), "surgery")[1] == "a|b $x$ <b> \\ 😀 ../"
@@ -135,23 +135,23 @@ def test_a_level_may_be_any_text():
         ("1e", "1e"),
     ],
 )
-def test_scalars_follow_the_yaml_core_schema(text, value):
+def test_scalars_follow_the_yaml_core_schema(text, value) -> None:
     assert (resolve(text), type(resolve(text))) == (value, type(value))
 
 
 @pytest.mark.parametrize(("text", "worst"), [("", None), (", worst: 0", 0.0), (", worst: -2.5", -2.5)])
-def test_a_metric_may_say_the_worst_it_can_be(text, worst):
+def test_a_metric_may_say_the_worst_it_can_be(text, worst) -> None:
     spec = parse_study(GOOD.replace("smallest_effect: 1", "smallest_effect: 1" + text))
     assert spec.metric.worst == worst
 
 
 @pytest.mark.parametrize("text", [".nan", "-.inf", "1e999", str(2**63), "9" * 10_000])
-def test_a_number_that_is_not_finite_or_too_large_is_refused(text):
+def test_a_number_that_is_not_finite_or_too_large_is_refused(text) -> None:
     with pytest.raises(ValueError, match=r"finite|64 bits"):
         resolve(text)
 
 
-def test_factors_that_never_meet_may_set_the_same():
+def test_factors_that_never_meet_may_set_the_same() -> None:
     text = """
 study: s
 trainer: t
@@ -169,7 +169,7 @@ metric: {name: m}
         parse_study(text.replace("{training: separate}", "{training: [joint, separate]}"))
 
 
-def test_256_factors_are_read_and_257_refused():
+def test_256_factors_are_read_and_257_refused() -> None:
     def text(n):
         factors = "\n".join(f"  f{i}: [0, 1]" for i in range(n))
         baseline = "\n".join(f"  f{i}: 0" for i in range(n))

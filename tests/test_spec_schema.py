@@ -18,33 +18,33 @@ DOCS = STUDIES.parent / "docs"
 reference_page = runpy.run_path(str(DOCS / "reference.py"))["reference_page"]
 
 
-def test_the_committed_schema_is_the_printed_one():
+def test_the_committed_schema_is_the_printed_one() -> None:
     assert json.loads((STUDIES / "study.schema.json").read_text()) == json_schema()
 
 
-def test_the_committed_reference_page_is_the_generated_one():
+def test_the_committed_reference_page_is_the_generated_one() -> None:
     assert (DOCS / "study_file.md").read_text() == reference_page()
 
 
-def test_every_kind_of_design_has_a_section_of_the_reference_page():
+def test_every_kind_of_design_has_a_section_of_the_reference_page() -> None:
     assert all(f"## `design: {{kind: {kind}}}`" in reference_page() for kind in KINDS)
 
 
-def test_every_key_is_described():
+def test_every_key_is_described() -> None:
     schema = json_schema()
     parts = [schema, *schema["definitions"].values()]
     keys = [key for part in parts for key in part["properties"].values() if "const" not in key]
     assert all(key.get("description") for key in keys)
 
 
-def test_every_reference_has_a_definition():
+def test_every_reference_has_a_definition() -> None:
     text = json.dumps(json_schema())
     used = {part.split('"')[0] for part in text.split("#/definitions/")[1:]}
     assert used == set(json_schema()["definitions"])
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_studies_meet_the_schema(path):
+def test_shipped_studies_meet_the_schema(path) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="an optional oracle, not a dependency")
     from ablate.spec.faults import Faults
     from ablate.spec.yaml_tree import parse_tree, plain
@@ -53,7 +53,7 @@ def test_shipped_studies_meet_the_schema(path):
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_studies_name_the_schema_and_the_command(path):
+def test_shipped_studies_name_the_schema_and_the_command(path) -> None:
     first, *rest = path.read_text().splitlines()
     assert first == "# yaml-language-server: $schema=study.schema.json"
     header = "\n".join(line for line in rest if line.startswith("#"))
@@ -62,25 +62,25 @@ def test_shipped_studies_name_the_schema_and_the_command(path):
 
 
 @pytest.mark.parametrize("name", ["my_study", "2024", "1e5", "true", "a.b-c", "9" * 64])
-def test_the_template_is_a_study_of_that_name(name):
+def test_the_template_is_a_study_of_that_name(name) -> None:
     spec = parse_study(init_study(name))
     assert isinstance(spec, StudySpec)
     assert spec.study == name
 
 
 @pytest.mark.parametrize("name", ["", "..", ".x", "-x", "a/b", "x" * 65, "a b", "{name}"])
-def test_a_name_that_cannot_be_a_folder_is_refused(name):
+def test_a_name_that_cannot_be_a_folder_is_refused(name) -> None:
     with pytest.raises(BadInput, match="cannot name a study"):
         init_study(name)
 
 
-def test_init_writes_a_file_that_reads_back(tmp_path, monkeypatch):
+def test_init_writes_a_file_that_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "ablate plan heads.yaml" in write_study("heads")
     assert (tmp_path / "heads.yaml").read_text() == init_study("heads")
 
 
-def test_init_leaves_an_existing_file_as_it_is(tmp_path, monkeypatch):
+def test_init_leaves_an_existing_file_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("precious")
     with pytest.raises(BadInput, match="exists already"):

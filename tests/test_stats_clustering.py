@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from outside_json import compare_files
@@ -11,7 +13,7 @@ def items_of(questions, each, shift, seed=0):
     return (np.repeat(rng.normal(0, shift, questions), each) + rng.normal(0, 1, questions * each))[None, :]
 
 
-def test_items_of_one_question_are_found_by_their_ids_in_any_order():
+def test_items_of_one_question_are_found_by_their_ids_in_any_order() -> None:
     order = np.random.default_rng(1).permutation(400)
     ids = [f"q{i // 10}-{i % 10}" for i in order]
     found = clustering(items_of(40, 10, 0.6)[:, order], ids)
@@ -19,21 +21,21 @@ def test_items_of_one_question_are_found_by_their_ids_in_any_order():
     assert found.design_effect == pytest.approx(1 + 9 * 0.36 / 1.36, rel=0.3)
 
 
-def test_neighbours_are_found_where_ids_say_nothing():
+def test_neighbours_are_found_where_ids_say_nothing() -> None:
     assert clustering(items_of(40, 10, 0.8), [str(i) for i in range(400)]).sign is Sign.NEIGHBOURS
 
 
-def test_independent_items_are_hardly_ever_suspected():
+def test_independent_items_are_hardly_ever_suspected() -> None:
     ids = [f"q{i // 10}-{i % 10}" for i in range(400)]
     assert sum(clustering(items_of(40, 10, 0.0, seed), ids) is not None for seed in range(300)) <= 2
 
 
 @pytest.mark.parametrize("ids", [["a", "b", "c"], [f"dev-{i}" for i in range(100)]])
-def test_a_common_prefix_of_all_is_no_stem(ids):
+def test_a_common_prefix_of_all_is_no_stem(ids) -> None:
     assert common_stems(ids) is None
 
 
-def test_compare_warns_of_questions_that_nobody_named(tmp_path):
+def test_compare_warns_of_questions_that_nobody_named(tmp_path: Path) -> None:
     """400 pairs of 40 questions, and a shift per question only."""
     rng = np.random.default_rng(3)
     shift = np.repeat(rng.normal(0, 1.2, 40), 10)

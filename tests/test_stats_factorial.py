@@ -25,23 +25,23 @@ def estimates(result):
     return {":".join(e.factors): e.estimate for e in (*result.effects, *result.interactions)}
 
 
-def test_effects_of_the_filtration_rate_experiment():
+def test_effects_of_the_filtration_rate_experiment() -> None:
     result = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"), order="full")
     assert estimates(result) == pytest.approx(FILTRATION_EFFECTS, abs=1e-9)
 
 
-def test_lenth_of_the_filtration_rate_experiment():
+def test_lenth_of_the_filtration_rate_experiment() -> None:
     found = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"), order="full").lenth
     assert (found.s0, found.pse) == (pytest.approx(3.9375), pytest.approx(2.625))
     assert (found.me, found.sme) == (pytest.approx(6.748, abs=5e-4), pytest.approx(13.699, abs=5e-4))
 
 
-def test_unreplicated_two_level_effects_have_lenths_standard_error():
+def test_unreplicated_two_level_effects_have_lenths_standard_error() -> None:
     result = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"), order="full")
     assert [(e.se, e.df) for e in result.effects] == [(pytest.approx(2.625), 5.0)] * 4
 
 
-def test_replicated_two_cubed():
+def test_replicated_two_cubed() -> None:
     y = np.array(PLASMA_ETCH, float).ravel()
     result = factorial(y, two_level_factors("ABC", repeats=2))
     assert result.order == "full"
@@ -62,7 +62,7 @@ def test_replicated_two_cubed():
     )
 
 
-def test_randomised_complete_blocks():
+def test_randomised_complete_blocks() -> None:
     pressure, batch = np.divmod(np.arange(24), 6)
     y = np.array(list(VASCULAR_GRAFT.values())).ravel()
     result = factorial(y, [Factor("pressure", pressure, 4)], Factor("batch", batch, 6))
@@ -76,7 +76,7 @@ def test_randomised_complete_blocks():
     )
 
 
-def test_three_by_three_with_interaction():
+def test_three_by_three_with_interaction() -> None:
     material, temperature = np.divmod(np.repeat(np.arange(9), 4), 3)
     y = np.array(list(BATTERY_LIFE.values()), float).ravel()
     result = factorial(y, [Factor("material", material, 3), Factor("temperature", temperature, 3)])
@@ -101,13 +101,13 @@ def nested_study(seeds=3):
     return y, [Factor("training", joint, 2), Factor("surgery", surgery, 2)], Factor("seed", seed, seeds)
 
 
-def test_a_nested_factor_is_measured_inside_its_condition():
+def test_a_nested_factor_is_measured_inside_its_condition() -> None:
     y, factors, seed = nested_study()
     training, surgery = factorial(y, factors, seed).effects
     assert (training.estimate, surgery.estimate) == (pytest.approx(0.04), pytest.approx(0.02))
 
 
-def test_standard_errors_of_a_nested_design():
+def test_standard_errors_of_a_nested_design() -> None:
     y, factors, seed = nested_study()
     result = factorial(y, factors, seed)
     variance = result.anova["II"][-1].ms
@@ -116,38 +116,38 @@ def test_standard_errors_of_a_nested_design():
     assert training.se == pytest.approx(np.sqrt(variance * (1 / 3 + 1 / 6)))
 
 
-def test_a_nested_factor_has_no_product_with_its_parent():
+def test_a_nested_factor_has_no_product_with_its_parent() -> None:
     y, factors, seed = nested_study()
     assert factorial(y, factors, seed, order="2").interactions == ()
 
 
-def test_conditions_are_read_off_the_table():
+def test_conditions_are_read_off_the_table() -> None:
     _, factors, _ = nested_study()
     assert conditions(factors) == {"surgery": {"training": (1,)}}
 
 
-def test_a_chain_of_conditions_names_the_nearest_parent():
+def test_a_chain_of_conditions_names_the_nearest_parent() -> None:
     a = Factor("a", np.array([0, 0, 1, 1, 1, 1]), 2)
     b = Factor("b", np.array([-1, -1, 0, 0, 1, 1]), 2)
     c = Factor("c", np.array([-1, -1, -1, -1, 0, 1]), 2)
     assert conditions([a, b, c]) == {"b": {"a": (1,)}, "c": {"b": (1,)}}
 
 
-def test_two_parents_are_both_named():
+def test_two_parents_are_both_named() -> None:
     a, b = np.divmod(np.repeat(np.arange(4), 2), 2)
     child = np.array([-1, -1, -1, -1, -1, -1, 0, 1])
     found = conditions([Factor("a", a, 2), Factor("b", b, 2), Factor("child", child, 2)])
     assert found == {"child": {"a": (1,), "b": (1,)}}
 
 
-def test_siblings_under_one_condition_do_not_explain_each_other():
+def test_siblings_under_one_condition_do_not_explain_each_other() -> None:
     parent = np.array([0, 0, 1, 1, 1, 1])
     left, right = np.array([-1, -1, 0, 0, 1, 1]), np.array([-1, -1, 0, 1, 0, 1])
     found = conditions([Factor("left", left, 2), Factor("right", right, 2), Factor("parent", parent, 2)])
     assert found == {"left": {"parent": (1,)}, "right": {"parent": (1,)}}
 
 
-def test_a_gap_that_nothing_explains_keeps_the_effect_among_the_others():
+def test_a_gap_that_nothing_explains_keeps_the_effect_among_the_others() -> None:
     gappy = Factor("gappy", np.array([0, 1, 0, 1, -1, -1, 0, 1]), 2)
     y = np.array([1.0, 3.0, 1.2, 3.1, 40.0, 41.0, 0.9, 3.2])
     result = factorial(y, [gappy])
@@ -155,7 +155,7 @@ def test_a_gap_that_nothing_explains_keeps_the_effect_among_the_others():
     assert result.effects[0].estimate == pytest.approx(np.mean([3.0, 3.1, 3.2]) - np.mean([1.0, 1.2, 0.9]))
 
 
-def test_auto_keeps_to_main_effects_when_products_are_aliased():
+def test_auto_keeps_to_main_effects_when_products_are_aliased() -> None:
     runs = np.arange(8)
     half = [Factor(name, runs >> k & 1, 2) for k, name in enumerate("ABC")]
     d = Factor("D", np.bitwise_xor.reduce([f.index for f in half]), 2)
@@ -163,7 +163,7 @@ def test_auto_keeps_to_main_effects_when_products_are_aliased():
     assert (result.order, len(result.interactions)) == ("1", 0)
 
 
-def test_a_fraction_tells_which_products_it_cannot_tell_apart():
+def test_a_fraction_tells_which_products_it_cannot_tell_apart() -> None:
     runs = np.arange(8)
     half = [Factor(name, runs >> k & 1, 2) for k, name in enumerate("ABC")]
     d = Factor("D", np.bitwise_xor.reduce([f.index for f in half]), 2)
@@ -171,7 +171,7 @@ def test_a_fraction_tells_which_products_it_cannot_tell_apart():
     assert result.left_out == (("B", "C"), ("B", "D"), ("C", "D"))
 
 
-def test_a_saturated_fraction_has_lenth():
+def test_a_saturated_fraction_has_lenth() -> None:
     """2^(7−4): seven main effects in eight runs, none left for noise."""
     runs = np.arange(8)
     a, b, c = (runs >> k & 1 for k in range(3))
@@ -181,12 +181,12 @@ def test_a_saturated_fraction_has_lenth():
     assert (result.lenth.m, result.effects[0].se) == (7, result.lenth.pse)
 
 
-def test_auto_takes_products_of_two_when_they_leave_enough():
+def test_auto_takes_products_of_two_when_they_leave_enough() -> None:
     result = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"))
     assert (result.order, result.anova["II"][-1].df) == ("2", 5)
 
 
-def test_replicates_that_do_not_differ_give_no_p():
+def test_replicates_that_do_not_differ_give_no_p() -> None:
     a = Factor("a", np.array([0, 0, 0, 1, 1, 1]), 2)
     result = factorial(np.array([0.5, 0.5, 0.5, 0.7, 0.7, 0.7]), [a])
     assert result.degenerate
@@ -197,7 +197,7 @@ def test_replicates_that_do_not_differ_give_no_p():
     )
 
 
-def test_there_is_no_lenth_when_runs_are_repeated():
+def test_there_is_no_lenth_when_runs_are_repeated() -> None:
     y = np.array(PLASMA_ETCH, float).ravel()
     assert factorial(y, two_level_factors("ABC", repeats=2)).lenth is None
 
@@ -212,20 +212,20 @@ def given(result):
     return {(*e.factors, *e.levels) for e in result.effects}
 
 
-def test_two_factors_that_changed_together_have_no_effect():
+def test_two_factors_that_changed_together_have_no_effect() -> None:
     """The diagonal of a 2 × 2, three times: the first factor must not get what the second may have done."""
     result = factorial(np.sin(np.arange(6.0)), table([(0, 0), (1, 1)] * 3, a=2, b=2))
     assert (result.effects, result.confounded) == ((), {"a": ("b",), "b": ("a",)})
 
 
-def test_a_factor_that_varies_within_both_keeps_its_effect():
+def test_a_factor_that_varies_within_both_keeps_its_effect() -> None:
     rows = [(a, a, c) for a in (0, 1) for c in (0, 1)] * 3
     result = factorial(np.sin(np.arange(12.0)), table(rows, a=2, b=2, c=2))
     assert given(result) == {("c", 1)}
 
 
 @pytest.mark.parametrize("names", [("size", "batch"), ("batch", "size")])
-def test_a_level_that_is_told_apart_keeps_its_effect(names):
+def test_a_level_that_is_told_apart_keeps_its_effect(names) -> None:
     """The third size ran only with the second batch, and that only with it; whichever factor is named first."""
     rows = {"size": [0, 1, 2] * 3, "batch": [0, 0, 1] * 3}
     factors = [Factor(name, np.array(rows[name]), {"size": 3, "batch": 2}[name]) for name in names]
@@ -235,7 +235,7 @@ def test_a_level_that_is_told_apart_keeps_its_effect(names):
     ]
 
 
-def test_what_is_left_out_of_a_factor_does_not_pass_to_another():
+def test_what_is_left_out_of_a_factor_does_not_pass_to_another() -> None:
     """Level 2 of b never ran, b is therefore left out; it changes with a more often than not."""
     rows = [(0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (1, 0)]
     y = np.array([0.1 * b for _, b in rows])
@@ -256,20 +256,20 @@ def grid_with_a_hole(seeds=3):
     return 0.1 * (x - 0.5) * (z - 0.5) * 2 + noise, factors, block
 
 
-def test_one_hole_does_not_hide_the_other_interactions():
+def test_one_hole_does_not_hide_the_other_interactions() -> None:
     result = factorial(*grid_with_a_hole())
     assert (result.order, result.left_out, result.df_residual) == ("2", (("size", "batch"),), 78)
     assert estimates(result)["x:z"] == pytest.approx(0.1, abs=0.001)
 
 
-def test_a_hole_and_uneven_losses_do_not_hide_them_either():
+def test_a_hole_and_uneven_losses_do_not_hide_them_either() -> None:
     y, factors, block = grid_with_a_hole()
     kept = np.arange(len(y)) % 13 != 4
     some = [Factor(f.name, f.index[kept], f.levels) for f in (*factors, block)]
     assert estimates(factorial(y[kept], some[:-1], some[-1]))["x:z"] == pytest.approx(0.1, abs=0.002)
 
 
-def test_products_that_are_aliased_with_each_other_are_given_for_neither():
+def test_products_that_are_aliased_with_each_other_are_given_for_neither() -> None:
     """The half fraction with I = ABCD: A:B is C:D."""
     runs = np.repeat(np.arange(8), 3)
     half = [Factor(name, runs >> k & 1, 2) for k, name in enumerate("ABC")]
@@ -278,7 +278,7 @@ def test_products_that_are_aliased_with_each_other_are_given_for_neither():
     assert (result.interactions, len(result.left_out)) == ((), 6)
 
 
-def test_factors_that_never_exist_together_do_not_hide_the_other_interactions():
+def test_factors_that_never_exist_together_do_not_hide_the_other_interactions() -> None:
     """One exists under each level of a parent; x varies everywhere."""
     rows = [(p, c if p == 0 else -1, c if p == 1 else -1, x) for p, c, x in np.ndindex(2, 2, 2)] * 3
     seed = Factor("seed", np.repeat(np.arange(3), 8), 3)
@@ -288,7 +288,7 @@ def test_factors_that_never_exist_together_do_not_hide_the_other_interactions():
 
 
 @pytest.mark.parametrize(("shift", "blocked"), [(0.0, False), (0.0, True), (0.02, True)])
-def test_repeats_that_do_not_differ_give_no_p_whatever_the_model_leaves_out(shift, blocked):
+def test_repeats_that_do_not_differ_give_no_p_whatever_the_model_leaves_out(shift, blocked) -> None:
     seed = np.tile(np.arange(3), 16)
     y = np.repeat(np.sin(np.arange(16.0)), 3) + shift * seed
     result = factorial(
@@ -299,18 +299,18 @@ def test_repeats_that_do_not_differ_give_no_p_whatever_the_model_leaves_out(shif
     assert {row.F for row in result.anova["II"]} == {None}
 
 
-def test_repeats_that_differ_once_give_a_p():
+def test_repeats_that_differ_once_give_a_p() -> None:
     y = np.repeat(np.sin(np.arange(16.0)), 3)
     y[7] += 1e-6
     assert not factorial(y, two_level_factors("ABCD", repeats=3), order="1").degenerate
 
 
-def test_an_exactly_additive_table_has_no_lenth():
+def test_an_exactly_additive_table_has_no_lenth() -> None:
     result = factorial(0.7 + 0.01 * np.arange(8), two_level_factors("ABC"), order="full")
     assert (result.lenth, {e.p for e in result.effects}) == (None, {None})
 
 
-def test_main_effects_are_given_where_the_rows_determine_them_and_then_without_error():
+def test_main_effects_are_given_where_the_rows_determine_them_and_then_without_error() -> None:
     """Small random tables without noise, with holes, conditions, and factors that change together."""
     rng = np.random.default_rng(1)
     for _ in range(100):

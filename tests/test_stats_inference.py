@@ -35,7 +35,7 @@ def analysed(d, clusters=None):
 
 
 @pytest.mark.parametrize("by_seed", [[0.01, 0.03, 0.02, 0.05], [0.4, -0.1], [1.0, 2.0, 9.0]])
-def test_without_items_it_is_the_paired_t_over_seeds(by_seed):
+def test_without_items_it_is_the_paired_t_over_seeds(by_seed) -> None:
     found, test = infer(by_seed), paired_t(by_seed)
     assert (found.estimate, found.se, found.df, found.p) == pytest.approx(
         (test.estimate, test.se, test.df, test.p)
@@ -43,7 +43,7 @@ def test_without_items_it_is_the_paired_t_over_seeds(by_seed):
     assert found.interval() == pytest.approx(test.ci95)
 
 
-def test_with_items_the_variance_is_that_of_obuchowski_and_rockette():
+def test_with_items_the_variance_is_that_of_obuchowski_and_rockette() -> None:
     d = differences(seeds=4)
     found = analysed(d)
     assert found.method is Method.SEEDS_AND_ITEMS
@@ -51,7 +51,7 @@ def test_with_items_the_variance_is_that_of_obuchowski_and_rockette():
     assert found.share == pytest.approx(mrmc(d).seed_share)
 
 
-def test_the_components_of_the_items_are_those_of_a_two_way_table():
+def test_the_components_of_the_items_are_those_of_a_two_way_table() -> None:
     d = differences(seeds=4)
     S, n = d.shape
     rest = d - d.mean(axis=1, keepdims=True) - d.mean(axis=0) + d.mean()
@@ -61,21 +61,21 @@ def test_the_components_of_the_items_are_those_of_a_two_way_table():
     assert (noise.item, noise.seed_item) == pytest.approx((v_item - v_both, v_both))
 
 
-def test_items_that_add_less_than_seed_by_item_does_add_nothing():
+def test_items_that_add_less_than_seed_by_item_does_add_nothing() -> None:
     d = differences(sd_item=0.0, key=2)
     noise = item_noise(contributions(d)[0])
     assert (noise.item, noise.df) == (0.0, math.inf)
     assert analysed(d).p == pytest.approx(infer(d.mean(axis=1)).p)
 
 
-def test_clusters_of_one_item_are_no_clusters():
+def test_clusters_of_one_item_are_no_clusters() -> None:
     d = differences()
     own, labels = contributions(d, [f"item {i}" for i in range(50)])
     assert np.array_equal(own, contributions(d)[0])
     assert labels == [f"item {i}" for i in range(50)]
 
 
-def test_items_given_five_times_count_once_in_clusters():
+def test_items_given_five_times_count_once_in_clusters() -> None:
     """As fifty questions, each asked in five words, answered alike."""
     d = differences()
     five = np.repeat(d, 5, axis=1)
@@ -84,58 +84,58 @@ def test_items_given_five_times_count_once_in_clusters():
     assert analysed(five).se < 0.7 * found.se
 
 
-def test_one_cluster_alone_tells_no_noise():
+def test_one_cluster_alone_tells_no_noise() -> None:
     assert item_noise(contributions(differences(), ["all"] * 50)[0]) is None
 
 
-def test_one_seed_tells_no_noise_of_items_beside_that_of_seeds():
+def test_one_seed_tells_no_noise_of_items_beside_that_of_seeds() -> None:
     assert item_noise(contributions(differences(seeds=1))[0]) is None
 
 
-def test_items_have_degrees_of_freedom_by_how_many_differ():
+def test_items_have_degrees_of_freedom_by_how_many_differ() -> None:
     """Twenty of a thousand differ: about twice as many, not a thousand."""
     d = np.zeros((1, 1000))
     d[0, :20] = 1.0
     assert infer_from_items(0.02, contributions(d)[0]).df == pytest.approx(40, abs=5)
 
 
-def test_one_seed_over_its_items_is_the_one_sample_t_of_them():
+def test_one_seed_over_its_items_is_the_one_sample_t_of_them() -> None:
     d = differences(seeds=1)
     found, test = infer_from_items(float(d.mean()), contributions(d)[0]), stats.ttest_1samp(d[0], 0)
     assert found.method is Method.ITEMS
     assert found.estimate / found.se == pytest.approx(test.statistic)
 
 
-def test_no_seed_says_nothing():
+def test_no_seed_says_nothing() -> None:
     assert infer([math.nan, math.nan]) == Inference(None, 0)
 
 
-def test_one_seed_says_an_estimate_and_no_more():
+def test_one_seed_says_an_estimate_and_no_more() -> None:
     found = infer([0.3])
     assert (found.estimate, found.method, found.se, found.df, found.interval(), found.p, found.mde80()) == (
         0.3, Method.ONE_SEED, None, None, None, None, None,
     )  # fmt: skip
 
 
-def test_a_seed_that_cannot_tell_does_not_count():
+def test_a_seed_that_cannot_tell_does_not_count() -> None:
     assert infer([0.1, math.nan, 0.4, 0.3]) == infer([0.1, 0.4, 0.3])
 
 
 @pytest.mark.parametrize("by_seed", [[0.1, 0.1, 0.1], [0.0, 0.0]])
 @pytest.mark.parametrize("items", [None, ItemNoise(0.0, 0.0, math.inf)])
-def test_without_noise_there_is_no_p(by_seed, items):
+def test_without_noise_there_is_no_p(by_seed, items) -> None:
     found = infer(by_seed, items)
     assert (found.method, found.p, found.interval()) == (Method.NO_VARIANCE, None, None)
 
 
-def test_what_rounding_leaves_of_nothing_is_nothing():
+def test_what_rounding_leaves_of_nothing_is_nothing() -> None:
     """1 · .99 − (1 − 1e-15) · .99, in each of three seeds: no effect, and no noise."""
     found = infer([1e-15, 9e-16, 1.1e-15], ItemNoise(1e-34, 1e-34, 5.0), scale=0.99)
     assert (found.estimate, found.method) == (0.0, Method.NO_VARIANCE)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 10])
-def test_the_degrees_of_freedom_give_the_interval(seeds):
+def test_the_degrees_of_freedom_give_the_interval(seeds) -> None:
     found = analysed(differences(seeds))
     half = found.se * stats.t.ppf(0.975, found.df)
     assert found.interval() == pytest.approx((found.estimate - half, found.estimate + half), rel=1e-6)
@@ -147,7 +147,7 @@ def test_the_degrees_of_freedom_give_the_interval(seeds):
     item=st.none() | st.floats(0, 4),
     item_df=st.sampled_from([1.0, 7.5, 300.0, math.inf]),
 )
-def test_p_is_below_5_percent_where_the_95_percent_interval_excludes_0(by_seed, item, item_df):
+def test_p_is_below_5_percent_where_the_95_percent_interval_excludes_0(by_seed, item, item_df) -> None:
     found = infer(by_seed, None if item is None else ItemNoise(item, 0.0, item_df))
     if found.p is not None and abs(found.p - 0.05) > 1e-9:
         low, high = found.interval()
@@ -156,7 +156,7 @@ def test_p_is_below_5_percent_where_the_95_percent_interval_excludes_0(by_seed, 
 
 @settings(deadline=None)
 @given(by_seed=st.lists(numbers, min_size=2, max_size=6), item=st.none() | st.floats(0, 4))
-def test_the_sign_of_the_contrast_changes_nothing_but_signs(by_seed, item):
+def test_the_sign_of_the_contrast_changes_nothing_but_signs(by_seed, item) -> None:
     items = None if item is None else ItemNoise(item, 0.0, 30.0)
     found, turned = infer(by_seed, items), infer([-x for x in by_seed], items)
     assert (turned.estimate, turned.se, turned.p) == (-found.estimate, found.se, found.p)
@@ -164,7 +164,7 @@ def test_the_sign_of_the_contrast_changes_nothing_but_signs(by_seed, item):
 
 @pytest.mark.parametrize(("seeds", "share", "item_df"), [(2, 0.7, math.inf), (3, 0.3, 40.0), (5, 0.8, 100.0)])
 @pytest.mark.parametrize("comparisons", [1, 6])
-def test_the_detectable_effect_is_found_four_times_out_of_five(seeds, share, item_df, comparisons):
+def test_the_detectable_effect_is_found_four_times_out_of_five(seeds, share, item_df, comparisons) -> None:
     """In studies whose true noise is what one study found. Monte Carlo error .0089."""
     rng, studies = np.random.default_rng(seeds), 2000
     v_seed, v_item = share, 1 - share
@@ -179,6 +179,6 @@ def test_the_detectable_effect_is_found_four_times_out_of_five(seeds, share, ite
     assert found / studies == pytest.approx(0.8, abs=3 * 0.0089)
 
 
-def test_a_smaller_share_of_alpha_needs_a_larger_effect():
+def test_a_smaller_share_of_alpha_needs_a_larger_effect() -> None:
     found = analysed(differences())
     assert found.mde80() < found.mde80(1 / 4) < found.mde80(1 / 16)

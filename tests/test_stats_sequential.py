@@ -35,7 +35,7 @@ def never_crossed(fractions, limits):
 
 
 @pytest.mark.parametrize(("plan", "critical"), BOUNDARIES_BY_SIDE.items())
-def test_boundaries_are_those_computed_in_r(plan, critical):
+def test_boundaries_are_those_computed_in_r(plan, critical) -> None:
     alpha, fractions = plan
     assert boundaries(fractions, alpha) == pytest.approx(critical, abs=1e-5)
 
@@ -49,21 +49,21 @@ def test_boundaries_are_those_computed_in_r(plan, critical):
         (5, [4.8769, 3.3569, 2.6803, 2.2898, 2.0310]),
     ],
 )
-def test_boundaries_of_equally_spaced_looks_are_the_published_ones(looks, published):
+def test_boundaries_of_equally_spaced_looks_are_the_published_ones(looks, published) -> None:
     assert boundaries([k / looks for k in range(1, looks + 1)]) == pytest.approx(published, abs=2e-4)
 
 
-def test_one_look_is_an_ordinary_test():
+def test_one_look_is_an_ordinary_test() -> None:
     assert nominal_levels([1.0], 0.05) == pytest.approx([0.05], rel=1e-9)
 
 
 @pytest.mark.parametrize("alpha", [0.001, 0.00625, 0.05, 0.1, 0.5])
 @pytest.mark.parametrize("fractions", [UNEVEN, (0.3, 0.31, 1.0), (0.5, 0.98, 0.99, 1.0)])
-def test_all_looks_together_err_with_alpha(fractions, alpha):
+def test_all_looks_together_err_with_alpha(fractions, alpha) -> None:
     assert 1 - never_crossed(fractions, boundaries(fractions, alpha)) == pytest.approx(alpha, abs=2e-5)
 
 
-def test_each_look_has_spent_what_the_function_says():
+def test_each_look_has_spent_what_the_function_says() -> None:
     """Lan & DeMets 1983: 4 − 4 Φ(z / √t) of a two-sided alpha, z the quantile of alpha / 4."""
     z = special.ndtri(1 - 0.05 / 4)
     for looks in range(1, 5):
@@ -71,19 +71,19 @@ def test_each_look_has_spent_what_the_function_says():
         assert crossed == pytest.approx(4 - 4 * special.ndtr(z / np.sqrt(UNEVEN[looks - 1])), abs=2e-5)
 
 
-def test_a_boundary_does_not_depend_on_later_looks():
+def test_a_boundary_does_not_depend_on_later_looks() -> None:
     assert nominal_levels(UNEVEN[:2]) == pytest.approx(nominal_levels(UNEVEN)[:2], rel=1e-9)
 
 
 @pytest.mark.parametrize("alpha", [1e-9, 1e-4, 0.00625, 0.05, 0.3])
-def test_a_sequential_p_is_the_alpha_at_which_its_look_rejects(alpha):
+def test_a_sequential_p_is_the_alpha_at_which_its_look_rejects(alpha) -> None:
     levels = nominal_levels(UNEVEN, alpha)
     for look, level in enumerate(levels):
         alone = [level if other == look else None for other in range(len(levels))]
         assert sequential_p(alone, UNEVEN) == pytest.approx(alpha, rel=1e-4)
 
 
-def test_a_sequential_p_is_that_of_the_best_look_so_far():
+def test_a_sequential_p_is_that_of_the_best_look_so_far() -> None:
     looked = [0.3, 0.0001, 0.9]
     each = [
         sequential_p([p if i == look else None for i in range(3)], UNEVEN[:3])
@@ -92,25 +92,25 @@ def test_a_sequential_p_is_that_of_the_best_look_so_far():
     assert sequential_p(looked, UNEVEN[:3]) == min(each)
 
 
-def test_a_sequential_p_never_rises_from_look_to_look():
+def test_a_sequential_p_never_rises_from_look_to_look() -> None:
     seen = [0.02, 0.4, 0.01, 0.2]
     so_far = [sequential_p(seen[:k], UNEVEN[:k]) for k in range(1, 5)]
     assert all(after <= before for before, after in itertools.pairwise(so_far))
 
 
-def test_looks_without_a_p_have_no_sequential_p():
+def test_looks_without_a_p_have_no_sequential_p() -> None:
     assert sequential_p([None, None], [0.3, 1.0]) is None
 
 
-def test_a_p_of_one_look_is_its_own_sequential_p():
+def test_a_p_of_one_look_is_its_own_sequential_p() -> None:
     assert sequential_p([0.03], [1.0]) == pytest.approx(0.03, rel=1e-4)
 
 
-def test_a_p_that_underflows_is_tiny_and_not_zero():
+def test_a_p_that_underflows_is_tiny_and_not_zero() -> None:
     assert 0 < sequential_p([0.0], [1.0]) < 1e-11
 
 
-def test_sequential_ps_of_nothing_are_uniform_or_larger():
+def test_sequential_ps_of_nothing_are_uniform_or_larger() -> None:
     rng = np.random.default_rng(0)
     steps = rng.standard_normal((4000, 4)) * np.sqrt(np.diff([0.0, *UNEVEN]))
     p = 2 * special.ndtr(-np.abs(steps.cumsum(axis=1) / np.sqrt(UNEVEN)))
@@ -119,7 +119,7 @@ def test_sequential_ps_of_nothing_are_uniform_or_larger():
         assert (found <= alpha).mean() == pytest.approx(alpha, abs=3 * np.sqrt(alpha / 4000))
 
 
-def test_items_keep_their_share_of_the_noise_however_many_seeds():
+def test_items_keep_their_share_of_the_noise_however_many_seeds() -> None:
     assert share_of_information(0.4, 0.0, 3, 10) == pytest.approx(0.3)
     assert share_of_information(0.0, 0.4, 3, 10) == 1.0
     # The seeds' variance may be as large as 2 / .2107, which is the tenth percentile of chi² on two degrees of freedom.
@@ -127,7 +127,7 @@ def test_items_keep_their_share_of_the_noise_however_many_seeds():
     assert share_of_information(1.0, 1.0, 3, 12) == pytest.approx((bound / 4 + 1) / (bound + 1), rel=1e-4)
 
 
-def test_without_noise_information_is_the_seeds():
+def test_without_noise_information_is_the_seeds() -> None:
     assert share_of_information(0.0, 0.0, 3, 12) == 0.25
 
 
@@ -141,22 +141,22 @@ def test_without_noise_information_is_the_seeds():
         ([], 0.0, 5, 0.01),
     ],
 )
-def test_fractions_rise_and_end_at_one(before, share, looks, next_one):
+def test_fractions_rise_and_end_at_one(before, share, looks, next_one) -> None:
     assert next_fraction(before, share, looks) == pytest.approx(next_one)
 
 
-def test_the_chance_at_the_end_is_that_of_simulated_ends():
+def test_the_chance_at_the_end_is_that_of_simulated_ends() -> None:
     rng = np.random.default_rng(1)
     end = 0.4 + rng.standard_t(4, 200_000) * np.sqrt(0.5 - 0.2)
     share = np.mean((np.abs(end) > 1.0) | (np.abs(end) < 0.1))
     assert chance_at_the_end(0.4, 0.5, 0.2, 4, 1.0, 0.1) == pytest.approx(share, abs=0.004)
 
 
-def test_an_estimate_that_can_no_longer_move_is_decided_by_where_it_is():
+def test_an_estimate_that_can_no_longer_move_is_decided_by_where_it_is() -> None:
     assert chance_at_the_end([0.0, 0.5, 2.0], 0.2, 0.2, 4, 1.0, 0.1) == pytest.approx([1.0, 0.0, 1.0])
 
 
-def test_where_a_study_stops_is_what_independent_integration_says():
+def test_where_a_study_stops_is_what_independent_integration_says() -> None:
     fractions, effect = (0.3, 0.6, 1.0), 2.0  # in standard errors at the end
     limits = boundaries(fractions)
     variances = [1 / f for f in fractions]

@@ -105,32 +105,32 @@ def told(what: str, rate: float, trials: int) -> float:
     return rate
 
 
-def test_a_few_studies_without_effects_raise_few_false_alarms():
+def test_a_few_studies_without_effects_raise_few_false_alarms() -> None:
     assert familywise_error(300, seeds=3) <= 0.05 + 3 * 0.0126  # Monte Carlo error .0126
 
 
-def test_a_few_intervals_of_effects_cover_the_truth():
+def test_a_few_intervals_of_effects_cover_the_truth() -> None:
     assert coverage_of_effects(150, seeds=3) == pytest.approx(0.95, abs=3 * 0.0089)  # Monte Carlo error .0089
 
 
-def test_a_few_intervals_over_seeds_and_items_cover_the_truth():
+def test_a_few_intervals_over_seeds_and_items_cover_the_truth() -> None:
     assert coverage_of_hillis(200, seeds=5) >= 0.95 - 3 * 0.0154  # Monte Carlo error .0154
 
 
-def test_two_seeds_that_matter_more_than_the_items_cover_what_is_said():
+def test_two_seeds_that_matter_more_than_the_items_cover_what_is_said() -> None:
     assert coverage_where_seeds_matter(3000, 2, 13) == pytest.approx(0.87, abs=0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_familywise_error_stays_below_five_percent(seeds):
+def test_familywise_error_stays_below_five_percent(seeds) -> None:
     rate = told(f"familywise error, {seeds} seeds", familywise_error(6000, seeds), 6000)
     assert rate <= 0.05 + 2 * 0.0028  # Monte Carlo error .0028
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_planted_effects_lie_in_their_intervals(seeds):
+def test_planted_effects_lie_in_their_intervals(seeds) -> None:
     rate = told(f"coverage of planted effects, {seeds} seeds", coverage_of_effects(2000, seeds), 8000)
     assert rate == pytest.approx(0.95, abs=0.02)  # Monte Carlo error .0024
 
@@ -138,7 +138,7 @@ def test_planted_effects_lie_in_their_intervals(seeds):
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "least"), [(3, 0.92), (5, 0.94)])
 @pytest.mark.parametrize("ratio", [2, 7, 15])
-def test_intervals_of_hillis_cover_the_truth_as_rarely_as_is_said(seeds, least, ratio):
+def test_intervals_of_hillis_cover_the_truth_as_rarely_as_is_said(seeds, least, ratio) -> None:
     rate = coverage_where_seeds_matter(10_000, seeds, ratio)
     told(f"the same with the df of Hillis, {seeds} seeds that matter {ratio} times as much", rate, 10_000)
     assert least - 3 * 0.0022 <= rate <= 0.95 + 3 * 0.0022  # Monte Carlo error .0022
@@ -146,13 +146,13 @@ def test_intervals_of_hillis_cover_the_truth_as_rarely_as_is_said(seeds, least, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_power_at_the_planned_detectable_effect(seeds):
+def test_power_at_the_planned_detectable_effect(seeds) -> None:
     rate = told(f"power at the planned effect, {seeds} seeds", power_at_the_planned_effect(3000, seeds), 3000)
     assert 0.7 <= rate <= 0.9  # Monte Carlo error .0073
 
 
 @pytest.mark.slow
-def test_planted_effects_are_found():
+def test_planted_effects_are_found() -> None:
     """At five seeds an effect of twice the detectable one is called, after Holm, in nearly every study."""
     rng = default_rng(9)
     found = [holm([e.p for e in study(rng, 5, EFFECTS).effects])[0] < 0.05 for _ in range(500)]

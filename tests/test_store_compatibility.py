@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import Ablate
 
 OLD = Path(__file__).parent / "stores" / "old.zip"
 SECTIONS = ["design", "progress", "cells", "effects", "interactions", "anova", "noise", "examples", "ledger"]
@@ -38,7 +39,7 @@ def numbers(document: Any, place: str = "") -> Iterator[tuple[str, float]]:
         yield place, math.nan if document is None else document
 
 
-def test_the_report_has_the_numbers_of_then(folder, ablate):
+def test_the_report_has_the_numbers_of_then(folder: Path, ablate: Ablate) -> None:
     assert ablate("report", "old", "--home", "home", "--format", "json").returncode == 0
     now, before = (
         dict(numbers({section: report[section] for section in SECTIONS}))
@@ -51,14 +52,14 @@ def test_the_report_has_the_numbers_of_then(folder, ablate):
     )
 
 
-def test_nothing_is_run_again(folder, ablate):
+def test_nothing_is_run_again(folder: Path, ablate: Ablate) -> None:
     done = ablate("run", "old.yaml", "--home", "home")
     assert (done.returncode, done.stderr) == (0, "")
     assert "24 complete" in done.stdout
     assert not list(folder.glob("home/old/logs/*"))
 
 
-def test_seeds_can_be_added(folder, ablate):
+def test_seeds_can_be_added(folder: Path, ablate: Ablate) -> None:
     study = folder / "old.yaml"
     study.write_text(study.read_text().replace("[1, 2, 3]", "[1, 2, 3, 4]"))
     done = ablate("run", "old.yaml", "--home", "home", "--extend")

@@ -28,7 +28,7 @@ os.kill(os.getpid(), 9)
 
 
 @pytest.fixture
-def cut_off(tmp_path) -> Path:
+def cut_off(tmp_path: Path) -> Path:
     """A database whose writer was killed in the middle of a commit."""
     file = tmp_path / "study.db"
     subprocess.run([sys.executable, "-c", CUT_OFF, str(file)])
@@ -44,13 +44,13 @@ def rows(file: Path, read_only: bool = True) -> list:
     return found
 
 
-def test_a_reader_sees_what_was_committed_and_writes_nothing(cut_off):
+def test_a_reader_sees_what_was_committed_and_writes_nothing(cut_off: Path) -> None:
     before = {file.name: file.read_bytes() for file in cut_off.parent.iterdir()}
     assert rows(cut_off) == [(1, "whole")]
     assert {file.name: file.read_bytes() for file in cut_off.parent.iterdir()} == before
 
 
-def test_a_reader_may_not_be_allowed_to_write(cut_off):
+def test_a_reader_may_not_be_allowed_to_write(cut_off: Path) -> None:
     if os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.skip("mounting needs root and unshare")
     folder = cut_off.parent
@@ -67,14 +67,14 @@ def test_a_reader_may_not_be_allowed_to_write(cut_off):
     assert done.stdout == "[(1, 'whole')]\n", done.stderr
 
 
-def test_the_next_writer_mends_it(cut_off):
+def test_the_next_writer_mends_it(cut_off: Path) -> None:
     assert rows(cut_off, read_only=False) == [(1, "whole")]
     assert rows(cut_off) == [(1, "whole")]
     journal = Path(f"{cut_off}-journal")
     assert not journal.exists() or not journal.stat().st_size
 
 
-def test_a_reader_sees_one_moment(cut_off):
+def test_a_reader_sees_one_moment(cut_off: Path) -> None:
     rows(cut_off, read_only=False)
     reader, writer = (engine.connect(f"sqlite:///{cut_off}", read_only) for read_only in (True, False))
     count = sa.text("SELECT count(*) FROM t")
@@ -100,21 +100,23 @@ server:/export /home nfs4 rw 0 0
     ("path", "kind"),
     [("/home/me/runs", "nfs4"), ("/homes/me", "ext4"), ("/home/local disk/runs", "xfs"), ("/", "ext4")],
 )
-def test_the_file_system_of_a_path_is_that_of_the_deepest_mount(path, kind):
+def test_the_file_system_of_a_path_is_that_of_the_deepest_mount(path, kind) -> None:
     assert engine.file_system_of(Path(path), MOUNTS) == kind
 
 
-def test_a_network_file_system_is_refused(tmp_path, monkeypatch):
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "file_system_of", lambda path, mounts: "nfs4")
     with pytest.raises(BadInput, match=r"network file system \(nfs4\), where SQLite loses data; put --home"):
         engine.refuse_network_file_system(tmp_path)
 
 
-def test_a_password_in_the_query_is_not_printable_either():
+def test_a_password_in_the_query_is_not_printable_either() -> None:
     assert "canary" not in engine.without_password("postgresql://host/db?user=me&password=canary")
 
 
-def test_a_relative_url_means_the_file_where_it_was_typed(tmp_path, monkeypatch):
+def test_a_relative_url_means_the_file_where_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     place = place_of("s", storage="sqlite:///my.db")
     monkeypatch.chdir("/")
@@ -123,13 +125,13 @@ def test_a_relative_url_means_the_file_where_it_was_typed(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("name", ["what?a=b", "50%20off", "{x} #1:@", "naïve"])
 @pytest.mark.parametrize("storage", [False, True])
-def test_a_folder_may_have_any_name(tmp_path, name, storage):
+def test_a_folder_may_have_any_name(tmp_path: Path, name, storage) -> None:
     typed = "sqlite:///" + str(tmp_path / name / "s/study.db").replace("%", "%25").replace("?", "%3f")
     place = place_of("s", home=tmp_path / name, storage=typed if storage else None)
     assert engine.sqlite_file(place.url) == tmp_path / name / "s/study.db"
 
 
-def test_opening_a_database_keeps_the_lock_of_a_transaction_that_is_open(tmp_path):
+def test_opening_a_database_keeps_the_lock_of_a_transaction_that_is_open(tmp_path: Path) -> None:
     """POSIX locks are the process's: whoever closes the file lets all of them go."""
     file = tmp_path / "study.db"
     file.touch()

@@ -1,8 +1,11 @@
 import multiprocessing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from fixture_types import WalkStudy
+from postgres_server import PostgresServer
 
 from ablate.errors import BadInput, StoreError
 from ablate.runner.prepare import Options, prepare
@@ -15,7 +18,7 @@ from ablate.store.trials import Superseded
 
 
 @pytest.fixture
-def prepared(walk_study, tmp_path):
+def prepared(walk_study: WalkStudy, tmp_path: Path):
     return prepare(walk_study(), Options(home=tmp_path / "runs"))
 
 
@@ -36,21 +39,21 @@ def results(prepared):
     return read_results(prepared.place)
 
 
-def test_adding_twice_adds_nothing(store, prepared):
+def test_adding_twice_adds_nothing(store, prepared) -> None:
     assert store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec)) == 0
     assert len(store.queue()) == 8
 
 
-def test_the_study_file_is_remembered_as_it_was_typed(store, prepared):
+def test_the_study_file_is_remembered_as_it_was_typed(store, prepared) -> None:
     assert results(prepared).file == str(prepared.spec.path)
 
 
-def test_seeds_are_complete_blocks(prepared):
+def test_seeds_are_complete_blocks(prepared) -> None:
     seeds = [seed for _, seed in run_order(prepared.design, prepared.spec)]
     assert seeds == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
-def test_one_row_per_cell_and_seed_is_enforced_by_the_database(store):
+def test_one_row_per_cell_and_seed_is_enforced_by_the_database(store) -> None:
     copy = sa.select(tables.trials).limit(1)
     with store.engine.connect() as connection:
         row = dict(connection.execute(copy).one()._mapping)
@@ -58,13 +61,13 @@ def test_one_row_per_cell_and_seed_is_enforced_by_the_database(store):
         connection.execute(sa.insert(tables.trials), [row | {"trial_id": 999}])
 
 
-def test_a_finished_trial_is_not_claimed(store):
+def test_a_finished_trial_is_not_claimed(store) -> None:
     first = store.queue()[0]
     store.complete(store.claim(first.trial_id), {"dev/position": 1.0})
     assert store.claim(first.trial_id) is None
 
 
-def test_an_orphan_goes_on_in_its_own_row(store, prepared):
+def test_an_orphan_goes_on_in_its_own_row(store, prepared) -> None:
     first = store.queue()[0]
     store.claim(first.trial_id, (part_of(store, first), first.seed, None))
     store.claim(
@@ -74,7 +77,7 @@ def test_an_orphan_goes_on_in_its_own_row(store, prepared):
     assert (trial.state, trial.attempts) == ("RUNNING", 2)
 
 
-def test_whoever_lost_a_trial_cannot_record_it(store):
+def test_whoever_lost_a_trial_cannot_record_it(store) -> None:
     first = store.queue()[0]
     lost = store.claim(first.trial_id)
     store.claim(first.trial_id)
@@ -83,7 +86,7 @@ def test_whoever_lost_a_trial_cannot_record_it(store):
             record(lost)
 
 
-def test_recording_twice_is_recording_once(store, prepared):
+def test_recording_twice_is_recording_once(store, prepared) -> None:
     claim = store.claim(store.queue()[0].trial_id)
     for _ in range(2):  # the first commit's answer was lost
         store.complete(claim, {"dev/position": 1.0})
@@ -95,13 +98,13 @@ def die(store, queued, reached) -> str | None:
     return store.claim(queued.trial_id, (part_of(store, queued), queued.seed, reached)).condemned
 
 
-def test_three_deaths_at_one_step_condemn_a_part(store):
+def test_three_deaths_at_one_step_condemn_a_part(store) -> None:
     first = store.queue()[0]
     assert [die(store, first, reached) for reached in (None, 7, 7)] == [None] * 3
     assert "died 3 times without progress, the last time after step 7" in die(store, first, 7)
 
 
-def test_deaths_at_different_steps_are_accidents_up_to_a_point(store):
+def test_deaths_at_different_steps_are_accidents_up_to_a_point(store) -> None:
     first = store.queue()[0]
     verdicts = [die(store, first, reached) for reached in range(11)]
     assert verdicts[:10] == [None] * 10
@@ -109,28 +112,28 @@ def test_deaths_at_different_steps_are_accidents_up_to_a_point(store):
 
 
 @pytest.mark.parametrize(("ages", "is_condemned"), [((-31, -30, -32), True), ((-2, -30, -9), False)])
-def test_deaths_before_the_first_step_are_told_apart_by_age(store, ages, is_condemned):
+def test_deaths_before_the_first_step_are_told_apart_by_age(store, ages, is_condemned) -> None:
     first = store.queue()[0]
     verdicts = [die(store, first, reached) for reached in (None, *ages)]
     assert verdicts[:3] == [None] * 3
     assert (verdicts[3] is not None) is is_condemned
 
 
-def test_what_was_saved_forgives_deaths(store):
+def test_what_was_saved_forgives_deaths(store) -> None:
     first = store.queue()[0]
     for _ in range(5):
         assert die(store, first, 7) is None
         store.progress(part_of(store, first), first.seed)
 
 
-def test_a_stop_is_no_death(store):
+def test_a_stop_is_no_death(store) -> None:
     first = store.queue()[0]
     for _ in range(5):
         assert die(store, first, 7) is None
         store.set_aside(part_of(store, first), first.seed)
 
 
-def test_a_part_that_failed_is_not_trained_again_until_asked(store):
+def test_a_part_that_failed_is_not_trained_again_until_asked(store) -> None:
     first = store.queue()[0]
     die(store, first, None)
     store.fail_part(part_of(store, first), first.seed, "loss is nan")
@@ -140,7 +143,7 @@ def test_a_part_that_failed_is_not_trained_again_until_asked(store):
     assert die(store, first, None) is None
 
 
-def test_a_point_recomputed_after_a_kill_replaces_itself(store, prepared):
+def test_a_point_recomputed_after_a_kill_replaces_itself(store, prepared) -> None:
     part = part_of(store, store.queue()[0])
     store.add_points(part, 1, [(1, "loss", 2.0), (2, "loss", 1.0)])
     store.add_points(part, 1, [(2, "loss", 1.5), (3, "loss", 0.5)])
@@ -148,18 +151,18 @@ def test_a_point_recomputed_after_a_kill_replaces_itself(store, prepared):
     assert [(point.step, point.value) for point in points] == [(1, 2.0), (2, 1.5), (3, 0.5)]
 
 
-def test_a_study_that_is_not_there_is_named(store, prepared):
+def test_a_study_that_is_not_there_is_named(store, prepared) -> None:
     with pytest.raises(BadInput, match="holds no study 'wlak'; it holds walk"):
         read_results(replace(prepared.place, study="wlak"))
 
 
-def test_reading_creates_no_database(tmp_path):
+def test_reading_creates_no_database(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such database"):
         read_results(Place("walk", f"sqlite:///{tmp_path}/none.db", tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_database_is_left_alone(prepared, tmp_path):
+def test_a_file_that_is_no_database_is_left_alone(prepared, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database at all")
     with pytest.raises(StoreError, match="not an SQLite database"):
@@ -167,21 +170,21 @@ def test_a_file_that_is_no_database_is_left_alone(prepared, tmp_path):
     assert file.read_text() == "not a database at all"
 
 
-def test_the_database_is_private(store, prepared):
+def test_the_database_is_private(store, prepared) -> None:
     assert (prepared.place.folder / "study.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_password_is_never_printable():
+def test_a_password_is_never_printable() -> None:
     assert "canary" not in engine.without_password("postgresql://me:canary@host/db")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://host/db", "sqlite://"])
-def test_other_urls_are_refused(url):
+def test_other_urls_are_refused(url) -> None:
     with pytest.raises(BadInput, match=r"^storage: "):
         engine.parse_url(url)
 
 
-def _open(prepared_arguments, barrier, outcomes):
+def _open(prepared_arguments, barrier, outcomes) -> None:
     barrier.wait()
     try:
         create_store(*prepared_arguments).engine.dispose()
@@ -204,24 +207,26 @@ def open_at_once(prepared, processes: int) -> list[str]:
     return said
 
 
-def test_eight_processes_may_open_a_fresh_database_at_once(prepared):
+def test_eight_processes_may_open_a_fresh_database_at_once(prepared) -> None:
     assert open_at_once(prepared, 8) == ["ok"] * 8
 
 
 @pytest.mark.slow
-def test_fifty_times_eight_first_opens(prepared, tmp_path):
+def test_fifty_times_eight_first_opens(prepared, tmp_path: Path) -> None:
     for turn in range(50):
         place = place_of("walk", tmp_path / f"turn{turn}")
         assert open_at_once(replace(prepared, place=place), 8) == ["ok"] * 8
     print("50 × 8 first opens: 0 errors")
 
 
-def test_eight_processes_may_open_a_fresh_database_of_a_server_at_once(prepared, postgres):
+def test_eight_processes_may_open_a_fresh_database_of_a_server_at_once(
+    prepared, postgres: PostgresServer
+) -> None:
     place = replace(prepared.place, url=postgres.new_database())
     assert open_at_once(replace(prepared, place=place), 8) == ["ok"] * 8
 
 
-def test_a_database_that_is_being_created_holds_no_study_yet(prepared):
+def test_a_database_that_is_being_created_holds_no_study_yet(prepared) -> None:
     file = engine.sqlite_file(prepared.place.url)
     engine.touch_private(file)
     engine.creation_lock(file).touch()
@@ -229,7 +234,7 @@ def test_a_database_that_is_being_created_holds_no_study_yet(prepared):
         results(prepared)
 
 
-def test_a_database_of_somebody_else_is_none_of_ours(prepared):
+def test_a_database_of_somebody_else_is_none_of_ours(prepared) -> None:
     engine.touch_private(engine.sqlite_file(prepared.place.url))
     with pytest.raises(BadInput, match="not a database of ablate"):
         results(prepared)

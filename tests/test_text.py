@@ -14,15 +14,15 @@ from ablate.text import closest, duration, listed, one_line, plural, printable, 
         ("\udcff", "\\udcff"),
     ],
 )
-def test_what_a_terminal_would_obey_is_written_out(text, safe):
+def test_what_a_terminal_would_obey_is_written_out(text, safe) -> None:
     assert printable(text) == safe
 
 
-def test_one_line_has_no_breaks_and_nothing_invisible():
+def test_one_line_has_no_breaks_and_nothing_invisible() -> None:
     assert one_line(" two\nlines\t\u200bof\x1b text ") == "two lines of text"
 
 
-def test_a_long_name_keeps_both_its_ends():
+def test_a_long_name_keeps_both_its_ends() -> None:
     assert shortened("abcdefghij" * 10, 12) == "abcdefg…ghij"
 
 
@@ -30,7 +30,7 @@ def test_a_long_name_keeps_both_its_ends():
     ("value", "text"),
     [(None, "nothing (null)"), (True, "true"), ("a'b\n", '"a\'b\\n"'), (1.5, "1.5"), (["\x1b"], "['\\x1b']")],
 )
-def test_a_value_is_shown_as_yaml_writes_it(value, text):
+def test_a_value_is_shown_as_yaml_writes_it(value, text) -> None:
     assert shown(value) == text
 
 
@@ -47,15 +47,15 @@ def test_a_value_is_shown_as_yaml_writes_it(value, text):
         ),
     ],
 )
-def test_a_mistyped_name_gets_the_closest_or_all(typed, known, advice):
+def test_a_mistyped_name_gets_the_closest_or_all(typed, known, advice) -> None:
     assert suggestion(typed, known) == advice
 
 
-def test_a_huge_typed_name_is_compared_at_once():
+def test_a_huge_typed_name_is_compared_at_once() -> None:
     assert closest("a" * 10_000_000, ["b"]) is None
 
 
-def test_counts_and_lists_read_as_english():
+def test_counts_and_lists_read_as_english() -> None:
     assert (plural(1, "seed"), plural(0, "seed")) == ("1 seed", "0 seeds")
     assert listed(range(6)) == "0, 1, 2, 3 and 2 more"
 
@@ -72,5 +72,5 @@ def test_counts_and_lists_read_as_english():
         (None, "–"),
     ],
 )
-def test_a_duration_is_short_and_has_its_unit(seconds, text):
+def test_a_duration_is_short_and_has_its_unit(seconds, text) -> None:
     assert duration(seconds) == text

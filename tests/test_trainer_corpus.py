@@ -14,13 +14,13 @@ PAIRS = ("paraphrase", "similarity")
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_same_rows_every_time(task):
+def test_the_same_rows_every_time(task) -> None:
     once, again = generate(TASKS[task], "dev"), generate(TASKS[task], "dev")
     assert (once.ids, once.first, once.second) == (again.ids, again.first, again.second)
     assert np.array_equal(once.labels, again.labels)
 
 
-def test_rows_are_those_of_every_machine():
+def test_rows_are_those_of_every_machine() -> None:
     found = generate(TASKS["paraphrase"], "train", 1)
     assert found.first == ["rapidly the tutor smashed the jacket near the field"]
     assert found.second == ["the tutor rapidly smashed the coat near the field"]
@@ -28,11 +28,11 @@ def test_rows_are_those_of_every_machine():
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("split", ROWS)
-def test_default_sizes(task, split):
+def test_default_sizes(task, split) -> None:
     assert len(generate(TASKS[task], split)) == ROWS[split]
 
 
-def test_more_rows_begin_with_the_same_rows():
+def test_more_rows_begin_with_the_same_rows() -> None:
     assert (
         generate(TASKS["sentiment"], "train", 50).first
         == generate(TASKS["sentiment"], "train", 3000).first[:50]
@@ -40,30 +40,30 @@ def test_more_rows_begin_with_the_same_rows():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_no_row_is_in_two_splits(task):
+def test_no_row_is_in_two_splits(task) -> None:
     train, dev, test = (generate(TASKS[task], split) for split in ("train", "dev", "test"))
     assert overlap(train, dev) == overlap(train, test) == overlap(dev, test) == 0
 
 
-def test_five_sentiments_in_even_shares():
+def test_five_sentiments_in_even_shares() -> None:
     shares = (
         np.bincount(generate(TASKS["sentiment"], "train").labels.astype(int), minlength=5) / ROWS["train"]
     )
     assert shares.min() > 0.15
 
 
-def test_half_of_the_pairs_are_paraphrases():
+def test_half_of_the_pairs_are_paraphrases() -> None:
     assert generate(TASKS["paraphrase"], "train").labels.mean() == pytest.approx(0.5, abs=0.04)
 
 
-def test_similarity_spans_its_scale():
+def test_similarity_spans_its_scale() -> None:
     labels = generate(TASKS["similarity"], "train").labels
     assert labels.min() == 0
     assert labels.max() == 5
     assert 1.2 < labels.std() < 2
 
 
-def test_labels_are_noisy_so_that_no_model_can_be_perfect():
+def test_labels_are_noisy_so_that_no_model_can_be_perfect() -> None:
     words = {word: number for slot in CONCEPTS for number, concept in enumerate(slot) for word in concept}
     found = generate(TASKS["paraphrase"], "train")
     same = [
@@ -74,22 +74,22 @@ def test_labels_are_noisy_so_that_no_model_can_be_perfect():
     assert 0.92 < (np.array(same) == found.labels).mean() < 0.97
 
 
-def test_not_turns_a_judgement_round():
+def test_not_turns_a_judgement_round() -> None:
     found = generate(TASKS["sentiment"], "train")
     labels = [label for text, label in zip(found.first, found.labels, strict=True) if "not good" in text]
     assert len(labels) > 5
     assert np.mean(np.array(labels) < 2) > 0.8
 
 
-def test_difference_beats_concat_by_far():
+def test_difference_beats_concat_by_far() -> None:
     assert score("paraphrase", "difference") > score("paraphrase", "concat") + 0.15
 
 
-def test_siamese_beats_concat_by_far():
+def test_siamese_beats_concat_by_far() -> None:
     assert score("similarity", "siamese") > score("similarity", "concat") + 0.4
 
 
-def test_one_sentence_of_a_pair_tells_nothing_of_its_label():
+def test_one_sentence_of_a_pair_tells_nothing_of_its_label() -> None:
     assert abs(score("paraphrase", "first only") - 0.5) < 0.08
 
 

@@ -20,7 +20,7 @@ TOKENS = torch.randint(5, 50, (16,), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path):
     """A pretrained encoder of another kind than BERT, without a tokenizer."""
     torch.manual_seed(0)
     config = DistilBertConfig(
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_each_sentence_is_embedded_as_if_alone(pooling, folder):
+def test_each_sentence_is_embedded_as_if_alone(pooling, folder) -> None:
     encoder = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
     encoder.module.eval()
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_each_sentence_is_embedded_as_if_alone(pooling, folder):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_bert_with_and_without_padding_agree(pooling):
+def test_bert_with_and_without_padding_agree(pooling) -> None:
     model = tiny(small(dropout=0.0), 50, 0)
     packed = wrap(model, CPU).module
     assert not isinstance(packed, PaddedEncoder)
@@ -52,12 +52,12 @@ def test_bert_with_and_without_padding_agree(pooling):
     assert torch.allclose(packed(TOKENS, LENGTHS, pooling), padded(TOKENS, LENGTHS, pooling), atol=1e-6)
 
 
-def test_the_study_says_how_much_dropout(folder):
+def test_the_study_says_how_much_dropout(folder) -> None:
     module = load_encoder(small(encoder=str(folder), dropout=0.3), 50, 0, CPU).module
     assert {part.p for part in module.modules() if isinstance(part, torch.nn.Dropout)} == {0.3}
 
 
-def test_a_second_trial_starts_from_pristine_weights_in_memory(folder):
+def test_a_second_trial_starts_from_pristine_weights_in_memory(folder) -> None:
     first = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
     loaded = first.flat.values.clone()
     first.flat.values.add_(1.0)
@@ -66,7 +66,7 @@ def test_a_second_trial_starts_from_pristine_weights_in_memory(folder):
     assert torch.equal(second.flat.values, loaded)
 
 
-def test_tiny_is_drawn_from_the_seed_alone():
+def test_tiny_is_drawn_from_the_seed_alone() -> None:
     first, again, other = (tiny(small(), 50, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(
@@ -74,7 +74,7 @@ def test_tiny_is_drawn_from_the_seed_alone():
     )
 
 
-def test_what_is_trained_is_what_transformers_loads(folder):
+def test_what_is_trained_is_what_transformers_loads(folder) -> None:
     encoder = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
     theirs = AutoModel.from_pretrained(folder).state_dict()
     ours = encoder.module.hf_state_dict()
@@ -82,7 +82,7 @@ def test_what_is_trained_is_what_transformers_loads(folder):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_frozen_encoder_asks_for_no_gradients(folder):
+def test_a_frozen_encoder_asks_for_no_gradients(folder) -> None:
     module = load_encoder(small(encoder=str(folder), freeze_encoder=True), 50, 0, CPU).module
     assert not any(parameter.requires_grad for parameter in module.parameters())
 
@@ -93,57 +93,57 @@ def refused(folder, **settings):
     return str(caught.value)
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert "no such folder" in refused(tmp_path / "nowhere")
 
 
-def test_a_pickle_is_not_opened(folder):
+def test_a_pickle_is_not_opened(folder) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weights": 1}))
     assert "pytorch_model.bin (a pickle" in refused(folder)
 
 
-def test_truncated_weights_are_refused(folder):
+def test_truncated_weights_are_refused(folder) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "damaged weights" in refused(folder)
 
 
-def test_weights_that_are_not_in_the_file_are_not_drawn_at_random(folder):
+def test_weights_that_are_not_in_the_file_are_not_drawn_at_random(folder) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"n_layers": 2}))
     with pytest.raises(BadInput, match=r"16 of its weights are not in the file, first transformer\.layer\.1"):
         load_encoder(small(encoder=str(folder)), 50, 0, CPU)
 
 
-def test_positions_of_a_roberta_begin_behind_its_padding_token(tmp_path):
+def test_positions_of_a_roberta_begin_behind_its_padding_token(tmp_path: Path) -> None:
     config = RobertaConfig(max_position_embeddings=34, pad_token_id=1)
     config.save_pretrained(tmp_path)
     with pytest.raises(BadInput, match="has 32 positions, found 33; use 32 or less"):
         refuse_long_sentences(small(encoder=str(tmp_path), max_length=33), config)
 
 
-def test_sentences_longer_than_the_encoders_positions_are_refused(folder):
+def test_sentences_longer_than_the_encoders_positions_are_refused(folder) -> None:
     assert "has 32 positions, found 64" in refused(folder, max_length=64)
 
 
-def test_a_folder_without_a_tokenizer_is_refused(folder):
+def test_a_folder_without_a_tokenizer_is_refused(folder) -> None:
     assert "no tokenizer" in refused(folder)
 
 
-def test_weights_that_know_fewer_tokens_than_the_tokenizer_are_refused(folder):
+def test_weights_that_know_fewer_tokens_than_the_tokenizer_are_refused(folder) -> None:
     with pytest.raises(BadInput, match="60 tokens but its weights have 50"):
         load_encoder(small(encoder=str(folder)), 60, 0, CPU)
 
 
-def test_faults_of_data_and_encoder_are_told_together(tmp_path):
+def test_faults_of_data_and_encoder_are_told_together(tmp_path: Path) -> None:
     data = {"sentiment": {"files": str(tmp_path / "x-{split}.csv")}}
     told = refused(tmp_path / "nowhere", data=data)
     assert "x-train.csv" in told
     assert "encoder: " in told
 
 
-def test_a_hub_name_without_network_says_what_to_do(tmp_path, monkeypatch):
+def test_a_hub_name_without_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from ablate.trainer.data.hub import hub_answers
 
@@ -155,7 +155,7 @@ def test_a_hub_name_without_network_says_what_to_do(tmp_path, monkeypatch):
 
 @pytest.mark.assets
 @pytest.mark.skipif("ABLATE_TEST_ASSETS" not in os.environ, reason="ABLATE_TEST_ASSETS names no folder")
-def test_minilm_embeds_as_transformers_does():
+def test_minilm_embeds_as_transformers_does() -> None:
     folder = Path(os.environ["ABLATE_TEST_ASSETS"]) / "weights" / "minilm-l6-h384"
     encoder = load_encoder(small(encoder=str(folder), dropout=0.0), 30522, 0, CPU)
     theirs = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()

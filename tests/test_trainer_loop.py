@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ MODES = {
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -55,7 +56,7 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory: pytest.TempPathFactory):
     """Train a mode once for the session; return its context and metrics."""
     folder, done = tmp_path_factory.mktemp("undisturbed"), {}
 
@@ -75,7 +76,7 @@ def same_files(a, b):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_gives_all_metrics_and_predictions(mode, undisturbed):
+def test_gives_all_metrics_and_predictions(mode, undisturbed) -> None:
     context, metrics = undisturbed(mode)
     assert {"dev/sentiment", "dev/paraphrase", "dev/similarity", "dev/mean"} <= metrics.keys()
     assert all(math.isfinite(value) for value in metrics.values())
@@ -86,7 +87,7 @@ def test_gives_all_metrics_and_predictions(mode, undisturbed):
 
 
 @pytest.mark.parametrize("training", ["joint", "separate"])
-def test_pairs_that_share_a_sentence_are_given_as_one_cluster(training, tmp_path):
+def test_pairs_that_share_a_sentence_are_given_as_one_cluster(training, tmp_path: Path) -> None:
     rows = ["a b\tb c\t0\n", "d e\te f\t1\n", "B  C\tc d\t0\n"]
     for split in ("train", "dev"):
         table = "sentence1\tsentence2\tlabel\n" + "".join(rows if split == "dev" else rows[:2])
@@ -99,7 +100,7 @@ def test_pairs_that_share_a_sentence_are_given_as_one_cluster(training, tmp_path
 
 
 @pytest.mark.parametrize(("blank", "told"), [("", {"sentiment": {"dev": 1}}), ("0", None)])
-def test_rows_dropped_for_a_blank_label_are_told(blank, told, tmp_path):
+def test_rows_dropped_for_a_blank_label_are_told(blank, told, tmp_path: Path) -> None:
     for split in ("train", "dev"):
         last = blank if split == "dev" else "0"
         (tmp_path / f"{split}.tsv").write_text(f"sentence\tlabel\nfine\t3\ndull\t1\nso so\t{last}\n")
@@ -109,7 +110,7 @@ def test_rows_dropped_for_a_blank_label_are_told(blank, told, tmp_path):
     assert context.facts.get("dropped_rows") == told
 
 
-def test_says_how_many_epochs_each_task_was_trained_for(undisturbed):
+def test_says_how_many_epochs_each_task_was_trained_for(undisturbed) -> None:
     """`mix: shortest`: the shortest task is seen twice, the others in part."""
     context, _ = undisturbed("epochs")
     assert max(context.facts["epochs"].values()) == 2
@@ -117,7 +118,7 @@ def test_says_how_many_epochs_each_task_was_trained_for(undisturbed):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_same_seed_gives_the_same_bits(mode, undisturbed, tmp_path):
+def test_the_same_seed_gives_the_same_bits(mode, undisturbed, tmp_path: Path) -> None:
     first, metrics = undisturbed(mode)
     again = Notebook(tmp_path)
     assert train(small(**MODES[mode]), again) == metrics
@@ -125,14 +126,14 @@ def test_the_same_seed_gives_the_same_bits(mode, undisturbed, tmp_path):
     assert (again.points, again.predicted) == (first.points, first.predicted)
 
 
-def test_training_is_said_to_have_begun_before_anything_is_loaded(tmp_path):
+def test_training_is_said_to_have_begun_before_anything_is_loaded(tmp_path: Path) -> None:
     context = Notebook(tmp_path)
     with pytest.raises(BadInput):
         train(small(data={"sentiment": {"files": "gone/{split}.csv"}}), context)
     assert context.points == [(0, {})]
 
 
-def test_another_seed_gives_other_weights(undisturbed, tmp_path):
+def test_another_seed_gives_other_weights(undisturbed, tmp_path: Path) -> None:
     first, _ = undisturbed("joint")
     other = Notebook(tmp_path, seed=12)
     train(small(), other)
@@ -150,7 +151,7 @@ def test_another_seed_gives_other_weights(undisturbed, tmp_path):
         ("separate", 9),
     ],
 )
-def test_resumes_to_the_bit(mode, stop_after, undisturbed, tmp_path):
+def test_resumes_to_the_bit(mode, stop_after, undisturbed, tmp_path: Path) -> None:
     first, metrics = undisturbed(mode)
     stopped = Notebook(tmp_path, stop_after=stop_after)
     with pytest.raises(Stopped):
@@ -190,7 +191,7 @@ def traces(context):
 
 
 @pytest.mark.parametrize("item", LOST)
-def test_every_item_of_the_state_is_needed(item, undisturbed, tmp_path):
+def test_every_item_of_the_state_is_needed(item, undisturbed, tmp_path: Path) -> None:
     mode, stop_after, lose = LOST[item]
     first, _ = undisturbed(mode)
     stopped = Notebook(tmp_path, stop_after=stop_after)
@@ -216,7 +217,7 @@ print(context.weights)
 """
 
 
-def test_another_process_gives_the_same_bits(tmp_path):
+def test_another_process_gives_the_same_bits(tmp_path: Path) -> None:
     def weights(hash_seed):
         code = ALONE.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "alone"))
         environment = os.environ | {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
@@ -227,7 +228,7 @@ def test_another_process_gives_the_same_bits(tmp_path):
     assert len({weights(str(hash_seed)) for hash_seed in range(4)}) == 1
 
 
-def test_a_state_is_plain(tmp_path):
+def test_a_state_is_plain(tmp_path: Path) -> None:
     def plain(value):
         if isinstance(value, dict):
             return all(isinstance(key, str) and plain(item) for key, item in value.items())
@@ -244,7 +245,7 @@ def test_a_state_is_plain(tmp_path):
     assert stopped.state["best"] is not None
 
 
-def test_parts_trained_apart_equal_separate_training(undisturbed, tmp_path):
+def test_parts_trained_apart_equal_separate_training(undisturbed, tmp_path: Path) -> None:
     whole, metrics = undisturbed("separate")
     settings = small(**MODES["separate"])
     found = {}
@@ -255,7 +256,7 @@ def test_parts_trained_apart_equal_separate_training(undisturbed, tmp_path):
     assert combine(settings, found) == metrics
 
 
-def test_a_head_starts_alike_whatever_else_is_trained(tmp_path):
+def test_a_head_starts_alike_whatever_else_is_trained(tmp_path: Path) -> None:
     alone = Training(small(tasks=["similarity"]), Notebook(tmp_path / "alone")).heads["similarity"]
     among = Training(small(paraphrase_head="difference"), Notebook(tmp_path / "among")).heads["similarity"]
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), among.parameters(), strict=True))
@@ -271,7 +272,7 @@ def whole_gradients(training):
     return torch.cat([table.flatten(1), found.dense], 1)
 
 
-def test_without_surgery_the_encoder_gets_the_sum_of_the_tasks_gradients(tmp_path):
+def test_without_surgery_the_encoder_gets_the_sum_of_the_tasks_gradients(tmp_path: Path) -> None:
     def gradient(**settings):
         training = Training(small(dropout=0.0, **settings), Notebook(tmp_path))
         training._descend(training.stage.mixture.step(0))
@@ -283,7 +284,9 @@ def test_without_surgery_the_encoder_gets_the_sum_of_the_tasks_gradients(tmp_pat
     assert torch.allclose(sum(gradient(tasks=[task]) for task in small().tasks), together, atol=1e-5)
 
 
-def test_surgery_sees_the_same_gradients_with_and_without_padding(tmp_path, monkeypatch):
+def test_surgery_sees_the_same_gradients_with_and_without_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def gradients():
         monkeypatch.setattr("ablate.trainer.encoders.loading._warm", {})
         training = Training(small(dropout=0.0, surgery="pcgrad"), Notebook(tmp_path))
@@ -298,7 +301,7 @@ def test_surgery_sees_the_same_gradients_with_and_without_padding(tmp_path, monk
     assert torch.allclose(padded, packed, atol=1e-5)
 
 
-def test_heads_of_other_tasks_rest_in_sequential_training(tmp_path):
+def test_heads_of_other_tasks_rest_in_sequential_training(tmp_path: Path) -> None:
     settings = small(training="sequential", max_steps=2, l2=0.5)
     before = Training(settings, Notebook(tmp_path)).flats["similarity"].values.clone()
     stopped = Notebook(tmp_path, stop_after=4)
@@ -307,13 +310,13 @@ def test_heads_of_other_tasks_rest_in_sequential_training(tmp_path):
     assert torch.equal(stopped.state["weights"]["similarity"], before)
 
 
-def test_a_frozen_encoder_stays_as_it_was(tmp_path):
+def test_a_frozen_encoder_stays_as_it_was(tmp_path: Path) -> None:
     training = Training(small(freeze_encoder=True), Notebook(tmp_path))
     training.run()
     assert torch.equal(training.encoder.flat.values, training.encoder.pristine)
 
 
-def test_frozen_features_are_computed_once_for_the_study(tmp_path):
+def test_frozen_features_are_computed_once_for_the_study(tmp_path: Path) -> None:
     first, second = Notebook(tmp_path / "a"), Notebook(tmp_path / "b")
     metrics = train(small(freeze_encoder=True), first)
     files = {file: file.stat().st_mtime_ns for file in first.cache.glob("features-*")}
@@ -322,7 +325,7 @@ def test_frozen_features_are_computed_once_for_the_study(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in second.cache.glob("features-*")} == files
 
 
-def test_damaged_features_are_computed_again(tmp_path):
+def test_damaged_features_are_computed_again(tmp_path: Path) -> None:
     context = Notebook(tmp_path / "a")
     metrics = train(small(freeze_encoder=True), context)
     for file in context.cache.glob("features-*"):
@@ -332,7 +335,7 @@ def test_damaged_features_are_computed_again(tmp_path):
     assert train(small(freeze_encoder=True), Notebook(tmp_path / "b")) == metrics
 
 
-def test_best_never_stands_without_the_last(undisturbed):
+def test_best_never_stands_without_the_last(undisturbed) -> None:
     context, metrics = undisturbed("best")
     curve = context.curve("dev/mean")
     assert list(curve) == [2, 4, 5]
@@ -340,26 +343,26 @@ def test_best_never_stands_without_the_last(undisturbed):
     assert metrics["dev/mean@last"] == curve[5]
 
 
-def test_curves_reach_from_the_first_step_to_the_last(undisturbed):
+def test_curves_reach_from_the_first_step_to_the_last(undisturbed) -> None:
     context, metrics = undisturbed("pcgrad")
     assert list(context.curve("train/sentiment")) == [1, 2, 3, 4, 5]
     assert list(context.curve("surgery/cosine.sentiment.paraphrase")) == [1, 2, 3, 4, 5]
     assert context.curve("dev/sentiment") == {5: metrics["dev/sentiment"]}
 
 
-def test_an_epoch_is_looked_at_when_it_ends(undisturbed):
+def test_an_epoch_is_looked_at_when_it_ends(undisturbed) -> None:
     context, _ = undisturbed("epochs")
     assert list(context.curve("dev/mean")) == [5, 10]  # 21 items: 7, 6 and 5 batches, the shortest counts
 
 
-def test_training_goes_downhill(tmp_path):
+def test_training_goes_downhill(tmp_path: Path) -> None:
     context = Notebook(tmp_path)
     train(small(max_steps=60, dropout=0.0, pooling="mean"), context)
     curve = list(context.curve("train/similarity").values())
     assert sum(curve[-10:]) < 0.3 * sum(curve[:10])
 
 
-def test_a_diverged_trial_says_where(tmp_path):
+def test_a_diverged_trial_says_where(tmp_path: Path) -> None:
     settings = small(
         lr={"encoder": 1.0, "heads": 1.0}, max_steps=200, clip=0.0, schedule="constant", warmup=0.0
     )
@@ -369,7 +372,7 @@ def test_a_diverged_trial_says_where(tmp_path):
         training.run()
 
 
-def test_a_gradient_that_is_not_finite_says_where(tmp_path):
+def test_a_gradient_that_is_not_finite_says_where(tmp_path: Path) -> None:
     training = Training(small(surgery="pcgrad"), Notebook(tmp_path))
     head = training.heads["sentiment"]
     head.register_full_backward_hook(
@@ -379,7 +382,7 @@ def test_a_gradient_that_is_not_finite_says_where(tmp_path):
         training.run()
 
 
-def test_equal_predictions_have_no_correlation_and_none_is_made_up(tmp_path):
+def test_equal_predictions_have_no_correlation_and_none_is_made_up(tmp_path: Path) -> None:
     training = Training(small(lr={"encoder": 1e-9, "heads": 1e-9}), Notebook(tmp_path))
     training.heads["similarity"].head.out.weight.data.zero_()
     training.flats["similarity"].values.zero_()
@@ -387,7 +390,9 @@ def test_equal_predictions_have_no_correlation_and_none_is_made_up(tmp_path):
         training.run()
 
 
-def test_a_trial_stopped_while_looking_at_dev_does_not_change_the_next_one(undisturbed, tmp_path):
+def test_a_trial_stopped_while_looking_at_dev_does_not_change_the_next_one(
+    undisturbed, tmp_path: Path
+) -> None:
     first, metrics = undisturbed("joint")
     with pytest.raises(Stopped):
         train(small(), _StoppedInEvaluation(tmp_path / "stopped"))
@@ -396,23 +401,23 @@ def test_a_trial_stopped_while_looking_at_dev_does_not_change_the_next_one(undis
 
 
 class _StoppedInEvaluation(Notebook):
-    def checkpoint(self, step, state):
+    def checkpoint(self, step, state) -> None:
         if step == self.stop_after:  # asked again at the same step: the evaluation has begun
             raise Stopped
         self.stop_after = step
 
 
-def test_memory_that_runs_out_is_the_trials_failure(tmp_path):
+def test_memory_that_runs_out_is_the_trials_failure(tmp_path: Path) -> None:
     with pytest.raises(TrialError, match="out of memory"):
         train(small(dense_size=65_536, dropout=0.0, tasks=["paraphrase"]), _Starved(tmp_path))
 
 
 class _Starved(Notebook):
-    def checkpoint(self, step, state):
+    def checkpoint(self, step, state) -> None:
         torch.empty(2**55)
 
 
-def test_the_test_split_is_scored_by_the_kept_model(undisturbed):
+def test_the_test_split_is_scored_by_the_kept_model(undisturbed) -> None:
     context, _ = undisturbed("pcgrad")
     metrics = trainer.test(small(**MODES["pcgrad"]), context)
     assert metrics.keys() == {"test/sentiment", "test/paraphrase", "test/similarity", "test/mean"}
@@ -424,7 +429,7 @@ def test_the_test_split_is_scored_by_the_kept_model(undisturbed):
 @pytest.mark.parametrize(
     "settings", [{}, {"training": "separate", "surgery": "none"}, {"freeze_encoder": True, "surgery": "none"}]
 )
-def test_smoke_trains_any_settings(settings, tmp_path):
+def test_smoke_trains_any_settings(settings, tmp_path: Path) -> None:
     shrunk = smoke(small(**{"surgery": "pcgrad", "precision": "bf16", **settings})).model_copy(
         update={"data": small().data}
     )
@@ -432,6 +437,6 @@ def test_smoke_trains_any_settings(settings, tmp_path):
 
 
 @pytest.mark.parametrize("told", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"])
-def test_a_gpus_memory_that_runs_out_is_told_apart_from_a_lost_gpu(told):
+def test_a_gpus_memory_that_runs_out_is_told_apart_from_a_lost_gpu(told) -> None:
     with pytest.raises(TrialError, match="out of memory"), catch_out_of_memory():
         raise RuntimeError(told)

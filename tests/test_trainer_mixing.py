@@ -17,23 +17,23 @@ def seen(mixed, task, steps):
 
 
 @pytest.mark.parametrize(("mix", "steps"), [("longest", 10), ("shortest", 3), ("alternate", 4 + 10 + 3)])
-def test_how_long_an_epoch_is(mix, steps):
+def test_how_long_an_epoch_is(mix, steps) -> None:
     assert mixture(mix).steps_per_epoch == steps
 
 
-def test_a_pass_sees_every_item_once():
+def test_a_pass_sees_every_item_once() -> None:
     assert sorted(seen(mixture(), "sentiment", range(4))) == list(range(7))
 
 
-def test_shorter_tasks_start_over_within_the_longest_ones_epoch():
+def test_shorter_tasks_start_over_within_the_longest_ones_epoch() -> None:
     assert sorted(seen(mixture("longest"), "similarity", range(3, 6))) == list(range(5))
 
 
-def test_longer_tasks_go_on_where_the_shortest_ones_epoch_cut_them():
+def test_longer_tasks_go_on_where_the_shortest_ones_epoch_cut_them() -> None:
     assert sorted(seen(mixture("shortest"), "paraphrase", range(10))) == list(range(20))
 
 
-def test_alternate_sees_everything_once_in_an_epoch_and_one_task_in_a_step():
+def test_alternate_sees_everything_once_in_an_epoch_and_one_task_in_a_step() -> None:
     mixed = mixture("alternate")
     for epoch in range(2):
         steps = range(epoch * mixed.steps_per_epoch, (epoch + 1) * mixed.steps_per_epoch)
@@ -44,24 +44,24 @@ def test_alternate_sees_everything_once_in_an_epoch_and_one_task_in_a_step():
 
 
 @pytest.mark.parametrize("mix", ["longest", "shortest", "alternate"])
-def test_examples_are_the_items_that_the_steps_take(mix):
+def test_examples_are_the_items_that_the_steps_take(mix) -> None:
     mixed = mixture(mix)
     for steps in range(1, 40):
         assert mixed.examples(steps) == {task: len(seen(mixed, task, range(steps))) for task in SIZES}
 
 
-def test_reshuffle_gives_each_pass_its_own_order():
+def test_reshuffle_gives_each_pass_its_own_order() -> None:
     mixed = mixture(reshuffle=True)
     assert seen(mixed, "sentiment", range(4)) != seen(mixed, "sentiment", range(4, 8))
 
 
-def test_without_reshuffle_each_pass_has_the_first_ones_order():
+def test_without_reshuffle_each_pass_has_the_first_ones_order() -> None:
     mixed, first = mixture(reshuffle=False), mixture(reshuffle=True)
     assert seen(mixed, "sentiment", range(4)) == seen(mixed, "sentiment", range(4, 8))
     assert seen(mixed, "sentiment", range(4)) == seen(first, "sentiment", range(4)) != list(range(7))
 
 
-def test_any_step_can_be_had_without_those_before():
+def test_any_step_can_be_had_without_those_before() -> None:
     walked = mixture("alternate")
     for step in range(40):
         expected = walked.step(step)
@@ -70,7 +70,7 @@ def test_any_step_can_be_had_without_those_before():
         assert all(np.array_equal(found[task], expected[task]) for task in found)
 
 
-def test_a_tasks_order_depends_on_the_seed_and_not_on_its_company():
+def test_a_tasks_order_depends_on_the_seed_and_not_on_its_company() -> None:
     alone = mixture(sentiment=7)
     assert seen(alone, "sentiment", range(4)) == seen(mixture(), "sentiment", range(4))
     assert seen(alone, "sentiment", range(4)) != seen(mixture(seed=4), "sentiment", range(4))

@@ -1,6 +1,7 @@
 """PackedBert computes what `transformers.BertModel` computes: outputs, gradients, dropout's distribution."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ needs_assets = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed():
+def one_thread_and_seed() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -77,14 +78,14 @@ def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], to
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_embeddings_are_those_of_transformers(pooling):
+def test_embeddings_are_those_of_transformers(pooling) -> None:
     model, tokens = small_bert(), sentences()
     found = PackedBert(model)(tokens, LENGTHS, pooling)
     torch.testing.assert_close(found, padded(model, tokens, LENGTHS, pooling), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_every_gradient_is_that_of_transformers(pooling):
+def test_every_gradient_is_that_of_transformers(pooling) -> None:
     model, tokens, direction = small_bert(), sentences(), torch.randn(len(LENGTHS), 24)
     theirs = gradients(model, padded(model, tokens, LENGTHS, pooling), direction)
     ours = gradients(model, PackedBert(model)(tokens, LENGTHS, pooling), direction)
@@ -93,7 +94,7 @@ def test_every_gradient_is_that_of_transformers(pooling):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_in_double_precision_gradients_agree_to_its_rounding(pooling):
+def test_in_double_precision_gradients_agree_to_its_rounding(pooling) -> None:
     model, tokens, direction = small_bert().double(), sentences(), torch.randn(len(LENGTHS), 24).double()
     theirs = gradients(model, padded(model, tokens, LENGTHS, pooling), direction)
     ours = gradients(model, PackedBert(model)(tokens, LENGTHS, pooling), direction)
@@ -101,7 +102,7 @@ def test_in_double_precision_gradients_agree_to_its_rounding(pooling):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_with_dropout_the_gradient_is_the_slope_of_the_loss(pooling):
+def test_with_dropout_the_gradient_is_the_slope_of_the_loss(pooling) -> None:
     """Central differences in double precision, with the same masks drawn on each pass."""
     bert, tokens = PackedBert(small_bert(dropout=0.3).double()), sentences()
     direction = torch.randn(len(LENGTHS), 24).double()
@@ -123,7 +124,7 @@ def test_with_dropout_the_gradient_is_the_slope_of_the_loss(pooling):
         assert float(above - below) == pytest.approx(expected, rel=1e-5, abs=1e-8), name
 
 
-def test_dropout_changes_training_and_not_evaluation():
+def test_dropout_changes_training_and_not_evaluation() -> None:
     model, tokens = small_bert(dropout=0.3), sentences()
     bert = PackedBert(model)
     assert not torch.equal(bert(tokens, LENGTHS), bert(tokens, LENGTHS))
@@ -133,7 +134,7 @@ def test_dropout_changes_training_and_not_evaluation():
     )
 
 
-def test_embeddings_under_dropout_have_the_mean_and_spread_of_transformers():
+def test_embeddings_under_dropout_have_the_mean_and_spread_of_transformers() -> None:
     model, tokens, repeats = small_bert(dropout=0.2), sentences([4, 7]), 4000
     bert, lengths = PackedBert(model), [4, 7] * repeats
     with torch.no_grad():
@@ -145,14 +146,14 @@ def test_embeddings_under_dropout_have_the_mean_and_spread_of_transformers():
 
 
 @pytest.mark.parametrize("lane", range(4))
-def test_dropout_keeps_its_share_in_every_lane_of_the_random_words(lane):
+def test_dropout_keeps_its_share_in_every_lane_of_the_random_words(lane) -> None:
     """Four masks come from one 64-bit word: none may be biased (a sign bit that is never set would be)."""
     mask = Dropout(400_000, torch.device("cpu")).mask((100_000, 4), 0.1, torch.float32)
     assert abs(float(mask.kept[:, lane].mean()) - 0.9) < 5 * (0.09 / 100_000) ** 0.5
     assert mask.scale == pytest.approx(1 / 0.9, rel=2e-5)
 
 
-def test_dropout_masks_of_neighbours_are_independent():
+def test_dropout_masks_of_neighbours_are_independent() -> None:
     kept = Dropout(400_000, torch.device("cpu")).mask((400_000,), 0.5, torch.float64).kept
     centred = kept - kept.mean()
     assert all(
@@ -161,14 +162,14 @@ def test_dropout_masks_of_neighbours_are_independent():
     )
 
 
-def test_without_dropout_nothing_is_drawn():
+def test_without_dropout_nothing_is_drawn() -> None:
     bert, tokens = PackedBert(small_bert()), sentences()
     before = torch.get_rng_state()
     bert(tokens, LENGTHS)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_saved_generator_repeats_a_step_to_the_bit():
+def test_a_saved_generator_repeats_a_step_to_the_bit() -> None:
     bert, tokens = PackedBert(small_bert(dropout=0.3)), sentences()
 
     def step() -> list[Tensor]:
@@ -182,7 +183,7 @@ def test_a_saved_generator_repeats_a_step_to_the_bit():
     assert all(torch.equal(a, b) for a, b in zip(first, step(), strict=True))
 
 
-def test_gradients_are_added_to_the_buffers_that_are_there():
+def test_gradients_are_added_to_the_buffers_that_are_there() -> None:
     bert, tokens = PackedBert(small_bert()), sentences()
     bert(tokens, LENGTHS).sum().backward()
     once = [parameter.grad.clone() for parameter in bert.parameters()]
@@ -194,7 +195,7 @@ def test_gradients_are_added_to_the_buffers_that_are_there():
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_gradients_kept_apart_are_those_of_each_task_alone(pooling):
+def test_gradients_kept_apart_are_those_of_each_task_alone(pooling) -> None:
     model, tokens, direction = small_bert().double(), sentences(), torch.randn(len(LENGTHS), 24).double()
     bert, first = PackedBert(model), 3  # sentences of the first task
     alone = []
@@ -222,14 +223,14 @@ def test_gradients_kept_apart_are_those_of_each_task_alone(pooling):
 
 
 @pytest.mark.parametrize("counts", [(3, 4), (8, 0), (9, -1)])
-def test_owners_that_do_not_share_out_the_sentences_are_refused(counts):
+def test_owners_that_do_not_share_out_the_sentences_are_refused(counts) -> None:
     bert = PackedBert(small_bert())
     kept = Gradients(Flat(bert, bert.words), ["a", "b"])
     with pytest.raises(ValueError, match="counts must sum to 8 sentences"):
         bert(sentences(), LENGTHS, "cls", kept, dict(zip("ab", counts, strict=True)))
 
 
-def test_a_second_backward_pass_is_refused_and_adds_nothing():
+def test_a_second_backward_pass_is_refused_and_adds_nothing() -> None:
     bert, tokens = PackedBert(small_bert()), sentences()
     loss = bert(tokens, LENGTHS).sum()
     loss.backward(retain_graph=True)
@@ -239,7 +240,7 @@ def test_a_second_backward_pass_is_refused_and_adds_nothing():
     assert all(torch.equal(p.grad, grad) for p, grad in zip(bert.parameters(), before, strict=True))
 
 
-def test_parameters_that_need_no_gradient_get_none():
+def test_parameters_that_need_no_gradient_get_none() -> None:
     bert, tokens = PackedBert(small_bert()), sentences()
     frozen = {name: parameter for name, parameter in bert.named_parameters() if "layer.2" not in name}
     for parameter in frozen.values():
@@ -248,14 +249,14 @@ def test_parameters_that_need_no_gradient_get_none():
     assert {name for name, parameter in bert.named_parameters() if parameter.grad is None} == frozen.keys()
 
 
-def test_a_frozen_encoder_has_no_graph():
+def test_a_frozen_encoder_has_no_graph() -> None:
     bert, tokens = PackedBert(small_bert()), sentences()
     bert.requires_grad_(False)
     assert not bert(tokens, LENGTHS).requires_grad
 
 
 @pytest.mark.parametrize("grad_mode", [True, False])
-def test_layers_are_kept_only_for_a_backward_pass(grad_mode, monkeypatch):
+def test_layers_are_kept_only_for_a_backward_pass(grad_mode, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     forward = _Pass.forward
     monkeypatch.setattr(
@@ -266,14 +267,14 @@ def test_layers_are_kept_only_for_a_backward_pass(grad_mode, monkeypatch):
     assert kept == [3 if grad_mode else 0]
 
 
-def test_the_padding_token_learns_nothing_as_in_transformers():
+def test_the_padding_token_learns_nothing_as_in_transformers() -> None:
     model, tokens, direction = small_bert(), sentences(), torch.randn(len(LENGTHS), 24)
     tokens[3] = model.config.pad_token_id
     theirs = gradients(model, padded(model, tokens, LENGTHS, "cls"), direction)
     assert_same_gradients(gradients(model, PackedBert(model)(tokens, LENGTHS), direction), theirs, 2e-5)
 
 
-def test_state_dicts_load_both_ways():
+def test_state_dicts_load_both_ways() -> None:
     model = small_bert()
     bert = PackedBert(small_bert())
     bert.load_state_dict(model.state_dict())
@@ -281,7 +282,7 @@ def test_state_dicts_load_both_ways():
     assert model.state_dict().keys() == bert.hf_state_dict().keys()
 
 
-def test_the_model_saves_what_was_trained(tmp_path: Path):
+def test_the_model_saves_what_was_trained(tmp_path: Path) -> None:
     model, tokens = small_bert(), sentences()
     bert = PackedBert(model)
     optimizer = torch.optim.SGD(bert.parameters(), lr=0.1)
@@ -293,14 +294,14 @@ def test_the_model_saves_what_was_trained(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
-def test_lengths_may_be_a_list_an_array_or_a_tensor(kind):
+def test_lengths_may_be_a_list_an_array_or_a_tensor(kind) -> None:
     bert, tokens = PackedBert(small_bert()), sentences()
     found = bert(tokens.int(), kind(LENGTHS))
     found.sum().backward()
     assert torch.equal(found, bert(tokens, LENGTHS))
 
 
-def test_a_sentence_does_not_depend_on_its_neighbours():
+def test_a_sentence_does_not_depend_on_its_neighbours() -> None:
     bert, tokens = PackedBert(small_bert()), sentences()
     together = bert(tokens, LENGTHS)
     alone = torch.cat([bert(part, [len(part)]) for part in tokens.split(LENGTHS)])
@@ -308,7 +309,7 @@ def test_a_sentence_does_not_depend_on_its_neighbours():
 
 
 @pytest.mark.parametrize("lengths", [[], [4, 0], [3, 3], [17, 1], [-1, 9]])
-def test_lengths_that_do_not_fit_are_refused(lengths):
+def test_lengths_that_do_not_fit_are_refused(lengths) -> None:
     with pytest.raises(ValueError, match="lengths must be 1 to 16 and sum to the number of tokens, 4"):
         PackedBert(small_bert())(torch.ones(4, dtype=torch.long), lengths)
 
@@ -321,19 +322,19 @@ def test_lengths_that_do_not_fit_are_refused(lengths):
         ({"model_type": "roberta"}, "model type 'roberta'"),
     ],
 )
-def test_models_that_would_be_computed_differently_are_named(change, reason):
+def test_models_that_would_be_computed_differently_are_named(change, reason) -> None:
     config = BertConfig(**SMALL)
     for name, value in change.items():
         setattr(config, name, value)
     assert reason in unsupported(config)
 
 
-def test_an_unsupported_model_is_refused():
+def test_an_unsupported_model_is_refused() -> None:
     with pytest.raises(ValueError, match="activation 'relu' is not 'gelu'; use the plain path"):
         PackedBert(small_bert(hidden_act="relu"))
 
 
-def test_layout_brings_each_head_of_each_sentence_together():
+def test_layout_brings_each_head_of_each_sentence_together() -> None:
     layout = lay_out(np.array([2, 1, 9]), heads=2, device=torch.device("cpu"))
     one, two = layout.groups  # the second and first sentences, and the third
     assert (one.count, one.longest, one.padding.tolist()) == (2, 2, [[False, True], [False, False]])
@@ -346,7 +347,7 @@ def test_layout_brings_each_head_of_each_sentence_together():
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_bf16_is_as_near_to_fp32_as_autocast_of_transformers(pooling):
+def test_bf16_is_as_near_to_fp32_as_autocast_of_transformers(pooling) -> None:
     model, tokens = small_bert(), sentences()
     bert, exact = PackedBert(model), padded(model, tokens, LENGTHS, pooling)
     with torch.autocast("cpu", torch.bfloat16):
@@ -355,7 +356,7 @@ def test_bf16_is_as_near_to_fp32_as_autocast_of_transformers(pooling):
     assert (ours - exact).norm() < 1.5 * (theirs.float() - exact).norm()
 
 
-def test_bf16_sees_weights_that_changed_behind_the_parameters():
+def test_bf16_sees_weights_that_changed_behind_the_parameters() -> None:
     """An optimizer may write to the flat buffer that the parameters are views of."""
     bert, tokens = PackedBert(small_bert()), sentences()
     buffer = torch.cat([parameter.detach().flatten() for parameter in bert.parameters()])
@@ -371,7 +372,7 @@ def test_bf16_sees_weights_that_changed_behind_the_parameters():
     torch.testing.assert_close(after, bert(tokens, LENGTHS), rtol=0.1, atol=0.1)
 
 
-def test_bf16_gradients_are_as_near_to_fp32_as_autocast_of_transformers():
+def test_bf16_gradients_are_as_near_to_fp32_as_autocast_of_transformers() -> None:
     model, tokens, direction = small_bert(), sentences(), torch.randn(len(LENGTHS), 24)
     bert = PackedBert(model)
     exact = gradients(model, padded(model, tokens, LENGTHS, "cls"), direction)
@@ -389,7 +390,7 @@ def test_bf16_gradients_are_as_near_to_fp32_as_autocast_of_transformers():
 @assets
 @needs_assets
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_real_weights_give_the_embeddings_and_gradients_of_transformers(pooling):
+def test_real_weights_give_the_embeddings_and_gradients_of_transformers(pooling) -> None:
     folder = Path(os.environ["ABLATE_TEST_ASSETS"]) / "weights" / "minilm-l6-h384"
     model = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32).eval()
     lengths = [25, 11, 11, 7, 40]

@@ -18,14 +18,14 @@ from ablate.trainer.training.saving import weights_sha256
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory):
     context = Notebook(tmp_path_factory.mktemp("trained"))
     training = Training(small(), context)
     training.run()
     return training, context
 
 
-def test_transformers_loads_the_trained_encoder(trained):
+def test_transformers_loads_the_trained_encoder(trained) -> None:
     training, context = trained
     model = AutoModel.from_pretrained(context.workdir / "model", add_pooling_layer=False).eval()
     ids = AutoTokenizer.from_pretrained(context.workdir / "model")("a sentence", return_tensors="pt")[
@@ -38,7 +38,7 @@ def test_transformers_loads_the_trained_encoder(trained):
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_heads_and_their_settings_stand_beside_it(trained):
+def test_heads_and_their_settings_stand_beside_it(trained) -> None:
     training, context = trained
     saved = load_file(context.workdir / "model" / "heads.safetensors")
     assert torch.equal(saved["sentiment.out.bias"], training.heads["sentiment"].out.bias)
@@ -46,7 +46,7 @@ def test_heads_and_their_settings_stand_beside_it(trained):
     assert about["settings"] == training.settings.model_dump(mode="json")
 
 
-def test_the_digest_notices_one_bit(trained):
+def test_the_digest_notices_one_bit(trained) -> None:
     training, _ = trained
     weights = {name: value.clone() for name, value in training.encoder.module.hf_state_dict().items()}
     before = weights_sha256(weights)
@@ -55,13 +55,13 @@ def test_the_digest_notices_one_bit(trained):
     assert weights_sha256(weights) != before
 
 
-def test_nothing_temporary_is_left(trained):
+def test_nothing_temporary_is_left(trained) -> None:
     _, context = trained
     assert sorted(file.name for file in context.workdir.iterdir()) == ["model", "weights.json"]
 
 
 @needs_strace
-def test_model_and_weights_are_on_the_disk_before_they_get_their_names(tmp_path):
+def test_model_and_weights_are_on_the_disk_before_they_get_their_names(tmp_path: Path) -> None:
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     code = f"""
 import sys
@@ -79,7 +79,7 @@ train(small(max_steps=1), Notebook(Path("trial").resolve()))
     assert named < place(calls, r"fsync.*/\.weights\.json") < place(calls, r'rename.*/weights\.json"')
 
 
-def test_a_model_that_was_not_kept_is_asked_for_in_words(tmp_path):
+def test_a_model_that_was_not_kept_is_asked_for_in_words(tmp_path: Path) -> None:
     context = Notebook(tmp_path)
     train(small(keep="none"), context)
     assert [file.name for file in context.workdir.iterdir()] == ["weights.json"]
@@ -87,7 +87,7 @@ def test_a_model_that_was_not_kept_is_asked_for_in_words(tmp_path):
         trainer.test(small(keep="none"), context)
 
 
-def test_a_large_model_is_kept_only_when_asked(tmp_path, monkeypatch):
+def test_a_large_model_is_kept_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ablate.trainer.training.saving.AUTO_BYTES", 1000)
     for keep, kept in (("auto", False), ("model", True)):
         context = Notebook(tmp_path / keep)

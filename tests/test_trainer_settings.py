@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from ablate.trainer.settings import Settings, combine, parts, smoke
 
 
-def test_the_door_loads_neither_torch_nor_transformers():
+def test_the_door_loads_neither_torch_nor_transformers() -> None:
     heavy = "{'torch', 'transformers', 'numpy', 'tokenizers', 'datasets'}"
     code = f"import sys, ablate.trainer as t; t.parts(t.Settings()); print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
@@ -42,7 +42,7 @@ def test_the_door_loads_neither_torch_nor_transformers():
     ],
     ids=str,
 )
-def test_refuses(wrong):
+def test_refuses(wrong) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate(wrong)
 
@@ -57,32 +57,32 @@ def test_refuses(wrong):
         ({"freeze_encoder": True}, "leaves none"),
     ],
 )
-def test_surgery_needs_several_gradients_of_one_encoder(beside, reason):
+def test_surgery_needs_several_gradients_of_one_encoder(beside, reason) -> None:
     with pytest.raises(ValidationError, match=reason) as caught:
         Settings.model_validate({"surgery": "pcgrad", **beside})
     assert caught.value.errors()[0]["loc"] == ("surgery",)  # the study's reader points there
 
 
-def test_defaults_say_nothing_in_a_cells_identity():
+def test_defaults_say_nothing_in_a_cells_identity() -> None:
     assert Settings(dense_size=256, reshuffle=True).model_dump(exclude_defaults=True) == {}
 
 
-def test_tasks_keep_one_order():
+def test_tasks_keep_one_order() -> None:
     assert Settings(tasks=("similarity", "sentiment")).tasks == ("sentiment", "similarity")
 
 
-def test_the_encoders_rate_fits_its_start():
+def test_the_encoders_rate_fits_its_start() -> None:
     assert Settings().encoder_lr == 1e-3
     assert Settings(encoder="google-bert/bert-base-uncased").encoder_lr == 2e-5
     assert Settings.model_validate({"lr": {"encoder": 3e-5}}).encoder_lr == 3e-5
 
 
-def test_joint_training_is_one_part():
+def test_joint_training_is_one_part() -> None:
     settings = Settings(training="joint")
     assert parts(settings) == {"all": settings}
 
 
-def test_a_part_forgets_what_belongs_to_other_tasks():
+def test_a_part_forgets_what_belongs_to_other_tasks() -> None:
     settings = Settings.model_validate(
         {
             "training": "separate",
@@ -105,7 +105,7 @@ def test_a_part_forgets_what_belongs_to_other_tasks():
     assert found["similarity"] == common | {"tasks": ("similarity",), "similarity_head": "siamese"}
 
 
-def test_the_papers_grid_has_936_different_parts():
+def test_the_papers_grid_has_936_different_parts() -> None:
     batches = ({"sentiment": 2, "paraphrase": 32, "similarity": 2}, {})
     base = {"encoder": "google-bert/bert-base-uncased", "epochs": 10, "precision": "bf16"}
     naive, unique = 0, set()
@@ -126,21 +126,21 @@ def test_the_papers_grid_has_936_different_parts():
     assert (naive * 3, len(unique) * 3) == (1440, 936)
 
 
-def test_combine_adds_the_mean_of_all_three():
+def test_combine_adds_the_mean_of_all_three() -> None:
     metrics = {"sentiment": {"dev/sentiment": 0.5}, "paraphrase": {"dev/paraphrase": 0.8}}
     assert "dev/mean" not in combine(Settings(), metrics)
     both = combine(Settings(), metrics | {"similarity": {"dev/similarity": 0.4}})
     assert both["dev/mean"] == pytest.approx((0.5 + 0.8 + 0.7) / 3)
 
 
-def test_combine_keeps_the_last_epoch_apart():
+def test_combine_keeps_the_last_epoch_apart() -> None:
     tasks = ("sentiment", "paraphrase", "similarity")
     metrics = {task: {f"dev/{task}": 1.0, f"dev/{task}@last": 0.0} for task in tasks}
     found = combine(Settings(), metrics)
     assert (found["dev/mean"], found["dev/mean@last"]) == (1.0, pytest.approx(0.5 / 3))
 
 
-def test_smoke_keeps_the_factors_and_shrinks_the_rest():
+def test_smoke_keeps_the_factors_and_shrinks_the_rest() -> None:
     settings = Settings(encoder="some/model", surgery="pcgrad", similarity_head="siamese", epochs=10)
     shrunk = smoke(settings)
     assert (shrunk.surgery, shrunk.similarity_head) == ("pcgrad", "siamese")

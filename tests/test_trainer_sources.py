@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ SENTIMENT = "id\tsentence\tsentiment\na\tfine film\t3\nb\tdull film\t1\n"
 
 
 @pytest.fixture
-def read(tmp_path):
+def read(tmp_path: Path):
     """Write `content` as the train file and read it; options go to Source."""
 
     def read_it(
@@ -52,13 +53,13 @@ def faults(read):
 # What is read
 
 
-def test_tab_separated(read):
+def test_tab_separated(read) -> None:
     found = read(SENTIMENT)
     assert (found.ids, found.first, found.second) == (["a", "b"], ["fine film", "dull film"], None)
     assert found.labels.tolist() == [3.0, 1.0]
 
 
-def test_comma_separated(read):
+def test_comma_separated(read) -> None:
     assert read('id,sentence,label\na,"fine, film",3\nb,x,1\n').first == ["fine, film", "x"]
 
 
@@ -72,88 +73,88 @@ def test_comma_separated(read):
     ],
     ids=["BOM", "CRLF", "no newline at the end", "blank lines at the end"],
 )
-def test_harmless_differences_of_form(read, change):
+def test_harmless_differences_of_form(read, change) -> None:
     assert read(change(SENTIMENT)).first == ["fine film", "dull film"]
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".tsv.xz", lzma.compress)])
-def test_compressed(read, suffix, pack):
+def test_compressed(read, suffix, pack) -> None:
     assert read(pack(SENTIMENT.encode()), suffix=suffix).ids == ["a", "b"]
 
 
 @pytest.mark.parametrize("text", ["NA", "null", "None", "nan", "", "-1", "TRUE"])
-def test_texts_that_look_like_something_else_stay_text(read, text):
+def test_texts_that_look_like_something_else_stay_text(read, text) -> None:
     assert read(SENTIMENT.replace("fine film", text)).first[0] == text
 
 
-def test_a_first_column_without_a_name(read):
+def test_a_first_column_without_a_name(read) -> None:
     assert read("\tid\tsentence\tsentiment\n0\ta\tx\t1\n1\tb\ty\t2\n").ids == ["a", "b"]
 
 
-def test_doubled_quotes_are_quotes(read):
+def test_doubled_quotes_are_quotes(read) -> None:
     assert read(SENTIMENT.replace("fine film", '"a ""fine"" film"')).first[0] == 'a "fine" film'
 
 
-def test_a_sentence_may_span_lines(read):
+def test_a_sentence_may_span_lines(read) -> None:
     assert read('id,sentence,label\na,"one\ntwo",3\nb,x,1\n').first[0] == "one\ntwo"
 
 
-def test_unicode_line_separators_end_no_row(read):
+def test_unicode_line_separators_end_no_row(read) -> None:
     assert read(SENTIMENT.replace("fine film", "fine\u2028film\x85")).first[0] == "fine\u2028film\x85"
 
 
-def test_hub_names_of_pair_columns(read):
+def test_hub_names_of_pair_columns(read) -> None:
     found = read("idx\tquestion1\tquestion2\tlabel\n7\tp\tq\t0.0\n8\tr\ts\t1.0\n", "paraphrase")
     assert (found.ids, found.first, found.second) == (["7", "8"], ["p", "r"], ["q", "s"])
     assert found.labels.tolist() == [0, 1]
 
 
-def test_columns_maps_other_names(read):
+def test_columns_maps_other_names(read) -> None:
     found = read(
         "key,review,stars\na,x,1\nb,y,2\n", columns={"id": "key", "sentence": "review", "label": "stars"}
     )
     assert (found.ids, found.first) == (["a", "b"], ["x", "y"])
 
 
-def test_rows_without_an_id_are_called_by_their_position(read):
+def test_rows_without_an_id_are_called_by_their_position(read) -> None:
     assert read("text,label\nx,1\ny,2\n").ids == ["0", "1"]
 
 
-def test_limit_takes_the_first_rows(read):
+def test_limit_takes_the_first_rows(read) -> None:
     many = "text,label\n" + "".join(f"t{n},{n % 5}\n" for n in range(50))
     assert read(many, limit={"train": 7}).first == [f"t{n}" for n in range(7)]
 
 
-def test_dev_may_be_called_validation(tmp_path):
+def test_dev_may_be_called_validation(tmp_path: Path) -> None:
     (tmp_path / "validation.csv").write_text(SENTIMENT)
     assert len(examples(Source(files=str(tmp_path / "{split}.csv")), TASKS["sentiment"], "dev")) == 2
 
 
-def test_splits_gives_other_names(tmp_path):
+def test_splits_gives_other_names(tmp_path: Path) -> None:
     (tmp_path / "head.csv").write_text(SENTIMENT)
     source = Source(files=str(tmp_path / "{split}.csv"), splits={"train": "head"})
     assert len(examples(source, TASKS["sentiment"], "train")) == 2
 
 
-def test_a_test_split_may_keep_its_labels_back(read):
+def test_a_test_split_may_keep_its_labels_back(read) -> None:
     assert read("0\t\tid\tsentence\n1\t0.0\ta\tx\n", split="test").labels is None
 
 
-def test_hidden_labels_of_a_test_split_are_no_labels(read):
+def test_hidden_labels_of_a_test_split_are_no_labels(read) -> None:
     assert read(SENTIMENT.replace("\t3", "\t-1").replace("\t1", "\t-1"), split="test").labels is None
 
 
-def test_course_text_of_pairs(read):
+def test_course_text_of_pairs(read) -> None:
     row = "AB\t Who's  there?\tMe, U.S. man \t1\n"
     found = read(f"id\tsentence1\tsentence2\tlabel\n{row}b\tx\ty\t0\n", "paraphrase", text="course")
     assert (found.ids[0], found.first[0], found.second[0]) == ("ab", "who 's there ?", "me , u .s . man")
 
 
-def test_course_text_of_single_sentences_is_only_lowered(read):
+def test_course_text_of_single_sentences_is_only_lowered(read) -> None:
     assert read(SENTIMENT.replace("fine film", " It's  Fine. "), text="course").first[0] == "it's  fine."
 
 
-def test_blank_labels_can_be_dropped_and_are_counted(read):
+def test_blank_labels_can_be_dropped_and_are_counted(read) -> None:
     found = read(SENTIMENT + "c\tno label\t\n", blank_labels="drop")
     assert (len(found), found.dropped) == (2, 1)
 
@@ -206,7 +207,7 @@ def test_blank_labels_can_be_dropped_and_are_counted(read):
         ),
     ],
 )
-def test_faults_of_a_file(faults, content, expected):
+def test_faults_of_a_file(faults, content, expected) -> None:
     told = faults(content)
     assert len(told) == 1
     assert expected in told[0]
@@ -215,12 +216,12 @@ def test_faults_of_a_file(faults, content, expected):
 @pytest.mark.parametrize(
     ("task", "label"), [("paraphrase", "0.5"), ("paraphrase", "2"), ("similarity", "5.1")]
 )
-def test_labels_of_pairs_out_of_range(faults, task, label):
+def test_labels_of_pairs_out_of_range(faults, task, label) -> None:
     told = faults(f"id\tsentence1\tsentence2\tlabel\na\tx\ty\t{label}\nb\tx\ty\t1\n", task)
     assert f"train.csv:2: label: '{label}' is out of range" in told[0]
 
 
-def test_a_lone_quote_that_a_later_one_closes_is_found(faults):
+def test_a_lone_quote_that_a_later_one_closes_is_found(faults) -> None:
     """The csv module reads this as one row of the right width and loses two rows in silence."""
     told = faults('id\tsentence\tlabel\na\t"x\t1\nb\ty\t2\nc\tz"\t3\nd\tw\t0\n')
     assert told == [
@@ -229,7 +230,7 @@ def test_a_lone_quote_that_a_later_one_closes_is_found(faults):
     ]
 
 
-def test_all_faults_at_once_in_the_order_of_the_file(faults):
+def test_all_faults_at_once_in_the_order_of_the_file(faults) -> None:
     told = faults(SENTIMENT + "c\tx\t9\nd\n\tx\t1\na\tx\tbad\n")
     assert [fault.split(": ")[0] for fault in told] == [
         "train.csv:4",
@@ -240,49 +241,49 @@ def test_all_faults_at_once_in_the_order_of_the_file(faults):
     ]
 
 
-def test_twenty_faults_are_told_and_the_rest_counted(faults):
+def test_twenty_faults_are_told_and_the_rest_counted(faults) -> None:
     told = faults(SENTIMENT + "".join(f"r{n}\tx\t9\n" for n in range(50)))
     assert len(told) == 21
     assert told[-1] == "train.csv: and 30 more faults"
 
 
-def test_missing_file_names_its_neighbour(tmp_path):
+def test_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "train.csv.xz").write_bytes(b"")
     with pytest.raises(BadInput, match=r"no such file; did you mean 'train.csv.xz'\?"):
         examples(Source(files=str(tmp_path / "{split}.csv")), TASKS["sentiment"], "train")
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     with pytest.raises(BadInput, match="a folder; name a file"):
         examples(Source(files=str(tmp_path / "{split}")), TASKS["sentiment"], "train")
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".csv.xz", lzma.compress)])
-def test_truncated_compression(faults, suffix, pack):
+def test_truncated_compression(faults, suffix, pack) -> None:
     assert "file ends too early" in faults(pack(SENTIMENT.encode())[:-9], suffix=suffix)[0]
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".csv.xz", lzma.compress)])
-def test_damaged_compression(faults, suffix, pack):
+def test_damaged_compression(faults, suffix, pack) -> None:
     packed = bytearray(pack(SENTIMENT.encode() * 50))
     packed[len(packed) // 2] ^= 0xFF
     assert "is damaged" in faults(bytes(packed), suffix=suffix)[0]
 
 
-def test_plain_text_called_gz(faults):
+def test_plain_text_called_gz(faults) -> None:
     assert "this is not a gzip file" in faults(SENTIMENT, suffix=".csv.gz")[0]
 
 
-def test_a_mapped_column_that_is_missing(faults):
+def test_a_mapped_column_that_is_missing(faults) -> None:
     assert faults(SENTIMENT, columns={"id": "key"})[0].startswith("train.csv:1: key: no such column")
 
 
-def test_a_role_that_the_task_does_not_have(faults):
+def test_a_role_that_the_task_does_not_have(faults) -> None:
     assert "sentiment has no such column" in faults(SENTIMENT, columns={"sentence1": "sentence"})[0]
 
 
-def test_what_a_user_wrote_cannot_speak_to_the_terminal(faults):
+def test_what_a_user_wrote_cannot_speak_to_the_terminal(faults) -> None:
     assert "\x1b" not in faults(SENTIMENT.replace("\t3", "\t\x1b[31m"))[0]
 
 
@@ -300,12 +301,12 @@ def test_what_a_user_wrote_cannot_speak_to_the_terminal(faults):
         ({"file": "{split}.csv"}, "Extra inputs"),
     ],
 )
-def test_sources_that_cannot_be(options, expected):
+def test_sources_that_cannot_be(options, expected) -> None:
     with pytest.raises(ValidationError, match=expected):
         Source(**options)
 
 
-def test_describing_a_source_loads_nothing_heavy():
+def test_describing_a_source_loads_nothing_heavy() -> None:
     program = "import sys, ablate.trainer.data.sources as s; s.Source(files='{split}'); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"numpy", "torch", "transformers", "datasets"} & set(loaded.stdout.split())
@@ -314,7 +315,7 @@ def test_describing_a_source_loads_nothing_heavy():
 # Checking before training
 
 
-def test_check_tells_the_faults_of_all_splits_and_tasks(tmp_path):
+def test_check_tells_the_faults_of_all_splits_and_tasks(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(SENTIMENT + "c\tx\t9\n")
     source = Source(files=str(tmp_path / "{split}.csv"))
     with pytest.raises(BadInput) as caught:
@@ -325,7 +326,9 @@ def test_check_tells_the_faults_of_all_splits_and_tasks(tmp_path):
     assert caught.value.exit_code == 2
 
 
-def test_a_checked_source_is_not_read_again_until_it_changes(tmp_path, monkeypatch):
+def test_a_checked_source_is_not_read_again_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "train.csv").write_text(SENTIMENT)
     source = Source(files=str(tmp_path / "{split}.csv"))
     check_sources({TASKS["sentiment"]: source}, ["train"])
@@ -337,7 +340,7 @@ def test_a_checked_source_is_not_read_again_until_it_changes(tmp_path, monkeypat
         check_sources({TASKS["sentiment"]: source}, ["train"])
 
 
-def test_the_key_follows_the_bytes_and_not_the_name(tmp_path):
+def test_the_key_follows_the_bytes_and_not_the_name(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(SENTIMENT)
     (tmp_path / "other.csv").write_text(SENTIMENT)
     here = Source(files=str(tmp_path / "{split}.csv"))
@@ -348,7 +351,7 @@ def test_the_key_follows_the_bytes_and_not_the_name(tmp_path):
     assert source_key(here, "train") != same
 
 
-def test_the_key_of_a_local_folder_under_hub_follows_its_files(tmp_path):
+def test_the_key_of_a_local_folder_under_hub_follows_its_files(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(SENTIMENT)
     source = Source(hub=str(tmp_path))
     before = source_key(source, "train")
@@ -357,7 +360,7 @@ def test_the_key_of_a_local_folder_under_hub_follows_its_files(tmp_path):
     assert source_key(source, "train") != before
 
 
-def test_overlap_ignores_case_spaces_and_order():
+def test_overlap_ignores_case_spaces_and_order() -> None:
     a = Examples(["1", "2"], ["Who is it?", "x"], ["Me .", "y"], np.zeros(2))
     b = Examples(["3", "4"], ["me.", "x"], ["who  is it ?", "z"], np.zeros(2))
     assert overlap(a, b) == 1
@@ -375,12 +378,12 @@ def test_overlap_ignores_case_spaces_and_order():
         (["fine", "dull"], None, None),
     ],
 )
-def test_rows_that_share_a_sentence_are_one_cluster(first, second, expected):
+def test_rows_that_share_a_sentence_are_one_cluster(first, second, expected) -> None:
     found = clusters(Examples([str(i) for i in range(len(first))], first, second, None))
     assert (None if found is None else found.tolist()) == expected
 
 
-def test_a_chain_of_a_hundred_thousand_pairs_is_one_cluster():
+def test_a_chain_of_a_hundred_thousand_pairs_is_one_cluster() -> None:
     """In an order in which every pair joins two clusters."""
     order = np.random.default_rng(0).permutation(100_000).tolist()
     pairs = Examples([], [f"q{i}" for i in order], [f"q{i + 1}" for i in order], None)
@@ -392,7 +395,7 @@ def test_a_chain_of_a_hundred_thousand_pairs_is_one_cluster():
 
 
 @pytest.fixture
-def hub_asked_afresh(monkeypatch):
+def hub_asked_afresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     hub.hub_answers.cache_clear()
     yield
@@ -400,7 +403,9 @@ def hub_asked_afresh(monkeypatch):
 
 
 @pytest.mark.usefixtures("hub_asked_afresh")
-def test_a_hub_name_without_network_is_refused_at_once_and_quietly(monkeypatch, capfd):
+def test_a_hub_name_without_network_is_refused_at_once_and_quietly(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     import datasets  # noqa: F401  its import is not what is timed
 
@@ -414,7 +419,7 @@ def test_a_hub_name_without_network_is_refused_at_once_and_quietly(monkeypatch, 
 
 
 @pytest.mark.usefixtures("hub_asked_afresh")
-def test_a_hub_that_never_answers_is_given_up(monkeypatch):
+def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr(hub, "HUB_SECONDS", 0.2)
@@ -422,7 +427,7 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch):
 
 
 @pytest.fixture
-def hub_folder(tmp_path, monkeypatch):
+def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A folder that `datasets` loads as it loads a hub dataset."""
     import datasets.config
 
@@ -434,17 +439,17 @@ def hub_folder(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_hub_dataset_with_its_validation_split(hub_folder):
+def test_a_hub_dataset_with_its_validation_split(hub_folder) -> None:
     found = examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "dev")
     assert (found.first[:2], found.labels.tolist()) == (["good", "bad"], [4, 0, 2])
 
 
-def test_a_split_that_the_hub_dataset_lacks(hub_folder):
+def test_a_split_that_the_hub_dataset_lacks(hub_folder) -> None:
     with pytest.raises(BadInput, match=r"no split called test .*name it with splits"):
         examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "test")
 
 
-def test_faults_of_a_hub_dataset_name_its_row(hub_folder):
+def test_faults_of_a_hub_dataset_name_its_row(hub_folder) -> None:
     (hub_folder / "train.csv").write_text("text,label\nfine,3\ndull,7\n")
     with pytest.raises(BadInput, match=r"sst\[train\]:2: label: '7' is out of range"):
         examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "train")
@@ -470,7 +475,7 @@ COURSE_OVERLAP = {"sentiment": 2, "paraphrase": 6, "similarity": 16}  # rows of 
 
 
 @pytest.mark.parametrize("task", [pytest.param(task, marks=course) for task in TASKS])
-def test_rows_of_the_course_files(task):
+def test_rows_of_the_course_files(task) -> None:
     train, dev = (examples(COURSE_SOURCES[task], TASKS[task], split) for split in ("train", "dev"))
     assert (len(train), len(dev)) == COURSE_ROWS[task]
     assert dev.dropped == (2 if task == "paraphrase" else 0)
@@ -478,7 +483,7 @@ def test_rows_of_the_course_files(task):
 
 
 @pytest.mark.parametrize("task", [pytest.param(task, marks=course) for task in ("sentiment", "similarity")])
-def test_student_test_files_of_the_course_have_no_labels(task):
+def test_student_test_files_of_the_course_have_no_labels(task) -> None:
     found = examples(COURSE_SOURCES[task], TASKS[task], "test")
     assert found.labels is None
     assert len(found) == {"sentiment": 2210, "similarity": 1725}[task]
@@ -486,7 +491,7 @@ def test_student_test_files_of_the_course_have_no_labels(task):
 
 @pytest.mark.assets
 @pytest.mark.skipif(not ASSETS, reason="ABLATE_TEST_ASSETS names no folder with the CS224N files")
-def test_the_two_blank_labels_of_quora_dev_are_refused_by_default():
+def test_the_two_blank_labels_of_quora_dev_are_refused_by_default() -> None:
     source = COURSE_SOURCES["paraphrase"].model_copy(update={"blank_labels": "refuse"})
     with pytest.raises(BadInput) as caught:
         examples(source, TASKS["paraphrase"], "dev")

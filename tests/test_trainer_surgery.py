@@ -37,7 +37,7 @@ def pcgrad(grads, orders):
     return total
 
 
-def test_pcgrad_is_the_papers_algorithm_for_the_orders_it_drew():
+def test_pcgrad_is_the_papers_algorithm_for_the_orders_it_drew() -> None:
     surgeon = Surgeon("pcgrad", TASKS, seed=5)
     generator = torch.Generator()
     generator.set_state(surgeon.state()["generator"])
@@ -46,46 +46,46 @@ def test_pcgrad_is_the_papers_algorithm_for_the_orders_it_drew():
     assert torch.allclose(found, pcgrad(gradients(), orders), rtol=1e-12, atol=1e-12)
 
 
-def test_pcgrad_with_two_tasks_equals_torchjds_own():
+def test_pcgrad_with_two_tasks_equals_torchjds_own() -> None:
     found, _ = combine(Surgeon("pcgrad", TASKS[:2], seed=0), gradients(tasks=2))
     assert torch.allclose(found, PCGrad()(gradients(tasks=2)))
 
 
-def test_the_order_matters_so_the_reference_is_not_blind():
+def test_the_order_matters_so_the_reference_is_not_blind() -> None:
     results = [pcgrad(gradients(), orders) for orders in itertools.product([(0, 1, 2), (2, 1, 0)], repeat=3)]
     assert max(torch.dist(results[0], other) for other in results) > 0.1
 
 
 @pytest.mark.parametrize("method", FAMILY)
-def test_orthogonal_gradients_of_equal_length_are_summed(method):
+def test_orthogonal_gradients_of_equal_length_are_summed(method) -> None:
     weights = Surgeon(method, TASKS, seed=0).weights(torch.eye(3))
     assert weights.tolist() == pytest.approx([1, 1, 1], abs=1e-3)
 
 
 @pytest.mark.parametrize("method", ["pcgrad", "gradvac", "upgrad", "dualproj"])
-def test_gradients_without_conflict_are_summed(method):
+def test_gradients_without_conflict_are_summed(method) -> None:
     gramian = torch.tensor([[4.0, 1.0, 0.5], [1.0, 1.0, 0.2], [0.5, 0.2, 2.0]])
     assert Surgeon(method, TASKS, seed=0).weights(gramian).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["upgrad", "dualproj", "mgda"])
-def test_no_task_loses_by_a_small_step(method):
+def test_no_task_loses_by_a_small_step(method) -> None:
     found, _ = combine(Surgeon(method, TASKS, seed=0), gradients())
     assert (gradients() @ found).min() > -1e-2
 
 
-def test_methods_that_average_are_brought_to_the_scale_of_the_sum():
+def test_methods_that_average_are_brought_to_the_scale_of_the_sum() -> None:
     found, _ = combine(Surgeon("mgda", TASKS, seed=0), gradients())
     assert torch.allclose(found, 3 * MGDA()(gradients()), rtol=1e-3)
 
 
 @pytest.mark.parametrize("method", ["aligned_mtl", "mgda", "imtl_g", "fairgrad"])
-def test_methods_with_a_scale_of_their_own_are_brought_to_that_of_the_sum(method):
+def test_methods_with_a_scale_of_their_own_are_brought_to_that_of_the_sum(method) -> None:
     weights = Surgeon(method, TASKS, seed=0).weights(torch.diag(torch.tensor([25.0, 1.0, 0.01])))
     assert float(weights.sum()) == pytest.approx(3)
 
 
-def test_the_projector_solves_its_quadratic_program():
+def test_the_projector_solves_its_quadratic_program() -> None:
     gramian = gradients() @ gradients().T
     wanted = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64)
     found = NonNegativeProjector()(wanted, gramian)
@@ -95,7 +95,7 @@ def test_the_projector_solves_its_quadratic_program():
     assert abs(slack @ slope) < 1e-9  # a constraint is tight, or its slope is zero
 
 
-def test_dropout_does_not_depend_on_the_surgery():
+def test_dropout_does_not_depend_on_the_surgery() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -104,7 +104,7 @@ def test_dropout_does_not_depend_on_the_surgery():
 
 
 @pytest.mark.parametrize("method", FAMILY)
-def test_goes_on_from_its_state_to_the_bit(method):
+def test_goes_on_from_its_state_to_the_bit(method) -> None:
     first, second = Surgeon(method, TASKS, seed=1), Surgeon(method, TASKS, seed=2)
     for step in range(3):
         combine(first, gradients(step))
@@ -113,7 +113,7 @@ def test_goes_on_from_its_state_to_the_bit(method):
         assert torch.equal(combine(first, gradients(step))[0], combine(second, gradients(step))[0])
 
 
-def test_curves_say_the_cosines_and_the_share_in_conflict():
+def test_curves_say_the_cosines_and_the_share_in_conflict() -> None:
     _, curves = combine(Surgeon("pcgrad", TASKS, seed=0), torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 3.0]]))
     assert curves == {
         "surgery/cosine.a.b": 0,
@@ -123,7 +123,7 @@ def test_curves_say_the_cosines_and_the_share_in_conflict():
     }
 
 
-def test_a_vanished_gradient_is_no_conflict():
+def test_a_vanished_gradient_is_no_conflict() -> None:
     found, curves = combine(
         Surgeon("pcgrad", TASKS, seed=0), torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     )
@@ -131,5 +131,5 @@ def test_a_vanished_gradient_is_no_conflict():
     assert curves["surgery/projected"] == 0
 
 
-def test_every_method_is_a_setting():
+def test_every_method_is_a_setting() -> None:
     assert set(FAMILY) == set(Settings.model_json_schema()["properties"]["surgery"]["enum"]) - {"none"}

@@ -23,23 +23,23 @@ SENTIMENT = {REVIEWS: FEW[REVIEWS]}
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("built")
     load_tokens(FEW, "tiny", 32, folder)
     return folder
 
 
 @pytest.fixture
-def cache(built, tmp_path):
+def cache(built, tmp_path: Path):
     """A cache of its own that holds FEW already."""
     return shutil.copytree(built, tmp_path / "cache")
 
 
 @pytest.fixture
-def no_tokenizer(monkeypatch):
+def no_tokenizer(monkeypatch: pytest.MonkeyPatch):
     """From here on, whatever needs the tokenizer itself fails."""
 
-    def use():
+    def use() -> None:
         monkeypatch.setattr(tokens, "make_tokenizer", None)
 
     return use
@@ -53,18 +53,18 @@ def ragged():
     return Ragged(np.array([5, 6, 7, 8, 9, 10], np.int32), np.array([0, 2, 3, 6], np.int64))
 
 
-def test_take_gives_rows_in_the_order_asked_for(ragged):
+def test_take_gives_rows_in_the_order_asked_for(ragged) -> None:
     taken, lengths = ragged.take([2, 0, 2])
     assert taken.tolist() == [8, 9, 10, 5, 6, 8, 9, 10]
     assert lengths.tolist() == [3, 2, 3]
 
 
-def test_take_nothing(ragged):
+def test_take_nothing(ragged) -> None:
     taken, lengths = ragged.take([])
     assert (len(taken), len(lengths)) == (0, 0)
 
 
-def test_length_counts_rows(ragged):
+def test_length_counts_rows(ragged) -> None:
     assert len(ragged) == 3
     assert ragged.lengths.tolist() == [2, 1, 3]
 
@@ -72,14 +72,14 @@ def test_length_counts_rows(ragged):
 # What is in them
 
 
-def test_every_task_and_split(cache):
+def test_every_task_and_split(cache) -> None:
     found = load_tokens(FEW, "tiny", 32, cache)
     assert {
         task: {name: split.n for name, split in splits.items()} for task, splits in found.tasks.items()
     } == {task: {"train": 60, "dev": 20} for task in TASKS}
 
 
-def test_tokens_say_what_the_text_says(cache):
+def test_tokens_say_what_the_text_says(cache) -> None:
     from transformers import AutoTokenizer
 
     found = load_tokens(FEW, "tiny", 32, cache)
@@ -94,31 +94,31 @@ def test_tokens_say_what_the_text_says(cache):
         assert tokenizer(text.second[row])["input_ids"] == taken.tolist()
 
 
-def test_no_row_is_longer_than_asked_and_each_ends_as_it_should(cache):
+def test_no_row_is_longer_than_asked_and_each_ends_as_it_should(cache) -> None:
     first = load_tokens(SENTIMENT, "tiny", 6, cache).tasks["sentiment"]["train"].first
     assert first.lengths.max() == 6
     assert len(set(first.tokens[first.offsets[:-1]])) == len(set(first.tokens[first.offsets[1:] - 1])) == 1
 
 
-def test_single_sentences_have_no_second(cache):
+def test_single_sentences_have_no_second(cache) -> None:
     assert load_tokens(SENTIMENT, "tiny", 32, cache).tasks["sentiment"]["dev"].second is None
 
 
-def test_tiny_has_a_small_vocabulary_and_knows_every_word_of_the_training_text(cache):
+def test_tiny_has_a_small_vocabulary_and_knows_every_word_of_the_training_text(cache) -> None:
     found = load_tokens(FEW, "tiny", 32, cache)
     assert found.vocab_size < 400
     unknown = 1
     assert not any(np.isin(unknown, s.first.tokens) for t in found.tasks.values() for s in t.values())
 
 
-def test_tiny_is_capped(tmp_path):
+def test_tiny_is_capped(tmp_path: Path) -> None:
     rows = "".join(f"w{n}q{n * 7919} x{n * 104729},{n % 5}\n" for n in range(6000))
     (tmp_path / "train.csv").write_text("text,label\n" + rows)
     found = load_tokens({REVIEWS: Source(files=f"{tmp_path}/{{split}}.csv")}, "tiny", 32, tmp_path, ["train"])
     assert found.vocab_size == 8000
 
 
-def test_a_part_has_the_tokens_of_the_whole(cache):
+def test_a_part_has_the_tokens_of_the_whole(cache) -> None:
     part, whole = (load_tokens(sources, "tiny", 32, cache) for sources in (SENTIMENT, FEW))
     mine, its = (found.tasks["sentiment"]["train"].first.tokens for found in (part, whole))
     assert np.array_equal(mine, its)
@@ -127,14 +127,14 @@ def test_a_part_has_the_tokens_of_the_whole(cache):
 # The cache
 
 
-def test_the_second_time_nothing_is_tokenised(cache, no_tokenizer):
+def test_the_second_time_nothing_is_tokenised(cache, no_tokenizer) -> None:
     first = load_tokens(FEW, "tiny", 32, cache)
     no_tokenizer()
     again = load_tokens(FEW, "tiny", 32, cache)
     assert (again.facts["data"], again.tokenizer_hash) == (first.facts["data"], first.tokenizer_hash)
 
 
-def test_the_same_bytes_from_another_process_with_another_hash_seed(tmp_path):
+def test_the_same_bytes_from_another_process_with_another_hash_seed(tmp_path: Path) -> None:
     here = load_tokens(FEW, "tiny", 32, tmp_path / "here")
     assert loaded_elsewhere(tmp_path / "there", PYTHONHASHSEED="1") == [
         f"{here.tokenizer_hash} {here.facts['data']}"
@@ -142,13 +142,13 @@ def test_the_same_bytes_from_another_process_with_another_hash_seed(tmp_path):
     assert names(tmp_path / "here") == names(tmp_path / "there")
 
 
-def test_processes_that_race_agree(tmp_path):
+def test_processes_that_race_agree(tmp_path: Path) -> None:
     assert len(set(loaded_elsewhere(tmp_path / "cache", processes=3))) == 1
     assert not [name for name in names(tmp_path / "cache") if name.startswith(".")]
 
 
 @pytest.mark.parametrize("change", [{"max_length": 16}, {"limit": {"train": 59}}])
-def test_what_decides_the_content_decides_the_folder(cache, change):
+def test_what_decides_the_content_decides_the_folder(cache, change) -> None:
     source = Source(limit=change.get("limit", {"train": 60}))
     load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     before = names(cache)
@@ -156,7 +156,7 @@ def test_what_decides_the_content_decides_the_folder(cache, change):
     assert names(cache) > before
 
 
-def test_changed_data_changes_the_hash(tmp_path):
+def test_changed_data_changes_the_hash(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\nfine,3\ndull,1\n")
     sources = {REVIEWS: Source(files=f"{tmp_path}/{{split}}.csv")}
     before = load_tokens(sources, "tiny", 32, tmp_path, ["train"]).facts["data"]
@@ -166,7 +166,7 @@ def test_changed_data_changes_the_hash(tmp_path):
 
 @pytest.mark.parametrize("victim", ["first.tokens.npy", "labels.npy", "ids.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_cache_is_built_again(cache, victim, damage):
+def test_a_damaged_cache_is_built_again(cache, victim, damage) -> None:
     whole = load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     expected = whole.tasks["sentiment"]["train"].first.tokens.copy()
     file = next(cache.glob(f"tokens-*/{victim}"))
@@ -182,8 +182,10 @@ def test_a_damaged_cache_is_built_again(cache, victim, damage):
     assert not [name for name in names(cache) if name.startswith(".")]
 
 
-def test_a_failed_write_leaves_nothing_and_says_what_to_do(tmp_path, monkeypatch):
-    def full(*_args):
+def test_a_failed_write_leaves_nothing_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tokens.np, "save", full)
@@ -194,7 +196,7 @@ def test_a_failed_write_leaves_nothing_and_says_what_to_do(tmp_path, monkeypatch
     assert [name for name in names(tmp_path) if "tokens" in name] == []
 
 
-def test_faults_of_the_data_come_through_and_leave_no_tokens(tmp_path):
+def test_faults_of_the_data_come_through_and_leave_no_tokens(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\nfine,9\ndull,1\n")
     with pytest.raises(BadInput, match="out of range"):
         load_tokens(
@@ -206,25 +208,27 @@ def test_faults_of_the_data_come_through_and_leave_no_tokens(tmp_path):
 # Encoders
 
 
-def test_an_encoder_folder_that_is_missing(tmp_path):
+def test_an_encoder_folder_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"encoder: \./nowhere: there is no such folder"):
         load_tokens(SENTIMENT, "./nowhere", 32, tmp_path)
 
 
-def test_an_encoder_folder_without_a_tokenizer(tmp_path):
+def test_an_encoder_folder_without_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     with pytest.raises(BadInput, match=r"encoder: .*model: the folder has no tokenizer"):
         load_tokens(SENTIMENT, str(tmp_path / "model"), 32, tmp_path)
 
 
-def test_an_encoder_folder_with_a_damaged_tokenizer(tmp_path):
+def test_an_encoder_folder_with_a_damaged_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "tokenizer.json").write_text("{")
     with pytest.raises(BadInput, match=r"encoder: .*model: its tokenizer does not load"):
         load_tokens(SENTIMENT, str(tmp_path / "model"), 32, tmp_path)
 
 
-def test_a_hub_name_without_network_is_refused_at_once_and_quietly(tmp_path, monkeypatch, capfd):
+def test_a_hub_name_without_network_is_refused_at_once_and_quietly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     hub.hub_answers.cache_clear()
@@ -236,14 +240,14 @@ def test_a_hub_name_without_network_is_refused_at_once_and_quietly(tmp_path, mon
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_saved_tokenizer_is_an_encoder_folder(tmp_path):
+def test_a_saved_tokenizer_is_an_encoder_folder(tmp_path: Path) -> None:
     found = load_tokens(SENTIMENT, "tiny", 32, tmp_path, ["dev"])
     found.save_tokenizer(tmp_path / "model")
     again = load_tokens(SENTIMENT, str(tmp_path / "model"), 32, tmp_path, ["dev"])
     assert (again.tokenizer_hash, again.vocab_size) == (found.tokenizer_hash, found.vocab_size)
 
 
-def test_no_warning_when_a_process_forks_after_tokenising(tmp_path):
+def test_no_warning_when_a_process_forks_after_tokenising(tmp_path: Path) -> None:
     program = (
         "import os, subprocess\n" + LOAD + "\npid = os.fork()\nif not pid: os._exit(0)\nos.waitpid(pid, 0)"
     )
@@ -264,7 +268,7 @@ ASSETS = os.environ.get("ABLATE_TEST_ASSETS", "")
 
 @pytest.mark.assets
 @pytest.mark.skipif(not ASSETS, reason="ABLATE_TEST_ASSETS names no folder with the CS224N files and MiniLM")
-def test_the_course_text_with_a_real_tokenizer(tmp_path):
+def test_the_course_text_with_a_real_tokenizer(tmp_path: Path) -> None:
     sources = {TASKS["similarity"]: Source(files=f"{ASSETS}/data/cs224n/sts-{{split}}.csv.xz", text="course")}
     found = load_tokens(sources, f"{ASSETS}/weights/minilm-l6-h384", 64, tmp_path)
     dev = found.tasks["similarity"]["dev"]
@@ -308,7 +312,7 @@ def names(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
 
 
-def test_dev_rows_that_are_in_train_too_are_counted(tmp_path):
+def test_dev_rows_that_are_in_train_too_are_counted(tmp_path: Path) -> None:
     rows = {"train": ["a fine film", "dull"], "dev": ["A  fine film", "a new one"]}
     for split, texts in rows.items():
         lines = [f"{split}{i},{text},{i}" for i, text in enumerate(texts)]

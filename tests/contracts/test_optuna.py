@@ -1,14 +1,17 @@
 """What we write into Optuna's tables is what Optuna reads: the store leans on tables that are private to Optuna 5."""
 
+from pathlib import Path
+
 import optuna
 import pytest
+from fixture_types import Ablate, RunHere, WalkStudy
 
 from ablate.store.places import place_of
 from ablate.store.writing import Store
 
 
 @pytest.fixture
-def store_and_study(walk_study, ablate, tmp_path):
+def store_and_study(walk_study: WalkStudy, ablate: Ablate, tmp_path: Path):
     done = ablate("run", walk_study(), "--limit", 3)
     assert done.returncode == 0, done.stderr
     place = place_of("walk", tmp_path / "runs")
@@ -17,20 +20,20 @@ def store_and_study(walk_study, ablate, tmp_path):
     study._storage.remove_session()
 
 
-def test_states_are_optunas(store_and_study):
+def test_states_are_optunas(store_and_study) -> None:
     _, study = store_and_study
     states = [trial.state.name for trial in study.get_trials()]
     assert states == ["COMPLETE"] * 3 + ["WAITING"] * 5
 
 
-def test_levels_are_params_and_the_cell_is_an_attribute(store_and_study):
+def test_levels_are_params_and_the_cell_is_an_attribute(store_and_study) -> None:
     store, study = store_and_study
     for trial in study.get_trials():
         assert trial.params == store.cell(trial.user_attrs["cell"]).levels
     assert sorted({trial.user_attrs["seed"] for trial in study.get_trials()}) == [1, 2]
 
 
-def test_the_metric_is_the_value_and_its_curve_the_intermediate_values(store_and_study):
+def test_the_metric_is_the_value_and_its_curve_the_intermediate_values(store_and_study) -> None:
     _, study = store_and_study
     first = study.get_trials()[0]
     assert list(first.intermediate_values) == [1, 2, 3, 4, 5]
@@ -38,13 +41,15 @@ def test_the_metric_is_the_value_and_its_curve_the_intermediate_values(store_and
     assert first.datetime_start <= first.datetime_complete
 
 
-def test_optuna_finds_the_best_trial(store_and_study):
+def test_optuna_finds_the_best_trial(store_and_study) -> None:
     _, study = store_and_study
     complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     assert study.best_value == max(trial.value for trial in complete)
 
 
-def test_an_extended_factor_is_one_parameter(run_here, walk_study, tmp_path):
+def test_an_extended_factor_is_one_parameter(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     run_here(walk_study(seeds="[1]"), limit=2)
     run_here(walk_study(seeds="[1]", slopes="[3.0, 1.0, 2.0]"), extend=True, limit=1)
     place = place_of("walk", tmp_path / "runs")
@@ -56,7 +61,9 @@ def test_an_extended_factor_is_one_parameter(run_here, walk_study, tmp_path):
     study._storage.remove_session()
 
 
-def test_a_level_that_was_renamed_has_its_new_name_everywhere(run_here, walk_study, tmp_path):
+def test_a_level_that_was_renamed_has_its_new_name_everywhere(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
     run_here(walk_study(seeds="[1]", slopes="{levels: {1.0: 1.0, fast: 2.0}}"), limit=1)
     renamed = walk_study(seeds="[1]", slopes="{levels: {1.0: 1.0, quick: 2.0}}")
     document = run_here(renamed, extend=True, limit=1)
