@@ -69,7 +69,7 @@ class Chaos:
             return subprocess.Popen(
                 command("run", self.study, "--workers", self.workers),
                 cwd=self.study.parent,
-                env=os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0.1"} | self.environment,
+                env={**os.environ, "ABLATE_CHECKPOINT_SECONDS": "0.1", **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

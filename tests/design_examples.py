@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from ablate.contract import Trainer
 from ablate.design.cells import build_design
 from ablate.design.model import Cell, Design
-from ablate.spec.model import StudySpec
+from ablate.spec.model import Scalar, StudySpec
 from ablate.spec.reading import parse_study
 
 
@@ -45,5 +45,5 @@ def design_of(factors: str, baseline: str, design: str = "full", more: str = "")
     return build_design(study(factors, baseline, design, more), toy_trainer())
 
 
-def levels(cells: tuple[Cell, ...] | list[Cell]) -> list[dict]:
+def levels(cells: tuple[Cell, ...] | list[Cell]) -> list[dict[str, Scalar]]:
     return [cell.levels for cell in cells]

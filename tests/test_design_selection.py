@@ -1,5 +1,7 @@
 """`--only`."""
 
+from typing import Any
+
 import pytest
 from design_examples import design_of, levels
 
@@ -44,7 +46,7 @@ def test_a_conditional_factor_picks_cells_where_it_exists(design) -> None:
     ("name", "expected"),
     [("baseline", {"a": 0, "mode": "one, two"}), ("best", {"a": 1, "mode": "many", "b": 1})],
 )
-def test_a_cell_can_be_called_by_its_name(design, name, expected) -> None:
+def test_a_cell_can_be_called_by_its_name(design, name: str, expected: dict[str, Any]) -> None:
     assert levels(select(design, [name])) == [expected]
 
 
@@ -58,7 +60,7 @@ def test_a_cell_can_be_called_by_its_name(design, name, expected) -> None:
         ("a=", "--only a=: '' is not a level of a; known: 0, 1, 2"),
     ],
 )
-def test_a_typo_is_told_with_what_would_do(design, only, fault) -> None:
+def test_a_typo_is_told_with_what_would_do(design, only: str, fault: str) -> None:
     assert fault_of(design, only) == fault
 
 
@@ -75,6 +77,6 @@ def test_a_study_without_best_says_so() -> None:
 
 
 @pytest.mark.parametrize(("typed", "count"), [("true", 1), ("True", 1), ('"true"', 1), ("false", 1)])
-def test_true_and_the_text_true_are_told_apart(typed, count) -> None:
+def test_true_and_the_text_true_are_told_apart(typed: str, count: int) -> None:
     factors = '{a: {levels: {true: 1, "true": 2, false: 3}}}'
     assert len(select(design_of(factors, "{a: true}"), [f"a={typed}"])) == count

@@ -71,5 +71,5 @@ def test_a_factor_that_the_baseline_does_not_name_starts_from_its_first_level() 
 @pytest.mark.parametrize(
     ("a", "b", "same"), [(0, 0.0, True), (0, False, False), (1, True, False), ("1", 1, False)]
 )
-def test_levels_compare_by_yaml_value(a, b, same) -> None:
+def test_levels_compare_by_yaml_value(a: int | str, b: bool | float, same: bool) -> None:
     assert same_level(a, b) is same

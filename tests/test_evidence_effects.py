@@ -57,7 +57,9 @@ def row_of(document, name, metric="dev/mean"):
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_a_slope_is_the_straight_line_by_least_squares_from_the_smallest_level_to_the_largest(design) -> None:
+def test_a_slope_is_the_straight_line_by_least_squares_from_the_smallest_level_to_the_largest(
+    design: str,
+) -> None:
     study = sized(design)
     results = valued(study, noisy(line))
     fitted = []
@@ -93,13 +95,15 @@ def test_a_slope_is_the_straight_line_by_least_squares_from_the_smallest_level_t
         ((128, 256, 768), Scale.LOG),
     ],
 )
-def test_levels_lie_on_the_scale_on_which_they_are_even(levels, scale) -> None:
+def test_levels_lie_on_the_scale_on_which_they_are_even(
+    levels: tuple[float, float, float], scale: Scale
+) -> None:
     assert even_scale(levels) is scale
 
 
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize(("shape", "is_bent"), [(line, False), (bend, True)])
-def test_a_bend_is_no_line(design, shape, is_bent) -> None:
+def test_a_bend_is_no_line(design: str, shape, is_bent: bool) -> None:
     p = slope_of(valued(sized(design), noisy(shape))).slope.p_lack_of_fit
     assert (p < 0.01) is is_bent
 
@@ -134,7 +138,7 @@ def test_lines_are_called_bent_in_one_of_twenty_studies() -> None:
     [[1, 2], ["1", "2", "3"], [False, True, 2], [1, 2, "auto"]],
     ids=["two", "words", "truths", "mixed"],
 )
-def test_only_three_numbers_or_more_have_a_slope(levels) -> None:
+def test_only_three_numbers_or_more_have_a_slope(levels: list[bool | int | str]) -> None:
     study = sized("one_at_a_time", factors=(factor("size", levels),), baseline={"size": levels[0]})
     assert {e.kind for e in effects_of(example(study))} == {Kind.LEVELS}
 
@@ -279,7 +283,7 @@ def test_the_larger_p_of_the_chosen_and_the_last_epoch_counts() -> None:
 
 
 @pytest.mark.parametrize("last_gain", [0.0, -0.02])
-def test_what_is_gone_at_the_last_epoch_is_not_called(last_gain) -> None:
+def test_what_is_gone_at_the_last_epoch_is_not_called(last_gain: float) -> None:
     row = row_of(report_document(chosen(0.02, last_gain)), "x")
     assert row["p"] < 0.001 < 0.05 < row["p_holm"]
     assert (row["verdict"], row["qualifiers"]) == ("inconclusive", [Qualifier.LAST_EPOCH])

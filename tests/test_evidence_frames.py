@@ -81,7 +81,7 @@ def renamed(results, old, new):
 
 
 @pytest.mark.parametrize("name", ["dev/recall@10", "test/accuracy"])
-def test_the_metric_that_decides_has_effects_whatever_its_name(name) -> None:
+def test_the_metric_that_decides_has_effects_whatever_its_name(name: str) -> None:
     document = report_document(renamed(example(), "dev/mean", name))
     effect = next(row for row in document["effects"] if row["factor"] == "similarity_head")
     assert (effect["metric"], effect["verdict"]) == (name, "helps")

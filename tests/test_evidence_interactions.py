@@ -52,7 +52,7 @@ def test_the_sentence_on_a_crossover_says_where_it_helps_and_where_it_hurts() ->
     [(0.03, 0.03), (0.05, 0.02)],
     ids=["no interaction", "less at the other level"],
 )
-def test_what_only_gets_smaller_does_not_turn_around(at_0, at_1) -> None:
+def test_what_only_gets_smaller_does_not_turn_around(at_0: float, at_1: float) -> None:
     row = effect_of_a(report_document(study_with(at_0, at_1)))
     assert (row["verdict"], row["qualifiers"], row["turns"]) == ("helps", [], [])
 

@@ -147,7 +147,7 @@ def test_the_same_part_on_both_sides_needs_no_seeds() -> None:
 
 
 @pytest.mark.parametrize("found", [infer(np.array([])), infer(np.array([1.0])), infer(np.array([1.0, 1.0]))])
-def test_without_noise_nothing_stops(found) -> None:
+def test_without_noise_nothing_stops(found: Inference) -> None:
     seen = one(looked_at([comparison(found)], [], spec_of(LOOKS)))
     assert (seen.stop, seen.p_sequential, seen.ci95) == (None, None, None)
 

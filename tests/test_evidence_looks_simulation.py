@@ -79,7 +79,7 @@ def monte_carlo_bound(studies: int) -> float:
     [(10,), (5, 10), (3, 5, 10), (3, 5, 8, 10), (2, 4, 6, 8, 10), tuple(range(2, 11)), tuple(range(3, 13))],
 )
 def test_however_often_one_looks_a_study_of_nothing_claims_something_in_five_of_a_hundred(
-    looks, comparisons
+    looks: tuple[int, ...], comparisons: int
 ) -> None:
     rng, spec, studies = default_rng(comparisons), spec_of(looks, None), 4000 if comparisons == 1 else 1400
     claimed = sum(
@@ -98,7 +98,9 @@ def test_however_often_one_looks_a_study_of_nothing_claims_something_in_five_of_
 @pytest.mark.slow
 @pytest.mark.parametrize("sd_item", [0.1, 0.3, 1.0])
 @pytest.mark.parametrize("comparisons", [1, 8])
-def test_noise_of_items_that_seeds_do_not_lower_leaves_the_error_at_five(sd_item, comparisons) -> None:
+def test_noise_of_items_that_seeds_do_not_lower_leaves_the_error_at_five(
+    sd_item: float, comparisons: int
+) -> None:
     rng, spec, studies = default_rng(1), spec_of((3, 5, 10), None), 1200 if comparisons == 1 else 400
     claimed = sum(
         any(
@@ -115,7 +117,7 @@ def test_noise_of_items_that_seeds_do_not_lower_leaves_the_error_at_five(sd_item
 
 @pytest.mark.slow
 @pytest.mark.parametrize("looks", [(3, 5, 10), (2, 4, 6, 8, 10)])
-def test_repeated_intervals_hold_the_truth_at_every_look(looks) -> None:
+def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...]) -> None:
     rng, spec, studies = default_rng(2), spec_of(looks, None), 1500
     held = 0
     for _ in range(studies):
@@ -134,7 +136,7 @@ def test_repeated_intervals_hold_the_truth_at_every_look(looks) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [0, 1, 2, 4])
 @pytest.mark.parametrize("comparisons", [1, 8])
-def test_seeds_are_saved_and_power_is_that_of_a_fixed_number(times, comparisons) -> None:
+def test_seeds_are_saved_and_power_is_that_of_a_fixed_number(times: int, comparisons: int) -> None:
     """Power within .06 of ten seeds for all; a large effect, or none, needs fewer seeds."""
     rng, spec, studies = default_rng(3), spec_of((3, 5, 8, 10)), 600 if comparisons == 1 else 150
     seeds, power, fixed, same = [], [], [], []

@@ -9,6 +9,7 @@ from report_examples import FACTORS, fraction, report_document, with_trial
 from ablate.report.render.html import render_html
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of
+from ablate.store.results import Results
 
 FACTORS_OF_EVERY_CELL = [name for name in FACTORS if name != "surgery"]
 
@@ -40,7 +41,7 @@ def without(results, *rows):
 
 
 @pytest.mark.parametrize("results", [fraction(8), without(fraction(8), 6)], ids=["whole", "one_cell_lost"])
-def test_the_share_of_an_interaction_is_what_it_adds_to_the_effect(results) -> None:
+def test_the_share_of_an_interaction_is_what_it_adds_to_the_effect(results: Results) -> None:
     before = effects(results)
     moved = {}
     for pair in combinations(FACTORS_OF_EVERY_CELL, 2):

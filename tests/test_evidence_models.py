@@ -9,6 +9,7 @@ from ablate.evidence.frames import grid
 from ablate.evidence.models import fit_model, shares_parts
 from ablate.report.report import report_of
 from ablate.report.sections.provenance import methods
+from ablate.store.results import Results
 
 TWO = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]), factor("x", ["a", "b"]))
 BASE = {"similarity_head": "concat", "l2": 0.0, "x": "a"}
@@ -50,7 +51,7 @@ def test_cells_that_share_parts_are_found() -> None:
     [two_level(), half_fraction(), example(spec("full"))],
     ids=["full", "fraction", "shared_parts_and_a_condition"],
 )
-def test_the_error_of_a_replicated_design_is_how_the_effect_varies_over_seeds(results) -> None:
+def test_the_error_of_a_replicated_design_is_how_the_effect_varies_over_seeds(results: Results) -> None:
     """Not the residual over all cells, whose many degrees of freedom would take the effect to be the same in every seed."""
     row = effect_of(report_document(results), "similarity_head")
     by_seed = np.array(list(row["by_seed"].values()))
@@ -229,7 +230,7 @@ def test_interactions_that_a_hole_leaves_out_are_named() -> None:
         (two_level(seeds=(11,)), "the result is about these trained models on these items."),
     ],
 )
-def test_a_method_tells_what_it_speaks_of(results, said) -> None:
+def test_a_method_tells_what_it_speaks_of(results: Results, said: str) -> None:
     assert any(text.endswith(said) for text in methods(report_of(results)))
 
 
@@ -246,7 +247,7 @@ def refitted(results, place, end):
 )
 @pytest.mark.parametrize("place", [1, 2])
 def test_bounds_are_the_estimates_with_the_worst_and_the_best_value_in_a_lost_trials_place(
-    results, place
+    results: Results, place: int
 ) -> None:
     bounds = effect_of(report_document(lost(results, place)), "l2")["bounds"]
     assert bounds == pytest.approx(sorted(refitted(results, place, end) for end in (0.0, 1.0)))
@@ -266,7 +267,7 @@ def test_a_trial_that_is_still_to_run_gives_no_bounds() -> None:
 
 
 @pytest.mark.parametrize(("cells", "told"), [(12, False), (24, True)])
-def test_a_fraction_that_cannot_tell_every_product_has_main_effects_only(cells, told) -> None:
+def test_a_fraction_that_cannot_tell_every_product_has_main_effects_only(cells: int, told: bool) -> None:
     """With 12 of 24 cells, which products came first would decide what is mixed into the effects."""
     model = fit_model(grid(fraction(cells)), "dev/mean")
     assert any(len(factors) == 2 for factors, _ in model.weights) is told

@@ -86,12 +86,12 @@ def test_a_file_without_clusters_has_none(found) -> None:
         (HEADER + "\xe9,2,3\n").encode("latin-1"),
     ],
 )
-def test_a_file_that_is_not_predictions_is_damaged(found, text) -> None:
+def test_a_file_that_is_not_predictions_is_damaged(found, text: str | bytes) -> None:
     assert found(text) is Refusal.DAMAGED
 
 
 @pytest.mark.parametrize("row", ["a,nan,0", "a,inf,0", "a,-inf,0", "a,1,inf", "a,1,nan", "a,1e999,0"])
-def test_a_number_that_is_not_finite_refuses_the_file(found, row) -> None:
+def test_a_number_that_is_not_finite_refuses_the_file(found, row: str) -> None:
     assert found(HEADER + "b,1,1\n" + row + "\n") is Refusal.NOT_FINITE
 
 
@@ -153,7 +153,9 @@ def test_predictions_that_give_the_metric_are_all_used(results) -> None:
         (["a,1,0", "b,2,5", "c,0,1"], Refusal.OTHER_METRIC),
     ],
 )
-def test_predictions_that_do_not_give_the_metric_are_noted_with_the_reason(results, rows, why) -> None:
+def test_predictions_that_do_not_give_the_metric_are_noted_with_the_reason(
+    results, rows: list[str], why: Refusal
+) -> None:
     """The second cell has a similarity head of its own."""
     file_of(results, 1, "similarity").write_text("\n".join(["id,prediction,gold", *rows]) + "\n")
     assert unused(results) == {Unused(1, "dev/similarity", why)}

@@ -21,7 +21,7 @@ def of(trainer, **metric):
         ("train/sentiment_loss", (None, None)),
     ],
 )
-def test_our_trainer_s_metrics_are_known(metric, expected) -> None:
+def test_our_trainer_s_metrics_are_known(metric: str, expected: tuple[int | None, int | None]) -> None:
     assert metric_range(of("ablate.trainer"), metric) == expected
     assert metric_range(of("my_trainer"), metric) == (None, None)
 
@@ -29,7 +29,9 @@ def test_our_trainer_s_metrics_are_known(metric, expected) -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"), [(Kind.ACCURACY, (0, 1)), (Kind.PEARSON, (-1, 1)), (None, (None, None))]
 )
-def test_of_another_trainer_predictions_tell(kind, expected) -> None:
+def test_of_another_trainer_predictions_tell(
+    kind: Kind | None, expected: tuple[int | None, int | None]
+) -> None:
     assert metric_range(of("my_trainer"), "dev/score", kind) == expected
 
 

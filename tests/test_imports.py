@@ -34,6 +34,6 @@ def test_a_circle_through_a_function_is_found(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("__init__.py")), ids=lambda file: file.parent.name)
-def test_a_package_is_no_more_than_its_docstring_unless_it_is_a_door(file) -> None:
+def test_a_package_is_no_more_than_its_docstring_unless_it_is_a_door(file: Path) -> None:
     body = ast.parse(file.read_text()).body
     assert file in DOORS or [type(part) for part in body] == [ast.Expr]

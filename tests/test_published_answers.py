@@ -491,7 +491,7 @@ def test_ties_among_p_values() -> None:
         (25, 25, 1, 0.94386241367),
     ],
 )
-def test_mcnemar_is_the_binomial_test(b, c, exact, mid) -> None:
+def test_mcnemar_is_the_binomial_test(b: int, c: int, exact: float, mid: float) -> None:
     """binom.test(b, b + c)$p.value; 2 * pbinom(min(b, c), b + c, .5) - dbinom(b, b + c, .5), a tie 1 - dbinom / 2"""
     found = mcnemar(b, c, 2000)
     assert (found.p_exact, found.p_mid) == pytest.approx((exact, mid), rel=1e-9)
@@ -505,7 +505,7 @@ def test_mcnemar_is_the_binomial_test(b, c, exact, mid) -> None:
         (1, 7, 21, (0.0133798237683, 0.5083593066664)),
     ],
 )
-def test_bonett_and_prices_interval(b, c, n, interval) -> None:
+def test_bonett_and_prices_interval(b: int, c: int, n: int, interval: tuple[float, float]) -> None:
     """By the formula in R: p1 = (b + 1) / (n + 2), p2 likewise, p2 - p1 ± z * sqrt((p1 + p2 - (p2 - p1)^2) / (n + 2))"""
     assert paired_interval(b, c, n) == pytest.approx(interval, rel=1e-9)
 
@@ -548,7 +548,7 @@ def test_paired_t_of_weight_gained_in_therapy() -> None:
         (FAMILY_THERAPY, 138, 2**17),
     ],
 )
-def test_sign_flips_counted_one_by_one(differences, count, of) -> None:
+def test_sign_flips_counted_one_by_one(differences: list[float], count: int, of: int) -> None:
     """g <- as.matrix(expand.grid(rep(list(c(-1, 1)), n))); sum(abs(g %*% d) >= abs(sum(d)) - 1e-9)
 
     The first are those of MASS::shoes, B less A.
@@ -573,7 +573,14 @@ CORRELATIONS = [
 
 
 @pytest.mark.parametrize(("table", "rs", "williams", "steiger", "zou", "fisher"), CORRELATIONS)
-def test_two_correlations_with_one_gold(table, rs, williams, steiger, zou, fisher) -> None:
+def test_two_correlations_with_one_gold(
+    table: tuple[list[float], list[int], list[float]],
+    rs: tuple[float, float, float],
+    williams: tuple[float, float],
+    steiger: float,
+    zou: tuple[float, float],
+    fisher: tuple[float, float],
+) -> None:
     gold, a, b = table
     found = pearson(a, gold), pearson(b, gold), pearson(a, b)
     test = williams_t(*found, len(gold))
@@ -585,7 +592,15 @@ def test_two_correlations_with_one_gold(table, rs, williams, steiger, zou, fishe
 
 
 @pytest.mark.parametrize(("table", "rs", "williams", "steiger", "zou", "fisher"), CORRELATIONS)
-def test_two_correlations_through_compare(tmp_path: Path, table, rs, williams, steiger, zou, fisher) -> None:
+def test_two_correlations_through_compare(
+    tmp_path: Path,
+    table: tuple[list[float], list[int], list[float]],
+    rs: tuple[float, float, float],
+    williams: tuple[float, float],
+    steiger: float,
+    zou: tuple[float, float],
+    fisher: tuple[float, float],
+) -> None:
     files = [
         write_csv(tmp_path / f"{i}.csv", ["id", "prediction" if i else "label"], list(enumerate(values)))
         for i, values in enumerate(table)
@@ -625,7 +640,16 @@ SEEDS_AND_ITEMS = [
 
 
 @pytest.mark.parametrize(("d", "delta", "se", "df", "p", "ci95", "share", "noise"), SEEDS_AND_ITEMS)
-def test_seeds_by_items(d, delta, se, df, p, ci95, share, noise) -> None:
+def test_seeds_by_items(
+    d: list[list[float]],
+    delta: float,
+    se: float,
+    df: float,
+    p: float,
+    ci95: tuple[float, float],
+    share: float,
+    noise: tuple[float, float, float],
+) -> None:
     found = mrmc(d)
     assert (found.delta, found.se, found.df, found.p) == pytest.approx((delta, se, df, p), rel=1e-9)
     assert found.ci95 == pytest.approx(ci95, rel=1e-9)
@@ -662,7 +686,7 @@ def test_seeds_by_items_through_compare(tmp_path: Path) -> None:
         (20, 0.660442409819),
     ],
 )
-def test_detectable_effect_of_pairs(pairs, delta) -> None:
+def test_detectable_effect_of_pairs(pairs: int, delta: float) -> None:
     """power.t.test(n, sd = 1, power = .8, type = "paired", tol = 1e-12)$delta"""
     assert mde_paired(1.0, pairs) == pytest.approx(delta, rel=SAME)
 
@@ -676,7 +700,7 @@ def test_detectable_effect_of_pairs(pairs, delta) -> None:
         (30, 0.005, 0.8, 3.9075379683),
     ],
 )
-def test_detectable_effect_at_other_levels(df, alpha, power, effect) -> None:
+def test_detectable_effect_at_other_levels(df: float, alpha: float, power: float, effect: float) -> None:
     """uniroot(function(d) pt(qt(1 - alpha / 2, df), df, d, lower.tail = FALSE) - power, c(0, 37))"""
     assert mde(1.0, df, power, alpha) == pytest.approx(effect, rel=SAME)
 
@@ -693,6 +717,6 @@ def test_detectable_effect_at_other_levels(df, alpha, power, effect) -> None:
         (1000, 3.24143576913),
     ],
 )
-def test_expected_maximum_of_normals(k, expected) -> None:
+def test_expected_maximum_of_normals(k: int, expected: float) -> None:
     """integrate(function(x) x * k * dnorm(x) * pnorm(x)^(k - 1), -Inf, Inf, rel.tol = 1e-12)"""
     assert expected_best(k) == pytest.approx(expected, rel=1e-9)

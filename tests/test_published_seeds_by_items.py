@@ -48,13 +48,23 @@ def test_standard_error_of_a_mean_without_clusters() -> None:
 
 
 @pytest.mark.parametrize(("d", "clusters", "item", "seed_item"), NOISE)
-def test_what_the_items_add(d, clusters, item, seed_item) -> None:
+def test_what_the_items_add(
+    d: list[list[float]], clusters: list[str] | None, item: float, seed_item: float
+) -> None:
     found = item_noise(contributions(d, clusters)[0])
     assert (found.item, found.seed_item) == pytest.approx((item, seed_item), rel=1e-9)
 
 
 @pytest.mark.parametrize(("d", "item", "seed_item", "se", "p", "ci95", "ci90"), ANSWERS)
-def test_a_contrast_over_seeds_and_items(d, item, seed_item, se, p, ci95, ci90) -> None:
+def test_a_contrast_over_seeds_and_items(
+    d: list[list[float]],
+    item: float,
+    seed_item: float,
+    se: float,
+    p: float,
+    ci95: tuple[float, float],
+    ci90: tuple[float, float],
+) -> None:
     found = infer(np.mean(d, axis=1), ItemNoise(item, seed_item, math.inf))
     assert (found.se, found.p) == pytest.approx((se, p), rel=1e-7)
     assert found.interval() == pytest.approx(ci95, rel=1e-7)

@@ -95,7 +95,9 @@ def test_nist_atmwtag(tmp_path: Path) -> None:
     ("replicates", "between", "within", "F"),
     [(21, 1.68, 1.8, 21), (201, 16.08, 18, 201), (2001, 160.08, 180, 2001)],
 )
-def test_nist_smls_to_twelve_digits(tmp_path: Path, constant, replicates, between, within, F) -> None:
+def test_nist_smls_to_twelve_digits(
+    tmp_path: Path, constant: int, replicates: int, between: float, within: float, F: int
+) -> None:
     path = write_csv(tmp_path / "t.csv", ["treatment", "y"], list(simon_lesage(constant, replicates)))
     assert one_way(analyze_table(path, "y", ["treatment"])) == pytest.approx((between, within, F), rel=1e-12)
 
@@ -207,7 +209,9 @@ def test_nested_factors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factors", [["supplier", "batch"], ["batch", "supplier"]])
-def test_a_nested_factor_with_labels_of_its_own_is_told_what_would_do(tmp_path: Path, factors) -> None:
+def test_a_nested_factor_with_labels_of_its_own_is_told_what_would_do(
+    tmp_path: Path, factors: list[str]
+) -> None:
     rows = [
         (supplier, f"{supplier}-{batch}", y)
         for supplier, batches in PURITY.items()
@@ -343,7 +347,7 @@ def crossover(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("block", ["seed", None])
-def test_an_effect_that_turns_around_says_where(crossover: Path, block) -> None:
+def test_an_effect_that_turns_around_says_where(crossover: Path, block: str | None) -> None:
     document = analyze_table(crossover, "y", ["a", "b"], block)
     up, down = document["effects"][0]["turns"]
     assert (up["factor"], up["level"], down["level"]) == ("b", "0", "1")
@@ -354,7 +358,7 @@ def test_an_effect_that_turns_around_says_where(crossover: Path, block) -> None:
 
 
 @pytest.mark.parametrize("block", ["seed", None])
-def test_a_simple_effect_is_the_mean_difference_of_its_cells(crossover: Path, block) -> None:
+def test_a_simple_effect_is_the_mean_difference_of_its_cells(crossover: Path, block: str | None) -> None:
     with crossover.open() as file:
         rows = list(csv.DictReader(file))
     (effect, _) = analyze_table(crossover, "y", ["a", "b"], block)["effects"]
@@ -419,7 +423,7 @@ def test_a_fraction_of_resolution_four_names_its_words_of_four(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("sd", "warned"), [(0.05, True), (0.0015, False)])
-def test_unequal_noise_without_a_block_is_warned_of(tmp_path: Path, sd, warned) -> None:
+def test_unequal_noise_without_a_block_is_warned_of(tmp_path: Path, sd: float, warned: bool) -> None:
     rng = np.random.default_rng(0)
     rows = [("a", y) for y in rng.normal(0.8, 0.001, 12)] + [("b", y) for y in rng.normal(0.8, sd, 3)]
     document = analyze_table(write_csv(tmp_path / "t.csv", ["head", "y"], rows), "y", ["head"])
@@ -536,7 +540,7 @@ def wide(study: Path) -> Path:
 
 
 @pytest.mark.parametrize("metric", ["acc_s1,acc_s2,acc_s3", "acc_s1, acc_s2, acc_s3", "acc_*", "acc_s?"])
-def test_one_column_a_seed_says_what_one_row_a_seed_says(study: Path, wide: Path, metric) -> None:
+def test_one_column_a_seed_says_what_one_row_a_seed_says(study: Path, wide: Path, metric: str) -> None:
     long = analyze_table(study, "dev/mean", ["training", "surgery"], block="seed")
     document = analyze_table(wide, metric, ["training", "surgery"])
     assert document["n"] == 9
@@ -595,14 +599,14 @@ EDGES = ["1e999999", "1e-999999", "-1e999999999999999999", "5e-324", "1e99999999
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_levels_at_the_edge_of_numbers_are_levels(tmp_path: Path, edge) -> None:
+def test_levels_at_the_edge_of_numbers_are_levels(tmp_path: Path, edge: str) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(edge, 1), (edge, 2), (0, 3), (0, 5)])
     (effect,) = analyze_table(path, "y", ["a"], baseline={"a": "0"})["effects"]
     assert (effect["to"], effect["estimate"]) == (edge, pytest.approx(-2.5))
 
 
 @pytest.mark.parametrize("edge", ["1e-999999", "5e-324", "0." + "3" * 5000])
-def test_small_metrics_at_the_edge_of_numbers_are_analysed(tmp_path: Path, edge) -> None:
+def test_small_metrics_at_the_edge_of_numbers_are_analysed(tmp_path: Path, edge: str) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, edge), (0, 2), (1, 3), (1, 5)])
     assert analyze_table(path, "y", ["a"])["effects"][0]["estimate"] == pytest.approx(3 - float(edge) / 2)
 
@@ -610,7 +614,7 @@ def test_small_metrics_at_the_edge_of_numbers_are_analysed(tmp_path: Path, edge)
 @pytest.mark.parametrize(
     "edge", ["1e999999", "-1e999999999999999999", "1e99999999999999999999999", "9" * 5000, "1e308"]
 )
-def test_large_metrics_at_the_edge_of_numbers_are_refused(tmp_path: Path, edge) -> None:
+def test_large_metrics_at_the_edge_of_numbers_are_refused(tmp_path: Path, edge: str) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, edge), (0, 2), (1, 3), (1, 5)])
     (fault,) = faults_of(path, "y", ["a"])
     assert fault.startswith("t.csv:2: y: ") or fault == "t.csv: y: values span 1e+308; use another unit"
@@ -656,7 +660,7 @@ def test_a_baseline_may_be_written_as_another_number() -> None:
 
 
 @pytest.mark.parametrize("word", ["NA", "null", "None", "nan", "false", ""])
-def test_words_that_look_missing_are_levels(tmp_path: Path, word) -> None:
+def test_words_that_look_missing_are_levels(tmp_path: Path, word: str) -> None:
     rows = [(word or "empty", 1), (word or "empty", 2), ("x", 3), ("x", 5)]
     document = analyze_table(write_csv(tmp_path / "t.csv", ["a", "y"], rows), "y", ["a"])
     assert {document["effects"][0]["from"], document["effects"][0]["to"]} == {word or "empty", "x"}
@@ -689,7 +693,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "0x10", "high", "NaN", "²", "٣"])
-def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_path: Path, text) -> None:
+def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_text(f'a,y\n0,1\n0,2\n1,"{text}"\n1,3\n')
     assert faults_of(tmp_path / "t.csv", "y", ["a"], drop_missing=True) == (
         f"t.csv:4: y: {text!r} is not a finite number",
@@ -705,7 +709,9 @@ def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_pat
         ("1'000", "write it without thousands separators"),
     ],
 )
-def test_a_number_in_another_format_is_refused_with_what_would_do(tmp_path: Path, text, advice) -> None:
+def test_a_number_in_another_format_is_refused_with_what_would_do(
+    tmp_path: Path, text: str, advice: str
+) -> None:
     (tmp_path / "t.csv").write_text(f'a,y\n0,1\n0,2\n1,"{text}"\n1,3\n')
     assert faults_of(tmp_path / "t.csv", "y", ["a"]) == (
         f"t.csv:4: y: {text!r} is not a finite number; {advice}",
@@ -816,7 +822,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_form_of_a_table_does_not_change_what_is_said(study: Path, ablate: Ablate, form) -> None:
+def test_the_form_of_a_table_does_not_change_what_is_said(study: Path, ablate: Ablate, form: str) -> None:
     (study.parent / "other").write_bytes(FORMS[form](study))
     words = ["--metric", "dev/mean", "--factors", "training,surgery", "--block", "seed", "--json"]
     expected, found = (json.loads(ablate("analyze", name, *words).stdout) for name in ("study.csv", "other"))

@@ -105,7 +105,7 @@ def test_nothing_is_changed_or_created(etch: Path) -> None:
 
 
 @pytest.mark.parametrize("open_", [False, True])
-def test_a_database_in_wal_mode_is_left_as_it_is(etch: Path, open_) -> None:
+def test_a_database_in_wal_mode_is_left_as_it_is(etch: Path, open_: bool) -> None:
     writer = sqlite3.connect(etch)
     writer.execute("PRAGMA journal_mode=WAL")
     writer.execute("UPDATE studies SET study_name = 'renamed'")
@@ -302,7 +302,9 @@ def test_the_command_reads_a_study(etch: Path, ablate: Ablate) -> None:
         (["/dev/zero"], "/dev/zero: a device or a socket"),
     ],
 )
-def test_what_is_no_study_is_told_in_a_line(words, complaint, ablate: Ablate, tmp_path: Path) -> None:
+def test_what_is_no_study_is_told_in_a_line(
+    words: list[str], complaint: str, ablate: Ablate, tmp_path: Path
+) -> None:
     (tmp_path / "t.csv").write_text("a,y\n0,1\n1,2\n")
     os.mkfifo(tmp_path / "pipe")
     with sqlite3.connect(tmp_path / "empty.db") as connection:

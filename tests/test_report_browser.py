@@ -96,7 +96,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read(open_page, scheme) -> None:
+def test_text_can_be_read(open_page, scheme: str) -> None:
     page = open_page(color_scheme=scheme)
     paper = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     for selector in ("p", ".v-helps", ".v-inconclusive", ".question", "figcaption", "a", ".soft"):

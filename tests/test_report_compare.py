@@ -291,7 +291,7 @@ def test_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("score", ["nan", "inf", "1e999"])
-def test_scores_must_be_finite(tmp_path: Path, score) -> None:
+def test_scores_must_be_finite(tmp_path: Path, score: str) -> None:
     gold = predictions(tmp_path / "gold.csv", [0, 1, 2, 3], column="label")
     a = predictions(tmp_path / "a.csv", [0.1, 1.2, score, 3.3])
     assert faults_of(gold, [a], [a], "pearson") == [f"a.csv:4: prediction: {score!r} is not a finite number"]
@@ -406,7 +406,7 @@ LOGS = Keys(id="doc.id", correct="metrics.exact_match")
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_correctness_says_what_predictions_and_gold_say(classifiers, tmp_path: Path, seeds) -> None:
+def test_correctness_says_what_predictions_and_gold_say(classifiers, tmp_path: Path, seeds: int) -> None:
     gold, values, gold_file, files = classifiers
     expected = compare_files(gold_file, files["a"][:seeds], files["b"][:seeds], "accuracy")
     right = {side: [x == gold for x in values[side][:seeds]] for side in "ab"}
@@ -433,7 +433,7 @@ def test_answers_may_be_right_in_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["true", "False"], ["1", "0"], ["1.0", "0e0"], ["TRUE", "0"]])
-def test_right_and_wrong_may_be_written_in_several_ways(tmp_path: Path, words) -> None:
+def test_right_and_wrong_may_be_written_in_several_ways(tmp_path: Path, words: list[str]) -> None:
     a = predictions(tmp_path / "a.csv", words * 5, column="correct")
     b = predictions(tmp_path / "b.csv", words[:1] * 10, column="correct")
     document = compare_files(None, [a], [b], None, correct=True)
@@ -441,7 +441,7 @@ def test_right_and_wrong_may_be_written_in_several_ways(tmp_path: Path, words) -
 
 
 @pytest.mark.parametrize("word", ["yes", "1.5", "-0.1", "nan", "", "2"])
-def test_what_does_not_say_how_right_an_answer_was_is_refused(tmp_path: Path, word) -> None:
+def test_what_does_not_say_how_right_an_answer_was_is_refused(tmp_path: Path, word: str) -> None:
     a = predictions(tmp_path / "a.csv", [1, 0, word], column="correct")
     b = predictions(tmp_path / "b.csv", [1, 0, 1], column="correct")
     with pytest.raises(BadInput, match=r"a.csv:4: correct: "):
@@ -522,7 +522,7 @@ def test_without_gold_the_files_name_the_clusters_and_agree(tmp_path: Path) -> N
         (["x", "", "y"], "empty; every item needs a cluster"),
     ],
 )
-def test_clusters_that_are_none_are_refused(tmp_path: Path, clusters, fault) -> None:
+def test_clusters_that_are_none_are_refused(tmp_path: Path, clusters: list[str], fault: str) -> None:
     keys = Keys("doc.id", correct="metrics.exact_match", cluster="doc.topic")
     a, b = (scored(tmp_path / f"{name}.jsonl", [1, 0, 1], clusters) for name in "ab")
     with pytest.raises(BadInput, match=fault):
@@ -598,7 +598,9 @@ def test_items_that_are_copies_of_each_other_count_once_with_clusters(tmp_path: 
         (["--a", ".", "--b", "pipe", "--correct"], ".: a folder"),
     ],
 )
-def test_bad_usage_of_compare_is_told(words, complaint, ablate: Ablate, tmp_path: Path) -> None:
+def test_bad_usage_of_compare_is_told(
+    words: list[str], complaint: str, ablate: Ablate, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "pipe")
     done = ablate("compare", *words)
     assert (done.returncode, done.stdout) == (2, "")

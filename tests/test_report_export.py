@@ -78,7 +78,7 @@ def test_a_cell_with_a_seed_missing_is_not_chosen(results) -> None:
         ("sts-dev-output.csv", "id \t Predicted_Similiary ", r"similarity-0 , -?\d+\.\d+ "),
     ],
 )
-def test_the_course_s_format_to_the_letter(results, tmp_path: Path, file, header, row) -> None:
+def test_the_course_s_format_to_the_letter(results, tmp_path: Path, file: str, header: str, row: str) -> None:
     export_study(results, tmp_path / "out", "cs224n")
     lines = (tmp_path / "out" / file).read_text().split("\n")
     assert lines[0] == header
@@ -153,7 +153,7 @@ def test_the_baseline_can_be_named(results) -> None:
         ([], 5, "found 5"),
     ],
 )
-def test_what_is_not_one_trial_is_refused(results, only, seed, said) -> None:
+def test_what_is_not_one_trial_is_refused(results, only: list[str], seed: int | None, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         chosen_trial(results, only, seed)
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,17 +64,17 @@ def test_a_flag_stands_at_the_cells_that_it_speaks_of() -> None:
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11,), True), ((11, 22), False)])
-def test_one_seed(seeds, raised) -> None:
+def test_one_seed(seeds: tuple[int, ...], raised: bool) -> None:
     assert ("one_seed" in rules(example(spec(seeds=seeds)))) is raised
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11, 22), True), ((11, 22, 33), False)])
-def test_two_seeds(seeds, raised) -> None:
+def test_two_seeds(seeds: tuple[int, ...], raised: bool) -> None:
     assert ("two_seeds" in rules(example(spec(seeds=seeds)))) is raised
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11, 22, 33), True), ((11, 22, 33, 44), False)])
-def test_two_seeds_beside_that_of_a_search(seeds, raised) -> None:
+def test_two_seeds_beside_that_of_a_search(seeds: tuple[int, ...], raised: bool) -> None:
     assert ("two_seeds" in rules(searched(seeds))) is raised
 
 
@@ -82,7 +83,7 @@ def test_two_seeds_are_few_with_items_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("seeds", "raised"), [((11, 22), True), ((11, 22, 33), False)])
-def test_seeds_not_planned(seeds, raised) -> None:
+def test_seeds_not_planned(seeds: tuple[int, ...], raised: bool) -> None:
     results = replace(example(), spec=spec(seeds=seeds))
     assert ("seeds_not_planned" in rules(results)) is raised
 
@@ -134,7 +135,7 @@ def fallen(results, to, wanted):
 
 
 @pytest.mark.parametrize(("to", "raised"), [(0.3, True), (0.66, False), (0.99, False)])
-def test_diverged_runs(to, raised) -> None:
+def test_diverged_runs(to: float, raised: bool) -> None:
     """dev/mean is .67 to .70; the smallest effect is .005, so that a run that diverged is off by more than .025."""
     results = fallen(example(), to, lambda t: t.factors["l2"] == 0.01 and t.seed == 22)
     flags = {flag["rule"]: flag for flag in report_document(results)["flags"]}
@@ -162,7 +163,7 @@ def test_of_a_metric_to_be_minimised_a_run_diverges_upwards() -> None:
         ("ValueError: no information in nanoseconds.csv", False),
     ],
 )
-def test_a_trial_that_failed_for_a_number_that_is_not_finite_diverged(error, raised) -> None:
+def test_a_trial_that_failed_for_a_number_that_is_not_finite_diverged(error: str, raised: bool) -> None:
     results = with_trial(example(), 3, state="FAIL", metrics={}, error=error)
     assert ("diverged_runs" in rules(results)) is raised
 
@@ -183,7 +184,7 @@ def test_incomplete_grid() -> None:
 
 
 @pytest.mark.parametrize(("also", "raised"), [((), True), ((("siamese", 0.0),), False)])
-def test_confounded(also, raised) -> None:
+def test_confounded(also: tuple[tuple[str, float], ...], raised: bool) -> None:
     """The diagonal of a 2 × 2, and with one cell more."""
     factors = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]))
     study = spec("full", factors=factors, baseline={"similarity_head": "concat", "l2": 0.0})
@@ -200,7 +201,7 @@ def test_aliased_claim() -> None:
 
 
 @pytest.mark.parametrize(("cells", "raised"), [(16, True), (18, False)])
-def test_aliased_claim_of_a_fraction_that_is_not_regular(cells, raised) -> None:
+def test_aliased_claim_of_a_fraction_that_is_not_regular(cells: int, raised: bool) -> None:
     """From 18 cells on interactions are estimated, and no longer mixed into main effects."""
     assert ("aliased_claim" in rules(fraction(cells))) is raised
 
@@ -233,7 +234,7 @@ def test_best_of_many_counts_cells_that_are_the_same_models_once() -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_the_sd_beyond_seeds_is_that_of_the_cells_own_noise(seeds) -> None:
+def test_the_sd_beyond_seeds_is_that_of_the_cells_own_noise(seeds: int) -> None:
     """Its square, averaged over 400 tables of known noise, is the noise's, whatever cells and seeds add."""
     rng = np.random.default_rng(seeds)
     found = [
@@ -244,7 +245,7 @@ def test_the_sd_beyond_seeds_is_that_of_the_cells_own_noise(seeds) -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_without_noise_between_cells_there_is_no_sd(seeds) -> None:
+def test_without_noise_between_cells_there_is_no_sd(seeds: int) -> None:
     assert sd_beyond_seeds(np.arange(4.0)[:, None] / 3 + np.arange(seeds) / 7) is None
 
 
@@ -266,7 +267,7 @@ def test_a_loss_that_the_best_epoch_lowered_is_called_lower() -> None:
     ("goal", "worst", "raised"),
     [("maximize", 0.0, False), ("maximize", 0.68, True), ("minimize", 1.0, False), ("minimize", 0.68, True)],
 )
-def test_worse_than_worst(goal, worst, raised) -> None:
+def test_worse_than_worst(goal: str, worst: float, raised: bool) -> None:
     """dev/mean is .67 to .70."""
     metric = spec().metric.model_copy(update={"goal": goal, "worst": worst})
     assert ("worse_than_worst" in rules(example(spec(metric=metric)))) is raised
@@ -297,19 +298,19 @@ def test_scoring_the_same_cell_again() -> None:
 
 
 @pytest.mark.parametrize(("unfinished", "raised"), [(3, True), (0, False)])
-def test_test_used_early(unfinished, raised) -> None:
+def test_test_used_early(unfinished: int, raised: bool) -> None:
     results = replace(example(), test_uses=(use_of_test(unfinished),))
     assert ("test_used_early" in rules(results)) is raised
 
 
 @pytest.mark.parametrize(("rows", "raised"), [(2, True), (0, False)])
-def test_dev_rows_in_train(rows, raised) -> None:
+def test_dev_rows_in_train(rows: int, raised: bool) -> None:
     results = with_facts(example(), 0, torch="2.13.0", dev_rows_in_train={"sentiment": rows})
     assert ("dev_rows_in_train" in rules(results)) is raised
 
 
 @pytest.mark.parametrize("facts", [{}, {"dropped_rows": {}}, {"dropped_rows": {"paraphrase": {"dev": 0}}}])
-def test_dropped_rows(facts) -> None:
+def test_dropped_rows(facts: dict[str, dict[str, dict[str, int]]]) -> None:
     assert "dropped_rows" not in rules(with_facts(example(), 0, torch="2.13.0", **facts))
     results = with_facts(example(), 0, torch="2.13.0", dropped_rows={"paraphrase": {"train": 1, "dev": 2}})
     flag = next(flag for flag in report_document(results)["flags"] if flag["rule"] == "dropped_rows")
@@ -325,7 +326,7 @@ def test_dropped_rows(facts) -> None:
         ({"combinations": 4}, "note"),
     ],
 )
-def test_changed_after_results(before, severity) -> None:
+def test_changed_after_results(before: dict[str, Any], severity: str) -> None:
     changed = replace(example(), changes=(Change(7, before),))
     flag = next(f for f in report_document(changed)["flags"] if f["rule"] == "changed_after_results")
     assert flag["severity"] == severity
@@ -359,7 +360,7 @@ def test_an_arm_that_ignores_its_seed_is_claimed_nothing_of() -> None:
 
 
 @pytest.mark.parametrize("raised", [True, False])
-def test_seeds_whose_scores_are_equal_by_chance_had_an_effect(tmp_path: Path, raised) -> None:
+def test_seeds_whose_scores_are_equal_by_chance_had_an_effect(tmp_path: Path, raised: bool) -> None:
     """The predictions of all seeds are those of the first, or the same ones of other items: then the seeds did something."""
     results = write_predictions(example(folder=tmp_path), items=40)
     first = {t.cell: t for t in results.trials if t.seed == 11}
@@ -418,7 +419,7 @@ def test_predictions_that_are_not_finite_are_called_so(tmp_path: Path) -> None:
         ({"torch": "2.13.0", "peak_memory_bytes": 7}, False),
     ],
 )
-def test_drift(facts, raised) -> None:
+def test_drift(facts: dict[str, Any], raised: bool) -> None:
     assert ("drift" in rules(with_facts(example(), 0, **facts))) is raised
 
 
@@ -458,7 +459,7 @@ def test_unequal_training() -> None:
 @pytest.mark.parametrize(
     ("joint", "raised"), [({}, False), ({"joint_examples": 1600}, True), ({"joint_epochs": 0.5}, True)]
 )
-def test_unequal_examples_or_epochs(joint, raised) -> None:
+def test_unequal_examples_or_epochs(joint: dict[str, float], raised: bool) -> None:
     assert ("unequal_training" in rules(with_seen(example(), **joint))) is raised
 
 
@@ -496,7 +497,7 @@ def tried(levels):
     ("levels", "raised"),
     [(["none", "pcgrad"], False), (["none", "pcgrad", "pcgrad"], True), (["none"] * 2, True), ([], False)],
 )
-def test_unequal_tuning(levels, raised) -> None:
+def test_unequal_tuning(levels: list[str], raised: bool) -> None:
     assert ("unequal_tuning" in rules(tried(levels))) is raised
 
 
@@ -525,7 +526,7 @@ def useless(results, predicted):
         (lambda i: float(i % 5 == 0 and i != 5), set()),
     ],
 )
-def test_useless_predictions(tmp_path: Path, predicted, raised) -> None:
+def test_useless_predictions(tmp_path: Path, predicted, raised: set[str]) -> None:
     results = useless(write_predictions(example(folder=tmp_path), items=40), predicted)
     assert rules(results) & {"constant_predictions", "majority_class"} == raised
 
@@ -548,7 +549,7 @@ def with_clusters(results, label):
 
 
 @pytest.mark.parametrize(("size", "raised"), [(50, True), (10, False)])
-def test_few_clusters(tmp_path: Path, size, raised) -> None:
+def test_few_clusters(tmp_path: Path, size: int, raised: bool) -> None:
     results = write_predictions(example(folder=tmp_path), items=400)
     found = rules(with_clusters(results, lambda place: f"c{place // size}"))
     assert ("few_clusters" in found) is raised
@@ -577,7 +578,7 @@ def of_questions(results, shift):
 
 
 @pytest.mark.parametrize(("shift", "raised"), [(1.0, True), (0.0, False)])
-def test_clusters_not_named(tmp_path: Path, shift, raised) -> None:
+def test_clusters_not_named(tmp_path: Path, shift: float, raised: bool) -> None:
     study = spec(
         "full",
         factors=(factor("training", ["joint", "later"]), factor("l2", [0.0, 0.01])),

@@ -99,7 +99,7 @@ STUDIES = {
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_report_with_other_words_decides_the_same(study, tmp_path: Path, gibberish) -> None:
+def test_a_report_with_other_words_decides_the_same(study: str, tmp_path: Path, gibberish) -> None:
     results = STUDIES[study](tmp_path)
     before = report_of(results)
     gibberish()
@@ -110,7 +110,7 @@ def test_a_report_with_other_words_decides_the_same(study, tmp_path: Path, gibbe
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_a_comparison_with_other_words_decides_the_same(seeds, tmp_path: Path, gibberish) -> None:
+def test_a_comparison_with_other_words_decides_the_same(seeds: int, tmp_path: Path, gibberish) -> None:
     def file(name, values, column="prediction"):
         rows = (f"{i},{value}" for i, value in enumerate(values))
         (tmp_path / name).write_text("\n".join([f"id,{column}", *rows]))

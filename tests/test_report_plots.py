@@ -48,7 +48,9 @@ def test_the_title_states_the_finding(of_example) -> None:
         (0.1, "inconclusive", ("o", BLACK, False)),
     ],
 )
-def test_a_mark_points_where_the_number_goes_and_is_coloured_by_the_verdict(estimate, verdict, mark) -> None:
+def test_a_mark_points_where_the_number_goes_and_is_coloured_by_the_verdict(
+    estimate: float, verdict: str, mark: tuple[str, tuple[float, float, float], bool]
+) -> None:
     assert mark_of(verdict, estimate) == mark
 
 

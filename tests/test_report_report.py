@@ -193,7 +193,7 @@ def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path)
 
 
 @pytest.mark.parametrize("trials", [0, 1])
-def test_a_study_that_has_hardly_begun_has_a_report(trials, tmp_path: Path) -> None:
+def test_a_study_that_has_hardly_begun_has_a_report(trials: int, tmp_path: Path) -> None:
     results = example()
     started = replace(results, trials=results.trials[:trials], parts={}, points=points_of(()))
     document = to_json(write_report(started, tmp_path, report.FORMATS))
@@ -318,7 +318,7 @@ def test_a_level_that_sets_something_else_says_what() -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_the_noise_names_the_test_that_its_detectable_difference_is_of(seeds) -> None:
+def test_the_noise_names_the_test_that_its_detectable_difference_is_of(seeds: int) -> None:
     found = report_of(example(spec(seeds=tuple(range(seeds)))))
     row = to_json(found)["noise"][0]
     assert row["detectable"] == pytest.approx(mde(row["sd_seed"] * (2 / seeds) ** 0.5, df=seeds - 1))

@@ -68,7 +68,7 @@ def faults_of(path: Path, *args, **how) -> tuple[str, ...]:
          "old Mac", "Excel's first line", "UTF-16", "UTF-16 big-endian", "UTF-32", "JSONL", "a JSON list",
          "JSON over several lines"],
 )  # fmt: skip
-def test_harmless_forms_are_read(tmp_path: Path, raw) -> None:
+def test_harmless_forms_are_read(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(raw)
     assert read(tmp_path / "t.csv").columns == {"a": ["0", "0", "1", "1"], "y": ["1", "2", "3", "5"]}
 
@@ -113,7 +113,7 @@ def test_many_faults_are_counted_not_listed(tmp_path: Path) -> None:
         (b'{"a": ' + b"[" * 100_000, "t.csv:1: not JSON: maximum recursion depth exceeded"),
     ],
 )  # fmt: skip
-def test_what_is_no_table_is_refused(tmp_path: Path, raw, fault) -> None:
+def test_what_is_no_table_is_refused(tmp_path: Path, raw: bytes, fault: str) -> None:
     (tmp_path / "t.csv").write_bytes(raw)
     assert any(told.startswith(fault) for told in faults_of(tmp_path / "t.csv"))
 
@@ -179,7 +179,7 @@ def test_texts_with_commas_stay_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
-def test_commas_that_may_be_thousands_are_refused_until_told(tmp_path: Path, delimiter) -> None:
+def test_commas_that_may_be_thousands_are_refused_until_told(tmp_path: Path, delimiter: str) -> None:
     (tmp_path / "t.csv").write_text("a;y\n0;87,512\n1;88\n1;90,125\n".replace(";", delimiter))
     fault = "t.csv: y: '87,512' may be 87.512 or 87512; pass --decimal ',' or --decimal '.'"
     assert faults_of(tmp_path / "t.csv", numbers=["y"]) == (fault,)

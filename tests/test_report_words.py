@@ -14,7 +14,7 @@ def test_markdown_keeps_a_table_row_whole() -> None:
 
 
 @pytest.mark.parametrize("bare", ["<script", "[e](", "`c`", "*d*", "@user", " $x"])
-def test_markdown_leaves_no_markup(bare) -> None:
+def test_markdown_leaves_no_markup(bare: str) -> None:
     assert bare not in escaping.markdown(HOSTILE)
 
 
@@ -47,17 +47,17 @@ def test_distinct_tells_names_apart_that_shortening_made_equal() -> None:
         (-0.0, "0.0000"),
     ],
 )
-def test_number(value, text) -> None:
+def test_number(value: float | None, text: str) -> None:
     assert words.number(value) == text
 
 
 @pytest.mark.parametrize(("df", "text"), [(1013.0, "1013"), (2.34, "2.3"), (None, "–")])
-def test_df_text(df, text) -> None:
+def test_df_text(df: float | None, text: str) -> None:
     assert words.df_text(df) == text
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0341, ".034"), (0.0004, "< .001"), (1.0, "1.000"), (None, "–")])
-def test_p_text(p, text) -> None:
+def test_p_text(p: float | None, text: str) -> None:
     assert words.p_text(p) == text
 
 

@@ -72,7 +72,12 @@ def test_kills_at_random_instants_change_no_bit(
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
 def test_200_kills_change_no_bit(
-    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, postgres: PostgresServer, seed, backend
+    run_here: RunHere,
+    ablate: Ablate,
+    walk_study: WalkStudy,
+    postgres: PostgresServer,
+    seed: int,
+    backend: str,
 ) -> None:
     size = {"steps": 500, "slopes": "[1.0, 2.0, 3.0, 4.0]", "seeds": "[1, 2, 3]"}
     reference = run_here(walk_study(**size), home="reference")
@@ -152,7 +157,7 @@ def test_a_living_worker_takes_over_within_two_seconds(
     walk_study: WalkStudy,
     tmp_path: Path,
     postgres: PostgresServer,
-    backend,
+    backend: str,
 ) -> None:
     """Two runs of one trial: one trains, the other waits. Each time the owner is killed."""
     study = walk_study(steps=4000, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
@@ -180,7 +185,7 @@ def test_a_living_worker_takes_over_within_two_seconds(
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_costs_one_step_and_one_save(
-    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path, number, code
+    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path, number, code: int
 ) -> None:
     reference = run_here(walk_study(steps=100, seeds="[1]"), home="reference", limit=1)
     study = walk_study(steps=100, seconds_per_step=0.2, seeds="[1]")
@@ -244,7 +249,7 @@ def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", ["fsync", "replace"])
 def test_a_save_that_fails_anywhere_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1})
     real = getattr(os, name)
@@ -273,7 +278,7 @@ def test_a_save_that_fails_anywhere_leaves_the_one_before(
     ("call", "every"), [("fsync", 1), ("rename", 1), ("fdatasync", 3), ("ftruncate", 3), ("pwrite64", 11)]
 )
 def test_any_failing_system_call_is_explained_and_the_rerun_is_identical(
-    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, call, every
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, call: str, every: int
 ) -> None:
     if not shutil.which("strace"):
         pytest.skip("needs strace")

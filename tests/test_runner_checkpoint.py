@@ -155,13 +155,15 @@ def context(tmp_path: Path):
         ([3, "x,y"], 'id,prediction,gold,cluster\na,1.0,0.0,3\nb,0.5,1.0,"x,y"\n'),
     ],
 )
-def test_predictions_have_a_column_of_clusters_where_they_are_given(context, clusters, text) -> None:
+def test_predictions_have_a_column_of_clusters_where_they_are_given(
+    context, clusters: list[int | str] | None, text: str
+) -> None:
     context.predictions("dev", "qa", ["a", "b"], [1.0, 0.5], [0.0, 1.0], clusters)
     assert (context.workdir / "predictions" / "dev.qa.csv").read_text() == text
 
 
 @pytest.mark.parametrize("blank", ["", "  ", None])
-def test_an_item_without_a_cluster_among_others_is_named(context, blank) -> None:
+def test_an_item_without_a_cluster_among_others_is_named(context, blank: str | None) -> None:
     with pytest.raises(TrialError, match="item 'b' has no cluster"):
         context.predictions("dev", "qa", ["a", "b"], [1.0, 0.5], [0.0, 1.0], ["1", blank])
 
@@ -174,6 +176,8 @@ def test_an_item_without_a_cluster_among_others_is_named(context, blank) -> None
         ("dev", "q" * 300, "task 'qqq"),
     ],
 )
-def test_predictions_under_a_name_that_no_file_can_have_are_named(context, split, task, what) -> None:
+def test_predictions_under_a_name_that_no_file_can_have_are_named(
+    context, split: str, task: str, what: str
+) -> None:
     with pytest.raises(TrialError, match=f"the {what}"):
         context.predictions(split, task, ["a"], [1.0], [1.0])

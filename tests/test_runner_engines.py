@@ -26,7 +26,7 @@ def test_an_unknown_engine_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("name", ["ray", "slurm"])
-def test_several_machines_on_sqlite_are_refused(name) -> None:
+def test_several_machines_on_sqlite_are_refused(name: str) -> None:
     with pytest.raises(BadInput, match=f"{name} starts workers on other machines, and SQLite is for one"):
         check_engine(name, "sqlite:///study.db", None)
 
@@ -93,7 +93,7 @@ def parent(pid: int) -> int:
 @pytest.mark.parametrize("victim", ["worker", "what the cluster started"])
 def test_a_worker_killed_on_a_cluster_is_replaced(
     engine: tuple[str, ...],
-    victim,
+    victim: str,
     ablate: Ablate,
     start_ablate: StartAblate,
     run_here: RunHere,

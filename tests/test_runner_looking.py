@@ -218,7 +218,7 @@ def test_an_extension_adds_seeds_where_the_last_look_left_doubt(
     ],
 )
 def test_an_extension_leaves_a_plan_that_was_followed_as_it_is(
-    planted, run_here: RunHere, changed, said
+    planted, run_here: RunHere, changed: dict[str, str], said: str
 ) -> None:
     run_here(planted())
     with pytest.raises(StudyChanged, match=said.replace("[", r"\[")):
@@ -242,7 +242,7 @@ def test_a_worker_of_its_own_takes_the_looks_too(planted, ablate: Ablate, tmp_pa
     ("workers", "kills", "seconds_per_step"), [(1, 6, 0.03), pytest.param(2, 40, 0.2, marks=pytest.mark.slow)]
 )
 def test_whoever_is_killed_the_same_is_seen(
-    planted, ablate: Ablate, tmp_path: Path, workers, kills, seconds_per_step
+    planted, ablate: Ablate, tmp_path: Path, workers: int, kills: int, seconds_per_step: float
 ) -> None:
     study = planted(settings=f"steps: 4, seconds_per_step: {seconds_per_step}")
     chaos = Chaos(study, workers=workers, kills=kills, seed=1)

@@ -19,7 +19,9 @@ GIB = 2**30
         ({"host": (1 * GIB, 64 * GIB), "cuda:0": (1 * GIB, 80 * GIB)}, 8, 1, 8),  # a core for each
     ],
 )
-def test_as_many_workers_as_every_resource_takes(memory, cores, gpus, workers) -> None:
+def test_as_many_workers_as_every_resource_takes(
+    memory: dict[str, tuple[int, int]], cores: int, gpus: int, workers: int
+) -> None:
     assert workers_that_fit(memory, cores, gpus) == workers
 
 
@@ -35,7 +37,7 @@ def test_a_lone_worker_sees_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("typed", ["0", "-1", "many", "1.5"])
-def test_a_number_of_workers_is_a_number_or_auto(typed, ablate: Ablate, walk_study: WalkStudy) -> None:
+def test_a_number_of_workers_is_a_number_or_auto(typed: str, ablate: Ablate, walk_study: WalkStudy) -> None:
     done = ablate("run", walk_study(), "--workers", typed)
     assert done.returncode == 2
     assert f"--workers: found '{typed}'; write a number, 1 or more, or auto" in done.stderr

@@ -155,7 +155,7 @@ def test_eight_processes_claim_none_of_1000_twice(store, tmp_path: Path, walk_st
         ("other", "", False),
     ],
 )
-def test_firmware_says_whether_this_is_ec2(tmp_path: Path, file, text, is_one) -> None:
+def test_firmware_says_whether_this_is_ec2(tmp_path: Path, file: str, text: str, is_one: bool) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text)
     assert spot.on_ec2(tmp_path) is is_one
@@ -184,7 +184,7 @@ class Metadata(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("notice", [True, False])
-def test_a_notice_is_a_page_that_is_there(monkeypatch: pytest.MonkeyPatch, notice) -> None:
+def test_a_notice_is_a_page_that_is_there(monkeypatch: pytest.MonkeyPatch, notice: bool) -> None:
     monkeypatch.setattr(Metadata, "notice", notice)
     with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
         threading.Thread(target=server.serve_forever).start()

@@ -51,7 +51,7 @@ def test_sixteen_cells_of_eight_factors_are_eight_times_as_certain_as_nine() -> 
     ("k", "cells", "told"),
     [(8, 16, "aliased with one another"), (3, 4, "each aliased with interactions of two factors")],
 )
-def test_a_fraction_says_what_it_cannot_tell_apart(k, cells, told) -> None:
+def test_a_fraction_says_what_it_cannot_tell_apart(k: int, cells: int, told: str) -> None:
     spec = crossed(k).model_copy(update={"design": Fractional(cells=cells)})
     fraction = by_name(spec)["fractional"]
     assert fraction.estimates.endswith(told)
@@ -158,7 +158,7 @@ def test_where_items_are_the_noise_more_items_are_the_advice(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("v_item", "better"), [(0.3, "seeds"), (300.0, "items")])
-def test_twice_the_items_are_weighed_against_twice_the_seeds(v_item, better) -> None:
+def test_twice_the_items_are_weighed_against_twice_the_seeds(v_item: float, better: str) -> None:
     spec = crossed(3)
     rows = alternatives_rows(spec, build_design(spec, toy_trainer()), None)
     said = recommendation(spec, rows, Noise(1.0, math.sqrt(len(spec.seeds) / 4), v_item))
@@ -219,13 +219,13 @@ def test_once_all_parts_were_trained_what_was_measured_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(("most", "said"), [(5.0, "is over"), (7.0, "may be over")])
-def test_more_hours_than_the_budget_are_told(most, said) -> None:
+def test_more_hours_than_the_budget_are_told(most: float, said: str) -> None:
     (warning,) = over_budget(with_budget(most), COST)
     assert warning.startswith(f"6.00 h (4.00 to 8.00) {said} budget.hours {most:g}")
 
 
 @pytest.mark.parametrize("most", [9.0, None])
-def test_hours_within_the_budget_are_fine(most) -> None:
+def test_hours_within_the_budget_are_fine(most: float | None) -> None:
     assert over_budget(with_budget(most), COST) == []
 
 
@@ -265,7 +265,7 @@ def test_a_plan_of_looks_says_the_most_and_the_expected_trials(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("effect", [0, 1, 2])
-def test_expected_seeds_and_power_are_those_of_simulated_studies(tmp_path: Path, effect) -> None:
+def test_expected_seeds_and_power_are_those_of_simulated_studies(tmp_path: Path, effect: int) -> None:
     """The computation takes the noise for known, and so expects up to a seed more; 300 studies have an error of .1 seeds."""
     rng, spec = np.random.default_rng(4), spec_of((3, 5, 8, 10), 1.0)
     last = [next(iter(followed(spec, paired(rng, 1, float(effect)), 1).values())) for _ in range(300)]

@@ -142,7 +142,7 @@ def test_the_password_is_nowhere(
 
 @pytest.mark.parametrize("wrong", ["password", "database"])
 def test_a_server_that_does_not_let_us_in_is_named_without_the_password(
-    ablate: Ablate, walk_study: WalkStudy, url: str, wrong
+    ablate: Ablate, walk_study: WalkStudy, url: str, wrong: str
 ) -> None:
     bad = url.replace(PASSWORD, f"{PASSWORD}x") if wrong == "password" else url.replace("/db_", "/no_")
     done = ablate("run", walk_study(), ABLATE_STORAGE=bad)

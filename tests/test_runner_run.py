@@ -139,7 +139,7 @@ def test_shared_parts_are_trained_once_and_give_the_same(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_the_step_and_waits(
-    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path, number, code
+    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path, number, code: int
 ) -> None:
     study = walk_study(steps=30, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     supervisor = start_ablate("run", study)
@@ -204,7 +204,7 @@ def with_fault(study: Path, fault: str) -> Path:
     ],
 )
 def test_a_failed_trial_keeps_its_reason_and_the_rest_finish(
-    run_here: RunHere, walk_study: WalkStudy, fault, reason
+    run_here: RunHere, walk_study: WalkStudy, fault: str, reason: str
 ) -> None:
     document = run_here(with_fault(walk_study(), fault))
     assert (document["complete"], document["failed"]) == (4, 4)
@@ -212,7 +212,7 @@ def test_a_failed_trial_keeps_its_reason_and_the_rest_finish(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e160, -1e308])
-def test_a_metric_that_statistics_cannot_square_is_refused(value) -> None:
+def test_a_metric_that_statistics_cannot_square_is_refused(value: float) -> None:
     with pytest.raises(TrialError, match="metric 'dev/loss' is"):
         finite({"dev/loss": value}, "the trial")
 
@@ -251,7 +251,7 @@ def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(
     [("kill", "after step 2"), ("gpu", "after step 2"), ("birth", "before its first step")],
 )
 def test_a_trial_that_kills_its_process_fails_after_three_attempts(
-    ablate: Ablate, walk_study: WalkStudy, fault, place
+    ablate: Ablate, walk_study: WalkStudy, fault: str, place: str
 ) -> None:
     done = ablate("run", with_fault(walk_study(seeds="[1]"), fault), "--json")
     assert done.returncode == 1
@@ -321,7 +321,7 @@ def test_a_full_disk_is_no_fault_of_the_trial(run_here: RunHere, walk_study: Wal
 
 @pytest.mark.parametrize("item", ["step", "position", "rng"])
 def test_a_state_without_one_item_is_noticed(
-    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, item
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, item: str
 ) -> None:
     study = walk_study(steps=6, seeds="[1]")
     reference = metrics(run_here(study, home="reference"))
@@ -352,7 +352,7 @@ def test_a_changed_study_is_refused_and_names_what_changed(
 
 @pytest.mark.parametrize("setting", ["slope: float = 1.0", "seconds_per_step: float = 0.0"])
 def test_a_trainer_with_other_defaults_is_refused(
-    ablate: Ablate, walk_study: WalkStudy, tmp_path: Path, setting
+    ablate: Ablate, walk_study: WalkStudy, tmp_path: Path, setting: str
 ) -> None:
     study = walk_study(more="")
     study.write_text(study.read_text().replace("seconds_per_step: 0.0", "shared: false"))
@@ -408,7 +408,7 @@ def test_a_bad_cadence_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("storage", [None, "sqlite:///{folder}/shared.db"])
 def test_a_smoke_run_starts_anew_each_time(
-    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, storage
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, storage: str | None
 ) -> None:
     storage = storage and storage.format(folder=tmp_path)
     failing = run_here(with_fault(walk_study(seeds="[1]"), "error"), smoke=True, storage=storage)

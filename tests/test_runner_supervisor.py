@@ -66,7 +66,7 @@ class Silent:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_between_two_starts_stops_every_worker(number, code) -> None:
+def test_a_signal_between_two_starts_stops_every_worker(number, code: int) -> None:
     engine = Engine(None, None, on_start=lambda: os.kill(os.getpid(), number))
     assert Supervisor(engine, 2, Silent()).run() == code
     assert [worker.asked for worker in engine.started] == [["stop"], ["stop"]]

@@ -94,7 +94,7 @@ def test_changed_settings_are_measured_again(in_this_process, prepared) -> None:
     ],
 )
 def test_it_holds_for_the_same_machine_and_code_only(
-    what, change, in_this_process, prepared, monkeypatch: pytest.MonkeyPatch
+    what: str, change, in_this_process, prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = prepared()
     measure(study)
@@ -103,7 +103,7 @@ def test_it_holds_for_the_same_machine_and_code_only(
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"seconds": {}}', "cut"])
-def test_a_damaged_file_is_passed_over_and_written_again(content, in_this_process, prepared) -> None:
+def test_a_damaged_file_is_passed_over_and_written_again(content: str, in_this_process, prepared) -> None:
     study = prepared()
     first = measure(study)
     (file,) = study.place.folder.glob("measured-*.json")
@@ -137,7 +137,7 @@ def test_a_trainer_that_cannot_measure_is_told_what_would_do(
     ],
 )
 def test_what_stands_in_the_way_is_one_line_and_nothing_is_kept(
-    fault, kind, told, in_this_process, prepared
+    fault: str, kind: type[BadInput | AblateError], told: str, in_this_process, prepared
 ) -> None:
     study = prepared(fault=fault)
     with pytest.raises(kind) as caught:

@@ -124,7 +124,7 @@ def covered(seeds: int, numbers: list[int]) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_intervals_of_the_shipped_study_hold_the_truth(seeds) -> None:
+def test_intervals_of_the_shipped_study_hold_the_truth(seeds: int) -> None:
     trained()
     rates = np.array(on_all_cores(partial(covered, seeds), STUDIES))
     error = float(rates.std()) / math.sqrt(STUDIES)

@@ -130,7 +130,7 @@ def test_two_cells_that_are_right_on_as_many_items_claim_nothing() -> None:
 @pytest.mark.parametrize(
     "regime", [*SIZES, *SOURCES, *DESIGNS, *METRICS, *MISHAPS, *CLUSTERS, QUESTIONS], ids=str
 )
-def test_few_studies_without_an_effect_claim_one(regime) -> None:
+def test_few_studies_without_an_effect_claim_one(regime: Regime) -> None:
     assert assessed(regime, few_errors_and_misses)
 
 
@@ -147,13 +147,15 @@ def test_two_seeds_with_one_run_in_ten_diverged_are_as_the_method_s_text_says():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("regime", POOLED, ids=str)
-def test_effects_that_differ_from_item_to_item_and_seed_to_seed_are_not_taken_for_more(regime) -> None:
+def test_effects_that_differ_from_item_to_item_and_seed_to_seed_are_not_taken_for_more(
+    regime: Regime,
+) -> None:
     assert assessed(regime, few_errors_and_misses, old=regime.design != "full 2^6")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("regime", SELECTED, ids=str)
-def test_runs_and_epochs_that_were_selected_decide_little(regime) -> None:
+def test_runs_and_epochs_that_were_selected_decide_little(regime: Regime) -> None:
     assert assessed(regime, few_errors)
 
 
@@ -162,7 +164,9 @@ def test_runs_and_epochs_that_were_selected_decide_little(regime) -> None:
 @pytest.mark.parametrize(
     ("design", "pair"), [("half III", "bc"), ("fraction III", "be"), ("half IV", "ab"), ("fraction IV", "ab")]
 )
-def test_an_effect_that_an_interaction_makes_is_claimed_with_its_alias_only(design, pair, items) -> None:
+def test_an_effect_that_an_interaction_makes_is_claimed_with_its_alias_only(
+    design: str, pair: str, items: int | None
+) -> None:
     size, run = (3.0, 1.0) if items is None else (0.8, 0.05)
     regime = Regime(design, 5, items, run=run, interactions={(pair[0], pair[1]): size})
     assert assessed(regime, few_errors_and_misses)
@@ -181,7 +185,7 @@ def test_an_effect_that_an_interaction_makes_is_claimed_with_its_alias_only(desi
     ],
     ids=str,
 )
-def test_power_of_two_cells_is_not_lost_where_the_old_test_was_honest(regime) -> None:
+def test_power_of_two_cells_is_not_lost_where_the_old_test_was_honest(regime: Regime) -> None:
     """Before: critical values after Cochran and Cox. Power may be a tenth less, and what chance takes."""
 
     def is_kept(found: Rates, most: float) -> bool:
@@ -206,7 +210,7 @@ def test_power_of_two_cells_is_not_lost_where_the_old_test_was_honest(regime) ->
     ],
     ids=str,
 )
-def test_moderate_effects_of_several_factors_are_found(regime, least) -> None:
+def test_moderate_effects_of_several_factors_are_found(regime: Regime, least: float) -> None:
     """Least squares, printed beside, finds more; it is wrong as soon as effects differ between items or seeds (`POOLED`)."""
 
     def is_found(found: Rates, most: float) -> bool:
@@ -217,7 +221,7 @@ def test_moderate_effects_of_several_factors_are_found(regime, least) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("shift", "least"), [(0.3, 0.6), (0.5, 0.9), (1.2, 0.99)])
-def test_clusters_that_nobody_named_are_noticed(shift, least) -> None:
+def test_clusters_that_nobody_named_are_noticed(shift: float, least: float) -> None:
     """Error without their names: about .18, .23, .38."""
     regime = replace(QUESTIONS, clusters_named=False, choice_cluster=shift)
     noticed = suspected(regime, 100)
@@ -236,7 +240,7 @@ def test_clusters_that_nobody_named_are_noticed(shift, least) -> None:
     ],
     ids=str,
 )
-def test_independent_items_are_hardly_ever_taken_for_clusters(regime) -> None:
+def test_independent_items_are_hardly_ever_taken_for_clusters(regime: Regime) -> None:
     noticed = suspected(regime, 500)
     print(f"\n{regime}: noticed {noticed:.3f}")
     assert noticed < 0.01

@@ -28,7 +28,7 @@ def only_fault_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in BAD.glob("*.yaml")))
-def test_every_fault_of_a_file_is_named_at_its_place(name, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fault_of_a_file_is_named_at_its_place(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(BAD)
     expected = Path(f"{name}.expected").read_text().splitlines()
     assert list(faults_of(Path(f"{name}.yaml"))) == expected
@@ -81,14 +81,14 @@ def test_a_path_that_cannot_be_one(tmp_path: Path) -> None:
         (b"#" * 10_000_000, ": 10,000,000 bytes; a study file has at most 262,144"),
     ],
 )
-def test_a_file_that_is_not_a_small_utf8_text(tmp_path: Path, data, fault) -> None:
+def test_a_file_that_is_not_a_small_utf8_text(tmp_path: Path, data: bytes, fault: str) -> None:
     path = tmp_path / "s.yaml"
     path.write_bytes(data)
     assert only_fault_of(path) == f"{path}{fault}"
 
 
 @pytest.mark.parametrize("opener", ["[", "{", "- ", "? ", "{a: ", "{? "])
-def test_deep_nesting_is_refused_fast(tmp_path: Path, opener) -> None:
+def test_deep_nesting_is_refused_fast(tmp_path: Path, opener: str) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("settings: " * (opener[0] in "[{") + opener * 10_000)
     assert "nested deeper than 20 levels" in only_fault_of(path)
@@ -109,7 +109,7 @@ def test_an_alias_bomb_is_not_expanded(tmp_path: Path) -> None:
         "".join(f"k{i}: 1\n" for i in range(25_000)),
     ],
 )
-def test_too_many_values_are_refused_fast(tmp_path: Path, text) -> None:
+def test_too_many_values_are_refused_fast(tmp_path: Path, text: str) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(text)
     assert "more than 20,000 values" in only_fault_of(path)
@@ -122,7 +122,7 @@ def test_a_thousand_faults_are_cut_short(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 10_000, "a\nb", "\x1b[31mred", "a|b$c\"d'e", "😀", "<script>"])
-def test_an_odd_name_makes_one_short_printable_line(tmp_path: Path, name) -> None:
+def test_an_odd_name_makes_one_short_printable_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / "s.yaml"
     escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\x1b", "\\e")
     path.write_text(f'study: "{escaped}"\n')

@@ -59,5 +59,5 @@ def test_a_larger_most_keeps_the_seeds_there_are() -> None:
     ("start", "at_most", "looks"),
     [(3, 12, (3, 5, 8, 12)), (3, 10, (3, 5, 8, 10)), (1, 4, (2, 3, 4)), (5, 6, (5, 6))],
 )
-def test_looks_come_after_half_as_many_seeds_again(start, at_most, looks) -> None:
+def test_looks_come_after_half_as_many_seeds_again(start: int, at_most: int, looks: tuple[int, ...]) -> None:
     assert default_looks(start, at_most) == looks

@@ -1,5 +1,7 @@
 """`--set key=value`: settings from the command line."""
 
+from typing import Any
+
 import pytest
 
 from ablate.errors import BadInput
@@ -46,7 +48,7 @@ def faults_with(*overrides):
         ("!!str 5", "!!str 5"),
     ],
 )
-def test_a_value_is_a_scalar_or_in_brackets(typed, value) -> None:
+def test_a_value_is_a_scalar_or_in_brackets(typed: str, value: Any) -> None:
     assert settings_with(f"new={typed}")["new"] == value
 
 
@@ -77,7 +79,7 @@ def test_the_last_of_two_wins() -> None:
         ("epochs=[*a]", "alias *a is not allowed"),
     ],
 )
-def test_a_bad_override_is_one_fault_that_repeats_it(override, fault) -> None:
+def test_a_bad_override_is_one_fault_that_repeats_it(override: str, fault: str) -> None:
     (found,) = faults_with(override)
     assert found.startswith(f"--set {override}: ")
     assert fault in found

@@ -135,18 +135,18 @@ def test_a_level_may_be_any_text() -> None:
         ("1e", "1e"),
     ],
 )
-def test_scalars_follow_the_yaml_core_schema(text, value) -> None:
+def test_scalars_follow_the_yaml_core_schema(text: str, value: bool | float | str | None) -> None:
     assert (resolve(text), type(resolve(text))) == (value, type(value))
 
 
 @pytest.mark.parametrize(("text", "worst"), [("", None), (", worst: 0", 0.0), (", worst: -2.5", -2.5)])
-def test_a_metric_may_say_the_worst_it_can_be(text, worst) -> None:
+def test_a_metric_may_say_the_worst_it_can_be(text: str, worst: float | None) -> None:
     spec = parse_study(GOOD.replace("smallest_effect: 1", "smallest_effect: 1" + text))
     assert spec.metric.worst == worst
 
 
 @pytest.mark.parametrize("text", [".nan", "-.inf", "1e999", str(2**63), "9" * 10_000])
-def test_a_number_that_is_not_finite_or_too_large_is_refused(text) -> None:
+def test_a_number_that_is_not_finite_or_too_large_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"finite|64 bits"):
         resolve(text)
 

@@ -44,7 +44,7 @@ def test_every_reference_has_a_definition() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_studies_meet_the_schema(path) -> None:
+def test_shipped_studies_meet_the_schema(path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="an optional oracle, not a dependency")
     from ablate.spec.faults import Faults
     from ablate.spec.yaml_tree import parse_tree, plain
@@ -53,7 +53,7 @@ def test_shipped_studies_meet_the_schema(path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_studies_name_the_schema_and_the_command(path) -> None:
+def test_shipped_studies_name_the_schema_and_the_command(path: Path) -> None:
     first, *rest = path.read_text().splitlines()
     assert first == "# yaml-language-server: $schema=study.schema.json"
     header = "\n".join(line for line in rest if line.startswith("#"))
@@ -62,14 +62,14 @@ def test_shipped_studies_name_the_schema_and_the_command(path) -> None:
 
 
 @pytest.mark.parametrize("name", ["my_study", "2024", "1e5", "true", "a.b-c", "9" * 64])
-def test_the_template_is_a_study_of_that_name(name) -> None:
+def test_the_template_is_a_study_of_that_name(name: str) -> None:
     spec = parse_study(init_study(name))
     assert isinstance(spec, StudySpec)
     assert spec.study == name
 
 
 @pytest.mark.parametrize("name", ["", "..", ".x", "-x", "a/b", "x" * 65, "a b", "{name}"])
-def test_a_name_that_cannot_be_a_folder_is_refused(name) -> None:
+def test_a_name_that_cannot_be_a_folder_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match="cannot name a study"):
         init_study(name)
 

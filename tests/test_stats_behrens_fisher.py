@@ -71,23 +71,31 @@ PERCENTAGE_POINTS = {
 
 
 @pytest.mark.parametrize(("t", "share", "df_seed", "df_item", "p"), P_VALUES)
-def test_two_sided_p_is_that_of_numerical_integration(t, share, df_seed, df_item, p) -> None:
+def test_two_sided_p_is_that_of_numerical_integration(
+    t: float, share: float, df_seed: int, df_item: float, p: float
+) -> None:
     assert two_sided_p(t, share, df_seed, df_item) == pytest.approx(p, rel=1e-7)
     assert two_sided_p(-t, share, df_seed, df_item) == pytest.approx(p, rel=1e-7)
 
 
 @pytest.mark.parametrize(("t", "share", "df_seed", "df_item", "p"), P_VALUES[:6])
-def test_the_two_sources_may_change_places(t, share, df_seed, df_item, p) -> None:
+def test_the_two_sources_may_change_places(
+    t: float, share: float, df_seed: int, df_item: float, p: float
+) -> None:
     assert two_sided_p(t, 1 - share, df_item, df_seed) == pytest.approx(p, rel=1e-7)
 
 
 @pytest.mark.parametrize(("alpha", "share", "df_seed", "df_item", "t"), CRITICAL_VALUES)
-def test_critical_value_is_that_of_numerical_integration(alpha, share, df_seed, df_item, t) -> None:
+def test_critical_value_is_that_of_numerical_integration(
+    alpha: float, share: float, df_seed: int, df_item: float, t: float
+) -> None:
     assert critical(alpha, share, df_seed, df_item) == pytest.approx(t, rel=1e-6)
 
 
 @pytest.mark.parametrize(("dfs", "points"), PERCENTAGE_POINTS.items())
-def test_percentage_points_by_angle(dfs, points) -> None:
+def test_percentage_points_by_angle(
+    dfs: tuple[int, float], points: tuple[tuple[float, ...], tuple[float, ...]]
+) -> None:
     for alpha, row in zip((0.05, 0.01), points, strict=True):
         angles = (math.radians(degrees) for degrees in (15, 30, 45, 60, 75))
         found = [critical(alpha, math.sin(angle) ** 2, *dfs) for angle in angles]

@@ -31,7 +31,7 @@ def test_independent_items_are_hardly_ever_suspected() -> None:
 
 
 @pytest.mark.parametrize("ids", [["a", "b", "c"], [f"dev-{i}" for i in range(100)]])
-def test_a_common_prefix_of_all_is_no_stem(ids) -> None:
+def test_a_common_prefix_of_all_is_no_stem(ids: list[str]) -> None:
     assert common_stems(ids) is None
 
 

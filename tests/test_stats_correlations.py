@@ -22,7 +22,9 @@ COCOR = [
 
 
 @pytest.mark.parametrize(("given", "t", "z", "zou"), COCOR)
-def test_published_comparisons_of_dependent_correlations(given, t, z, zou) -> None:
+def test_published_comparisons_of_dependent_correlations(
+    given: tuple[float, float, float, int], t: float, z: float, zou: tuple[float, float]
+) -> None:
     assert williams_t(*given).statistic == pytest.approx(-t, rel=0.003)
     assert steiger_z(*given).statistic == pytest.approx(-z, rel=0.003)
     assert zou_interval(*given) == pytest.approx((-zou[1], -zou[0]), abs=2e-4)

@@ -7,7 +7,7 @@ from ablate.stats.distributions import f_p, interval, t_p, t_quantile, z_p
 
 
 @pytest.mark.parametrize(("t", "df"), [(0.0, 3), (2.1, 1.7), (-4.0, 12), (30.0, 400)])
-def test_p_of_t(t, df) -> None:
+def test_p_of_t(t: float, df: float) -> None:
     assert t_p(t, df) == pytest.approx(2 * stats.t.sf(abs(t), df), rel=1e-9)
 
 

@@ -225,7 +225,7 @@ def test_a_factor_that_varies_within_both_keeps_its_effect() -> None:
 
 
 @pytest.mark.parametrize("names", [("size", "batch"), ("batch", "size")])
-def test_a_level_that_is_told_apart_keeps_its_effect(names) -> None:
+def test_a_level_that_is_told_apart_keeps_its_effect(names: tuple[str, str]) -> None:
     """The third size ran only with the second batch, and that only with it; whichever factor is named first."""
     rows = {"size": [0, 1, 2] * 3, "batch": [0, 0, 1] * 3}
     factors = [Factor(name, np.array(rows[name]), {"size": 3, "batch": 2}[name]) for name in names]
@@ -288,7 +288,9 @@ def test_factors_that_never_exist_together_do_not_hide_the_other_interactions() 
 
 
 @pytest.mark.parametrize(("shift", "blocked"), [(0.0, False), (0.0, True), (0.02, True)])
-def test_repeats_that_do_not_differ_give_no_p_whatever_the_model_leaves_out(shift, blocked) -> None:
+def test_repeats_that_do_not_differ_give_no_p_whatever_the_model_leaves_out(
+    shift: float, blocked: bool
+) -> None:
     seed = np.tile(np.arange(3), 16)
     y = np.repeat(np.sin(np.arange(16.0)), 3) + shift * seed
     result = factorial(

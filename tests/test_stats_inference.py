@@ -35,7 +35,7 @@ def analysed(d, clusters=None):
 
 
 @pytest.mark.parametrize("by_seed", [[0.01, 0.03, 0.02, 0.05], [0.4, -0.1], [1.0, 2.0, 9.0]])
-def test_without_items_it_is_the_paired_t_over_seeds(by_seed) -> None:
+def test_without_items_it_is_the_paired_t_over_seeds(by_seed: list[float]) -> None:
     found, test = infer(by_seed), paired_t(by_seed)
     assert (found.estimate, found.se, found.df, found.p) == pytest.approx(
         (test.estimate, test.se, test.df, test.p)
@@ -123,7 +123,7 @@ def test_a_seed_that_cannot_tell_does_not_count() -> None:
 
 @pytest.mark.parametrize("by_seed", [[0.1, 0.1, 0.1], [0.0, 0.0]])
 @pytest.mark.parametrize("items", [None, ItemNoise(0.0, 0.0, math.inf)])
-def test_without_noise_there_is_no_p(by_seed, items) -> None:
+def test_without_noise_there_is_no_p(by_seed: list[float], items: ItemNoise | None) -> None:
     found = infer(by_seed, items)
     assert (found.method, found.p, found.interval()) == (Method.NO_VARIANCE, None, None)
 
@@ -135,7 +135,7 @@ def test_what_rounding_leaves_of_nothing_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 10])
-def test_the_degrees_of_freedom_give_the_interval(seeds) -> None:
+def test_the_degrees_of_freedom_give_the_interval(seeds: int) -> None:
     found = analysed(differences(seeds))
     half = found.se * stats.t.ppf(0.975, found.df)
     assert found.interval() == pytest.approx((found.estimate - half, found.estimate + half), rel=1e-6)
@@ -164,7 +164,9 @@ def test_the_sign_of_the_contrast_changes_nothing_but_signs(by_seed, item) -> No
 
 @pytest.mark.parametrize(("seeds", "share", "item_df"), [(2, 0.7, math.inf), (3, 0.3, 40.0), (5, 0.8, 100.0)])
 @pytest.mark.parametrize("comparisons", [1, 6])
-def test_the_detectable_effect_is_found_four_times_out_of_five(seeds, share, item_df, comparisons) -> None:
+def test_the_detectable_effect_is_found_four_times_out_of_five(
+    seeds: int, share: float, item_df: float, comparisons: int
+) -> None:
     """In studies whose true noise is what one study found. Monte Carlo error .0089."""
     rng, studies = np.random.default_rng(seeds), 2000
     v_seed, v_item = share, 1 - share

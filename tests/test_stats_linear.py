@@ -13,7 +13,7 @@ def drug_disease():
 
 
 @pytest.mark.parametrize(("kind", "squares"), [("I", type_i), ("II", type_ii), ("III", type_iii)])
-def test_sums_of_squares_of_the_unbalanced_table_are_those_sas_prints(kind, squares) -> None:
+def test_sums_of_squares_of_the_unbalanced_table_are_those_sas_prints(kind: str, squares) -> None:
     found = dict(zip(["drug", "disease", "drug:disease"], squares(drug_disease()), strict=True))
     assert found == pytest.approx(DRUG_DISEASE_SS[kind], abs=5e-7)
 

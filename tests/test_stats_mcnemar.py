@@ -12,12 +12,12 @@ def test_airway_responsiveness_before_and_after_transplantation() -> None:
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 1), (3, 9), (40, 61), (700, 800), (20_000, 20_500)])
-def test_exact_p_is_the_binomial_test(b, c) -> None:
+def test_exact_p_is_the_binomial_test(b: int, c: int) -> None:
     assert mcnemar(b, c, 100_000).p_exact == pytest.approx(stats.binomtest(b, b + c).pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 1), (3, 9), (700, 800)])
-def test_mid_p_gives_half_the_weight_to_what_was_seen(b, c) -> None:
+def test_mid_p_gives_half_the_weight_to_what_was_seen(b: int, c: int) -> None:
     test = mcnemar(b, c, 5000)
     assert test.p_mid == pytest.approx(test.p_exact - stats.binom.pmf(b, b + c, 0.5), rel=1e-6)
 

@@ -32,5 +32,5 @@ def test_a_moderated_t_is_t_on_its_own_and_the_borrowed_degrees_of_freedom() -> 
 
 
 @pytest.mark.parametrize("variances", [[1.0, 2.0], [1.0, 2.0, 0.0]])
-def test_too_few_variances_or_none_lend_nothing(variances) -> None:
+def test_too_few_variances_or_none_lend_nothing(variances: list[float]) -> None:
     assert moderate(variances, [2] * len(variances)) is None

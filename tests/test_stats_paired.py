@@ -32,7 +32,7 @@ def test_sampled_sign_flip_agrees_with_the_exact_one(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 5, 8])
-def test_sign_flip_cannot_go_below_its_floor(seeds) -> None:
+def test_sign_flip_cannot_go_below_its_floor(seeds: int) -> None:
     assert sign_flip_p(np.arange(1.0, seeds + 1)) == smallest_sign_flip_p(seeds)
 
 

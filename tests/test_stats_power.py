@@ -10,7 +10,7 @@ from ablate.stats.verdicts import verdict
 
 
 @pytest.mark.parametrize("df", [1.3, 2, 4, 20, 300])
-def test_power_at_the_detectable_effect_is_80_percent(df) -> None:
+def test_power_at_the_detectable_effect_is_80_percent(df: float) -> None:
     critical = stats.t.ppf(0.975, df)
     assert stats.nct.sf(critical, df, mde(1.0, df)) == pytest.approx(0.8, abs=1e-9)
 
@@ -40,7 +40,7 @@ def test_nothing_repeated_has_no_known_noise() -> None:
 @pytest.mark.parametrize(
     ("k", "expected"), [(1, 0.0), (2, 0.56419), (5, 1.16296), (10, 1.53875), (100, 2.50759)]
 )
-def test_best_of_equals_is_tippetts_table(k, expected) -> None:
+def test_best_of_equals_is_tippetts_table(k: int, expected: float) -> None:
     assert expected_best(k) == pytest.approx(expected, abs=5e-6)
 
 
@@ -56,7 +56,7 @@ def test_best_of_equals_is_tippetts_table(k, expected) -> None:
         (0.001, None, "maximize", "no difference that matters"),
     ],
 )
-def test_verdicts(estimate, p, goal, word) -> None:
+def test_verdicts(estimate: float, p: float | None, goal: str, word: str) -> None:
     assert verdict(Inference(estimate, 21, Method.SEEDS, 0.001, 20, p), p, 0.005, goal) == word
 
 

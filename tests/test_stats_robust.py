@@ -6,7 +6,7 @@ from ablate.stats.robust import bartlett_p, gross_outliers, iqm
 
 
 @pytest.mark.parametrize("runs", range(1, 21))
-def test_iqm_is_rliable_s(runs) -> None:
+def test_iqm_is_rliable_s(runs: int) -> None:
     """rliable's `aggregate_iqm` is SciPy's trimmed mean."""
     values = np.random.default_rng(runs).normal(size=(4, runs))
     assert iqm(values) == pytest.approx(trim_mean(values, 0.25, axis=-1))
@@ -29,7 +29,7 @@ def test_noise_has_no_gross_outlier() -> None:
 
 
 @pytest.mark.parametrize("seeds", [[2], [0, 4], [0, 1, 2]])
-def test_the_runs_of_a_cell_that_fell_are_found_even_where_they_are_most_of_it(seeds) -> None:
+def test_the_runs_of_a_cell_that_fell_are_found_even_where_they_are_most_of_it(seeds: list[int]) -> None:
     values = table()
     values[3, seeds] = 0.5
     found = gross_outliers(values)

@@ -35,7 +35,9 @@ def never_crossed(fractions, limits):
 
 
 @pytest.mark.parametrize(("plan", "critical"), BOUNDARIES_BY_SIDE.items())
-def test_boundaries_are_those_computed_in_r(plan, critical) -> None:
+def test_boundaries_are_those_computed_in_r(
+    plan: tuple[float, tuple[float, ...]], critical: tuple[float, ...]
+) -> None:
     alpha, fractions = plan
     assert boundaries(fractions, alpha) == pytest.approx(critical, abs=1e-5)
 
@@ -49,7 +51,9 @@ def test_boundaries_are_those_computed_in_r(plan, critical) -> None:
         (5, [4.8769, 3.3569, 2.6803, 2.2898, 2.0310]),
     ],
 )
-def test_boundaries_of_equally_spaced_looks_are_the_published_ones(looks, published) -> None:
+def test_boundaries_of_equally_spaced_looks_are_the_published_ones(
+    looks: int, published: list[float]
+) -> None:
     assert boundaries([k / looks for k in range(1, looks + 1)]) == pytest.approx(published, abs=2e-4)
 
 
@@ -59,7 +63,7 @@ def test_one_look_is_an_ordinary_test() -> None:
 
 @pytest.mark.parametrize("alpha", [0.001, 0.00625, 0.05, 0.1, 0.5])
 @pytest.mark.parametrize("fractions", [UNEVEN, (0.3, 0.31, 1.0), (0.5, 0.98, 0.99, 1.0)])
-def test_all_looks_together_err_with_alpha(fractions, alpha) -> None:
+def test_all_looks_together_err_with_alpha(fractions: tuple[float, ...], alpha: float) -> None:
     assert 1 - never_crossed(fractions, boundaries(fractions, alpha)) == pytest.approx(alpha, abs=2e-5)
 
 
@@ -76,7 +80,7 @@ def test_a_boundary_does_not_depend_on_later_looks() -> None:
 
 
 @pytest.mark.parametrize("alpha", [1e-9, 1e-4, 0.00625, 0.05, 0.3])
-def test_a_sequential_p_is_the_alpha_at_which_its_look_rejects(alpha) -> None:
+def test_a_sequential_p_is_the_alpha_at_which_its_look_rejects(alpha: float) -> None:
     levels = nominal_levels(UNEVEN, alpha)
     for look, level in enumerate(levels):
         alone = [level if other == look else None for other in range(len(levels))]
@@ -141,7 +145,9 @@ def test_without_noise_information_is_the_seeds() -> None:
         ([], 0.0, 5, 0.01),
     ],
 )
-def test_fractions_rise_and_end_at_one(before, share, looks, next_one) -> None:
+def test_fractions_rise_and_end_at_one(
+    before: list[float], share: float, looks: int, next_one: float
+) -> None:
     assert next_fraction(before, share, looks) == pytest.approx(next_one)
 
 

@@ -123,14 +123,14 @@ def test_two_seeds_that_matter_more_than_the_items_cover_what_is_said() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_familywise_error_stays_below_five_percent(seeds) -> None:
+def test_familywise_error_stays_below_five_percent(seeds: int) -> None:
     rate = told(f"familywise error, {seeds} seeds", familywise_error(6000, seeds), 6000)
     assert rate <= 0.05 + 2 * 0.0028  # Monte Carlo error .0028
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_planted_effects_lie_in_their_intervals(seeds) -> None:
+def test_planted_effects_lie_in_their_intervals(seeds: int) -> None:
     rate = told(f"coverage of planted effects, {seeds} seeds", coverage_of_effects(2000, seeds), 8000)
     assert rate == pytest.approx(0.95, abs=0.02)  # Monte Carlo error .0024
 
@@ -138,7 +138,9 @@ def test_planted_effects_lie_in_their_intervals(seeds) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "least"), [(3, 0.92), (5, 0.94)])
 @pytest.mark.parametrize("ratio", [2, 7, 15])
-def test_intervals_of_hillis_cover_the_truth_as_rarely_as_is_said(seeds, least, ratio) -> None:
+def test_intervals_of_hillis_cover_the_truth_as_rarely_as_is_said(
+    seeds: int, least: float, ratio: int
+) -> None:
     rate = coverage_where_seeds_matter(10_000, seeds, ratio)
     told(f"the same with the df of Hillis, {seeds} seeds that matter {ratio} times as much", rate, 10_000)
     assert least - 3 * 0.0022 <= rate <= 0.95 + 3 * 0.0022  # Monte Carlo error .0022
@@ -146,7 +148,7 @@ def test_intervals_of_hillis_cover_the_truth_as_rarely_as_is_said(seeds, least, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_power_at_the_planned_detectable_effect(seeds) -> None:
+def test_power_at_the_planned_detectable_effect(seeds: int) -> None:
     rate = told(f"power at the planned effect, {seeds} seeds", power_at_the_planned_effect(3000, seeds), 3000)
     assert 0.7 <= rate <= 0.9  # Monte Carlo error .0073
 

@@ -100,7 +100,7 @@ server:/export /home nfs4 rw 0 0
     ("path", "kind"),
     [("/home/me/runs", "nfs4"), ("/homes/me", "ext4"), ("/home/local disk/runs", "xfs"), ("/", "ext4")],
 )
-def test_the_file_system_of_a_path_is_that_of_the_deepest_mount(path, kind) -> None:
+def test_the_file_system_of_a_path_is_that_of_the_deepest_mount(path: str, kind: str) -> None:
     assert engine.file_system_of(Path(path), MOUNTS) == kind
 
 
@@ -125,7 +125,7 @@ def test_a_relative_url_means_the_file_where_it_was_typed(
 
 @pytest.mark.parametrize("name", ["what?a=b", "50%20off", "{x} #1:@", "naïve"])
 @pytest.mark.parametrize("storage", [False, True])
-def test_a_folder_may_have_any_name(tmp_path: Path, name, storage) -> None:
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str, storage: bool) -> None:
     typed = "sqlite:///" + str(tmp_path / name / "s/study.db").replace("%", "%25").replace("?", "%3f")
     place = place_of("s", home=tmp_path / name, storage=typed if storage else None)
     assert engine.sqlite_file(place.url) == tmp_path / name / "s/study.db"

@@ -112,7 +112,9 @@ def test_deaths_at_different_steps_are_accidents_up_to_a_point(store) -> None:
 
 
 @pytest.mark.parametrize(("ages", "is_condemned"), [((-31, -30, -32), True), ((-2, -30, -9), False)])
-def test_deaths_before_the_first_step_are_told_apart_by_age(store, ages, is_condemned) -> None:
+def test_deaths_before_the_first_step_are_told_apart_by_age(
+    store, ages: tuple[int, int, int], is_condemned: bool
+) -> None:
     first = store.queue()[0]
     verdicts = [die(store, first, reached) for reached in (None, *ages)]
     assert verdicts[:3] == [None] * 3
@@ -179,7 +181,7 @@ def test_a_password_is_never_printable() -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://host/db", "sqlite://"])
-def test_other_urls_are_refused(url) -> None:
+def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(BadInput, match=r"^storage: "):
         engine.parse_url(url)
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from ablate.text import closest, duration, listed, one_line, plural, printable, shortened, shown, suggestion
@@ -14,7 +16,7 @@ from ablate.text import closest, duration, listed, one_line, plural, printable, 
         ("\udcff", "\\udcff"),
     ],
 )
-def test_what_a_terminal_would_obey_is_written_out(text, safe) -> None:
+def test_what_a_terminal_would_obey_is_written_out(text: str, safe: str) -> None:
     assert printable(text) == safe
 
 
@@ -30,7 +32,7 @@ def test_a_long_name_keeps_both_its_ends() -> None:
     ("value", "text"),
     [(None, "nothing (null)"), (True, "true"), ("a'b\n", '"a\'b\\n"'), (1.5, "1.5"), (["\x1b"], "['\\x1b']")],
 )
-def test_a_value_is_shown_as_yaml_writes_it(value, text) -> None:
+def test_a_value_is_shown_as_yaml_writes_it(value: Any, text: str) -> None:
     assert shown(value) == text
 
 
@@ -47,7 +49,7 @@ def test_a_value_is_shown_as_yaml_writes_it(value, text) -> None:
         ),
     ],
 )
-def test_a_mistyped_name_gets_the_closest_or_all(typed, known, advice) -> None:
+def test_a_mistyped_name_gets_the_closest_or_all(typed: str, known: list[int | str], advice: str) -> None:
     assert suggestion(typed, known) == advice
 
 
@@ -72,5 +74,5 @@ def test_counts_and_lists_read_as_english() -> None:
         (None, "–"),
     ],
 )
-def test_a_duration_is_short_and_has_its_unit(seconds, text) -> None:
+def test_a_duration_is_short_and_has_its_unit(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text

@@ -14,7 +14,7 @@ PAIRS = ("paraphrase", "similarity")
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_same_rows_every_time(task) -> None:
+def test_the_same_rows_every_time(task: str) -> None:
     once, again = generate(TASKS[task], "dev"), generate(TASKS[task], "dev")
     assert (once.ids, once.first, once.second) == (again.ids, again.first, again.second)
     assert np.array_equal(once.labels, again.labels)
@@ -28,7 +28,7 @@ def test_rows_are_those_of_every_machine() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("split", ROWS)
-def test_default_sizes(task, split) -> None:
+def test_default_sizes(task: str, split: str) -> None:
     assert len(generate(TASKS[task], split)) == ROWS[split]
 
 
@@ -40,7 +40,7 @@ def test_more_rows_begin_with_the_same_rows() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_no_row_is_in_two_splits(task) -> None:
+def test_no_row_is_in_two_splits(task: str) -> None:
     train, dev, test = (generate(TASKS[task], split) for split in ("train", "dev", "test"))
     assert overlap(train, dev) == overlap(train, test) == overlap(dev, test) == 0
 

@@ -31,7 +31,7 @@ def folder(tmp_path: Path):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_each_sentence_is_embedded_as_if_alone(pooling, folder) -> None:
+def test_each_sentence_is_embedded_as_if_alone(pooling: str, folder) -> None:
     encoder = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
     encoder.module.eval()
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_each_sentence_is_embedded_as_if_alone(pooling, folder) -> None:
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_bert_with_and_without_padding_agree(pooling) -> None:
+def test_bert_with_and_without_padding_agree(pooling: str) -> None:
     model = tiny(small(dropout=0.0), 50, 0)
     packed = wrap(model, CPU).module
     assert not isinstance(packed, PaddedEncoder)

@@ -29,7 +29,9 @@ def weights(module):
     ],
 )
 @pytest.mark.parametrize("dense_size", [0, 8])
-def test_a_head_is_a_dense_layer_and_an_output(task, settings, inputs, outputs, dense_size) -> None:
+def test_a_head_is_a_dense_layer_and_an_output(
+    task: str, settings: dict[str, str], inputs: int, outputs: int, dense_size: int
+) -> None:
     dense = (inputs + 1) * dense_size
     assert (
         weights(head(task, dense_size=dense_size, **settings))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def same_files(a, b):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_gives_all_metrics_and_predictions(mode, undisturbed) -> None:
+def test_gives_all_metrics_and_predictions(mode: str, undisturbed) -> None:
     context, metrics = undisturbed(mode)
     assert {"dev/sentiment", "dev/paraphrase", "dev/similarity", "dev/mean"} <= metrics.keys()
     assert all(math.isfinite(value) for value in metrics.values())
@@ -87,7 +88,7 @@ def test_gives_all_metrics_and_predictions(mode, undisturbed) -> None:
 
 
 @pytest.mark.parametrize("training", ["joint", "separate"])
-def test_pairs_that_share_a_sentence_are_given_as_one_cluster(training, tmp_path: Path) -> None:
+def test_pairs_that_share_a_sentence_are_given_as_one_cluster(training: str, tmp_path: Path) -> None:
     rows = ["a b\tb c\t0\n", "d e\te f\t1\n", "B  C\tc d\t0\n"]
     for split in ("train", "dev"):
         table = "sentence1\tsentence2\tlabel\n" + "".join(rows if split == "dev" else rows[:2])
@@ -100,7 +101,9 @@ def test_pairs_that_share_a_sentence_are_given_as_one_cluster(training, tmp_path
 
 
 @pytest.mark.parametrize(("blank", "told"), [("", {"sentiment": {"dev": 1}}), ("0", None)])
-def test_rows_dropped_for_a_blank_label_are_told(blank, told, tmp_path: Path) -> None:
+def test_rows_dropped_for_a_blank_label_are_told(
+    blank: str, told: dict[str, dict[str, int]] | None, tmp_path: Path
+) -> None:
     for split in ("train", "dev"):
         last = blank if split == "dev" else "0"
         (tmp_path / f"{split}.tsv").write_text(f"sentence\tlabel\nfine\t3\ndull\t1\nso so\t{last}\n")
@@ -118,7 +121,7 @@ def test_says_how_many_epochs_each_task_was_trained_for(undisturbed) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_same_seed_gives_the_same_bits(mode, undisturbed, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bits(mode: str, undisturbed, tmp_path: Path) -> None:
     first, metrics = undisturbed(mode)
     again = Notebook(tmp_path)
     assert train(small(**MODES[mode]), again) == metrics
@@ -151,7 +154,7 @@ def test_another_seed_gives_other_weights(undisturbed, tmp_path: Path) -> None:
         ("separate", 9),
     ],
 )
-def test_resumes_to_the_bit(mode, stop_after, undisturbed, tmp_path: Path) -> None:
+def test_resumes_to_the_bit(mode: str, stop_after: int, undisturbed, tmp_path: Path) -> None:
     first, metrics = undisturbed(mode)
     stopped = Notebook(tmp_path, stop_after=stop_after)
     with pytest.raises(Stopped):
@@ -191,7 +194,7 @@ def traces(context):
 
 
 @pytest.mark.parametrize("item", LOST)
-def test_every_item_of_the_state_is_needed(item, undisturbed, tmp_path: Path) -> None:
+def test_every_item_of_the_state_is_needed(item: str, undisturbed, tmp_path: Path) -> None:
     mode, stop_after, lose = LOST[item]
     first, _ = undisturbed(mode)
     stopped = Notebook(tmp_path, stop_after=stop_after)
@@ -429,7 +432,7 @@ def test_the_test_split_is_scored_by_the_kept_model(undisturbed) -> None:
 @pytest.mark.parametrize(
     "settings", [{}, {"training": "separate", "surgery": "none"}, {"freeze_encoder": True, "surgery": "none"}]
 )
-def test_smoke_trains_any_settings(settings, tmp_path: Path) -> None:
+def test_smoke_trains_any_settings(settings: dict[str, Any], tmp_path: Path) -> None:
     shrunk = smoke(small(**{"surgery": "pcgrad", "precision": "bf16", **settings})).model_copy(
         update={"data": small().data}
     )
@@ -437,6 +440,6 @@ def test_smoke_trains_any_settings(settings, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("told", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"])
-def test_a_gpus_memory_that_runs_out_is_told_apart_from_a_lost_gpu(told) -> None:
+def test_a_gpus_memory_that_runs_out_is_told_apart_from_a_lost_gpu(told: str) -> None:
     with pytest.raises(TrialError, match="out of memory"), catch_out_of_memory():
         raise RuntimeError(told)

@@ -1,6 +1,7 @@
 """What trainings would take: each kind of step timed once, the rest counted."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trainer_context import Notebook, small
@@ -47,7 +48,7 @@ def test_each_stage_of_a_sequential_training_is_counted(paces, tmp_path: Path) -
 
 @pytest.mark.parametrize(("every", "evaluations"), [(0, 2), (2, 5), (100, 1)])
 def test_evaluations_are_counted_by_their_tokens(
-    every, evaluations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    every: int, evaluations: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = Notebook(tmp_path / "context")
     settings = small(max_steps=9, eval_every=every)  # an epoch is 7 steps
@@ -69,7 +70,9 @@ def test_what_a_frozen_encoder_embeds_is_counted_once(
 @pytest.mark.parametrize(
     ("setting", "kinds"), [({"l2": 0.1}, 1), ({"surgery": "pcgrad"}, 2), ({"precision": "bf16"}, 2)]
 )
-def test_what_decides_the_time_of_a_step_is_timed_apart(setting, kinds, paces, tmp_path: Path) -> None:
+def test_what_decides_the_time_of_a_step_is_timed_apart(
+    setting: dict[str, Any], kinds: int, paces, tmp_path: Path
+) -> None:
     seconds(tmp_path, {}, setting)
     assert len(paces) == kinds
 
@@ -97,7 +100,9 @@ def test_the_nearest_has_the_same_tasks() -> None:
 @pytest.mark.parametrize(
     "mode", [{}, {"surgery": "pcgrad"}, {"freeze_encoder": True}, {"training": "sequential"}]
 )
-def test_real_steps_are_timed_and_multiplied(mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_steps_are_timed_and_multiplied(
+    mode: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measuring, "STEPS", 2)
     context = Notebook(tmp_path / "context")
     at = {str(steps): small(max_steps=steps, eval_every=10, **mode) for steps in (10, 100, 200, 300)}

@@ -17,7 +17,7 @@ def seen(mixed, task, steps):
 
 
 @pytest.mark.parametrize(("mix", "steps"), [("longest", 10), ("shortest", 3), ("alternate", 4 + 10 + 3)])
-def test_how_long_an_epoch_is(mix, steps) -> None:
+def test_how_long_an_epoch_is(mix: str, steps: int) -> None:
     assert mixture(mix).steps_per_epoch == steps
 
 
@@ -44,7 +44,7 @@ def test_alternate_sees_everything_once_in_an_epoch_and_one_task_in_a_step() -> 
 
 
 @pytest.mark.parametrize("mix", ["longest", "shortest", "alternate"])
-def test_examples_are_the_items_that_the_steps_take(mix) -> None:
+def test_examples_are_the_items_that_the_steps_take(mix: str) -> None:
     mixed = mixture(mix)
     for steps in range(1, 40):
         assert mixed.examples(steps) == {task: len(seen(mixed, task, range(steps))) for task in SIZES}

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,14 +79,14 @@ def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], to
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_embeddings_are_those_of_transformers(pooling) -> None:
+def test_embeddings_are_those_of_transformers(pooling: str) -> None:
     model, tokens = small_bert(), sentences()
     found = PackedBert(model)(tokens, LENGTHS, pooling)
     torch.testing.assert_close(found, padded(model, tokens, LENGTHS, pooling), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_every_gradient_is_that_of_transformers(pooling) -> None:
+def test_every_gradient_is_that_of_transformers(pooling: str) -> None:
     model, tokens, direction = small_bert(), sentences(), torch.randn(len(LENGTHS), 24)
     theirs = gradients(model, padded(model, tokens, LENGTHS, pooling), direction)
     ours = gradients(model, PackedBert(model)(tokens, LENGTHS, pooling), direction)
@@ -94,7 +95,7 @@ def test_every_gradient_is_that_of_transformers(pooling) -> None:
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_in_double_precision_gradients_agree_to_its_rounding(pooling) -> None:
+def test_in_double_precision_gradients_agree_to_its_rounding(pooling: str) -> None:
     model, tokens, direction = small_bert().double(), sentences(), torch.randn(len(LENGTHS), 24).double()
     theirs = gradients(model, padded(model, tokens, LENGTHS, pooling), direction)
     ours = gradients(model, PackedBert(model)(tokens, LENGTHS, pooling), direction)
@@ -102,7 +103,7 @@ def test_in_double_precision_gradients_agree_to_its_rounding(pooling) -> None:
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_with_dropout_the_gradient_is_the_slope_of_the_loss(pooling) -> None:
+def test_with_dropout_the_gradient_is_the_slope_of_the_loss(pooling: str) -> None:
     """Central differences in double precision, with the same masks drawn on each pass."""
     bert, tokens = PackedBert(small_bert(dropout=0.3).double()), sentences()
     direction = torch.randn(len(LENGTHS), 24).double()
@@ -146,7 +147,7 @@ def test_embeddings_under_dropout_have_the_mean_and_spread_of_transformers() -> 
 
 
 @pytest.mark.parametrize("lane", range(4))
-def test_dropout_keeps_its_share_in_every_lane_of_the_random_words(lane) -> None:
+def test_dropout_keeps_its_share_in_every_lane_of_the_random_words(lane: int) -> None:
     """Four masks come from one 64-bit word: none may be biased (a sign bit that is never set would be)."""
     mask = Dropout(400_000, torch.device("cpu")).mask((100_000, 4), 0.1, torch.float32)
     assert abs(float(mask.kept[:, lane].mean()) - 0.9) < 5 * (0.09 / 100_000) ** 0.5
@@ -195,7 +196,7 @@ def test_gradients_are_added_to_the_buffers_that_are_there() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_gradients_kept_apart_are_those_of_each_task_alone(pooling) -> None:
+def test_gradients_kept_apart_are_those_of_each_task_alone(pooling: str) -> None:
     model, tokens, direction = small_bert().double(), sentences(), torch.randn(len(LENGTHS), 24).double()
     bert, first = PackedBert(model), 3  # sentences of the first task
     alone = []
@@ -223,7 +224,7 @@ def test_gradients_kept_apart_are_those_of_each_task_alone(pooling) -> None:
 
 
 @pytest.mark.parametrize("counts", [(3, 4), (8, 0), (9, -1)])
-def test_owners_that_do_not_share_out_the_sentences_are_refused(counts) -> None:
+def test_owners_that_do_not_share_out_the_sentences_are_refused(counts: tuple[int, int]) -> None:
     bert = PackedBert(small_bert())
     kept = Gradients(Flat(bert, bert.words), ["a", "b"])
     with pytest.raises(ValueError, match="counts must sum to 8 sentences"):
@@ -256,7 +257,7 @@ def test_a_frozen_encoder_has_no_graph() -> None:
 
 
 @pytest.mark.parametrize("grad_mode", [True, False])
-def test_layers_are_kept_only_for_a_backward_pass(grad_mode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_are_kept_only_for_a_backward_pass(grad_mode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     forward = _Pass.forward
     monkeypatch.setattr(
@@ -309,7 +310,7 @@ def test_a_sentence_does_not_depend_on_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize("lengths", [[], [4, 0], [3, 3], [17, 1], [-1, 9]])
-def test_lengths_that_do_not_fit_are_refused(lengths) -> None:
+def test_lengths_that_do_not_fit_are_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="lengths must be 1 to 16 and sum to the number of tokens, 4"):
         PackedBert(small_bert())(torch.ones(4, dtype=torch.long), lengths)
 
@@ -322,7 +323,7 @@ def test_lengths_that_do_not_fit_are_refused(lengths) -> None:
         ({"model_type": "roberta"}, "model type 'roberta'"),
     ],
 )
-def test_models_that_would_be_computed_differently_are_named(change, reason) -> None:
+def test_models_that_would_be_computed_differently_are_named(change: dict[str, Any], reason: str) -> None:
     config = BertConfig(**SMALL)
     for name, value in change.items():
         setattr(config, name, value)
@@ -347,7 +348,7 @@ def test_layout_brings_each_head_of_each_sentence_together() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_bf16_is_as_near_to_fp32_as_autocast_of_transformers(pooling) -> None:
+def test_bf16_is_as_near_to_fp32_as_autocast_of_transformers(pooling: str) -> None:
     model, tokens = small_bert(), sentences()
     bert, exact = PackedBert(model), padded(model, tokens, LENGTHS, pooling)
     with torch.autocast("cpu", torch.bfloat16):
@@ -390,7 +391,7 @@ def test_bf16_gradients_are_as_near_to_fp32_as_autocast_of_transformers() -> Non
 @assets
 @needs_assets
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_real_weights_give_the_embeddings_and_gradients_of_transformers(pooling) -> None:
+def test_real_weights_give_the_embeddings_and_gradients_of_transformers(pooling: str) -> None:
     folder = Path(os.environ["ABLATE_TEST_ASSETS"]) / "weights" / "minilm-l6-h384"
     model = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32).eval()
     lengths = [25, 11, 11, 7, 40]

@@ -40,7 +40,9 @@ def test_r_survives_scale_and_offset() -> None:
         ([1.0, 2.0], [3.0, 3.0], "all 2 labels are 3"),
     ],
 )
-def test_where_r_does_not_exist_none_is_made_up(predicted, gold, reason) -> None:
+def test_where_r_does_not_exist_none_is_made_up(
+    predicted: list[float], gold: list[float], reason: str
+) -> None:
     with pytest.raises(TrialError, match=f"step 7: dev/similarity: .*{reason}"):
         scores(
             TASKS["similarity"], torch.tensor(predicted).double(), np.array(gold), "step 7: dev/similarity"
@@ -48,7 +50,7 @@ def test_where_r_does_not_exist_none_is_made_up(predicted, gold, reason) -> None
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_model_that_is_not_finite_predicts_nothing(task) -> None:
+def test_a_model_that_is_not_finite_predicts_nothing(task: str) -> None:
     """The largest of five NaN is class 0, and a NaN is not above 0: that would look like a result."""
     first = torch.ones(3, 8)
     first[1, 2] = float("nan")

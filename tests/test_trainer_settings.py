@@ -1,6 +1,7 @@
 import itertools
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -42,7 +43,7 @@ def test_the_door_loads_neither_torch_nor_transformers() -> None:
     ],
     ids=str,
 )
-def test_refuses(wrong) -> None:
+def test_refuses(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate(wrong)
 
@@ -57,7 +58,7 @@ def test_refuses(wrong) -> None:
         ({"freeze_encoder": True}, "leaves none"),
     ],
 )
-def test_surgery_needs_several_gradients_of_one_encoder(beside, reason) -> None:
+def test_surgery_needs_several_gradients_of_one_encoder(beside: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason) as caught:
         Settings.model_validate({"surgery": "pcgrad", **beside})
     assert caught.value.errors()[0]["loc"] == ("surgery",)  # the study's reader points there

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,12 +79,12 @@ def test_harmless_differences_of_form(read, change) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".tsv.xz", lzma.compress)])
-def test_compressed(read, suffix, pack) -> None:
+def test_compressed(read, suffix: str, pack) -> None:
     assert read(pack(SENTIMENT.encode()), suffix=suffix).ids == ["a", "b"]
 
 
 @pytest.mark.parametrize("text", ["NA", "null", "None", "nan", "", "-1", "TRUE"])
-def test_texts_that_look_like_something_else_stay_text(read, text) -> None:
+def test_texts_that_look_like_something_else_stay_text(read, text: str) -> None:
     assert read(SENTIMENT.replace("fine film", text)).first[0] == text
 
 
@@ -207,7 +208,7 @@ def test_blank_labels_can_be_dropped_and_are_counted(read) -> None:
         ),
     ],
 )
-def test_faults_of_a_file(faults, content, expected) -> None:
+def test_faults_of_a_file(faults, content: str | bytes, expected: str) -> None:
     told = faults(content)
     assert len(told) == 1
     assert expected in told[0]
@@ -216,7 +217,7 @@ def test_faults_of_a_file(faults, content, expected) -> None:
 @pytest.mark.parametrize(
     ("task", "label"), [("paraphrase", "0.5"), ("paraphrase", "2"), ("similarity", "5.1")]
 )
-def test_labels_of_pairs_out_of_range(faults, task, label) -> None:
+def test_labels_of_pairs_out_of_range(faults, task: str, label: str) -> None:
     told = faults(f"id\tsentence1\tsentence2\tlabel\na\tx\ty\t{label}\nb\tx\ty\t1\n", task)
     assert f"train.csv:2: label: '{label}' is out of range" in told[0]
 
@@ -260,12 +261,12 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".csv.xz", lzma.compress)])
-def test_truncated_compression(faults, suffix, pack) -> None:
+def test_truncated_compression(faults, suffix: str, pack) -> None:
     assert "file ends too early" in faults(pack(SENTIMENT.encode())[:-9], suffix=suffix)[0]
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".csv.xz", lzma.compress)])
-def test_damaged_compression(faults, suffix, pack) -> None:
+def test_damaged_compression(faults, suffix: str, pack) -> None:
     packed = bytearray(pack(SENTIMENT.encode() * 50))
     packed[len(packed) // 2] ^= 0xFF
     assert "is damaged" in faults(bytes(packed), suffix=suffix)[0]
@@ -301,7 +302,7 @@ def test_what_a_user_wrote_cannot_speak_to_the_terminal(faults) -> None:
         ({"file": "{split}.csv"}, "Extra inputs"),
     ],
 )
-def test_sources_that_cannot_be(options, expected) -> None:
+def test_sources_that_cannot_be(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         Source(**options)
 
@@ -378,7 +379,9 @@ def test_overlap_ignores_case_spaces_and_order() -> None:
         (["fine", "dull"], None, None),
     ],
 )
-def test_rows_that_share_a_sentence_are_one_cluster(first, second, expected) -> None:
+def test_rows_that_share_a_sentence_are_one_cluster(
+    first: list[str], second: list[str] | None, expected: list[int] | None
+) -> None:
     found = clusters(Examples([str(i) for i in range(len(first))], first, second, None))
     assert (None if found is None else found.tolist()) == expected
 
@@ -475,7 +478,7 @@ COURSE_OVERLAP = {"sentiment": 2, "paraphrase": 6, "similarity": 16}  # rows of 
 
 
 @pytest.mark.parametrize("task", [pytest.param(task, marks=course) for task in TASKS])
-def test_rows_of_the_course_files(task) -> None:
+def test_rows_of_the_course_files(task: str) -> None:
     train, dev = (examples(COURSE_SOURCES[task], TASKS[task], split) for split in ("train", "dev"))
     assert (len(train), len(dev)) == COURSE_ROWS[task]
     assert dev.dropped == (2 if task == "paraphrase" else 0)
@@ -483,7 +486,7 @@ def test_rows_of_the_course_files(task) -> None:
 
 
 @pytest.mark.parametrize("task", [pytest.param(task, marks=course) for task in ("sentiment", "similarity")])
-def test_student_test_files_of_the_course_have_no_labels(task) -> None:
+def test_student_test_files_of_the_course_have_no_labels(task: str) -> None:
     found = examples(COURSE_SOURCES[task], TASKS[task], "test")
     assert found.labels is None
     assert len(found) == {"sentiment": 2210, "similarity": 1725}[task]

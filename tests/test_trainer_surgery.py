@@ -57,19 +57,19 @@ def test_the_order_matters_so_the_reference_is_not_blind() -> None:
 
 
 @pytest.mark.parametrize("method", FAMILY)
-def test_orthogonal_gradients_of_equal_length_are_summed(method) -> None:
+def test_orthogonal_gradients_of_equal_length_are_summed(method: str) -> None:
     weights = Surgeon(method, TASKS, seed=0).weights(torch.eye(3))
     assert weights.tolist() == pytest.approx([1, 1, 1], abs=1e-3)
 
 
 @pytest.mark.parametrize("method", ["pcgrad", "gradvac", "upgrad", "dualproj"])
-def test_gradients_without_conflict_are_summed(method) -> None:
+def test_gradients_without_conflict_are_summed(method: str) -> None:
     gramian = torch.tensor([[4.0, 1.0, 0.5], [1.0, 1.0, 0.2], [0.5, 0.2, 2.0]])
     assert Surgeon(method, TASKS, seed=0).weights(gramian).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["upgrad", "dualproj", "mgda"])
-def test_no_task_loses_by_a_small_step(method) -> None:
+def test_no_task_loses_by_a_small_step(method: str) -> None:
     found, _ = combine(Surgeon(method, TASKS, seed=0), gradients())
     assert (gradients() @ found).min() > -1e-2
 
@@ -80,7 +80,7 @@ def test_methods_that_average_are_brought_to_the_scale_of_the_sum() -> None:
 
 
 @pytest.mark.parametrize("method", ["aligned_mtl", "mgda", "imtl_g", "fairgrad"])
-def test_methods_with_a_scale_of_their_own_are_brought_to_that_of_the_sum(method) -> None:
+def test_methods_with_a_scale_of_their_own_are_brought_to_that_of_the_sum(method: str) -> None:
     weights = Surgeon(method, TASKS, seed=0).weights(torch.diag(torch.tensor([25.0, 1.0, 0.01])))
     assert float(weights.sum()) == pytest.approx(3)
 
@@ -104,7 +104,7 @@ def test_dropout_does_not_depend_on_the_surgery() -> None:
 
 
 @pytest.mark.parametrize("method", FAMILY)
-def test_goes_on_from_its_state_to_the_bit(method) -> None:
+def test_goes_on_from_its_state_to_the_bit(method: str) -> None:
     first, second = Surgeon(method, TASKS, seed=1), Surgeon(method, TASKS, seed=2)
     for step in range(3):
         combine(first, gradients(step))

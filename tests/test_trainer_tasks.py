@@ -51,7 +51,7 @@ def test_it_has_rows_of_a_built_in_corpus() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_every_listed_task_is_complete(task) -> None:
+def test_every_listed_task_is_complete(task: Task) -> None:
     assert set(task.metrics) <= METRICS.keys()
     for chosen in task.heads:
         build_head(task, chosen, hidden=8, dense_size=4, dropout=0.0)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def test_processes_that_race_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"max_length": 16}, {"limit": {"train": 59}}])
-def test_what_decides_the_content_decides_the_folder(cache, change) -> None:
+def test_what_decides_the_content_decides_the_folder(cache, change: dict[str, Any]) -> None:
     source = Source(limit=change.get("limit", {"train": 60}))
     load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     before = names(cache)
@@ -166,7 +167,7 @@ def test_changed_data_changes_the_hash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("victim", ["first.tokens.npy", "labels.npy", "ids.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_cache_is_built_again(cache, victim, damage) -> None:
+def test_a_damaged_cache_is_built_again(cache, victim: str, damage: str) -> None:
     whole = load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     expected = whole.tasks["sentiment"]["train"].first.tokens.copy()
     file = next(cache.glob(f"tokens-*/{victim}"))

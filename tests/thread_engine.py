@@ -3,7 +3,10 @@
 import os
 import queue
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+
+from fixture_types import Json
 
 from ablate.errors import AblateError
 from ablate.runner.process import EXPLAINED, work
@@ -12,15 +15,15 @@ STOP_AFTER = float("inf")  # steps after which a worker is asked to stop
 
 
 class ThreadWorker:
-    def __init__(self, job: dict) -> None:
+    def __init__(self, job: Json) -> None:
         self.log = Path(os.devnull)
         self._stop = threading.Event()
         self._steps = 0
-        self._events = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, args=(job,))
         self._thread.start()
 
-    def _work(self, job: dict) -> None:
+    def _work(self, job: Json) -> None:
         self._code = 0
         try:
             work(job, lambda: self._stop.is_set() or self._steps >= STOP_AFTER, self._tell)
@@ -35,8 +38,9 @@ class ThreadWorker:
         self._steps += event == "step"
         self._events.put({"event": event, **fields})
 
-    def events(self):
-        return iter(self._events.get, None)
+    def events(self) -> Iterator[Json]:
+        while event := self._events.get():
+            yield event
 
     def wait(self) -> int:
         self._thread.join()
@@ -49,7 +53,7 @@ class ThreadWorker:
 
 
 class ThreadEngine:
-    def __init__(self, job: dict) -> None:
+    def __init__(self, job: Json) -> None:
         self._job = job
 
     def start(self, index: int) -> ThreadWorker:
@@ -57,5 +61,5 @@ class ThreadEngine:
         return ThreadWorker(self._job)
 
 
-def open_engine(job: dict, workers: int, logs: Path, address: None) -> ThreadEngine:
+def open_engine(job: Json, workers: int, logs: Path, address: None) -> ThreadEngine:
     return ThreadEngine(job)

@@ -7,11 +7,12 @@ in the same order, dropout off: the losses must coincide.
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from measure import HEADER, Row
 from torch import Tensor, nn
-from training import DEVICE, HuggingFace, Ours, sizes
+from training import DEVICE, Draw, HuggingFace, Ours, sizes
 
 Curves = dict[str, list[tuple[float, float]]]  # task -> our loss and theirs, step by step
 
@@ -27,8 +28,9 @@ def curves(steps: int) -> Curves:
         for module in peer.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-        peer.model.bert.config.attention_probs_dropout_prob = 0.0
-        for layer in peer.model.bert.encoder.layer:
+        bert: Any = peer.model.bert
+        bert.config.attention_probs_dropout_prob = 0.0
+        for layer in bert.encoder.layer:
             layer.attention.self.dropout_prob = 0.0
         parameters = [p for group in peer.optimizer.param_groups for p in group["params"]]
         for number in range(steps):
@@ -40,9 +42,9 @@ def curves(steps: int) -> Curves:
     return found
 
 
-def _step(peer: HuggingFace, draw: dict, parameters: list[Tensor]) -> dict[str, Tensor]:
+def _step(peer: HuggingFace, draw: Draw, parameters: list[Tensor]) -> dict[str, Tensor]:
     losses = {task: peer.loss(task, *batch) for task, batch in draw.items()}
-    torch.stack(list(losses.values())).sum().backward()
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(parameters, 1.0)
     peer.optimizer.step()
     peer.optimizer.zero_grad()

@@ -42,7 +42,7 @@ def peak_mib(who: str) -> float:
         else:
             draws = [ours.draw(number) for number in range(STEPS)]
             peer = HuggingFace(ours, surgery=True)
-            ours.training = None
+            del ours.training
             encoders._warm.clear()
             for draw in draws:
                 peer.step(draw)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 TASKS = ("sentiment", "paraphrase", "similarity")
 
@@ -29,10 +29,16 @@ class MultitaskBert(nn.Module):
     """One BERT, a head per task; the same heads and losses as `ablate.trainer` has."""
 
     def __init__(
-        self, bert: nn.Module, dense: int, paraphrase: str, similarity: str, pooling: str, dropout: float
+        self,
+        bert: PreTrainedModel,
+        dense: int,
+        paraphrase: str,
+        similarity: str,
+        pooling: str,
+        dropout: float,
     ) -> None:
         super().__init__()
-        hidden = bert.config.hidden_size
+        hidden: int = bert.config.hidden_size
         self.bert, self.pooling, self.difference, self.siamese = (
             bert,
             pooling,
@@ -62,23 +68,27 @@ class MultitaskBert(nn.Module):
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[sentences, longest] -> [sentences, hidden], fp32."""
-        states = self.bert(ids, attention_mask=mask).last_hidden_state.float()
+        states: Tensor = self.bert(ids, attention_mask=mask).last_hidden_state.float()
         if self.pooling == "cls":
             return states[:, 0]
         return (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
 
+    def head(self, task: str, features: Tensor) -> Tensor:
+        output: Tensor = self.heads[task](features)
+        return output
+
     def predict(self, task: str, embedded: Tensor) -> Tensor:
         """Embeddings of a batch, first sentences, then second ones -> logits or similarities."""
         if task == "sentiment":
-            return self.heads[task](embedded)
+            return self.head(task, embedded)
         u, v = embedded.chunk(2)
         if task == "paraphrase":
             features = [u, v, (u - v).abs()] if self.difference else [u, v]
-            return self.heads[task](torch.cat(features, 1)).squeeze(1)
+            return self.head(task, torch.cat(features, 1)).squeeze(1)
         if self.siamese:
-            u, v = self.heads[task](self.dropout(embedded)).chunk(2)
+            u, v = self.head(task, self.dropout(embedded)).chunk(2)
             return 5 * functional.cosine_similarity(u, v)
-        return self.heads[task](torch.cat([u, v], 1)).squeeze(1)
+        return self.head(task, torch.cat([u, v], 1)).squeeze(1)
 
     def loss(self, task: str, embedded: Tensor, labels: Tensor) -> Tensor:
         """The batch's mean loss."""
@@ -97,7 +107,7 @@ def pc_backward(optimizer: torch.optim.Optimizer, losses: list[Tensor]) -> None:
     gradients, present = [], []
     for loss in losses:
         optimizer.zero_grad(set_to_none=True)
-        loss.backward(retain_graph=True)
+        loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
         found = [(p.grad, 1.0) if p.grad is not None else (torch.zeros_like(p), 0.0) for p in parameters]
         gradients.append(torch.cat([gradient.clone().flatten() for gradient, _ in found]))
         present.append(torch.cat([torch.full_like(gradient, has).flatten() for gradient, has in found]))
@@ -143,7 +153,7 @@ class Split:
         )
 
 
-def read(folder: Path, task: str, split: str, tokenizer: object, max_length: int) -> Split:
+def read(folder: Path, task: str, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Split:
     with open(folder / f"{task}-{split}.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     fields = ["sentence"] if task == "sentiment" else ["sentence1", "sentence2"]
@@ -203,7 +213,7 @@ def train(
         for matrices in (True, False)
     ]
     optimizer = torch.optim.AdamW(groups, fused=True)
-    rising = round(0.1 * args.steps)
+    rising: int = round(0.1 * args.steps)
 
     def rate(step: int) -> float:
         """As transformers' linear schedule, one step on: theirs has a rate of 0 first, which of 15 steps would waste one."""
@@ -227,7 +237,7 @@ def train(
         if args.surgery == "pcgrad":
             pc_backward(optimizer, losses)
         else:
-            torch.stack(losses).sum().backward()
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()

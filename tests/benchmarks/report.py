@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measure import HEADER, Row, ratios, row
@@ -106,7 +107,7 @@ def finished_study(folder: Path, factors: int, seeds: int) -> Place:
 def trainer(names: list[str]) -> Trainer:
     """What the store asks of a trainer; nothing is trained."""
     module = type(sys)("made_up")
-    fields = dict.fromkeys(names, (int, 0))
+    fields: dict[str, Any] = dict.fromkeys(names, (int, 0))
     vars(module).update(
         __file__=__file__, Settings=create_model("Settings", **fields), train=lambda settings, context: {}
     )

@@ -23,6 +23,7 @@ from measure import HEADER, Row, seconds
 from scipy import stats
 
 from ablate import open_study
+from ablate.design.model import Cell
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.trainer.data.pretrained import TINY
 from ablate.trainer.data.reading import examples
@@ -70,7 +71,7 @@ def compared(study: Path, given: dict[str, str], seeds: int) -> Iterator[Row]:
         material = {seed: export(prepared, seed, folder / str(seed)) for seed in prepared.spec.seeds}
         found: dict[tuple[str, int], dict[str, float]] = {}
 
-        def one(trial: tuple) -> None:
+        def one(trial: tuple[Cell, int]) -> None:
             cell, seed = trial
             settings = prepared.trainer.Settings.model_validate(cell.settings)
             found[cell.hash, seed] = plain(settings, seed, *material[seed])
@@ -105,8 +106,10 @@ def agreement(what: str, own: list[float], peer: list[float]) -> Row:
     """Means over seeds with their standard deviation, and the difference with its p by Welch's t."""
     apart = stats.ttest_ind(own, peer, equal_var=False)
     difference = f"{statistics.mean(own) - statistics.mean(peer):+.4f}"
-    shown = [f"{statistics.mean(side):.4f} ± {statistics.stdev(side):.4f}" for side in (own, peer)]
-    return Row(what, *shown, difference, f"p {apart.pvalue:.2f}", "")
+    of_ours, of_theirs = (
+        f"{statistics.mean(side):.4f} ± {statistics.stdev(side):.4f}" for side in (own, peer)
+    )
+    return Row(what, of_ours, of_theirs, difference, f"p {apart.pvalue:.2f}", "")
 
 
 def ours(study: Path, given: dict[str, str], home: Path) -> None:
@@ -117,7 +120,7 @@ def ours(study: Path, given: dict[str, str], home: Path) -> None:
 
 def plain(settings: Settings, seed: int, encoder: Path, data: Path) -> dict[str, float]:
     """Run a trial as a script of its own, and return its metrics."""
-    sizes = settings.batch_size
+    sizes, heads = settings.batch_size, settings.model_dump()
     flags = {
         "encoder": encoder,
         "data": data,
@@ -125,8 +128,8 @@ def plain(settings: Settings, seed: int, encoder: Path, data: Path) -> dict[str,
         "seed": seed,
         "training": settings.training,
         "surgery": settings.surgery,
-        "paraphrase": settings.paraphrase_head,
-        "similarity": settings.similarity_head,
+        "paraphrase": heads["paraphrase_head"],
+        "similarity": heads["similarity_head"],
         "dense": settings.dense_size,
         "l2": settings.l2,
         "lr": settings.encoder_lr,
@@ -146,7 +149,8 @@ def plain(settings: Settings, seed: int, encoder: Path, data: Path) -> dict[str,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    metrics: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return metrics
 
 
 def export(prepared: Prepared, seed: int, folder: Path) -> tuple[Path, Path]:
@@ -157,6 +161,7 @@ def export(prepared: Prepared, seed: int, folder: Path) -> tuple[Path, Path]:
     for task, source in settings.sources.items():
         for split in ("train", "dev"):
             found = examples(source, task, split)
+            assert found.labels is not None
             with open(data / f"{task.name}-{split}.csv", "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(["id", *task.columns, "label"])

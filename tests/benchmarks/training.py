@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def wait() -> None:
 def settings(**changed: Any) -> Settings:
     """The paper's best heads on real text."""
     limits = {"limit": {"train": TRAIN_ROWS, "dev": TRAIN_ROWS}}
-    data = {task: dict(limits) for task in TASKS}
+    data: dict[str, dict[str, Any]] = {task: dict(limits) for task in TASKS}
     encoder = HUB_ENCODER
     if assets := os.environ.get("ABLATE_TEST_ASSETS"):
         encoder = f"{assets}/weights/minilm-l6-h384"
@@ -145,7 +145,7 @@ class HuggingFace:
         if self.surgery:
             pc_backward(self.optimizer, losses)
         else:
-            torch.stack(losses).sum().backward()
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -203,14 +203,14 @@ def joint(folder: Path, batch: Mapping[str, int], rounds: int) -> Iterator[Row]:
     took: dict[Any, list[float]] = {name: [] for name in (*own, *peers)}
     for number in range(rounds):
         draw = exact.draw(number)
-        turns = [
-            *((name, arm, number) for name, arm in own.items()),
-            *((name, arm, draw) for name, arm in peers.items()),
-        ]
-        for _, arm, given in turns:
-            arm.step(given)
-        for name, arm, given in turns:
-            took[name].append(seconds(partial(arm.step, given), wait))
+        turns: dict[Any, Callable[[], None]] = {
+            **{name: partial(arm.step, number) for name, arm in own.items()},
+            **{name: partial(peer.step, draw) for name, peer in peers.items()},
+        }
+        for step in turns.values():
+            step()
+        for name, step in turns.items():
+            took[name].append(seconds(step, wait))
     what = f"joint step {'/'.join(map(str, batch.values()))}"
 
     def against(name: tuple[str, str], peer: Any, label: str, goal: str) -> Row:
@@ -265,7 +265,8 @@ class _InOrder(Trainer):
     """Trainer that takes batches in the order given."""
 
     def _get_train_sampler(self, *args: Any) -> Any:
-        return torch.utils.data.SequentialSampler(self.train_dataset)
+        items: Any = self.train_dataset
+        return torch.utils.data.SequentialSampler(items)
 
 
 class _Clock(TrainerCallback):
@@ -374,7 +375,7 @@ def frozen(folder: Path, rounds: int) -> Row:
             with torch.no_grad():
                 embedded = peer.model.embed(*pad(sentences, DEVICE))
             losses.append(peer.model.loss(task, embedded, labels))
-        torch.stack(losses).sum().backward()
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
 
@@ -401,8 +402,8 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=9)
     options.add_argument("--only", default="", help="joint, single, evaluation or frozen")
     args = options.parse_args()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     print(HEADER)
     for found in rows(args.rounds, args.only):
         print(found, flush=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from ablate.contract import Context
 from ablate.errors import BadInput
 
 SECONDS_PER_STEP = 2.0
@@ -19,11 +20,11 @@ def check(settings: Settings) -> None:
         raise BadInput("data.csv: not there")
 
 
-def train(settings: Settings, context) -> dict[str, float]:
+def train(settings: Settings, context: Context) -> dict[str, float]:
     return {"dev/score": float(settings.steps)}
 
 
-def measure(trainings: dict[str, Settings], context) -> dict[str, float]:
+def measure(trainings: dict[str, Settings], context: Context) -> dict[str, float]:
     print("a trainer may print")
     with Path("asked.log").open("a") as log:
         log.write(f"{len(trainings)}\n")

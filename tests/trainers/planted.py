@@ -32,5 +32,5 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
         time.sleep(settings.seconds_per_step)
         context.report(step, {"dev/score": score})
         state = {"step": step, "score": score, "rng": rng.bit_generator.state}
-        context.checkpoint(step, lambda state=state: state)
+        context.checkpoint(step, state.copy)
     return {"dev/score": score}

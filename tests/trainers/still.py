@@ -4,6 +4,8 @@ import time
 
 from pydantic import BaseModel
 
+from ablate.contract import Context
+
 POINTS, VALUES = 4, 30
 
 
@@ -15,7 +17,7 @@ class Settings(BaseModel, extra="forbid"):
     seconds: float = 0.0
 
 
-def train(settings: Settings, context) -> dict[str, float]:
+def train(settings: Settings, context: Context) -> dict[str, float]:
     time.sleep(settings.seconds)
     for step in range(POINTS):
         context.report(step, {"dev/0": step / POINTS})

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel
 
+from ablate.contract import Context
 from ablate.errors import Unavailable
 
 
@@ -18,7 +19,7 @@ def parts(settings: Settings) -> dict[str, Settings]:
     return {"a": settings, "b": settings.model_copy(update={"gain": 2 * settings.gain})}
 
 
-def train(settings: Settings, context) -> dict[str, float]:
+def train(settings: Settings, context: Context) -> dict[str, float]:
     score = settings.gain + context.seed
     if settings.keep:
         (context.workdir / "model").write_text(str(score))
@@ -31,7 +32,7 @@ def combine(settings: Settings, metrics: dict[str, dict[str, float]]) -> dict[st
     return {**flat, f"{split}/score": sum(flat.values())} if flat else {}
 
 
-def test(settings: Settings, context) -> dict[str, float]:
+def test(settings: Settings, context: Context) -> dict[str, float]:
     print("a trainer may print")
     if not (context.workdir / "model").exists():
         raise Unavailable(f"{context.workdir}: no model was kept; set keep: true")

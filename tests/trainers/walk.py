@@ -81,7 +81,7 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
         if settings.fault == "unsaved":
             continue
         state = {"step": step, "position": np.array([position])[0], "rng": rng.bit_generator.state}
-        context.checkpoint(step, lambda state=state: state)
+        context.checkpoint(step, state.copy)
     os.close(steps)
     prefix = f"dev/{settings.only}" if settings.only else "dev/position"
     return {prefix: float("nan") if settings.fault == "nan" else position}
