@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from fixture_types import Ablate
+from fixture_types import Ablate, not_none
 
 from ablate.cli import app
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformers", "optuna", "pandas", "sqlalchemy", "matplotlib", "scipy")
-COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+COMMANDS = [command.name or not_none(command.callback).__name__ for command in app.registered_commands]
 
 
 def loaded(code: str) -> set[str]:

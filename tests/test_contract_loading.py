@@ -6,7 +6,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
-from fixture_types import WalkStudy
+from fixture_types import WalkStudy, not_none
 
 from ablate.contract import load_trainer
 from ablate.errors import BadInput
@@ -27,13 +27,13 @@ def written(folder, name, text):
 def test_an_installed_trainer_finds_installed_packages(tmp_path: Path) -> None:
     written(tmp_path, "datasets", "a user's own")
     load_trainer("ablate.trainer", tmp_path)
-    assert PathFinder.find_spec("datasets").origin != str(tmp_path / "datasets.py")
+    assert not_none(PathFinder.find_spec("datasets")).origin != str(tmp_path / "datasets.py")
 
 
 def test_a_trainer_beside_the_study_finds_its_helpers_first(tmp_path: Path) -> None:
     written(tmp_path, "datasets", "a user's own")
     load_trainer(written(tmp_path, "trainer_with_helpers", SOUND), tmp_path)
-    assert PathFinder.find_spec("datasets").origin == str(tmp_path / "datasets.py")
+    assert not_none(PathFinder.find_spec("datasets")).origin == str(tmp_path / "datasets.py")
 
 
 def test_a_trainer_in_a_package_beside_the_study_is_found(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from design_examples import design_of, study, toy_trainer
-from fixture_types import Ablate, StartAblate, WalkStudy
+from fixture_types import Ablate, StartAblate, WalkStudy, not_none
 
 from ablate.design.cells import build_design
 from ablate.design.factorial import Space
@@ -119,7 +119,7 @@ def test_tpe_looks_where_it_was_good() -> None:
     searched = Space(study(f"{{a: {levels}, b: {levels}}}", "{a: 0, b: 0}", "search"))
     history = []
     for _ in range(60):
-        proposed = next_combination(searched, history)
+        proposed = not_none(next_combination(searched, history))
         history.append(tried(proposed, -abs(proposed["a"] - 15) - abs(proposed["b"] - 5)))
     late = [-one.value for one in history[30:]]
     assert sum(late) / len(late) < 6  # a random cell is 11.5 away on average

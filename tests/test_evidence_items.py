@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 from report_examples import example, factor, spec, write_predictions
 
 from ablate.evidence.contrasts import pair_weights
@@ -86,9 +87,10 @@ def test_metrics_of_other_items_add_their_variances(all_joint) -> None:
     found = Items(grid(all_joint))
     ends = [weights(found, 0, 3)]
     expected = sum(
-        share**2 * found.noise(ends, name)[0].seed_item for name, share in found.made_of("dev/mean").items()
+        share**2 * not_none(found.noise(ends, name)[0]).seed_item
+        for name, share in found.made_of("dev/mean").items()
     )
-    assert found.noise(ends, "dev/mean")[0].seed_item == pytest.approx(expected)
+    assert not_none(found.noise(ends, "dev/mean")[0]).seed_item == pytest.approx(expected)
 
 
 def test_items_that_metrics_share_are_summed_before_their_variance(all_joint) -> None:
@@ -98,8 +100,8 @@ def test_items_that_metrics_share_are_summed_before_their_variance(all_joint) ->
     summed = sum(share * found.differences(0, 3, name) for name, share in found.made_of("dev/mean").items())
     (noise,) = found.noise([weights(found, 0, 3)], "dev/mean")
     (apart,) = Items(arranged).noise([weights(found, 0, 3)], "dev/mean")
-    assert noise.item == pytest.approx(variance_of_the_mean(summed))
-    assert noise.item < 0.95 * apart.item  # here the metrics' items disagree
+    assert not_none(noise).item == pytest.approx(variance_of_the_mean(summed))
+    assert not_none(noise).item < 0.95 * apart.item  # here the metrics' items disagree
 
 
 def test_with_one_seed_items_that_metrics_share_are_summed_too(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_with_one_seed_a_composite_is_tested_over_the_items_of_its_metrics(tmp_p
     (line,) = of_one_seed(found, 0, 1, "dev/mean")
     assert line.statistic == pytest.approx((b - a).mean() / ((b - a).std(ddof=1) / 20))  # of 400 items
     difference = found.grid.values["dev/mean"][1, 0] - found.grid.values["dev/mean"][0, 0]
-    assert np.mean(line.ci95) == pytest.approx(difference)
+    assert np.mean(not_none(line.ci95)) == pytest.approx(difference)
 
 
 def test_without_predictions_the_seeds_alone_decide() -> None:
@@ -146,12 +148,12 @@ def test_a_cluster_s_items_are_summed_across_metrics(all_joint) -> None:
     found = Items(arranged, Renamed(arranged, cluster=lambda id: str(int(id.partition("-")[2]) % 80)))
     added = 0.0
     for name, share in found.made_of("dev/mean").items():
-        d = found.differences(0, 3, name)
+        d = not_none(found.differences(0, 3, name))
         added = added + share * (d - d.mean(axis=1, keepdims=True)).reshape(3, 5, 80).sum(axis=1) / 400
     added = added * np.sqrt(80 / 79)
     both = ((added - added.mean(axis=0)) ** 2).sum() / (3 * 2)
     (noise,) = found.noise([weights(found, 0, 3)], "dev/mean")
-    assert noise.item == pytest.approx((added.mean(axis=0) ** 2).sum() - both)
+    assert not_none(noise).item == pytest.approx((added.mean(axis=0) ** 2).sum() - both)
 
 
 def test_a_seed_without_items_on_one_side_has_no_part_in_the_item_noise(items) -> None:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 from test_evidence_looks_simulation import spec_of
 
 from ablate.evidence.effects import Kind
@@ -73,13 +74,13 @@ def test_what_stopped_is_the_same_whatever_further_seeds_say() -> None:
 def test_a_small_effect_known_well_is_no_difference_that_matters() -> None:
     seen = one(looked_at([comparison(values(0.01, 5, 0.05))], [], spec_of((5, 10))))
     assert (seen.stop, seen.verdict("maximize")) == (Stop.NO_DIFFERENCE, Verdict.NO_DIFFERENCE)
-    assert -1 < seen.ci90[0] < seen.ci90[1] < 1
+    assert -1 < not_none(seen.ci90)[0] < seen.ci90[1] < 1
 
 
 def test_no_difference_needs_the_repeated_interval_inside() -> None:
     """The plain 90 % interval is inside ± 1 here, that of the first of two looks is not."""
     found = values(0.2, 5)
-    low, high = found.interval(0.90)
+    low, high = not_none(found.interval(0.90))
     assert -1.2 < low < high < 1.2
     assert one(looked_at([comparison(found)], [], spec_of((5, 10), 1.2))).stop is not Stop.NO_DIFFERENCE
 
@@ -137,7 +138,7 @@ def test_information_that_seems_to_shrink_spends_nothing_twice() -> None:
 def test_alpha_that_is_spent_is_not_spent_again_when_seeds_are_added() -> None:
     done = one(looked_at([comparison(values(0.9, 10, 1.3))], [], spec_of((10,), 0.1)))
     more = one(looked_at([comparison(values(0.9, 20, 1.3))], [{done.key: done}], spec_of((10, 20), 0.1)))
-    assert values(0.9, 20, 1.3).p < done.p
+    assert not_none(values(0.9, 20, 1.3).p) < done.p
     assert more.p_sequential == pytest.approx(done.p_sequential)
 
 
@@ -157,7 +158,10 @@ def test_until_a_width_only_the_interval_stops_a_comparison() -> None:
     wide = one(looked_at([comparison(values(50.0, 5))], [], spec))
     narrow = one(looked_at([comparison(values(0.0, 5, 0.1))], [], spec))
     assert (wide.rejected, wide.stop) == (True, None)
-    assert (narrow.stop, math.dist((narrow.ci95[0],), (narrow.ci95[1],)) <= 1.0) == (Stop.WIDTH, True)
+    assert (narrow.stop, math.dist((not_none(narrow.ci95)[0],), (narrow.ci95[1],)) <= 1.0) == (
+        Stop.WIDTH,
+        True,
+    )
 
 
 def test_levels_of_a_number_have_a_quarter_of_alpha_until_their_slope_is_clear() -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 from report_examples import example, factor, fraction, report_document, spec, with_trial, write_predictions
 
 from ablate.evidence.frames import grid
@@ -173,7 +174,7 @@ def test_what_no_seed_can_tell_apart_is_confounded() -> None:
         heads = (cell.levels["paraphrase_head"] == "concat", cell.levels["similarity_head"] == "concat")
         return len(set(heads)) == 1
 
-    model = fit_model(grid(shared(keep)), "dev/similarity")
+    model = not_none(fit_model(grid(shared(keep)), "dev/similarity"))
     assert set(model.confounded) == {"paraphrase_head", "similarity_head"}
     assert {factors for factors, _ in model.weights} == {("training",)}
 
@@ -269,5 +270,5 @@ def test_a_trial_that_is_still_to_run_gives_no_bounds() -> None:
 @pytest.mark.parametrize(("cells", "told"), [(12, False), (24, True)])
 def test_a_fraction_that_cannot_tell_every_product_has_main_effects_only(cells: int, told: bool) -> None:
     """With 12 of 24 cells, which products came first would decide what is mixed into the effects."""
-    model = fit_model(grid(fraction(cells)), "dev/mean")
+    model = not_none(fit_model(grid(fraction(cells)), "dev/mean"))
     assert any(len(factors) == 2 for factors, _ in model.weights) is told

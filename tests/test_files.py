@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fixture_types import not_none
 from tracing import needs_strace, place, traced
 
 from ablate.files import make_folder, new_folder, sweep, sync_tree, write_file
@@ -20,7 +21,7 @@ def test_a_file_is_synced_then_renamed_then_its_folder_is_synced(tmp_path: Path)
     calls = traced_python(
         tmp_path, f"from pathlib import Path; write_file(Path({str(tmp_path)!r}, 'a'), b'1')"
     )
-    assert [re.match(r"\w+", call)[0] for call in calls] == ["fsync", "rename", "fsync"]
+    assert [not_none(re.match(r"\w+", call))[0] for call in calls] == ["fsync", "rename", "fsync"]
     assert ".part>" in calls[0]
     assert f"<{tmp_path}>" in calls[2]
 
@@ -43,7 +44,7 @@ with new_folder(Path("model")) as folder:
 @needs_strace
 def test_a_new_folder_is_named_durably_by_the_one_above(tmp_path: Path) -> None:
     calls = traced_python(tmp_path, "from pathlib import Path; make_folder(Path('a/b').resolve())")
-    assert [re.search(r"<(.*)>", call)[1] for call in calls] == [f"{tmp_path}/a", f"{tmp_path}"]
+    assert [not_none(re.search(r"<(.*)>", call))[1] for call in calls] == [f"{tmp_path}/a", f"{tmp_path}"]
 
 
 def test_a_file_that_cannot_be_written_leaves_the_one_before(

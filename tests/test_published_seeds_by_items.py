@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 from r_tables import CLUSTERED, CLUSTERS, CLUSTERS_OF_ITEMS, RIGHT_BY_SEED, SEEDS_BY_ITEMS
 
 from ablate.stats.inference import ItemNoise, contributions, infer, item_noise
@@ -51,7 +52,7 @@ def test_standard_error_of_a_mean_without_clusters() -> None:
 def test_what_the_items_add(
     d: list[list[float]], clusters: list[str] | None, item: float, seed_item: float
 ) -> None:
-    found = item_noise(contributions(d, clusters)[0])
+    found = not_none(item_noise(contributions(d, clusters)[0]))
     assert (found.item, found.seed_item) == pytest.approx((item, seed_item), rel=1e-9)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 from report_examples import example, write_predictions
 
 from ablate.evidence.frames import grid
@@ -18,7 +19,7 @@ def items(tmp_path: Path):
 
 def test_an_error_that_stretches_the_scale_is_no_improvement(tmp_path: Path) -> None:
     """The pseudo-value of the last item rises with a prediction far beyond its gold: nearer is nearer."""
-    found = disagreements(Items(grid(write_predictions(example(folder=tmp_path), items=40))), 1)
+    found = not_none(disagreements(Items(grid(write_predictions(example(folder=tmp_path), items=40))), 1))
     assert found.standardised
     for row in found.rows:
         nearer = abs(row.best - row.gold) < abs(row.reference - row.gold)
@@ -26,7 +27,7 @@ def test_an_error_that_stretches_the_scale_is_no_improvement(tmp_path: Path) -> 
 
 
 def test_of_classes_better_is_right_where_the_reference_is_wrong(items) -> None:
-    found = disagreements(items, 2)
+    found = not_none(disagreements(items, 2))
     assert (found.metric, found.standardised) == ("dev/paraphrase", False)
     assert {(row.best == row.gold, row.reference == row.gold) for row in found.rows[:5]} == {(True, False)}
 
@@ -37,7 +38,7 @@ def test_the_items_counted_are_nearer_the_gold_in_every_seed(items) -> None:
         for a, b in items.pairs(0, 1, "dev/similarity")
     ]
     nearer = np.array([abs(a - gold) - abs(b - gold) for a, b, gold in standard])
-    found = disagreements(items, 1)
+    found = not_none(disagreements(items, 1))
     assert (found.gained, found.lost) == (
         (nearer > 0).all(axis=0).sum(),
         (nearer < 0).all(axis=0).sum(),

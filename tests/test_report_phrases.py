@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fixture_types import not_none
 from numpy.random import default_rng
 from report_examples import (
     example,
@@ -48,7 +49,7 @@ def gibberish(monkeypatch: pytest.MonkeyPatch):
         elif type(value) is str:
             for module in [m for m in sys.modules.values() if (m.__name__ or "").startswith("ablate.")]:
                 if vars(module).get(name) is value:
-                    monkeypatch.setattr(module, name, garbled(value))
+                    monkeypatch.setattr(module, name, garbled(not_none(value)))
 
     return call
 

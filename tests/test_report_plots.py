@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from fixture_types import not_none
 from report_examples import Point, example, factor, points_of, report_document, spec, with_trial
 
 from ablate.evidence.frames import grid
@@ -176,7 +177,7 @@ def test_of_cells_that_share_the_best_curve_the_title_names_the_first() -> None:
     results = example()
     (part,) = {t.parts["sentiment"] for t in results.trials if t.cell == results.reference}
     only = replace(results, points=points_of(results.points([part])))
-    picture = learning_curves(grid(only), report_of(results))
+    picture = not_none(learning_curves(grid(only), report_of(results)))
     assert " ends highest with baseline (" in picture.title
 
 
@@ -195,5 +196,5 @@ def test_gradients_at_right_angles_name_no_pair_that_agrees_least() -> None:
         for step in (1, 2)
         for pair, value in (("sentiment.similarity", -0.01), ("sentiment.paraphrase", 0.02))
     ]
-    picture = task_gradients(grid(replace(results, points=points_of(curve))))
+    picture = not_none(task_gradients(grid(replace(results, points=points_of(curve)))))
     assert picture.title == "Task gradients are close to orthogonal (mean cosines within ±0.05)"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixture_types import not_none
 
 from ablate.errors import StoreError, TrialError
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
@@ -46,7 +47,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
 
 def test_a_loaded_tensor_may_be_trained_on(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 7, STATE)
-    load_checkpoint(tmp_path)["model"]["w"].add_(1)
+    not_none(load_checkpoint(tmp_path))["model"]["w"].add_(1)
 
 
 def test_nothing_saved_is_nothing_loaded(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from fixture_types import WalkStudy
+from fixture_types import WalkStudy, not_none
 from test_runner_run import trained
 
 from ablate.errors import BadInput, StoreError
@@ -33,7 +33,7 @@ time.sleep(60)
 
 def holder(folder):
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
+    assert not_none(process.stdout).readline() == "held\n"
     return process
 
 

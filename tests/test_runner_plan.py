@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from design_examples import Settings, study, toy_trainer
+from fixture_types import not_none
 from report_examples import example, write_predictions
 from test_evidence_looks_simulation import followed, paired, spec_of
 
@@ -144,7 +145,7 @@ def test_eight_factors_are_told_of_sixteen_cells_with_five_seeds() -> None:
 
 
 def test_once_there_are_results_the_noise_is_that_of_the_effects(tmp_path: Path) -> None:
-    noise = noise_so_far(write_predictions(example(folder=tmp_path)), "dev/mean")
+    noise = not_none(noise_so_far(write_predictions(example(folder=tmp_path)), "dev/mean"))
     found = detectable(crossed(2, "one_at_a_time"), noise)
     assert found["floor"] == pytest.approx(mde(math.sqrt(noise.v_item), math.inf, alpha=0.05 / 2))
     assert found["value"] > found["floor"]
@@ -168,7 +169,7 @@ def test_twice_the_items_are_weighed_against_twice_the_seeds(v_item: float, bett
 def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed() -> None:
     results = example()
     sd, _ = seed_sd(grid(results), "dev/mean")
-    assert noise_so_far(results, "dev/mean").sd_run == sd
+    assert not_none(noise_so_far(results, "dev/mean")).sd_run == sd
 
 
 def cost(measured=None, trained=()):

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fixture_types import Ablate, RunHere, StartAblate, WalkStudy
+from fixture_types import Ablate, RunHere, StartAblate, WalkStudy, not_none
 from postgres_server import PASSWORD, PostgresServer
 from test_runner_run import metrics, running_workers, trained, wait_for
 
@@ -108,7 +108,7 @@ def test_a_home_is_made_anew_as_the_refusal_says(ablate: Ablate, walk_study: Wal
     study = walk_study()
     ablate("run", study, "--limit", 1, ABLATE_STORAGE=url)
     refused = ablate("run", study, "--home", "elsewhere", "--limit", 1, ABLATE_STORAGE=url)
-    subprocess.run(re.search(r"mkdir .*", refused.stderr)[0], shell=True, check=True)
+    subprocess.run(not_none(re.search(r"mkdir .*", refused.stderr))[0], shell=True, check=True)
     assert ablate("run", study, "--home", "elsewhere", "--limit", 1, ABLATE_STORAGE=url).returncode == 0
 
 
@@ -224,10 +224,10 @@ def test_a_killed_owner_loses_its_key_though_its_child_lives(
 ) -> None:
     monkeypatch.setenv("HELD", url)
     owner = subprocess.Popen([sys.executable, "-c", HOLD_AND_FORK], stdout=subprocess.PIPE, text=True)
-    child = int(owner.stdout.readline())
+    child = int(not_none(owner.stdout).readline())
     owner.kill()
     owner.wait()
-    owner.stdout.close()
+    not_none(owner.stdout).close()
     with contextlib.closing(ServerLocks(url, "walk")) as mine:
         try:
             wait_for(lambda: mine.acquire("trial-1"), seconds=5)
@@ -257,7 +257,7 @@ def test_one_trial_is_claimed_once_at_a_time(walk_study: WalkStudy, tmp_path: Pa
     attempts = []
 
     def claim(reached: int) -> None:
-        attempts.append(store.claim(first.trial_id, (part, first.seed, reached)).attempt)
+        attempts.append(not_none(store.claim(first.trial_id, (part, first.seed, reached))).attempt)
 
     claims = [threading.Thread(target=claim, args=(reached,)) for reached in range(8)]
     for thread in claims:

@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from fixture_types import not_none
 
 from ablate.errors import BadInput
 from ablate.spec.kinds import KINDS
@@ -49,7 +50,7 @@ def test_shipped_studies_meet_the_schema(path: Path) -> None:
     from ablate.spec.faults import Faults
     from ablate.spec.yaml_tree import parse_tree, plain
 
-    jsonschema.validate(plain(parse_tree(path.read_text(), Faults("x"))), json_schema())
+    jsonschema.validate(plain(not_none(parse_tree(path.read_text(), Faults("x")))), json_schema())
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 from outside_json import compare_files
 
 from ablate.stats.clustering import Sign, clustering, common_stems
@@ -16,13 +17,13 @@ def items_of(questions, each, shift, seed=0):
 def test_items_of_one_question_are_found_by_their_ids_in_any_order() -> None:
     order = np.random.default_rng(1).permutation(400)
     ids = [f"q{i // 10}-{i % 10}" for i in order]
-    found = clustering(items_of(40, 10, 0.6)[:, order], ids)
+    found = not_none(clustering(items_of(40, 10, 0.6)[:, order], ids))
     assert (found.sign, found.p < 0.001) == (Sign.IDS, True)
     assert found.design_effect == pytest.approx(1 + 9 * 0.36 / 1.36, rel=0.3)
 
 
 def test_neighbours_are_found_where_ids_say_nothing() -> None:
-    assert clustering(items_of(40, 10, 0.8), [str(i) for i in range(400)]).sign is Sign.NEIGHBOURS
+    assert not_none(clustering(items_of(40, 10, 0.8), [str(i) for i in range(400)])).sign is Sign.NEIGHBOURS
 
 
 def test_independent_items_are_hardly_ever_suspected() -> None:

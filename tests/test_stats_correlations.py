@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 
 from ablate.stats.correlations import (
     fisher_interval,
@@ -26,7 +27,7 @@ def test_published_comparisons_of_dependent_correlations(
     given: tuple[float, float, float, int], t: float, z: float, zou: tuple[float, float]
 ) -> None:
     assert williams_t(*given).statistic == pytest.approx(-t, rel=0.003)
-    assert steiger_z(*given).statistic == pytest.approx(-z, rel=0.003)
+    assert not_none(steiger_z(*given)).statistic == pytest.approx(-z, rel=0.003)
     assert zou_interval(*given) == pytest.approx((-zou[1], -zou[0]), abs=2e-4)
 
 
@@ -78,7 +79,7 @@ def test_a_constant_has_no_correlation() -> None:
 
 
 def test_the_same_predictions_are_not_told_apart() -> None:
-    assert (williams_t(0.7, 0.7, 1.0, 50).p, steiger_z(0.7, 0.7, 1.0, 50).p) == (1.0, 1.0)
+    assert (williams_t(0.7, 0.7, 1.0, 50).p, not_none(steiger_z(0.7, 0.7, 1.0, 50)).p) == (1.0, 1.0)
 
 
 def test_a_perfect_correlation_still_has_an_interval() -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from fixture_types import not_none
 from published_tables import (
     BATTERY_LIFE,
     FILTRATION,
@@ -31,7 +32,7 @@ def test_effects_of_the_filtration_rate_experiment() -> None:
 
 
 def test_lenth_of_the_filtration_rate_experiment() -> None:
-    found = factorial(np.array(FILTRATION, float), two_level_factors("ABCD"), order="full").lenth
+    found = not_none(factorial(np.array(FILTRATION, float), two_level_factors("ABCD"), order="full").lenth)
     assert (found.s0, found.pse) == (pytest.approx(3.9375), pytest.approx(2.625))
     assert (found.me, found.sme) == (pytest.approx(6.748, abs=5e-4), pytest.approx(13.699, abs=5e-4))
 
@@ -178,7 +179,7 @@ def test_a_saturated_fraction_has_lenth() -> None:
     columns = {"A": a, "B": b, "C": c, "D": a ^ b, "E": a ^ c, "F": b ^ c, "G": a ^ b ^ c}
     y = np.array([69, 52, 60, 83, 71, 50, 59, 88], float)
     result = factorial(y, [Factor(name, index, 2) for name, index in columns.items()])
-    assert (result.lenth.m, result.effects[0].se) == (7, result.lenth.pse)
+    assert (not_none(result.lenth).m, result.effects[0].se) == (7, not_none(result.lenth).pse)
 
 
 def test_auto_takes_products_of_two_when_they_leave_enough() -> None:

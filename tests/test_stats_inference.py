@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -38,9 +39,9 @@ def analysed(d, clusters=None):
 def test_without_items_it_is_the_paired_t_over_seeds(by_seed: list[float]) -> None:
     found, test = infer(by_seed), paired_t(by_seed)
     assert (found.estimate, found.se, found.df, found.p) == pytest.approx(
-        (test.estimate, test.se, test.df, test.p)
+        (not_none(test).estimate, not_none(test).se, not_none(test).df, not_none(test).p)
     )
-    assert found.interval() == pytest.approx(test.ci95)
+    assert found.interval() == pytest.approx(not_none(test).ci95)
 
 
 def test_with_items_the_variance_is_that_of_obuchowski_and_rockette() -> None:
@@ -57,13 +58,13 @@ def test_the_components_of_the_items_are_those_of_a_two_way_table() -> None:
     rest = d - d.mean(axis=1, keepdims=True) - d.mean(axis=0) + d.mean()
     v_item = d.mean(axis=0).var(ddof=1) / n
     v_both = (rest**2).sum() / ((S - 1) * (n - 1)) / (S * n)
-    noise = item_noise(contributions(d)[0])
+    noise = not_none(item_noise(contributions(d)[0]))
     assert (noise.item, noise.seed_item) == pytest.approx((v_item - v_both, v_both))
 
 
 def test_items_that_add_less_than_seed_by_item_does_add_nothing() -> None:
     d = differences(sd_item=0.0, key=2)
-    noise = item_noise(contributions(d)[0])
+    noise = not_none(item_noise(contributions(d)[0]))
     assert (noise.item, noise.df) == (0.0, math.inf)
     assert analysed(d).p == pytest.approx(infer(d.mean(axis=1)).p)
 
@@ -103,7 +104,7 @@ def test_one_seed_over_its_items_is_the_one_sample_t_of_them() -> None:
     d = differences(seeds=1)
     found, test = infer_from_items(float(d.mean()), contributions(d)[0]), stats.ttest_1samp(d[0], 0)
     assert found.method is Method.ITEMS
-    assert found.estimate / found.se == pytest.approx(test.statistic)
+    assert not_none(found.estimate) / found.se == pytest.approx(test.statistic)
 
 
 def test_no_seed_says_nothing() -> None:
@@ -150,7 +151,7 @@ def test_the_degrees_of_freedom_give_the_interval(seeds: int) -> None:
 def test_p_is_below_5_percent_where_the_95_percent_interval_excludes_0(by_seed, item, item_df) -> None:
     found = infer(by_seed, None if item is None else ItemNoise(item, 0.0, item_df))
     if found.p is not None and abs(found.p - 0.05) > 1e-9:
-        low, high = found.interval()
+        low, high = not_none(found.interval())
         assert (found.p < 0.05) == (not low <= 0 <= high)
 
 
@@ -159,7 +160,7 @@ def test_p_is_below_5_percent_where_the_95_percent_interval_excludes_0(by_seed, 
 def test_the_sign_of_the_contrast_changes_nothing_but_signs(by_seed, item) -> None:
     items = None if item is None else ItemNoise(item, 0.0, 30.0)
     found, turned = infer(by_seed, items), infer([-x for x in by_seed], items)
-    assert (turned.estimate, turned.se, turned.p) == (-found.estimate, found.se, found.p)
+    assert (turned.estimate, turned.se, turned.p) == (-not_none(found.estimate), found.se, found.p)
 
 
 @pytest.mark.parametrize(("seeds", "share", "item_df"), [(2, 0.7, math.inf), (3, 0.3, 40.0), (5, 0.8, 100.0)])

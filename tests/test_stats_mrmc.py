@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 
 from ablate.stats.mrmc import hillis_df, mrmc
 from ablate.stats.paired import paired_t
@@ -26,7 +27,9 @@ def test_seeds_alone_give_the_paired_t() -> None:
     """Items that all agree add nothing: what is left is the paired t over seeds."""
     by_seed = np.array([0.01, 0.03, 0.02, 0.05])
     found, test = mrmc(np.tile(by_seed[:, None], (1, 20))), paired_t(by_seed)
-    assert (found.se, found.df, found.p) == pytest.approx((test.se, test.df, test.p))
+    assert (found.se, found.df, found.p) == pytest.approx(
+        (not_none(test).se, not_none(test).df, not_none(test).p)
+    )
 
 
 def test_seeds_that_agree_leave_the_noise_of_items() -> None:

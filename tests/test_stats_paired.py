@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from fixture_types import not_none
 from published_tables import DARWIN, SLEEP
 
 from ablate.stats.paired import bootstrap, bootstrap_mean, paired_t, sign_flip_p, smallest_sign_flip_p
 
 
 def test_paired_t_of_students_sleep_data() -> None:
-    test = paired_t(SLEEP)
+    test = not_none(paired_t(SLEEP))
     assert (test.df, test.t, test.p) == (
         9,
         pytest.approx(4.0621, abs=5e-5),
@@ -16,7 +17,7 @@ def test_paired_t_of_students_sleep_data() -> None:
 
 
 def test_paired_t_of_darwins_maize() -> None:
-    test = paired_t(np.array(DARWIN) / 8)
+    test = not_none(paired_t(np.array(DARWIN) / 8))
     assert (test.estimate, test.t) == (pytest.approx(2.6167, abs=5e-5), pytest.approx(2.148, abs=5e-4))
     assert test.p == pytest.approx(0.0497, abs=5e-5)
 
@@ -41,7 +42,7 @@ def test_sign_flip_of_no_difference_at_all_is_one() -> None:
 
 
 def test_differences_that_do_not_vary_have_no_p() -> None:
-    assert paired_t([0.02, 0.02, 0.02]).p is None
+    assert not_none(paired_t([0.02, 0.02, 0.02])).p is None
 
 
 def test_one_difference_is_no_test() -> None:

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 from published_boundaries import BOUNDARIES_BY_SIDE
 from scipy import special
 from scipy.stats import multivariate_normal
@@ -99,7 +100,7 @@ def test_a_sequential_p_is_that_of_the_best_look_so_far() -> None:
 def test_a_sequential_p_never_rises_from_look_to_look() -> None:
     seen = [0.02, 0.4, 0.01, 0.2]
     so_far = [sequential_p(seen[:k], UNEVEN[:k]) for k in range(1, 5)]
-    assert all(after <= before for before, after in itertools.pairwise(so_far))
+    assert all(not_none(after) <= before for before, after in itertools.pairwise(so_far))
 
 
 def test_looks_without_a_p_have_no_sequential_p() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from fixture_types import WalkStudy
+from fixture_types import WalkStudy, not_none
 from postgres_server import PostgresServer
 
 from ablate.errors import BadInput, StoreError
@@ -229,7 +229,7 @@ def test_eight_processes_may_open_a_fresh_database_of_a_server_at_once(
 
 
 def test_a_database_that_is_being_created_holds_no_study_yet(prepared) -> None:
-    file = engine.sqlite_file(prepared.place.url)
+    file = not_none(engine.sqlite_file(prepared.place.url))
     engine.touch_private(file)
     engine.creation_lock(file).touch()
     with pytest.raises(BadInput, match=r"holds no study yet; if `ablate run` is creating it, ask again"):
@@ -237,6 +237,6 @@ def test_a_database_that_is_being_created_holds_no_study_yet(prepared) -> None:
 
 
 def test_a_database_of_somebody_else_is_none_of_ours(prepared) -> None:
-    engine.touch_private(engine.sqlite_file(prepared.place.url))
+    engine.touch_private(not_none(engine.sqlite_file(prepared.place.url)))
     with pytest.raises(BadInput, match="not a database of ablate"):
         results(prepared)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from fixture_types import not_none
 from torch import Tensor, nn
 
 from ablate.trainer.data.corpus import ROWS, generate
@@ -17,7 +18,7 @@ PAIRS = ("paraphrase", "similarity")
 def test_the_same_rows_every_time(task: str) -> None:
     once, again = generate(TASKS[task], "dev"), generate(TASKS[task], "dev")
     assert (once.ids, once.first, once.second) == (again.ids, again.first, again.second)
-    assert np.array_equal(once.labels, again.labels)
+    assert np.array_equal(not_none(once.labels), not_none(again.labels))
 
 
 def test_rows_are_those_of_every_machine() -> None:
@@ -47,17 +48,18 @@ def test_no_row_is_in_two_splits(task: str) -> None:
 
 def test_five_sentiments_in_even_shares() -> None:
     shares = (
-        np.bincount(generate(TASKS["sentiment"], "train").labels.astype(int), minlength=5) / ROWS["train"]
+        np.bincount(not_none(generate(TASKS["sentiment"], "train").labels).astype(int), minlength=5)
+        / ROWS["train"]
     )
     assert shares.min() > 0.15
 
 
 def test_half_of_the_pairs_are_paraphrases() -> None:
-    assert generate(TASKS["paraphrase"], "train").labels.mean() == pytest.approx(0.5, abs=0.04)
+    assert not_none(generate(TASKS["paraphrase"], "train").labels).mean() == pytest.approx(0.5, abs=0.04)
 
 
 def test_similarity_spans_its_scale() -> None:
-    labels = generate(TASKS["similarity"], "train").labels
+    labels = not_none(generate(TASKS["similarity"], "train").labels)
     assert labels.min() == 0
     assert labels.max() == 5
     assert 1.2 < labels.std() < 2
@@ -69,14 +71,16 @@ def test_labels_are_noisy_so_that_no_model_can_be_perfect() -> None:
     same = [
         sorted(words[word] for word in u.split() if word in words)
         == sorted(words[word] for word in v.split() if word in words)
-        for u, v in zip(found.first, found.second, strict=True)
+        for u, v in zip(found.first, not_none(found.second), strict=True)
     ]
     assert 0.92 < (np.array(same) == found.labels).mean() < 0.97
 
 
 def test_not_turns_a_judgement_round() -> None:
     found = generate(TASKS["sentiment"], "train")
-    labels = [label for text, label in zip(found.first, found.labels, strict=True) if "not good" in text]
+    labels = [
+        label for text, label in zip(found.first, not_none(found.labels), strict=True) if "not good" in text
+    ]
     assert len(labels) > 5
     assert np.mean(np.array(labels) < 2) > 0.8
 
@@ -140,6 +144,6 @@ def numbered(found: Examples, words: dict[str, int]) -> list[Tensor]:
     unused = len(words)
     sides = []
     for texts in (found.first, found.second):
-        rows = [[words.get(word, unused) for word in text.split()] for text in texts]
+        rows = [[words.get(word, unused) for word in text.split()] for text in not_none(texts)]
         sides.append(torch.tensor([row + [unused] * (11 - len(row)) for row in rows]))
     return sides

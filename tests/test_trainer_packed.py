@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixture_types import not_none
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
@@ -69,7 +70,7 @@ def padded(model: BertModel, tokens: Tensor, lengths: list[int], pooling: str) -
 def gradients(model: torch.nn.Module, embedded: Tensor, direction: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     (embedded * direction).sum().backward()
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return {name: not_none(parameter.grad).clone() for name, parameter in model.named_parameters()}
 
 
 def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float) -> None:
@@ -150,12 +151,12 @@ def test_embeddings_under_dropout_have_the_mean_and_spread_of_transformers() -> 
 def test_dropout_keeps_its_share_in_every_lane_of_the_random_words(lane: int) -> None:
     """Four masks come from one 64-bit word: none may be biased (a sign bit that is never set would be)."""
     mask = Dropout(400_000, torch.device("cpu")).mask((100_000, 4), 0.1, torch.float32)
-    assert abs(float(mask.kept[:, lane].mean()) - 0.9) < 5 * (0.09 / 100_000) ** 0.5
+    assert abs(float(not_none(mask.kept)[:, lane].mean()) - 0.9) < 5 * (0.09 / 100_000) ** 0.5
     assert mask.scale == pytest.approx(1 / 0.9, rel=2e-5)
 
 
 def test_dropout_masks_of_neighbours_are_independent() -> None:
-    kept = Dropout(400_000, torch.device("cpu")).mask((400_000,), 0.5, torch.float64).kept
+    kept = not_none(Dropout(400_000, torch.device("cpu")).mask((400_000,), 0.5, torch.float64).kept)
     centred = kept - kept.mean()
     assert all(
         abs(float((centred[shift:] * centred[:-shift]).mean())) < 5 * 0.25 / 400_000**0.5
@@ -187,7 +188,7 @@ def test_a_saved_generator_repeats_a_step_to_the_bit() -> None:
 def test_gradients_are_added_to_the_buffers_that_are_there() -> None:
     bert, tokens = PackedBert(small_bert()), sentences()
     bert(tokens, LENGTHS).sum().backward()
-    once = [parameter.grad.clone() for parameter in bert.parameters()]
+    once = [not_none(parameter.grad).clone() for parameter in bert.parameters()]
     buffers = [parameter.grad for parameter in bert.parameters()]
     bert(tokens, LENGTHS).sum().backward()
     assert all(parameter.grad is buffer for parameter, buffer in zip(bert.parameters(), buffers, strict=True))
@@ -235,10 +236,10 @@ def test_a_second_backward_pass_is_refused_and_adds_nothing() -> None:
     bert, tokens = PackedBert(small_bert()), sentences()
     loss = bert(tokens, LENGTHS).sum()
     loss.backward(retain_graph=True)
-    before = [parameter.grad.clone() for parameter in bert.parameters()]
+    before = [not_none(parameter.grad).clone() for parameter in bert.parameters()]
     with pytest.raises(RuntimeError, match="backward twice; call forward again"):
         loss.backward()
-    assert all(torch.equal(p.grad, grad) for p, grad in zip(bert.parameters(), before, strict=True))
+    assert all(torch.equal(not_none(p.grad), grad) for p, grad in zip(bert.parameters(), before, strict=True))
 
 
 def test_parameters_that_need_no_gradient_get_none() -> None:
@@ -338,7 +339,7 @@ def test_an_unsupported_model_is_refused() -> None:
 def test_layout_brings_each_head_of_each_sentence_together() -> None:
     layout = lay_out(np.array([2, 1, 9]), heads=2, device=torch.device("cpu"))
     one, two = layout.groups  # the second and first sentences, and the third
-    assert (one.count, one.longest, one.padding.tolist()) == (2, 2, [[False, True], [False, False]])
+    assert (one.count, one.longest, not_none(one.padding).tolist()) == (2, 2, [[False, True], [False, False]])
     assert (two.count, two.longest, two.padding) == (1, 9, None)
     assert layout.by_head[:8].tolist() == [4, 4, 5, 5, 0, 2, 1, 3]  # piece = 2 * row + head
     assert layout.padding.tolist() == [1, 3]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 from pydantic import ValidationError
 
 from ablate.errors import BadInput, Unavailable
@@ -391,7 +392,7 @@ def test_a_chain_of_a_hundred_thousand_pairs_is_one_cluster() -> None:
     order = np.random.default_rng(0).permutation(100_000).tolist()
     pairs = Examples([], [f"q{i}" for i in order], [f"q{i + 1}" for i in order], None)
     pairs.ids.extend(map(str, order))
-    assert set(clusters(pairs).tolist()) == {0}
+    assert set(not_none(clusters(pairs)).tolist()) == {0}
 
 
 # The hub
@@ -444,7 +445,7 @@ def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_hub_dataset_with_its_validation_split(hub_folder) -> None:
     found = examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "dev")
-    assert (found.first[:2], found.labels.tolist()) == (["good", "bad"], [4, 0, 2])
+    assert (found.first[:2], not_none(found.labels).tolist()) == (["good", "bad"], [4, 0, 2])
 
 
 def test_a_split_that_the_hub_dataset_lacks(hub_folder) -> None:

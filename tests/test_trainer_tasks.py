@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixture_types import not_none
 
 from ablate.trainer.data.corpus import generate
 from ablate.trainer.data.sources import Source
@@ -30,7 +31,7 @@ def test_its_files_are_read_and_tokenized(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("sentence1,sentence2,gold_label\na,b,0\nc,d,2\n")
     found = load_tokens({NLI: Source(files=f"{tmp_path}/{{split}}.csv")}, "tiny", 16, tmp_path, ["train"])
     split = found.tasks["nli"]["train"]
-    assert (split.labels.tolist(), len(split.columns)) == ([0, 2], 2)
+    assert (not_none(split.labels).tolist(), len(split.columns)) == ([0, 2], 2)
 
 
 def test_its_head_has_a_class_for_each_label_and_learns() -> None:
@@ -39,7 +40,7 @@ def test_its_head_has_a_class_for_each_label_and_learns() -> None:
     output = head(u, v)
     assert output.shape == (6, 3)
     head.loss(output, torch.tensor([0.0, 1, 2, 0, 1, 2])).backward()
-    assert head.out.weight.grad.abs().sum() > 0
+    assert not_none(head.out.weight.grad).abs().sum() > 0
 
 
 def test_it_is_scored_under_its_name() -> None:
@@ -47,7 +48,7 @@ def test_it_is_scored_under_its_name() -> None:
 
 
 def test_it_has_rows_of_a_built_in_corpus() -> None:
-    assert set(generate(NLI, "train", 40).labels) == {0, 1, 2}
+    assert set(not_none(generate(NLI, "train", 40).labels)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

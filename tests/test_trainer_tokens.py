@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import not_none
 
 from ablate.errors import AblateError, BadInput, Unavailable
 from ablate.trainer.data import hub, tokens
@@ -88,11 +89,11 @@ def test_tokens_say_what_the_text_says(cache) -> None:
     tokenizer = AutoTokenizer.from_pretrained(cache / "model")
     split, text = found.tasks["paraphrase"]["dev"], examples(FEW[PAIRS], PAIRS, "dev")
     assert split.ids == text.ids
-    assert np.array_equal(split.labels, text.labels)
+    assert np.array_equal(not_none(split.labels), not_none(text.labels))
     for row in (0, 7):
-        taken, _ = split.second.take([row])
-        assert tokenizer.decode(taken) == f"[CLS] {text.second[row]} [SEP]"
-        assert tokenizer(text.second[row])["input_ids"] == taken.tolist()
+        taken, _ = not_none(split.second).take([row])
+        assert tokenizer.decode(taken) == f"[CLS] {not_none(text.second)[row]} [SEP]"
+        assert tokenizer(not_none(text.second)[row])["input_ids"] == taken.tolist()
 
 
 def test_no_row_is_longer_than_asked_and_each_ends_as_it_should(cache) -> None:
