@@ -74,7 +74,7 @@ def test_what_stopped_is_the_same_whatever_further_seeds_say() -> None:
 def test_a_small_effect_known_well_is_no_difference_that_matters() -> None:
     seen = one(looked_at([comparison(values(0.01, 5, 0.05))], [], spec_of((5, 10))))
     assert (seen.stop, seen.verdict("maximize")) == (Stop.NO_DIFFERENCE, Verdict.NO_DIFFERENCE)
-    assert -1 < not_none(seen.ci90)[0] < seen.ci90[1] < 1
+    assert -1 < not_none(seen.ci90)[0] < not_none(seen.ci90)[1] < 1
 
 
 def test_no_difference_needs_the_repeated_interval_inside() -> None:
@@ -87,13 +87,13 @@ def test_no_difference_needs_the_repeated_interval_inside() -> None:
 
 def test_a_comparison_without_a_chance_is_given_up() -> None:
     seen = one(looked_at([comparison(values(0.3, 8))], [], spec_of((8, 10), 0.1)))
-    assert seen.chance < 0.1
+    assert not_none(seen.chance) < 0.1
     assert (seen.stop, seen.verdict("maximize")) == (Stop.FUTILE, Verdict.INCONCLUSIVE)
 
 
 def test_a_comparison_with_a_chance_goes_on() -> None:
     seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
-    assert (seen.chance > 0.1, seen.stop) == (True, None)
+    assert (not_none(seen.chance) > 0.1, seen.stop) == (True, None)
 
 
 def test_nothing_is_futile_at_the_last_look() -> None:
@@ -138,7 +138,7 @@ def test_information_that_seems_to_shrink_spends_nothing_twice() -> None:
 def test_alpha_that_is_spent_is_not_spent_again_when_seeds_are_added() -> None:
     done = one(looked_at([comparison(values(0.9, 10, 1.3))], [], spec_of((10,), 0.1)))
     more = one(looked_at([comparison(values(0.9, 20, 1.3))], [{done.key: done}], spec_of((10, 20), 0.1)))
-    assert not_none(values(0.9, 20, 1.3).p) < done.p
+    assert not_none(values(0.9, 20, 1.3).p) < not_none(done.p)
     assert more.p_sequential == pytest.approx(done.p_sequential)
 
 
@@ -158,7 +158,7 @@ def test_until_a_width_only_the_interval_stops_a_comparison() -> None:
     wide = one(looked_at([comparison(values(50.0, 5))], [], spec))
     narrow = one(looked_at([comparison(values(0.0, 5, 0.1))], [], spec))
     assert (wide.rejected, wide.stop) == (True, None)
-    assert (narrow.stop, math.dist((not_none(narrow.ci95)[0],), (narrow.ci95[1],)) <= 1.0) == (
+    assert (narrow.stop, math.dist((not_none(narrow.ci95)[0],), (not_none(narrow.ci95)[1],)) <= 1.0) == (
         Stop.WIDTH,
         True,
     )
@@ -169,7 +169,7 @@ def test_levels_of_a_number_have_a_quarter_of_alpha_until_their_slope_is_clear()
     seen = look(
         [comparison(values(0.0, 10), "slope"), comparison(found, "level", gate=0)], [], spec_of((10,))
     )
-    assert seen["level"].p_holm == pytest.approx(4 * seen["level"].p_sequential)
+    assert seen["level"].p_holm == pytest.approx(4 * not_none(seen["level"].p_sequential))
 
 
 def test_a_record_reads_back_as_it_was() -> None:

@@ -128,7 +128,7 @@ def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...])
             seen = looked_at([Comparison(Kind.LEVELS, "f", 0, 1, found, found.p)], before, spec)
             before.append({key: one.model_copy(update={"stop": None}) for key, one in seen.items()})
             (one,) = seen.values()
-            every &= not_none(one.ci95)[0] <= 0.7 <= one.ci95[1]
+            every &= not_none(one.ci95)[0] <= 0.7 <= not_none(one.ci95)[1]
         held += every
     print(f"repeated intervals, looks {looks}: all hold in {held / studies:.4f}")
     assert held / studies >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / studies)
@@ -147,7 +147,7 @@ def test_seeds_are_saved_and_power_is_that_of_a_fixed_number(times: int, compari
         seeds += [seen.seeds for seen in last]
         power += [seen.rejected for seen in last]
         same += [seen.stop is Stop.NO_DIFFERENCE for seen in last]
-        fixed += [p < 0.05 for p in holm([at(k, 10).p for k in range(comparisons)])]
+        fixed += [not_none(p) < 0.05 for p in holm([at(k, 10).p for k in range(comparisons)])]
     print(
         f"effect {times} × smallest, {comparisons} comparisons: {np.mean(seeds):.2f} seeds, claimed {np.mean(power):.3f} "
         f"(ten seeds: {np.mean(fixed):.3f}), no difference {np.mean(same):.3f}"

@@ -111,7 +111,7 @@ def test_a_nested_factor_is_measured_inside_its_condition() -> None:
 def test_standard_errors_of_a_nested_design() -> None:
     y, factors, seed = nested_study()
     result = factorial(y, factors, seed)
-    variance = result.anova["II"][-1].ms
+    variance = not_none(result.anova["II"][-1].ms)
     training, surgery = result.effects
     assert surgery.se == pytest.approx(np.sqrt(variance * (1 / 3 + 1 / 3)))
     assert training.se == pytest.approx(np.sqrt(variance * (1 / 3 + 1 / 6)))

@@ -104,7 +104,7 @@ def test_one_seed_over_its_items_is_the_one_sample_t_of_them() -> None:
     d = differences(seeds=1)
     found, test = infer_from_items(float(d.mean()), contributions(d)[0]), stats.ttest_1samp(d[0], 0)
     assert found.method is Method.ITEMS
-    assert not_none(found.estimate) / found.se == pytest.approx(test.statistic)
+    assert not_none(found.estimate) / not_none(found.se) == pytest.approx(test.statistic)
 
 
 def test_no_seed_says_nothing() -> None:
@@ -172,13 +172,13 @@ def test_the_detectable_effect_is_found_four_times_out_of_five(
     rng, studies = np.random.default_rng(seeds), 2000
     v_seed, v_item = share, 1 - share
     shape = Inference(0.0, seeds, Method.SEEDS_AND_ITEMS, 1.0, v_seed=v_seed, v_item=v_item, item_df=item_df)
-    effect = shape.mde80(1 / comparisons)
+    effect = not_none(shape.mde80(1 / comparisons))
     found = 0
     for by_seed in rng.normal(0, np.sqrt(v_seed * seeds), (studies, seeds)):
         drawn = v_item * (rng.chisquare(item_df) / item_df if math.isfinite(item_df) else 1.0)
         of_items = rng.normal(0, np.sqrt(v_item))
         p = infer(effect + of_items + by_seed, ItemNoise(drawn, 0.0, item_df)).p
-        found += p < 0.05 / comparisons
+        found += not_none(p) < 0.05 / comparisons
     assert found / studies == pytest.approx(0.8, abs=3 * 0.0089)
 
 

@@ -1,4 +1,5 @@
 import pytest
+from fixture_types import not_none
 from hypothesis import example, given
 from hypothesis import strategies as st
 from published_tables import BH_1995
@@ -11,11 +12,11 @@ def test_holm_by_hand() -> None:
 
 
 def test_benjamini_and_hochbergs_example_rejects_four() -> None:
-    assert sum(p <= 0.05 for p in benjamini_hochberg(BH_1995)) == 4
+    assert sum(not_none(p) <= 0.05 for p in benjamini_hochberg(BH_1995)) == 4
 
 
 def test_holm_rejects_three_of_benjamini_and_hochbergs_example() -> None:
-    assert sum(p <= 0.05 for p in holm(BH_1995)) == 3
+    assert sum(not_none(p) <= 0.05 for p in holm(BH_1995)) == 3
 
 
 def test_benjamini_hochberg_by_hand() -> None:
@@ -89,7 +90,7 @@ def test_a_corrected_p_is_never_less_than_the_p_itself(family) -> None:
     p, gates = family
     pairs = zip(p, gatekept_holm(p, gates), strict=True)
     assert all(
-        after is None if before is None else before <= after * (1 + 1e-9) and after <= 1
+        after is None if before is None else before <= not_none(after) * (1 + 1e-9) and not_none(after) <= 1
         for before, after in pairs
     )
 

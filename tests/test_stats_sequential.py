@@ -100,7 +100,7 @@ def test_a_sequential_p_is_that_of_the_best_look_so_far() -> None:
 def test_a_sequential_p_never_rises_from_look_to_look() -> None:
     seen = [0.02, 0.4, 0.01, 0.2]
     so_far = [sequential_p(seen[:k], UNEVEN[:k]) for k in range(1, 5)]
-    assert all(not_none(after) <= before for before, after in itertools.pairwise(so_far))
+    assert all(not_none(after) <= not_none(before) for before, after in itertools.pairwise(so_far))
 
 
 def test_looks_without_a_p_have_no_sequential_p() -> None:
@@ -112,7 +112,7 @@ def test_a_p_of_one_look_is_its_own_sequential_p() -> None:
 
 
 def test_a_p_that_underflows_is_tiny_and_not_zero() -> None:
-    assert 0 < sequential_p([0.0], [1.0]) < 1e-11
+    assert 0 < not_none(sequential_p([0.0], [1.0])) < 1e-11
 
 
 def test_sequential_ps_of_nothing_are_uniform_or_larger() -> None:

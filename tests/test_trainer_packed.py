@@ -122,7 +122,7 @@ def test_with_dropout_the_gradient_is_the_slope_of_the_loss(pooling: str) -> Non
             parameter -= 2 * step
             below = loss()
             parameter += step
-        expected = float((parameter.grad * step).sum() * 2)
+        expected = float((not_none(parameter.grad) * step).sum() * 2)
         assert float(above - below) == pytest.approx(expected, rel=1e-5, abs=1e-8), name
 
 
