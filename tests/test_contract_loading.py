@@ -19,7 +19,7 @@ def own_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
-def written(folder, name, text):
+def written(folder: Path, name: str, text: str) -> str:
     (folder / f"{name}.py").write_text(text)
     return name
 
@@ -66,7 +66,7 @@ def smoke(settings): print("shrunk")
 def test_what_a_trainer_prints_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = load_trainer(written(tmp_path, "trainer_that_prints", PRINTS), tmp_path)
     for function in (trainer.check, trainer.parts, trainer.smoke):
-        function(None)
+        not_none(function)(None)
     assert capsys.readouterr() == ("", "imported\nchecked\nparted\nshrunk\n")
 
 

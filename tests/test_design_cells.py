@@ -1,39 +1,42 @@
 """From a study to validated, hashed cells and their parts."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import pytest
 from design_examples import Rates, Settings, design_of, levels, study, toy_trainer
 from pydantic import BaseModel, ConfigDict, computed_field, field_validator, model_validator
 
-from ablate.contract import load_trainer
+from ablate.contract import Trainer, load_trainer
 from ablate.design.cells import build_design, part_counts
+from ablate.design.model import Design
 from ablate.design.settings import defaults_of, settings_hash
 from ablate.errors import BadInput
+from ablate.spec.model import StudySpec
 from ablate.spec.reading import parse_study, read_study
 
 STUDIES = Path(__file__).parent.parent / "studies"
 
 
-def faults_of(spec, trainer=None):
+def faults_of(spec: StudySpec, trainer: Trainer | None = None) -> list[str]:
     with pytest.raises(BadInput) as caught:
         build_design(spec, trainer or toy_trainer())
     return list(caught.value.faults)
 
 
 @pytest.fixture(scope="module")
-def full_grid():
+def full_grid() -> Design:
     spec = read_study(STUDIES / "full_grid.yaml")
     return build_design(spec, load_trainer(spec.trainer, spec.folder))
 
 
-def test_full_grid_has_384_raw_cells_and_288_valid_ones(full_grid) -> None:
+def test_full_grid_has_384_raw_cells_and_288_valid_ones(full_grid: Design) -> None:
     assert (full_grid.raw_cells, len(full_grid.cells)) == (384, 288)
 
 
-def test_full_grid_trains_936_parts_instead_of_1440(full_grid) -> None:
+def test_full_grid_trains_936_parts_instead_of_1440(full_grid: Design) -> None:
     assert part_counts(full_grid, seeds=3) == (1440, 936)
 
 
@@ -126,7 +129,9 @@ OPTIMIZERS = (
 
 
 @pytest.mark.parametrize("optional", [{}, {"parts": lambda settings: {"all": settings.model_copy()}}])
-def test_members_of_a_union_that_differ_in_their_tag_alone_are_two_cells(optional) -> None:
+def test_members_of_a_union_that_differ_in_their_tag_alone_are_two_cells(
+    optional: dict[str, Callable[[Any], Any]],
+) -> None:
     design = build_design(study(OPTIMIZERS, "{optimizer: a}"), toy_trainer(Tagged, **optional))
     trained = [Tagged.model_validate(part.settings) for cell in design.cells for part in cell.parts.values()]
     assert trained == [Tagged(optimizer=Adam(lr=0.2)), Tagged(optimizer=SGD(lr=0.2))]
@@ -147,7 +152,7 @@ def test_settings_that_a_validator_changes_again_when_read_back_are_refused() ->
     class Growing(Settings):
         @field_validator("b")
         @classmethod
-        def _double(cls, b):
+        def _double(cls, b: int) -> int:
             return 2 * b
 
     (fault,) = faults_of(study("{b: [1, 2]}", "{b: 1}"), toy_trainer(Growing))
@@ -156,9 +161,9 @@ def test_settings_that_a_validator_changes_again_when_read_back_are_refused() ->
 
 
 @pytest.mark.parametrize("optional", [{}, {"parts": lambda settings: {"all": settings}}])
-def test_a_computed_field_is_no_setting(optional) -> None:
+def test_a_computed_field_is_no_setting(optional: dict[str, Callable[[Any], Any]]) -> None:
     class Sized(Settings):
-        @computed_field
+        @computed_field  # type: ignore[prop-decorator]
         @property
         def double(self) -> int:
             return 2 * self.a
@@ -180,7 +185,7 @@ def test_a_trainer_without_parts_has_one_part_that_is_the_cell() -> None:
 
 
 def test_parts_that_are_equal_have_one_hash() -> None:
-    def halves(settings):
+    def halves(settings: Any) -> dict[str, Any]:
         return {"left": settings.model_copy(update={"b": 0}), "right": {"b": settings.b}}
 
     spec = study("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}")
@@ -264,7 +269,7 @@ def test_a_setting_that_the_trainer_needs_is_asked_for() -> None:
 def test_a_fault_of_a_whole_combination_is_told_once_with_what_would_do() -> None:
     class Picky(Settings):
         @model_validator(mode="after")
-        def _sum(self):
+        def _sum(self) -> Self:
             if self.a + self.b > 1:
                 raise ValueError("a and b together exceed 1.")
             return self

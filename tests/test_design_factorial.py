@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Mapping
 
 import pytest
 from design_examples import design_of, levels, study
@@ -12,7 +13,7 @@ from ablate.design.choosing import one_at_a_time
 from ablate.design.factorial import Space
 from ablate.errors import BadInput
 from ablate.spec import conditions
-from ablate.spec.model import Factor, Level
+from ablate.spec.model import Factor, Level, Scalar
 
 CONDITIONAL = "{a: [0, 1], b: {levels: [0, 1], only_when: {a: 1}}, c: [0, 1]}"
 CHAIN = "{c: {levels: [0, 1, 2], only_when: {b: 1}}, b: {levels: [0, 1], only_when: {a: 1}}, a: [0, 1]}"
@@ -110,7 +111,7 @@ def test_a_billion_cells_are_counted_at_once() -> None:
 
 
 @st.composite
-def spaces(draw):
+def spaces(draw: st.DrawFn) -> list[Factor]:
     """Factors f0, f1, ... with two or three levels and conditions on earlier ones, in any order."""
     n = draw(st.integers(1, 5))
     factors = []
@@ -128,9 +129,9 @@ def spaces(draw):
 
 @given(spaces())
 @settings(max_examples=100, deadline=None)
-def test_full_equals_brute_force_over_the_product(factors) -> None:
-    def existing(names):
-        present = {}
+def test_full_equals_brute_force_over_the_product(factors: list[Factor]) -> None:
+    def existing(names: Mapping[str, Scalar]) -> frozenset[tuple[str, Scalar]]:
+        present: dict[str, Scalar] = {}
         for factor in conditions.in_order(factors):
             if conditions.exists(factor, present):
                 present[factor.name] = names[factor.name]
@@ -145,7 +146,7 @@ def test_full_equals_brute_force_over_the_product(factors) -> None:
 
 @given(spaces())
 @settings(max_examples=100, deadline=None)
-def test_a_factor_can_exist_exactly_when_its_needs_can_be_met(factors) -> None:
+def test_a_factor_can_exist_exactly_when_its_needs_can_be_met(factors: list[Factor]) -> None:
     spec = study("{a: [0, 1]}", "{a: 0}").model_copy(update={"factors": tuple(factors), "baseline": {}})
     seen = {name for one in Space(spec).full() for name in one}
     assert seen == {name for name, needs in conditions.needs(factors).items() if conditions.possible(needs)}

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ablate.report.as_json import to_json
 from ablate.report.report import report_of
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
-from ablate.store.results import best_cell
+from ablate.store.results import Results, best_cell
 from ablate.store.sampling import Tried, Watch, next_combination
 
 FACTORS = "{a: [0, 1, 2, 3], b: [0, 1], c: {levels: [0, 1], only_when: {b: 1}}}"
@@ -38,19 +39,21 @@ metric: {{name: dev/position}}
 """
 
 
-def space(search: str = "search"):
+def space(search: str = "search") -> Space:
     return Space(study(FACTORS, "{a: 0, b: 0}", search))
 
 
-def tried(combination, value=0.0, state="COMPLETE", curve=()):
+def tried(
+    combination: dict[str, int], value: float = 0.0, state: str = "COMPLETE", curve: Iterable[float] = ()
+) -> Tried:
     return Tried(combination, state, value if state == "COMPLETE" else None, dict(enumerate(curve, 1)))
 
 
 @pytest.fixture
-def hunt(walk_study: WalkStudy, tmp_path: Path):
+def hunt(walk_study: WalkStudy, tmp_path: Path) -> Callable[..., Path]:
     walk_study()  # puts the trainer there
 
-    def write(seconds=0.0, trials=8, pruner="median"):
+    def write(seconds: float = 0.0, trials: int = 8, pruner: str = "median") -> Path:
         path = tmp_path / "hunt.yaml"
         path.write_text(HUNT.format(seconds=seconds, trials=trials, pruner=pruner))
         return path
@@ -58,7 +61,7 @@ def hunt(walk_study: WalkStudy, tmp_path: Path):
     return write
 
 
-def results(tmp_path: Path):
+def results(tmp_path: Path) -> Results:
     place = place_of("hunt", tmp_path / "runs")
     return read_results(place)
 
@@ -102,7 +105,7 @@ def test_the_choice_rests_on_seeds_that_took_no_part_in_it() -> None:
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
 def test_every_valid_cell_is_proposed_once_and_then_none(sampler: str) -> None:
     searched = space(f"{{kind: search, sampler: {sampler}}}")
-    history = []
+    history: list[Tried] = []
     while (proposed := next_combination(searched, history)) is not None:
         history.append(tried(proposed, float(proposed["a"])))
     proposals = [one.combination for one in history]
@@ -117,11 +120,11 @@ def test_the_same_history_gives_the_same_proposal() -> None:
 def test_tpe_looks_where_it_was_good() -> None:
     levels = "[" + ", ".join(map(str, range(20))) + "]"
     searched = Space(study(f"{{a: {levels}, b: {levels}}}", "{a: 0, b: 0}", "search"))
-    history = []
+    history: list[Tried] = []
     for _ in range(60):
         proposed = not_none(next_combination(searched, history))
         history.append(tried(proposed, -abs(proposed["a"] - 15) - abs(proposed["b"] - 5)))
-    late = [-one.value for one in history[30:]]
+    late = [-not_none(one.value) for one in history[30:]]
     assert sum(late) / len(late) < 6  # a random cell is 11.5 away on average
 
 
@@ -146,7 +149,7 @@ def test_a_pruner_gives_up_what_falls_behind_and_keeps_what_leads(pruner: str) -
         tried({"a": 0, "b": 0}, float(n), curve=[n * step + n for step in range(1, 65)]) for n in range(2, 12)
     ]
 
-    def given_up(slope):
+    def given_up(slope: float) -> bool:
         watch = Watch(searched.spec, rising, {})
         return any(watch.is_hopeless(step, slope * step) for step in range(1, 65))
 
@@ -165,7 +168,7 @@ def test_a_trial_that_goes_on_is_judged_with_what_it_reported_before() -> None:
 
 
 def test_a_search_tries_prunes_trains_its_finalists_again_and_compares_those(
-    hunt, ablate: Ablate, tmp_path: Path
+    hunt: Callable[..., Path], ablate: Ablate, tmp_path: Path
 ) -> None:
     path = hunt(trials=12)
     done = ablate("run", path, "--json")
@@ -175,7 +178,9 @@ def test_a_search_tries_prunes_trains_its_finalists_again_and_compares_those(
     assert by_seed == {1: 12, 2: 3, 3: 3}
     assert len(found.trials) == most_trials(found.spec)
     assert json.loads(done.stdout)["pruned"] > 0
-    assert next(c for c in found.cells if c.hash == best_cell(found)).levels["slope"] >= 2.5
+    slope = next(c for c in found.cells if c.hash == best_cell(found)).levels["slope"]
+    assert isinstance(slope, float)
+    assert slope >= 2.5
     document = to_json(report_of(found))
     assert document["design"]["tried"] == dict(Counter(t.state for t in found.trials if t.seed == 1))
     assert document["design"]["seeds"] == [2, 3]
@@ -190,7 +195,7 @@ def test_a_search_tries_prunes_trains_its_finalists_again_and_compares_those(
 
 
 def test_killed_workers_and_supervisor_lose_nothing_and_repeat_nothing(
-    hunt, ablate: Ablate, start_ablate: StartAblate, tmp_path: Path
+    hunt: Callable[..., Path], ablate: Ablate, start_ablate: StartAblate, tmp_path: Path
 ) -> None:
     path = hunt(seconds=0.05, pruner="none")
     supervisor = start_ablate("run", path, "--workers", 2, ABLATE_CHECKPOINT_SECONDS="0.1")
@@ -209,7 +214,9 @@ def test_killed_workers_and_supervisor_lose_nothing_and_repeat_nothing(
     assert max(Counter((trial.cell, trial.seed) for trial in found.trials).values()) == 1
 
 
-def test_a_limit_is_kept_and_the_rest_comes_later(hunt, ablate: Ablate, tmp_path: Path) -> None:
+def test_a_limit_is_kept_and_the_rest_comes_later(
+    hunt: Callable[..., Path], ablate: Ablate, tmp_path: Path
+) -> None:
     path = hunt()
     ablate("run", path, "--limit", 3)
     assert len(results(tmp_path).trials) == 3
@@ -218,7 +225,7 @@ def test_a_limit_is_kept_and_the_rest_comes_later(hunt, ablate: Ablate, tmp_path
 
 
 def test_a_search_may_be_extended_by_more_trials_and_by_nothing_else(
-    hunt, ablate: Ablate, tmp_path: Path
+    hunt: Callable[..., Path], ablate: Ablate, tmp_path: Path
 ) -> None:
     ablate("run", hunt(trials=3))
     assert ablate("run", hunt(trials=5), "--extend").returncode == 0
@@ -228,7 +235,7 @@ def test_a_search_may_be_extended_by_more_trials_and_by_nothing_else(
     assert ablate("run", changed, "--extend").returncode == 2
 
 
-def test_only_is_refused(hunt, ablate: Ablate) -> None:
+def test_only_is_refused(hunt: Callable[..., Path], ablate: Ablate) -> None:
     done = ablate("run", hunt(), "--only", "slope=2.0")
     assert (done.returncode, done.stderr) == (
         2,

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fixture_types import Ablate, StartAblate
+from fixture_types import Ablate, Json, StartAblate
 
 STUDIES = Path(__file__).parent.parent / "studies"
 STUDY = """\
@@ -28,13 +28,13 @@ metric: {name: dev/mean}
 
 
 @pytest.fixture
-def joint_study(tmp_path: Path):
+def joint_study(tmp_path: Path) -> Path:
     path = tmp_path / "joint.yaml"
     path.write_text(STUDY)
     return path
 
 
-def outcome(home: Path, document: dict) -> dict:
+def outcome(home: Path, document: Json) -> Json:
     """Return each trial's metrics, and the digest of the weights it ended with."""
     return {
         trial["cell"]: (
@@ -46,7 +46,7 @@ def outcome(home: Path, document: dict) -> dict:
 
 
 def test_killed_and_resumed_training_ends_in_the_same_bits(
-    ablate: Ablate, start_ablate: StartAblate, joint_study, tmp_path: Path
+    ablate: Ablate, start_ablate: StartAblate, joint_study: Path, tmp_path: Path
 ) -> None:
     done = ablate("run", joint_study, "--home", "reference", "--json")
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def test_killed_and_resumed_training_ends_in_the_same_bits(
 
 
 def test_a_finished_study_is_reported_exported_and_opened(
-    ablate: Ablate, joint_study, tmp_path: Path
+    ablate: Ablate, joint_study: Path, tmp_path: Path
 ) -> None:
     assert ablate("run", joint_study).returncode == 0
     reported = ablate("report", "joint", "--json")
@@ -82,7 +82,7 @@ def test_a_finished_study_is_reported_exported_and_opened(
     assert lines[1].count(" , ") == 1
 
 
-def test_the_exported_model_loads_in_transformers(ablate: Ablate, joint_study, tmp_path: Path) -> None:
+def test_the_exported_model_loads_in_transformers(ablate: Ablate, joint_study: Path, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
     ablate("run", joint_study, "--limit", 2)
@@ -116,7 +116,7 @@ def test_only_best_is_one_trial_a_seed(ablate: Ablate, tmp_path: Path) -> None:
     }
 
 
-def test_a_hub_name_without_network_is_one_line(ablate: Ablate, joint_study) -> None:
+def test_a_hub_name_without_network_is_one_line(ablate: Ablate, joint_study: Path) -> None:
     joint_study.write_text(STUDY.replace("{pooling:", "{encoder: google-bert/bert-base-uncased, pooling:"))
     done = ablate("run", joint_study)
     assert done.returncode == 1

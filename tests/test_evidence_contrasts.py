@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from report_examples import example, factor, spec
 
-from ablate.evidence.contrasts import contrasts, low_level, same_level, seed_differences
-from ablate.evidence.frames import grid
+from ablate.evidence.contrasts import Contrast, contrasts, low_level, same_level, seed_differences
+from ablate.evidence.frames import Grid, grid
 
 
-def contrast_of(arranged, name):
+def contrast_of(arranged: Grid, name: str) -> Contrast:
     return next(c for c in contrasts(arranged) if c.factor == name)
 
 

@@ -1,56 +1,67 @@
 """Effects of a study: slopes of numeric factors, lost trials, conditions, and the last epoch beside the chosen one."""
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fixture_types import not_none
+from fixture_types import Json, not_none
 from report_examples import example, factor, report_document, spec, valued, with_trial
 
-from ablate.evidence.effects import Kind, Scale, even_scale, study_effects, study_models
+from ablate.evidence.effects import Effect, Kind, Scale, even_scale, study_effects, study_models
 from ablate.evidence.frames import grid
 from ablate.evidence.items import Items
 from ablate.evidence.verdicts import Qualifier
+from ablate.spec.model import Factor, Scalar, StudySpec
+from ablate.store.results import Results, TrialResult
 
 SIZES = (4, 16, 1, 64)  # in the order of the file; the baseline is 16
 X = (factor("size", list(SIZES)), factor("l2", [0.0, 0.01]))
-BASE = {"size": 16, "l2": 0.0}
+BASE: dict[str, Scalar] = {"size": 16, "l2": 0.0}
 DESIGNS = ("full", "one_at_a_time")
 
 
-def sized(design="full", seeds=(11, 22, 33, 44), factors=X, baseline=BASE):
+def sized(
+    design: str = "full",
+    seeds: tuple[int, ...] = (11, 22, 33, 44),
+    factors: tuple[Factor, ...] = X,
+    baseline: dict[str, Scalar] = BASE,
+) -> StudySpec:
     return spec(design, seeds, factors=factors, baseline=baseline)
 
 
-def noisy(expected, sd=0.01):
+def noisy(
+    expected: Callable[[Mapping[str, Any]], float], sd: float = 0.01
+) -> Callable[[Mapping[str, Any], int], float]:
     """A value with noise of its own for each cell and seed."""
 
-    def value(levels, seed):
+    def value(levels: Mapping[str, Any], seed: int) -> float:
         key = [seed, *(int(1000 * float(level)) for level in levels.values())]
         return expected(levels) + sd * np.random.default_rng(key).standard_normal()
 
     return value
 
 
-def line(levels):
-    return 0.02 * np.log2(levels["size"]) + levels["l2"]
+def line(levels: Mapping[str, Any]) -> float:
+    return float(0.02 * np.log2(levels["size"]) + levels["l2"])
 
 
-def bend(levels):
-    return -0.02 * (np.log2(levels["size"]) - 3) ** 2
+def bend(levels: Mapping[str, Any]) -> float:
+    return float(-0.02 * (np.log2(levels["size"]) - 3) ** 2)
 
 
-def effects_of(results, metric="dev/mean"):
+def effects_of(results: Results, metric: str = "dev/mean") -> list[Effect]:
     arranged = grid(results)
     return study_effects(arranged, Items(arranged), metric, study_models(arranged).get(metric))
 
 
-def slope_of(results):
+def slope_of(results: Results) -> Effect:
     return next(effect for effect in effects_of(results) if effect.kind is Kind.SLOPE)
 
 
-def row_of(document, name, metric="dev/mean"):
+def row_of(document: Json, name: str, metric: str = "dev/mean") -> Json:
     return next(row for row in document["effects"] if row["factor"] == name and row["metric"] == metric)
 
 
@@ -104,14 +115,14 @@ def test_levels_lie_on_the_scale_on_which_they_are_even(
 
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize(("shape", "is_bent"), [(line, False), (bend, True)])
-def test_a_bend_is_no_line(design: str, shape, is_bent: bool) -> None:
-    p = slope_of(valued(sized(design), noisy(shape))).slope.p_lack_of_fit
-    assert (p < 0.01) is is_bent
+def test_a_bend_is_no_line(design: str, shape: Callable[[Mapping[str, Any]], float], is_bent: bool) -> None:
+    p = not_none(slope_of(valued(sized(design), noisy(shape))).slope).p_lack_of_fit
+    assert (not_none(p) < 0.01) is is_bent
 
 
 def test_a_slope_whose_levels_bend_is_called_with_that_caveat() -> None:
-    def rising_bend(levels):
-        return bend(levels) + 0.1 * np.log2(levels["size"])
+    def rising_bend(levels: Mapping[str, Any]) -> float:
+        return float(bend(levels) + 0.1 * np.log2(levels["size"]))
 
     document = report_document(valued(sized(), noisy(rising_bend)))
     slope = row_of(document, "size")
@@ -139,7 +150,7 @@ def test_lines_are_called_bent_in_one_of_twenty_studies() -> None:
     [[1, 2], ["1", "2", "3"], [False, True, 2], [1, 2, "auto"]],
     ids=["two", "words", "truths", "mixed"],
 )
-def test_only_three_numbers_or_more_have_a_slope(levels: list[bool | int | str]) -> None:
+def test_only_three_numbers_or_more_have_a_slope(levels: list[Scalar]) -> None:
     study = sized("one_at_a_time", factors=(factor("size", levels),), baseline={"size": levels[0]})
     assert {e.kind for e in effects_of(example(study))} == {Kind.LEVELS}
 
@@ -175,7 +186,7 @@ def test_a_level_in_the_middle_is_found_without_a_slope() -> None:
 def test_a_parent_is_averaged_over_the_factor_that_exists_under_it() -> None:
     """Separate training is one of the two sides, both kinds of joint training with equal weight the other."""
     results = example(spec("full"))
-    rows = {"separate": [], "none": [], "pcgrad": []}
+    rows: dict[Scalar, list[float]] = {"separate": [], "none": [], "pcgrad": []}
     for t in results.trials:
         rows[t.factors.get("surgery", "separate")].append(t.metrics["dev/mean"])
     separate, none, pcgrad = (np.mean(values) for values in rows.values())
@@ -200,8 +211,8 @@ def test_a_conditional_factor_is_estimated_where_it_exists() -> None:
 def test_cells_that_share_parts_are_one_and_no_test_is_made_of_them(tmp_path: Path) -> None:
     """Of full designs too, where the weights of least squares leave 1e-17 of what cancels."""
     factors = tuple(
-        factor(name, levels)
-        for name, levels in (("similarity_head", ["concat", "siamese"]), ("l2", [0.0, 0.01]))
+        factor(name, list(levels))
+        for name, levels in (("similarity_head", ("concat", "siamese")), ("l2", (0.0, 0.01)))
     )
     always = {"training": "separate"}
     study = spec(
@@ -217,15 +228,14 @@ def test_cells_that_share_parts_are_one_and_no_test_is_made_of_them(tmp_path: Pa
 # Lost trials
 
 
-def pair(lost=(), gain=0.02):
+def pair(lost: Collection[tuple[int, int]] = (), gain: float = 0.02) -> Results:
     """Two cells over five seeds, the second better by `gain`; of `lost`, (level of x, place of the seed), there is no result.
 
     Seeds move both cells alike by .01, and each by .0005 more."""
 
-    def value(levels, seed):
-        return (
-            0.8 + gain * levels["x"] + 0.01 * np.sin(5 * seed) + 0.0005 * np.sin(7 * seed + 3 * levels["x"])
-        )
+    def value(levels: Mapping[str, Any], seed: int) -> float:
+        moved = 0.01 * np.sin(5 * seed) + 0.0005 * np.sin(7 * seed + 3 * levels["x"])
+        return float(0.8 + gain * levels["x"] + moved)
 
     study = spec("full", (1, 2, 3, 4, 5), factors=(factor("x", [0, 1]),), baseline={"x": 0})
     results = valued(study, value)
@@ -241,9 +251,9 @@ def test_bounds_take_for_each_lost_trial_what_moves_the_effect_farthest() -> Non
     (effect,) = effects_of(results)
     # The least and the greatest that dev/mean can be.
     ends = [np.mean(np.append(values[1, :4], end)) - values[0].mean() for end in (0.0, 1.0)]
-    assert effect.lost.bounds == pytest.approx(ends)
-    assert (effect.lost.low, effect.lost.high) == (0.0, 0.2)
-    assert not effect.lost.uneven
+    assert not_none(effect.lost).bounds == pytest.approx(ends)
+    assert (not_none(effect.lost).low, not_none(effect.lost).high) == (0.0, 0.2)
+    assert not not_none(effect.lost).uneven
 
 
 def test_one_lost_seed_that_could_not_reverse_an_effect_leaves_its_verdict() -> None:
@@ -266,12 +276,13 @@ def test_an_arm_that_lost_three_of_five_runs_is_not_said_to_help() -> None:
 # The last epoch beside the chosen one
 
 
-def chosen(gain, last_gain):
+def chosen(gain: float, last_gain: float) -> Results:
     results = pair(gain=gain)
 
-    def metrics(t):
-        noise = t.metrics["dev/mean"] - gain * t.factors["x"]
-        return t.metrics | {"dev/mean@last": noise - 0.01 + last_gain * t.factors["x"]}
+    def metrics(t: TrialResult) -> dict[str, float]:
+        x = t.factors["x"] == 1
+        noise = t.metrics["dev/mean"] - gain * x
+        return t.metrics | {"dev/mean@last": noise - 0.01 + last_gain * x}
 
     return replace(results, trials=tuple(replace(t, metrics=metrics(t)) for t in results.trials))
 

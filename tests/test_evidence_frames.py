@@ -7,6 +7,7 @@ from report_examples import example, report_document, spec, with_trial
 
 from ablate.evidence.frames import MISSING, grid, tidy_frame
 from ablate.spec.model import level_text
+from ablate.store.results import Results
 
 
 def test_a_row_per_trial_with_factors_and_metrics() -> None:
@@ -66,7 +67,7 @@ def test_same_parts_have_the_same_source() -> None:
     assert (similarity[0] != similarity[1]).all()
 
 
-def renamed(results, old, new):
+def renamed(results: Results, old: str, new: str) -> Results:
     """The results of a trainer that calls the metric `old` by the name `new`, which decides if `old` did."""
     metric = results.spec.metric
     name = new if metric.name == old else metric.name

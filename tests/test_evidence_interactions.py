@@ -1,27 +1,32 @@
 """Effects that turn around: where an interaction is significant and the effect goes up at one level and down at the other."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
+from fixture_types import Json
 from report_examples import factor, report_document, spec, valued
 
 from ablate.report.report import report_of
 from ablate.report.sections.summary import headline
+from ablate.store.results import Results
 
 AB = (factor("a", [0, 1]), factor("b", [0, 1]))
 
 
-def study_with(at_0, at_1, design="full"):
+def study_with(at_0: float, at_1: float, design: str = "full") -> Results:
     """The report on a study in which a adds `at_0` where b is 0 and `at_1` where it is 1, in five seeds."""
 
-    def value(levels, seed):
+    def value(levels: Mapping[str, Any], seed: int) -> float:
         noise = np.random.default_rng([seed, levels["a"], levels["b"]]).normal(0, 0.002)
-        return 0.8 + levels["a"] * (at_1 if levels["b"] else at_0) + noise
+        return float(0.8 + levels["a"] * (at_1 if levels["b"] else at_0) + noise)
 
     study = spec(design, (1, 2, 3, 4, 5), factors=AB, baseline={"a": 0, "b": 0})
     return valued(study, value)
 
 
-def effect_of_a(document):
+def effect_of_a(document: Json) -> Json:
     return next(row for row in document["effects"] if row["factor"] == "a")
 
 

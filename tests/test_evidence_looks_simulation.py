@@ -10,7 +10,7 @@ from numpy.random import Generator, default_rng
 
 from ablate.evidence.effects import Kind
 from ablate.evidence.looks import Comparison, Key, Seen, Stop, looked_at
-from ablate.spec.model import Looking, Metric
+from ablate.spec.model import Looking, Metric, StudySpec
 from ablate.spec.reading import parse_study
 from ablate.stats.inference import Inference, ItemNoise, infer
 from ablate.stats.multiple import holm
@@ -27,7 +27,7 @@ metric: {name: dev/score}
 SMALLEST = 1.0  # smallest effect of interest, in standard deviations of a paired difference
 
 
-def spec_of(looks: tuple[int, ...], smallest: float | None = SMALLEST):
+def spec_of(looks: tuple[int, ...], smallest: float | None = SMALLEST) -> StudySpec:
     return parse_study(STUDY).model_copy(
         update={
             "looking": Looking(start=looks[0], looks=looks),
@@ -36,10 +36,10 @@ def spec_of(looks: tuple[int, ...], smallest: float | None = SMALLEST):
     )
 
 
-def followed(spec, infer_at: Callable[[int, int], Inference], comparisons: int) -> dict[Key, Seen]:
+def followed(spec: StudySpec, infer_at: Callable[[int, int], Inference], comparisons: int) -> dict[Key, Seen]:
     """Follow a study look by look; `infer_at(comparison, seeds)` is what the first so many seeds say."""
     before: list[dict[Key, Seen]] = []
-    for seeds in spec.looking.looks:
+    for seeds in not_none(spec.looking).looks:
         found = []
         for k in range(comparisons):
             inference = infer_at(k, seeds)
@@ -122,7 +122,8 @@ def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...])
     rng, spec, studies = default_rng(2), spec_of(looks, None), 1500
     held = 0
     for _ in range(studies):
-        at, before, every = paired(rng, 1, 0.7), [], True
+        at, every = paired(rng, 1, 0.7), True
+        before: list[dict[Key, Seen]] = []
         for seeds in looks:
             found = at(0, seeds)
             seen = looked_at([Comparison(Kind.LEVELS, "f", 0, 1, found, found.p)], before, spec)

@@ -9,20 +9,20 @@ from report_examples import FACTORS, fraction, report_document, with_trial
 from ablate.report.render.html import render_html
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of
-from ablate.store.results import Results
+from ablate.store.results import Results, TrialResult
 
 FACTORS_OF_EVERY_CELL = [name for name in FACTORS if name != "surgery"]
 
 
-def effects(results):
+def effects(results: Results) -> dict[str, float]:
     rows = report_document(results)["effects"]
     return {row["factor"]: row["estimate"] for row in rows if row["role"] == "primary"}
 
 
-def with_interaction(results, pair, size):
+def with_interaction(results: Results, pair: tuple[str, str], size: float) -> Results:
     """The results with an interaction of two factors added: half the difference of their simple effects is `size`."""
 
-    def metrics(trial):
+    def metrics(trial: TrialResult) -> dict[str, float]:
         if not trial.metrics:
             return {}
         signs = [1 if trial.factors[name] == FACTORS[name][1] else -1 for name in pair]
@@ -31,7 +31,7 @@ def with_interaction(results, pair, size):
     return replace(results, trials=tuple(replace(t, metrics=metrics(t)) for t in results.trials))
 
 
-def without(results, *rows):
+def without(results: Results, *rows: int) -> Results:
     """The results with every trial of these cells failed."""
     lost = {results.cells[row].hash for row in rows}
     for place, trial in enumerate(results.trials):
@@ -43,7 +43,7 @@ def without(results, *rows):
 @pytest.mark.parametrize("results", [fraction(8), without(fraction(8), 6)], ids=["whole", "one_cell_lost"])
 def test_the_share_of_an_interaction_is_what_it_adds_to_the_effect(results: Results) -> None:
     before = effects(results)
-    moved = {}
+    moved: dict[tuple[str, ...], float] = {}
     for pair in combinations(FACTORS_OF_EVERY_CELL, 2):
         after = effects(with_interaction(results, pair, 0.01))
         moved |= {(name, *pair): abs(after[name] - before[name]) / 0.01 for name in before}

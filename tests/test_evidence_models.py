@@ -1,28 +1,31 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fixture_types import not_none
+from fixture_types import Json, not_none
 from report_examples import example, factor, fraction, report_document, spec, with_trial, write_predictions
 
+from ablate.design.model import Cell
 from ablate.evidence.frames import grid
 from ablate.evidence.models import fit_model, shares_parts
 from ablate.report.report import report_of
 from ablate.report.sections.provenance import methods
-from ablate.store.results import Results
+from ablate.store.results import Results, TrialResult
 
 TWO = (factor("similarity_head", ["concat", "siamese"]), factor("l2", [0.0, 0.01]), factor("x", ["a", "b"]))
 BASE = {"similarity_head": "concat", "l2": 0.0, "x": "a"}
 HALF_ALIASES = [["similarity_head", "l2:x"], ["l2", "similarity_head:x"], ["x", "similarity_head:l2"]]
 
 
-def two_level(design="full", seeds=(11, 22, 33), **changes):
+def two_level(design: str = "full", seeds: tuple[int, ...] = (11, 22, 33), **changes: Any) -> Results:
     """A design whose cells share no part."""
     return example(spec(design, factors=TWO, baseline=BASE, seeds=seeds), **changes)
 
 
-def half_fraction(**changes):
+def half_fraction(**changes: Any) -> Results:
     """The half of the two-level design with an even number of levels changed: no two cells differ in one factor."""
     results = two_level("fractional", **changes)
     half = [c for c in results.cells if sum(c.levels[f.name] != BASE[f.name] for f in TWO) % 2 == 0]
@@ -31,14 +34,14 @@ def half_fraction(**changes):
     return replace(results, cells=tuple(half), trials=kept, aliases=HALF_ALIASES, resolution=3)
 
 
-def lost(results, *places):
+def lost(results: Results, *places: int) -> Results:
     """The results with these trials failed."""
     for place in places:
         results = with_trial(results, place, state="FAIL", metrics={}, error="out of memory")
     return results
 
 
-def effect_of(document, name, metric="dev/mean"):
+def effect_of(document: Json, name: str, metric: str = "dev/mean") -> Json:
     return next(row for row in document["effects"] if row["factor"] == name and row["metric"] == metric)
 
 
@@ -112,7 +115,7 @@ def test_one_cell_is_no_model() -> None:
 def test_a_planted_interaction_is_found() -> None:
     results = two_level()
 
-    def lifted(t):
+    def lifted(t: TrialResult) -> dict[str, float]:
         both = t.factors["similarity_head"] == "siamese" and t.factors["x"] == "b"
         return t.metrics | {"dev/mean": t.metrics["dev/mean"] + 0.1 * both}
 
@@ -128,7 +131,7 @@ def test_a_planted_interaction_is_found() -> None:
     assert row["p"] < 0.001
 
 
-def off_diagonal_lost(cell, seed):
+def off_diagonal_lost(cell: Cell, seed: int) -> bool:
     return (cell.levels["similarity_head"] == "siamese") == (cell.levels["l2"] == 0.01)
 
 
@@ -146,7 +149,7 @@ def test_the_analysis_of_variance_names_them_together() -> None:
     assert (row["term"], row["F"]) == ("similarity_head or l2", None)
 
 
-def shared(keep=lambda cell, seed: True):
+def shared(keep: Callable[[Cell, int], bool] = lambda cell, seed: True) -> Results:
     """Separate cells share parts; on dev/similarity only the similarity head does something."""
     factors = (
         factor("paraphrase_head", ["concat", "difference"]),
@@ -160,7 +163,7 @@ def shared(keep=lambda cell, seed: True):
 def test_a_seed_that_cannot_tell_an_effect_does_not_vote_on_it() -> None:
     """The third seed was cut off when it had the baseline and the cell in which both heads differ."""
 
-    def keep(cell, seed):
+    def keep(cell: Cell, seed: int) -> bool:
         heads = (cell.levels["paraphrase_head"] == "concat", cell.levels["similarity_head"] == "concat")
         return seed != 33 or (len(set(heads)) == 1 and cell.levels["training"] == "separate")
 
@@ -170,7 +173,7 @@ def test_a_seed_that_cannot_tell_an_effect_does_not_vote_on_it() -> None:
 
 
 def test_what_no_seed_can_tell_apart_is_confounded() -> None:
-    def keep(cell, seed):
+    def keep(cell: Cell, seed: int) -> bool:
         heads = (cell.levels["paraphrase_head"] == "concat", cell.levels["similarity_head"] == "concat")
         return len(set(heads)) == 1
 
@@ -235,10 +238,10 @@ def test_a_method_tells_what_it_speaks_of(results: Results, said: str) -> None:
     assert any(text.endswith(said) for text in methods(report_of(results)))
 
 
-def refitted(results, place, end):
+def refitted(results: Results, place: int, end: float) -> float:
     """The effect of l2, had the trial had the worst or the best value that there is."""
     filled = with_trial(results, place, metrics={"dev/mean": end})
-    return effect_of(report_document(filled), "l2")["estimate"]
+    return float(effect_of(report_document(filled), "l2")["estimate"])
 
 
 @pytest.mark.parametrize(
@@ -255,9 +258,9 @@ def test_bounds_are_the_estimates_with_the_worst_and_the_best_value_in_a_lost_tr
 
 
 def test_every_lost_trial_widens_the_bounds() -> None:
-    def width(*places):
+    def width(*places: int) -> float:
         low, high = effect_of(report_document(lost(half_fraction(), *places)), "l2")["bounds"]
-        return high - low
+        return float(high - low)
 
     assert width(1) < width(1, 6) < width(1, 6, 11)
 

@@ -1,7 +1,9 @@
 """Prediction files: read strictly, and never left out in silence."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from report_examples import example, write_predictions
 
 from ablate.evidence.frames import grid
 from ablate.evidence.predictions import (
+    ItemScores,
     Kind,
     Predicted,
     PredictionFiles,
@@ -21,15 +24,16 @@ from ablate.evidence.predictions import (
     read_predictions,
 )
 from ablate.runner.context import Cadence, Owner, PartContext
+from ablate.store.results import Results
 
 HEADER = "id,prediction,gold\n"
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory):
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Predicted | Refusal]:
     """Keep predictions as a trainer does, and read them."""
 
-    def keep(*columns):
+    def keep(*columns: Any) -> Predicted | Refusal:
         folder = tmp_path_factory.mktemp("part")
         context = PartContext(
             Owner(), seed=1, device="cpu", workdir=folder, cache=folder, cadence=Cadence(60)
@@ -41,8 +45,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def found(tmp_path: Path):
-    def read(text):
+def found(tmp_path: Path) -> Callable[[str | bytes], Predicted | Refusal]:
+    def read(text: str | bytes) -> Predicted | Refusal:
         (tmp_path / "f.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
         return predictions_in(tmp_path / "f.csv")
 
@@ -55,15 +59,20 @@ NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(rows=st.lists(st.tuples(TEXT, NUMBER, NUMBER, TEXT.filter(str.strip)), max_size=5))
-def test_what_a_trainer_gives_is_read_back(kept, rows) -> None:
+def test_what_a_trainer_gives_is_read_back(
+    kept: Callable[..., Predicted | Refusal], rows: list[tuple[str, float, float, str]]
+) -> None:
     ids, predicted, gold, clusters = zip(*rows, strict=True) if rows else ((),) * 4
     back = kept(ids, predicted, gold, clusters)
+    assert isinstance(back, Predicted)
     assert (back.ids, tuple(back.predicted), tuple(back.gold)) == (ids, predicted, gold)
     assert back.clusters == tuple(label.strip() for label in clusters)
 
 
-def test_a_file_without_clusters_has_none(found) -> None:
-    assert found(HEADER + "a,1,0\n").clusters is None
+def test_a_file_without_clusters_has_none(found: Callable[[str | bytes], Predicted | Refusal]) -> None:
+    read = found(HEADER + "a,1,0\n")
+    assert isinstance(read, Predicted)
+    assert read.clusters is None
 
 
 @pytest.mark.parametrize(
@@ -86,12 +95,16 @@ def test_a_file_without_clusters_has_none(found) -> None:
         (HEADER + "\xe9,2,3\n").encode("latin-1"),
     ],
 )
-def test_a_file_that_is_not_predictions_is_damaged(found, text: str | bytes) -> None:
+def test_a_file_that_is_not_predictions_is_damaged(
+    found: Callable[[str | bytes], Predicted | Refusal], text: str | bytes
+) -> None:
     assert found(text) is Refusal.DAMAGED
 
 
 @pytest.mark.parametrize("row", ["a,nan,0", "a,inf,0", "a,-inf,0", "a,1,inf", "a,1,nan", "a,1e999,0"])
-def test_a_number_that_is_not_finite_refuses_the_file(found, row: str) -> None:
+def test_a_number_that_is_not_finite_refuses_the_file(
+    found: Callable[[str | bytes], Predicted | Refusal], row: str
+) -> None:
     assert found(HEADER + "b,1,1\n" + row + "\n") is Refusal.NOT_FINITE
 
 
@@ -101,8 +114,11 @@ def test_a_file_that_is_refused_or_not_there_is_none(tmp_path: Path) -> None:
     assert read_predictions(tmp_path / "none.csv") is None
 
 
-def test_labels_kept_back_are_read_and_score_nothing(found) -> None:
+def test_labels_kept_back_are_read_and_score_nothing(
+    found: Callable[[str | bytes], Predicted | Refusal],
+) -> None:
     read = found(HEADER + "a,1,nan\nb,2,nan\n")
+    assert isinstance(read, Predicted)
     assert np.isnan(read.gold).all()
     assert item_scores(read, 0.0) is Refusal.NOT_FINITE
 
@@ -112,6 +128,8 @@ def test_scores_are_hits_or_pseudo_values_whichever_gives_the_metric() -> None:
     predicted = Predicted(("a", "b", "c"), np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]), clusters)
     r = float(np.corrcoef([1, 2, 4], [1, 2, 3])[0, 1])
     hits, values = item_scores(predicted, 2 / 3), item_scores(predicted, r)
+    assert isinstance(hits, ItemScores)
+    assert isinstance(values, ItemScores)
     assert (hits.kind, values.kind) == (Kind.ACCURACY, Kind.PEARSON)
     assert hits.clusters == values.clusters == clusters
     assert values.metric == pytest.approx(r)
@@ -122,17 +140,20 @@ def test_scores_are_hits_or_pseudo_values_whichever_gives_the_metric() -> None:
 
 
 @pytest.fixture
-def results(tmp_path: Path):
+def results(tmp_path: Path) -> Results:
     return write_predictions(example(folder=tmp_path), items=40)
 
 
-def file_of(results, place, task):
+def file_of(results: Results, place: int, task: str) -> Path:
     trial = results.trials[place]
     part = trial.parts.get(task) or trial.parts["all"]
     return results.parts[part, trial.seed].folder / "predictions" / f"dev.{task}.csv"
 
 
-def unused(results, metrics=("dev/sentiment", "dev/paraphrase", "dev/similarity", "dev/mean")):
+def unused(
+    results: Results,
+    metrics: tuple[str, ...] = ("dev/sentiment", "dev/paraphrase", "dev/similarity", "dev/mean"),
+) -> set[Unused]:
     files = PredictionFiles(grid(results))
     for metric in metrics:
         for row in range(len(results.cells)):
@@ -140,7 +161,7 @@ def unused(results, metrics=("dev/sentiment", "dev/paraphrase", "dev/similarity"
     return files.unused
 
 
-def test_predictions_that_give_the_metric_are_all_used(results) -> None:
+def test_predictions_that_give_the_metric_are_all_used(results: Results) -> None:
     assert unused(results) == set()
 
 
@@ -154,14 +175,14 @@ def test_predictions_that_give_the_metric_are_all_used(results) -> None:
     ],
 )
 def test_predictions_that_do_not_give_the_metric_are_noted_with_the_reason(
-    results, rows: list[str], why: Refusal
+    results: Results, rows: list[str], why: Refusal
 ) -> None:
     """The second cell has a similarity head of its own."""
     file_of(results, 1, "similarity").write_text("\n".join(["id,prediction,gold", *rows]) + "\n")
     assert unused(results) == {Unused(1, "dev/similarity", why)}
 
 
-def with_twin(results, wanted):
+def with_twin(results: Results, wanted: Callable[[int], bool]) -> Results:
     """Every part reports dev/twin too: the accuracy on sentiment of the parts that are `wanted`, elsewhere another value."""
     parts = {
         key: replace(part, metrics=part.metrics | {"dev/twin": part.metrics.get("dev/sentiment", 0) + off})
@@ -176,24 +197,26 @@ def with_twin(results, wanted):
     return replace(results, parts=parts, trials=trials)
 
 
-def test_a_file_stays_that_of_the_metric_it_is_named_after(results) -> None:
+def test_a_file_stays_that_of_the_metric_it_is_named_after(results: Results) -> None:
     """dev/twin, which has no file, is the accuracy on sentiment."""
     twins = with_twin(results, lambda number: True)
     assert PredictionFiles(grid(twins)).scores(twins.trials[-1], "dev/twin") is None
-    assert unused(twins, ["dev/twin", "dev/sentiment"]) == set()
+    assert unused(twins, ("dev/twin", "dev/sentiment")) == set()
 
 
-def test_a_file_named_after_no_metric_is_found_though_one_part_s_is_damaged(results, tmp_path: Path) -> None:
+def test_a_file_named_after_no_metric_is_found_though_one_part_s_is_damaged(
+    results: Results, tmp_path: Path
+) -> None:
     for file in tmp_path.glob("*/predictions/dev.sentiment.csv"):
         file.rename(file.with_name("dev.moons.csv"))
     damaged = file_of(results, 0, "sentiment").with_name("dev.moons.csv")
     damaged.write_text(damaged.read_text() + "x")
     row = grid(results).index[results.trials[0].cell]
-    assert Unused(row, "dev/sentiment", Refusal.DAMAGED) in unused(results, ["dev/sentiment"])
+    assert Unused(row, "dev/sentiment", Refusal.DAMAGED) in unused(results, ("dev/sentiment",))
     assert sorted(PredictionFiles(grid(results)).by_seed(row, "dev/sentiment")) == [1, 2]
 
 
-def test_ids_and_gold_of_many_files_are_kept_once(results) -> None:
+def test_ids_and_gold_of_many_files_are_kept_once(results: Results) -> None:
     files = PredictionFiles(grid(results))
     a, b = files.by_seed(0, "dev/sentiment"), files.by_seed(len(results.cells) - 1, "dev/sentiment")
     assert a[0].ids is b[2].ids

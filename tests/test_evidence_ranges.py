@@ -1,12 +1,14 @@
+from typing import Any
+
 import pytest
 from report_examples import spec
 
 from ablate.evidence.predictions import Kind
 from ablate.evidence.ranges import metric_range
-from ablate.spec.model import Metric
+from ablate.spec.model import Metric, StudySpec
 
 
-def of(trainer, **metric):
+def of(trainer: str, **metric: Any) -> StudySpec:
     return spec(trainer=trainer, metric=Metric(**{"name": "dev/score", **metric}))
 
 

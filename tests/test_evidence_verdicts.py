@@ -1,31 +1,36 @@
 """Verdicts of effects that are judged together, and what qualifies them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import Json
 from report_examples import example, factor, points_of, report_document, spec, valued
+
+from ablate.store.results import Results
 
 BASE = {"a": 0, "b": 0, "c": 0}
 HALF = [["a", "b:c"], ["b", "a:c"], ["c", "a:b"]]
 
 
-def half_fraction(gain=0.02, smallest_effect=None, noise=0.001):
+def half_fraction(gain: float = 0.02, smallest_effect: float | None = None, noise: float = 0.001) -> Results:
     """Four of the eight cells of three factors, a better by `gain`: every effect is aliased with an interaction."""
 
-    def value(levels, seed):
+    def value(levels: Mapping[str, Any], seed: int) -> float:
         key = [seed, *levels.values()]
-        return 0.8 + gain * levels["a"] + noise * np.random.default_rng(key).standard_normal()
+        return float(0.8 + gain * levels["a"] + noise * np.random.default_rng(key).standard_normal())
 
     metric = spec().metric.model_copy(update={"smallest_effect": smallest_effect})
     factors = tuple(factor(name, [0, 1]) for name in "abc")
     results = valued(spec("fractional", (1, 2, 3, 4), factors=factors, baseline=BASE, metric=metric), value)
-    half = tuple(cell for cell in results.cells if sum(cell.levels.values()) % 2 == 1)
+    half = tuple(cell for cell in results.cells if list(cell.levels.values()).count(1) % 2 == 1)
     kept = tuple(t for t in results.trials if t.cell in {cell.hash for cell in half})
     return replace(results, cells=half, reference=half[0].hash, trials=kept, aliases=HALF, resolution=3)
 
 
-def effects_of(results):
+def effects_of(results: Results) -> dict[str, Json]:
     return {row["factor"]: row for row in report_document(results)["effects"] if row["role"] == "primary"}
 
 

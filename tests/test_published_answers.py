@@ -4,12 +4,13 @@ Each docstring is the call that gave the figures. `emm(model, f)` stands for emm
 "trt.vs.ctrl1", adjust = "none")`, the other levels less the first; `Anova` is that of car 3.1-1.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fixture_types import not_none
+from fixture_types import Json, not_none
 from outside_json import analyze_table, compare_files
 from published_tables import BH_1995, BICYCLE_EFFECTS, SLEEP, TOOTH_GROWTH, write_csv
 from r_tables import (
@@ -55,14 +56,14 @@ from ablate.stats.power import mde, mde_paired
 SAME = 1e-7  # R's figures are given to nine or ten digits
 
 
-def analysed(folder: Path, factors: str, rows: Iterable[tuple[object, ...]], **options):
+def analysed(folder: Path, factors: str, rows: Iterable[tuple[object, ...]], **options: Any) -> Json:
     """Analyse rows (levels of `factors`, y); a last factor of `factors` that is the `block` is taken as one."""
     names = factors.split()
     path = write_csv(folder / "t.csv", [*names, "y"], list(rows))
     return analyze_table(path, "y", [n for n in names if n != options.get("block")], **options)
 
 
-def each(table):
+def each(table: Mapping[Any, Iterable[float]]) -> Iterator[tuple[Any, ...]]:
     """Yield one row for each value of a table {levels: values}."""
     for key, values in table.items():
         levels = key if isinstance(key, tuple) else (key,)
@@ -70,11 +71,11 @@ def each(table):
             yield *levels, value
 
 
-def terms(document, *keys):
+def terms(document: Json, *keys: str) -> dict[str, tuple[Any, ...]]:
     return {row["term"]: tuple(row[key] for key in keys) for row in document["anova"]}
 
 
-def effects(document, factor):
+def effects(document: Json, factor: str) -> list[tuple[Any, ...]]:
     """Return (to, estimate, standard error, low, high, p) of each effect of one factor."""
     return [
         (row["to"], row["estimate"], row["se"], *row["ci95"], row["p"])
@@ -83,14 +84,14 @@ def effects(document, factor):
     ]
 
 
-def same(rows):
+def same(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Return rows to compare with."""
     return [
         tuple(v if isinstance(v, str) else pytest.approx(v, rel=SAME, abs=0) for v in row) for row in rows
     ]
 
 
-def figures(**of_terms):
+def figures(**of_terms: float | tuple[float, ...]) -> Json:
     return {
         name.replace("__", ":"): pytest.approx(values, rel=SAME, abs=0) for name, values in of_terms.items()
     }
@@ -597,7 +598,7 @@ def test_two_correlations_with_one_gold(
 @pytest.mark.parametrize(("table", "rs", "williams", "steiger", "zou", "fisher"), CORRELATIONS)
 def test_two_correlations_through_compare(
     tmp_path: Path,
-    table: tuple[list[float], list[int], list[float]],
+    table: tuple[Sequence[float], ...],
     rs: tuple[float, float, float],
     williams: tuple[float, float],
     steiger: float,

@@ -1,9 +1,11 @@
 """`ablate report` and `ablate compare` on the same predictions say the same, to the last digit."""
 
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from fixture_types import Json
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from outside_json import compare_files
@@ -13,13 +15,21 @@ from report_examples import factor, points_of, report_document, spec
 from ablate.design.model import Cell, Part
 from ablate.report.outside.prediction_files import Keys
 from ablate.spec.model import Metric
+from ablate.stats.inference import Array
 from ablate.store.results import PartResult, Results, TrialResult
 
 SIDES = ("a", "b")
 SAID_BY_BOTH = ("se", "df", "ci95", "p", "method", "verdict", "mde80")
 
 
-def two_cells(folder: Path, metric: str, gold, predicted, smallest_effect, clusters=None) -> Results:
+def two_cells(
+    folder: Path,
+    metric: str,
+    gold: Array,
+    predicted: Mapping[str, Array],
+    smallest_effect: float | None,
+    clusters: Sequence[str] | None = None,
+) -> Results:
     """A finished study of one factor, whose sides have these predictions: side -> [seeds, items]."""
     seeds = tuple(range(11, 11 + len(predicted["a"])))
     study = spec(
@@ -29,7 +39,8 @@ def two_cells(folder: Path, metric: str, gold, predicted, smallest_effect, clust
         baseline={"side": "a"},
         metric=Metric(name="dev/score", smallest_effect=smallest_effect),
     )
-    cells, parts, trials = [], {}, []
+    cells, parts = [], {}
+    trials: list[TrialResult] = []
     for side in SIDES:
         cells.append(Cell(side * 12, {"side": side}, {}, {"all": Part(f"part {side}", {})}))
         for seed, values in zip(seeds, predicted[side], strict=True):
@@ -64,7 +75,14 @@ def two_cells(folder: Path, metric: str, gold, predicted, smallest_effect, clust
     return Results(study, tuple(cells), "a" * 12, None, [], 2, tuple(trials), parts, points_of(()))
 
 
-def compared(folder: Path, metric: str, gold, predicted, smallest_effect, clusters=None) -> dict:
+def compared(
+    folder: Path,
+    metric: str,
+    gold: Array,
+    predicted: Mapping[str, Array],
+    smallest_effect: float | None,
+    clusters: Sequence[str] | None = None,
+) -> Json:
     ids = [f"i{k}" for k in range(len(gold))]
     rows = [(ids[k], g, *([clusters[k]] if clusters else [])) for k, g in enumerate(gold.tolist())]
     head = ["id", "label", *(["question"] if clusters else [])]
@@ -82,7 +100,9 @@ def compared(folder: Path, metric: str, gold, predicted, smallest_effect, cluste
     return compare_files(gold_file, files["a"], files["b"], metric, smallest_effect, keys=keys)
 
 
-def classes(rng, seeds, items, right, shift):
+def classes(
+    rng: np.random.Generator, seeds: int, items: int, right: float, shift: float
+) -> tuple[Array, dict[str, Array]]:
     """Answers over two classes: the items differ in difficulty, the sides and the seeds on items."""
     gold = rng.integers(0, 2, items).astype(float)
     gold[:2] = 0.0, 1.0
@@ -96,11 +116,17 @@ def classes(rng, seeds, items, right, shift):
     }
 
 
-def scores(rng, seeds, items, right, shift):
+def scores(
+    rng: np.random.Generator, seeds: int, items: int, right: float, shift: float
+) -> tuple[Array, dict[str, Array]]:
     """Predictions with heavy tails around a gold of scores."""
     gold = rng.uniform(0, 5, items).round(1)
     size = {"a": 2 - right, "b": 2 - right - shift}
     return gold, {side: gold + size[side] * rng.standard_t(3, (seeds, items)) for side in SIDES}
+
+
+# (rng, seeds, items, right, shift) -> gold and predictions
+Draw = Callable[[np.random.Generator, int, int, float, float], tuple[Array, dict[str, Array]]]
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,7 +141,14 @@ def scores(rng, seeds, items, right, shift):
     in_a_cluster=st.sampled_from([None, 1, 2, 5]),
 )
 def test_report_and_compare_say_the_same(
-    kind, seed, seeds, items, right, shift, smallest_effect, in_a_cluster
+    kind: tuple[str, Draw],
+    seed: int,
+    seeds: int,
+    items: int,
+    right: float,
+    shift: float,
+    smallest_effect: float | None,
+    in_a_cluster: int | None,
 ) -> None:
     metric, draw = kind
     gold, predicted = draw(np.random.default_rng(seed), seeds, items, right, shift)
@@ -144,8 +177,8 @@ def test_report_and_compare_say_the_same(
     in_a_cluster=st.sampled_from([None, 2]),
 )
 def test_one_seed_has_the_same_test_over_items_in_both_and_no_p_on_the_method_in_the_report(
-    kind, seed, items, in_a_cluster
-):
+    kind: tuple[str, Draw], seed: int, items: int, in_a_cluster: int | None
+) -> None:
     metric, draw = kind
     gold, predicted = draw(np.random.default_rng(seed), 1, items, 0.6, 0.2)
     assume(not np.array_equal(predicted["a"], predicted["b"]))

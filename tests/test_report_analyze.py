@@ -3,10 +3,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fixture_types import Ablate
+from fixture_types import Ablate, Json
 from outside_json import analyze_table, question
 from published_tables import (
     ATMWTAG,
@@ -36,11 +37,11 @@ from ablate.report.outside.levels import order_levels
 from ablate.report.render.terminal import analysis_text
 
 
-def by_term(document):
+def by_term(document: Json) -> dict[str, Json]:
     return {row["term"]: row for row in document["anova"]}
 
 
-def one_way(document):
+def one_way(document: Json) -> tuple[float, float, float]:
     between, within = document["anova"]
     return between["ss"], within["ss"], between["F"]
 
@@ -67,7 +68,7 @@ def study(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "study.csv", ["training", "surgery", "seed", "dev/mean"], rows)
 
 
-def faults_of(path: Path, *args, **kwargs) -> tuple[str, ...]:
+def faults_of(path: Path, *args: Any, **kwargs: Any) -> tuple[str, ...]:
     with pytest.raises(BadInput) as caught:
         analyze_table(path, *args, **kwargs)
     return tuple(fault.replace(f"{path.parent}/", "") for fault in caught.value.faults)
@@ -120,12 +121,12 @@ def test_replicated_two_cubed(tmp_path: Path) -> None:
 def test_randomised_blocks(tmp_path: Path) -> None:
     rows = [(p, batch, y) for p, ys in VASCULAR_GRAFT.items() for batch, y in enumerate(ys)]
     path = write_csv(tmp_path / "t.csv", ["pressure", "batch", "y"], rows)
-    rows = by_term(analyze_table(path, "y", ["pressure"], block="batch"))
-    assert (rows["pressure"]["F"], rows["pressure"]["p"]) == (
+    terms = by_term(analyze_table(path, "y", ["pressure"], block="batch"))
+    assert (terms["pressure"]["F"], terms["pressure"]["p"]) == (
         pytest.approx(8.11, abs=5e-3),
         pytest.approx(0.0019, abs=5e-5),
     )
-    assert rows["batch"]["ss"] == pytest.approx(192.25, abs=5e-3)
+    assert terms["batch"]["ss"] == pytest.approx(192.25, abs=5e-3)
 
 
 def test_battery_life(tmp_path: Path) -> None:
@@ -503,7 +504,7 @@ def test_unequal_numbers_of_rows_do_not_weigh(tmp_path: Path) -> None:
 
 
 def test_a_missing_combination_is_named(tmp_path: Path) -> None:
-    rows = [(a, b, y) for (a, b), y in zip(["00", "01", "10"] * 2, [1, 2, 4, 2, 4, 3], strict=True)]
+    rows = [(*ab, y) for ab, y in zip(["00", "01", "10"] * 2, [1, 2, 4, 2, 4, 3], strict=True)]
     path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], rows)
     assert (
         "1 of 4 combinations of levels has no row: a = 1, b = 1"

@@ -3,7 +3,9 @@
 import json
 import os
 import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -15,6 +17,8 @@ from published_tables import PLASMA_ETCH, two_level, write_csv
 from ablate.errors import BadInput
 
 STATES = optuna.trial.TrialState
+# Params with their distributions, a value or values, attributes, the state.
+Run = tuple[Mapping[str, tuple[Any, optuna.distributions.BaseDistribution]], Any, dict[str, Any], STATES]
 SIGNS = optuna.distributions.CategoricalDistribution(["-", "+"])
 
 
@@ -23,7 +27,7 @@ def quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def make_study(url: str, name: str = "etch", runs=None, **how) -> None:
+def make_study(url: str, name: str = "etch", runs: Iterable[Run] | None = None, **how: Any) -> None:
     """Write a study of one trial for each of `runs`: (params and their distributions, value or values, attributes, state)."""
     study = optuna.create_study(storage=url, study_name=name, **how)
     for params, value, attributes, state in runs if runs is not None else etch_runs():
@@ -43,7 +47,7 @@ def make_study(url: str, name: str = "etch", runs=None, **how) -> None:
         study._storage._backend.engine.dispose()
 
 
-def etch_runs():
+def etch_runs() -> Iterator[Run]:
     """Montgomery's plasma etching: a replicated 2^3, A changes fastest; the replicate is a user attribute."""
     for signs, pair in zip(two_level("ABC"), PLASMA_ETCH, strict=True):
         for replicate, rate in enumerate(pair):
@@ -72,7 +76,7 @@ def etch(tmp_path: Path) -> Path:
     return file
 
 
-def faults_of(*args, **how) -> str:
+def faults_of(*args: Any, **how: Any) -> str:
     with pytest.raises(BadInput) as caught:
         analyze_study(str(args[0]), *args[1:], **how)
     (fault,) = caught.value.faults
@@ -151,7 +155,7 @@ def test_our_own_studies_are_read(run_here: RunHere, walk_study: WalkStudy, tmp_
     assert (document["n"], document["anova"][0]["term"]) == (8, "seed")
 
 
-def runs_with(states):
+def runs_with(states: Iterable[tuple[optuna.trial.TrialState, float | None]]) -> Iterator[Run]:
     """A two-level factor, and a state (and value) for each of its trials."""
     for i, (state, value) in enumerate(states):
         yield {"A": ("+-"[i % 2], SIGNS)}, value, {}, state
@@ -174,7 +178,7 @@ def test_a_study_without_results_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_param_that_some_trials_lack_is_conditional(tmp_path: Path) -> None:
-    def runs():
+    def runs() -> Iterator[Run]:
         for seed in range(3):
             for training, surgery in (("separate", None), ("joint", "none"), ("joint", "pcgrad")):
                 kinds = [optuna.distributions.CategoricalDistribution(["separate", "joint"])]
@@ -196,7 +200,7 @@ def test_a_param_that_some_trials_lack_is_conditional(tmp_path: Path) -> None:
     assert [row["when"] for row in effects] == [None, "training = joint"]
 
 
-def mixed_runs(n=12):
+def mixed_runs(n: int = 12) -> Iterator[Run]:
     """Every kind of param: numbers on a grid, a range, null and booleans as choices."""
     step, width = (
         optuna.distributions.FloatDistribution(0.0, 0.2, step=0.1),

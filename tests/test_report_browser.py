@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from report_examples import example, spec
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-ge
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory):
+def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
     """The report's address, and the browser to open it in."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install '.[dev]')")
     folder = tmp_path_factory.mktemp("browser")
@@ -26,12 +28,12 @@ def report(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def open_page(report):
+def open_page(report: tuple[str, Any]) -> Iterator[Callable[..., Any]]:
     """Open the report, with options of the browser's; keep what it asked for and complained of."""
     address, browser = report
     pages = []
 
-    def call(**options):
+    def call(**options: Any) -> Any:
         page = browser.new_page(**options)
         page.asked, page.complaints = [], []
         page.on("request", lambda request: page.asked.append(request.url))
@@ -46,11 +48,14 @@ def open_page(report):
         page.close()
 
 
-def column(page, place):
-    return page.locator(f"#cells-table tbody tr:visible td:nth-child({place})").all_text_contents()
+def column(page: Any, place: int) -> list[str]:
+    texts: list[str] = page.locator(
+        f"#cells-table tbody tr:visible td:nth-child({place})"
+    ).all_text_contents()
+    return texts
 
 
-def test_a_click_on_a_heading_sorts_by_number(open_page) -> None:
+def test_a_click_on_a_heading_sorts_by_number(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.get_by_role("button", name="Δ dev/mean").click()
     texts = column(page, 4)
@@ -62,7 +67,7 @@ def test_a_click_on_a_heading_sorts_by_number(open_page) -> None:
     assert column(page, 4)[0] == texts[-2]
 
 
-def test_words_in_the_filter_hide_other_rows(open_page) -> None:
+def test_words_in_the_filter_hide_other_rows(open_page: Callable[..., Any]) -> None:
     page = open_page()
     assert len(column(page, 1)) == 24
     page.locator("input[data-for=cells-table]").fill("joint siamese")
@@ -71,24 +76,24 @@ def test_words_in_the_filter_hide_other_rows(open_page) -> None:
     assert all("joint" in name and "siamese" in name for name in names)
 
 
-def test_nothing_is_fetched_and_nothing_complains(open_page) -> None:
+def test_nothing_is_fetched_and_nothing_complains(open_page: Callable[..., Any]) -> None:
     page = open_page()
     assert [url for url in page.asked if not url.startswith(("file:", "data:"))] == []
     assert page.complaints == []
 
 
-def test_every_picture_is_shown(open_page) -> None:
+def test_every_picture_is_shown(open_page: Callable[..., Any]) -> None:
     sizes = open_page().eval_on_selector_all("figure img", "images => images.map(i => i.naturalWidth)")
     assert len(sizes) >= 4
     assert min(sizes) > 0
 
 
-def test_a_narrow_page_does_not_scroll_sideways(open_page) -> None:
+def test_a_narrow_page_does_not_scroll_sideways(open_page: Callable[..., Any]) -> None:
     page = open_page(viewport={"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 400
 
 
-def luminance(colour):
+def luminance(colour: str) -> float:
     """WCAG 2.2, relative luminance of `rgb(r, g, b)`."""
     channels = [int(part) / 255 for part in colour.strip("rgb()").split(",")[:3]]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
@@ -96,7 +101,7 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read(open_page, scheme: str) -> None:
+def test_text_can_be_read(open_page: Callable[..., Any], scheme: str) -> None:
     page = open_page(color_scheme=scheme)
     paper = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     for selector in ("p", ".v-helps", ".v-inconclusive", ".question", "figcaption", "a", ".soft"):

@@ -1,10 +1,13 @@
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fixture_types import Ablate, not_none
+from fixture_types import Ablate, Json, not_none
+from numpy.typing import NDArray
 from outside_json import compare_files
 from published_tables import PRIME_MINISTER, write_csv
 
@@ -18,18 +21,27 @@ from ablate.stats.inference import contributions, infer, item_noise
 from ablate.stats.mrmc import mrmc
 
 
-def predictions(path: Path, values, ids=None, column="prediction") -> Path:
+def predictions(
+    path: Path,
+    values: NDArray[Any] | Sequence[object],
+    ids: Iterable[object] | None = None,
+    column: str = "prediction",
+) -> Path:
     ids = range(len(values)) if ids is None else ids
     return write_csv(path, ["id", column], list(zip(ids, values, strict=True)))
 
 
+# Gold, the predictions of each side, and both as files.
+Sides = tuple[NDArray[Any], dict[str, list[NDArray[Any]]], Path, dict[str, list[Path]]]
+
+
 @pytest.fixture
-def classifiers(tmp_path: Path):
+def classifiers(tmp_path: Path) -> Sides:
     """Gold, and three seeds of A and B over 300 items, as arrays and as files."""
     rng = np.random.default_rng(0)
     gold = rng.integers(0, 5, 300)
 
-    def answers(right: float) -> np.ndarray:
+    def answers(right: float) -> NDArray[np.int64]:
         return np.where(rng.random(300) < right, gold, (gold + 1) % 5)
 
     values = {side: [answers(right) for _ in range(3)] for side, right in (("a", 0.60), ("b", 0.80))}
@@ -41,7 +53,7 @@ def classifiers(tmp_path: Path):
 
 
 @pytest.fixture
-def regressors(tmp_path: Path):
+def regressors(tmp_path: Path) -> Sides:
     """Gold scores, and three seeds of A and B over 200 items."""
     tmp_path = tmp_path / "scores"
     tmp_path.mkdir()
@@ -58,11 +70,11 @@ def regressors(tmp_path: Path):
     return gold, values, predictions(tmp_path / "gold.csv", gold, column="label"), files
 
 
-def methods(document):
+def methods(document: Json) -> dict[str, Json]:
     return {line["method"]: line for line in document["sensitivity"]}
 
 
-def faults_of(*args) -> list[str]:
+def faults_of(*args: Any) -> list[str]:
     with pytest.raises(BadInput) as caught:
         compare_files(*args)
     folder = f"{Path(args[0]).parent}/"
@@ -94,7 +106,7 @@ def test_one_seed_of_classes_is_mcnemar(tmp_path: Path) -> None:
     assert document["delta"] == pytest.approx(-6 / 21)
 
 
-def test_one_seed_of_scores_is_judged_by_pseudo_values(regressors) -> None:
+def test_one_seed_of_scores_is_judged_by_pseudo_values(regressors: Sides) -> None:
     """Their mean is the difference of the correlations; t over items needs no normal scores, as Williams' test does."""
     gold, values, gold_file, files = regressors
     document = compare_files(gold_file, files["a"][:1], files["b"][:1], "pearson")
@@ -104,7 +116,7 @@ def test_one_seed_of_scores_is_judged_by_pseudo_values(regressors) -> None:
     assert document["p"] == pytest.approx(t_p(document["delta"] / document["se"], document["df"]))
 
 
-def test_one_seed_of_scores_lists_the_tests_for_normal_scores(regressors) -> None:
+def test_one_seed_of_scores_lists_the_tests_for_normal_scores(regressors: Sides) -> None:
     gold, values, gold_file, files = regressors
     a, b = values["a"][0], values["b"][0]
     rs = pearson(a, gold), pearson(b, gold), pearson(a, b)
@@ -115,14 +127,14 @@ def test_one_seed_of_scores_lists_the_tests_for_normal_scores(regressors) -> Non
     assert lines["zou"]["ci95"] == pytest.approx(zou_interval(*rs, 200))
 
 
-def test_the_interval_of_correlations_is_near_zous_and_the_bootstraps(regressors) -> None:
+def test_the_interval_of_correlations_is_near_zous_and_the_bootstraps(regressors: Sides) -> None:
     _, _, gold_file, files = regressors
     document = compare_files(gold_file, files["a"][:1], files["b"][:1], "pearson")
     for name in ("zou", "bootstrap"):
         assert methods(document)[name]["ci95"] == pytest.approx(document["ci95"], abs=0.03)
 
 
-def test_several_seeds_of_classes_are_seeds_by_items(classifiers) -> None:
+def test_several_seeds_of_classes_are_seeds_by_items(classifiers: Sides) -> None:
     gold, values, gold_file, files = classifiers
     document = compare_files(gold_file, files["a"], files["b"], "accuracy")
     d = np.array(
@@ -136,7 +148,7 @@ def test_several_seeds_of_classes_are_seeds_by_items(classifiers) -> None:
     assert document["ci95"] == pytest.approx(expected.interval())
 
 
-def test_several_seeds_of_scores_use_pseudo_values(regressors) -> None:
+def test_several_seeds_of_scores_use_pseudo_values(regressors: Sides) -> None:
     gold, values, gold_file, files = regressors
     document = compare_files(gold_file, files["a"], files["b"], "pearson")
     d = np.array(
@@ -151,7 +163,7 @@ def test_several_seeds_of_scores_use_pseudo_values(regressors) -> None:
     )
 
 
-def test_several_seeds_list_the_other_tests(classifiers) -> None:
+def test_several_seeds_list_the_other_tests(classifiers: Sides) -> None:
     _, _, gold_file, files = classifiers
     lines = methods(compare_files(gold_file, files["a"], files["b"], "accuracy"))
     assert set(lines) == {"hillis", "paired_t", "sign_flip", "bootstrap"}
@@ -159,7 +171,7 @@ def test_several_seeds_list_the_other_tests(classifiers) -> None:
     assert "with 3 seeds p cannot be below 0.25" in lines["sign_flip"]["note"]
 
 
-def test_several_seeds_list_the_published_degrees_of_freedom(classifiers) -> None:
+def test_several_seeds_list_the_published_degrees_of_freedom(classifiers: Sides) -> None:
     """Hillis 2007 allows more of them, so that p is smaller: too small with few seeds."""
     gold, values, gold_file, files = classifiers
     document = compare_files(gold_file, files["a"], files["b"], "accuracy")
@@ -171,7 +183,7 @@ def test_several_seeds_list_the_published_degrees_of_freedom(classifiers) -> Non
     assert line["p"] < document["p"]
 
 
-def test_swapping_the_sides_turns_the_sign(classifiers) -> None:
+def test_swapping_the_sides_turns_the_sign(classifiers: Sides) -> None:
     _, _, gold_file, files = classifiers
     forward = compare_files(gold_file, files["a"], files["b"], "accuracy")
     back = compare_files(gold_file, files["b"], files["a"], "accuracy")
@@ -179,7 +191,7 @@ def test_swapping_the_sides_turns_the_sign(classifiers) -> None:
     assert (forward["verdict"], back["verdict"]) == ("helps", "hurts")
 
 
-def test_keys_are_those_promised_and_strict_json(classifiers, regressors) -> None:
+def test_keys_are_those_promised_and_strict_json(classifiers: Sides, regressors: Sides) -> None:
     for metric, (_, _, gold_file, files) in (("pearson", regressors), ("accuracy", classifiers)):
         for seeds in (1, 3):
             document = compare_files(gold_file, files["a"][:seeds], files["b"][:seeds], metric)
@@ -191,7 +203,7 @@ def test_keys_are_those_promised_and_strict_json(classifiers, regressors) -> Non
             assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
-def test_the_order_of_the_rows_does_not_matter(classifiers, tmp_path: Path) -> None:
+def test_the_order_of_the_rows_does_not_matter(classifiers: Sides, tmp_path: Path) -> None:
     _, values, gold_file, files = classifiers
     order = np.random.default_rng(5).permutation(300)
     shuffled = predictions(tmp_path / "shuffled.csv", values["b"][0][order], ids=order)
@@ -219,7 +231,7 @@ def test_classes_may_be_words(tmp_path: Path) -> None:
     assert compare_files(gold, [a], [b], "accuracy")["a"] == 1.0
 
 
-def test_a_small_difference_can_be_called_none(classifiers) -> None:
+def test_a_small_difference_can_be_called_none(classifiers: Sides) -> None:
     _, values, gold_file, files = classifiers
     rotated = [*values["a"][1:], values["a"][0]]
     shifted = [predictions(file.with_suffix(".copy"), v) for file, v in zip(files["a"], rotated, strict=True)]
@@ -227,7 +239,7 @@ def test_a_small_difference_can_be_called_none(classifiers) -> None:
     assert (document["delta"], document["verdict"]) == (pytest.approx(0), "no difference that matters")
 
 
-def test_predictions_that_are_all_the_same_have_no_noise_to_judge_by(classifiers) -> None:
+def test_predictions_that_are_all_the_same_have_no_noise_to_judge_by(classifiers: Sides) -> None:
     _, values, gold_file, files = classifiers
     copies = [
         predictions(file.with_suffix(".copy"), v) for file, v in zip(files["a"], values["a"], strict=True)
@@ -240,12 +252,12 @@ def test_predictions_that_are_all_the_same_have_no_noise_to_judge_by(classifiers
 # What is flagged
 
 
-def test_different_seeds_are_not_flagged(classifiers) -> None:
+def test_different_seeds_are_not_flagged(classifiers: Sides) -> None:
     _, _, gold_file, files = classifiers
     assert compare_files(gold_file, files["a"], files["b"], "accuracy")["warnings"] == []
 
 
-def test_one_seed_speaks_of_these_models_only(classifiers) -> None:
+def test_one_seed_speaks_of_these_models_only(classifiers: Sides) -> None:
     _, _, gold_file, files = classifiers
     (warning,) = compare_files(gold_file, files["a"][:1], files["b"][:1], "accuracy")["warnings"]
     assert "these trained models, not the method" in warning
@@ -263,7 +275,7 @@ def test_a_difference_without_any_noise_has_no_p(tmp_path: Path) -> None:
 # What is refused
 
 
-def test_ids_that_do_not_match_name_the_first(classifiers, tmp_path: Path) -> None:
+def test_ids_that_do_not_match_name_the_first(classifiers: Sides, tmp_path: Path) -> None:
     gold, _, gold_file, files = classifiers
     ids = [*range(298), "x1", "x2"]
     strange = predictions(tmp_path / "strange.csv", gold, ids=ids)
@@ -333,21 +345,21 @@ def test_an_answer_that_is_no_number_is_wrong_and_told(tmp_path: Path) -> None:
     assert f"{b}: 1 prediction counted as wrong: not a label of the gold" in document["warnings"]
 
 
-def test_sides_need_as_many_seeds(classifiers) -> None:
+def test_sides_need_as_many_seeds(classifiers: Sides) -> None:
     _, _, gold_file, files = classifiers
     assert faults_of(gold_file, files["a"], files["b"][:2], "accuracy")[0].startswith(
         "3 files for --a and 2 for --b"
     )
 
 
-def test_an_unknown_metric_is_refused(classifiers) -> None:
+def test_an_unknown_metric_is_refused(classifiers: Sides) -> None:
     _, _, gold_file, files = classifiers
     assert faults_of(gold_file, files["a"], files["b"], "f1") == [
         "--metric: 'f1' is not one of accuracy, pearson"
     ]
 
 
-def test_a_missing_column_is_refused(classifiers, tmp_path: Path) -> None:
+def test_a_missing_column_is_refused(classifiers: Sides, tmp_path: Path) -> None:
     gold, _, gold_file, files = classifiers
     other = predictions(tmp_path / "other.csv", gold, column="predicted")
     assert faults_of(gold_file, files["a"][:1], [other], "accuracy") == [
@@ -358,7 +370,7 @@ def test_a_missing_column_is_refused(classifiers, tmp_path: Path) -> None:
 # One file twice
 
 
-def test_one_file_under_two_names_is_no_second_seed(classifiers, tmp_path: Path) -> None:
+def test_one_file_under_two_names_is_no_second_seed(classifiers: Sides, tmp_path: Path) -> None:
     _, _, gold_file, files = classifiers
     for name, link in (("link.csv", Path.symlink_to), ("hard.csv", Path.hardlink_to)):
         link(tmp_path / name, files["b"][0])
@@ -367,14 +379,14 @@ def test_one_file_under_two_names_is_no_second_seed(classifiers, tmp_path: Path)
         ]
 
 
-def test_one_file_is_not_both_sides(classifiers) -> None:
+def test_one_file_is_not_both_sides(classifiers: Sides) -> None:
     _, _, gold_file, files = classifiers
     assert faults_of(gold_file, files["a"][:1], files["a"][:1], "accuracy") == [
         "--a a0.csv and --b a0.csv are the same file; give each side and each seed its own file"
     ]
 
 
-def test_predictions_copied_are_no_second_seed(classifiers, regressors) -> None:
+def test_predictions_copied_are_no_second_seed(classifiers: Sides, regressors: Sides) -> None:
     for metric, (_, values, gold_file, files) in (("accuracy", classifiers), ("pearson", regressors)):
         copy = predictions(
             files["b"][0].with_name("copy.csv"),
@@ -389,7 +401,7 @@ def test_predictions_copied_are_no_second_seed(classifiers, regressors) -> None:
 # Correctness without gold
 
 
-def scored(path: Path, scores, clusters=None) -> Path:
+def scored(path: Path, scores: Iterable[object], clusters: Sequence[str] | None = None) -> Path:
     """Write a log as an evaluation harness does, one sample a line."""
     records = [
         {
@@ -406,7 +418,9 @@ LOGS = Keys(id="doc.id", correct="metrics.exact_match")
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_correctness_says_what_predictions_and_gold_say(classifiers, tmp_path: Path, seeds: int) -> None:
+def test_correctness_says_what_predictions_and_gold_say(
+    classifiers: Sides, tmp_path: Path, seeds: int
+) -> None:
     gold, values, gold_file, files = classifiers
     expected = compare_files(gold_file, files["a"][:seeds], files["b"][:seeds], "accuracy")
     right = {side: [x == gold for x in values[side][:seeds]] for side in "ab"}
@@ -532,7 +546,7 @@ def test_clusters_that_are_none_are_refused(tmp_path: Path, clusters: list[str],
 # Through the command
 
 
-def test_gold_and_predictions_may_be_records(classifiers, tmp_path: Path, ablate: Ablate) -> None:
+def test_gold_and_predictions_may_be_records(classifiers: Sides, tmp_path: Path, ablate: Ablate) -> None:
     gold, values, gold_file, files = classifiers
     logs = [tmp_path / f"{name}.jsonl" for name in "gab"]
     for log, key, column in zip(
@@ -611,14 +625,14 @@ def test_bad_usage_of_compare_is_told(
 # As text
 
 
-def test_the_text_states_the_finding_first(classifiers) -> None:
+def test_the_text_states_the_finding_first(classifiers: Sides) -> None:
     _, _, gold_file, files = classifiers
     text = comparison_text(compare.compare_files(gold_file, files["a"], files["b"], "accuracy"))
     assert text.startswith("accuracy over 300 items and 3 seeds: A 0.")
     assert "(seeds × items): B is better.\n" in text
 
 
-def test_an_inconclusive_text_says_what_would_have_been_seen(classifiers) -> None:
+def test_an_inconclusive_text_says_what_would_have_been_seen(classifiers: Sides) -> None:
     _, _, gold_file, files = classifiers
     text = comparison_text(compare.compare_files(gold_file, files["a"][:1], files["a"][1:2], "accuracy"))
     assert "(exact McNemar): inconclusive; a true effect of 0." in text

@@ -1,23 +1,25 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from outside_json import compare_studies
 from report_examples import example, factor, report_document, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
+from ablate.store.results import Results
 
 
 @pytest.fixture
-def study(tmp_path: Path):
+def study(tmp_path: Path) -> Results:
     return write_predictions(example(folder=tmp_path))
 
 
-def renamed(results, name="other", **changes):
+def renamed(results: Results, name: str = "other", **changes: Any) -> Results:
     return replace(results, spec=results.spec.model_copy(update={"study": name, **changes}))
 
 
-def test_two_cells_are_compared_as_a_report_compares_them(study) -> None:
+def test_two_cells_are_compared_as_a_report_compares_them(study: Results) -> None:
     """The same predictions: the same difference, interval, p and verdict, to the last digit."""
     found = compare_studies(study, renamed(study), ["baseline"], ["similarity_head=siamese"])
     row = next(r for r in report_document(study)["effects"] if r["factor"] == "similarity_head")
@@ -26,26 +28,26 @@ def test_two_cells_are_compared_as_a_report_compares_them(study) -> None:
     assert (found["delta"], found["n_seeds"], found["n_items"]) == (row["estimate"], 3, 1200)
 
 
-def test_without_only_the_baseline_that_both_have_is_compared(study) -> None:
+def test_without_only_the_baseline_that_both_have_is_compared(study: Results) -> None:
     found = compare_studies(study, renamed(study))
     assert found["cells"]["a"]["cell"] == found["cells"]["b"]["cell"] == study.reference
     assert (found["delta"], found["p"], found["verdict"]) == (0.0, None, "inconclusive")
 
 
-def test_studies_without_a_common_cell_need_names(study) -> None:
+def test_studies_without_a_common_cell_need_names(study: Results) -> None:
     one = example(spec(factors=(factor("x", ["a", "b"]),), baseline={"x": "a"}))
     with pytest.raises(BadInput, match="0 cells in common; name one on each side"):
         compare_studies(study, one)
 
 
-def test_seeds_that_one_side_lacks_are_left_out_and_said(study) -> None:
+def test_seeds_that_one_side_lacks_are_left_out_and_said(study: Results) -> None:
     lost = with_trial(study, 0, state="FAIL", metrics={})
     found = compare_studies(lost, renamed(study), ["baseline"], ["l2=0.01"])
     assert found["seeds"] == [22, 33]
     assert "1 seed of B alone left out: 11" in found["warnings"]
 
 
-def test_a_metric_that_the_other_study_does_not_have_is_refused(study) -> None:
+def test_a_metric_that_the_other_study_does_not_have_is_refused(study: Results) -> None:
     other = replace(study, trials=tuple(replace(t, metrics={"dev/loss": 1.0}) for t in study.trials))
     with pytest.raises(BadInput, match="dev/mean: not measured in both cells"):
         compare_studies(study, renamed(other))

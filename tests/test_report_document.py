@@ -1,5 +1,6 @@
 """report.json is a contract: keys may be added, none renamed or removed."""
 
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -27,7 +28,7 @@ MAPS = [
 ]
 
 
-def paths(value, before=""):
+def paths(value: object, before: str = "") -> Iterator[str]:
     """Every key of a document with the keys above it, entries of lists and maps as `*`."""
     if isinstance(value, dict):
         for key, item in value.items():
@@ -53,4 +54,4 @@ def test_every_key_that_other_programs_read_is_there(tmp_path: Path) -> None:
 
 def test_a_report_is_never_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        report_of(example()).study = "another"
+        report_of(example()).study = "another"  # type: ignore[misc]

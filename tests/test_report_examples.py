@@ -13,7 +13,7 @@ from ablate.report.sections.examples import disagreements
 
 
 @pytest.fixture
-def items(tmp_path: Path):
+def items(tmp_path: Path) -> Items:
     return Items(grid(write_predictions(example(folder=tmp_path))))
 
 
@@ -26,13 +26,13 @@ def test_an_error_that_stretches_the_scale_is_no_improvement(tmp_path: Path) -> 
         assert row.what == ("better" if nearer else "worse")
 
 
-def test_of_classes_better_is_right_where_the_reference_is_wrong(items) -> None:
+def test_of_classes_better_is_right_where_the_reference_is_wrong(items: Items) -> None:
     found = not_none(disagreements(items, 2))
     assert (found.metric, found.standardised) == ("dev/paraphrase", False)
     assert {(row.best == row.gold, row.reference == row.gold) for row in found.rows[:5]} == {(True, False)}
 
 
-def test_the_items_counted_are_nearer_the_gold_in_every_seed(items) -> None:
+def test_the_items_counted_are_nearer_the_gold_in_every_seed(items: Items) -> None:
     standard = [
         [(v - v.mean()) / v.std() for v in (a.predicted, b.predicted, a.gold)]
         for a, b in items.pairs(0, 1, "dev/similarity")

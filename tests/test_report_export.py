@@ -12,43 +12,44 @@ from report_examples import example, spec, with_trial, write_predictions
 from ablate.errors import BadInput
 from ablate.evidence.frames import tidy_frame
 from ablate.report.export import chosen_trial, export_study
+from ablate.store.results import Results
 
 
 @pytest.fixture
-def results(tmp_path: Path):
+def results(tmp_path: Path) -> Results:
     return write_predictions(example(folder=tmp_path / "trials"), items=20)
 
 
-def rows_of(path):
+def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def test_csv_has_a_row_per_trial(results, tmp_path: Path) -> None:
+def test_csv_has_a_row_per_trial(results: Results, tmp_path: Path) -> None:
     export_study(results, tmp_path / "out")
     rows = rows_of(tmp_path / "out" / "results.csv")
     assert [row["cell"] for row in rows] == [trial.cell for trial in results.trials]
     assert float(rows[0]["dev/mean"]) == results.trials[0].metrics["dev/mean"]
 
 
-def test_parquet_gives_the_table_back(results, tmp_path: Path) -> None:
+def test_parquet_gives_the_table_back(results: Results, tmp_path: Path) -> None:
     export_study(results, tmp_path)
     column = pandas.read_parquet(tmp_path / "results.parquet")["dev/mean"]
     pandas.testing.assert_series_equal(column, tidy_frame(results)["dev/mean"])
 
 
-def test_csv_holds_no_formula(results, tmp_path: Path) -> None:
+def test_csv_holds_no_formula(results: Results, tmp_path: Path) -> None:
     hostile = with_trial(results, 0, error="=cmd|' /C calc'!A0", factors={"l2": "@SUM(A1)"})
     export_study(hostile, tmp_path)
     row = rows_of(tmp_path / "results.csv")[0]
     assert (row["error"], row["l2"]) == ("'=cmd|' /C calc'!A0", "'@SUM(A1)")
 
 
-def test_csv_leaves_negative_numbers_alone(results, tmp_path: Path) -> None:
+def test_csv_leaves_negative_numbers_alone(results: Results, tmp_path: Path) -> None:
     export_study(with_trial(results, 0, factors={"l2": "-1e-3"}), tmp_path)
     assert rows_of(tmp_path / "results.csv")[0]["l2"] == "-1e-3"
 
 
-def test_the_best_cell_and_its_first_seed_are_chosen(results) -> None:
+def test_the_best_cell_and_its_first_seed_are_chosen(results: Results) -> None:
     means = {
         cell.hash: sum(t.metrics["dev/mean"] for t in results.trials if t.cell == cell.hash)
         for cell in results.cells
@@ -58,13 +59,13 @@ def test_the_best_cell_and_its_first_seed_are_chosen(results) -> None:
     assert trial.seed == 11
 
 
-def test_a_minimised_metric_chooses_the_smallest(results) -> None:
+def test_a_minimised_metric_chooses_the_smallest(results: Results) -> None:
     metric = results.spec.metric.model_copy(update={"goal": "minimize"})
     worst = chosen_trial(replace(results, spec=spec(metric=metric)))
     assert worst.cell != chosen_trial(results).cell
 
 
-def test_a_cell_with_a_seed_missing_is_not_chosen(results) -> None:
+def test_a_cell_with_a_seed_missing_is_not_chosen(results: Results) -> None:
     best = chosen_trial(results)
     place = next(i for i, t in enumerate(results.trials) if t.cell == best.cell and t.seed == 33)
     assert chosen_trial(with_trial(results, place, state="FAIL", metrics={})).cell != best.cell
@@ -78,7 +79,9 @@ def test_a_cell_with_a_seed_missing_is_not_chosen(results) -> None:
         ("sts-dev-output.csv", "id \t Predicted_Similiary ", r"similarity-0 , -?\d+\.\d+ "),
     ],
 )
-def test_the_course_s_format_to_the_letter(results, tmp_path: Path, file: str, header: str, row: str) -> None:
+def test_the_course_s_format_to_the_letter(
+    results: Results, tmp_path: Path, file: str, header: str, row: str
+) -> None:
     export_study(results, tmp_path / "out", "cs224n")
     lines = (tmp_path / "out" / file).read_text().split("\n")
     assert lines[0] == header
@@ -86,21 +89,21 @@ def test_the_course_s_format_to_the_letter(results, tmp_path: Path, file: str, h
     assert len(lines) == 22  # header, 20 items, the end
 
 
-def test_csv_predictions_keep_every_digit(results, tmp_path: Path) -> None:
+def test_csv_predictions_keep_every_digit(results: Results, tmp_path: Path) -> None:
     export_study(results, tmp_path / "out")
     trial = chosen_trial(results)
     source = results.parts[trial.parts["similarity"], 11].folder / "predictions" / "dev.similarity.csv"
     assert (tmp_path / "out" / "dev.similarity.csv").read_text() == source.read_text()
 
 
-def test_predictions_of_the_test_split_come_too(results, tmp_path: Path) -> None:
+def test_predictions_of_the_test_split_come_too(results: Results, tmp_path: Path) -> None:
     folder = results.parts[chosen_trial(results).parts["similarity"], 11].folder / "predictions"
     (folder / "test.similarity.csv").write_text("id,prediction,gold\na,1.5,2.0\n")
     export_study(results, tmp_path / "out", "cs224n")
     assert (tmp_path / "out" / "sts-test-output.csv").read_text().endswith("a , 1.5 \n")
 
 
-def test_csv_predictions_have_their_clusters(results, tmp_path: Path) -> None:
+def test_csv_predictions_have_their_clusters(results: Results, tmp_path: Path) -> None:
     file = predictions_of(results, "sentiment")
     header, *rows = file.read_text().splitlines()
     file.write_text(
@@ -113,7 +116,9 @@ def test_csv_predictions_have_their_clusters(results, tmp_path: Path) -> None:
     assert len((tmp_path / "course" / "sst-dev-output.csv").read_text().splitlines()) == 21
 
 
-def test_predictions_that_are_not_finite_are_refused_with_the_reason(results, tmp_path: Path) -> None:
+def test_predictions_that_are_not_finite_are_refused_with_the_reason(
+    results: Results, tmp_path: Path
+) -> None:
     predictions_of(results, "sentiment").write_text("id,prediction,gold\na,nan,1\n")
     with pytest.raises(
         BadInput, match=r"dev\.sentiment\.csv: a prediction or a label is not a finite number"
@@ -121,26 +126,26 @@ def test_predictions_that_are_not_finite_are_refused_with_the_reason(results, tm
         export_study(results, tmp_path / "out", "cs224n")
 
 
-def predictions_of(results, task):
+def predictions_of(results: Results, task: str) -> Path:
     """The file behind what is exported."""
     trial = chosen_trial(results)
     part = trial.parts.get(task) or trial.parts["all"]
     return results.parts[part, trial.seed].folder / "predictions" / f"dev.{task}.csv"
 
 
-def test_labels_that_were_kept_back_are_empty_fields(results, tmp_path: Path) -> None:
+def test_labels_that_were_kept_back_are_empty_fields(results: Results, tmp_path: Path) -> None:
     folder = results.parts[chosen_trial(results).parts["similarity"], 11].folder / "predictions"
     (folder / "test.similarity.csv").write_text("id,prediction,gold\na,1.5,nan\n")
     export_study(results, tmp_path / "out")
     assert (tmp_path / "out" / "test.similarity.csv").read_text() == "id,prediction,gold\na,1.5,\n"
 
 
-def test_a_cell_and_a_seed_can_be_named(results) -> None:
+def test_a_cell_and_a_seed_can_be_named(results: Results) -> None:
     trial = chosen_trial(results, ["training=separate", "l2=0.01"], 22)
     assert (trial.factors["l2"], trial.seed) == (0.01, 22)
 
 
-def test_the_baseline_can_be_named(results) -> None:
+def test_the_baseline_can_be_named(results: Results) -> None:
     assert chosen_trial(results, ["baseline"]).cell == results.cells[0].hash
 
 
@@ -153,7 +158,9 @@ def test_the_baseline_can_be_named(results) -> None:
         ([], 5, "found 5"),
     ],
 )
-def test_what_is_not_one_trial_is_refused(results, only: list[str], seed: int | None, said: str) -> None:
+def test_what_is_not_one_trial_is_refused(
+    results: Results, only: list[str], seed: int | None, said: str
+) -> None:
     with pytest.raises(BadInput, match=said):
         chosen_trial(results, only, seed)
 
@@ -170,18 +177,18 @@ def test_the_course_s_format_without_its_tasks_is_refused(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_format_is_refused(results, tmp_path: Path) -> None:
+def test_an_unknown_format_is_refused(results: Results, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="csv or cs224n"):
         export_study(results, tmp_path / "out", "xml")
 
 
-def keep_models(results) -> None:
+def keep_models(results: Results) -> None:
     for part in results.parts.values():
         (part.folder / "model").mkdir()
         (part.folder / "model" / "weights").write_text(f"{part.part} {part.seed}")
 
 
-def test_each_part_s_model_is_copied(results, tmp_path: Path) -> None:
+def test_each_part_s_model_is_copied(results: Results, tmp_path: Path) -> None:
     keep_models(results)
     trial = chosen_trial(results)
     export_study(results, tmp_path / "out")
@@ -189,7 +196,7 @@ def test_each_part_s_model_is_copied(results, tmp_path: Path) -> None:
         assert (tmp_path / "out" / name / "model" / "weights").read_text() == f"{part} 11"
 
 
-def test_a_second_export_replaces_the_first(results, tmp_path: Path) -> None:
+def test_a_second_export_replaces_the_first(results: Results, tmp_path: Path) -> None:
     keep_models(results)
     only = ["training=joint", "surgery=none"]
     first = export_study(results, tmp_path / "out", only=only, seed=11)
@@ -199,7 +206,7 @@ def test_a_second_export_replaces_the_first(results, tmp_path: Path) -> None:
     assert sorted(map(str, (tmp_path / "out").iterdir())) == sorted(again.files)
 
 
-def test_a_part_s_name_is_no_path(results, tmp_path: Path) -> None:
+def test_a_part_s_name_is_no_path(results: Results, tmp_path: Path) -> None:
     keep_models(results)
     trial = chosen_trial(results)
     wild = {"../../up": trial.parts["sentiment"], "b": trial.parts["similarity"]}

@@ -1,12 +1,16 @@
 """A report of a study that adds seeds: each verdict as its look left it, and nothing claimed before one."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from fixture_types import Json
 from report_examples import example, report_document, spec
 
 from ablate.evidence.frames import SPARED, grid
 from ablate.evidence.looks import seen_in, take_look
+from ablate.report.document import Report
 from ablate.report.render.html import render_html
 from ablate.report.render.latex import render_latex
 from ablate.report.render.markdown import render_markdown
@@ -37,7 +41,7 @@ def _trials_wanted(whole: Results, looks: tuple[Look, ...]) -> Results:
     return replace(results, trials=tuple(t for t in whole.trials if t.seed in wanted[t.cell]))
 
 
-def primary(document):
+def primary(document: Json) -> list[Json]:
     return [row for row in document["effects"] if row["role"] == "primary"]
 
 
@@ -74,7 +78,7 @@ def test_results_that_came_after_a_look_change_no_verdict() -> None:
         ),
     )
 
-    def verdicts(of: Results):
+    def verdicts(of: Results) -> list[tuple[Any, ...]]:
         return [
             (row["estimate"], row["ci95"], row["p_holm"], row["verdict"])
             for row in primary(report_document(of))
@@ -105,7 +109,7 @@ def test_the_design_says_plan_and_looks() -> None:
 @pytest.mark.parametrize(
     "render", [lambda d: render_markdown(d, []), lambda d: render_html(d, []), render_latex]
 )
-def test_every_format_can_show_looks(render) -> None:
+def test_every_format_can_show_looks(render: Callable[[Report], str]) -> None:
     assert render(report_of(looked(2)))
 
 

@@ -3,10 +3,12 @@
 import json
 import re
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fixture_types import not_none
+from fixture_types import Json, not_none
 from numpy.random import default_rng
 from report_examples import (
     example,
@@ -32,7 +34,7 @@ SENTENCES = {"summary", "note", "evidence", "fix", "warnings"}
 
 
 @pytest.fixture
-def gibberish(monkeypatch: pytest.MonkeyPatch):
+def gibberish(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Call it, and every text of the tables of words is another; what is filled in stays."""
 
     def call() -> None:
@@ -41,7 +43,7 @@ def gibberish(monkeypatch: pytest.MonkeyPatch):
                 if name.isupper() or name == "_METHODS":
                     replace(name, value)
 
-    def replace(name, value) -> None:
+    def replace(name: str, value: object) -> None:
         if type(value) is dict:
             for key, text in value.items():
                 if type(text) is str:
@@ -58,18 +60,19 @@ def garbled(text: str) -> str:
     return "zq" + "".join(re.findall(r"{\w+}", text))
 
 
-def decided(document):
+def decided(document: Json) -> Json:
     """The document without its sentences, as JSON."""
 
-    def without(value):
+    def without(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: without(one) for key, one in value.items() if key not in SENTENCES}
         return [without(one) for one in value] if isinstance(value, list) else value
 
-    return json.loads(json.dumps(without(document)))
+    kept: Json = json.loads(json.dumps(without(document)))
+    return kept
 
 
-def noisy(expected):
+def noisy(expected: Callable[[Mapping[str, Any]], float]) -> Callable[[Mapping[str, Any], int], float]:
     """A value with noise of its own for each cell and seed."""
     return lambda levels, seed: (
         expected(levels) + 0.001 * default_rng([seed, *levels.values()]).standard_normal()
@@ -80,7 +83,7 @@ a_bend = noisy(lambda levels: -0.01 * (levels["size"] - 2) ** 2)
 crossed = noisy(lambda levels: levels["a"] * (0.05 - 0.08 * levels["b"]))
 
 
-def stuck(levels, seed):
+def stuck(levels: Mapping[str, Any], seed: int) -> float:
     return 0.9 if levels["x"] else 0.8 + 0.01 * seed
 
 
@@ -100,7 +103,9 @@ STUDIES = {
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_report_with_other_words_decides_the_same(study: str, tmp_path: Path, gibberish) -> None:
+def test_a_report_with_other_words_decides_the_same(
+    study: str, tmp_path: Path, gibberish: Callable[[], None]
+) -> None:
     results = STUDIES[study](tmp_path)
     before = report_of(results)
     gibberish()
@@ -111,8 +116,10 @@ def test_a_report_with_other_words_decides_the_same(study: str, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_a_comparison_with_other_words_decides_the_same(seeds: int, tmp_path: Path, gibberish) -> None:
-    def file(name, values, column="prediction"):
+def test_a_comparison_with_other_words_decides_the_same(
+    seeds: int, tmp_path: Path, gibberish: Callable[[], None]
+) -> None:
+    def file(name: str, values: Iterable[object], column: str = "prediction") -> Path:
         rows = (f"{i},{value}" for i, value in enumerate(values))
         (tmp_path / name).write_text("\n".join([f"id,{column}", *rows]))
         return tmp_path / name

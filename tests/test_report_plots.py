@@ -2,37 +2,39 @@ from dataclasses import replace
 
 import pytest
 from fixture_types import not_none
-from report_examples import Point, example, factor, points_of, report_document, spec, with_trial
+from report_examples import example, factor, points_of, report_document, spec, with_trial
 
 from ablate.evidence.frames import grid
 from ablate.report.plots.curves import learning_curves
 from ablate.report.plots.forest import mark_of
 from ablate.report.plots.interactions import interaction_lines
 from ablate.report.plots.pictures import pictures
-from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, style
+from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, style
 from ablate.report.plots.surgery import task_gradients
 from ablate.report.report import report_of
+from ablate.stats.verdicts import Verdict
+from ablate.store.results import Point, Results
 
 
-def drawn(results):
+def drawn(results: Results) -> dict[str, Picture]:
     return {picture.name: picture for picture in pictures(grid(results), report_of(results))}
 
 
 @pytest.fixture(scope="module")
-def of_example():
+def of_example() -> dict[str, Picture]:
     return drawn(example())
 
 
-def test_a_finished_study_has_forest_seeds_tradeoffs_and_curves(of_example) -> None:
+def test_a_finished_study_has_forest_seeds_tradeoffs_and_curves(of_example: dict[str, Picture]) -> None:
     assert list(of_example) == ["forest", "seeds", "tradeoffs", "curves"]
 
 
-def test_png_is_7_2_inches_at_200_dpi(of_example) -> None:
+def test_png_is_7_2_inches_at_200_dpi(of_example: dict[str, Picture]) -> None:
     png = of_example["forest"].files["forest.png"]
     assert int.from_bytes(png[16:20]) == 1440
 
 
-def test_the_title_states_the_finding(of_example) -> None:
+def test_the_title_states_the_finding(of_example: dict[str, Picture]) -> None:
     document = report_document(example())
     helps = sum(row["verdict"] == "helps" for row in document["effects"])
     assert of_example["forest"].title.startswith(f"Of 5 choices: {helps} help")
@@ -50,25 +52,25 @@ def test_the_title_states_the_finding(of_example) -> None:
     ],
 )
 def test_a_mark_points_where_the_number_goes_and_is_coloured_by_the_verdict(
-    estimate: float, verdict: str, mark: tuple[str, tuple[float, float, float], bool]
+    estimate: float, verdict: Verdict, mark: tuple[str, tuple[float, float, float], bool]
 ) -> None:
     assert mark_of(verdict, estimate) == mark
 
 
-def test_no_trade_off_between_numbers_says_nothing_of_gain_and_loss(of_example) -> None:
+def test_no_trade_off_between_numbers_says_nothing_of_gain_and_loss(of_example: dict[str, Picture]) -> None:
     assert of_example["tradeoffs"].title == "No choice has been shown to raise one metric and lower another"
 
 
-def test_alt_text_has_the_numbers(of_example) -> None:
+def test_alt_text_has_the_numbers(of_example: dict[str, Picture]) -> None:
     effect = report_document(example())["effects"][0]
     assert f"{effect['estimate']:+.4f}" in of_example["forest"].alt
 
 
-def test_captions_name_seeds_and_method(of_example) -> None:
+def test_captions_name_seeds_and_method(of_example: dict[str, Picture]) -> None:
     assert "3 seeds; paired t over seeds" in of_example["forest"].caption
 
 
-def test_no_dates_and_no_randomness_in_svg(of_example) -> None:
+def test_no_dates_and_no_randomness_in_svg(of_example: dict[str, Picture]) -> None:
     svg = of_example["forest"].files["forest.svg"].decode()
     assert "<dc:date>" not in svg
     assert drawn(example())["forest"].files == of_example["forest"].files
@@ -83,7 +85,7 @@ def test_the_users_matplotlib_settings_are_left_alone() -> None:
     assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["svg.hashsalt"]) == before
 
 
-def test_pyplot_is_not_used(of_example) -> None:
+def test_pyplot_is_not_used(of_example: dict[str, Picture]) -> None:
     import sys
 
     assert "matplotlib.pyplot" not in sys.modules
@@ -126,22 +128,25 @@ def test_an_unreplicated_design_has_a_half_normal_plot() -> None:
     assert "half_normal" in drawn(example(study))
 
 
-def interactions(results):
+def interactions(results: Results) -> Picture | None:
     return interaction_lines(grid(results), report_of(results))
 
 
 def test_without_an_estimate_of_noise_no_interaction_is_measured_against_it() -> None:
     """One seed of cells that share parts."""
-    picture = interactions(example(spec("full", seeds=(11,))))
+    picture = not_none(interactions(example(spec("full", seeds=(11,)))))
     assert picture.title.startswith("Largest interaction: ")
     assert picture.title.endswith("; the noise is unknown")
 
 
 def test_parallel_lines_mean_no_interaction_only_without_holes() -> None:
     study = spec("full", seeds=(11, 22))
-    assert "parallel lines: no interaction" in interactions(example(study)).caption
+    assert "parallel lines: no interaction" in not_none(interactions(example(study))).caption
     holes = example(study, keep=lambda one, seed: one.levels["l2"] == 0 or seed == 11)
-    assert "cells are missing, so lines may diverge without an interaction" in interactions(holes).caption
+    assert (
+        "cells are missing, so lines may diverge without an interaction"
+        in not_none(interactions(holes)).caption
+    )
 
 
 def test_nothing_measured_nothing_drawn() -> None:
@@ -181,8 +186,8 @@ def test_of_cells_that_share_the_best_curve_the_title_names_the_first() -> None:
     assert " ends highest with baseline (" in picture.title
 
 
-def test_under_the_paired_dots_stand_their_numbers(of_example) -> None:
-    head, rows = of_example["seeds"].table
+def test_under_the_paired_dots_stand_their_numbers(of_example: dict[str, Picture]) -> None:
+    head, rows = not_none(of_example["seeds"].table)
     assert head == ["change", "seed 11", "seed 22", "seed 33"]
     by_seed = report_document(example())["cells"][0]["metrics"]["dev/mean"]["by_seed"]
     assert rows[0][1].startswith(f"{by_seed['11']:.4f} → ")

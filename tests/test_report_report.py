@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fixture_types import Json
 from report_examples import (
     cell,
     example,
@@ -24,22 +25,23 @@ from ablate.report.report import report_of, write_report
 from ablate.report.sections.summary import headline
 from ablate.spec.model import Factor, Level
 from ablate.stats.power import mde
+from ablate.store.results import Results
 
 WILD = "a_b $x$ | <b>bold</b> 🚀\nnext " + "long " * 45
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory):
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Json, Path]:
     """A finished study's document and the folder it was written to, in every format."""
     out = tmp_path_factory.mktemp("report")
     return to_json(write_report(example(), out, report.FORMATS)), out
 
 
-def effect_of(document, name, metric="dev/mean"):
+def effect_of(document: Json, name: str, metric: str = "dev/mean") -> Json:
     return next(row for row in document["effects"] if (row["factor"], row["metric"]) == (name, metric))
 
 
-def wild():
+def wild() -> Results:
     """A study in which everything that a user may name is hostile."""
     levels = (WILD, WILD + "2")
     factors = (factor("l2", [0.0, 0.01]), factor("wild", list(levels)))
@@ -48,12 +50,12 @@ def wild():
     return with_trial(results, 1, error=WILD, state="FAIL", metrics={})
 
 
-def test_the_document_is_the_file(finished) -> None:
+def test_the_document_is_the_file(finished: tuple[Json, Path]) -> None:
     document, out = finished
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(document))
 
 
-def test_the_keys_that_other_programs_read(finished) -> None:
+def test_the_keys_that_other_programs_read(finished: tuple[Json, Path]) -> None:
     document, _ = finished
     assert {"study", "cells", "effects", "anova", "noise", "flags", "ledger", "test"} <= set(document)
 
@@ -63,7 +65,7 @@ def test_the_reference_is_trained_again_from_the_file_that_was_run() -> None:
     assert again.startswith("ablate run 'my studies/heads.yaml' --home again --only similarity_head=concat ")
 
 
-def test_planted_effects_help_and_nothing_planted_does_not(finished) -> None:
+def test_planted_effects_help_and_nothing_planted_does_not(finished: tuple[Json, Path]) -> None:
     document, _ = finished
     assert effect_of(document, "similarity_head")["verdict"] == "helps"
     assert effect_of(document, "paraphrase_head")["verdict"] == "helps"
@@ -88,7 +90,7 @@ def test_a_seed_that_is_not_planned_is_not_counted_as_done_nor_in_the_best_mean(
     assert f"with dev/mean {mean:.4f} (2 seeds, " in document["summary"][-1]
 
 
-def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished) -> None:
+def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished: tuple[Json, Path]) -> None:
     for name in ("report.md", "report.html"):
         text = (finished[1] / name).read_text()
         assert (
@@ -116,7 +118,7 @@ def test_what_a_search_gave_up_is_told_with_its_last_step() -> None:
     assert document["cost"]["not_counted"] == 1
 
 
-def test_the_effect_is_the_mean_difference_paired_by_seed(finished) -> None:
+def test_the_effect_is_the_mean_difference_paired_by_seed(finished: tuple[Json, Path]) -> None:
     document, _ = finished
     reference, changed = (next(c for c in document["cells"] if c[key]) for key in ("reference", "best"))
     before, after = (cell["metrics"]["dev/mean"]["by_seed"] for cell in (reference, changed))
@@ -124,24 +126,24 @@ def test_the_effect_is_the_mean_difference_paired_by_seed(finished) -> None:
     assert effect_of(document, "similarity_head")["estimate"] == pytest.approx(expected)
 
 
-def test_the_same_part_on_both_sides_claims_nothing(finished) -> None:
+def test_the_same_part_on_both_sides_claims_nothing(finished: tuple[Json, Path]) -> None:
     row = effect_of(finished[0], "similarity_head", "dev/sentiment")
     assert (row["estimate"], row["p"]) == (0.0, None)
     assert row["note"] == "both sides use the same trained part"
 
 
-def test_other_metrics_get_no_verdict_of_helping(finished) -> None:
+def test_other_metrics_get_no_verdict_of_helping(finished: tuple[Json, Path]) -> None:
     words = {row["verdict"] for row in finished[0]["effects"] if row["role"] == "exploratory"}
     assert words <= {"raises", "lowers", "inconclusive", "no difference that matters"}
 
 
-def test_every_sentence_stands_in_the_markdown(finished) -> None:
+def test_every_sentence_stands_in_the_markdown(finished: tuple[Json, Path]) -> None:
     document, out = finished
     text = (out / "report.md").read_text().replace("\\", "").replace("&lt;", "<")
     assert all(sentence in text for sentence in document["summary"])
 
 
-def test_every_picture_named_by_the_markdown_is_there(finished) -> None:
+def test_every_picture_named_by_the_markdown_is_there(finished: tuple[Json, Path]) -> None:
     _, out = finished
     named = [
         line.rpartition("(")[2].rstrip(")")
@@ -152,30 +154,30 @@ def test_every_picture_named_by_the_markdown_is_there(finished) -> None:
     assert all((out / name).read_bytes()[1:4] == b"PNG" for name in named)
 
 
-def test_every_table_row_has_as_many_fields_as_its_head(finished) -> None:
+def test_every_table_row_has_as_many_fields_as_its_head(finished: tuple[Json, Path]) -> None:
     fields = 0
     for line in (finished[1] / "report.md").read_text().replace("\\|", "").split("\n"):
         assert not line.startswith("|") or fields in (0, line.count("|"))
         fields = line.count("|") if line.startswith("|") else 0
 
 
-def test_the_thirteen_sections_in_order(finished) -> None:
+def test_the_thirteen_sections_in_order(finished: tuple[Json, Path]) -> None:
     heads = [line for line in (finished[1] / "report.md").read_text().split("\n") if line.startswith("## ")]
     assert [int(head.split()[1].rstrip(".")) for head in heads] == list(range(1, 14))
 
 
-def test_written_twice_the_bytes_are_the_same(finished, tmp_path: Path) -> None:
+def test_written_twice_the_bytes_are_the_same(finished: tuple[Json, Path], tmp_path: Path) -> None:
     write_report(example(), tmp_path, report.FORMATS)
     for file in sorted(finished[1].iterdir()):
         assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-def test_nothing_temporary_is_left(finished) -> None:
+def test_nothing_temporary_is_left(finished: tuple[Json, Path]) -> None:
     assert not [path for path in finished[1].iterdir() if path.name.startswith(".")]
 
 
 def test_a_failed_write_leaves_the_old_report_whole(
-    finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Json, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_report(example(), tmp_path, ("json",))
     before = (tmp_path / "report.json").read_bytes()
@@ -228,13 +230,13 @@ def test_one_seed_with_predictions_is_tested_item_by_item(tmp_path: Path) -> Non
     assert "heavy" in williams["note"]
 
 
-def test_a_sign_flip_says_what_three_seeds_can_show(finished) -> None:
+def test_a_sign_flip_says_what_three_seeds_can_show(finished: tuple[Json, Path]) -> None:
     line = effect_of(finished[0], "similarity_head")["sensitivity"][0]
     assert (line["method"], line["p"]) == ("sign_flip", 0.25)
     assert "with 3 seeds p cannot be below 0.25" in line["note"]
 
 
-def test_other_tests_stand_in_every_text(finished) -> None:
+def test_other_tests_stand_in_every_text(finished: tuple[Json, Path]) -> None:
     for name in ("report.md", "report.html"):
         assert "sign-flip" in (finished[1] / name).read_text()
 
@@ -336,7 +338,7 @@ def test_energy_is_that_of_the_parts_that_recorded_it() -> None:
     assert (measured["energy_kwh"], measured["energy_parts"], measured["parts"]) == (1.0, 1, 30)
 
 
-def test_energy_that_nothing_recorded_is_called_so(finished) -> None:
+def test_energy_that_nothing_recorded_is_called_so(finished: tuple[Json, Path]) -> None:
     assert finished[0]["cost"]["energy_kwh"] is None
     assert "Energy: not recorded" in (finished[1] / "report.md").read_text()
 
@@ -378,18 +380,18 @@ def test_parts_trained_once_are_credited() -> None:
 
 
 @pytest.fixture(scope="module")
-def wild_files(tmp_path_factory: pytest.TempPathFactory):
+def wild_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wild")
     write_report(wild(), out, report.FORMATS)
     return out
 
 
-def test_hostile_names_survive_in_json(wild_files) -> None:
+def test_hostile_names_survive_in_json(wild_files: Path) -> None:
     document = json.loads((wild_files / "report.json").read_text())
     assert WILD in document["cells"][0]["levels"].values()
 
 
-def test_hostile_names_are_no_markup_in_markdown(wild_files) -> None:
+def test_hostile_names_are_no_markup_in_markdown(wild_files: Path) -> None:
     lines = (wild_files / "report.md").read_text().split("\n")
     text = "\n".join(
         line for line in lines if not line.startswith("To train the baseline again")
@@ -398,19 +400,19 @@ def test_hostile_names_are_no_markup_in_markdown(wild_files) -> None:
     assert "🚀" in text
 
 
-def test_hostile_names_are_no_markup_in_html(wild_files) -> None:
+def test_hostile_names_are_no_markup_in_html(wild_files: Path) -> None:
     text = (wild_files / "report.html").read_text()
     assert "<b>" not in text
     assert "&lt;b&gt;bold&lt;/b&gt; 🚀" in text
 
 
-def test_hostile_names_leave_latex_with_ascii(wild_files) -> None:
+def test_hostile_names_leave_latex_with_ascii(wild_files: Path) -> None:
     text = (wild_files / "report.tex").read_text()
     assert text.isascii()
     assert r"a\_\allowbreak{}b \$x\$ \textbar{} \textless{}b\textgreater{}bold" in text
 
 
-def test_html_asks_no_network(finished) -> None:
+def test_html_asks_no_network(finished: tuple[Json, Path]) -> None:
     text = (finished[1] / "report.html").read_text()
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert "https://" not in text

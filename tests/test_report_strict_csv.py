@@ -3,8 +3,10 @@ import io
 import json
 import os
 import sqlite3
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,18 +20,18 @@ from ablate.report.outside.tables import Table
 from ablate.tables import Faults
 
 
-def read(path: Path, wanted=("a", "y"), **how) -> Table:
+def read(path: Path, wanted: Sequence[str] = ("a", "y"), **how: Any) -> Table:
     faults = Faults(path)
     table = read_columns(path, wanted, faults, **how)
     faults.raise_any()
     return table
 
 
-def read_numbers(path: Path, decimal=None) -> Table:
+def read_numbers(path: Path, decimal: str | None = None) -> Table:
     return read(path, numbers=["y"], decimal=decimal)
 
 
-def faults_of(path: Path, *args, **how) -> tuple[str, ...]:
+def faults_of(path: Path, *args: Any, **how: Any) -> tuple[str, ...]:
     with pytest.raises(BadInput) as caught:
         read(path, *args, **how)
     return tuple(fault.replace(f"{path.parent}/", "") for fault in caught.value.faults)
@@ -216,8 +218,12 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size
 TEXTS = TEXTS.filter(lambda text: not any(character.isdigit() for character in text))
 
 
+# The header, and rows: a text, a number, other texts.
+Drawn = tuple[list[str], list[tuple[Any, ...]]]
+
+
 @st.composite
-def tables(draw):
+def tables(draw: st.DrawFn) -> Drawn:
     header = draw(st.lists(NAMES, min_size=2, max_size=5, unique=True))
     row = st.tuples(TEXTS, NUMBERS, *[TEXTS] * (len(header) - 2))
     # one number that can be nothing but a decimal, and a last row that holds something
@@ -238,7 +244,14 @@ def tables(draw):
     index=st.booleans(),
 )
 def test_the_form_of_a_table_changes_no_value(
-    tmp_path: Path, table, delimiter, quoting, ending, encoding, comma, index
+    tmp_path: Path,
+    table: Drawn,
+    delimiter: str,
+    quoting: Literal[0, 1],
+    ending: str,
+    encoding: str,
+    comma: bool,
+    index: bool,
 ) -> None:
     (a, y, *others), rows = table
     out = io.StringIO(newline="")
@@ -256,7 +269,9 @@ def test_the_form_of_a_table_changes_no_value(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=tables(), listed=st.booleans(), nested=st.booleans(), indent=st.sampled_from([None, 2]))
-def test_records_hold_the_same_values(tmp_path: Path, table, listed, nested, indent) -> None:
+def test_records_hold_the_same_values(
+    tmp_path: Path, table: Drawn, listed: bool, nested: bool, indent: int | None
+) -> None:
     (a, y, *_), rows = table
     records = [
         {a: text, "inner" if nested else y: {y: float(value)} if nested else float(value)}

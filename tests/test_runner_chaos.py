@@ -13,13 +13,15 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import thread_engine
 from chaos import Chaos, children
 from conftest import command, write_walk
-from fixture_types import Ablate, RunHere, StartAblate, WalkStudy, not_none
+from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy, not_none
 from hypothesis import HealthCheck, settings, strategies
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -36,10 +38,11 @@ from ablate.runner import checkpoint, process
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
 from ablate.store.places import place_of
 from ablate.store.reading import read_results, study_names
+from ablate.store.results import TrialResult
 
 
 def assert_nothing_lost(
-    chaos: Chaos, document: dict, reference: dict, steps: int, seconds_per_step: float
+    chaos: Chaos, document: Json, reference: Json, steps: int, seconds_per_step: float
 ) -> None:
     """Hold a study that went through chaos against one that nobody disturbed."""
     assert chaos.killed >= chaos.kills, "done before its time"
@@ -79,7 +82,7 @@ def test_200_kills_change_no_bit(
     seed: int,
     backend: str,
 ) -> None:
-    size = {"steps": 500, "slopes": "[1.0, 2.0, 3.0, 4.0]", "seeds": "[1, 2, 3]"}
+    size: dict[str, Any] = {"steps": 500, "slopes": "[1.0, 2.0, 3.0, 4.0]", "seeds": "[1, 2, 3]"}
     reference = run_here(walk_study(**size), home="reference")
     study = walk_study(**size, seconds_per_step=0.03)
     environment = {"ABLATE_STORAGE": postgres.new_database()} if backend == "postgresql" else {}
@@ -124,7 +127,7 @@ def weight_digests(home: Path) -> dict[str, str]:
     return {str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def trials(tmp_path: Path) -> tuple:
+def trials(tmp_path: Path) -> tuple[TrialResult, ...]:
     place = place_of("walk", tmp_path / "runs")
     return read_results(place).trials
 
@@ -173,7 +176,7 @@ def test_a_living_worker_takes_over_within_two_seconds(
         owner = running_workers(tmp_path)[0]
         os.kill(owner, signal.SIGKILL)
         began = time.monotonic()
-        wait_for(lambda owner=owner: [pid for pid in running_workers(tmp_path) if pid != owner])
+        wait_for(functools.partial(runs_without, owner, tmp_path))
         took.append(time.monotonic() - began)
     for run in runs:
         run.send_signal(signal.SIGTERM)
@@ -182,10 +185,23 @@ def test_a_living_worker_takes_over_within_two_seconds(
     assert max(took) < 2
 
 
+def runs_without(owner: int, tmp_path: Path) -> bool:
+    return any(pid != owner for pid in running_workers(tmp_path))
+
+
+def trains_again(before: int, tmp_path: Path) -> bool:
+    return len(trained(tmp_path)) > before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_costs_one_step_and_one_save(
-    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path, number, code: int
+    run_here: RunHere,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
 ) -> None:
     reference = run_here(walk_study(steps=100, seeds="[1]"), home="reference", limit=1)
     study = walk_study(steps=100, seconds_per_step=0.2, seeds="[1]")
@@ -193,7 +209,7 @@ def test_a_signal_costs_one_step_and_one_save(
     for _ in range(10):
         before = len(trained(tmp_path))
         run = start_ablate("run", study)
-        wait_for(lambda before=before: len(trained(tmp_path)) > before)
+        wait_for(functools.partial(trains_again, before, tmp_path))
         time.sleep(0.5)
         done = Chaos(study, 1, 0, 0).steps_computed()
         run.send_signal(number)
@@ -256,12 +272,12 @@ def test_a_save_that_fails_anywhere_leaves_the_one_before(
     for nth in itertools.count(1):
         calls = itertools.count(1)
 
-        def failing(*arguments, calls=calls, nth=nth):
+        def failing(*arguments: Any, calls: Iterator[int] = calls, nth: int = nth) -> Any:
             if next(calls) == nth:
                 raise OSError(28, os.strerror(28))
             return real(*arguments)
 
-        monkeypatch.setattr(checkpoint.os, name, failing)
+        monkeypatch.setattr(os, name, failing)
         try:
             save_checkpoint(tmp_path, 2, {"step": 2})
         except OSError:
@@ -340,13 +356,13 @@ class Life(RuleBasedStateMachine):
         self.runs.append(self.ablate("run", self.study, "--workers", 2))
 
     @rule(choice=strategies.integers(0, 10), seconds=strategies.floats(0, 1.5))
-    def kill(self, choice, seconds) -> None:
+    def kill(self, choice: int, seconds: float) -> None:
         time.sleep(seconds)
         if alive := self.alive():
             os.kill(alive[choice % len(alive)], signal.SIGKILL)
 
     @rule(choice=strategies.integers(0, 10))
-    def freeze(self, choice) -> None:
+    def freeze(self, choice: int) -> None:
         if alive := self.alive():
             os.kill(alive[choice % len(alive)], signal.SIGSTOP)
             self.frozen.add(alive[choice % len(alive)])

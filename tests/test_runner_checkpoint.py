@@ -3,6 +3,7 @@ import random
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ablate.errors import StoreError, TrialError
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
 from ablate.runner.context import Cadence, Owner, PartContext
 
-STATE = {
+STATE: dict[Any, Any] = {
     "step": 7,
     "loss": float("inf"),
     "names": ["a", None, True],
@@ -28,7 +29,7 @@ STATE = {
 }
 
 
-def same(a, b) -> bool:
+def same(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
@@ -62,7 +63,7 @@ def test_the_one_before_is_kept_and_no_more(tmp_path: Path) -> None:
     ]
 
 
-def damages(content: bytes):
+def damages(content: bytes) -> Iterator[bytes]:
     """Flips all over the file, truncations, zeroed pages, an older format, and a pickle with code in it."""
     rng = random.Random(0)
     for _ in range(300):
@@ -81,7 +82,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) 
     whole = newest.read_bytes()
     for damaged in damages(whole):
         newest.write_bytes(damaged)
-        told = []
+        told: list[str] = []
         assert load_checkpoint(tmp_path, told.append) == {"step": 1}
         assert len(told) == 1
         assert "damaged checkpoint skipped" in told[0]
@@ -145,7 +146,7 @@ def test_a_slow_save_makes_saves_rare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def context(tmp_path: Path):
+def context(tmp_path: Path) -> PartContext:
     return PartContext(Owner(), seed=1, device="cpu", workdir=tmp_path, cache=tmp_path, cadence=Cadence(60))
 
 
@@ -157,14 +158,14 @@ def context(tmp_path: Path):
     ],
 )
 def test_predictions_have_a_column_of_clusters_where_they_are_given(
-    context, clusters: list[int | str] | None, text: str
+    context: PartContext, clusters: Any, text: str
 ) -> None:
     context.predictions("dev", "qa", ["a", "b"], [1.0, 0.5], [0.0, 1.0], clusters)
     assert (context.workdir / "predictions" / "dev.qa.csv").read_text() == text
 
 
 @pytest.mark.parametrize("blank", ["", "  ", None])
-def test_an_item_without_a_cluster_among_others_is_named(context, blank: str | None) -> None:
+def test_an_item_without_a_cluster_among_others_is_named(context: PartContext, blank: Any) -> None:
     with pytest.raises(TrialError, match="item 'b' has no cluster"):
         context.predictions("dev", "qa", ["a", "b"], [1.0, 0.5], [0.0, 1.0], ["1", blank])
 
@@ -178,7 +179,7 @@ def test_an_item_without_a_cluster_among_others_is_named(context, blank: str | N
     ],
 )
 def test_predictions_under_a_name_that_no_file_can_have_are_named(
-    context, split: str, task: str, what: str
+    context: PartContext, split: str, task: str, what: str
 ) -> None:
     with pytest.raises(TrialError, match=f"the {what}"):
         context.predictions(split, task, ["a"], [1.0], [1.0])

@@ -12,7 +12,7 @@ from ablate.store.reading import read_results
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory):
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """One trial of a trainer that writes plain files and syncs none, and its system calls."""
     from conftest import write_walk
 
@@ -28,7 +28,9 @@ def last_commit(calls: list[str]) -> int:
 
 
 @needs_strace
-def test_whatever_a_trainer_wrote_is_synced_before_its_trial_is_complete(study) -> None:
+def test_whatever_a_trainer_wrote_is_synced_before_its_trial_is_complete(
+    study: tuple[list[str], Path],
+) -> None:
     calls, folder = study
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert {"trained.log", "steps.log"} <= {file.name for file in files}
@@ -37,7 +39,9 @@ def test_whatever_a_trainer_wrote_is_synced_before_its_trial_is_complete(study) 
 
 
 @needs_strace
-def test_the_folder_of_a_part_is_named_durably_before_its_trial_is_complete(study) -> None:
+def test_the_folder_of_a_part_is_named_durably_before_its_trial_is_complete(
+    study: tuple[list[str], Path],
+) -> None:
     calls, folder = study
     above: Path = folder.parent
     for path in (above, above.parent):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ablate.report.report import report_of
 from ablate.runner.choosing import look_on
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
-from ablate.store.results import Look
+from ablate.store.results import Look, Results
 from ablate.store.writing import Store
 
 PLANTED = """\
@@ -37,11 +38,15 @@ SEEDS = "{start: [11, 22, 33], at_most: 8, looks: [3, 5, 8]}"
 
 
 @pytest.fixture
-def planted(tmp_path: Path):
+def planted(tmp_path: Path) -> Callable[..., Path]:
     """Write the planted study (see tests/trainers/planted.py) with some of its values changed; return its path."""
 
     def write(
-        seeds=SEEDS, design="one_at_a_time", settings="", factors=FACTORS, smallest_effect="1.5"
+        seeds: str = SEEDS,
+        design: str = "one_at_a_time",
+        settings: str = "",
+        factors: str = FACTORS,
+        smallest_effect: str = "1.5",
     ) -> Path:
         shutil.copy(TRAINERS / "planted.py", tmp_path)
         path = tmp_path / "planted.yaml"
@@ -59,7 +64,7 @@ def planted(tmp_path: Path):
     return write
 
 
-def recorded(tmp_path: Path, home: str = "runs"):
+def recorded(tmp_path: Path, home: str = "runs") -> Results:
     place = place_of("planted", tmp_path / home)
     return read_results(place)
 
@@ -76,7 +81,7 @@ def states(tmp_path: Path, home: str) -> list[str]:
         return []
 
 
-def seeds_run(results) -> dict[str, int]:
+def seeds_run(results: Results) -> dict[str, int]:
     """How many seeds each cell ran with, by the factor that is not the baseline's."""
     changed = {
         trial.cell: next((name for name, level in trial.factors.items() if level), "baseline")
@@ -85,20 +90,22 @@ def seeds_run(results) -> dict[str, int]:
     return dict(Counter(changed[trial.cell] for trial in results.trials))
 
 
-def test_a_list_of_seeds_is_never_looked_at(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_a_list_of_seeds_is_never_looked_at(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
     assert run_here(planted(seeds="[1, 2, 3]"))["complete"] == 12
     assert recorded(tmp_path).looks == ()
 
 
 def test_looks_are_taken_after_the_declared_numbers_of_seeds(
-    planted, run_here: RunHere, tmp_path: Path
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
 ) -> None:
     run_here(planted())
     assert [(look.number, look.seeds) for look in recorded(tmp_path).looks] == [(1, 3), (2, 5), (3, 8)]
 
 
 def test_a_decided_factor_gets_no_more_seeds_and_the_baseline_goes_on(
-    planted, run_here: RunHere, tmp_path: Path
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
 ) -> None:
     run_here(planted())
     results = recorded(tmp_path)
@@ -107,7 +114,7 @@ def test_a_decided_factor_gets_no_more_seeds_and_the_baseline_goes_on(
 
 
 def test_a_full_design_goes_on_in_all_cells_until_all_is_decided(
-    planted, run_here: RunHere, tmp_path: Path
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
 ) -> None:
     run_here(planted(design="full"))
     results = recorded(tmp_path)
@@ -116,27 +123,35 @@ def test_a_full_design_goes_on_in_all_cells_until_all_is_decided(
     assert len(set(done.values())) == 1
 
 
-def test_nothing_runs_once_all_is_decided(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_nothing_runs_once_all_is_decided(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
     run_here(planted(seeds=SEEDS.replace("}", ", until: {width: 1000}}")))
     results = recorded(tmp_path)
     assert results.looks[-1].cells == ()
     assert len(results.trials) == 4 * results.looks[-1].seeds < 4 * 8
 
 
-def test_what_was_decided_stays_what_it_was(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_what_was_decided_stays_what_it_was(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
     run_here(planted())
     second, third = (seen_in(look)["levels", "large", "0", "1"] for look in recorded(tmp_path).looks[1:])
     assert third == second
 
 
-def test_running_again_takes_no_further_look(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_running_again_takes_no_further_look(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
     run_here(planted())
     before = recorded(tmp_path).looks
     again = run_here(planted())
     assert (again["code"], recorded(tmp_path).looks) == (0, before)
 
 
-def test_a_look_that_was_missed_is_taken_by_the_next_run(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_a_look_that_was_missed_is_taken_by_the_next_run(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
     """As when all is killed between the last trial of a stage and its look: a run with --limit takes none."""
     run_here(planted(), limit=12)
     assert recorded(tmp_path).looks == ()
@@ -144,24 +159,30 @@ def test_a_look_that_was_missed_is_taken_by_the_next_run(planted, run_here: RunH
     assert len(recorded(tmp_path).looks) == 3
 
 
-def test_a_report_on_the_way_records_nothing(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_a_report_on_the_way_records_nothing(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
     run_here(planted(), limit=12)
     report_of(recorded(tmp_path))
     assert recorded(tmp_path).looks == ()
 
 
-def test_a_look_goes_by_what_is_there_when_trials_failed(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_a_look_goes_by_what_is_there_when_trials_failed(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
     run_here(planted(settings="fails: 1"))
     last = seen_in(recorded(tmp_path).looks[-1])
     assert (last["levels", "nothing", "0", "1"].seeds, last["levels", "nothing", "0", "1"].p) == (0, None)
     assert last["levels", "large", "0", "1"].stop is Stop.DECIDED
 
 
-def test_a_smoke_run_looks_at_nothing(planted, run_here: RunHere) -> None:
+def test_a_smoke_run_looks_at_nothing(planted: Callable[..., Path], run_here: RunHere) -> None:
     assert run_here(planted(), smoke=True)["complete"] == 4
 
 
-def test_a_look_and_its_trials_are_one_commit(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_a_look_and_its_trials_are_one_commit(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
     run_here(planted(), limit=12)
     results = recorded(tmp_path)
     order = [(results.cells[0].hash, 34), ("no such cell", 34)]
@@ -171,7 +192,7 @@ def test_a_look_and_its_trials_are_one_commit(planted, run_here: RunHere, tmp_pa
     assert (after.looks, len(after.trials)) == ((), 12)
 
 
-def test_a_look_is_never_taken_twice(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_a_look_is_never_taken_twice(planted: Callable[..., Path], run_here: RunHere, tmp_path: Path) -> None:
     run_here(planted())
     before = recorded(tmp_path)
     with closing(store_of(tmp_path)) as store:
@@ -180,21 +201,23 @@ def test_a_look_is_never_taken_twice(planted, run_here: RunHere, tmp_path: Path)
     assert (after.looks, len(after.trials)) == (before.looks, len(before.trials))
 
 
-def test_no_look_is_due_while_a_trial_is_left(planted, run_here: RunHere, tmp_path: Path) -> None:
+def test_no_look_is_due_while_a_trial_is_left(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
     run_here(planted(), limit=11)
     with closing(store_of(tmp_path)) as store:
         assert look_on(store)
     assert recorded(tmp_path).looks == ()
 
 
-def test_more_seeds_than_planned_need_to_be_said(planted, run_here: RunHere) -> None:
+def test_more_seeds_than_planned_need_to_be_said(planted: Callable[..., Path], run_here: RunHere) -> None:
     run_here(planted())
     with pytest.raises(StudyChanged, match=r"looking\.looks"):
         run_here(planted(seeds=SEEDS.replace("at_most: 8", "at_most: 10")))
 
 
 def test_an_extension_adds_seeds_where_the_last_look_left_doubt(
-    planted, run_here: RunHere, tmp_path: Path
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
 ) -> None:
     narrow = SEEDS.replace("}", ", until: {width: 0.01}}")
     run_here(planted(seeds=narrow))
@@ -218,20 +241,24 @@ def test_an_extension_adds_seeds_where_the_last_look_left_doubt(
     ],
 )
 def test_an_extension_leaves_a_plan_that_was_followed_as_it_is(
-    planted, run_here: RunHere, changed: dict[str, str], said: str
+    planted: Callable[..., Path], run_here: RunHere, changed: dict[str, str], said: str
 ) -> None:
     run_here(planted())
     with pytest.raises(StudyChanged, match=said.replace("[", r"\[")):
         run_here(planted(**changed), extend=True)
 
 
-def test_two_processes_take_each_look_once(planted, ablate: Ablate, tmp_path: Path) -> None:
+def test_two_processes_take_each_look_once(
+    planted: Callable[..., Path], ablate: Ablate, tmp_path: Path
+) -> None:
     done = ablate("run", planted(), "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert [look.number for look in recorded(tmp_path).looks] == [1, 2, 3]
 
 
-def test_a_worker_of_its_own_takes_the_looks_too(planted, ablate: Ablate, tmp_path: Path) -> None:
+def test_a_worker_of_its_own_takes_the_looks_too(
+    planted: Callable[..., Path], ablate: Ablate, tmp_path: Path
+) -> None:
     ablate("run", planted(), "--limit", "1")
     done = ablate("worker", "planted")
     assert done.returncode == 0, done.stderr
@@ -242,7 +269,12 @@ def test_a_worker_of_its_own_takes_the_looks_too(planted, ablate: Ablate, tmp_pa
     ("workers", "kills", "seconds_per_step"), [(1, 6, 0.03), pytest.param(2, 40, 0.2, marks=pytest.mark.slow)]
 )
 def test_whoever_is_killed_the_same_is_seen(
-    planted, ablate: Ablate, tmp_path: Path, workers: int, kills: int, seconds_per_step: float
+    planted: Callable[..., Path],
+    ablate: Ablate,
+    tmp_path: Path,
+    workers: int,
+    kills: int,
+    seconds_per_step: float,
 ) -> None:
     study = planted(settings=f"steps: 4, seconds_per_step: {seconds_per_step}")
     chaos = Chaos(study, workers=workers, kills=kills, seed=1)
@@ -259,7 +291,7 @@ def test_whoever_is_killed_the_same_is_seen(
 
 
 def test_a_look_cut_off_at_any_instant_is_taken_whole_or_not_at_all(
-    planted, start_ablate: StartAblate, ablate: Ablate, tmp_path: Path
+    planted: Callable[..., Path], start_ablate: StartAblate, ablate: Ablate, tmp_path: Path
 ) -> None:
     """Killed as soon as the last trial of a stage has its result, a little later each time: before, during or after the look."""
     study = planted()

@@ -4,12 +4,14 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from fixture_types import WalkStudy, not_none
+from fixture_types import Json, WalkStudy, not_none
 from test_runner_run import trained
 
 from ablate.errors import BadInput, StoreError
@@ -19,6 +21,7 @@ from ablate.runner.prepare import Options, prepare
 from ablate.runner.process import job_for, work
 from ablate.runner.study import run_order
 from ablate.store.creating import create_store
+from ablate.store.writing import Store
 
 HOLD = """
 import sys, time
@@ -31,7 +34,7 @@ time.sleep(60)
 """
 
 
-def holder(folder):
+def holder(folder: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
     assert not_none(process.stdout).readline() == "held\n"
     return process
@@ -84,7 +87,7 @@ def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def store(walk_study: WalkStudy, tmp_path: Path):
+def store(walk_study: WalkStudy, tmp_path: Path) -> Iterator[Store]:
     prepared = prepare(walk_study(steps=1, seeds=str(list(range(13)))), Options(home=tmp_path / "runs"))
     prepared.place.folder.mkdir(parents=True)
     store = create_store(prepared.place, prepared.spec, prepared.design)
@@ -93,7 +96,7 @@ def store(walk_study: WalkStudy, tmp_path: Path):
     store.close()
 
 
-def test_the_first_folder_is_the_home_and_any_other_is_refused(store, tmp_path: Path) -> None:
+def test_the_first_folder_is_the_home_and_any_other_is_refused(store: Store, tmp_path: Path) -> None:
     share_home(store)
     share_home(store)
     store.place = replace(store.place, folder=tmp_path / "elsewhere")
@@ -102,12 +105,12 @@ def test_the_first_folder_is_the_home_and_any_other_is_refused(store, tmp_path: 
     assert not (tmp_path / "elsewhere").exists()
 
 
-def _work(job, barrier) -> None:
+def _work(job: Json, barrier: Barrier) -> None:
     barrier.wait()
     work(job, lambda: False, lambda event, **fields: None)
 
 
-def work_together(store, processes: int) -> None:
+def work_together(store: Store, processes: int) -> None:
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["ablate.runner.process", "optuna", "numpy"])
     barrier = server.Barrier(processes)
@@ -120,20 +123,22 @@ def work_together(store, processes: int) -> None:
         assert worker.exitcode == 0
 
 
-def assert_each_trained_once(store, tmp_path: Path) -> None:
+def assert_each_trained_once(store: Store, tmp_path: Path) -> None:
     assert store.queue() == []
     starts = Counter(log.parent.name for log in tmp_path.glob("runs/walk/trials/*/trained.log"))
     assert len(trained(tmp_path)) == len(starts)
     assert len({line.split()[0] for line in trained(tmp_path)}) > 1, "one process did it all"
 
 
-def test_eight_processes_claim_no_trial_twice(store, tmp_path: Path) -> None:
+def test_eight_processes_claim_no_trial_twice(store: Store, tmp_path: Path) -> None:
     work_together(store, 8)
     assert_each_trained_once(store, tmp_path)
 
 
 @pytest.mark.slow
-def test_eight_processes_claim_none_of_1000_twice(store, tmp_path: Path, walk_study: WalkStudy) -> None:
+def test_eight_processes_claim_none_of_1000_twice(
+    store: Store, tmp_path: Path, walk_study: WalkStudy
+) -> None:
     prepared = prepare(walk_study(steps=1, seeds=str(list(range(250)))), Options(home=tmp_path / "runs"))
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
     assert len(store.queue()) == 1000
@@ -174,12 +179,12 @@ class Metadata(BaseHTTPRequestHandler):
         allowed = self.headers["X-aws-ec2-metadata-token"] == "token"
         self._answer(200 if asked and allowed and self.notice else 404, b'{"action": "terminate"}')
 
-    def _answer(self, code, body) -> None:
+    def _answer(self, code: int, body: bytes) -> None:
         self.send_response(code)
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_) -> None:
+    def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 

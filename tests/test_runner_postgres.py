@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -183,7 +184,7 @@ def give_up(when: float) -> bool:
 
 
 @pytest.fixture
-def searching(walk_study: WalkStudy, tmp_path: Path, url: str):
+def searching(walk_study: WalkStudy, tmp_path: Path, url: str) -> Iterator[Worker]:
     """A worker of a search that has tried nothing yet."""
     study = walk_study(seeds="[1, 2]")
     study.write_text(
@@ -203,7 +204,7 @@ def searching(walk_study: WalkStudy, tmp_path: Path, url: str):
             yield worker
 
 
-def test_a_search_goes_on_after_the_server_restarted(searching, postgres: PostgresServer) -> None:
+def test_a_search_goes_on_after_the_server_restarted(searching: Worker, postgres: PostgresServer) -> None:
     postgres.restart()
     searching.run()
     results = read_results(searching.store.place)
@@ -212,7 +213,9 @@ def test_a_search_goes_on_after_the_server_restarted(searching, postgres: Postgr
 
 
 @pytest.mark.parametrize("ask", [lambda worker: worker._chose(()), lambda worker: watch_of(worker.store, 0)])
-def test_a_search_waits_for_a_server_that_restarts(searching, postgres: PostgresServer, ask) -> None:
+def test_a_search_waits_for_a_server_that_restarts(
+    searching: Worker, postgres: PostgresServer, ask: Callable[[Worker], object]
+) -> None:
     restart = threading.Thread(target=postgres.restart)
     restart.start()
     while restart.is_alive():
@@ -241,7 +244,12 @@ def test_a_stop_is_heard_while_the_server_is_away(
     prepared = prepare(walk_study(), Options(home=tmp_path / "runs", storage=url))
     with contextlib.closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
         asked = []
-        monkeypatch.setattr(store, "stopping", lambda: asked.append("stop") or len(asked) == 3)
+
+        def stopping() -> bool:
+            asked.append("stop")
+            return len(asked) == 3
+
+        monkeypatch.setattr(store, "stopping", stopping)
         monkeypatch.setattr(store, "_reader", connect(url.replace("/db_", "/gone_")))
         with pytest.raises(Disconnected, match=r"gone_|is the server up"):
             store.queue()

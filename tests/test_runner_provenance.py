@@ -9,7 +9,7 @@ from ablate.runner.provenance import machine_facts
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch):
+def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A GPU whose counter stands at 5 J, as `torch` and `pynvml` show it; the counter may be turned."""
     counter = SimpleNamespace(millijoules=5000)
     properties = {"cuda:1": SimpleNamespace(uuid="b2")}
@@ -31,7 +31,7 @@ def test_the_kernel_is_not_recorded() -> None:
     assert platform.release() not in recorded
 
 
-def test_energy_is_what_this_gpu_has_used_since(gpu) -> None:
+def test_energy_is_what_this_gpu_has_used_since(gpu: SimpleNamespace) -> None:
     used = joules_used("cuda:1")
     gpu.millijoules += 2500
     assert used() == 2.5
@@ -41,11 +41,11 @@ def test_a_cpu_has_no_energy_counter() -> None:
     assert joules_used("cpu")() is None
 
 
-def test_without_nvml_no_energy_is_recorded(gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nvml_no_energy_is_recorded(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert joules_used("cuda:1")() is None
 
 
-def test_a_gpu_that_does_not_count_records_none(gpu) -> None:
+def test_a_gpu_that_does_not_count_records_none(gpu: SimpleNamespace) -> None:
     del gpu.millijoules
     assert joules_used("cuda:1")() is None

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import thread_engine
 from conftest import write_walk
-from fixture_types import Ablate, RunHere, StartAblate, WalkStudy
+from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
 
 from ablate.errors import BadInput, StudyChanged, TrialError
 from ablate.runner.outcome import finite
@@ -20,8 +21,9 @@ from ablate.store.places import Place
 from ablate.store.reading import read_results
 
 
-def status(ablate: Ablate) -> dict:
-    return json.loads(ablate("status", "walk", "--json").stdout)
+def status(ablate: Ablate) -> Json:
+    document: Json = json.loads(ablate("status", "walk", "--json").stdout)
+    return document
 
 
 def trained(tmp_path: Path) -> list[str]:
@@ -33,12 +35,12 @@ def trained(tmp_path: Path) -> list[str]:
     ]
 
 
-def metrics(document: dict) -> dict:
+def metrics(document: Json) -> dict[tuple[str, int], Json]:
     """Return what each trial gave, by levels and seed: a cell's hash knows how long a step slept."""
     return {(str(trial["factors"]), trial["seed"]): trial["metrics"] for trial in document["trials"]}
 
 
-def wait_for(condition, seconds=30.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -139,7 +141,12 @@ def test_shared_parts_are_trained_once_and_give_the_same(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_the_step_and_waits(
-    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path, number, code: int
+    run_here: RunHere,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
 ) -> None:
     study = walk_study(steps=30, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     supervisor = start_ablate("run", study)
@@ -332,7 +339,7 @@ def test_a_state_without_one_item_is_noticed(
         assert metrics(interrupted(run_here, study, "forgetful")) != reference
 
 
-def interrupted(run_here: RunHere, study, home) -> dict:
+def interrupted(run_here: RunHere, study: Path, home: str) -> Json:
     """Run a study, asked to stop at the third step of its first trial, and then to its end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(thread_engine, "STOP_AFTER", 3)
@@ -375,7 +382,7 @@ def test_a_study_that_another_run_began_meanwhile_is_not_overwritten(
     study = walk_study()
     first = run_here(study, home="elsewhere")  # imports the trainer
 
-    def another_run(_) -> None:
+    def another_run(_: object) -> None:
         monkeypatch.setattr(sys.modules["walk"], "check", lambda settings: None)
         study.write_text(study.read_text().replace("steps: 5", "steps: 6"))
         run_here(study)

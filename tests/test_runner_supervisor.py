@@ -3,10 +3,13 @@
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fixture_types import Json
 
+from ablate.runner.progress import Lines
 from ablate.runner.supervisor import Supervisor
 
 
@@ -16,11 +19,12 @@ class Idle:
     log = Path(os.devnull)
 
     def __init__(self, code: int | None) -> None:
-        self.code, self.asked, self._end = code, [], threading.Event()
+        self.code, self._end = code, threading.Event()
+        self.asked: list[str] = []
         if code is not None:
             self._end.set()
 
-    def events(self):
+    def events(self) -> Iterator[Json]:
         self._end.wait()
         return iter([])
 
@@ -39,21 +43,24 @@ class Idle:
 class Engine:
     """Starts idle workers; `on_start` happens in the middle of the first start."""
 
-    def __init__(self, *codes: int | None, on_start=lambda: None) -> None:
-        self._codes, self._on_start, self.started = list(codes), on_start, []
+    def __init__(
+        self, *codes: int | None, on_start: Callable[[], object] = lambda: None, worker: type[Idle] = Idle
+    ) -> None:
+        self._codes, self._on_start, self._worker = list(codes), on_start, worker
+        self.started: list[Idle] = []
 
     def start(self, index: int) -> Idle:
         if not self.started:
             self._on_start()
-        self.started.append(Idle(self._codes.pop(0)))
+        self.started.append(self._worker(self._codes.pop(0)))
         return self.started[-1]
 
 
-class Silent:
+class Silent(Lines):
     """Progress that nobody watches."""
 
     def __init__(self) -> None:
-        self.said = []
+        self.said: list[str] = []
 
     def say(self, line: str) -> None:
         self.said.append(line)
@@ -62,11 +69,11 @@ class Silent:
 
     def on_exit(self, worker: int) -> None: ...
 
-    def on_event(self, worker: int, event: dict) -> None: ...
+    def on_event(self, worker: int, event: Json) -> None: ...
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_between_two_starts_stops_every_worker(number, code: int) -> None:
+def test_a_signal_between_two_starts_stops_every_worker(number: signal.Signals, code: int) -> None:
     engine = Engine(None, None, on_start=lambda: os.kill(os.getpid(), number))
     assert Supervisor(engine, 2, Silent()).run() == code
     assert [worker.asked for worker in engine.started] == [["stop"], ["stop"]]
@@ -77,8 +84,7 @@ def test_a_second_signal_kills() -> None:
         def stop(self) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
-    engine = Engine(None, on_start=lambda: os.kill(os.getpid(), signal.SIGINT))
-    engine.start = lambda index: engine._on_start() or engine.started.append(Deaf(None)) or engine.started[-1]
+    engine = Engine(None, on_start=lambda: os.kill(os.getpid(), signal.SIGINT), worker=Deaf)
     assert Supervisor(engine, 1, Silent()).run() == 130
     assert [worker.asked for worker in engine.started] == [["kill"]]
 

@@ -1,6 +1,7 @@
 """`ablate test`: the best cell on the test split, for every seed, once, on record."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from ablate.runner.study import run_order
 from ablate.runner.testing import score_chosen, scores_text
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store
+from ablate.store.places import Place
 from ablate.store.reading import read_results
+from ablate.store.results import Results
 
 STUDY = """
 study: tested
@@ -28,11 +31,11 @@ metric: {{name: dev/score}}
 
 
 @pytest.fixture
-def run_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def run_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Place]:
     """Run the study with these settings in this process, and return where it lives."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent / "trainers"))
 
-    def run(settings: str = "", leave: int = 0):
+    def run(settings: str = "", leave: int = 0) -> Place:
         (tmp_path / "tested.yaml").write_text(STUDY.format(settings=settings))
         prepared = prepare(tmp_path / "tested.yaml", Options(home=tmp_path / "runs"))
         place = prepared.place
@@ -47,25 +50,27 @@ def run_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def results(place):
+def results(place: Place) -> Results:
     return read_results(place)
 
 
-def test_the_best_cell_is_scored_for_every_seed(run_tested) -> None:
+def test_the_best_cell_is_scored_for_every_seed(run_tested: Callable[..., Place]) -> None:
     document = score_chosen(run_tested(), again=False)
     assert (document["factors"], document["seeds"]) == ({"gain": 3.0}, [11, 22])
     # two parts of gain 3 and 6; combined by their sum
     assert document["metrics"]["test/score"] == {"mean": 242.0, "per_seed": {"11": 231.0, "22": 253.0}}
 
 
-def test_the_command_prints_one_document_whatever_a_trainer_prints(run_tested, ablate: Ablate) -> None:
+def test_the_command_prints_one_document_whatever_a_trainer_prints(
+    run_tested: Callable[..., Place], ablate: Ablate
+) -> None:
     run_tested()
     done = ablate("test", "tested", "--json", PYTHONPATH=str(Path(__file__).parent / "trainers"))
     assert json.loads(done.stdout)["metrics"]["test/score"]["mean"] == 242.0
     assert "a trainer may print" in done.stderr
 
 
-def test_who_and_when_are_on_record(run_tested) -> None:
+def test_who_and_when_are_on_record(run_tested: Callable[..., Place]) -> None:
     place = run_tested()
     document = score_chosen(place, again=False)
     (use,) = results(place).test_uses
@@ -75,7 +80,9 @@ def test_who_and_when_are_on_record(run_tested) -> None:
     assert use.unfinished == 0
 
 
-def test_the_trials_of_the_cell_gain_test_metrics_and_keep_those_of_dev(run_tested) -> None:
+def test_the_trials_of_the_cell_gain_test_metrics_and_keep_those_of_dev(
+    run_tested: Callable[..., Place],
+) -> None:
     place = run_tested()
     before = {trial.number: trial.metrics for trial in results(place).trials}
     score_chosen(place, again=False)
@@ -85,7 +92,7 @@ def test_the_trials_of_the_cell_gain_test_metrics_and_keep_those_of_dev(run_test
         assert ("test/score" in gained) == (trial.factors == {"gain": 3.0})
 
 
-def test_predictions_are_kept_beside_those_of_dev(run_tested) -> None:
+def test_predictions_are_kept_beside_those_of_dev(run_tested: Callable[..., Place]) -> None:
     place = run_tested()
     score_chosen(place, again=False)
     found = {path.read_text() for path in place.folder.glob("trials/*/predictions/test.task.csv")}
@@ -93,7 +100,7 @@ def test_predictions_are_kept_beside_those_of_dev(run_tested) -> None:
     assert found == {f"id,prediction,gold\nx,{score},0.0\n" for score in scores}
 
 
-def test_a_second_look_is_refused_and_names_the_first(run_tested) -> None:
+def test_a_second_look_is_refused_and_names_the_first(run_tested: Callable[..., Place]) -> None:
     place = run_tested()
     score_chosen(place, again=False)
     (use,) = results(place).test_uses
@@ -101,7 +108,7 @@ def test_a_second_look_is_refused_and_names_the_first(run_tested) -> None:
         score_chosen(place, again=False)
 
 
-def test_again_is_recorded_again_and_said(run_tested) -> None:
+def test_again_is_recorded_again_and_said(run_tested: Callable[..., Place]) -> None:
     place = run_tested()
     score_chosen(place, again=False)
     document = score_chosen(place, again=True)
@@ -109,7 +116,9 @@ def test_again_is_recorded_again_and_said(run_tested) -> None:
     assert "note: use 2 of the test split" in scores_text(document)
 
 
-def test_of_two_who_look_at_once_one_is_refused(run_tested, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_who_look_at_once_one_is_refused(
+    run_tested: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = run_tested()
     before = results(place)
     score_chosen(place, again=False)
@@ -118,39 +127,41 @@ def test_of_two_who_look_at_once_one_is_refused(run_tested, monkeypatch: pytest.
         score_chosen(place, again=False)
 
 
-def test_a_model_that_was_not_kept_is_no_use(run_tested) -> None:
+def test_a_model_that_was_not_kept_is_no_use(run_tested: Callable[..., Place]) -> None:
     place = run_tested("keep: false")
     with pytest.raises(Unavailable, match="no model was kept; set keep: true"):
         score_chosen(place, again=False)
     assert results(place).test_uses == ()
 
 
-def test_an_unfinished_study_is_recorded_as_such(run_tested) -> None:
+def test_an_unfinished_study_is_recorded_as_such(run_tested: Callable[..., Place]) -> None:
     place = run_tested(leave=1)  # of the last seed one cell
     document = score_chosen(place, again=False)
     assert results(place).test_uses[0].unfinished == 1
     assert "note: 1 trials of the study have no result yet" in scores_text(document)
 
 
-def test_without_a_complete_cell_there_is_nothing_to_score(run_tested) -> None:
+def test_without_a_complete_cell_there_is_nothing_to_score(run_tested: Callable[..., Place]) -> None:
     with pytest.raises(BadInput, match="finish one with `ablate run`"):
         score_chosen(run_tested(leave=3), again=False)
 
 
-def test_a_trainer_without_test_is_told_what_to_add(run_tested, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trainer_without_test_is_told_what_to_add(
+    run_tested: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = run_tested()
     monkeypatch.delattr("tested.test")
     with pytest.raises(BadInput, match=r"has no `test`; add test\(settings, context\)"):
         score_chosen(place, again=False)
 
 
-def test_labels_kept_back_give_predictions_and_no_metric(run_tested) -> None:
+def test_labels_kept_back_give_predictions_and_no_metric(run_tested: Callable[..., Place]) -> None:
     place = run_tested("labels: false")
     assert score_chosen(place, again=False)["metrics"] == {}
     assert len(list(place.folder.glob("trials/*/predictions/test.task.csv"))) == 4
 
 
-def test_a_metric_that_is_not_called_test_is_refused(run_tested) -> None:
+def test_a_metric_that_is_not_called_test_is_refused(run_tested: Callable[..., Place]) -> None:
     place = run_tested("name: accuracy")
     with pytest.raises(
         TrialError, match=r"no metric named test/\.\.\.; it returned accuracy3.0, accuracy6.0"

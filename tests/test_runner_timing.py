@@ -2,16 +2,18 @@
 
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import TRAINERS
-from fixture_types import Ablate
+from fixture_types import Ablate, Json
 
 from ablate.errors import AblateError, BadInput
 from ablate.runner import timing
 from ablate.runner.plan import plan_document
-from ablate.runner.prepare import Options, prepare
+from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.study import working_in
 from ablate.runner.timing import measure, read_measured
 
@@ -29,10 +31,10 @@ budget: {{usd_per_hour: 36}}
 
 
 @pytest.fixture
-def prepared(tmp_path: Path):
+def prepared(tmp_path: Path) -> Callable[..., Prepared]:
     """Write the study with some of its values changed and prepare it."""
 
-    def call(levels="[10, 20]", fault="none", trainer="paced"):
+    def call(levels: str = "[10, 20]", fault: str = "none", trainer: str = "paced") -> Prepared:
         for name in ("paced", "walk"):
             shutil.copy(TRAINERS / f"{name}.py", tmp_path)
         path = tmp_path / "paced.yaml"
@@ -43,11 +45,11 @@ def prepared(tmp_path: Path):
 
 
 @pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch):
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[Json]:
     """Measure without the second that a process takes to start; return what it was told each time."""
     told = []
 
-    def ask(job):
+    def ask(job: Json) -> Json:
         told.append(job)
         with working_in(Path.cwd()):
             return timing.answer_to(job)
@@ -56,7 +58,9 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch):
     return told
 
 
-def test_the_estimate_is_steps_times_what_one_takes(ablate: Ablate, prepared, tmp_path: Path) -> None:
+def test_the_estimate_is_steps_times_what_one_takes(
+    ablate: Ablate, prepared: Callable[..., Prepared], tmp_path: Path
+) -> None:
     prepared()
     done = ablate("plan", "paced.yaml", "--measure", "--json")
     cost = json.loads(done.stdout)["estimate"]
@@ -67,19 +71,25 @@ def test_the_estimate_is_steps_times_what_one_takes(ablate: Ablate, prepared, tm
     assert (tmp_path / "asked.log").read_text() == "2\n"
 
 
-def test_a_plain_plan_knows_what_was_measured(in_this_process, prepared) -> None:
+def test_a_plain_plan_knows_what_was_measured(
+    in_this_process: list[Json], prepared: Callable[..., Prepared]
+) -> None:
     study = prepared()
     found = measure(study)
     assert read_measured(study) == found
     assert set(found.seconds.values()) == {20.0, 40.0}
 
 
-def test_what_is_known_is_not_measured_again(in_this_process, prepared) -> None:
+def test_what_is_known_is_not_measured_again(
+    in_this_process: list[Json], prepared: Callable[..., Prepared]
+) -> None:
     assert measure(prepared()) == measure(prepared(levels="[20, 10]"))
     assert len(in_this_process) == 1
 
 
-def test_changed_settings_are_measured_again(in_this_process, prepared) -> None:
+def test_changed_settings_are_measured_again(
+    in_this_process: list[Json], prepared: Callable[..., Prepared]
+) -> None:
     measure(prepared())
     assert set(measure(prepared(levels="[10, 30]")).seconds.values()) == {20.0, 60.0}
     assert len(in_this_process) == 2
@@ -94,7 +104,11 @@ def test_changed_settings_are_measured_again(in_this_process, prepared) -> None:
     ],
 )
 def test_it_holds_for_the_same_machine_and_code_only(
-    what: str, change, in_this_process, prepared, monkeypatch: pytest.MonkeyPatch
+    what: str,
+    change: Callable[[pytest.MonkeyPatch, Prepared], object],
+    in_this_process: list[Json],
+    prepared: Callable[..., Prepared],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = prepared()
     measure(study)
@@ -103,7 +117,9 @@ def test_it_holds_for_the_same_machine_and_code_only(
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"seconds": {}}', "cut"])
-def test_a_damaged_file_is_passed_over_and_written_again(content: str, in_this_process, prepared) -> None:
+def test_a_damaged_file_is_passed_over_and_written_again(
+    content: str, in_this_process: list[Json], prepared: Callable[..., Prepared]
+) -> None:
     study = prepared()
     first = measure(study)
     (file,) = study.place.folder.glob("measured-*.json")
@@ -115,7 +131,7 @@ def test_a_damaged_file_is_passed_over_and_written_again(content: str, in_this_p
 
 
 def test_a_trainer_that_cannot_measure_is_told_what_would_do(
-    ablate: Ablate, prepared, tmp_path: Path
+    ablate: Ablate, prepared: Callable[..., Prepared], tmp_path: Path
 ) -> None:
     prepared(trainer="paced")
     text = (tmp_path / "paced.yaml").read_text().replace("trainer: paced", "trainer: walk")
@@ -137,7 +153,11 @@ def test_a_trainer_that_cannot_measure_is_told_what_would_do(
     ],
 )
 def test_what_stands_in_the_way_is_one_line_and_nothing_is_kept(
-    fault: str, kind: type[BadInput | AblateError], told: str, in_this_process, prepared
+    fault: str,
+    kind: type[BadInput | AblateError],
+    told: str,
+    in_this_process: list[Json],
+    prepared: Callable[..., Prepared],
 ) -> None:
     study = prepared(fault=fault)
     with pytest.raises(kind) as caught:
@@ -148,13 +168,17 @@ def test_what_stands_in_the_way_is_one_line_and_nothing_is_kept(
     assert not study.place.folder.exists()
 
 
-def test_a_process_that_is_killed_is_told(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing.sys, "executable", "/bin/false")
+def test_a_process_that_is_killed_is_told(
+    prepared: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(AblateError, match="the process that measures ended with 1: it printed nothing"):
         measure(prepared())
 
 
-def test_parts_that_are_new_since_are_counted(in_this_process, prepared) -> None:
+def test_parts_that_are_new_since_are_counted(
+    in_this_process: list[Json], prepared: Callable[..., Prepared]
+) -> None:
     measure(prepared())
     study = prepared(levels="[10, 20, 30]")
     cost = plan_document(study.spec, study.design, study.place, read_measured(study))["estimate"]

@@ -52,7 +52,7 @@ class Keeping:
 def trained() -> tuple[Any, Any, np.ndarray, np.ndarray]:
     """Return the study, its design, the weights [cells][seeds] of all models, and the true accuracy [cells]."""
     spec, design, settings = declared()
-    models = list(zip(*on_all_cores(weights, TRAINED), strict=True))
+    models = np.array(list(zip(*on_all_cores(weights, TRAINED), strict=True)))
     truth = [
         float(right(one, of_cell, default_rng(1), 20_000).mean())
         for one, of_cell in zip(settings, models, strict=True)
@@ -82,7 +82,7 @@ def weights_of(settings: Any, seed: int) -> list[float]:
 def right(settings: Any, models: Any, rng: np.random.Generator, items: int) -> np.ndarray:
     """[models, items]: whether each is right on each item."""
     x, y = sys.modules["my_trainer"].half_moons(rng, items, settings)
-    return ((np.array(models) @ x.T > 0) == y).astype(float)
+    return np.asarray(((np.array(models) @ x.T > 0) == y).astype(float))
 
 
 def simulated(seeds: int, number: int) -> Study:

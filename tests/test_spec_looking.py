@@ -1,7 +1,9 @@
 """Seeds that are added after looks: what a study file may say of them."""
 
 import pytest
+from fixture_types import not_none
 
+from ablate.spec.model import StudySpec
 from ablate.spec.reading import parse_study
 from ablate.spec.seeds import MAX_SEED, default_looks, further_seeds
 
@@ -16,7 +18,7 @@ metric: {{name: dev/accuracy}}
 """
 
 
-def study(seeds):
+def study(seeds: str) -> StudySpec:
     return parse_study(STUDY.format(seeds=seeds))
 
 
@@ -31,11 +33,11 @@ def test_a_plan_names_all_seeds_that_may_be_run() -> None:
 
 
 def test_the_last_look_is_at_the_last_seed() -> None:
-    assert study("{start: [1, 2, 3], at_most: 10, looks: [3, 5]}").looking.looks == (3, 5, 10)
+    assert not_none(study("{start: [1, 2, 3], at_most: 10, looks: [3, 5]}").looking).looks == (3, 5, 10)
 
 
 def test_looks_are_kept_as_the_file_has_them() -> None:
-    assert study("{start: [1, 2, 3], at_most: 10, looks: [4, 10]}").looking.looks == (4, 10)
+    assert not_none(study("{start: [1, 2, 3], at_most: 10, looks: [4, 10]}").looking).looks == (4, 10)
 
 
 def test_until_decided_is_what_is_meant_when_left_out() -> None:
@@ -43,7 +45,7 @@ def test_until_decided_is_what_is_meant_when_left_out() -> None:
 
 
 def test_until_may_name_a_width() -> None:
-    assert study("{start: [1, 2], at_most: 4, until: {width: 0.01}}").looking.width == 0.01
+    assert not_none(study("{start: [1, 2], at_most: 4, until: {width: 0.01}}").looking).width == 0.01
 
 
 def test_added_seeds_collide_with_none_that_is_given() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from fixture_types import Json
 
 from ablate.errors import BadInput
 from ablate.spec.reading import parse_study
@@ -21,11 +22,11 @@ metric: {name: m}
 """
 
 
-def settings_with(*overrides):
+def settings_with(*overrides: str) -> Json:
     return parse_study(STUDY, overrides=overrides).settings
 
 
-def faults_with(*overrides):
+def faults_with(*overrides: str) -> list[str]:
     with pytest.raises(BadInput) as caught:
         parse_study(STUDY, overrides=overrides)
     return list(caught.value.faults)

@@ -4,6 +4,7 @@ import pytest
 
 from ablate.errors import BadInput
 from ablate.spec.kinds import Fractional
+from ablate.spec.model import Scalar, StudySpec
 from ablate.spec.reading import parse_study
 from ablate.spec.yaml_tree import resolve
 
@@ -32,45 +33,45 @@ budget: {hours: 1.5}
 
 
 @pytest.fixture
-def good():
+def good() -> StudySpec:
     return parse_study(GOOD)
 
 
-def factor_level_names(spec, name):
+def factor_level_names(spec: StudySpec, name: str) -> list[Scalar]:
     return [level.name for level in spec.factor(name).levels]
 
 
-def test_settings_nest_whether_dotted_or_not(good) -> None:
+def test_settings_nest_whether_dotted_or_not(good: StudySpec) -> None:
     data = {"sentiment": {"hub": "a/b"}, "similarity": {"files": "data/sts-{split}.csv"}}
     assert good.settings == {"epochs": 3, "data": data}
 
 
-def test_a_listed_level_sets_the_factor_it_is_named_after(good) -> None:
+def test_a_listed_level_sets_the_factor_it_is_named_after(good: StudySpec) -> None:
     assert good.factor("lr").levels[0].settings == {"lr": 1e-5}
 
 
-def test_a_named_level_sets_several_settings(good) -> None:
+def test_a_named_level_sets_several_settings(good: StudySpec) -> None:
     assert good.factor("batches").levels[0].settings == {"batch_size.a": 2, "batch_size.b": 32}
 
 
-def test_a_named_level_may_be_one_value_of_the_factors_own_setting(good) -> None:
+def test_a_named_level_may_be_one_value_of_the_factors_own_setting(good: StudySpec) -> None:
     assert good.factor("depth").levels[1].settings == {"depth": 12}
 
 
-def test_levels_keep_the_order_of_the_file(good) -> None:
+def test_levels_keep_the_order_of_the_file(good: StudySpec) -> None:
     assert factor_level_names(good, "batches") == ["paper", "even"]
 
 
-def test_off_is_text_and_true_is_not_the_text_true(good) -> None:
+def test_off_is_text_and_true_is_not_the_text_true(good: StudySpec) -> None:
     assert factor_level_names(good, "shuffle") == ["off", "on", True, "true"]
     assert good.baseline["shuffle"] is True
 
 
-def test_a_level_is_found_by_its_value_and_kept_as_the_factor_writes_it(good) -> None:
+def test_a_level_is_found_by_its_value_and_kept_as_the_factor_writes_it(good: StudySpec) -> None:
     assert good.baseline["lr"] == 1e-5
 
 
-def test_a_condition_lists_its_levels(good) -> None:
+def test_a_condition_lists_its_levels(good: StudySpec) -> None:
     assert good.factor("surgery").only_when == {"batches": ("paper", "even")}
 
 
@@ -79,21 +80,21 @@ def test_a_lone_condition_is_a_list_of_one() -> None:
     assert spec.factor("surgery").only_when == {"batches": ("even",)}
 
 
-def test_a_design_has_a_kind_and_perhaps_a_size(good) -> None:
+def test_a_design_has_a_kind_and_perhaps_a_size(good: StudySpec) -> None:
     assert good.design == Fractional(cells=32)
 
 
-def test_what_is_left_out_has_defaults(good) -> None:
+def test_what_is_left_out_has_defaults(good: StudySpec) -> None:
     assert (good.question, good.checkpoint_seconds, good.budget.usd_per_hour) == ("", 60.0, None)
 
 
-def test_places_count_lines_and_columns_from_one(good) -> None:
+def test_places_count_lines_and_columns_from_one(good: StudySpec) -> None:
     assert good.places["settings.epochs"] == (5, 3)
     assert good.places["factors.lr.levels[1]"] == (9, 14)
     assert good.places["factors.batches.levels[0].batch_size.b"] == (12, 32)
 
 
-def test_a_place_that_is_not_in_the_file_is_the_one_around_it(good) -> None:
+def test_a_place_that_is_not_in_the_file_is_the_one_around_it(good: StudySpec) -> None:
     assert good.place("settings.data.sentiment.hub.x") == "study:6:22"
 
 
@@ -170,7 +171,7 @@ metric: {name: m}
 
 
 def test_256_factors_are_read_and_257_refused() -> None:
-    def text(n):
+    def text(n: int) -> str:
         factors = "\n".join(f"  f{i}: [0, 1]" for i in range(n))
         baseline = "\n".join(f"  f{i}: 0" for i in range(n))
         rest = "design: one_at_a_time\nseeds: [1]\nmetric: {name: m}"

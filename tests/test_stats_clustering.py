@@ -3,12 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixture_types import not_none
+from numpy.typing import NDArray
 from outside_json import compare_files
 
 from ablate.stats.clustering import Sign, clustering, common_stems
 
 
-def items_of(questions, each, shift, seed=0):
+def items_of(questions: int, each: int, shift: float, seed: int = 0) -> NDArray[np.float64]:
     """Contributions [1, n] of pairs, `each` of a question, with a shift per question of this standard deviation."""
     rng = np.random.default_rng(seed)
     return (np.repeat(rng.normal(0, shift, questions), each) + rng.normal(0, 1, questions * each))[None, :]
@@ -40,7 +41,7 @@ def test_compare_warns_of_questions_that_nobody_named(tmp_path: Path) -> None:
     """400 pairs of 40 questions, and a shift per question only."""
     rng = np.random.default_rng(3)
     shift = np.repeat(rng.normal(0, 1.2, 40), 10)
-    sides = {}
+    sides: dict[str, list[Path]] = {}
     for side, sign in (("a", -0.5), ("b", 0.5)):
         for seed in range(3):
             right = (1 + sign * shift + rng.normal(0, 1, 400) > 0).astype(int)

@@ -12,7 +12,8 @@ def test_p_of_t(t: float, df: float) -> None:
 
 
 def test_infinite_degrees_of_freedom_are_the_normal() -> None:
-    assert (t_p(1.5, math.inf), t_quantile(0.975, math.inf)) == (z_p(1.5), pytest.approx(1.959964, abs=1e-6))
+    assert t_p(1.5, math.inf) == z_p(1.5)
+    assert t_quantile(0.975, math.inf) == pytest.approx(1.959964, abs=1e-6)
 
 
 def test_a_p_that_underflows_is_not_zero() -> None:

@@ -1,3 +1,6 @@
+from collections.abc import Callable, Sequence
+from random import Random
+
 import pytest
 from fixture_types import not_none
 from hypothesis import example, given
@@ -24,12 +27,14 @@ def test_benjamini_hochberg_by_hand() -> None:
 
 
 @pytest.mark.parametrize("adjust", [holm, benjamini_hochberg])
-def test_a_test_without_p_is_not_counted(adjust) -> None:
+def test_a_test_without_p_is_not_counted(
+    adjust: Callable[[Sequence[float | None]], list[float | None]],
+) -> None:
     assert adjust([0.02, None, 0.5]) == [pytest.approx(0.04), None, pytest.approx(0.5)]
 
 
 @pytest.mark.parametrize("adjust", [holm, benjamini_hochberg])
-def test_nothing_to_adjust(adjust) -> None:
+def test_nothing_to_adjust(adjust: Callable[[Sequence[float | None]], list[float | None]]) -> None:
     assert adjust([]) == []
     assert adjust([None]) == [None]
 
@@ -37,8 +42,12 @@ def test_nothing_to_adjust(adjust) -> None:
 # Tests behind a gate: the levels of a numeric factor wait for its slope.
 
 
+# The p of each test, and the place of its gate.
+Family = tuple[list[float | None], list[int | None]]
+
+
 @st.composite
-def gated_families(draw):
+def gated_families(draw: st.DrawFn) -> Family:
     """p values, and for each test the place of its gate: some are gates, some wait for one, some are free."""
     gates: list[int | None] = [None] * draw(st.integers(1, 4))
     gates += draw(st.lists(st.sampled_from([None, *range(len(gates))]), max_size=5))
@@ -47,7 +56,7 @@ def gated_families(draw):
 
 
 @given(st.lists(st.none() | st.floats(0, 1), max_size=8))
-def test_without_gates_it_is_holm(p) -> None:
+def test_without_gates_it_is_holm(p: list[float | None]) -> None:
     assert gatekept_holm(p, [None] * len(p)) == pytest.approx(holm(p))
 
 
@@ -78,7 +87,7 @@ def test_a_free_test_leaves_its_share_to_the_gate() -> None:
 
 
 @given(gated_families())
-def test_the_shares_of_alpha_add_up_to_one(family) -> None:
+def test_the_shares_of_alpha_add_up_to_one(family: Family) -> None:
     shares = [share for share in shares_of_alpha(*family) if share is not None]
     assert not shares or sum(shares) == pytest.approx(1)
     assert all(share > 0 for share in shares)
@@ -86,7 +95,7 @@ def test_the_shares_of_alpha_add_up_to_one(family) -> None:
 
 @given(gated_families())
 @example(([None, 0.125, None, None, 0.25, 1.0], [None, 0, None, None, 0, None]))
-def test_a_corrected_p_is_never_less_than_the_p_itself(family) -> None:
+def test_a_corrected_p_is_never_less_than_the_p_itself(family: Family) -> None:
     p, gates = family
     pairs = zip(p, gatekept_holm(p, gates), strict=True)
     assert all(
@@ -96,14 +105,14 @@ def test_a_corrected_p_is_never_less_than_the_p_itself(family) -> None:
 
 
 @given(gated_families(), st.randoms(use_true_random=False))
-def test_the_order_of_the_tests_does_not_matter(family, random) -> None:
+def test_the_order_of_the_tests_does_not_matter(family: Family, random: Random) -> None:
     p, gates = family
     order = list(range(len(p)))
     random.shuffle(order)
     moved = {before: after for after, before in enumerate(order)}
     turned = gatekept_holm(
         [p[place] for place in order],
-        [None if gates[place] is None else moved[gates[place]] for place in order],
+        [None if gates[place] is None else moved[not_none(gates[place])] for place in order],
     )
     assert [turned[moved[place]] for place in range(len(p))] == pytest.approx(gatekept_holm(p, gates))
 

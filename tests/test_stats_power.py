@@ -31,7 +31,7 @@ def test_one_seed_detects_nothing() -> None:
 
 def test_noise_is_pooled_by_degrees_of_freedom() -> None:
     sd, df = pooled_sd([[1.0, 2.0, 6.0], [5.0], [3.0, 4.0]])
-    assert (sd, df) == (pytest.approx(math.sqrt((14 + 0 + 0.5) / 3)), 3)
+    assert (sd, df) == pytest.approx((math.sqrt((14 + 0 + 0.5) / 3), 3))
 
 
 def test_nothing_repeated_has_no_known_noise() -> None:

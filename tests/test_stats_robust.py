@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import bartlett, trim_mean
 
 from ablate.stats.robust import bartlett_p, gross_outliers, iqm
@@ -20,7 +21,7 @@ def test_iqm_leaves_out_what_is_missing() -> None:
     assert iqm([[1.0, np.nan, 2.0, 9.0, 3.0], [np.nan] * 5]) == pytest.approx([2.5, np.nan], nan_ok=True)
 
 
-def table(cells=6, seeds=5):
+def table(cells: int = 6, seeds: int = 5) -> NDArray[np.float64]:
     return np.random.default_rng(1).normal(0.9, 0.01, (cells, seeds))
 
 

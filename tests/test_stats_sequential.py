@@ -1,10 +1,12 @@
 """Boundaries of looks: published values, independent integration, and what follows from them."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from fixture_types import not_none
+from numpy.typing import ArrayLike, NDArray
 from published_boundaries import BOUNDARIES_BY_SIDE
 from scipy import special
 from scipy.stats import multivariate_normal
@@ -21,15 +23,15 @@ from ablate.stats.sequential import (
 UNEVEN = (0.2, 0.45, 0.6, 1.0)
 
 
-def boundaries(fractions, alpha=0.05):
-    return -special.ndtri(nominal_levels(fractions, alpha) / 2)
+def boundaries(fractions: Sequence[float], alpha: float = 0.05) -> NDArray[np.float64]:
+    return np.asarray(-special.ndtri(nominal_levels(fractions, alpha) / 2))
 
 
-def correlation(fractions):
+def correlation(fractions: Sequence[float]) -> NDArray[np.float64]:
     return np.array([[np.sqrt(min(a, b) / max(a, b)) for b in fractions] for a in fractions])
 
 
-def never_crossed(fractions, limits):
+def never_crossed(fractions: Sequence[float], limits: ArrayLike) -> float:
     """The probability of staying inside ± limits, by quasi Monte Carlo: nothing of ours is in it."""
     law = multivariate_normal(cov=correlation(fractions), seed=1, maxpts=2_000_000, abseps=1e-6)
     return float(law.cdf(limits, lower_limit=-np.asarray(limits)))
@@ -94,7 +96,7 @@ def test_a_sequential_p_is_that_of_the_best_look_so_far() -> None:
         sequential_p([p if i == look else None for i in range(3)], UNEVEN[:3])
         for look, p in enumerate(looked)
     ]
-    assert sequential_p(looked, UNEVEN[:3]) == min(each)
+    assert sequential_p(looked, UNEVEN[:3]) == min(map(not_none, each))
 
 
 def test_a_sequential_p_never_rises_from_look_to_look() -> None:
@@ -168,8 +170,8 @@ def test_where_a_study_stops_is_what_independent_integration_says() -> None:
     limits = boundaries(fractions)
     variances = [1 / f for f in fractions]
 
-    def crosses(look, at):
-        return np.abs(at) > limits[look] * np.sqrt(variances[look])
+    def crosses(look: int, at: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return np.asarray(np.abs(at) > limits[look] * np.sqrt(variances[look]))
 
     found, claimed = stopping(variances, effect, crosses, crosses)
     law = multivariate_normal(mean=effect * np.sqrt(fractions), cov=correlation(fractions), seed=1)

@@ -7,7 +7,7 @@ import pytest
 from fixture_types import not_none
 from numpy.random import Generator, default_rng
 
-from ablate.stats.factorial import factorial
+from ablate.stats.factorial import Factorial, factorial
 from ablate.stats.linear import Factor
 from ablate.stats.mrmc import mrmc
 from ablate.stats.multiple import holm
@@ -17,7 +17,7 @@ EFFECTS = np.array([0.02, 0.01, 0.0, 0.0])  # planted on four two-level factors
 SIGMA = 0.01  # of one run
 
 
-def study(rng: Generator, seeds: int, effects: np.ndarray):
+def study(rng: Generator, seeds: int, effects: np.ndarray) -> Factorial:
     """Run a 2^4 design with `seeds` as blocks: noise of runs and, larger, of seeds."""
     runs = np.arange(16 * seeds)
     factors = [Factor(f"f{k}", runs >> k & 1, 2) for k in range(4)]
@@ -44,9 +44,8 @@ def coverage_of_effects(studies: int, seeds: int) -> float:
     covered = [
         low <= truth <= high
         for _ in range(studies)
-        for truth, (low, high) in zip(
-            EFFECTS, [e.ci95 for e in study(rng, seeds, EFFECTS).effects], strict=True
-        )
+        for truth, effect in zip(EFFECTS, study(rng, seeds, EFFECTS).effects, strict=True)
+        for low, high in [not_none(effect.ci95)]
     ]
     return float(np.mean(covered))
 
@@ -61,7 +60,7 @@ def classifiers(rng: Generator, seeds: int, items: int, shift: float) -> np.ndar
     method = rng.normal(0, 0.3, (2, 1, items)) + np.array([0.0, shift])[:, None, None]
     model = rng.normal(0, 0.4, (2, seeds, items)) + rng.normal(0, 0.02, (2, seeds, 1))
     right = difficulty + method + model > 0
-    return right[1].astype(float) - right[0]
+    return np.asarray(right[1].astype(float) - right[0])
 
 
 def true_difference(shift: float) -> float:
@@ -99,7 +98,12 @@ def power_at_the_planned_effect(studies: int, seeds: int) -> float:
     effect = mde(SIGMA * np.sqrt(2 / (8 * seeds)), df)
     rng = default_rng(seeds)
     return float(
-        np.mean([study(rng, seeds, np.array([effect, 0, 0, 0])).effects[0].p < 0.05 for _ in range(studies)])
+        np.mean(
+            [
+                not_none(study(rng, seeds, np.array([effect, 0, 0, 0])).effects[0].p) < 0.05
+                for _ in range(studies)
+            ]
+        )
     )
 
 

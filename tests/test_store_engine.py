@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -36,12 +37,12 @@ def cut_off(tmp_path: Path) -> Path:
     return file
 
 
-def rows(file: Path, read_only: bool = True) -> list:
+def rows(file: Path, read_only: bool = True) -> list[Any]:
     opened = engine.connect(f"sqlite:///{file}", read_only)
     with opened.connect() as connection:
         found = connection.execute(sa.text("SELECT a, b FROM t")).all()
     opened.dispose()
-    return found
+    return list(found)
 
 
 def test_a_reader_sees_what_was_committed_and_writes_nothing(cut_off: Path) -> None:

@@ -112,7 +112,8 @@ class BagOfWords(nn.Module):
         if self.head == "siamese":
             return 5 * nn.functional.cosine_similarity(self.dense(u), self.dense(v))
         features = {"concat": [u, v], "difference": [u, v, (u - v).abs()], "first only": [u]}[self.head]
-        return self.out(torch.relu(self.dense(torch.cat(features, 1))))[:, 0]
+        scores: Tensor = self.out(torch.relu(self.dense(torch.cat(features, 1))))
+        return scores[:, 0]
 
 
 def score(task: str, head: str, steps: int = 150, batch: int = 32) -> float:
@@ -130,7 +131,7 @@ def score(task: str, head: str, steps: int = 150, batch: int = 32) -> float:
     for _ in range(steps):
         rows = torch.randint(len(train), (batch,))
         optimizer.zero_grad()
-        loss_of(model(*(side[rows] for side in inputs)), gold[rows]).backward()
+        loss_of(model(*(side[rows] for side in inputs)), gold[rows]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         predicted = model(*numbered(dev, words)).numpy()

@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ TOKENS = torch.randint(5, 50, (16,), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
-def folder(tmp_path: Path):
+def folder(tmp_path: Path) -> Path:
     """A pretrained encoder of another kind than BERT, without a tokenizer."""
     torch.manual_seed(0)
     config = DistilBertConfig(
@@ -31,7 +32,7 @@ def folder(tmp_path: Path):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_each_sentence_is_embedded_as_if_alone(pooling: str, folder) -> None:
+def test_each_sentence_is_embedded_as_if_alone(pooling: str, folder: Path) -> None:
     encoder = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
     encoder.module.eval()
     with torch.no_grad():
@@ -52,12 +53,12 @@ def test_bert_with_and_without_padding_agree(pooling: str) -> None:
     assert torch.allclose(packed(TOKENS, LENGTHS, pooling), padded(TOKENS, LENGTHS, pooling), atol=1e-6)
 
 
-def test_the_study_says_how_much_dropout(folder) -> None:
+def test_the_study_says_how_much_dropout(folder: Path) -> None:
     module = load_encoder(small(encoder=str(folder), dropout=0.3), 50, 0, CPU).module
     assert {part.p for part in module.modules() if isinstance(part, torch.nn.Dropout)} == {0.3}
 
 
-def test_a_second_trial_starts_from_pristine_weights_in_memory(folder) -> None:
+def test_a_second_trial_starts_from_pristine_weights_in_memory(folder: Path) -> None:
     first = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
     loaded = first.flat.values.clone()
     first.flat.values.add_(1.0)
@@ -74,7 +75,7 @@ def test_tiny_is_drawn_from_the_seed_alone() -> None:
     )
 
 
-def test_what_is_trained_is_what_transformers_loads(folder) -> None:
+def test_what_is_trained_is_what_transformers_loads(folder: Path) -> None:
     encoder = load_encoder(small(encoder=str(folder)), 50, 0, CPU)
     theirs = AutoModel.from_pretrained(folder).state_dict()
     ours = encoder.module.hf_state_dict()
@@ -82,12 +83,12 @@ def test_what_is_trained_is_what_transformers_loads(folder) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_frozen_encoder_asks_for_no_gradients(folder) -> None:
+def test_a_frozen_encoder_asks_for_no_gradients(folder: Path) -> None:
     module = load_encoder(small(encoder=str(folder), freeze_encoder=True), 50, 0, CPU).module
     assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
-def refused(folder, **settings):
+def refused(folder: Path | str, **settings: Any) -> str:
     with pytest.raises(BadInput) as caught:
         check(small(encoder=str(folder), **settings))
     return str(caught.value)
@@ -97,19 +98,19 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert "no such folder" in refused(tmp_path / "nowhere")
 
 
-def test_a_pickle_is_not_opened(folder) -> None:
+def test_a_pickle_is_not_opened(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weights": 1}))
     assert "pytorch_model.bin (a pickle" in refused(folder)
 
 
-def test_truncated_weights_are_refused(folder) -> None:
+def test_truncated_weights_are_refused(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "damaged weights" in refused(folder)
 
 
-def test_weights_that_are_not_in_the_file_are_not_drawn_at_random(folder) -> None:
+def test_weights_that_are_not_in_the_file_are_not_drawn_at_random(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"n_layers": 2}))
     with pytest.raises(BadInput, match=r"16 of its weights are not in the file, first transformer\.layer\.1"):
@@ -123,15 +124,15 @@ def test_positions_of_a_roberta_begin_behind_its_padding_token(tmp_path: Path) -
         refuse_long_sentences(small(encoder=str(tmp_path), max_length=33), config)
 
 
-def test_sentences_longer_than_the_encoders_positions_are_refused(folder) -> None:
+def test_sentences_longer_than_the_encoders_positions_are_refused(folder: Path) -> None:
     assert "has 32 positions, found 64" in refused(folder, max_length=64)
 
 
-def test_a_folder_without_a_tokenizer_is_refused(folder) -> None:
+def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
     assert "no tokenizer" in refused(folder)
 
 
-def test_weights_that_know_fewer_tokens_than_the_tokenizer_are_refused(folder) -> None:
+def test_weights_that_know_fewer_tokens_than_the_tokenizer_are_refused(folder: Path) -> None:
     with pytest.raises(BadInput, match="60 tokens but its weights have 50"):
         load_encoder(small(encoder=str(folder)), 60, 0, CPU)
 

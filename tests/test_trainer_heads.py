@@ -1,21 +1,23 @@
+from typing import Any
+
 import pytest
 import torch
 
 from ablate.trainer.settings import Settings
-from ablate.trainer.tasks.heads import SiameseSimilarity, build_head
+from ablate.trainer.tasks.heads import SiameseSimilarity, TaskHead, build_head
 from ablate.trainer.tasks.table import TASKS
 
 U, V = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0))
 
 
-def head(task, **settings):
+def head(task: str, **settings: Any) -> TaskHead:
     torch.manual_seed(1)
     chosen = Settings(**{"dense_size": 8, "dropout": 0.0, **settings})
-    task = TASKS[task]
-    return build_head(task, chosen.head_of(task), 16, chosen.dense_size, chosen.dropout)
+    of_task = TASKS[task]
+    return build_head(of_task, chosen.head_of(of_task), 16, chosen.dense_size, chosen.dropout)
 
 
-def weights(module):
+def weights(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -58,7 +60,7 @@ def test_siamese_is_symmetric_and_concat_is_not() -> None:
 def test_difference_sees_the_distance_and_not_its_sign() -> None:
     difference = head("paraphrase", paraphrase_head="difference", dense_size=0)
     with torch.no_grad():
-        difference.out.weight[:, :32] = 0
+        difference.get_parameter("out.weight")[:, :32] = 0
     assert torch.equal(difference(U, V), difference(V, U))
     assert not torch.allclose(difference(U, V), difference(U, U))
 

@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
@@ -7,13 +9,13 @@ SIZES = {"sentiment": 7, "paraphrase": 20, "similarity": 5}
 BATCHES = {"sentiment": 2, "paraphrase": 2, "similarity": 2}
 
 
-def mixture(mix="longest", reshuffle=True, seed=3, **sizes):
+def mixture(mix: str = "longest", reshuffle: bool = True, seed: int = 3, **sizes: int) -> Mixture:
     return Mixture(sizes or SIZES, BATCHES, mix, reshuffle, seed)
 
 
-def seen(mixed, task, steps):
+def seen(mixed: Mixture, task: str, steps: Iterable[int]) -> list[int]:
     batches = [mixed.step(step).get(task, np.array([], int)) for step in steps]
-    return np.concatenate(batches).tolist()
+    return [int(place) for place in np.concatenate(batches)]
 
 
 @pytest.mark.parametrize(("mix", "steps"), [("longest", 10), ("shortest", 3), ("alternate", 4 + 10 + 3)])

@@ -18,14 +18,14 @@ from ablate.trainer.training.saving import weights_sha256
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory):
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Notebook]:
     context = Notebook(tmp_path_factory.mktemp("trained"))
     training = Training(small(), context)
     training.run()
     return training, context
 
 
-def test_transformers_loads_the_trained_encoder(trained) -> None:
+def test_transformers_loads_the_trained_encoder(trained: tuple[Training, Notebook]) -> None:
     training, context = trained
     model = AutoModel.from_pretrained(context.workdir / "model", add_pooling_layer=False).eval()
     ids = AutoTokenizer.from_pretrained(context.workdir / "model")("a sentence", return_tensors="pt")[
@@ -38,15 +38,15 @@ def test_transformers_loads_the_trained_encoder(trained) -> None:
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_heads_and_their_settings_stand_beside_it(trained) -> None:
+def test_heads_and_their_settings_stand_beside_it(trained: tuple[Training, Notebook]) -> None:
     training, context = trained
     saved = load_file(context.workdir / "model" / "heads.safetensors")
-    assert torch.equal(saved["sentiment.out.bias"], training.heads["sentiment"].out.bias)
+    assert torch.equal(saved["sentiment.out.bias"], training.heads["sentiment"].get_parameter("out.bias"))
     about = json.loads((context.workdir / "model" / "heads.json").read_text())
     assert about["settings"] == training.settings.model_dump(mode="json")
 
 
-def test_the_digest_notices_one_bit(trained) -> None:
+def test_the_digest_notices_one_bit(trained: tuple[Training, Notebook]) -> None:
     training, _ = trained
     weights = {name: value.clone() for name, value in training.encoder.module.hf_state_dict().items()}
     before = weights_sha256(weights)
@@ -55,7 +55,7 @@ def test_the_digest_notices_one_bit(trained) -> None:
     assert weights_sha256(weights) != before
 
 
-def test_nothing_temporary_is_left(trained) -> None:
+def test_nothing_temporary_is_left(trained: tuple[Training, Notebook]) -> None:
     _, context = trained
     assert sorted(file.name for file in context.workdir.iterdir()) == ["model", "weights.json"]
 

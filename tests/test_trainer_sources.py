@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,16 @@ SENTIMENT = "id\tsentence\tsentiment\na\tfine film\t3\nb\tdull film\t1\n"
 
 
 @pytest.fixture
-def read(tmp_path: Path):
+def read(tmp_path: Path) -> Callable[..., Examples]:
     """Write `content` as the train file and read it; options go to Source."""
 
     def read_it(
-        content: str | bytes, task: str = "sentiment", suffix: str = ".csv", split="train", **options
-    ):
+        content: str | bytes,
+        task: str = "sentiment",
+        suffix: str = ".csv",
+        split: str = "train",
+        **options: Any,
+    ) -> Examples:
         data = content.encode() if isinstance(content, str) else content
         (tmp_path / f"{split}{suffix}").write_bytes(data)
         return examples(Source(files=str(tmp_path / ("{split}" + suffix)), **options), TASKS[task], split)
@@ -41,10 +45,10 @@ def read(tmp_path: Path):
 
 
 @pytest.fixture
-def faults(read):
+def faults(read: Callable[..., Examples]) -> Callable[..., list[str]]:
     """Read as `read` does and return the faults, without the folder."""
 
-    def faults_of(*args, **options) -> list[str]:
+    def faults_of(*args: Any, **options: Any) -> list[str]:
         with pytest.raises(BadInput) as caught:
             read(*args, **options)
         return [fault.rsplit("/", 1)[-1] if "/" in fault else fault for fault in caught.value.faults]
@@ -55,13 +59,13 @@ def faults(read):
 # What is read
 
 
-def test_tab_separated(read) -> None:
+def test_tab_separated(read: Callable[..., Examples]) -> None:
     found = read(SENTIMENT)
     assert (found.ids, found.first, found.second) == (["a", "b"], ["fine film", "dull film"], None)
-    assert found.labels.tolist() == [3.0, 1.0]
+    assert not_none(found.labels).tolist() == [3.0, 1.0]
 
 
-def test_comma_separated(read) -> None:
+def test_comma_separated(read: Callable[..., Examples]) -> None:
     assert read('id,sentence,label\na,"fine, film",3\nb,x,1\n').first == ["fine, film", "x"]
 
 
@@ -75,54 +79,56 @@ def test_comma_separated(read) -> None:
     ],
     ids=["BOM", "CRLF", "no newline at the end", "blank lines at the end"],
 )
-def test_harmless_differences_of_form(read, change) -> None:
+def test_harmless_differences_of_form(
+    read: Callable[..., Examples], change: Callable[[str], str | bytes]
+) -> None:
     assert read(change(SENTIMENT)).first == ["fine film", "dull film"]
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".tsv.xz", lzma.compress)])
-def test_compressed(read, suffix: str, pack) -> None:
+def test_compressed(read: Callable[..., Examples], suffix: str, pack: Callable[[bytes], bytes]) -> None:
     assert read(pack(SENTIMENT.encode()), suffix=suffix).ids == ["a", "b"]
 
 
 @pytest.mark.parametrize("text", ["NA", "null", "None", "nan", "", "-1", "TRUE"])
-def test_texts_that_look_like_something_else_stay_text(read, text: str) -> None:
+def test_texts_that_look_like_something_else_stay_text(read: Callable[..., Examples], text: str) -> None:
     assert read(SENTIMENT.replace("fine film", text)).first[0] == text
 
 
-def test_a_first_column_without_a_name(read) -> None:
+def test_a_first_column_without_a_name(read: Callable[..., Examples]) -> None:
     assert read("\tid\tsentence\tsentiment\n0\ta\tx\t1\n1\tb\ty\t2\n").ids == ["a", "b"]
 
 
-def test_doubled_quotes_are_quotes(read) -> None:
+def test_doubled_quotes_are_quotes(read: Callable[..., Examples]) -> None:
     assert read(SENTIMENT.replace("fine film", '"a ""fine"" film"')).first[0] == 'a "fine" film'
 
 
-def test_a_sentence_may_span_lines(read) -> None:
+def test_a_sentence_may_span_lines(read: Callable[..., Examples]) -> None:
     assert read('id,sentence,label\na,"one\ntwo",3\nb,x,1\n').first[0] == "one\ntwo"
 
 
-def test_unicode_line_separators_end_no_row(read) -> None:
+def test_unicode_line_separators_end_no_row(read: Callable[..., Examples]) -> None:
     assert read(SENTIMENT.replace("fine film", "fine\u2028film\x85")).first[0] == "fine\u2028film\x85"
 
 
-def test_hub_names_of_pair_columns(read) -> None:
+def test_hub_names_of_pair_columns(read: Callable[..., Examples]) -> None:
     found = read("idx\tquestion1\tquestion2\tlabel\n7\tp\tq\t0.0\n8\tr\ts\t1.0\n", "paraphrase")
     assert (found.ids, found.first, found.second) == (["7", "8"], ["p", "r"], ["q", "s"])
-    assert found.labels.tolist() == [0, 1]
+    assert not_none(found.labels).tolist() == [0, 1]
 
 
-def test_columns_maps_other_names(read) -> None:
+def test_columns_maps_other_names(read: Callable[..., Examples]) -> None:
     found = read(
         "key,review,stars\na,x,1\nb,y,2\n", columns={"id": "key", "sentence": "review", "label": "stars"}
     )
     assert (found.ids, found.first) == (["a", "b"], ["x", "y"])
 
 
-def test_rows_without_an_id_are_called_by_their_position(read) -> None:
+def test_rows_without_an_id_are_called_by_their_position(read: Callable[..., Examples]) -> None:
     assert read("text,label\nx,1\ny,2\n").ids == ["0", "1"]
 
 
-def test_limit_takes_the_first_rows(read) -> None:
+def test_limit_takes_the_first_rows(read: Callable[..., Examples]) -> None:
     many = "text,label\n" + "".join(f"t{n},{n % 5}\n" for n in range(50))
     assert read(many, limit={"train": 7}).first == [f"t{n}" for n in range(7)]
 
@@ -138,25 +144,29 @@ def test_splits_gives_other_names(tmp_path: Path) -> None:
     assert len(examples(source, TASKS["sentiment"], "train")) == 2
 
 
-def test_a_test_split_may_keep_its_labels_back(read) -> None:
+def test_a_test_split_may_keep_its_labels_back(read: Callable[..., Examples]) -> None:
     assert read("0\t\tid\tsentence\n1\t0.0\ta\tx\n", split="test").labels is None
 
 
-def test_hidden_labels_of_a_test_split_are_no_labels(read) -> None:
+def test_hidden_labels_of_a_test_split_are_no_labels(read: Callable[..., Examples]) -> None:
     assert read(SENTIMENT.replace("\t3", "\t-1").replace("\t1", "\t-1"), split="test").labels is None
 
 
-def test_course_text_of_pairs(read) -> None:
+def test_course_text_of_pairs(read: Callable[..., Examples]) -> None:
     row = "AB\t Who's  there?\tMe, U.S. man \t1\n"
     found = read(f"id\tsentence1\tsentence2\tlabel\n{row}b\tx\ty\t0\n", "paraphrase", text="course")
-    assert (found.ids[0], found.first[0], found.second[0]) == ("ab", "who 's there ?", "me , u .s . man")
+    assert (found.ids[0], found.first[0], not_none(found.second)[0]) == (
+        "ab",
+        "who 's there ?",
+        "me , u .s . man",
+    )
 
 
-def test_course_text_of_single_sentences_is_only_lowered(read) -> None:
+def test_course_text_of_single_sentences_is_only_lowered(read: Callable[..., Examples]) -> None:
     assert read(SENTIMENT.replace("fine film", " It's  Fine. "), text="course").first[0] == "it's  fine."
 
 
-def test_blank_labels_can_be_dropped_and_are_counted(read) -> None:
+def test_blank_labels_can_be_dropped_and_are_counted(read: Callable[..., Examples]) -> None:
     found = read(SENTIMENT + "c\tno label\t\n", blank_labels="drop")
     assert (len(found), found.dropped) == (2, 1)
 
@@ -209,7 +219,7 @@ def test_blank_labels_can_be_dropped_and_are_counted(read) -> None:
         ),
     ],
 )
-def test_faults_of_a_file(faults, content: str | bytes, expected: str) -> None:
+def test_faults_of_a_file(faults: Callable[..., list[str]], content: str | bytes, expected: str) -> None:
     told = faults(content)
     assert len(told) == 1
     assert expected in told[0]
@@ -218,12 +228,12 @@ def test_faults_of_a_file(faults, content: str | bytes, expected: str) -> None:
 @pytest.mark.parametrize(
     ("task", "label"), [("paraphrase", "0.5"), ("paraphrase", "2"), ("similarity", "5.1")]
 )
-def test_labels_of_pairs_out_of_range(faults, task: str, label: str) -> None:
+def test_labels_of_pairs_out_of_range(faults: Callable[..., list[str]], task: str, label: str) -> None:
     told = faults(f"id\tsentence1\tsentence2\tlabel\na\tx\ty\t{label}\nb\tx\ty\t1\n", task)
     assert f"train.csv:2: label: '{label}' is out of range" in told[0]
 
 
-def test_a_lone_quote_that_a_later_one_closes_is_found(faults) -> None:
+def test_a_lone_quote_that_a_later_one_closes_is_found(faults: Callable[..., list[str]]) -> None:
     """The csv module reads this as one row of the right width and loses two rows in silence."""
     told = faults('id\tsentence\tlabel\na\t"x\t1\nb\ty\t2\nc\tz"\t3\nd\tw\t0\n')
     assert told == [
@@ -232,7 +242,7 @@ def test_a_lone_quote_that_a_later_one_closes_is_found(faults) -> None:
     ]
 
 
-def test_all_faults_at_once_in_the_order_of_the_file(faults) -> None:
+def test_all_faults_at_once_in_the_order_of_the_file(faults: Callable[..., list[str]]) -> None:
     told = faults(SENTIMENT + "c\tx\t9\nd\n\tx\t1\na\tx\tbad\n")
     assert [fault.split(": ")[0] for fault in told] == [
         "train.csv:4",
@@ -243,7 +253,7 @@ def test_all_faults_at_once_in_the_order_of_the_file(faults) -> None:
     ]
 
 
-def test_twenty_faults_are_told_and_the_rest_counted(faults) -> None:
+def test_twenty_faults_are_told_and_the_rest_counted(faults: Callable[..., list[str]]) -> None:
     told = faults(SENTIMENT + "".join(f"r{n}\tx\t9\n" for n in range(50)))
     assert len(told) == 21
     assert told[-1] == "train.csv: and 30 more faults"
@@ -262,30 +272,34 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".csv.xz", lzma.compress)])
-def test_truncated_compression(faults, suffix: str, pack) -> None:
+def test_truncated_compression(
+    faults: Callable[..., list[str]], suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
     assert "file ends too early" in faults(pack(SENTIMENT.encode())[:-9], suffix=suffix)[0]
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".csv.gz", gzip.compress), (".csv.xz", lzma.compress)])
-def test_damaged_compression(faults, suffix: str, pack) -> None:
+def test_damaged_compression(
+    faults: Callable[..., list[str]], suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
     packed = bytearray(pack(SENTIMENT.encode() * 50))
     packed[len(packed) // 2] ^= 0xFF
     assert "is damaged" in faults(bytes(packed), suffix=suffix)[0]
 
 
-def test_plain_text_called_gz(faults) -> None:
+def test_plain_text_called_gz(faults: Callable[..., list[str]]) -> None:
     assert "this is not a gzip file" in faults(SENTIMENT, suffix=".csv.gz")[0]
 
 
-def test_a_mapped_column_that_is_missing(faults) -> None:
+def test_a_mapped_column_that_is_missing(faults: Callable[..., list[str]]) -> None:
     assert faults(SENTIMENT, columns={"id": "key"})[0].startswith("train.csv:1: key: no such column")
 
 
-def test_a_role_that_the_task_does_not_have(faults) -> None:
+def test_a_role_that_the_task_does_not_have(faults: Callable[..., list[str]]) -> None:
     assert "sentiment has no such column" in faults(SENTIMENT, columns={"sentence1": "sentence"})[0]
 
 
-def test_what_a_user_wrote_cannot_speak_to_the_terminal(faults) -> None:
+def test_what_a_user_wrote_cannot_speak_to_the_terminal(faults: Callable[..., list[str]]) -> None:
     assert "\x1b" not in faults(SENTIMENT.replace("\t3", "\t\x1b[31m"))[0]
 
 
@@ -431,7 +445,7 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that `datasets` loads as it loads a hub dataset."""
     import datasets.config
 
@@ -443,17 +457,17 @@ def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return folder
 
 
-def test_a_hub_dataset_with_its_validation_split(hub_folder) -> None:
+def test_a_hub_dataset_with_its_validation_split(hub_folder: Path) -> None:
     found = examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "dev")
     assert (found.first[:2], not_none(found.labels).tolist()) == (["good", "bad"], [4, 0, 2])
 
 
-def test_a_split_that_the_hub_dataset_lacks(hub_folder) -> None:
+def test_a_split_that_the_hub_dataset_lacks(hub_folder: Path) -> None:
     with pytest.raises(BadInput, match=r"no split called test .*name it with splits"):
         examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "test")
 
 
-def test_faults_of_a_hub_dataset_name_its_row(hub_folder) -> None:
+def test_faults_of_a_hub_dataset_name_its_row(hub_folder: Path) -> None:
     (hub_folder / "train.csv").write_text("text,label\nfine,3\ndull,7\n")
     with pytest.raises(BadInput, match=r"sst\[train\]:2: label: '7' is out of range"):
         examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "train")

@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Iterable, Sequence
 
 import pytest
 import torch
@@ -10,13 +11,13 @@ from ablate.trainer.training.surgery import FAMILY, NonNegativeProjector, Surgeo
 TASKS = ("a", "b", "c")
 
 
-def gradients(seed=0, params=50, tasks=3):
+def gradients(seed: int = 0, params: int = 50, tasks: int = 3) -> torch.Tensor:
     """Return gradients [tasks, params] of which some conflict."""
     drawn = torch.randn(tasks, params, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return drawn - 0.5 * drawn.roll(1, 0)
 
 
-def combine(surgeon, grads):
+def combine(surgeon: Surgeon, grads: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     """Return the combined gradient and the points of curves. The gradients come in two pieces."""
     combined = torch.full_like(grads[0], 7.0)  # what stands there does not count
     half = grads.shape[1] // 2
@@ -24,7 +25,7 @@ def combine(surgeon, grads):
     return combined, surgeon.combine(*pieces)
 
 
-def pcgrad(grads, orders):
+def pcgrad(grads: torch.Tensor, orders: Iterable[Sequence[int]]) -> torch.Tensor:
     """Algorithm 1 of Yu et al. 2020, with the order in which task i visits the others given."""
     total = torch.zeros_like(grads[0])
     for i, order in enumerate(orders):

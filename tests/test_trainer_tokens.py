@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,20 @@ SENTIMENT = {REVIEWS: FEW[REVIEWS]}
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory):
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     load_tokens(FEW, "tiny", 32, folder)
     return folder
 
 
 @pytest.fixture
-def cache(built, tmp_path: Path):
+def cache(built: Path, tmp_path: Path) -> Path:
     """A cache of its own that holds FEW already."""
     return shutil.copytree(built, tmp_path / "cache")
 
 
 @pytest.fixture
-def no_tokenizer(monkeypatch: pytest.MonkeyPatch):
+def no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From here on, whatever needs the tokenizer itself fails."""
 
     def use() -> None:
@@ -51,22 +52,22 @@ def no_tokenizer(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def ragged():
+def ragged() -> Ragged:
     return Ragged(np.array([5, 6, 7, 8, 9, 10], np.int32), np.array([0, 2, 3, 6], np.int64))
 
 
-def test_take_gives_rows_in_the_order_asked_for(ragged) -> None:
+def test_take_gives_rows_in_the_order_asked_for(ragged: Ragged) -> None:
     taken, lengths = ragged.take([2, 0, 2])
     assert taken.tolist() == [8, 9, 10, 5, 6, 8, 9, 10]
     assert lengths.tolist() == [3, 2, 3]
 
 
-def test_take_nothing(ragged) -> None:
+def test_take_nothing(ragged: Ragged) -> None:
     taken, lengths = ragged.take([])
     assert (len(taken), len(lengths)) == (0, 0)
 
 
-def test_length_counts_rows(ragged) -> None:
+def test_length_counts_rows(ragged: Ragged) -> None:
     assert len(ragged) == 3
     assert ragged.lengths.tolist() == [2, 1, 3]
 
@@ -74,14 +75,14 @@ def test_length_counts_rows(ragged) -> None:
 # What is in them
 
 
-def test_every_task_and_split(cache) -> None:
+def test_every_task_and_split(cache: Path) -> None:
     found = load_tokens(FEW, "tiny", 32, cache)
     assert {
         task: {name: split.n for name, split in splits.items()} for task, splits in found.tasks.items()
     } == {task: {"train": 60, "dev": 20} for task in TASKS}
 
 
-def test_tokens_say_what_the_text_says(cache) -> None:
+def test_tokens_say_what_the_text_says(cache: Path) -> None:
     from transformers import AutoTokenizer
 
     found = load_tokens(FEW, "tiny", 32, cache)
@@ -96,17 +97,17 @@ def test_tokens_say_what_the_text_says(cache) -> None:
         assert tokenizer(not_none(text.second)[row])["input_ids"] == taken.tolist()
 
 
-def test_no_row_is_longer_than_asked_and_each_ends_as_it_should(cache) -> None:
+def test_no_row_is_longer_than_asked_and_each_ends_as_it_should(cache: Path) -> None:
     first = load_tokens(SENTIMENT, "tiny", 6, cache).tasks["sentiment"]["train"].first
     assert first.lengths.max() == 6
     assert len(set(first.tokens[first.offsets[:-1]])) == len(set(first.tokens[first.offsets[1:] - 1])) == 1
 
 
-def test_single_sentences_have_no_second(cache) -> None:
+def test_single_sentences_have_no_second(cache: Path) -> None:
     assert load_tokens(SENTIMENT, "tiny", 32, cache).tasks["sentiment"]["dev"].second is None
 
 
-def test_tiny_has_a_small_vocabulary_and_knows_every_word_of_the_training_text(cache) -> None:
+def test_tiny_has_a_small_vocabulary_and_knows_every_word_of_the_training_text(cache: Path) -> None:
     found = load_tokens(FEW, "tiny", 32, cache)
     assert found.vocab_size < 400
     unknown = 1
@@ -120,7 +121,7 @@ def test_tiny_is_capped(tmp_path: Path) -> None:
     assert found.vocab_size == 8000
 
 
-def test_a_part_has_the_tokens_of_the_whole(cache) -> None:
+def test_a_part_has_the_tokens_of_the_whole(cache: Path) -> None:
     part, whole = (load_tokens(sources, "tiny", 32, cache) for sources in (SENTIMENT, FEW))
     mine, its = (found.tasks["sentiment"]["train"].first.tokens for found in (part, whole))
     assert np.array_equal(mine, its)
@@ -129,7 +130,7 @@ def test_a_part_has_the_tokens_of_the_whole(cache) -> None:
 # The cache
 
 
-def test_the_second_time_nothing_is_tokenised(cache, no_tokenizer) -> None:
+def test_the_second_time_nothing_is_tokenised(cache: Path, no_tokenizer: Callable[[], None]) -> None:
     first = load_tokens(FEW, "tiny", 32, cache)
     no_tokenizer()
     again = load_tokens(FEW, "tiny", 32, cache)
@@ -150,7 +151,7 @@ def test_processes_that_race_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"max_length": 16}, {"limit": {"train": 59}}])
-def test_what_decides_the_content_decides_the_folder(cache, change: dict[str, Any]) -> None:
+def test_what_decides_the_content_decides_the_folder(cache: Path, change: dict[str, Any]) -> None:
     source = Source(limit=change.get("limit", {"train": 60}))
     load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     before = names(cache)
@@ -168,7 +169,7 @@ def test_changed_data_changes_the_hash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("victim", ["first.tokens.npy", "labels.npy", "ids.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_cache_is_built_again(cache, victim: str, damage: str) -> None:
+def test_a_damaged_cache_is_built_again(cache: Path, victim: str, damage: str) -> None:
     whole = load_tokens(SENTIMENT, "tiny", 32, cache, ["train"])
     expected = whole.tasks["sentiment"]["train"].first.tokens.copy()
     file = next(cache.glob(f"tokens-*/{victim}"))
@@ -187,10 +188,10 @@ def test_a_damaged_cache_is_built_again(cache, victim: str, damage: str) -> None
 def test_a_failed_write_leaves_nothing_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_args) -> None:
+    def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tokens.np, "save", full)
+    monkeypatch.setattr(np, "save", full)
     with pytest.raises(
         AblateError, match="No space left on device; free some space, or choose another --home"
     ):

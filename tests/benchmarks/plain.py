@@ -64,7 +64,7 @@ class MultitaskBert(nn.Module):
             }
         )
         if not self.siamese:
-            nn.init.constant_(self.heads["similarity"][-1].bias, 2.5)
+            nn.init.constant_(self.heads.get_parameter("similarity.4.bias"), 2.5)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[sentences, longest] -> [sentences, hidden], fp32."""

@@ -367,7 +367,8 @@ def frozen(folder: Path, rounds: int) -> Row:
     for task, batch in ours.draw(0).items():
         assert abs(peer.loss(task, *batch).item() - ours.losses(0)[task]) < 1e-4, task
     peer.model.train()
-    peer.model.bert.eval()  # as ours: a frozen encoder draws no dropout
+    # As ours: a frozen encoder draws no dropout.
+    peer.model.bert.train(False)
 
     def theirs(draw: Draw) -> None:
         losses = []

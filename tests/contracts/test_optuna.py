@@ -1,17 +1,20 @@
 """What we write into Optuna's tables is what Optuna reads: the store leans on tables that are private to Optuna 5."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
-from fixture_types import Ablate, RunHere, WalkStudy
+from fixture_types import Ablate, RunHere, WalkStudy, not_none
 
 from ablate.store.places import place_of
 from ablate.store.writing import Store
 
 
 @pytest.fixture
-def store_and_study(walk_study: WalkStudy, ablate: Ablate, tmp_path: Path):
+def store_and_study(
+    walk_study: WalkStudy, ablate: Ablate, tmp_path: Path
+) -> Iterator[tuple[Store, optuna.Study]]:
     done = ablate("run", walk_study(), "--limit", 3)
     assert done.returncode == 0, done.stderr
     place = place_of("walk", tmp_path / "runs")
@@ -20,31 +23,33 @@ def store_and_study(walk_study: WalkStudy, ablate: Ablate, tmp_path: Path):
     study._storage.remove_session()
 
 
-def test_states_are_optunas(store_and_study) -> None:
+def test_states_are_optunas(store_and_study: tuple[Store, optuna.Study]) -> None:
     _, study = store_and_study
     states = [trial.state.name for trial in study.get_trials()]
     assert states == ["COMPLETE"] * 3 + ["WAITING"] * 5
 
 
-def test_levels_are_params_and_the_cell_is_an_attribute(store_and_study) -> None:
+def test_levels_are_params_and_the_cell_is_an_attribute(store_and_study: tuple[Store, optuna.Study]) -> None:
     store, study = store_and_study
     for trial in study.get_trials():
         assert trial.params == store.cell(trial.user_attrs["cell"]).levels
     assert sorted({trial.user_attrs["seed"] for trial in study.get_trials()}) == [1, 2]
 
 
-def test_the_metric_is_the_value_and_its_curve_the_intermediate_values(store_and_study) -> None:
+def test_the_metric_is_the_value_and_its_curve_the_intermediate_values(
+    store_and_study: tuple[Store, optuna.Study],
+) -> None:
     _, study = store_and_study
     first = study.get_trials()[0]
     assert list(first.intermediate_values) == [1, 2, 3, 4, 5]
     assert first.value == first.intermediate_values[5]
-    assert first.datetime_start <= first.datetime_complete
+    assert not_none(first.datetime_start) <= not_none(first.datetime_complete)
 
 
-def test_optuna_finds_the_best_trial(store_and_study) -> None:
+def test_optuna_finds_the_best_trial(store_and_study: tuple[Store, optuna.Study]) -> None:
     _, study = store_and_study
     complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
-    assert study.best_value == max(trial.value for trial in complete)
+    assert study.best_value == max(not_none(trial.value) for trial in complete)
 
 
 def test_an_extended_factor_is_one_parameter(
