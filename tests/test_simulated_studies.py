@@ -135,7 +135,7 @@ def test_few_studies_without_an_effect_claim_one(regime: Regime) -> None:
 
 
 @pytest.mark.slow
-def test_two_seeds_with_one_run_in_ten_diverged_are_as_the_method_s_text_says():
+def test_two_seeds_with_one_run_in_ten_diverged_are_as_the_method_s_text_says() -> None:
     """Not within .05: two seeds cannot tell a diverged run from a large effect. The flag `diverged_runs` says that some did."""
     found = assess(Regime("full 2^3", 2, 200, diverged=0.1), 4000, seed=1)
     print(f"\n{found}")
