@@ -75,7 +75,7 @@ class Metric(Written):
     smallest_effect: Positive | None = None
     """The smallest difference that matters to you, in the metric's unit."""
     worst: Number | None = None
-    """The worst possible value, to bound how much lost trials could change an effect. Our trainer's metrics do not need it."""
+    """The worst possible value, to bound what lost trials could change. Not needed for accuracies, Pearson's r or our trainer."""
 
 
 class Budget(Written):
