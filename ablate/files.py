@@ -1,8 +1,8 @@
-"""Write files and folders that are there whole or not at all, even after a power cut.
+"""Write files and folders atomically and durably: complete or absent, even after a power cut.
 
-The content is synced to the disk, then renamed into place, then the folder that holds the name is synced. Only then does the
-caller go on: a database that says afterwards that the file is there is right for good. What a killed writer leaves behind is
-hidden and ends in `.part`; `sweep` removes it."""
+The content is synced to disk, then renamed into place, then the folder that holds the name is synced. Only then does the call
+return, so that a database may record the file as present. A killed writer leaves only hidden files that end in `.part`; `sweep`
+removes them."""
 
 import os
 import secrets
@@ -13,10 +13,10 @@ from pathlib import Path
 
 
 def write_file(file: Path, *chunks: bytes) -> None:
-    """Put `chunks` at `file`, in place of what is there.
+    """Write `chunks` to `file`, replacing what is there.
 
     Raises:
-        OSError: the disk is full or failing; what was there before is untouched.
+        OSError: the disk is full or failing; an existing file is left as it was.
     """
     make_folder(file.parent)
     part = _part_of(file)
@@ -35,9 +35,9 @@ def write_file(file: Path, *chunks: bytes) -> None:
 
 @contextmanager
 def new_folder(folder: Path, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
-    """Yield an empty folder to fill, which then becomes `folder`, in place of what is there unless `keep()` says so.
+    """Yield an empty folder to fill. It then replaces `folder`, unless `keep()` says to keep the existing one.
 
-    A kill between the two renames leaves no `folder` at all: fill it again."""
+    A process killed between the two renames leaves no `folder` at all; the next one fills it again."""
     make_folder(folder.parent)
     part = _part_of(folder)
     part.mkdir()
@@ -45,7 +45,7 @@ def new_folder(folder: Path, keep: Callable[[], bool] = lambda: False) -> Iterat
         yield part
         sync_tree(part)
         while not _renamed(part, folder) and not keep():
-            # A rename replaces an empty folder only. Another process may have been faster each time.
+            # rename() replaces only an empty folder. It is a loop since another process may put a full one there again.
             _remove(folder)
         sync(folder.parent)
     finally:
@@ -53,25 +53,25 @@ def new_folder(folder: Path, keep: Callable[[], bool] = lambda: False) -> Iterat
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, unless they are there."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    """Make a folder and its missing parents, durably."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for made in missing:
-        sync(made.parent)
+    for path in missing:
+        sync(path.parent)
 
 
 def sync_tree(folder: Path) -> None:
     """Make everything in a folder and below durable, whoever wrote it."""
     for place, _, names in os.walk(folder):
         for file in (Path(place, name) for name in names):
-            # A pipe would be waited for.
+            # Opening a pipe would block.
             if file.is_file() and not file.is_symlink():
                 sync(file)
         sync(Path(place))
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left in a folder and below. The folder must be ours alone."""
+    """Remove what killed writers left in a folder and below. No other process may be writing there."""
     for part in list(folder.rglob(".*.part")):
         if part.is_dir():
             shutil.rmtree(part)
@@ -80,7 +80,7 @@ def sweep(folder: Path) -> None:
 
 
 def _part_of(target: Path) -> Path:
-    # A process's number may recur on another host that shares the folder.
+    # The process id alone is not unique: another host that shares the folder may use the same one.
     return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
@@ -105,7 +105,7 @@ def _remove(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content durable, or the names in a folder: those made, renamed and removed."""
+    """Sync to disk a file's content, or a folder's entries (what was created, renamed or removed in it)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

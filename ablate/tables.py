@@ -1,7 +1,7 @@
-"""Read somebody's delimited text strictly: the text of a file, its records with their lines, every fault with its place.
+"""Read delimited text files strictly: the text of a file, its records with line numbers, every fault with its place.
 
-Refused rather than guessed: what is not a regular file, workbooks, archives and databases, bytes that are not text, a quote that
-would swallow the lines after it."""
+Refuses what it would have to guess: anything but a regular file, workbooks, archives and databases, bytes that are not text, a
+quote that would swallow the lines after it."""
 
 import codecs
 import csv
@@ -46,7 +46,7 @@ LONE_QUOTE = (
 
 
 class Faults:
-    """Everything wrong with one file, raised together in the order of the file."""
+    """The faults of one file, raised together in the order of its lines."""
 
     def __init__(self, place: Path | str, each: str = ":") -> None:
         self.place = place
@@ -64,9 +64,9 @@ class Faults:
     @property
     def lines(self) -> list[str]:
         """The faults, one a line; beyond the first twenty only their number."""
-        found = [told for _, told in sorted(self._found, key=lambda fault: fault[0])]
-        more = len(found) - SHOWN_FAULTS
-        return [*found[:SHOWN_FAULTS], f"{self.place}: and {more:,} more faults"] if more > 0 else found
+        messages = [message for _, message in sorted(self._found, key=lambda fault: fault[0])]
+        more = len(messages) - SHOWN_FAULTS
+        return [*messages[:SHOWN_FAULTS], f"{self.place}: and {more:,} more faults"] if more > 0 else messages
 
     def raise_any(self) -> None:
         """Raise BadInput if there is a fault."""
@@ -79,15 +79,15 @@ def read_text(path: Path, marks: Mapping[bytes, str] = BYTE_ORDER_MARKS) -> str:
 
     Args:
         path: the file.
-        marks: byte-order mark -> encoding, of those that are read. Without a mark a file is UTF-8.
+        marks: the byte-order marks to accept, each with its encoding. A file without a mark is read as UTF-8.
 
     Raises:
-        BadInput: it is no regular file, it cannot be read, or it holds something else than text.
+        BadInput: it is not a regular file, cannot be read, or is not text.
     """
     data = read_bytes(path, MOST_BYTES + 1)
     kind, magic = _PACKED.get(path.suffix.lower(), ("", b""))
     if kind and not data.startswith(magic):
-        raise BadInput(f"{path}: this is not a {kind} file, whatever its name says")
+        raise BadInput(f"{path}: not a {kind} file, despite its name; rename it or compress it again")
     if kind:
         data = _unpacked(data, kind, path)
     if len(data) > MOST_BYTES:
@@ -111,10 +111,10 @@ def read_text(path: Path, marks: Mapping[bytes, str] = BYTE_ORDER_MARKS) -> str:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Return the first bytes of a regular file: a pipe would be waited for, a device may never end.
+    """Return at most `most` bytes of a regular file. A pipe could block and a device never end, so both are refused.
 
     Raises:
-        BadInput: it is no regular file, or it cannot be read.
+        BadInput: it is not a regular file, or cannot be read.
     """
     try:
         if why := _why_no_file(path.stat().st_mode):
@@ -130,13 +130,13 @@ def read_bytes(path: Path, most: int) -> bytes:
 def records(
     lines: Sequence[str], delimiter: str, faults: Faults, *, skip_blanks: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line from 1, fields) of every record, going on at the next line after one that is no CSV.
+    """Yield (line number from 1, fields) of every record; after a line that is not valid CSV, continue with the next.
 
     Args:
-        lines: of the text, with their ends.
+        lines: the lines of the text, with their line ends.
         delimiter: one character.
-        faults: takes what is wrong.
-        skip_blanks: whether blanks after a delimiter are dropped.
+        faults: collects what is wrong.
+        skip_blanks: whether to drop blanks after a delimiter.
     """
     start = 0
     for _ in range(SHOWN_FAULTS + 1):
@@ -156,7 +156,7 @@ def _why_no_file(mode: int) -> str:
     if stat.S_ISDIR(mode):
         return "a folder; name a file"
     if stat.S_ISFIFO(mode):
-        return "a pipe; write what comes out of it into a file, and name that"
+        return "a pipe; save its output to a file, and name that file"
     return "" if stat.S_ISREG(mode) else "a device or a socket; name a file"
 
 
@@ -164,7 +164,7 @@ def _nearby(path: Path) -> str:
     try:
         near = closest(path.name, (entry.name for entry in path.parent.iterdir()))
     except OSError:
-        return f"; nor is there a folder {path.parent}"
+        return f"; the folder {path.parent} does not exist either"
     return f"; did you mean {near!r}?" if near else ""
 
 

@@ -1,4 +1,4 @@
-"""Words as people read them: what is printed made safe, close matches, plurals, durations."""
+"""Text for people to read: safe to print, close matches, plurals, durations."""
 
 import difflib
 import unicodedata
@@ -9,22 +9,22 @@ LONGEST_SHOWN = 60  # characters of a name or value in a message: a fault stays 
 
 
 def printable(text: str, escaped: Callable[[str], str] = lambda c: ascii(c)[1:-1]) -> str:
-    """Return `text` with every character written out that a terminal would obey rather than show.
+    """Return `text` with every character escaped that a terminal would act on instead of showing.
 
-    A name or a field of somebody's file may hold escapes that clear the screen, or marks that turn text around."""
+    A name or a field in a user's file may contain codes that clear the screen or reverse the direction of the text."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else escaped(c) for c in text)
 
 
 def one_line(text: object) -> str:
-    """Return `text` on one line: blanks for line breaks and tabs, without invisible characters."""
+    """Return `text` on one line: line breaks and tabs become spaces, invisible characters are removed."""
     spaced = " ".join(str(text).split())
     return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
 
 
 def shortened(text: str, width: int = LONGEST_SHOWN) -> str:
-    """Return at most `width` characters: the middle gives way, since both ends tell names apart."""
+    """Return at most `width` characters: the middle is cut out, since names usually differ at one of the ends."""
     if len(text) <= width:
         return text
     head = (width - 1) * 2 // 3
@@ -32,7 +32,7 @@ def shortened(text: str, width: int = LONGEST_SHOWN) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as a message shows it: in YAML's words, text in quotes, one line, not too long."""
+    """Return a value for use in a message: as YAML spells it, text in quotes, on one line, shortened."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):
@@ -41,13 +41,13 @@ def shown(value: object) -> str:
 
 
 def closest(typed: str, known: Iterable[str]) -> str | None:
-    """Return the one of `known` that `typed` is most like, if any is."""
-    # Long texts take difflib minutes.
+    """Return the name in `known` that is closest to `typed`; None if none is close."""
+    # difflib takes minutes on long texts.
     return next(iter(difflib.get_close_matches(typed[:200], list(known), n=1)), None)
 
 
 def suggestion(typed: str, known: Iterable[Any]) -> str:
-    """Return `did you mean 'head'?`, or `known: ...` where nothing is close."""
+    """Return `did you mean 'head'?`, or `known: ...` if nothing is close."""
     names = [str(name) for name in known]
     if near := closest(typed, names):
         return f"did you mean {shown(near)}?"
@@ -63,9 +63,9 @@ def plural(count: int, noun: str) -> str:
 
 def listed(names: Iterable[object], most: int = 4, sep: str = ", ") -> str:
     """Return `a, b, c, d and 3 more`."""
-    every = [str(name) for name in names]
-    rest = len(every) - most
-    return sep.join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
+    texts = [str(name) for name in names]
+    rest = len(texts) - most
+    return sep.join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def duration(seconds: float | None) -> str:

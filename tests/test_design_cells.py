@@ -176,7 +176,7 @@ def test_a_computed_field_is_no_setting(optional: dict[str, Callable[[Any], Any]
 def test_levels_that_set_the_same_collapse_with_a_warning() -> None:
     design = design_of("{a: {levels: {x: 1, y: 1, z: 2}}}", "{a: x}")
     assert levels(design.cells) == [{"a": "x"}, {"a": "z"}]
-    assert design.warnings[0].startswith("1 combination sets the same as another")
+    assert design.warnings[0].startswith("1 combination has the same settings as another")
 
 
 def test_a_trainer_without_parts_has_one_part_that_is_the_cell() -> None:

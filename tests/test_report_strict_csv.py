@@ -135,9 +135,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert faults_of(tmp_path / "pipe") == (
-        "pipe: a pipe; write what comes out of it into a file, and name that",
-    )
+    assert faults_of(tmp_path / "pipe") == ("pipe: a pipe; save its output to a file, and name that file",)
     assert faults_of(Path("/dev/zero"))[0].endswith(": a device or a socket; name a file")
 
 

@@ -17,7 +17,7 @@ from ablate.spec.model import StudySpec
 
 
 def build_design(spec: StudySpec, trainer: Trainer) -> Design:
-    """Return the study's cells in order: conditions applied, duplicates (by what they set) collapsed.
+    """Return the study's cells in order: conditions applied, cells with equal settings collapsed.
 
     Raises:
         BadInput: settings that the trainer refuses, each fault once at its place in the file; too many cells.
@@ -26,13 +26,16 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
     chosen = choose(space)
     validator = Validator(spec, trainer)
     named = _named_cells(space, validator)
-    if spec.search:  # its cells are not known yet: each level is looked at once
-        for one in one_at_a_time(space).combinations:
-            cell_of(one, validator)
-    found = [cell for one in chosen.combinations if (cell := cell_of(one, validator)) is not None]
+    # The sampler has not chosen the cells of a search yet, so each level is validated once.
+    if spec.search:
+        for combination in one_at_a_time(space).combinations:
+            cell_of(combination, validator)
+    built = (cell_of(combination, validator) for combination in chosen.combinations)
+    valid = [cell for cell in built if cell is not None]
     if validator.faults:
-        raise BadInput(*_with_advice(validator, found)[:SHOWN_FAULTS])
-    cells = {cell.hash: cell for cell in reversed(found)}  # of equal cells the first stays
+        raise BadInput(*_with_advice(validator, valid)[:SHOWN_FAULTS])
+    # Reversed, and again below, so that the first of several equal cells stays.
+    cells = {cell.hash: cell for cell in reversed(valid)}
     return Design(
         kind=spec.design.kind,
         raw_cells=raw_count(spec.factors),
@@ -41,12 +44,12 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
         named={name: cell for name, cell in named.items() if cell in cells},
         resolution=chosen.resolution,
         aliases=chosen.aliases,
-        warnings=[*chosen.warnings, *_warnings(len(found) - len(cells))],
+        warnings=[*chosen.warnings, *_warnings(len(valid) - len(cells))],
     )
 
 
 def cell_of(combination: Combination, validator: Validator) -> Cell | None:
-    """Return the cell that a combination means; None, and faults in `validator`, when the trainer refuses it."""
+    """Return the cell of a combination; if the trainer refuses its settings, add faults to `validator` and return None."""
     settings = validator.settings(combination)
     if settings is None:
         return None
@@ -60,7 +63,7 @@ def cell_of(combination: Combination, validator: Validator) -> Cell | None:
 
 
 def part_counts(design: Design, seeds: int) -> tuple[int, int]:
-    """Return how many parts `seeds` seeds need: one by one, and when equal parts are trained once."""
+    """Return how many parts `seeds` seeds need: without sharing, and with equal parts trained once."""
     naive = sum(len(cell.parts) for cell in design.cells)
     unique = {part.hash for cell in design.cells for part in cell.parts.values()}
     return naive * seeds, len(unique) * seeds
@@ -80,7 +83,7 @@ def parts_of(settings: Any, validator: Validator) -> dict[str, Part]:
 
 
 def accepted(given: Any, validator: Validator, by: str) -> Any:
-    """Return a fresh Settings object of what the trainer's own function `by` gave.
+    """Return what the trainer's own function `by` returned, validated as a fresh Settings object.
 
     Raises:
         BadInput: the trainer's `Settings` refuses it.
@@ -102,15 +105,15 @@ def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
     return {name: cell.hash for name, cell in cells.items() if cell is not None}
 
 
-def _with_advice(validator: Validator, found: list[Cell]) -> list[str]:
-    """Return the faults; where every level was accepted with some levels of other factors, say how to fix it."""
-    accepted = {(name, repr(level)) for cell in found for name, level in cell.levels.items()}
+def _with_advice(validator: Validator, valid: list[Cell]) -> list[str]:
+    """Return the faults; where every level of a factor is valid in some cell, suggest `only_when`."""
+    accepted = {(name, repr(level)) for cell in valid for name, level in cell.levels.items()}
     sound = {
         f"factors.{name}"
         for name, factor in validator.factors.items()
         if all((name, repr(level.name)) in accepted for level in factor.levels)
     }
-    keys = sound | {"settings"} if found else sound
+    keys = sound | {"settings"} if valid else sound
     advice = (
         "; if a factor only makes sense with some levels of another, give it `only_when: {other: [levels]}`"
     )
@@ -120,7 +123,7 @@ def _with_advice(validator: Validator, found: list[Cell]) -> list[str]:
 def _warnings(collapsed: int) -> list[str]:
     if not collapsed:
         return []
-    what = "combination sets" if collapsed == 1 else "combinations set"
+    what = "combination has" if collapsed == 1 else "combinations have"
     return [
-        f"{collapsed} {what} the same as another and run once: two levels of a factor mean the same there"
+        f"{collapsed} {what} the same settings as another and will not run again: two levels of a factor mean the same there"
     ]

@@ -1,4 +1,4 @@
-"""Which combinations each kind of design runs, and what they can tell.
+"""Which combinations each kind of design runs, and what they can estimate.
 
 A new kind needs a line in `CHOOSERS`, and a file of its own if it takes more than a few lines."""
 
@@ -38,13 +38,15 @@ def one_at_a_time(space: Space) -> Chosen:
     their first allowed level. That combination is a cell too, so each factor has a comparison of its own.
     """
     start = space.baseline()
-    found = [start]
+    combinations = [start]
     for factor in space.spec.factors:
         home = start if factor.name in start else _with_needs_met(space, start, factor)
-        found += [home, *(space.switched(home, {factor.name: index}) for index in range(len(factor.levels)))]
+        combinations.append(home)
+        combinations += [space.switched(home, {factor.name: index}) for index in range(len(factor.levels))]
     if space.spec.best:
-        found.append(space.best())
-    return Chosen(distinct(found), "each effect from the baseline only; no interaction is seen", variance=2.0)
+        combinations.append(space.best())
+    estimates = "each effect from the baseline only; no interactions"
+    return Chosen(distinct(combinations), estimates, variance=2.0)
 
 
 def _with_needs_met(space: Space, start: Combination, factor: Factor) -> Combination:
@@ -60,10 +62,9 @@ def _with_needs_met(space: Space, start: Combination, factor: Factor) -> Combina
 def leave_one_out(space: Space) -> Chosen:
     """Return the best combination, then the same with each factor back at its baseline level."""
     start = space.best()
-    found = [start, *(space.switched(start, {name: space.preferred[name]}) for name in start)]
-    return Chosen(
-        distinct(found), "what each level adds to the best only; no interaction is seen", variance=2.0
-    )
+    combinations = [start, *(space.switched(start, {name: space.preferred[name]}) for name in start)]
+    estimates = "what each level adds to the best cell only; no interactions"
+    return Chosen(distinct(combinations), estimates, variance=2.0)
 
 
 def search(space: Space) -> Chosen:

@@ -1,6 +1,6 @@
-"""Which combinations of levels a design runs, as level indices. Knows no settings and no trainer.
+"""The combinations of levels that a study allows, as level indices; knows neither settings nor trainer.
 
-Raw combinations are counted, never listed; only what exists is expanded."""
+Raw combinations are only counted; the ones listed are those that exist under the conditions."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,13 @@ from ablate.spec.yaml_tree import same
 
 MAX_RAW_CELLS = 100_000
 
-Combination = dict[str, int]  # factor -> index of its level, in file order; one that does not exist is absent
+# Factor -> index of its level, in file order; a factor that does not exist is absent.
+Combination = dict[str, int]
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The combinations that a design runs, and what they can tell."""
+    """The combinations that a design runs, and what they can estimate."""
 
     combinations: list[Combination]
     estimates: str  # in words, for `ablate plan`
@@ -47,7 +48,7 @@ class Space:
         self.factors = {factor.name: factor for factor in spec.factors}
         self.parents_first = conditions.in_order(spec.factors)
         self.needs = conditions.needs(spec.factors)
-        # The level a factor takes when nothing else is said: the baseline's, or else its first.
+        # The level that a factor takes by default: the baseline's, or its first if the baseline has none.
         self.preferred = {
             factor.name: _index(factor, spec.baseline[factor.name]) if factor.name in spec.baseline else 0
             for factor in spec.factors
@@ -58,7 +59,7 @@ class Space:
         return self.existing(self.preferred)
 
     def best(self) -> Combination:
-        """Return what `best` describes; a factor it leaves out takes its last level but the baseline's."""
+        """Return what `best` describes; a factor it leaves out takes its last level that is not the baseline's."""
         return self.existing({factor.name: self._best_level(factor) for factor in self.spec.factors})
 
     def full(self) -> list[Combination]:
@@ -68,12 +69,15 @@ class Space:
             BadInput: there are more than 100,000 raw combinations.
         """
         self._refuse_too_many()
-        found: list[Combination] = [{}]
-        for factor in self.parents_first:  # so that existence is known when a factor's turn comes
-            found = [grown for one in found for grown in self._grown(one, factor)]
+        partial: list[Combination] = [{}]
+        # Parents first: whether a factor exists depends on their levels.
+        for factor in self.parents_first:
+            partial = [grown for combination in partial for grown in self._grown(combination, factor)]
         names = list(self.factors)
-        ordered = sorted(found, key=lambda one: [one.get(name, -1) for name in names])
-        return [{name: one[name] for name in names if name in one} for one in ordered]
+        in_order = sorted(partial, key=lambda combination: [combination.get(name, -1) for name in names])
+        return [
+            {name: combination[name] for name in names if name in combination} for combination in in_order
+        ]
 
     def _best_level(self, factor: Factor) -> int:
         if factor.name in self.spec.best:
@@ -91,19 +95,19 @@ class Space:
                 f"more than {MAX_RAW_CELLS:,}; use one_at_a_time or leave_one_out, or fewer levels"
             )
 
-    def _grown(self, one: Combination, factor: Factor) -> list[Combination]:
-        if not conditions.exists(factor, level_names(self.factors, one)):
-            return [one]
-        return [{**one, factor.name: index} for index in range(len(factor.levels))]
+    def _grown(self, combination: Combination, factor: Factor) -> list[Combination]:
+        if not conditions.exists(factor, level_names(self.factors, combination)):
+            return [combination]
+        return [{**combination, factor.name: index} for index in range(len(factor.levels))]
 
     def switched(self, start: Combination, changes: Combination) -> Combination:
-        """Return `start` with `changes`; what vanishes goes, what appears takes its preferred level."""
+        """Return `start` with `changes`. A factor that stops existing is dropped, a new one takes its preferred level."""
         return self.existing({**self.preferred, **start, **changes})
 
     def combination(self, levels: Mapping[str, Scalar]) -> Combination:
-        """Return the level indices of what `level_names` has named."""
+        """Return factor -> level index from factor -> level name: the inverse of `level_names`."""
         return {
-            name: next(i for i, one in enumerate(self.factors[name].levels) if same(one.name, level))
+            name: next(i for i, known in enumerate(self.factors[name].levels) if same(known.name, level))
             for name, level in levels.items()
         }
 
@@ -116,9 +120,9 @@ class Space:
         return {name: wished[name] for name in self.factors if name in levels}
 
 
-def distinct(found: Sequence[Combination]) -> list[Combination]:
-    """Return each combination once, in the order found."""
-    return list({tuple(one.items()): one for one in found}.values())
+def distinct(combinations: Sequence[Combination]) -> list[Combination]:
+    """Return each combination once, in the order given."""
+    return list({tuple(combination.items()): combination for combination in combinations}.values())
 
 
 def _index(factor: Factor, name: Scalar) -> int:

@@ -2,8 +2,8 @@
 
 A regular fraction 2^(k−p) runs a full design in m = k − p base factors and sets each other factor to the
 parity of some of them (Box, Hunter & Hunter, Statistics for Experimenters, ch. 6). Factors are columns: bit
-masks over the base factors. A set of factors whose columns cancel is a *word*: its effect cannot be told from
-the mean. The resolution is the length of the shortest word, computed from the columns found."""
+masks over the base factors. A set of factors whose columns cancel is a *word*: its effect is aliased with
+the mean. The resolution is the length of the shortest word, computed from the columns."""
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -18,9 +18,9 @@ from ablate.spec.kinds import Fractional
 MAX_OPTIMAL_CELLS = 2_000
 SEARCH_NODES = 5_000  # columns tried per resolution; k <= 10 needs far fewer
 COMPARED = 2_000  # fractions of one resolution; the one with the fewest shortest words is kept
-COMPARED_WORDS = 1_000_000  # sets looked at for that
+COMPARED_WORDS = 1_000_000  # sets of factors examined for that
 LISTED_EFFECTS = 2_000
-MOST_MIXED = 40  # factors whose pairs are all looked at
+MOST_MIXED = 40  # with more factors, their pairs are not examined
 # Resolution R: no effect of a factors is aliased with one of fewer than R − a.
 TELLS = {
     3: "main effects, each aliased with interactions of two factors",
@@ -33,7 +33,7 @@ MIXED = "main effects; interactions are mixed into them"
 def fractional(space: Space) -> Chosen:
     """Return the study's fraction, the baseline among its cells.
 
-    Without a size it is the smallest of resolution IV; where it is not regular, of as many cells.
+    Its default size is the smallest of resolution IV, also for a fraction that is not regular.
 
     Raises:
         BadInput: the cells asked for are too few to estimate every main effect, or too many to choose from.
@@ -44,7 +44,8 @@ def fractional(space: Space) -> Chosen:
     _refuse_too_few(space, cells)
     if regular and cells & (cells - 1) == 0:
         return _regular(space, min(cells.bit_length() - 1, len(spec.factors)))
-    from ablate.design.optimal import d_optimal, strongest_mixing  # NumPy is not needed otherwise
+    # Imported here since regular fractions do not need NumPy.
+    from ablate.design.optimal import d_optimal, strongest_mixing
 
     candidates = space.full()
     if cells >= len(candidates):
@@ -60,9 +61,9 @@ def fractional(space: Space) -> Chosen:
     )
     if 1 < len(space.factors) <= MOST_MIXED:
         most = [
-            f"{name} with {f} × {g} ({share:.2f})" for share, name, (f, g) in strongest_mixing(space, chosen)
+            f"{name} by {f} × {g} ({share:.2f})" for share, name, (f, g) in strongest_mixing(space, chosen)
         ]
-        warning += f", most of all, as a share of the interaction, {', '.join(most[:3])}"
+        warning += f". Largest shares of an interaction: {', '.join(most[:3])}"
     return Chosen(chosen, MIXED, d_efficiency=efficiency, warnings=[warning])
 
 
@@ -77,9 +78,9 @@ def parameters(space: Space) -> int:
 
 
 def columns(k: int, m: int) -> list[int]:
-    """Return k columns over m base factors, of the highest resolution found and few words of that length.
+    """Return k columns over m base factors, of the highest resolution found and with few words of that length.
 
-    The first m are the base factors themselves. `resolution` tells what was reached.
+    The first m are the base factors themselves. Call `resolution` to get the resolution reached.
     """
     base = [1 << i for i in range(m)]
     if k == m:
@@ -90,11 +91,11 @@ def columns(k: int, m: int) -> list[int]:
     for wanted in (length for length in range(m + 1, 2, -1) if _possible(k, m, length)):
         most = min(COMPARED, COMPARED_WORDS // comb(k, wanted))
         # Odd sums first reach resolution IV at once for any k; long sums first have fewer shortest words.
-        found = _first_found(base, choices, k, wanted, most)
+        fractions = _first_found(base, choices, k, wanted, most)
         if most > 1:
-            found += _first_found(base, longest_first, k, wanted, most)
-        if found:
-            return min(found, key=lambda one: _words(one, wanted)) if len(found) > 1 else found[0]
+            fractions += _first_found(base, longest_first, k, wanted, most)
+        if fractions:
+            return min(fractions, key=lambda f: _words(f, wanted)) if len(fractions) > 1 else fractions[0]
     raise AssertionError("distinct columns have resolution III")
 
 
@@ -112,9 +113,9 @@ def resolution(of: Sequence[int]) -> int | None:
 
 
 def aliases(of: Sequence[int], names: Sequence[str], longest: int) -> list[list[str]]:
-    """Return each chain of effects of up to `longest` factors that the columns cannot tell apart.
+    """Return each chain of aliased effects of up to `longest` factors.
 
-    Effects alone in their chain are left out. The words themselves, if so short, come last, led by "mean".
+    Effects alone in their chain are left out. The words themselves, if that short, come last, after "mean".
     """
     chains: dict[int, list[str]] = {}
     for size in range(1, longest + 1):
@@ -126,7 +127,7 @@ def aliases(of: Sequence[int], names: Sequence[str], longest: int) -> list[list[
 
 
 def _longest_listed(k: int, reached: int) -> int:
-    """Return how many factors a listed effect has at most, so that main effects are seen in their chains."""
+    """Return how many factors a listed effect may have, so that the chains of main effects are listed."""
     sizes = range(2, reached)
     return max((s for s in sizes if sum(comb(k, i) for i in range(1, s + 1)) <= LISTED_EFFECTS), default=2)
 
@@ -159,8 +160,8 @@ def _possible(k: int, m: int, length: int) -> bool:
 
 
 def _first_found(base: list[int], choices: Sequence[int], k: int, wanted: int, most: int) -> list[list[int]]:
-    """Return up to `most`, at least one, ways to complete `base` without a word shorter than `wanted`."""
-    found: list[list[int]] = []
+    """Return up to `most` ways to complete `base` to k columns without a word shorter than `wanted`."""
+    completed: list[list[int]] = []
     nodes = 0
 
     def grow(chosen: list[int], start: int, sums: list[set[int]]) -> Iterator[list[int]]:
@@ -179,11 +180,12 @@ def _first_found(base: list[int], choices: Sequence[int], k: int, wanted: int, m
     sums = [{0}] + [set() for _ in range(wanted - 2)]  # sums[s]: the sums of s columns, s < wanted - 1
     for column in base:
         sums = _with(sums, column)
-    for one in grow(base, 0, sums):
-        found.append(one)
-        if len(found) >= most:
+    for columns_found in grow(base, 0, sums):
+        completed.append(columns_found)
+        # Checked after adding: a `most` of 0 gives one.
+        if len(completed) >= most:
             break
-    return found
+    return completed
 
 
 def _with(sums: list[set[int]], column: int) -> list[set[int]]:

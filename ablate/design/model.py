@@ -8,7 +8,7 @@ from ablate.spec.model import Scalar
 
 @dataclass(frozen=True)
 class Part:
-    """An independent piece of a trial's training; trials that need the same one share it."""
+    """An independent piece of a trial's training; trials that need the same piece share it."""
 
     hash: str  # of its settings; a trial's only part has the cell's own hash
     settings: dict[str, Any]  # nested, non-default values only, plain JSON
@@ -26,14 +26,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Design:
-    """The ordered cells of a study, and what is known of them before anything is trained."""
+    """The ordered cells of a study, and what is known about them before anything is trained."""
 
     kind: str
     raw_cells: int  # product of the numbers of levels, before conditions and collapse
     cells: tuple[Cell, ...]
     reference: str  # hash of the cell that differences are taken from
     resolution: int | None = None  # of a regular fraction
-    aliases: list[list[str]] = field(default_factory=list)  # effects that this design cannot tell apart
+    aliases: list[list[str]] = field(default_factory=list)  # effects that this design cannot separate
     warnings: list[str] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)  # "baseline", "best" -> hash, where they are cells
-    smoke: bool = False  # shrunk cells: what they give is thrown away by the next smoke run
+    smoke: bool = False  # shrunk cells, whose results the next smoke run discards

@@ -1,7 +1,7 @@
-"""D-optimal subsets: the n valid cells that estimate main effects with the least volume of error.
+"""D-optimal subsets: the n valid cells that give the main effects the confidence ellipsoid of least volume.
 
-Fedorov's exchange (V. V. Fedorov, Theory of Optimal Experiments, 1972): swap the chosen and the free cell that
-raise |XᵀX| most, until no swap does. Deterministic: random starts have fixed seeds."""
+Fedorov's exchange (V. V. Fedorov, Theory of Optimal Experiments, 1972): swap the chosen and the free cell whose
+exchange raises |XᵀX| most, until no swap raises it. Deterministic: the random starts have fixed seeds."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -21,7 +21,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 class Mixed(NamedTuple):
-    """An interaction of two factors that biases the estimate of a main effect."""
+    """An interaction of two factors that biases an estimated main effect."""
 
     share: float  # of the interaction
     effect: str  # a factor
@@ -29,31 +29,31 @@ class Mixed(NamedTuple):
 
 
 def d_optimal(space: Space, candidates: Sequence[Combination], n: int) -> tuple[list[Combination], float]:
-    """Return n of the candidates, the baseline among them, in their order, and their D-efficiency.
+    """Return n of the candidates, including the baseline, in their order, and their D-efficiency.
 
-    D-efficiency is (|XᵀX / n| of the subset over that of all candidates)^(1 / parameters): at 1 a cell is
-    as informative as one of the full design. It may exceed 1 where conditions make that unbalanced. Of more than 5,000
-    candidates a random 5,000 are considered.
+    D-efficiency is (|XᵀX / n| of the subset over that of all candidates)^(1 / parameters). At 1, a cell is as
+    informative as one of the full design; it may exceed 1 where conditions make the full design unbalanced. Of more
+    than 5,000 candidates, a random 5,000 are considered.
     """
     candidates = _considered(candidates, space.baseline(), max(MOST_CONSIDERED, 2 * n))
     X = model_matrix(space, candidates)
     kept = candidates.index(space.baseline())
-    found = [_exchange(X, n, kept, np.random.default_rng(seed)) for seed in range(STARTS)]
-    best = max(found, key=lambda rows: _logdet(X[rows]))
+    subsets = [_exchange(X, n, kept, np.random.default_rng(seed)) for seed in range(STARTS)]
+    best = max(subsets, key=lambda rows: _logdet(X[rows]))
     assert np.linalg.matrix_rank(X[best]) == X.shape[1], "a main effect cannot be estimated"
     return [candidates[i] for i in sorted(best)], _d_efficiency(X[best], X)
 
 
 def d_efficiency(space: Space, cells: Sequence[Combination]) -> float:
-    """Return the D-efficiency of any valid cells, as `d_optimal` has it; 0 where they can't estimate every main effect."""
+    """Return the D-efficiency (see `d_optimal`) of any valid cells; 0 if they cannot estimate every main effect."""
     candidates = _considered(space.full(), space.baseline(), max(MOST_CONSIDERED, 2 * len(cells)))
     return _d_efficiency(model_matrix(space, cells), model_matrix(space, candidates))
 
 
-def _d_efficiency(X: Matrix, every: Matrix) -> float:
+def _d_efficiency(X: Matrix, candidates: Matrix) -> float:
     if np.linalg.matrix_rank(X) < X.shape[1]:
         return 0.0
-    per_cell = _logdet(X / np.sqrt(len(X))) - _logdet(every / np.sqrt(len(every)))
+    per_cell = _logdet(X / np.sqrt(len(X))) - _logdet(candidates / np.sqrt(len(candidates)))
     return float(np.exp(per_cell / X.shape[1]))
 
 
@@ -68,7 +68,7 @@ def _considered(candidates: Sequence[Combination], always: Combination, most: in
 def model_matrix(space: Space, candidates: Sequence[Combination]) -> Matrix:
     """Return the main-effects model [cells, parameters]: the mean, then orthonormal contrasts of each factor.
 
-    A factor's contrasts are 0 where the factor does not exist, so that its effect is one inside its parent.
+    A factor's contrasts are 0 where the factor does not exist, so that its effect is the effect where it exists.
     """
     blocks: list[Matrix] = [np.ones((len(candidates), 1))]
     return np.hstack([*blocks, *(model_columns(factor, candidates) for factor in space.spec.factors)])
@@ -76,14 +76,15 @@ def model_matrix(space: Space, candidates: Sequence[Combination]) -> Matrix:
 
 def model_columns(factor: Factor, candidates: Sequence[Combination]) -> Matrix:
     """Return one factor's contrasts [cells, levels − 1]."""
-    rows = np.vstack([contrasts(factor), np.zeros(len(factor.levels) - 1)])  # the last: does not exist
-    return np.asarray(rows[[one.get(factor.name, -1) for one in candidates]])
+    # The last row, which index -1 selects, is for cells where the factor does not exist.
+    rows = np.vstack([contrasts(factor), np.zeros(len(factor.levels) - 1)])
+    return np.asarray(rows[[candidate.get(factor.name, -1) for candidate in candidates]])
 
 
 def effect_weights(space: Space, cells: Sequence[Combination]) -> Matrix:
-    """Return what each cell adds to each main effect by least squares [effects, cells].
+    """Return the weight of each cell in each main effect, estimated by least squares [effects, cells].
 
-    One effect per factor and level: its difference from the baseline's level; its own is a row of zeros."""
+    One effect per factor and level: the level minus the baseline level (a row of zeros for the baseline level)."""
     estimates = np.linalg.pinv(model_matrix(space, cells))  # [parameters, cells]
     effects, first = [], 1  # row 0 is the mean
     for factor in space.spec.factors:
@@ -95,37 +96,39 @@ def effect_weights(space: Space, cells: Sequence[Combination]) -> Matrix:
 
 
 def strongest_mixing(space: Space, cells: Sequence[Combination]) -> list[Mixed]:
-    """Return, for each main effect by least squares, the interaction that is mixed most into it, the strongest first."""
+    """Return for each main effect, by least squares, the interaction that biases it most; the largest share first."""
     owners = [f.name for f in space.spec.factors for _ in f.levels]
     return strongest(mixing(space, cells, owners, effect_weights(space, cells)))
 
 
-def strongest(found: Sequence[Mixed]) -> list[Mixed]:
-    """Return of each effect the first."""
+def strongest(sorted_shares: Sequence[Mixed]) -> list[Mixed]:
+    """Return the first entry of each effect."""
     first: dict[str, Mixed] = {}
-    for one in found:
-        first.setdefault(one.effect, one)
+    for mixed in sorted_shares:
+        first.setdefault(mixed.effect, mixed)
     return list(first.values())
 
 
 def mixing(space: Space, cells: Sequence[Combination], owners: Sequence[str], weights: Matrix) -> list[Mixed]:
-    """Return what share of each interaction of two factors biases each main effect, the strongest first.
+    """Return the share of each two-factor interaction that biases each main effect, the largest first.
 
-    `weights` [effects, cells] are what each cell adds to the effects, `owners` their factors; of a factor with several
-    the worst counts. Of regular fractions the shares are 0 or 1. Source: the alias matrix of Box & Wilson 1951,
-    J. R. Statist. Soc. B 13, 1-45."""
+    `weights` [effects, cells] are the weights of the cells in each effect, `owners` the factor of each effect. For a factor
+    with several effects the largest share counts. In regular fractions, shares are 0 or 1. Source: the alias matrix of
+    Box & Wilson 1951, J. R. Statist. Soc. B 13, 1-45."""
     factors = space.spec.factors
     columns = {f.name: model_columns(f, cells) for f in factors}
-    found: dict[tuple[str, tuple[str, str]], float] = {}
+    largest: dict[tuple[str, tuple[str, str]], float] = {}
     for f, g in combinations(factors, 2):
+        # One exists only under some levels of the other: they have no interaction.
         if f.name in g.only_when or g.name in f.only_when:
-            continue  # one exists only inside the other: they have no interaction
+            continue
         products = (columns[f.name][:, :, None] * columns[g.name][:, None, :]).reshape(len(cells), -1)
-        shares = np.abs(weights @ products).max(axis=1) / 2  # contrasts are ±1, an effect is a difference
+        # Contrasts are ±1 and an effect is a difference, hence the 2.
+        shares = np.abs(weights @ products).max(axis=1) / 2
         for name, share in zip(owners, shares.tolist(), strict=True):
             key = name, (f.name, g.name)
-            found[key] = max(share, found.get(key, 0.0))
-    return sorted((Mixed(share, *key) for key, share in found.items()), reverse=True)
+            largest[key] = max(share, largest.get(key, 0.0))
+    return sorted((Mixed(share, *key) for key, share in largest.items()), reverse=True)
 
 
 def contrasts(factor: Factor) -> Matrix:
@@ -140,7 +143,7 @@ def contrasts(factor: Factor) -> Matrix:
 
 
 def _exchange(X: Matrix, n: int, kept: int, rng: np.random.Generator) -> list[int]:
-    """Return n row numbers, `kept` first, that no single swap improves."""
+    """Return the numbers of n rows, `kept` first, that no single swap improves."""
     free = np.delete(np.arange(len(X)), kept)
     chosen = np.concatenate([[kept], rng.choice(free, n - 1, replace=False)])
     while True:
@@ -149,9 +152,11 @@ def _exchange(X: Matrix, n: int, kept: int, rng: np.random.Generator) -> list[in
         d_in = ((X @ inverse) * X).sum(axis=1)  # [candidates]
         d_out = d_in[chosen]
         gain = (1 + d_in[:, None]) * (1 - d_out[None, :]) + cross**2 - 1  # relative growth of |XᵀX|
-        gain[chosen, :] = -np.inf  # a cell is run once; seeds replicate it
-        gain[:, 0] = -np.inf  # the kept one stays
+        # A cell is run once (seeds replicate it), and the kept row is never swapped out.
+        gain[chosen, :] = -np.inf
+        gain[:, 0] = -np.inf
         entering, leaving = np.unravel_index(np.argmax(gain), gain.shape)
+        # Above 0, or rounding errors could make the exchange swap for ever.
         if gain[entering, leaving] < 1e-9:
             return [int(i) for i in chosen]
         chosen[leaving] = entering

@@ -1,7 +1,7 @@
-"""The rules of a search: what belongs to it, and who its finalists are. The sampler decides which cell is tried next.
+"""The rules of a search: its seed, its finalists, its size. The sampler decides which cell is tried next.
 
-A search tries cells on the study's first seed, the baseline first. The best of them are trained again, with the baseline, on the
-other seeds, which took no part in choosing: the score that a cell was chosen by is too good."""
+A search tries cells on the study's first seed, the baseline first. The best cells are trained again, with the baseline, on the
+other seeds: the score by which a cell was chosen is biased upwards."""
 
 from collections.abc import Mapping
 
@@ -14,12 +14,12 @@ def search_seed(spec: StudySpec) -> int:
 
 
 def finalists(spec: StudySpec, scores: Mapping[str, float], baseline: str) -> list[tuple[str, int]]:
-    """Return (cell, seed) of what a search trains when it has tried its cells: seeds are complete blocks.
+    """Return the (cell, seed) pairs to train after the search, seed by seed so that every seed has all the cells.
 
     Args:
         spec: The study.
-        scores: Cell -> its metric on the search's seed, in the order tried, which decides a tie.
-        baseline: The cell to compare with; it is trained again in any case.
+        scores: Cell -> its metric on the search's seed, in the order tried; the first of a tie wins.
+        baseline: The cell to compare with; it is always trained again.
     """
     assert spec.search is not None
     sign = 1 if spec.metric.goal == "maximize" else -1
@@ -29,6 +29,6 @@ def finalists(spec: StudySpec, scores: Mapping[str, float], baseline: str) -> li
 
 
 def most_trials(spec: StudySpec) -> int:
-    """Return how many trials a search has at most: cells tried, and finalists with the baseline on the other seeds."""
+    """Return the largest number of trials of a search: cells tried, then finalists and baseline on the other seeds."""
     assert spec.search is not None
     return spec.search.trials + (spec.search.finalists + 1) * len(spec.seeds[1:])

@@ -32,7 +32,7 @@ def select(design: Design, only: Sequence[str]) -> list[Cell]:
     if faults:
         raise BadInput(*dict.fromkeys(faults))
     if not chosen:
-        raise BadInput(f"--only {' --only '.join(only)}: no cell meets all of these; ask for less at once")
+        raise BadInput(f"--only {' --only '.join(only)}: no cell meets all of these; remove one of them")
     return chosen
 
 

@@ -1,6 +1,6 @@
-"""What a combination of levels asks of the trainer: settings validated, reduced to what differs, and hashed.
+"""The settings of a combination of levels: validated by the trainer, reduced to what differs from its defaults, and hashed.
 
-The trainer's `Settings` decides; here its complaints become faults at the place in the study file."""
+The trainer's `Settings` decides what is valid; its errors become faults at their places in the study file."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 @dataclass
 class Validator:
-    """Validates combinations of one study with one trainer; keeps each distinct fault once, with its key in the file."""
+    """Validates combinations of one study with its trainer; collects each distinct fault once, with its key in the file."""
 
     spec: StudySpec
     trainer: Trainer
@@ -42,8 +42,8 @@ class Validator:
         try:
             return self.validated(nested)
         except ValidationError as error:
-            for one in error.errors(include_url=False, include_context=False):
-                self._add(one["loc"], one["type"], one["msg"], one["input"], combination)
+            for detail in error.errors(include_url=False, include_context=False):
+                self._add(detail["loc"], detail["type"], detail["msg"], detail["input"], combination)
             return None
 
     def nested(self, combination: Mapping[str, int]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Validator:
     def _place(self, address: str, combination: Mapping[str, int], unknown: bool) -> tuple[str, str]:
         """Return the key as the study writes it, and its `file:line:column`.
 
-        An `unknown` setting is the fault of the whole factor, a bad value that of its level."""
+        An `unknown` setting is blamed on the whole factor, a bad value on its level."""
         for name, index in combination.items():
             for set_by in self.factors[name].levels[index].settings:
                 if address and (address == set_by or address.startswith(f"{set_by}.")):
@@ -102,13 +102,13 @@ class Validator:
 
 
 def _plain(message: str) -> str:
-    """Return pydantic's message in our manner: one line, no capital, no 'Value error, '."""
+    """Return pydantic's message in our style: one line, no capital, no 'Value error, '."""
     message = printable(message.removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip("."))
     return message[:1].lower() + message[1:] if message[:2].istitle() else message
 
 
 def _names_beside(trainer: Trainer, path: tuple[str, ...]) -> Iterable[str]:
-    """Return the settings the trainer knows where `path` was written."""
+    """Return the names of the settings that the trainer has beside the one at `path`."""
     models = [trainer.Settings]
     for name in path[:-1]:
         models = [inner for model in models for inner in _models(model, name)]
@@ -133,7 +133,7 @@ def canonical(settings: BaseModel) -> dict[str, Any]:
     Defaults are left out so that neither a default written down nor a setting added later changes a hash.
 
     Raises:
-        BadInput: their dump does not read back as these settings, so that something else would be trained.
+        BadInput: the dump does not read back as these settings, so that something else would be trained.
     """
     own = _dump(settings, mode="json", exclude_defaults=True)
     if not _reads_back(own, settings):
@@ -146,9 +146,9 @@ def canonical(settings: BaseModel) -> dict[str, Any]:
 
 
 def _dump(settings: BaseModel, mode: Literal["json", "python"], **sparing: Any) -> dict[str, Any]:
-    """Return a dump that reads back as these settings: a sparing one, or else each of its keys whole.
+    """Return a dump that reads back as these settings: the sparse one, or else the complete value of each of its keys.
 
-    A sparing dump leaves out the tag by which pydantic knows the members of a union."""
+    A sparse dump may lack the tag by which pydantic tells the members of a union apart."""
     sparse = settings.model_dump(mode=mode, by_alias=True, exclude_computed_fields=True, **sparing)
     if _reads_back(sparse, settings):
         return sparse
@@ -183,8 +183,8 @@ def _type_name(value: Any) -> str:
 
 def flat(nested: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Return nested settings by dotted address; a list is a value."""
-    found: dict[str, Any] = {}
+    by_address: dict[str, Any] = {}
     for key, value in nested.items():
         address = f"{path}.{key}" if path else str(key)
-        found |= flat(value, address) if isinstance(value, Mapping) else {address: value}
-    return found
+        by_address |= flat(value, address) if isinstance(value, Mapping) else {address: value}
+    return by_address

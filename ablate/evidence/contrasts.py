@@ -1,8 +1,8 @@
 """Which cells are compared with which, and the difference seed by seed. Indices and arrays only; no verdicts.
 
-A factor's effect is taken over *matched* cells: two cells belong to one match when they agree in every factor but
-this one and those that exist only because of it. In one-at-a-time and leave-one-out designs only the match with the
-reference counts, so that an effect is the difference between two cells; in the others the mean over all matches."""
+A factor's effect is taken over *matched* cells: two cells match if they agree in every factor except this one and
+those that exist only because of it. In one-at-a-time and leave-one-out designs only the match with the reference
+cell counts, so that an effect is the difference between two cells; in other designs it is the mean over all matches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ablate.spec.model import Factor, Scalar, StudySpec, level_text
 
 @dataclass(frozen=True)
 class Contrast:
-    """One factor, from one level to another, and the rows of the grid that show it."""
+    """One factor, from one level to another, and the rows of the grid to compare."""
 
     factor: str
     low: Scalar  # the baseline's level (or the factor's first)
@@ -26,11 +26,11 @@ class Contrast:
     rows_low: NDArray[np.int64]  # [matches, k] rows of the grid, padded with −1
     rows_high: NDArray[np.int64]  # [matches, k]
     averaged_over: tuple[str, ...]  # factors that exist on one side only, averaged there
-    unmatched: bool  # further cells have one of these levels, and count for a model of all cells
+    unmatched: bool  # more cells have one of these levels, and count in a model of all cells
 
     @property
     def two_cells(self) -> tuple[int, int] | None:
-        """The rows of the two cells, where the contrast is one cell against another and nothing else."""
+        """The rows of the two cells, if the contrast is just one cell against another."""
         alone = self.rows_low.shape == self.rows_high.shape == (1, 1) and not self.unmatched
         return (int(self.rows_low[0, 0]), int(self.rows_high[0, 0])) if alone else None
 
@@ -39,27 +39,28 @@ class Contrast:
 class SeedDifferences:
     """Differences (high − low) of one metric, paired by seed."""
 
-    per_seed: NDArray[np.float64]  # [seeds], the mean over the matches that are complete; NaN where none is
+    per_seed: NDArray[np.float64]  # [seeds], the mean over the complete matches; NaN if none is complete
     matches: int
     matches_done: int  # complete in at least one seed
-    identical: int  # of those compared: one and the same trained part on both sides
-    compared: int  # of [matches × seeds]: complete
+    identical: int  # how many of `compared` have the same trained part on both sides
+    compared: int  # how many of [matches × seeds] are complete
 
     @property
     def all_identical(self) -> bool:
-        """Whether both sides were one and the same trained part wherever they were compared."""
+        """Whether both sides were the same trained part in every comparison."""
         return self.compared > 0 and self.identical == self.compared
 
 
 def contrasts(grid: Grid) -> list[Contrast]:
     """Return one contrast per factor and level other than the baseline's, in the order of the study file."""
-    found = []
-    for factor in grid.results.spec.factors:
-        low = low_level(grid.results.spec, factor)
-        for level in factor.levels:
-            if not same_level(level.name, low):
-                found.append(between(grid, factor, low, level.name))
-    return found
+    spec = grid.results.spec
+    return [
+        between(grid, factor, low, level.name)
+        for factor in spec.factors
+        for low in [low_level(spec, factor)]
+        for level in factor.levels
+        if not same_level(level.name, low)
+    ]
 
 
 def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDifferences:
@@ -79,14 +80,14 @@ def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDiffere
     )
 
 
-def matched_weights(contrast: Contrast, there: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return what each of the trials that are `there` [cells, seeds] adds to the mean over the matches complete in its seed.
+def matched_weights(contrast: Contrast, present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the weight [cells, seeds] of each trial in the mean over the matches that are complete in its seed.
 
-    A column of NaN: that seed has no complete match."""
-    weights = np.zeros(there.shape)
-    complete = np.ones((len(contrast.rows_low), there.shape[1]), dtype=bool)
+    `present` [cells, seeds] are the trials with a value. A seed without a complete match gets a column of NaN."""
+    weights = np.zeros(present.shape)
+    complete = np.ones((len(contrast.rows_low), present.shape[1]), dtype=bool)
     for rows in (contrast.rows_low, contrast.rows_high):
-        complete &= np.where(rows[:, :, None] >= 0, there[rows], True).all(axis=1)
+        complete &= np.where(rows[:, :, None] >= 0, present[rows], True).all(axis=1)
     matches = complete.sum(axis=0)
     for rows, sign in ((contrast.rows_low, -1.0), (contrast.rows_high, 1.0)):
         for match, side in enumerate(rows):
@@ -96,11 +97,11 @@ def matched_weights(contrast: Contrast, there: NDArray[np.bool_]) -> NDArray[np.
     return np.asarray(weights / np.maximum(matches, 1))
 
 
-def pair_weights(low: int, high: int, there: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the weights [cells, seeds] of row `high` less row `low`; a column of NaN where one of them is not there."""
-    weights = np.zeros(there.shape)
+def pair_weights(low: int, high: int, present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the weights [cells, seeds] of row `high` minus row `low`; a column of NaN where one of them has no value."""
+    weights = np.zeros(present.shape)
     weights[low], weights[high] = -1.0, 1.0
-    weights[:, ~(there[low] & there[high])] = np.nan
+    weights[:, ~(present[low] & present[high])] = np.nan
     return weights
 
 
@@ -110,13 +111,14 @@ def between_rows(low: int, high: int) -> Contrast:
 
 
 def by_seed(weights: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weighted sum of `values` [cells, seeds] of each seed; NaN for a seed without it."""
+    """Return the weighted sum of `values` [cells, seeds] for each seed; NaN for a seed that cannot estimate it."""
+    # 0 × NaN is NaN, so values that carry no weight are zeroed first.
     used = np.where(weights == 0, 0.0, values)
     return np.asarray((weights * used).sum(axis=0))
 
 
 def lost_trials(grid: Grid, metric: str) -> NDArray[np.bool_]:
-    """[cells, seeds]: planned trials that have no value of `metric`, and will have none."""
+    """[cells, seeds]: planned trials that have no value of `metric` and never will."""
     planned = np.arange(len(grid.seeds)) < len(grid.results.spec.seeds)
     return planned & ~np.isfinite(grid.values[metric]) & np.isin(grid.states, (*LOST, "COMPLETE"))
 
@@ -131,7 +133,7 @@ def side_means(
 
 
 def differences_from_reference(grid: Grid, metric: str) -> list[SeedDifferences | None]:
-    """Return cell − reference of every row; None for the reference itself, and for all where it was not selected."""
+    """Return cell − reference for every row; None for the reference itself, and for all rows if it was not selected."""
     if grid.reference is None:
         return [None] * len(grid.cells)
     values, codes = grid.values[metric], grid.sources(metric)
@@ -153,7 +155,7 @@ def differences_from_reference(grid: Grid, metric: str) -> list[SeedDifferences 
 
 
 def low_level(spec: StudySpec, factor: Factor) -> Scalar:
-    """Return the level that effects of `factor` start from: the baseline's, or else its first."""
+    """Return the level that effects of `factor` start from: the baseline's, or its first level if the baseline has none."""
     named = spec.baseline.get(factor.name, factor.levels[0].name)
     return next(
         (level.name for level in factor.levels if same_level(level.name, named)), factor.levels[0].name
@@ -166,7 +168,7 @@ def same_level(a: Scalar, b: Scalar) -> bool:
 
 
 def has_level(levels: Mapping[str, Scalar], factor: str, level: Scalar) -> bool:
-    """Say whether a cell's levels have this one of `factor`."""
+    """Return whether a cell has this level of `factor`."""
     return factor in levels and same_level(levels[factor], level)
 
 
@@ -182,7 +184,7 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
     """Return the contrast of any two levels of a factor."""
     spec = grid.results.spec
     below = _descendants(spec.factors, factor.name)
-    names = [one.name for one in spec.factors]
+    names = [f.name for f in spec.factors]
     others = [column for column, name in enumerate(names) if name not in {factor.name, *below}]
     number, rest = grid.levels[:, names.index(factor.name)], grid.levels[:, others].tolist()
     ends = [level_key(level.name) for level in factor.levels]
@@ -216,7 +218,7 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
 def _with_reference(
     grid: Grid, matches: list[tuple[list[int], list[int]]], below: frozenset[str]
 ) -> list[tuple[list[int], list[int]]]:
-    """Keep the match that holds the reference (else all), each side reduced to cells with plain child factors."""
+    """Keep the match that contains the reference, or else all; each side only with cells whose child factors are low."""
     nearest = [match for match in matches if grid.reference in (*match[0], *match[1])] or matches
     spec = grid.results.spec
     plain = {factor.name: low_level(spec, factor) for factor in spec.factors if factor.name in below}
@@ -236,10 +238,10 @@ def _with_reference(
 
 def _descendants(factors: tuple[Factor, ...], name: str) -> frozenset[str]:
     """Names of the factors that exist only under some level of `name`."""
-    found: set[str] = set()
-    while new := {f.name for f in factors if {name, *found} & set(f.only_when)} - found:
-        found |= new
-    return frozenset(found)
+    below: set[str] = set()
+    while new := {f.name for f in factors if {name, *below} & set(f.only_when)} - below:
+        below |= new
+    return frozenset(below)
 
 
 def _padded(rows: list[list[int]]) -> NDArray[np.int64]:
@@ -255,14 +257,14 @@ def _side_mean(values: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[
 
 
 def _one_source(codes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[matches, seeds]: the code that all cells of a side share; NaN, equal to nothing, where they don't."""
+    """[matches, seeds]: the code that all cells of a side share; otherwise NaN, which equals nothing."""
     gathered = np.where(rows[:, :, None] >= 0, codes[rows], codes[rows[:, :1]])
     same = (gathered == gathered[:, :1]).all(axis=1) & (gathered[:, 0] >= 0)
     return np.where(same, gathered[:, 0], np.nan)
 
 
 def _nan_mean(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over axis 0 of what is finite; NaN (without numpy's warning) where nothing is."""
+    """Mean of the finite values over axis 0; NaN where there are none. np.nanmean would warn about those."""
     finite = np.isfinite(differences)
     count = finite.sum(axis=0)
     total = np.where(finite, differences, 0.0).sum(axis=0)

@@ -1,4 +1,4 @@
-"""Runs that diverged: they ended in numbers that are not finite, or far from what their cell gives otherwise."""
+"""Runs that diverged: they ended in numbers that are not finite, or far from the other runs of their cell."""
 
 import re
 
@@ -8,16 +8,17 @@ from numpy.typing import NDArray
 from ablate.evidence.frames import Grid
 from ablate.stats.robust import gross_outliers
 
-LEAST_EFFECTS = 5.0  # a run that diverged is off by at least so many smallest effects,
-LEAST_SHARE = 0.05  # or, where none is declared, by this share of the median cell
+# A diverged run is off by at least this many smallest effects or, if none is declared, by this share of the median.
+LEAST_EFFECTS = 5.0
+LEAST_SHARE = 0.05
 
-# Why a trial failed is known as text alone, which a trainer of the user's own wrote.
+# The reason of a failed trial is recorded only as text, which may come from a user's own trainer.
 _NOT_FINITE = re.compile(r"\b(nan|inf|infinity)\b|not (a )?finite", re.IGNORECASE)
 
 
 def diverged_runs(grid: Grid) -> NDArray[np.bool_]:
-    """[cells, seeds]: trials that failed for a number that is not finite, or whose deciding metric is grossly worse than
-    that of the other seeds and cells."""
+    """[cells, seeds]: trials that failed because a number was not finite, or whose primary metric is far worse than that of
+    the other seeds and cells."""
     diverged = np.zeros((len(grid.cells), len(grid.seeds)), dtype=bool)
     for place, trial in grid.trials.items():
         diverged[place] = trial.state == "FAIL" and bool(_NOT_FINITE.search(trial.error or ""))

@@ -1,6 +1,6 @@
-"""The effects of a study on one metric: what each factor's levels, and the slope of a numeric factor, do to it.
+"""The effects of a study on one metric: of each factor's levels, and of the slope of a numeric factor.
 
-Typed numbers, no words: `report` writes sentences about them, and a run that adds seeds decides by them."""
+Numbers only: `report` puts them into words, and a run that adds seeds decides by them."""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Kind(StrEnum):
 
 
 class Scale(StrEnum):
-    """On what the levels of a numeric factor are even."""
+    """The scale on which the levels of a numeric factor are most evenly spaced."""
 
     LINEAR = "linear"
     LOG = "log"
@@ -52,24 +52,26 @@ class Slope:
 
     scale: Scale
     levels: tuple[float, ...]
-    # Of the largest departure from the line, Bonferroni over the L − 2 orthogonal ones; None without noise.
+    # p of the largest departure from the line, Bonferroni over the L − 2 orthogonal ones; None without noise.
     p_lack_of_fit: float | None
 
 
 @dataclass(frozen=True)
 class Lost:
-    """What trials without a result could have made of an effect, had they all been run."""
+    """What an effect could be if the trials without a result had one."""
 
     bounds: tuple[float, float]
     low: float  # share of the planned trials on the low side that were lost
     high: float
-    # The worst or the best value seen stands in where the metric has no declared one.
+    # The metric has no known worst or best value, so the worst or best value observed was used.
     is_as_seen: bool
 
     @property
     def could_reverse(self) -> bool:
-        """Whether the sign of the effect depends on them: also where many of one side are lost and the ends are only those seen,
-        as the runs that never finished may have been worse."""
+        """Whether lost trials could change the sign of the effect.
+
+        Also if one side lost many more trials and the bounds are only observed values: runs that never finished may have
+        been worse than any observed."""
         return self.bounds[0] <= 0 <= self.bounds[1] or (self.uneven and self.is_as_seen)
 
     @property
@@ -89,38 +91,38 @@ class Effect:
     inference: Inference
     differences: SeedDifferences
     slope: Slope | None = None
-    last: Inference | None = None  # the same on the last epoch, where the metric is that of a chosen one
+    last: Inference | None = None  # the effect on the last epoch, if the metric is that of a chosen epoch
     lost: Lost | None = None
     confounded_with: tuple[str, ...] = ()
 
     @property
     def identical(self) -> bool:
-        """Whether both sides are one and the same trained part wherever they were compared."""
+        """Whether both sides were the same trained part in every comparison."""
         return self.differences.all_identical
 
     @property
     def cells(self) -> set[int]:
-        """The rows of the grid that it rests on."""
+        """The rows of the grid that it is estimated from."""
         if self.weights is None:
             return set()
         return set(np.flatnonzero((np.nan_to_num(self.weights) != 0).any(axis=1)).tolist())
 
 
 def study_effects(grid: Grid, items: Items, metric: str, model: Model | None) -> list[Effect]:
-    """Return the effects on `metric`: of a numeric factor with three levels or more the slope, then those of its levels."""
-    there: NDArray[np.bool_] = np.isfinite(grid.values[metric])
-    planned: NDArray[np.bool_] = there | lost_trials(grid, metric)
-    had_all_run = model and replace(model, weights=model.weights_of(planned), there=planned)
+    """Return the effects on `metric`: those of each factor's levels, after the slope if it has three numeric levels or more."""
+    present: NDArray[np.bool_] = np.isfinite(grid.values[metric])
+    planned: NDArray[np.bool_] = present | lost_trials(grid, metric)
+    had_all_run = model and replace(model, weights=model.weights_of(planned), present=planned)
     rows: list[tuple[Contrast, Array | None, _Line | None]] = []
     of_planned: list[Array | None] = []
     for factor, own in groupby(study_contrasts(grid), key=lambda contrast: contrast.factor):
         levels = list(own)
-        weights = [_weights(grid, one, there, model) for one in levels]
+        weights = [_weights(grid, contrast, present, model) for contrast in levels]
         if line := _line(grid, grid.results.spec.factor(factor), levels, weights):
             rows.append((line.contrast, line.weights, line))
             of_planned.append(None)
-        rows += [(one, w, None) for one, w in zip(levels, weights, strict=True)]
-        of_planned += [_weights(grid, one, planned, had_all_run) for one in levels]
+        rows += [(contrast, w, None) for contrast, w in zip(levels, weights, strict=True)]
+        of_planned += [_weights(grid, contrast, planned, had_all_run) for contrast in levels]
     weights = [w for _, w, _ in rows]
     at_last = grid.of_last_epoch.get(metric)
     last = infer_all(items, at_last, weights) if at_last else [None] * len(rows)
@@ -144,16 +146,16 @@ def study_effects(grid: Grid, items: Items, metric: str, model: Model | None) ->
 
 
 def infer_all(items: Items, metric: str, weights: Sequence[Array | None]) -> list[Inference]:
-    """Return the inference of each contrast of `metric` by its weights; nothing where there are none."""
+    """Return the inference of each contrast of `metric`, given by its weights; an empty one for weights of None."""
     values = items.values(metric)
     per_seed = [math.nan * np.ones(values.shape[1]) if w is None else by_seed(w, values) for w in weights]
     # Items matter from the second seed on.
     wanted = [k for k, of_seed in enumerate(per_seed) if np.isfinite(of_seed).sum() > 1]
-    found: dict[int, ItemNoise | None] = dict(
+    noise: dict[int, ItemNoise | None] = dict(
         zip(wanted, items.noise([w for k in wanted if (w := weights[k]) is not None], metric), strict=True)
     )
     return [
-        infer(of_seed, found.get(k), scale=_largest(weights[k], values)) for k, of_seed in enumerate(per_seed)
+        infer(of_seed, noise.get(k), scale=_largest(weights[k], values)) for k, of_seed in enumerate(per_seed)
     ]
 
 
@@ -165,7 +167,7 @@ def _largest(weights: Array | None, values: Array) -> float:
 
 
 def study_models(grid: Grid) -> dict[str, Model]:
-    """Return the model of each metric; none of a design whose effects are differences of two cells, or of a search."""
+    """Return the model of each metric; empty for a search, and for designs whose effects are differences of two cells."""
     if grid.results.spec.design.from_reference or grid.results.spec.search:
         return {}
     fitted = {metric: fit_model(grid, metric) for metric in grid.dev_metrics}
@@ -173,12 +175,12 @@ def study_models(grid: Grid) -> dict[str, Model]:
 
 
 def study_contrasts(grid: Grid) -> list[Contrast]:
-    """Return the study's contrasts; none of a search: its cells were chosen for their scores, they estimate no effect."""
+    """Return the study's contrasts; none for a search, whose cells were chosen for their scores and estimate no effects."""
     return [] if grid.results.spec.search else contrasts(grid)
 
 
 def even_scale(values: Sequence[float]) -> Scale:
-    """Return the scale on which sorted `values` are more evenly spaced; that of the numbers where it is a tie."""
+    """Return the scale on which sorted `values` are more evenly spaced; linear if it is a tie."""
     if min(values) <= 0:
         return Scale.LINEAR
     return (
@@ -191,11 +193,11 @@ def _unevenness(values: Sequence[float]) -> float:
     return float(gaps.std() / gaps.mean())
 
 
-def _weights(grid: Grid, contrast: Contrast, there: NDArray[np.bool_], model: Model | None) -> Array | None:
-    """Return what each of the trials that are `there` adds to the contrast; None where they cannot estimate it."""
-    # Least squares says the same of two cells, but for rounding.
+def _weights(grid: Grid, contrast: Contrast, present: NDArray[np.bool_], model: Model | None) -> Array | None:
+    """Return the weight of each `present` trial in the contrast; None if they cannot estimate it."""
+    # For two cells, least squares gives the same up to rounding.
     if grid.results.spec.design.from_reference or contrast.two_cells:
-        return matched_weights(contrast, there)
+        return matched_weights(contrast, present)
     if model is None:
         return None
     low, high = (model.coding.place(contrast.factor, level) for level in (contrast.low, contrast.high))
@@ -229,10 +231,10 @@ def _line(
     known = [w for w in weights if w is not None]
     if not values or len(known) < len(values) - 1:
         return None
-    # The weights of each level less the baseline's, in the order of the levels; the baseline's own are 0.
+    # The weights of each level minus the baseline level, in the order of the levels; those of the baseline level are 0.
     from_baseline = [
         next(
-            (w for one, w in zip(levels, known, strict=True) if same_level(one.high, level.name)),
+            (w for contrast, w in zip(levels, known, strict=True) if same_level(contrast.high, level.name)),
             0 * known[0],
         )
         for level in factor.levels
@@ -257,15 +259,15 @@ def _line(
 
 
 def _p_lack_of_fit(items: Items, metric: str, line: _Line) -> float | None:
-    known = [one.p for one in infer_all(items, metric, line.bends) if one.p is not None]
-    return min(1.0, len(line.bends) * min(known)) if known else None
+    p = [bend.p for bend in infer_all(items, metric, line.bends) if bend.p is not None]
+    return min(1.0, len(line.bends) * min(p)) if p else None
 
 
 def _lost(items: Items, contrast: Contrast, metric: str, planned: Array | None) -> Lost | None:
-    """Fill the lost trials with the worst and the best value that the metric can have.
+    """Bound an effect by giving the lost trials the worst or the best value that the metric can have.
 
-    An effect is a weighted sum of the trials: each end takes for every lost one what moves it farthest. Trials that are
-    still to run are left out. Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
+    An effect is a weighted sum of the trials, so each bound takes for every lost trial the value that moves it farthest.
+    Trials that are still to run are left out. Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
     """
     grid = items.grid
     values, lost = grid.values[metric], lost_trials(grid, metric)
@@ -281,7 +283,7 @@ def _lost(items: Items, contrast: Contrast, metric: str, planned: Array | None) 
 
 
 def _ends(items: Items, metric: str) -> tuple[float, float, bool]:
-    """Return the least and the greatest value that `metric` can have, and whether one of them is only what was seen."""
+    """Return the smallest and the largest value that `metric` can have, and whether one of them is only an observed value."""
     values = items.grid.values[metric]
     known = [
         end for end in metric_range(items.grid.results.spec, metric, items.kind(metric)) if end is not None

@@ -1,6 +1,6 @@
-"""Results as arrays and as a tidy table: what every other file of the room starts from.
+"""Results as arrays and as a tidy table, from which every other file in `evidence` starts.
 
-Nothing is dropped here: a trial that failed, was pruned or never ran keeps its place, with NaN where a metric would be."""
+Nothing is dropped here: a trial that failed, was pruned or never ran keeps its place, with NaN as its metric."""
 
 import math
 from collections.abc import Iterable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MISSING = "MISSING"  # planned, but the store has no such trial
-SPARED = "SPARED"  # never to be run: what the cell is compared for was decided with fewer seeds
-LOST = ("FAIL", "PRUNED", MISSING)  # no result, and none to come
+SPARED = "SPARED"  # will not run: the comparisons that need its cell were decided with fewer seeds
+LOST = ("FAIL", "PRUNED", MISSING)  # no result, and none expected
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Grid:
     trials: dict[tuple[int, int], TrialResult]  # (cell index, seed index) -> its one trial
     metrics: tuple[str, ...]  # the primary metric first, then by name
     values: dict[str, NDArray[np.float64]]  # metric -> [cells, seeds], NaN where there is none
-    # What `sources` has found.
+    # The cache of `sources`.
     _sources: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
 
     @property
@@ -45,7 +45,7 @@ class Grid:
 
     @property
     def sign(self) -> int:
-        """+1 when more of the primary metric is better, −1 when less is."""
+        """+1 if higher values of the primary metric are better, −1 if lower."""
         return 1 if self.results.spec.metric.goal == "maximize" else -1
 
     @cached_property
@@ -55,12 +55,12 @@ class Grid:
 
     @property
     def reference(self) -> int | None:
-        """The row of the cell that differences are taken from; None when it was not selected."""
+        """The row of the cell that differences are taken from; None if it was not selected."""
         return self.index.get(self.results.reference)
 
     @cached_property
     def states(self) -> NDArray[np.object_]:
-        """[cells, seeds] of states in Optuna's words, or MISSING, or SPARED."""
+        """[cells, seeds] of Optuna's names for states, or MISSING, or SPARED."""
         states = np.full((len(self.cells), len(self.seeds)), MISSING, dtype=object)
         if self.results.looks:
             wanted = [set(self.results.seeds_of(cell.hash)) for cell in self.cells]
@@ -73,7 +73,7 @@ class Grid:
 
     @cached_property
     def seconds(self) -> NDArray[np.float64]:
-        """[cells, seeds] of training seconds, parts shared with other trials included."""
+        """[cells, seeds] of training seconds, including parts shared with other trials."""
         seconds = np.full((len(self.cells), len(self.seeds)), math.nan)
         for place, trial in self.trials.items():
             seconds[place] = trial.seconds
@@ -81,7 +81,7 @@ class Grid:
 
     @cached_property
     def levels(self) -> NDArray[np.int64]:
-        """[cells, factors] of the number of the level in the study file, −1 where the factor does not exist."""
+        """[cells, factors] of the index of the level in the study file, −1 where the factor does not exist."""
         codes = np.full((len(self.cells), len(self.results.spec.factors)), -1, dtype=np.int64)
         for column, factor in enumerate(self.results.spec.factors):
             known = {level_key(level.name): number for number, level in enumerate(factor.levels)}
@@ -92,13 +92,13 @@ class Grid:
 
     @property
     def of_last_epoch(self) -> dict[str, str]:
-        """Metric of an epoch that the trainer chose -> the same of the last epoch, `…@last`."""
+        """Metric at the epoch that the trainer chose -> the same metric at the last epoch, `…@last`."""
         return {name: f"{name}@last" for name in self.metrics if f"{name}@last" in self.metrics}
 
     @property
     def dev_metrics(self) -> tuple[str, ...]:
-        """The metrics that effects are computed for: the primary one, and of the others neither those of the test split
-        nor of the last epoch where another was chosen."""
+        """The metrics that effects are computed for: the primary one and all others, except those of the test split and
+        `…@last`."""
         beside = self.of_last_epoch.values()
         return tuple(
             name
@@ -107,37 +107,37 @@ class Grid:
         )
 
     def sources(self, metric: str) -> NDArray[np.int64]:
-        """[cells, seeds] of codes: two trials have the same one when the same trained parts decide `metric` in both.
+        """[cells, seeds] of codes: two trials have the same code if `metric` comes from the same trained parts in both.
 
-        Deciding parts are those that report the metric, or all of them (a composite). −1 where there is no value.
+        These parts are those that report the metric, or all parts for a composite. −1 where there is no value.
         """
         if metric in self._sources:
             return self._sources[metric]
         codes: dict[tuple[int, frozenset[str]], int] = {}
-        found = np.full((len(self.cells), len(self.seeds)), -1, dtype=np.int64)
+        sources = np.full((len(self.cells), len(self.seeds)), -1, dtype=np.int64)
         for (row, column), trial in self.trials.items():
             if math.isfinite(self.values[metric][row, column]):
                 parts = deciding_parts(self.results, trial, metric)
-                found[row, column] = codes.setdefault((column, parts), len(codes))
-        self._sources[metric] = found
-        return found
+                sources[row, column] = codes.setdefault((column, parts), len(codes))
+        self._sources[metric] = sources
+        return sources
 
 
 def level_key(level: Scalar) -> tuple[bool, Scalar]:
-    """Return what equal levels have in common: 0 is 0.0, but neither is false."""
+    """Return a key that is equal for equal levels: 0 equals 0.0, but neither equals false."""
     return isinstance(level, bool), level
 
 
 def grid(results: Results) -> Grid:
-    """Arrange `results` by cell and seed; those of a search that chose its finalists are set apart."""
+    """Arrange `results` by cell and seed; of a search only the trials that compare its finalists."""
     results = compared(results)
     row_of = {cell.hash: row for row, cell in enumerate(results.cells)}
     seeds = _in_order([*results.spec.seeds, *sorted(t.seed for t in results.trials)])
     column_of = {seed: column for column, seed in enumerate(seeds)}
     trials = {(row_of[trial.cell], column_of[trial.seed]): trial for trial in results.trials}
     primary = results.spec.metric.name
-    found = {name for trial in trials.values() for name in trial.metrics}
-    metrics = _in_order([*([primary] if primary in found else []), *sorted(found)])
+    reported = {name for trial in trials.values() for name in trial.metrics}
+    metrics = _in_order([*([primary] if primary in reported else []), *sorted(reported)])
     values = {name: np.full((len(results.cells), len(seeds)), math.nan) for name in metrics}
     for place, trial in trials.items():
         if trial.state == "COMPLETE":

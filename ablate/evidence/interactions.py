@@ -1,4 +1,4 @@
-"""How the effect of one factor depends on another: interactions, and effects that turn around."""
+"""How the effect of one factor depends on another: interactions, and effects that change sign."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,9 +39,10 @@ def study_interactions(items: Items, metric: str, model: Model) -> list[Interact
     """Return every interaction of two factors that the model has."""
     keys = [key for key in (model.unreplicated or model.weights) if len(key[0]) == 2]
     if model.unreplicated:
-        found = [model.unreplicated[key] for key in keys]
+        inferences = [model.unreplicated[key] for key in keys]
     else:
-        found = infer_all(items, metric, [model.weights[key] for key in keys])
+        inferences = infer_all(items, metric, [model.weights[key] for key in keys])
+    p_bh = benjamini_hochberg([inference.p for inference in inferences])
     levels = model.coding.levels
     return [
         Interaction(
@@ -52,9 +53,7 @@ def study_interactions(items: Items, metric: str, model: Model) -> list[Interact
             inference,
             p,
         )
-        for (names, places), inference, p in zip(
-            keys, found, benjamini_hochberg([one.p for one in found]), strict=True
-        )
+        for (names, places), inference, p in zip(keys, inferences, p_bh, strict=True)
     ]
 
 
@@ -64,26 +63,27 @@ def simple_effects(
     """Return the effect at two levels of a factor that it depends on; None if it depends on no other factor.
 
     It depends on another factor if their interaction is significant (Benjamini-Hochberg) and its effects at the two levels
-    differ in kind (`unlike`). A factor that turns the effect around comes first.
+    differ in kind (`unlike`). A factor that changes the sign of the effect comes first.
     """
     if effect.kind is Kind.SLOPE:
         return None
     depends = None
     sizes = {name: len(levels) for name, levels in model.coding.levels.items()}
-    for one in interactions:
-        if one.p_bh is None or one.p_bh >= 0.05 or effect.contrast.factor not in one.factors:
+    for interaction in interactions:
+        p, factors, low, high = interaction.p_bh, interaction.factors, interaction.low, interaction.high
+        if p is None or p >= 0.05 or effect.contrast.factor not in factors:
             continue
-        at = one.factors.index(effect.contrast.factor)
-        if not _same_change(effect.contrast, one.low[at], one.high[at]):
+        at = factors.index(effect.contrast.factor)
+        if not _same_change(effect.contrast, low[at], high[at]):
             continue
-        other, levels = one.factors[1 - at], (one.low[1 - at], one.high[1 - at])
+        other, levels = factors[1 - at], (low[1 - at], high[1 - at])
         places = [(model.coding.place(other, level) or 0) for level in levels]
         own = (effect.contrast.factor, model.coding.place(effect.contrast.factor, effect.contrast.high) or 0)
         weights = [simple_effect(model.weights, sizes, own, (other, place)) for place in places]
-        found = infer_all(items, effect.metric, weights)
-        if which := unlike(found):
-            first, second = (Simple(other, levels[place], found[place]) for place in which)
-            if qualifier_of(found) is Qualifier.TURNS_AROUND:
+        at_levels = infer_all(items, effect.metric, weights)
+        if which := unlike(at_levels):
+            first, second = (Simple(other, levels[place], at_levels[place]) for place in which)
+            if qualifier_of(at_levels) is Qualifier.TURNS_AROUND:
                 return first, second
             depends = depends or (first, second)
     return depends
@@ -92,11 +92,11 @@ def simple_effects(
 def simple_effect(
     weights: Mapping[Key, Array], levels: Mapping[str, int], effect: tuple[str, int], at: tuple[str, int]
 ) -> Array | None:
-    """Return what each row adds to an effect (factor, number of its level) where another factor has a level (its number).
+    """Return the weights of `effect` at one level of another factor; both are (factor, index of its level).
 
-    `weights` are those of the model's effects and interactions, `levels` how many each factor has. In the model's coding
-    (`stats.linear`) the effect at one level is the effect on average and, for each level of the other factor, the difference
-    of differences times 1 or 0, less the mean of that. None where the model lacks one of these.
+    `weights` are those of the model's effects and interactions, `levels` the number of levels of each factor. In the model's
+    coding (`stats.linear`), the effect at one level is the average effect plus, for each level of the other factor, the
+    difference of differences times (1 if it is that level, else 0) minus its mean. None if the model lacks one of these terms.
     """
     (factor, place), (other, level) = effect, at
     total = weights.get(((factor,), (place,)))
@@ -109,12 +109,12 @@ def simple_effect(
     return total
 
 
-def unlike(found: Sequence[Inference]) -> tuple[int, int] | None:
+def unlike(effects: Sequence[Inference]) -> tuple[int, int] | None:
     """Return the places of two simple effects that differ in kind; None if they do not.
 
     One is significantly positive and the other significantly negative; or one is significant and the other is not.
     """
-    signs = [_clear(one) for one in found]
+    signs = [_clear(effect) for effect in effects]
     if {1, -1} <= set(signs):
         return signs.index(1), signs.index(-1)
     if len(set(signs)) == 1:
@@ -122,9 +122,9 @@ def unlike(found: Sequence[Inference]) -> tuple[int, int] | None:
     return signs.index(next(sign for sign in signs if sign)), signs.index(0)
 
 
-def qualifier_of(found: Sequence[Inference]) -> Qualifier:
-    """Return what two unlike effects make of the verdict on their mean."""
-    return Qualifier.TURNS_AROUND if all(_clear(one) for one in found) else Qualifier.DEPENDS
+def qualifier_of(effects: Sequence[Inference]) -> Qualifier:
+    """Return how two unlike effects qualify the verdict on their mean."""
+    return Qualifier.TURNS_AROUND if all(_clear(effect) for effect in effects) else Qualifier.DEPENDS
 
 
 def _same_change(contrast: Contrast, low: Scalar, high: Scalar) -> bool:
@@ -132,7 +132,7 @@ def _same_change(contrast: Contrast, low: Scalar, high: Scalar) -> bool:
 
 
 def _clear(inference: Inference) -> int:
-    """Return the sign of an effect that is significant by itself, else 0."""
+    """Return the sign of an effect that is significant by itself; otherwise 0."""
     if inference.p is None or inference.p >= 0.05 or inference.estimate is None:
         return 0
     return 1 if inference.estimate > 0 else -1

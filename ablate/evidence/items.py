@@ -1,8 +1,8 @@
-"""The items behind a contrast: what each adds to it, seed by seed, in every metric that the deciding one is made of.
+"""The items behind a contrast: the contribution of each, seed by seed, for every metric that a composite is made of.
 
-The items of a composite (`dev/mean`) are those of the metrics it is made of. Which these are, and with what weights, is
-found from the recorded numbers: a composite is a linear function of other metrics that holds exactly in every trial.
-An item with the same id in two metrics is the same item: what it adds to both is added up."""
+The items of a composite (`dev/mean`) are those of the metrics it is made of. These metrics and their weights are
+inferred from the recorded numbers: a composite is a linear function of other metrics that holds exactly in every trial.
+An item with the same id in two metrics is the same item, so its contributions are added up."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ Array = NDArray[np.float64]
 
 @dataclass
 class _Sum:
-    """A contrast's weighted sum of one metric's item scores, as it is added up."""
+    """The running sum of one metric's item scores, weighted as in a contrast."""
 
-    layout: int | None = None  # of its items: all that is added must have the same
+    layout: int | None = None  # of the items; all scores that are added must have the same
     first: tuple[int, ItemScores] | None = None  # row, scores
     by_seed: dict[int, Array] = field(default_factory=dict)  # column -> [items]
     without: set[int] = field(default_factory=set)  # columns in which a trial has no items
@@ -33,7 +33,7 @@ class _Sum:
 
 @dataclass(frozen=True)
 class _Added:
-    """What items add to a contrast (`stats.inference.contributions`)."""
+    """The items' contributions to a contrast (`stats.inference.contributions`)."""
 
     seeds: list[int]  # columns of the grid
     units: list[str]  # ids, or labels of clusters
@@ -42,7 +42,7 @@ class _Added:
 
 
 class Items:
-    """Finds the item noise of contrasts of a grid. Keeps what it has read."""
+    """Computes the item noise of a grid's contrasts. Caches what it has read."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Items:
     def noise(self, weights: Sequence[Array], metric: str) -> list[ItemNoise | None]:
         """Return the item noise of each contrast of `metric`, given by its weights [cells, seeds].
 
-        None unless all metrics behind it have items that are the same in all cells of the contrast, for two seeds or more.
+        None unless all metrics behind it have the same items in all cells of the contrast, for at least two seeds.
         """
         made_of = self.made_of(metric)
         if not made_of:
@@ -70,9 +70,9 @@ class Items:
         return [_noise(of_contrast) for of_contrast in zip(*added, strict=True)]
 
     def values(self, metric: str) -> Array:
-        """Return the metric [cells, seeds], to the last digit as its predictions give it where there are some, else as recorded.
+        """Return the metric [cells, seeds], recomputed from its predictions where there are some, otherwise as recorded.
 
-        A trainer may have recorded single precision."""
+        A trainer may have recorded it in single precision."""
         if metric not in self._values:
             values = self.grid.values[metric].copy()
             for place, trial in self.grid.trials.items() if self.kind(metric) else ():
@@ -83,14 +83,14 @@ class Items:
         return self._values[metric]
 
     def unnamed_clusters(self, weights: Sequence[Array], metric: str) -> Clustering | None:
-        """Return how the items of contrasts hang together where no clusters are named; None where they do not."""
-        found = []
+        """Return the strongest evidence that items depend on each other although no clusters are declared; None without any."""
+        evidence = []
         for name, share in self.made_of(metric).items():
-            added = [one for one in self._added(weights, name, share) if one and not one.are_clusters]
-            alike = [one.values.mean(axis=0) for one in added if one.units == added[0].units]
-            if alike and (seen := clustering(np.array(alike), added[0].units)):
-                found.append(seen)
-        return max(found, key=lambda one: one.design_effect, default=None)
+            added = [a for a in self._added(weights, name, share) if a and not a.are_clusters]
+            same_units = [a.values.mean(axis=0) for a in added if a.units == added[0].units]
+            if same_units and (dependence := clustering(np.array(same_units), added[0].units)):
+                evidence.append(dependence)
+        return max(evidence, key=lambda dependence: dependence.design_effect, default=None)
 
     def made_of(self, metric: str) -> dict[str, float]:
         """Return {metric with items: weight}: the metric itself, or what a composite is made of; empty if unknown."""
@@ -99,15 +99,15 @@ class Items:
         return self._made_of[metric]
 
     def kind(self, metric: str) -> Kind | None:
-        """Return what the items' scores are; None without items."""
+        """Return the kind of the items' scores; None without items."""
         if metric not in self._kinds:
-            found = (self.files.scores(t, metric) for t in self.grid.trials.values() if metric in t.metrics)
-            first = next(found, None)
+            scores = (self.files.scores(t, metric) for t in self.grid.trials.values() if metric in t.metrics)
+            first = next(scores, None)
             self._kinds[metric] = first.kind if first else None
         return self._kinds[metric]
 
     def pairs(self, low: int, high: int, metric: str) -> list[tuple[ItemScores, ItemScores]]:
-        """Return the scores of both rows for each seed that has them; none, and a note for the flags, unless all align."""
+        """Return the scores of both rows for each seed that has them; if they do not align, note that and return none."""
         a, b = (self.files.by_seed(row, metric) for row in (low, high))
         pairs = [(a[column], b[column]) for column in sorted(a.keys() & b.keys())]
         if what := misaligned([side for pair in pairs for side in pair]):
@@ -121,7 +121,7 @@ class Items:
         return np.array([b.scores - a.scores for a, b in pairs]) if len(pairs) > 1 else None
 
     def of_one_seed(self, low: int, high: int, metric: str) -> Array | None:
-        """Return what each item, or cluster of items, adds to high − low where one seed has both: [1, units]; else None."""
+        """Return the contributions to high − low of each item (or cluster) [1, units]; None unless exactly one seed has both."""
         added = []
         for name, share in self.made_of(metric).items():
             pairs = self.pairs(low, high, name)
@@ -133,7 +133,7 @@ class Items:
         return _together(added) if added else None
 
     def _added(self, contrasts: Sequence[Array], metric: str, share: float) -> list[_Added | None]:
-        """Read each file once, and add it to every contrast that it is part of."""
+        """Read each prediction file once, and add its scores to every contrast that it is part of."""
         sums = [_Sum() for _ in contrasts]
         stacked = np.nan_to_num(np.array(contrasts)).reshape(len(contrasts), *self.grid.values[metric].shape)
         layouts: dict[object, int] = {}
@@ -147,7 +147,7 @@ class Items:
                 layout = layouts.setdefault(_layout(scores), len(layouts))
             for k in part_of:
                 self._add(sums[k], row, column, scores, layout, float(stacked[k, row, column]), metric)
-        return [_finished(one, share) for one in sums]
+        return [_finished(summed, share) for summed in sums]
 
     def _add(
         self,
@@ -182,14 +182,14 @@ class Items:
 
 
 def scored(scores: ItemScores) -> float:
-    """Return the metric that the predictions give."""
+    """Return the metric, computed from the predictions."""
     if scores.kind == "pearson":
         return pearson(scores.predicted, scores.gold)
     return scores.metric
 
 
 def misaligned(sides: Sequence[ItemScores]) -> str | None:
-    """Return what keeps items from being paired: ids, gold, clusters or the kind of score that are not the same throughout."""
+    """Return what differs between `sides`, so that items cannot be paired: ids, gold, kind of score or clusters."""
     for side in sides:
         if side.ids != sides[0].ids:
             return "item ids"
@@ -210,11 +210,11 @@ def _layout(scores: ItemScores) -> tuple[object, ...]:
 def composite_weights(composite: Array, metrics: dict[str, Array]) -> dict[str, float]:
     """Return the weights with which `composite` [n] is a constant plus a sum over `metrics` [n]; empty if it is not.
 
-    The relation must hold to rounding in every row, with at least two rows more than unknowns.
+    The relation must hold in every row up to rounding, with at least two rows more than unknowns.
     """
     columns = np.column_stack([*metrics.values(), np.ones(len(composite))])
-    whole = np.isfinite(columns).all(axis=1) & np.isfinite(composite)
-    columns, wanted = columns[whole], composite[whole]
+    complete = np.isfinite(columns).all(axis=1) & np.isfinite(composite)
+    columns, wanted = columns[complete], composite[complete]
     if not metrics or len(wanted) < columns.shape[1] + 2:
         return {}
     solution, _, rank, _ = np.linalg.lstsq(columns, wanted, rcond=None)
@@ -234,22 +234,22 @@ def _finished(summed: _Sum, share: float) -> _Added | None:
 
 
 def _noise(added: Sequence[_Added | None]) -> ItemNoise | None:
-    """Return the noise of one contrast from what the items of each of its metrics add to it."""
-    whole = [one for one in added if one is not None]
-    return item_noise(_together(whole)) if len(whole) == len(added) else None
+    """Return the item noise of one contrast from the contributions in each of its metrics; None if one has none."""
+    known = [a for a in added if a is not None]
+    return item_noise(_together(known)) if len(known) == len(added) else None
 
 
 def _together(added: Sequence[_Added]) -> Array:
-    """Return the sum of what items add in several metrics, [seeds that all have, units of any]."""
+    """Return the contributions in several metrics, added up: [seeds that all metrics have, units of any metric]."""
     if len(added) == 1:
         return added[0].values
-    seeds = sorted(set.intersection(*(set(one.seeds) for one in added)))
+    seeds = sorted(set.intersection(*(set(a.seeds) for a in added)))
     place: dict[str, int] = {}
-    for one in added:
-        for unit in one.units:
+    for a in added:
+        for unit in a.units:
             place.setdefault(unit, len(place))
     total = np.zeros((len(seeds), len(place)))
-    for one in added:
-        rows = [one.seeds.index(column) for column in seeds]
-        total[:, [place[unit] for unit in one.units]] += one.values[rows]
+    for a in added:
+        rows = [a.seeds.index(column) for column in seeds]
+        total[:, [place[unit] for unit in a.units]] += a.values[rows]
     return total

@@ -1,15 +1,15 @@
 """A look at the results of a study that adds seeds: which comparisons are decided, which go on, and with what cells.
 
-Alpha is spent over the looks of each comparison (`stats.sequential`), Holm's correction runs over their sequential p. A
-comparison that has stopped keeps what was seen of it then, whatever further seeds of its cells say. It stops
+Alpha is spent over the looks of each comparison (`stats.sequential`), and Holm's correction is applied to their sequential p.
+A comparison that has stopped keeps its result from that look, whatever further seeds of its cells show. It stops as
 
 - decided: its corrected p is below ALPHA;
-- without a difference: its repeated 90 % interval lies inside ± smallest_effect;
-- as futile: the chance that the seeds still to come bring either is below FUTILE_BELOW. This bound does not bind: errors stay
-  what they are if one goes on, and alpha is spent as if one did;
-- or, where the study asks for it instead, when its repeated 95 % interval is narrow enough.
+- no difference: its repeated 90 % interval lies inside ± smallest_effect;
+- futile: the chance that the remaining seeds bring either of these is below FUTILE_BELOW. This bound is non-binding: the error
+  rate also holds if the study goes on, since alpha is spent as if it did;
+- or, if the study asks for a width instead: its repeated 95 % interval is narrow enough.
 
-Of the same data the same is seen, whoever looks."""
+A look is a function of the data, so every worker that looks gets the same result."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ from ablate.stats.verdicts import Verdict
 from ablate.store.results import Look
 
 Interval = tuple[float, float]
-# Kind, factor, from and to as Python shows them: 0 is not false.
+# Kind, factor, and the repr of both levels, which tells 0 from false.
 Key = tuple[str, str, str, str]
 
 
@@ -53,10 +53,10 @@ class Comparison:
     low: Scalar
     high: Scalar
     inference: Inference
-    p: float | None  # that decides; None: it has no noise to be compared with yet
-    cells: frozenset[str] = frozenset()  # hashes of those that it is estimated from
-    same: bool = False  # both sides are one and the same trained part
-    gate: int | None = None  # the place of the comparison that must be rejected first
+    p: float | None  # the p that decides; None: there is no estimate of noise yet
+    cells: frozenset[str] = frozenset()  # hashes of the cells that it is estimated from
+    same: bool = False  # both sides are the same trained part
+    gate: int | None = None  # the index of the comparison that must be rejected first
 
     @property
     def key(self) -> Key:
@@ -65,11 +65,11 @@ class Comparison:
 
     @property
     def by_seeds(self) -> float:
-        """The variance of the estimate that one seed would leave."""
+        """The seeds' part of the variance that the estimate would have with one seed."""
         return (self.inference.v_seed or 0.0) * self.inference.seeds
 
     def variance(self, seeds: int) -> float:
-        """Return the variance that the estimate has, or would have, over so many seeds: what the items add stays."""
+        """Return the variance of the estimate with this many seeds; the items' part does not depend on their number."""
         return self.by_seeds / seeds + (self.inference.v_item or 0.0)
 
 
@@ -84,14 +84,14 @@ class Stop(StrEnum):
 
 
 class Seen(Frozen):
-    """A comparison as it was seen at its last look; once it has stopped, for ever."""
+    """The result of a comparison at its last look; final once it has stopped."""
 
     kind: Kind
     factor: str
     low: Scalar
     high: Scalar
     look: int  # from 1
-    seeds: int  # that it rested on
+    seeds: int  # number of seeds used
     estimate: float | None
     se: float | None
     df: float | None  # None: infinite, or without a standard error
@@ -100,10 +100,10 @@ class Seen(Frozen):
     level: float  # two-sided: the p below which this look alone rejects
     p_sequential: float | None
     p_holm: float | None
-    ci95: Interval | None  # repeated: it holds the truth at every look of .95 of studies
+    ci95: Interval | None  # repeated: in 95 % of studies it contains the true effect at every look
     ci90: Interval | None
     chance: float | None  # of a verdict by the last look; None at the last
-    rejected: bool  # no effect was ruled out
+    rejected: bool  # the null hypothesis is rejected
     stop: Stop | None  # None: open
 
     @property
@@ -112,7 +112,7 @@ class Seen(Frozen):
         return self.kind, self.factor, repr(self.low), repr(self.high)
 
     def verdict(self, goal: str) -> Verdict:
-        """Return what may be said."""
+        """Return the conclusion."""
         if self.rejected and self.estimate is not None:
             return Verdict.HELPS if (self.estimate > 0) == (goal == "maximize") else Verdict.HURTS
         same = self.stop in (Stop.NO_DIFFERENCE, Stop.SAME_PART)
@@ -120,89 +120,93 @@ class Seen(Frozen):
 
 
 def take_look(grid: Grid) -> Look:
-    """Return the next look at results that are complete, as far as they ever will be, up to it."""
+    """Return the next look; every trial up to it has ended."""
     results = grid.results
     assert results.spec.looking is not None
     number = len(results.looks) + 1
-    found = comparisons(grid)
-    seen = looked_at(found, [seen_in(look) for look in results.looks], results.spec)
-    needed = {cell for one in found if seen[one.key].stop is None for cell in one.cells}
+    compared = comparisons(grid)
+    seen = looked_at(compared, [seen_in(look) for look in results.looks], results.spec)
+    needed = {
+        cell for comparison in compared if seen[comparison.key].stop is None for cell in comparison.cells
+    }
     return Look(
         number,
         results.spec.looking.looks[number - 1],
         tuple(cell.hash for cell in results.cells if cell.hash in needed),
-        tuple(one.model_dump(mode="json") for one in seen.values()),
+        tuple(result.model_dump(mode="json") for result in seen.values()),
     )
 
 
 def seen_in(look: Look) -> dict[Key, Seen]:
     """Return the comparisons of a recorded look."""
-    return {one.key: one for one in map(Seen.model_validate, look.comparisons)}
+    return {seen.key: seen for seen in map(Seen.model_validate, look.comparisons)}
 
 
 def looked_at(
-    found: Sequence[Comparison], before: Sequence[Mapping[Key, Seen]], spec: StudySpec
+    compared: Sequence[Comparison], before: Sequence[Mapping[Key, Seen]], spec: StudySpec
 ) -> dict[Key, Seen]:
-    """Return what is seen of each comparison at the look that follows those of `before`."""
+    """Return the result of each comparison at the look that follows the looks in `before`."""
     assert spec.looking is not None
     last = before[-1] if before else {}
-    going = [one for one in found if not ((seen := last.get(one.key)) and seen.stop)]
-    fresh = {one.key: _seen(one, [look[one.key] for look in before], spec.looking) for one in going}
-    every = {one.key: fresh.get(one.key) or last[one.key] for one in found}
-    corrected = gatekept_holm([seen.p_sequential for seen in every.values()], [one.gate for one in found])
+    going = [c for c in compared if not ((seen := last.get(c.key)) and seen.stop)]
+    fresh = {c.key: _seen(c, [look[c.key] for look in before], spec.looking) for c in going}
+    results = {c.key: fresh.get(c.key) or last[c.key] for c in compared}
+    corrected = gatekept_holm([seen.p_sequential for seen in results.values()], [c.gate for c in compared])
     undecided = sum(p is None or p >= ALPHA for p in corrected)
-    adjusted = dict(zip(every, corrected, strict=True))
-    for one in going:
-        p = adjusted[one.key]
-        fractions = [look[one.key].fraction for look in (*before, fresh)]
-        seen = fresh[one.key].model_copy(
+    adjusted = dict(zip(results, corrected, strict=True))
+    for c in going:
+        p = adjusted[c.key]
+        fractions = [look[c.key].fraction for look in (*before, fresh)]
+        seen = fresh[c.key].model_copy(
             update={
                 "p_holm": p,
                 "rejected": p is not None and p < ALPHA,
-                "chance": _chance(one, fractions, undecided, spec),
+                "chance": _chance(c, fractions, undecided, spec),
             }
         )
-        every[one.key] = seen.model_copy(update={"stop": _stop(seen, one, spec)})
-    return every
+        results[c.key] = seen.model_copy(update={"stop": _stop(seen, c, spec)})
+    return results
 
 
-def _seen(one: Comparison, before: Sequence[Seen], looking: Looking) -> Seen:
-    """Return a comparison as its own data show it, before it is corrected for the others and judged."""
-    found, at_most = one.inference, looking.looks[-1]
+def _seen(comparison: Comparison, before: Sequence[Seen], looking: Looking) -> Seen:
+    """Return the result of a comparison on its own, before the correction for the others and the decision."""
+    inference, at_most = comparison.inference, looking.looks[-1]
     fractions, p = [seen.fraction for seen in before], [seen.p for seen in before]
-    if not fractions or fractions[-1] < 1:  # else all alpha is spent, and seeds were added since
-        share = share_of_information(found.v_seed or 0.0, found.v_item or 0.0, found.seeds, at_most)
+    # At a fraction of 1 all alpha is spent: seeds that were added since cannot spend more.
+    if not fractions or fractions[-1] < 1:
+        v_seed, v_item = inference.v_seed or 0.0, inference.v_item or 0.0
+        share = share_of_information(v_seed, v_item, inference.seeds, at_most)
         fractions.append(next_fraction(fractions, share, len(looking.looks)))
-        p.append(one.p)
+        p.append(comparison.p)
     level = float(nominal_levels(fractions)[-1])
     return Seen(
-        kind=one.kind,
-        factor=one.factor,
-        low=one.low,
-        high=one.high,
+        kind=comparison.kind,
+        factor=comparison.factor,
+        low=comparison.low,
+        high=comparison.high,
         look=len(before) + 1,
-        seeds=found.seeds,
-        estimate=found.estimate,
-        se=found.se,
-        df=found.df if found.df is not None and math.isfinite(found.df) else None,
-        p=one.p,
+        seeds=inference.seeds,
+        estimate=inference.estimate,
+        se=inference.se,
+        df=inference.df if inference.df is not None and math.isfinite(inference.df) else None,
+        p=comparison.p,
         fraction=fractions[-1],
         level=level,
         p_sequential=sequential_p(p, fractions),
         p_holm=None,
-        ci95=None if one.p is None else found.interval(1 - level),
+        ci95=None if comparison.p is None else inference.interval(1 - level),
         ci90=None
-        if one.p is None
-        else found.interval(1 - float(nominal_levels(fractions, EQUIVALENCE_ALPHA)[-1])),
+        if comparison.p is None
+        else inference.interval(1 - float(nominal_levels(fractions, EQUIVALENCE_ALPHA)[-1])),
         chance=None,
         rejected=False,
         stop=None,
     )
 
 
-def _stop(seen: Seen, one: Comparison, spec: StudySpec) -> Stop | None:
+def _stop(seen: Seen, comparison: Comparison, spec: StudySpec) -> Stop | None:
     assert spec.looking is not None
-    if one.same:
+    if comparison.same:
         return Stop.SAME_PART
     if (width := spec.looking.width) is not None:
         return Stop.WIDTH if seen.ci95 and seen.ci95[1] - seen.ci95[0] <= width else None
@@ -214,29 +218,31 @@ def _stop(seen: Seen, one: Comparison, spec: StudySpec) -> Stop | None:
     return Stop.FUTILE if seen.chance is not None and seen.chance < FUTILE_BELOW else None
 
 
-def _chance(one: Comparison, fractions: Sequence[float], undecided: int, spec: StudySpec) -> float | None:
-    """Return the chance that the last look decides, at Holm's present step, or finds the effect too small to matter.
+def _chance(
+    comparison: Comparison, fractions: Sequence[float], undecided: int, spec: StudySpec
+) -> float | None:
+    """Return the chance that the last look decides, at the current step of Holm's, or shows the effect too small to matter.
 
-    None at the last look, and where there is no noise to go by."""
+    None at the last look, and if there is no estimate of noise."""
     assert spec.looking is not None
-    found, looks = one.inference, spec.looking.looks
-    if one.p is None or found.estimate is None or len(fractions) >= len(looks) or found.seeds >= looks[-1]:
+    inference, looks = comparison.inference, spec.looking.looks
+    is_last = len(fractions) >= len(looks) or inference.seeds >= looks[-1]
+    if comparison.p is None or inference.estimate is None or is_last:
         return None
-    planned = list(fractions)
+    planned, at_end = list(fractions), comparison.variance(looks[-1])
     for seeds in looks[len(fractions) :]:
-        planned.append(next_fraction(planned, one.variance(looks[-1]) / one.variance(seeds), len(looks)))
-    at_end = one.variance(looks[-1])
-    shape = (round(one.by_seeds / looks[-1] / at_end, 3), looks[-1] - 1, found.item_df)
+        planned.append(next_fraction(planned, at_end / comparison.variance(seeds), len(looks)))
+    shape = (round(comparison.by_seeds / looks[-1] / at_end, 3), looks[-1] - 1, inference.item_df)
 
     def least(alpha: float) -> float:
         return critical(float(nominal_levels(planned, alpha)[-1]), *shape) * math.sqrt(at_end)
 
     return float(
         chance_at_the_end(
-            found.estimate,
-            one.variance(found.seeds),
+            inference.estimate,
+            comparison.variance(inference.seeds),
             at_end,
-            found.seeds - 1,
+            inference.seeds - 1,
             beyond=least(ALPHA / max(undecided, 1)),
             within=(spec.metric.smallest_effect or 0.0) - least(EQUIVALENCE_ALPHA),
         )
@@ -244,7 +250,7 @@ def _chance(one: Comparison, fractions: Sequence[float], undecided: int, spec: S
 
 
 def comparisons(grid: Grid) -> list[Comparison]:
-    """Return every effect of the study on the metric that decides; none while no trial has measured it."""
+    """Return every effect of the study on the primary metric; none before a trial has reported it."""
     if grid.primary not in grid.values:
         return []
     effects = study_effects(grid, Items(grid), grid.primary, study_models(grid).get(grid.primary))
@@ -264,16 +270,16 @@ def comparisons(grid: Grid) -> list[Comparison]:
     ]
 
 
-# What speaks of other seeds, and may therefore decide whether there is to be one.
+# Methods whose p generalises to other seeds, and may therefore decide whether to add seeds.
 _OF_SEEDS = (Method.SEEDS, Method.SEEDS_AND_ITEMS)
 
 
 def judge_looked(
     grid: Grid, effects: Sequence[Effect], aliases: Mapping[str, Sequence[str]]
 ) -> list[tuple[Judged, Seen | None]]:
-    """Return the verdict of each effect on the metric that decides as the last look left it, and what was seen then.
+    """Return the verdict of each effect on the primary metric at the last look, and the result it had then.
 
-    Before the first look there is none to give."""
+    Before the first look, all are inconclusive."""
     seen = last_seen(grid)
     goal = grid.results.spec.metric.goal
     shares = shares_of_alpha([deciding_p(effect) for effect in effects], gates(effects))
@@ -281,33 +287,33 @@ def judge_looked(
         (
             qualified(
                 effect,
-                found.verdict(goal) if found else Verdict.INCONCLUSIVE,
-                found.p_holm if found else None,
+                last.verdict(goal) if last else Verdict.INCONCLUSIVE,
+                last.p_holm if last else None,
                 bool(aliases.get(effect.contrast.factor)),
                 share or 1.0,
             ),
-            found,
+            last,
         )
         for effect, share in zip(effects, shares, strict=True)
-        for found in [seen.get(_key(effect.kind, effect.contrast))]
+        for last in [seen.get(_key(effect.kind, effect.contrast))]
     ]
 
 
 def last_seen(grid: Grid) -> dict[Key, Seen]:
-    """Return the comparisons as the last look left them; none before the first."""
+    """Return the comparisons of the last look; none before the first."""
     looks = grid.results.looks
     return seen_in(looks[-1]) if looks else {}
 
 
 def seen_of_cells(grid: Grid) -> dict[int, Seen]:
-    """Return, for the rows that differ from the reference in nothing but a factor's level, how that factor was seen last."""
+    """Return the last result of each row's comparison, for rows that differ from the reference in just one factor's level."""
     seen = last_seen(grid)
     return {
-        cells[1]: found
+        cells[1]: last
         for contrast in study_contrasts(grid)
         if (cells := contrast.two_cells)
         and cells[0] == grid.reference
-        and (found := seen.get(_key(Kind.LEVELS, contrast)))
+        and (last := seen.get(_key(Kind.LEVELS, contrast)))
     }
 
 
@@ -316,7 +322,7 @@ def _key(kind: Kind, contrast: Contrast) -> Key:
 
 
 def _cells(grid: Grid, effect: Effect) -> frozenset[str]:
-    """Return the cells that an effect rests on; those of its contrast too, where some of them have no result yet."""
+    """Return the cells that an effect is estimated from, and those of its contrast that have no result yet."""
     rows = {
         int(row)
         for side in (effect.contrast.rows_low, effect.contrast.rows_high)

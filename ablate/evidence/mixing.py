@@ -1,6 +1,6 @@
-"""What the main effects of a fraction are mixed with, as the cells that have results make it, not as it was planned.
+"""Which interactions bias the main effects of a fraction, given the cells that have results (not the planned ones).
 
-Only interactions of two factors are looked at; of one that the model estimates nothing is mixed into an effect."""
+Only interactions of two factors are examined. An interaction that the model estimates does not bias any effect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class MixedIn:
-    """An interaction of which an effect holds a share."""
+    """An interaction, a share of which biases an effect."""
 
     factor: str
     interaction: tuple[str, ...]
@@ -31,14 +31,14 @@ class MixedIn:
 class Fraction:
     """What a fraction of all combinations can estimate."""
 
-    d_efficiency: float | None  # of a cell with results, as a share of one of the full design
-    mixing: tuple[MixedIn, ...]  # of each effect the largest
+    d_efficiency: float | None  # information per cell with results, as a share of a full design's
+    mixing: tuple[MixedIn, ...]  # the largest share of each effect
 
 
 def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
-    """Return what share of which interaction each effect of a fraction holds beside its aliases, the largest first.
+    """Return the shares of interactions that bias each effect of a fraction, besides its aliases, the largest first.
 
-    A factor's own interactions are left out: where the factor does nothing, they are nothing."""
+    A factor's own interactions are left out: if the factor has no effect, neither have they."""
     spec = grid.results.spec
     if (
         not (model and model.mean_weights)
@@ -51,11 +51,11 @@ def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
     owners = [factor for factor, _ in model.mean_weights]
     chains = aliases(grid)
     return [
-        one
-        for one in mixing(space, cells, owners, np.array(list(model.mean_weights.values())))
-        if one.share > ROUNDING
-        and one.effect not in one.interaction
-        and ":".join(one.interaction) not in chains[one.effect]
+        mixed
+        for mixed in mixing(space, cells, owners, np.array(list(model.mean_weights.values())))
+        if mixed.share > ROUNDING
+        and mixed.effect not in mixed.interaction
+        and ":".join(mixed.interaction) not in chains[mixed.effect]
     ]
 
 
@@ -66,9 +66,9 @@ def aliases(grid: Grid, mixed: Sequence[Mixed] = ()) -> dict[str, list[str]]:
         factor.name: [
             *(other for chain in chains if factor.name in chain for other in chain if other != factor.name),
             *(
-                f"{one.share:.2f} of {':'.join(one.interaction)}"
-                for one in mixed
-                if one.effect == factor.name and one.share >= LEAST_SHARE
+                f"{share:.2f} of {':'.join(interaction)}"
+                for share, effect, interaction in mixed
+                if effect == factor.name and share >= LEAST_SHARE
             ),
         ]
         for factor in grid.results.spec.factors
@@ -76,12 +76,12 @@ def aliases(grid: Grid, mixed: Sequence[Mixed] = ()) -> dict[str, list[str]]:
 
 
 def fraction_of(grid: Grid, mixed: Sequence[Mixed]) -> Fraction:
-    """Return what a fraction can estimate; its efficiency only where it is not regular."""
+    """Return what a fraction can estimate; its efficiency only if it is not regular."""
     efficiency = None
     irregular = isinstance(grid.results.spec.design, Fractional) and grid.results.resolution is None
     if irregular and grid.primary in grid.values:
-        there = np.flatnonzero(np.isfinite(grid.values[grid.primary]).any(axis=1))
+        present = np.flatnonzero(np.isfinite(grid.values[grid.primary]).any(axis=1))
         space = Space(grid.results.spec)
-        efficiency = d_efficiency(space, [space.combination(grid.cells[i].levels) for i in there])
+        efficiency = d_efficiency(space, [space.combination(grid.cells[i].levels) for i in present])
     largest = tuple(MixedIn(name, pair, share) for share, name, pair in strongest(mixed))
     return Fraction(efficiency, largest)

@@ -1,9 +1,9 @@
-"""What each trial adds to the effects of a full or fractional design, and least squares over all of it.
+"""The weight of each trial in the effects of a full or fractional design, and least squares over all trials.
 
 An effect is a weighted sum over the cells of one seed, by least squares within that seed. A seed that cannot separate an effect
 from another does not count for it. Fitted over all seeds at once, with the seeds as blocks, the same model gives the
-analysis of variance and, where there is one seed alone, the errors (its residual, or Lenth's). The residual over all seeds
-leaves out that an effect differs from seed to seed and from item to item: no verdict of a replicated study comes from it."""
+analysis of variance and, if there is only one seed, the errors (from its residual, or Lenth's). The residual over all seeds
+ignores that an effect differs from seed to seed and from item to item, so no verdict of a replicated study uses it."""
 
 import math
 from collections.abc import Collection
@@ -27,15 +27,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Coding:
-    """The factors that vary among the rows that have a value, as `stats` wants them."""
+    """The factors that vary among the rows with a value, coded for `stats`."""
 
     levels: dict[str, tuple[Scalar, ...]]  # the low level first
     index: dict[str, NDArray[np.intp]]  # [cells], −1 where the factor does not exist
 
     def place(self, factor: str, level: Scalar) -> int | None:
-        """Return the index of a level of `factor`; None where it has no value."""
+        """Return the index of a level of `factor`; None if no row with that level has a value."""
         levels = self.levels.get(factor, ())
-        return next((i for i, one in enumerate(levels) if same_level(one, level)), None)
+        return next((i for i, known in enumerate(levels) if same_level(known, level)), None)
 
 
 @dataclass(frozen=True)
@@ -71,44 +71,44 @@ class Model:
 
     coding: Coding
     order: str  # of the model: 1, 2 or full
-    # Effect or interaction -> [cells, seeds], what each trial adds to it; a column of NaN: that seed cannot estimate it.
+    # Effect or interaction -> the weight of each trial [cells, seeds]; NaN for a seed that cannot estimate it.
     weights: dict[Key, Array]
-    there: NDArray[np.bool_]  # [cells, seeds], the trials that `weights` are of
-    # Of a single seed, whose errors come from the model or from Lenth; else empty.
+    present: NDArray[np.bool_]  # [cells, seeds], the trials with a value
+    # The estimates of a single seed, with errors from the model or from Lenth; empty with several seeds.
     unreplicated: dict[Key, Inference]
     anova: tuple[Term, ...]
     mean_weights: dict[tuple[str, int], Array]  # factor, level -> [cells], for all seeds together
     lenth: Margins | None  # of an unreplicated two-level design
-    confounded: dict[str, tuple[str, ...]]  # factor without some estimate -> what it cannot be separated from
+    confounded: dict[str, tuple[str, ...]]  # factor with an effect that has no estimate -> its aliases
     left_out: tuple[tuple[str, ...], ...]  # products that cannot be separated from other terms
 
-    def weights_of(self, there: NDArray[np.bool_]) -> dict[Key, Array]:
-        """Return the weights, had other trials [cells, seeds] a result."""
-        if np.array_equal(there, self.there):
+    def weights_of(self, present: NDArray[np.bool_]) -> dict[Key, Array]:
+        """Return the weights if these trials [cells, seeds] had a value instead."""
+        if np.array_equal(present, self.present):
             return self.weights
-        return weights_by_seed(there, self.coding, self.order)[0]
+        return weights_by_seed(present, self.coding, self.order)[0]
 
 
 def fit_model(grid: Grid, metric: str) -> Model | None:
-    """Return the model of `metric` over all complete trials; None where fewer than two cells have a value."""
+    """Return the model of `metric` over all complete trials; None if fewer than two cells have a value."""
     values = grid.values[metric]
-    there: NDArray[np.bool_] = np.isfinite(values)
-    with_value = np.asarray(there.any(axis=1))
+    present: NDArray[np.bool_] = np.isfinite(values)
+    with_value = np.asarray(present.any(axis=1))
     if with_value.sum() < 2:
         return None
     coding = _coding(grid, with_value)
     if not coding.levels:
         return None
     pooled = _pooled(grid, values, coding)
-    weights, confounded = weights_by_seed(there, coding, pooled.order)
+    weights, confounded = weights_by_seed(present, coding, pooled.order)
     independent = not shares_parts(grid, metric)
-    if (seeds := int(there.any(axis=0).sum())) == 1:
+    if (seeds := int(present.any(axis=0).sum())) == 1:
         confounded = pooled.confounded
     return Model(
         coding,
         pooled.order,
         weights,
-        there,
+        present,
         _unreplicated(pooled, independent) if seeds == 1 else {},
         _terms(pooled, metric, independent),
         _by_cell(pooled.weights, values),
@@ -119,21 +119,21 @@ def fit_model(grid: Grid, metric: str) -> Model | None:
 
 
 def weights_by_seed(
-    there: NDArray[np.bool_], coding: Coding, order: str
+    present: NDArray[np.bool_], coding: Coding, order: str
 ) -> tuple[dict[Key, Array], dict[str, tuple[str, ...]]]:
-    """Return what each of the trials that are `there` [cells, seeds] adds to every effect of its seed.
+    """Return the weight of each `present` trial [cells, seeds] in every effect of its seed, and the confounded factors.
 
-    And of each factor that some seed could not separate from others, these others.
+    A confounded factor is one that some seed cannot separate from others; these others are its value.
     """
-    found: dict[Key, Array] = {}
+    weights: dict[Key, Array] = {}
     confounded: dict[str, set[str]] = {}
     fitted: dict[bytes, tuple[dict[Key, Array], dict[str, tuple[str, ...]]]] = {}
-    for column in range(there.shape[1]):
-        rows = np.flatnonzero(there[:, column])
+    for column in range(present.shape[1]):
+        rows = np.flatnonzero(present[:, column])
         if len(rows) < 2:
             continue
         # Seeds that ran the same cells have the same weights.
-        same = there[:, column].tobytes()
+        same = present[:, column].tobytes()
         if same not in fitted:
             factors = [
                 Factor(name, coding.index[name][rows], len(levels)) for name, levels in coding.levels.items()
@@ -141,17 +141,17 @@ def weights_by_seed(
             fitted[same] = stats.effect_weights(factors, order)
         estimated, mixed = fitted[same]
         for key, of_rows in estimated.items():
-            if key not in found:
-                found[key] = np.full(there.shape, math.nan)
-            found[key][:, column] = 0.0
-            found[key][rows, column] = of_rows
+            if key not in weights:
+                weights[key] = np.full(present.shape, math.nan)
+            weights[key][:, column] = 0.0
+            weights[key][rows, column] = of_rows
         for name, others in mixed.items():
             confounded.setdefault(name, set()).update(others)
-    return found, {name: tuple(sorted(others)) for name, others in confounded.items()}
+    return weights, {name: tuple(sorted(others)) for name, others in confounded.items()}
 
 
 def shares_parts(grid: Grid, metric: str) -> bool:
-    """Say whether a part that decides `metric` serves two cells."""
+    """Return whether two cells share a trained part that `metric` comes from."""
     seen: dict[tuple[str, int], int] = {}
     for (row, column), trial in grid.trials.items():
         if math.isfinite(grid.values[metric][row, column]):
@@ -176,7 +176,7 @@ def _coding(grid: Grid, with_value: NDArray[np.bool_]) -> Coding:
                 codes[row] = next((i for i, name in enumerate(names) if same_level(name, own)), -1)
         used = sorted(set(codes[with_value & (codes >= 0)].tolist()))
         if len(used) >= 2:
-            # The last entry serves −1.
+            # The last entry is what index −1 (the factor does not exist) selects.
             renumbered = np.full(len(names) + 1, -1, dtype=np.intp)
             renumbered[used] = np.arange(len(used))
             levels[factor.name] = tuple(names[i] for i in used)
@@ -185,16 +185,18 @@ def _coding(grid: Grid, with_value: NDArray[np.bool_]) -> Coding:
 
 
 def _pooled(grid: Grid, values: Array, coding: Coding) -> stats.Factorial:
-    """Fit all seeds together. A fraction in which not every product can be separated has main effects only: which products
-    were kept would decide what is mixed into the effects."""
-    found = _factorial(values, coding)
-    if found.left_out and isinstance(grid.results.spec.design, Fractional):
+    """Fit all seeds together.
+
+    A fraction in which some products are aliased gets main effects only: otherwise the choice of the products to keep would
+    decide which interactions bias the effects."""
+    model = _factorial(values, coding)
+    if model.left_out and isinstance(grid.results.spec.design, Fractional):
         return _factorial(values, coding, "1")
-    return found
+    return model
 
 
 def _factorial(values: Array, coding: Coding, order: str = "auto") -> stats.Factorial:
-    """Fit the values that are there, seeds as blocks where there are several."""
+    """Fit the finite values; several seeds are blocks."""
     rows, seeds = np.nonzero(np.isfinite(values))
     factors = [Factor(name, coding.index[name][rows], len(levels)) for name, levels in coding.levels.items()]
     present, block = np.unique(seeds, return_inverse=True)
@@ -207,7 +209,7 @@ def _lacks_an_effect(name: str, coding: Coding, estimates: Collection[Key]) -> b
 
 
 def _unreplicated(model: stats.Factorial, independent: bool) -> dict[Key, Inference]:
-    """Return the estimates of a single seed; without errors where cells share trained parts, whose noise is then one."""
+    """Return the estimates of a single seed; without errors if cells share trained parts, and so share their noise."""
     method = Method.LEAST_SQUARES if model.df_residual else Method.LENTH
     return {
         (e.factors, e.levels): Inference(e.estimate, 1, Method.ONE_SEED)
@@ -218,10 +220,10 @@ def _unreplicated(model: stats.Factorial, independent: bool) -> dict[Key, Infere
 
 
 def _terms(model: stats.Factorial, metric: str, independent: bool) -> tuple[Term, ...]:
-    """Type II where the table is unbalanced; the share is of the sum of these sums of squares.
+    """Return the analysis of variance, of type II; shares are of the sum of these sums of squares.
 
-    A term that cannot be separated from others is named with them, and has no F; nor has any where cells share trained parts,
-    which would count one run several times.
+    An aliased term is named together with its aliases and has no F. No term has one if cells share trained parts, since that
+    would count one run several times.
     """
     rows = model.anova["II"]
     total = math.fsum(row.ss for row in rows)
@@ -244,16 +246,16 @@ def _terms(model: stats.Factorial, metric: str, independent: bool) -> tuple[Term
 
 
 def _by_cell(weights: dict[Key, Array], values: Array) -> dict[tuple[str, int], Array]:
-    found = {}
+    by_cell = {}
     for (names, levels), of_trials in weights.items():
         if len(names) == 1:
             placed = np.zeros(values.shape)
             placed[np.isfinite(values)] = of_trials
-            found[names[0], levels[0]] = placed.sum(axis=1)
-    return found
+            by_cell[names[0], levels[0]] = placed.sum(axis=1)
+    return by_cell
 
 
 def _margins(model: stats.Factorial, metric: str) -> Margins | None:
-    if (found := model.lenth) is None:
+    if (lenth := model.lenth) is None:
         return None
-    return Margins(metric, found.s0, found.pse, found.me, found.sme, model.contrasts)
+    return Margins(metric, lenth.s0, lenth.pse, lenth.me, lenth.sme, model.contrasts)

@@ -1,4 +1,4 @@
-"""How much a metric moves when nothing but the seed, or the items it is scored on, changes."""
+"""How much a metric varies when only the seed, or only the items it is scored on, change."""
 
 import math
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from ablate.store.results import repeated_values
 
 @dataclass(frozen=True)
 class Noise:
-    """What a metric does when nothing but the seed changes."""
+    """How much a metric varies when only the seed changes."""
 
     metric: str
     sd_seed: float  # within a cell
     df: int
-    detectable: float | None  # difference of two cells, in 80 % of studies; None without noise
+    detectable: float | None  # difference of two cells that 80 % of studies detect; None without noise
     seeds: int
     sd_item: float | None  # on the scale of one item, where predictions are kept
     sd_seed_item: float | None
@@ -29,8 +29,8 @@ class Noise:
 
 
 def noise_of_metrics(items: Items) -> tuple[Noise, ...]:
-    """Return the noise of each metric of which some cell has two seeds."""
-    return tuple(found for metric in items.grid.dev_metrics if (found := _noise(items, metric)))
+    """Return the noise of each metric for which some cell has two seeds."""
+    return tuple(noise for metric in items.grid.dev_metrics if (noise := _noise(items, metric)))
 
 
 def _noise(items: Items, metric: str) -> Noise | None:
@@ -46,15 +46,15 @@ def _noise(items: Items, metric: str) -> Noise | None:
 def seed_sd(grid: Grid, metric: str) -> tuple[float | None, int]:
     """Return the standard deviation between seeds within a cell, pooled over cells, and its degrees of freedom.
 
-    Each trained part counts once, however many cells share it. None where no cell has two seeds.
+    Each trained part counts once, however many cells share it. None if no cell has two seeds.
     """
     return pooled_sd(repeated_values(grid.results, metric))
 
 
 def sd_beyond_seeds(values: NDArray[np.float64]) -> float | None:
-    """Return the standard deviation of [cells, seeds] that neither the cell nor the seed explains.
+    """Return the standard deviation of `values` [cells, seeds] that neither the cell nor the seed explains.
 
-    What a seed adds to every cell alike cancels where cells of the same seeds are compared. None without variance."""
+    A seed's effect on all cells cancels when cells are compared on the same seeds. None without variance."""
     cells, seeds = values.shape
     df = (cells - 1) * (seeds - 1)
     rest = values - values.mean(axis=1, keepdims=True)
@@ -69,8 +69,8 @@ def _of_items(items: Items, metric: str) -> tuple[float | None, float | None, in
     reference = items.grid.reference
     if reference is None or list(items.made_of(metric)) != [metric]:
         return None, None, None
-    found = list(items.files.by_seed(reference, metric).values())
-    if len(found) < 2 or misaligned(found):
+    of_seeds = list(items.files.by_seed(reference, metric).values())
+    if len(of_seeds) < 2 or misaligned(of_seeds):
         return None, None, None
-    analysed = mrmc(np.array([scores.scores for scores in found]))
-    return analysed.sigma_item, analysed.sigma_seed_item, len(found[0].ids)
+    analysis = mrmc(np.array([scores.scores for scores in of_seeds]))
+    return analysis.sigma_item, analysis.sigma_seed_item, len(of_seeds[0].ids)

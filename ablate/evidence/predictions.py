@@ -1,8 +1,9 @@
 """Per-item predictions of trained parts, read from their files and turned into scores whose mean is the metric.
 
-A metric `dev/sentiment` belongs to `predictions/dev.sentiment.csv` of the part that reports it; where there is no such file,
-to the one file of its split that gives the metric and not the one it is named after. Whether it is an accuracy or a Pearson
-r is read off the numbers: the one that gives the recorded metric. A file that is refused, or gives neither, is on record."""
+The predictions of a metric `dev/sentiment` are in `predictions/dev.sentiment.csv` of the part that reports it. If there is no
+such file, they are in the file of its split whose accuracy or Pearson's r equals the metric, unless that file already belongs
+to the metric it is named after. Whether a metric is an accuracy or Pearson's r is inferred in the same way: by which of the
+two equals the recorded number. Files that are refused, or that give neither, are noted in `unused`."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ablate.stats.correlations import pearson, pseudo_values
 from ablate.store.results import TrialResult
 
 TOLERANCE = 1e-6  # between the recorded metric and the one recomputed from the predictions
-LOOKED_AT = 9  # trained parts that say which file a metric's is, where no name does
+LOOKED_AT = 9  # trained parts to examine when a metric's file has to be inferred from the numbers
 
 _COLUMNS = ("id", "prediction", "gold")
 
@@ -36,7 +37,7 @@ class Refusal(Enum):
     DAMAGED = auto()  # not whole rows of id, prediction, gold and perhaps cluster
     NOT_FINITE = auto()  # a prediction, or the gold of an item
     TOO_FEW = auto()  # items to have a variance
-    OTHER_METRIC = auto()  # neither their accuracy nor their r is what was recorded
+    OTHER_METRIC = auto()  # neither their accuracy nor their r is the recorded metric
 
 
 @dataclass(frozen=True)
@@ -50,24 +51,24 @@ class Unused:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A prediction file. The gold is NaN throughout where labels are kept back."""
+    """A prediction file. The gold is all NaN if the labels are withheld."""
 
     ids: tuple[str, ...]
     predicted: NDArray[np.float64]  # [items]
     gold: NDArray[np.float64]  # [items]
-    clusters: tuple[str, ...] | None = None  # [items]; None: every item stands for itself
+    clusters: tuple[str, ...] | None = None  # [items]; None: items are independent
 
 
 @dataclass(frozen=True)
 class ItemScores:
-    """What each item adds to a metric: the mean over items is the metric."""
+    """Scores of items, whose mean is the metric."""
 
     ids: tuple[str, ...]
     scores: NDArray[np.float64]  # [items]
     predicted: NDArray[np.float64]  # [items]
     gold: NDArray[np.float64]  # [items]
     kind: Kind
-    clusters: tuple[str, ...] | None = None  # [items]; None: every item stands for itself
+    clusters: tuple[str, ...] | None = None  # [items]; None: items are independent
 
     @property
     def metric(self) -> float:
@@ -79,42 +80,42 @@ class PredictionFiles:
     """Reads each file once, however many trials share the part."""
 
     def __init__(self, grid: Grid) -> None:
-        self.unused: set[Unused] = set()  # of all that was asked for
+        self.unused: set[Unused] = set()  # predictions that were asked for and cannot be used
         self._grid = grid
         self._files: dict[Path, Predicted | Refusal] = {}
         self._scores: dict[tuple[Path, float], ItemScores | Refusal] = {}
         self._folders: dict[tuple[str, int], Path] = {}
         self._names: dict[Path, frozenset[str]] = {}  # folder -> its files
-        self._by_value: dict[str, str | None] = {}  # metric -> the file that gives it
-        self._alike: dict[str, Predicted] = {}  # file name -> the last one read
+        self._by_value: dict[str, str | None] = {}  # metric -> the file whose numbers give it
+        self._alike: dict[str, Predicted] = {}  # file name -> the last file read of that name
 
     def predicted(self, trial: TrialResult, metric: str) -> Predicted | None:
-        """Return the predictions behind `metric` in `trial`; None when the trainer kept none, or none that can be used."""
+        """Return the predictions behind `metric` in `trial`; None if the trainer saved none, or none that can be used."""
         path = self._path(trial, metric)
-        found = self._read(path) if path else None
-        return found if isinstance(found, Predicted) else None
+        content = self._read(path) if path else None
+        return content if isinstance(content, Predicted) else None
 
     def scores(self, trial: TrialResult, metric: str) -> ItemScores | None:
-        """Return the items' scores behind `metric` in `trial`; None when there are none that give the metric.
+        """Return the items' scores behind `metric` in `trial`; None if no predictions give the metric.
 
-        Predictions that are there and do not give it are noted in `unused`."""
+        Predictions that exist but do not give it are noted in `unused`."""
         path = self._path(trial, metric)
         if path is None or metric not in trial.metrics:
             return None
-        found = self._scores_in(path, trial.metrics[metric])
-        if isinstance(found, ItemScores):
-            return found
-        self.unused.add(Unused(self._grid.index[trial.cell], metric, found))
+        scores = self._scores_in(path, trial.metrics[metric])
+        if isinstance(scores, ItemScores):
+            return scores
+        self.unused.add(Unused(self._grid.index[trial.cell], metric, scores))
         return None
 
     def by_seed(self, row: int, metric: str) -> dict[int, ItemScores]:
         """Return {column: scores} of a cell, for the seeds that have them."""
-        found = {}
+        by_column = {}
         for column in range(len(self._grid.seeds)):
             trial = self._grid.trials.get((row, column))
             if trial and trial.state == "COMPLETE" and (scores := self.scores(trial, metric)):
-                found[column] = scores
-        return found
+                by_column[column] = scores
+        return by_column
 
     def _path(self, trial: TrialResult, metric: str) -> Path | None:
         folder = self._folder(trial, metric)
@@ -128,20 +129,20 @@ class PredictionFiles:
         return folder / name if name in names else None
 
     def _folder(self, trial: TrialResult, metric: str) -> Path | None:
-        """The predictions of the part that reports `metric`."""
+        """The predictions folder of the part that reports `metric`."""
         for part in trial.parts.values():
-            found = self._grid.results.parts.get((part, trial.seed))
-            if found and metric in found.metrics:
+            trained = self._grid.results.parts.get((part, trial.seed))
+            if trained and metric in trained.metrics:
                 # Large studies ask a hundred thousand times: a new path each time would take a second.
                 if (part, trial.seed) not in self._folders:
-                    self._folders[part, trial.seed] = found.folder / "predictions"
+                    self._folders[part, trial.seed] = trained.folder / "predictions"
                 return self._folders[part, trial.seed]
         return None
 
     def _name_by_value(self, metric: str) -> str | None:
-        """The file of the split that gives `metric` in more parts than any other does, and in most of those looked at.
+        """The file of the split that gives `metric` in more parts than any other file, and in most of the parts examined.
 
-        One file may give it by chance, and one part's may be damaged."""
+        A file may give the metric by chance in one part, and one part's file may be damaged."""
         split, gives, looked = metric.partition("/")[0] + ".", Counter[str](), set[Path]()
         for trial in self._grid.trials.values():
             folder = self._folder(trial, metric)
@@ -160,7 +161,7 @@ class PredictionFiles:
         return name if most > second and most > len(looked) / 2 else None
 
     def _is_its_own(self, path: Path, trial: TrialResult) -> bool:
-        """Whether a file gives the metric that it is named after."""
+        """Return whether a file gives the metric that it is named after."""
         named = next((metric for metric in trial.metrics if _file_name(metric) == path.name), None)
         return named is not None and self._is_given(path, trial, named)
 
@@ -174,32 +175,32 @@ class PredictionFiles:
 
     def _scores_in(self, path: Path, recorded: float) -> ItemScores | Refusal:
         if (path, recorded) not in self._scores:
-            found = self._read(path)
+            content = self._read(path)
             self._scores[path, recorded] = (
-                found if isinstance(found, Refusal) else item_scores(found, recorded)
+                content if isinstance(content, Refusal) else item_scores(content, recorded)
             )
         return self._scores[path, recorded]
 
     def _read(self, path: Path) -> Predicted | Refusal:
         if path not in self._files:
-            found = predictions_in(path)
-            if isinstance(found, Predicted):
-                found = self._alike[path.name] = _sharing(found, self._alike.get(path.name, found))
-            self._files[path] = found
+            content = predictions_in(path)
+            if isinstance(content, Predicted):
+                content = self._alike[path.name] = _sharing(content, self._alike.get(path.name, content))
+            self._files[path] = content
         return self._files[path]
 
 
 def read_predictions(path: Path) -> Predicted | None:
-    """Read a prediction file; None when it is not there or `predictions_in` refuses it."""
-    found = predictions_in(path)
-    return found if isinstance(found, Predicted) else None
+    """Read a prediction file; None if it does not exist or `predictions_in` refuses it."""
+    content = predictions_in(path)
+    return content if isinstance(content, Predicted) else None
 
 
 def predictions_in(path: Path) -> Predicted | Refusal:
     """Read a file with columns id, prediction, gold and perhaps cluster, as `context.predictions` writes them.
 
-    Refuses a header or a row of other columns, what is not a number, a blank cluster, and a prediction that is not finite;
-    of the gold either all is finite or all NaN (labels kept back)."""
+    Refuses other columns in the header or a row, text in place of a number, a blank cluster, and a prediction that is not
+    finite. The gold must be all finite, or all NaN (labels withheld)."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -209,7 +210,8 @@ def predictions_in(path: Path) -> Predicted | Refusal:
         return Refusal.DAMAGED
     try:
         columns = _columns(data, names)
-    except ValueError:  # pyarrow's errors are
+    # pyarrow's errors are ValueErrors.
+    except ValueError:
         return Refusal.DAMAGED
     clusters = tuple(columns["cluster"]) if "cluster" in columns else None
     if clusters and "" in clusters:
@@ -220,19 +222,18 @@ def predictions_in(path: Path) -> Predicted | Refusal:
     return Predicted(tuple(columns["id"]), predicted, gold, clusters)
 
 
-def item_scores(found: Predicted, recorded: float) -> ItemScores | Refusal:
-    """Return scores whose mean is `recorded`: hits (accuracy) or pseudo-values (Pearson); else why there are none."""
-    if len(found.ids) < 2:
+def item_scores(content: Predicted, recorded: float) -> ItemScores | Refusal:
+    """Return scores whose mean is `recorded`: hits (accuracy) or pseudo-values (Pearson's r); otherwise why there are none."""
+    ids, predicted, gold, clusters = content.ids, content.predicted, content.gold, content.clusters
+    if len(ids) < 2:
         return Refusal.TOO_FEW
-    if not np.isfinite(found.gold).all():
+    if not np.isfinite(gold).all():
         return Refusal.NOT_FINITE
-    hits = (found.predicted == found.gold).astype(float)
+    hits = (predicted == gold).astype(float)
     if abs(hits.mean() - recorded) < TOLERANCE:
-        return ItemScores(found.ids, hits, found.predicted, found.gold, Kind.ACCURACY, found.clusters)
-    r = pearson(found.predicted, found.gold)
-    if abs(r - recorded) < TOLERANCE:
-        scores = pseudo_values(found.predicted, found.gold)
-        return ItemScores(found.ids, scores, found.predicted, found.gold, Kind.PEARSON, found.clusters)
+        return ItemScores(ids, hits, predicted, gold, Kind.ACCURACY, clusters)
+    if abs(pearson(predicted, gold) - recorded) < TOLERANCE:
+        return ItemScores(ids, pseudo_values(predicted, gold), predicted, gold, Kind.PEARSON, clusters)
     return Refusal.OTHER_METRIC
 
 
@@ -243,7 +244,7 @@ def _file_name(metric: str) -> str:
 def _columns(data: bytes, names: tuple[str, ...]) -> dict[str, Any]:
     """Read the rows under a header strictly, text as lists and numbers as arrays.
 
-    20,000 rows take 8 ms, where Python's csv and NumPy take 75."""
+    20,000 rows take 8 ms; with Python's csv and NumPy they take 75 ms."""
     import pyarrow
     from pyarrow import csv
 
@@ -264,11 +265,11 @@ def _columns(data: bytes, names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _sharing(found: Predicted, other: Predicted) -> Predicted:
-    """Return the same predictions in less memory: ids, gold and clusters are those of most files of that name."""
+def _sharing(new: Predicted, other: Predicted) -> Predicted:
+    """Return `new` in less memory: its ids, gold and clusters usually equal those of another file of that name."""
     return Predicted(
-        other.ids if other.ids == found.ids else found.ids,
-        found.predicted,
-        other.gold if np.array_equal(other.gold, found.gold) else found.gold,
-        other.clusters if other.clusters == found.clusters else found.clusters,
+        other.ids if other.ids == new.ids else new.ids,
+        new.predicted,
+        other.gold if np.array_equal(other.gold, new.gold) else new.gold,
+        other.clusters if other.clusters == new.clusters else new.clusters,
     )

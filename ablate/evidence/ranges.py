@@ -1,9 +1,9 @@
-"""The values that a metric can have: what trials that were lost could have got."""
+"""The range of a metric, which bounds what lost trials could have scored."""
 
 from ablate.evidence.predictions import Kind
 from ablate.spec.model import StudySpec
 
-Range = tuple[float | None, float | None]  # worst, best; None where it is not known
+Range = tuple[float | None, float | None]  # worst, best; None if unknown
 
 _OF_KIND: dict[Kind | None, Range] = {Kind.ACCURACY: (0.0, 1.0), Kind.PEARSON: (-1.0, 1.0)}
 _OF_OUR_TRAINER: dict[str, Range] = {
@@ -15,11 +15,11 @@ _OF_OUR_TRAINER: dict[str, Range] = {
 
 
 def metric_range(spec: StudySpec, metric: str, kind: Kind | None = None) -> Range:
-    """Return the worst and the best value that `metric` can have, by its nature and not by what was seen.
+    """Return the worst and the best value that `metric` can have, whatever values were observed.
 
-    Known of an accuracy and of Pearson's r (`kind`, as the predictions behind the metric say), and of our trainer's metrics,
-    those of the last epoch (`@last`) among them. For the study's own metric its goal says which end is the worst, and the
-    worst that the study file declares comes first.
+    They are known for accuracies and Pearson's r (`kind`, inferred from the predictions) and for our trainer's metrics,
+    including `…@last`. For the study's primary metric, the goal says which end is the worst, and a `worst` in the study file
+    takes precedence.
     """
     name = metric.partition("@")[0]
     known = _OF_KIND.get(kind, (None, None))

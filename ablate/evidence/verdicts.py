@@ -1,4 +1,4 @@
-"""What may be said of effects that are judged together: corrected p, a verdict, and what qualifies it."""
+"""Judge effects together: their corrected p, their verdicts, and what qualifies these."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ class Qualifier(StrEnum):
 
     ALIASED = "aliased"  # the design cannot separate the effect from another
     TURNS_AROUND = "turns_around"  # it helps at one level of another factor and hurts at another
-    DEPENDS = "depends"  # it is clear at one level of another factor and not at another
+    DEPENDS = "depends"  # it is significant at one level of another factor and not at another
     LOST_RUNS = "lost_runs"  # runs without a result could reverse it
-    LAST_EPOCH = "last_epoch"  # clear at the chosen epoch, not at the last
+    LAST_EPOCH = "last_epoch"  # significant at the chosen epoch, not at the last
     BENT = "bent"  # its factor's levels do not lie on a straight line
     STOP_FLAG = "stop_flag"  # a flag on its cells invalidates its p
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A corrected p, what may be said, and the effect that it would have been said of in 80 % of such studies."""
+    """A corrected p, a verdict, and the true effect that 80 % of such studies would detect."""
 
     p_holm: float | None
     p_bh: float | None
@@ -39,11 +39,11 @@ def judge_primary(
     goal: str,
     aliases: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Judged]:
-    """Judge the effects on the metric that decides, the familywise error over all of them at .05.
+    """Judge the effects on the primary metric, with a familywise error rate of .05 over all of them.
 
-    Holm's procedure, in which the levels of a numeric factor wait for most of their share until its slope is clear. An effect
-    on a metric of a chosen epoch is tested on the last epoch too, and the larger p counts: the best of several epochs flatters
-    whatever is noisier.
+    Holm's procedure, in which the levels of a numeric factor get most of their share of alpha only once its slope is
+    significant. An effect on a metric of a chosen epoch is also tested on the last epoch, and the larger p counts: choosing
+    the best of several epochs favours the noisier side.
     """
     p, behind = [deciding_p(effect) for effect in effects], gates(effects)
     adjusted, shares = gatekept_holm(p, behind), shares_of_alpha(p, behind)
@@ -61,17 +61,17 @@ def judge_primary(
 
 
 def gates(effects: Sequence[Effect]) -> list[int | None]:
-    """Return for each effect the place of the one that is its gate: for the levels of a numeric factor its slope."""
+    """Return for each effect the index of its gate: the slope for the levels of a numeric factor, otherwise None."""
     slope_at = {e.contrast.factor: place for place, e in enumerate(effects) if e.kind is Kind.SLOPE}
     return [None if e.kind is Kind.SLOPE else slope_at.get(e.contrast.factor) for e in effects]
 
 
 def judge_exploratory(inferences: Sequence[Inference], identical: Sequence[bool]) -> list[Judged]:
-    """Correct by Benjamini-Hochberg; only the direction is named, as no goal is declared for these metrics."""
-    adjusted = benjamini_hochberg([one.p for one in inferences])
+    """Correct by Benjamini-Hochberg. These metrics have no declared goal, so a verdict only names the direction."""
+    adjusted = benjamini_hochberg([inference.p for inference in inferences])
     return [
-        Judged(None, p, Verdict.NO_DIFFERENCE if same else _direction(one, p), one.mde80())
-        for one, same, p in zip(inferences, identical, adjusted, strict=True)
+        Judged(None, p, Verdict.NO_DIFFERENCE if same else _direction(inference, p), inference.mde80())
+        for inference, same, p in zip(inferences, identical, adjusted, strict=True)
     ]
 
 
@@ -83,7 +83,7 @@ def _judged(
 
 
 def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, share: float) -> Judged:
-    """Return a verdict with what weakens it, or takes it back; `share` is the part of alpha that its test starts with."""
+    """Return a verdict with its qualifiers, some of which withdraw it; `share` is the alpha that its test starts with, of all."""
     inference, qualifiers = effect.inference, []
     if aliased and word is not Verdict.INCONCLUSIVE:
         qualifiers.append(Qualifier.ALIASED)
@@ -109,7 +109,7 @@ def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, sha
 
 
 def deciding_p(effect: Effect) -> float | None:
-    """Return the p of the metric, or of the last epoch where that is larger; None where one of them has none."""
+    """Return the p on the metric, or on the last epoch if that is larger; None if one of them has none."""
     if effect.last is None or effect.inference.p is None:
         return effect.inference.p
     if effect.last.p is None or effect.last.estimate is None or effect.inference.estimate is None:

@@ -1,1 +1,1 @@
-"""From YAML text to a frozen `StudySpec`, every fault of the file named at its place. Writes nothing."""
+"""The study file: from YAML text to a frozen `StudySpec`, every fault reported with its line and column."""

@@ -8,23 +8,23 @@ from ablate.text import shown
 
 
 def check_address(address: str) -> None:
-    """Refuse what cannot address a setting.
+    """Refuse text that cannot address a setting.
 
     Raises:
-        PydanticCustomError: as a fault of the study file.
+        PydanticCustomError: a fault of the study file.
     """
     if not (address and all(address.split(".")) and address.isprintable() and len(address) <= 200):
-        raise fault(f"{shown(address)} is no setting's address; write e.g. batch_size.sentiment")
+        raise fault(f"{shown(address)} is not the address of a setting; write e.g. batch_size.sentiment")
 
 
 def put(nested: dict[str, Any], address: str, value: Any) -> bool:
-    """Set `address` in `nested`, merging mappings; return False when a value stands there already."""
+    """Set `address` in `nested`, merging mappings; return False if a value is already there."""
     folder, name = _folder(nested, address)
     return isinstance(folder, dict) and _merge(folder, {name: value})
 
 
 def replace(nested: dict[str, Any], address: str, value: Any) -> bool:
-    """Set `address` in `nested` whatever stood there; return False when its way leads through a value."""
+    """Set `address` in `nested`, replacing what is there; return False if one of its parents is a value, not a mapping."""
     folder, name = _folder(nested, address)
     if isinstance(folder, dict):
         folder[name] = copied(value)
@@ -32,7 +32,7 @@ def replace(nested: dict[str, Any], address: str, value: Any) -> bool:
 
 
 def _folder(nested: dict[str, Any], address: str) -> tuple[Any, str]:
-    """Return what holds the last part of `address`, a mapping or the value in its way, and that part."""
+    """Return the mapping that holds the last part of `address` (or the value found in its place), and that last part."""
     *folders, name = address.split(".")
     inside: Any = nested
     for folder in folders:
@@ -57,7 +57,8 @@ def overlap(a: str, b: str) -> bool:
 
 def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> bool:
     free = True
-    for key, value in more.items():  # keys inside a value are names, not addresses: no dots are read here
+    # Keys inside a value are names, not addresses: their dots do not separate anything.
+    for key, value in more.items():
         if key not in into:
             into[key] = copied(value)
         elif isinstance(value, Mapping) and isinstance(into[key], dict):

@@ -1,4 +1,4 @@
-"""What the keys of a study file must say about each other: conditions, baseline, clashing settings, seeds."""
+"""Check the keys of a study file against each other: conditions, baseline, clashing settings, seeds."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,16 +15,16 @@ from ablate.text import shown, suggestion
 
 
 def check_conditions(factors: Sequence[Factor], errors: Errors) -> tuple[Factor, ...] | None:
-    """Return the factors, conditions in their parents' own spelling; None when a condition is at fault."""
+    """Return the factors, with the levels in conditions spelled as their factors spell them; None if a condition is wrong."""
     before = len(errors.found)
     by_name = {factor.name: factor for factor in factors}
     checked = tuple(_with_known_parents(factor, by_name, errors) for factor in factors)
     if len(errors.found) > before:
         return None
-    for circle in conditions.circles(checked):
-        path = " needs ".join([*circle, circle[0]])
-        what = f"conditions go in a circle ({path}); remove one of them"
-        errors.add(what, "factors", circle[0], "only_when", KEY)
+    for cycle in conditions.cycles(checked):
+        path = " needs ".join([*cycle, cycle[0]])
+        what = f"conditions form a cycle ({path}); remove one of them"
+        errors.add(what, "factors", cycle[0], "only_when", KEY)
     if len(errors.found) > before:
         return None
     for name, needs in conditions.needs(checked).items():
@@ -47,18 +47,19 @@ def _with_known_parents(factor: Factor, factors: Mapping[str, Factor], errors: E
     return factor.model_copy(update={"only_when": allowed})
 
 
-def known_level(factor: Factor, found: Scalar, errors: Errors, *loc: int | str) -> Level | None:
-    """Return the level of `factor` that was `found` at `loc`; None, and an error, when there is none."""
+def known_level(factor: Factor, written: Scalar, errors: Errors, *loc: int | str) -> Level | None:
+    """Return the level of `factor` that is `written` at `loc`; add an error and return None if it has no such level."""
     for level in factor.levels:
-        if same(level.name, found):
+        if same(level.name, written):
             return level
     names = [level.name for level in factor.levels]
-    alike = [name for name in names if level_text(name).lower() == level_text(found).lower()]
+    alike = [name for name in names if level_text(name).lower() == level_text(written).lower()]
     if alike:
         hint = f'write "{alike[0]}"' if isinstance(alike[0], str) else f"write {shown(alike[0])}"
-    else:  # a number is not near another one because of its digits
-        hint = suggestion(found if isinstance(found, str) else "", map(level_text, names))
-    what = f"the text {shown(found)}" if isinstance(found, str) else shown(found)
+    else:
+        # Numbers with similar digits are not close to each other: only text gets a "did you mean".
+        hint = suggestion(written if isinstance(written, str) else "", map(level_text, names))
+    what = f"the text {shown(written)}" if isinstance(written, str) else shown(written)
     errors.add(f"{what} is not a level of {factor.name}; {hint}", *loc)
     return None
 
@@ -70,15 +71,15 @@ def check_choice(
     refused: Collection[str],
     errors: Errors,
 ) -> dict[str, Scalar]:
-    """Return `baseline` or `best`: factor -> level, in the factor's own spelling.
+    """Return `baseline` or `best` as factor -> level, spelled as the factor spells it.
 
-    Nothing is said about a factor in `refused`, which has faults of its own.
+    Factors in `refused` are passed over: their own faults have been reported.
     """
     known: dict[str, Scalar] = {}
     for name, level in chosen.items():
         if name in factors:
-            if found := known_level(factors[name], level, errors, key, name):
-                known[name] = found.name
+            if named := known_level(factors[name], level, errors, key, name):
+                known[name] = named.name
         elif name not in refused:
             errors.add(f"no factor {shown(name)}; {suggestion(name, factors)}", key, name, KEY)
     return known
@@ -95,7 +96,7 @@ def check_baseline_complete(
 
 
 def check_search(design: Any, seeds: Sequence[int] | AddedSeeds | None, errors: Errors) -> None:
-    """Report a search without seeds for its finalists, or with looks: it has nothing to compare until it is done."""
+    """Report a search that has no seeds for its finalists, or has looks: it has nothing to compare until it is done."""
     if not isinstance(design, Search):
         return
     if isinstance(seeds, AddedSeeds):
@@ -116,14 +117,14 @@ def check_settings_apart(
     errors: Errors,
     faults: Faults,
 ) -> None:
-    """Report settings that a factor varies too, and settings that two factors vary in one cell.
+    """Report settings that are both fixed and varied, and settings that two factors vary in the same cell.
 
     Args:
-        settings: Nested, as the file and `--set` have them.
-        factors: All of the study's.
-        overridden: Address -> the `--set` argument that gave it.
-        errors: What is wrong in the file.
-        faults: What is wrong on the command line.
+        settings: The fixed settings, nested, from the file and `--set`.
+        factors: All factors of the study.
+        overridden: Address -> the `--set` argument that set it.
+        errors: Collects what is wrong in the file.
+        faults: Collects what is wrong on the command line.
     """
     fixed = list(dict.fromkeys([*leaves(settings), *overridden]))
     for factor in factors:
@@ -162,4 +163,5 @@ def _shared(one: Factor, other: Factor) -> str | None:
 
 
 def _addresses(factor: Factor) -> list[str]:
-    return list(factor.levels[0].settings)  # every level sets the same
+    # Every level of a factor sets the same addresses.
+    return list(factor.levels[0].settings)

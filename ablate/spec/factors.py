@@ -41,13 +41,13 @@ Allowed = Annotated[tuple[Scalar, ...], BeforeValidator(_one_or_more, json_schem
 
 
 class SpelledFactor(Written):
-    """A factor whose levels are named, or that exists under conditions."""
+    """A factor with named levels, or with conditions."""
 
     # Read with the factor's name, by `_levels`: a level in a list sets the setting that the factor is named after.
     levels: Annotated[
         Any, BeforeValidator(lambda it: it, json_schema_input_type=ListedLevels | NamedLevels)
     ] = Field(examples=[[0.0, 0.01]])
-    """At least two."""
+    """The values to compare, at least two."""
     only_when: Annotated[
         dict[str, Allowed], write("a mapping from another factor to its level, e.g. {training: joint}")
     ] = Field(default_factory=dict)
@@ -55,7 +55,7 @@ class SpelledFactor(Written):
 
 
 def _read(written: Any, info: ValidationInfo[dict[str, Any]]) -> tuple[Factor, ...]:
-    """Return the factors; the sound ones go into the context although another is at fault."""
+    """Return the factors. The valid ones also go into the context, so that later checks see them if others are wrong."""
     if not isinstance(written, dict):
         raise expected("a mapping from a factor's name to its levels")
     if not written:
@@ -129,7 +129,7 @@ def _levels(name: str, written: Any) -> tuple[Level, ...]:
 
 
 def _level_settings(factor: str, value: Any, named: bool) -> dict[str, Any]:
-    """Return what a level sets: settings if it is named, else the one that the factor is named after."""
+    """Return what a level sets: its settings if it is named, otherwise the setting that the factor is named after."""
     if not named and isinstance(value, list | dict):
         raise expected("a single value, or name the levels: {levels: {small: {...}, large: {...}}}")
     if not isinstance(value, dict):
@@ -150,7 +150,8 @@ def _check_distinct(levels: dict[int, Level], errors: Errors) -> None:
             seen[level.name] = level.name
         elif same(seen[level.name], level.name):
             errors.add(f"level {shown(level.name)} is given twice; keep one", index, KEY)
-        else:  # true == 1 in Python, in databases and in most trainers
+        else:
+            # true == 1 in Python, in databases and in most trainers.
             both = f"{shown(seen[level.name])} and {shown(level.name)}"
             errors.add(f"levels {both} cannot be told apart; quote or rename one", index, KEY)
 

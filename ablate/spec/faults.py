@@ -1,4 +1,4 @@
-"""Faults of a study file: collected with their places, sorted as the file reads, raised all at once."""
+"""Faults of a study file: collected with their places, sorted in the order of the file, raised all at once."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,8 @@ class Faults:
 
     def __init__(self, file: str) -> None:
         self.file = printable(file)
-        self._found: dict[tuple[int, int, str], None] = {}  # a dict: each once, in order of discovery
+        # A dict keeps each fault once, in the order in which they were found.
+        self._found: dict[tuple[int, int, str], None] = {}
 
     def __len__(self) -> int:
         return len(self._found)
@@ -24,11 +25,11 @@ class Faults:
             yield f"{self.file}:{line}:{column}: {message}" if line else message
 
     def add(self, place: tuple[int, int], key: str, message: str) -> None:
-        """Remember that the value called `key` at (line, column), both from 1, is wrong."""
+        """Add a fault of the value called `key`, at `place`: (line, column), both from 1."""
         self._found[(*place, f"{shortened(printable(key))}: {message}" if key else message)] = None
 
     def stop_if_any(self) -> None:
-        """Raise what was found.
+        """Raise the faults, if there are any.
 
         Raises:
             BadInput: one line per fault.

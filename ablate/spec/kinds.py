@@ -11,16 +11,17 @@ from ablate.text import suggestion
 
 MAX_CELLS = 100_000
 
-# Of Optuna's samplers those whose proposal follows from the trials alone: the others (CMA-ES, genetic ones) keep a state
-# of their own, which a search that is killed would lose.
+# Only those of Optuna's samplers that propose from the recorded trials alone. The others (CMA-ES, genetic ones) keep a state
+# in memory, which a killed search would lose.
 Sampler = Literal["tpe", "gp", "random"]
 Pruner = Literal["none", "median", "asha", "hyperband", "wilcoxon"]
 
 
 class _Kind(Written):
-    """What every kind of design says about itself."""
+    """What every kind of design has."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["kind"]})  # the shorthand needs no mapping
+    # `kind` has a default, but a mapping must name it: a kind without options is written as text.
+    model_config = ConfigDict(json_schema_extra={"required": ["kind"]})
 
     kind: str
     from_reference: ClassVar[bool] = False  # each effect is the difference of one cell from a reference cell
@@ -28,11 +29,11 @@ class _Kind(Written):
 
     @classmethod
     def unknown(cls, name: str) -> str:
-        """Say that this kind has no such option, and which kind has."""
+        """Return the message for an option that this kind lacks, naming the kind that has it."""
         owner = next((kind for kind, model in KINDS.items() if name in model.model_fields), None)
         if owner:
             own = cls.model_fields["kind"].default
-            return f"design {own} has no choice of {name}; remove it, or use kind: {owner}"
+            return f"design {own} has no option {name}; remove it, or use kind: {owner}"
         return f"unknown key; {suggestion(name, cls.model_fields)}"
 
 
@@ -58,15 +59,15 @@ class LeaveOneOut(_Kind):
 
 
 class Fractional(_Kind):
-    """A part of the full design that is enough to estimate the main effects."""
+    """A subset of the full design, large enough to estimate the main effects."""
 
     kind: Literal["fractional"] = "fractional"
     cells: Annotated[int, Whole(2, MAX_CELLS)] | None = None
-    """How many cells it has; the smallest good number when left out."""
+    """Number of cells. Default: the smallest power of two with two cells per factor and enough for every main effect."""
 
 
 class Search(_Kind):
-    """Cells that a sampler chooses while the study runs; the best are trained again on seeds of their own."""
+    """A sampler chooses the cells while the study runs; the best are trained again on the other seeds."""
 
     kind: Literal["search"] = "search"
     sampler: Sampler = "tpe"
@@ -74,7 +75,7 @@ class Search(_Kind):
     trials: Annotated[int, Whole(1, MAX_CELLS)] = 30
     """How many cells are tried on the first seed, the baseline among them."""
     pruner: Pruner = "median"
-    """What stops a hopeless trial by its curve of the study's metric."""
+    """What stops unpromising trials early, judged by their curves of the study's metric."""
     finalists: Annotated[int, Whole(0, MAX_CELLS)] = 3
     """How many of the best cells are trained again, with the baseline, on the other seeds."""
 

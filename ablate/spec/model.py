@@ -50,11 +50,11 @@ class Factor(Frozen):
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """The levels of a numeric factor with three or more, in the order of the file; else nothing."""
+        """The levels of a numeric factor with three or more, in the order of the file; otherwise empty."""
         names = [level.name for level in self.levels]
-        found = tuple(float(n) for n in names if isinstance(n, int | float) and not isinstance(n, bool))
-        is_numeric = len(found) == len(names) >= 3 and all(map(math.isfinite, found))
-        return found if is_numeric else ()
+        numbers = tuple(float(n) for n in names if isinstance(n, int | float) and not isinstance(n, bool))
+        is_numeric = len(numbers) == len(names) >= 3 and all(map(math.isfinite, numbers))
+        return numbers if is_numeric else ()
 
 
 def _metric_name(name: str) -> str:
@@ -64,22 +64,22 @@ def _metric_name(name: str) -> str:
 
 
 class Metric(Written):
-    """What decides, and what difference would matter."""
+    """The metric that decides, and the smallest difference that matters."""
 
     name: Annotated[Text, AfterValidator(_metric_name), write("a metric's name, e.g. dev/mean")] = Field(
         examples=["dev/mean"]
     )
-    """As the trainer names it."""
+    """The trainer's name for it."""
     goal: Literal["maximize", "minimize"] = "maximize"
-    """Whether more of it is better."""
+    """Whether higher or lower values are better."""
     smallest_effect: Positive | None = None
-    """The smallest difference that would matter, in the metric's unit."""
+    """The smallest difference that matters to you, in the metric's unit."""
     worst: Number | None = None
-    """The worst value possible: what a lost trial may have had. Known for our trainer's metrics, accuracies and Pearson's r."""
+    """The worst possible value, to bound what lost trials could change. Not needed for accuracies, Pearson's r or our trainer."""
 
 
 class Budget(Written):
-    """What the study may cost."""
+    """The budget that `ablate plan` compares its estimate with."""
 
     hours: Positive | None = None
     """Hours of training."""
@@ -92,11 +92,11 @@ class Budget(Written):
 
 
 class Looking(Frozen):
-    """After how many seeds the results are looked at, and what ends the adding of seeds."""
+    """After how many seeds the results are looked at, and when no more seeds are added."""
 
-    start: int  # seeds that the file names; the others follow from them
+    start: int  # how many seeds the file names; the others follow from them
     looks: tuple[int, ...]  # numbers of seeds, rising; the last is the most that are ever run
-    # Of a 95 % interval, in the metric's unit, at which no more seeds are added; None: when all is decided.
+    # Stop when every 95 % interval is this narrow, in the metric's unit; None: when every comparison is decided.
     width: float | None = None
 
 
@@ -151,18 +151,18 @@ class Keys(Written):
     best: Choice = Field(default_factory=dict)
     """The levels expected to be best: one more cell for one_at_a_time, the start of leave_one_out."""
     design: Kind = Field(examples=["one_at_a_time"])
-    """Which combinations are run."""
+    """Which combinations of levels are run."""
     seeds: Any
     metric: Annotated[Metric, write("e.g. {name: dev/mean, goal: maximize, smallest_effect: 0.005}")] = Field(
         examples=[{"name": "dev/mean", "goal": "maximize"}]
     )
-    """What decides."""
+    """The metric that decides."""
     budget: Annotated[Budget, write("e.g. {hours: 40, usd_per_hour: 1.212}")] = Field(default_factory=Budget)
-    """What the study may cost; `ablate plan` compares."""
+    """What the study may cost; `ablate plan` compares its estimate with it."""
     checkpoint_seconds: Positive = 60.0
-    """How often a trial saves its state."""
+    """Seconds between two checkpoints of a trial."""
     hang_minutes: Positive = 60.0
-    """A training that was reporting and has been silent for this long is stopped and resumed from its last checkpoint."""
+    """A trial that has started to report and then is silent for this long is stopped and resumed from its last checkpoint."""
 
 
 class StudySpec(Keys):
@@ -181,7 +181,7 @@ class StudySpec(Keys):
     @model_validator(mode="before")
     @classmethod
     def _read_older(cls, data: Any) -> Any:
-        """Read what older databases have: the kind of design with its options beside it."""
+        """Read specs from older databases, which have a design's options beside its kind."""
         if isinstance(data, dict) and isinstance(data.get("design"), str):
             data = dict(data)
             cells, search = data.pop("design_cells", None), data.pop("search", None)
@@ -190,17 +190,17 @@ class StudySpec(Keys):
 
     @property
     def folder(self) -> Path:
-        """The folder that relative paths in the study are relative to."""
+        """The folder that relative paths in the study start from."""
         return self.path.parent if self.path else Path.cwd()
 
     @property
     def search(self) -> Search | None:
-        """How cells are searched for; None where the design says which are run."""
+        """The options of the search; None for every other design."""
         return self.design if isinstance(self.design, Search) else None
 
     @property
     def deciding_seeds(self) -> tuple[int, ...]:
-        """The seeds that cells are compared on: of a search, those that took no part in it."""
+        """The seeds that cells are compared on: in a search, all but the first, which chose the cells."""
         return self.seeds[1:] if self.search and len(self.seeds) > 1 else self.seeds
 
     def factor(self, name: str) -> Factor:
@@ -208,7 +208,7 @@ class StudySpec(Keys):
         return next(factor for factor in self.factors if factor.name == name)
 
     def place(self, *keys: str) -> str:
-        """Return `file:line:column` of the first of `keys` in the file, or of what is around it."""
+        """Return `file:line:column` of the first of `keys` that the file has, or of the nearest key around it."""
         for key in keys:
             while key:
                 if key in self.places:

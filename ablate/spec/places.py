@@ -1,4 +1,4 @@
-"""Where things stand in a study file: from what pydantic complains of to faults with line and column."""
+"""Places in a study file: turn pydantic's errors into faults with line and column."""
 
 from collections.abc import Iterable
 
@@ -21,16 +21,18 @@ def report(errors: Iterable[ErrorDetails], root: Node, faults: Faults) -> None:
             faults.add(node.place, f"{node.key}.{name}" if node.key else name, text)
         elif error["type"] == "fault" and key and error["loc"][-1] == KEY:
             faults.add(key.place, node.key, text)
-        elif type(node) is not Node:  # a bare one was refused and reported by the reader of YAML
+        # A bare Node was refused, and reported, when the YAML was parsed.
+        elif type(node) is not Node:
             found = f"found {kind(node)}; "
             text = text if error["type"] == "fault" else found + (f"write {text}" if text else error["msg"])
             faults.add(node.place, node.key, text)
 
 
 def find(root: Node, loc: Loc) -> tuple[ScalarNode | None, Node]:
-    """Return the key and the value at `loc`, or else around it.
+    """Return the key and the value at `loc`, or the nearest ones around it.
 
-    What is not there is passed over: pydantic also names the members of unions, and what a shorthand leaves out.
+    Parts of `loc` that the file does not have are skipped: pydantic also names union members, and keys that a shorthand
+    leaves out.
     """
     key: ScalarNode | None = None
     node = root
@@ -38,7 +40,8 @@ def find(root: Node, loc: Loc) -> tuple[ScalarNode | None, Node]:
         match node:
             case ListNode() if isinstance(part, int):
                 key, node = None, node.items[part]
-            case MappingNode() if isinstance(part, int):  # of levels that are named
+            # Named levels: a mapping in the file, a list by then.
+            case MappingNode() if isinstance(part, int):
                 key, node = node.pairs[part]
             case MappingNode():
                 key, node = next((pair for pair in node.pairs if pair[0].text == part), (key, node))
@@ -46,7 +49,7 @@ def find(root: Node, loc: Loc) -> tuple[ScalarNode | None, Node]:
 
 
 def places_of(root: MappingNode) -> Places:
-    """Return where the keys stand, and each setting and level: in either notation `factors.l2.levels[0]`."""
+    """Return the place of each key, setting and level. A level is `factors.l2.levels[0]` in either notation."""
     places = {key.text: key.place for key, _ in root.pairs}
     for name, value in _pairs(root):
         if name in ("settings", "factors"):

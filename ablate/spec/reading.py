@@ -1,6 +1,6 @@
-"""A study file, read: from YAML text to a frozen `StudySpec`, every fault of the file named at its place.
+"""Read a study file: from YAML text to a frozen `StudySpec`, every fault reported at its place in the file.
 
-Reads one small file and writes nothing. Knows no trainer: `ablate.design` says whether a setting exists."""
+Does not know the trainer: `ablate.design` checks whether the settings exist."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def read_study(study: Path | Mapping[str, Any], overrides: Sequence[str] = ()) -
 
     Args:
         study: The path of a YAML 1.2 file, or a mapping with the same keys and plain values.
-        overrides: `key=value` each: a dotted setting and a YAML scalar or flow collection, for `settings`.
+        overrides: The arguments of `--set`, each `key=value`: a dotted setting and a YAML scalar or flow collection.
 
     Raises:
         BadInput: every fault of the file and the overrides, `file:line:column: key: what is wrong; how to fix it`.
@@ -46,7 +46,7 @@ def read_study(study: Path | Mapping[str, Any], overrides: Sequence[str] = ()) -
 
 
 def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = ()) -> StudySpec:
-    """Return the study in `text`; `path` is what faults name and relative paths start from.
+    """Return the study in `text`. Faults name `path`, and relative paths start there.
 
     Raises:
         BadInput: as `read_study`.
@@ -57,7 +57,8 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
         _report_no_mapping(root, faults)
         raise AssertionError("a file without a mapping is a fault")
     written, places = plain(root), places_of(root)
-    sound: dict[str, Any] = {}  # the keys that are, whatever is wrong with others
+    # Filled with the keys that are valid, so that these are checked against each other even if others are wrong.
+    sound: dict[str, Any] = {}
     try:
         StudyFile.model_validate(written, context=sound)
     except ValidationError as error:
@@ -100,11 +101,11 @@ def _check_together(
     errors: Errors,
     faults: Faults,
 ) -> None:
-    """Check the sound keys against each other, and spell levels as their factors do."""
+    """Check the valid keys against each other, and spell levels as their factors do."""
     checks.check_search(sound.get("design"), sound.get("seeds"), errors)
     names = written.get("factors")
     refused = set(map(str, names) if isinstance(names, dict) else ()) - {
-        one.name for one in sound.get("factors", ())
+        factor.name for factor in sound.get("factors", ())
     }
     factors = (
         checks.check_conditions(sound["factors"], errors) if "factors" in sound and not refused else None
@@ -124,7 +125,7 @@ def _check_together(
 def _override(
     settings: dict[str, Any], arguments: Sequence[str], places: Places, faults: Faults
 ) -> dict[str, str]:
-    """Put what `--set` says into `settings`; return address -> argument."""
+    """Apply the `--set` arguments to `settings`; return address -> argument."""
     overridden: dict[str, str] = {}
     for argument in arguments:
         address, equals, text = argument.partition("=")
@@ -136,8 +137,8 @@ def _override(
             if not replace(settings, address, value):
                 raise ValueError(f"a part of {address} is a value, not a mapping; set that part")
         except BadInput as error:
-            for one in error.faults:
-                faults.add((0, 0), f"--set {argument}", one.partition(": ")[2])
+            for message in error.faults:
+                faults.add((0, 0), f"--set {argument}", message.partition(": ")[2])
         except ValueError as error:
             faults.add((0, 0), f"--set {argument}", str(error))
         else:
@@ -148,11 +149,13 @@ def _override(
 
 
 def _typed(text: str) -> Any:
-    """Read what opens a bracket or a quote as YAML, the rest as one plain scalar, ': ' and ' #' included.
+    """Return the value of `text`: YAML if it starts with a bracket or a quote, otherwise one plain scalar.
+
+    A plain scalar may contain ': ' and ' #', which YAML would read as a mapping and a comment.
 
     Raises:
-        BadInput: it is no YAML.
-        ValueError: it is no number that can be stored.
+        BadInput: it is not valid YAML.
+        ValueError: it is a number that cannot be stored.
     """
     if text.strip()[:1] not in ("{", "[", '"', "'"):
         return resolve(text.strip())

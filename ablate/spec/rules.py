@@ -1,7 +1,7 @@
-"""What a value of a study file may be, and what to say of one that is something else.
+"""The types of values in a study file, with messages for values that do not fit.
 
-pydantic checks the values, but its own words are for programmers. The errors raised here carry a sentence for the
-reader of the file; `ablate.spec.places` adds where it stands and what was found there."""
+pydantic checks the values, but its messages are for programmers. The errors raised here carry a message for the author
+of the file; `ablate.spec.places` adds its place, and what was found there."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,20 +36,22 @@ def fault(text: str) -> PydanticCustomError:
 
 
 def expected(what: str) -> PydanticCustomError:
-    """Return an error whose message is what was found, and `what` to write instead."""
+    """Return an error that reports what was found and says to write `what` instead."""
     return PydanticCustomError("expected", "{text}", {"text": what})
 
 
 def absent(text: str) -> PydanticCustomError:
-    """Return the error of a key that is not there, which its Loc names."""
+    """Return the error for a missing key, which its Loc names."""
     return PydanticCustomError("absent", "{text}", {"text": text})
 
 
 class Errors:
-    """Errors of several checks of one value, raised together when its `with` ends: pydantic stops at the first.
+    """Collects the errors of several checks of one value and raises them together when its `with` block ends.
+
+    A validator alone could raise only its first error.
 
     Raises:
-        pydantic.ValidationError: to be raised inside a validator; pydantic adds where that stands.
+        pydantic.ValidationError: inside a validator; pydantic adds the place of the value.
     """
 
     def __init__(self) -> None:
@@ -69,10 +71,11 @@ class Errors:
 
     def take(self, errors: Iterable[ErrorDetails], *loc: int | str) -> None:
         """Note errors that pydantic has collected, under `loc`."""
-        for one in errors:
-            kind, ctx = one["type"], one.get("ctx", {})
+        for error in errors:
+            kind, ctx = error["type"], error.get("ctx", {})
             type_ = PydanticCustomError(kind, "{text}", ctx) if "text" in ctx else kind
-            self.found.append({"type": type_, "loc": (*loc, *one["loc"]), "input": one["input"], "ctx": ctx})
+            error_loc = (*loc, *error["loc"])
+            self.found.append({"type": type_, "loc": error_loc, "input": error["input"], "ctx": ctx})
 
     @contextmanager
     def under(self, *loc: int | str) -> Iterator[None]:
@@ -92,7 +95,7 @@ class Frozen(BaseModel):
 
 
 class Written(Frozen):
-    """A mapping of the study file: a missing key comes with an example, an unknown one with the nearest known."""
+    """A mapping in the study file: a missing key is reported with an example, an unknown one with the closest known key."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -102,17 +105,14 @@ class Written(Frozen):
             try:
                 read = handler(data)
             except ValidationError as error:
-                for one in error.errors(include_url=False):
-                    if (
-                        one["type"] in ("missing", "extra_forbidden", "literal_error")
-                        and len(one["loc"]) == 1
-                    ):
-                        cls._add(errors, one["type"], str(one["loc"][0]), one["input"])
+                for detail in error.errors(include_url=False):
+                    is_of_a_key = len(detail["loc"]) == 1
+                    if is_of_a_key and detail["type"] in ("missing", "extra_forbidden", "literal_error"):
+                        cls._add(errors, detail["type"], str(detail["loc"][0]), detail["input"])
                     else:
-                        errors.take([one])
-            if info.context is not None and isinstance(
-                data, dict
-            ):  # from a file; stored studies do have nulls
+                        errors.take([detail])
+            # Only a file has a context. Stored studies do contain nulls.
+            if info.context is not None and isinstance(data, dict):
                 for name in (name for name, value in data.items() if value is None):
                     if name in cls.model_fields and cls.model_fields[name].default is None:
                         errors.add(expected("a value, or leave the key out"), name)
@@ -132,25 +132,26 @@ class Written(Frozen):
 
     @classmethod
     def unknown(cls, name: str) -> str:
-        """Say that `name` is no key here."""
+        """Return the message for a key that does not exist."""
         return f"unknown key; {suggestion(name, cls.model_fields)}"
 
 
 def one_of(what: str, found: Any, known: Iterable[str]) -> PydanticCustomError:
-    """Return the error of a `what` that is not one of the `known` names."""
+    """Return the error for a `what` that is not one of the `known` names."""
     if isinstance(found, str) and found.strip():
         return fault(f"no {what} {shown(found)}; {suggestion(found, known)}")
     return expected(f"one of {', '.join(known)}")
 
 
 def write(what: str) -> WrapValidator:
-    """Say `what` to write where a value is not of its type. Faults inside a value have words of their own."""
+    """Report a value of the wrong type by saying `what` to write. Faults inside a value keep their own messages."""
 
     def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
             return handler(value)
         except ValidationError as error:
-            if any("text" in one.get("ctx", {}) or one["loc"] for one in error.errors(include_url=False)):
+            details = error.errors(include_url=False)
+            if any("text" in detail.get("ctx", {}) or detail["loc"] for detail in details):
                 raise
             raise expected(what) from error
 
@@ -159,26 +160,26 @@ def write(what: str) -> WrapValidator:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number of a range; neither true nor 3.0 is one."""
+    """A whole number in a range. Refuses true and 3.0, which pydantic takes for 1 and 3."""
 
     least: int
     most: int
 
     def __call__(self, value: Any) -> int:
-        """Return the value if it is one."""
+        """Return the value if it is such a number."""
         if type(value) is int and self.least <= value <= self.most:
             return value
         raise expected(f"a whole number from {self.least} to {self.most:,}")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Check before pydantic does; the bounds are there for the JSON Schema."""
+        """Check before pydantic does; its own bounds only serve the JSON Schema."""
         return core_schema.no_info_before_validator_function(
             self, core_schema.int_schema(ge=self.least, le=self.most)
         )
 
 
 def not_blank(text: str) -> str:
-    """Return the text unless there is nothing in it."""
+    """Return the text; refuse blank text."""
     if not text.strip():
         raise ValueError("blank")
     return text
@@ -190,7 +191,7 @@ Text = Annotated[str, AfterValidator(not_blank)]
 
 
 def flow(value: Any) -> str:
-    """Return an example as a study file writes it on one line."""
+    """Return an example as YAML on one line."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""JSON Schema of the study file, made from the models that read it.
+"""JSON Schema of the study file, generated from the models that read it.
 
-What a schema cannot say (conditions, clashes, the trainer's own settings) is checked by `ablate plan`."""
+What a schema cannot express (conditions, clashes, the trainer's own settings) is checked by `ablate plan`."""
 
 from typing import Any
 
@@ -22,23 +22,24 @@ def json_schema() -> Schema:
 
 
 class _Unsorted(GenerateJsonSchema):
-    """Keeps keys in the order of the models: pydantic sorts them, those of examples too."""
+    """Keeps keys in the order of the models; pydantic would sort them, even inside examples."""
 
     def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
         return value
 
 
 def _draft_7(schema: Any) -> Any:
-    """Return a schema without pydantic's titles, and in draft 7, which ignores what stands beside a $ref."""
+    """Return a schema without pydantic's titles, and in draft 7, which ignores every key beside a $ref."""
     if isinstance(schema, list):
-        return [_draft_7(one) for one in schema]
+        return [_draft_7(inner) for inner in schema]
     if not isinstance(schema, dict):
         return schema
     plain = {key: _draft_7(value) for key, value in schema.items() if not _is_noise(key, value)}
-    if schema.get("default", "") is None:  # null stands for a key that is left out; a file has none
+    # A default of null means that the key may be left out. A file must not say null, so that member of the union goes.
+    if schema.get("default", "") is None:
         plain |= plain.pop("anyOf")[0]
-    elif all(one.keys() == {"type"} for one in plain.get("anyOf", [{}])):
-        plain["type"] = [one["type"] for one in plain.pop("anyOf")]
+    elif all(member.keys() == {"type"} for member in plain.get("anyOf", [{}])):
+        plain["type"] = [member["type"] for member in plain.pop("anyOf")]
     if "$ref" in plain and len(plain) > 1:
         plain["allOf"] = [{"$ref": plain.pop("$ref")}]
     return plain

@@ -1,5 +1,6 @@
-"""The `seeds:` of a study file: a list, or a plan that adds seeds after looks at the results:
-`{start: [11, 22, 33], at_most: 12, until: decided}`."""
+"""The `seeds:` of a study file: a list, or a plan that adds seeds after looks at the results.
+
+An example of a plan: `{start: [11, 22, 33], at_most: 12, until: decided}`."""
 
 import itertools
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ LEAST_SEEDS = 2  # at a look: one seed has no noise to judge by
 
 
 def _distinct(seeds: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Refuse a seed that is given twice, along with what is wrong with the others."""
+    """Refuse a seed that is given twice, and report it together with the faults of the others."""
     if not isinstance(seeds, list) or not seeds:
         raise expected("a list of whole numbers, e.g. [11, 22, 33]")
     read, first = None, dict[int, int]()
@@ -48,13 +49,13 @@ ListedSeeds = Annotated[
 
 
 class Width(Written):
-    """How narrow the intervals are to become."""
+    """How narrow the intervals must become."""
 
     width: Positive = Field(examples=[0.01])
-    """Of every comparison's 95 % interval, in the metric's unit."""
+    """Width of every comparison's 95 % interval, in the metric's unit."""
 
 
-# pydantic puts the tags into the places of faults: no key of a file is written like them.
+# pydantic puts the tags into the locations of errors. The brackets keep them apart from the keys of a file.
 BY_SHAPE = Discriminator(lambda value: "[mapping]" if isinstance(value, dict) else "[other]")
 End = Annotated[
     Annotated[Literal["decided"], write("decided, or {width: 0.01}"), Tag("[other]")]
@@ -67,16 +68,16 @@ Looks = Annotated[list[Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)]], Field(mi
 
 
 class AddedSeeds(Written):
-    """Seeds that are added after looks at the results."""
+    """A plan that adds seeds after looks at the results."""
 
     start: ListedSeeds = Field(examples=[[11, 22, 33]])
-    """The seeds that are run in any case; the others are numbers after them."""
+    """The seeds that are always run; added seeds are the numbers after them."""
     at_most: Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)] = Field(examples=[12])
-    """How many seeds are ever run."""
+    """The largest number of seeds."""
     until: End = "decided"
-    """When to stop: every comparison is decided, or its 95 % interval is this narrow."""
+    """When to stop: every comparison is decided, or every 95 % interval is narrow enough."""
     looks: Annotated[tuple[int, ...], BeforeValidator(lambda it: it, json_schema_input_type=Looks)] = ()
-    """Numbers of seeds at which results are looked at, rising; half as many again each time when left out."""
+    """Numbers of seeds after which to look at the results, rising. Default: half as many again each time."""
 
     @field_validator("at_most", mode="before")
     @classmethod
@@ -91,24 +92,24 @@ class AddedSeeds(Written):
         at_most = info.data.get("at_most", MOST_SEEDS)
         if not isinstance(looks, list) or not looks:
             raise expected(f"a list of numbers of seeds, e.g. [{least}, {at_most}]")
-        found: list[int] = []
+        rising: list[int] = []
         with Errors() as errors:
             for index, look in enumerate(looks):
                 with errors.under(index):
                     Whole(least, at_most)(look)
-                    if found and look <= found[-1]:
-                        raise fault(f"found {look} after {found[-1]}; write rising numbers of seeds")
-                    found.append(look)
-        return tuple(found if found[-1] == at_most else [*found, at_most])
+                    if rising and look <= rising[-1]:
+                        raise fault(f"found {look} after {rising[-1]}; write rising numbers of seeds")
+                    rising.append(look)
+        return tuple(rising if rising[-1] == at_most else [*rising, at_most])
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """All that may be run."""
+        """All seeds that may be run."""
         return self.start + further_seeds(self.start, self.at_most - len(self.start))
 
     @property
     def looking(self) -> Looking:
-        """When the results are looked at, and what ends it."""
+        """When the results are looked at, and when no more seeds are added."""
         looks = self.looks or default_looks(len(self.start), self.at_most)
         width = self.until.width if isinstance(self.until, Width) else None
         return Looking(start=len(self.start), looks=looks, width=width)
@@ -126,7 +127,7 @@ def further_seeds(start: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def default_looks(start: int, at_most: int) -> tuple[int, ...]:
-    """Return when to look if the file does not say: with the seeds of `start`, then with half as many again each time."""
+    """Return the looks of a file that names none: after the seeds of `start`, then after half as many again each time."""
     looks = [max(start, LEAST_SEEDS)]
     while looks[-1] < at_most:
         looks.append(min(looks[-1] + (looks[-1] + 1) // 2, at_most))

@@ -1,4 +1,4 @@
-"""The study file as people write it, shorthands included: what is validated, and what its JSON Schema is made from."""
+"""The study file as people write it, shorthands included; its JSON Schema is generated from this model."""
 
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ def _nested(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class StudyFile(Keys):
-    """Which choices are varied, from where, with which seeds, and what decides."""
+    """A study: what is varied, from which baseline, with which seeds, and which metric decides."""
 
     settings: Annotated[
         dict[str, Any],
@@ -41,6 +41,6 @@ class StudyFile(Keys):
     @field_validator("*", mode="after")
     @classmethod
     def _keep(cls, value: Any, info: ValidationInfo[dict[str, Any]]) -> Any:
-        """Keep what is sound, so that keys are checked against each other although another one is at fault."""
+        """Keep each valid key, so that these are checked against each other even if others are wrong."""
         info.context[str(info.field_name)] = value
         return value

@@ -1,4 +1,4 @@
-"""The commented study that `ablate init` writes. The one file of this room that writes."""
+"""The commented study that `ablate init` writes. The only file in `spec` that writes to disk."""
 
 import re
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""The text of a study file, or a fault at once: nothing is read that is not a small UTF-8 file."""
+"""Read the text of a study file; anything but a small UTF-8 file is refused at once."""
 
 import stat
 from pathlib import Path
@@ -36,7 +36,8 @@ def _read_bytes(path: Path) -> bytes:
         raise BadInput(
             f"{shown}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from error
-    except ValueError as error:  # a NUL in the path
+    # A path that contains a NUL.
+    except ValueError as error:
         raise BadInput(f"{shown}: is not a path; name a YAML file") from error
 
 

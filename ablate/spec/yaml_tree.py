@@ -1,6 +1,6 @@
 """YAML 1.2 text as a tree of nodes that know their key, line and column.
 
-Refuses what a study has no use for and what makes YAML surprising or dangerous: anchors, aliases, tags,
+Refuses what no study needs and what makes YAML surprising or dangerous: anchors, aliases, tags,
 merge keys, directives, a second document, duplicate keys, NaN and infinity, whole numbers beyond 64 bits,
 nesting deeper than 20, more than 20,000 values. Scalars follow the YAML 1.2 core schema: `1e-5` is a number,
 `off` is text."""
@@ -32,8 +32,8 @@ from ablate.text import shown
 MAX_DEPTH = 20
 MAX_NODES = 20_000
 
-# `{files: data/sst-{split}.csv}` is how people write it, but strict YAML wants quotes there. A stand-in of
-# the same length lets it through with every column as it was; nobody means a mapping by `{split}`.
+# People write `{files: data/sst-{split}.csv}`, where strict YAML wants quotes. A stand-in of the same length hides the
+# inner braces from the parser and keeps the columns in messages right. Nobody means a mapping by `{split}`.
 SPLIT, STAND_IN = "{split}", "\ue000split\ue001"
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -49,7 +49,7 @@ _SPECIAL = {
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value at its place. A bare `Node` is one that was refused and already reported."""
+    """A value and its place. A bare `Node` stands for a value that was refused and reported."""
 
     place: tuple[int, int]  # line, column, from 1
     key: str  # dotted, list items as [0]
@@ -108,7 +108,7 @@ def resolve(text: str) -> Scalar:
     if text in _SPECIAL:
         value: Scalar = _SPECIAL[text]
     elif _INTEGER.fullmatch(text):
-        # int() itself refuses more than 4,300 digits
+        # int() itself refuses more than 4,300 digits.
         value = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) <= 24 else 2**64
         if not -(2**63) <= value < 2**63:
             raise ValueError(
@@ -124,7 +124,7 @@ def resolve(text: str) -> Scalar:
 
 
 class Key(str):
-    """A key as written that is no text to YAML, `1`, `true` or `null`, and so differs from the text."""
+    """A key that YAML does not read as text (`1`, `true`, `null`): as written, but unequal to the text `1`."""
 
     value: Scalar
 
@@ -155,7 +155,7 @@ def _plain_key(key: ScalarNode) -> str:
 
 
 def kind(node: Node) -> str:
-    """Say what a node is, for a fault that expected something else."""
+    """Return what a node is, for the message of a fault that expected something else."""
     match node:
         case ListNode():
             return "a list" if node.items else "an empty list"
@@ -174,7 +174,7 @@ def same(a: Scalar, b: Scalar) -> bool:
 
 
 class _Builder:
-    """Turns the parser's events into nodes, by recursion that `MAX_DEPTH` bounds."""
+    """Turns the parser's events into nodes. Recursive; `MAX_DEPTH` bounds the depth."""
 
     def __init__(self, text: str, faults: Faults) -> None:
         self.events: Iterator[Any] = iter(YAML(typ="safe", pure=True).parse(text))
@@ -220,7 +220,8 @@ class _Builder:
         if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
             self.faults.add(place, key, f"{shown(text)} holds a character that cannot be stored; remove it")
             return Node(place, key)
-        if event.style:  # quoted or a block scalar: always text
+        # Quoted, or a block scalar: always text.
+        if event.style:
             return ScalarNode(place, key, text, text)
         try:
             return ScalarNode(place, key, resolve(text), text)

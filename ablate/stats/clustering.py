@@ -58,18 +58,18 @@ def clustering(contributions: Array, ids: Sequence[str]) -> Clustering | None:
     """
     contributions, ids = contributions[:, :MOST_ITEMS], ids[:MOST_ITEMS]
     x = _even(contributions)
-    looked: list[tuple[Sign, Sums]] = [
+    groupings: list[tuple[Sign, Sums]] = [
         *([(Sign.IDS, _SumsOfGroups(stems))] if (stems := common_stems(ids)) else []),
         *([(Sign.NEIGHBOURS, _sums_of_windows)] if len(x) > 2 * WINDOW else []),
     ]
-    found = [
+    evidence = [
         Clustering(sign, effect, p)
-        for sign, sums in looked
+        for sign, sums in groupings
         if x.size and (effect := _design_effect(x, sums)) > LEAST_DESIGN_EFFECT
         # Bonferroni over the kinds of groups.
-        if (p := len(looked) * _p_of_shuffles(x, sums, effect, MOST_P / len(looked))) < MOST_P
+        if (p := len(groupings) * _p_of_shuffles(x, sums, effect, MOST_P / len(groupings))) < MOST_P
     ]
-    return max(found, key=lambda one: one.design_effect, default=None)
+    return max(evidence, key=lambda clustering: clustering.design_effect, default=None)
 
 
 def common_stems(ids: Sequence[str]) -> list[str] | None:
@@ -77,7 +77,7 @@ def common_stems(ids: Sequence[str]) -> list[str] | None:
 
     None unless there are at least five stems and more than half of the items share theirs with another.
     """
-    stems = [match[1] if (match := _STEM.fullmatch(one)) else one for one in ids]
+    stems = [match[1] if (match := _STEM.fullmatch(item_id)) else item_id for item_id in ids]
     sizes = Counter(stems)
     together = sum(size for size in sizes.values() if size > 1)
     return stems if len(sizes) >= LEAST_GROUPS and 2 * together > len(ids) else None

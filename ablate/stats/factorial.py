@@ -304,12 +304,12 @@ def _saturated(table: _Table, noisy: bool) -> dict[str, float]:
 
 def _confounded(factors: Sequence[Factor], ties: Ties) -> dict[str, tuple[str, ...]]:
     """Return the aliases of each main effect that is not estimable."""
-    found = {}
+    confounded = {}
     for f in factors:
-        others = set().union(*(met for (names, _), met in ties.items() if names == (f.name,)))
+        others = set().union(*(aliases for (names, _), aliases in ties.items() if names == (f.name,)))
         if others := others - {(f.name,)}:
-            found[f.name] = tuple(sorted(name for (name,) in others))
-    return found
+            confounded[f.name] = tuple(sorted(name for (name,) in others))
+    return confounded
 
 
 def _share(term: Term) -> float:
@@ -367,14 +367,14 @@ def _weights(model: Fit, factors: Sequence[Factor], estimates: Sequence[Estimate
     """Return the weights [n] of each estimate, scaled as the estimates are."""
     terms = {t.factors: t for t in model.terms}
     widths = {f.name: f.levels - 1 for f in factors}
-    found = {}
+    weights = {}
     for e in estimates:
         term = terms[e.factors]
         place = 0
         for name, level in zip(e.factors, e.levels, strict=True):
             place = place * widths[name] + level - 1
-        found[e.factors, e.levels] = model.weights[term.start + term.places.index(place)] * _share(term)
-    return found
+        weights[e.factors, e.levels] = model.weights[term.start + term.places.index(place)] * _share(term)
+    return weights
 
 
 def _anova(model: Fit, kind: str, sums_of_squares: list[float]) -> tuple[AnovaRow, ...]:

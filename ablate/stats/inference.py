@@ -41,7 +41,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Inference:
-    """A contrast and its error; fields are None where the data do not determine them."""
+    """A contrast's estimate and its error; fields are None where the data do not determine them."""
 
     estimate: float | None
     seeds: int
@@ -245,4 +245,4 @@ _SHARES = np.linspace(0, 1, 21)
 
 @lru_cache(maxsize=1024)
 def _criticals(alpha: float, df_seed: float, df_item: float) -> Array:
-    return np.array([behrens_fisher.critical(alpha, one, df_seed, df_item) for one in _SHARES.tolist()])
+    return np.array([behrens_fisher.critical(alpha, share, df_seed, df_item) for share in _SHARES.tolist()])

@@ -9,8 +9,8 @@ from ablate.stats.distributions import t_quantile
 
 # An effect below this share of the largest is 0 up to rounding.
 ROUNDING = 1e-12
-# The effects of a 2^3. Of fewer, the median is one of them, and t has a single degree of freedom or less: margins of
-# a thousand times the effect.
+# The effects of a 2^3. With fewer, the median is one of the effects itself and t has hardly more than one degree of
+# freedom (m / 3): the margins would be a thousand times the effect.
 FEWEST = 7
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Of a gate's share of α. A slope then needs p < .0375 where it had .05.
+# The part of a gate's share of α that goes to the tests behind it: a slope that alone would need p < .05 needs p < .0375.
 BEHIND_GATES = 0.25
 
 
@@ -38,7 +38,7 @@ def gatekept_holm(p: Sequence[float | None], gates: Sequence[int | None]) -> lis
     values = np.array([p[place] for place in known], dtype=float)
     gate_of = [gates[place] for place in known]
     share = np.array([share for share in shares_of_alpha(p, gates) if share is not None])
-    flow = np.array([_heirs(one, known, gate_of) for one in range(len(known))])
+    flow = np.array([_heirs(test, known, gate_of) for test in range(len(known))])
     flow = flow.reshape(len(known), len(known))
     adjusted, highest, left = np.ones(len(known)), 0.0, np.full(len(known), True)
     while (left & (share > 0)).any():
@@ -78,13 +78,13 @@ def shares_of_alpha(p: Sequence[float | None], gates: Sequence[int | None]) -> l
     return shares
 
 
-def _heirs(one: int, known: Sequence[int], gate_of: Sequence[int | None]) -> list[float]:
-    """Return the share of its α that a rejected test passes on to each test, [tests]."""
-    open_ = np.array([float(gate is None and other != one) for other, gate in enumerate(gate_of)])
-    own = gate_of[one]
+def _heirs(test: int, known: Sequence[int], gate_of: Sequence[int | None]) -> list[float]:
+    """Return the share of its α that the rejected `test` passes on to each test, [tests]."""
+    open_ = np.array([float(gate is None and other != test) for other, gate in enumerate(gate_of)])
+    own = gate_of[test]
     near = np.array(
         [
-            float(other != one and gate is not None and gate == (known[one] if own is None else own))
+            float(other != test and gate is not None and gate == (known[test] if own is None else own))
             for other, gate in enumerate(gate_of)
         ]
     )

@@ -26,19 +26,19 @@ def _effect_in_se(df: float, power: float, alpha: float) -> float:
     if math.isinf(df):
         return NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)
 
-    def found(effect: float, critical: float, shown: list[tuple[float, float]]) -> float:
+    def rejected(effect: float, critical: float, sds: list[tuple[float, float]]) -> float:
         return math.fsum(
-            share * math.erfc((critical * sd - effect) / math.sqrt(2)) / 2 for sd, share in shown
+            weight * math.erfc((critical * sd - effect) / math.sqrt(2)) / 2 for sd, weight in sds
         )
 
-    coarse = _shown_sds(df, 0.25)
-    critical = _root(lambda c: alpha / 2 - found(0, c, coarse))
+    coarse = _estimated_sds(df, 0.25)
+    critical = _root(lambda c: alpha / 2 - rejected(0, c, coarse))
     # With few degrees of freedom the critical value is so large that power rises within one step of the coarse grid.
-    fine = _shown_sds(df, min(0.25, math.sqrt(2 * df) / (2 * critical)))
-    return _root(lambda effect: found(effect, critical, fine) - power)
+    fine = _estimated_sds(df, min(0.25, math.sqrt(2 * df) / (2 * critical)))
+    return _root(lambda effect: rejected(effect, critical, fine) - power)
 
 
-def _shown_sds(df: float, step: float) -> list[tuple[float, float]]:
+def _estimated_sds(df: float, step: float) -> list[tuple[float, float]]:
     """Return values of sqrt(χ² / df) on a grid and their weights: estimates of a standard deviation of 1.
 
     Its logarithm is roughly normal with variance 1 / 2df and a longer left tail. Grid steps of a quarter of its

@@ -11,9 +11,9 @@ _NORMAL = 1.4826  # standard deviation / median absolute deviation of a normal d
 
 
 def bartlett_p(groups: Sequence[ArrayLike]) -> float:
-    """Return the p of Bartlett's test that `groups` [n of each] have one variance; groups that do not vary are left out.
+    """Return the p of Bartlett's test that `groups` (arrays) have equal variances; groups that do not vary are left out.
 
-    1 with fewer than two groups of two values. Source: Bartlett 1937, Proc. R. Soc. A 160, 268-282.
+    1 if fewer than two groups have at least two values. Source: Bartlett 1937, Proc. R. Soc. A 160, 268-282.
     """
     several = [np.asarray(group, dtype=float) for group in groups if len(np.asarray(group)) > 1]
     variances, df = np.array([[x.var(ddof=1), len(x) - 1] for x in several if np.ptp(x) > 0]).reshape(-1, 2).T
@@ -32,7 +32,8 @@ def iqm(values: ArrayLike) -> NDArray[np.float64]:
     any value, the result is NaN. Source: Agarwal et al. 2021, NeurIPS 34 (rliable), which trims as SciPy's
     `trim_mean` does.
     """
-    ordered = np.sort(np.asarray(values, dtype=float), axis=-1)  # NaN last
+    # np.sort puts NaN last.
+    ordered = np.sort(np.asarray(values, dtype=float), axis=-1)
     runs = np.isfinite(ordered).sum(axis=-1, keepdims=True)
     place = np.arange(ordered.shape[-1])
     inside = (place >= runs // 4) & (place < runs - runs // 4)

@@ -51,21 +51,22 @@ def sequential_p(p: Sequence[float | None], fractions: Sequence[float]) -> float
     Bretz 2013, Stat. Biopharm. Res. 5, 311-320; Liu & Anderson 2008, J. Am. Stat. Assoc. 103, 1621-1630.
     """
     normals, boundaries = _table(tuple(fractions))
-    found = []
-    for seen, of_look in zip(p, boundaries, strict=True):
-        if seen is not None:
-            boundary = -float(special.ndtri(max(seen, 1e-300) / 2))
+    alphas = []
+    for p_of_look, of_look in zip(p, boundaries, strict=True):
+        if p_of_look is not None:
+            # 1e-300: the normal quantile of 0 is infinite.
+            boundary = -float(special.ndtri(max(p_of_look, 1e-300) / 2))
             within = float(np.clip(boundary, of_look[0], of_look[-1]))
-            found.append(4 * float(special.ndtr(-PchipInterpolator(of_look, normals)(within))))
-    return max(min(found), SMALLEST_P) if found else None
+            alphas.append(4 * float(special.ndtr(-PchipInterpolator(of_look, normals)(within))))
+    return max(min(alphas), SMALLEST_P) if alphas else None
 
 
 def next_fraction(before: Sequence[float], share: float, looks: int) -> float:
     """Return the information fraction of the look after those at `before`, of `looks` in total.
 
     `share` is the fraction that the data suggest. It may be below an earlier look's, or leave no room for the looks
-    to come. The result rises by at least RESOLUTION all the same, and reaches 1 at the last look and no sooner. Alpha
-    that is spent stays spent.
+    to come. The result still rises by at least RESOLUTION, and reaches 1 at the last look and no sooner. Alpha that has
+    been spent is not given back.
     """
     left = looks - len(before) - 1
     if left <= 0:
@@ -80,9 +81,9 @@ def share_of_information(v_seed: float, v_item: float, seeds: int, at_most: int)
     """Return the information from `seeds` as a share of that from `at_most`, conservatively if items contribute.
 
     A variance that is small by chance over few seeds makes both the p small and the share large, and so spends most
-    alpha on a lucky estimate: of simulated null studies that start with three seeds, .064 claimed an effect. The
-    upper 90 % confidence bound of the seed variance replaces it. If items have no share in the variance, or the
-    largest, that changes little.
+    alpha on a lucky estimate: of simulated null studies that start with three seeds, .064 claimed an effect. So the
+    upper 90 % confidence bound of the seed variance is used instead. It changes little if items contribute none of the
+    variance, or most of it.
 
     Args:
         v_seed: Variance of the estimate due to the current seeds; falls as seeds are added.
@@ -169,19 +170,19 @@ def _boundaries(fractions: tuple[float, ...], normals: Array) -> Array:
 
     By symmetry only the nodes above 0 are kept, [alphas, nodes]; each also stands for its mirror image.
     """
-    found: list[Array] = []
+    boundaries: list[Array] = []
     nodes, going = np.zeros((len(normals), 1)), np.full((len(normals), 1), 0.5)
     before, spent_before = 0.0, np.zeros(len(normals))
     for fraction in fractions:
         sd = math.sqrt(fraction - before)
         spent_now = _spent_on_a_side(normals, fraction)
         crossed = _crossing(nodes, going, math.sqrt(fraction), sd, spent_now - spent_before)
-        found.append(crossed)
-        if len(found) < len(fractions):
+        boundaries.append(crossed)
+        if len(boundaries) < len(fractions):
             far = np.minimum(crossed, _FAR_SDS) * math.sqrt(fraction)
             nodes, going = _carried(nodes, going, far, sd, _nodes_for(far, fractions, fraction))
         before, spent_before = fraction, spent_now
-    return np.array(found)
+    return np.array(boundaries)
 
 
 def _crossing(nodes: Array, going: Array, root: float, sd: float, spend: Array) -> Array:

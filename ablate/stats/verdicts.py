@@ -1,4 +1,4 @@
-"""Verdicts: the only place that turns numbers into one."""
+"""Verdicts: the only place where numbers become a conclusion."""
 
 from enum import StrEnum
 
@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 
 def verdict(
-    found: Inference,
+    result: Inference,
     p: float | None,
     smallest_effect: float | None = None,
     goal: str = "maximize",
@@ -35,9 +35,9 @@ def verdict(
     smallest_effect (two one-sided tests, Schuirmann 1987); else *inconclusive*. `goal` says which direction
     is good.
     """
-    if p is not None and p < alpha and found.estimate is not None:
-        return Verdict.HELPS if (found.estimate > 0) == (goal == "maximize") else Verdict.HURTS
-    if smallest_effect is not None and (ci90 := found.interval(0.90)):
+    if p is not None and p < alpha and result.estimate is not None:
+        return Verdict.HELPS if (result.estimate > 0) == (goal == "maximize") else Verdict.HURTS
+    if smallest_effect is not None and (ci90 := result.interval(0.90)):
         return verdict_of_interval(ci90, smallest_effect)
     return Verdict.INCONCLUSIVE
 
