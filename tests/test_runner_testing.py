@@ -1,12 +1,14 @@
 """`ablate test`: the best cell on the test split, for every seed, once, on record."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ablate.errors import BadInput, StoreError, TrialError, Unavailable
 from ablate.runner.context import Cadence
+from ablate.runner.logs import Logbook
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
 from ablate.runner.testing import score_chosen, scores_text
@@ -38,8 +40,11 @@ def run_tested(tmp_path, monkeypatch):
         place.folder.mkdir(parents=True)
         store = create_store(place, prepared.spec, prepared.design)
         count = store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
-        worker = Worker(store, prepared.trainer, lambda: False, lambda *_, **__: None, Cadence(60.0))
-        worker.run(range(count - leave))
+        with closing(Logbook()) as logbook:
+            worker = Worker(
+                store, prepared.trainer, lambda: False, lambda *_, **__: None, Cadence(60.0), logbook
+            )
+            worker.run(range(count - leave))
         store.engine.dispose()
         return place
 

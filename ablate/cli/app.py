@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from ablate.cli import care, look, outside, run
+from ablate.cli import care, look, outside, run, trial
 from ablate.cli.printing import complain
 from ablate.errors import AblateError
 
@@ -17,6 +17,8 @@ COMMANDS = (
     run.run,
     run.worker,
     look.status,
+    trial.show,
+    trial.logs,
     look.report,
     run.test,
     look.export,
