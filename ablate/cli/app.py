@@ -19,6 +19,7 @@ COMMANDS = (
     look.status,
     trial.show,
     trial.logs,
+    trial.reproduce,
     look.report,
     run.test,
     look.export,

@@ -74,6 +74,29 @@ def logs(
     complain(*traceback_of(results, trial).splitlines())
 
 
+def reproduce(
+    words: StudyAndTrial, home: Home = None, storage: Storage = None, as_json: Json = False
+) -> None:
+    """Train a trial again in a scratch home and say whether its bits are equal: metrics and predictions.
+
+    Exit code 0: equal; 1: not. Example: ablate reproduce quickstart 7
+    """
+    from rich.console import Console
+
+    from ablate.runner.one_trial import find_trial
+    from ablate.runner.reproducing import reproduce as train_again
+    from ablate.runner.reproducing import reproduced_text
+    from ablate.store.finding import find_study
+    from ablate.store.reading import read_results
+
+    study, number = _study_and_number(words)
+    results = read_results(find_study(study, home, storage))
+    code, document = train_again(results, find_trial(results, number), Console(stderr=True))
+    if document:
+        print_result(document, reproduced_text(document), as_json)
+    raise typer.Exit(code)
+
+
 def _study_and_number(words: list[str]) -> tuple[str | None, int]:
     """Return the study that was typed, if one was, and the trial's number."""
     *studies, number = words
