@@ -19,6 +19,7 @@ from postgres_server import PASSWORD, PostgresServer
 from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.runner.context import Cadence
+from ablate.runner.logs import Logbook
 from ablate.runner.ownership import ServerLocks
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.searching import trials_tried, watch_of
@@ -199,8 +200,9 @@ def searching(walk_study: WalkStudy, tmp_path: Path, url: str) -> Iterator[Worke
             stopping=functools.partial(give_up, time.monotonic() + 20),
             emit=lambda event, **fields: None,
             cadence=Cadence(60),
+            logbook=Logbook(),
         )
-        with contextlib.closing(worker.locks):
+        with contextlib.closing(worker.locks), contextlib.closing(worker.logbook):
             yield worker
 
 

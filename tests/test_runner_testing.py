@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from fixture_types import Ablate
 
 from ablate.errors import BadInput, StoreError, TrialError, Unavailable
 from ablate.runner.context import Cadence
+from ablate.runner.logs import Logbook
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
 from ablate.runner.testing import score_chosen, scores_text
@@ -42,8 +44,11 @@ def run_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         place.folder.mkdir(parents=True)
         store = create_store(place, prepared.spec, prepared.design)
         count = store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
-        worker = Worker(store, prepared.trainer, lambda: False, lambda *_, **__: None, Cadence(60.0))
-        worker.run(range(count - leave))
+        with closing(Logbook()) as logbook:
+            worker = Worker(
+                store, prepared.trainer, lambda: False, lambda *_, **__: None, Cadence(60.0), logbook
+            )
+            worker.run(range(count - leave))
         store.engine.dispose()
         return place
 

@@ -2,6 +2,7 @@
 
     run        train: init, plan, run, worker, test
     look       see what came of it: status, report, export, dashboard
+    trial      one trial: show, logs, reproduce
     outside    results from elsewhere: analyze, compare
     care       the installation: doctor, schema
 

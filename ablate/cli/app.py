@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from ablate.cli import care, look, outside, run
+from ablate.cli import care, look, outside, run, trial
 from ablate.cli.printing import complain
 from ablate.errors import AblateError
 from ablate.runner.signals import catch
@@ -17,6 +17,9 @@ COMMANDS = (
     run.run,
     run.worker,
     look.status,
+    trial.show,
+    trial.logs,
+    trial.reproduce,
     look.report,
     run.test,
     look.export,

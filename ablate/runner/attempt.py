@@ -1,7 +1,6 @@
 """One owner's work on one trial: train the parts that nobody has trained, combine their metrics, record."""
 
 import contextlib
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from ablate.files import sync_tree, write_file
 from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.context import Cadence, Owner, PartContext, disk_explained, disk_trouble, is_disk_trouble
 from ablate.runner.lifesigns import LifeSign, Watchdog
+from ablate.runner.logs import Logbook, new_log
 from ablate.runner.machine import choose_device, joules_used, peak_memory_bytes
-from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, reason
+from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, reason, stack_of
 from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import machine_facts
 from ablate.runner.searching import watch_of
@@ -33,6 +33,7 @@ class Workbench:
     stopping: Callable[[], bool]
     emit: Callable[..., None]  # event name and fields, for whoever watches
     cadence: Cadence
+    logbook: Logbook
     draining: Callable[[], bool] = lambda: False  # whether asked to stop after the trial
 
     def __post_init__(self) -> None:
@@ -152,7 +153,9 @@ class Attempt:
         )
         settings = worker.trainer.Settings.model_validate(part.settings)
         joules = joules_used(worker.device)
-        with owner.training(context.workdir):
+        with disk_explained(context.workdir):
+            log = self._new_log(name, part)
+        with worker.logbook.writing(log), owner.training(context.workdir):
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
         worker.owned()
         # Whatever the trainer wrote is on the disk before the database says that it is there.
@@ -166,6 +169,11 @@ class Attempt:
         }
         trained = Trained(metrics, context.seconds, context.steps, facts)
         return NewPart(part.hash, self.queued.seed, trained, context.points)
+
+    def _new_log(self, name: str, part: Part) -> Path:
+        seed = self.queued.seed
+        what = f"part {name} with seed {seed}, for trial {self.queued.number}"
+        return new_log(self.store.place.log_folder(part.hash, seed), what)
 
     def _complete(self, done: Mapping[str, Trained], new: NewPart | None) -> None:
         """Record the trial, together with the part that was trained last."""
@@ -208,10 +216,10 @@ class Attempt:
         # After a lost GPU this process can train nothing any more; its end is a death like any other.
         if self.claim is None or is_of_a_lost_gpu(error):
             raise error
-        folder = self.store.place.folder / "trials" / f"{self.queued.cell}-{self.queued.seed}"
         # A courtesy; the reason is in the store.
         with contextlib.suppress(OSError):
-            write_file(folder / "error.txt", traceback.format_exc().encode())
+            file = self.store.place.error_file(self.queued.cell, self.queued.seed)
+            write_file(file, stack_of(error).encode())
         if self.part is not None:
             self.store.fail_part(self.part.hash, self.queued.seed, text)
         with contextlib.suppress(Superseded):

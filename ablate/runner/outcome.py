@@ -57,6 +57,14 @@ def reason(error: BaseException, step: int) -> str:
     return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno}, after step {step})"
 
 
+def stack_of(error: BaseException) -> str:
+    """Return the traceback of an error, from the trainer on."""
+    stack = error.__traceback__
+    while stack and stack.tb_next and Path(stack.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
+        stack = stack.tb_next
+    return "".join(traceback.format_exception(error.with_traceback(stack)))
+
+
 def is_of_a_lost_gpu(error: BaseException) -> bool:
     """Say whether a trainer failed with an error that CUDA gives for every later call of the process too."""
     return not isinstance(error, AblateError) and "CUDA error" in str(error)

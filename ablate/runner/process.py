@@ -1,7 +1,8 @@
 """A worker process: `python -m ablate.runner.process`, started by the supervisor.
 
 It reads its job as one JSON line from stdin, so that a database password is in no argument list and no environment,
-and writes one JSON event a line to what was its stdout. What a trainer prints goes to the log.
+and writes one JSON event a line to what was its stdout. What a trainer prints goes to the log of its attempt, anything else to
+the worker's log.
 When stdin ends the supervisor is dead, and the worker stops as if asked to."""
 
 import contextlib
@@ -23,6 +24,7 @@ from rich.console import Console
 from ablate.contract import load_trainer
 from ablate.errors import AblateError, BadInput
 from ablate.runner.context import MAX_CHECKPOINT_SHARE, Cadence
+from ablate.runner.logs import Logbook
 from ablate.runner.ownership import let_go, share_home
 from ablate.runner.progress import Count, Lines
 from ablate.runner.signals import catch, is_urgent
@@ -111,6 +113,8 @@ def main() -> int:
     events = Events(os.dup(1))
     os.register_at_fork(after_in_child=events.let_go)
     os.dup2(2, 1)
+    # A pipe's buffer would be lost with a killed process.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=stop_when_stdin_ends, args=(stop,), daemon=True).start()
     try:
@@ -135,7 +139,9 @@ def work_here(place: Place, study_folder: Path | None = None) -> int:
     share_home(store)
     stop = Stop(second_ends=True)
     watch_for_notice(stop.asked.set)
-    lines = Lines(Console(stderr=True), Count(done=0, total=len(store.queue()), workers=1))
+    # Its own descriptor: what a trainer prints takes 2.
+    stderr = open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  # as long as the process
+    lines = Lines(Console(file=stderr), Count(done=0, total=len(store.queue()), workers=1))
     # What a trainer prints is not our result.
     with contextlib.redirect_stdout(sys.stderr):
         work(
@@ -145,6 +151,7 @@ def work_here(place: Place, study_folder: Path | None = None) -> int:
                 lines.on_event(0, {"event": event, **fields}) if event != "step" else None
             ),
             stop.draining.is_set,
+            show=True,
         )
     return 128 + stop.number if stop.number else 0
 
@@ -193,10 +200,14 @@ def work(
     stop: Callable[[], bool],
     events: Callable[..., None],
     draining: Callable[[], bool] = lambda: False,
+    show: bool = False,
 ) -> None:
-    """Open what the job names and work until nothing is left, or until asked to stop or to drain."""
+    """Open what the job names and work until nothing is left, or until asked to stop or to drain.
+
+    `show`: print what trainers print to stderr too.
+    """
     place = Place(job["study"], job["url"], Path(job["folder"]))
-    with contextlib.closing(Store(place)) as store:
+    with contextlib.closing(Store(place)) as store, contextlib.closing(Logbook(show)) as logbook:
         store.stopping = stop
         if not Path(job["study_folder"]).is_dir():
             raise BadInput(
@@ -213,6 +224,7 @@ def work(
             draining=draining,
             emit=events,
             cadence=Cadence(job["checkpoint_seconds"], job["checkpoint_share"]),
+            logbook=logbook,
         )
         with contextlib.closing(worker.locks):
             worker.run(job["numbers"])

@@ -3,8 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from ablate.store.results import Results, sharing
-from ablate.text import duration, plural
+from ablate.runner.logs import last_printed
+from ablate.store.results import Results, TrialResult, sharing
+from ablate.text import duration, plural, shortened
 
 
 def status_document(results: Results) -> dict[str, Any]:
@@ -30,10 +31,16 @@ def status_document(results: Results) -> dict[str, Any]:
                 "metrics": trial.metrics,
                 "seconds": round(trial.seconds, 3),
                 "error": trial.error,
+                "last_line": _last_line(results, trial),
             }
             for trial in results.trials
         ],
     }
+
+
+def _last_line(results: Results, trial: TrialResult) -> str | None:
+    """Return what a failed trial printed last."""
+    return last_printed(results.place, trial) if trial.state == "FAIL" and results.place else None
 
 
 def parts_document(results: Results) -> dict[str, Any]:
@@ -58,10 +65,14 @@ def status_text(results: Results) -> str:
             f"{shared.unique} parts trained and used {shared.used} times: "
             f"{duration(shared.seconds_saved)} of training saved"
         )
-    lines += [
-        f"  trial {trial.number} (seed {trial.seed}, {', '.join(f'{k}={v}' for k, v in trial.factors.items())}): "
-        f"FAILED after {plural(trial.attempts, 'attempt')}: {trial.error}"
-        for trial in results.trials
-        if trial.state == "FAIL"
-    ]
+    for trial, row in zip(results.trials, document["trials"], strict=True):
+        if trial.state == "FAIL":
+            lines.append(
+                f"  trial {trial.number} (seed {trial.seed}, {', '.join(f'{k}={v}' for k, v in trial.factors.items())}): "
+                f"FAILED after {plural(trial.attempts, 'attempt')}: {trial.error}"
+            )
+            if row["last_line"]:
+                lines.append(f"    it printed last: {shortened(row['last_line'], 120)}")
+    if document["failed"]:
+        lines.append(f"  more: ablate show {document['study']} TRIAL, ablate logs {document['study']} TRIAL")
     return "\n".join(lines)

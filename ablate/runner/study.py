@@ -156,7 +156,7 @@ def supervise(
     chosen: list[Cell],
     options: Options,
     console: Console,
-    deadline: float,
+    deadline: float = math.inf,
 ) -> int:
     """Start workers on what is left of the chosen cells and wait for them, until the deadline by time.monotonic()."""
     search, looking = prepared.spec.search, prepared.spec.looking

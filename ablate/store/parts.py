@@ -104,7 +104,7 @@ def begin(
     error = None
     if there >= MAX_DEATHS_THERE or deaths >= MAX_DEATHS:
         where = f"after step {reached}" if reached and reached > 0 else "before its first step"
-        error = f"its process died {deaths} times without progress, the last time {where}; the workers' logs may say why"
+        error = f"its process died {deaths} times without progress, the last time {where}; its log may say why (`ablate logs`)"
     change(connection, study_id, part, seed, deaths=deaths, deaths_there=there, reached=reached, error=error)
     return error, True
 

@@ -22,6 +22,14 @@ class Place:
         """Return where a part keeps its files: named by hash and seed, never by user text."""
         return self.folder / "trials" / f"{part}-{seed}"
 
+    def error_file(self, cell: str, seed: int) -> Path:
+        """Return where the traceback of a failed trial is."""
+        return self.folder / "trials" / f"{cell}-{seed}" / "error.txt"
+
+    def log_folder(self, part: str, seed: int) -> Path:
+        """Return where the logs of the attempts at a part are."""
+        return self.folder / "logs" / f"{part}-{seed}"
+
     def exists(self) -> bool:
         """Say whether there is a database to open; a server is always there to be asked."""
         if self.url == _own_file_url(self.folder):

@@ -58,6 +58,7 @@ def read_results(place: Place) -> Results:
             looks=looks_taken(connection, head.study_id),
             defaults=head.design.get("defaults", {}),
             file=file,
+            place=place,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ablate.design.model import Cell
 from ablate.spec.kinds import Search
 from ablate.spec.model import Scalar, StudySpec
+from ablate.store.places import Place
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class Results:
     # The trainer's when trials were added, as `defaults_of` has them.
     defaults: dict[str, str] = field(default_factory=dict)
     file: str = "STUDY"  # the study file as `ablate run` was given it
+    place: Place | None = None  # whence all this was read
 
     @property
     def deciding_seeds(self) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ from measure import HEADER, Row, middle, ratios, row, seconds
 
 from ablate import open_study
 from ablate.runner.context import Cadence
+from ablate.runner.logs import Logbook
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.study import run_order
 from ablate.runner.worker import Worker
@@ -75,8 +76,9 @@ def recording(folder: Path, trials: int, rounds: int) -> Iterator[Row]:
             stopping=lambda: False,
             emit=lambda event, **fields: None,
             cadence=Cadence(60.0),
+            logbook=Logbook(),
         )
-        with closing(worker.locks):
+        with closing(worker.locks), closing(worker.logbook):
             turns = iter(range(0, trials, TURN))
 
             def ours() -> None:

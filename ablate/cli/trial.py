@@ -1,0 +1,107 @@
+"""Commands about one trial: show, logs, reproduce."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from ablate.cli.options import Home, Json, Storage
+from ablate.cli.printing import complain
+from ablate.cli.printing import show as print_result
+from ablate.errors import BadInput
+
+FOLLOW_S = 0.5
+
+StudyAndTrial = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[STUDY] TRIAL",
+        help="A study file or the name of a study that has run, and a trial's number. [STUDY default: the only one]",
+        show_default=False,
+    ),
+]
+
+
+def show(words: StudyAndTrial, home: Home = None, storage: Storage = None, as_json: Json = False) -> None:
+    """Show one trial: settings, parts, attempts, files, what it was trained with, why it failed.
+
+    Example: ablate show quickstart 7
+    """
+    from ablate.runner.one_trial import find_trial, trial_document, trial_text
+    from ablate.store.finding import find_study
+    from ablate.store.reading import read_results
+
+    study, number = _study_and_number(words)
+    results = read_results(find_study(study, home, storage))
+    document = trial_document(results, find_trial(results, number))
+    print_result(document, trial_text(document), as_json)
+
+
+def logs(
+    words: StudyAndTrial,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as the trial prints, until it has ended.")
+    ] = False,
+    tail: Annotated[
+        int | None, typer.Option(help="Only the last lines: how many. [default: all]", min=0)
+    ] = None,
+    home: Home = None,
+    storage: Storage = None,
+) -> None:
+    """Print what a trial printed, in all its attempts, and the traceback of its error.
+
+    Example: ablate logs quickstart 7 --tail 50
+    """
+    from ablate.runner.logs import Reader, logs_of
+    from ablate.runner.one_trial import UNFINISHED, find_trial, traceback_of
+    from ablate.store.finding import find_study
+    from ablate.store.reading import read_results
+
+    study, number = _study_and_number(words)
+    place = find_study(study, home, storage)
+    reader = Reader()
+    while True:
+        results = read_results(place)
+        trial = find_trial(results, number)
+        ended = not follow or trial.state not in UNFINISHED
+        lines = reader.new_lines(logs_of(place, trial), ended)
+        for line in lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]:
+            print(line, flush=follow)
+        if ended:
+            break
+        tail = None
+        time.sleep(FOLLOW_S)
+    complain(*traceback_of(results, trial).splitlines())
+
+
+def reproduce(
+    words: StudyAndTrial, home: Home = None, storage: Storage = None, as_json: Json = False
+) -> None:
+    """Train a trial again in a scratch home and say whether its bits are equal: metrics and predictions.
+
+    Exit code 0: equal; 1: not. Example: ablate reproduce quickstart 7
+    """
+    from rich.console import Console
+
+    from ablate.runner.one_trial import find_trial
+    from ablate.runner.reproducing import reproduce as train_again
+    from ablate.runner.reproducing import reproduced_text
+    from ablate.store.finding import find_study
+    from ablate.store.reading import read_results
+
+    study, number = _study_and_number(words)
+    results = read_results(find_study(study, home, storage))
+    code, document = train_again(results, find_trial(results, number), Console(stderr=True))
+    if document:
+        print_result(document, reproduced_text(document), as_json)
+    raise typer.Exit(code)
+
+
+def _study_and_number(words: list[str]) -> tuple[str | None, int]:
+    """Return the study that was typed, if one was, and the trial's number."""
+    *studies, number = words
+    if len(studies) > 1 or not (number.isascii() and number.isdigit()):
+        raise BadInput(
+            f"TRIAL: found {' '.join(words)!r}; write a study, unless there is only one, and a trial's number"
+        )
+    return (studies[0] if studies else None), int(number)

@@ -1,0 +1,97 @@
+"""Writes what trainers print to their logs, for one worker: `python logwriter.py SOCKET [--show]`.
+
+A process of its own: what a worker printed before it was killed still reaches the log, and code that prints while it holds the
+interpreter's lock cannot block the reader of its own pipe. Each message on the socket is the path of a log, with the pipe
+that a training prints into and a descriptor to close when the log is complete. The standard library only: it starts in
+milliseconds."""
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+from pathlib import Path
+
+# A log keeps its beginning and its end: at most HEAD + 2 * TAIL bytes and a line that says what is missing.
+HEAD = 1 << 20
+TAIL = 4 << 20
+CHUNK = 1 << 16
+
+
+class BoundedLog:
+    """A log that keeps its first and last bytes."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("r+b", buffering=0)
+        self._size = self._printed = self._file.seek(0, os.SEEK_END)
+
+    def write(self, data: bytes) -> None:
+        """Add what was printed. A disk that is full ends no training: what does not fit is lost."""
+        with contextlib.suppress(OSError):
+            self._printed += len(data)
+            self._size += self._file.write(data) or 0
+            if self._size > HEAD + 2 * TAIL:
+                self._leave_out_the_middle()
+
+    def _leave_out_the_middle(self) -> None:
+        self._file.seek(self._size - TAIL)
+        tail = self._file.read(TAIL).partition(b"\n")[2]
+        left_out = self._printed - HEAD - len(tail)
+        self._file.seek(HEAD)
+        self._file.write(b"\n[ablate] %d bytes are left out here\n" % left_out + tail)
+        self._file.truncate()
+        self._size = self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def main(control: socket.socket, show: bool) -> None:
+    """Write until the worker and everything that prints into its pipes have ended."""
+    # Ctrl-C and batch systems signal a worker's whole group: what it prints while it stops is wanted.
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGXCPU,
+    ):
+        signal.signal(number, signal.SIG_IGN)
+    with selectors.DefaultSelector() as sources:
+        sources.register(control, selectors.EVENT_READ)
+        while sources.get_map():
+            for key, _ in sources.select():
+                if key.fileobj is control:
+                    _begin(control, sources)
+                else:
+                    _copy(key, sources, show)
+
+
+def _begin(control: socket.socket, sources: selectors.BaseSelector) -> None:
+    path, descriptors, _, _ = socket.recv_fds(control, CHUNK, 2)
+    if not path:
+        sources.unregister(control)
+        return
+    pipe, ended = descriptors
+    sources.register(pipe, selectors.EVENT_READ, (BoundedLog(Path(os.fsdecode(path))), ended))
+
+
+def _copy(key: selectors.SelectorKey, sources: selectors.BaseSelector, show: bool) -> None:
+    log, ended = key.data
+    if data := os.read(key.fd, CHUNK):
+        log.write(data)
+        if show:
+            with contextlib.suppress(OSError):
+                os.write(2, data)
+        return
+    sources.unregister(key.fileobj)
+    log.close()
+    os.close(key.fd)
+    os.close(ended)
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), show="--show" in sys.argv)

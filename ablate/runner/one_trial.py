@@ -1,0 +1,136 @@
+"""`ablate show`: one trial, with everything a person needs who wonders about it, as data and as text."""
+
+import shlex
+from typing import Any
+
+from ablate.design.settings import flat
+from ablate.errors import BadInput
+from ablate.runner.logs import attempts
+from ablate.spec.model import levels_text
+from ablate.store.results import Results, TrialResult
+from ablate.text import duration, listed, plural
+
+UNFINISHED = ("WAITING", "RUNNING")
+
+
+def find_trial(results: Results, number: int) -> TrialResult:
+    """Return the trial with this number.
+
+    Raises:
+        BadInput: there is none.
+    """
+    for trial in results.trials:
+        if trial.number == number:
+            return trial
+    last = len(results.trials) - 1
+    has = f"its trials are 0 to {last}" if last >= 0 else "it has no trials yet"
+    raise BadInput(f"TRIAL: {results.spec.study} has no trial {number}; {has}")
+
+
+def traceback_of(results: Results, trial: TrialResult) -> str:
+    """Return the traceback of a failed trial's error; empty where there is none."""
+    if trial.state != "FAIL" or results.place is None:
+        return ""
+    file = results.place.error_file(trial.cell, trial.seed)
+    return file.read_text(errors="replace").strip() if file.is_file() else ""
+
+
+def trial_document(results: Results, trial: TrialResult) -> dict[str, Any]:
+    """Return the document of `show --json`."""
+    cell = next(cell for cell in results.cells if cell.hash == trial.cell)
+    return {
+        "study": results.spec.study,
+        "number": trial.number,
+        "state": trial.state,
+        "cell": trial.cell,
+        "seed": trial.seed,
+        "factors": trial.factors,
+        "settings": cell.settings,
+        "defaults": {
+            name: value for name, value in results.defaults.items() if name not in flat(cell.settings)
+        },
+        "attempts": trial.attempts,
+        "metrics": trial.metrics,
+        "seconds": round(trial.seconds, 3),
+        "error": trial.error,
+        "traceback": traceback_of(results, trial) or None,
+        "parts": [_part(results, trial, name, hash_) for name, hash_ in trial.parts.items()],
+        "again": _commands(results, trial),
+    }
+
+
+def _part(results: Results, trial: TrialResult, name: str, hash_: str) -> dict[str, Any]:
+    assert results.place is not None
+    folder = results.place.part_folder(hash_, trial.seed)
+    trained = results.parts.get((hash_, trial.seed))
+    shares = [
+        other.number
+        for other in results.trials
+        if other.seed == trial.seed and hash_ in other.parts.values() and other is not trial
+    ]
+    return {
+        "name": name,
+        "part": hash_,
+        "trained": trained is not None,
+        "shared_with": shares,
+        "seconds": trained and round(trained.seconds, 3),
+        "steps": trained and trained.steps,
+        "metrics": trained.metrics if trained else {},
+        "folder": str(folder),
+        "files": sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()),
+        "logs": [str(log) for log in attempts(results.place.log_folder(hash_, trial.seed))],
+        "facts": trained.facts if trained else {},
+    }
+
+
+def _commands(results: Results, trial: TrialResult) -> str | None:
+    """Return the command that trains the trial again; None while it is still to be trained."""
+    if trial.state == "COMPLETE":
+        return f"ablate reproduce {shlex.quote(results.spec.study)} {trial.number}"
+    if trial.state == "FAIL":
+        return f"ablate run {shlex.quote(results.file)} --retry-failed"
+    return None
+
+
+def trial_text(document: dict[str, Any]) -> str:
+    """Return the same for a person."""
+    state = f"{document['state']}, {plural(document['attempts'], 'attempt')}, {duration(document['seconds'])}"
+    lines = [
+        f"trial {document['number']} of {document['study']}: {state}",
+        f"cell {document['cell']}: {levels_text(document['factors'])}; seed {document['seed']}",
+        *_table("settings", flat(document["settings"])),
+        *_table("settings left at their defaults", document["defaults"]),
+        *_table("metrics", document["metrics"]),
+    ]
+    for part in document["parts"]:
+        lines += _part_lines(part)
+    if document["error"]:
+        lines += ["", f"error: {document['error']}"]
+        lines += [f"  {line}" for line in (document["traceback"] or "").splitlines()]
+    if document["again"]:
+        lines += ["", f"to train it again: {document['again']}"]
+    return "\n".join(lines)
+
+
+def _part_lines(part: dict[str, Any]) -> list[str]:
+    done = (
+        f"{plural(part['steps'], 'step')}, {duration(part['seconds'])}"
+        if part["trained"]
+        else "not trained yet"
+    )
+    others = f", shared with trial {listed(part['shared_with'])}" if part["shared_with"] else ""
+    return [
+        "",
+        f"part {part['name']} ({part['part']}): {done}{others}",
+        *_table("metrics", part["metrics"], "  "),
+        f"  files in {part['folder']}: {listed(part['files'], 8) or 'none'}",
+        *(f"  log: {log}" for log in part["logs"]),
+        *_table("trained with", flat(part["facts"]), "  "),
+    ]
+
+
+def _table(title: str, values: dict[str, Any], indent: str = "") -> list[str]:
+    if not values:
+        return []
+    width = max(map(len, values))
+    return [f"{indent}{title}:", *(f"{indent}  {name:{width}}  {value}" for name, value in values.items())]
