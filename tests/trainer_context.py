@@ -24,6 +24,8 @@ class Notebook:
     """Writes everything down; stops after a given step, as a run does that is asked to stop."""
 
     device = "cpu"
+    attempt = 1
+    gpus = ()
 
     def __init__(
         self, folder: Path, seed: int = 11, stop_after: int | None = None, state: Any = None
@@ -42,6 +44,9 @@ class Notebook:
         if step == self.stop_after:
             self.state = copy.deepcopy(state())
             raise Stopped
+
+    def stopping(self) -> bool:
+        return False
 
     def report(self, step: int, metrics: Any) -> None:
         self.points.append((step, dict(metrics)))

@@ -52,6 +52,12 @@ def visible_gpus() -> list[str]:
     return [str(index) for index, _ in enumerate(NVIDIA.glob("*"))]
 
 
+def gpus_for(needed: int) -> list[str]:
+    """Return which of this process's GPUs a training is given that needs so many. Who chose the device by hand keeps it."""
+    gpus = visible_gpus()
+    return gpus if "ABLATE_DEVICE" in os.environ else gpus[:needed]
+
+
 def choose_device() -> str:
     """Return the device to train on: ABLATE_DEVICE, or the first GPU that torch sees, or the CPU."""
     if named := os.environ.get("ABLATE_DEVICE"):
