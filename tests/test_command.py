@@ -1,7 +1,10 @@
 """`trainer: ablate.command`: a program gets its settings, and its results become a trial's."""
 
 import json
+import os
+import statistics
 import sys
+from pathlib import Path
 
 import pytest
 from programs import DONE, workdirs, write_program
@@ -134,3 +137,27 @@ while len(list(workdir.parent.glob("*/gpus"))) < 2: time.sleep(0.05)
     done = ablate("run", study, "--workers", "2", CUDA_VISIBLE_DEVICES="3,5,6,7,8")
     assert done.returncode == 0, done.stderr
     assert {(folder / "gpus").read_text() for folder in workdirs(tmp_path)} == {"3,5", "6,7"}
+
+
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "lower", "higher"),
+    [
+        ("argparse_script", "accuracy", {"width": 2}, {"width": 8}),
+        ("yaml_script", "dev/mse", {"model.degree": 3}, {"model.degree": 1}),
+    ],
+)
+def test_a_script_that_knows_nothing_of_ablate_runs_unchanged(
+    run_here, monkeypatch, name, metric, lower, higher
+):
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    document = run_here(EXAMPLES / f"{name}.yaml")
+    assert document["complete"] == document["planned"] > 0
+
+    def mean(levels):
+        matching = [trial for trial in document["trials"] if levels.items() <= trial["factors"].items()]
+        return statistics.fmean(trial["metrics"][metric] for trial in matching)
+
+    assert mean(higher) > mean(lower) + 0.01
