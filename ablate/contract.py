@@ -7,7 +7,9 @@ Required names
 Optional names
     parts(settings)               -> {name: settings}: independent pieces, each trained once per seed and shared
     combine(settings, metrics)    -> {metric name: float}: a trial's metrics from {part name: its metrics}; default: their union
-    check(settings)               raise BadInput or Unavailable before anything is trained (missing file, bad label, no network)
+    check(settings)               raise BadInput or Unavailable before anything is trained (missing file, bad label, no network);
+                                  BadSetting puts the fault at that setting's place in the study file
+    gpus(settings)                -> how many GPUs training needs; default: 1. `context.gpus` has that many of the worker's
     smoke(settings)               -> settings: the same trial shrunk to a few steps on toy data (`ablate run --smoke`)
     measure(trainings, context)   -> {name: seconds}: how long training each of {name: settings} will take on this machine,
                                   estimated from a few timed steps (`ablate plan --measure`). One call gets all parts of a study,
@@ -28,7 +30,9 @@ from ablate.errors import BadInput
 
 
 class Stopped(Exception):
-    """Raised by `Context.checkpoint` after it saved, when the run was asked to stop. Let it pass through."""
+    """Raised by `Context.checkpoint` after it saved, when the run was asked to stop. Let it pass through.
+
+    A trainer that saves by itself raises it once it has, when `Context.stopping` says so."""
 
 
 class Pruned(Exception):
@@ -36,11 +40,18 @@ class Pruned(Exception):
 
 
 class Context(Protocol):
-    """What `train` receives besides its settings: one context per part and seed."""
+    """What `train` receives besides its settings: one context per part and seed.
+
+    Whatever is written to stdout and stderr, by other programs on file descriptors 1 and 2 too, goes to the worker's log."""
 
     seed: int
+    attempt: (
+        int  # which start of the trial this is, from 1; an interrupted trial continues in its next attempt
+    )
     device: str  # "cpu", "cuda:0", "mps"
-    workdir: Path  # this part's own folder, for models and anything else that should outlive the process
+    gpus: Sequence[str]  # the GPUs to train on, as CUDA_VISIBLE_DEVICES names them; none on a CPU
+    # This part's own folder, the same in every attempt, for models and anything else that should outlive the process.
+    workdir: Path
     cache: (
         Path  # shared by all trials of the study, for what is worth computing once (tokenised text, features)
     )
@@ -63,6 +74,9 @@ class Context(Protocol):
             Stopped: after saving, when the run was asked to stop.
             TypeError: the state holds anything else (a set, an object); save a dict of its fields instead.
         """
+
+    def stopping(self) -> bool:
+        """Say whether the run was asked to stop. `checkpoint` looks by itself; a trainer that waits for something else asks."""
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve.
@@ -117,6 +131,11 @@ class Trainer:
         """Check everything that training needs beyond its settings (files, network), before anything is trained."""
         if own := self._own("check"):
             own(settings)
+
+    def gpus(self, settings: Any) -> int:
+        """Return how many GPUs training with `settings` needs."""
+        own = self._own("gpus")
+        return int(own(settings)) if own else 1
 
     @property
     def smoke(self) -> Callable[[Any], Any] | None:

@@ -2,6 +2,7 @@
 
 AblateError             an error: exit 1
 ├── BadInput            wrong usage or a bad file, one line per fault: exit 2, nothing was written
+│   ├── BadSetting      a setting that the trainer refuses, named so that its place in the study file can be found: exit 2
 │   └── StudyChanged    the study file differs from the one the trials were run with: exit 2
 ├── Unavailable         something we depend on is missing (network, hub, driver, database server): exit 1
 ├── StoreError          the database is locked, damaged or from another program: exit 1
@@ -23,6 +24,14 @@ class BadInput(AblateError):
     """Wrong usage or a bad file. `faults` has one line per fault; nothing has been written."""
 
     exit_code = 2
+
+
+class BadSetting(BadInput):
+    """A setting that the trainer's `check` refuses. It is reported at its place in the study file."""
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(f"settings.{address}: {problem}")
+        self.address, self.problem = address, problem
 
 
 class StudyChanged(BadInput):

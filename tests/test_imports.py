@@ -9,7 +9,7 @@ import grimp
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ablate"
-DOORS = {PACKAGE / room / "__init__.py" for room in (".", "cli", "trainer")}
+DOORS = {PACKAGE / room / "__init__.py" for room in (".", "cli", "command", "trainer")}
 
 
 def in_order(package: str) -> list[str]:

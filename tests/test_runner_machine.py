@@ -36,6 +36,12 @@ def test_a_lone_worker_sees_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker_environment(1)["CUDA_VISIBLE_DEVICES"] == "2,5"
 
 
+def test_workers_that_need_several_gpus_share_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    given = [worker_environment(2, index, gpus_each=2)["CUDA_VISIBLE_DEVICES"] for index in range(2)]
+    assert given == ["0,1", "2,3"]
+
+
 @pytest.mark.parametrize("typed", ["0", "-1", "many", "1.5"])
 def test_a_number_of_workers_is_a_number_or_auto(typed: str, ablate: Ablate, walk_study: WalkStudy) -> None:
     done = ablate("run", walk_study(), "--workers", typed)

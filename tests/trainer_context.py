@@ -1,6 +1,7 @@
 """A small honest context for training in tests, and settings that take a fraction of a second."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Notebook:
     """Writes everything down; stops after a given step, as a run does that is asked to stop."""
 
     device = "cpu"
+    attempt = 1
+    gpus: Sequence[str] = ()
 
     def __init__(
         self, folder: Path, seed: int = 11, stop_after: int | None = None, state: Any = None
@@ -42,6 +45,9 @@ class Notebook:
         if step == self.stop_after:
             self.state = copy.deepcopy(state())
             raise Stopped
+
+    def stopping(self) -> bool:
+        return False
 
     def report(self, step: int, metrics: Any) -> None:
         self.points.append((step, dict(metrics)))

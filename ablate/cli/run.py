@@ -9,14 +9,22 @@ from ablate.cli.options import Home, Json, Only, Set, Storage, Study, StudyOrNam
 from ablate.cli.printing import complain, show
 
 
-def init(name: Annotated[str, typer.Argument(help="Name of the study.")] = "my_study") -> None:
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the study.")] = "my_study",
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            help="A Python script to study: its options are read from the source.", show_default=False
+        ),
+    ] = None,
+) -> None:
     """Write a commented study to start from.
 
     Example: ablate init sentiment_heads
     """
     from ablate.spec.template import write_study
 
-    print(write_study(name))
+    print(write_study(name, script))
 
 
 def plan(

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ValidationError
 
 from ablate.contract import Trainer
-from ablate.errors import BadInput
+from ablate.errors import BadInput, BadSetting
 from ablate.spec.addresses import put
 from ablate.spec.model import StudySpec
 from ablate.text import printable, shortened, shown, suggestion
@@ -81,6 +81,9 @@ class Validator:
             what = f"the trainer needs {shown(address)}; add it to settings or make it a factor"
         elif not path:
             what = _plain(message)
+        elif "; " in message:
+            # It says how to fix it, which includes what was found.
+            what = _plain(message)
         else:
             what = f"{_plain(message)}, found {shown(found)}"
         self.faults[f"{place}: {key}: {what}"] = key
@@ -99,6 +102,15 @@ class Validator:
                     return f"factors.{name}", self.spec.place(at)
         key = f"settings.{address}" if address else "settings"
         return shortened(printable(key)), self.spec.place(key, "factors")
+
+    def fault_of(self, error: BadSetting, levels: Mapping[str, Any]) -> str:
+        """Return what a trainer's `check` said of the cell with these levels, at the place of the setting."""
+        indices = {
+            name: [repr(level.name) for level in self.factors[name].levels].index(repr(level))
+            for name, level in levels.items()
+        }
+        key, place = self._place(error.address, indices, unknown=False)
+        return f"{place}: {key}: {error.problem}"
 
 
 def _plain(message: str) -> str:

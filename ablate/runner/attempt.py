@@ -14,7 +14,7 @@ from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.context import Cadence, Owner, PartContext, disk_explained, disk_trouble, is_disk_trouble
 from ablate.runner.lifesigns import LifeSign, Watchdog
 from ablate.runner.logs import Logbook, new_log
-from ablate.runner.machine import choose_device, joules_used, peak_memory_bytes
+from ablate.runner.machine import choose_device, gpus_for, joules_used, peak_memory_bytes
 from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, reason, stack_of
 from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import machine_facts
@@ -143,15 +143,18 @@ class Attempt:
         worker = self.worker
         self.step = 0
         owner = PartOwner(self, name, part)
+        assert self.claim is not None
+        settings = worker.trainer.Settings.model_validate(part.settings)
         context = PartContext(
             owner,
             seed=self.queued.seed,
+            attempt=self.claim.attempt,
             device=worker.device,
+            gpus=gpus_for(worker.trainer.gpus(settings)),
             workdir=self._workdir(part),
             cache=self.store.place.cache,
             cadence=worker.cadence,
         )
-        settings = worker.trainer.Settings.model_validate(part.settings)
         joules = joules_used(worker.device)
         with disk_explained(context.workdir):
             log = self._new_log(name, part)

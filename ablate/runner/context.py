@@ -108,10 +108,21 @@ class PartContext:
     Curve points stay in memory until a checkpoint covers them: what a kill loses is recomputed, points included."""
 
     def __init__(
-        self, owner: Owner, *, seed: int, device: str, workdir: Path, cache: Path, cadence: Cadence
+        self,
+        owner: Owner,
+        *,
+        seed: int,
+        device: str,
+        workdir: Path,
+        cache: Path,
+        cadence: Cadence,
+        attempt: int = 1,
+        gpus: Sequence[str] = (),
     ) -> None:
         self.seed = seed
+        self.attempt = attempt
         self.device = device
+        self.gpus = gpus
         self.workdir = workdir
         self.cache = cache
         self.facts: dict[str, Any] = {}
@@ -155,6 +166,10 @@ class PartContext:
             self._save(step, state)
         if stop:
             raise Stopped
+
+    def stopping(self) -> bool:
+        """Say whether the run was asked to stop."""
+        return self._owner.is_stopping()
 
     def _save(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         began = time.monotonic()

@@ -52,6 +52,12 @@ def visible_gpus() -> list[str]:
     return [str(index) for index, _ in enumerate(NVIDIA.glob("*"))]
 
 
+def gpus_for(needed: int) -> list[str]:
+    """Return which of this process's GPUs a training is given that needs so many. Who chose the device by hand keeps it."""
+    gpus = visible_gpus()
+    return gpus if "ABLATE_DEVICE" in os.environ else gpus[:needed]
+
+
 def choose_device() -> str:
     """Return the device to train on: ABLATE_DEVICE, or the first GPU that torch sees, or the CPU."""
     if named := os.environ.get("ABLATE_DEVICE"):
@@ -65,8 +71,10 @@ def choose_device() -> str:
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
-def worker_environment(workers: int, index: int = 0) -> dict[str, str]:
-    """Return the environment of a worker: its share of the machine's cores and GPUs, and quiet libraries."""
+def worker_environment(workers: int, index: int = 0, gpus_each: int = 1) -> dict[str, str]:
+    """Return the environment of a worker: its share of the machine's cores and GPUs, and quiet libraries.
+
+    `gpus_each`: how many a worker needs. Workers that need one may share it."""
     environment = dict(os.environ)
     # The job holds the database's URL.
     environment.pop("ABLATE_STORAGE", None)
@@ -75,7 +83,8 @@ def worker_environment(workers: int, index: int = 0) -> dict[str, str]:
     environment.setdefault("MKL_NUM_THREADS", asked)
     gpus = visible_gpus()
     if workers > 1 and len(gpus) > 1 and "ABLATE_DEVICE" not in environment:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+        first = index % max(1, len(gpus) // gpus_each) * gpus_each
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + gpus_each])
     # Read when CUDA starts; else sums may differ from run to run.
     environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # A trainer that walks a set gives the same bits each time.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ablate.errors import AblateError, BadInput
 from ablate.spec.model import NAME_RULE, STUDY_NAME
+from ablate.spec.script import study_of_script
 from ablate.spec.yaml_tree import resolve
 from ablate.text import shown
 
@@ -16,10 +17,15 @@ def init_study(name: str) -> str:
     Raises:
         BadInput: `name` cannot name a study.
     """
-    if not re.fullmatch(STUDY_NAME, name):
-        raise BadInput(f"NAME: {shown(name)} cannot name a study; {NAME_RULE}")
+    _checked(name)
     template = files("ablate.spec").joinpath("template.yaml").read_text(encoding="utf-8")
     return template.format(name=name, file=f"{name}.yaml", quoted=_as_yaml_text(name))
+
+
+def _checked(name: str) -> str:
+    if not re.fullmatch(STUDY_NAME, name):
+        raise BadInput(f"NAME: {shown(name)} cannot name a study; {NAME_RULE}")
+    return name
 
 
 def _as_yaml_text(name: str) -> str:
@@ -29,14 +35,14 @@ def _as_yaml_text(name: str) -> str:
         return f'"{name}"'
 
 
-def write_study(name: str) -> str:
-    """Write `init_study(name)` to NAME.yaml in the working directory and return what to do next.
+def write_study(name: str, script: Path | None = None) -> str:
+    """Write `init_study(name)`, or a study of `script`, to NAME.yaml in the working directory and return what to do next.
 
     Raises:
-        BadInput: `name` cannot name a study, or the file exists (it is left as it is).
+        BadInput: `name` cannot name a study, the file exists (it is left as it is), or the script has no options.
         AblateError: the file cannot be written.
     """
-    text = init_study(name)
+    text, fill_in = (init_study(name), []) if script is None else study_of_script(_checked(name), script)
     path = Path(f"{name}.yaml")
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -45,4 +51,5 @@ def write_study(name: str) -> str:
         raise BadInput(f"{path}: exists already and was left as it is; choose another name") from error
     except OSError as error:
         raise AblateError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-    return f"wrote {path}; next: ablate plan {path}"
+    first = f"fill in {', '.join(fill_in)}, then " if fill_in else ""
+    return f"wrote {path}; next: {first}ablate plan {path}"

@@ -26,7 +26,7 @@ class LocalWorker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=worker_environment(workers, index),
+                env=worker_environment(workers, index, max(1, job.get("gpus", 1))),
                 # A terminal's Ctrl-C reaches only the supervisor, which passes it on.
                 start_new_session=True,
             )

@@ -67,8 +67,8 @@ class Ray:
     def __init__(self, job: dict[str, Any], workers: int, logs: Path) -> None:
         has: dict[str, float] = ray.cluster_resources()
         cores = max(1, int(has.get("CPU", 1) / workers))
-        # A part of a GPU is a promise to share its memory; more than one GPU a worker does not use.
-        gpus = min(1.0, int(1000 * has.get("GPU", 0) / workers) / 1000)
+        # A part of a GPU is a promise to share its memory; more of them than the trainer asks for, a worker does not use.
+        gpus = min(1.0, int(1000 * has.get("GPU", 0) / workers) / 1000) if job["gpus"] < 2 else job["gpus"]
         self._task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(work)
         self._job, self._logs = job, logs
 

@@ -118,6 +118,7 @@ class _Stopwatch:
     def __init__(self, outer: Context) -> None:
         self.seed, self.device = outer.seed, outer.device
         self.workdir, self.cache = outer.workdir, outer.cache
+        self.attempt, self.gpus, self.stopping = outer.attempt, outer.gpus, outer.stopping
         self.facts: dict[str, Any] = {}
         self._done_at: dict[int, float] = {}  # step -> its end
 

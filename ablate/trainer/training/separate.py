@@ -50,6 +50,7 @@ class _Turn:
         self.workdir: Path = outer.workdir / name
         self.steps = 0
         self.predictions = outer.predictions
+        self.attempt, self.gpus, self.stopping = outer.attempt, outer.gpus, outer.stopping
         self._outer, self._begins, self._state = outer, begins, state
         self._saved = {"done": dict(done), "part": name, "begins": begins}
 

@@ -1,0 +1,104 @@
+"""`trainer: ablate.command`: any program is a trainer. docs/own_script.md says what a program gets and gives.
+
+Built on the contract alone, as a trainer of anybody's."""
+
+import os
+import shutil
+from collections.abc import Mapping
+
+from ablate.command.curves import Curves
+from ablate.command.files import json_text, yaml_text
+from ablate.command.program import Program
+from ablate.command.results import read_metrics, read_predictions, remove_results
+from ablate.command.settings import Settings, Trial
+from ablate.contract import Context, Stopped
+from ablate.errors import BadSetting
+from ablate.files import write_file
+
+__all__ = ["Settings", "train", "check", "gpus"]
+
+
+def gpus(settings: Settings) -> int:
+    """Return how many GPUs the program is given."""
+    return settings.gpus
+
+
+def check(settings: Settings) -> None:
+    """Refuse a command whose program, or whose Python script, is not there.
+
+    Raises:
+        BadSetting: names it.
+    """
+    program, *rest = settings.arguments(Trial())
+    if os.sep in program:
+        if not os.access(program, os.X_OK) or os.path.isdir(program):
+            what = "cannot be executed; try chmod +x" if os.path.exists(program) else "is not there"
+            raise BadSetting("command", f"the program {program!r} {what} (paths start at the study file)")
+    elif shutil.which(program) is None:
+        raise BadSetting("command", f"no program {program!r} on the PATH{_instead_of(program)}")
+    script = next((word for word in rest if not word.startswith("-")), "")
+    is_python = os.path.basename(program).startswith("python")
+    if is_python and script.endswith(".py") and "-m" not in rest and not os.path.isfile(script):
+        raise BadSetting("command", f"no script {script!r} (paths start at the study file)")
+
+
+def _instead_of(program: str) -> str:
+    if program == "python" and shutil.which("python3"):
+        return "; write python3, or activate the environment that has it"
+    if os.path.isfile(program):
+        return f"; write ./{program} for the file beside the study"
+    return "; install it, or write its path"
+
+
+def train(settings: Settings, context: Context) -> Mapping[str, float]:
+    """Run the program to its end and return its metrics.
+
+    Raises:
+        TrialError: it failed, or left no metrics.
+        Stopped, Pruned: after the program was stopped too.
+    """
+    workdir = context.workdir.resolve()
+    remove_results(workdir)
+    trial = Trial(context.seed, context.device, workdir)
+    values = settings.values_for(trial)
+    write_file(trial.config, json_text(values).encode())
+    write_file(trial.config_yaml, yaml_text(values).encode())
+    curves = Curves(workdir, context)
+    with Program(
+        settings.arguments(trial),
+        _environment(trial, context, settings.gpus),
+        workdir,
+        settings.grace_seconds,
+    ) as program:
+        stopped = False
+        while program.is_running():
+            program.listen()
+            if context.stopping() and program.is_running():
+                program.stop()
+                stopped = True
+            curves.follow(program.printed())
+        curves.follow(program.printed(), to_the_end=True)
+    if stopped:
+        raise Stopped
+    program.raise_failure()
+    metrics = read_metrics(workdir, curves.last_numbers)
+    for (split, task), columns in read_predictions(workdir).items():
+        context.predictions(split, task, **columns)
+    return metrics
+
+
+def _environment(trial: Trial, context: Context, gpus: int) -> dict[str, str]:
+    environment = {
+        **os.environ,
+        "ABLATE_SEED": str(trial.seed),
+        "ABLATE_WORKDIR": str(trial.workdir),
+        "ABLATE_SETTINGS": str(trial.config),
+        "ABLATE_ATTEMPT": str(context.attempt),
+        # Python holds back what it prints into a pipe, points and results included.
+        "PYTHONUNBUFFERED": "1",
+    }
+    # It may hold a password.
+    environment.pop("ABLATE_STORAGE", None)
+    if context.gpus or not gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(context.gpus)
+    return environment

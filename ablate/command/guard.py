@@ -1,0 +1,149 @@
+"""Keeps a program, and all that it starts, from outliving the worker: `python -I -S guard.py LOCK PROGRAM ARGUMENT...`.
+
+The worker holds the other end of stdin. A byte asks the program to stop: SIGTERM to its process group. The end of the stream, by
+the worker's death too, kills whatever lives of it. On Linux the guard adopts descendants that left the group, and kills them as
+well; should the guard be killed, the kernel kills the program. While LOCK is held, no other guard starts a program in its folder.
+
+The guard ends as the program did: with its exit code, or by its signal."""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import resource
+import select
+import signal
+import sys
+import time
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+NOT_STARTED = 127
+LOCK_POLL_S = 0.05
+LONGEST_KILLING_S = 10.0  # what the kernel holds on to, e.g. on a dead network disk, cannot be killed
+
+
+def main(lock: str, *command: str) -> None:
+    """Run a command, and leave nothing of it behind."""
+    # A batch system signals every process; the worker decides when its program stops.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _lock_folder(lock)
+    ended, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    program = _start(command)
+    status = _wait(program, ended)
+    _kill_all(program)
+    _end_like(status)
+
+
+def _lock_folder(lock: str) -> None:
+    """Wait until the guard of a worker that died has killed its program."""
+    file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            # A file system without locks.
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                return
+        if select.select([0], [], [], LOCK_POLL_S)[0] and not os.read(0, 1):
+            sys.exit(NOT_STARTED)
+
+
+def _start(command: tuple[str, ...]) -> int:
+    """Return the program's process, which leads a session and group of its own."""
+    guard = os.getpid()
+    started, failed = os.pipe()
+    program = os.fork()
+    if program == 0:
+        os.setsid()
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:
+            os._exit(NOT_STARTED)
+        # What Python or this file ignores, a program would ignore too.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        try:
+            # The guard's stdin is not the program's.
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.execvp(command[0], command)
+        except OSError as error:
+            os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+            os._exit(NOT_STARTED)
+    os.close(failed)
+    # The pipe ends when the program has begun, or failed to: from then on it can be signalled.
+    os.read(started, 1)
+    for stream in (started, 1, 2):
+        os.close(stream)
+    return program
+
+
+def _wait(program: int, ended: int) -> int:
+    """Return the program's wait status; that of a kill when the worker wants or is no more."""
+    poll = select.poll()
+    for stream in (0, ended):
+        poll.register(stream, select.POLLIN)
+    while True:
+        for stream, _ in poll.poll():
+            if stream == ended:
+                os.read(ended, 4096)
+            elif os.read(0, 1):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(program, signal.SIGTERM)
+            else:
+                return signal.SIGKILL
+        # Adopted ones among them.
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            if found[0] == program:
+                return found[1]
+
+
+def _kill_all(group: int) -> None:
+    """Kill the group, then every child there is: a child's children become ours when it dies."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    end = time.monotonic() + LONGEST_KILLING_S
+    while time.monotonic() < end:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+        except ChildProcessError:
+            return
+        for child in _children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _children() -> list[int]:
+    me, found = os.getpid(), []
+    for name in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            # The name of a program, in parentheses, may hold anything.
+            if int(file.read().rpartition(b")")[2].split()[1]) == me:
+                found.append(int(name))
+    return found
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _end_like(status: int) -> None:
+    if os.WIFSIGNALED(status):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

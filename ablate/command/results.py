@@ -1,0 +1,110 @@
+"""What a program leaves: metrics.json or a printed line, and predictions for each item. Read once it has ended."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablate.command.curves import numbers_of
+from ablate.errors import BadInput, TrialError
+from ablate.tables import Faults, read_text, records
+from ablate.text import listed
+
+METRICS = "metrics.json"
+PREDICTIONS = "predictions"
+REQUIRED = ("id", "prediction", "gold")
+
+
+def remove_results(workdir: Path) -> None:
+    """Remove what an earlier attempt left, which would pass for this one's."""
+    (workdir / METRICS).unlink(missing_ok=True)
+    shutil.rmtree(workdir / PREDICTIONS, ignore_errors=True)
+
+
+def read_metrics(workdir: Path, printed: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers in metrics.json, or else those of the last `printed` line that holds nothing else.
+
+    Raises:
+        TrialError: the file is no JSON object, or there are no numbers.
+    """
+    file = workdir / METRICS
+    if not file.exists():
+        metrics = {name: value for name, value in printed.items() if name != "step"}
+        if metrics:
+            return metrics
+        raise TrialError(
+            f"the program ended without metrics: it wrote no {file}, and printed no line that is a JSON object of numbers, "
+            'such as {"dev/accuracy": 0.91}'
+        )
+    try:
+        found = json.loads(read_text(file))
+    except (ValueError, RecursionError, BadInput) as error:
+        raise TrialError(f"{file}: not JSON ({error})") from error
+    numbers = numbers_of(found) if isinstance(found, dict) else {}
+    if not numbers:
+        raise TrialError(f'{file}: no numbers in it; write a JSON object such as {{"dev/accuracy": 0.91}}')
+    if others := [name for name in found if name not in numbers]:
+        print(f"{file}: left out what is not a number: {listed(map(repr, others), 12)}", flush=True)
+    return numbers
+
+
+def read_predictions(workdir: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return (split, task) -> ids, predicted, gold and clusters of each `predictions/<split>.<task>.csv`.
+
+    Raises:
+        TrialError: a file lacks a column, or a row is not whole.
+    """
+    found = {}
+    for file in sorted((workdir / PREDICTIONS).glob("*.csv")):
+        split, _, task = file.stem.partition(".")
+        if not task:
+            raise TrialError(f"{file}: call it <split>.<task>.csv, e.g. dev.accuracy.csv")
+        try:
+            columns = _columns(file)
+        except BadInput as error:
+            raise TrialError(str(error)) from error
+        found[split, task] = {
+            "ids": columns["id"],
+            "predicted": columns["prediction"],
+            "gold": columns["gold"],
+            "clusters": columns.get("cluster"),
+        }
+    return found
+
+
+def _columns(file: Path) -> dict[str, list[Any]]:
+    """Return the columns of a prediction file; numbers as such.
+
+    Raises:
+        BadInput: with every fault.
+    """
+    faults = Faults(file)
+    rows = records(read_text(file).splitlines(keepends=True), ",", faults)
+    _, header = next(rows, (1, []))
+    columns: dict[str, list[Any]] = {name: [] for name in header}
+    if missing := [name for name in REQUIRED if name not in columns]:
+        faults.add(
+            f"no column {' and none '.join(missing)}; the columns are id,prediction,gold and, if you like, cluster"
+        )
+        faults.raise_any()
+    for line, fields in rows:
+        if len(fields) != len(header):
+            faults.add(f"{len(fields)} fields, but {len(header)} columns", line)
+            continue
+        for name, field in zip(header, fields, strict=True):
+            columns[name].append(_number(field, name, line, faults) if name in REQUIRED[1:] else field)
+    faults.raise_any()
+    return columns
+
+
+def _number(field: str, name: str, line: int, faults: Faults) -> float | int:
+    try:
+        return int(field)
+    except ValueError:
+        pass
+    try:
+        return float(field)
+    except ValueError:
+        faults.add(f"found {field!r}; write a number (of a class, its index)", line, name)
+        return 0.0

@@ -1,0 +1,182 @@
+"""A program is stopped as a trial is, goes on where it was, and leaves no process behind, whoever is killed."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from chaos import children
+from fixture_types import RunHere, StartAblate
+from programs import workdirs, write_program
+from test_runner_run import wait_for
+
+# Saves its state after each step, and takes a random walk that another order of steps would change.
+WALKS = """
+import random
+file = workdir / "state.json"
+state = json.loads(file.read_text()) if file.exists() else {"step": 0, "x": 0.0, "rng": None}
+rng = random.Random(os.environ["ABLATE_SEED"])
+if state["rng"]: rng.setstate((state["rng"][0], tuple(state["rng"][1]), state["rng"][2]))
+with (workdir / "attempts").open("a") as log:
+    log.write(os.environ["ABLATE_ATTEMPT"] + " " + str(state["step"]) + "\\n")
+while state["step"] < STEPS:
+    time.sleep(PAUSE)
+    state = {"step": state["step"] + 1, "x": state["x"] + rng.gauss(lr, 1), "rng": rng.getstate()}
+    file.with_suffix(".new").write_text(json.dumps(state))
+    file.with_suffix(".new").rename(file)
+    print(json.dumps({"step": state["step"], "dev/accuracy": state["x"]}))
+"""
+
+
+def walks(steps: int, pause: float, before: str = "") -> str:
+    return before + WALKS.replace("STEPS", str(steps)).replace("PAUSE", str(pause))
+
+
+def begun(folder: Path) -> bool:
+    return any(folder.glob("runs/program/trials/*/state.json"))
+
+
+def metrics(document: dict) -> dict:
+    return {(trial["cell"], trial["seed"]): trial["metrics"] for trial in document["trials"]}
+
+
+@pytest.mark.parametrize(
+    "on_sigterm",
+    [
+        "",
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+    ],
+    ids=["dies", "exits with 0", "ignores it"],
+)
+def test_a_stopped_program_waits_and_goes_on_to_the_same_bits(
+    run_here: RunHere, start_ablate: StartAblate, tmp_path: Path, on_sigterm
+) -> None:
+    settings = {"grace_seconds": 0.5}
+    study = write_program(tmp_path, walks(60, 0.03, on_sigterm), settings=settings)
+    supervisor = start_ablate("run", study)
+    wait_for(lambda: begun(tmp_path))
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(20) == 143
+    stopped = run_here(study, limit=0)
+    assert [trial["state"] for trial in stopped["trials"]] == ["WAITING"] * 2
+    assert stopped["trials"][0]["error"] is None
+    done = run_here(study)
+    (log,) = [
+        log for log in tmp_path.glob("runs/program/trials/*/attempts") if log.read_text().count("\n") == 2
+    ]
+    (first, step), (second, later) = map(str.split, log.read_text().splitlines())
+    assert (first, step, second) == ("1", "0", "2")
+    assert int(later) > 0
+    write_program(tmp_path, walks(60, 0), settings=settings)
+    assert metrics(done) == metrics(run_here(study, home="reference"))
+
+
+def test_sigterm_reaches_the_whole_group_and_nobody_else_before_the_grace_is_over(
+    start_ablate: StartAblate, tmp_path: Path
+) -> None:
+    """The program saves for a second after SIGTERM, and is let."""
+    script = '''
+def save(*_):
+    time.sleep(1)
+    (workdir / "saved").touch()
+    sys.exit(1)
+signal.signal(signal.SIGTERM, save)
+child = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: pathlib.Path(sys.argv[1]).touch())
+time.sleep(99)
+"""
+subprocess.Popen([sys.executable, "-c", child, str(workdir / "child_heard")])
+time.sleep(1)
+(workdir / "state.json").touch()
+time.sleep(99)
+'''
+    supervisor = start_ablate("run", write_program(tmp_path, script))
+    wait_for(lambda: begun(tmp_path))
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(20) == 143
+    assert {"saved", "child_heard"} <= {file.name for file in workdirs(tmp_path)[0].iterdir()}
+
+
+# Children that stay, that lead a session, that nobody waits for, and that ignore SIGTERM, each with a note of its number.
+FORKS = """
+note = 'echo $$ >> "$NOTES"; exec sleep 600'
+os.environ["NOTES"] = str(workdir.parent / "pids")
+subprocess.Popen(["sh", "-c", note])
+subprocess.Popen(["sh", "-c", note], start_new_session=True)
+subprocess.run(["sh", "-c", '(setsid sh -c "$0" &)', note])
+subprocess.Popen(["sh", "-c", 'trap "" TERM; ' + note])
+with open(os.environ["NOTES"], "a") as file: file.write(f"{os.getpid()}\\n")
+"""
+PROCESSES = 5
+
+
+class Killed:
+    """A study whose program forks; its worker, its supervisor or both are killed again and again."""
+
+    def __init__(self, start_ablate: StartAblate, folder: Path) -> None:
+        self.folder, self._start = folder, start_ablate
+        self._study = write_program(
+            folder, walks(10**9, 0.02, FORKS), settings={"grace_seconds": 1}, lr=[0.1, 0.2]
+        )
+        self._notes = folder / "runs/program/trials/pids"
+        self.supervisor = None
+
+    def round(self, victim: str) -> list[int]:
+        """Wait for training, kill, and return the processes of the program."""
+        before = len(self._pids())
+        if self.supervisor is None:
+            self.supervisor = self._start("run", self._study, "--limit", "1", ABLATE_CHECKPOINT_SECONDS="0.1")
+        wait_for(lambda: len(self._pids()) >= before + PROCESSES and self._steps(), 60)
+        steps = self._steps()
+        wait_for(lambda: self._steps() > steps + 10, 60)
+        worker = children(self.supervisor.pid)[0]
+        pids = self._pids()[before:]
+        assert all(map(is_alive, pids))
+        for pid in {"worker": [worker], "supervisor": [self.supervisor.pid]}.get(
+            victim, [worker, self.supervisor.pid]
+        ):
+            os.kill(pid, signal.SIGKILL)
+        if victim != "worker":
+            self.supervisor.wait()
+            self.supervisor = None
+        return pids
+
+    def _pids(self) -> list[int]:
+        return [int(line) for line in self._notes.read_text().split()] if self._notes.exists() else []
+
+    def _steps(self) -> int:
+        states = [
+            json.loads(file.read_text())["step"]
+            for file in self.folder.glob("runs/program/trials/*/state.json")
+        ]
+        return max(states, default=0)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[0] != b"Z"
+
+
+def assert_no_orphans(start_ablate: StartAblate, folder: Path, victims) -> None:
+    killed = Killed(start_ablate, folder)
+    for victim in victims:
+        pids = killed.round(victim)
+        wait_for(lambda pids=pids: not any(map(is_alive, pids)), 10)
+
+
+def test_no_process_of_a_program_outlives_worker_or_supervisor(
+    start_ablate: StartAblate, tmp_path: Path
+) -> None:
+    assert_no_orphans(start_ablate, tmp_path, ["worker", "supervisor", "both"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_50_kills_leave_no_orphan(start_ablate: StartAblate, tmp_path: Path) -> None:
+    assert_no_orphans(start_ablate, tmp_path, (["worker", "supervisor", "both"] * 17)[:50])
