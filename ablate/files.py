@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_file(file: Path, *chunks: bytes) -> None:
@@ -18,12 +19,19 @@ def write_file(file: Path, *chunks: bytes) -> None:
     Raises:
         OSError: the disk is full or failing; an existing file is left as it was.
     """
+    with new_file(file) as opened:
+        for chunk in chunks:
+            opened.write(chunk)
+
+
+@contextmanager
+def new_file(file: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write to, which then replaces `file`; after an error what was there is left as it was."""
     make_folder(file.parent)
     part = _part_of(file)
     try:
         with part.open("xb") as opened:
-            for chunk in chunks:
-                opened.write(chunk)
+            yield opened
             opened.flush()
             os.fsync(opened.fileno())
         part.replace(file)

@@ -26,6 +26,9 @@ COMMANDS = (
     outside.analyze,
     outside.compare,
     look.dashboard,
+    care.merge,
+    care.delete,
+    care.import_,
     care.doctor,
     care.schema,
 )
@@ -52,7 +55,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in COMMANDS:
-    app.command()(command)
+    # `import` is a word of Python.
+    app.command(command.__name__.strip("_"))(command)
 
 
 def main() -> None:

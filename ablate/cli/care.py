@@ -1,8 +1,13 @@
-"""Commands that look after the installation: doctor, schema."""
+"""Commands that look after the installation and of studies as a whole: doctor, merge, delete, import, schema."""
 
 import json
+from pathlib import Path
+from typing import Annotated
 
-from ablate.cli.options import Home, Storage
+import typer
+
+from ablate.cli.options import Home, Json, Storage, StudyName
+from ablate.cli.printing import show
 
 
 def doctor(home: Home = None, storage: Storage = None) -> None:
@@ -14,6 +19,67 @@ def doctor(home: Home = None, storage: Storage = None) -> None:
     from ablate.store.places import home_folder
 
     findings_text(examine(home_folder(home), storage), print)
+
+
+def delete(
+    study: StudyName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    home: Home = None,
+    storage: Storage = None,
+) -> None:
+    """Delete a study: what is recorded of it, and its files.
+
+    Example: ablate delete quickstart-smoke
+    """
+    from ablate.runner import moving
+    from ablate.store.finding import find_study
+    from ablate.store.reading import read_results
+
+    place = find_study(study, home, storage)
+    trials = sum(trial.state == "COMPLETE" for trial in read_results(place).trials)
+    if not yes:
+        typer.confirm(
+            f"Delete {place.study!r} with {trials} complete trials, in {place.folder}?", abort=True, err=True
+        )
+    moving.delete(place)
+    print(f"{place.study}: deleted")
+
+
+def merge(
+    first: Annotated[Path, typer.Argument(metavar="HOME_A", help="The home that gets what it lacks.")],
+    second: Annotated[Path, typer.Argument(metavar="HOME_B", help="Another home; it is only read.")],
+    keep_first: Annotated[
+        bool,
+        typer.Option("--keep-first", help="Where results differ, keep those of HOME_A instead of refusing."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make one of the same studies run in two homes: HOME_A gets the trials that only HOME_B has.
+
+    Example: ablate merge runs /mnt/other_machine/runs
+    """
+    from ablate.report.as_json import to_json
+    from ablate.runner import moving
+
+    merged = list(moving.merge(first, second, keep_first))
+    show({"merged": to_json(merged)}, "\n".join(map(moving.merged_text, merged)), as_json)
+
+
+def import_(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A file that `ablate export --bundle` wrote.")
+    ],
+    home: Home = None,
+    storage: Storage = None,
+) -> None:
+    """Open a study that was packed into one file, here or in another database.
+
+    Example: ablate import quickstart.zip --home runs
+    """
+    from ablate.runner import moving
+
+    place = moving.unpack(bundle, home, storage)
+    print(f"{place.study}: in {place.folder}")
 
 
 def schema() -> None:

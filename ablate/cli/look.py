@@ -75,7 +75,19 @@ def export(
     seed: Annotated[
         int | None, typer.Option(help="Seed whose model to export. [default: the first planned]")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: exports/STUDY]")] = None,
+    bundle: Annotated[
+        bool,
+        typer.Option(
+            "--bundle", help="Pack the whole study into one file, which `ablate import` opens elsewhere."
+        ),
+    ] = False,
+    models: Annotated[bool, typer.Option("--models", help="Pack the trained models too.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write to, or the bundle's file. [default: exports/STUDY, exports/STUDY.zip]"
+        ),
+    ] = None,
     home: Home = None,
     storage: Storage = None,
     as_json: Json = False,
@@ -90,6 +102,13 @@ def export(
     from ablate.store.reading import read_results
 
     place = find_study(study, home, storage)
+    if bundle:
+        from ablate.runner.moving import pack
+
+        file = out or Path("exports") / f"{place.study}.zip"
+        pack(place, file, models)
+        show({"study": place.study, "files": [str(file)]}, str(file), as_json)
+        return
     exported = export_study(read_results(place), out or Path("exports") / place.study, format_, only, seed)
     complain(*exported.notes)
     show(to_json(exported), "\n".join(exported.files), as_json)

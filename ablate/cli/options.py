@@ -42,6 +42,12 @@ StudyOrName = Annotated[
         metavar="[STUDY]", help="A study file, or the name of a study that has run.", autocompletion=_studies
     ),
 ]
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="A study file, or the name of a study that has run.", autocompletion=_studies
+    ),
+]
 Home = Annotated[
     Path | None, typer.Option(help="Folder that holds all studies. [env: ABLATE_HOME; default: runs]")
 ]

@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 import select
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,22 @@ def open_locks(place: Place) -> FileLocks | ServerLocks:
     if databases.sqlite_file(place.url) is None:
         return ServerLocks(place.url, place.study)
     return FileLocks(place.folder / "locks")
+
+
+@contextlib.contextmanager
+def nobody_works_on(store: Store) -> Iterator[None]:
+    """Keep everybody else from working on a study's trials.
+
+    Raises:
+        BadInput: somebody does.
+    """
+    with contextlib.closing(open_locks(store.place)) as locks:
+        for queued in store.queue():
+            if not locks.acquire(f"trial-{queued.trial_id}"):
+                raise BadInput(
+                    f"STUDY: {store.place.study!r} is running (trial {queued.number}); stop it or wait for it"
+                )
+        yield
 
 
 def let_go(descriptor: int) -> None:

@@ -24,7 +24,7 @@ from ablate.runner.engines.table import check_engine, open_engine
 from ablate.runner.identity import all_defaults, refuse_changes
 from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that_fit
 from ablate.runner.ordering import in_blocks
-from ablate.runner.ownership import open_locks, share_home
+from ablate.runner.ownership import nobody_works_on, open_locks, share_home
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.process import checkpoint_seconds, job_for
 from ablate.runner.progress import Bars, Count, Lines
@@ -162,12 +162,7 @@ def forget_smoke(place: Place) -> None:
             raise BadInput(
                 f"--smoke: {place.study!r} is there already ({place.folder}) and was not begun by --smoke; move it away"
             )
-        with closing(open_locks(place)) as locks:
-            for queued in store.queue():
-                if not locks.acquire(f"trial-{queued.trial_id}"):
-                    raise BadInput(
-                        f"--smoke: {place.study!r} is running (trial {queued.number}); stop it or wait for it"
-                    )
+        with nobody_works_on(store):
             store.delete()
             shutil.rmtree(place.folder / "trials", ignore_errors=True)
 

@@ -2,7 +2,7 @@
 is."""
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -28,6 +28,16 @@ def create_store(
     Raises:
         StoreError: the database is locked, damaged or of another version.
     """
+    create_study(place, lambda connection: _insert_study(connection, spec, design, defaults))
+    return Store(place)
+
+
+def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> None:
+    """Create what is missing of the database and its tables, and the study by `insert`, unless it is there.
+
+    Raises:
+        StoreError: the database is locked, damaged or of another version.
+    """
     url, file = place.url, databases.sqlite_file(place.url)
     with _taking_turns(url):
         if file is not None:
@@ -39,17 +49,16 @@ def create_store(
             with engine.begin() as connection:
                 tables.metadata.create_all(connection)
                 there = connection.execute(
-                    sa.select(tables.studies).where(tables.studies.c.name == spec.study)
+                    sa.select(tables.studies).where(tables.studies.c.name == place.study)
                 ).first()
                 if there is None:
-                    _insert_study(connection, spec, design, defaults)
+                    insert(connection)
                 elif there.schema_version != tables.SCHEMA_VERSION:
                     raise StoreError(
                         f"{databases.without_password(url)}: written by a version of ablate with tables {there.schema_version}, "
                         f"this one has {tables.SCHEMA_VERSION}; use the version that wrote it"
                     )
         engine.dispose()
-    return Store(place)
 
 
 def _insert_study(

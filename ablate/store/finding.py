@@ -18,7 +18,7 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
     name = _only_study(root, storage_url(storage)) if typed is None else _study_name(typed)
     place = place_of(name, home, storage)
     if not place.exists():
-        close = closest(name, _names(root))
+        close = closest(name, names_in(root))
         file = typed if typed and looks_like_path(typed) else "FILE.yaml"
         hint = f"did you mean {close!r}?" if close else f"run it first: ablate run {file}"
         raise BadInput(f"STUDY: {name!r} has no results in {root}; {hint}")
@@ -27,7 +27,7 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
 
 def _only_study(root: Path, url: str | None) -> str:
     """Return the name of the only study in the database at `url`, or in the home where none was named."""
-    where, names = str(root), _names(root)
+    where, names = str(root), names_in(root)
     if url is not None:
         # A database library takes a while to load.
         from ablate.store.engine import without_password
@@ -47,7 +47,8 @@ def looks_like_path(typed: str) -> bool:
     return typed.endswith((".yaml", ".yml")) or "/" in typed or os.sep in typed
 
 
-def _names(root: Path) -> list[str]:
+def names_in(root: Path) -> list[str]:
+    """Return the studies that have a file of their own in a home."""
     return sorted(file.parent.name for file in root.glob("*/study.db")) if root.is_dir() else []
 
 

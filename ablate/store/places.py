@@ -60,6 +60,12 @@ def place_of(study: str, home: Path | None = None, storage: str | None = None) -
     return Place(study, storage_url(storage) or _own_file_url(folder), folder)
 
 
+def place_in(home: Path, study: str) -> Place:
+    """Return where a study lives that has its own file in a home, whatever the environment says."""
+    folder = home.resolve() / study
+    return Place(study, _own_file_url(folder), folder)
+
+
 def storage_url(storage: str | None) -> str | None:
     """Return the URL of the database that was named, by option or environment; a file's is made absolute."""
     url = storage or os.environ.get("ABLATE_STORAGE")

@@ -23,6 +23,7 @@ from ablate.store.parts import NewPart, Points, Trained
 from ablate.store.places import Place
 from ablate.store.reading import looks_taken
 from ablate.store.results import Look, UseOfTest
+from ablate.store.snapshot import Snapshot, add_results, add_uses_of_test
 from ablate.store.trials import Claim, Queued
 
 P = ParamSpec("P")
@@ -167,6 +168,19 @@ class Store:
         """Delete the study and all that is recorded of it."""
         planning.lock_study(connection, self._id)
         planning.delete_study(connection, self._id)
+
+    @writes
+    def add_results(
+        self,
+        connection: sa.Connection,
+        snapshot: Snapshot,
+        wanted_parts: Collection[tuple[str, int]],
+        wanted_trials: Collection[tuple[str, int]],
+    ) -> None:
+        """Record parts and trials of another run of this study, and every use of the test split there."""
+        planning.lock_study(connection, self._id)
+        add_results(connection, self._id, snapshot, wanted_parts, wanted_trials)
+        add_uses_of_test(connection, self._id, snapshot)
 
     # Working on trials
 

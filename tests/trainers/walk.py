@@ -26,7 +26,8 @@ class Settings(BaseModel, extra="forbid"):
     only: str = ""  # which of the two parts this is
     fault: str = "none"  # none, nan, or at step 3, each time: error, exit, kill (the process), hang, disk, gpu; at birth: birth;
     # at step 3, once: orphan (kill the process, whose child lives on)
-    # or no fault at all: unsaved (tells points, saves nothing), silent (tells nothing), pool (has processes)
+    # or no fault at all: unsaved (tells points, saves nothing), silent (tells nothing), pool (has processes),
+    # predicts (keeps predictions)
 
 
 def parts(settings: Settings) -> dict[str, Settings]:
@@ -83,6 +84,9 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
         state = {"step": step, "position": np.array([position])[0], "rng": rng.bit_generator.state}
         context.checkpoint(step, state.copy)
     os.close(steps)
+    if settings.fault == "predicts":
+        gold = [0.0, 1.0, 2.0]
+        context.predictions("dev", "position", ["a", "b", "c"], [position, position + 1, position + 2], gold)
     prefix = f"dev/{settings.only}" if settings.only else "dev/position"
     return {prefix: float("nan") if settings.fault == "nan" else position}
 

@@ -1,0 +1,221 @@
+"""Studies deleted, merged, packed and opened elsewhere: nothing that was recorded is lost or changed, on either database."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
+from postgres_server import PostgresServer
+from test_runner_run import wait_for
+
+
+def recorded(ablate: Ablate, *options: object) -> tuple[Json, Json]:
+    """Return status and report of the only study there, but for when and where they are of."""
+    status = json.loads(ablate("status", "--json", *options).stdout)
+    report = json.loads(ablate("report", "--json", *options).stdout)
+    return status, {key: value for key, value in report.items() if key != "provenance"}
+
+
+def run_half(study: Path, run_here: RunHere, home: str, half: str) -> None:
+    run_here(study, home=home, only=[f"noise={half}"])
+
+
+def files_of_trials(home: Path) -> dict[str, bytes]:
+    folder = home / "walk" / "trials"
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_two_halves_of_a_study_become_the_whole(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    study = walk_study(more=", fault: predicts")
+    run_half(study, run_here, "a", "0.1")
+    run_half(study, run_here, "b", "0.5")
+    run_here(study, home="whole")
+    done = ablate("merge", "a", "b", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    (merged,) = json.loads(done.stdout)["merged"]
+    assert (merged["trials_added"], merged["parts_added"], merged["trials_in_both"]) == (4, 4, 0)
+    of_merged, of_whole = recorded(ablate, "--home", "a")[1], recorded(ablate, "--home", "whole")[1]
+    assert of_merged["effects"] == of_whole["effects"]
+    again = run_here(study, home="a")
+    assert (again["complete"], sum(trial["attempts"] for trial in again["trials"])) == (8, 8)
+
+
+def test_a_home_without_the_study_takes_it_whole(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    run_here(walk_study(), home="b")
+    other = walk_study()
+    other.write_text(other.read_text().replace("study: walk", "study: other"))
+    run_here(other, home="a", limit=1)
+    assert ablate("merge", "a", "b").stdout == "walk: 8 trials and 8 trained parts added, 0 trials in both\n"
+    assert recorded(ablate, "walk", "--home", "a") == recorded(ablate, "walk", "--home", "b")
+
+
+@pytest.fixture
+def differing(run_here: RunHere, walk_study: WalkStudy, tmp_path: Path) -> Path:
+    """Two homes of one study whose trainer was changed between: a with noise .1, b with everything."""
+    study = walk_study()
+    run_half(study, run_here, "a", "0.1")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    run_here(study, home="b")
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "b" / "walk" / "study.db") as connection:
+        connection.execute("UPDATE ablate_metrics SET value = 77 WHERE trial_id = 1")
+    return study
+
+
+def test_a_trial_that_both_have_must_agree(differing: Path, ablate: Ablate, tmp_path: Path) -> None:
+    before = recorded(ablate, "--home", "a")
+    refused = ablate("merge", "a", "b")
+    assert refused.returncode == 2
+    assert "dev/position is 77.0 there and" in refused.stderr
+    assert refused.stderr.rstrip().endswith(f"--keep-first keeps what {tmp_path}/a/walk has for these trials")
+    assert recorded(ablate, "--home", "a") == before
+
+
+def test_what_the_first_home_has_can_be_kept(differing: Path, ablate: Ablate) -> None:
+    before = {
+        (t["cell"], t["seed"]): t["metrics"]
+        for t in recorded(ablate, "--home", "a")[0]["trials"]
+        if t["metrics"]
+    }
+    done = ablate("merge", "a", "b", "--keep-first")
+    assert done.returncode == 0
+    assert "4 trials and 4 trained parts added" in done.stdout
+    assert "kept as it was: " in done.stdout
+    after = {(t["cell"], t["seed"]): t["metrics"] for t in recorded(ablate, "--home", "a")[0]["trials"]}
+    assert len(after) == 8
+    assert {key: after[key] for key in before} == before
+
+
+def test_another_study_of_the_same_name_is_refused(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy
+) -> None:
+    run_here(walk_study(), home="a", limit=1)
+    run_here(walk_study(steps=6), home="b", limit=1)
+    refused = ablate("merge", "a", "b")
+    assert refused.returncode == 2
+    assert "settings.steps: 6, and 5 in" in refused.stderr
+
+
+def test_a_running_study_is_neither_merged_into_nor_deleted(
+    run_here: RunHere, ablate: Ablate, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    study = walk_study(steps=300, seconds_per_step=0.05)
+    run_here(study, home="b", limit=0)
+    start_ablate("run", study)
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")))
+    for words in (["merge", "runs", "b"], ["delete", "walk", "--yes"]):
+        refused = ablate(*words)
+        assert (refused.returncode, "'walk' is running" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("models", [False, True])
+def test_a_bundle_is_the_study_in_one_file(
+    models: bool, run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    study = walk_study(more=", fault: predicts")
+    run_here(study)
+    packed = ablate("export", "--bundle", *(["--models"] if models else []))
+    assert packed.stdout == "exports/walk.zip\n"
+    opened = ablate("import", "exports/walk.zip", "--home", "there")
+    assert (opened.returncode, opened.stdout) == (0, f"walk: in {tmp_path}/there/walk\n")
+    assert recorded(ablate, "--home", "there") == recorded(ablate)
+    here, there = files_of_trials(tmp_path / "runs"), files_of_trials(tmp_path / "there")
+    assert there == {name: content for name, content in here.items() if models or "predictions" in name}
+    assert run_here(study, home="there")["complete"] == 8
+
+
+def test_a_bundle_goes_from_sqlite_to_a_server_and_back(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    run_here(walk_study(more=", fault: predicts"), limit=5)
+    storage = {"ABLATE_STORAGE": postgres.new_database()}
+    first = recorded(ablate)
+    ablate("export", "--bundle", "--out", "first.zip")
+    assert ablate("import", "first.zip", "--home", "server", **storage).returncode == 0
+    assert (
+        ablate("export", "walk", "--bundle", "--out", "second.zip", "--home", "server", **storage).returncode
+        == 0
+    )
+    assert ablate("import", "second.zip", "--home", "back").returncode == 0
+    assert recorded(ablate, "--home", "back") == first
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"not a zip", "is no bundle"),
+        ({"other.txt": "x"}, "is no bundle"),
+        ({"study.json": "[]"}, "is no bundle"),
+        ({"study.json": '{"schema_version": 99, "ablate": "9.9"}'}, "written by ablate 9.9 with tables 99"),
+        (None, "is no bundle"),
+    ],
+)
+def test_a_file_that_is_no_bundle_is_refused(content: Any, said: str, ablate: Ablate, tmp_path: Path) -> None:
+    file = tmp_path / "bundle.zip"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        with zipfile.ZipFile(file, "w") as packed:
+            for name, text in content.items():
+                packed.writestr(name, text)
+    refused = ablate("import", "bundle.zip")
+    assert (refused.returncode, said in refused.stderr, "Traceback" in refused.stderr) == (2, True, False)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "trials/../../evil.txt", "/evil.txt", "trials/evil.txt"])
+def test_a_bundle_writes_nowhere_but_into_its_study(
+    name: str, run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    run_here(walk_study(), limit=1)
+    ablate("export", "--bundle", "--out", "walk.zip")
+    with zipfile.ZipFile(tmp_path / "walk.zip", "a") as packed:
+        packed.writestr(name, "evil")
+    refused = ablate("import", "walk.zip", "--home", "there")
+    assert (refused.returncode, "which no bundle holds" in refused.stderr) == (2, True)
+    assert not list(tmp_path.rglob("evil.txt"))
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_study_is_imported_once(run_here: RunHere, ablate: Ablate, walk_study: WalkStudy) -> None:
+    run_here(walk_study(), limit=1)
+    ablate("export", "--bundle", "--out", "walk.zip")
+    refused = ablate("import", "walk.zip")
+    assert (refused.returncode, "is there already" in refused.stderr) == (2, True)
+
+
+def test_a_deleted_study_is_gone_and_can_be_run_anew(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    study = walk_study()
+    run_here(study, limit=2)
+    assert ablate("delete", "walk", "--yes").stdout == "walk: deleted\n"
+    assert not (tmp_path / "runs" / "walk").exists()
+    assert run_here(study)["complete"] == 8
+
+
+def test_nothing_is_deleted_without_a_yes(run_here: RunHere, ablate: Ablate, walk_study: WalkStudy) -> None:
+    run_here(walk_study(), limit=2)
+    asked = ablate("delete", "walk")
+    assert asked.returncode != 0
+    assert json.loads(ablate("status", "--json").stdout)["complete"] == 2
+
+
+def test_one_study_of_a_server_is_deleted_and_the_others_stay(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, postgres: PostgresServer
+) -> None:
+    storage = postgres.new_database()
+    run_here(walk_study(), limit=1, storage=storage)
+    other = walk_study()
+    other.write_text(other.read_text().replace("study: walk", "study: other"))
+    run_here(other, limit=1, storage=storage)
+    assert ablate("delete", "walk", "--yes", ABLATE_STORAGE=storage).returncode == 0
+    assert json.loads(ablate("status", "--json", ABLATE_STORAGE=storage).stdout)["study"] == "other"
