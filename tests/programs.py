@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STUDY = """\
@@ -30,9 +31,9 @@ DONE = '\nprint(json.dumps({"dev/accuracy": 0.5}))\n'
 def write_program(
     folder: Path,
     script: str = DONE,
-    command: list[str] | str = (sys.executable, "train.py", "{args}"),
-    settings: dict[str, object] | None = None,
-    lr: list[object] = (0.1, 0.01),
+    command: Sequence[str] = (sys.executable, "train.py", "{args}"),
+    settings: Mapping[str, object] | None = None,
+    lr: Sequence[object] = (0.1, 0.01),
     seeds: str = "[1]",
     more: str = "",
 ) -> Path:

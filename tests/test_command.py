@@ -4,7 +4,9 @@ import json
 import os
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixture_types import Ablate, RunHere
@@ -16,10 +18,10 @@ ECHO = '(workdir / "argv.json").write_text(json.dumps(sys.argv[1:]))' + DONE
 
 
 @pytest.fixture
-def arguments(run_here: RunHere, tmp_path: Path):
+def arguments(run_here: RunHere, tmp_path: Path) -> Callable[..., list[list[str]]]:
     """Run a study of one program; return the arguments of each trial."""
 
-    def call(**study):
+    def call(**study: Any) -> list[list[str]]:
         document = run_here(write_program(tmp_path, ECHO, **study))
         assert document["complete"] == document["planned"], document["trials"]
         return sorted(json.loads((folder / "argv.json").read_text()) for folder in workdirs(tmp_path))
@@ -27,16 +29,16 @@ def arguments(run_here: RunHere, tmp_path: Path):
     return call
 
 
-def after_python(*words):
+def after_python(*words: str) -> list[str]:
     return [sys.executable, "train.py", *words]
 
 
-def test_a_program_gets_the_levels_and_the_seed(arguments) -> None:
+def test_a_program_gets_the_levels_and_the_seed(arguments: Callable[..., list[list[str]]]) -> None:
     given = arguments(command=after_python("--lr", "{lr}", "--seed", "{seed}"), seeds="[7, 8]")
     assert given == sorted([["--lr", lr, "--seed", seed] for lr in ("0.1", "0.01") for seed in ("7", "8")])
 
 
-def test_the_rest_of_the_settings_becomes_options(arguments) -> None:
+def test_the_rest_of_the_settings_becomes_options(arguments: Callable[..., list[list[str]]]) -> None:
     settings = {"epochs": 3, "optimizer": {"name": "adam w", "betas": [0.9, 0.999]}, "amp": True, "tag": None}
     (given, _) = arguments(command=after_python("{lr}", "{args}"), settings=settings)
     options = "--epochs 3 --optimizer.name|adam w|--optimizer.betas 0.9 0.999 --amp true"
@@ -45,7 +47,7 @@ def test_the_rest_of_the_settings_becomes_options(arguments) -> None:
     ]
 
 
-def refusal(run_here: RunHere, study: Path):
+def refusal(run_here: RunHere, study: Path) -> list[str]:
     with pytest.raises(BadInput) as refused:
         run_here(study)
     assert not (study.parent / "runs").exists()
@@ -86,7 +88,7 @@ def refusal(run_here: RunHere, study: Path):
     ],
 )
 def test_a_command_that_cannot_work_is_refused_at_its_place(
-    run_here: RunHere, tmp_path: Path, command: str, fault
+    run_here: RunHere, tmp_path: Path, command: str, fault: str
 ) -> None:
     (found,) = refusal(run_here, write_program(tmp_path, command=command))
     assert found.startswith(f":4:3: settings.command: {fault}")
@@ -157,13 +159,18 @@ EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
     ],
 )
 def test_a_script_that_knows_nothing_of_ablate_runs_unchanged(
-    run_here: RunHere, monkeypatch: pytest.MonkeyPatch, name: str, metric, lower, higher
-):
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    metric: str,
+    lower: dict[str, int],
+    higher: dict[str, int],
+) -> None:
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     document = run_here(EXAMPLES / f"{name}.yaml")
     assert document["complete"] == document["planned"] > 0
 
-    def mean(levels):
+    def mean(levels: dict[str, int]) -> float:
         matching = [trial for trial in document["trials"] if levels.items() <= trial["factors"].items()]
         return statistics.fmean(trial["metrics"][metric] for trial in matching)
 

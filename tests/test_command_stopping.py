@@ -1,13 +1,16 @@
 """A program is stopped as a trial is, goes on where it was, and leaves no process behind, whoever is killed."""
 
+import functools
 import json
 import os
 import signal
+import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from chaos import children
-from fixture_types import RunHere, StartAblate
+from fixture_types import Json, RunHere, StartAblate
 from programs import workdirs, write_program
 from test_runner_run import wait_for
 
@@ -37,7 +40,7 @@ def begun(folder: Path) -> bool:
     return any(folder.glob("runs/program/trials/*/state.json"))
 
 
-def metrics(document: dict) -> dict:
+def metrics(document: Json) -> dict[tuple[str, int], Json]:
     return {(trial["cell"], trial["seed"]): trial["metrics"] for trial in document["trials"]}
 
 
@@ -51,7 +54,7 @@ def metrics(document: dict) -> dict:
     ids=["dies", "exits with 0", "ignores it"],
 )
 def test_a_stopped_program_waits_and_goes_on_to_the_same_bits(
-    run_here: RunHere, start_ablate: StartAblate, tmp_path: Path, on_sigterm
+    run_here: RunHere, start_ablate: StartAblate, tmp_path: Path, on_sigterm: str
 ) -> None:
     settings = {"grace_seconds": 0.5}
     study = write_program(tmp_path, walks(60, 0.03, on_sigterm), settings=settings)
@@ -122,7 +125,7 @@ class Killed:
             folder, walks(10**9, 0.02, FORKS), settings={"grace_seconds": 1}, lr=[0.1, 0.2]
         )
         self._notes = folder / "runs/program/trials/pids"
-        self.supervisor = None
+        self.supervisor: subprocess.Popen[str] | None = None
 
     def round(self, victim: str) -> list[int]:
         """Wait for training, kill, and return the processes of the program."""
@@ -163,11 +166,15 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(b")")[2].split()[0] != b"Z"
 
 
-def assert_no_orphans(start_ablate: StartAblate, folder: Path, victims) -> None:
+def all_dead(pids: Iterable[int]) -> bool:
+    return not any(map(is_alive, pids))
+
+
+def assert_no_orphans(start_ablate: StartAblate, folder: Path, victims: Iterable[str]) -> None:
     killed = Killed(start_ablate, folder)
     for victim in victims:
         pids = killed.round(victim)
-        wait_for(lambda pids=pids: not any(map(is_alive, pids)), 10)
+        wait_for(functools.partial(all_dead, pids), 10)
 
 
 def test_no_process_of_a_program_outlives_worker_or_supervisor(

@@ -251,9 +251,10 @@ def test_bounds_take_for_each_lost_trial_what_moves_the_effect_farthest() -> Non
     (effect,) = effects_of(results)
     # The least and the greatest that dev/mean can be.
     ends = [np.mean(np.append(values[1, :4], end)) - values[0].mean() for end in (0.0, 1.0)]
-    assert not_none(effect.lost).bounds == pytest.approx(ends)
-    assert (not_none(effect.lost).low, not_none(effect.lost).high) == (0.0, 0.2)
-    assert not not_none(effect.lost).uneven
+    lost = not_none(effect.lost)
+    assert lost.bounds == pytest.approx(ends)
+    assert (lost.low, lost.high) == (0.0, 0.2)
+    assert not lost.uneven
 
 
 def test_one_lost_seed_that_could_not_reverse_an_effect_leaves_its_verdict() -> None:

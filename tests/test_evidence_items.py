@@ -112,10 +112,11 @@ def test_items_that_metrics_share_are_summed_before_their_variance(all_joint: Re
         ],
         axis=0,
     )
-    (noise,) = found.noise([weights(found, 0, 3)], "dev/mean")
-    (apart,) = Items(arranged).noise([weights(found, 0, 3)], "dev/mean")
-    assert not_none(noise).item == pytest.approx(variance_of_the_mean(summed))
-    assert not_none(noise).item < 0.95 * not_none(apart).item  # here the metrics' items disagree
+    noise, apart = (
+        not_none(one.noise([weights(found, 0, 3)], "dev/mean")[0]) for one in (found, Items(arranged))
+    )
+    assert noise.item == pytest.approx(variance_of_the_mean(summed))
+    assert noise.item < 0.95 * apart.item  # here the metrics' items disagree
 
 
 def test_with_one_seed_items_that_metrics_share_are_summed_too(tmp_path: Path) -> None:

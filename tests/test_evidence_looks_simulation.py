@@ -129,7 +129,8 @@ def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...])
             seen = looked_at([Comparison(Kind.LEVELS, "f", 0, 1, found, found.p)], before, spec)
             before.append({key: one.model_copy(update={"stop": None}) for key, one in seen.items()})
             (one,) = seen.values()
-            every &= not_none(one.ci95)[0] <= 0.7 <= not_none(one.ci95)[1]
+            low, high = not_none(one.ci95)
+            every &= low <= 0.7 <= high
         held += every
     print(f"repeated intervals, looks {looks}: all hold in {held / studies:.4f}")
     assert held / studies >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / studies)

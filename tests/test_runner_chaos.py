@@ -250,6 +250,7 @@ def test_a_damaged_checkpoint_changes_no_bit(
     print(f"{len(kinds)} damaged checkpoints: each skipped and named, each rerun identical")
 
 
+@pytest.mark.timeout(30)
 def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "STEP_EVENT_S", 0.0)
     unread, written = os.pipe()

@@ -48,7 +48,9 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
 
 def test_a_loaded_tensor_may_be_trained_on(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 7, STATE)
-    not_none(load_checkpoint(tmp_path))["model"]["w"].add_(1)
+    weights = not_none(load_checkpoint(tmp_path))["model"]["w"]
+    weights.add_(1)
+    assert torch.equal(weights, STATE["model"]["w"] + 1)
 
 
 def test_nothing_saved_is_nothing_loaded(tmp_path: Path) -> None:

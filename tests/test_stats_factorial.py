@@ -182,7 +182,8 @@ def test_a_saturated_fraction_has_lenth() -> None:
     columns = {"A": a, "B": b, "C": c, "D": a ^ b, "E": a ^ c, "F": b ^ c, "G": a ^ b ^ c}
     y = np.array([69, 52, 60, 83, 71, 50, 59, 88], float)
     result = factorial(y, [Factor(name, index, 2) for name, index in columns.items()])
-    assert (not_none(result.lenth).m, result.effects[0].se) == (7, not_none(result.lenth).pse)
+    found = not_none(result.lenth)
+    assert (found.m, found.pse) == (7, result.effects[0].se)
 
 
 def test_auto_takes_products_of_two_when_they_leave_enough() -> None:

@@ -47,11 +47,11 @@ def analysed(d: NDArray[np.float64], clusters: Sequence[str] | None = None) -> I
 
 @pytest.mark.parametrize("by_seed", [[0.01, 0.03, 0.02, 0.05], [0.4, -0.1], [1.0, 2.0, 9.0]])
 def test_without_items_it_is_the_paired_t_over_seeds(by_seed: list[float]) -> None:
-    found, test = infer(by_seed), paired_t(by_seed)
+    found, test = infer(by_seed), not_none(paired_t(by_seed))
     assert (found.estimate, found.se, found.df, found.p) == pytest.approx(
-        (not_none(test).estimate, not_none(test).se, not_none(test).df, not_none(test).p)
+        (test.estimate, test.se, test.df, test.p)
     )
-    assert found.interval() == pytest.approx(not_none(test).ci95)
+    assert found.interval() == pytest.approx(test.ci95)
 
 
 def test_with_items_the_variance_is_that_of_obuchowski_and_rockette() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import Ablate
 
 import ablate
 from ablate.errors import BadInput
@@ -47,7 +48,7 @@ def test_a_mapping_runs_as_its_file_does(folder: Path) -> None:
     )
 
 
-def test_a_study_says_in_python_what_the_commands_print(folder: Path, ablate: Callable[..., Any]) -> None:
+def test_a_study_says_in_python_what_the_commands_print(folder: Path, ablate: Ablate) -> None:
     import ablate as package
 
     study = package.run(STUDY)

@@ -273,12 +273,12 @@ def test_a_head_starts_alike_whatever_else_is_trained(tmp_path: Path) -> None:
 
 def whole_gradients(training: Training) -> torch.Tensor:
     """The encoder's, with those of words that the step did not read: [owners, params]."""
-    found, flat = training.encoder_gradients, training.encoder.flat
+    found, flat = not_none(training.encoder_gradients), training.encoder.flat
     if flat.table is None:
-        return not_none(found).dense
-    table = torch.zeros(len(not_none(found).owners), *flat.table.shape)
-    table[:, not_none(found).words] = not_none(found).rows
-    return torch.cat([table.flatten(1), not_none(found).dense], 1)
+        return found.dense
+    table = torch.zeros(len(found.owners), *flat.table.shape)
+    table[:, found.words] = found.rows
+    return torch.cat([table.flatten(1), found.dense], 1)
 
 
 def test_without_surgery_the_encoder_gets_the_sum_of_the_tasks_gradients(tmp_path: Path) -> None:
