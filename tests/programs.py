@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STUDY = """\
@@ -30,15 +31,17 @@ DONE = '\nprint(json.dumps({"dev/accuracy": 0.5}))\n'
 def write_program(
     folder: Path,
     script: str = DONE,
-    command: list[str] | str = (sys.executable, "train.py", "{args}"),
-    settings: dict[str, object] | None = None,
-    lr: list[object] = (0.1, 0.01),
+    command: object = (sys.executable, "train.py", "{args}"),
+    settings: Mapping[str, object] | None = None,
+    lr: Sequence[object] = (0.1, 0.01),
     seeds: str = "[1]",
     more: str = "",
 ) -> Path:
     """Write train.py and a study that runs it; return the study's path. Every value is written as JSON."""
     (folder / "train.py").write_text(HEAD + script)
-    lines = [f"  {name}: {json.dumps(value)}\n" for name, value in (settings or {}).items()]
+    lines = [
+        f"  {name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in (settings or {}).items()
+    ]
     study = folder / "program.yaml"
     study.write_text(
         STUDY.format(

@@ -1,31 +1,36 @@
 """What a program leaves becomes a trial's metrics, curves and predictions, whatever it prints besides."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fixture_types import Ablate, RunHere
+from fixture_types import Ablate, Json, RunHere
 from programs import DONE, write_program
 
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
 
+RunTrial = Callable[..., Json]
+
 
 @pytest.fixture
-def trial(run_here: RunHere, tmp_path: Path):
+def trial(run_here: RunHere, tmp_path: Path) -> RunTrial:
     """Run the first trial of a study of one script; return it."""
 
-    def call(script: str, **options):
-        return run_here(write_program(tmp_path, script), limit=1, **options)["trials"][0]
+    def call(script: str, **options: Any) -> Json:
+        trial: Json = run_here(write_program(tmp_path, script), limit=1, **options)["trials"][0]
+        return trial
 
     return call
 
 
-def error(trial):
-    return trial["error"] if trial["state"] == "FAIL" else trial
+def error(trial: Json) -> str:
+    return str(trial["error"]) if trial["state"] == "FAIL" else f"no error: {trial}"
 
 
-def points(tmp_path: Path):
+def points(tmp_path: Path) -> dict[tuple[int, str], float]:
     results = read_results(place_of("program", tmp_path / "runs"))
     found = results.points({part.part for part in results.parts.values()})
     return {(point.step, point.name): point.value for point in found}
@@ -34,12 +39,12 @@ def points(tmp_path: Path):
 WITH_METRICS = '(workdir / "metrics.json").write_text({text!r})'
 
 
-def test_metrics_json_counts_before_what_is_printed(trial) -> None:
+def test_metrics_json_counts_before_what_is_printed(trial: RunTrial) -> None:
     script = WITH_METRICS.format(text='{"dev/accuracy": 0.75, "note": "x", "ok": true, "n": 3}')
     assert trial(script + DONE)["metrics"] == {"dev/accuracy": 0.75, "n": 3.0}
 
 
-def test_the_last_printed_object_of_numbers_counts(trial) -> None:
+def test_the_last_printed_object_of_numbers_counts(trial: RunTrial) -> None:
     script = 'print(\'{"dev/accuracy": 0.1}\\n{"dev/accuracy": 0.2, "step": 7}\\n{"dev/accuracy": "best"}\\ndone\', end="")'
     assert trial(script)["metrics"] == {"dev/accuracy": 0.2}
 
@@ -57,15 +62,15 @@ def test_the_last_printed_object_of_numbers_counts(trial) -> None:
         ("[" * 100_000, "metrics.json: not JSON"),
     ],
 )
-def test_metrics_that_are_none_fail_the_trial_and_say_why(trial, text: str, said: str) -> None:
+def test_metrics_that_are_none_fail_the_trial_and_say_why(trial: RunTrial, text: str, said: str) -> None:
     assert said in error(trial(WITH_METRICS.format(text=text) + DONE))
 
 
-def test_a_program_without_metrics_fails(trial) -> None:
+def test_a_program_without_metrics_fails(trial: RunTrial) -> None:
     assert "the program ended without metrics" in error(trial("print('done')"))
 
 
-def test_metrics_of_an_earlier_attempt_do_not_count(trial, tmp_path: Path) -> None:
+def test_metrics_of_an_earlier_attempt_do_not_count(trial: RunTrial, tmp_path: Path) -> None:
     """The first attempt leaves metrics and is stopped; the second leaves none."""
     script = WITH_METRICS.format(text='{"dev/accuracy": 0.5}') + "\nos._exit(3)"
     assert "exit code 3" in error(trial(script))
@@ -90,7 +95,7 @@ def test_metrics_of_an_earlier_attempt_do_not_count(trial, tmp_path: Path) -> No
         ("print('to stdout'); sys.exit(1)", "exit code 1: to stdout"),
     ],
 )
-def test_a_failure_names_the_code_and_the_last_line(trial, script: str, said: str) -> None:
+def test_a_failure_names_the_code_and_the_last_line(trial: RunTrial, script: str, said: str) -> None:
     assert said in error(trial(script))
 
 
@@ -106,16 +111,18 @@ def test_a_failure_names_the_code_and_the_last_line(trial, script: str, said: st
     ],
     ids=["no newline", "no UTF-8", "stderr", "nested", "long number", "surrogate"],
 )
-def test_whatever_is_printed_the_metrics_are_read(trial, script: str) -> None:
+def test_whatever_is_printed_the_metrics_are_read(trial: RunTrial, script: str) -> None:
     assert trial(script + DONE)["metrics"] == {"dev/accuracy": 0.5}
 
 
-def test_a_program_that_closes_its_streams_goes_on(trial) -> None:
+def test_a_program_that_closes_its_streams_goes_on(trial: RunTrial) -> None:
     script = "os.close(1); os.close(2); time.sleep(0.3)\n" + WITH_METRICS.format(text='{"dev/accuracy": 0.5}')
     assert trial(script + "\nos._exit(0)")["state"] == "COMPLETE"
 
 
-def test_children_that_outlive_their_program_hold_nothing_up_and_are_killed(trial, tmp_path: Path) -> None:
+def test_children_that_outlive_their_program_hold_nothing_up_and_are_killed(
+    trial: RunTrial, tmp_path: Path
+) -> None:
     script = """
 child = subprocess.Popen(["sleep", "300"])
 (workdir / "child.pid").write_text(str(child.pid))
@@ -129,8 +136,8 @@ child = subprocess.Popen(["sleep", "300"])
 def test_what_is_printed_goes_to_the_log(ablate: Ablate, tmp_path: Path) -> None:
     script = "print('to stdout'); print('to stderr', file=sys.stderr)" + DONE
     assert ablate("run", write_program(tmp_path, script), "--limit", "1").returncode == 0
-    log = (tmp_path / "runs/program/logs/worker-0.log").read_text()
-    assert {"to stdout", "to stderr"} <= set(log.splitlines())
+    (log,) = tmp_path.glob("runs/program/logs/*/attempt-1.log")
+    assert {"to stdout", "to stderr"} <= set(log.read_text().splitlines())
 
 
 POINTS = """
@@ -145,7 +152,7 @@ file.write('{"step": 4, "dev/loss": NaN}\\n{"step": 5, "dev/loss": 0.2}')
 """
 
 
-def test_points_that_are_printed_or_appended_become_curves(trial, tmp_path: Path) -> None:
+def test_points_that_are_printed_or_appended_become_curves(trial: RunTrial, tmp_path: Path) -> None:
     trial(POINTS + DONE)
     dev = {(step, "dev/loss"): 1 / step for step in (1, 2, 3, 5)}
     train = {(step, "train/loss"): 2 / step for step in (1, 2, 3)}
@@ -170,7 +177,7 @@ PREDICTIONS = (
 )
 
 
-def test_predictions_are_kept_per_item(trial, tmp_path: Path) -> None:
+def test_predictions_are_kept_per_item(trial: RunTrial, tmp_path: Path) -> None:
     trial(PREDICTIONS.format(text='id,gold,prediction,cluster\r\n"a,1",1,0.5,x\nb,0,0,y\n') + DONE)
     (file,) = tmp_path.glob("runs/program/trials/*/predictions/dev.accuracy.csv")
     assert file.read_text() == 'id,prediction,gold,cluster\n"a,1",0.5,1,x\nb,0,0,y\n'
@@ -185,5 +192,5 @@ def test_predictions_are_kept_per_item(trial, tmp_path: Path) -> None:
         ("", "the file is empty"),
     ],
 )
-def test_predictions_that_cannot_be_read_fail_the_trial(trial, text: str, said: str) -> None:
+def test_predictions_that_cannot_be_read_fail_the_trial(trial: RunTrial, text: str, said: str) -> None:
     assert said in error(trial(PREDICTIONS.format(text=text) + DONE))

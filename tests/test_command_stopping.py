@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 from chaos import children
-from fixture_types import RunHere, StartAblate
+from fixture_types import Json, RunHere, StartAblate
 from programs import workdirs, write_program
 from test_runner_run import wait_for
 
@@ -37,7 +39,7 @@ def begun(folder: Path) -> bool:
     return any(folder.glob("runs/program/trials/*/state.json"))
 
 
-def metrics(document: dict) -> dict:
+def metrics(document: Json) -> dict[tuple[str, int], Json]:
     return {(trial["cell"], trial["seed"]): trial["metrics"] for trial in document["trials"]}
 
 
@@ -51,7 +53,7 @@ def metrics(document: dict) -> dict:
     ids=["dies", "exits with 0", "ignores it"],
 )
 def test_a_stopped_program_waits_and_goes_on_to_the_same_bits(
-    run_here: RunHere, start_ablate: StartAblate, tmp_path: Path, on_sigterm
+    run_here: RunHere, start_ablate: StartAblate, tmp_path: Path, on_sigterm: str
 ) -> None:
     settings = {"grace_seconds": 0.5}
     study = write_program(tmp_path, walks(60, 0.03, on_sigterm), settings=settings)
@@ -122,26 +124,26 @@ class Killed:
             folder, walks(10**9, 0.02, FORKS), settings={"grace_seconds": 1}, lr=[0.1, 0.2]
         )
         self._notes = folder / "runs/program/trials/pids"
-        self.supervisor = None
+        self.supervisor: subprocess.Popen[str] | None = None
 
     def round(self, victim: str) -> list[int]:
         """Wait for training, kill, and return the processes of the program."""
         before = len(self._pids())
-        if self.supervisor is None:
-            self.supervisor = self._start("run", self._study, "--limit", "1", ABLATE_CHECKPOINT_SECONDS="0.1")
-        wait_for(lambda: len(self._pids()) >= before + PROCESSES and self._steps(), 60)
+        supervisor = self.supervisor or self._start(
+            "run", self._study, "--limit", "1", ABLATE_CHECKPOINT_SECONDS="0.1"
+        )
+        wait_for(lambda: len(self._pids()) >= before + PROCESSES, 60)
         steps = self._steps()
         wait_for(lambda: self._steps() > steps + 10, 60)
-        worker = children(self.supervisor.pid)[0]
+        worker = children(supervisor.pid)[0]
         pids = self._pids()[before:]
         assert all(map(is_alive, pids))
-        for pid in {"worker": [worker], "supervisor": [self.supervisor.pid]}.get(
-            victim, [worker, self.supervisor.pid]
-        ):
+        victims = {"worker": [worker], "supervisor": [supervisor.pid], "both": [worker, supervisor.pid]}
+        for pid in victims[victim]:
             os.kill(pid, signal.SIGKILL)
         if victim != "worker":
-            self.supervisor.wait()
-            self.supervisor = None
+            supervisor.wait()
+        self.supervisor = supervisor if victim == "worker" else None
         return pids
 
     def _pids(self) -> list[int]:
@@ -163,11 +165,14 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(b")")[2].split()[0] != b"Z"
 
 
-def assert_no_orphans(start_ablate: StartAblate, folder: Path, victims) -> None:
+def all_gone(pids: list[int]) -> bool:
+    return not any(map(is_alive, pids))
+
+
+def assert_no_orphans(start_ablate: StartAblate, folder: Path, victims: list[str]) -> None:
     killed = Killed(start_ablate, folder)
     for victim in victims:
-        pids = killed.round(victim)
-        wait_for(lambda pids=pids: not any(map(is_alive, pids)), 10)
+        wait_for(partial(all_gone, killed.round(victim)), 10)
 
 
 def test_no_process_of_a_program_outlives_worker_or_supervisor(
