@@ -234,7 +234,7 @@ def test_more_gpus_than_there_are_are_refused_at_their_place(ablate: Ablate, tmp
     done = ablate("run", study, CUDA_VISIBLE_DEVICES="0,1")
     assert (done.returncode, done.stderr) == (
         2,
-        f"{study}:5:3: gpus: asks for 4; this machine has 2 (CUDA_VISIBLE_DEVICES may name some of them)\n",
+        f"{study}:5:3: gpus: asks for 4, and this machine has 2; ask for fewer, or name more in CUDA_VISIBLE_DEVICES\n",
     )
 
 
@@ -242,7 +242,7 @@ def test_more_workers_than_the_gpus_are_enough_for_are_refused(ablate: Ablate, t
     study = write_program(tmp_path, settings={"gpus": 2})
     done = ablate("run", study, "--workers", "2", CUDA_VISIBLE_DEVICES="0,1,2")
     assert done.returncode == 2
-    assert "--workers: 2 workers with 2 GPUs each need 4; this machine has 3" in done.stderr
+    assert "--workers: 2 workers with 2 GPUs each need 4, and this machine has 3; start fewer" in done.stderr
 
 
 def test_workers_share_the_gpus_by_what_a_program_asks_for(ablate: Ablate, tmp_path: Path) -> None:

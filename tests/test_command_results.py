@@ -86,7 +86,10 @@ def test_metrics_of_an_earlier_attempt_do_not_count(trial: RunTrial, tmp_path: P
         ),
         ("raise KeyError('width')", "ended with exit code 1: KeyError: 'width'"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV: it printed nothing"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL: it printed nothing"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "was killed by SIGKILL (out of memory?): it printed nothing",
+        ),
         (
             "sys.stderr.buffer.write(b'10 %\\r20 %\\r\\xff\\x1b[31m'); sys.exit(1)",
             "exit code 1: \ufffd\\x1b[31m",

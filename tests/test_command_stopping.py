@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 from chaos import children
-from fixture_types import Json, RunHere, StartAblate
+from fixture_types import Ablate, Json, RunHere, StartAblate
 from programs import workdirs, write_program
 from test_runner_run import wait_for
 
@@ -185,3 +186,31 @@ def test_no_process_of_a_program_outlives_worker_or_supervisor(
 @pytest.mark.timeout(1800)
 def test_50_kills_leave_no_orphan(start_ablate: StartAblate, tmp_path: Path) -> None:
     assert_no_orphans(start_ablate, tmp_path, (["worker", "supervisor", "both"] * 17)[:50])
+
+
+def test_a_program_that_hangs_after_a_point_is_killed_and_fails(ablate: Ablate, tmp_path: Path) -> None:
+    script = 'print(json.dumps({"step": 1, "dev/loss": 1}))\ntime.sleep(600)'
+    study = write_program(tmp_path, script, more="hang_minutes: 0.02\n")
+    done = ablate("run", study, "--limit", "1", "--json")
+    assert done.returncode == 1
+    (failed,) = [trial for trial in json.loads(done.stdout)["trials"] if trial["state"] == "FAIL"]
+    assert "its process died 3 times without progress, the last time after step 1" in failed["error"]
+
+
+TORCHRUN = """
+import torch.distributed as group
+group.init_process_group("gloo")
+seen = [None] * group.get_world_size()
+group.all_gather_object(seen, os.environ["CUDA_VISIBLE_DEVICES"])
+if group.get_rank() == 0: print(json.dumps({"dev/accuracy": len(seen)}))
+group.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_trial_in_several_processes(ablate: Ablate, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "{gpus}"]
+    study = write_program(tmp_path, TORCHRUN, command=[*torchrun, "train.py", "{lr}"], settings={"gpus": 2})
+    done = ablate("run", study, "--limit", "1", "--json", CUDA_VISIBLE_DEVICES="0,1")
+    (trial,) = [trial for trial in json.loads(done.stdout)["trials"] if trial["state"] == "COMPLETE"]
+    assert trial["metrics"] == {"dev/accuracy": 2}

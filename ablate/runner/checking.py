@@ -42,13 +42,11 @@ def check_gpus(prepared: Prepared, cells: Sequence[Cell], workers: int) -> None:
     spec, gpus, here = prepared.spec, gpus_of(prepared, cells), len(visible_gpus())
     if gpus > max(1, here):
         raise BadInput(
-            f"{spec.place('settings.gpus', 'factors.gpus', 'trainer')}: gpus: asks for {gpus}; {_this_machine_has(here)}"
+            f"{spec.place('settings.gpus', 'factors.gpus', 'trainer')}: gpus: asks for {gpus}, and this machine has "
+            f"{here or 'none'}; ask for fewer, or name more in CUDA_VISIBLE_DEVICES"
         )
     if gpus > 1 and gpus * workers > here:
         raise BadInput(
-            f"--workers: {workers} workers with {gpus} GPUs each need {gpus * workers}; {_this_machine_has(here)}"
+            f"--workers: {workers} workers with {gpus} GPUs each need {gpus * workers}, and this machine has {here}; "
+            "start fewer"
         )
-
-
-def _this_machine_has(gpus: int) -> str:
-    return f"this machine has {gpus or 'none'} (CUDA_VISIBLE_DEVICES may name some of them)"
