@@ -136,6 +136,12 @@ child = subprocess.Popen(["sleep", "300"])
         os.kill(int(note.read_text()), 0)
 
 
+def test_the_memory_on_record_is_that_of_the_program(trial: RunTrial, tmp_path: Path) -> None:
+    trial("much = b'x' * 300_000_000" + DONE)
+    (part,) = read_results(place_of("program", tmp_path / "runs")).parts.values()
+    assert part.facts["peak_memory_bytes"] > 300_000_000
+
+
 def test_what_is_printed_goes_to_the_log(ablate: Ablate, tmp_path: Path) -> None:
     script = "print('to stdout'); print('to stderr', file=sys.stderr)" + DONE
     assert ablate("run", write_program(tmp_path, script), "--limit", "1").returncode == 0

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from chaos import children
+from chaos import Chaos, children
 from fixture_types import Ablate, Json, RunHere, StartAblate
 from programs import workdirs, write_program
 from test_runner_run import wait_for
@@ -29,6 +29,7 @@ while state["step"] < STEPS:
     file.with_suffix(".new").write_text(json.dumps(state))
     file.with_suffix(".new").rename(file)
     print(json.dumps({"step": state["step"], "dev/accuracy": state["x"]}))
+print(json.dumps({"dev/accuracy": state["x"]}))
 """
 
 
@@ -101,6 +102,18 @@ time.sleep(99)
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(20) == 143
     assert {"saved", "child_heard"} <= {file.name for file in workdirs(tmp_path)[0].iterdir()}
+
+
+def test_kills_at_random_instants_change_no_bit_of_a_script_that_saves(
+    run_here: RunHere, tmp_path: Path
+) -> None:
+    study = write_program(tmp_path, walks(60, 0.05))
+    chaos = Chaos(study, workers=2, kills=4, seed=1, mean_wait_s=0.4)
+    chaos.run()
+    assert chaos.killed >= 4, "done before its time"
+    done = run_here(study)
+    write_program(tmp_path, walks(60, 0))
+    assert metrics(done) == metrics(run_here(study, home="reference"))
 
 
 # Children that stay, that lead a session, that nobody waits for, and that ignore SIGTERM, each with a note of its number.
