@@ -42,7 +42,7 @@ class Pruned(Exception):
 class Context(Protocol):
     """What `train` receives besides its settings: one context per part and seed.
 
-    Whatever is written to stdout and stderr, by other programs on file descriptors 1 and 2 too, goes to the worker's log."""
+    Whatever is written to stdout and stderr, by other programs on file descriptors 1 and 2 too, goes to the attempt's log."""
 
     seed: int
     attempt: (

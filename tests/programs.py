@@ -31,7 +31,7 @@ DONE = '\nprint(json.dumps({"dev/accuracy": 0.5}))\n'
 def write_program(
     folder: Path,
     script: str = DONE,
-    command: Sequence[str] = (sys.executable, "train.py", "{args}"),
+    command: object = (sys.executable, "train.py", "{args}"),
     settings: Mapping[str, object] | None = None,
     lr: Sequence[object] = (0.1, 0.01),
     seeds: str = "[1]",
@@ -39,7 +39,9 @@ def write_program(
 ) -> Path:
     """Write train.py and a study that runs it; return the study's path. Every value is written as JSON."""
     (folder / "train.py").write_text(HEAD + script)
-    lines = [f"  {name}: {json.dumps(value)}\n" for name, value in (settings or {}).items()]
+    lines = [
+        f"  {name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in (settings or {}).items()
+    ]
     study = folder / "program.yaml"
     study.write_text(
         STUDY.format(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 import sys
 from collections.abc import Callable
@@ -9,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fixture_types import Ablate, RunHere
 from programs import DONE, workdirs, write_program
+from ruamel.yaml import YAML
 
 from ablate.errors import BadInput
 
+Levels = dict[str, object]
+Arguments = Callable[..., list[list[str]]]
 ECHO = '(workdir / "argv.json").write_text(json.dumps(sys.argv[1:]))' + DONE
 
 
 @pytest.fixture
-def arguments(run_here: RunHere, tmp_path: Path) -> Callable[..., list[list[str]]]:
+def arguments(run_here: RunHere, tmp_path: Path) -> Arguments:
     """Run a study of one program; return the arguments of each trial."""
 
     def call(**study: Any) -> list[list[str]]:
@@ -33,18 +38,122 @@ def after_python(*words: str) -> list[str]:
     return [sys.executable, "train.py", *words]
 
 
-def test_a_program_gets_the_levels_and_the_seed(arguments: Callable[..., list[list[str]]]) -> None:
+def test_a_program_gets_the_levels_and_the_seed(arguments: Arguments) -> None:
     given = arguments(command=after_python("--lr", "{lr}", "--seed", "{seed}"), seeds="[7, 8]")
     assert given == sorted([["--lr", lr, "--seed", seed] for lr in ("0.1", "0.01") for seed in ("7", "8")])
 
 
-def test_the_rest_of_the_settings_becomes_options(arguments: Callable[..., list[list[str]]]) -> None:
+def test_the_rest_of_the_settings_becomes_options(arguments: Arguments) -> None:
     settings = {"epochs": 3, "optimizer": {"name": "adam w", "betas": [0.9, 0.999]}, "amp": True, "tag": None}
     (given, _) = arguments(command=after_python("{lr}", "{args}"), settings=settings)
     options = "--epochs 3 --optimizer.name|adam w|--optimizer.betas 0.9 0.999 --amp true"
     assert given[1:] == [
         word for part in options.split("|") for word in ([part] if part == "adam w" else part.split())
     ]
+
+
+def test_placeholders_stand_for_values_as_a_study_file_writes_them(arguments: Arguments) -> None:
+    settings = {
+        "model": {"layers": [1, 2], "name": "a b"},
+        "amp": True,
+        "tag": None,
+        "flag": None,
+        "quote": "'{x}\"",
+    }
+    words = [
+        "{model.name}",
+        "{model}",
+        "{amp}",
+        "t={tag}",
+        "{flag}",
+        "{quote}",
+        "{{x}}",
+        "{gpus}",
+        3,
+        False,
+        "{lr}",
+    ]
+    (given, _) = arguments(command=[*after_python(), *words], settings=settings)
+    assert given[:-1] == [
+        "a b",
+        '{"layers": [1, 2], "name": "a b"}',
+        "true",
+        "t=null",
+        "'{x}\"",
+        "{x}",
+        "1",
+        "3",
+        "false",
+    ]
+
+
+def test_a_text_is_split_as_a_shell_would_and_no_shell_reads_it(arguments: Arguments) -> None:
+    (given, _) = arguments(command=f"{sys.executable} train.py 'a b' --lr={{lr}} \\$HOME '*'")
+    assert given == ["a b", "--lr=0.01", "$HOME", "*"]
+
+
+def test_the_largest_seed_reaches_the_program_as_it_is(arguments: Arguments) -> None:
+    command, seed = after_python("{seed}", "{x}", "{lr}"), 2**32 - 1
+    for given in arguments(command=command, settings={"x": "{seed}"}, seeds=f"[{seed}]"):
+        assert given[:2] == [str(seed)] * 2
+
+
+def test_a_command_may_be_a_factor(run_here: RunHere, tmp_path: Path) -> None:
+    study = write_program(tmp_path, ECHO)
+    commands = [f"{sys.executable} train.py {word}" for word in "ab"]
+    text = study.read_text().replace("  lr: [0.1, 0.01]", f"  command: {json.dumps(commands)}")
+    text = text.replace("{lr: 0.1}", json.dumps({"command": commands[0]}))
+    study.write_text(re.sub(r"settings:\n  command: .*\n", "", text))
+    assert run_here(study)["complete"] == 2
+    assert sorted(json.loads((folder / "argv.json").read_text()) for folder in workdirs(tmp_path)) == [
+        ["a"],
+        ["b"],
+    ]
+
+
+NASTY = {
+    "step": 1e-05,
+    "big": 1e22,
+    "words": ["yes", "off", "010", "1e5", "~", "a: b # c", "é😀", "'\"", ""],
+    "on": {"no": None, "y": False, "empty": {}, "none": []},
+    "out": "{workdir}/x",
+    "random_state": "{seed}",
+    "prompt": "{question} {args}",
+}
+
+
+def test_the_files_of_settings_say_the_same_to_every_reader(run_here: RunHere, tmp_path: Path) -> None:
+    command = after_python("{config}", "{config.yaml}")
+    run_here(write_program(tmp_path, ECHO, command=command, settings=NASTY, lr=[0.5, 1]), limit=1)
+    (folder,) = workdirs(tmp_path)
+    assert json.loads((folder / "argv.json").read_text()) == [
+        str(folder / "settings.json"),
+        str(folder / "settings.yaml"),
+    ]
+    as_json = json.loads((folder / "settings.json").read_text())
+    as_yaml = (folder / "settings.yaml").read_text()
+    filled = {"out": f"{folder}/x", "random_state": 1}
+    assert as_json == {**NASTY, **filled, "lr": as_json["lr"]}
+    assert yaml.safe_load(as_yaml) == as_json
+    assert YAML(typ="safe").load(as_yaml) == as_json
+
+
+def test_the_environment_says_what_the_trial_is(ablate: Ablate, tmp_path: Path) -> None:
+    script = '(workdir / "environment.json").write_text(json.dumps({**os.environ, "cwd": os.getcwd()}))'
+    study = write_program(tmp_path, script + DONE, seeds="[7]")
+    url = f"sqlite:///{tmp_path}/elsewhere.db"
+    assert (
+        ablate("run", study, "--limit", "1", ABLATE_STORAGE=url, CUDA_VISIBLE_DEVICES="4,5").returncode == 0
+    )
+    (folder,) = workdirs(tmp_path)
+    found = json.loads((folder / "environment.json").read_text())
+    assert {name: value for name, value in found.items() if name.startswith("ABLATE_")} == {
+        "ABLATE_SEED": "7",
+        "ABLATE_WORKDIR": str(folder),
+        "ABLATE_SETTINGS": str(folder / "settings.json"),
+        "ABLATE_ATTEMPT": "1",
+    }
+    assert (found["CUDA_VISIBLE_DEVICES"], found["cwd"]) == ("4", str(tmp_path))
 
 
 def refusal(run_here: RunHere, study: Path) -> list[str]:
@@ -88,7 +197,7 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
     ],
 )
 def test_a_command_that_cannot_work_is_refused_at_its_place(
-    run_here: RunHere, tmp_path: Path, command: str, fault: str
+    run_here: RunHere, tmp_path: Path, command: object, fault: str
 ) -> None:
     (found,) = refusal(run_here, write_program(tmp_path, command=command))
     assert found.startswith(f":4:3: settings.command: {fault}")
@@ -125,7 +234,7 @@ def test_more_gpus_than_there_are_are_refused_at_their_place(ablate: Ablate, tmp
     done = ablate("run", study, CUDA_VISIBLE_DEVICES="0,1")
     assert (done.returncode, done.stderr) == (
         2,
-        f"{study}:5:3: gpus: asks for 4; this machine has 2 (CUDA_VISIBLE_DEVICES may name some of them)\n",
+        f"{study}:5:3: gpus: asks for 4, and this machine has 2; ask for fewer, or name more in CUDA_VISIBLE_DEVICES\n",
     )
 
 
@@ -133,7 +242,7 @@ def test_more_workers_than_the_gpus_are_enough_for_are_refused(ablate: Ablate, t
     study = write_program(tmp_path, settings={"gpus": 2})
     done = ablate("run", study, "--workers", "2", CUDA_VISIBLE_DEVICES="0,1,2")
     assert done.returncode == 2
-    assert "--workers: 2 workers with 2 GPUs each need 4; this machine has 3" in done.stderr
+    assert "--workers: 2 workers with 2 GPUs each need 4, and this machine has 3; start fewer" in done.stderr
 
 
 def test_workers_share_the_gpus_by_what_a_program_asks_for(ablate: Ablate, tmp_path: Path) -> None:
@@ -159,18 +268,13 @@ EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
     ],
 )
 def test_a_script_that_knows_nothing_of_ablate_runs_unchanged(
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    metric: str,
-    lower: dict[str, int],
-    higher: dict[str, int],
+    run_here: RunHere, monkeypatch: pytest.MonkeyPatch, name: str, metric: str, lower: Levels, higher: Levels
 ) -> None:
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     document = run_here(EXAMPLES / f"{name}.yaml")
     assert document["complete"] == document["planned"] > 0
 
-    def mean(levels: dict[str, int]) -> float:
+    def mean(levels: Levels) -> float:
         matching = [trial for trial in document["trials"] if levels.items() <= trial["factors"].items()]
         return statistics.fmean(trial["metrics"][metric] for trial in matching)
 

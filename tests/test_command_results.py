@@ -12,20 +12,22 @@ from programs import DONE, write_program
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
 
+RunTrial = Callable[..., Json]
+
 
 @pytest.fixture
-def trial(run_here: RunHere, tmp_path: Path) -> Callable[..., Json]:
+def trial(run_here: RunHere, tmp_path: Path) -> RunTrial:
     """Run the first trial of a study of one script; return it."""
 
     def call(script: str, **options: Any) -> Json:
-        first: Json = run_here(write_program(tmp_path, script), limit=1, **options)["trials"][0]
-        return first
+        trial: Json = run_here(write_program(tmp_path, script), limit=1, **options)["trials"][0]
+        return trial
 
     return call
 
 
-def error(trial: Json) -> Any:
-    return trial["error"] if trial["state"] == "FAIL" else trial
+def error(trial: Json) -> str:
+    return str(trial["error"]) if trial["state"] == "FAIL" else f"no error: {trial}"
 
 
 def points(tmp_path: Path) -> dict[tuple[int, str], float]:
@@ -37,12 +39,12 @@ def points(tmp_path: Path) -> dict[tuple[int, str], float]:
 WITH_METRICS = '(workdir / "metrics.json").write_text({text!r})'
 
 
-def test_metrics_json_counts_before_what_is_printed(trial: Callable[..., Json]) -> None:
+def test_metrics_json_counts_before_what_is_printed(trial: RunTrial) -> None:
     script = WITH_METRICS.format(text='{"dev/accuracy": 0.75, "note": "x", "ok": true, "n": 3}')
     assert trial(script + DONE)["metrics"] == {"dev/accuracy": 0.75, "n": 3.0}
 
 
-def test_the_last_printed_object_of_numbers_counts(trial: Callable[..., Json]) -> None:
+def test_the_last_printed_object_of_numbers_counts(trial: RunTrial) -> None:
     script = 'print(\'{"dev/accuracy": 0.1}\\n{"dev/accuracy": 0.2, "step": 7}\\n{"dev/accuracy": "best"}\\ndone\', end="")'
     assert trial(script)["metrics"] == {"dev/accuracy": 0.2}
 
@@ -60,17 +62,15 @@ def test_the_last_printed_object_of_numbers_counts(trial: Callable[..., Json]) -
         ("[" * 100_000, "metrics.json: not JSON"),
     ],
 )
-def test_metrics_that_are_none_fail_the_trial_and_say_why(
-    trial: Callable[..., Json], text: str, said: str
-) -> None:
+def test_metrics_that_are_none_fail_the_trial_and_say_why(trial: RunTrial, text: str, said: str) -> None:
     assert said in error(trial(WITH_METRICS.format(text=text) + DONE))
 
 
-def test_a_program_without_metrics_fails(trial: Callable[..., Json]) -> None:
+def test_a_program_without_metrics_fails(trial: RunTrial) -> None:
     assert "the program ended without metrics" in error(trial("print('done')"))
 
 
-def test_metrics_of_an_earlier_attempt_do_not_count(trial: Callable[..., Json], tmp_path: Path) -> None:
+def test_metrics_of_an_earlier_attempt_do_not_count(trial: RunTrial, tmp_path: Path) -> None:
     """The first attempt leaves metrics and is stopped; the second leaves none."""
     script = WITH_METRICS.format(text='{"dev/accuracy": 0.5}') + "\nos._exit(3)"
     assert "exit code 3" in error(trial(script))
@@ -86,7 +86,10 @@ def test_metrics_of_an_earlier_attempt_do_not_count(trial: Callable[..., Json], 
         ),
         ("raise KeyError('width')", "ended with exit code 1: KeyError: 'width'"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV: it printed nothing"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL: it printed nothing"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "was killed by SIGKILL (out of memory?): it printed nothing",
+        ),
         (
             "sys.stderr.buffer.write(b'10 %\\r20 %\\r\\xff\\x1b[31m'); sys.exit(1)",
             "exit code 1: \ufffd\\x1b[31m",
@@ -95,9 +98,7 @@ def test_metrics_of_an_earlier_attempt_do_not_count(trial: Callable[..., Json], 
         ("print('to stdout'); sys.exit(1)", "exit code 1: to stdout"),
     ],
 )
-def test_a_failure_names_the_code_and_the_last_line(
-    trial: Callable[..., Json], script: str, said: str
-) -> None:
+def test_a_failure_names_the_code_and_the_last_line(trial: RunTrial, script: str, said: str) -> None:
     assert said in error(trial(script))
 
 
@@ -113,17 +114,17 @@ def test_a_failure_names_the_code_and_the_last_line(
     ],
     ids=["no newline", "no UTF-8", "stderr", "nested", "long number", "surrogate"],
 )
-def test_whatever_is_printed_the_metrics_are_read(trial: Callable[..., Json], script: str) -> None:
+def test_whatever_is_printed_the_metrics_are_read(trial: RunTrial, script: str) -> None:
     assert trial(script + DONE)["metrics"] == {"dev/accuracy": 0.5}
 
 
-def test_a_program_that_closes_its_streams_goes_on(trial: Callable[..., Json]) -> None:
+def test_a_program_that_closes_its_streams_goes_on(trial: RunTrial) -> None:
     script = "os.close(1); os.close(2); time.sleep(0.3)\n" + WITH_METRICS.format(text='{"dev/accuracy": 0.5}')
     assert trial(script + "\nos._exit(0)")["state"] == "COMPLETE"
 
 
 def test_children_that_outlive_their_program_hold_nothing_up_and_are_killed(
-    trial: Callable[..., Json], tmp_path: Path
+    trial: RunTrial, tmp_path: Path
 ) -> None:
     script = """
 child = subprocess.Popen(["sleep", "300"])
@@ -135,11 +136,17 @@ child = subprocess.Popen(["sleep", "300"])
         os.kill(int(note.read_text()), 0)
 
 
+def test_the_memory_on_record_is_that_of_the_program(trial: RunTrial, tmp_path: Path) -> None:
+    trial("much = b'x' * 300_000_000" + DONE)
+    (part,) = read_results(place_of("program", tmp_path / "runs")).parts.values()
+    assert part.facts["peak_memory_bytes"] > 300_000_000
+
+
 def test_what_is_printed_goes_to_the_log(ablate: Ablate, tmp_path: Path) -> None:
     script = "print('to stdout'); print('to stderr', file=sys.stderr)" + DONE
     assert ablate("run", write_program(tmp_path, script), "--limit", "1").returncode == 0
-    log = (tmp_path / "runs/program/logs/worker-0.log").read_text()
-    assert {"to stdout", "to stderr"} <= set(log.splitlines())
+    (log,) = tmp_path.glob("runs/program/logs/*/attempt-1.log")
+    assert {"to stdout", "to stderr"} <= set(log.read_text().splitlines())
 
 
 POINTS = """
@@ -154,9 +161,7 @@ file.write('{"step": 4, "dev/loss": NaN}\\n{"step": 5, "dev/loss": 0.2}')
 """
 
 
-def test_points_that_are_printed_or_appended_become_curves(
-    trial: Callable[..., Json], tmp_path: Path
-) -> None:
+def test_points_that_are_printed_or_appended_become_curves(trial: RunTrial, tmp_path: Path) -> None:
     trial(POINTS + DONE)
     dev = {(step, "dev/loss"): 1 / step for step in (1, 2, 3, 5)}
     train = {(step, "train/loss"): 2 / step for step in (1, 2, 3)}
@@ -181,7 +186,7 @@ PREDICTIONS = (
 )
 
 
-def test_predictions_are_kept_per_item(trial: Callable[..., Json], tmp_path: Path) -> None:
+def test_predictions_are_kept_per_item(trial: RunTrial, tmp_path: Path) -> None:
     trial(PREDICTIONS.format(text='id,gold,prediction,cluster\r\n"a,1",1,0.5,x\nb,0,0,y\n') + DONE)
     (file,) = tmp_path.glob("runs/program/trials/*/predictions/dev.accuracy.csv")
     assert file.read_text() == 'id,prediction,gold,cluster\n"a,1",0.5,1,x\nb,0,0,y\n'
@@ -196,7 +201,5 @@ def test_predictions_are_kept_per_item(trial: Callable[..., Json], tmp_path: Pat
         ("", "the file is empty"),
     ],
 )
-def test_predictions_that_cannot_be_read_fail_the_trial(
-    trial: Callable[..., Json], text: str, said: str
-) -> None:
+def test_predictions_that_cannot_be_read_fail_the_trial(trial: RunTrial, text: str, said: str) -> None:
     assert said in error(trial(PREDICTIONS.format(text=text) + DONE))

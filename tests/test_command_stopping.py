@@ -1,16 +1,16 @@
 """A program is stopped as a trial is, goes on where it was, and leaves no process behind, whoever is killed."""
 
-import functools
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterable
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from chaos import children
-from fixture_types import Json, RunHere, StartAblate
+from chaos import Chaos, children
+from fixture_types import Ablate, Json, RunHere, StartAblate
 from programs import workdirs, write_program
 from test_runner_run import wait_for
 
@@ -29,6 +29,7 @@ while state["step"] < STEPS:
     file.with_suffix(".new").write_text(json.dumps(state))
     file.with_suffix(".new").rename(file)
     print(json.dumps({"step": state["step"], "dev/accuracy": state["x"]}))
+print(json.dumps({"dev/accuracy": state["x"]}))
 """
 
 
@@ -103,6 +104,18 @@ time.sleep(99)
     assert {"saved", "child_heard"} <= {file.name for file in workdirs(tmp_path)[0].iterdir()}
 
 
+def test_kills_at_random_instants_change_no_bit_of_a_script_that_saves(
+    run_here: RunHere, tmp_path: Path
+) -> None:
+    study = write_program(tmp_path, walks(60, 0.05))
+    chaos = Chaos(study, workers=2, kills=4, seed=1, mean_wait_s=0.4)
+    chaos.run()
+    assert chaos.killed >= 4, "done before its time"
+    done = run_here(study)
+    write_program(tmp_path, walks(60, 0))
+    assert metrics(done) == metrics(run_here(study, home="reference"))
+
+
 # Children that stay, that lead a session, that nobody waits for, and that ignore SIGTERM, each with a note of its number.
 FORKS = """
 note = 'echo $$ >> "$NOTES"; exec sleep 600'
@@ -130,21 +143,21 @@ class Killed:
     def round(self, victim: str) -> list[int]:
         """Wait for training, kill, and return the processes of the program."""
         before = len(self._pids())
-        if self.supervisor is None:
-            self.supervisor = self._start("run", self._study, "--limit", "1", ABLATE_CHECKPOINT_SECONDS="0.1")
-        wait_for(lambda: len(self._pids()) >= before + PROCESSES and self._steps(), 60)
+        supervisor = self.supervisor or self._start(
+            "run", self._study, "--limit", "1", ABLATE_CHECKPOINT_SECONDS="0.1"
+        )
+        wait_for(lambda: len(self._pids()) >= before + PROCESSES, 60)
         steps = self._steps()
         wait_for(lambda: self._steps() > steps + 10, 60)
-        worker = children(self.supervisor.pid)[0]
+        worker = children(supervisor.pid)[0]
         pids = self._pids()[before:]
         assert all(map(is_alive, pids))
-        for pid in {"worker": [worker], "supervisor": [self.supervisor.pid]}.get(
-            victim, [worker, self.supervisor.pid]
-        ):
+        victims = {"worker": [worker], "supervisor": [supervisor.pid], "both": [worker, supervisor.pid]}
+        for pid in victims[victim]:
             os.kill(pid, signal.SIGKILL)
         if victim != "worker":
-            self.supervisor.wait()
-            self.supervisor = None
+            supervisor.wait()
+        self.supervisor = supervisor if victim == "worker" else None
         return pids
 
     def _pids(self) -> list[int]:
@@ -166,15 +179,14 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(b")")[2].split()[0] != b"Z"
 
 
-def all_dead(pids: Iterable[int]) -> bool:
+def all_gone(pids: list[int]) -> bool:
     return not any(map(is_alive, pids))
 
 
-def assert_no_orphans(start_ablate: StartAblate, folder: Path, victims: Iterable[str]) -> None:
+def assert_no_orphans(start_ablate: StartAblate, folder: Path, victims: list[str]) -> None:
     killed = Killed(start_ablate, folder)
     for victim in victims:
-        pids = killed.round(victim)
-        wait_for(functools.partial(all_dead, pids), 10)
+        wait_for(partial(all_gone, killed.round(victim)), 10)
 
 
 def test_no_process_of_a_program_outlives_worker_or_supervisor(
@@ -187,3 +199,31 @@ def test_no_process_of_a_program_outlives_worker_or_supervisor(
 @pytest.mark.timeout(1800)
 def test_50_kills_leave_no_orphan(start_ablate: StartAblate, tmp_path: Path) -> None:
     assert_no_orphans(start_ablate, tmp_path, (["worker", "supervisor", "both"] * 17)[:50])
+
+
+def test_a_program_that_hangs_after_a_point_is_killed_and_fails(ablate: Ablate, tmp_path: Path) -> None:
+    script = 'print(json.dumps({"step": 1, "dev/loss": 1}))\ntime.sleep(600)'
+    study = write_program(tmp_path, script, more="hang_minutes: 0.02\n")
+    done = ablate("run", study, "--limit", "1", "--json")
+    assert done.returncode == 1
+    (failed,) = [trial for trial in json.loads(done.stdout)["trials"] if trial["state"] == "FAIL"]
+    assert "its process died 3 times without progress, the last time after step 1" in failed["error"]
+
+
+TORCHRUN = """
+import torch.distributed as group
+group.init_process_group("gloo")
+seen = [None] * group.get_world_size()
+group.all_gather_object(seen, os.environ["CUDA_VISIBLE_DEVICES"])
+if group.get_rank() == 0: print(json.dumps({"dev/accuracy": len(seen)}))
+group.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_trial_in_several_processes(ablate: Ablate, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "{gpus}"]
+    study = write_program(tmp_path, TORCHRUN, command=[*torchrun, "train.py", "{lr}"], settings={"gpus": 2})
+    done = ablate("run", study, "--limit", "1", "--json", CUDA_VISIBLE_DEVICES="0,1")
+    (trial,) = [trial for trial in json.loads(done.stdout)["trials"] if trial["state"] == "COMPLETE"]
+    assert trial["metrics"] == {"dev/accuracy": 2}

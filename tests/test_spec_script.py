@@ -1,21 +1,25 @@
 """`ablate init NAME --script train.py`: a study of a script's options, read from its source."""
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixture_types import Ablate
 
 from ablate.errors import BadInput
-from ablate.spec.model import Scalar, StudySpec
+from ablate.spec.model import StudySpec
 from ablate.spec.reading import parse_study
 from ablate.spec.script import study_of_script
 
+Study = Callable[[str], tuple[StudySpec, list[str]]]
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "argparse_script.py"
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Callable[[str], tuple[StudySpec, list[str]]]:
+def study(tmp_path: Path) -> Study:
     """Return the study of a script, and what is to be filled in."""
 
     def call(source: str) -> tuple[StudySpec, list[str]]:
@@ -26,7 +30,7 @@ def study(tmp_path: Path) -> Callable[[str], tuple[StudySpec, list[str]]]:
     return call
 
 
-def levels(spec: StudySpec) -> dict[str, list[Scalar]]:
+def levels(spec: StudySpec) -> dict[str, list[Any]]:
     return {factor.name: [level.name for level in factor.levels] for factor in spec.factors}
 
 
@@ -45,11 +49,10 @@ def test_options_of_argparse_become_settings_with_their_defaults() -> None:
 
 def test_a_study_of_a_script_runs_as_it_is_written(ablate: Ablate, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(EXAMPLE.read_text())
-    assert (
-        ablate("init", "mine", "--script", "train.py").stdout
-        == "wrote mine.yaml; next: ablate plan mine.yaml\n"
-    )
-    done = ablate("run", "mine.yaml", "--limit", "1", "--json")
+    environment = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    wrote = ablate("init", "mine", "--script", "train.py", **environment)
+    assert wrote.stdout == "wrote mine.yaml; next: ablate plan mine.yaml\n"
+    done = ablate("run", "mine.yaml", "--limit", "1", **environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -86,7 +89,7 @@ app()
     ids=["click", "typer"],
 )
 def test_options_of_click_and_typer_become_settings(
-    study: Callable[[str], tuple[StudySpec, list[str]]], source: str, command: list[str], fill_in: list[str]
+    study: Study, source: str, command: list[str], fill_in: list[str]
 ) -> None:
     spec, missing = study(source)
     assert spec.settings["command"][2:] == command
@@ -99,8 +102,6 @@ def test_options_of_click_and_typer_become_settings(
 @pytest.mark.parametrize(
     ("source", "said"), [("def x(:", r"train.py:1: not Python"), ("print(1)", "declares no options")]
 )
-def test_a_script_without_options_is_refused(
-    study: Callable[[str], tuple[StudySpec, list[str]]], source: str, said: str
-) -> None:
+def test_a_script_without_options_is_refused(study: Study, source: str, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         study(source)

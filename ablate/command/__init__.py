@@ -5,6 +5,7 @@ Built on the contract alone, as a trainer of anybody's."""
 import os
 import shutil
 from collections.abc import Mapping
+from resource import RUSAGE_CHILDREN, getrusage
 
 from ablate.command.curves import Curves
 from ablate.command.files import json_text, yaml_text
@@ -81,6 +82,8 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
     if stopped:
         raise Stopped
     program.raise_failure()
+    # The worker's own peak says nothing of its programs'.
+    context.facts["peak_memory_bytes"] = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024
     metrics = read_metrics(workdir, curves.last_numbers)
     for (split, task), columns in read_predictions(workdir).items():
         context.predictions(split, task, **columns)

@@ -111,6 +111,8 @@ class Program:
         if code == 0:
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code == -signal.SIGKILL:
+            how += " (out of memory?)"
         last = self._err.last or self._out.last
         said = (
             printable(shortened(last.decode(errors="replace"), SHOWN_LINE)) if last else "it printed nothing"

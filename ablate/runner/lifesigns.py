@@ -10,6 +10,10 @@ import threading
 import time
 from pathlib import Path
 
+IDLE = (
+    0.1  # the share of a core below which a process only waits, for a program of its own or for the network
+)
+
 
 class Watchdog:
     """Ends a process whose trainer reported something and then nothing for too long; its stack goes to the log.
@@ -39,8 +43,8 @@ class Watchdog:
 class LifeSign:
     """A note of how far an attempt came, which outlives its process, if not its machine.
 
-    Before the first step it is the CPU time spent, in tenths of a second, below zero; then the last step done. Deaths at one
-    and the same place are no accident; a kill from outside strikes anywhere."""
+    Before the first step it is the CPU time spent, or the time passed where the process only waits, in tenths of a second, below
+    zero; then the last step done. Deaths at one and the same place are no accident; a kill from outside strikes anywhere."""
 
     NAME = "reached.txt"
 
@@ -52,9 +56,10 @@ class LifeSign:
         self._preparing.start()
 
     def _prepare(self) -> None:
-        began = time.process_time()
+        cpu, clock = time.process_time(), time.monotonic()
         while not self._stepped.wait(0.1):
-            self._write(-1 - int(10 * (time.process_time() - began)))
+            spent, passed = time.process_time() - cpu, time.monotonic() - clock
+            self._write(-1 - int(10 * (spent if spent > IDLE * passed else passed)))
 
     def step(self, step: int) -> None:
         """Note that a step is done."""

@@ -15,9 +15,9 @@ from rich.console import Console
 from ablate.design.model import Cell, Design
 from ablate.design.search import most_trials
 from ablate.design.selection import select
-from ablate.design.settings import Validator
-from ablate.errors import BadInput, BadSetting
+from ablate.errors import BadInput
 from ablate.files import make_folder
+from ablate.runner.checking import check_cells, check_gpus, gpus_of
 from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.choosing import choose_next, turn_to_choose
 from ablate.runner.engines.table import check_engine, open_engine
@@ -62,11 +62,11 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
 
     if not design.smoke:
         check()
-    check_cells(prepared, chosen)
+    with working_in(spec.folder):
+        check_cells(prepared, chosen)
     options = replace(options, workers=options.workers or _fitting_workers(prepared, options, console))
-    gpus = gpus_of(prepared, chosen)
     if options.engine == "local":
-        check_gpus(spec, gpus, options.workers or 1)
+        check_gpus(prepared, chosen, options.workers or 1)
     if design.smoke:
         forget_smoke(place)
     make_folder(place.folder)
@@ -82,7 +82,7 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
             store.retry_failed(None if spec.search else {cell.hash for cell in chosen})
         if spec.looking:
             _choose(store, prepared, 1)
-        return supervise(store, prepared, chosen, options, console, gpus, deadline), place
+        return supervise(store, prepared, chosen, options, console, deadline), place
 
 
 def hours_allowed(spec: StudySpec, options: Options) -> float:
@@ -101,52 +101,6 @@ def hours_allowed(spec: StudySpec, options: Options) -> float:
         )
     hours = options.max_hours or spec.budget.max_hours
     return min(hours or math.inf, usd / price if usd and price else math.inf)
-
-
-def check_cells(prepared: Prepared, cells: Sequence[Cell]) -> None:
-    """Have the trainer check what training each cell needs.
-
-    Raises:
-        BadInput, Unavailable: as the trainer says; a fault of a setting names its place.
-    """
-    validator = Validator(prepared.spec, prepared.trainer)
-    faults = []
-    with working_in(prepared.spec.folder):
-        for cell in cells:
-            try:
-                prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
-            except BadSetting as error:
-                faults.append(validator.fault_of(error, cell.levels))
-    if faults:
-        raise BadInput(*dict.fromkeys(faults))
-
-
-def gpus_of(prepared: Prepared, cells: Sequence[Cell]) -> int:
-    """Return how many GPUs a worker needs: as many as the part that needs most."""
-    trainer = prepared.trainer
-    parts = (part.settings for cell in cells for part in cell.parts.values())
-    return max((trainer.gpus(trainer.Settings.model_validate(settings)) for settings in parts), default=1)
-
-
-def check_gpus(spec: StudySpec, gpus: int, workers: int) -> None:
-    """Refuse what does not fit on this machine. A trainer that needs one GPU, or none, may share it or use the processor.
-
-    Raises:
-        BadInput: there are fewer GPUs than the workers need together.
-    """
-    here = len(visible_gpus())
-    if gpus > max(1, here):
-        raise BadInput(
-            f"{spec.place('settings.gpus', 'factors.gpus', 'trainer')}: gpus: asks for {gpus}; {_this_machine_has(here)}"
-        )
-    if gpus > 1 and gpus * workers > here:
-        raise BadInput(
-            f"--workers: {workers} workers with {gpus} GPUs each need {gpus * workers}; {_this_machine_has(here)}"
-        )
-
-
-def _this_machine_has(gpus: int) -> str:
-    return f"this machine has {gpus or 'none'} (CUDA_VISIBLE_DEVICES may name some of them)"
 
 
 def forget_smoke(place: Place) -> None:
@@ -199,7 +153,6 @@ def supervise(
     chosen: list[Cell],
     options: Options,
     console: Console,
-    gpus: int = 1,
     deadline: float = math.inf,
 ) -> int:
     """Start workers on what is left of the chosen cells and wait for them, until the deadline by time.monotonic()."""
@@ -217,7 +170,7 @@ def supervise(
         done = total - len(left)
     everything = options.limit is None and len(left) == len(store.queue())
     numbers = None if everything else [queued.number for queued in left]
-    job = job_for(store, prepared.spec.folder, numbers) | {"gpus": gpus}
+    job = job_for(store, prepared.spec.folder, numbers) | {"gpus": gpus_of(prepared, chosen)}
     workers = min(options.workers or 1, len(left))
     count = Count(done=done, total=total, workers=workers)
     engine = open_engine(options.engine, job, workers, prepared.place.folder / "logs", options.address)

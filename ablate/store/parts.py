@@ -125,7 +125,7 @@ def _is(study_id: int, part: str, seed: int) -> sa.ColumnElement[bool]:
 
 
 def _is_same_place(one: int | None, other: int | None) -> bool:
-    """Say whether two attempts died at the same step, or after about the same CPU time before the first (below zero)."""
+    """Say whether two attempts died at the same step, or after about the same time before the first (below zero)."""
     if one is None or other is None or one > 0 or other > 0:
         return one == other
     return abs(one - other) <= max(2, 0.1 * max(-one, -other))
