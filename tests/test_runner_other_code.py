@@ -305,6 +305,28 @@ def test_a_file_that_sources_names_must_be_there(ablate: Ablate, coded: WriteCod
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_module_that_is_edited_before_it_is_loaded_is_of_both_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "lazy_trainer.py").write_text(
+        "from pydantic import BaseModel\nclass Settings(BaseModel): ...\ndef train(s, c):\n  import lazy_late\n"
+    )
+    (tmp_path / "lazy_late.py").write_text("LATE = 1\n")
+    before = list(sys.modules)
+    trainer = load_trainer("lazy_trainer", tmp_path)
+    sources = Sources(trainer, tmp_path, before)
+    first = sources.loaded().files["lazy_late.py"]
+    (tmp_path / "lazy_late.py").write_text("LATE = 22\n")
+    assert sources.loaded().files["lazy_late.py"] == first
+    trainer.train(None, None)  # type: ignore[arg-type]
+    assert (
+        sources.loaded().files["lazy_late.py"].split(" → ")[0]
+        == first
+        != sources.loaded().files["lazy_late.py"]
+    )
+
+
 def test_of_this_package_only_a_trainer_in_a_checkout_is_code() -> None:
     sources = Sources(load_trainer("ablate.trainer", Path("studies")), Path("studies"), list(sys.modules))
     files = list(sources.loaded().files)

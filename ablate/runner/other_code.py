@@ -13,15 +13,13 @@ from typing import Any
 
 from ablate.errors import BadInput, StudyChanged
 from ablate.runner.ownership import nobody_works_on
-from ablate.runner.sources import MISSING, Code, Sources
+from ablate.runner.sources import MISSING, PHASES, Code, Sources
 from ablate.store.reading import read_results
 from ablate.store.results import Results
 from ablate.store.writing import Store
 from ablate.text import listed, plural
 
 NOTE = "trained-with.json"  # in the folder of a part in the making: with what its checkpoint was made
-# Versions of packages have a plus sign in them.
-PHASES = " → "  # between the versions of a part that went on with other code
 
 
 class Recorded:

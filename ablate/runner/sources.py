@@ -28,6 +28,8 @@ from ablate.errors import BadInput
 
 DIGITS = 12  # of a hash
 MISSING = "missing"  # in place of a hash
+# Between the versions of what was trained with more than one. Versions of packages have a plus sign in them.
+PHASES = " → "
 OURS = Path(__file__).resolve().parent.parent
 _INSTALLED = tuple(
     f"{path}/"
@@ -80,8 +82,16 @@ class Sources:
         self._looked_at |= new
         # Some modules load more when they are asked for an attribute, and some name files that are not there.
         named = (getattr(sys.modules[name], "__dict__", {}).get("__file__") for name in new)
-        files = (Path(file).resolve() for file in named if isinstance(file, str) and _is_local(Path(file)))
-        self._code = self._read(file for file in files if file.is_file() and self._is_code(file)) | self._code
+        local = (Path(file).resolve() for file in named if isinstance(file, str) and _is_local(Path(file)))
+        files = [file for file in local if file.is_file() and self._is_code(file)]
+        now, before = self._read(files), self._code
+        # Edited since this process began: which of the two was loaded is not known.
+        edited = {
+            name: f"{before.files[name]}{PHASES}{now.files[name]}"
+            for name in map(self._name, files)
+            if before.files.get(name, now.files[name]) != now.files[name]
+        }
+        self._code = now | before | Code(edited, {})
         return self._code
 
     def named(self, settings: Any) -> Code:
