@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from chaos import children
 from conftest import TRAINERS
 from fixture_types import Ablate, StartAblate
 from test_runner_run import wait_for
@@ -252,8 +253,7 @@ def test_a_worker_that_starts_with_other_code_takes_nothing(
     run = start_ablate("run", coded(settings="steps: 60"), ABLATE_CHECKPOINT_SECONDS="0")
     wait_for(lambda: [log for log in steps(tmp_path) if len(log) >= 3])
     append(tmp_path / "coded_helpers/late.py", "LATE = 3.0\n")
-    worker = int(Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()[0])
-    os.kill(worker, signal.SIGKILL)
+    os.kill(children(run.pid)[0], signal.SIGKILL)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 1
     assert "coded_helpers/late.py (changed, 1 part)" in said

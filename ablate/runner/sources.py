@@ -76,14 +76,15 @@ class Sources:
 
         Each is read once: what is in memory stays as it is when a file is edited."""
         if not self._code.files and not self._code.packages:
-            installed = _version_of(self._trainer.name.partition(".")[0])
-            self._code = self._read([self._file]) if _is_local(self._file) else Code({}, installed)
+            local = self._file.is_file() and _is_local(self._file)
+            installed = Code({}, _version_of(self._trainer.name.partition(".")[0]))
+            self._code = self._read([self._file]) if local else installed
         new = sys.modules.keys() - self._looked_at
         self._looked_at |= new
         # Some modules load more when they are asked for an attribute, and some name files that are not there.
         named = (getattr(sys.modules[name], "__dict__", {}).get("__file__") for name in new)
-        local = (Path(file).resolve() for file in named if isinstance(file, str) and _is_local(Path(file)))
-        files = [file for file in local if file.is_file() and self._is_code(file)]
+        paths = (Path(file).resolve() for file in named if isinstance(file, str) and _is_local(Path(file)))
+        files = [file for file in paths if file.is_file() and self._is_code(file)]
         now, before = self._read(files), self._code
         # Edited since this process began: which of the two was loaded is not known.
         edited = {
