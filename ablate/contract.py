@@ -15,6 +15,8 @@ Optional names
                                   estimated from a few timed steps (`ablate plan --measure`). One call gets all parts of a study,
                                   so that equal steps are timed once. `context.facts["measured"]` may describe what was timed
     test(settings, context)       -> {metric name: float}: the trained model in `context.workdir` on the test split
+    sources(settings)             -> [path]: files that are its code beside the modules that it imports, such as scripts that it
+                                  starts; relative paths start at the study file. Trials of other code are not mixed silently
 """
 
 import contextlib
@@ -136,6 +138,11 @@ class Trainer:
         """Return how many GPUs training with `settings` needs."""
         own = self._own("gpus")
         return int(own(settings)) if own else 1
+
+    def sources(self, settings: Any) -> list[Path]:
+        """Return the files that are the trainer's code beside the modules that it imports."""
+        own = self._own("sources")
+        return [Path(file) for file in own(settings)] if own else []
 
     @property
     def smoke(self) -> Callable[[Any], Any] | None:

@@ -4,7 +4,7 @@ Libraries load when they are needed: `import ablate` takes no time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas
@@ -126,6 +126,7 @@ def run(
     max_usd: float | None = None,
     extend: bool = False,
     retry_failed: bool = False,
+    code: Literal["keep", "rerun"] | None = None,
 ) -> Study:
     """Run every trial that has no result yet, as `ablate run`; safe to interrupt, the same call resumes.
 
@@ -141,9 +142,11 @@ def run(
         max_hours, max_usd: Save and stop after so many hours, or at so much cost by the study's `usd_per_hour`.
         extend: Allow new levels and seeds in the study.
         retry_failed: Run failed trials again.
+        code: Where the trainer's code changed since trials were trained: "keep" goes on, "rerun" trains again what is of
+            other code; None refuses.
 
     Raises:
-        BadInput: the study is not sound, or has changed since its trials were run. Nothing was written.
+        BadInput: the study is not sound, or it or its code has changed since its trials were run. Nothing was written.
         Unavailable: data or weights are not cached and not downloadable. Nothing was written.
         KeyboardInterrupt: interrupted, with every worker's step saved.
     """
@@ -163,9 +166,10 @@ def run(
         max_usd=max_usd,
         extend=extend,
         retry_failed=retry_failed,
+        code=code,
     )
-    code, place = run_study(_source(study), options, Console(stderr=True))
-    if code > 128:
+    exit_code, place = run_study(_source(study), options, Console(stderr=True))
+    if exit_code > 128:
         raise KeyboardInterrupt
     return Study(place)
 

@@ -589,3 +589,49 @@ def test_clusters_not_named(tmp_path: Path, shift: float, raised: bool) -> None:
         metric=Metric(name="dev/sentiment"),
     )
     assert ("clusters_not_named" in rules(of_questions(example(study, folder=tmp_path), shift))) is raised
+
+
+def with_code(results: Results, version_of: Callable[[TrialResult], str]) -> Results:
+    """The results with what `version_of(trial)` says of helper.py in each part."""
+    versions = {(part, t.seed): version_of(t) for t in results.trials for part in t.parts.values()}
+    parts = {
+        key: replace(part, facts={**part.facts, "code": {"trainer.py": "1", "helper.py": versions[key]}})
+        for key, part in results.parts.items()
+    }
+    return replace(results, parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("version_of", "severity"),
+    [
+        (lambda trial: "1", None),
+        (lambda trial: str(trial.seed), "note"),
+        (
+            lambda trial: str((trial.seed, trial.factors["training"] == "joint" or trial.seed == 11)),
+            "caution",
+        ),
+        (lambda trial: str(trial.factors["training"]), "stop"),
+    ],
+)
+def test_other_code_is_as_grave_as_what_it_is_mixed_up_with(
+    version_of: Callable[[TrialResult], str], severity: str | None
+) -> None:
+    document = report_document(with_code(example(), version_of))
+    found = {flag["severity"] for flag in document["flags"] if flag["rule"] == "other_code"}
+    assert found == ({severity} if severity else set())
+    assert all("helper.py" in flag["evidence"] for flag in document["flags"] if flag["rule"] == "other_code")
+
+
+def test_trials_of_before_code_was_recorded_raise_no_flag_of_code() -> None:
+    results = with_code(example(), lambda trial: str(trial.seed))
+    old = {key: replace(part, facts={}) for key, part in results.parts.items() if key[1] != 11}
+    assert "other_code" not in rules(replace(results, parts=results.parts | old))
+
+
+def test_the_commit_is_harmless_where_the_code_is_known() -> None:
+    results = with_code(example(), lambda trial: "1")
+    parts = {
+        k: replace(p, facts={**p.facts, "git": str(i)}) for i, (k, p) in enumerate(results.parts.items())
+    }
+    flags = report_document(replace(results, parts=parts))["flags"]
+    assert {flag["severity"] for flag in flags if flag["rule"] == "drift"} == {"note"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from chaos import children
 from conftest import TRAINERS
 from fixture_types import Ablate, StartAblate, not_none
 from test_runner_run import wait_for
@@ -207,10 +208,6 @@ def test_a_terminal_s_ctrl_c_reaches_a_worker_and_not_its_log(
     assert worker.wait(20) == 130
     log = next(log for log in logs(tmp_path) if "step 3" in log.read_text())
     assert printed(log.read_text())[-1] == "saving"
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_the_oldest_logs_of_a_part_are_removed(tmp_path: Path) -> None:

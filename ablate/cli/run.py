@@ -1,7 +1,7 @@
 """Commands that train: init, plan, run, worker, test."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -84,6 +84,14 @@ def run(
     ] = None,
     extend: Annotated[bool, typer.Option(help="Allow new levels and seeds in the study file.")] = False,
     retry_failed: Annotated[bool, typer.Option(help="Run failed trials again.")] = False,
+    code: Annotated[
+        Literal["keep", "rerun"] | None,
+        typer.Option(
+            help="Where the trainer's code changed since trials were trained. keep: go on, the report flags comparisons "
+            "between the two; rerun: train again what is of other code. [default: refuse]",
+            show_default=False,
+        ),
+    ] = None,
     home: Home = None,
     storage: Storage = None,
     as_json: Json = False,
@@ -113,12 +121,13 @@ def run(
         max_usd=max_usd,
         extend=extend,
         retry_failed=retry_failed,
+        code=code,
     )
-    code, place = run_study(study, options, Console(stderr=True))
+    exit_code, place = run_study(study, options, Console(stderr=True))
     results = read_results(place)
     show(status_document(results), status_text(results), as_json)
     failed = any(trial.state == "FAIL" for trial in results.trials)
-    raise typer.Exit(code or int(failed))
+    raise typer.Exit(exit_code or int(failed))
 
 
 def worker(
@@ -127,6 +136,13 @@ def worker(
         int | None,
         typer.Option(
             "--drain", metavar="PID", help="Ask a worker on this machine to end after its trial.", min=1
+        ),
+    ] = None,
+    code: Annotated[
+        Literal["keep"] | None,
+        typer.Option(
+            help="keep: go on although the trainer's code here is not what trials were trained with. [default: refuse]",
+            show_default=False,
         ),
     ] = None,
     home: Home = None,
@@ -146,7 +162,7 @@ def worker(
     from ablate.store.finding import find_study, looks_like_path
 
     folder = Path(study).resolve().parent if study and looks_like_path(study) else None
-    raise typer.Exit(work_here(find_study(study, home, storage), folder))
+    raise typer.Exit(work_here(find_study(study, home, storage), folder, keep_code=code == "keep"))
 
 
 def test(

@@ -5,6 +5,7 @@ Built on the contract alone, as a trainer of anybody's."""
 import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 
 from ablate.command.curves import Curves
@@ -16,7 +17,7 @@ from ablate.contract import Context, Stopped
 from ablate.errors import BadSetting
 from ablate.files import write_file
 
-__all__ = ["Settings", "train", "check", "gpus"]
+__all__ = ["Settings", "train", "check", "gpus", "sources"]
 
 
 def gpus(settings: Settings) -> int:
@@ -41,6 +42,18 @@ def check(settings: Settings) -> None:
     is_python = os.path.basename(program).startswith("python")
     if is_python and script.endswith(".py") and "-m" not in rest and not os.path.isfile(script):
         raise BadSetting("command", f"no script {script!r} (paths start at the study file)")
+
+
+def sources(settings: Settings) -> list[Path]:
+    """Return the files that the command names, as `--option=file` and `-m module` too; a program by its relative path only."""
+    program, *rest = settings.arguments(Trial(workdir=Path(os.devnull)))
+    files = [Path(word.rpartition("=")[2]) for word in rest]
+    if os.sep in program and not os.path.isabs(program):
+        files.append(Path(program))
+    if "-m" in rest[:-1]:
+        module = Path(*rest[rest.index("-m") + 1].split("."))
+        files += [module.with_suffix(".py"), module / "__main__.py"]
+    return [file for file in files if file.is_file()]
 
 
 def _instead_of(program: str) -> str:

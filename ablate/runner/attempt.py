@@ -1,24 +1,27 @@
 """One owner's work on one trial: train the parts that nobody has trained, combine their metrics, record."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ablate.contract import Pruned, Stopped, Trainer
 from ablate.design.model import Cell, Part
-from ablate.errors import StoreError, TrialError
+from ablate.errors import StoreError, StudyChanged, TrialError
 from ablate.files import sync_tree, write_file
 from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.context import Cadence, Owner, PartContext, disk_explained, disk_trouble, is_disk_trouble
 from ablate.runner.lifesigns import LifeSign, Watchdog
 from ablate.runner.logs import Logbook, new_log
 from ablate.runner.machine import choose_device, gpus_for, joules_used, peak_memory_bytes
+from ablate.runner.other_code import NOTE, Recorded, begin_note, joined, present_code, refuse_other_code
 from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, reason, stack_of
 from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import machine_facts
 from ablate.runner.searching import watch_of
+from ablate.runner.sources import Code, Sources
 from ablate.store.parts import NewPart, Points, Trained
 from ablate.store.trials import Claim, Queued, Superseded
 from ablate.store.writing import Store
@@ -35,11 +38,28 @@ class Workbench:
     cadence: Cadence
     logbook: Logbook
     draining: Callable[[], bool] = lambda: False  # whether asked to stop after the trial
+    # Modules that are none of the trainer's.
+    loaded_before: Collection[str] = field(default_factory=lambda: list(sys.modules))
+    recorded: Recorded | None = None  # code that this process's must agree with
 
     def __post_init__(self) -> None:
         self.watchdog = Watchdog(self.store.spec.hang_minutes)
         self.locks = open_locks(self.store.place)
         self.device = choose_device()
+        self.sources = Sources(self.trainer, self.store.study_folder, self.loaded_before)
+        # Before anybody edits a file.
+        self.sources.loaded()
+        if self.recorded:
+            self.refuse_other_code(present_code(self.sources, self.recorded))
+
+    def refuse_other_code(self, code: Code) -> None:
+        """Compare code with what trials were trained with, unless it may differ.
+
+        Raises:
+            StudyChanged: it is other code.
+        """
+        if self.recorded:
+            refuse_other_code(code, self.recorded, str(self.store.spec.path or self.store.spec.study))
 
     def owned(self) -> None:
         """Make sure that what is trained here is still this process's own.
@@ -155,8 +175,11 @@ class Attempt:
             cache=self.store.place.cache,
             cadence=worker.cadence,
         )
+        code = worker.sources.named(settings) | worker.sources.loaded()
+        worker.refuse_other_code(code)
         joules = joules_used(worker.device)
         with disk_explained(context.workdir):
+            made_with = begin_note(context.workdir, code)
             log = self._new_log(name, part)
         with worker.logbook.writing(log), owner.training(context.workdir):
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
@@ -164,12 +187,18 @@ class Attempt:
         # Whatever the trainer wrote is on the disk before the database says that it is there.
         with disk_explained(context.workdir):
             sync_tree(context.workdir)
+        machine = machine_facts(worker.trainer.file, worker.device)
+        made_with = joined(made_with, code | worker.sources.loaded())
         facts = {
-            **machine_facts(worker.trainer.file, worker.device),
+            **machine,
+            "versions": {**machine["versions"], **made_with["versions"]},
+            "code": made_with["code"],
             "peak_memory_bytes": peak_memory_bytes(),
             "gpu_energy_joules": joules(),
             **context.facts,
         }
+        if worker.recorded:
+            worker.recorded.add(facts)
         trained = Trained(metrics, context.seconds, context.steps, facts)
         return NewPart(part.hash, self.queued.seed, trained, context.points)
 
@@ -205,12 +234,13 @@ class Attempt:
         """Remove what only a part in the making needs."""
         if self.part is not None:
             remove_checkpoints(self._workdir(self.part))
+            (self._workdir(self.part) / NOTE).unlink(missing_ok=True)
             LifeSign.take(self._workdir(self.part))
 
     def _failed(self, error: BaseException) -> None:
         """Record that the trial failed, unless something else than the trial is to blame, which is raised."""
         text = reason(error, self.step)
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError | StudyChanged):
             self._leave_if_possible()
             raise error
         if is_disk_trouble(error):

@@ -32,6 +32,7 @@ class Options:
     max_usd: float | None = None
     extend: bool = False
     retry_failed: bool = False
+    code: str | None = None  # where the trainer's code changed: keep or rerun
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ablate.contract import load_trainer
 from ablate.errors import AblateError, BadInput
 from ablate.runner.context import MAX_CHECKPOINT_SHARE, Cadence
 from ablate.runner.logs import Logbook
+from ablate.runner.other_code import Recorded
 from ablate.runner.ownership import let_go, share_home
 from ablate.runner.progress import Count, Lines
 from ablate.runner.signals import catch, is_urgent
@@ -32,6 +33,7 @@ from ablate.runner.spot import watch_for_notice
 from ablate.runner.worker import Worker
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
+from ablate.store.reading import read_results
 from ablate.store.writing import Store
 
 EXPLAINED = 3  # exit code: stopped by an error that was sent as an event; restarting would not help
@@ -127,10 +129,11 @@ def main() -> int:
     return 128 + stop.number if stop.number else 0
 
 
-def work_here(place: Place, study_folder: Path | None = None) -> int:
+def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = False) -> int:
     """`ablate worker`: work on a study in this process, logging to stderr; return the exit code.
 
     `study_folder`: where its file is on this machine; if not given, where the last `ablate run` had it.
+    `keep_code`: go on with whatever code is here.
 
     Raises:
         BadInput: the study's files are in another folder than `place` says.
@@ -145,7 +148,7 @@ def work_here(place: Place, study_folder: Path | None = None) -> int:
     # What a trainer prints is not our result.
     with contextlib.redirect_stdout(sys.stderr):
         work(
-            job_for(store, study_folder or store.study_folder),
+            job_for(store, study_folder or store.study_folder, keep_code=keep_code),
             stop,
             lambda event, **fields: (
                 lines.on_event(0, {"event": event, **fields}) if event != "step" else None
@@ -156,8 +159,10 @@ def work_here(place: Place, study_folder: Path | None = None) -> int:
     return 128 + stop.number if stop.number else 0
 
 
-def job_for(store: Store, study_folder: Path, numbers: list[int] | None = None) -> dict[str, Any]:
-    """Return a worker's job as JSON. `numbers`: only these trials."""
+def job_for(
+    store: Store, study_folder: Path, numbers: list[int] | None = None, keep_code: bool = False
+) -> dict[str, Any]:
+    """Return a worker's job as JSON. `numbers`: only these trials. `keep_code`: whatever the trainer's code is."""
     return {
         "url": store.place.url,
         "study": store.place.study,
@@ -167,6 +172,7 @@ def job_for(store: Store, study_folder: Path, numbers: list[int] | None = None) 
         # Who names a cadence by hand gets it, whatever it costs.
         "checkpoint_share": math.inf if "ABLATE_CHECKPOINT_SECONDS" in os.environ else MAX_CHECKPOINT_SHARE,
         "numbers": numbers,
+        "keep_code": keep_code,
     }
 
 
@@ -214,6 +220,7 @@ def work(
                 f"{job['study_folder']}: the folder of the study's file is not on this machine; put it there, or name "
                 "the file where it is: ablate worker PATH.yaml"
             )
+        loaded_before = list(sys.modules)
         trainer = load_trainer(store.spec.trainer, Path(job["study_folder"]))
         # Relative paths in a study start at its file.
         os.chdir(job["study_folder"])
@@ -225,6 +232,8 @@ def work(
             emit=events,
             cadence=Cadence(job["checkpoint_seconds"], job["checkpoint_share"]),
             logbook=logbook,
+            loaded_before=loaded_before,
+            recorded=None if job["keep_code"] else Recorded(read_results(place)),
         )
         with contextlib.closing(worker.locks):
             worker.run(job["numbers"])

@@ -15,7 +15,7 @@ PACKAGES = ("ablate-studies", "torch", "transformers", "tokenizers", "torchjd", 
 
 @functools.cache
 def machine_facts(trainer_file: str, device: str) -> dict[str, Any]:
-    """Return what does not change while this process lives: versions, hardware, the state of the trainer's repository."""
+    """Return what does not change while this process lives: versions, hardware, the commit of the trainer's repository."""
     return {
         "python": platform.python_version(),
         "platform": _platform(),
@@ -24,7 +24,7 @@ def machine_facts(trainer_file: str, device: str) -> dict[str, Any]:
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "gpu": gpu_name(device),
-        **_git_facts(Path(trainer_file).parent if trainer_file else Path.cwd()),
+        **_commit(Path(trainer_file).parent if trainer_file else Path.cwd()),
     }
 
 
@@ -40,17 +40,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git_facts(folder: Path) -> dict[str, str]:
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    sha = git("rev-parse", "HEAD")
-    if sha is None:
+def _commit(folder: Path) -> dict[str, str]:
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
         return {}
-    return {"git": sha, "git_changed_files": str(len((git("status", "--porcelain") or "").splitlines()))}
+    return {"git": done.stdout.strip()} if done.returncode == 0 else {}

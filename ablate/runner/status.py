@@ -71,7 +71,8 @@ def status_text(results: Results) -> str:
                 f"  trial {trial.number} (seed {trial.seed}, {', '.join(f'{k}={v}' for k, v in trial.factors.items())}): "
                 f"FAILED after {plural(trial.attempts, 'attempt')}: {trial.error}"
             )
-            if row["last_line"]:
+            # A program's error says it already.
+            if row["last_line"] and row["last_line"] not in str(trial.error):
                 lines.append(f"    it printed last: {shortened(row['last_line'], 120)}")
     if document["failed"]:
         lines.append(f"  more: ablate show {document['study']} TRIAL, ablate logs {document['study']} TRIAL")

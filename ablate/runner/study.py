@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -24,16 +25,18 @@ from ablate.runner.engines.table import check_engine, open_engine
 from ablate.runner.identity import all_defaults, refuse_changes
 from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that_fit
 from ablate.runner.ordering import in_blocks
+from ablate.runner.other_code import Recorded, present_code, refuse_other_code, train_again
 from ablate.runner.ownership import nobody_works_on, open_locks, share_home
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.process import checkpoint_seconds, job_for
 from ablate.runner.progress import Bars, Count, Lines
+from ablate.runner.sources import Sources
 from ablate.runner.supervisor import Supervisor
 from ablate.runner.timing import measure
 from ablate.spec.model import StudySpec
 from ablate.store.creating import create_store
 from ablate.store.places import Place
-from ablate.store.reading import has_run
+from ablate.store.reading import has_run, read_results
 from ablate.store.results import Look
 from ablate.store.writing import Store
 from ablate.text import plural
@@ -56,14 +59,20 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
     chosen = select(design, options.only) if options.only else list(design.cells)
     checkpoint_seconds(spec)
     defaults = all_defaults(design, prepared.trainer)
+    sources = Sources(prepared.trainer, spec.folder, list(sys.modules))
 
     def check() -> None:
         refuse_changes(spec, design, defaults, place, extend=options.extend)
+        if options.code is None and has_run(place):
+            recorded = Recorded(read_results(place))
+            refuse_other_code(present_code(sources, recorded), recorded, str(spec.path or spec.study))
 
     if not design.smoke:
         check()
     with working_in(spec.folder):
         check_cells(prepared, chosen)
+        for part in {part.hash: part for cell in chosen for part in cell.parts.values()}.values():
+            sources.named(prepared.trainer.Settings.model_validate(part.settings))
     options = replace(options, workers=options.workers or _fitting_workers(prepared, options, console))
     if options.engine == "local":
         check_gpus(prepared, chosen, options.workers or 1)
@@ -75,6 +84,8 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         order = run_order(design, spec, store.looks())
         # Checked again, as minutes may have passed.
         store.take_over(spec, design, defaults, order, check)
+        if options.code == "rerun":
+            train_again(store, sources)
         remove_leftovers(store)
         if spec.search:
             _choose(store, prepared, options.limit or options.workers or 1)
@@ -170,7 +181,8 @@ def supervise(
         done = total - len(left)
     everything = options.limit is None and len(left) == len(store.queue())
     numbers = None if everything else [queued.number for queued in left]
-    job = job_for(store, prepared.spec.folder, numbers) | {"gpus": gpus_of(prepared, chosen)}
+    job = job_for(store, prepared.spec.folder, numbers, keep_code=options.code == "keep")
+    job["gpus"] = gpus_of(prepared, chosen)
     workers = min(options.workers or 1, len(left))
     count = Count(done=done, total=total, workers=workers)
     engine = open_engine(options.engine, job, workers, prepared.place.folder / "logs", options.address)

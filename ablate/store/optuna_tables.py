@@ -74,6 +74,12 @@ def set_value(connection: sa.Connection, trial_id: int, value: float) -> None:
     connection.execute(sa.insert(of_trial.__table__).values(row))
 
 
+def forget_values(connection: sa.Connection, trial_ids: Sequence[int]) -> None:
+    """Delete the values and intermediate values of trials."""
+    for model in (models.TrialValueModel, models.TrialIntermediateValueModel):
+        connection.execute(sa.delete(model.__table__).where(model.trial_id.in_(list(trial_ids))))
+
+
 def set_curve(connection: sa.Connection, trial_id: int, points: Sequence[tuple[int, float]]) -> None:
     """Write a trial's intermediate values, as (step, value)."""
     of_trial = models.TrialIntermediateValueModel

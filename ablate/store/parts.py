@@ -119,6 +119,15 @@ def forget(connection: sa.Connection, study_id: int, part: str, seed: int) -> No
     connection.execute(sa.delete(tables.open_parts).where(_is(study_id, part, seed)))
 
 
+def forget_trained(connection: sa.Connection, study_id: int, part: str, seed: int) -> None:
+    """Forget what a part gave, and the points of its curves."""
+    for table in (tables.parts, tables.points):
+        key = table.c
+        connection.execute(
+            sa.delete(table).where(key.study_id == study_id, key.part == part, key.seed == seed)
+        )
+
+
 def _is(study_id: int, part: str, seed: int) -> sa.ColumnElement[bool]:
     key = tables.open_parts.c
     return sa.and_(key.study_id == study_id, key.part == part, key.seed == seed)

@@ -129,6 +129,27 @@ def retry_failed(connection: sa.Connection, study_id: int, cells: Collection[str
     return len(failed)
 
 
+def train_again(connection: sa.Connection, study_id: int, keys: Collection[tuple[str, int]]) -> None:
+    """Queue the trials that rest on any of these (part, seed) again, without their results, and forget the parts."""
+    ours = tables.trials.c
+    rows = connection.execute(
+        sa.select(ours.trial_id, ours.seed, tables.cells.c.parts)
+        .join(
+            tables.cells, sa.and_(tables.cells.c.study_id == ours.study_id, tables.cells.c.cell == ours.cell)
+        )
+        .where(ours.study_id == study_id)
+    )
+    ids = [
+        row.trial_id for row in rows if any((part["hash"], row.seed) in keys for part in row.parts.values())
+    ]
+    connection.execute(sa.delete(tables.metrics).where(tables.metrics.c.trial_id.in_(ids)))
+    optuna.forget_values(connection, ids)
+    put_back(connection, ids)
+    for part, seed in keys:
+        parts.forget(connection, study_id, part, seed)
+        parts.forget_trained(connection, study_id, part, seed)
+
+
 def replace_test_scores(
     connection: sa.Connection, study_id: int, cell: str, metrics: Mapping[int, Mapping[str, float]]
 ) -> None:

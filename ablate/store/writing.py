@@ -270,6 +270,12 @@ class Store:
         planning.lock_study(connection, self._id)
         return trials.retry_failed(connection, self._id, cells)
 
+    @writes
+    def train_again(self, connection: sa.Connection, keys: Collection[tuple[str, int]]) -> None:
+        """Forget what these parts gave, and the results that rest on it, and queue their trials again, failed ones too."""
+        planning.lock_study(connection, self._id)
+        trials.train_again(connection, self._id, keys)
+
     def record_test(
         self, use: UseOfTest, uses_before: int, metrics: Mapping[int, Mapping[str, float]]
     ) -> None:

@@ -28,6 +28,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     results.clusters_not_named,
     results.few_clusters,
     results.predictions_unused,
+    training.other_code,
     training.drift,
     training.unequal_training,
     training.unequal_tuning,

@@ -1,14 +1,17 @@
 """Rules about fair comparison: the same machine, code and data, equal training, equal tuning."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any, NamedTuple
 
 from ablate.evidence.contrasts import has_level, same_level
 from ablate.report.document import Change, Flag
-from ablate.report.flags.evidence import CAUTION, NOTE, Evidence
+from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence
 from ablate.report.sections.cells import cell_name
 from ablate.report.sections.provenance import MACHINE_FACTS, differs_within_a_part
 from ablate.spec.model import level_text
+from ablate.store.results import PartResult, deciding_parts
 from ablate.text import listed, one_line, plural, shortened
 
 HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
@@ -18,13 +21,15 @@ Amounts = dict[str, tuple[float, ...]]  # what -> (steps,) or (examples, epochs)
 
 
 def drift(evidence: Evidence) -> Iterator[Flag]:
-    """Code, library, data or hardware that changed between the trials of this study.
+    """Library, data or hardware that changed between the trials of this study; of code before it was recorded, the commit.
 
     A trainer's own facts (data hashes) may differ because a factor changes them; they count where they differ between
     the seeds of one and the same part.
     """
     grid = evidence.grid
     total = len(grid.results.parts)
+    code_is_known = all("code" in part.facts for part in grid.results.parts.values())
+    harmless = (*HARMLESS, "git") if code_is_known else HARMLESS
     for name, counts in evidence.facts.items():
         ours = name.partition(".")[0] in MACHINE_FACTS
         if len(counts) > 1 and (ours or differs_within_a_part(grid, name)):
@@ -33,11 +38,104 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
                 for value, count in counts.most_common()
             )
             yield Flag(
-                NOTE if name in HARMLESS else CAUTION,
+                NOTE if name in harmless else CAUTION,
                 "drift",
                 f"{name} changed between the {total} trained parts: {listed(said, 3)}",
                 "rerun the older trials, or do not compare across this change",
             )
+
+
+def other_code(evidence: Evidence) -> Iterator[Flag]:
+    """Two sides of a contrast that were trained with different code, as `ablate run --code keep` allows.
+
+    Code that changed between seeds alone is the same on both sides of every pair."""
+    changed = _changed_files(evidence.grid.results.parts.values())
+    codes = _codes(evidence, changed) if changed else {}
+    flagged = False
+    for name, matches in _comparisons(evidence):
+        pairs = [pair for match in matches for pair in _pairs_of_code(codes, match)]
+        differing = sorted({file for pair in pairs for file in pair.files})
+        if not differing:
+            continue
+        flagged = True
+        everywhere = all(pair.disjoint for pair in pairs)
+        count = "all" if everywhere else sum(bool(pair.files) for pair in pairs)
+        yield Flag(
+            STOP if everywhere else CAUTION,
+            "other_code",
+            f"{name}: {count} of {plural(len(pairs), 'pair')} of trials compare different code: {listed(differing)}"
+            + ("; the effect cannot be separated from that of the change" if everywhere else ""),
+            _TRAIN_AGAIN,
+        )
+    if changed and not flagged:
+        yield Flag(
+            NOTE,
+            "other_code",
+            f"the code changed between trials: {listed(sorted(changed))}; both sides of every comparison have the same",
+            _TRAIN_AGAIN,
+        )
+
+
+_TRAIN_AGAIN = (
+    "train the trials of other code again (`ablate run --code rerun`), or say beside the claim why the change "
+    "does not matter"
+)
+Codes = Mapping[tuple[int, int], Counter[tuple[str, str]]]  # (row, column) -> (file, version) of its parts
+
+
+class PairOfCode(NamedTuple):
+    """The code of two sides of a comparison, for one seed."""
+
+    files: frozenset[str]  # that differ
+    disjoint: bool  # one of them has no version in common
+
+
+def _changed_files(parts: Iterable[PartResult]) -> set[str]:
+    versions: dict[str, set[str]] = defaultdict(set)
+    for part in parts:
+        for file, version in part.facts.get("code", {}).items():
+            versions[_shown_file(file)].add(version)
+    return {file for file, found in versions.items() if len(found) > 1}
+
+
+def _shown_file(file: str) -> str:
+    # Folders are private.
+    return PurePath(file).name if file.startswith("/") else file
+
+
+def _codes(evidence: Evidence, files: Collection[str]) -> Codes:
+    """Return the versions of `files` that the parts which decide the primary metric were trained with, where it is known."""
+    grid = evidence.grid
+    codes = {}
+    for place, trial in grid.trials.items():
+        keys = [(part, trial.seed) for part in deciding_parts(grid.results, trial, grid.primary)]
+        parts = [grid.results.parts[key] for key in keys if key in grid.results.parts]
+        every = (
+            (_shown_file(file), version)
+            for part in parts
+            for file, version in part.facts.get("code", {}).items()
+        )
+        codes[place] = Counter(pair for pair in every if pair[0] in files and trial.state == "COMPLETE")
+    return codes
+
+
+def _pairs_of_code(codes: Codes, match: Match) -> Iterator[PairOfCode]:
+    """Yield the code of both sides of a match, seed by seed, where it is known of both."""
+    for column in sorted({column for _, column in codes}):
+        low, high = (_shares(codes.get((row, column), Counter()) for row in rows) for rows in match)
+        files = low.keys() & high.keys()
+        changed = frozenset(file for file in files if low[file] != high[file])
+        if files:
+            yield PairOfCode(changed, any(not low[file].keys() & high[file].keys() for file in changed))
+
+
+def _shares(codes: Iterable[Counter[tuple[str, str]]]) -> dict[str, dict[str, float]]:
+    """Return {file: {version: share of the parts that have it}}."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for code in codes:
+        for (file, version), count in code.items():
+            counts[file][version] += count
+    return {file: {v: n / found.total() for v, n in found.items()} for file, found in counts.items()}
 
 
 def unequal_training(evidence: Evidence) -> Iterator[Flag]:

@@ -1,5 +1,6 @@
 """How the numbers were obtained (only the methods that this report uses), with what, and how to train a cell again."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -14,6 +15,7 @@ from ablate.report.document import Fact, Provenance, Report
 from ablate.report.phrases import ANOVA, GATES, INTERVALS, LARGER_P, LOOKS, METHOD_TEXTS
 from ablate.spec.model import Factor, StudySpec, level_text
 from ablate.stats.sequential import FUTILE_BELOW
+from ablate.text import plural
 
 # Facts that differ from run to run without meaning anything for a comparison.
 MEASURED = {"host", "hostname", "peak", "seconds", "energy", "time", "pid", "worker", "memory"}
@@ -92,10 +94,19 @@ def fact_counts(grid: Grid) -> dict[str, Counter[str]]:
     """Return {fact: {value: number of trained parts}} for the facts that say with what a part was trained."""
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for _, part in sorted(grid.results.parts.items()):
-        for name, value in _flat(part.facts):
+        for name, value in _flat(_with_code_in_short(part.facts)):
             seen[name][_without_kernel(value) if name == "platform" else value] += 1
     measured = {name for name in seen if set(re.split("[^a-z]+", name.lower())) & MEASURED}
     return {name: seen[name] for name in sorted(seen.keys() - measured)}
+
+
+def _with_code_in_short(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return facts with one value for all files of the code: how many they are, and a hash."""
+    if "code" not in facts:
+        return facts
+    files = json.dumps(facts["code"], sort_keys=True)
+    digest = hashlib.sha256(files.encode()).hexdigest()[:12]
+    return {**facts, "code": f"{digest} ({plural(len(facts['code']), 'file')})"}
 
 
 def differs_within_a_part(grid: Grid, fact: str) -> bool:

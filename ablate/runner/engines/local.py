@@ -13,12 +13,18 @@ from typing import Any
 
 from ablate.runner.machine import worker_environment
 
+LOG_BYTES = (
+    1 << 20
+)  # of a worker's log: it is set aside, in place of the one before, when the next worker starts
+
 
 class LocalWorker:
     """A worker process and its two pipes."""
 
     def __init__(self, job: dict[str, Any], log: Path, workers: int, index: int = 0) -> None:
         self.log = log
+        if log.is_file() and log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_suffix(".log.1"))
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 # -P: modules in the working directory are not imported.

@@ -1,0 +1,139 @@
+"""Are these the sources that the study's trials were trained with?
+
+Compared are the files and packages of every part that is trained, or that left a checkpoint. Parts from before code was recorded
+say nothing. Where something differs, `--code keep` goes on and leaves the comparison to the report, and `--code rerun` trains
+again what is not of the present code."""
+
+import json
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import BadInput, StudyChanged
+from ablate.runner.ownership import nobody_works_on
+from ablate.runner.sources import MISSING, PHASES, Code, Sources
+from ablate.store.reading import read_results
+from ablate.store.results import Results
+from ablate.store.writing import Store
+from ablate.text import listed, plural
+
+NOTE = "trained-with.json"  # in the folder of a part in the making: with what its checkpoint was made
+
+
+class Recorded:
+    """The versions of files and packages that parts were trained with, and how many parts each."""
+
+    def __init__(self, results: Results) -> None:
+        assert results.place is not None
+        self.files: dict[str, Counter[str]] = defaultdict(Counter)
+        self.packages: dict[str, Counter[str]] = defaultdict(Counter)
+        for part in results.parts.values():
+            self.add(part.facts)
+        for folder in {file.parent for file in results.place.folder.glob("trials/*/step-*.checkpoint")}:
+            self.add(read_note(folder))
+
+    def add(self, facts: Mapping[str, Any]) -> None:
+        """Add what a part was trained with."""
+        if "code" in facts:
+            for counts, versions in ((self.files, facts["code"]), (self.packages, facts["versions"])):
+                for name, joined in versions.items():
+                    counts[name].update(joined.split(PHASES))
+
+    def differences(self, code: Code) -> list[str]:
+        """Say which files and packages of `code` have no recorded part with the same version."""
+        files = [
+            f"{name} ({'is gone' if version == MISSING else 'changed'}, {plural(self.files[name].total(), 'part')})"
+            for name, version in code.files.items()
+            if name in self.files and version not in self.files[name]
+        ]
+        return files + [
+            f"{name} ({listed(self.packages[name])} → {version})"
+            for name, version in code.packages.items()
+            if name in self.packages and version not in self.packages[name]
+        ]
+
+
+def refuse_other_code(code: Code, recorded: Recorded, where: str) -> None:
+    """Compare code with what is recorded.
+
+    Raises:
+        StudyChanged: something differs.
+    """
+    if differences := recorded.differences(code):
+        raise StudyChanged(
+            f"{where}: trainer: its code is not what trials were trained with: {listed(differences, 8)}; put it back, or say "
+            "--code keep (go on; the report flags comparisons between the two) or --code rerun (train those trials again)"
+        )
+
+
+def present_code(sources: Sources, recorded: Recorded) -> Code:
+    """Return the code as it is now, recorded files that this process has not read included."""
+    if not recorded.files and not recorded.packages:
+        return Code({}, {})
+    code = sources.loaded()
+    return Code({**code.files, **{name: sources.now(name) for name in recorded.files}}, code.packages)
+
+
+def train_again(store: Store, sources: Sources) -> None:
+    """Forget every result that is not of the present code, and put its trials back in the queue.
+
+    Raises:
+        BadInput: the study is running, or what it runs was chosen by such results.
+    """
+    results = read_results(store.place)
+    if results.spec.search or results.looks:
+        raise BadInput(
+            f"--code: what {results.spec.study!r} runs was chosen by results of other code; give the study another name, "
+            "or say --code keep"
+        )
+    now = present_code(sources, Recorded(results))
+    current = {key for key, part in results.parts.items() if _is_of(now, part.facts)}
+    every = {(part, trial.seed) for trial in results.trials for part in trial.parts.values()}
+    with nobody_works_on(store):
+        store.train_again(every - current)
+        # After the commit: a kill in between leaves files that no result rests on, and a refusal for its checkpoints.
+        for part, seed in every - current:
+            shutil.rmtree(store.place.part_folder(part, seed), ignore_errors=True)
+
+
+def _is_of(now: Code, facts: Mapping[str, Any]) -> bool:
+    return (
+        "code" in facts
+        and all(now.files.get(name) == version for name, version in facts["code"].items())
+        and all(facts["versions"].get(name, version) == version for name, version in now.packages.items())
+    )
+
+
+def begin_note(workdir: Path, code: Code) -> dict[str, Any]:
+    """Note in a part's folder with what it is trained from now on; return it, with what its checkpoint was trained with."""
+    before = read_note(workdir) if next(workdir.glob("step-*.checkpoint"), None) else {}
+    facts = joined(before, code)
+    (workdir / NOTE).write_text(json.dumps(facts))
+    return facts
+
+
+def read_note(workdir: Path) -> dict[str, Any]:
+    """Return the note in a part's folder; empty if there is none, or a power cut damaged it."""
+    try:
+        facts: dict[str, Any] = json.loads((workdir / NOTE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts
+
+
+def joined(before: Mapping[str, Any], code: Code) -> dict[str, Any]:
+    """Return the facts of a part that was trained with `before` and then with `code`."""
+    return {
+        "code": _in_phases(before.get("code", {}), code.files),
+        "versions": _in_phases(before.get("versions", {}), code.packages),
+    }
+
+
+def _in_phases(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    phases = dict(before)
+    for name, version in now.items():
+        earlier = before.get(name, version).split(PHASES)
+        phases[name] = PHASES.join(earlier if earlier[-1] == version else [*earlier, version])
+    return phases

@@ -1,0 +1,228 @@
+"""The code that a trial runs with: the trainer's module, the files that its `sources` names, and the local modules that any of
+these imports, each by a hash; the packages that they import, by version.
+
+A Python file counts by its syntax tree: a comment, a blank line or another layout changes no result. A docstring counts, since
+programs read it (as a prompt, as the help of an option). Every other file counts by its bytes.
+
+Imports are followed where they are written, inside functions too, so that a module that is imported late is known before the
+training begins; modules imported by computed names are added when they are loaded. Not followed are the standard library,
+installed packages and this package: their versions are recorded. A trainer of this package that runs from a checkout is local
+code like any other."""
+
+import ast
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import site
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate.contract import Trainer
+from ablate.errors import BadInput
+
+DIGITS = 12  # of a hash
+MISSING = "missing"  # in place of a hash
+# Between the versions of what was trained with more than one. Versions of packages have a plus sign in them.
+PHASES = " → "
+OURS = Path(__file__).resolve().parent.parent
+_INSTALLED = tuple(
+    f"{path}/"
+    for place in (
+        *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
+        site.getusersitepackages(),
+    )
+    for path in (place, Path(place).resolve())
+)
+# That differ between versions of Python, or say nothing.
+_UNTOLD = ("ctx", "kind", "type_comment", "type_ignores")
+
+Import = tuple[int, tuple[str, ...]]  # level of a relative import, 0 of an absolute one; its dotted name
+
+
+@dataclass(frozen=True)
+class Code:
+    """Code as it is recorded."""
+
+    files: Mapping[str, str]  # path from the study's folder, or from where it is imported -> hash
+    packages: Mapping[str, str]  # distribution -> version
+
+    def __or__(self, other: "Code") -> "Code":
+        return Code({**self.files, **other.files}, {**self.packages, **other.packages})
+
+
+class Sources:
+    """The code of one trainer, as this process runs it."""
+
+    def __init__(self, trainer: Trainer, folder: Path, loaded_before: Iterable[str]) -> None:
+        """`folder`: of the study file. `loaded_before`: names of modules that are none of the trainer's."""
+        self._trainer = trainer
+        self._looked_at = set(loaded_before)
+        file = Path(trainer.file).resolve()
+        self._own = file.parent if file.name == "__init__.py" else file
+        paths = dict.fromkeys(Path(path).resolve() for path in sys.path if path)
+        self._paths = [path for path in paths if _is_local(path)]
+        # Names of files start at these.
+        self._roots = list(dict.fromkeys([folder.resolve(), _root_of(file), *self._paths]))
+        self._file, self._code = file, Code({}, {})
+
+    def loaded(self) -> Code:
+        """Return the code of all modules that the trainer imports or has loaded until now.
+
+        Each is read once: what is in memory stays as it is when a file is edited."""
+        if not self._code.files and not self._code.packages:
+            local = self._file.is_file() and _is_local(self._file)
+            installed = Code({}, _version_of(self._trainer.name.partition(".")[0]))
+            self._code = self._read([self._file]) if local else installed
+        new = sys.modules.keys() - self._looked_at
+        self._looked_at |= new
+        # Some modules load more when they are asked for an attribute, and some name files that are not there.
+        named = (getattr(sys.modules[name], "__dict__", {}).get("__file__") for name in new)
+        paths = (Path(file).resolve() for file in named if isinstance(file, str) and _is_local(Path(file)))
+        files = [file for file in paths if file.is_file() and self._is_code(file)]
+        now, before = self._read(files), self._code
+        # Edited since this process began: which of the two was loaded is not known.
+        edited = {
+            name: f"{before.files[name]}{PHASES}{now.files[name]}"
+            for name in map(self._name, files)
+            if before.files.get(name, now.files[name]) != now.files[name]
+        }
+        self._code = now | before | Code(edited, {})
+        return self._code
+
+    def named(self, settings: Any) -> Code:
+        """Return the code that the trainer names for `settings`, as it is on the disk now.
+
+        Raises:
+            BadInput: a file that it names is not there.
+        """
+        files = [Path(file).resolve() for file in self._trainer.sources(settings)]
+        if lost := [file for file in files if not file.is_file()]:
+            raise BadInput(f"trainer: {self._trainer.name}.sources names {lost[0]}, which is no file")
+        return self._read(files)
+
+    def now(self, name: str) -> str:
+        """Return the hash of a recorded file as it is now, or MISSING."""
+        if name in self._code.files:
+            return self._code.files[name]
+        file = self._find(name)
+        return _source(file)[0] if file else MISSING
+
+    def _read(self, files: Iterable[Path]) -> Code:
+        """Return the code of `files` and of everything local that they import."""
+        hashes: dict[str, str] = {}
+        packages: dict[str, str] = {}
+        left, seen = list(files), set[Path]()
+        while left:
+            file = left.pop()
+            if file in seen:
+                continue
+            seen.add(file)
+            hashes[self._name(file)], imports = _source(file)
+            local = _package_of(file)
+            for level, dotted in imports:
+                found = self._local(file, level, dotted)
+                local += found
+                if not found and not level and dotted[0] != OURS.name:
+                    packages |= _version_of(dotted[0])
+            left += filter(self._is_code, local)
+        return Code(dict(sorted(hashes.items())), dict(sorted(packages.items())))
+
+    def _local(self, importer: Path, level: int, dotted: tuple[str, ...]) -> list[Path]:
+        """Return the local files that an import runs: of each package on the way and of the module."""
+        roots = [importer.parents[level - 1]] if level else [_root_of(importer), *self._paths]
+        for root in roots:
+            stems = [root.joinpath(*dotted[: end + 1]) for end in range(len(dotted))]
+            if found := [file for stem in stems for file in _files_of(stem)]:
+                return found
+        return []
+
+    def _is_code(self, file: Path) -> bool:
+        return _is_local(file) and (not file.is_relative_to(OURS) or file.is_relative_to(self._own))
+
+    def _name(self, file: Path) -> str:
+        names = (file.relative_to(root).as_posix() for root in self._roots if file.is_relative_to(root))
+        return next((name for name in names if self._find(name) == file), str(file))
+
+    def _find(self, name: str) -> Path | None:
+        return next((file for root in self._roots if (file := root / name).is_file()), None)
+
+
+def _source(file: Path) -> tuple[str, frozenset[Import]]:
+    """Return a file's hash and what it imports."""
+    state = file.stat()
+    key = file, state.st_mtime_ns, state.st_size
+    if key not in _READ:
+        _READ[key] = _read_source(file)
+    return _READ[key]
+
+
+_READ: dict[tuple[Path, int, int], tuple[str, frozenset[Import]]] = {}
+
+
+def _read_source(file: Path) -> tuple[str, frozenset[Import]]:
+    if file.suffix == ".py":
+        # Not of this version of Python, or too deep: by its bytes.
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            with warnings.catch_warnings(action="ignore"):
+                tree = ast.parse(file.read_bytes())
+            told = _told(tree).encode(errors="surrogatepass")
+            return hashlib.sha256(told).hexdigest()[:DIGITS], frozenset(_imports(tree))
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:DIGITS], frozenset()
+
+
+def _told(node: Any) -> str:
+    """Return a syntax tree as text that is the same in all versions of Python."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if name not in _UNTOLD)
+        told = (f"{name}={_told(value)}" for name, value in fields if value is not None and value != [])
+        return f"{type(node).__name__}({','.join(told)})"
+    return f"[{','.join(map(_told, node))}]" if isinstance(node, list) else repr(node)
+
+
+def _imports(tree: ast.AST) -> Iterator[Import]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((0, tuple(alias.name.split("."))) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = tuple(node.module.split(".")) if node.module else ()
+            yield from ((node.level, (*module, alias.name)) for alias in node.names)
+
+
+def _package_of(file: Path) -> list[Path]:
+    folder = file.parent.parent if file.name == "__init__.py" else file.parent
+    return [init for init in [folder / "__init__.py"] if init.is_file()]
+
+
+def _files_of(stem: Path) -> list[Path]:
+    return [file for file in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py") if file.is_file()]
+
+
+def _root_of(file: Path) -> Path:
+    """Return the folder that a file's outermost package, or the file itself, is in."""
+    return next(folder for folder in file.parents if not (folder / "__init__.py").is_file())
+
+
+def _is_local(path: Path) -> bool:
+    text = f"{path}/"
+    return not text.startswith(_INSTALLED) and "/site-packages/" not in text and "/dist-packages/" not in text
+
+
+@functools.cache
+def _version_of(module: str) -> dict[str, str]:
+    """Return {distribution: version} of an installed package by the name it is imported by."""
+    if module in sys.stdlib_module_names:
+        return {}
+    # PyPI's `ablate` is another project.
+    names = ["ablate-studies"] if module == OURS.name else [module]
+    try:
+        return {name: importlib.metadata.version(name) for name in names}
+    except importlib.metadata.PackageNotFoundError:
+        names = importlib.metadata.packages_distributions().get(module, [])
+        return {name: importlib.metadata.version(name) for name in names[:1]}
