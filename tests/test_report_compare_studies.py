@@ -44,7 +44,7 @@ def test_seeds_that_one_side_lacks_are_left_out_and_said(study: Results) -> None
     lost = with_trial(study, 0, state="FAIL", metrics={})
     found = compare_studies(lost, renamed(study), ["baseline"], ["l2=0.01"])
     assert found["seeds"] == [22, 33]
-    assert "1 seed of B alone left out: 11" in found["warnings"]
+    assert "1 seed only in B, left out: 11" in found["warnings"]
 
 
 def test_a_metric_that_the_other_study_does_not_have_is_refused(study: Results) -> None:

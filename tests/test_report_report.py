@@ -114,7 +114,7 @@ def test_the_kernel_of_older_records_is_not_told() -> None:
 def test_what_a_search_gave_up_is_told_with_its_last_step() -> None:
     document = report_document(searched())
     given_up = [trial["error"] for trial in document["ledger"]["tried"] if trial["state"] == "PRUNED"]
-    assert given_up == ["given up at step 200"]
+    assert given_up == ["stopped at step 200"]
     assert document["cost"]["not_counted"] == 1
 
 
@@ -299,7 +299,7 @@ def test_a_choice_that_changed_nothing_at_all_is_called_so() -> None:
     for place, trial in enumerate(results.trials):
         if trial.factors["l2"] == 0.01:
             results = with_trial(results, place, metrics=twin[trial.seed])
-    said = "l2: 0.0 → 0.01: inconclusive; dev/mean is exactly the same in 3 seeds, as if nothing had changed."
+    said = "l2: 0.0 → 0.01: inconclusive; dev/mean is exactly the same in 3 seeds, as if the change did nothing."
     assert said in report_document(results)["summary"]
 
 

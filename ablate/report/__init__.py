@@ -1,14 +1,14 @@
-"""From a store to a report, and the same statistics for other people's files. Reads, never writes a store.
+"""From a store to a report, and the same statistics for other people's files. Only reads the store.
 
 report.py       builds the whole report and writes its files; start here
-document.py     what a report, an analysis and a comparison say: frozen values, and their JSON
+document.py     the content of a report as frozen values; answers.py has those of analyze and compare
 words, phrases  numbers, names and sentences as people read them
 sections/       cells, effects, ledger, provenance, summary
 flags/          what a reviewer would object to, one file per kind of rule
 plots/          one file per picture
 render/         markdown, HTML, LaTeX, CSV, text for a terminal
 outside/        `ablate analyze` and `ablate compare`
-export.py       models, predictions and tables taken out
+export.py       copies of models, predictions and tables
 
-Each knows only those above it in this list, report.py all of them; an import contract holds this.
+Each imports only those above it in this list, and report.py imports all of them; an import contract enforces this.
 """

@@ -1,4 +1,4 @@
-"""What `ablate compare` and `ablate analyze` say of results from elsewhere: frozen values made of the report's rows."""
+"""The results of `ablate compare` and `ablate analyze` as frozen values, built from the report's rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class Tested:
-    """How sure a difference is, and what may be said of it."""
+    """The error of a difference, and its verdict."""
 
     ci95: Interval | None
     df: float | None
@@ -41,12 +41,12 @@ class Tested:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `ablate compare` says."""
+    """The result of `ablate compare`."""
 
     sides: Annotated[Sides, INLINE]
     tested: Annotated[Tested, INLINE]
     sensitivity: tuple[OtherTest, ...]
-    only_a: Annotated[int | None, OPTIONAL] = None  # items that A alone has right
+    only_a: Annotated[int | None, OPTIONAL] = None  # items that only A gets right
     only_b: Annotated[int | None, OPTIONAL] = None
     statistic: Annotated[float | None, OPTIONAL] = None
     r_ab: Annotated[float | None, OPTIONAL] = None
@@ -78,7 +78,7 @@ class StudyComparison(Comparison):
 
 @dataclass(frozen=True)
 class TableEffect:
-    """What a change of level does to the metric of a table."""
+    """The effect of a change of level on the metric of a table."""
 
     change: Annotated[Change, INLINE]
     numbers: Annotated[Numbers, INLINE]
@@ -113,7 +113,7 @@ class TableLenth:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `ablate analyze` says: how the metric of a table depends on its factors."""
+    """The result of `ablate analyze`: how the metric of a table depends on its factors."""
 
     metric: str
     n: int
@@ -121,10 +121,10 @@ class Analysis:
     effects: tuple[TableEffect, ...]
     interactions: tuple[TableInteraction, ...]
     anova: tuple[AnovaRow, ...]
-    anova_other: tuple[AnovaRow, ...]  # types I and III, where the table is unbalanced
+    anova_other: tuple[AnovaRow, ...]  # types I and III, if the table is unbalanced
     lenth: TableLenth | None
     warnings: tuple[str, ...]
     dropped: Annotated[int | None, OPTIONAL] = None  # rows without the metric
     rows: Annotated[int | None, OPTIONAL] = None
-    study: Annotated[str | None, OPTIONAL] = None  # Optuna's
+    study: Annotated[str | None, OPTIONAL] = None  # an Optuna study
     trials: Annotated[int | None, OPTIONAL] = None

@@ -1,6 +1,6 @@
-"""The border between the report's frozen values and JSON: the only place that turns one into the other.
+"""Converts the report's frozen values to JSON; nothing else does.
 
-A key of the JSON is the name of its field, or the text its type is annotated with. Keys are a contract with other programs: they
+A JSON key is the name of its field, or the text that its type is annotated with. Keys are a contract with other programs: they
 may be added, never renamed or removed."""
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-# What a field is in JSON: its own fields among those of its row; nothing; nothing where it is None.
+# How a field appears in JSON: its own fields among those of its row; not at all; not if it is None.
 INLINE, HIDDEN, OPTIONAL = object(), object(), object()
 
 
@@ -39,9 +39,9 @@ def _object(value: Any) -> dict[str, Any]:
     return row
 
 
-# A large study has a hundred thousand rows of some twenty types.
+# Cached since a large study has a hundred thousand rows, of some twenty types.
 @cache
 def _keys(row: Any) -> list[tuple[str, Any]]:
-    """Return the names of the fields that are shown, with their keys."""
-    keys = [(one.name, *getattr(one.type, "__metadata__", (one.name,))) for one in fields(row)]
+    """Return the names of the fields that are not hidden, with their keys."""
+    keys = [(field.name, *getattr(field.type, "__metadata__", (field.name,))) for field in fields(row)]
     return [(name, key) for name, key in keys if key is not HIDDEN]

@@ -1,6 +1,6 @@
-"""What a report says: frozen values, built once by `report`, read by flags, pictures and renderers.
+"""The content of a report as frozen values, built once by `report` and read by flags, pictures and renderers.
 
-The rows that `analyze` and `compare` share with it are here too; what these two say as a whole is in `answers`."""
+Includes the rows that `analyze` and `compare` share with it; the results of these two are in `answers`."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Change:
-    """A factor, from one of its levels to another."""
+    """A change of a factor from one level to another."""
 
     factor: str
     low: Annotated[Scalar, "from"]
@@ -32,14 +32,14 @@ class Change:
 
     @property
     def text(self) -> str:
-        """As in `similarity_head: concat → siamese`, with its condition."""
+        """Such as `similarity_head: concat → siamese`, with its condition."""
         when = f" (when {self.when})" if self.when else ""
         return f"{self.factor}: {level_text(self.low)} → {level_text(self.high)}{when}"
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """An estimate and how sure it is, in the unit of its metric."""
+    """An estimate and its error, in the unit of its metric."""
 
     estimate: float | None
     se: float | None
@@ -52,29 +52,29 @@ class Numbers:
     v_item: float | None
 
     @classmethod
-    def of(cls, found: Inference) -> Self:
+    def of(cls, inference: Inference) -> Self:
         """Return the numbers of an inference."""
-        df = found.df if found.df is not None and math.isfinite(found.df) else None
+        df = inference.df if inference.df is not None and math.isfinite(inference.df) else None
         return cls(
-            found.estimate,
-            found.se,
+            inference.estimate,
+            inference.se,
             df,
-            found.interval(),
-            found.p,
-            found.seeds,
-            found.method,
-            found.v_seed,
-            found.v_item,
+            inference.interval(),
+            inference.p,
+            inference.seeds,
+            inference.method,
+            inference.v_seed,
+            inference.v_item,
         )
 
 
 @dataclass(frozen=True)
 class LookedAt:
-    """When an effect got its numbers, in a study that adds seeds."""
+    """The look at which an effect got its numbers, in a study that adds seeds."""
 
     number: int
     seeds: int
-    stop: str | None  # why it got no more seeds; None: open
+    stop: str | None  # why no more seeds were added for it; None: open
     p_sequential: float | None
     level: float
     fraction: float
@@ -83,7 +83,7 @@ class LookedAt:
 
 @dataclass(frozen=True)
 class OtherTest:
-    """The same difference by another test, which decides nothing."""
+    """The same difference by another test, which does not affect the verdict."""
 
     method: str
     statistic: float | None
@@ -103,7 +103,7 @@ class SimpleEffect:
 
 @dataclass(frozen=True)
 class EffectRow:
-    """What a change of level, or the slope of a numeric factor, does to one metric."""
+    """The effect of a change of level, or of the slope of a numeric factor, on one metric."""
 
     change: Annotated[Change, INLINE]
     metric: str
@@ -114,11 +114,11 @@ class EffectRow:
     notes: tuple[Note, ...]
     note: str  # the notes in words
     slope: Slope | None
-    last: Numbers | None  # of the last epoch, where the metric is that of a chosen one
-    turns: tuple[SimpleEffect, ...]  # where it helps and where it hurts
-    bounds: Interval | None  # with lost trials at their worst and their best
-    bounds_as_seen: bool | None
-    lost: Interval | None  # shares of the trials on either side
+    last: Numbers | None  # on the last epoch, if the metric is that of a chosen epoch
+    turns: tuple[SimpleEffect, ...]  # at two levels of a factor that it depends on
+    bounds: Interval | None  # if lost trials had the worst or the best value
+    bounds_as_seen: bool | None  # that value is only the worst or best one observed
+    lost: Interval | None  # shares of the trials lost on either side
     by_seed: Mapping[str, float]
     sensitivity: tuple[OtherTest, ...]
     matches: int
@@ -129,7 +129,7 @@ class EffectRow:
 
     @property
     def text(self) -> str:
-        """What changes; of a slope `width (slope): 1 → 5`."""
+        """What changes; for a slope, `width (slope): 1 → 5`."""
         slope = " (slope)" if self.kind is Kind.SLOPE else ""
         return replace(self.change, factor=self.change.factor + slope).text
 
@@ -166,14 +166,14 @@ class CellRow:
 
     cell: str
     name: str
-    reference: bool  # differences are taken from this one
+    reference: bool  # differences are taken from this cell
     best: bool
     levels: Mapping[str, Scalar]
     seeds_done: int
     seeds_planned: int
     states: Mapping[str, str]
     metrics: Mapping[str, OverSeeds]
-    difference: Mapping[str, Difference]  # of each dev metric that could be compared
+    difference: Mapping[str, Difference]  # for each dev metric that could be compared
     seconds: float
     flags: tuple[str, ...] = ()
 
@@ -206,7 +206,9 @@ class FactorRow:
 
     name: str
     levels: tuple[Scalar, ...]
-    settings: Mapping[str, Mapping[str, str]]  # of the levels that set more than the factor's own name
+    settings: Mapping[
+        str, Mapping[str, str]
+    ]  # of levels that set something else than the setting named like the factor
     when: str | None
 
 
@@ -226,14 +228,14 @@ class LookRow:
 
     number: int
     seeds: int
-    stopped: Mapping[str, int]  # why -> comparisons that stopped at this look
+    stopped: Mapping[str, int]  # reason -> comparisons that stopped at this look
     open: int
     cells: int
 
 
 @dataclass(frozen=True)
 class Design:
-    """What was planned."""
+    """The design and its parameters."""
 
     kind: str
     raw_cells: int
@@ -301,7 +303,7 @@ class PartCounts:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What came of the plan; nothing is dropped."""
+    """The outcome of every planned trial; nothing is dropped."""
 
     progress: Annotated[Progress, INLINE]
     unfinished: tuple[Unfinished, ...]
@@ -311,7 +313,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Cost:
-    """What it took."""
+    """The cost of a study."""
 
     hours: float
     usd: float | None
@@ -335,10 +337,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Provenance:
-    """With what the parts were trained, and how to do it again."""
+    """What the parts were trained with, and how to train them again."""
 
     facts: Mapping[str, tuple[Fact, ...]]  # the commonest values first
-    further: Mapping[str, int]  # values that are not listed
+    further: Mapping[str, int]  # number of values that are not listed
     peak_memory_bytes: int | None
     reproduce: str
 
@@ -377,15 +379,15 @@ class TestScore:
 
 @dataclass(frozen=True)
 class Flag:
-    """What a reviewer would object to, with its evidence and what would remove it."""
+    """Something a reviewer would object to, with the evidence and how to fix it."""
 
     severity: str
     rule: str  # stable name, for programs
     evidence: str
     fix: str
-    # Rows of the cells it is about; none: it is about the study.
+    # Rows of the cells it is about; empty: it is about the study.
     cells: Annotated[frozenset[int], HIDDEN] = frozenset()
-    # Effects that rest on these cells have no p that can be trusted.
+    # The p of effects estimated from these cells cannot be trusted.
     undoes_p: Annotated[bool, HIDDEN] = False
 
 

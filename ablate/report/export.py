@@ -1,8 +1,8 @@
-"""Take results out: the tables of all trials; model and predictions of one trial.
+"""Export results: tables of all trials, and the model and predictions of one trial.
 
-Which trial: that of the cell with the best mean of the primary metric over all planned seeds (the one the report calls
-best) unless `only` names another, and of it the first planned seed unless `seed` does. Not the seed with the best score:
-that would be luck, sold as skill. What was not kept is a note, not an error; nothing is written before all is found."""
+The trial is of the best cell (the best mean of the primary metric over all planned seeds, as in the report) unless `only`
+names another, and of the first planned seed unless `seed` names another. It is not the seed with the best score, which is
+mostly luck. Files that were not saved are noted, without an error. Nothing is written until everything has been read."""
 
 import math
 import re
@@ -39,7 +39,7 @@ CS224N = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, of which trial, and notes of what was not there."""
+    """The files written, their trial, and notes on what was not available."""
 
     study: str
     cell: str
@@ -53,9 +53,9 @@ def export_study(
 ) -> Exported:
     """Write `results.csv`, `results.parquet`, and one trial's predictions and model into `out`.
 
-    `format` is that of the predictions: `csv` writes `<split>.<task>.csv` with columns id, prediction, gold, and
-    cluster where the trainer gave them; `cs224n` writes `sst-dev-output.csv`, `para-…` and `sts-…` as the course wants
-    them. The model goes to `out/model`, or to `out/<part>/model` where a trial has several parts.
+    `format` is the format of the predictions: `csv` writes `<split>.<task>.csv` with columns id, prediction, gold, and
+    cluster if the trainer recorded clusters; `cs224n` writes `sst-dev-output.csv`, `para-…` and `sts-…` in the course's
+    format. The model goes to `out/model`, or to `out/<part>/model` if a trial has several parts.
 
     Raises:
         BadInput: an unknown format or seed, `only` that does not name exactly one cell, a trial without a result, or
@@ -90,7 +90,7 @@ def results_tables(results: Results) -> dict[str, bytes]:
 
 
 def prediction_files(results: Results, trial: TrialResult, format: str = "csv") -> dict[str, bytes]:
-    """Return the per-item predictions of `trial` on every split as files; empty when its trainer kept none.
+    """Return the per-item predictions of `trial` on every split as files; empty if its trainer saved none.
 
     Raises:
         BadInput: a damaged file, or `cs224n` and no predictions of the course's tasks.
@@ -100,10 +100,10 @@ def prediction_files(results: Results, trial: TrialResult, format: str = "csv") 
     for part in _parts(results, trial).values():
         for path in sorted((part.folder / "predictions").glob("*.*.csv")):
             split, _, task = path.name.removesuffix(".csv").partition(".")
-            found = predictions_in(path)
-            if isinstance(found, Refusal):
-                raise BadInput(f"{path}: {WHY_REFUSED[found]}; train the trial again, or remove the file")
-            files |= write(split, task, found)
+            content = predictions_in(path)
+            if isinstance(content, Refusal):
+                raise BadInput(f"{path}: {WHY_REFUSED[content]}; train the trial again, or remove the file")
+            files |= write(split, task, content)
     if format == "cs224n" and not files:
         raise BadInput(
             f"--format cs224n: cell {trial.cell}, seed {trial.seed} has no predictions of {', '.join(CS224N)}; "
@@ -113,7 +113,7 @@ def prediction_files(results: Results, trial: TrialResult, format: str = "csv") 
 
 
 def model_folders(results: Results, trial: TrialResult) -> dict[str, Path]:
-    """Return {where it goes: where it is} of the models of all parts of `trial`; empty unless all were kept."""
+    """Return {target name: source folder} for the models of all parts of `trial`; empty unless all were saved."""
     parts = _parts(results, trial)
     if len(parts) < len(trial.parts) or not all((part.folder / "model").is_dir() for part in parts.values()):
         return {}
@@ -128,20 +128,20 @@ def chosen_trial(results: Results, only: Sequence[str] = (), seed: int | None = 
     """Return the trial to export: of the best cell unless `only` names one, of the first seed unless `seed` is given.
 
     Raises:
-        BadInput: `only` does not name exactly one cell, no such seed, no result for it, or no cell with all its seeds
-            done to be the best.
+        BadInput: `only` does not name exactly one cell, there is no such seed or no result for it, or no cell has all its
+            seeds done.
     """
     cell = named_cell(results, only) if only else best_cell(results)
     if cell is None:
         raise BadInput(
-            f"{results.spec.study}: no cell has all of its planned seeds done, so none is the best; "
+            f"{results.spec.study}: no cell has all of its planned seeds done, so there is no best cell; "
             "name one with --only factor=level"
         )
     arranged = grid(results)
     row, column = arranged.index[cell], _column(arranged, seed)
     trial = arranged.trials.get((row, column))
     if trial is None or trial.state != "COMPLETE":
-        state = trial.state if trial else "not there"
+        state = trial.state if trial else "missing"
         raise BadInput(
             f"{results.spec.study}: cell {cell} ({cell_name(arranged, row)}), "
             f"seed {arranged.seeds[column]} is {state}; choose a complete trial"
@@ -154,15 +154,15 @@ def named_cell(results: Results, only: Sequence[str]) -> str:
     spec = results.spec
     named = {name: cell.hash for name in NAMES if (cell := _with_levels(results, getattr(spec, name)))}
     design = Design(spec.design.kind, results.raw_cells, results.cells, results.reference, named=named)
-    found = select(design, only)
-    if len(found) > 1:
+    cells = select(design, only)
+    if len(cells) > 1:
         arranged = grid(results)
-        names = listed((cell_name(arranged, arranged.index[cell.hash]) for cell in found), 3)
+        names = listed((cell_name(arranged, arranged.index[cell.hash]) for cell in cells), 3)
         raise BadInput(
-            f"--only {' --only '.join(only)}: {plural(len(found), 'cell')} meet this ({names}); "
-            "name one alone: add factor=level"
+            f"--only {' --only '.join(only)}: {plural(len(cells), 'cell')} meet this ({names}); "
+            "add factor=level until only one is left"
         )
-    return found[0].hash
+    return cells[0].hash
 
 
 def _column(arranged: Grid, seed: int | None) -> int:
@@ -175,7 +175,7 @@ def _column(arranged: Grid, seed: int | None) -> int:
 
 
 def _with_levels(results: Results, levels: Mapping[str, Scalar]) -> Cell | None:
-    """The cell whose levels all stand in `levels`, which may name more factors than exist there."""
+    """Return the cell whose levels are all in `levels`, which may also name factors that do not exist there."""
     return next(
         (
             cell
@@ -187,39 +187,39 @@ def _with_levels(results: Results, levels: Mapping[str, Scalar]) -> Cell | None:
 
 
 def _parts(results: Results, trial: TrialResult) -> dict[str, PartResult]:
-    """Those that were trained, by the trainer's names."""
-    found = {name: results.parts.get((hash, trial.seed)) for name, hash in trial.parts.items()}
-    return {name: part for name, part in found.items() if part}
+    """Return the parts that were trained, by the trainer's names for them."""
+    trained = {name: results.parts.get((hash, trial.seed)) for name, hash in trial.parts.items()}
+    return {name: part for name, part in trained.items() if part}
 
 
 def _notes(predictions: Collection[str], models: Collection[str]) -> tuple[str, ...]:
-    said = []
+    notes = []
     if not predictions:
-        said.append("no predictions: the trainer kept none (`context.predictions` keeps them)")
+        notes.append("no predictions: the trainer saved none (`context.predictions` saves them)")
     if not models:
-        said.append("no model: it was not kept (with our trainer `settings: {keep: model}` keeps it)")
-    return tuple(said)
+        notes.append("no model: it was not saved (with our trainer, `settings: {keep: model}` saves it)")
+    return tuple(notes)
 
 
-def _cs224n_file(split: str, task: str, found: Predicted) -> dict[str, bytes]:
+def _cs224n_file(split: str, task: str, content: Predicted) -> dict[str, bytes]:
     if task not in CS224N:
         return {}
     short, header = CS224N[task]
     value: Callable[[float], str] = (
         (lambda p: str(int(p))) if task == "sentiment" else (lambda p: str(float(p)))
     )
-    rows = [f"{id} , {value(p)} \n" for id, p in zip(found.ids, found.predicted, strict=True)]
+    rows = [f"{id} , {value(p)} \n" for id, p in zip(content.ids, content.predicted, strict=True)]
     return {f"{short}-{split}-output.csv": "".join([f"id \t {header} \n", *rows]).encode()}
 
 
-def _csv_file(split: str, task: str, found: Predicted) -> dict[str, bytes]:
+def _csv_file(split: str, task: str, content: Predicted) -> dict[str, bytes]:
     columns = {
-        "id": map(_quoted, found.ids),
-        "prediction": map(repr, found.predicted.tolist()),
-        "gold": ("" if math.isnan(gold) else repr(gold) for gold in found.gold.tolist()),
+        "id": map(_quoted, content.ids),
+        "prediction": map(repr, content.predicted.tolist()),
+        "gold": ("" if math.isnan(gold) else repr(gold) for gold in content.gold.tolist()),
     }
-    if found.clusters is not None:
-        columns["cluster"] = map(_quoted, found.clusters)
+    if content.clusters is not None:
+        columns["cluster"] = map(_quoted, content.clusters)
     lines = [",".join(row) + "\n" for row in (columns, *zip(*columns.values(), strict=True))]
     return {f"{split}.{task}.csv": "".join(lines).encode()}
 
@@ -237,5 +237,5 @@ def _as_text(level: object) -> str | None:
 
 
 def _folder_name(name: str, part: PartResult) -> str:
-    """A part's name is the trainer's text: it names a folder only if it is a plain word."""
+    """Return a part's name if it is a plain word, or else its hash: the name is the trainer's and may be any text."""
     return name if re.fullmatch(r"\w[\w-]{0,63}", name) else part.part

@@ -1,4 +1,4 @@
-"""What codes mean, in words. Nothing depends on these texts: change them freely."""
+"""The wording of codes. Nothing depends on these texts: change them freely."""
 
 from enum import StrEnum
 
@@ -12,12 +12,12 @@ from ablate.stats.inference import Method
 
 
 def reference_name(design: str) -> str:
-    """Return what the cell that differences are taken from is called, by the kind of design."""
+    """Return the name of the cell that differences are taken from, by the kind of design."""
     return "full model" if KINDS[design].starts_at_best else "baseline"
 
 
 class Note(StrEnum):
-    """What a reader must know beside the numbers of an effect."""
+    """Remarks beside the numbers of an effect."""
 
     CONFOUNDED = "confounded"
     NO_CELLS = "no_cells"
@@ -49,11 +49,11 @@ NOTES = {
 }
 
 BOUNDS_DECLARED = "the worst or the best possible value"
-BOUNDS_SEEN = "the worst or the best value seen (the real ones may be more extreme)"
+BOUNDS_SEEN = "the worst or the best value observed (the true ones may be more extreme)"
 
 SCALES = {Scale.LINEAR: "", Scale.LOG: " on a log scale"}
 
-# Why a comparison got no more seeds.
+# Why no more seeds were added for a comparison.
 STOPS = {
     Stop.DECIDED: "decided",
     Stop.NO_DIFFERENCE: "shown not to matter",
@@ -143,13 +143,13 @@ QUALIFIED = {
     Qualifier.DEPENDS: "{verdict} on average, but it depends on {other} ({turns})",
     Qualifier.LOST_RUNS: "{verdict} among the runs that finished",
 }
-# The same where the verdict had to be taken back.
+# The same if the verdict had to be withdrawn.
 KEPT_BACK = {
     Qualifier.ALIASED: "{verdict}, because the design cannot separate it from {aliases}",
     Qualifier.LOST_RUNS: "{verdict}, because many more runs were lost on one side than on the other",
 }
 
-# What follows the numbers of such an effect.
+# Caveats after the numbers of such an effect.
 RESERVATIONS = {
     Qualifier.LOST_RUNS: "{low} of the runs with {before} and {high} of those with {after} have no result; if they had scored "
     "{ends}, the effect would lie in {bounds}",
@@ -158,7 +158,7 @@ RESERVATIONS = {
     Qualifier.STOP_FLAG: "do not trust the interval or the p: {rules} (see the flags)",
 }
 
-# Predictions that are not used.
+# Why predictions are not used.
 WHY_REFUSED = {
     Refusal.DAMAGED: "rows are not all id, prediction, gold",
     Refusal.NOT_FINITE: "a prediction or a label is not a finite number",
@@ -166,7 +166,7 @@ WHY_REFUSED = {
     Refusal.OTHER_METRIC: "neither their accuracy nor their Pearson's r matches the recorded value",
 }
 
-# How items look dependent where no clusters were named.
+# Which items look dependent although no clusters were named.
 SIGNS = {Sign.IDS: "whose ids start alike", Sign.NEIGHBOURS: "that are next to each other in the file"}
 
 # Beside tests of a single seed.

@@ -53,7 +53,7 @@ def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) 
 
     Raises:
         BadInput: a format that is not known.
-        OSError: `out` cannot be written; what was there before is whole.
+        OSError: `out` cannot be written; files that were there before are complete.
     """
     for name in formats:
         if name not in FORMATS:
@@ -76,9 +76,9 @@ def _report(arranged: Grid) -> Report:
     interactions = {metric: study_interactions(items, metric, model) for metric, model in models.items()}
     effects, rows = [], []
     for metric in arranged.dev_metrics:
-        found = study_effects(arranged, items, metric, models.get(metric))
-        effects += found
-        rows += _effect_rows(items, found, models.get(metric), interactions.get(metric, []), aliased)
+        of_metric = study_effects(arranged, items, metric, models.get(metric))
+        effects += of_metric
+        rows += _effect_rows(items, of_metric, models.get(metric), interactions.get(metric, []), aliased)
     cells, done = cell_rows(items), progress(arranged)
     deciding = [effect for effect in effects if effect.metric == arranged.primary]
     raised = flags(Evidence(items, study_contrasts(arranged), models, deciding, facts, done, cells, rows))
@@ -91,7 +91,9 @@ def _report(arranged: Grid) -> Report:
         progress=done,
         cells=tuple(_flagged_cell(cell, place, raised) for place, cell in enumerate(cells)),
         effects=tuple(undone(row, effect.cells, raised) for row, effect in zip(rows, effects, strict=True)),
-        interactions=tuple(interaction_row(one) for several in interactions.values() for one in several),
+        interactions=tuple(
+            interaction_row(interaction) for several in interactions.values() for interaction in several
+        ),
         left_out=tuple(dict.fromkeys(term for model in models.values() for term in model.left_out)),
         anova=tuple(row for model in models.values() for row in model.anova),
         lenth=tuple(model.lenth for model in models.values() if model.lenth),
@@ -149,13 +151,13 @@ def _effect_rows(
     judged = (
         judge_looked(grid, effects, aliased)
         if looks
-        else [(one, None) for one in judge(grid, effects, aliased)]
+        else [(judgement, None) for judgement in judge(grid, effects, aliased)]
     )
     rows = []
     for effect, (verdict, seen), borrowed in zip(effects, judged, moderated(effects), strict=True):
         turns = simple_effects(items, effect, interactions, model) if model else None
         if turns:
-            qualifier = qualifier_of([one.inference for one in turns])
+            qualifier = qualifier_of([simple.inference for simple in turns])
             verdict = replace(verdict, qualifiers=(*verdict.qualifiers, qualifier))
         row = effect_row(items, effect, verdict, aliased[effect.contrast.factor], turns, borrowed)
         rows.append(as_seen(row, seen) if looks else row)
@@ -169,7 +171,7 @@ def _flagged_cell(cell: CellRow, place: int, raised: Sequence[Flag]) -> CellRow:
 
 
 def _files(arranged: Grid, report: Report, formats: Sequence[str]) -> dict[str, bytes]:
-    """Return every file of the report by its name; report.json always among them."""
+    """Return every file of the report by its name, always including report.json."""
     files = {"report.json": _json(report).encode()}
     if {"md", "html"} & set(formats):
         from ablate.report.plots.pictures import pictures
@@ -190,7 +192,9 @@ def _files(arranged: Grid, report: Report, formats: Sequence[str]) -> dict[str, 
 
 
 def _json(report: Report) -> str:
-    """One line per entry of each section: people can read and compare it, and json's fast encoder does not indent."""
+    """Return JSON with one line per entry of each section.
+
+    That is readable and easy to diff, and json's fast encoder cannot indent."""
 
     def text(value: object) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)

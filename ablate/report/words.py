@@ -6,10 +6,11 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return `0.8204`, `12.35`, `1.2e-06`; an en dash for what is not there."""
+    """Return `0.8204`, `12.35`, `1.2e-06`; an en dash for None."""
     if value is None:
         return "–"
-    value += 0.0  # −0 is 0
+    # Turns −0 into 0.
+    value += 0.0
     magnitude = abs(value)
     if magnitude != 0 and (magnitude < 10.0**-digits or magnitude >= 1e6):
         text = f"{value:.2e}"
@@ -26,13 +27,13 @@ def signed(value: float | None) -> str:
 
 
 def interval(bounds: tuple[float, float] | None, *, sign: bool = True) -> str:
-    """Return `[−0.0012, +0.0251]`; an en dash for what is not there."""
+    """Return `[−0.0012, +0.0251]`; an en dash for None."""
     show = signed if sign else number
     return f"[{show(bounds[0])}, {show(bounds[1])}]" if bounds else "–"
 
 
 def p_text(p: float | None) -> str:
-    """Return `.034`, `< .001`; an en dash for what is not there."""
+    """Return `.034`, `< .001`; an en dash for None."""
     if p is None:
         return "–"
     return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
@@ -44,7 +45,7 @@ def p_equation(p: float) -> str:
 
 
 def df_text(df: float | None) -> str:
-    """Return `54`, `2.3`; an en dash for none."""
+    """Return `54`, `2.3`; an en dash for None."""
     return "–" if df is None else f"{df:.1f}".removesuffix(".0")
 
 
@@ -55,7 +56,7 @@ def distinct(names: list[str], shorten: Callable[[str, int], str], width: int) -
 
 
 def safe_field(value: object) -> object:
-    """Return texts that a spreadsheet would run as a formula with an apostrophe before them; numbers as they are.
+    """Return text that a spreadsheet would run as a formula with an apostrophe before it; anything else as it is.
 
     Source: OWASP, "CSV Injection".
     """

@@ -33,7 +33,7 @@ def check(settings: Settings) -> None:
     """Check the data and the encoder before anything is trained; cheap when repeated.
 
     Raises:
-        BadInput: a file is missing or has faults (all of them are named), or the encoder is not one.
+        BadInput: a file is missing or has faults (all are reported), or `encoder` is not a sentence encoder.
         Unavailable: a hub name that is neither cached nor downloadable.
     """
     from ablate.trainer.training.checking import check as check_all
@@ -53,10 +53,10 @@ def measure(trainings: Mapping[str, Settings], context: Context) -> Mapping[str,
 
 
 def test(settings: Settings, context: Context) -> Mapping[str, float]:
-    """Score the model kept in `context.workdir` on the test split and return `test/...` metrics.
+    """Score the model saved in `context.workdir` on the test split and return `test/...` metrics.
 
     Raises:
-        Unavailable: the trained model was not kept.
+        Unavailable: the trained model was not saved.
         BadInput, Unavailable: the test data cannot be read.
     """
     from ablate.trainer.training.testing import test as test_model

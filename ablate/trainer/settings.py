@@ -159,13 +159,13 @@ class Settings(HeadChoices):
     )
     select: Literal["last", "best"] = Field(
         "last",
-        description="which weights and predictions count: those of the last step, or of the evaluation with "
-        "the best mean metric (the last one is reported too)",
+        description="which weights and predictions are reported: those of the last step, or of the evaluation with "
+        "the best mean metric (the last one is then reported as well, as `...@last`)",
     )
     keep: Literal["auto", "model", "none"] = Field(
         "auto",
-        description="whether the trained model stays in the trial's folder. `auto` keeps models of at most 128 MiB "
-        "(tiny, MiniLM): the 936 BERT-base parts of full_grid would fill 400 GB",
+        description="whether to save the trained model in the trial's folder. `auto` saves models of at most 128 MiB "
+        "(tiny, MiniLM); the 936 BERT-base parts of full_grid would take 400 GB",
     )
 
     @field_validator("tasks")
@@ -191,8 +191,8 @@ class Settings(HeadChoices):
             == "alternate",
             f"needs at least two tasks, found {', '.join(tasks)}": len(tasks) < 2,
         }
-        for fault, found in faults.items():
-            if found and surgery != "none":
+        for fault, applies in faults.items():
+            if applies and surgery != "none":
                 raise ValueError(f"surgery: {surgery} {fault}")
         return surgery
 
@@ -233,7 +233,7 @@ class Settings(HeadChoices):
 def parts(settings: Settings) -> dict[str, Settings]:
     """Return the independent parts: one per task with `training: separate`, otherwise one, "all".
 
-    In a part the settings of other tasks are back at their defaults, so that trials which differ only there share it.
+    In a part, the settings of other tasks are reset to their defaults, so that trials that differ only there share it.
     """
     if settings.training != "separate":
         return {"all": settings}
@@ -254,7 +254,7 @@ def _only(settings: Settings, task: str) -> Settings:
 
 
 def combine(settings: Settings, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return a trial's metrics: those of its parts, and the mean over its tasks once all of them are there."""
+    """Return a trial's metrics: those of its parts, and the mean over its tasks if all have a metric."""
     together = {name: value for part in metrics.values() for name, value in part.items()}
     for suffix in ("", "@last"):
         together |= mean_of(together, settings.trained, "dev", suffix)

@@ -82,17 +82,17 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
         return
     uneven = _uneven(evidence, lost)
     reasons = {t.error for t in grid.trials.values() if t.state in LOST and t.error}
-    said = f"{plural(int(lost.sum()), 'trial')} of {lost.size} failed, were pruned or never ran"
+    text = f"{plural(int(lost.sum()), 'trial')} of {lost.size} failed, were pruned or never ran"
     if reasons:
-        said += f"; reasons: {listed(sorted(reasons), 2)}"
+        text += f"; reasons: {listed(sorted(reasons), 2)}"
     if uneven:
-        said += f"; concentrated at {listed(uneven)}"
+        text += f"; concentrated at {listed(uneven)}"
     if bounds := _open_ends(evidence):
-        said += f"; with the worst and the best values in their place, {listed(bounds, 3)}"
+        text += f"; if they had scored the worst or the best value, {listed(bounds, 3)}"
     yield Flag(
         STOP if uneven else CAUTION,
         "lost_runs",
-        said,
+        text,
         "fix the cause (see the ledger) and run `ablate run --retry-failed`; results are rarely missing at random",
         rows_where(lost.any(axis=1)),
         undoes_p=bool(uneven),
@@ -100,14 +100,14 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
 
 
 def unfinished(evidence: Evidence) -> Iterator[Flag]:
-    """A run in progress: looking early is fine, stopping because of what was seen is not."""
+    """A run in progress: looking early is fine, stopping because of the results so far is not."""
     done = evidence.progress
     if done.running + done.waiting > 0:
         yield Flag(
             NOTE,
             "unfinished",
             f"{done.complete} of {plural(done.planned, 'trial')} done",
-            "wait for the run to finish before making claims: intervals seen midway are too narrow to stop on",
+            "wait for the run to finish before making claims: intervals of a run in progress are too narrow to stop on",
         )
 
 
@@ -116,11 +116,11 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
     for change in evidence.grid.results.changes:
         judged = [name for name in ("metric", "baseline") if name in change.before]
         added = "seeds" in change.before
-        said = ", ".join(f"{name} (before: {_before(value)})" for name, value in change.before.items())
+        changes = ", ".join(f"{name} (before: {_before(value)})" for name, value in change.before.items())
         yield Flag(
             STOP if judged or added else NOTE,
             "changed_after_results",
-            f"the study file changed when {plural(change.complete, 'trial')} already had a result: {said}"
+            f"the study file changed when {plural(change.complete, 'trial')} already had a result: {changes}"
             + (
                 f"; adding seeds after seeing results raises the rate of false positives: {NAIVE_LOOKS}"
                 if added
@@ -128,7 +128,7 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
             ),
             "say so beside the claim, and plan looks next time: `seeds: {start: [11, 22, 33], at_most: 12}`"
             if added and not judged
-            else "say so beside the claim; what was chosen after a look needs fresh seeds"
+            else "say so beside the claim; a choice made after seeing results needs fresh seeds"
             if not judged
             else "judge by what was declared first, or rerun the study under another name",
         )
@@ -205,7 +205,7 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
     yield Flag(
         CAUTION if not lead > 2 * gain else NOTE,
         "best_of_many",
-        f"the best of {len(models)} equal cells would lead by {number(gain)} by luck alone; this one leads the {reference} by "
+        f"the best of {len(models)} equal cells would lead by {number(gain)} by chance alone; this one leads the {reference} by "
         f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
         f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split (`ablate test`)",
         frozenset({best}),
@@ -219,9 +219,9 @@ def _before(value: Any) -> str:
 
 
 def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
-    """Levels at which losses are concentrated, Bonferroni-corrected over the levels tested."""
+    """Return the levels at which losses are concentrated, Bonferroni-corrected over the levels tested."""
     grid = evidence.grid
-    looked: list[tuple[float, str]] = []
+    tested: list[tuple[float, str]] = []
     for factor in grid.results.spec.factors:
         for level in factor.levels:
             at = np.array([cell.levels.get(factor.name, ...) == level.name for cell in grid.cells])
@@ -229,12 +229,12 @@ def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
             inside, outside = lost[at], lost[exists & ~at]
             if inside.size and outside.size:
                 p = _fisher_greater(int(inside.sum()), inside.size, int(outside.sum()), outside.size)
-                looked.append((p, f"{factor.name}={level_text(level.name)}"))
-    return [f"{name} ({p_equation(p)})" for p, name in sorted(looked) if p * len(looked) < 0.05]
+                tested.append((p, f"{factor.name}={level_text(level.name)}"))
+    return [f"{name} ({p_equation(p)})" for p, name in sorted(tested) if p * len(tested) < 0.05]
 
 
 def _fisher_greater(k: int, n: int, m: int, N: int) -> float:
-    """One-sided Fisher (1922): the chance of at least k of n when k + m losses fall on n + N trials at random."""
+    """Return Fisher's one-sided p (1922): the chance that at least k of n are lost if k + m of n + N are lost at random."""
 
     def log_choose(a: int, b: int) -> float:
         return float(special.gammaln(a + 1) - special.gammaln(b + 1) - special.gammaln(a - b + 1))
@@ -249,9 +249,9 @@ def _fisher_greater(k: int, n: int, m: int, N: int) -> float:
 
 
 def _open_ends(evidence: Evidence) -> list[str]:
-    """The primary effects whose sign depends on what the lost runs could have been."""
+    """Return the primary effects whose sign depends on the lost runs."""
     return [
-        f"{row.change.factor} → {level_text(row.change.high)} lies in [{signed(low)}, {signed(high)}]"
+        f"{row.change.factor} → {level_text(row.change.high)} would lie in [{signed(low)}, {signed(high)}]"
         for row in evidence.rows
         if row.role == "primary" and row.numbers.estimate is not None and row.bounds
         for low, high in [row.bounds]
@@ -265,7 +265,7 @@ def _raw_margin(evidence: Evidence, change: Change) -> float:
 
     def average(level: object) -> float:
         rows = np.array([cell.levels.get(change.factor, ...) == level for cell in grid.cells])
-        found = values[rows][np.isfinite(values[rows])]
-        return float(found.mean()) if found.size else math.nan
+        finite = values[rows][np.isfinite(values[rows])]
+        return float(finite.mean()) if finite.size else math.nan
 
     return average(change.high) - average(change.low)

@@ -1,4 +1,4 @@
-"""What a rule may look at, and how grave a flag is."""
+"""The evidence that rules examine, and the severities of flags."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,29 +14,29 @@ from ablate.evidence.items import Items
 from ablate.evidence.models import Model
 from ablate.report.document import CellRow, EffectRow, Progress
 
-STOP = "stop"  # a claim of the report falls with it
-CAUTION = "caution"  # the claim needs this sentence beside it
+STOP = "stop"  # invalidates a claim of the report
+CAUTION = "caution"  # must be stated beside the claim
 NOTE = "note"  # worth knowing
 SEVERITIES = (STOP, CAUTION, NOTE)
 
 
 def rows_where(marked: ArrayLike) -> frozenset[int]:
-    """Return the rows that are marked in [cells]."""
+    """Return the rows where `marked` [cells] is true."""
     return frozenset(np.flatnonzero(marked).tolist())
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything a rule may look at."""
+    """Everything that a rule may examine."""
 
     items: Items
-    contrasts: Sequence[Contrast]  # none of a search
+    contrasts: Sequence[Contrast]  # empty for a search
     models: Mapping[str, Model]
-    effects: Sequence[Effect]  # on the metric that decides
+    effects: Sequence[Effect]  # on the primary metric
     facts: Mapping[str, Counter[str]]  # what parts were trained with: fact -> value -> number of parts
     progress: Progress
     cells: Sequence[CellRow]
-    rows: Sequence[EffectRow]  # of all metrics
+    rows: Sequence[EffectRow]  # on all metrics
 
     @property
     def grid(self) -> Grid:

@@ -43,20 +43,20 @@ def worse_than_worst(evidence: Evidence) -> Iterator[Flag]:
         return
     beyond = (grid.values[grid.primary] - declared) * grid.sign < 0
     if beyond.any():
-        found = grid.values[grid.primary][beyond]
-        most = float(found[np.argmin(found * grid.sign)])
+        worse = grid.values[grid.primary][beyond]
+        most = float(worse[np.argmin(worse * grid.sign)])
         yield Flag(
             STOP,
             "worse_than_worst",
             f"{plural(int(beyond.sum()), 'trial')} scored worse than {number(declared)}, the `worst` of {grid.primary}; "
-            f"the worst seen is {number(most)}",
+            f"the worst value is {number(most)}",
             "correct `metric: {worst: ...}` (and `goal`): statements about lost trials depend on it",
             rows_where(beyond.any(axis=1)),
         )
 
 
 def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
-    """The test split took part in the choice: it decides, or was scored early or more than once."""
+    """The test split influenced the choice: it decides, or was scored early or more than once."""
     grid = evidence.grid
     uses = grid.results.test_uses
     cells = {t.cell for t in grid.results.trials if any(name.startswith("test/") for name in t.metrics)}
@@ -145,7 +145,7 @@ def dropped_rows(evidence: Evidence) -> Iterator[Flag]:
 
 
 def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
-    """Metrics, kept predictions and curves are identical under different seeds."""
+    """Metrics, saved predictions and curves are identical under different seeds."""
     grid = evidence.grid
     stuck = [row for row in range(len(grid.cells)) if _is_stuck(evidence, row)]
     if stuck:
@@ -161,7 +161,7 @@ def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _is_stuck(evidence: Evidence, row: int) -> bool:
-    """Say whether all seeds of a cell gave the same. An accuracy on few items may tie by chance; a curve does not."""
+    """Return whether all seeds of a cell gave the same results. An accuracy on few items may tie by chance; a curve does not."""
     grid = evidence.grid
     complete = np.flatnonzero(grid.states[row] == "COMPLETE").tolist()
     values = np.array([grid.values[name][row, complete] for name in grid.dev_metrics])  # [metrics, seeds]
@@ -169,8 +169,8 @@ def _is_stuck(evidence: Evidence, row: int) -> bool:
         return False
     trials = [grid.trials[row, column] for column in complete]
     for metric in grid.dev_metrics:
-        found = [evidence.items.files.predicted(trial, metric) for trial in trials]
-        if len({one.predicted.tobytes() for one in found if one}) > 1:
+        predictions = [evidence.items.files.predicted(trial, metric) for trial in trials]
+        if len({predicted.predicted.tobytes() for predicted in predictions if predicted}) > 1:
             return False
     curves: dict[tuple[str, str, int], set[float]] = {}
     for point in grid.results.points({part for trial in trials for part in trial.parts.values()}):
@@ -181,37 +181,37 @@ def _is_stuck(evidence: Evidence, row: int) -> bool:
 def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
     """Predictions of two cells for different items: no paired test."""
     grid = evidence.grid
-    if found := sorted(evidence.items.unaligned):
-        differing = listed(sorted({what for *_, what in found}))
+    if unaligned := sorted(evidence.items.unaligned):
+        differing = listed(sorted({what for *_, what in unaligned}))
         yield Flag(
             CAUTION,
             "unaligned_items",
             f"different {differing}, so items could not be paired: "
             + listed(
                 f"{metric} of {cell_name(grid, low)} and {cell_name(grid, high)}"
-                for low, high, metric, _ in found
+                for low, high, metric, _ in unaligned
             ),
             "score all cells and seeds on the same items in the same order",
-            frozenset(row for low, high, *_ in found for row in (low, high)),
+            frozenset(row for low, high, *_ in unaligned for row in (low, high)),
         )
 
 
 def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
-    """Kept predictions that cannot be used: refused, or they give another value than the metric."""
+    """Saved predictions that cannot be used: refused, or their value differs from the metric."""
     grid, files = evidence.grid, evidence.items.files
     for trial in grid.trials.values():
         if trial.state == "COMPLETE":
             for metric in grid.dev_metrics:
                 files.scores(trial, metric)
     if unused := files.unused:
-        rows = {one.row for one in unused}
-        names = sorted({(one.metric, cell_name(grid, one.row), WHY_REFUSED[one.why]) for one in unused})
-        said = listed(f"{metric} of {name} ({why})" for metric, name, why in names)
+        rows = {u.row for u in unused}
+        names = sorted({(u.metric, cell_name(grid, u.row), WHY_REFUSED[u.why]) for u in unused})
+        reasons = listed(f"{metric} of {name} ({why})" for metric, name, why in names)
         yield Flag(
             CAUTION,
             "predictions_unused",
-            f"predictions of {plural(len(rows), 'cell')} do not reproduce the recorded metric, so its error leaves the items "
-            f"out: {said}",
+            f"predictions of {plural(len(rows), 'cell')} do not reproduce the recorded metric, so its error does not include the "
+            f"items: {reasons}",
             "pass to `context.predictions` what the metric was computed from (accuracy or Pearson's r), with the same weights",
             frozenset(rows),
         )
@@ -220,13 +220,13 @@ def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
 def clusters_not_named(evidence: Evidence) -> Iterator[Flag]:
     """Items that look dependent, by their ids or their order in the file, while no clusters are named."""
     weights = [e.weights for e in evidence.effects if e.weights is not None and not e.identical]
-    found = evidence.items.unnamed_clusters(weights, evidence.grid.primary) if weights else None
-    if found:
+    dependence = evidence.items.unnamed_clusters(weights, evidence.grid.primary) if weights else None
+    if dependence:
         yield Flag(
             CAUTION,
             "clusters_not_named",
-            f"items {SIGNS[found.sign]} agree more than independent items do: the variance of a mean is "
-            f"{found.design_effect:.1f} times as large, but every interval and p assumes independence",
+            f"items {SIGNS[dependence.sign]} agree more than independent items do: the variance of a mean is "
+            f"{dependence.design_effect:.1f} times as large, but every interval and p assumes independence",
             "name the clusters: `context.predictions(..., clusters=...)`",
         )
 
@@ -236,8 +236,8 @@ def few_clusters(evidence: Evidence) -> Iterator[Flag]:
     grid, files = evidence.grid, evidence.items.files
     counts: dict[str, int] = {}
     for metric in evidence.items.made_of(grid.primary) if grid.primary in grid.values else ():
-        found = (files.scores(trial, metric) for trial in grid.trials.values() if metric in trial.metrics)
-        if (first := next(found, None)) and first.clusters:
+        scores = (files.scores(trial, metric) for trial in grid.trials.values() if metric in trial.metrics)
+        if (first := next(scores, None)) and first.clusters:
             counts[metric] = len(set(first.clusters))
     few = {metric: count for metric, count in counts.items() if count < FEW_CLUSTERS}
     if few:
@@ -263,16 +263,16 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
         if trial.state != "COMPLETE":
             continue
         for metric in grid.dev_metrics:
-            found = evidence.items.files.predicted(trial, metric)
-            if found is None or len(found.ids) < 2:
+            predicted = evidence.items.files.predicted(trial, metric)
+            if predicted is None or len(predicted.ids) < 2:
                 continue
             scored[metric, row] += 1
             scores = evidence.items.files.scores(trial, metric)
-            if np.ptp(found.predicted) == 0:
+            if np.ptp(predicted.predicted) == 0:
                 constant[metric, row] += 1
-            elif scores and scores.kind == "accuracy" and scores.scores.mean() <= _majority(found.gold):
+            elif scores and scores.kind == "accuracy" and scores.scores.mean() <= _majority(predicted.gold):
                 majority[metric, row] += 1
-    for useless, rule, said in (
+    for useless, rule, what in (
         (constant, "constant_predictions", "every item gets the same prediction"),
         (majority, "majority_class", "accuracy is no better than always predicting the commonest label"),
     ):
@@ -284,8 +284,8 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
             yield Flag(
                 CAUTION,
                 rule,
-                f"{said}: {listed(names, sep='; ')}",
-                "with these seeds the models learnt nothing for this task: train longer or fix the learning rate first",
+                f"{what}: {listed(names, sep='; ')}",
+                "with these seeds the models learned nothing for this task: train longer or fix the learning rate first",
                 frozenset(row for _, row in useless),
             )
 

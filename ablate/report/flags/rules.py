@@ -1,4 +1,4 @@
-"""All rules, in order. A flag rests on what the store holds, never on a guess."""
+"""All rules, in order. A flag is based on what the store contains, never on a guess."""
 
 from collections.abc import Callable, Iterator
 
@@ -38,5 +38,5 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
 
 def flags(evidence: Evidence) -> tuple[Flag, ...]:
     """Return every flag, most severe first, then in the order of the rules."""
-    found = [flag for rule in RULES for flag in rule(evidence)]
-    return tuple(flag for severity in SEVERITIES for flag in found if flag.severity == severity)
+    raised = [flag for rule in RULES for flag in rule(evidence)]
+    return tuple(flag for severity in SEVERITIES for flag in raised if flag.severity == severity)

@@ -14,7 +14,7 @@ from ablate.spec.model import level_text
 from ablate.store.results import PartResult, deciding_parts
 from ablate.text import listed, one_line, plural, shortened
 
-HARMLESS = ("git_changed_files", "threads", "platform")  # differences that rarely change a number
+HARMLESS = ("git_changed_files", "threads", "platform")  # facts that rarely change a result
 
 Match = tuple[list[int], list[int]]  # rows of the grid on either side, padded with −1
 Amounts = dict[str, tuple[float, ...]]  # what -> (steps,) or (examples, epochs)
@@ -23,8 +23,8 @@ Amounts = dict[str, tuple[float, ...]]  # what -> (steps,) or (examples, epochs)
 def drift(evidence: Evidence) -> Iterator[Flag]:
     """Library, data or hardware that changed between the trials of this study; of code before it was recorded, the commit.
 
-    A trainer's own facts (data hashes) may differ because a factor changes them; they count where they differ between
-    the seeds of one and the same part.
+    A trainer's own facts (data hashes) may differ because a factor changes them, so they only count if they differ between
+    the seeds of the same part.
     """
     grid = evidence.grid
     total = len(grid.results.parts)
@@ -33,14 +33,14 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
     for name, counts in evidence.facts.items():
         ours = name.partition(".")[0] in MACHINE_FACTS
         if len(counts) > 1 and (ours or differs_within_a_part(grid, name)):
-            said = (
+            values = (
                 f"{shortened(one_line(value), 60)} ({plural(count, 'part')})"
                 for value, count in counts.most_common()
             )
             yield Flag(
                 NOTE if name in harmless else CAUTION,
                 "drift",
-                f"{name} changed between the {total} trained parts: {listed(said, 3)}",
+                f"{name} changed between the {total} trained parts: {listed(values, 3)}",
                 "rerun the older trials, or do not compare across this change",
             )
 
@@ -141,7 +141,7 @@ def _shares(codes: Iterable[Counter[tuple[str, str]]]) -> dict[str, dict[str, fl
 def unequal_training(evidence: Evidence) -> Iterator[Flag]:
     """Two sides of a contrast that took different numbers of optimizer steps, examples or epochs.
 
-    Examples and epochs are what the trainer says (`context.facts["examples"]` and `["epochs"]`, {task: count})."""
+    Examples and epochs are as the trainer reports them (`context.facts["examples"]` and `["epochs"]`, {task: count})."""
     amounts = _training_amounts(evidence)
     for name, matches in _comparisons(evidence):
         unequal: dict[str, str] = {}  # of the first match that differs
@@ -165,7 +165,9 @@ def unequal_tuning(evidence: Evidence) -> Iterator[Flag]:
     uneven = []
     for factor in results.spec.factors if results.tried else ():
         levels = [trial.factors[factor.name] for trial in results.tried if factor.name in trial.factors]
-        times = {one.name: sum(same_level(one.name, level) for level in levels) for one in factor.levels}
+        times = {
+            known.name: sum(same_level(known.name, level) for level in levels) for known in factor.levels
+        }
         most_first = sorted(times.items(), key=lambda item: -item[1])
         if most_first[0][1] >= 2 * max(most_first[-1][1], 1):
             uneven.append(f"{factor.name} " + listed(f"{level_text(level)} {n}×" for level, n in most_first))
@@ -180,20 +182,20 @@ def unequal_tuning(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _training_amounts(evidence: Evidence) -> dict[int, Amounts]:
-    """Row -> the steps of its longest part, and what each task has seen."""
-    found: dict[int, Amounts] = {}
+    """Row -> the steps of its longest part, and the examples of each task."""
+    by_row: dict[int, Amounts] = {}
     for (row, _), trial in evidence.grid.trials.items():
         parts = [evidence.grid.results.parts.get((part, trial.seed)) for part in trial.parts.values()]
         trained = [part for part in parts if part]
         if not trained or trial.state != "COMPLETE":
             continue
-        amounts = found.setdefault(row, {})
+        amounts = by_row.setdefault(row, {})
         amounts["optimizer steps of the longest part"] = (max(part.steps for part in trained),)
         for part in trained:
             examples, epochs = (_counts(part.facts.get(name)) for name in ("examples", "epochs"))
             for task, count in examples.items():
                 amounts[f"examples of {task}"] = (count, *([epochs[task]] if task in epochs else []))
-    return found
+    return by_row
 
 
 def _counts(fact: Any) -> dict[str, float]:
@@ -202,11 +204,12 @@ def _counts(fact: Any) -> dict[str, float]:
 
 
 def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[Match]]]:
-    """What is compared, match by match: two levels of a factor, or a search's baseline and a finalist."""
+    """Yield each comparison with its matches: two levels of a factor, or a search's baseline and a finalist."""
     grid = evidence.grid
     for contrast in evidence.contrasts:
         matches = list(zip(contrast.rows_low.tolist(), contrast.rows_high.tolist(), strict=True))
-        if not matches:  # a fraction has no two cells that differ in this factor alone
+        # In a fraction, no two cells may differ in this factor alone: compare all cells with either level.
+        if not matches:
             low, high = (
                 [row for row, cell in enumerate(grid.cells) if has_level(cell.levels, contrast.factor, level)]
                 for level in (contrast.low, contrast.high)

@@ -35,7 +35,7 @@ from ablate.tables import Faults
 from ablate.text import listed
 
 UNEQUAL = 0.001  # Bartlett's p below which the noise of combinations is called unequal
-MOST_COLUMNS = 1024  # of a model; a factor with more levels is a number or an id, not a factor
+MOST_COLUMNS = 1024  # of a model; a column with more levels is a number or an id, not a factor
 
 
 def analyze_table(path: Path, question: Question) -> Analysis:
@@ -58,7 +58,7 @@ def analyze_table(path: Path, question: Question) -> Analysis:
 
 
 def analyze_runs(runs: Runs, question: Question) -> Analysis:
-    """Analyse what was read from a table.
+    """Analyse the runs of a table.
 
     Raises:
         BadInput: two factors that always change together, or too few rows.
@@ -70,10 +70,10 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
     n = len(runs.y)
     _check_size(n, factors, blocks, order)
     result = factorial(runs.y, factors, blocks, order)
-    _check_told_apart(result, factors, levels)
+    _check_separable(result, factors, levels)
     repeated = n - len(crossings([*factors, blocks])) if blocks else 0
-    found = _Inferences(runs.y, factors, None if repeated else blocks, result)
-    inferences, pooled = found.of_estimates()
+    estimator = _Inferences(runs.y, factors, None if repeated else blocks, result)
+    inferences, pooled = estimator.of_estimates()
     names = _Names(levels, conditions(factors))
     interactions = _interactions(result, inferences, names)
     aliases = _aliases(result, factors, names.where)
@@ -81,7 +81,7 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
         metric=question.metric,
         n=n,
         order=result.order,
-        effects=_effects(found, inferences, names, aliases, interactions, question),
+        effects=_effects(estimator, inferences, names, aliases, interactions, question),
         interactions=interactions,
         anova=tuple(result.anova["II"]),
         anova_other=()
@@ -100,24 +100,26 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
 
 @dataclass(frozen=True)
 class _Names:
-    """What numbers of levels are called."""
+    """The names of levels, which the statistics only know by number."""
 
     levels: Mapping[str, Sequence[str]]
     where: Mapping[str, Condition | None]
 
     def when(self, factors: Sequence[str]) -> str | None:
-        """Return `parent = level or level` where all of `factors` exist; None when that is everywhere."""
-        met = {parent: seen for name in factors for parent, seen in (self.where.get(name) or {}).items()}
-        texts = (f"{name} = {' or '.join(self.levels[name][i] for i in seen)}" for name, seen in met.items())
+        """Return where all of `factors` exist, as `parent = level or level`; None if that is everywhere."""
+        needed = {parent: seen for name in factors for parent, seen in (self.where.get(name) or {}).items()}
+        texts = (
+            f"{name} = {' or '.join(self.levels[name][i] for i in seen)}" for name, seen in needed.items()
+        )
         return " and ".join(texts) or None
 
 
 class _Inferences:
-    """Infers effects, interactions and simple effects of one table.
+    """Infers the effects, interactions and simple effects of one table.
 
-    With blocks (seeds) an effect is computed within each, and its error is how it varies over them: as in the report. Rows
-    that repeat a combination within a block were averaged before, or there are no blocks here: each is a run of its own.
-    Without blocks the errors are those of least squares.
+    With blocks (seeds), as in the report, an effect is computed within each block and its error comes from its variation
+    over the blocks. Without blocks, errors come from least squares. Rows that repeat a combination within a block have been
+    averaged; with `--unit row` they are separate runs, and `blocks` is None here.
     """
 
     def __init__(self, y: Array, factors: Sequence[Factor], blocks: Factor | None, result: Factorial) -> None:
@@ -141,22 +143,22 @@ class _Inferences:
     def of_estimates(self) -> tuple[dict[Key, Inference], list[str]]:
         """Return the inference of every estimate, and the names of those that cannot be estimated within a block."""
         method = Method.LEAST_SQUARES if self.result.lenth is None else Method.LENTH
-        found, pooled = {}, []
+        by_key, pooled = {}, []
         for e in (*self.result.effects, *self.result.interactions):
             key = e.factors, e.levels
             within = self._within(self._by_block[0].get(key)) if self._by_block else None
             if within is not None:
-                found[key] = within
+                by_key[key] = within
                 continue
-            found[key] = Inference(e.estimate, 1)
+            by_key[key] = Inference(e.estimate, 1)
             if e.p is not None:
-                found[key] = Inference(e.estimate, 1, method, e.se, e.df, e.p)
+                by_key[key] = Inference(e.estimate, 1, method, e.se, e.df, e.p)
             if self._by_block:
                 pooled.append(":".join(e.factors))
-        return found, list(dict.fromkeys(pooled))
+        return by_key, list(dict.fromkeys(pooled))
 
     def simple(self, effect: tuple[str, int], at: tuple[str, int]) -> Inference | None:
-        """Return an effect (factor, number of its level) at one level of another; None where the table cannot estimate it."""
+        """Return an effect at one level of another factor, both (factor, level index); None if it cannot be estimated."""
         if self._by_block:
             return self._within(simple_effect(self._by_block[0], self.levels, effect, at))
         weights = simple_effect(self.result.weights, self.levels, effect, at)
@@ -167,7 +169,7 @@ class _Inferences:
         return Inference(value, 1, Method.LEAST_SQUARES, se, residual.df, t_p(value / se, residual.df))
 
     def _within(self, weights: Array | None) -> Inference | None:
-        """Return the inference over blocks; None unless two of them can estimate it."""
+        """Return the inference over blocks; None unless at least two blocks can estimate it."""
         if weights is None or self._by_block is None:
             return None
         of_block = by_seed(weights, self._by_block[1])
@@ -177,30 +179,30 @@ class _Inferences:
 
 
 def _effects(
-    found: _Inferences,
+    estimator: _Inferences,
     inferences: Mapping[Key, Inference],
     names: _Names,
     aliases: Mapping[str, Sequence[str]],
     interactions: Sequence[TableInteraction],
     question: Question,
 ) -> tuple[TableEffect, ...]:
-    """Return the effects with their verdicts, and what makes these less than they seem."""
-    estimates, p_bh = found.result.effects, [row.p_bh for row in interactions]
+    """Return the effects with their verdicts and the qualifiers of these."""
+    estimates, p_bh = estimator.result.effects, [row.p_bh for row in interactions]
     mains = [inferences[e.factors, e.levels] for e in estimates]
     rows = []
-    for e, one, p in zip(estimates, mains, holm([one.p for one in mains]), strict=True):
+    for e, inference, p in zip(estimates, mains, holm([inference.p for inference in mains]), strict=True):
         (name,), (level,) = e.factors, e.levels
-        turns = _simple_effects(e, found, p_bh)
+        turns = _simple_effects(e, estimator, p_bh)
         word, qualifiers = _judged(
-            verdict(one, p, question.smallest_effect, question.goal or "maximize"), aliases[name]
+            verdict(inference, p, question.smallest_effect, question.goal or "maximize"), aliases[name]
         )
         if turns:
             qualifiers = (*qualifiers, qualifier_of([simple for _, simple in turns]))
         rows.append(
             TableEffect(
                 change=Change(name, names.levels[name][0], names.levels[name][level], names.when([name])),
-                numbers=Numbers.of(one),
-                mde80=one.mde80(),
+                numbers=Numbers.of(inference),
+                mde80=inference.mde80(),
                 p_holm=p,
                 verdict=word,
                 qualifiers=qualifiers,
@@ -215,7 +217,7 @@ def _effects(
 
 
 def _judged(word: Verdict, aliases: Sequence[str]) -> tuple[Verdict, tuple[Qualifier, ...]]:
-    """Return a verdict that an alias may weaken, as `evidence.verdicts` does for a study."""
+    """Return a verdict, weakened if the effect has aliases, as `evidence.verdicts` does for a study."""
     if not aliases or word is Verdict.INCONCLUSIVE:
         return word, ()
     return Verdict.INCONCLUSIVE if word is Verdict.NO_DIFFERENCE else word, (Qualifier.ALIASED,)
@@ -224,50 +226,50 @@ def _judged(word: Verdict, aliases: Sequence[str]) -> tuple[Verdict, tuple[Quali
 def _interactions(
     result: Factorial, inferences: Mapping[Key, Inference], names: _Names
 ) -> tuple[TableInteraction, ...]:
-    found = [inferences[e.factors, e.levels] for e in result.interactions]
+    estimates = result.interactions
+    own = [inferences[e.factors, e.levels] for e in estimates]
+    p_bh = benjamini_hochberg([inference.p for inference in own])
     return tuple(
         TableInteraction(
             factors=e.factors,
             low=tuple(names.levels[name][0] for name in e.factors),
             high=tuple(names.levels[name][level] for name, level in zip(e.factors, e.levels, strict=True)),
             when=names.when(e.factors),
-            numbers=Numbers.of(one),
-            mde80=one.mde80(),
+            numbers=Numbers.of(inference),
+            mde80=inference.mde80(),
             p_bh=p,
         )
-        for e, one, p in zip(
-            result.interactions, found, benjamini_hochberg([one.p for one in found]), strict=True
-        )
+        for e, inference, p in zip(estimates, own, p_bh, strict=True)
     )
 
 
 def _simple_effects(
-    e: Estimate, found: _Inferences, p_bh: Sequence[float | None]
+    e: Estimate, estimator: _Inferences, p_bh: Sequence[float | None]
 ) -> list[tuple[tuple[str, int], Inference]]:
-    """Return an effect at two levels (factor, number) that it depends on, as `evidence.interactions` does for a study."""
+    """Return an effect at two levels of a factor that it depends on, as `evidence.interactions` does for a study."""
     own, depends = (e.factors[0], e.levels[0]), []
-    for pair, p in zip(found.result.interactions, p_bh, strict=True):
+    for pair, p in zip(estimator.result.interactions, p_bh, strict=True):
         at = dict(zip(pair.factors, pair.levels, strict=True))
         if p is None or p >= 0.05 or len(at) > 2 or at.pop(own[0], None) != own[1]:
             continue
         ((other, high),) = at.items()
         places = [(other, 0), (other, high)]
-        simple = [found.simple(own, place) or Inference(None, 0) for place in places]
+        simple = [estimator.simple(own, place) or Inference(None, 0) for place in places]
         if which := unlike(simple):
             depends.append([(places[k], simple[k]) for k in which])
-    turned = [two for two in depends if qualifier_of([one for _, one in two]) is Qualifier.TURNS_AROUND]
+    turned = [two for two in depends if qualifier_of([effect for _, effect in two]) is Qualifier.TURNS_AROUND]
     return next(iter([*turned, *depends]), [])
 
 
 def _aliases(
     result: Factorial, factors: Sequence[Factor], where: Mapping[str, Condition | None]
 ) -> dict[str, list[str]]:
-    """Return the products of other factors that each main effect holds: of two a large share, of three all of it.
+    """Return the products that bias each main effect: of two other factors if their share is large, of three if it is 1.
 
     Source: the alias matrix of Box & Wilson 1951, J. R. Statist. Soc. B 13, 1-45."""
-    found: dict[str, list[str]] = {f.name: [] for f in factors}
+    aliases: dict[str, list[str]] = {f.name: [] for f in factors}
     effects = [(names[0], w) for (names, _), w in result.weights.items() if len(names) == 1]
-    # Three factors are aliased with a main effect in regular fractions only, which have few levels.
+    # A product of three factors is aliased with a main effect only in regular fractions, which have few levels.
     few = [f for f in factors if f.levels <= 3]
     for several in (*combinations(factors, 2), *combinations(few, 3)):
         names = [f.name for f in several]
@@ -282,8 +284,8 @@ def _aliases(
         for name, share in shares.items():
             whole = abs(share - 1) < 1e-6
             if name not in names and (whole or (len(several) == 2 and share >= LEAST_SHARE)):
-                found[name].append(":".join(names) if whole else f"{share:.2f} of {':'.join(names)}")
-    return found
+                aliases[name].append(":".join(names) if whole else f"{share:.2f} of {':'.join(names)}")
+    return aliases
 
 
 def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: str) -> None:
@@ -301,7 +303,7 @@ def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: 
         raise BadInput(*faults)
 
 
-def _check_told_apart(
+def _check_separable(
     result: Factorial, factors: Sequence[Factor], levels: Mapping[str, Sequence[str]]
 ) -> None:
     faults = []
@@ -314,7 +316,7 @@ def _check_told_apart(
         if missing:
             why = f"{', '.join(missing)} counts as a level: leave a field empty where a factor does not exist"
         elif nested:
-            child, parent = (one.name for one in nested[0])
+            child, parent = (factor.name for factor in nested[0])
             columns = listed(f"{child}_{level}" for level in levels[parent])
             why = (
                 f"each level of {child} occurs with one level of {parent} only: give {child} a column for each level of "
@@ -328,20 +330,20 @@ def _check_told_apart(
 
 
 def _is_nested(child: Factor, parent: Factor) -> bool:
-    """Say whether each level of `child` occurs with one level of `parent`, which has fewer."""
+    """Return whether each level of `child` occurs with just one level of `parent`, which has fewer levels."""
     together = set(zip(child.index.tolist(), parent.index.tolist(), strict=True))
     return child.levels > parent.levels and len(together) == len(set(child.index.tolist()))
 
 
 def _unequal_noise(y: Array, factors: Sequence[Factor]) -> list[str]:
-    """Return a warning where the repeated runs of some combinations vary much more than those of others."""
+    """Return a warning if the repeated runs of some combinations vary much more than those of others."""
     groups = [y[rows] for rows in crossings(factors) if len(rows) > 1]
     if bartlett_p(groups) >= UNEQUAL:
         return []
     sds = sorted(float(group.std(ddof=1)) for group in groups)
     return [
-        f"runs of one combination vary much more than those of another (standard deviation {sds[0]:.3g} to {sds[-1]:.3g}), and p "
-        "and intervals take their noise to be equal: with unequal numbers of runs they may be far too certain; run every "
+        f"runs of one combination vary much more than those of another (standard deviation {sds[0]:.3g} to {sds[-1]:.3g}), but "
+        "p and intervals assume equal noise: with unequal numbers of runs they may be far too certain; run every "
         "combination with the same seeds and name them with --block"
     ]
 
@@ -349,9 +351,9 @@ def _unequal_noise(y: Array, factors: Sequence[Factor]) -> list[str]:
 def _warnings(
     result: Factorial, blocks: Factor | None, pooled: Sequence[str], repeated: int, simplified: bool
 ) -> list[str]:
-    said = []
+    warnings = []
     if result.degenerate:
-        said.append(
+        warnings.append(
             "repeated runs do not differ, or the model explains every row exactly: there is no noise, so no p"
         )
     residual: AnovaRow = result.anova["II"][-1]
@@ -361,34 +363,34 @@ def _warnings(
             if result.lenth
             else "no standard errors; repeat some combinations, or use --order 1"
         )
-        said.append(f"no degrees of freedom are left for noise: {source}")
+        warnings.append(f"no degrees of freedom are left for noise: {source}")
     elif not result.replicated and not blocks:
-        said.append(
+        warnings.append(
             "no combination ran twice: the noise is estimated from the interactions that the model leaves out"
         )
     if not result.balanced:
         why = "unequal numbers of rows, or a factor that exists in some rows only"
-        said.append(f"terms overlap ({why}): sums of squares are of type II, effects are marginal means")
+        warnings.append(f"terms overlap ({why}): sums of squares are of type II, effects are marginal means")
     products = [":".join(names) for names in result.left_out if len(names) > 1]
     if products:
         shown = ", ".join(products[:8]) + (f" and {len(products) - 8} more" if len(products) > 8 else "")
         why = "they cannot be separated from other terms (aliased, or combinations are missing)"
-        said.append(f"left out because {why}: {shown}")
-    said += [
+        warnings.append(f"left out because {why}: {shown}")
+    warnings += [
         f"{name}: empty in some rows, and no other factor explains which; its effect is estimated on the other rows"
         for name in result.unexplained
     ]
     if blocks and pooled:
-        said.append(
+        warnings.append(
             f"the effect of {listed(pooled)} cannot be estimated within a {blocks.name}: errors come from the residual over "
             "all blocks, which assumes that an effect is the same in every block"
         )
     if simplified and result.order == "1":
         why = "the table cannot separate two-factor interactions, or they would leave too little to estimate the noise"
-        said.append(f"main effects only: {why}")
+        warnings.append(f"main effects only: {why}")
     if blocks and repeated:
-        said.append(
+        warnings.append(
             f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a run of its own, and errors come "
             "from the residual over all rows"
         )
-    return said
+    return warnings

@@ -18,9 +18,10 @@ from ablate.tables import Faults
 from ablate.text import listed, plural
 
 VALUE = "value"
-# A number with more values, or with more than half as many as there are trials, was drawn from a range; four are always few.
+# A number with more than 12 values, or with more values than half the trials, was drawn from a range. Up to four values
+# always count as levels.
 MOST_LEVELS, FEW_LEVELS = 12, 4
-UNEVEN = 2  # times as many trials of one combination as of another: no grid
+UNEVEN = 2  # more than this many times as many trials of one combination as of another: not a grid
 
 
 def analyze_study(source: str, study: str | None, question: Question) -> Analysis:
@@ -28,17 +29,16 @@ def analyze_study(source: str, study: str | None, question: Question) -> Analysi
 
     Args:
         source: a URL, or an SQLite file.
-        study: its name; None for the only one.
-        question: its metric is `value` (the default), `values.0` and so on where there are several objectives, or a user
-            attribute.
+        study: its name; None if the database has only one.
+        question: its metric is `value` (the default), `values.0` and so on for several objectives, or a user attribute.
 
     Raises:
         BadInput: the question, the database or the study.
     """
-    found = read_any_study(source, study)
+    any_study = read_any_study(source, study)
     metric = question.metric or VALUE
-    objective = _objective(found, metric)
-    trials, notes = _finished(found, objective)
+    objective = _objective(any_study, metric)
+    trials, notes = _finished(any_study, objective)
     varied, same = _varied(trials, question.block)
     names = varied if question.factors is None else question.factors
     if question.factors is None:
@@ -48,52 +48,58 @@ def analyze_study(source: str, study: str | None, question: Question) -> Analysi
             notes.append(f"the same in all trials, and left out: {listed(same)}")
     if others := [name for name in varied if name not in names]:
         notes.append(f"these varied too and count as noise: {listed(others)}")
-    question = replace(question, metric=metric, factors=names, goal=question.goal or _goal(found, objective))
+    question = replace(
+        question, metric=metric, factors=names, goal=question.goal or _goal(any_study, objective)
+    )
     question.check()
-    faults = Faults(found.where, ": trial ")
+    faults = Faults(any_study.where, ": trial ")
     table = _table(trials, metric, objective, question.columns, faults)
-    _refuse_continuous(found, table, names, faults)
+    _refuse_continuous(any_study, table, names, faults)
     table.notes.extend([*notes, *_chosen_by_a_sampler(table, names)])
     analysis = analyze_runs(runs_of(table, question, faults), question)
-    return replace(analysis, study=found.name, trials=len(found.trials))
+    return replace(analysis, study=any_study.name, trials=len(any_study.trials))
 
 
-def _finished(found: AnyStudy, objective: int | None) -> tuple[list[AnyTrial], list[str]]:
-    """Return the trials that have a result, and notes of the others."""
-    complete = [trial for trial in found.trials if trial.state == "COMPLETE"]
+def _finished(any_study: AnyStudy, objective: int | None) -> tuple[list[AnyTrial], list[str]]:
+    """Return the trials that have a result, and notes on the others."""
+    complete = [trial for trial in any_study.trials if trial.state == "COMPLETE"]
     finite = [trial for trial in complete if objective is None or trial.values.get(objective) is not None]
-    lost = Counter(trial.state for trial in found.trials if trial.state != "COMPLETE")
+    lost = Counter(trial.state for trial in any_study.trials if trial.state != "COMPLETE")
     lost["infinite"] = len(complete) - len(finite)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(lost.items()) if count)
     if not finite:
-        raise BadInput(f"{found.where}: {found.name}: no trial has a result ({counts or 'there is none'})")
+        raise BadInput(
+            f"{any_study.where}: {any_study.name}: no trial has a result ({counts or 'there is none'})"
+        )
     notes = (
-        [f"{sum(lost.values())} of {plural(len(found.trials), 'trial')} left out: {counts}"] if counts else []
+        [f"{sum(lost.values())} of {plural(len(any_study.trials), 'trial')} left out: {counts}"]
+        if counts
+        else []
     )
     if lost["PRUNED"]:
         notes.append("pruned trials did badly: without them, levels look better and more alike than they are")
     return finite, notes
 
 
-def _objective(found: AnyStudy, metric: str) -> int | None:
-    """Return which objective `metric` is; None for a user attribute."""
-    count = len(found.directions)
+def _objective(any_study: AnyStudy, metric: str) -> int | None:
+    """Return the index of the objective that `metric` names; None if it names a user attribute."""
+    count = len(any_study.directions)
     names = [VALUE] if count == 1 else []
     names += [f"values.{i}" for i in range(count)]
     if metric in names:
         return int(metric.rpartition(".")[2]) if "." in metric else 0
-    attributes = dict.fromkeys(name for trial in found.trials for name in trial.attributes)
+    attributes = dict.fromkeys(name for trial in any_study.trials for name in trial.attributes)
     if metric in attributes:
         return None
     if metric == VALUE:
-        raise BadInput(f"--metric: {found.name} has {count} objectives; name one: {', '.join(names)}")
-    missing = Faults(f"{found.where}: {found.name}")
+        raise BadInput(f"--metric: {any_study.name} has {count} objectives; name one: {', '.join(names)}")
+    missing = Faults(f"{any_study.where}: {any_study.name}")
     check_names([metric], [*names, *attributes], missing, None)
     raise AssertionError("not reached: the name is missing")
 
 
-def _goal(found: AnyStudy, objective: int | None) -> str:
-    minimized = objective is not None and found.directions[objective] == "MINIMIZE"
+def _goal(any_study: AnyStudy, objective: int | None) -> str:
+    minimized = objective is not None and any_study.directions[objective] == "MINIMIZE"
     return "minimize" if minimized else "maximize"
 
 
@@ -119,13 +125,13 @@ def _table(
     return Table(columns, [trial.number for trial in trials])
 
 
-def _refuse_continuous(found: AnyStudy, table: Table, factors: Sequence[str], faults: Faults) -> None:
+def _refuse_continuous(any_study: AnyStudy, table: Table, factors: Sequence[str], faults: Faults) -> None:
     drawn = {}
     for name in factors:
         values = set(table.columns[name]) - {""}
         few = max(FEW_LEVELS, min(MOST_LEVELS, len(table) // 2))
         if (
-            name not in found.categorical
+            name not in any_study.categorical
             and len(values) > few
             and not any(as_number(v) is None for v in values)
         ):
@@ -141,7 +147,7 @@ def _refuse_continuous(found: AnyStudy, table: Table, factors: Sequence[str], fa
 
 
 def _chosen_by_a_sampler(table: Table, factors: Sequence[str]) -> list[str]:
-    """Return a note where some combinations have many more trials than others, as a search leaves them."""
+    """Return a note if some combinations have many more trials than others, as after a search."""
     counts = Counter(zip(*(table.columns[name] for name in factors), strict=True)).values()
     if max(counts) <= UNEVEN * min(counts):
         return []

@@ -1,6 +1,6 @@
 """`ablate compare`: two sets of prediction files, item by item and seed by seed.
 
-Several files of a side are seeds, paired in order. `prediction_files` reads them.
+Several files on one side are seeds, paired in order. `prediction_files` reads them.
 """
 
 import math
@@ -52,10 +52,10 @@ def compare_files(
     correct: bool = False,
     decimal: str | None = None,
 ) -> Comparison:
-    """Compare B with A (differences are B minus A) by `metric`, accuracy or pearson; files of correctness by their mean.
+    """Compare B with A (differences are B minus A) by `metric`, accuracy or pearson; correctness files by their mean.
 
     Raises:
-        BadInput: the arguments or the files, all that can be found at once.
+        BadInput: faults in the arguments or the files, as many as possible at once.
     """
     _check_arguments(gold, a, b, metric, smallest_effect, correct, decimal)
     sides = [Path(p) for p in a], [Path(p) for p in b]
@@ -64,13 +64,13 @@ def compare_files(
         Path(gold) if gold else None, *sides, chosen, keys or Keys(), correct, decimal
     )
     compare = _accuracy if chosen == "accuracy" else _pearson
-    found = compare(predictions, smallest_effect)
+    comparison = compare(predictions, smallest_effect)
     unnamed = _unnamed_clusters(predictions, chosen == "pearson")
-    return replace(found, warnings=(*found.warnings, *predictions.warnings, *unnamed))
+    return replace(comparison, warnings=(*comparison.warnings, *predictions.warnings, *unnamed))
 
 
 def _item_differences(p: Predictions, pearson: bool) -> Array:
-    """Return what each item adds to B − A for each seed, [S, n]."""
+    """Return the items' scores of B minus A for each seed, [S, n]: their mean is the difference of the metric."""
     if not pearson:
         return p.scores(p.b) - p.scores(p.a)
     return np.array(
@@ -79,13 +79,13 @@ def _item_differences(p: Predictions, pearson: bool) -> Array:
 
 
 def _unnamed_clusters(p: Predictions, pearson: bool) -> list[str]:
-    """Return a warning where items depend on one another and no cluster was named."""
+    """Return a warning if items seem to depend on each other and no clusters were named."""
     if p.clusters is not None:
         return []
-    found = clustering(_item_differences(p, pearson).mean(axis=0)[None, :], p.ids)
+    dependence = clustering(_item_differences(p, pearson).mean(axis=0)[None, :], p.ids)
     return (
-        [UNNAMED_CLUSTERS.format(items=SIGNS[found.sign], times=f"{found.design_effect:.1f}")]
-        if found
+        [UNNAMED_CLUSTERS.format(items=SIGNS[dependence.sign], times=f"{dependence.design_effect:.1f}")]
+        if dependence
         else []
     )
 
@@ -133,18 +133,18 @@ def _accuracy(p: Predictions, smallest_effect: float | None) -> Comparison:
     resampled = bootstrap_mean(d[0], clusters=p.clusters)
     bootstrapped = OtherTest("bootstrap", None, resampled.p, resampled.ci95, THESE_MODELS)
     if p.graded:
-        found = _over_items(sides.delta, d, p.clusters, smallest_effect)
-        return Comparison(sides, found, (bootstrapped,), warnings=(ONE_SEED,))
+        result = _over_items(sides.delta, d, p.clusters, smallest_effect)
+        return Comparison(sides, result, (bootstrapped,), warnings=(ONE_SEED,))
     n, only_a, only_b = d.shape[1], int(np.sum(d < 0)), int(np.sum(d > 0))
     test = mcnemar(only_a, only_b, n)
     about = THESE_MODELS if p.clusters is None else INDEPENDENT_ITEMS
     others = (OtherTest("mcnemar_midp", None, test.p_mid, None, about), bootstrapped)
     if p.clusters is not None:
         exact = OtherTest("mcnemar_exact", None, test.p_exact, test.ci95, INDEPENDENT_ITEMS)
-        found = _over_items(sides.delta, d, p.clusters, smallest_effect)
-        return Comparison(sides, found, (exact, *others), only_a, only_b, warnings=(ONE_SEED,))
+        result = _over_items(sides.delta, d, p.clusters, smallest_effect)
+        return Comparison(sides, result, (exact, *others), only_a, only_b, warnings=(ONE_SEED,))
     ci90 = paired_interval(only_a, only_b, n, 0.90)
-    found = Tested(
+    result = Tested(
         ci95=test.ci95,
         df=None,
         p=test.p_exact,
@@ -153,7 +153,7 @@ def _accuracy(p: Predictions, smallest_effect: float | None) -> Comparison:
         mde80=mde(math.sqrt(max(only_a + only_b, 1)) / n, math.inf),
         method="mcnemar_exact",
     )
-    return Comparison(sides, found, others, only_a, only_b, warnings=(ONE_SEED,))
+    return Comparison(sides, result, others, only_a, only_b, warnings=(ONE_SEED,))
 
 
 def _pearson(p: Predictions, smallest_effect: float | None) -> Comparison:
@@ -184,7 +184,7 @@ def _pearson(p: Predictions, smallest_effect: float | None) -> Comparison:
 
 
 def _sides(p: Predictions, metric: str, a: Array, b: Array) -> Sides:
-    """Return what is compared: the means over seeds of the metric, `a` and `b` [S]."""
+    """Return the two sides: the means of the metric, `a` and `b` [S], over seeds."""
     clusters = None if p.clusters is None else len(set(p.clusters))
     return Sides(
         metric, len(p.gold), len(a), clusters, float(a.mean()), float(b.mean()), float((b - a).mean())
@@ -201,7 +201,8 @@ def _over_seeds(
     published = mrmc(d)
     hillis = OtherTest("hillis", None, published.p, published.ci95, HILLIS)
     t, resampled = paired_t(by_seed), bootstrap_mean(d.mean(axis=0), clusters=clusters)
-    assert t is not None  # two seeds or more
+    # There are at least two seeds.
+    assert t is not None
     assert main.estimate is not None
     others = (
         *([hillis] if published.p is not None and published.se > 0 and clusters is None else []),
@@ -235,16 +236,16 @@ def _over_items(
     return replace(tested(infer_from_items(delta, added), smallest_effect, "maximize"), method=method)
 
 
-def tested(found: Inference, smallest_effect: float | None, goal: str) -> Tested:
+def tested(inference: Inference, smallest_effect: float | None, goal: str) -> Tested:
     """Return an inference with its verdict."""
     return Tested(
-        ci95=found.interval(),
-        df=found.df if found.df is not None and math.isfinite(found.df) else None,
-        p=found.p,
-        se=found.se,
-        verdict=verdict(found, found.p, smallest_effect, goal),
-        mde80=found.mde80(),
-        method=found.method,
+        ci95=inference.interval(),
+        df=inference.df if inference.df is not None and math.isfinite(inference.df) else None,
+        p=inference.p,
+        se=inference.se,
+        verdict=verdict(inference, inference.p, smallest_effect, goal),
+        mde80=inference.mde80(),
+        method=inference.method,
     )
 
 
@@ -255,10 +256,11 @@ def _verdict(delta: float, p: float, ci90: tuple[float, float], smallest_effect:
 
 
 def _r(drawn: Array, x: Array, y: Array) -> Array:
-    """Return Pearson's r [batch] of resamples; `drawn` [batch, n] says how often each item is in one."""
+    """Return Pearson's r [batch] of resamples; `drawn` [batch, n] is how often each item was drawn."""
     x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     moments = drawn @ np.column_stack([x, y, x * x, y * y, x * y]) / len(x)
     mx, my, xx, yy, xy = moments.T
     spread = np.array([xx - mx**2, yy - my**2])
-    spread[spread <= ROUNDING] = np.nan  # one item drawn n times has no r; left out later
+    # A resample of one item, drawn n times, has no r; `bootstrap` leaves NaN out.
+    spread[spread <= ROUNDING] = np.nan
     return np.asarray((xy - mx * my) / np.sqrt(spread.prod(axis=0)))

@@ -1,6 +1,6 @@
-"""`ablate compare STUDY_A STUDY_B`: one cell of each of two studies, paired by seed and, where predictions are kept, by item.
+"""`ablate compare STUDY_A STUDY_B`: one cell of each of two studies, paired by seed and, if predictions were saved, by item.
 
-As a report compares two cells of one study: the same inference, the same words."""
+The two cells are compared as a report compares cells of one study."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,19 +23,20 @@ from ablate.spec.model import levels_text
 from ablate.store.results import PartResult, Results, TrialResult
 from ablate.text import listed, plural
 
-# Rows of the grid that both cells are put into.
+# The rows of the two cells in a grid made for the comparison.
 A, B = 0, 1
 
 
 def compare_studies(
     a: Results, b: Results, only_a: Sequence[str] = (), only_b: Sequence[str] = ()
 ) -> StudyComparison:
-    """Compare a cell of `b` with one of `a` (differences are B minus A) on the metric that decides study A.
+    """Compare a cell of `b` with one of `a` (differences are B minus A) on the primary metric of study A.
 
-    The cells are those that `only` names, or the one that both studies have: their baselines where these are the same cell.
+    The cells are those that `only_a` and `only_b` name. Without either, it is the cell that both studies have: the baseline if
+    it is the same in both.
 
     Raises:
-        BadInput: no such cell, not one alone, a metric that B does not have, or no seed that both have a result for.
+        BadInput: no such cell, or several; a metric that B does not have; or no seed with a result in both cells.
     """
     cell_a, cell_b = _cells(a, b, only_a, only_b)
     metric = a.spec.metric
@@ -45,33 +46,34 @@ def compare_studies(
             f"{metric.name}: not measured in both cells; run them first, or use the same deciding metric in both studies"
         )
     values = both.values[metric.name]
-    there = np.isfinite(values)
-    paired = np.asarray(there.all(axis=0))
+    measured = np.isfinite(values)
+    paired = np.asarray(measured.all(axis=0))
     if not paired.any():
-        seeds = (listed(s for s, has in zip(both.seeds, row, strict=True) if has) for row in there)
+        seeds = (listed(s for s, has in zip(both.seeds, row, strict=True) if has) for row in measured)
         raise BadInput("no seed has a result in both cells; A has {}, B has {}".format(*seeds))
-    # Which metrics a composite is made of shows in all trials of a study, not in two cells of it.
+    # Inferring what a composite is made of takes all trials of a study; two cells are too few.
     items = Items(both, made_of={metric.name: Items(grid(a)).made_of(metric.name)})
-    weights = pair_weights(A, B, np.asarray(there))
-    (found,) = infer_all(items, metric.name, [weights])
+    weights = pair_weights(A, B, np.asarray(measured))
+    (inference,) = infer_all(items, metric.name, [weights])
     differences = by_seed(weights, items.values(metric.name))
     differences = differences[np.isfinite(differences)]
     made_of = items.made_of(metric.name)
     mean_a, mean_b = (float(values[row, paired].mean()) for row in (A, B))
     n_items = sum(len(pairs[0][0].ids) for name in made_of if (pairs := items.pairs(A, B, name)))
     several = len(differences) > 1
-    assert found.estimate is not None  # some seed is paired
+    # At least one seed is paired.
+    assert inference.estimate is not None
     return StudyComparison(
-        sides=Sides(metric.name, n_items, len(differences), None, mean_a, mean_b, found.estimate),
-        tested=tested(found, metric.smallest_effect, metric.goal),
+        sides=Sides(metric.name, n_items, len(differences), None, mean_a, mean_b, inference.estimate),
+        tested=tested(inference, metric.smallest_effect, metric.goal),
         sensitivity=(sign_flip(differences),) if several else tuple(of_one_seed(items, A, B, metric.name)),
         deltas=tuple(differences.tolist()),
-        warnings=_warnings(both.seeds, there, items, found.p is None and several),
+        warnings=_warnings(both.seeds, measured, items, inference.p is None and several),
         seeds=tuple(seed for seed, has in zip(both.seeds, paired, strict=True) if has),
-        estimate=found.estimate,
-        n=found.seeds,
-        v_seed=found.v_seed,
-        v_item=found.v_item,
+        estimate=inference.estimate,
+        n=inference.seeds,
+        v_seed=inference.v_seed,
+        v_item=inference.v_item,
         cells={
             side: ComparedCell(results.spec.study, cell.hash, cell.levels)
             for side, results, cell in (("a", a, cell_a), ("b", b, cell_b))
@@ -88,10 +90,10 @@ def _cells(a: Results, b: Results, only_a: Sequence[str], only_b: Sequence[str])
         common = [name for name in cells[0] if name in cells[1]]
         chosen = a.reference if a.reference == b.reference and a.reference in common else None
         if chosen is None and len(common) != 1:
-            found = listed(levels_text(cells[0][name].levels) for name in common)
+            names = listed(levels_text(cells[0][name].levels) for name in common)
             raise BadInput(
                 f"{a.spec.study} and {b.spec.study} have {plural(len(common), 'cell')} in common"
-                + (f": {found}" if common else "")
+                + (f": {names}" if common else "")
                 + "; name one on each side with --only-a factor=level and --only-b factor=level"
             )
         name_a = name_b = chosen or common[0]
@@ -99,7 +101,7 @@ def _cells(a: Results, b: Results, only_a: Sequence[str], only_b: Sequence[str])
 
 
 def _side_by_side(a: Results, cell_a: Cell, b: Results, cell_b: Cell) -> Results:
-    """Put both cells into one study of two cells; the same part may have been trained in both, and is then two parts."""
+    """Put both cells into one study of two cells. Parts are renamed, since both studies may have trained the same part."""
     cells, trials, parts = [], list[TrialResult](), dict[tuple[str, int], PartResult]()
     for side, results, cell in (("a", a, cell_a), ("b", b, cell_b)):
         cells.append(
@@ -113,8 +115,8 @@ def _side_by_side(a: Results, cell_a: Cell, b: Results, cell_b: Cell) -> Results
             if t.cell == cell.hash
         ]
         parts |= {
-            (f"{side} {part}", seed): replace(found, part=f"{side} {part}")
-            for (part, seed), found in results.parts.items()
+            (f"{side} {part}", seed): replace(result, part=f"{side} {part}")
+            for (part, seed), result in results.parts.items()
         }
     return replace(
         a,
@@ -122,24 +124,23 @@ def _side_by_side(a: Results, cell_a: Cell, b: Results, cell_b: Cell) -> Results
         reference=cells[0].hash,
         trials=tuple(trials),
         parts=parts,
-        spec=a.spec.model_copy(
-            update={"design": OneAtATime()}
-        ),  # one cell from the other, whatever chose them
+        # The effect is the difference of two cells, whatever the design that chose them.
+        spec=a.spec.model_copy(update={"design": OneAtATime()}),
     )
 
 
-def _warnings(seeds: Sequence[int], there: np.ndarray, items: Items, no_noise: bool) -> tuple[str, ...]:
-    said = [NO_NOISE] if no_noise else []
+def _warnings(seeds: Sequence[int], measured: np.ndarray, items: Items, no_noise: bool) -> tuple[str, ...]:
+    warnings = [NO_NOISE] if no_noise else []
     for row, name in ((A, "A"), (B, "B")):
         alone = [
             seed
-            for seed, has, other in zip(seeds, there[row], there[1 - row], strict=True)
+            for seed, has, other in zip(seeds, measured[row], measured[1 - row], strict=True)
             if has and not other
         ]
         if alone:
-            said.append(f"{plural(len(alone), 'seed')} of {name} alone left out: {listed(alone)}")
-    said += [
+            warnings.append(f"{plural(len(alone), 'seed')} only in {name}, left out: {listed(alone)}")
+    warnings += [
         f"{metric}: different {what} on the two sides, so items are not paired"
         for *_, metric, what in items.unaligned
     ]
-    return tuple(said)
+    return tuple(warnings)

@@ -1,8 +1,8 @@
 """Delimited text, one row per line: CSV as people write it.
 
-The delimiter (comma, tab, semicolon or pipe) is detected from the header. Quotes, CRLF, spaces around fields, a delimiter at
-the end of every line and markdown's rule under the header are understood. Refused, each with its place: a row with too few or
-too many fields; an unclosed quote."""
+The delimiter (comma, tab, semicolon or pipe) is detected from the header. Accepts quotes, CRLF, spaces around fields, a delimiter
+at the end of every line, and markdown's rule under the header. Refuses, with the place: a row with too few or too many fields; an
+unclosed quote."""
 
 import csv
 import io
@@ -34,12 +34,12 @@ def read_grid(text: str, knows: Callable[[list[str]], int], faults: Faults) -> G
     """Return the fields of `text`; rows of a wrong length are noted in `faults`.
 
     Args:
-        text: the file's.
-        knows: how many of the wanted columns a header has; it decides between two delimiters.
-        faults: takes what is wrong with single rows.
+        text: the text of the file.
+        knows: returns how many of the wanted columns a header has, to decide between delimiters.
+        faults: collects what is wrong with single rows.
 
     Raises:
-        BadInput: this is no table: a lone quote, no header, no rows.
+        BadInput: the text is not a table: a lone quote, no header, no rows.
     """
     first = EXCEL_SAYS.fullmatch(text.partition("\n")[0])
     delimiter = first[1] if first else _delimiter(text, knows)
@@ -62,14 +62,15 @@ def read_grid(text: str, knows: Callable[[list[str]], int], faults: Faults) -> G
         raise BadInput(f"{faults.place}: {'a header but no rows' if names else 'no header and no rows'}")
     _refuse_spaces(names, knows, faults, header_line)
     names, rows = _without_last_delimiter(names, rows, delimiter, faults)
-    while rows and not any(map(str.strip, rows[-1])):  # spreadsheets save the rows that were once filled
+    # Spreadsheets also save rows that were filled once and are empty now.
+    while rows and not any(map(str.strip, rows[-1])):
         rows.pop()
         lines.pop()
     return _of_right_length(Grid(names, header_line, rows, lines, delimiter), faults)
 
 
 def _delimiter(text: str, knows: Callable[[list[str]], int]) -> str:
-    """Return the delimiter by which the header has the most of the wanted columns, or else the most fields."""
+    """Return the delimiter that finds the most wanted columns in the header; if it is a tie, the most fields."""
 
     def worth(delimiter: str) -> tuple[int, int]:
         reader = csv.reader(
@@ -98,19 +99,19 @@ def _refuse_spaces(names: list[str], knows: Callable[[list[str]], int], faults: 
 def _without_last_delimiter(
     names: list[str], rows: list[list[str]], delimiter: str, faults: Faults
 ) -> tuple[list[str], list[list[str]]]:
-    """Leave out the empty field that a delimiter at the end of a line makes, where all lines agree.
+    """Leave out the empty last field that a delimiter at the end of the line makes, if all lines have one.
 
-    Rows with one field more than the header may also start with a row's name, as R writes them: all columns would be read
-    from their neighbours. So the first column must not look like one."""
+    Rows with one field more than the header may also start with a row name, as R writes them. Then every column would be
+    read from its neighbour, so a first column that counts the rows is refused."""
     width = len(names)
     if names[-1] == "" and all(len(row) == width - 1 for row in rows):
         return names[:-1], rows
     if any(len(row) != width + 1 or row[-1].strip() for row in rows):
         return names, rows
     if _counts([row[0].strip() for row in rows]):
-        what = "row numbers without a name in the header, or a delimiter too many at the end?"
+        what = "row numbers without a name in the header, or an extra delimiter at the end?"
         raise BadInput(
-            f"{faults.place}: every row has one field more than the header: {what} Save it without"
+            f"{faults.place}: every row has one field more than the header: {what} Save the file without it"
         )
     return names, [row[:-1] for row in rows]
 

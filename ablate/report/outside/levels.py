@@ -1,4 +1,4 @@
-"""The levels of a column of texts: which texts are the same level, their order, and the column coded by level."""
+"""The levels of a text column: which texts are the same level, their order, and the column coded by level."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -12,26 +12,26 @@ Value = tuple[str, Decimal]  # unit ("%" or none) and number
 
 
 def order_levels(column: Sequence[str], baseline: str | None = None) -> list[str]:
-    """Return the levels of a column, the baseline first; by number where all are numbers, else by alphabet.
+    """Return the levels of a column, the baseline first, the others by number if all are numbers, else by alphabet.
 
-    Texts that are the same number (1 and 1.0) are one level, under the name met first; "-" and "+" count as
-    −1 and 1. Numbers in percent are numbers where all are. Without a `baseline` the smallest comes first.
+    Texts that are the same number (1 and 1.0) are one level, named as it is first written; "-" and "+" count as
+    −1 and 1. Percentages count as numbers if all levels are percentages. Without a `baseline` the smallest comes first.
     """
-    found = list(dict.fromkeys(text for text in column if text))
+    levels = list(dict.fromkeys(text for text in column if text))
     by_value: dict[Value, str] = {}
-    for text in found:
+    for text in levels:
         if (value := _value(text)) is not None:
             by_value.setdefault(value, text)
-    if all(map(_value, found)) and len({unit for unit, _ in by_value}) == 1:
-        found = [by_value[value] for value in sorted(by_value)]
+    if all(map(_value, levels)) and len({unit for unit, _ in by_value}) == 1:
+        levels = [by_value[value] for value in sorted(by_value)]
     else:
-        found.sort()
-    first = baseline and match_level(baseline, found)
-    return [first, *(text for text in found if text != first)] if first else found
+        levels.sort()
+    first = baseline and match_level(baseline, levels)
+    return [first, *(text for text in levels if text != first)] if first else levels
 
 
 def match_level(text: str, levels: Sequence[str]) -> str | None:
-    """Return the level that `text` names, by text or else by number."""
+    """Return the level that `text` names, as text or as a number."""
     if text in levels:
         return text
     value = _value(text)
@@ -39,7 +39,7 @@ def match_level(text: str, levels: Sequence[str]) -> str | None:
 
 
 def coded(name: str, column: Sequence[str], levels: Sequence[str]) -> Factor:
-    """Return the column as a factor, its levels numbered as in `levels`; −1 where it is empty."""
+    """Return the column as a factor with the indices of `levels`; −1 where it is empty."""
     by_text = {text: i for i, text in enumerate(levels)}
     by_value = {value: i for i, text in enumerate(levels) if (value := _value(text)) is not None}
     known = {"": -1} | by_text

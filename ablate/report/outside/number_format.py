@@ -1,7 +1,7 @@
 """Numbers as people write them: decimal points or commas, percent signs; thousands separators are never guessed.
 
-A comma is a decimal mark where commas do not separate the fields and at least one number cannot be read otherwise:
-87,5 and 0,874 are; 87,512 may be thousands, and a file with only such numbers is refused unless `--decimal` is given."""
+A comma is a decimal mark if commas do not separate the fields and at least one number cannot be read in another way,
+such as 87,5 or 0,874. 87,512 may mean thousands: a file with only such numbers is refused unless `--decimal` is given."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,13 +18,14 @@ THOUSANDS = re.compile(r"[+−-]?[0-9]{1,3}([.,'’\s][0-9]{3})+([.,][0-9]+)?\s*
 
 
 def as_number(text: str) -> Decimal | None:
-    """Return the number that `text` is, to its last digit; None where it is none."""
+    """Return the number in `text`, exactly; None if it is not a number."""
     text = text.replace("−", "-")
     if not NUMBER.fullmatch(text):
         return None
     try:
         return Decimal(text)
-    except InvalidOperation:  # an exponent of twenty digits
+    # An exponent of twenty digits, for example.
+    except InvalidOperation:
         return None
 
 
@@ -38,10 +39,10 @@ def with_points(
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return the columns with decimal commas turned into points, and a note if that was done.
 
-    Columns with a text that is no number stay as they are, those that must be `numbers` too: their reader complains.
+    Columns that contain other text stay as they are, even those that must be `numbers`: their reader reports the fault.
 
     Raises:
-        BadInput: the file leaves open what its commas mean.
+        BadInput: the meaning of the commas is ambiguous.
     """
     commas = {name: texts for name, texts in columns.items() if _are_numbers(texts, ",")}
     if decimal == "." or (decimal is None and (delimiter == "," or not commas)):
@@ -49,7 +50,8 @@ def with_points(
     points = {name: texts for name, texts in columns.items() if _are_numbers(texts, ".")}
     if decimal is None and (why := _undecided(commas, points)):
         faults.add(f"{why}; pass --decimal ',' or --decimal '.'", column=next(iter(commas)))
-        faults.raise_any()  # every number would be a fault of its own
+        # Stop here: every single number would be a fault too.
+        faults.raise_any()
     for name in [name for name in points if name in numbers]:
         line, text = next((line, text) for line, text in zip(lines, points[name], strict=True) if "." in text)
         faults.add(f"{text!r} has a point, where decimals have commas", line, name)
@@ -59,7 +61,7 @@ def with_points(
 
 
 def without_percent(texts: Sequence[str]) -> list[str] | None:
-    """Return numbers in percent without their signs; None where no text, or not every one, has a sign."""
+    """Return percentages without their signs; None unless every text that is not empty has one."""
     filled = [text for text in texts if text not in ("", "NA")]
     if not filled or not all(text.endswith("%") for text in filled):
         return None
@@ -77,7 +79,7 @@ def why_no_number(text: str) -> str:
 
 
 def _are_numbers(texts: Iterable[str], mark: str) -> bool:
-    """Say whether a column holds numbers only, at least one with this decimal mark and none with the other."""
+    """Return whether a column has only numbers, at least one with this decimal mark and none with the other."""
     filled = [text for text in texts if text not in ("", "NA")]
     decimal = WITH_COMMA if mark == "," else WITH_POINT
     return any(mark in text for text in filled) and all(
@@ -86,7 +88,7 @@ def _are_numbers(texts: Iterable[str], mark: str) -> bool:
 
 
 def _undecided(commas: Mapping[str, list[str]], points: Mapping[str, list[str]]) -> str | None:
-    """Return why it is open what the commas mean."""
+    """Return why the meaning of the commas is ambiguous; None if it is not."""
     if points:
         return f"its numbers have commas, those of {next(iter(points))} have points"
     texts = _with(",", commas)

@@ -1,8 +1,8 @@
 """Read prediction files from any source and align their items: the input of `ablate compare`.
 
-A file has an id and a prediction for every item, and the gold file its label. Without gold, a file has an id and the correctness
-of each answer (0 or 1, true or false, or a score between), as evaluation harnesses log it. Refused: ids that differ from the
-gold's, missing labels or predictions, a correlation that does not exist, the same file twice."""
+A file has an id and a prediction for every item, and the gold file has the labels. Without gold, a file has an id and the
+correctness of each answer (0 or 1, true or false, or a score in between), as evaluation harnesses log it. Refuses ids that differ
+from the gold's, missing labels or predictions, constant values (they have no correlation), and the same file twice."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -26,18 +26,18 @@ Array = NDArray[np.float64]
 METRICS = ("accuracy", "pearson")
 WHOLE_UP_TO = 2**53  # larger whole numbers are not exact in binary
 ALIKE_BY_CHANCE = 30  # with fewer items, two seeds may be right about the same ones by chance
-LARGEST = 1e100  # of a prediction: its fourth power must still be a number
+LARGEST = 1e100  # of a prediction, whose fourth power must be finite
 
 
 @dataclass(frozen=True)
 class Keys:
-    """What the columns (or keys of records, with dots) are called."""
+    """The names of the columns, or the keys of records (with dots)."""
 
     id: str = "id"
     prediction: str = "prediction"
     label: str = "label"
     correct: str = "correct"
-    cluster: str | None = None  # of items that depend on each other
+    cluster: str | None = None  # None: items are independent
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,35 +51,35 @@ class Predictions:
     a: list[NDArray[Any]]  # S of [n]
     b: list[NDArray[Any]]
     warnings: list[str]
-    # [n], of each item in the gold's order; None where items are independent.
+    # [n], the cluster of each item in the gold's order; None if items are independent.
     clusters: tuple[str, ...] | None = None
     correctness: bool = False
     ids: tuple[str, ...] = ()  # [n], in the gold's order
 
     @property
     def graded(self) -> bool:
-        """Whether answers may be right in part."""
+        """Whether some answers are partly right."""
         return self.correctness and any(not np.isin(x, (0.0, 1.0)).all() for x in (*self.a, *self.b))
 
     def scores(self, side: Sequence[NDArray[Any]]) -> Array:
-        """Return the correctness of each answer of a side, [S, n]: 1, 0, or between."""
+        """Return the correctness of each answer of a side, [S, n]: 1, 0, or in between."""
         return np.array([x if self.correctness else x == self.gold for x in side], dtype=float)
 
 
 @dataclass(frozen=True)
 class _File:
-    """One file as it stands."""
+    """The content of one file."""
 
     path: Path
-    places: dict[str, int]  # id -> place
-    values: list[Any]  # none in a gold file that names items only
-    clusters: list[str]  # none where no column names them
+    places: dict[str, int]  # id -> index
+    values: list[Any]  # empty for a gold file that only lists items
+    clusters: list[str]  # empty without a cluster column
 
     def in_order(self, of: "_File") -> "_File":
-        """Return this file with its items in another's order.
+        """Return this file with its items in the order of another file.
 
         Raises:
-            BadInput: not the same items.
+            BadInput: the items are not the same.
         """
         missing = [item for item in of.places if item not in self.places]
         extra = [item for item in self.places if item not in of.places]
@@ -111,18 +111,18 @@ def read_predictions(
     """Read all files; every file's faults are reported together.
 
     Args:
-        gold: labels, and the order of the items; None where the files hold correctness.
-        a: files of one side, one a seed.
+        gold: the labels, and the order of the items; None if the files hold correctness.
+        a: files of one side, one per seed.
         b: files of the other side.
         metric: accuracy or pearson.
         keys: names of the columns.
-        correct: the files hold the correctness of each answer, not the answer.
-        decimal: the decimal mark; None to read it off each file.
+        correct: whether the files hold the correctness of each answer instead of the answer.
+        decimal: the decimal mark; None to detect it in each file.
 
     Raises:
-        BadInput: with all that is wrong.
+        BadInput: with every fault.
     """
-    # Clusters are named in the gold, or else in every file of predictions.
+    # The clusters are in the gold file or, if it lacks the column, in every prediction file.
     without = replace(keys, cluster=None)
     in_gold = gold is not None and keys.cluster is not None and _has_column(gold, keys.cluster)
     of_gold, own = (keys, without) if in_gold else (without, keys)
@@ -156,12 +156,12 @@ def read_predictions(
         _check_values([labels, *columns], [gold, *a, *b], metric)
         warnings = _strangers([labels, *columns], [gold, *a, *b]) if metric == "accuracy" else []
     sides = columns[: len(a)], columns[len(a) :]
-    found = Predictions(labels, *sides, warnings, clusters, correct, tuple(first.places))
-    return replace(found, warnings=[*warnings, *_alike(found, a, b)])
+    predictions = Predictions(labels, *sides, warnings, clusters, correct, tuple(first.places))
+    return replace(predictions, warnings=[*warnings, *_alike(predictions, a, b)])
 
 
 def _read(path: Path, keys: Keys, value: str | None, kind: str, decimal: str | None) -> _File:
-    """Return one file; `value` is the column of its values, None where only the items matter."""
+    """Return one file; `value` is the column of its values, None if only the items matter."""
     faults = Faults(path)
     wanted = [name for name in (keys.id, value, keys.cluster) if name is not None]
     numbers = [value] if value and kind != "class" else None
@@ -182,7 +182,7 @@ def _read(path: Path, keys: Keys, value: str | None, kind: str, decimal: str | N
 
 
 def _has_column(path: Path, name: str) -> bool:
-    """Say whether a file has a column; False also where it cannot be read, which is reported when it is."""
+    """Return whether a file has a column; False also if it cannot be read, which is reported when its values are read."""
     try:
         read_columns(path, [name], Faults(path))
     except BadInput:
@@ -212,7 +212,8 @@ def _value(text: str, kind: str) -> Any:
     if kind == "correct" and text.lower() in ("true", "false"):
         return float(text.lower() == "true")
     number = _number(text)
-    if kind == "class":  # 2, 2.0 and "2" are one class; anything else is compared as text
+    # 2, 2.0 and "2" are one class; anything else is compared as text.
+    if kind == "class":
         return text if number is None or abs(number) >= WHOLE_UP_TO else repr(number)
     if number is None:
         raise ValueError(why_no_number(text))
@@ -250,7 +251,7 @@ def _clusters(files: Sequence[_File], key: str | None) -> tuple[str, ...] | None
 
 
 def _refuse_one_file_twice(a: Sequence[Path], b: Sequence[Path]) -> None:
-    met: dict[tuple[int, int], str] = {}  # (device, inode) -> how it was named
+    met: dict[tuple[int, int], str] = {}  # (device, inode) -> the argument that named it
     for named, path in [*((f"--a {path}", path) for path in a), *((f"--b {path}", path) for path in b)]:
         status = os.stat(path)
         if before := met.get((status.st_dev, status.st_ino)):
@@ -260,26 +261,28 @@ def _refuse_one_file_twice(a: Sequence[Path], b: Sequence[Path]) -> None:
         met[status.st_dev, status.st_ino] = named
 
 
-def _alike(found: Predictions, a: Sequence[Path], b: Sequence[Path]) -> Iterator[str]:
-    """Refuse identical seeds of a side; warn where that may be chance, and where both sides are identical."""
-    for name, side, paths in (("--a", found.a, a), ("--b", found.b, b)):
+def _alike(predictions: Predictions, a: Sequence[Path], b: Sequence[Path]) -> Iterator[str]:
+    """Refuse identical seeds on one side, or warn if that may be chance; also warn if both sides are identical."""
+    for name, side, paths in (("--a", predictions.a, a), ("--b", predictions.b, b)):
         for j in range(len(side)):
             for i in range(j):
                 if not np.array_equal(side[i], side[j]):
                     continue
-                said = f"{name}: {paths[i]} and {paths[j]} hold the same predictions"
-                if not _may_be_chance(found, side[i]):
-                    raise BadInput(f"{said}; a repeated file, or a seed without effect, is not a second seed")
-                yield f"{said}: did the seed have any effect?"
-    for i, (x, y) in enumerate(zip(found.a, found.b, strict=True), 1):
+                message = f"{name}: {paths[i]} and {paths[j]} hold the same predictions"
+                if not _may_be_chance(predictions, side[i]):
+                    raise BadInput(
+                        f"{message}; a repeated file, or a seed without effect, is not a second seed"
+                    )
+                yield f"{message}: did the seed have any effect?"
+    for i, (x, y) in enumerate(zip(predictions.a, predictions.b, strict=True), 1):
         if np.array_equal(x, y):
             yield f"seed {i}: A and B predict exactly the same"
 
 
-def _may_be_chance(found: Predictions, values: NDArray[Any]) -> bool:
-    """Say whether two different seeds may give identical answers: all right, all wrong, or few items."""
-    right = found.scores([values])
-    return bool(found.correctness and (len(values) < ALIKE_BY_CHANCE or np.ptp(right) == 0))
+def _may_be_chance(predictions: Predictions, values: NDArray[Any]) -> bool:
+    """Return whether two different seeds may give identical answers: all right, all wrong, or few items."""
+    right = predictions.scores([values])
+    return bool(predictions.correctness and (len(values) < ALIKE_BY_CHANCE or np.ptp(right) == 0))
 
 
 def _ids(ids: Sequence[str]) -> str:
@@ -305,9 +308,9 @@ def _check_values(columns: Sequence[NDArray[Any]], paths: Sequence[Path], metric
 
 
 def _are_scores(values: set[str], labels: set[str]) -> bool:
-    """Say whether predictions are not classes: a fraction where labels are whole numbers, or no label among them.
+    """Return whether predictions are not classes: fractions where labels are whole numbers, or none of them a label.
 
-    A text among numbers is an answer that could not be read: a class of its own, and wrong."""
+    Text among numbers is an answer that the model failed to give: a class of its own, and wrong."""
     numbers, labelled = (list(map(_number, texts)) for texts in (values, labels))
     whole = all(label is not None and label.is_integer() for label in labelled)
     fractions = whole and any(number is not None and not number.is_integer() for number in numbers)
@@ -315,7 +318,7 @@ def _are_scores(values: set[str], labels: set[str]) -> bool:
 
 
 def _strangers(columns: Sequence[NDArray[Any]], paths: Sequence[Path]) -> list[str]:
-    """Return a warning for each file with predictions that are no label of the gold."""
+    """Return a warning for each file with predictions that are not among the gold labels."""
     labels = list(set(columns[0].tolist()))
     counts = [int(np.sum(~np.isin(values, labels))) for values in columns[1:]]
     return [

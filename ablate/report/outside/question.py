@@ -1,4 +1,4 @@
-"""What `ablate analyze` is asked: how a metric depends on factors."""
+"""The question to `ablate analyze`: how a metric depends on factors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ UNITS = ("run", "row")
 
 @dataclass(frozen=True)
 class Question:
-    """The names of columns (of an Optuna study: params and user attributes), and how they are analysed."""
+    """The names of columns (for an Optuna study: params and user attributes), and how to analyse them."""
 
     # A column; or several, one per seed: a list with commas, or a pattern such as `acc_*`.
     metric: str = ""
@@ -32,7 +32,7 @@ class Question:
         return [*(self.factors or ()), *([self.block] if self.block else [])]
 
     def check(self) -> None:
-        """Refuse what no table could make right.
+        """Refuse a question that is wrong for any table.
 
         Raises:
             BadInput: with every fault.

@@ -1,4 +1,4 @@
-"""JSON as a table: one object a line (JSONL), or one list of objects. A key with dots goes into what is nested.
+"""JSON as a table: one object per line (JSONL), or one list of objects. A key with dots names a nested value.
 
 Numbers keep their digits as written; null and missing keys are empty; true and false stay these words."""
 
@@ -12,20 +12,20 @@ from ablate.report.outside.tables import Table, check_names, chosen_names
 from ablate.tables import Faults
 
 BLANK = re.compile(r"[\s,]*")
-LOOKED_AT = 100  # records, for the names of their keys
-DEPTH = 8  # of these names
+LOOKED_AT = 100  # records to collect the names of keys from
+DEPTH = 8  # of nested names
 
 
 def looks_like_json(text: str) -> bool:
-    """Say whether a file's text starts as JSON does."""
+    """Return whether a file's text starts like JSON."""
     return text.lstrip()[:1] in ("{", "[")
 
 
 def read_records(text: str, wanted: Sequence[str], faults: Faults, several: str | None = None) -> Table:
-    """Return the `wanted` keys of every record as columns; values that are not single are noted in `faults`.
+    """Return the `wanted` keys of every record as columns; lists and objects among the values are noted in `faults`.
 
     Raises:
-        BadInput: this is not JSON, or no record has a wanted key.
+        BadInput: the text is not JSON, or no record has a wanted key.
     """
     records = list(_records(text, faults))
     if not records:
@@ -34,12 +34,12 @@ def read_records(text: str, wanted: Sequence[str], faults: Faults, several: str 
     wanted = [
         name for typed in wanted for name in (chosen_names(typed, keys) if typed == several else [typed])
     ]
-    found = {name: [_value(record, name) for _, record in records] for name in wanted}
-    there = [name for name, values in found.items() if any(value is not None for value in values)]
-    check_names(wanted, [*there, *(key for key in keys if key not in there)], faults, None)
+    values_of = {name: [_value(record, name) for _, record in records] for name in wanted}
+    present = [name for name, values in values_of.items() if any(value is not None for value in values)]
+    check_names(wanted, [*present, *(key for key in keys if key not in present)], faults, None)
     columns = {
         name: [_text(value, line, name, faults) for (line, _), value in zip(records, values, strict=True)]
-        for name, values in found.items()
+        for name, values in values_of.items()
     }
     return Table(columns, [line for line, _ in records])
 
@@ -49,7 +49,7 @@ def _sample(records: list[tuple[int, Any]], several: str | None) -> list[tuple[i
 
 
 def _records(text: str, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each object with the line it starts in."""
+    """Yield each object with the line in which it starts."""
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=str)
     listed = text.lstrip().startswith("[")
     at, line, counted = (text.index("[") + 1 if listed else 0), 1, 0
@@ -80,10 +80,10 @@ def _skip(text: str, at: int) -> int:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    record = dict(pairs)
+    if len(record) < len(pairs):
         raise ValueError("a key appears twice in one object")
-    return found
+    return record
 
 
 def _flat(record: Any, before: str = "", depth: int = DEPTH) -> Iterator[str]:
@@ -95,14 +95,14 @@ def _flat(record: Any, before: str = "", depth: int = DEPTH) -> Iterator[str]:
 
 
 def _value(record: Any, key: str) -> Any:
-    """Return what `key` names: itself where it is one, or else part by part between its dots; None where nothing is."""
+    """Return the value of `key`, or else of its parts between dots, one inside the other; None if there is none."""
     if isinstance(record, dict) and key in record:
         return record[key]
     head, dot, rest = key.partition(".")
     while dot:
         inner = _step(record, head)
-        if inner is not None and (found := _value(inner, rest)) is not None:
-            return found
+        if inner is not None and (value := _value(inner, rest)) is not None:
+            return value
         more, dot, rest = rest.partition(".")
         head = f"{head}.{more}"
     return _step(record, key) if isinstance(record, list) else None

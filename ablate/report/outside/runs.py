@@ -1,8 +1,8 @@
 """Turn the rows of a table into runs: combinations of levels, each with its metric.
 
-A metric of several columns (one a seed) is laid out as one row a run; numbers in percent lose their signs; rows of one
-combination and one block are one run, measured several times: they are averaged. Refuses a metric that is empty or not a finite
-number, a factor with one level, an empty block."""
+A metric in several columns (one per seed) becomes one row per run. Percent signs are removed. Rows with the same combination and
+block are one run, measured several times, and are averaged. Refuses a metric that is empty or not a finite number, a factor with
+one level, an empty block."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,27 +23,27 @@ from ablate.stats.linear import Factor, crossings
 from ablate.tables import Faults
 from ablate.text import listed, plural
 
-LARGEST, SMALLEST = 1e100, 1e-100  # of a difference: its fourth power must still be a number
-MOST_COMBINATIONS = 4096  # of which the missing ones are looked for
-# Names for the columns of a wide table; the first that is free.
+LARGEST, SMALLEST = 1e100, 1e-100  # of a difference, whose fourth power must be neither infinite nor 0
+MOST_COMBINATIONS = 4096  # with more, missing combinations are not listed
+# Names for the block that the columns of a wide table become; the first that is free is used.
 WIDE_BLOCKS = ("seed", "column", "run", "block")
 
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """What is analysed."""
+    """The runs to analyse."""
 
-    y: NDArray[np.float64]  # [n], less the first row's
+    y: NDArray[np.float64]  # [n], minus the first row's
     factors: dict[str, list[str]]  # name -> [n]
     block: tuple[str, list[str]] | None  # name, [n]
     notes: list[str]
-    rows: int  # of the table that had a metric
-    dropped: int  # rows without one
+    rows: int  # of the table, with a metric
+    dropped: int  # rows without a metric
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """A field of the metric and where it stands."""
+    """A field of the metric, and its place in the table."""
 
     row: int
     column: str
@@ -51,10 +51,10 @@ class _Cell:
 
 
 def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
-    """Return the runs in `table`; what its columns hold beside factors and block is the metric.
+    """Return the runs in `table`; the columns that are neither factors nor block are the metric.
 
     Raises:
-        BadInput: with all that `faults` has.
+        BadInput: with everything in `faults`.
     """
     metric, factors, block = question.metric, question.factors or (), question.block
     ragged = bool(faults)
@@ -68,7 +68,7 @@ def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
     cells = [_Cell(row, name, table.columns[name][row]) for row in range(len(table)) for name in metrics]
     cells, percent = _without_percent(cells, table, faults)
     y, kept = _metric(cells, table, metric, question.drop_missing, faults)
-    # Where a row cannot be read, levels are judged over all rows.
+    # If some rows cannot be read, levels are checked over all rows.
     judged = cells if faults else kept
     columns = {
         n: [table.columns[n][cell.row] for cell in judged] for n in (*factors, *([block] if block else []))
@@ -80,7 +80,8 @@ def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
     if len(metrics) > 1:
         block = next(name for name in WIDE_BLOCKS if name not in factors)
         columns[block] = [cell.column for cell in judged]
-    for name in columns if not ragged else ():  # the rows that cannot be read may hold the other levels
+    # Rows of the wrong length were left out, and may hold the levels that seem to be missing.
+    for name in columns if not ragged else ():
         _check_levels(columns[name], name, question.baseline.get(name), faults)
     faults.raise_any()
     notes = [*table.notes, *percent]
@@ -102,8 +103,8 @@ def _without_percent(cells: list[_Cell], table: Table, faults: Faults) -> tuple[
         signed = signs[True] <= signs[False]
         odd = next(cell for cell in filled if cell.text.endswith("%") == signed)
         among = "without one" if signed else "with one"
-        found = f"{odd.text[:40]!r} {'has a' if signed else 'has no'} percent sign, others are {among}"
-        faults.add(f"{found}; write all in one unit", table.lines[odd.row], odd.column)
+        what = f"{odd.text[:40]!r} {'has a' if signed else 'has no'} percent sign, others are {among}"
+        faults.add(f"{what}; write all in one unit", table.lines[odd.row], odd.column)
     numbers = without_percent([cell.text for cell in cells])
     if numbers is None:
         return cells, []
@@ -115,9 +116,9 @@ def _without_percent(cells: list[_Cell], table: Table, faults: Faults) -> tuple[
 def _metric(
     cells: Sequence[_Cell], table: Table, name: str, drop_missing: bool, faults: Faults
 ) -> tuple[NDArray[np.float64], list[_Cell]]:
-    """Return the metric of the kept cells [n], less the first one's value, and these cells.
+    """Return the metric of the kept cells [n], minus the first one's value, and these cells.
 
-    The difference is taken on decimals, exactly: 1000000000000.4 has no digits to spare in binary.
+    The difference is taken on decimals, exactly: a float has no digits to spare for 1000000000000.4.
     """
     values, kept = [], []
     for cell in cells:
@@ -125,7 +126,8 @@ def _metric(
         if number is not None and isfinite(float(number)):
             values.append(number)
             kept.append(cell)
-        elif cell.text.endswith("%"):  # among others without one: reported already
+        # Mixed percent signs have been reported.
+        elif cell.text.endswith("%"):
             continue
         elif cell.text not in ("", "NA"):
             faults.add(why_no_number(cell.text), table.lines[cell.row], cell.column)
@@ -163,7 +165,7 @@ def _averaged(runs: Runs) -> Runs:
         return runs
     sizes = sorted(len(rows) for rows in groups)
     each = f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
-    said = (
+    note = (
         f"{runs.rows} rows are {plural(len(groups), 'run')}: the rows of one combination and one {name} are averaged "
         f"({each} each); --unit row counts each as a separate run"
     )
@@ -173,19 +175,19 @@ def _averaged(runs: Runs) -> Runs:
         y=np.array([runs.y[rows].mean() for rows in groups]),
         factors={factor: [texts[i] for i in first] for factor, texts in runs.factors.items()},
         block=(name, [column[i] for i in first]),
-        notes=[*runs.notes, said],
+        notes=[*runs.notes, note],
     )
 
 
 def _missing(runs: Runs) -> list[str]:
-    """Return which combinations of levels have no row, and which of those that have lack a block."""
+    """Return notes on combinations of levels that have no row, and on those that lack a block."""
     levels = {name: order_levels(texts) for name, texts in runs.factors.items()}
     factors = _coded(runs.factors)
     where = conditions(list(factors.values()))
     explained = [
         name
         for name in factors
-        if all(where.get(one, {}) is not None for one in (name, *(where.get(name) or {})))
+        if all(where.get(factor, {}) is not None for factor in (name, *(where.get(name) or {})))
     ]
     if not explained or prod(len(levels[name]) for name in explained) > MOST_COMBINATIONS:
         return []
@@ -209,9 +211,11 @@ def _missing(runs: Runs) -> list[str]:
         name, column = runs.block
         blocks = order_levels(column)
         met = set(zip(ran, coded(name, column, blocks).index.tolist(), strict=True))
-        pairs = [(one, block) for one in dict.fromkeys(ran) for block in range(len(blocks))]
+        pairs = [(combination, block) for combination in dict.fromkeys(ran) for block in range(len(blocks))]
         if lacking := [
-            f"{words(one)} in {name} {blocks[block]}" for one, block in pairs if (one, block) not in met
+            f"{words(combination)} in {name} {blocks[block]}"
+            for combination, block in pairs
+            if (combination, block) not in met
         ]:
             notes.append(
                 f"{len(lacking)} of {len(pairs)} pairs of a combination and a {name} {_have(len(lacking))} no row: "
@@ -227,7 +231,7 @@ def _have(count: int) -> str:
 def _combinations(
     factors: Sequence[Factor], where: Mapping[str, Mapping[str, tuple[int, ...]] | None]
 ) -> list[tuple[int, ...]]:
-    """Return every combination of levels, −1 for a factor where it does not exist; each once."""
+    """Return every combination of levels once, with −1 for a factor that does not exist there."""
     names = [factor.name for factor in factors]
 
     def exists(name: str, levels: Mapping[str, int]) -> bool:
@@ -236,11 +240,14 @@ def _combinations(
             for parent, met in (where.get(name) or {}).items()
         )
 
-    every = (
-        dict(zip(names, one, strict=True)) for one in product(*(range(factor.levels) for factor in factors))
+    combinations = (
+        dict(zip(names, levels, strict=True))
+        for levels in product(*(range(factor.levels) for factor in factors))
     )
     return list(
-        dict.fromkeys(tuple(one[name] if exists(name, one) else -1 for name in names) for one in every)
+        dict.fromkeys(
+            tuple(levels[name] if exists(name, levels) else -1 for name in names) for levels in combinations
+        )
     )
 
 

@@ -1,8 +1,8 @@
 """Read columns of a table by name, without guessing: CSV as people write it, JSONL, a JSON list.
 
-Texts stay as they are: "NA", "null" and "None" are ordinary words; only spaces around a field are dropped. What the reader had
-to assume becomes a note of the table. Refused, each with its place: what `ablate.tables`, `delimited` and `records` refuse; a
-header without a wanted name or with a name twice."""
+Text stays as it is: "NA", "null" and "None" are ordinary words, and only spaces around a field are removed. What the reader had
+to assume becomes a note of the table. Refuses, with the place, what `ablate.tables`, `delimited` and `records` refuse, and a
+header that lacks a wanted name or has it twice."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -28,13 +28,13 @@ def read_columns(
     Args:
         path: the file.
         wanted: names of columns, or keys of records with dots.
-        faults: takes what is wrong with single rows.
+        faults: collects what is wrong with single rows.
         several: the one of `wanted` that may stand for several columns: a list with commas, or a pattern such as `acc_*`.
         numbers: those of `wanted` that must be numbers; None to ignore decimal commas.
         decimal: the decimal mark, "." or ","; None to detect it.
 
     Raises:
-        BadInput: the file cannot be read as a table at all, or a wanted column is not there.
+        BadInput: the file cannot be read as a table at all, or a wanted column is missing.
     """
     text = read_text(path)
     if looks_like_json(text):
@@ -54,7 +54,7 @@ def read_columns(
 
 
 def _named(wanted: Sequence[str], names: Sequence[str], several: str | None) -> list[str]:
-    """Return `wanted` with the one that may stand for several columns written out."""
+    """Return `wanted` with `several` replaced by the columns that it stands for."""
     chosen = (chosen_names(typed, names) if typed == several else [typed] for typed in wanted)
     return [name for each in chosen for name in each]
 

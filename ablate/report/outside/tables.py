@@ -1,4 +1,4 @@
-"""What every reader of a table returns: columns of texts by name, the line of each row, notes; and checks of names."""
+"""What every reader of a table returns: text columns by name, the line of each row, notes; and checks of names."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from fnmatch import fnmatchcase
 from ablate.tables import Faults
 from ablate.text import closest
 
-SHOWN = 20  # columns of a file; more are counted
+SHOWN = 20  # column names in a message; the others are counted
 
 
 @dataclass(frozen=True)
 class Table:
-    """Some columns of a file, and where their rows stand."""
+    """Some columns of a file, and the lines of their rows."""
 
     columns: dict[str, list[str]]
-    lines: list[int]  # in the file, from 1; of a database, the numbers of its trials
+    lines: list[int]  # in the file, from 1; for a database, the trial numbers
     notes: list[str] = field(default_factory=list)  # what the reader assumed
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ def _matching(part: str, names: Sequence[str]) -> list[str]:
 
 
 def check_names(wanted: Sequence[str], names: Sequence[str], faults: Faults, line: int | None) -> None:
-    """Refuse `wanted` columns that are not among `names`, or are there twice.
+    """Refuse `wanted` columns that are not in `names`, or are there twice.
 
     Raises:
         BadInput: with all of them.

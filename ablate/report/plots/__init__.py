@@ -1,1 +1,1 @@
-"""The pictures: `style` is what all share, `pictures` lists them, every other file is one picture."""
+"""The pictures: `style` and `text` are shared, `pictures` lists them all, every other file is one picture."""

@@ -1,4 +1,4 @@
-"""Learning curves: thin per seed, thick for their mean, for the cells that tell the story."""
+"""Learning curves of a few cells: thin lines for seeds, a thick line for their mean."""
 
 import math
 from collections import defaultdict
@@ -29,7 +29,8 @@ Curves = dict[tuple[str, str, int], Curve]  # (metric, cell, seed) -> curve
 def learning_curves(grid: Grid, report: Report) -> Picture | None:
     """Draw the dev curves of the reference, the best and the most different cells; None without curves."""
     curves = _curves(grid, _shown_cells(report))
-    names, chosen = _panels(grid, curves), _chosen_steps(grid, curves)  # the first panel gives the title
+    # The first panel gives the title.
+    names, chosen = _panels(grid, curves), _chosen_steps(grid, curves)
     if not names:
         return None
     drawn = {cell for name, cell, _ in curves if name in names}
@@ -68,7 +69,7 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
             names[0], [cell.name for cell in cells], first, grid.sign if names[0] == grid.primary else 1
         ),
         caption=(
-            "Thin: one seed each; thick: their mean where all have a point."
+            "Thin: one seed each; thick: their mean at steps that all seeds have."
             if names[0].startswith("dev/")
             else "Mean over seeds and over the last twentieth of the points."
         )
@@ -90,7 +91,7 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
 
 
 def _shown_cells(report: Report) -> set[str]:
-    """Reference, best, then those that differ from the reference in the fewest factors, and of these by most."""
+    """Return the cells to show: reference, best, then those with the fewest changed factors, the largest difference first."""
 
     def rank(cell: CellRow) -> tuple[bool, bool, int, float]:
         difference = cell.difference.get(report.metric.name)
@@ -115,7 +116,7 @@ def _curves(grid: Grid, cells: set[str]) -> Curves:
 
 
 def _chosen_steps(grid: Grid, curves: Curves) -> dict[tuple[str, int], int]:
-    """{(cell, seed): the step whose scores the trial reports}, where the trainer chose one: it has `…@last` metrics."""
+    """Return {(cell, seed): the step whose scores the trial reports}, if the trainer chose one (there are `…@last` metrics)."""
     chosen = {}
     for (row, _), trial in grid.trials.items():
         names = [name for name in trial.metrics if f"{name}@last" in trial.metrics]
@@ -130,10 +131,10 @@ def _chosen_steps(grid: Grid, curves: Curves) -> dict[tuple[str, int], int]:
 
 
 def _panels(grid: Grid, curves: Curves) -> list[str]:
-    """The dev metrics, those of the most cells first, of these the primary one; without any, whatever was reported."""
-    found = sorted({name for (name, _, _), curve in curves.items() if len(curve) > 1})
-    dev = [name for name in found if name.startswith("dev/")] or [
-        n for n in found if not n.startswith("surgery/")
+    """Return the dev metrics, those of the most cells first and the primary one before others; if none, all other curves."""
+    names = sorted({name for (name, _, _), curve in curves.items() if len(curve) > 1})
+    dev = [name for name in names if name.startswith("dev/")] or [
+        n for n in names if not n.startswith("surgery/")
     ]
     cells = {name: len({cell for other, cell, _ in curves if other == name}) for name in dev}
     return sorted(dev, key=lambda name: (-cells[name], name != grid.primary))[:MAX_PANELS]
@@ -178,7 +179,7 @@ def _mean(curves: list[Curve]) -> Curve:
 
 
 def _smooth(curve: Curve) -> Curve:
-    """The running mean over a twentieth of the points: the loss of single batches jumps about."""
+    """Return the running mean over a twentieth of the points: the loss of single batches is noisy."""
     steps, values = _xy(curve)
     width = max(1, len(steps) // 20)
     return {steps[i]: math.fsum(values[i - width + 1 : i + 1]) / width for i in range(width - 1, len(steps))}
@@ -199,6 +200,7 @@ def _title(metric: str, names: list[str], ends: list[float | None], sign: int) -
     if not ended or not metric.startswith("dev/"):
         return f"No curve of a dev metric was recorded: training losses of {plural(len(names), 'cell')}"
     some = f", recorded in {len(ended)} of {plural(len(names), 'cell')}," if len(ended) < len(names) else ""
-    name, end = max(ended, key=lambda one: sign * one[1])  # of those that share a part, the first
+    # Of cells that share a part, the first.
+    name, end = max(ended, key=lambda pair: sign * pair[1])
     where = "highest" if sign > 0 else "lowest"
     return f"{metric}{some} ends {where} with {shortened(name, 70)} ({number(end)})"

@@ -1,4 +1,4 @@
-"""The design map: every cell × seed, what became of it, and the combinations that collapsed into others."""
+"""The design map: the state of every cell × seed."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from ablate.text import plural
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
-NAMED_CELLS = 30  # with more, rows have numbers instead of names
+NAMED_CELLS = 30  # with more, rows have no names
 
 # state -> colour, the letter in its square, a word
 _STATES: dict[str, tuple[Any, str, str]] = {
@@ -52,7 +52,8 @@ def design_map(grid: Grid, report: Report) -> Picture | None:
         axis.set_xticks(range(len(grid.seeds)), [str(seed) for seed in grid.seeds])
         axis.set_xlabel("seed")
         axis.grid(visible=False)
-        if named:  # lines between the squares
+        # Lines between the squares.
+        if named:
             for edge in range(1, len(grid.cells)):
                 axis.axhline(edge - 0.5, color="white", lw=1)
             for edge in range(1, len(grid.seeds)):
@@ -72,15 +73,15 @@ def design_map(grid: Grid, report: Report) -> Picture | None:
             axis.set_ylabel("cell, in design order")
 
     counts = report.progress
-    said = ", ".join(f"{count} {state}" for state, count in without_result(counts).items() if count)
+    unfinished = ", ".join(f"{count} {state}" for state, count in without_result(counts).items() if count)
     return draw(
         "design",
         0.8 + (0.2 * len(grid.cells) if named else 4.0),
         paint,
-        title=f"{counts.complete} of {plural(counts.planned, 'trial')} done{'; ' if said else ''}{said}",
+        title=f"{counts.complete} of {plural(counts.planned, 'trial')} done{'; ' if unfinished else ''}{unfinished}",
         caption=f"One square per cell and seed. {report.design.raw_cells} combinations of levels make "
         f"{plural(len(grid.cells), 'cell')}.",
         alt=f"Map of {plural(len(grid.cells), 'cell')} by {plural(len(grid.seeds), 'seed')}: "
-        f"{counts.complete} done{', ' if said else ''}{said}.",
+        f"{counts.complete} done{', ' if unfinished else ''}{unfinished}.",
         section="ledger",
     )

@@ -71,7 +71,7 @@ def forest(report: Report) -> Picture | None:
 
 
 def mark_of(verdict: Verdict, estimate: float) -> tuple[str, Any, bool]:
-    """Return the marker, by the direction of what is decided, and by the verdict its colour and whether it is filled."""
+    """Return a verdict's marker (up, down or undecided), its colour, and whether it is filled."""
     undirected = {Verdict.NO_DIFFERENCE: "s", Verdict.INCONCLUSIVE: "o"}
     marker = undirected.get(verdict) or ("^" if estimate > 0 else "v")
     return marker, _COLOURS[verdict], verdict != Verdict.INCONCLUSIVE
@@ -108,11 +108,13 @@ def _panel(axis: "Axes", rows: Sequence[EffectRow], smallest: float | None, limi
 
 
 def _limit(rows: Sequence[EffectRow], smallest: float | None) -> float:
-    """Half the width of a panel: four times the largest estimate (intervals of two seeds are wide: t = 12.7) or the
-    narrowest interval, but no more than there is to show."""
+    """Return half the width of a panel.
+
+    It is four times the largest estimate or the reach of the narrowest interval, but no more than needed: intervals of two
+    seeds (t = 12.7) would dwarf the estimates."""
     numbers = [row.numbers for row in rows]
-    largest = max((abs(one.estimate) for one in numbers if one.estimate is not None), default=0.0)
-    reaches = [max(map(abs, one.ci95)) for one in numbers if one.ci95]
+    largest = max((abs(n.estimate) for n in numbers if n.estimate is not None), default=0.0)
+    reaches = [max(map(abs, n.ci95)) for n in numbers if n.ci95]
     enough = max(4 * max(largest, smallest or 0.0), min(reaches, default=0.0))
     return 1.08 * min(max([*reaches, largest, smallest or 0.0]), enough) or 1.0
 
@@ -126,25 +128,25 @@ def _label(row: EffectRow) -> str:
 
 def _caption(report: Report, rows: Sequence[EffectRow], clipped: bool, left_out: int) -> str:
     estimated = [row.numbers for row in rows if row.numbers.estimate is not None]
-    counts = sorted({one.n for one in estimated})
+    counts = sorted({numbers.n for numbers in estimated})
     seeds = f"{counts[0]}–{counts[-1]} seeds" if len(counts) > 1 else plural(counts[0], "seed")
     cells = plural(sum(cell.seeds_done > 0 for cell in report.cells), "cell")
-    methods = " / ".join(sorted({METHODS[one.method] for one in estimated if one.ci95}))
-    said = [f"Difference with 95 % interval; {cells}, {seeds}; {methods or 'no estimate of noise'}."]
-    if methods and any(not one.ci95 for one in estimated):
-        said.append("Marks without an interval did not vary at all.")
+    methods = " / ".join(sorted({METHODS[numbers.method] for numbers in estimated if numbers.ci95}))
+    sentences = [f"Difference with 95 % interval; {cells}, {seeds}; {methods or 'no estimate of noise'}."]
+    if methods and any(not numbers.ci95 for numbers in estimated):
+        sentences.append("Marks without an interval did not vary at all.")
     if report.metric.smallest_effect:
-        said.append("Grey band: smaller than the smallest effect of interest.")
-    said.append(
+        sentences.append("Grey band: smaller than the smallest effect of interest.")
+    sentences.append(
         "Filled: decided after correction (▲ up, ▼ down, ■ no difference that matters; blue helps, vermillion hurts); "
         "hollow: inconclusive."
     )
     if left_out or len({row.metric for row in report.effects}) > 1:
-        said.append(f"{report.metric.name} decides.")
+        sentences.append(f"{report.metric.name} decides.")
     if clipped:
-        said.append("Arrows: the interval continues.")
+        sentences.append("Arrows: the interval continues.")
     if left_out:
-        said.append(f"{plural(left_out, 'further metric')} in the table.")
+        sentences.append(f"{plural(left_out, 'further metric')} in the table.")
     if len(rows) == MAX_ROWS:
-        said.append(f"The first {MAX_ROWS} effects.")
-    return " ".join(said)
+        sentences.append(f"The first {MAX_ROWS} effects.")
+    return " ".join(sentences)

@@ -25,7 +25,7 @@ MAX_PANELS = 4
 
 
 def interaction_lines(grid: Grid, report: Report) -> Picture | None:
-    """Draw the strongest interactions on the metric that decides; None where the design can't see any."""
+    """Draw the strongest interactions on the primary metric; None if none can be estimated."""
     rows = sorted(
         (row for row in report.interactions if row.metric == grid.primary and len(row.factors) == 2),
         key=clearest_first,
@@ -72,7 +72,7 @@ def _title(strongest: InteractionRow) -> str:
 
 
 def _reading(grid: Grid) -> str:
-    """How the lines are to be read: means of what there is are balanced where every cell of a regular design has run."""
+    """Return how to read the lines: means are balanced only if every cell of a regular design has run."""
     results = grid.results
     regular = isinstance(results.spec.design, Full) or results.resolution is not None
     if regular and np.isfinite(grid.values[grid.primary]).all():
@@ -93,8 +93,8 @@ def _lines(
                 for row, cell in enumerate(grid.cells)
                 if has_level(cell.levels, first, level) and has_level(cell.levels, second, other)
             ]
-            found = values[rows][np.isfinite(values[rows])] if rows else np.array([])
-            means.append(float(found.mean()) if found.size else math.nan)
+            finite = values[rows][np.isfinite(values[rows])] if rows else np.array([])
+            means.append(float(finite.mean()) if finite.size else math.nan)
         colour = SERIES[(place + 1) % len(SERIES)]
         axis.plot(
             range(len(means)),
@@ -117,6 +117,7 @@ def _lines(
         handlelength=1.8,
         alignment="left",
         loc="upper left",
-        bbox_to_anchor=(-0.03, -0.42 if crowded else -0.13),  # under the panel: it hides no line there
+        # Below the panel, where it hides no line.
+        bbox_to_anchor=(-0.03, -0.42 if crowded else -0.13),
     )
     axis.tick_params(axis="both", length=0)

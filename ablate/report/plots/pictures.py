@@ -14,7 +14,7 @@ from ablate.report.plots.tradeoffs import tradeoff_scatter
 
 
 def pictures(grid: Grid, report: Report) -> list[Picture]:
-    """Draw what the data support; a study without results has no pictures of any."""
+    """Draw the pictures that the data support."""
     with style():
         drawn = [
             forest(report),

@@ -1,4 +1,4 @@
-"""Paired dots: every seed of both sides of a choice, joined, and the difference on an axis of its own beside them.
+"""Paired dots: both sides of a choice for every seed, joined, and the difference on a separate axis beside them.
 
 Gardner & Altman 1986 (BMJ 292, 746); Ho et al. 2019 (DABEST)."""
 
@@ -41,9 +41,9 @@ class _Panel:
 
 
 def paired_seeds(grid: Grid, report: Report) -> Picture | None:
-    """Draw each primary effect seed by seed; None while no seed has both sides of any."""
-    every = _panels(grid, report)
-    shown = every[:MAX_PANELS]
+    """Draw each primary effect seed by seed; None until some seed has both sides of one."""
+    panels = _panels(grid, report)
+    shown = panels[:MAX_PANELS]
     if not shown:
         return None
     lines = math.ceil(len(shown) / COLUMNS)
@@ -63,16 +63,16 @@ def paired_seeds(grid: Grid, report: Report) -> Picture | None:
 
     strongest = max(shown, key=lambda panel: abs(panel.estimate))
     left_out = (
-        f" The first {len(shown)} of {plural(len(every), 'choice')}." if len(every) > len(shown) else ""
+        f" The first {len(shown)} of {plural(len(panels), 'choice')}." if len(panels) > len(shown) else ""
     )
     return draw(
         "seeds",
         2.3 * lines,
         paint,
         title=f"The largest shift in {grid.primary}: {_named(strongest)} {_agreement(strongest)}",
-        caption="One dot per seed and side (the mean over matched cells, where there are several), joined by seed. "
-        f"Right of them the difference with its 95 % interval ({METHODS[strongest.numbers.method]}) on the same scale, "
-        f"0 at the mean of the left side.{left_out}",
+        caption="One dot per seed and side (the mean over matched cells if there are several), joined by seed. "
+        f"To their right, the difference with its 95 % interval ({METHODS[strongest.numbers.method]}) on the same scale, "
+        f"with 0 at the mean of the left side.{left_out}",
         alt="Paired dots per seed. "
         + " ".join(
             f"{panel.change.text}: {', '.join(signed(float(d)) for d in _differences(panel))}."
@@ -97,7 +97,7 @@ def _named(panel: _Panel) -> str:
 
 
 def _panels(grid: Grid, report: Report) -> list[_Panel]:
-    found = []
+    panels = []
     known = contrasts(grid)
     for row in report.primary_effects:
         change, estimate = row.change, row.numbers.estimate
@@ -110,8 +110,8 @@ def _panels(grid: Grid, report: Report) -> list[_Panel]:
         )
         low, high = side_means(grid, contrast, grid.primary)
         if np.isfinite(high - low).any():
-            found.append(_Panel(change, row.numbers, estimate, row.judged.verdict, low, high))
-    return found
+            panels.append(_Panel(change, row.numbers, estimate, row.judged.verdict, low, high))
+    return panels
 
 
 def _differences(panel: _Panel) -> NDArray[np.float64]:
@@ -128,7 +128,7 @@ def _agreement(panel: _Panel) -> str:
 
 
 def _range(points: NDArray[np.float64], ends: list[float]) -> tuple[float, float]:
-    """The common scale: all dots, and intervals up to as far again (an interval of two seeds would dwarf them)."""
+    """Return the common scale: all dots, and intervals up to that far again (an interval of two seeds would dwarf the dots)."""
     low, high = float(np.nanmin(points)), float(np.nanmax(points))
     reach = (high - low) or abs(high) * 0.01 or 1.0
     bottom = max(min([low, *ends]), low - reach)

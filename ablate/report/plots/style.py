@@ -1,6 +1,6 @@
-"""What all pictures share: size, colours, and how a figure becomes the same bytes every time.
+"""What all pictures share: size, colours, and rendering to the same bytes every time.
 
-Figures are made without pyplot, so that a report made inside a notebook leaves its settings alone."""
+Figures are made without pyplot, so that making a report in a notebook leaves the notebook's settings alone."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -46,15 +46,15 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure as files, and the words that go with it."""
+    """One figure as files, with its title, caption and alternative text."""
 
     name: str  # of its files, without suffix
     title: str  # the finding
-    caption: str  # n, S, method, what the marks mean
-    alt: str  # what the picture shows, for somebody who can't see it
-    section: str  # the part of the report it belongs to
+    caption: str  # numbers of cells and seeds, method, meaning of the marks
+    alt: str  # what the picture shows, for people who cannot see it
+    section: str  # the section of the report it belongs to
     files: dict[str, bytes]
-    table: Table | None = None  # the numbers drawn, where no table of the section has them
+    table: Table | None = None  # the numbers drawn, unless a table of the section has them
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def draw(
 
 
 def _lay_out(figure: Figure) -> None:
-    """Lay out once, and round: the solver's last digits change from run to run, and with them ids in the SVG."""
+    """Lay out once, and round positions: the solver's last digits change from run to run, and would change ids in the SVG."""
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 MAX_PARTS = 200
 COSINE, PROJECTED = "surgery/cosine.", "surgery/projected"
-ORTHOGONAL = 0.05  # a mean cosine nearer to 0 than this decides nothing about the direction of a step
+ORTHOGONAL = 0.05  # mean cosines closer to 0 than this count as orthogonal
 
 Series = dict[int, list[float]]  # step -> the values of all parts and seeds
 
 
 def task_gradients(grid: Grid) -> Picture | None:
-    """Draw the mean over all parts and seeds that recorded these curves; None where none did."""
+    """Draw the mean over all parts and seeds that recorded these curves; None if none did."""
     series: dict[str, Series] = defaultdict(lambda: defaultdict(list))
     runs: set[tuple[str, int]] = set()
     for point in grid.results.points(_some_parts(grid)):
@@ -32,7 +32,7 @@ def task_gradients(grid: Grid) -> Picture | None:
     cosines = sorted(name for name in series if name.startswith(COSINE))
     if not cosines:
         return None
-    means = {name: _mean(found) for name, found in series.items()}
+    means = {name: _mean(values) for name, values in series.items()}
 
     def paint(body: "SubFigure") -> None:
         axes = body.subplots(1, 2 if PROJECTED in series else 1, squeeze=False)[0]
@@ -78,7 +78,7 @@ def task_gradients(grid: Grid) -> Picture | None:
 
 
 def _title(averages: Mapping[str, float], cosines: list[str]) -> str:
-    """Name the pair that agrees least, unless all are as good as orthogonal: between those there is no least."""
+    """Return a title that names the pair that agrees least, unless all pairs are close to orthogonal."""
     share = f"; {100 * averages[PROJECTED]:.0f} % of pairs were projected" if PROJECTED in averages else ""
     lowest, highest = (pick(cosines, key=averages.__getitem__) for pick in (min, max))
     if max(map(abs, (averages[lowest], averages[highest]))) < ORTHOGONAL:
@@ -96,19 +96,19 @@ def _cosine(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", MINUS)  # −0 is 0
 
 
-def _share_below_0(found: Series) -> str:
-    values = [value for at_step in found.values() for value in at_step]
+def _share_below_0(series: Series) -> str:
+    values = [value for at_step in series.values() for value in at_step]
     return f"{100 * sum(value < 0 for value in values) / len(values):.0f} %"
 
 
 def _some_parts(grid: Grid) -> list[str]:
-    """All parts, or evenly chosen ones where there are very many: the mean is the same to the eye."""
-    every = sorted({part for part, _ in grid.results.parts})
-    return every[:: math.ceil(len(every) / MAX_PARTS) or 1]
+    """Return all parts, or an even selection if there are very many: the mean looks the same."""
+    parts = sorted({part for part, _ in grid.results.parts})
+    return parts[:: math.ceil(len(parts) / MAX_PARTS) or 1]
 
 
-def _mean(found: Series) -> dict[int, float]:
-    return {step: math.fsum(values) / len(values) for step, values in found.items()}
+def _mean(series: Series) -> dict[int, float]:
+    return {step: math.fsum(values) / len(values) for step, values in series.items()}
 
 
 def _average(curve: dict[int, float]) -> float:

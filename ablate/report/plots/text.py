@@ -1,4 +1,4 @@
-"""Texts in pictures: short, on one line, every character one that the font has."""
+"""Text in pictures: short, on one line, with only characters that the font has."""
 
 import textwrap
 import unicodedata
@@ -12,13 +12,13 @@ from ablate.text import one_line, shortened
 
 
 def change_label(change: Change, width: int) -> str:
-    """Return `concat → siamese` for matplotlib: each side shortened by itself, so that the arrow is always there."""
+    """Return `concat → siamese` for matplotlib, each side shortened separately so that the arrow always remains."""
     sides = (plot_text(level_text(level), (width - 3) // 2) for level in (change.low, change.high))
     return " → ".join(sides)
 
 
 def plot_text(text: str, width: int = 10_000) -> str:
-    """Return `text` for matplotlib: short, on one line, `$` as itself, every character one that the font has."""
+    """Return `text` for matplotlib: short, on one line, with `$` escaped and only characters that the font has."""
     return shortened(_drawable(text), width).replace("$", r"\$")
 
 

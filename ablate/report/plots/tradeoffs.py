@@ -21,7 +21,7 @@ CROWDED = 20  # cells; with more, only the reference and the best get their cros
 
 
 def tradeoff_scatter(report: Report) -> Picture | None:
-    """Draw the cells by each pair of metrics but the one that decides; None with fewer than two such or three cells."""
+    """Draw the cells by each pair of exploratory metrics; None with fewer than two such metrics or three cells."""
     metrics = _metrics(report)
     pairs = [(x, y) for i, x in enumerate(metrics) for y in metrics[i + 1 :]]
     cells = [cell for cell in report.cells if all(math.isfinite(_mean(cell, m)) for m in metrics)]
@@ -40,7 +40,7 @@ def tradeoff_scatter(report: Report) -> Picture | None:
         paint,
         title=_title(report.tradeoffs),
         caption=f"One mark per cell, the mean over seeds; {plural(len(cells), 'cell')}. Crosses: 95 % intervals{of_two}. "
-        f"Square: the {reference_name(report.design.kind)}; triangle: the best by the metric that decides. Numbers: section 4.",
+        f"Square: the {reference_name(report.design.kind)}; triangle: the best by {report.metric.name}. Numbers: section 4.",
         alt="Cells by pairs of metrics. "
         + " ".join(
             f"{cell.name}: {', '.join(f'{m} {number(_mean(cell, m))}' for m in metrics)}."
@@ -55,14 +55,14 @@ def _mark(cell: CellRow) -> tuple[str, Any]:
 
 
 def _metrics(report: Report) -> list[str]:
-    found = dict.fromkeys(row.metric for row in report.effects if row.role == "exploratory")
-    return list(found)[:MAX_METRICS]
+    metrics = dict.fromkeys(row.metric for row in report.effects if row.role == "exploratory")
+    return list(metrics)[:MAX_METRICS]
 
 
 def _mean(cell: CellRow, metric: str) -> float:
     """The mean over seeds, NaN where there is none."""
-    found = cell.metrics.get(metric)
-    return math.nan if found is None or found.mean is None else found.mean
+    over_seeds = cell.metrics.get(metric)
+    return math.nan if over_seeds is None or over_seeds.mean is None else over_seeds.mean
 
 
 def _panel(axis: "Axes", cells: Sequence[CellRow], x: str, y: str) -> None:
@@ -91,10 +91,10 @@ def _panel(axis: "Axes", cells: Sequence[CellRow], x: str, y: str) -> None:
     axis.locator_params(nbins=5)
 
 
-def _title(found: Sequence[Tradeoff]) -> str:
-    if not found:
+def _title(tradeoffs: Sequence[Tradeoff]) -> str:
+    if not tradeoffs:
         return "No choice has been shown to raise one metric and lower another"
-    first = found[0]
+    first = tradeoffs[0]
     up, down = (shortened(next(iter(side)), 30) for side in (first.raises, first.lowers))
     change = f"{shortened(first.change.factor, 40)} → {shortened(level_text(first.change.high), 30)}"
     return f"{change} raises {up} and lowers {down}"

@@ -69,9 +69,9 @@ def _cell_columns(report: Report) -> list[str]:
 def _cell(cell: CellRow, primary: str) -> dict[str, object]:
     row = {key: value for key, value in to_json(cell).items() if key in _CELL}
     row |= {f"factor.{name}": level_text(level) for name, level in cell.levels.items()}
-    for name, found in cell.metrics.items():
-        low, high = found.ci95 or (None, None)
-        row |= {f"{name}.mean": found.mean, f"{name}.ci95_low": low, f"{name}.ci95_high": high}
+    for name, over_seeds in cell.metrics.items():
+        low, high = over_seeds.ci95 or (None, None)
+        row |= {f"{name}.mean": over_seeds.mean, f"{name}.ci95_low": low, f"{name}.ci95_high": high}
         difference = cell.difference.get(name)
         row[f"{name}.difference"] = difference.numbers.estimate if difference else None
     deciding = cell.difference.get(primary)

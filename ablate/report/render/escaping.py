@@ -1,4 +1,4 @@
-"""Escaping: what a user named, as it must stand in markdown and LaTeX to be read as itself."""
+"""Escaping: names that users chose, written so that markdown and LaTeX show them unchanged."""
 
 import re
 import unicodedata
@@ -8,10 +8,10 @@ from ablate.text import one_line
 
 
 def markdown(text: object) -> str:
-    """Return `text` so that it reads as itself in a GitHub table, list or paragraph."""
+    """Return `text` escaped for a GitHub table, list or paragraph."""
     escaped = one_line(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escaped)
-    # What follows a lone dollar would be math; a backslash before it is not enough on GitHub.
+    # GitHub reads text after a lone dollar as math, even with a backslash before it.
     return escaped.replace("$", "<span>$</span>").replace("@", "&#64;")
 
 
@@ -43,9 +43,9 @@ _LATEX = {
 
 
 def latex(text: object) -> str:
-    """Return `text` for LaTeX: markup as itself, characters that pdfTeX has no glyph for by their names.
+    """Return `text` escaped for LaTeX; characters that pdfTeX has no glyph for are replaced by their names.
 
-    A word of more than 20 characters may break after each of them: TeX would run it into the next column."""
+    A word of more than 20 characters may break after each of them; otherwise TeX would run it into the next column."""
     parts = re.split(r"(\S{21,})", one_line(str(text)))
     return "".join(
         (r"\allowbreak{}" if at % 2 else "").join(_latex(character) for character in part)
@@ -64,7 +64,7 @@ def _latex(character: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return `text` as inline code, fenced by more backticks than it holds."""
+    """Return `text` as inline code, fenced by more backticks than it contains in a row."""
     line = one_line(text)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     pad = " " if line.startswith("`") or line.endswith("`") else ""

@@ -14,7 +14,7 @@ from ablate.report.render.templating import context, environment
 
 
 def render_html(report: Report, pictures: Sequence[Picture]) -> str:
-    """Return the whole of report.html, pictures, style and script inside: it asks no network and opens from a disk."""
+    """Return report.html with pictures, style and script inside: it opens from disk and needs no network."""
     templates = environment(escaping.markdown, autoescape=True)
     templates.filters |= {"data_uri": _data_uri, "prose": _prose}
     return templates.get_template("report.html.jinja").render(context(report, pictures))
@@ -31,7 +31,7 @@ def render_summary(report: Report) -> str:
 
 
 def _prose(text: str) -> Markup:
-    """A sentence of ours, begun with a capital, with `commands` as code."""
+    """Return a sentence with a capital first letter and `commands` as code."""
     escaped = str(escape(text[:1].upper() + text[1:]))
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escaped))
 

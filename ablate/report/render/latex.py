@@ -6,5 +6,5 @@ from ablate.report.render.templating import context, environment
 
 
 def render_latex(report: Report) -> str:
-    """Return report.tex: the effects on the deciding metric and the cells as booktabs tables, to be \\input."""
+    """Return report.tex: the effects on the primary metric and the cells as booktabs tables, to be \\input."""
     return environment(escaping.latex).get_template("report.tex.jinja").render(context(report, ()))

@@ -9,6 +9,6 @@ from ablate.report.render.templating import context, environment
 
 
 def render_markdown(report: Report, pictures: Sequence[Picture]) -> str:
-    """Return the whole of report.md; pictures are named, not embedded."""
+    """Return report.md; pictures are linked, not embedded."""
     template = environment(escaping.markdown).get_template("report.md.jinja")
     return template.render(context(report, pictures))

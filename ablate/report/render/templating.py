@@ -1,6 +1,6 @@
-"""What the templates of the report share: filters, and what they are given.
+"""What the templates of the report share: filters, and the values they are rendered with.
 
-What a user named (studies, factors, levels, metrics, errors) is escaped for the place it stands in, without exception."""
+Text from users (names of studies, factors, levels and metrics; error messages) is always escaped for where it appears."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,16 +28,17 @@ MAX_LATEX_METRICS = 4  # more do not fit on a page
 
 
 def environment(escape: Callable[[object], str], autoescape: bool = False) -> jinja2.Environment:
-    """Return what renders a template; `t` escapes text where jinja does not do it by itself."""
-    found = jinja2.Environment(
+    """Return the environment that renders templates; the filter `t` escapes text if jinja does not do so itself."""
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("ablate.report.render"),
-        autoescape=autoescape,  # of HTML; the other templates pass everything a user named through `t`
+        # For HTML; the other templates pass all text from users through `t`.
+        autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {
+    templates.filters |= {
         "t": escape,
         "code": escaping.code,
         "one_line": one_line,
@@ -58,14 +59,14 @@ def environment(escape: Callable[[object], str], autoescape: bool = False) -> ji
         "judged": _judged,
         "shortened": lambda text: shortened(text, 20),
     }
-    return found
+    return templates
 
 
 def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
-    """Return the names that templates know: the fields of the report, and what is chosen from them."""
+    """Return the values for templates: the fields of the report, and selections from them."""
     many = len(report.cells) > MAX_CELLS
     return {
-        **{one.name: getattr(report, one.name) for one in fields(report)},
+        **{field.name: getattr(report, field.name) for field in fields(report)},
         "shown_cells": _best_first(report) if many else report.cells,
         "pictures": pictures,
         "reference": reference_name(report.design.kind),
@@ -78,22 +79,22 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
         "strongest_interactions": sorted(report.interactions, key=clearest_first)[:MAX_INTERACTIONS],
         "methods": methods(report),
         "intervals_note": INTERVALS,
-        "devices": [found.value for found in _devices(report.provenance.facts)],
+        "devices": [device.value for device in _devices(report.provenance.facts)],
     }
 
 
 def _devices(facts: Mapping[str, Sequence[Fact]]) -> Sequence[Fact]:
-    """The GPUs, or where none trained the CPUs."""
+    """Return the GPUs, or the CPUs if there was no GPU."""
     return facts.get("gpu") or facts.get("cpu") or ()
 
 
 def _best_first(report: Report) -> list[CellRow]:
-    """The baseline, and the best cells by the metric that decides."""
+    """Return the reference, then the best cells by the primary metric."""
     sign = 1 if report.metric.goal == "maximize" else -1
 
     def rank(cell: CellRow) -> tuple[bool, float]:
-        found = cell.metrics.get(report.metric.name)
-        mean = found.mean if found else None
+        over_seeds = cell.metrics.get(report.metric.name)
+        mean = over_seeds.mean if over_seeds else None
         return not cell.reference, math.inf if mean is None else -sign * mean
 
     return sorted(report.cells, key=rank)[:MAX_CELLS]
@@ -101,7 +102,7 @@ def _best_first(report: Report) -> list[CellRow]:
 
 @dataclass(frozen=True)
 class _EffectsTable:
-    """The effects on one metric; tests over seeds only of the one that decides, as they say the same of the others."""
+    """The effects on one metric; tests over seeds are only listed for the primary metric."""
 
     metric: str
     rows: list[EffectRow]
@@ -132,7 +133,7 @@ def _by_metric(effects: Sequence[EffectRow]) -> list[_EffectsTable]:
 
 
 def _remark(effect: EffectRow) -> str:
-    """The last column of an effect: its look, its aliases, caveats, notes."""
+    """Return the last column of an effect: its look, its aliases, caveats, notes."""
     look = [when_seen(effect.look)] if effect.look else []
     aliases = [f"aliased with {listed(effect.aliased_with)}"] if effect.aliased_with else []
     note = [effect.note] if effect.note else []
@@ -140,6 +141,6 @@ def _remark(effect: EffectRow) -> str:
 
 
 def _judged(judged: Judged) -> str:
-    """The verdict of an effect as tables show it."""
+    """Return the verdict of an effect as tables show it."""
     reserved = judged.qualifiers and judged.verdict.is_decided
     return f"{judged.verdict}{RESERVED if reserved else ''}"

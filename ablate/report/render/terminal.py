@@ -56,12 +56,12 @@ def _heading(analysis: Analysis) -> str:
 
 
 def _effect_sentence(row: TableEffect) -> str:
-    change, found = one_line(row.change.text), row.numbers
+    change, estimate, ci95 = one_line(row.change.text), signed(row.numbers.estimate), row.numbers.ci95
     facts = mixed_with(row.aliased_with, row.turns)
     verdict = one_line(qualified_verdict(row.verdict, row.qualifiers, facts))
-    if found.ci95 is None:
-        return f"{change}: {signed(found.estimate)}, without any measure of noise: {verdict}."
-    numbers = f"{signed(found.estimate)}, 95 % interval {interval(found.ci95)}"
+    if ci95 is None:
+        return f"{change}: {estimate}, without any measure of noise: {verdict}."
+    numbers = f"{estimate}, 95 % interval {interval(ci95)}"
     if row.verdict == Verdict.INCONCLUSIVE and not row.qualifiers:
         return f"{change}: inconclusive ({numbers}); {_seen(row.mde80)} if it were the only comparison."
     p = f", {p_equation(row.p_holm)} after Holm" if row.p_holm is not None else ""
@@ -86,13 +86,13 @@ def _interaction_rows(interactions: Sequence[TableInteraction]) -> list[dict[str
     ]
 
 
-def _numbers(found: Numbers) -> dict[str, str]:
+def _numbers(numbers: Numbers) -> dict[str, str]:
     return {
-        "estimate": signed(found.estimate),
-        "SE": number(found.se),
-        "df": df_text(found.df),
-        "95 % interval": interval(found.ci95),
-        "p": p_text(found.p),
+        "estimate": signed(numbers.estimate),
+        "SE": number(numbers.se),
+        "df": df_text(numbers.df),
+        "95 % interval": interval(numbers.ci95),
+        "p": p_text(numbers.p),
     }
 
 
@@ -111,20 +111,22 @@ def _anova_rows(anova: Sequence[AnovaRow]) -> list[dict[str, str]]:
 
 
 def _caption(analysis: Analysis) -> str:
-    said = "Effects are differences of estimated marginal means, p Holm is corrected over the main effects"
+    caption = "Effects are differences of estimated marginal means, p Holm is corrected over the main effects"
     return (
-        f"{said}; interactions are exploratory (Benjamini-Hochberg)." if analysis.interactions else f"{said}."
+        f"{caption}; interactions are exploratory (Benjamini-Hochberg)."
+        if analysis.interactions
+        else f"{caption}."
     )
 
 
 def _lenth_text(lenth: TableLenth | None) -> str:
     if not lenth:
         return ""
-    found = lenth.margins
-    beyond = [name for name, effect in lenth.effects.items() if abs(effect) > found.sme]
+    margins = lenth.margins
+    beyond = [name for name, effect in lenth.effects.items() if abs(effect) > margins.sme]
     return (
-        f"Lenth: pseudo standard error {number(found.pse)}, margin of error {number(found.me)}, "
-        f"simultaneous margin {number(found.sme)}; beyond it: {one_line(', '.join(beyond)) or 'nothing'}."
+        f"Lenth: pseudo standard error {number(margins.pse)}, margin of error {number(margins.me)}, "
+        f"simultaneous margin {number(margins.sme)}; beyond it: {one_line(', '.join(beyond)) or 'nothing'}."
     )
 
 

@@ -1,1 +1,1 @@
-"""What the report says, section by section: rows of cells, effects, trials; no markup and no picture."""
+"""The content of the report by section: rows of cells, effects, trials; without markup or pictures."""

@@ -27,7 +27,8 @@ def cell_rows(items: Items) -> tuple[CellRow, ...]:
     """Return one row per cell in design order."""
     grid = items.grid
     best = best_row(grid)
-    planned = len(grid.results.spec.seeds)  # columns; seeds that the study file does not name come after them
+    # The first columns are the planned seeds; seeds that the study file does not name come after them.
+    planned = len(grid.results.spec.seeds)
     differences = {metric: _differences(items, metric) for metric in grid.dev_metrics}
     return tuple(
         CellRow(
@@ -52,7 +53,7 @@ def cell_rows(items: Items) -> tuple[CellRow, ...]:
 
 
 def cell_name(grid: Grid, row: int) -> str:
-    """Return how the cell differs from the reference, as `training=joint, l2=0.01`; of the reference itself, its name."""
+    """Return how the cell differs from the reference, such as `training=joint, l2=0.01`; for the reference, its name."""
     if row == grid.reference:
         return reference_name(grid.results.spec.design.kind)
     if grid.reference is None:
@@ -69,19 +70,21 @@ def best_row(grid: Grid) -> int | None:
 
 
 def _differences(items: Items, metric: str) -> dict[int, Difference]:
-    """Row -> its difference, corrected together; none for the baseline and for what was not compared."""
+    """Return row -> its difference, corrected together; without the reference and rows that could not be compared."""
     grid = items.grid
-    found = differences_from_reference(grid, metric)
-    compared = {row: one for row, one in enumerate(found) if one and one.compared}
+    differences = differences_from_reference(grid, metric)
+    compared = {
+        row: difference for row, difference in enumerate(differences) if difference and difference.compared
+    }
     if grid.reference is None or not compared:
         return {}
-    there = np.isfinite(grid.values[metric])
-    weights = [pair_weights(grid.reference, row, there) for row in compared]
+    measured = np.isfinite(grid.values[metric])
+    weights = [pair_weights(grid.reference, row, measured) for row in compared]
     at_last = grid.of_last_epoch.get(metric)
     last = infer_all(items, at_last, weights) if at_last else [None] * len(compared)
     effects = [
-        Effect(between_rows(grid.reference, row), metric, Kind.LEVELS, w, inference, one, last=of_last)
-        for (row, one), w, inference, of_last in zip(
+        Effect(between_rows(grid.reference, row), metric, Kind.LEVELS, w, inference, difference, last=of_last)
+        for (row, difference), w, inference, of_last in zip(
             compared.items(), weights, infer_all(items, metric, weights), last, strict=True
         )
     ]
@@ -91,7 +94,7 @@ def _differences(items: Items, metric: str) -> dict[int, Difference]:
     }
     if grid.results.spec.looking and metric == grid.primary:
         looked = seen_of_cells(grid)
-        return {row: _as_looked_at(one, grid, looked.get(row)) for row, one in rows.items()}
+        return {row: _as_looked_at(difference, grid, looked.get(row)) for row, difference in rows.items()}
     return rows
 
 
@@ -102,21 +105,21 @@ def _difference(effect: Effect, judged: Judged) -> Difference:
 
 
 def _as_looked_at(row: Difference, grid: Grid, seen: Seen | None) -> Difference:
-    """Return a difference as the last look left it; no claim where looks were not taken at it."""
+    """Return a difference as of the last look; inconclusive if no look covers it."""
     verdict = seen.verdict(grid.results.spec.metric.goal) if seen else Verdict.INCONCLUSIVE
     judged = replace(row.judged, p_holm=seen.p_holm if seen else None, verdict=verdict)
     return as_seen(replace(row, judged=judged), seen)
 
 
 def _over_seeds(grid: Grid, values: NDArray[np.float64]) -> OverSeeds:
-    found, known = infer(values), values[np.isfinite(values)]
+    inference, known = infer(values), values[np.isfinite(values)]
     return OverSeeds(
-        mean=found.estimate,
+        mean=inference.estimate,
         median=float(np.median(known)) if known.size else None,
         iqm=float(iqm(known)) if known.size else None,
-        sd=found.se * math.sqrt(found.seeds) if found.se is not None else None,
-        n=found.seeds,
-        ci95=found.interval(),
+        sd=inference.se * math.sqrt(inference.seeds) if inference.se is not None else None,
+        n=inference.seeds,
+        ci95=inference.interval(),
         by_seed={str(seed): float(v) for seed, v in zip(grid.seeds, values, strict=True) if math.isfinite(v)},
     )
 

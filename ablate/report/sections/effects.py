@@ -1,7 +1,7 @@
 """Rows of the effects table: every factor's contrast on every metric, corrected, with its verdict.
 
-Holm's correction runs over the contrasts on the primary metric. All other metrics are exploratory (Benjamini-
-Hochberg) and get no verdict of helping or hurting: which direction is better is declared for the primary metric only."""
+Holm's correction is over the contrasts on the primary metric. All other metrics are exploratory (Benjamini-Hochberg)
+and never "help" or "hurt", since the study declares only for the primary metric which direction is better."""
 
 import math
 from collections import defaultdict
@@ -63,7 +63,9 @@ def effect_row(
         note="; ".join(notes.values()),
         slope=effect.slope,
         last=Numbers.of(effect.last) if effect.last else None,
-        turns=tuple(SimpleEffect(one.factor, one.level, Numbers.of(one.inference)) for one in turns or ()),
+        turns=tuple(
+            SimpleEffect(simple.factor, simple.level, Numbers.of(simple.inference)) for simple in turns or ()
+        ),
         bounds=lost.bounds if lost else None,
         bounds_as_seen=lost.is_as_seen if lost else None,
         lost=(lost.low, lost.high) if lost else None,
@@ -76,7 +78,7 @@ def effect_row(
 
 
 def as_seen(row: Row, seen: Seen | None) -> Row:
-    """Return a row with the numbers of its last look; an effect that no look covers claims nothing."""
+    """Return a row with the numbers of its last look; without interval and p if no look covers it."""
     if seen is None:
         note = "; ".join(filter(None, [row.note, NOTES[Note.NOT_LOOKED_AT]]))
         numbers = replace(row.numbers, ci95=None, p=None)
@@ -84,13 +86,13 @@ def as_seen(row: Row, seen: Seen | None) -> Row:
     numbers = replace(
         row.numbers, estimate=seen.estimate, se=seen.se, df=seen.df, ci95=seen.ci95, p=seen.p, n=seen.seeds
     )
-    # The interval allows for all looks, a detectable effect would not.
+    # Unlike the interval, the detectable effect does not account for the looks.
     judged = replace(row.judged, mde80=None)
     return replace(row, numbers=numbers, judged=judged, look=looked_at(seen))
 
 
 def undone(row: Row, cells: Collection[int], raised: Sequence[Flag]) -> Row:
-    """Return a row that rests on `cells`, with the flags that invalidate its p: it decides nothing."""
+    """Return a row estimated from `cells`; flags that invalidate its p are noted and make it inconclusive."""
     rules = tuple(flag.rule for flag in raised if flag.undoes_p and flag.cells & set(cells))
     if not rules:
         return row
@@ -101,10 +103,18 @@ def undone(row: Row, cells: Collection[int], raised: Sequence[Flag]) -> Row:
     return replace(row, judged=judged, undone_by=rules)
 
 
-def interaction_row(one: Interaction) -> InteractionRow:
+def interaction_row(interaction: Interaction) -> InteractionRow:
     """Return one interaction."""
-    numbers, mde80 = Numbers.of(one.inference), one.inference.mde80()
-    return InteractionRow(one.factors, one.low, one.high, one.metric, numbers, mde80, one.p_bh)
+    numbers, mde80 = Numbers.of(interaction.inference), interaction.inference.mde80()
+    return InteractionRow(
+        interaction.factors,
+        interaction.low,
+        interaction.high,
+        interaction.metric,
+        numbers,
+        mde80,
+        interaction.p_bh,
+    )
 
 
 def clearest_first(row: InteractionRow) -> tuple[float, float]:
@@ -114,7 +124,7 @@ def clearest_first(row: InteractionRow) -> tuple[float, float]:
 
 
 def judge(grid: Grid, effects: Sequence[Effect], aliases: Mapping[str, Sequence[str]]) -> list[Judged]:
-    """Judge the effects on one metric together: by the study's goal on the one that decides."""
+    """Judge the effects on one metric together: by the study's goal if it is the primary metric."""
     if not effects or effects[0].metric != grid.primary:
         return judge_exploratory([e.inference for e in effects], [e.identical for e in effects])
     declared = grid.results.spec.metric
@@ -122,15 +132,15 @@ def judge(grid: Grid, effects: Sequence[Effect], aliases: Mapping[str, Sequence[
 
 
 def tradeoffs(effects: Iterable[EffectRow], goal: str) -> tuple[Tradeoff, ...]:
-    """Return the changes that are decided upwards on one metric and downwards on another.
+    """Return the changes that raise one metric and lower another, by their verdicts.
 
-    Metrics are compared by the direction of their numbers alone: that more is better is declared for one only.
+    Only the direction of the numbers counts: the study declares just for one metric whether higher is better.
     """
     rows_of: dict[str, list[EffectRow]] = defaultdict(list)
     for row in effects:
         if row.kind is Kind.LEVELS:
             rows_of[repr((row.change.factor, row.change.low, row.change.high))].append(row)
-    found = []
+    opposed = []
     for rows in rows_of.values():
         raises, lowers = (
             {
@@ -141,47 +151,47 @@ def tradeoffs(effects: Iterable[EffectRow], goal: str) -> tuple[Tradeoff, ...]:
             for sign in (1, -1)
         )
         if raises and lowers:
-            found.append(Tradeoff(rows[0].change, raises, lowers))
-    return tuple(found)
+            opposed.append(Tradeoff(rows[0].change, raises, lowers))
+    return tuple(opposed)
 
 
 def effect_notes(effect: Effect, turns: tuple[Simple, Simple] | None) -> dict[Note, str]:
-    """Return what a reader must know beside the numbers, by its code."""
-    found: dict[Note, dict[str, object]] = {}
+    """Return the remarks beside the numbers of an effect, by their codes."""
+    values_of: dict[Note, dict[str, object]] = {}
     differences, estimate = effect.differences, effect.inference.estimate
     if estimate is None and effect.confounded_with:
-        found[Note.CONFOUNDED] = {"others": listed(effect.confounded_with)}
+        values_of[Note.CONFOUNDED] = {"others": listed(effect.confounded_with)}
     elif estimate is None:
-        found[Note.NO_CELLS if differences.matches == 0 else Note.NOTHING_YET] = {}
+        values_of[Note.NO_CELLS if differences.matches == 0 else Note.NOTHING_YET] = {}
     elif effect.identical:
-        found[Note.SAME_PART] = {}
+        values_of[Note.SAME_PART] = {}
     elif effect.inference.method is Method.NO_VARIANCE:
-        found[Note.NO_NOISE] = {}
+        values_of[Note.NO_NOISE] = {}
     elif differences.identical:
-        found[Note.PARTLY_SAME] = {"identical": differences.identical, "compared": differences.compared}
+        values_of[Note.PARTLY_SAME] = {"identical": differences.identical, "compared": differences.compared}
     if 0 < differences.matches_done < differences.matches:
-        found[Note.PARTIAL] = {"done": differences.matches_done, "matches": differences.matches}
+        values_of[Note.PARTIAL] = {"done": differences.matches_done, "matches": differences.matches}
     if effect.contrast.averaged_over:
-        found[Note.AVERAGED] = {"factors": ", ".join(effect.contrast.averaged_over)}
+        values_of[Note.AVERAGED] = {"factors": ", ".join(effect.contrast.averaged_over)}
     if effect.slope:
         levels = listed(map(number_text, sorted(effect.slope.levels)), 8)
-        found[Note.SLOPE] = {
+        values_of[Note.SLOPE] = {
             "levels": levels,
             "scale": SCALES[effect.slope.scale],
             "p": p_text(effect.slope.p_lack_of_fit),
         }
     if effect.lost and estimate is not None:
         ends = BOUNDS_SEEN if effect.lost.is_as_seen else BOUNDS_DECLARED
-        found[Note.BOUNDS] = {"bounds": interval(effect.lost.bounds), "ends": ends}
+        values_of[Note.BOUNDS] = {"bounds": interval(effect.lost.bounds), "ends": ends}
     if turns:
         up, down = turns
-        found[Note.TURNS_AROUND] = {
+        values_of[Note.TURNS_AROUND] = {
             "up": signed(up.inference.estimate),
             "up_at": f"{up.factor} {level_text(up.level)}",
             "down": signed(down.inference.estimate),
             "down_at": f"{down.factor} {level_text(down.level)}",
         }
-    return {note: NOTES[note].format(**values) for note, values in found.items()}
+    return {note: NOTES[note].format(**values) for note, values in values_of.items()}
 
 
 def number_text(value: float) -> str:

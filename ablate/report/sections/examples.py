@@ -10,12 +10,12 @@ MOST_EXAMPLES = 5  # of each direction
 
 
 def disagreements(items: Items, best: int | None) -> Examples | None:
-    """Return where the row `best` and the reference disagree in every seed, on the metric that moved most.
+    """Return where the row `best` and the reference disagree in every seed, on the metric that changed most.
 
-    `gained` counts the items on which `best` is nearer the gold in every seed; with it the clearest items of either
-    direction, predictions being means over seeds. None without kept predictions. Distances are those of what is shown:
-    for Pearson's r in standard deviations, for an accuracy right or wrong. An item's pseudo-value would not do, as it
-    rises with an error that stretches the scale in the gold's direction.
+    `gained` counts the items on which `best` is nearer the gold in every seed. The rows are the clearest items of either
+    direction, with predictions averaged over seeds. None without saved predictions. Distances are in the scale that is
+    shown: standard deviations for Pearson's r, right or wrong for an accuracy. Pseudo-values would be misleading, since
+    they also rise with an error that stretches the scale in the gold's direction.
     """
     grid = items.grid
     reference = grid.reference
@@ -35,7 +35,9 @@ def disagreements(items: Items, best: int | None) -> Examples | None:
     is_pearson = first.kind == "pearson"
     shown = _standardised if is_pearson else np.asarray
     gold = shown(first.gold)
-    before, after = (np.array([shown(one.predicted) for one in side]) for side in zip(*pairs, strict=True))
+    before, after = (
+        np.array([shown(scores.predicted) for scores in side]) for side in zip(*pairs, strict=True)
+    )
 
     def error(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.abs(values - gold) if is_pearson else (values != gold).astype(float)
@@ -55,5 +57,5 @@ def disagreements(items: Items, best: int | None) -> Examples | None:
 
 
 def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What Pearson's r compares: nearer to the gold as it stands may be farther from it in standard deviations."""
+    """Return what Pearson's r compares. A raw value nearer the gold may be farther from it in standard deviations."""
     return np.asarray((values - values.mean()) / values.std())

@@ -1,4 +1,4 @@
-"""What was planned, what came of it, and what it cost. Failed, pruned and missing trials are named, never dropped."""
+"""The outcome of every planned trial, and the cost. Failed, pruned and missing trials are listed, never dropped."""
 
 import math
 
@@ -28,7 +28,7 @@ def progress(grid: Grid) -> Progress:
 
 
 def without_result(done: Progress) -> dict[str, int]:
-    """Return the counts of planned trials without a result, by the words for their states."""
+    """Return the counts of planned trials without a result, by the name of their state."""
     return {state: getattr(done, state) for state in ("failed", "pruned", "running", "waiting", "missing")}
 
 
@@ -52,7 +52,7 @@ def ledger(grid: Grid) -> Ledger:
 
 
 def _tried(grid: Grid) -> tuple[Tried, ...]:
-    """Return what a search tried on the seed that chose its finalists, in the order tried; empty elsewhere."""
+    """Return the trials by which a search chose its finalists, in the order tried; empty for other designs."""
     last_step = _last_steps(grid, [trial for trial in grid.results.tried if trial.state == "PRUNED"])
     return tuple(
         Tried(
@@ -62,45 +62,43 @@ def _tried(grid: Grid) -> tuple[Tried, ...]:
             trial.state,
             trial.metrics.get(grid.results.spec.metric.name),
             trial.cell in grid.index,
-            f"given up at step {last_step[trial.number]}" if trial.number in last_step else trial.error,
+            f"stopped at step {last_step[trial.number]}" if trial.number in last_step else trial.error,
         )
         for trial in sorted(grid.results.tried, key=lambda trial: trial.number)
     )
 
 
 def _last_steps(grid: Grid, trials: list[TrialResult]) -> dict[int, int]:
-    """Trial number -> the last step that its curves have."""
+    """Return trial number -> the last step of its curves."""
     steps: dict[tuple[str, int], int] = {}
     for point in grid.results.points({part for trial in trials for part in trial.parts.values()}):
         key = point.part, point.seed
         steps[key] = max(point.step, steps.get(key, 0))
     return {
-        trial.number: max(found)
+        trial.number: max(last)
         for trial in trials
-        if (
-            found := [steps[part, trial.seed] for part in trial.parts.values() if (part, trial.seed) in steps]
-        )
+        if (last := [steps[part, trial.seed] for part in trial.parts.values() if (part, trial.seed) in steps])
     }
 
 
 def _parts(grid: Grid) -> PartCounts:
-    found = sharing(grid.results, grid.trials.values())
-    return PartCounts(found.used, found.unique, found.seconds_trained, found.seconds_saved)
+    shared = sharing(grid.results, grid.trials.values())
+    return PartCounts(shared.used, shared.unique, shared.seconds_trained, shared.seconds_saved)
 
 
 def cost(grid: Grid) -> Cost:
-    """Return hours, money, the energy of the GPUs, and what a point of the primary metric has cost."""
-    every = grid.results.parts.values()
+    """Return hours, money, the energy used by GPUs, and the cost of each point gained in the primary metric."""
+    parts = grid.results.parts.values()
     trials = (*grid.results.trials, *grid.results.tried)
     seconds = (
-        math.fsum(sorted(part.seconds for part in every))
-        if every
+        math.fsum(sorted(part.seconds for part in parts))
+        if parts
         else math.fsum(sorted(trial.seconds for trial in grid.trials.values()))
     )
     per_hour = grid.results.spec.budget.usd_per_hour
     usd = seconds / 3600 * per_hour if per_hour is not None else None
     best, reference = best_row(grid), grid.reference
-    joules = [float(used) for part in every if (used := part.facts.get("gpu_energy_joules")) is not None]
+    joules = [float(used) for part in parts if (used := part.facts.get("gpu_energy_joules")) is not None]
     gain = None
     if best is not None and reference is not None and best != reference:
         values = grid.values[grid.primary]
@@ -113,7 +111,7 @@ def cost(grid: Grid) -> Cost:
         usd_per_hour=per_hour,
         energy_kwh=math.fsum(joules) / 3.6e6 if joules else None,
         energy_parts=len(joules),
-        parts=len(every),
+        parts=len(parts),
         not_counted=sum(trial.state in ("FAIL", "PRUNED") for trial in trials),
         budget_hours=grid.results.spec.budget.hours,
         gain=gain,

@@ -1,4 +1,4 @@
-"""What looks at the results change in the report: which numbers an effect has, when it got them, and what was planned."""
+"""Looks in the report: the plan, the looks taken, and the look at which an effect got its numbers."""
 
 from collections import Counter
 
@@ -11,14 +11,14 @@ from ablate.text import plural
 
 
 def looked_at(seen: Seen) -> LookedAt:
-    """Return when an effect was seen last, and why it got no more seeds."""
+    """Return the last look at an effect, and why no more seeds were added for it."""
     return LookedAt(
         seen.look, seen.seeds, seen.stop, seen.p_sequential, seen.level, seen.fraction, seen.chance
     )
 
 
 def adding_of(grid: Grid) -> Adding | None:
-    """Return the plan by which seeds are added; None where they are not."""
+    """Return the plan for adding seeds; None if the study does not add any."""
     looking = grid.results.spec.looking
     if looking is None:
         return None
@@ -27,12 +27,14 @@ def adding_of(grid: Grid) -> Adding | None:
 
 
 def look_rows(grid: Grid) -> tuple[LookRow, ...]:
-    """Return the looks taken so far: of the comparisons how many stopped at each, and why, and how many go on."""
+    """Return the looks taken so far: how many comparisons stopped at each, why, and how many are open."""
     rows = []
     for look in grid.results.looks:
         seen = seen_in(look).values()
-        stopped = Counter(str(one.stop) for one in seen if one.stop and one.look == look.number)
-        still_open = sum(one.stop is None for one in seen)
+        stopped = Counter(
+            str(comparison.stop) for comparison in seen if comparison.stop and comparison.look == look.number
+        )
+        still_open = sum(comparison.stop is None for comparison in seen)
         rows.append(LookRow(look.number, look.seeds, stopped, still_open, len(look.cells)))
     return tuple(rows)
 
@@ -51,13 +53,13 @@ def plan_text(plan: Adding) -> str:
 
 
 def look_text(row: LookRow) -> str:
-    """Return what one look brought: `look 2 (5 seeds): 1 decided, 2 open`."""
-    said = [f"{count} {STOPS[Stop(stop)]}" for stop, count in row.stopped.items()]
+    """Return the outcome of one look: `look 2 (5 seeds): 1 decided, 2 still open`."""
+    stopped = [f"{count} {STOPS[Stop(stop)]}" for stop, count in row.stopped.items()]
     going = f"{row.open or 'none'} {OPEN}"
-    return f"look {row.number} ({plural(row.seeds, 'seed')}): {', '.join([*said, going])}"
+    return f"look {row.number} ({plural(row.seeds, 'seed')}): {', '.join([*stopped, going])}"
 
 
 def when_seen(look: LookedAt) -> str:
-    """Return how an effect stood at its last look: `decided at look 2`."""
+    """Return the state of an effect at its last look: `decided at look 2`."""
     how = STOPS[Stop(look.stop)] if look.stop else OPEN
     return f"{how} at look {look.number}"

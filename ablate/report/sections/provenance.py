@@ -1,4 +1,5 @@
-"""How the numbers were obtained (only the methods that this report uses), with what, and how to train a cell again."""
+"""How the numbers were obtained (only the methods that this report uses), on what software and hardware, and how to train a
+cell again."""
 
 import hashlib
 import json
@@ -17,10 +18,10 @@ from ablate.spec.model import Factor, StudySpec, level_text
 from ablate.stats.sequential import FUTILE_BELOW
 from ablate.text import plural
 
-# Facts that differ from run to run without meaning anything for a comparison.
+# Words in the names of facts that differ from run to run without affecting a comparison.
 MEASURED = {"host", "hostname", "peak", "seconds", "energy", "time", "pid", "worker", "memory"}
 
-MOST_VALUES = 3  # of a fact, the commonest
+MOST_VALUES = 3  # of each fact, the most common ones
 
 # Facts of the machine and the code, which no setting of a study changes.
 MACHINE_FACTS = ("python", "platform", "cpu", "gpu", "threads", "versions", "git", "git_changed_files")
@@ -30,11 +31,11 @@ def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> Provenance:
     """Return each recorded fact with its values, the commonest first, and the number of parts that have each."""
     return Provenance(
         facts={
-            name: tuple(Fact(value, parts) for value, parts in _commonest(found))
-            for name, found in counts.items()
+            name: tuple(Fact(value, parts) for value, parts in _commonest(values))
+            for name, values in counts.items()
         },
         further={
-            name: len(found) - MOST_VALUES for name, found in counts.items() if len(found) > MOST_VALUES
+            name: len(values) - MOST_VALUES for name, values in counts.items() if len(values) > MOST_VALUES
         },
         peak_memory_bytes=_largest(grid, "peak_memory_bytes"),
         reproduce=_command(grid),
@@ -42,12 +43,12 @@ def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> Provenance:
 
 
 def fixed_settings(spec: StudySpec) -> dict[str, str]:
-    """Return {dotted setting: value} of what does not vary. Of a path only the name: folders are private."""
+    """Return {dotted setting: value} of what does not vary. Paths lose their folders, which may be private."""
     return {name: _without_folders(value) for name, value in _flat(spec.settings)}
 
 
 def settings_of_levels(factor: Factor) -> dict[str, dict[str, str]]:
-    """Return {level: its settings} of the levels that do more than give the factor's name a value."""
+    """Return {level: its settings} for levels that set more than the setting named like the factor."""
     return {
         level_text(level.name): {name: _without_folders(value) for name, value in _flat(level.settings)}
         for level in factor.levels
@@ -60,38 +61,38 @@ def methods(report: Report) -> list[str]:
     used = {row.numbers.method for row in report.effects}
     used |= {difference.numbers.method for cell in report.cells for difference in cell.difference.values()}
     smallest, metric = report.metric.smallest_effect, report.metric.name
-    said = [text for name, text in METHOD_TEXTS.items() if name in used]
+    paragraphs = [text for name, text in METHOD_TEXTS.items() if name in used]
     if report.design.adding:
-        said.append(LOOKS.format(futile=FUTILE_BELOW))
+        paragraphs.append(LOOKS.format(futile=FUTILE_BELOW))
     if report.anova:
-        said.append(ANOVA)
+        paragraphs.append(ANOVA)
     if search := report.design.search:
-        said.append(
-            f"Search: Optuna's {search.sampler} sampler chose the cells (pruner: {search.pruner}) by {metric} on a seed "
-            f"of its own. Its best {search.finalists} and the baseline were trained again on other seeds, on which all "
-            "that is said here rests. All seeds are scored on the same items."
+        paragraphs.append(
+            f"Search: Optuna's {search.sampler} sampler chose the cells (pruner: {search.pruner}) by {metric} on the first "
+            f"seed. Its best {search.finalists} and the baseline were trained again on the other seeds, and all results "
+            "here come from these. All seeds are scored on the same items."
         )
-    said.append(
+    paragraphs.append(
         f"Holm's correction (1979) over the {'factor effects' if report.effects else 'differences of cells'} "
         f"on {metric}; all other metrics and the interactions are exploratory (Benjamini and Hochberg 1995)."
         + (" The differences in the table of cells are corrected among themselves." if report.effects else "")
     )
     if any(row.kind is Kind.SLOPE for row in report.effects):
-        said.append(GATES)
+        paragraphs.append(GATES)
     if any(row.last for row in report.effects):
-        said.append(LARGER_P)
+        paragraphs.append(LARGER_P)
     verdicts = "Verdicts: helps or hurts when the corrected p is below .05"
     if smallest is not None:
         verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"
-    said.append(
+    paragraphs.append(
         verdicts + "; otherwise inconclusive, with the true effect that 80 % of such studies would detect "
         "(corrected like the smallest p). " + INTERVALS
     )
-    return said
+    return paragraphs
 
 
 def fact_counts(grid: Grid) -> dict[str, Counter[str]]:
-    """Return {fact: {value: number of trained parts}} for the facts that say with what a part was trained."""
+    """Return {fact: {value: number of trained parts}} for the facts that describe how parts were trained."""
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for _, part in sorted(grid.results.parts.items()):
         for name, value in _flat(_with_code_in_short(part.facts)):
@@ -110,7 +111,7 @@ def _with_code_in_short(facts: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def differs_within_a_part(grid: Grid, fact: str) -> bool:
-    """Say whether `fact` has two values among the seeds of one part."""
+    """Return whether `fact` differs between the seeds of some part."""
     first: dict[str, str] = {}
     for (hash, _), part in grid.results.parts.items():
         value = dict(_flat(part.facts)).get(fact)
@@ -119,8 +120,8 @@ def differs_within_a_part(grid: Grid, fact: str) -> bool:
     return False
 
 
-def _commonest(found: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:MOST_VALUES]
+def _commonest(values: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(values.items(), key=lambda item: (-item[1], item[0]))[:MOST_VALUES]
 
 
 def _without_folders(value: str) -> str:
@@ -128,7 +129,7 @@ def _without_folders(value: str) -> str:
 
 
 def _without_kernel(platform: str) -> str:
-    """As it is recorded now: `Linux-x86_64-glibc2.36`; older records have the kernel's release in the middle."""
+    """Return the platform as it is recorded now, `Linux-x86_64-glibc2.36`; older records include the kernel's release."""
     return re.sub(r"^Linux-.+-(\w+)-with-(glibc[\d.]+)$", r"Linux-\1-\2", platform)
 
 
@@ -138,7 +139,7 @@ def _largest(grid: Grid, fact: str) -> int | None:
 
 
 def _command(grid: Grid) -> str:
-    """The command that trains the reference cell again; a search is run as a whole."""
+    """Return the command that trains the reference cell again, or repeats the whole search."""
     file = shlex.quote(grid.results.file)
     alone = grid.reference is not None and grid.results.spec.search is None
     levels = grid.cells[grid.reference].levels if grid.reference is not None and alone else {}

@@ -1,4 +1,4 @@
-"""Other tests of the same difference, under other assumptions: what stands under `sensitivity`. None of them decides."""
+"""Other tests of the same difference, under other assumptions: the key `sensitivity`. None of them affects a verdict."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from ablate.stats.paired import sign_flip_p, smallest_sign_flip_p
 
 
 def sign_flip(by_seed: NDArray[np.float64]) -> OtherTest:
-    """Return the exact sign-flip test of differences [seeds], with what it can say at best."""
+    """Return the exact sign-flip test of differences [seeds], with the smallest p that it can give."""
     least = smallest_sign_flip_p(len(by_seed))
     note = f"seeds only; with {len(by_seed)} seeds p cannot be below {least:.3g}"
     return OtherTest("sign_flip", None, sign_flip_p(by_seed), None, note)
@@ -28,27 +28,27 @@ def sign_flip(by_seed: NDArray[np.float64]) -> OtherTest:
 
 def moderated(effects: Sequence[Effect]) -> list[OtherTest | None]:
     """Return, for each effect of one metric, its test with the seeds' variance shrunk towards that of the other effects."""
-    able, length = [], []
+    usable, length = [], []
     for k, e in enumerate(effects):
         if e.kind is Kind.LEVELS and not e.identical and e.weights is not None and e.inference.v_seed:
-            able.append(k)
-            # An effect's own variance over this is that of one run.
+            usable.append(k)
+            # An effect's variance divided by this (and times its seeds) is the variance of one run.
             length.append(float(np.nanmean((e.weights**2).sum(axis=0))))
-    seeds = [effects[k].inference.seeds for k in able]
+    seeds = [effects[k].inference.seeds for k in usable]
     own = [
         (effects[k].inference.v_seed or 0.0) * s / size
-        for k, s, size in zip(able, seeds, length, strict=True)
+        for k, s, size in zip(usable, seeds, length, strict=True)
     ]
     shrunk = moderate(own, [s - 1 for s in seeds])
     rows: list[OtherTest | None] = [None] * len(effects)
     if shrunk is None:
         return rows
-    for k, s, size, variance, df in zip(able, seeds, length, shrunk.variances, shrunk.df, strict=True):
-        found = effects[k].inference
-        v_seed, v_item = variance * size / s, found.v_item or 0.0
-        se, shape = math.sqrt(v_seed + v_item), (v_seed / (v_seed + v_item), float(df), found.item_df)
-        t, half = (found.estimate or 0.0) / se, se * behrens_fisher.critical(0.05, *shape)
-        ci95 = (found.estimate or 0.0) - half, (found.estimate or 0.0) + half
+    for k, s, size, variance, df in zip(usable, seeds, length, shrunk.variances, shrunk.df, strict=True):
+        inference = effects[k].inference
+        v_seed, v_item = variance * size / s, inference.v_item or 0.0
+        se, shape = math.sqrt(v_seed + v_item), (v_seed / (v_seed + v_item), float(df), inference.item_df)
+        t, half = (inference.estimate or 0.0) / se, se * behrens_fisher.critical(0.05, *shape)
+        ci95 = (inference.estimate or 0.0) - half, (inference.estimate or 0.0) + half
         rows[k] = OtherTest("moderated_t", t, behrens_fisher.two_sided_p(t, *shape), ci95, BORROWED)
     return rows
 
@@ -56,8 +56,8 @@ def moderated(effects: Sequence[Effect]) -> list[OtherTest | None]:
 def of_one_seed(items: Items, low: int, high: int, metric: str) -> list[OtherTest]:
     """Return tests of two cells over the items of one seed; none without items that align.
 
-    Of an accuracy McNemar's exact test, or with clusters t over these; of Pearson's r t over pseudo-values, and Williams' t with
-    Zou's interval; of a composite t over the items of all its metrics.
+    For an accuracy: McNemar's exact test, or with clusters a t test over these. For Pearson's r: a t test over pseudo-values, and
+    Williams' t with Zou's interval. For a composite: a t test over the items of all its metrics.
     """
     added = items.of_one_seed(low, high, metric)
     if added is None:
@@ -81,10 +81,10 @@ def of_one_seed(items: Items, low: int, high: int, metric: str) -> list[OtherTes
     ]
 
 
-def _over_items(found: Inference, method: str = Method.ITEMS) -> OtherTest:
+def _over_items(inference: Inference, method: str = Method.ITEMS) -> OtherTest:
     """Return the analysis of one seed by its items as an entry of `sensitivity`."""
-    t = None if found.se is None or found.estimate is None else found.estimate / found.se
-    return OtherTest(method, t, found.p, found.interval(), THESE_MODELS)
+    t = None if inference.se is None or inference.estimate is None else inference.estimate / inference.se
+    return OtherTest(method, t, inference.p, inference.interval(), THESE_MODELS)
 
 
 def _williams(x: ItemScores, y: ItemScores) -> OtherTest:

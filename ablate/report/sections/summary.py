@@ -1,4 +1,4 @@
-"""The first thing a reader sees: what helps, what hurts and what is undecided, in sentences."""
+"""The first section of a report: what helps, what hurts and what is inconclusive, in sentences."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -27,14 +27,14 @@ from ablate.stats.inference import Method, infer
 from ablate.stats.verdicts import Verdict
 from ablate.text import listed, plural
 
-# Verdict -> of one choice, of several.
+# Verdict -> its words for one choice, and for several.
 _COUNTED = {
     Verdict.HELPS: ("helps", "help"),
     Verdict.HURTS: ("hurts", "hurt"),
     Verdict.NO_DIFFERENCE: (f"makes {Verdict.NO_DIFFERENCE}", f"make {Verdict.NO_DIFFERENCE}"),
     Verdict.INCONCLUSIVE: (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
 }
-# Flags that `_limits` says in its own words.
+# Flags that `_limits` has a sentence for.
 _SAID_ABOVE = {"one_seed"}
 # A verdict with one of these is not a plain "helps".
 _QUALIFIED = {
@@ -60,35 +60,35 @@ def sentences(report: Report) -> tuple[str, ...]:
 
 
 def test_scores(cells: Iterable[CellRow]) -> tuple[TestScore, ...] | None:
-    """Return the cells that were scored on the test split with those scores; None when none was."""
+    """Return the cells that were scored on the test split, with those scores; None if there are none."""
     scored = (
-        TestScore(cell.cell, cell.name, found)
+        TestScore(cell.cell, cell.name, scores)
         for cell in cells
-        if (found := {name: m for name, m in cell.metrics.items() if name.startswith("test/") and m.n})
+        if (scores := {name: m for name, m in cell.metrics.items() if name.startswith("test/") and m.n})
     )
     return tuple(scored) or None
 
 
 def headline(report: Report) -> str:
     """Return one line: `Of 6 choices: 2 help, 1 helps with a caveat, 3 inconclusive`."""
-    every = _choices(report)
-    effects = [row for row in every if row.numbers.estimate is not None]
-    said = []
-    for verdict, (one, several) in _COUNTED.items():
-        found = [row for row in effects if row.judged.verdict == verdict]
-        plain = [row for row in found if not (verdict.is_decided and _QUALIFIED & set(row.judged.qualifiers))]
+    choices = _choices(report)
+    effects = [row for row in choices if row.numbers.estimate is not None]
+    parts = []
+    for verdict, (singular, plural_form) in _COUNTED.items():
+        rows = [row for row in effects if row.judged.verdict == verdict]
+        plain = [row for row in rows if not (verdict.is_decided and _QUALIFIED & set(row.judged.qualifiers))]
         slight = sum(_is_slight(row, report.metric.smallest_effect) for row in plain)
         some = "" if slight == len(plain) else f"{slight} "
         if plain:
-            said.append(
-                f"{len(plain)} {one if len(plain) == 1 else several}"
+            parts.append(
+                f"{len(plain)} {singular if len(plain) == 1 else plural_form}"
                 + (f" ({some}too small to matter)" if slight else "")
             )
-        if qualified := len(found) - len(plain):
-            said.append(f"{qualified} {one if qualified == 1 else several} with a caveat")
-    if len(effects) < len(every):
-        said.append(f"{len(every) - len(effects)} with nothing to compare yet")
-    return f"Of {plural(len(every), 'choice')}: {', '.join(said)}" if effects else "Nothing to compare yet"
+        if qualified := len(rows) - len(plain):
+            parts.append(f"{qualified} {singular if qualified == 1 else plural_form} with a caveat")
+    if len(effects) < len(choices):
+        parts.append(f"{len(choices) - len(effects)} with nothing to compare yet")
+    return f"Of {plural(len(choices), 'choice')}: {', '.join(parts)}" if effects else "Nothing to compare yet"
 
 
 def effect_sentence(row: EffectRow) -> str:
@@ -103,30 +103,30 @@ def reservations_of(row: EffectRow) -> list[str]:
 
 
 def _limits(report: Report) -> list[str]:
-    said = []
+    limits = []
     done = report.progress
     if done.complete < done.planned:
         lost = [f"{count} {state}" for state, count in without_result(done).items() if count]
-        said.append(
+        limits.append(
             f"{done.complete} of {plural(done.planned, 'trial')} done ({', '.join(lost)}): what follows is provisional."
         )
     if len(report.design.seeds) == 1:
-        said.append(
-            "One seed: the noise between seeds is unknown; interactions of the factors stand in for it."
+        limits.append(
+            "One seed: the noise between seeds is unknown; interactions of the factors are used in its place."
             if any(row.numbers.p is not None for row in report.primary_effects)
             else "One seed: differences are between these trained models, not the methods; no verdict is possible."
         )
     measured = {metric for cell in report.cells for metric in cell.metrics}
     if done.complete and report.metric.name not in measured:
-        said.append(
+        limits.append(
             f"The study decides by {report.metric.name}, which no trial has measured; "
             f"measured: {', '.join(sorted(measured)) or 'nothing'}."
         )
-    return said
+    return limits
 
 
 def _stops(report: Report) -> list[str]:
-    """The flags that invalidate claims, before the claims."""
+    """Return the flags that invalidate claims, which come before the claims."""
     stops = [flag for flag in report.flags if flag.severity == "stop" and flag.rule not in _SAID_ABOVE]
     return [f"STOP ({flag.rule}): {flag.evidence}; {flag.fix}." for flag in stops]
 
@@ -136,7 +136,7 @@ def _searched(report: Report) -> list[str]:
         return []
     lost = [f"{tried[state]} {state.lower()}" for state in ("PRUNED", "FAIL") if state in tried]
     return [
-        f"A search tried {plural(sum(tried.values()), 'cell')} on a seed of its own"
+        f"A search tried {plural(sum(tried.values()), 'cell')} on the first seed"
         + (f" ({', '.join(lost)})" if lost else "")
         + ". Below, its finalists and the baseline are compared on other seeds; a search does not estimate effects.",
         *_finalists(report),
@@ -145,24 +145,24 @@ def _searched(report: Report) -> list[str]:
 
 def _finalists(report: Report) -> list[str]:
     metric = report.metric
-    found = [(cell.name, cell.difference.get(metric.name)) for cell in report.cells]
+    finalists = [(cell.name, cell.difference.get(metric.name)) for cell in report.cells]
     return [
         _sentence(f"{name} against the baseline", row, metric.name, _facts_of_any(row))
         + _slight(row, metric.smallest_effect)
-        for name, row in found
+        for name, row in finalists
         if row
     ]
 
 
 def _choices(report: Report) -> list[EffectRow]:
-    """The effects that are counted: of a numeric factor its slope alone."""
+    """Return the effects that are counted: for a numeric factor only its slope."""
     rows = report.primary_effects
     sloped = {row.change.factor for row in rows if row.kind is Kind.SLOPE}
     return [row for row in rows if row.kind is Kind.SLOPE or row.change.factor not in sloped]
 
 
 def _with_sentence(report: Report) -> list[EffectRow]:
-    """The effects that get a sentence: the counted ones, and the levels of a numeric factor that no straight line fits."""
+    """Return the effects that get a sentence: those counted, and the levels of numeric factors that no straight line fits."""
     counted = _choices(report)
     bent = {row.change.factor for row in counted if row.slope and (row.slope.p_lack_of_fit or 1.0) < 0.05}
     return [row for row in report.primary_effects if row in counted or row.change.factor in bent]
@@ -176,9 +176,7 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
         return f"{change}: no difference in {metric}: both sides use the same trained part."
     if numbers.estimate == 0 and numbers.method == Method.NO_VARIANCE:
         seeds = plural(numbers.n, "seed")
-        return (
-            f"{change}: {judged.verdict}; {metric} is exactly the same in {seeds}, as if nothing had changed."
-        )
+        return f"{change}: {judged.verdict}; {metric} is exactly the same in {seeds}, as if the change did nothing."
     shift = f"{metric} {signed(numbers.estimate)}"
     if Note.NOT_LOOKED_AT in row.notes:
         return f"{change}: {shift} so far; {NOTES[Note.NOT_LOOKED_AT]}."
@@ -193,30 +191,34 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
         evidence += f", Holm {p_equation(judged.p_holm)}"
     if row.look:
         evidence += f"; {when_seen(row.look)}"
-    said = f"{change}: {verdict}; {shift} ({evidence}){reservations}."
+    sentence = f"{change}: {verdict}; {shift} ({evidence}){reservations}."
     if judged.verdict == Verdict.INCONCLUSIVE and judged.mde80 is not None and not judged.qualifiers:
-        said += (
+        sentence += (
             f" This study could have detected {number(judged.mde80)} or more (80 % power, after correction)."
         )
-    return said
+    return sentence
 
 
 def qualified_verdict(verdict: Verdict, qualifiers: Iterable[Qualifier], facts: Mapping[str, str]) -> str:
     """Return the verdict of an effect in words, with what it depends on or is mixed with."""
-    said: str = verdict
-    for one in qualifiers:
-        texts = QUALIFIED if verdict.is_decided or one not in KEPT_BACK else KEPT_BACK
-        if one in texts:
-            said = texts[one].format(verdict=said, **facts)
-    return said
+    text: str = verdict
+    for qualifier in qualifiers:
+        texts = QUALIFIED if verdict.is_decided or qualifier not in KEPT_BACK else KEPT_BACK
+        if qualifier in texts:
+            text = texts[qualifier].format(verdict=text, **facts)
+    return text
 
 
 def _reservations(judged: Judged, facts: Mapping[str, str]) -> list[str]:
-    return [RESERVATIONS[one].format(**facts) for one in judged.qualifiers if one in RESERVATIONS]
+    return [
+        RESERVATIONS[qualifier].format(**facts)
+        for qualifier in judged.qualifiers
+        if qualifier in RESERVATIONS
+    ]
 
 
 def _facts(row: EffectRow) -> dict[str, str]:
-    """The values for the placeholders in the texts on qualifiers."""
+    """Return the values for the placeholders in the texts on qualifiers."""
     facts = _facts_of_any(row) | mixed_with(row.aliased_with, row.turns)
     if row.bounds and row.lost:
         low, high = row.lost
@@ -234,14 +236,14 @@ def _facts(row: EffectRow) -> dict[str, str]:
 
 
 def mixed_with(aliased_with: Sequence[str], turns: Sequence[SimpleEffect]) -> dict[str, str]:
-    """Return what the texts on aliases and on effects that turn around name."""
+    """Return the values for the texts on aliases, and on effects that depend on another factor."""
     facts = {}
     if aliased_with:
         facts["aliases"] = listed(aliased_with)
     if turns:
         facts["other"] = turns[0].factor
         facts["turns"] = ", ".join(
-            f"{signed(one.numbers.estimate)} at {level_text(one.level)}" for one in turns
+            f"{signed(simple.numbers.estimate)} at {level_text(simple.level)}" for simple in turns
         )
     return facts
 
@@ -256,7 +258,7 @@ def _facts_of_any(row: EffectRow | Difference) -> dict[str, str]:
 
 
 def _slight(row: EffectRow | Difference, smallest_effect: float | None) -> str:
-    """Say so where an effect is certain and too small to matter."""
+    """Return a sentence if an effect is certainly too small to matter."""
     slight = _is_slight(row, smallest_effect)
     return " Its whole interval lies below the smallest effect of interest." if slight else ""
 
@@ -274,10 +276,11 @@ def _best(report: Report) -> list[str]:
         return []
     metric = report.metric.name
     by_seed, planned = best.metrics[metric].by_seed, report.design.seeds
-    # The mean that it was chosen by: over the planned seeds.
-    found = infer(np.array([by_seed[str(seed)] for seed in planned if str(seed) in by_seed]))
-    ci95 = found.interval()
-    bounds = f", 95 % interval {interval(ci95, sign=False)}" if ci95 else ""
+    # The cell was chosen by its mean over the planned seeds.
+    inference = infer(np.array([by_seed[str(seed)] for seed in planned if str(seed) in by_seed]))
+    ci95 = inference.interval()
+    score = f"{number(inference.estimate)} ({plural(inference.seeds, 'seed')}"
+    score += f", 95 % interval {interval(ci95, sign=False)})" if ci95 else ")"
     name = f"the {best.name} itself" if best.reference else best.name
     rivals = sum(cell.seeds_done >= cell.seeds_planned for cell in report.cells)
     tried = sum(report.design.tried.values())
@@ -287,20 +290,18 @@ def _best(report: Report) -> list[str]:
         if rivals > 1
         else "No other cell is complete."
     )
-    return [
-        f"Best complete cell: {name}, with {metric} {number(found.estimate)} ({plural(found.seeds, 'seed')}{bounds}). {picked}"
-    ]
+    return [f"Best complete cell: {name}, with {metric} {score}. {picked}"]
 
 
 def _test(report: Report) -> list[str]:
     cells = {cell.cell: cell for cell in report.cells}
-    said = []
+    lines = []
     for scored in report.test or ():
         pairs = [
-            f"{name} {number(found.mean)}" + (f" ({dev} {number(known.mean)})" if known else "")
-            for name, found in scored.metrics.items()
+            f"{name} {number(score.mean)}" + (f" ({dev} {number(dev_score.mean)})" if dev_score else "")
+            for name, score in scored.metrics.items()
             for dev in [name.replace("test/", "dev/", 1)]
-            for known in [cells[scored.cell].metrics.get(dev)]
+            for dev_score in [cells[scored.cell].metrics.get(dev)]
         ]
-        said.append(f"On the test split, {scored.name}: {', '.join(pairs)}.")
-    return said
+        lines.append(f"On the test split, {scored.name}: {', '.join(pairs)}.")
+    return lines

@@ -19,7 +19,7 @@ _COLUMNS = {  # role -> usual names in files
     "sentence1": ("sentence1", "question1"),
     "sentence2": ("sentence2", "question2"),
 }
-_HIDDEN = -1.0  # stands for hidden labels in the hub's GLUE
+_HIDDEN = -1.0  # the hub's GLUE has this in place of hidden labels
 
 _Row = tuple[int, int, list[str]]  # number in the table from 0, line in the file, fields
 
@@ -35,7 +35,7 @@ def labelled(table: Table, source: Source, task: Task, split: str) -> Examples:
     labels = _labels(table, rows, where.get("label"), task.labels, split)
     ids = _ids(table, rows, where.get("id"))
     if not rows and not table.faults:
-        table.faults.add("there are none below the header; a split needs some", 1, "rows")
+        table.faults.add("none below the header; a split needs at least one", 1, "rows")
     if split == "test" and labels and set(labels) == {_HIDDEN}:
         labels = None
     if labels is not None:
@@ -63,11 +63,11 @@ def _positions(table: Table, source: Source, task: Task, split: str) -> dict[str
         elif present:
             where[role] = table.header.index(present[0])
         elif not (role == "label" and split == "test") and (mapped or role != "id"):
-            found = listed(map(shown, table.header), 12)
+            header = listed(map(shown, table.header), 12)
             near = closest(names[0], table.header)
             meant = f"; did you mean {shown(near)}?" if near else ""
             advice = "" if mapped else f"; name it with columns: {{{role}: ...}}"
-            what = f"no such column; found {found}{meant}{advice}"
+            what = f"no such column; found {header}{meant}{advice}"
             table.faults.add(what, 1, " or ".join(names))
     # Without its columns no row can be read.
     if len(table.faults) > faults_of_rows:

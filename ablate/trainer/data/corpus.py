@@ -1,18 +1,18 @@
 """The built-in corpus: sentences from a small grammar for each task, with effects known by construction.
 
-It needs no network and no file, is the same on every machine, and has no end: row n of a split depends on the task, the split
-and n alone. A text belongs to one split by its own hash, so no text is in two splits.
+It needs no network and no file, is the same on every machine, and has no end: row n of a split depends only on the task, the
+split and n. The hash of a text decides its split, so no text is in two splits.
 
-What a row says is up to its task. A pair's label depends on *whether* the two sentences agree, not on what they say: one sentence
-alone tells nothing. So these effects are known:
+Each task draws its own rows. A pair's label depends on *whether* the two sentences agree, not on what they say, so one sentence
+alone is not informative. Hence these effects are known:
 
     paraphrase_head: difference   helps much: |u−v| shows agreement; from [u, v] the model has to discover it
     similarity_head: siamese      helps much: the cosine is agreement
     l2: 0.0 against 0.0001        does nothing: a step shrinks a weight by lr × l2, one part in ten million
-    training, reshuffle           nothing is planted here: rows are independent draws
+    training, reshuffle           no effect is built in: rows are independent draws
 
 With the `tiny` encoder, mean pooling and 150 steps of batch 16 at learning rate 1e-3, paraphrase goes from accuracy .52 (concat)
-to .77 (difference), similarity from r = −.1 (concat) to .8 (siamese). With cls pooling a model this young needs many more steps.
+to .77 (difference), similarity from r = −.1 (concat) to .8 (siamese). With cls pooling, it needs many more steps.
 """
 
 import hashlib
@@ -31,17 +31,17 @@ ROWS = {"train": 1500, "dev": 400, "test": 400}
 
 def generate(task: Task, split: str, rows: int | None = None) -> Examples:
     """Return the first `rows` rows of a split (by default 1500 for train, 400 each for dev and test)."""
-    made = list(islice(_rows(task, split), ROWS[split] if rows is None else rows))
+    drawn = list(islice(_rows(task, split), ROWS[split] if rows is None else rows))
     return Examples(
-        ids=[f"{task.name}-{split}-{number}" for number in range(len(made))],
-        first=[row.first for row in made],
-        second=None if len(task.columns) == 1 else [str(row.second) for row in made],
-        labels=np.array([row.label for row in made], dtype=np.float64),
+        ids=[f"{task.name}-{split}-{number}" for number in range(len(drawn))],
+        first=[row.first for row in drawn],
+        second=None if len(task.columns) == 1 else [str(row.second) for row in drawn],
+        labels=np.array([row.label for row in drawn], dtype=np.float64),
     )
 
 
 def _rows(task: Task, split: str) -> Iterator[Row]:
-    """Yield rows without end, all of whose texts belong to `split`."""
+    """Yield endless rows whose texts all belong to `split`."""
     random = Random(f"{VERSION} {task.name} {split}")
     while True:
         row = task.draw(random)

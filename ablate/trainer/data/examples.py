@@ -26,17 +26,17 @@ class Examples:
         return {"first": self.first} if self.second is None else {"first": self.first, "second": self.second}
 
 
-def course_text(found: Examples) -> Examples:
-    """Return the same as CS224N's reference loader leaves it (datasets.py of its default final project).
+def course_text(examples: Examples) -> Examples:
+    """Return the examples with text as CS224N's reference loader normalises it (datasets.py of its default final project).
 
     Ids and single sentences are lower-cased and stripped; pairs are lower-cased, with single spaces and a space before each
     . ? , and '.
     """
-    ids = [text.lower().strip() for text in found.ids]
-    if found.second is None:
-        return replace(found, ids=ids, first=[text.lower().strip() for text in found.first])
-    first, second = ([_spaced(text) for text in column] for column in (found.first, found.second))
-    return replace(found, ids=ids, first=first, second=second)
+    ids = [text.lower().strip() for text in examples.ids]
+    if examples.second is None:
+        return replace(examples, ids=ids, first=[text.lower().strip() for text in examples.first])
+    first, second = ([_spaced(text) for text in column] for column in (examples.first, examples.second))
+    return replace(examples, ids=ids, first=first, second=second)
 
 
 def _spaced(text: str) -> str:
@@ -47,7 +47,7 @@ def _spaced(text: str) -> str:
 
 
 def overlap(a: Examples, b: Examples) -> int:
-    """Return how many rows of `b` are in `a` too, ignoring case, spaces and the order of a pair."""
+    """Return how many rows of `b` are also in `a`, ignoring case, spaces and the order of a pair."""
     seen = set(_keys(a))
     return sum(key in seen for key in _keys(b))
 

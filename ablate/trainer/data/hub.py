@@ -1,7 +1,7 @@
 """Hugging Face hub datasets as tables, without progress bars and without long waits for a missing network.
 
-Without a network the cache of this machine is used, so a study that was loaded once keeps working. Whether the hub answers is
-asked once, for a few seconds; the libraries themselves would try for half a minute.
+Without a network this machine's cache is used, so a study that was loaded once keeps working. The hub is tried once, for a few
+seconds; the libraries themselves would try for half a minute.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ def read_hub(source: Source, split: str) -> Table:
 
 @cache
 def hub_answers() -> bool:
-    """Return whether the hub can be reached. Asked once per process."""
+    """Return whether the hub can be reached. Tried once per process."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=HUB_SECONDS).close()
     except urllib.error.HTTPError:
-        # An answer too.
+        # An HTTP error is an answer too: the hub can be reached.
         return True
     except (OSError, ValueError):
         return False
@@ -75,18 +75,18 @@ def _split(source: Source, split: str) -> Any:
             except ValueError as error:
                 if "Unknown split" not in str(error) and "Instruction" not in str(error):
                     raise _explained(error, source) from None
-                found = str(error)
+                reason = str(error)
             except Exception as error:
                 raise _explained(error, source) from None
     wanted = " or ".join(source.names(split))
     raise BadInput(
-        f"{_name(source)}: {split}: no split called {wanted} ({shortened(one_line(found), 200)}); "
+        f"{_name(source)}: {split}: no split called {wanted} ({shortened(one_line(reason), 200)}); "
         "name it with splits: {...}"
     )
 
 
 def _explained(error: Exception, source: Source) -> BadInput | Unavailable:
-    """Return BadInput for what the study file can fix, Unavailable for what only the network can."""
+    """Return BadInput if the study file is wrong, Unavailable if the network is the problem."""
     name, reason = _name(source), shortened(one_line(error), 200)
     if not _is_folder(source) and not hub_answers():
         return not_available(f"hub: {name}", "read the text from `files:`")
@@ -125,7 +125,9 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _offline_unless(online: bool) -> Iterator[None]:
-    """Restrict the libraries to their cache. Once they are imported, only these two names have an effect."""
+    """Restrict the libraries to their cache unless `online`.
+
+    Once the libraries are imported, environment variables no longer matter; only these two constants do."""
     import datasets.config
     import huggingface_hub.constants
 

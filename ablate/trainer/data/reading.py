@@ -1,4 +1,4 @@
-"""Read a source: its text and labels, or a key that changes when they may have changed.
+"""Read a source: its text and labels, or a key that changes if they may have changed.
 
 All faults are reported before anything is trained. Sources without faults are not read again.
 """
@@ -17,7 +17,7 @@ from ablate.trainer.data.sources import Source, Sources
 from ablate.trainer.data.tables import read_file
 from ablate.trainer.tasks.task import Task
 
-_checked: set[str] = set()  # keys of what this process has read without a fault
+_checked: set[str] = set()  # keys of the splits that this process has read without a fault
 
 
 def examples(source: Source, task: Task, split: str) -> Examples:
@@ -28,12 +28,12 @@ def examples(source: Source, task: Task, split: str) -> Examples:
         Unavailable: a hub dataset that is neither cached nor downloadable.
     """
     if source.files is not None:
-        found = labelled(read_file(source.file_of(split)), source, task, split)
+        rows = labelled(read_file(source.file_of(split)), source, task, split)
     elif source.hub is not None:
-        found = labelled(read_hub(source, split), source, task, split)
+        rows = labelled(read_hub(source, split), source, task, split)
     else:
-        found = corpus.generate(task, split, source.limit.get(split))
-    return course_text(found) if source.text == "course" else found
+        rows = corpus.generate(task, split, source.limit.get(split))
+    return course_text(rows) if source.text == "course" else rows
 
 
 def check_sources(sources: Sources, splits: Iterable[str] = ("train", "dev")) -> None:
@@ -59,10 +59,10 @@ def check_sources(sources: Sources, splits: Iterable[str] = ("train", "dev")) ->
 
 
 def source_key(source: Source, split: str) -> str:
-    """Return a text that differs when `examples` may return something else; reads no row.
+    """Return a key that changes if `examples` may return something else; reads no rows.
 
-    Local files count by their bytes, those of a local folder under `hub` too; a hub dataset counts by its name, configuration and
-    revision.
+    It depends on the bytes of local files (also those of a local folder under `hub`); for a hub dataset, on its name,
+    configuration and revision.
     """
     if source.files is not None:
         digest = _digest(source.file_of(split))

@@ -34,7 +34,7 @@ class Source(BaseModel):
     config: str | None = Field(None, description="the hub dataset's configuration, such as qqp")
     revision: str | None = Field(None, description="the hub dataset's branch, tag or commit")
     files: str | None = Field(
-        None, description="a path with {split} in it: .csv or .tsv, or compressed as .gz or .xz"
+        None, description="a path that contains {split}: .csv or .tsv, or compressed as .gz or .xz"
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -58,7 +58,7 @@ class Source(BaseModel):
         "refuse", description="what to do with a row that has no label"
     )
 
-    # pydantic copies a default without a hash, for each Settings.
+    # pydantic would copy an unhashable default for each Settings.
     def __hash__(self) -> int:
         return hash((self.hub, self.config, self.files))
 

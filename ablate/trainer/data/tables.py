@@ -1,8 +1,8 @@
 """A delimited text file as rows with their line numbers, and every fault with its place.
 
-UTF-8 (with or without a BOM), LF or CRLF, tab or comma as the header has it, fields in double quotes as Python's csv reads them;
-plain, .gz or .xz. Refuses what would shift or swallow rows silently: rows of the wrong width, a quote that is never closed, NUL,
-bytes that are not UTF-8, a compressed file that ends too early.
+Files are UTF-8 (with or without a BOM), with LF or CRLF, separated by tabs or commas (detected from the header), with fields in
+double quotes as Python's csv reads them; plain, .gz or .xz. Refuses what would silently shift or swallow rows: rows of the wrong
+width, a quote that is never closed, NUL, bytes that are not UTF-8, a truncated compressed file.
 """
 
 import csv
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 @dataclass
 class Table:
-    """A header and rows, with the faults found in them so far."""
+    """A header and rows, and their faults so far."""
 
     header: list[str]
     faults: Faults
@@ -77,7 +77,7 @@ def _problem(fields: list[str], delimiter: str, width: int) -> str:
 
 def _looks_like_a_row(line: str, delimiter: str, width: int) -> bool:
     cells = next(csv.reader([line], delimiter=delimiter), [])
-    # The last line of a swallowed stretch has lost what followed its quote.
+    # The last line that a lone quote swallowed may lack a field: the text after the quote that closed it.
     if len(cells) < width - 1:
         return False
     return delimiter == "\t" or any(_NUMBER.fullmatch(cell.strip()) for cell in cells)

@@ -37,7 +37,8 @@ class Tokenizer:
         rows: list[list[int]] = []
         with _in_parallel():
             for start in range(0, len(texts), _AT_ONCE):
-                rows += [found.ids for found in backend.encode_batch_fast(texts[start : start + _AT_ONCE])]
+                batch = backend.encode_batch_fast(texts[start : start + _AT_ONCE])
+                rows += [encoding.ids for encoding in batch]
         backend.no_truncation()
         return rows
 
@@ -54,7 +55,7 @@ class Tokenizer:
 
 
 def encoder_key(encoder: str) -> str:
-    """Return a text that differs when the tokenizer may differ: from the files of a folder, or the name."""
+    """Return a key that changes if the tokenizer may have changed: from a folder's files, or a hub name."""
     if encoder == TINY:
         return f"{TINY} {TINY_VOCABULARY}"
     folder = Path(encoder).expanduser()
@@ -80,7 +81,7 @@ def make_tokenizer(encoder: str, training: Iterable[Examples]) -> Tokenizer:
 def _tiny(training: Iterable[Examples]) -> Any:
     """Return a tokenizer with the most frequent words, and with every letter so that no word is unknown.
 
-    `WordPieceTrainer` cannot be used: it numbers its pieces in another order from run to run.
+    `WordPieceTrainer` cannot be used: the order in which it numbers its pieces changes from run to run.
     """
     from tokenizers import normalizers, pre_tokenizers
     from transformers import BertTokenizer
@@ -115,7 +116,7 @@ def _loaded(encoder: str) -> Any:
 
 @contextlib.contextmanager
 def _in_parallel() -> Iterator[None]:
-    """Encode on all cores, then switch that off: with it on, the next fork of this process prints a warning."""
+    """Encode on all cores, then switch that off; otherwise the next fork of this process prints a warning."""
     os.environ[_PARALLELISM] = _chosen or "true"
     try:
         yield

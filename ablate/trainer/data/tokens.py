@@ -1,8 +1,8 @@
 """A study's text as token ids: tokenized once, stored end to end on disk, opened by memory map.
 
 Each split of each task is one folder of arrays in the study's cache, named by a hash of everything its content depends on (the
-data's bytes, the tokenizer, the maximum length), so all trials and parts share it. A folder appears complete or not at all,
-several processes may build the same one at once, and one whose bytes do not match its digests is built again.
+data's bytes, the tokenizer, the maximum length), so all trials and parts share it. A folder is complete or absent, several
+processes may build the same one at once, and one whose bytes do not match its digests is built again.
 """
 
 import functools
@@ -94,12 +94,14 @@ class Tokens:
     vocab_size: int
     tokenizer_hash: str
     tokenizer_folder: Path
-    dev_rows_in_train: dict[str, int]  # task -> dev rows whose text is in the training data too
+    dev_rows_in_train: dict[str, int]  # task -> dev rows whose text is also in the training data
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a report should know of the data: hashes, dev rows that are in train, rows dropped for a blank label."""
-        splits = [(task, name, split) for task, found in self.tasks.items() for name, split in found.items()]
+        """What the report needs to know about the data: hashes, dev rows that are in train, rows dropped for a blank label."""
+        splits = [
+            (task, name, split) for task, by_name in self.tasks.items() for name, split in by_name.items()
+        ]
         hashes: dict[str, dict[str, str]] = {}
         dropped: dict[str, dict[str, int]] = {}
         for task, name, split in splits:
@@ -142,14 +144,15 @@ def load_tokens(
         Unavailable: something of the hub that is neither cached nor downloadable.
         AblateError: the cache cannot be written.
     """
-    about = _vocabulary_sources(sources) if encoder == TINY else {}
-    names = (source_key(source, "train") + task.name for task, source in about.items())
+    vocabulary_sources = _vocabulary_sources(sources) if encoder == TINY else {}
+    names = (source_key(source, "train") + task.name for task, source in vocabulary_sources.items())
     key = _hash(FORMAT, encoder_key(encoder), *names)
 
     # With a full cache the tokenizer is never needed.
     @functools.cache
     def tokenizer() -> Tokenizer:
-        return make_tokenizer(encoder, (examples(source, task, "train") for task, source in about.items()))
+        texts = (examples(source, task, "train") for task, source in vocabulary_sources.items())
+        return make_tokenizer(encoder, texts)
 
     folder, facts = _cached(cache / f"tokenizer-{key[:16]}", lambda new: tokenizer().save(new))
 
@@ -171,7 +174,7 @@ def load_tokens(
 
 
 def _overlap(task: Task, source: Source, cache: Path) -> int:
-    """Return how many rows of dev are in the training data too."""
+    """Return how many rows of dev are also in the training data."""
     key = _hash(FORMAT, task.name, source_key(source, "train"), source_key(source, "dev"))
 
     def build(_: Path) -> dict[str, Any]:
@@ -192,20 +195,21 @@ def _vocabulary_sources(sources: Sources) -> Sources:
     return dict(sorted(sources.items(), key=lambda pair: pair[0].name))
 
 
-def _tokenized(found: Examples, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
-    """Write a split's arrays; return what goes into the manifest."""
-    for name, texts in found.columns.items():
+def _tokenized(split: Examples, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
+    """Write a split's arrays; return the facts for its manifest."""
+    for name, texts in split.columns.items():
         rows = tokenizer.encode(texts, max_length)
         offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
         np.save(folder / f"{name}.tokens.npy", np.concatenate([np.asarray(row, np.int32) for row in rows]))
         np.save(folder / f"{name}.offsets.npy", offsets)
-    for name, array in (("labels", found.labels), ("clusters", clusters(found))):
+    for name, array in (("labels", split.labels), ("clusters", clusters(split))):
         if array is not None:
             np.save(folder / f"{name}.npy", array)
-    (folder / "ids.json").write_text(json.dumps(found.ids), encoding="utf-8")
-    labels = None if found.labels is None else found.labels.tolist()
-    content = json.dumps([found.ids, found.first, found.second, labels], ensure_ascii=False)
-    return {"data_hash": _hash(content)[:16], "dropped": found.dropped}
+    ids = split.ids
+    (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
+    labels = None if split.labels is None else split.labels.tolist()
+    content = json.dumps([ids, split.first, split.second, labels], ensure_ascii=False)
+    return {"data_hash": _hash(content)[:16], "dropped": split.dropped}
 
 
 def _opened(folder: Path, facts: dict[str, Any]) -> TaskSplit:
@@ -224,7 +228,7 @@ def _opened(folder: Path, facts: dict[str, Any]) -> TaskSplit:
     return TaskSplit(ids, column("first"), second, labels, shared, facts["data_hash"], facts["dropped"])
 
 
-# A folder that is complete or not there
+# Folders that are complete or absent -----------------------------------------------------------------------------
 
 _MANIFEST = "manifest.json"
 
@@ -249,7 +253,7 @@ def _cached(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tuple[Path
 
 
 def _whole(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of `folder` if every byte is as it was written."""
+    """Return the manifest of `folder` if every byte is as it was written; otherwise None."""
     try:
         facts: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         digest = facts.pop("digest")

@@ -73,7 +73,7 @@ class Live:
 
     def _embed_all(self, sentences: Ragged, pause: Pause) -> Tensor:
         lengths = sentences.lengths
-        # Long ones first: memory runs out at once or never.
+        # Longest first: if memory runs out, it does so at once.
         order = np.argsort(-lengths, kind="stable")
         embedded = torch.empty(len(sentences), self.encoder.hidden_size, device=self.device)
         self.encoder.module.eval()
@@ -142,7 +142,7 @@ class Frozen:
 
     def _key(self, items: TaskSplit) -> str:
         settings = self.live.settings
-        decided_by = (
+        depends_on = (
             FORMAT,
             self.live.encoder.pristine_sha256,
             self.live.tokens.tokenizer_hash,
@@ -152,7 +152,7 @@ class Frozen:
             settings.precision,
             self.live.device.type,
         )
-        return hashlib.sha256(repr(decided_by).encode()).hexdigest()
+        return hashlib.sha256(repr(depends_on).encode()).hexdigest()
 
 
 Embedder = Live | Frozen
@@ -173,7 +173,7 @@ def _digest(columns: Sequence[Tensor]) -> str:
 
 
 def _read(file: Path) -> list[Tensor] | None:
-    """Return the columns in `file` if every byte is as it was written."""
+    """Return the columns in `file` if every byte is as it was written; otherwise None."""
     try:
         with safe_open(file, "pt") as opened:
             columns = [opened.get_tensor(name) for name in _COLUMNS if name in opened.keys()]  # noqa: SIM118

@@ -1,8 +1,8 @@
-"""The parameters of a module as views of one buffer, and their gradients likewise: one norm, one Gramian, one optimizer call, one
-copy to reset.
+"""The parameters of a module as views of one buffer, and their gradients too: one norm, one Gramian, one optimizer call, one copy
+to reset.
 
 The table (an embedding, of which a step reads few rows) comes first, then matrices, then vectors (biases, normalisation), so that
-what `l2` shrinks is one slice, and so is everything but the table.
+the weights that `l2` shrinks are one slice, and so is everything but the table.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,8 @@ class Flat:
     def __init__(self, module: nn.Module, table: Tensor | None = None) -> None:
         self.table = table
         others = [parameter for parameter in module.parameters() if parameter is not table]
-        self._others = sorted(others, key=lambda parameter: parameter.ndim < 2)  # stable
+        # Python's sort is stable, so the order within each group is the module's.
+        self._others = sorted(others, key=lambda parameter: parameter.ndim < 2)
         self._parameters = [*([] if table is None else [table]), *self._others]
         self.matrices = sum(parameter.numel() for parameter in others if parameter.ndim >= 2)
         flattened = [parameter.detach().reshape(-1) for parameter in self._parameters]

@@ -25,7 +25,7 @@ _DROPOUTS = (
     *("dropout", "attention_dropout", "embedding_dropout", "mlp_dropout"),  # DistilBERT, ModernBERT
 )
 _IF_BROKEN = ("does not load", "; give a folder with config.json and model.safetensors")
-# Encoders whose first position has the number after that of their padding token.
+# Encoders whose positions are numbered from the padding token's id + 1, so that they have that many fewer.
 _POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
@@ -59,7 +59,7 @@ def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.d
     Calls with the same settings return the same object, so only the last one may be in use.
 
     Raises:
-        BadInput: the folder is no encoder, its weights are damaged or not safetensors, or it has fewer tokens or positions than
+        BadInput: the folder has no encoder, its weights are damaged or not safetensors, or it has fewer tokens or positions than
             needed.
         Unavailable: a hub name that is neither cached nor downloadable.
     """
@@ -118,7 +118,7 @@ def read_config(encoder: str) -> Any:
     """Return the configuration of a pretrained encoder.
 
     Raises:
-        BadInput: the folder is missing or is no BERT-like encoder.
+        BadInput: the folder is missing or has no BERT-like encoder.
         Unavailable: a hub name that is neither cached nor downloadable.
     """
     from transformers import AutoConfig
@@ -132,7 +132,7 @@ def read_config(encoder: str) -> Any:
 
 
 def refuse_long_sentences(settings: Settings, config: Any) -> None:
-    """Raise BadInput when `max_length` is more than the encoder has positions for."""
+    """Raise BadInput if `max_length` exceeds the encoder's number of positions."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and config.model_type in _POSITIONS_BEHIND_PADDING:
         positions -= config.pad_token_id + 1

@@ -4,10 +4,10 @@ The sentences of a batch lie end to end in one row of tokens, so dense layers se
 sentences of similar length; only there is padding, for a few tokens. With `pooling="cls"` the last layer computes first tokens
 only.
 
-Weight gradients are written straight to where the optimizer reads them, of each task separately if asked: still in one pass for
-all tasks, since their tokens are disjoint.
+Weight gradients are written straight to where the optimizer reads them, separately for each task if needed. That is still one
+pass for all tasks, since their tokens are disjoint.
 
-Models it would compute differently are refused (`unsupported` says why). Token types are all 0; the pooler is not used.
+Models that it would compute differently are refused (`unsupported` says why). Token types are all 0; the pooler is not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -159,7 +159,7 @@ class PackedBert(nn.Module):
 def _shares(
     lengths: NDArray[np.int64], counts: Mapping[str, int], gradients: Gradients | None
 ) -> list[Share]:
-    """Return the share of each owner in `counts`: its sentences, one after another, and where its gradients go."""
+    """Return the share of each owner in `counts`: its slice of the sentences, and where its gradients go."""
     ends, last = np.cumsum(lengths), 0
     shares = []
     for owner, count in counts.items():

@@ -123,19 +123,19 @@ def lay_out(lengths: NDArray[np.int64], heads: int, device: torch.device) -> Lay
     for members in np.split(by_length, _cuts(lengths[by_length])):
         longest = int(lengths[members[-1]])
         places = np.minimum(np.arange(longest), lengths[members, None] - 1)
-        found = (firsts[members, None] + places)[:, None] * heads + each_head  # [count, heads, longest]
-        here = begin + np.arange(found.size).reshape(found.shape)  # slots
-        padded = np.broadcast_to((np.arange(longest) >= lengths[members, None])[:, None], found.shape)
-        by_token[found[~padded]] = here[~padded]
-        pieces.append(found.ravel())
-        padding.append(here[padded])
+        of_group = (firsts[members, None] + places)[:, None] * heads + each_head  # [count, heads, longest]
+        slots = begin + np.arange(of_group.size).reshape(of_group.shape)
+        padded = np.broadcast_to((np.arange(longest) >= lengths[members, None])[:, None], of_group.shape)
+        by_token[of_group[~padded]] = slots[~padded]
+        pieces.append(of_group.ravel())
+        padding.append(slots[padded])
         hidden = torch.from_numpy(padded[:, 0].copy()).to(device) if padded.any() else None
         groups.append(Group(len(members), longest, hidden))
-        begin += found.size
+        begin += of_group.size
     firsts_by_head = (by_length[:, None] * heads + each_head.T).ravel()
     rows = (lengths, firsts, sentences, positions)
-    slots = (np.concatenate(pieces), by_token, np.concatenate(padding))
-    arrays = (*rows, *slots, firsts_by_head, np.argsort(firsts_by_head))
+    of_slots = (np.concatenate(pieces), by_token, np.concatenate(padding))
+    arrays = (*rows, *of_slots, firsts_by_head, np.argsort(firsts_by_head))
     return Layout(heads, groups, *(torch.from_numpy(array).to(device) for array in arrays))
 
 

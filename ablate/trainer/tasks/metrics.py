@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy, Pearson's r."""
+"""The metrics of predictions: accuracy, Pearson's r."""
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ def pearson(predicted: Numbers, gold: Numbers) -> float:
             )
     x, y = predicted - predicted.mean(), gold - gold.mean()
     r = float(x @ y / np.sqrt((x @ x) * (y @ y)))
-    # Rounding may lead past 1.
+    # Rounding errors can exceed 1.
     return min(1.0, max(-1.0, r))
 
 

@@ -19,7 +19,7 @@ def mean_score(metrics: Mapping[str, float], tasks: Sequence[Task]) -> float:
 def mean_of(
     metrics: Mapping[str, float], tasks: Sequence[Task], split: str, suffix: str = ""
 ) -> dict[str, float]:
-    """Return `<split>/mean<suffix>` if there are several tasks and `metrics` has them all, else nothing."""
+    """Return `<split>/mean<suffix>` if there are several tasks and `metrics` has all of them; otherwise an empty dict."""
     names = {task.name: f"{split}/{task.name}{suffix}" for task in tasks}
     if len(tasks) < 2 or not metrics.keys() >= set(names.values()):
         return {}

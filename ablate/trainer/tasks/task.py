@@ -21,7 +21,7 @@ class Row(NamedTuple):
 class Labels:
     """Numbers from 0 to `top`."""
 
-    column: str  # its usual name in files; `label` is understood too
+    column: str  # its usual name in files; `label` is accepted too
     top: int
     whole: bool  # integers only
 

@@ -1,4 +1,4 @@
-"""Check the data and the encoder before anything is trained. What passed is not checked again."""
+"""Check the data and the encoder before anything is trained. Checks that passed are not repeated in the same process."""
 
 from functools import partial
 from pathlib import Path
@@ -51,9 +51,7 @@ def _check_weights(encoder: str, folder: Path) -> None:
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         pickles = ", ".join(sorted(file.name for file in folder.glob("*.bin")))
-        found = (
-            f"only {pickles} (a pickle, which can run code and is not loaded)" if pickles else "no weights"
-        )
+        found = f"only {pickles} (pickles can run code, so they are not loaded)" if pickles else "no weights"
         raise BadInput(f"encoder: {encoder}: found {found}; give a folder with model.safetensors")
     for file in files:
         try:

@@ -1,8 +1,8 @@
-"""Train one part: stages of optimizer steps over one encoder and its heads. It resumes to the bit at every step.
+"""Train one part: stages of optimizer steps over one encoder and its heads. Resuming at any step gives bit-identical results.
 
-All randomness comes from the trial's seed: weights (each head and the tiny encoder from a derived seed of its own, so that one
-does not depend on the others), dropout (torch's generator, saved), the order of the data (a function of the step), the order in
-which surgery visits tasks (its own generator, saved).
+All randomness comes from the trial's seed: weights (each head and the tiny encoder have their own derived seed, so that none
+depends on the others), dropout (torch's generator, saved), the order of the data (a function of the step), the order in which
+surgery visits tasks (its own generator, saved).
 """
 
 import math
@@ -48,7 +48,7 @@ class Training:
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self.settings, self.context = settings, context
-        # From here on a hang is noticed: data and weights may come from a network.
+        # From here on a hang is detected; loading data and weights may hang on a network.
         context.report(0, {})
         self.device = torch.device(context.device)
         self.tokens = tokens_of(settings, context.cache)
@@ -164,9 +164,9 @@ class Training:
         for task in batches:
             self.optimizer.gradients[task].clear()
         for pairs in self.embedder.batches(batches, self.encoder_gradients):
-            found = {task: self._loss(task, batches[task], pair) for task, pair in pairs.items()}
-            torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
-            losses |= {task: loss.detach() for task, loss in found.items()}
+            with_graph = {task: self._loss(task, batches[task], pair) for task, pair in pairs.items()}
+            torch.stack(list(with_graph.values())).sum().backward()  # type: ignore[no-untyped-call]
+            losses |= {task: loss.detach() for task, loss in with_graph.items()}
         return losses
 
     def _loss(self, task: str, indices: Indices, pair: Pair) -> Tensor:
@@ -181,7 +181,7 @@ class Training:
         return self.step == self.stage.steps or (self.step > 0 and self.step % every == 0)
 
     def _evaluate(self) -> None:
-        """Score the tasks trained so far. Draws nothing at random: a resumed run may do it again."""
+        """Score the tasks trained so far. Uses no randomness, since a resumed run may repeat it."""
         begun = {name for stage in self.stages[: self.stage_number + 1] for name in stage.tasks}
         metrics: dict[str, float] = {}
         predicted: dict[str, Tensor] = {}
@@ -197,10 +197,10 @@ class Training:
         if self.settings.select == "best" and self.stage is self.stages[-1]:
             self._keep_if_best(self.last)
 
-    def _keep_if_best(self, found: Evaluation) -> None:
+    def _keep_if_best(self, new: Evaluation) -> None:
         tasks = self.settings.trained
-        if self.best is None or mean_score(found.metrics, tasks) > mean_score(self.best[0].metrics, tasks):
-            self.best = (found, {name: flat.values.clone() for name, flat in self.flats.items()})
+        if self.best is None or mean_score(new.metrics, tasks) > mean_score(self.best[0].metrics, tasks):
+            self.best = (new, {name: flat.values.clone() for name, flat in self.flats.items()})
 
     def _gold(self, task: str, split: str) -> Numbers:
         labels = self.tokens.tasks[task][split].labels
@@ -210,30 +210,31 @@ class Training:
     def _finish(self) -> dict[str, float]:
         assert self.last is not None, "the last step is always evaluated"
         chosen, tasks = self.last, self.settings.trained
-        found = chosen.named(tasks)
+        metrics = chosen.named(tasks)
         if self.best is not None:
             chosen, weights = self.best
             for name, values in weights.items():
                 self.flats[name].values.copy_(values)
-            found = chosen.named(tasks) | self.last.named(tasks, "@last")
+            metrics = chosen.named(tasks) | self.last.named(tasks, "@last")
         for task, predicted in chosen.predicted.items():
             keep_predictions(self.context, "dev", task, self.tokens.tasks[task]["dev"], predicted)
         save_results(self.context.workdir, self.settings, self.encoder, self.heads, self.tokens)
-        return found
+        return metrics
 
     # Curves, checkpoints ------------------------------------------------------------------------------------
 
     def _report_window(self) -> None:
-        self.context.report(
-            self.steps_done, {name: math.fsum(seen) / len(seen) for name, seen in self.window.items()}
-        )
+        means = {name: math.fsum(values) / len(values) for name, values in self.window.items()}
+        self.context.report(self.steps_done, means)
         self.window = {}
 
     def _checkpoint(self) -> None:
         self.context.checkpoint(self.steps_done, self.state)
 
     def state(self) -> State:
-        """Return everything that determines the next steps, as plain values and tensors; to be written before the next step."""
+        """Return everything that determines the next steps, as plain values and tensors.
+
+        The tensors are the live ones: the state must be written before the next step."""
         best = None
         if self.best is not None:
             best = {"evaluation": dict(vars(self.best[0])), "weights": self.best[1]}

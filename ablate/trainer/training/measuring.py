@@ -1,9 +1,9 @@
-"""How long trainings would take here: timed from a few steps of each kind, with their own data and weights, then extrapolated.
+"""Estimate how long trainings take on this machine: time a few steps of each kind on their own data and weights, and extrapolate.
 
-A kind is everything the time of a step depends on (encoder, tasks, batch sizes, surgery, precision, ...). Each is timed once:
+A kind is all that the time of a step depends on (encoder, tasks, batch sizes, surgery, precision, ...). Each is timed once:
 some steps after a warm-up, the embedding of a slice of dev, the time before the first step and after the last. A kind that did
-not fit into the time budget is estimated from the timed one that shares most of its settings, its tasks above all, per item of
-a step. Checkpoints, other processes and changing clock rates are not accounted for.
+not fit into the time budget is estimated from the most similar kind that was timed (the same tasks if possible), per item of a
+step. Checkpoints, other processes and changing clock rates are not accounted for.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ from ablate.trainer.training.scoring import predict
 from ablate.trainer.training.stages import plan_stages
 from ablate.trainer.training.warm import tokens_of
 
-BUDGET_S = 60.0  # after it no further kind is timed
+BUDGET_S = 60.0  # no further kind is timed after this
 STEPS, STEPS_S = 20, 3.0  # steps timed of one kind, or fewer if they take longer than this
 DEV_ROWS = 64  # rows embedded of each task
 FROZEN_ROWS = 512  # of training text: a frozen encoder embeds all of it before the first step
 
-# Settings that hardly change the time of a step: the number of steps, rates, and heads next to an encoder.
-# `training` is one of them: a task of `separate` or `sequential` is `joint` training of that task alone.
+# Settings that hardly change the time of a step: the number of steps, rates, and heads (which are small beside the encoder).
+# `training` is among them since `separate` and `sequential` are timed as `joint` training of each task alone.
 INDIFFERENT = {
     *("training", "dense_size", *HEADS.values(), "reshuffle", "epochs", "max_steps", "lr", "schedule"),
     *("warmup", "l2", "l2_kind", "clip", "eval_every", "select"),
@@ -55,8 +55,9 @@ class Pace:
 def measure(trainings: Mapping[str, Settings], context: Context) -> dict[str, float]:
     """Return the seconds that each of `trainings` will take in a process that has already trained."""
     stages = {name: _stages(settings) for name, settings in trainings.items()}
-    kinds = Counter(_kind(stage) for found in stages.values() for stage in found)
-    of_kind = {_kind(stage): stage for found in stages.values() for stage in found}
+    every_stage = [stage for of_training in stages.values() for stage in of_training]
+    kinds = Counter(map(_kind, every_stage))
+    of_kind = {_kind(stage): stage for stage in every_stage}
     paces: dict[str, Pace] = {}
     ends = time.monotonic() + BUDGET_S
     for kind, _ in kinds.most_common():
@@ -65,7 +66,7 @@ def measure(trainings: Mapping[str, Settings], context: Context) -> dict[str, fl
                 paces[kind] = _timed(of_kind[kind], context)
     context.facts["measured"] = f"{len(paces)} of {len(kinds)} kinds of steps"
     embedded: set[str] = set()
-    return {name: _seconds(found, paces, context, embedded) for name, found in stages.items()}
+    return {name: _seconds(of_training, paces, context, embedded) for name, of_training in stages.items()}
 
 
 def _stages(settings: Settings) -> list[Settings]:
@@ -87,7 +88,7 @@ def _timed(stage: Settings, context: Context) -> Pace:
     with contextlib.suppress(Stopped):
         Training(_steps_only(stage), watch).run()
     began = time.perf_counter()
-    # Again: now everything is warm, as in a worker.
+    # Set up a second time: now everything is warm, as in a worker.
     training = Training(stage, watch)
     save_results(context.workdir, stage, training.encoder, training.heads, training.tokens)
     rest_s = time.perf_counter() - began
@@ -95,7 +96,7 @@ def _timed(stage: Settings, context: Context) -> Pace:
 
 
 def _steps_only(stage: Settings) -> Settings:
-    """Return the same steps without evaluations; a frozen encoder gets little text to embed before them."""
+    """Return the same steps without evaluations; a frozen encoder gets only little text to embed first."""
     data = stage.data
     if stage.freeze_encoder:
         data = Data(
@@ -124,7 +125,7 @@ class _Stopwatch:
 
     @property
     def step_s(self) -> float:
-        """Seconds of a step, without the first one."""
+        """Mean seconds of a step; the first step is a warm-up and left out."""
         last = max(self._done_at)
         return (self._done_at[last] - self._done_at[1]) / (last - 1)
 
@@ -152,7 +153,7 @@ def _token_s(training: Training) -> float:
     for task in tasks:
         # This ends on the CPU, so nothing is still running on a GPU.
         predict(training.heads[task], live.whole(task, "dev", lambda: None), f"dev/{task}")
-    return (time.perf_counter() - began) / sum(found["dev"].total_tokens for found in slices.values())
+    return (time.perf_counter() - began) / sum(splits["dev"].total_tokens for splits in slices.values())
 
 
 def _slice(split: TaskSplit) -> TaskSplit:
@@ -172,47 +173,47 @@ def _rows(column: Ragged, rows: Indices) -> Ragged:
 def _seconds(
     stages: list[Settings], paces: Mapping[str, Pace], context: Context, embedded: set[str]
 ) -> float:
-    """Return the seconds of one training. `embedded`: what a frozen encoder has embedded for earlier trainings."""
+    """Return the seconds of one training. `embedded` are the splits that a frozen encoder embeds for earlier trainings."""
     total, dev_tokens = 0.0, 0
     for settings in stages:
         pace = paces[_nearest(_kind(settings), paces)]
         splits = tokens_of(settings, context.cache).tasks
-        sizes = {task: found["train"].n for task, found in splits.items()}
+        sizes = {task: by_name["train"].n for task, by_name in splits.items()}
         (stage,) = plan_stages(settings, sizes, context.seed)
         total += stage.steps * pace.step_s * _items(settings) / pace.items
         if settings.freeze_encoder:
             total += _to_embed(settings, splits, embedded) * pace.token_s
             continue
-        # An evaluation scores the tasks of earlier stages too.
-        dev_tokens += sum(found["dev"].total_tokens for found in splits.values())
+        # An evaluation also scores the tasks of earlier stages.
+        dev_tokens += sum(by_name["dev"].total_tokens for by_name in splits.values())
         evaluations = math.ceil(stage.steps / (settings.eval_every or stage.mixture.steps_per_epoch))
         total += evaluations * dev_tokens * pace.token_s
     return total + pace.rest_s
 
 
 def _nearest(kind: str, paces: Mapping[str, Pace]) -> str:
-    """Return `kind` if it was timed, else the timed kind that shares most settings with it, its tasks above all."""
+    """Return `kind` if it was timed, else the timed kind that shares most settings, preferably with the same tasks."""
     if kind in paces:
         return kind
     wanted = json.loads(kind)
 
     def shared(other: str) -> tuple[bool, int]:
-        found = json.loads(other)
-        return found["tasks"] == wanted["tasks"], sum(found[key] == wanted[key] for key in wanted)
+        settings = json.loads(other)
+        return settings["tasks"] == wanted["tasks"], sum(settings[key] == wanted[key] for key in wanted)
 
     return max(paces, key=shared)
 
 
 def _to_embed(settings: Settings, splits: Mapping[str, Mapping[str, TaskSplit]], embedded: set[str]) -> int:
     """Return how many tokens a frozen encoder still has to embed for `settings`, and add them to `embedded`."""
-    decided_by = settings.model_dump_json(include={"encoder", "pooling", "max_length", "precision"})
-    every = {
-        f"{decided_by} {task} {split.data_hash}": split.total_tokens
-        for task, found in splits.items()
-        for split in found.values()
+    depends_on = settings.model_dump_json(include={"encoder", "pooling", "max_length", "precision"})
+    needed = {
+        f"{depends_on} {task} {split.data_hash}": split.total_tokens
+        for task, by_name in splits.items()
+        for split in by_name.values()
     }
-    tokens = sum(count for key, count in every.items() if key not in embedded)
-    embedded.update(every)
+    tokens = sum(count for key, count in needed.items() if key not in embedded)
+    embedded.update(needed)
     return tokens
 
 

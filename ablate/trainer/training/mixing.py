@@ -19,7 +19,7 @@ class Mixture:
         sizes: items of each task that is trained.
         batch_sizes: items per step of each task.
         mix: `longest`, `shortest` or `alternate`; see `Settings.mix`.
-        reshuffle: a new order for each pass over a task's items, or the first one again.
+        reshuffle: whether each pass over a task's items has a new order, or repeats the first one.
         seed: of the trial.
     """
 

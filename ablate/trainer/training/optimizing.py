@@ -16,10 +16,10 @@ class Optimizer:
     """Adam over named flat buffers, of which each step updates some or all.
 
     Attributes:
-        gradients: name -> what the next `step` uses.
+        gradients: name -> the gradients that the next `step` uses.
 
     Args:
-        flats: name -> parameters; `encoder` has its own learning rate, all others that of the heads.
+        flats: name -> parameters; `encoder` has its own learning rate, all others have that of the heads.
         settings: of the part.
         total_steps: length of the schedule.
     """
@@ -28,12 +28,12 @@ class Optimizer:
         self._settings = settings
         self._total_steps = total_steps
         self.gradients = {name: Gradients(flat) for name, flat in flats.items()}
-        # Complete gradients of the tables, all 0 between steps.
+        # Gradients of the whole tables, which the fused call needs; all 0 between steps.
         self._tables = {
             name: torch.zeros_like(flat.table) for name, flat in flats.items() if flat.table is not None
         }
         self._leaves: dict[str, list[tuple[nn.Parameter, Tensor]]] = {}  # of each buffer, with gradients
-        # By peak rate and weight decay: each group is one fused call a step.
+        # By peak rate and weight decay: each group is one fused call per step.
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, flat in flats.items():
             peak = settings.encoder_lr if name == "encoder" else settings.lr.heads
@@ -45,7 +45,7 @@ class Optimizer:
             self._leaves[name] = []
             for pairs, decay in ((decayed, settings.l2), (spared, 0.0)):
                 # A leaf shares its storage with the module's parameters.
-                leaves = [(nn.Parameter(part), found) for part, found in pairs if part.numel()]
+                leaves = [(nn.Parameter(part), grad) for part, grad in pairs if part.numel()]
                 self._leaves[name] += leaves
                 groups.setdefault((peak, decay), []).extend(leaf for leaf, _ in leaves)
         kind = torch.optim.AdamW if settings.l2_kind == "decoupled" else torch.optim.Adam
@@ -94,7 +94,7 @@ class Optimizer:
         """Continue with the moments that `state` returned.
 
         Raises:
-            ValueError: they belong to other parameters; the fused step would write past their ends.
+            ValueError: they belong to other parameters. Without this check the fused step would write past their ends.
         """
         for leaf, moments in zip(self._all_leaves(), state, strict=True):
             if moments and moments["exp_avg"].shape != leaf.shape:

@@ -47,7 +47,7 @@ def save_results(
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """Return a digest of names, shapes and bits, whatever the order."""
+    """Return a digest of names, shapes and bits that does not depend on their order."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(f"{name} {tuple(weights[name].shape)} {weights[name].dtype}\n".encode())
@@ -59,13 +59,13 @@ def load_heads(folder: Path) -> dict[str, dict[str, Tensor]]:
     """Return task -> parameter -> value of a saved model.
 
     Raises:
-        Unavailable: the model was not kept.
+        Unavailable: the model was not saved.
     """
     file = folder / "heads.safetensors"
     if not file.exists():
         raise Unavailable(
-            f"{folder}: the trained model was not kept; train again with `keep: model` "
-            f"(`keep: auto` keeps models of at most {AUTO_BYTES >> 20} MiB)"
+            f"{folder}: the trained model was not saved; train again with `keep: model` "
+            f"(`keep: auto` saves models of at most {AUTO_BYTES >> 20} MiB)"
         )
     heads: dict[str, dict[str, Tensor]] = {}
     for name, value in load_file(file).items():

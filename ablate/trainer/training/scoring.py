@@ -27,7 +27,7 @@ class Evaluation:
     predicted: dict[str, Tensor]  # task -> [items], fp64 on the CPU
 
     def named(self, tasks: Sequence[Task], suffix: str = "") -> dict[str, float]:
-        """Return the metrics as `dev/<task><suffix>`, with the mean if all of the study's `tasks` are there."""
+        """Return the metrics as `dev/<task><suffix>`, with the mean if all of the study's `tasks` have one."""
         named = {f"dev/{name}{suffix}": value for name, value in self.metrics.items()}
         return named | mean_of(named, tasks, "dev", suffix)
 
@@ -36,7 +36,7 @@ def predict(head: TaskHead, pair: Pair, where: str) -> Tensor:
     """Return the predictions [items] of `head` on embeddings, fp64 on the CPU, without dropout.
 
     Raises:
-        TrialError: an output of the head is not finite; names `where`. (Of such outputs one class would still be the largest.)
+        TrialError: an output of the head is not finite; names `where`. (argmax would still return a class for such outputs.)
     """
     columns = [torch.split(column, ITEMS_AT_ONCE) for column in pair if column is not None]
     head.eval()

@@ -1,6 +1,6 @@
-"""A whole trial in one call, for those who use the trainer alone: with `training: separate`, its parts one after another.
+"""A whole trial in one call, to use the trainer without a study: with `training: separate`, its parts one after another.
 
-A study trains the same parts through `parts()`, each once for all trials that need it; the results are equal to the bit.
+A study trains the same parts through `parts()`, each once for all trials that need it; the results are bit-identical.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
 def _in_turn(settings: Settings, context: Context) -> dict[str, float]:
     """Train each part in its own folder of `context.workdir` and return the metrics of all."""
     saved = context.restore() or {"done": {}, "part": None, "state": None, "begins": 0}
-    done: dict[str, dict[str, float]] = {name: dict(found) for name, found in saved["done"].items()}
+    done: dict[str, dict[str, float]] = {name: dict(metrics) for name, metrics in saved["done"].items()}
     begins = int(saved["begins"])
     for name, part in parts(settings).items():
         if name in done:

@@ -1,4 +1,4 @@
-"""The stages of a part: in each of them the same tasks are trained."""
+"""The stages of a part; each stage trains a fixed set of tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ablate.trainer.training.mixing import Mixture
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps in which the same tasks are trained."""
+    """Consecutive steps that train the same tasks."""
 
     tasks: tuple[str, ...]
     mixture: Mixture

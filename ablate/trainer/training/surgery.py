@@ -98,7 +98,7 @@ class Surgeon:
         each pair of tasks, and `surgery/projected`, the share of pairs in conflict (negative cosine), which PCGrad projects.
         """
         gramian = torch.stack([gramian_of(piece) for piece in gradients]).sum(0).cpu()
-        # The solvers would fail; the caller sees the NaN.
+        # The solvers would fail on it. The caller recognises the case by the empty result.
         if not gramian.isfinite().all():
             for total in combined:
                 total.fill_(math.nan)
@@ -112,7 +112,7 @@ class Surgeon:
 
     def weights(self, gramian: Tensor) -> Tensor:
         """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks]."""
-        # torchjd draws from torch's global generator. Ours replaces it meanwhile, so that dropout does not depend on the method.
+        # torchjd draws from torch's global generator. Ours takes its place here, so that dropout does not depend on the method.
         with torch.random.fork_rng(devices=[]):
             torch.random.set_rng_state(self._generator.get_state())
             weights: Tensor = self._weighting(gramian.double())

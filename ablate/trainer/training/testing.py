@@ -1,4 +1,4 @@
-"""Score a kept model on the test split."""
+"""Score a saved model on the test split."""
 
 from pathlib import Path
 
@@ -23,16 +23,16 @@ def test(settings: Settings, context: Context) -> dict[str, float]:
     A test split with hidden labels gives predictions (with NaN for gold) and no metric.
 
     Raises:
-        Unavailable: the model was not kept.
+        Unavailable: the model was not saved.
         TrialError: a metric is undefined.
     """
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     pieces = parts(settings)
     with deterministic(context.device), catch_out_of_memory(context.device):
         for name, part in pieces.items():
             folder = context.workdir / name if len(pieces) > 1 else context.workdir
-            found |= _test_model(part, context, folder / "model")
-    return found | mean_of(found, settings.trained, "test")
+            metrics |= _test_model(part, context, folder / "model")
+    return metrics | mean_of(metrics, settings.trained, "test")
 
 
 def _test_model(settings: Settings, context: Context, folder: Path) -> dict[str, float]:
@@ -41,7 +41,7 @@ def _test_model(settings: Settings, context: Context, folder: Path) -> dict[str,
     tokens = tokens_of(settings, context.cache, ("test",))
     encoder = load_saved(folder, device)
     live = Live(encoder, tokens, settings, device)
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for task in settings.trained:
         chosen = settings.head_of(task)
         head = build_head(task, chosen, encoder.hidden_size, settings.dense_size, settings.dropout).to(device)
@@ -51,6 +51,6 @@ def _test_model(settings: Settings, context: Context, folder: Path) -> dict[str,
         predicted = predict(head, live.whole(task.name, "test", lambda: None), f"test/{task.name}")
         if items.labels is not None:
             scored = scores(task, predicted, items.labels, f"test/{task.name}")
-            found |= {f"test/{name}": value for name, value in scored.items()}
+            metrics |= {f"test/{name}": value for name, value in scored.items()}
         keep_predictions(context, "test", task.name, items, predicted)
-    return found
+    return metrics

@@ -1,4 +1,4 @@
-"""What a process keeps between trials: the study's tokens."""
+"""The study's tokens, kept in memory between trials of a process."""
 
 from pathlib import Path
 
