@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixture_types import Json, not_none
+from fixture_types import Json
 from numpy.random import default_rng
 from report_examples import (
     example,
@@ -48,10 +48,11 @@ def gibberish(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             for key, text in value.items():
                 if type(text) is str:
                     monkeypatch.setitem(value, key, garbled(text))
-        elif type(value) is str:
+        elif isinstance(value, str):
+            other = garbled(value)
             for module in [m for m in sys.modules.values() if (m.__name__ or "").startswith("ablate.")]:
                 if vars(module).get(name) is value:
-                    monkeypatch.setattr(module, name, garbled(not_none(value)))
+                    monkeypatch.setattr(module, name, other)
 
     return call
 
