@@ -210,6 +210,13 @@ def test_a_terminal_s_ctrl_c_reaches_a_worker_and_not_its_log(
     assert printed(log.read_text())[-1] == "saving"
 
 
+def test_a_trial_that_has_not_started_has_no_log(ablate: Ablate, loud: Loud) -> None:
+    ablate("run", loud("error"), *only("words"))
+    done = ablate("logs", "loud", number_of(ablate, "error"))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "it has not started" in done.stderr
+
+
 def test_the_oldest_logs_of_a_part_are_removed(tmp_path: Path) -> None:
     for _ in range(KEPT + 3):
         new_log(tmp_path, "a part")

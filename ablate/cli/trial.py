@@ -64,13 +64,18 @@ def logs(
         results = read_results(place)
         trial = find_trial(results, number)
         ended = not follow or trial.state not in UNFINISHED
-        lines = reader.new_lines(logs_of(place, trial), ended)
+        there = logs_of(place, trial)
+        lines = reader.new_lines(there, ended)
         for line in lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]:
             print(line, flush=follow)
         if ended:
             break
         tail = None
         time.sleep(FOLLOW_S)
+    if not there:
+        complain(
+            f"trial {number} has no log in {place.folder / 'logs'}: it has not started, or ran before logs were kept"
+        )
     complain(*traceback_of(results, trial).splitlines())
 
 
