@@ -9,12 +9,12 @@ from ablate.spec.schema import REF, Schema, json_schema
 
 
 def reference_page() -> str:
-    """Return the reference of the study file as markdown: a table of keys, then one for each mapping inside."""
+    """Return the reference of the study file as markdown: a table of its keys, then one for each mapping inside."""
     schema = json_schema()
     lines = [
         "# The study file",
         "",
-        "<!-- Made from the models in ablate/spec by `python docs/reference.py`; do not edit. -->",
+        "<!-- Generated from the models in ablate/spec by `python docs/reference.py`; do not edit. -->",
         "",
         f"{schema['description']} Keys without a default are required.",
         "",
@@ -26,10 +26,10 @@ def reference_page() -> str:
 
 
 def _parts(schema: Any, definitions: Schema, path: str) -> Iterator[tuple[str, Schema]]:
-    """Yield each mapping with keys of its own, with where it stands in the file."""
+    """Yield the path in the file and the schema of each mapping with keys of its own."""
     if isinstance(schema, list):
-        for one in schema:
-            yield from _parts(one, definitions, path)
+        for inner in schema:
+            yield from _parts(inner, definitions, path)
     elif isinstance(schema, dict):
         for name, inner in schema.get("properties", {}).items():
             yield from _parts(inner, definitions, f"{path}.{name}" if path else name)

@@ -104,7 +104,7 @@ class Validator:
         return shortened(printable(key)), self.spec.place(key, "factors")
 
     def fault_of(self, error: BadSetting, levels: Mapping[str, Any]) -> str:
-        """Return what a trainer's `check` said of the cell with these levels, at the place of the setting."""
+        """Return the fault that a trainer's `check` reported for the cell with these levels, at the place of the setting."""
         indices = {
             name: [repr(level.name) for level in self.factors[name].levels].index(repr(level))
             for name, level in levels.items()

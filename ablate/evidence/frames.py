@@ -40,7 +40,7 @@ class Grid:
 
     @property
     def primary(self) -> str:
-        """The metric that decides."""
+        """The name of the primary metric."""
         return self.results.spec.metric.name
 
     @property

@@ -23,7 +23,7 @@ class Noise:
     df: int
     detectable: float | None  # difference of two cells that 80 % of studies detect; None without noise
     seeds: int
-    sd_item: float | None  # on the scale of one item, where predictions are kept
+    sd_item: float | None  # on the scale of one item; None without saved predictions
     sd_seed_item: float | None
     items: int | None
 

@@ -419,7 +419,7 @@ class Report:
 
     @property
     def primary_effects(self) -> list[EffectRow]:
-        """The effects on the metric that decides."""
+        """The effects on the primary metric."""
         return [row for row in self.effects if row.role == "primary"]
 
     @property

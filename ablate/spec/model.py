@@ -86,9 +86,9 @@ class Budget(Written):
     usd_per_hour: Positive | None = None
     """Price of the machine."""
     max_hours: Positive | None = None
-    """Hours after which `ablate run` saves and stops; the same command goes on."""
+    """Hours after which `ablate run` saves and stops; the same command resumes."""
     max_usd: Positive | None = None
-    """The same by cost, at usd_per_hour."""
+    """Cost at which `ablate run` saves and stops, computed from usd_per_hour."""
 
 
 class Looking(Frozen):

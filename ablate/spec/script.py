@@ -1,6 +1,6 @@
-"""A study of somebody's script, from the options that its source declares. The script is read, never run or imported.
+"""A study of a user's script, from the options that its source declares. The script is read, never run or imported.
 
-argparse (`add_argument`), click (`@click.option`) and typer (a command's parameters) are known."""
+Understands argparse (`add_argument`), click (`@click.option`) and typer (a command's parameters)."""
 
 import ast
 import json
@@ -30,7 +30,7 @@ _CALLS = {
 class Option:
     """An option of a script."""
 
-    name: str  # as it is typed, without the leading dashes
+    name: str  # as typed on the command line, without the leading dashes
     default: Any = None
     choices: tuple[Any, ...] = ()
     is_flag: bool = False
@@ -40,12 +40,12 @@ class Option:
 
     @property
     def plain(self) -> str:
-        """The name as Python writes it."""
+        """The name as a Python identifier."""
         return self.name.replace("-", "_")
 
 
 def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
-    """Return a study called `name` that runs `script`, and the settings that somebody has to fill in.
+    """Return a study called `name` that runs `script`, and the settings that the user has to fill in.
 
     Raises:
         BadInput: it is not Python, or declares no options.
@@ -87,7 +87,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
 
 
 def _options(tree: ast.Module) -> Iterator[Option]:
-    """Yield what the source declares, from top to bottom."""
+    """Yield the options that the source declares, from top to bottom."""
     run = {getattr(node.args[0], "id", "") for node in ast.walk(tree) if _is_call(node, "run") and node.args}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _called(node) in _CALLS and node.args:
@@ -131,9 +131,11 @@ def _parameters(function: ast.FunctionDef) -> Iterator[Option]:
     defaults = [None] * (len(function.args.args) - len(function.args.defaults)) + [*function.args.defaults]
     for argument, default in zip(arguments, [*defaults, *function.args.kw_defaults], strict=True):
         inner = [default, *ast.walk(argument.annotation)] if argument.annotation else [default]
-        declared = next((one for one in inner if _is_call(one, "Option") or _is_call(one, "Argument")), None)
+        declared = next(
+            (node for node in inner if _is_call(node, "Option") or _is_call(node, "Argument")), None
+        )
         words = [
-            literal for one in getattr(declared, "args", []) if isinstance(literal := _literal(one), str)
+            literal for node in getattr(declared, "args", []) if isinstance(literal := _literal(node), str)
         ]
         named = [word for word in words if word.startswith("--")]
         if declared is default and declared is not None:
@@ -151,14 +153,17 @@ def _parameters(function: ast.FunctionDef) -> Iterator[Option]:
 
 
 def _levels(options: list[Option]) -> dict[str, list[Any]]:
-    """Return the option to begin with, and its levels, the default first: one with choices, or else a number."""
-    usable = [one for one in options if not one.is_flag and one.plain not in (*SEEDS, *FOLDERS)]
+    """Return a first factor: an option and its levels, the default first. One with choices if there is one, else a number."""
+    usable = [option for option in options if not option.is_flag and option.plain not in (*SEEDS, *FOLDERS)]
     for option in usable:
-        if len(option.choices) > 1 and all(isinstance(one, str | int | float) for one in option.choices):
-            others = [one for one in option.choices if one != option.default]
+        if len(option.choices) > 1 and all(
+            isinstance(choice, str | int | float) for choice in option.choices
+        ):
+            others = [choice for choice in option.choices if choice != option.default]
             return {option.name: others if option.default is None else [option.default, *others]}
-    numbers = [one for one in usable if isinstance(one.default, int | float) and one.default]
-    numbers.sort(key=lambda one: not isinstance(one.default, float))
+    numbers = [option for option in usable if isinstance(option.default, int | float) and option.default]
+    # Floats before integers.
+    numbers.sort(key=lambda option: not isinstance(option.default, float))
     for option in numbers:
         more = (
             float(f"{option.default / 10:.6g}") if isinstance(option.default, float) else option.default * 2
@@ -187,7 +192,7 @@ def _setting(option: Option) -> Iterator[str]:
         yield f"# a flag; to vary it, put {_flow(f'{{{option.name}}}')} into the command, and among the factors:"
         yield f"#   {_key(option.name)}: {levels}{about}"
     elif _value(option) is None:
-        yield f"# {_key(option.name)}: ...{about or '     # its default is not written in the source'}"
+        yield f"# {_key(option.name)}: ...{about or '     # the source has no literal default'}"
     else:
         yield f"{_key(option.name)}: {_flow(_value(option))}{about}"
 
@@ -199,7 +204,7 @@ def _value(option: Option) -> Any:
 
 
 def _metric(tree: ast.Module) -> str:
-    """Return the first key of a dict that the script writes as JSON; else a name to replace."""
+    """Return the first key of a dict that the script writes as JSON; if there is none, a placeholder."""
     for node in ast.walk(tree):
         if (_is_call(node, "dumps") or _is_call(node, "dump")) and isinstance(node.args[0], ast.Dict):
             keys = [_literal(key) for key in node.args[0].keys]
@@ -218,8 +223,8 @@ def _called(call: ast.Call) -> str:
 
 
 def _is_typer_command(function: ast.FunctionDef) -> bool:
-    """Say whether typer makes a command of it; click's has options among its decorators."""
-    called = {_called(one) for one in function.decorator_list if isinstance(one, ast.Call)}
+    """Return whether it is a typer command; a click command has options among its decorators."""
+    called = {_called(node) for node in function.decorator_list if isinstance(node, ast.Call)}
     return "command" in called and not called & {"option", "argument"}
 
 
@@ -228,7 +233,7 @@ def _keyword(call: Any, name: str) -> ast.expr | None:
 
 
 def _literal(node: ast.expr | None) -> Any:
-    """Return a value that is written out in the source; None of any other."""
+    """Return the value of a literal; None for any other expression."""
     try:
         return None if node is None else ast.literal_eval(node)
     except ValueError:

@@ -12,7 +12,7 @@ from ablate.text import shown
 
 
 def init_study(name: str) -> str:
-    """Return a commented study called `name` that works as it stands.
+    """Return a commented study called `name` that runs without changes.
 
     Raises:
         BadInput: `name` cannot name a study.

@@ -21,10 +21,11 @@ PICTURE = "loss_curves.png"
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench`. What each row does is said in the file named above its table. Rows with quartiles are of rounds in
-turns: medians, and the median and the quartiles of the rounds' ratios. Rows without were measured once. A ratio is peer ÷ ours;
-of memory and of the report it is ours ÷ peer, of what surgery costs PCGrad ÷ none. A goal is of the ratio, or of our own figure
-where that has a unit (s, ms, MB). Of whole studies all of ours ran, then all of theirs; p is by Welch's t.
+Written by `make bench`. The file linked above each table explains its rows. Rows with quartiles come from rounds that alternate
+between ours and the peer: they show the medians, and the median and quartiles of the rounds' ratios. Other rows ran once.
+A ratio is peer ÷ ours; for memory and the report it is ours ÷ peer, and for the cost of surgery PCGrad ÷ none. A goal is for the
+ratio, or for our own figure if it has a unit (s, ms, MB). For whole studies, all of ours ran first, then all of theirs; p is from
+Welch's t test.
 """
 
 

@@ -24,10 +24,10 @@ def render_summary(report: Report) -> str:
     """Return the summary and the forest plot as a piece of HTML, for a notebook."""
     with style():
         picture = forest(report)
-    sentences = Markup("").join(Markup("<li>{}</li>").format(_prose(one)) for one in report.summary)
+    items = [Markup("<li>{}</li>").format(_prose(sentence)) for sentence in report.summary]
     shown = Markup('<img src="{}" alt="{}">').format(_data_uri(picture), picture.alt) if picture else ""
-    # Plain text for whoever puts it into a page of their own.
-    return str(Markup("<h3>{}</h3><ul>{}</ul>{}").format(report.study, sentences, shown))
+    # A plain str: callers may put it into a page of their own.
+    return str(Markup("<h3>{}</h3><ul>{}</ul>{}").format(report.study, Markup("").join(items), shown))
 
 
 def _prose(text: str) -> Markup:
