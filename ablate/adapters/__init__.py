@@ -1,0 +1,1 @@
+"""Trainers of other libraries under the contract: each adapter is loaded only when it is named."""

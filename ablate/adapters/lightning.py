@@ -1,0 +1,248 @@
+"""Train a Lightning module under the contract:
+
+    def train(settings, context):
+        seed_everything(context.seed)
+        return ablate.adapters.lightning.fit(Trainer(max_epochs=3), context, MyModule(...), MyDataModule(...))
+
+What `fit` changes in the Trainer: training is seeded with `context.seed`; progress bars, model summaries, the sanity check and
+Lightning's default logger and checkpoints are off; what else it writes goes to `context.workdir`. The module is made before,
+so seed its weights yourself, as above.
+
+Checkpoints are taken between epochs only: sums over an epoch (`self.log(..., on_epoch=True)`, torchmetrics, lists of yours)
+stand in no checkpoint of Lightning. A run that is asked to stop does so at the end of the epoch, and a kill costs the epoch at
+most; `limit_train_batches` makes epochs shorter.
+
+A resumed training ends in the same bits on a CPU as one that was never interrupted. Not covered, and yours to take care of:
+callbacks, loops and modules that keep a state elsewhere than in `state_dict`; data loaders whose processes draw random numbers
+and live on from epoch to epoch (`persistent_workers`); iterable data sets whose order differs each time they are read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint, ModelSummary, ProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loops.loop import _Loop
+
+from ablate.adapters.random_numbers import generator_states, restore_generators
+from ablate.contract import Context
+from ablate.errors import BadInput
+
+DEFAULT_NAME = "lightning_logs"  # of the logger that Lightning makes unless it is given one
+HYPERPARAMETERS = ("hyper_parameters", "hparams_", "datamodule_hyper_parameters", "datamodule_hparams")
+SPLITS = {"val": "dev", "valid": "dev", "validation": "dev", "dev": "dev", "train": "train", "test": "test"}
+
+
+def fit(
+    trainer: Trainer,
+    context: Context,
+    module: LightningModule,
+    data: LightningDataModule | Any = None,
+    val_dataloaders: Any = None,
+    predictions: str | None = None,
+    ids: Sequence[str] | None = None,
+    clusters: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """Train to the end, or on from the last checkpoint, and return the validation: `val_loss` as `dev/loss`.
+
+    `data` is a data module, or the loader of the training data with `val_dataloaders` beside it; without both, the module has
+    loaders of its own. The validation is that of the model after the last epoch. Curves are what the module logs: `val_loss`
+    or `val/loss` as `dev/loss`, `train_loss` and any other name as `train/...`.
+
+    `predictions` names the metric whose items are kept, such as "accuracy" for `dev/accuracy`. The module's `predict_step` is
+    then called with the batches of the validation data and returns what it predicts for each item and the items' labels,
+    `(predicted [n], gold [n])`. `ids` names the items, else their positions do; `clusters` labels items that depend on each
+    other.
+
+    Raises:
+        BadInput: the Trainer cannot be resumed exactly, has nothing to validate, or `predict_step` returns something else.
+        Stopped, Pruned: as the contract has it.
+    """
+    _refuse(trainer, context)
+    curves = _Curves(context)
+    _adopt(trainer, context, curves)
+    seed_everything(context.seed, verbose=False)
+    state = context.restore()
+    # First, so that a checkpoint between two epochs knows nothing of what other callbacks do in the second.
+    trainer.callbacks.insert(0, _Follower(context, state))
+    if state is None or not state["finished"]:
+        trainer.fit(module, data, val_dataloaders)
+        finished = {"finished": True, "module": module.state_dict(), "generators": generator_states()}
+        context.checkpoint(trainer.global_step, lambda: finished)
+    # What is logged from here on belongs to no step.
+    curves.on = False
+    held_out = data if isinstance(data, LightningDataModule) else val_dataloaders
+    results = trainer.validate(module, held_out, verbose=False)
+    metrics = {name: value for result in results for name, value in _named(result, "dev").items()}
+    if not metrics:
+        raise BadInput(
+            "the module logs nothing in validation_step; ablate compares trials by what it logs there"
+        )
+    if predictions is not None:
+        predicted, gold = _items(predictions, trainer.predict(module, trainer.val_dataloaders))
+        named = [str(each) for each in (range(len(gold)) if ids is None else ids)]
+        context.predictions("dev", predictions, named, predicted, gold, clusters)
+    return metrics
+
+
+def _refuse(trainer: Trainer, context: Context) -> None:
+    """Refuse what cannot be trained exactly."""
+    device = trainer.strategy.root_device
+    if context.device == "cpu" and device.type != "cpu":
+        raise BadInput(
+            f"the Trainer is on {device}, this study on the CPU; make it with "
+            'Trainer(accelerator="cpu" if context.device == "cpu" else "auto")'
+        )
+    if trainer.world_size > 1:
+        raise BadInput(
+            "ablate cannot resume this Trainer exactly: it trains on several devices; set devices=1"
+        )
+
+
+def _adopt(trainer: Trainer, context: Context, curves: Logger) -> None:
+    """Give the Trainer the trial's folder and curves, and silence."""
+    trainer._default_root_dir = str(context.workdir / "lightning")
+    trainer.callbacks[:] = [each for each in trainer.callbacks if not _is_unwanted(each)]
+    trainer.loggers = [*(each for each in trainer.loggers if each.name != DEFAULT_NAME), curves]
+    trainer.num_sanity_val_steps = 0
+    # The worker has handlers for them, which save.
+    vars(trainer._signal_connector)["register_signal_handlers"] = lambda: None
+
+
+def _is_unwanted(callback: Callback) -> bool:
+    """Say whether a callback only prints, or saves what nobody reads: Lightning's own checkpoints."""
+    if isinstance(callback, ModelCheckpoint):
+        return callback.dirpath is None and callback.monitor is None
+    return isinstance(callback, ProgressBar | ModelSummary)
+
+
+class _Curves(Logger):
+    """Reports what a module logs."""
+
+    name = version = None
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context, self.on = context, True
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self.on:
+            self._context.report(step or 0, _named(metrics, "train"))
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """The study has them."""
+
+
+class _Follower(Callback):
+    """Shows that the training is alive, and offers a checkpoint where an epoch begins: all of the one before is done there.
+
+    Lightning's own way to resume goes by whether an epoch was finished, begun or interrupted, and draws other random numbers
+    in each case. So the counters are set before its loop begins, as if it had come so far by itself, and everything else
+    where it was saved."""
+
+    def __init__(self, context: Context, resumed: dict[str, Any] | None) -> None:
+        self._context, self._resumed = context, resumed
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._resumed is None:
+            return
+        fit_loop = trainer.fit_loop
+        fit_loop.load_state_dict(self._resumed["loops"])
+        for loop in _loops(fit_loop):
+            loop._restarting = loop._loaded_from_state_dict = loop._resuming_from_checkpoint = False
+        # The epoch that begins is counted again.
+        for progress in (fit_loop.epoch_progress.total, fit_loop.epoch_progress.current):
+            progress.ready -= 1
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._resumed is not None:
+            _load(trainer, self._resumed)
+            self._resumed = None
+        elif trainer.current_epoch > 0:
+            self._context.checkpoint(trainer.global_step, lambda: _state(trainer))
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._context.report(trainer.global_step, {})
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._context.report(trainer.global_step, {})
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._resumed is not None and self._resumed["finished"]:
+            module.load_state_dict(self._resumed["module"])
+            restore_generators(self._resumed["generators"])
+            self._resumed = None
+
+
+def _loops(loop: _Loop) -> Iterator[_Loop]:
+    yield loop
+    for each in vars(loop).values():
+        if isinstance(each, _Loop):
+            yield from _loops(each)
+
+
+def _state(trainer: Trainer) -> dict[str, Any]:
+    """Return everything that the rest of the training depends on, at the beginning of an epoch."""
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    return {
+        "finished": False,
+        "loops": checkpoint.pop("loops")["fit_loop"],
+        # Hyperparameters may be any objects, and the module is made with them anyway.
+        "checkpoint": {
+            name: value for name, value in checkpoint.items() if not name.startswith(HYPERPARAMETERS)
+        },
+        # Plateau schedulers may look at those of an earlier epoch.
+        "logged": dict(trainer.callback_metrics),
+        "generators": generator_states(),
+        "loaders": [generator.get_state() for generator in _loader_generators(trainer)],
+    }
+
+
+def _load(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Put everything but the counters back."""
+    connector = trainer._checkpoint_connector
+    connector._loaded_checkpoint = state["checkpoint"]
+    connector.restore_model()
+    connector.restore_datamodule()
+    connector.restore_callbacks()
+    connector.restore_precision_plugin_state()
+    connector.restore_optimizers_and_schedulers()
+    connector._loaded_checkpoint = {}
+    trainer._logger_connector._callback_metrics.update(state["logged"])
+    for generator, saved in zip(_loader_generators(trainer), state["loaders"], strict=True):
+        generator.set_state(saved)
+    restore_generators(state["generators"])
+
+
+def _loader_generators(trainer: Trainer) -> list[torch.Generator]:
+    """Return the generators that data loaders and their samplers have of their own."""
+    loaders = trainer.fit_loop._combined_loader.flattened if trainer.fit_loop._combined_loader else []
+    owners = [owner for loader in loaders for owner in (loader, getattr(loader, "sampler", None))]
+    return [owner.generator for owner in owners if getattr(owner, "generator", None) is not None]
+
+
+def _named(logged: Mapping[str, Any], other: str) -> dict[str, float]:
+    """Return what was logged under our names: `val_loss` is `dev/loss`, and what has no such prefix `<other>/<name>`."""
+    named = {}
+    for name, value in logged.items():
+        split, separator, metric = name.replace("/", "_", 1).partition("_")
+        if name == "epoch":
+            continue
+        if not separator or split not in SPLITS:
+            split, metric = other, name
+        named[f"{SPLITS.get(split, split)}/{metric}"] = float(value)
+    return named
+
+
+def _items(task: str, batches: Any) -> tuple[list[float], list[float]]:
+    """Return what was predicted for each item, and its label."""
+    try:
+        columns = [np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*batches, strict=True)]
+        predicted, gold = (column.tolist() for column in columns)
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"predictions={task!r}: predict_step must return (predicted [n], gold [n]) for a batch of n items ({error})"
+        ) from error
+    return predicted, gold
