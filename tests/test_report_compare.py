@@ -608,7 +608,7 @@ def test_items_that_are_copies_of_each_other_count_once_with_clusters(tmp_path: 
             for value in ("nan", "inf", "-1", "0")
         ],
         (["--a", "x", "--b", "y", "--correct", "--decimal", "x"], "--decimal: 'x' is neither"),
-        (["--a", "/dev/zero", "--b", "pipe", "--correct"], "pipe: a pipe; write what comes out"),
+        (["--a", "/dev/zero", "--b", "pipe", "--correct"], "pipe: a pipe; save its output to a file"),
         (["--a", ".", "--b", "pipe", "--correct"], ".: a folder"),
     ],
 )

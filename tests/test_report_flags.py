@@ -126,7 +126,7 @@ def test_bounds_are_those_of_the_worst_and_the_best_value_that_the_metric_can_ha
     cell = next(t.cell for t in results.trials if t.factors["l2"] == 0.01)
     known = [means[cell, seed] for seed in (11, 22)]
     low, high = (np.mean([*known, end]) - np.mean(reference) for end in (0.0, 1.0))
-    assert f"l2 → 0.01 lies in [{low:+.4f}, {high:+.4f}]".replace("-", "−") in evidence
+    assert f"l2 → 0.01 would lie in [{low:+.4f}, {high:+.4f}]".replace("-", "−") in evidence
 
 
 def fallen(results: Results, to: float, wanted: Callable[[TrialResult], bool]) -> Results:

@@ -99,8 +99,8 @@ def test_many_faults_are_counted_not_listed(tmp_path: Path) -> None:
         ),
         (
             b"a,y\n1,0.5,\n2,0.7,\n",
-            "t.csv: every row has one field more than the header: row numbers without a name in the header, or a delimiter "
-            "too many at the end? Save it without",
+            "t.csv: every row has one field more than the header: row numbers without a name in the header, or an extra "
+            "delimiter at the end? Save the file without it",
         ),
         (b"PK\x03\x04..", "t.csv: a zip archive or an Excel workbook; save the sheet as CSV"),
         (b"\x1f\x8b..", "t.csv: compressed with gzip; unpack it first"),
