@@ -14,6 +14,7 @@ from ablate.runner.signals import catch
 COMMANDS = (
     run.init,
     run.plan,
+    run.check,
     run.run,
     run.worker,
     look.status,

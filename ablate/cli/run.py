@@ -1,4 +1,4 @@
-"""Commands that train: init, plan, run, worker, test."""
+"""Commands that train: init, plan, check, run, worker, test."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -50,6 +50,26 @@ def plan(
     measured = measure(prepared, complain) if measure_ else read_measured(prepared)
     document = plan_document(prepared.spec, prepared.design, prepared.place, measured)
     show(document, plan_text(document), as_json)
+
+
+def check(
+    study: Study,
+    minutes: Annotated[
+        float,
+        typer.Option(help="Stop each training after so many minutes; there are five of each kind.", min=0.01),
+    ] = 2.0,
+    set_: Set = [],
+    as_json: Json = False,
+) -> None:
+    """Check the trainer before a long run: same seed, same bits; exact resume; metric and predictions there; step time.
+
+    Exit code 0: sound; 1: not. Example: ablate check studies/own_trainer.yaml
+    """
+    from ablate.runner.trainer_check import check_study, check_text
+
+    document = check_study(study, set_, minutes, complain)
+    show(document, check_text(document), as_json)
+    raise typer.Exit(int(not document["sound"]))
 
 
 def run(

@@ -48,13 +48,19 @@ def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
     return plain
 
 
-def reason(error: BaseException, step: int) -> str:
-    """Say in one line why a trial failed, and after which step."""
+def reason(error: BaseException, step: int, folder: Path | None = None) -> str:
+    """Say in one line why a trial failed, and after which step. `folder`: name the innermost line of a file in there."""
     if isinstance(error, AblateError):
         return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    lines = traceback.extract_tb(error.__traceback__)
+    own = [line for line in lines if folder and _is_own(Path(line.filename), folder)]
+    place = (own or lines)[-1]
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno}, after step {step})"
+
+
+def _is_own(file: Path, folder: Path) -> bool:
+    return file.is_relative_to(folder) and "site-packages" not in file.relative_to(folder).parts
 
 
 def stack_of(error: BaseException) -> str:

@@ -1,0 +1,229 @@
+"""The trainings of `ablate check`: each in a process and a folder of its own, so that nothing but the trainer is between two."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate.design.model import Part
+from ablate.files import make_folder
+from ablate.runner.machine import worker_environment
+from ablate.runner.prepare import Prepared
+from ablate.runner.probe import Job, Trace, Training, read_trace
+from ablate.runner.soundness import (
+    FAIL,
+    NOT_CHECKED,
+    Check,
+    first_difference,
+    other_seed,
+    resume,
+    same_seed,
+    warm_process,
+)
+from ablate.runner.supervisor import last_line
+
+# A trainer that does not look at the clock itself gets this much longer before its process is killed.
+PATIENCE, STARTING_S = 2.0, 60.0
+REMOVING_S = 5.0  # how long a program whose guard was killed may still write
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """A part that is trained, as it stands in the first cell that has it."""
+
+    name: str
+    part: Part
+    where: str  # the levels in which that cell differs from the reference cell, in words
+
+    @property
+    def label(self) -> str:
+        """Its name for a person."""
+        return f"{self.name} ({self.where})"
+
+
+class Bench:
+    """Trains parts, each in a process and a folder of its own."""
+
+    def __init__(self, prepared: Prepared, folder: Path, limit_s: float, say: Callable[[str], None]) -> None:
+        self.limit_s = limit_s
+        self.seed, *more = prepared.spec.seeds
+        self.other_seeds = list(dict.fromkeys([*more, self.seed + 1, self.seed + 2]))[:2]
+        self._spec, self._folder, self.say = prepared.spec, folder, say
+        self._numbers = itertools.count()
+
+    def train(self, one: Tried, how: str = "", seed: int | None = None, **rest: Any) -> Trace:
+        """Train a part; `rest` as in `run`. `how`, in words, for whoever waits."""
+        self.say(f"training {one.label}{how and ', '}{how}")
+        workdir = self.new_workdir()
+        trace = self.run(one, workdir, self.seed if seed is None else seed, **rest)
+        shutil.rmtree(workdir, ignore_errors=True)
+        return trace
+
+    def new_workdir(self) -> Path:
+        """Return where the next training may work."""
+        return self._folder / str(next(self._numbers))
+
+    def run(
+        self,
+        one: Tried,
+        workdir: Path,
+        seed: int,
+        stop_at: int | None = None,
+        before: tuple[Tried, int, int | None] | None = None,
+        save_at: int | None = None,
+        kill_after_s: float | None = None,
+    ) -> Trace:
+        """Train a part in a new process.
+
+        `before`: a part, seed and last step to train first in the same process. `save_at`, `kill_after_s`: when it is
+        killed, by step (after a checkpoint) or by the clock.
+        """
+
+        trace_file = workdir / f"trace-{next(self._numbers)}"
+        job = Job(
+            trainer=self._spec.trainer,
+            study_folder=str(self._spec.folder.resolve()),
+            training=self._training(one, workdir / "work", seed, stop_at),
+            trace=str(trace_file),
+            before=self._training(before[0], workdir / "before", *before[1:]) if before else None,
+            save_at=save_at,
+            kill_after_s=kill_after_s,
+        )
+        make_folder(workdir)
+        log = workdir / "log"
+        code = _run_process(job, log, (2 if before else 1) * PATIENCE * self.limit_s + STARTING_S)
+        killed = job.is_to_be_killed and code == -signal.SIGKILL
+        trace = read_trace(trace_file, killed)
+        if code is None:
+            trace.cut = True
+        elif not killed and not trace.has_ended:
+            trace.error = f"its process died ({_cause(code)}); {last_line(log)}"
+        if trace.metrics is not None:
+            files = sorted((workdir / "work" / "predictions").glob("*.csv"))
+            trace.predictions = {file.name: file.read_bytes() for file in files}
+        return trace
+
+    def _training(self, one: Tried, workdir: Path, seed: int, stop_at: int | None) -> Training:
+        cache = workdir.parent / "cache"
+        return Training(one.part.settings, seed, str(workdir), str(cache), self.limit_s, stop_at)
+
+
+def _run_process(job: Job, log: Path, patience_s: float) -> int | None:
+    """Do a job and return its exit code; None if it took too long. No process of it is left, however this ends."""
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            # -P: modules in the working directory are not imported.
+            [sys.executable, "-P", "-m", "ablate.runner.probe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=worker_environment(1),
+            start_new_session=True,
+        )
+    assert process.stdin is not None
+    try:
+        # It may die at once. The pipe stays open: its end tells the process that we are gone.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(job.to_json().encode() + b"\n")
+            process.stdin.flush()
+        return process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        # Its children too: they outlive a process that was killed.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+
+
+def _cause(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a folder that is removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="ablate-check-"))
+    try:
+        yield folder
+    finally:
+        ends = time.monotonic() + REMOVING_S
+        while folder.exists() and time.monotonic() < ends:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Probes:
+    """The trainings of one part that are compared with its first."""
+
+    def __init__(self, bench: Bench, one: Tried, first: Mapping[Tried, Trace]) -> None:
+        """`first`: the first training of each part."""
+        self.predictions: dict[str, dict[str, bytes]] = {}  # with other seeds
+        self.one = one
+        self._bench, self._first = bench, first[one]
+        self._others = [other for other, trace in first.items() if other is not one and _trained(trace)]
+        # What was cut is cut at the same step again.
+        self._stop_at = self._first.last_step if self._first.cut else None
+
+    def checks(self) -> list[Check]:
+        """Return the answers."""
+        if not _trained(self._first):
+            why = "it does not train" if self._first.error else "it took no step in its time"
+            return [
+                Check(name, NOT_CHECKED, why)
+                for name in ("same seed", "other seed", "resume", "warm process")
+            ]
+        again = self._train("the same seed again")
+        found = [same_seed(self._first, again), self._other_seed()]
+        if again.error is None and first_difference(self._first, again) is None:
+            return [*found, self._resume(), self._warm_process()]
+        why = "two trainings with the same seed differ without it"
+        return [*found, *(Check(name, NOT_CHECKED, why) for name in ("resume", "warm process"))]
+
+    def _other_seed(self) -> Check:
+        traces: dict[int, Trace] = {}
+        for seed in self._bench.other_seeds:
+            traces[seed] = self._train(f"seed {seed}", seed=seed)
+            if traces[seed].metrics is not None:
+                self.predictions[f"{self.one.label}, seed {seed}"] = traces[seed].predictions
+            found = other_seed(self._first, traces)
+            # By chance one seed may give what another gives: a few right answers of a few.
+            if found.result != FAIL or traces[seed].error:
+                break
+        return found
+
+    def _resume(self) -> Check:
+        self._bench.say(f"training {self.one.label}, killed and started again")
+        workdir, seed = self._bench.new_workdir(), self._bench.seed
+        steps = [step for step, _ in self._first.steps]
+        when: dict[str, Any] = (
+            {"save_at": steps[(len(steps) - 1) // 2]} if steps else {"kill_after_s": self._first.seconds / 2}
+        )
+        killed = self._bench.run(self.one, workdir, seed, self._stop_at, **when)
+        resumed = killed if killed.error else self._bench.run(self.one, workdir, seed, self._stop_at)
+        shutil.rmtree(workdir, ignore_errors=True)
+        return resume(self._first, killed, resumed)
+
+    def _warm_process(self) -> Check:
+        one, seed = self.one, self._bench.other_seeds[0]
+        other = next((other for other in self._others if other.name == one.name), (*self._others, one)[0])
+        before = other, seed, self._stop_at
+        trace = self._train("after another in the same process", before=before)
+        return warm_process(self._first, trace, f"{other.label} with seed {seed}")
+
+    def _train(self, how: str, **rest: Any) -> Trace:
+        return self._bench.train(self.one, how, stop_at=self._stop_at, **rest)
+
+
+def _trained(trace: Trace) -> bool:
+    return trace.error is None and (trace.metrics is not None or trace.last_step is not None)

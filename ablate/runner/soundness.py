@@ -1,0 +1,301 @@
+"""What traces of trainings say about a trainer: one check each, with what was seen and how to fix it.
+
+Trainings are compared by their curves, metrics and predictions, bit by bit. Values that measure time or memory, going by
+their names, are left out."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+from statistics import median
+
+from ablate.runner.probe import Trace
+from ablate.text import duration, listed, plural, shortened
+
+PASS, FAIL, NOT_CHECKED = "PASS", "FAIL", "not checked"
+# Between the first values that differ, relative. On a GPU atomic additions change the last bits of a float32, 1e-7 each.
+ROUNDING = 1e-4
+_MEASURED = re.compile(
+    r"(^|[/_.\s-])((run)?time|(milli)?seconds|ms|duration|elapsed|per_sec(ond)?|throughput|memory)([/_.\s-]|$)",
+    re.I,
+)
+
+SEEDING = (
+    "seed every generator that is used from context.seed (random, NumPy, torch, the order of the data), and depend on no clock, "
+    "process id or file that changes; a program of ablate.command gets {seed} and ABLATE_SEED"
+)
+NO_SEED = (
+    "use context.seed (a program of ablate.command: {seed} or ABLATE_SEED) for initial weights, data order and whatever else is "
+    "random; if nothing is, differences between cells cannot be tested against the noise of seeds"
+)
+SHARED = (
+    "something outlives a trial: a module's variable, a cache whose key leaves out a setting or the seed (context.cache too), a "
+    "generator seeded when the module is imported; make it anew in train(), or put all that it depends on into the key"
+)
+GENERATORS = "save and restore the states of every generator (random, NumPy, torch, torch.cuda) and the position in the data"
+OPTIMIZER = "save and restore the states of optimizer, scheduler and gradient scaler, and every running mean"
+SUMS = "save and restore what the end of the training adds up or keeps: running sums, the best value so far, early stopping"
+NO_PREDICTIONS = "pass the prediction for each dev example: intervals then cover the choice of examples too"
+IDS = "give each item the same id and label in all cells and seeds: its place in the dev data before any shuffling"
+NO_END = "no training came to its end"
+LIMIT = "give it more time (--minutes), or the trainer a smoke(settings) that returns the same training shrunk to a few steps"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question about a trainer, answered."""
+
+    name: str
+    result: str
+    seen: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first value in which two trainings differ."""
+
+    what: str
+    one: object
+    other: object
+    step: int | None = None  # None: it is none of a curve
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether no more than rounding can be between the two."""
+        if not (isinstance(self.one, float) and isinstance(self.other, float)):
+            return False
+        return abs(self.one - self.other) <= ROUNDING * max(abs(self.one), abs(self.other))
+
+    def __str__(self) -> str:
+        return f"{self.what} is {_shown(self.one)} and {_shown(self.other)}"
+
+
+def _shown(value: object) -> str:
+    return "missing" if value is None else shortened(str(value))
+
+
+def first_difference(one: Trace, other: Trace, gaps: bool = False) -> Difference | None:
+    """Return where two traces differ first, or None. `gaps`: points that only one of them has do not count."""
+    return next(_differences(one, other, gaps), None)
+
+
+def _differences(one: Trace, other: Trace, gaps: bool) -> Iterator[Difference]:
+    keys = one.points.keys() & other.points.keys() if gaps else one.points.keys() | other.points.keys()
+    # Of a training that was cut, a program may have printed a little more than of another.
+    end = min((trace.last_step or 0 for trace in (one, other) if trace.cut), default=math.inf)
+    for step, name in sorted(keys):
+        values = one.points.get((step, name)), other.points.get((step, name))
+        if step <= end and _differ(name, *values):
+            yield Difference(f"{name} at step {step}", *values, step)
+    if one.metrics is None or other.metrics is None:
+        return
+    for name in sorted(one.metrics.keys() | other.metrics.keys()):
+        values = one.metrics.get(name), other.metrics.get(name)
+        if _differ(name, *values):
+            yield Difference(f"metric {name}", *values)
+    for file in sorted(one.predictions.keys() | other.predictions.keys()):
+        rows = [trace.predictions.get(file, b"").decode().splitlines() for trace in (one, other)]
+        for number, (row, its) in enumerate(zip_longest(*rows), 1):
+            if row != its:
+                yield Difference(f"line {number} of predictions/{file}", row, its)
+
+
+def _differ(name: str, one: float | None, other: float | None) -> bool:
+    # A value that is not a number is not equal to itself.
+    return one != other and repr(one) != repr(other) and not _MEASURED.search(name)
+
+
+def amount(trace: Trace) -> str:
+    """Say what there is to compare."""
+    counts = {
+        "point": len(trace.points),
+        "metric": len(trace.metrics or {}),
+        "prediction file": len(trace.predictions),
+    }
+    return ", ".join(plural(count, noun) for noun, count in counts.items() if count) or "nothing to compare"
+
+
+def trains(trace: Trace, limit_s: float) -> Check:
+    """Does it train to the end?"""
+    if trace.error:
+        return Check(
+            "trains", FAIL, trace.error, "mend what raised it; `ablate run` would fail in the same way"
+        )
+    if trace.cut:
+        at = "" if trace.last_step is None else f" at step {trace.last_step}"
+        return Check(
+            "trains",
+            NOT_CHECKED,
+            f"it was stopped{at} after {duration(limit_s)}; its end was not seen",
+            LIMIT,
+        )
+    steps = plural(len(trace.steps), "step") if trace.steps else "no context.checkpoint"
+    return Check("trains", PASS, f"to its end: {steps}, {duration(trace.seconds)}")
+
+
+def same_seed(one: Trace, again: Trace) -> Check:
+    """Does the same seed give the same bits twice?"""
+    name = "same seed"
+    if again.error:
+        return Check(name, FAIL, f"the second time it fails: {again.error}", SEEDING)
+    found = first_difference(one, again)
+    if found is None:
+        return Check(name, PASS, f"the same bits twice ({amount(one)})")
+    if one.device != "cpu" and found.is_rounding:
+        return Check(
+            name,
+            PASS,
+            f"not the same bits on {one.device}, which differ by rounding: {found}",
+            "for equal bits, torch.use_deterministic_algorithms(True)",
+        )
+    return Check(name, FAIL, f"two trainings with the same seed differ: {found}", SEEDING)
+
+
+def other_seed(one: Trace, others: Mapping[int, Trace]) -> Check:
+    """Does another seed change anything? `others`: by seed."""
+    name = "other seed"
+    for seed, trace in others.items():
+        if trace.error:
+            return Check(
+                name, FAIL, f"with seed {seed} it fails: {trace.error}", "see whether the seed is to blame"
+            )
+        if found := first_difference(one, trace):
+            return Check(name, PASS, f"seed {seed} changes {found.what}")
+    seeds = " and ".join(map(str, others))
+    return Check(name, FAIL, f"the same bits with seed {seeds} ({amount(one)})", NO_SEED)
+
+
+def resume(one: Trace, killed: Trace, resumed: Trace) -> Check:
+    """Does a training that is killed and started again give the same bits as one that is not?
+
+    `killed`: what the first process saved before it died."""
+    name = "resume"
+    if killed.error:
+        return Check(
+            name, FAIL, f"while it saved: {killed.error}", "save dicts, lists, numbers, text and tensors only"
+        )
+    if killed.saved is None:
+        how = "killed halfway and started over, since nothing is saved"
+    elif resumed.restored is None:
+        how = f"killed after step {killed.saved} and started over: it saves, but never calls context.restore"
+    else:
+        how = f"killed after step {killed.saved} and resumed"
+    if resumed.error:
+        return Check(
+            name,
+            FAIL,
+            f"{how}, it fails: {resumed.error}",
+            "see what train() does with a state that it restores",
+        )
+    whole = Trace({**killed.points, **resumed.points}, resumed.steps, resumed.metrics, resumed.predictions)
+    whole.cut = resumed.cut
+    found = first_difference(one, whole, gaps=True)
+    if found is None:
+        return Check(name, PASS, f"{how}: the same bits")
+    saved = f"; the saved state has {listed(resumed.restored, 12)}" if resumed.restored else ""
+    seen = f"{how}, it differs{_from(found)}: {found} (not killed, and killed){saved}"
+    return Check(name, FAIL, seen, _culprit(found, killed.saved, whole))
+
+
+def _from(found: Difference) -> str:
+    return " at the end" if found.step is None else f" from step {found.step} on"
+
+
+def _culprit(found: Difference, saved: int | None, whole: Trace) -> str:
+    """Say what was probably not saved, from where the first difference is."""
+    if saved is None:
+        return "remove or continue what an earlier attempt left in context.workdir"
+    reported = sorted({step for step, _ in whole.points if step > saved})
+    if not reported or (found.step == reported[0] and reported[0] > saved + 1):
+        return f"{GENERATORS}; {OPTIMIZER}; report a point per step to see where it begins"
+    if found.step is None:
+        return SUMS
+    if found.step == reported[0]:
+        return f"{GENERATORS}; also make sure that the next step is the one after the state's"
+    return f"{OPTIMIZER}; the first step was right, so weights and data order probably are restored"
+
+
+def warm_process(one: Trace, after_another: Trace, another: str) -> Check:
+    """Is a training the same after another one in the same process?"""
+    name = "warm process"
+    if after_another.error:
+        return Check(
+            name, FAIL, f"after {another} in the same process it fails: {after_another.error}", SHARED
+        )
+    found = first_difference(one, after_another)
+    if found is None:
+        return Check(name, PASS, f"the same bits after {another} in the same process")
+    seen = f"after {another} in the same process it differs{_from(found)}: {found} (in a fresh process, and after it)"
+    return Check(name, FAIL, seen, SHARED)
+
+
+def seconds_per_step(trace: Trace) -> float | None:
+    """Return the median seconds of a step; None with fewer than two."""
+    paces = [
+        (until - since) / (step - before)
+        for (before, since), (step, until) in pairwise(trace.steps)
+        if step > before
+    ]
+    return median(paces) if paces else None
+
+
+def same_ids(predictions: Mapping[str, Mapping[str, bytes]]) -> Check:
+    """Are the ids of predictions, and their labels, the same everywhere?
+
+    `predictions`: by file name, of each training that came to its end."""
+    name = "ids"
+    if not predictions:
+        return Check(name, NOT_CHECKED, NO_END, LIMIT)
+    files = sorted({file for found in predictions.values() for file in found})
+    if not files:
+        return Check(name, NOT_CHECKED, "context.predictions is never called", NO_PREDICTIONS)
+    seen = []
+    for file in files:
+        items = {where: _items(found[file]) for where, found in predictions.items() if file in found}
+        (first, expected), *rest = items.items()
+        for where, found in rest:
+            if fault := _unlike(expected, found):
+                return Check(name, FAIL, f"predictions/{file}: {fault} ({first}; {where})", IDS)
+        if len({item for item, _ in expected}) < len(expected):
+            return Check(name, FAIL, f"predictions/{file}: an id is there twice ({first})", IDS)
+        few = (
+            f" in {len(items)} of {len(predictions)} trainings only" if len(items) < len(predictions) else ""
+        )
+        seen.append(f"{file}: {plural(len(expected), 'item')}{few}")
+    return Check(name, PASS, f"the same ids and labels in all cells and seeds ({listed(seen)})")
+
+
+def _items(content: bytes) -> list[tuple[str, str]]:
+    """Return the id and label of each item, sorted: the order of a file does not matter."""
+    rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+    return sorted((row["id"], row["gold"]) for row in rows)
+
+
+def _unlike(expected: list[tuple[str, str]], found: list[tuple[str, str]]) -> str | None:
+    if expected == found:
+        return None
+    (item, label), (its, its_label) = next(
+        (one, other) for one, other in zip_longest(expected, found, fillvalue=("", "")) if one != other
+    )
+    if item == its:
+        return f"item {shortened(item)!r} is labelled {label} and {its_label}"
+    return f"items {shortened(item)!r} and {shortened(its)!r} are the first that differ; {len(expected)} and {len(found)} items"
+
+
+def metric_returned(faults: Sequence[str], cells: int, primary: str) -> Check:
+    """Does each cell return the metric that decides? `faults`: of cells that do not; `cells`: how many trained to the end."""
+    name = "metric"
+    if faults:
+        return Check(
+            name,
+            FAIL,
+            listed(faults, 2, "; "),
+            "return it from train (or combine), or name another one in metric.name",
+        )
+    if not cells:
+        return Check(name, NOT_CHECKED, NO_END, LIMIT)
+    return Check(name, PASS, f"{primary} in each of {plural(cells, 'cell')}")
