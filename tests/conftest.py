@@ -17,7 +17,7 @@ from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
 from postgres_server import PostgresServer
 from rich.console import Console
 
-from ablate.runner.engines.table import ENGINES
+from ablate.runner.engines.registry import ENGINES
 from ablate.runner.prepare import Options
 from ablate.runner.status import status_document
 from ablate.runner.study import run_study

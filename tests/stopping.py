@@ -14,7 +14,8 @@ from chaos import children
 from conftest import command
 
 from ablate.contract import Context, Stopped
-from ablate.runner.context import Cadence, Owner, PartContext
+from ablate.runner.cadence import Cadence
+from ablate.runner.context import Owner, PartContext
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
 

@@ -9,8 +9,8 @@ from design_examples import design_of, levels, study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate.design.choosing import one_at_a_time
 from ablate.design.factorial import Space
+from ablate.design.registry import one_at_a_time
 from ablate.errors import BadInput
 from ablate.spec import conditions
 from ablate.spec.model import Factor, Level, Scalar

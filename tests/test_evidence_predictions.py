@@ -23,7 +23,8 @@ from ablate.evidence.predictions import (
     predictions_in,
     read_predictions,
 )
-from ablate.runner.context import Cadence, Owner, PartContext
+from ablate.runner.cadence import Cadence
+from ablate.runner.context import Owner, PartContext
 from ablate.store.results import Results
 
 HEADER = "id,prediction,gold\n"

@@ -8,7 +8,7 @@ from ablate.evidence.frames import grid
 from ablate.report.plots.curves import learning_curves
 from ablate.report.plots.forest import mark_of
 from ablate.report.plots.interactions import interaction_lines
-from ablate.report.plots.pictures import pictures
+from ablate.report.plots.registry import pictures
 from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, style
 from ablate.report.plots.surgery import task_gradients
 from ablate.report.report import report_of

@@ -426,7 +426,7 @@ def test_torch_is_not_loaded() -> None:
     import sys
 
     rooms = (
-        "ablate.report.report, ablate.report.export, ablate.report.render.html, ablate.report.plots.pictures"
+        "ablate.report.report, ablate.report.export, ablate.report.render.html, ablate.report.plots.registry"
     )
     code = f"import sys, {rooms}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

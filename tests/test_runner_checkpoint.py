@@ -11,8 +11,9 @@ import torch
 from fixture_types import not_none
 
 from ablate.errors import StoreError, TrialError
+from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
-from ablate.runner.context import Cadence, Owner, PartContext
+from ablate.runner.context import Owner, PartContext
 
 STATE: dict[Any, Any] = {
     "step": 7,

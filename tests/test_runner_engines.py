@@ -14,7 +14,7 @@ from postgres_server import PASSWORD, PostgresServer
 from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.errors import BadInput
-from ablate.runner.engines.table import check_engine
+from ablate.runner.engines.registry import check_engine
 from ablate.runner.process import job_for
 from ablate.store.places import place_of
 from ablate.store.writing import Store

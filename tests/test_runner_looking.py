@@ -17,7 +17,7 @@ from fixture_types import Ablate, RunHere, StartAblate
 from ablate.errors import AblateError, StudyChanged
 from ablate.evidence.looks import Stop, seen_in
 from ablate.report.report import report_of
-from ablate.runner.choosing import look_on
+from ablate.runner.next_trials import look_on
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
 from ablate.store.results import Look, Results

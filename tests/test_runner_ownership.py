@@ -15,7 +15,7 @@ from fixture_types import Json, WalkStudy, not_none
 from test_runner_run import trained
 
 from ablate.errors import BadInput, StoreError
-from ablate.runner import spot
+from ablate.runner import spot_notice
 from ablate.runner.ownership import FileLocks, share_home
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.process import job_for, work
@@ -163,7 +163,7 @@ def test_eight_processes_claim_none_of_1000_twice(
 def test_firmware_says_whether_this_is_ec2(tmp_path: Path, file: str, text: str, is_one: bool) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text)
-    assert spot.on_ec2(tmp_path) is is_one
+    assert spot_notice.on_ec2(tmp_path) is is_one
 
 
 class Metadata(BaseHTTPRequestHandler):
@@ -193,10 +193,10 @@ def test_a_notice_is_a_page_that_is_there(monkeypatch: pytest.MonkeyPatch, notic
     monkeypatch.setattr(Metadata, "notice", notice)
     with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
         threading.Thread(target=server.serve_forever).start()
-        found = spot.has_notice(f"http://127.0.0.1:{server.server_port}/latest")
+        found = spot_notice.has_notice(f"http://127.0.0.1:{server.server_port}/latest")
         server.shutdown()
     assert found is notice
 
 
 def test_a_service_that_does_not_answer_has_no_notice() -> None:
-    assert not spot.has_notice("http://127.0.0.1:9/latest")
+    assert not spot_notice.has_notice("http://127.0.0.1:9/latest")

@@ -19,7 +19,7 @@ from ablate.design.factorial import Space
 from ablate.evidence.frames import grid
 from ablate.evidence.noise import seed_sd
 from ablate.runner.detectable import Noise, alternatives_rows, detectable_effect, noise_so_far, recommendation
-from ablate.runner.expecting import looks_document
+from ablate.runner.expected_trials import looks_document
 from ablate.runner.plan import estimate, over_budget, plan_document, plan_text
 from ablate.runner.timing import Measured
 from ablate.spec.kinds import Fractional

@@ -18,7 +18,7 @@ from fixture_types import Ablate, RunHere, StartAblate, WalkStudy, not_none
 from postgres_server import PASSWORD, PostgresServer
 from test_runner_run import metrics, running_workers, trained, wait_for
 
-from ablate.runner.context import Cadence
+from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
 from ablate.runner.ownership import ServerLocks
 from ablate.runner.prepare import Options, prepare
@@ -26,7 +26,7 @@ from ablate.runner.searching import trials_tried, watch_of
 from ablate.runner.study import run_order
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store
-from ablate.store.engine import Disconnected, connect
+from ablate.store.opening import Disconnected, connect
 from ablate.store.reading import read_results
 
 

@@ -15,7 +15,7 @@ from ablate.errors import BadInput, StoreError
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.study import run_order
 from ablate.spec.model import StudySpec
-from ablate.store import engine, tables
+from ablate.store import opening, tables
 from ablate.store.creating import create_store
 from ablate.store.places import Place, place_of
 from ablate.store.reading import read_results
@@ -184,13 +184,13 @@ def test_the_database_is_private(store: Store, prepared: Prepared) -> None:
 
 
 def test_a_password_is_never_printable() -> None:
-    assert "canary" not in engine.without_password("postgresql://me:canary@host/db")
+    assert "canary" not in opening.without_password("postgresql://me:canary@host/db")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://host/db", "sqlite://"])
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(BadInput, match=r"^storage: "):
-        engine.parse_url(url)
+        opening.parse_url(url)
 
 
 def _open(
@@ -240,14 +240,14 @@ def test_eight_processes_may_open_a_fresh_database_of_a_server_at_once(
 
 
 def test_a_database_that_is_being_created_holds_no_study_yet(prepared: Prepared) -> None:
-    file = not_none(engine.sqlite_file(prepared.place.url))
-    engine.touch_private(file)
-    engine.creation_lock(file).touch()
+    file = not_none(opening.sqlite_file(prepared.place.url))
+    opening.touch_private(file)
+    opening.creation_lock(file).touch()
     with pytest.raises(BadInput, match=r"holds no study yet; if `ablate run` is creating it, ask again"):
         results(prepared)
 
 
 def test_a_database_of_somebody_else_is_none_of_ours(prepared: Prepared) -> None:
-    engine.touch_private(not_none(engine.sqlite_file(prepared.place.url)))
+    opening.touch_private(not_none(opening.sqlite_file(prepared.place.url)))
     with pytest.raises(BadInput, match="not a database of ablate"):
         results(prepared)

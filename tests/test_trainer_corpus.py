@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ablate.trainer.data.corpus import ROWS, generate
 from ablate.trainer.data.examples import Examples, overlap
-from ablate.trainer.tasks.stories import CONCEPTS
-from ablate.trainer.tasks.table import TASKS
+from ablate.trainer.tasks.corpus_pairs import CONCEPTS
+from ablate.trainer.tasks.registry import TASKS
 
 PAIRS = ("paraphrase", "similarity")
 

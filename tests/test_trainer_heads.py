@@ -5,7 +5,7 @@ import torch
 
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import SiameseSimilarity, TaskHead, build_head
-from ablate.trainer.tasks.table import TASKS
+from ablate.trainer.tasks.registry import TASKS
 
 U, V = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0))
 

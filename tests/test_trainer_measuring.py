@@ -11,7 +11,7 @@ from ablate.contract import Context
 from ablate.trainer.settings import Settings
 from ablate.trainer.training import measuring
 from ablate.trainer.training.measuring import Pace, measure
-from ablate.trainer.training.warm import tokens_of
+from ablate.trainer.training.token_cache import tokens_of
 
 PACE = Pace(step_s=2.0, items=12, token_s=0.0, rest_s=100.0)  # 12: 3 + 4 + 5 of `small`
 

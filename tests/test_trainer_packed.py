@@ -12,7 +12,7 @@ from fixture_types import not_none
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from ablate.trainer.encoders.flat import Flat, Gradients
+from ablate.trainer.encoders.flat_parameters import Flat, Gradients
 from ablate.trainer.encoders.packed import PackedBert, _Pass, unsupported
 from ablate.trainer.encoders.packed_ops import Dropout, lay_out
 

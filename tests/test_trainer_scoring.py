@@ -8,7 +8,7 @@ from ablate.errors import TrialError
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import build_head
 from ablate.trainer.tasks.metrics import pearson, scores
-from ablate.trainer.tasks.table import TASKS
+from ablate.trainer.tasks.registry import TASKS
 from ablate.trainer.training.scoring import Evaluation, predict
 
 

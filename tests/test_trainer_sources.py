@@ -21,7 +21,7 @@ from ablate.trainer.data import hub
 from ablate.trainer.data.examples import Examples, clusters, overlap
 from ablate.trainer.data.reading import check_sources, examples, source_key
 from ablate.trainer.data.sources import Source
-from ablate.trainer.tasks.table import TASKS
+from ablate.trainer.tasks.registry import TASKS
 
 SENTIMENT = "id\tsentence\tsentiment\na\tfine film\t3\nb\tdull film\t1\n"
 

@@ -13,7 +13,7 @@ from ablate.trainer.data.tokens import load_tokens
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import build_head
 from ablate.trainer.tasks.metrics import METRICS, scores
-from ablate.trainer.tasks.table import PAPER, TASKS
+from ablate.trainer.tasks.registry import PAPER, TASKS
 from ablate.trainer.tasks.task import Labels, Row, Task
 
 NLI = Task(

@@ -18,7 +18,7 @@ from ablate.trainer.data import hub, tokens
 from ablate.trainer.data.reading import examples
 from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tokens import Ragged, load_tokens
-from ablate.trainer.tasks.table import TASKS
+from ablate.trainer.tasks.registry import TASKS
 
 FEW = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS.values()}
 REVIEWS, PAIRS = TASKS["sentiment"], TASKS["paraphrase"]
@@ -286,7 +286,7 @@ import sys
 from pathlib import Path
 from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tokens import load_tokens
-from ablate.trainer.tasks.table import TASKS
+from ablate.trainer.tasks.registry import TASKS
 few = {task: Source(limit={"train": 60, "dev": 20, "test": 20}) for task in TASKS.values()}
 found = load_tokens(few, "tiny", 32, Path(sys.argv[1]))
 print(found.tokenizer_hash, found.facts["data"])

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from ablate.cli import care, look, outside, run, trial
+from ablate.cli import maintenance, outside, results, run, trial
 from ablate.cli.printing import complain
 from ablate.errors import AblateError
 from ablate.runner.signals import catch
@@ -17,21 +17,21 @@ COMMANDS = (
     run.check,
     run.run,
     run.worker,
-    look.status,
+    results.status,
     trial.show,
     trial.logs,
     trial.reproduce,
-    look.report,
+    results.report,
     run.test,
-    look.export,
+    results.export,
     outside.analyze,
     outside.compare,
-    look.dashboard,
-    care.merge,
-    care.delete,
-    care.import_,
-    care.doctor,
-    care.schema,
+    results.dashboard,
+    maintenance.merge,
+    maintenance.delete,
+    maintenance.import_,
+    maintenance.doctor,
+    maintenance.schema,
 )
 _ELSEWHERE = "name a folder that you may write to (--home, --out), or ask whoever owns this one"
 _SPACE = "make room, then type the same command again"

@@ -196,7 +196,7 @@ def test(
 
     Example: ablate test quickstart
     """
-    from ablate.runner.testing import score_chosen, scores_text
+    from ablate.runner.test_split import score_chosen, scores_text
     from ablate.store.finding import find_study
 
     document = score_chosen(find_study(study, home, storage), again)

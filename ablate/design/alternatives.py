@@ -5,8 +5,8 @@ Counts combinations without the trainer, so combinations with equal settings are
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ablate.design.choosing import FULL, choose
 from ablate.design.factorial import Combination, Space, raw_count
+from ablate.design.registry import FULL, choose
 from ablate.errors import BadInput
 from ablate.spec.kinds import KINDS, AnyKind, Fractional, Full, Search
 from ablate.spec.model import StudySpec

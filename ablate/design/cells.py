@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate.contract import Trainer
-from ablate.design.choosing import choose, one_at_a_time
 from ablate.design.factorial import Combination, Space, level_names, raw_count
 from ablate.design.model import Cell, Design, Part
+from ablate.design.registry import choose, one_at_a_time
 from ablate.design.settings import Validator, canonical, settings_hash
 from ablate.errors import BadInput
 from ablate.spec.faults import SHOWN_FAULTS

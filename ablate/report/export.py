@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from ablate.design.model import Cell, Design
-from ablate.design.selection import NAMES, select
+from ablate.design.only import NAMES, select
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import same_level
 from ablate.evidence.frames import Grid, grid, tidy_frame
 from ablate.evidence.predictions import Predicted, Refusal, predictions_in
 from ablate.files import new_folder, write_file
+from ablate.report.formatting import safe_field
 from ablate.report.phrases import WHY_REFUSED
 from ablate.report.sections.cells import cell_name
-from ablate.report.words import safe_field
 from ablate.spec.model import Scalar
 from ablate.store.results import PartResult, Results, TrialResult, best_cell
 from ablate.text import listed, plural

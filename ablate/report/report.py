@@ -27,7 +27,7 @@ from ablate.files import write_file
 from ablate.report.as_json import to_json
 from ablate.report.document import CellRow, Design, EffectRow, FactorRow, Flag, Report
 from ablate.report.flags.evidence import Evidence
-from ablate.report.flags.rules import flags
+from ablate.report.flags.registry import flags
 from ablate.report.render.csv import csv_tables
 from ablate.report.sections.cells import best_row, cell_rows
 from ablate.report.sections.effects import as_seen, effect_row, interaction_row, judge, tradeoffs, undone
@@ -174,7 +174,7 @@ def _files(arranged: Grid, report: Report, formats: Sequence[str]) -> dict[str, 
     """Return every file of the report by its name, always including report.json."""
     files = {"report.json": _json(report).encode()}
     if {"md", "html"} & set(formats):
-        from ablate.report.plots.pictures import pictures
+        from ablate.report.plots.registry import pictures
         from ablate.report.render.html import render_html
         from ablate.report.render.markdown import render_markdown
 

@@ -11,9 +11,9 @@ from ablate.contract import Pruned, Stopped, Trainer
 from ablate.design.model import Cell, Part
 from ablate.errors import StoreError, StudyChanged, TrialError
 from ablate.files import sync_tree, write_file
+from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import remove_checkpoints
-from ablate.runner.context import Cadence, Owner, PartContext, disk_explained, disk_trouble, is_disk_trouble
-from ablate.runner.lifesigns import LifeSign, Watchdog
+from ablate.runner.context import Owner, PartContext, disk_explained, disk_trouble, is_disk_trouble
 from ablate.runner.logs import Logbook, new_log
 from ablate.runner.machine import choose_device, gpus_for, joules_used, peak_memory_bytes
 from ablate.runner.other_code import NOTE, Recorded, begin_note, joined, present_code, refuse_other_code
@@ -22,6 +22,7 @@ from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import machine_facts
 from ablate.runner.searching import watch_of
 from ablate.runner.sources import Code, Sources
+from ablate.runner.watchdog import LifeSign, Watchdog
 from ablate.store.parts import NewPart, Points, Trained
 from ablate.store.trials import Claim, Queued, Superseded
 from ablate.store.writing import Store

@@ -15,9 +15,9 @@ from typing import Any
 from ablate.contract import Pruned, Stopped
 from ablate.errors import StoreError, TrialError
 from ablate.files import make_folder, sweep, write_file
+from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
 
-MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
 NAME_BYTES = 100  # of a split, and of a task: a file's name has 255
 Points = list[tuple[int, str, float]]
@@ -44,32 +44,6 @@ def is_disk_trouble(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _DISK_ERRORS
     return any(os.strerror(number) in str(error) for number in _DISK_ERRORS)
-
-
-class Cadence:
-    """When the next checkpoint is due: after the study's interval, or later where saving takes long.
-
-    Shared by all trials of a worker: the cost of a save is known from the trial before."""
-
-    def __init__(self, interval_s: float, max_share: float = MAX_CHECKPOINT_SHARE) -> None:
-        self.interval_s = interval_s
-        self.max_share = max_share
-        self._last_save_s = 0.0
-        self._from = time.monotonic()
-
-    def restart(self) -> None:
-        """Start waiting: for a new trial, or after a save."""
-        self._from = time.monotonic()
-
-    def is_due(self) -> bool:
-        """Say whether to save now."""
-        wait_s = max(self.interval_s, self._last_save_s / self.max_share)
-        return time.monotonic() - self._from >= wait_s
-
-    def saved(self, took_s: float) -> None:
-        """Note how long a save took."""
-        self._last_save_s = took_s
-        self.restart()
 
 
 class Owner:

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from ablate.errors import Unavailable
-from ablate.store import engine as databases
+from ablate.store import opening as databases
 from ablate.store.places import Place
 
 

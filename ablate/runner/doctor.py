@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import AblateError
-from ablate.store import engine as databases
+from ablate.store import opening as databases
 
 HUB = "huggingface.co"
 LEAST_FREE_GB = 5

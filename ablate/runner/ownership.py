@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from ablate.contract import Stopped
 from ablate.errors import BadInput, StoreError
 from ablate.files import sync, write_file
-from ablate.store import engine as databases
+from ablate.store import opening as databases
 from ablate.store.places import Place
 from ablate.store.writing import Store
 

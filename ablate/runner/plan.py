@@ -74,7 +74,7 @@ def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, An
     if spec.looking is None:
         return None
     # SciPy takes a while to load.
-    from ablate.runner.expecting import looks_document
+    from ablate.runner.expected_trials import looks_document
 
     one_by_one = spec.design.from_reference
     sd = sd_of_an_effect(spec, design)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.contract import Stopped, Trainer, load_trainer
-from ablate.runner.context import Cadence, Owner, PartContext
+from ablate.runner.cadence import Cadence
+from ablate.runner.context import Owner, PartContext
 from ablate.runner.machine import choose_device, gpus_for
 from ablate.runner.outcome import finite, reason
 

@@ -23,13 +23,13 @@ from rich.console import Console
 
 from ablate.contract import load_trainer
 from ablate.errors import AblateError, BadInput
-from ablate.runner.context import MAX_CHECKPOINT_SHARE, Cadence
+from ablate.runner.cadence import MAX_CHECKPOINT_SHARE, Cadence
 from ablate.runner.logs import Logbook
 from ablate.runner.other_code import Recorded
 from ablate.runner.ownership import let_go, share_home
 from ablate.runner.progress import Count, Lines
 from ablate.runner.signals import catch, is_urgent
-from ablate.runner.spot import watch_for_notice
+from ablate.runner.spot_notice import watch_for_notice
 from ablate.runner.worker import Worker
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place

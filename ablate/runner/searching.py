@@ -13,7 +13,7 @@ from ablate.design.factorial import Space
 from ablate.design.model import Cell
 from ablate.design.search import finalists, search_seed
 from ablate.design.settings import Validator
-from ablate.store.engine import lasting
+from ablate.store.opening import lasting
 from ablate.store.reading import read_results
 from ablate.store.results import Results, TrialResult
 from ablate.store.sampling import Tried, Watch, next_combination

@@ -14,16 +14,16 @@ from typing import Any
 from rich.console import Console
 
 from ablate.design.model import Cell, Design
+from ablate.design.only import select
 from ablate.design.search import most_trials
-from ablate.design.selection import select
 from ablate.errors import BadInput
 from ablate.files import make_folder
 from ablate.runner.checking import check_cells, check_gpus, gpus_of
 from ablate.runner.checkpoint import remove_checkpoints
-from ablate.runner.choosing import choose_next, turn_to_choose
-from ablate.runner.engines.table import check_engine, open_engine
+from ablate.runner.engines.registry import check_engine, open_engine
 from ablate.runner.identity import all_defaults, refuse_changes
 from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that_fit
+from ablate.runner.next_trials import choose_next, turn_to_choose
 from ablate.runner.ordering import in_blocks
 from ablate.runner.other_code import Recorded, present_code, refuse_other_code, train_again
 from ablate.runner.ownership import nobody_works_on, open_locks, share_home

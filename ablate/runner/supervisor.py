@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablate.runner.engines.table import Engine, WorkerProcess
+from ablate.runner.engines.registry import Engine, WorkerProcess
 from ablate.runner.process import EXPLAINED
 from ablate.runner.progress import Bars, Lines
 from ablate.runner.signals import catch, is_urgent
-from ablate.runner.spot import watch_for_notice
+from ablate.runner.spot_notice import watch_for_notice
 
 MAX_DEATHS_WITHOUT_A_TRIAL = 3  # a worker that cannot even take a trial is not restarted for ever
 

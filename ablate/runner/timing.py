@@ -161,7 +161,8 @@ def answer_to(job: dict[str, Any]) -> dict[str, Any]:
 
 def _measured_here(job: dict[str, Any]) -> Measured:
     # Only this process needs it.
-    from ablate.runner.context import Cadence, Owner, PartContext
+    from ablate.runner.cadence import Cadence
+    from ablate.runner.context import Owner, PartContext
 
     trainer = load_trainer(job["trainer"], Path(job["study_folder"]))
     # Relative paths in a study start at its file.

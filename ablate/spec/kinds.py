@@ -1,6 +1,6 @@
 """The kinds of design: which combinations of levels a study runs, and the options that each kind has.
 
-A new kind is a class here, a file in `ablate/design` that chooses its cells, and a line in `ablate/design/choosing.py`."""
+A new kind is a class here, a file in `ablate/design` that chooses its cells, and a line in `ablate/design/registry.py`."""
 
 from typing import Annotated, Any, ClassVar, Literal, get_args
 

@@ -10,15 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate.errors import BadInput
-from ablate.spec import checks
+from ablate.spec import cross_checks
 from ablate.spec.addresses import check_address, leaves, replace
 from ablate.spec.faults import Faults
+from ablate.spec.file_text import read_text
 from ablate.spec.model import StudySpec
 from ablate.spec.places import Places, places_of, report
 from ablate.spec.rules import Errors
 from ablate.spec.seeds import AddedSeeds
 from ablate.spec.study_file import StudyFile
-from ablate.spec.text import read_text
 from ablate.spec.yaml_tree import MappingNode, Node, ScalarNode, kind, parse_tree, plain, resolve
 
 REQUIRED = [name for name, key in StudyFile.model_fields.items() if key.is_required()]
@@ -102,23 +102,25 @@ def _check_together(
     faults: Faults,
 ) -> None:
     """Check the valid keys against each other, and spell levels as their factors do."""
-    checks.check_search(sound.get("design"), sound.get("seeds"), errors)
+    cross_checks.check_search(sound.get("design"), sound.get("seeds"), errors)
     names = written.get("factors")
     refused = set(map(str, names) if isinstance(names, dict) else ()) - {
         factor.name for factor in sound.get("factors", ())
     }
     factors = (
-        checks.check_conditions(sound["factors"], errors) if "factors" in sound and not refused else None
+        cross_checks.check_conditions(sound["factors"], errors)
+        if "factors" in sound and not refused
+        else None
     )
     if factors is not None:
-        checks.check_settings_apart(sound["settings"], factors, overridden, errors, faults)
+        cross_checks.check_settings_apart(sound["settings"], factors, overridden, errors, faults)
         sound["factors"] = factors
     for key in ("baseline", "best"):
         if key in sound and "factors" in sound:
             known = {factor.name: factor for factor in sound["factors"]}
-            chosen = checks.check_choice(key, sound[key], known, refused, errors)
+            chosen = cross_checks.check_choice(key, sound[key], known, refused, errors)
             if key == "baseline" and factors is not None:
-                checks.check_baseline_complete(sound[key], chosen, factors, errors)
+                cross_checks.check_baseline_complete(sound[key], chosen, factors, errors)
             sound[key] = chosen
 
 

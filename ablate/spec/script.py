@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ablate.errors import BadInput
-from ablate.spec.text import read_text
+from ablate.spec.file_text import read_text
 from ablate.spec.yaml_tree import resolve
 from ablate.text import one_line, printable
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ablate.errors import BadInput, StoreError
 from ablate.spec.model import level_text
-from ablate.store import engine as databases
+from ablate.store import opening as databases
 from ablate.tables import SQLITE, read_bytes
 from ablate.text import closest, listed
 

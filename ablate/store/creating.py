@@ -11,7 +11,7 @@ from ablate.design.model import Design
 from ablate.errors import StoreError
 from ablate.files import make_folder
 from ablate.spec.model import StudySpec
-from ablate.store import engine as databases
+from ablate.store import opening as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import planning, tables
 from ablate.store.places import Place

@@ -30,7 +30,7 @@ def _only_study(root: Path, url: str | None) -> str:
     where, names = str(root), names_in(root)
     if url is not None:
         # A database library takes a while to load.
-        from ablate.store.engine import without_password
+        from ablate.store.opening import without_password
         from ablate.store.reading import study_names
 
         where, names = without_password(url), study_names(url)

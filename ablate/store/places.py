@@ -35,7 +35,7 @@ class Place:
         if self.url == _own_file_url(self.folder):
             return (self.folder / "study.db").is_file()
         # A database library takes a while to load.
-        from ablate.store.engine import sqlite_file
+        from ablate.store.opening import sqlite_file
 
         file = sqlite_file(self.url)
         return file is None or file.is_file()
@@ -71,7 +71,7 @@ def storage_url(storage: str | None) -> str | None:
     url = storage or os.environ.get("ABLATE_STORAGE")
     if not url:
         return None
-    from ablate.store.engine import sqlite_file
+    from ablate.store.opening import sqlite_file
 
     file = sqlite_file(url)
     return url if file is None else _file_url(file.resolve())

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ablate.design.model import Cell
 from ablate.errors import BadInput
 from ablate.spec.model import StudySpec
-from ablate.store import engine as databases
+from ablate.store import opening as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
 from ablate.store.places import Place

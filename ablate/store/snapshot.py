@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ablate.design.model import Cell
 from ablate.spec.model import StudySpec
-from ablate.store import engine as databases
+from ablate.store import opening as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import parts, planning, tables, trials
 from ablate.store.optuna_tables import TrialState

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ablate.design.model import Cell, Design
 from ablate.errors import BadInput
 from ablate.spec.model import StudySpec
-from ablate.store import engine as databases
+from ablate.store import opening as databases
 from ablate.store import parts, planning, tables, trials
 from ablate.store.optuna_tables import TrialState
 from ablate.store.parts import NewPart, Points, Trained

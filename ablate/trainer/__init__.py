@@ -24,7 +24,7 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
         BadInput, Unavailable: data or encoder cannot be read.
         Stopped, Pruned: from the context; passed through.
     """
-    from ablate.trainer.training.separate import train as train_parts
+    from ablate.trainer.training.whole_trial import train as train_parts
 
     return train_parts(settings, context)
 
@@ -59,6 +59,6 @@ def test(settings: Settings, context: Context) -> Mapping[str, float]:
         Unavailable: the trained model was not saved.
         BadInput, Unavailable: the test data cannot be read.
     """
-    from ablate.trainer.training.testing import test as test_model
+    from ablate.trainer.training.test_split import test as test_model
 
     return test_model(settings, context)

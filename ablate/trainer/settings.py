@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from ablate.trainer.data.sources import Source
-from ablate.trainer.tasks.table import PAPER, TASKS, mean_of
+from ablate.trainer.tasks.registry import PAPER, TASKS, mean_of
 from ablate.trainer.tasks.task import Task
 
 Surgery = Literal[

@@ -27,8 +27,8 @@ def peak_mib(who: str) -> float:
     """Take a few steps and say how far memory rose, in MiB."""
     from training import HuggingFace, Ours, settings, sizes
 
-    from ablate.trainer.encoders import loading as encoders
-    from ablate.trainer.training.warm import tokens_of
+    from ablate.trainer.encoders import families as encoders
+    from ablate.trainer.training.token_cache import tokens_of
 
     batch = sizes(2, 32, 2)
     with tempfile.TemporaryDirectory(prefix="bench") as name:

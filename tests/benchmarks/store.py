@@ -31,7 +31,7 @@ import optuna
 from measure import HEADER, Row, middle, ratios, row, seconds
 
 from ablate import open_study
-from ablate.runner.context import Cadence
+from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.runner.study import run_order

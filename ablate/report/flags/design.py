@@ -11,9 +11,9 @@ from ablate.evidence.frames import LOST, SPARED
 from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.document import Change, Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
+from ablate.report.formatting import number, p_equation, signed
 from ablate.report.phrases import NAIVE_LOOKS, reference_name
 from ablate.report.sections.cells import best_row, cell_name
-from ablate.report.words import number, p_equation, signed
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method
 from ablate.stats.optimism import expected_best

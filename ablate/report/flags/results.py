@@ -9,9 +9,9 @@ import numpy as np
 from ablate.evidence import diverged
 from ablate.report.document import Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
+from ablate.report.formatting import number, signed
 from ablate.report.phrases import SIGNS, WHY_REFUSED
 from ablate.report.sections.cells import cell_name
-from ablate.report.words import number, signed
 from ablate.text import listed, plural
 
 FEW_CLUSTERS = 20

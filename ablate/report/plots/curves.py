@@ -9,9 +9,9 @@ from matplotlib.lines import Line2D
 
 from ablate.evidence.frames import Grid
 from ablate.report.document import CellRow, Report
+from ablate.report.formatting import distinct, number
+from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import SERIES, Picture, draw
-from ablate.report.plots.text import plot_text
-from ablate.report.words import distinct, number
 from ablate.text import plural, shortened
 
 if TYPE_CHECKING:

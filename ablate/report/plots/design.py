@@ -8,11 +8,11 @@ from matplotlib.patches import Patch
 
 from ablate.evidence.frames import MISSING, SPARED, Grid
 from ablate.report.document import Report
+from ablate.report.formatting import distinct
+from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import BLUE, ORANGE, SKY, VERMILLION, Picture, draw
-from ablate.report.plots.text import plot_text
 from ablate.report.sections.cells import cell_name
 from ablate.report.sections.ledger import without_result
-from ablate.report.words import distinct
 from ablate.text import plural
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from matplotlib.ticker import MaxNLocator
 
 from ablate.evidence.effects import Kind
 from ablate.report.document import EffectRow, Report
+from ablate.report.formatting import interval, signed
 from ablate.report.phrases import METHODS
+from ablate.report.plots.labels import change_label, plot_text
 from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
-from ablate.report.plots.text import change_label, plot_text
 from ablate.report.sections.summary import headline
-from ablate.report.words import interval, signed
 from ablate.stats.verdicts import Verdict
 from ablate.text import plural
 

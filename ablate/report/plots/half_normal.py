@@ -7,9 +7,9 @@ from scipy import special
 
 from ablate.evidence.models import Margins
 from ablate.report.document import Report
+from ablate.report.formatting import number, signed
+from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import BLACK, BLUE, Picture, draw
-from ablate.report.plots.text import plot_text
-from ablate.report.words import number, signed
 from ablate.text import listed, plural
 
 if TYPE_CHECKING:

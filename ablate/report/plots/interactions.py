@@ -9,10 +9,10 @@ import numpy as np
 from ablate.evidence.contrasts import has_level
 from ablate.evidence.frames import Grid
 from ablate.report.document import InteractionRow, Report
+from ablate.report.formatting import p_text, signed
+from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import SERIES, Picture, draw
-from ablate.report.plots.text import plot_text
 from ablate.report.sections.effects import clearest_first
-from ablate.report.words import p_text, signed
 from ablate.spec.kinds import Full
 from ablate.spec.model import Scalar, level_text
 from ablate.text import plural, shortened

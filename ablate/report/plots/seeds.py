@@ -14,11 +14,11 @@ from ablate.evidence.contrasts import contrasts, same_level, side_means
 from ablate.evidence.effects import Kind
 from ablate.evidence.frames import Grid
 from ablate.report.document import Change, Numbers, Report
+from ablate.report.formatting import number, signed
 from ablate.report.phrases import METHODS
 from ablate.report.plots.forest import mark_of
+from ablate.report.plots.labels import change_label, plot_text
 from ablate.report.plots.style import GREY, Picture, draw
-from ablate.report.plots.text import change_label, plot_text
-from ablate.report.words import number, signed
 from ablate.spec.model import level_text
 from ablate.stats.verdicts import Verdict
 from ablate.text import plural, shortened

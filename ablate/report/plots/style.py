@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
-from ablate.report.plots.text import wrapped
+from ablate.report.plots.labels import wrapped
 
 WIDTH_INCHES = 7.2
 DPI = 200

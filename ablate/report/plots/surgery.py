@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ablate.evidence.frames import Grid
+from ablate.report.formatting import MINUS
+from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import SERIES, Picture, draw
-from ablate.report.plots.text import plot_text
-from ablate.report.words import MINUS
 from ablate.text import plural
 
 if TYPE_CHECKING:

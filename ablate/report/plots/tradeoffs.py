@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablate.report.document import CellRow, Report, Tradeoff
+from ablate.report.formatting import number
 from ablate.report.phrases import reference_name
+from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import BLACK, BLUE, GREY, Picture, draw
-from ablate.report.plots.text import plot_text
-from ablate.report.words import number
 from ablate.spec.model import level_text
 from ablate.text import plural, shortened
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ablate.report.as_json import to_json
 from ablate.report.document import CellRow, EffectRow, Report
-from ablate.report.words import safe_field
+from ablate.report.formatting import safe_field
 from ablate.spec.model import level_text
 
 _EFFECT = [

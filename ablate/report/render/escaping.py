@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from ablate.report.words import MINUS
+from ablate.report.formatting import MINUS
 from ablate.text import one_line
 
 

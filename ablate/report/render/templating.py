@@ -10,7 +10,7 @@ import jinja2
 
 from ablate.evidence.mixing import LEAST_SHARE
 from ablate.evidence.verdicts import Judged
-from ablate.report import words
+from ablate.report import formatting
 from ablate.report.document import CellRow, EffectRow, Fact, OtherTest, Report
 from ablate.report.phrases import INTERVALS, RESERVED, TESTS, reference_name
 from ablate.report.plots.style import Picture
@@ -43,15 +43,15 @@ def environment(escape: Callable[[object], str], autoescape: bool = False) -> ji
         "code": escaping.code,
         "one_line": one_line,
         "level": level_text,
-        "number": words.number,
-        "signed": words.signed,
-        "interval": words.interval,
-        "p": words.p_text,
+        "number": formatting.number,
+        "signed": formatting.signed,
+        "interval": formatting.interval,
+        "p": formatting.p_text,
         "duration": duration,
         "money": lambda usd: f"{usd:.2f}",
         "percent": lambda share: f"{100 * share:.1f} %" if share is not None else "–",
         "test_name": lambda method: TESTS.get(method, method),
-        "df": words.df_text,
+        "df": formatting.df_text,
         "named": lambda settings: ", ".join(f"{name} {value}" for name, value in settings.items()),
         "remark": _remark,
         "plan": plan_text,

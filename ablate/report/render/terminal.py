@@ -9,9 +9,9 @@ from tabulate import tabulate
 
 from ablate.report.answers import Analysis, Comparison, TableEffect, TableInteraction, TableLenth
 from ablate.report.document import Numbers, OtherTest
+from ablate.report.formatting import df_text, interval, number, p_equation, p_text, signed
 from ablate.report.phrases import METHODS
 from ablate.report.sections.summary import mixed_with, qualified_verdict
-from ablate.report.words import df_text, interval, number, p_equation, p_text, signed
 from ablate.stats.factorial import AnovaRow
 from ablate.stats.verdicts import Verdict
 from ablate.text import one_line, plural

@@ -29,10 +29,10 @@ from ablate.report.document import (
     SimpleEffect,
     Tradeoff,
 )
+from ablate.report.formatting import interval, number, p_text, signed
 from ablate.report.phrases import BOUNDS_DECLARED, BOUNDS_SEEN, NOTES, SCALES, Note
 from ablate.report.sections.looks import looked_at
 from ablate.report.sections.sensitivity import of_one_seed, sign_flip
-from ablate.report.words import interval, number, p_text, signed
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method
 from ablate.stats.verdicts import Verdict

@@ -5,8 +5,8 @@ from collections import Counter
 from ablate.evidence.frames import Grid
 from ablate.evidence.looks import Seen, Stop, seen_in
 from ablate.report.document import Adding, LookedAt, LookRow
+from ablate.report.formatting import number
 from ablate.report.phrases import OPEN, STOPS, UNTIL_DECIDED, UNTIL_WIDTH
-from ablate.report.words import number
 from ablate.text import plural
 
 

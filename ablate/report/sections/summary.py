@@ -7,6 +7,7 @@ import numpy as np
 from ablate.evidence.effects import Kind
 from ablate.evidence.verdicts import Judged, Qualifier
 from ablate.report.document import CellRow, Difference, EffectRow, Report, SimpleEffect, TestScore
+from ablate.report.formatting import interval, number, p_equation, p_text, signed
 from ablate.report.phrases import (
     ALONG_A_LINE,
     BOUNDS_DECLARED,
@@ -21,7 +22,6 @@ from ablate.report.phrases import (
 )
 from ablate.report.sections.ledger import without_result
 from ablate.report.sections.looks import when_seen
-from ablate.report.words import interval, number, p_equation, p_text, signed
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method, infer
 from ablate.stats.verdicts import Verdict

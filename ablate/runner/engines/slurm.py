@@ -15,7 +15,7 @@ import submitit
 
 from ablate.errors import Unavailable
 from ablate.runner.engines.local import LocalWorker
-from ablate.store.engine import without_password
+from ablate.store.opening import without_password
 
 POLL_S = 0.5
 KILLED = -9

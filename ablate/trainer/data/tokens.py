@@ -24,7 +24,7 @@ from ablate.trainer.data.pretrained import TINY
 from ablate.trainer.data.reading import examples, source_key
 from ablate.trainer.data.sources import Source, Sources
 from ablate.trainer.data.tokenizer import Tokenizer, encoder_key, make_tokenizer
-from ablate.trainer.tasks.table import PAPER, TASKS
+from ablate.trainer.tasks.registry import PAPER, TASKS
 from ablate.trainer.tasks.task import Task
 
 FORMAT = 2  # increase it when the files below change

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ablate.trainer.encoders.flat import ALL, Gradients
+from ablate.trainer.encoders.flat_parameters import ALL, Gradients
 from ablate.trainer.encoders.packed_ops import (
     Attention,
     Dropout,

@@ -6,7 +6,7 @@ three of the concepts differ. One label in twenty is wrong.
 
 from random import Random
 
-from ablate.trainer.tasks.stories import two_stories
+from ablate.trainer.tasks.corpus_pairs import two_stories
 from ablate.trainer.tasks.task import Labels, Row, Task
 
 CHANGED = 3  # concepts of five that differ between two stories that do not mean the same

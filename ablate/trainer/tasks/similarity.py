@@ -6,7 +6,7 @@ In the built-in corpus it is the number of slots in which the two stories have t
 
 from random import Random
 
-from ablate.trainer.tasks.stories import two_stories
+from ablate.trainer.tasks.corpus_pairs import two_stories
 from ablate.trainer.tasks.task import Labels, Row, Task
 
 

@@ -16,12 +16,12 @@ from ablate.contract import Context
 from ablate.errors import TrialError
 from ablate.trainer.data.tokens import Indices
 from ablate.trainer.encoders.embedding import Embedder, Frozen, Live, Pair
-from ablate.trainer.encoders.flat import Flat, Gradients
-from ablate.trainer.encoders.loading import load_encoder
+from ablate.trainer.encoders.families import load_encoder
+from ablate.trainer.encoders.flat_parameters import Flat, Gradients
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import TaskHead, build_head
 from ablate.trainer.tasks.metrics import Numbers, scores
-from ablate.trainer.tasks.table import mean_score
+from ablate.trainer.tasks.registry import mean_score
 from ablate.trainer.tasks.task import Task
 from ablate.trainer.training.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
 from ablate.trainer.training.optimizing import Optimizer
@@ -29,7 +29,7 @@ from ablate.trainer.training.saving import save_results
 from ablate.trainer.training.scoring import Evaluation, keep_predictions, predict
 from ablate.trainer.training.stages import Stage, amounts, plan_stages
 from ablate.trainer.training.surgery import Surgeon
-from ablate.trainer.training.warm import tokens_of
+from ablate.trainer.training.token_cache import tokens_of
 
 CURVE_POINTS = 100  # of a training loss, at most
 

@@ -27,7 +27,7 @@ from ablate.trainer.training.machine import catch_out_of_memory, deterministic
 from ablate.trainer.training.saving import save_results
 from ablate.trainer.training.scoring import predict
 from ablate.trainer.training.stages import plan_stages
-from ablate.trainer.training.warm import tokens_of
+from ablate.trainer.training.token_cache import tokens_of
 
 BUDGET_S = 60.0  # no further kind is timed after this
 STEPS, STEPS_S = 20, 3.0  # steps timed of one kind, or fewer if they take longer than this

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ablate.trainer.encoders.flat import Flat, Gradients
+from ablate.trainer.encoders.flat_parameters import Flat, Gradients
 from ablate.trainer.settings import Settings
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

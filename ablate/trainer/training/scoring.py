@@ -12,7 +12,7 @@ from ablate.errors import TrialError
 from ablate.trainer.data.tokens import TaskSplit
 from ablate.trainer.encoders.embedding import Pair
 from ablate.trainer.tasks.heads import TaskHead
-from ablate.trainer.tasks.table import mean_of
+from ablate.trainer.tasks.registry import mean_of
 from ablate.trainer.tasks.task import Task
 
 ITEMS_AT_ONCE = 4096

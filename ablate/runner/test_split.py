@@ -13,7 +13,8 @@ from typing import Any
 from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Cell, Part
 from ablate.errors import BadInput, TrialError
-from ablate.runner.context import Cadence, Owner, PartContext
+from ablate.runner.cadence import Cadence
+from ablate.runner.context import Owner, PartContext
 from ablate.runner.machine import choose_device
 from ablate.runner.outcome import finite
 from ablate.runner.study import working_in

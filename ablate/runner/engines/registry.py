@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ablate.errors import BadInput, Unavailable
-from ablate.store.engine import sqlite_file
+from ablate.store.opening import sqlite_file
 from ablate.text import suggestion
 
 ENGINES = {  # name -> its module

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ablate.errors import BadInput
 from ablate.trainer.data.pretrained import TINY, load_pretrained
-from ablate.trainer.encoders.flat import Flat
+from ablate.trainer.encoders.flat_parameters import Flat
 from ablate.trainer.encoders.packed import PackedBert, unsupported
 from ablate.trainer.encoders.padded import PaddedEncoder
 from ablate.trainer.settings import Settings

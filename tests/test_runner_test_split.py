@@ -9,11 +9,11 @@ import pytest
 from fixture_types import Ablate
 
 from ablate.errors import BadInput, StoreError, TrialError, Unavailable
-from ablate.runner.context import Cadence
+from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
 from ablate.runner.prepare import Options, prepare
 from ablate.runner.study import run_order
-from ablate.runner.testing import score_chosen, scores_text
+from ablate.runner.test_split import score_chosen, scores_text
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store
 from ablate.store.places import Place
@@ -127,7 +127,7 @@ def test_of_two_who_look_at_once_one_is_refused(
     place = run_tested()
     before = results(place)
     score_chosen(place, again=False)
-    monkeypatch.setattr("ablate.runner.testing.read_results", lambda *_, **__: before)
+    monkeypatch.setattr("ablate.runner.test_split.read_results", lambda *_, **__: before)
     with pytest.raises(StoreError, match="by another process"):
         score_chosen(place, again=False)
 

@@ -6,7 +6,7 @@ import pytest
 from design_examples import design_of, levels
 
 from ablate.design.model import Design
-from ablate.design.selection import select
+from ablate.design.only import select
 from ablate.errors import BadInput
 
 

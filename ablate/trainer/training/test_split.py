@@ -6,15 +6,15 @@ import torch
 
 from ablate.contract import Context
 from ablate.trainer.encoders.embedding import Live
-from ablate.trainer.encoders.loading import load_saved
+from ablate.trainer.encoders.families import load_saved
 from ablate.trainer.settings import Settings, parts
 from ablate.trainer.tasks.heads import build_head
 from ablate.trainer.tasks.metrics import scores
-from ablate.trainer.tasks.table import mean_of
+from ablate.trainer.tasks.registry import mean_of
 from ablate.trainer.training.machine import catch_out_of_memory, deterministic
 from ablate.trainer.training.saving import load_heads
 from ablate.trainer.training.scoring import keep_predictions, predict
-from ablate.trainer.training.warm import tokens_of
+from ablate.trainer.training.token_cache import tokens_of
 
 
 def test(settings: Settings, context: Context) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from ablate.errors import BadInput
-from ablate.store import engine
+from ablate.store import opening
 from ablate.store.places import place_of
 
 CUT_OFF = """
@@ -38,7 +38,7 @@ def cut_off(tmp_path: Path) -> Path:
 
 
 def rows(file: Path, read_only: bool = True) -> list[Any]:
-    opened = engine.connect(f"sqlite:///{file}", read_only)
+    opened = opening.connect(f"sqlite:///{file}", read_only)
     with opened.connect() as connection:
         found = connection.execute(sa.text("SELECT a, b FROM t")).all()
     opened.dispose()
@@ -56,7 +56,7 @@ def test_a_reader_may_not_be_allowed_to_write(cut_off: Path) -> None:
         pytest.skip("mounting needs root and unshare")
     folder = cut_off.parent
     script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$1" -c "$2" "$0/study.db"'
-    read = "import sys; from test_store_engine import rows, Path; print(rows(Path(sys.argv[1])))"
+    read = "import sys; from test_store_opening import rows, Path; print(rows(Path(sys.argv[1])))"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, str(folder), sys.executable, read],
         cwd=Path(__file__).parent,
@@ -77,7 +77,7 @@ def test_the_next_writer_mends_it(cut_off: Path) -> None:
 
 def test_a_reader_sees_one_moment(cut_off: Path) -> None:
     rows(cut_off, read_only=False)
-    reader, writer = (engine.connect(f"sqlite:///{cut_off}", read_only) for read_only in (True, False))
+    reader, writer = (opening.connect(f"sqlite:///{cut_off}", read_only) for read_only in (True, False))
     count = sa.text("SELECT count(*) FROM t")
     with reader.connect() as looking, writer.connect() as writing:
         writing.exec_driver_sql("PRAGMA busy_timeout=100")
@@ -102,17 +102,17 @@ server:/export /home nfs4 rw 0 0
     [("/home/me/runs", "nfs4"), ("/homes/me", "ext4"), ("/home/local disk/runs", "xfs"), ("/", "ext4")],
 )
 def test_the_file_system_of_a_path_is_that_of_the_deepest_mount(path: str, kind: str) -> None:
-    assert engine.file_system_of(Path(path), MOUNTS) == kind
+    assert opening.file_system_of(Path(path), MOUNTS) == kind
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "file_system_of", lambda path, mounts: "nfs4")
+    monkeypatch.setattr(opening, "file_system_of", lambda path, mounts: "nfs4")
     with pytest.raises(BadInput, match=r"network file system \(nfs4\), where SQLite loses data; put --home"):
-        engine.refuse_network_file_system(tmp_path)
+        opening.refuse_network_file_system(tmp_path)
 
 
 def test_a_password_in_the_query_is_not_printable_either() -> None:
-    assert "canary" not in engine.without_password("postgresql://host/db?user=me&password=canary")
+    assert "canary" not in opening.without_password("postgresql://host/db?user=me&password=canary")
 
 
 def test_a_relative_url_means_the_file_where_it_was_typed(
@@ -121,7 +121,7 @@ def test_a_relative_url_means_the_file_where_it_was_typed(
     monkeypatch.chdir(tmp_path)
     place = place_of("s", storage="sqlite:///my.db")
     monkeypatch.chdir("/")
-    assert engine.sqlite_file(place.url) == tmp_path / "my.db"
+    assert opening.sqlite_file(place.url) == tmp_path / "my.db"
 
 
 @pytest.mark.parametrize("name", ["what?a=b", "50%20off", "{x} #1:@", "naïve"])
@@ -129,7 +129,7 @@ def test_a_relative_url_means_the_file_where_it_was_typed(
 def test_a_folder_may_have_any_name(tmp_path: Path, name: str, storage: bool) -> None:
     typed = "sqlite:///" + str(tmp_path / name / "s/study.db").replace("%", "%25").replace("?", "%3f")
     place = place_of("s", home=tmp_path / name, storage=typed if storage else None)
-    assert engine.sqlite_file(place.url) == tmp_path / name / "s/study.db"
+    assert opening.sqlite_file(place.url) == tmp_path / name / "s/study.db"
 
 
 def test_opening_a_database_keeps_the_lock_of_a_transaction_that_is_open(tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_opening_a_database_keeps_the_lock_of_a_transaction_that_is_open(tmp_pat
     file.touch()
     url = f"sqlite:///{file}"
     write = f"import sqlite3; sqlite3.connect({str(file)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
-    with engine.connect(url).begin() as connection:
+    with opening.connect(url).begin() as connection:
         connection.exec_driver_sql("CREATE TABLE t (a INTEGER)")
-        engine.connect(url, read_only=True).dispose()
+        opening.connect(url, read_only=True).dispose()
         other = subprocess.run([sys.executable, "-c", write], capture_output=True, text=True)
     assert "database is locked" in other.stderr

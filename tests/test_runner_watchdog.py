@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from ablate.runner.lifesigns import LifeSign
+from ablate.runner.watchdog import LifeSign
 
 
 def place_after(folder: Path, seconds: float, *, busy: bool) -> int:

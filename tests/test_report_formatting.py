@@ -1,7 +1,7 @@
 import pytest
 
-from ablate.report import words
-from ablate.report.plots.text import plot_text
+from ablate.report import formatting
+from ablate.report.plots.labels import plot_text
 from ablate.report.render import escaping
 
 HOSTILE = "a_b $x$ | <script>alert(1)</script> `c` *d* [e](f) 🚀\nnew line @user #1 " + "long " * 50
@@ -32,7 +32,7 @@ def test_plot_text_names_what_the_font_lacks() -> None:
 
 def test_distinct_tells_names_apart_that_shortening_made_equal() -> None:
     names = ["a" * 20 + middle + "b" * 20 for middle in "xyz"]
-    assert len(set(words.distinct(names, plot_text, 12))) == 3
+    assert len(set(formatting.distinct(names, plot_text, 12))) == 3
 
 
 @pytest.mark.parametrize(
@@ -48,17 +48,17 @@ def test_distinct_tells_names_apart_that_shortening_made_equal() -> None:
     ],
 )
 def test_number(value: float | None, text: str) -> None:
-    assert words.number(value) == text
+    assert formatting.number(value) == text
 
 
 @pytest.mark.parametrize(("df", "text"), [(1013.0, "1013"), (2.34, "2.3"), (None, "–")])
 def test_df_text(df: float | None, text: str) -> None:
-    assert words.df_text(df) == text
+    assert formatting.df_text(df) == text
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0341, ".034"), (0.0004, "< .001"), (1.0, "1.000"), (None, "–")])
 def test_p_text(p: float | None, text: str) -> None:
-    assert words.p_text(p) == text
+    assert formatting.p_text(p) == text
 
 
 def test_a_long_word_may_break_in_latex() -> None:

@@ -1,0 +1,31 @@
+"""How often checkpoints are saved."""
+
+import time
+
+MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
+
+
+class Cadence:
+    """When the next checkpoint is due: after the study's interval, or later where saving takes long.
+
+    Shared by all trials of a worker: the cost of a save is known from the trial before."""
+
+    def __init__(self, interval_s: float, max_share: float = MAX_CHECKPOINT_SHARE) -> None:
+        self.interval_s = interval_s
+        self.max_share = max_share
+        self._last_save_s = 0.0
+        self._from = time.monotonic()
+
+    def restart(self) -> None:
+        """Start waiting: for a new trial, or after a save."""
+        self._from = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Say whether to save now."""
+        wait_s = max(self.interval_s, self._last_save_s / self.max_share)
+        return time.monotonic() - self._from >= wait_s
+
+    def saved(self, took_s: float) -> None:
+        """Note how long a save took."""
+        self._last_save_s = took_s
+        self.restart()
