@@ -364,7 +364,7 @@ def test_the_code_of_a_program_is_what_its_command_names_and_what_that_imports(
     done = ablate("run", "coded.yaml", PATH=path)
     assert done.returncode == 0, done.stdout
     common = {"train.py", "lib.py", "conf.txt"}
-    assert {frozenset(code) & texts.keys() for code in codes(ablate)} == {
+    assert {frozenset(code.keys() & texts.keys()) for code in codes(ablate)} == {
         frozenset({*common, "a.txt"}),
         frozenset({*common, "b.txt"}),
     }
