@@ -202,3 +202,13 @@ def test_an_interrupted_check_leaves_nothing(
     assert process.wait(30) == 130
     assert not list(scratch.iterdir())
     assert not Path(f"/proc/{training}").exists()
+
+
+def test_no_training_outlives_a_check_that_is_killed(
+    faulty: Faulty, start_ablate: StartAblate, tmp_path: Path
+) -> None:
+    process = start_ablate("check", faulty(more=", steps: 2, seconds_per_step: 1000"), TMPDIR=str(tmp_path))
+    wait_for(lambda: list(tmp_path.glob("*/*/work")))
+    (training,) = children(process.pid)
+    process.kill()
+    wait_for(lambda: not Path(f"/proc/{training}/exe").exists())

@@ -11,7 +11,7 @@ from ablate.runner.soundness import first_difference, resume, same_ids, same_see
 NAN = math.nan
 
 
-def trace(*losses: float, device: str = "cpu", **metrics: float) -> Trace:
+def trace(*losses: float, device: str = "cpu", metrics: dict[str, float] | None = None) -> Trace:
     points = {(step, "loss"): loss for step, loss in enumerate(losses, 1)}
     steps = [(step, 0.5 * step) for step, _ in points]
     return Trace(points, steps, metrics or {"dev/score": 1.0}, device=device)
@@ -29,12 +29,12 @@ def test_values_that_are_no_numbers_are_equal() -> None:
     "name", ["train/seconds", "eval_runtime", "eval_samples_per_second", "time", "gpu_memory", "elapsed.s"]
 )
 def test_what_measures_time_or_memory_is_not_compared(name: str) -> None:
-    assert first_difference(trace(**{name: 1.0}), trace(**{name: 2.0})) is None
+    assert first_difference(trace(metrics={name: 1.0}), trace(metrics={name: 2.0})) is None
 
 
 @pytest.mark.parametrize("name", ["dev/loss", "sentiment", "times_correct_total", "dev/second_task"])
 def test_other_names_are_compared(name: str) -> None:
-    assert first_difference(trace(**{name: 1.0}), trace(**{name: 2.0})) is not None
+    assert first_difference(trace(metrics={name: 1.0}), trace(metrics={name: 2.0})) is not None
 
 
 def test_the_first_difference_is_that_of_the_earliest_step() -> None:

@@ -56,7 +56,10 @@ def check(
     study: Study,
     minutes: Annotated[
         float,
-        typer.Option(help="Stop each training after so many minutes; there are five of each kind.", min=0.01),
+        typer.Option(
+            help="Stop a training after so many minutes; each kind of part is trained about six times.",
+            min=0.01,
+        ),
     ] = 2.0,
     set_: Set = [],
     as_json: Json = False,
