@@ -19,7 +19,7 @@ echo "${COMPREPLY[@]}"
 
 @pytest.mark.parametrize(
     ("typed", "completed"),
-    [("ablate rep", "report"), ("ablate report w", "walk walk.yaml"), ("ablate status walk.", "walk.yaml")],
+    [("ablate sch", "schema"), ("ablate report w", "walk walk.yaml"), ("ablate status walk.", "walk.yaml")],
 )
 def test_bash_completes_commands_and_studies(
     typed: str,

@@ -28,7 +28,7 @@ from ablate.text import plural
 CONTENT = "study.json"  # of a bundle, beside the files of trained parts
 _FILE = re.compile(r"trials/[0-9a-f]{12}-[0-9]+/(?:[^/\0]+/)*[^/\0]+")
 _OF_A_RUN = re.compile(
-    r"step-.*\.checkpoint|reached\.txt|running\.lock|\..*\.part"
+    r"step-.*\.checkpoint|reached\.txt|running\.lock|trained-with\.json|\..*\.part"
 )  # of no use once a part is trained
 
 Key = tuple[str, int]  # hash of a part or a cell, and seed
