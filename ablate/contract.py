@@ -1,4 +1,4 @@
-"""What a trainer is: a module with `Settings` and `train`. A trainer needs to know nothing else about this package.
+"""The contract of a trainer: a module with `Settings` and `train`. A trainer needs nothing else from this package.
 
 Required names
     Settings                      a pydantic model: what a study may set, with defaults
@@ -34,7 +34,7 @@ from ablate.errors import BadInput
 class Stopped(Exception):
     """Raised by `Context.checkpoint` after it saved, when the run was asked to stop. Let it pass through.
 
-    A trainer that saves by itself raises it once it has, when `Context.stopping` says so."""
+    A trainer that saves its own state raises it after saving, when `Context.stopping` is true."""
 
 
 class Pruned(Exception):
@@ -78,7 +78,7 @@ class Context(Protocol):
         """
 
     def stopping(self) -> bool:
-        """Say whether the run was asked to stop. `checkpoint` looks by itself; a trainer that waits for something else asks."""
+        """Return whether the run was asked to stop. `checkpoint` checks this itself; a trainer that waits must ask."""
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve.

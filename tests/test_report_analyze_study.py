@@ -143,7 +143,7 @@ def test_a_password_is_not_printed(postgres: PostgresServer) -> None:
     url = postgres.new_database()
     fault = faults_of(url)
     assert "canary" not in fault
-    assert "holds no study of Optuna" in fault
+    assert "not a database of Optuna" in fault
 
 
 def test_our_own_studies_are_read(run_here: RunHere, walk_study: WalkStudy, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_the_command_reads_a_study(etch: Path, ablate: Ablate) -> None:
         (["t.csv"], "--metric: none given; name a column"),
         (
             ["empty.db"],
-            "empty.db: holds no study of Optuna (no table studies); name a database that one was saved in",
+            "empty.db: not a database of Optuna (no table studies); name a database with an Optuna study",
         ),
         (["sqlite:///none.db"], "sqlite:///none.db: no such file"),
         (["sqlite:///t.csv", "--study", "x"], "sqlite:///t.csv: not an SQLite database"),

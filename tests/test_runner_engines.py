@@ -27,7 +27,9 @@ def test_an_unknown_engine_is_refused_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", ["ray", "slurm"])
 def test_several_machines_on_sqlite_are_refused(name: str) -> None:
-    with pytest.raises(BadInput, match=f"{name} starts workers on other machines, and SQLite is for one"):
+    with pytest.raises(
+        BadInput, match=f"{name} starts workers on several machines, but SQLite works on only one"
+    ):
         check_engine(name, "sqlite:///study.db", None)
 
 

@@ -53,5 +53,5 @@ def test_auto_needs_a_trainer_that_measures(ablate: Ablate, walk_study: WalkStud
     done = ablate("run", walk_study(), "--workers", "auto")
     assert (done.returncode, done.stderr) == (
         2,
-        "--workers: auto needs `measure`, which walk has not; say how many\n",
+        "--workers: auto needs `measure`, which walk does not have; give a number\n",
     )

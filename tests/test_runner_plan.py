@@ -142,7 +142,7 @@ def test_eight_factors_are_told_of_sixteen_cells_with_five_seeds() -> None:
     four = build_design(crossed(4, "one_at_a_time"), toy_trainer())
     rows = alternatives_rows(spec, replace(four, cells=(four.cells * 2)[:9]), None)
     (said,) = recommendation(spec, rows, None)
-    assert said.startswith("fractional with 5 seeds (16 × 5 = 80 trials) would find main effects of 1.49")
+    assert said.startswith("fractional with 5 seeds (16 × 5 = 80 trials) would detect main effects of 1.49")
     fraction = next(row for row in rows if row["design"] == "fractional")
     assert (fraction["resolution"], fraction["cells"]) == (4, 16)
 

@@ -431,7 +431,7 @@ def test_a_smoke_run_touches_no_study_that_has_its_name(run_here: RunHere, walk_
     study = walk_study()
     study.write_text(study.read_text().replace("study: walk", "study: walk-smoke"))
     before = run_here(study)
-    with pytest.raises(BadInput, match="was not begun by --smoke; move it away"):
+    with pytest.raises(BadInput, match="that is not a smoke run exists already"):
         run_here(walk_study(), smoke=True)
     study.write_text(study.read_text().replace("study: walk", "study: walk-smoke"))
     assert metrics(run_here(study)) == metrics(before)

@@ -214,7 +214,7 @@ def test_blank_labels_can_be_dropped_and_are_counted(read: Callable[..., Example
         (SENTIMENT.replace("fine", "x" * 1_000_000), "train.csv:2: 1,000,009 characters long"),
         (SENTIMENT.replace("fine", "fi\rne"), "train.csv:2: a carriage return"),
         (
-            gzip.compress(SENTIMENT.encode()),
+            gzip.compress(SENTIMENT.encode(), mtime=0),
             "train.csv: compressed with gzip; unpack it first, or end its name in .gz",
         ),
     ],

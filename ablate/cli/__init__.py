@@ -6,7 +6,7 @@
     outside    results from elsewhere: analyze, compare
     care       the installation: doctor, schema
 
-Whatever is heavy is imported inside the command that needs it, so that `ablate --help` is instant."""
+Heavy modules are imported inside the command that needs them, so that `ablate --help` is instant."""
 
 from ablate.cli.app import app, main
 

@@ -1,4 +1,4 @@
-"""The commands in the order of the help, and what becomes of an error."""
+"""The commands in the order of the help, and how errors become messages and exit codes."""
 
 import errno
 import os
@@ -33,9 +33,9 @@ COMMANDS = (
     maintenance.doctor,
     maintenance.schema,
 )
-_ELSEWHERE = "name a folder that you may write to (--home, --out), or ask whoever owns this one"
-_SPACE = "make room, then type the same command again"
-HOW_TO_FIX = {  # what a file system may say
+_ELSEWHERE = "name a folder that you can write to (--home, --out), or ask its owner for access"
+_SPACE = "free some disk space, then run the same command again"
+HOW_TO_FIX = {  # by the error of the file system
     errno.EACCES: _ELSEWHERE,
     errno.EPERM: _ELSEWHERE,
     errno.EROFS: _ELSEWHERE,
@@ -61,7 +61,7 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; turn what we can explain into lines and an exit code."""
+    """Run the command line; turn known errors into messages and an exit code."""
     from typer.exceptions import Abort, TyperException
 
     catch(lambda number, _: sys.exit(128 + number))

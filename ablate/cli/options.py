@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and how what was typed is read."""
+"""Arguments and options that several commands share, and how their values are parsed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def warn_of_password(option: str, url: str, instead: str) -> None:
     """Warn of a password in an argument."""
     if "@" in url and ":" in url.partition("://")[2].rpartition("@")[0]:
         complain(
-            f"{option}: everybody on this machine can read a password in an argument; set {instead} instead"
+            f"{option}: other users of this machine can read a password in an argument; set {instead} instead"
         )
 
 
@@ -62,7 +62,7 @@ Storage = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Decimal = Annotated[
     str | None,
-    typer.Option(metavar=".|,", help="The decimal mark. [default: read off the file]", show_default=False),
+    typer.Option(metavar=".|,", help="The decimal mark. [default: detected in the file]", show_default=False),
 ]
 SmallestEffect = Annotated[float | None, typer.Option(help="The smallest difference that matters.")]
 Set = Annotated[
@@ -77,7 +77,7 @@ Only = Annotated[
 
 
 def count(option: str, typed: str) -> int | None:
-    """Return a number from 1 on, or None for `auto`."""
+    """Return a number of at least 1, or None for `auto`."""
     if typed == "auto":
         return None
     if not typed.isascii() or not typed.isdigit() or int(typed) < 1:

@@ -30,13 +30,15 @@ def analyze(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="The column to explain; several where each seed has one: a,b,c or 'acc_*'. "
-            "Of a study: value (the default), values.0, or a user attribute."
+            help="The column to explain, or one column per seed: a,b,c or 'acc_*'. "
+            "For a study: value (the default), values.0, or a user attribute."
         ),
     ] = None,
     factors: Annotated[
         str | None,
-        typer.Option(metavar="A,B,C", help="The columns that were varied. Of a study: all params that vary."),
+        typer.Option(
+            metavar="A,B,C", help="The columns that were varied. For a study: all params that vary."
+        ),
     ] = None,
     block: Annotated[str | None, typer.Option(help="The column of seeds or other blocks.")] = None,
     study: Annotated[
@@ -112,12 +114,12 @@ def compare(
         bool,
         typer.Option(
             "--correct",
-            help="The files say how correct each answer was (0/1, true/false, or between); no gold needed.",
+            help="The files say whether each answer is correct (0/1, true/false, or a score in between); no gold needed.",
         ),
     ] = False,
     cluster: Annotated[
         str | None,
-        typer.Option(help="The column of items that belong together, in the gold or else in the files."),
+        typer.Option(help="The column that groups dependent items, in the gold or in all prediction files."),
     ] = None,
     id_key: Annotated[
         str, typer.Option(metavar="KEY", help="Column with the ids, or a key with dots such as doc.id.")
@@ -159,7 +161,9 @@ def compare(
         options = {"gold": gold, "a": a, "b": b, "metric": metric}
         given = [f"--{name}" for name, value in options.items() if value]
         if len(studies) != 2 or given:
-            raise BadInput(f"compare takes two studies, or files; found {', '.join([*studies, *given])}")
+            raise BadInput(
+                f"compare takes two studies or prediction files, not both; found {', '.join([*studies, *given])}"
+            )
         from ablate.report.outside.compare_studies import compare_studies
         from ablate.store.finding import find_study
         from ablate.store.reading import read_results

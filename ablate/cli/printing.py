@@ -1,4 +1,4 @@
-"""What the commands print: results on stdout, complaints on stderr, nothing that a terminal would obey."""
+"""Printing: results on stdout, messages on stderr, control characters escaped."""
 
 import json
 import sys

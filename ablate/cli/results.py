@@ -1,4 +1,4 @@
-"""Commands that show what came of a study: status, report, export, dashboard."""
+"""Commands that show the results of a study: status, report, export, dashboard."""
 
 import sys
 import time
@@ -116,7 +116,7 @@ def export(
 
 def dashboard(
     study: StudyOrName = None,
-    port: Annotated[int, typer.Option(help="Port on loopback.", min=1, max=65535)] = 8080,
+    port: Annotated[int, typer.Option(help="Port on localhost.", min=1, max=65535)] = 8080,
     home: Home = None,
     storage: Storage = None,
 ) -> None:

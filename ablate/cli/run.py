@@ -81,7 +81,7 @@ def run(
         str,
         typer.Option(
             metavar="N|auto",
-            help="Worker processes; auto: as many as this machine takes, by measured memory.",
+            help="Worker processes; auto: as many as fit, by cores and measured memory.",
         ),
     ] = "1",
     engine: Annotated[str, typer.Option(help="What starts the workers: local, ray or slurm.")] = "local",
@@ -195,7 +195,7 @@ def test(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Score the best cell on the test split, for every seed, once. Who did it and when is recorded.
+    """Score the best cell on the test split, once, for every seed. Records who did it and when.
 
     Example: ablate test quickstart
     """

@@ -1,6 +1,6 @@
-"""`trainer: ablate.command`: any program is a trainer. docs/own_script.md says what a program gets and gives.
+"""`trainer: ablate.command`: use any program as a trainer. docs/own_script.md describes what a program receives and writes.
 
-Built on the contract alone, as a trainer of anybody's."""
+Uses only the contract, like any user's trainer."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def gpus(settings: Settings) -> int:
 
 
 def check(settings: Settings) -> None:
-    """Refuse a command whose program, or whose Python script, is not there.
+    """Refuse a command whose program or Python script does not exist.
 
     Raises:
         BadSetting: names it.

@@ -1,4 +1,4 @@
-"""Keeps a program, and all that it starts, from outliving the worker: `python -I -S guard.py LOCK PROGRAM ARGUMENT...`.
+"""Makes sure that a program and everything it starts end with the worker: `python -I -S guard.py LOCK PROGRAM ARGUMENT...`.
 
 The worker holds the other end of stdin. A byte asks the program to stop: SIGTERM to its process group. The end of the stream, by
 the worker's death too, kills whatever lives of it. On Linux the guard adopts descendants that left the group, and kills them as
@@ -20,7 +20,7 @@ import time
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 NOT_STARTED = 127
 LOCK_POLL_S = 0.05
-LONGEST_KILLING_S = 10.0  # what the kernel holds on to, e.g. on a dead network disk, cannot be killed
+LONGEST_KILLING_S = 10.0  # a process stuck in the kernel, e.g. on a dead network disk, cannot be killed
 
 
 def main(lock: str, *command: str) -> None:

@@ -1,4 +1,4 @@
-"""What a program leaves: metrics.json or a printed line, and predictions for each item. Read once it has ended."""
+"""The results of a program: metrics.json or a printed line, and predictions per item. Read after it has ended."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ REQUIRED = ("id", "prediction", "gold")
 
 
 def remove_results(workdir: Path) -> None:
-    """Remove what an earlier attempt left, which would pass for this one's."""
+    """Remove the results of an earlier attempt, which would be taken for this one's."""
     (workdir / METRICS).unlink(missing_ok=True)
     shutil.rmtree(workdir / PREDICTIONS, ignore_errors=True)
 

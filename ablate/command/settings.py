@@ -1,4 +1,4 @@
-"""What a study may set of a command, and the arguments that come of it: placeholders filled, every setting passed somewhere."""
+"""The settings of a command, and its arguments: placeholders are filled, and every setting must be passed somewhere."""
 
 import json
 import re

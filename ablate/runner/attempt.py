@@ -30,7 +30,7 @@ from ablate.store.writing import Store
 
 @dataclass
 class Workbench:
-    """What a process trains with, trial after trial, and how it is asked to stop."""
+    """What a worker process uses to train one trial after another, and how it is asked to stop."""
 
     store: Store
     trainer: Trainer
@@ -83,7 +83,7 @@ class Attempt:
         self.step = 0
 
     def work(self) -> bool:
-        """Do what can be done of the trial and put it into the state it then has; say whether anything came of it."""
+        """Do what is possible now for the trial and record its new state; return whether anything was done."""
         try:
             return self._advance()
         except (Lost, Superseded):
@@ -103,9 +103,9 @@ class Attempt:
         return True
 
     def _advance(self) -> bool:
-        """Train what parts nobody has trained, then record the trial.
+        """Train the parts that nobody has trained, then record the trial.
 
-        When others are training what is left, the trial goes back to the queue; nobody waits with a trial in hand."""
+        If others are training the remaining parts, the trial goes back to the queue: no worker holds a trial while it waits."""
         parts = {part.hash: (name, part) for name, part in self.cell.parts.items()}
         while True:
             done = self.store.trained(parts, self.queued.seed)
@@ -137,7 +137,7 @@ class Attempt:
         return f"part-{part}-{self.queued.seed}"
 
     def _begin(self, part: Part) -> bool:
-        """Claim the part that was locked, and the trial if it is not ours yet; say whether it is to be trained."""
+        """Claim the locked part, and the trial if it is not ours yet; return whether to train it."""
         reached = LifeSign.take(self._workdir(part))
         if self.claim is None:
             self._claim((part.hash, self.queued.seed, reached))
@@ -185,7 +185,7 @@ class Attempt:
         with worker.logbook.writing(log), owner.training(context.workdir):
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
         worker.owned()
-        # Whatever the trainer wrote is on the disk before the database says that it is there.
+        # Everything that the trainer wrote must be on disk before the database says that it exists.
         with disk_explained(context.workdir):
             sync_tree(context.workdir)
         machine = machine_facts(worker.trainer.file, worker.device)
@@ -216,7 +216,7 @@ class Attempt:
         try:
             metrics = checked(self.worker.trainer.combine(settings, of_parts), self.store.spec.metric.name)
         except Exception:
-            # The part is sound all the same.
+            # The part itself is fine, so record it.
             if new is not None:
                 self._record(new)
             raise
@@ -232,14 +232,14 @@ class Attempt:
         self._release_part()
 
     def _tidy(self) -> None:
-        """Remove what only a part in the making needs."""
+        """Remove files that are only needed while a part is trained."""
         if self.part is not None:
             remove_checkpoints(self._workdir(self.part))
             (self._workdir(self.part) / NOTE).unlink(missing_ok=True)
             LifeSign.take(self._workdir(self.part))
 
     def _failed(self, error: BaseException) -> None:
-        """Record that the trial failed, unless something else than the trial is to blame, which is raised."""
+        """Record that the trial failed; an error that is not the trial's fault is raised instead."""
         text = reason(error, self.step)
         if isinstance(error, StoreError | StudyChanged):
             self._leave_if_possible()
@@ -247,10 +247,10 @@ class Attempt:
         if is_disk_trouble(error):
             self._leave_if_possible()
             raise disk_trouble(self.store.place.folder, text) from error
-        # After a lost GPU this process can train nothing any more; its end is a death like any other.
+        # After losing its GPU this process cannot train any more; let it die like any killed worker.
         if self.claim is None or is_of_a_lost_gpu(error):
             raise error
-        # A courtesy; the reason is in the store.
+        # For convenience only; the reason is in the store.
         with contextlib.suppress(OSError):
             file = self.store.place.error_file(self.queued.cell, self.queued.seed)
             write_file(file, stack_of(error).encode())
@@ -270,7 +270,7 @@ class Attempt:
                 self.emit(event)
 
     def _leave_if_possible(self) -> None:
-        """Leave the trial when disk or database fail: if they cannot take that either, it counts as a death."""
+        """Try to leave the trial cleanly when disk or database fail; if that fails too, it counts as a death."""
         with contextlib.suppress(StoreError, OSError):
             self._leave(self.store.release, "released")
 
@@ -283,7 +283,7 @@ class Attempt:
         return self.store.place.part_folder(part.hash, self.queued.seed)
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Tell whoever watches what became of this trial."""
+        """Report an event of this trial to the supervisor."""
         self.worker.emit(event, number=self.queued.number, **fields)
 
 
@@ -334,9 +334,9 @@ class PartOwner(Owner):
             self._attempt.store.add_points(*self._key, points)
 
     def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Say whether the study's pruner gives the trial up at this point."""
+        """Return whether the study's pruner stops the trial at this point."""
         return self._is_hopeless(step, metrics)
 
     def notice(self, line: str) -> None:
-        """Tell whoever watches."""
+        """Report a message to the supervisor."""
         self._attempt.emit("notice", text=line)

@@ -1,7 +1,7 @@
-"""Durable checkpoints: after a kill, a power cut or damage the newest intact one is loaded, and nothing else.
+"""Durable checkpoints: after a kill, a power cut or damage, the newest intact one is loaded.
 
 A file is a line with the format, a line with the SHA-256 of the rest, and a safetensors payload: the bytes of each tensor,
-and one JSON tree with everything else. Nothing in it can run code. The one before is kept."""
+and one JSON tree with everything else. Nothing in it can run code. The previous checkpoint is kept."""
 
 import fnmatch
 import hashlib
@@ -28,7 +28,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
     """Write `state` as the checkpoint of `step`, durably, and return its size in bytes. Older ones but the last are removed.
 
     Raises:
-        TypeError: the state holds something else than `contract.Context.checkpoint` lists.
+        TypeError: the state contains something that `contract.Context.checkpoint` does not allow.
         OSError: the disk is full or failing; the checkpoint before is untouched.
     """
     buffers: dict[str, np.ndarray] = {}
@@ -38,7 +38,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
     target = folder / f"step-{step:012d}.checkpoint"
     write_file(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
     there = _newest_first(folder)
-    # One of a later step was damaged: it was passed over.
+    # A checkpoint of a later step was damaged and skipped on loading: remove it.
     kept = [file for file in there if file <= target][:KEPT]
     for old in set(there) - set(kept):
         old.unlink(missing_ok=True)
@@ -49,8 +49,8 @@ def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
     """Return the newest intact state, or None. `notice(line)` is called for each damaged file.
 
     Raises:
-        StoreError: a file or the folder is there but cannot be read now. To pass it over would be to lose it: the next save
-            removes what is newer.
+        StoreError: a file or the folder exists but cannot be read now. Skipping it would lose it, since the next save removes
+            newer checkpoints.
     """
     for file in _newest_first(folder):
         try:
@@ -70,7 +70,7 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    # Not `folder.glob`: some versions take a folder that cannot be listed for an empty one.
+    # Not `folder.glob`: some Python versions treat a folder that cannot be listed as empty.
     try:
         names = fnmatch.filter(os.listdir(folder), _NAMES)
     except FileNotFoundError:
@@ -120,7 +120,7 @@ def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         buffers[name] = np.frombuffer(np.ascontiguousarray(value).tobytes(), dtype=np.uint8)
         return {"numpy": name, "dtype": str(value.dtype), "shape": list(value.shape)}
-    # Whoever passes a tensor has imported torch.
+    # A caller that passes a tensor has imported torch.
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         plain = value.detach().cpu().contiguous()

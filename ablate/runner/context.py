@@ -1,4 +1,4 @@
-"""What a trainer is given: our side of `contract.Context`."""
+"""The context that a trainer receives: our implementation of `contract.Context`."""
 
 import contextlib
 import csv
@@ -25,7 +25,7 @@ Points = list[tuple[int, str, float]]
 
 @contextlib.contextmanager
 def disk_explained(place: Path) -> Iterator[None]:
-    """Turn a disk failure into an error that stops the worker: no trial is to blame, and none becomes FAIL."""
+    """Turn a disk failure into an error that stops the worker. It is no trial's fault, so no trial becomes FAIL."""
     try:
         yield
     except OSError as error:
@@ -33,9 +33,9 @@ def disk_explained(place: Path) -> Iterator[None]:
 
 
 def disk_trouble(place: Path, what: str) -> StoreError:
-    """Say what to do about a disk that fails."""
+    """Return the error for a failing disk, with how to fix it."""
     return StoreError(
-        f"{place}: {what}; make room on the disk and run again: training resumes from the last checkpoint"
+        f"{place}: {what}; free some disk space and run again: training resumes from the last checkpoint"
     )
 
 
@@ -47,9 +47,9 @@ def is_disk_trouble(error: BaseException) -> bool:
 
 
 class Owner:
-    """Whoever owns the part that is trained: asked whether to go on, and kept informed.
+    """The owner of the part being trained: decides whether to continue, and is informed of progress.
 
-    This base class records nothing; it suits training that belongs to no trial."""
+    This base class records nothing; use it for training that belongs to no trial."""
 
     def is_stopping(self) -> bool:
         """Say whether the training is to save and stop."""
@@ -176,7 +176,7 @@ class PartContext:
         gold: Sequence[float],
         clusters: Sequence[str] | None = None,
     ) -> None:
-        """Write `predictions/<split>.<task>.csv` with columns id, prediction, gold, and cluster where they are given.
+        """Write `predictions/<split>.<task>.csv` with columns id, prediction, gold, and cluster if they are given.
 
         Raises:
             TrialError: a name cannot be part of that file's, or a cluster's label is blank.

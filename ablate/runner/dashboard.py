@@ -1,4 +1,4 @@
-"""`ablate dashboard`: optuna-dashboard as it is, on loopback."""
+"""`ablate dashboard`: serve optuna-dashboard on localhost."""
 
 import importlib
 import sys

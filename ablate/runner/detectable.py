@@ -1,8 +1,8 @@
 """The smallest effect that a study, and other designs of its factors, would detect.
 
-An effect is judged by how it varies over seeds (S − 1 degrees of freedom) and over the items it is scored on, corrected over
-all main effects. More seeds make the first smaller, never the second. In the metric's unit once the study has results, before
-that in standard deviations of one run."""
+An effect is judged by its variation over seeds (S − 1 degrees of freedom) and over items, corrected over all main effects. More
+seeds reduce the first, never the second. Values are in the metric's unit once the study has results; before that, in standard
+deviations of one run."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ablate.stats.power import mde, pooled_sd
 from ablate.store.results import Results, compared, repeated_values
 
 SEEDS_SHOWN = (3, 5, 10)
-# A design is recommended where it finds effects this much smaller for no more trials.
+# A design is recommended if it detects effects smaller by this factor with no more trials.
 WORTH_A_LINE = 0.9
 UNKNOWN = "standard deviations of one run (nothing was repeated yet, so their size is unknown)"
 
@@ -28,7 +28,7 @@ class Noise:
 
     sd_run: float  # of one run, between seeds
     sd_effect: float | None = None  # of the effect, between seeds; None before there are effects
-    v_item: float = 0.0  # what the items add to its variance, however many seeds
+    v_item: float = 0.0  # the items' part of its variance, which does not depend on the number of seeds
 
 
 def noise_so_far(earlier: Results | None, metric: str) -> Noise | None:
@@ -52,7 +52,7 @@ def noise_so_far(earlier: Results | None, metric: str) -> Noise | None:
 
 
 def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, Any]:
-    """Return the smallest main effect that the study would find with 80 % power, worst factor of the design."""
+    """Return the smallest main effect that the study detects with 80 % power, for the least certain factor."""
     seeds, several = len(spec.deciding_seeds), comparisons(spec)
     found = {"metric": spec.metric.name, "value": None, "floor": None, "comparisons": several}
     if seeds < 2:
@@ -70,7 +70,7 @@ def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> d
         f"{corrected}, in the metric's own unit; standard deviation between seeds so far {noise.sd_run:.4g}"
     )
     if noise.v_item:
-        basis += "; the floor is what these items leave however many seeds"
+        basis += "; the floor is the smallest effect detectable on these items with any number of seeds"
     return found | {
         "value": _detectable(sd, seeds, several, noise.v_item),
         "floor": _floor(noise.v_item, several),
@@ -129,8 +129,8 @@ def recommendation(spec: StudySpec, rows: list[dict[str, Any]], noise: Noise | N
     value, design, cells, s = min(tries, default=(math.inf, "", 0, 0))
     if value < WORTH_A_LINE * found:
         said.append(
-            f"{design} with {s} seeds ({cells} × {s} = {cells * s} trials) would find main effects of {value:.3g} where this "
-            f"plan ({chosen['trials']} trials) finds {found:.3g}"
+            f"{design} with {s} seeds ({cells} × {s} = {cells * s} trials) would detect main effects of {value:.3g}; this "
+            f"plan ({chosen['trials']} trials) detects {found:.3g}"
         )
     if noise and (more := _items_or_seeds(spec, noise)):
         said.append(more)

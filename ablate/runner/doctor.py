@@ -111,7 +111,7 @@ def _torch() -> Iterator[Finding]:
         return
     has_driver, is_cuda_build = shutil.which("nvidia-smi") is not None, torch.version.cuda is not None
     if has_driver and is_cuda_build:
-        found, advice = "driver and build are there but no GPU answers", "run nvidia-smi; update the driver"
+        found, advice = "a driver and a CUDA build, but no GPU responds", "run nvidia-smi; update the driver"
     elif has_driver:
         found, advice = (
             "a driver, but torch is a CPU build",
@@ -120,12 +120,12 @@ def _torch() -> Iterator[Finding]:
     elif is_cuda_build:
         found, advice = "no driver", "install the NVIDIA driver, or train on the CPU"
     else:
-        found, advice = "none; training on the CPU", "fine for quickstart; full_grid wants a GPU"
+        found, advice = "none; training on the CPU", "fine for quickstart; full_grid needs a GPU"
     yield Finding("GPU", False, found, advice)
 
 
 def findings_text(findings: Iterator[Finding], say: Callable[[str], None]) -> None:
-    """Say each finding as one line, as it comes."""
+    """Print each finding as one line as soon as it is known."""
     for finding in findings:
         mark = "ok  " if finding.works else "--  "
         say(f"{mark}{finding.what}: {finding.found}" + (f"; {finding.advice}" if finding.advice else ""))

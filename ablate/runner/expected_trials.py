@@ -1,9 +1,9 @@
-"""How many trials to expect of a study that adds seeds: computed, not simulated, before anything runs.
+"""The expected number of trials of a study that adds seeds: computed, not simulated, before anything runs.
 
-Assumed: noise of the size it has so far (without results that of seeds alone, a run's standard deviation being the unit), normal;
-every comparison has the same effect and Holm's first step to pass; comparisons stop independently of one another. Comparisons
-that share a baseline, or that are rejected one after another, stop a little sooner or later than that. The noise is taken for
-known, which expects up to a seed more than studies then take."""
+Assumes normal noise of the size observed so far (without results: noise between seeds only, in standard deviations of one run),
+the same effect in every comparison, Holm's first step for each, and comparisons that stop independently. Comparisons that share
+a baseline, or that are rejected one after another, stop a little sooner or later. The noise is taken as known, which
+overestimates the number of seeds by up to one."""
 
 import math
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ from ablate.stats.sequential import (
 Array = NDArray[np.float64]
 
 ASSUMED = (
-    "normal noise of the size so far (before there are results, of seeds alone); every choice has the effect; each passes "
-    "Holm's first step, and stops independently of the others"
+    "normal noise of the size observed so far (before there are results, noise between seeds only); every choice has this "
+    "effect, must pass Holm's first step, and stops independently of the others"
 )
 
 
 def looks_document(
     spec: StudySpec, cells: int, one_by_one: bool, sd_of_effect: float, noise: Noise | None
 ) -> dict[str, Any]:
-    """Return the plan of looks with what it is to expect.
+    """Return the plan of looks with its expected numbers.
 
     Args:
         spec: A study that adds seeds.

@@ -1,7 +1,7 @@
-"""Is this still the study that its trials were run with?
+"""Check that a study file still describes the study that its trials were run with.
 
-Comments, order, the question, the budget and the seconds between checkpoints may change. What trials or conclusions depend on may
-not, and that includes the defaults of the trainer's settings. `--extend` adds levels, cells and seeds, nothing else."""
+Comments, order, the question, the budget and the seconds between checkpoints may change. Anything that trials or conclusions
+depend on may not, including the defaults of the trainer's settings. `--extend` only adds levels, cells and seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

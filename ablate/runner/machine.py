@@ -1,6 +1,6 @@
-"""The machine under a study: its processor, GPUs and memory, and each worker's share of them.
+"""The machine that a study runs on: its processor, GPUs and memory, and each worker's share of them.
 
-Loads torch only where a GPU is used."""
+Loads torch only if a GPU is used."""
 
 import importlib
 import os
@@ -9,8 +9,8 @@ import resource
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-THREADS_EACH = 2  # of a worker that trains on a CPU: small batches leave more of them idle
-USABLE = 0.9  # of a memory: a trial may need more than a few of its steps did
+THREADS_EACH = 2  # per worker on a CPU: with small batches, more threads would be idle
+USABLE = 0.9  # share of memory to plan with: a trial may need more than the few steps that were measured
 CUDA_CONTEXT_BYTES = 1 << 29  # what a process holds of a GPU beside its tensors
 HOST = "host"
 NVIDIA = Path("/proc/driver/nvidia/gpus")
@@ -146,7 +146,7 @@ def _gpu_joules(device: str) -> float | None:
         nvml.nvmlInit()
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
-    # Whatever is missing here, a figure less in the report ends no trial.
+    # If anything is missing here, the report only lacks a number; no trial should fail for it.
     except Exception:
         return None
 

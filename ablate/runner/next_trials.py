@@ -1,7 +1,7 @@
-"""What a study that chooses its trials while it runs adds next: what a search tries, or what a look at the results calls for.
+"""Add the next trials of a study that chooses them while it runs: of a search, or after a look at the results.
 
-One process at a time, under a lock. Every decision starts from the store alone: whoever chooses next sees the same. A look and
-the trials that follow from it are one commit: a killed process leaves both or neither."""
+One process at a time, under a lock. Every decision depends on the store alone, so any process decides the same. A look and the
+trials that follow from it are one commit: a killed process leaves both or neither."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ CHOOSING = "choosing"
 
 
 def choose_next(store: Store, trainer: Trainer) -> bool:
-    """Add what a search tries next, or take a look that is due; say whether there may be something new to run."""
+    """Add the next trial of a search, or take a look that is due; return whether there may be something new to run."""
     if store.spec.search is not None:
         return add_next(store, trainer) > 0
     return store.spec.looking is not None and look_on(store)
@@ -25,7 +25,7 @@ def choose_next(store: Store, trainer: Trainer) -> bool:
 
 @contextmanager
 def turn_to_choose(locks: FileLocks | ServerLocks) -> Iterator[bool]:
-    """Say whether it is this process's turn; then nobody else chooses meanwhile."""
+    """Yield whether it is this process's turn; if so, no other process chooses meanwhile."""
     held = locks.acquire(CHOOSING)
     try:
         yield held

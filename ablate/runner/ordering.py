@@ -8,9 +8,9 @@ from ablate.store.results import Look, seeds_wanted
 
 
 def in_blocks(spec: StudySpec, cells: Sequence[str], looks: Sequence[Look] = ()) -> list[tuple[str, int]]:
-    """Return (cell, seed) that the study currently wants, in the order to run: one block per seed, cells shuffled inside each.
+    """Return the (cell, seed) pairs to run, in order: one block per seed, with the cells shuffled inside each block.
 
-    A study cut short has then compared as many cells as possible on equal terms."""
+    A study that is cut short has then compared as many cells as possible on the same seeds."""
     wanted = {cell: seeds_wanted(spec, looks, cell) for cell in cells}
     order = []
     for place, seed in enumerate(spec.seeds):

@@ -1,4 +1,4 @@
-"""What a trainer returned or raised: checked, and said in one line."""
+"""Check what a trainer returned, and explain what it raised in one line."""
 
 import traceback
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ablate.errors import AblateError, TrialError
 
-# Statistics square a metric: beyond this, that overflows.
+# Statistics square a metric; beyond this, the square overflows.
 LARGEST = 1e150
 
 

@@ -1,9 +1,9 @@
-"""Who works on what: a lock per trial and per part, which the kernel or the database server holds for a living process. A dead
-owner is noticed at once and a frozen one keeps its locks; no clock decides anything.
+"""Ownership of trials and parts: one lock for each, held by the kernel or the database server for a living process. A dead owner is
+detected at once, and a frozen one keeps its locks; nothing depends on clocks.
 
-One host: `lockf` on a file. Not `flock`: a forked data-loader child would keep a `flock` alive. A POSIX lock falls when its
-process closes *any* descriptor of the file, so each lock file is opened here, once, and nowhere else.
-Several hosts: `pg_try_advisory_lock` in a separate database session. A process that loses the session has lost all its locks."""
+One host: `lockf` on a file. Not `flock`, which a forked data-loader child would keep alive. A POSIX lock is released when its
+process closes *any* descriptor of the file, so each lock file is opened once, here, and nowhere else.
+Several hosts: `pg_try_advisory_lock` in a separate database session. A process that loses the session loses all its locks."""
 
 import contextlib
 import errno
@@ -177,7 +177,7 @@ def nobody_works_on(store: Store) -> Iterator[None]:
 
 
 def let_go(descriptor: int) -> None:
-    """In a forked child: redirect a descriptor to nowhere, so that its other end only notices when the parent ends."""
+    """In a forked child: redirect a descriptor to /dev/null, so that its other end depends only on the parent."""
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, descriptor)
     os.close(nothing)

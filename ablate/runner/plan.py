@@ -20,7 +20,7 @@ from ablate.spec.model import StudySpec
 from ablate.store.places import Place
 from ablate.store.results import Results
 
-# The true time may differ by this share: few steps were timed, on a machine that may be busy.
+# The true time may differ by this share, since only a few steps were timed, on a machine that may be busy.
 MEASURED_WITHIN = 0.25
 
 
@@ -94,9 +94,9 @@ def _earlier(place: Place) -> Results | None:
 def estimate(
     spec: StudySpec, design: Design, unique_parts: int, earlier: Results | None, measured: Measured | None
 ) -> dict[str, Any]:
-    """Return hours of training for all parts, with a range, in hours and $; nulls while nothing is known.
+    """Return the training time of all parts with a range, in hours and $; nulls if nothing is known.
 
-    Trained parts count with the time they took, others with the measured time, the rest with the mean of these."""
+    Trained parts count with the time they took, others with their measured time, and the rest with the mean of these."""
     planned = parts_of_design(design)
     trained = _seconds_trained(earlier)
     expected = {part: s for part, s in measured.seconds.items() if part in planned} if measured else {}
@@ -170,7 +170,7 @@ def warnings(spec: StudySpec) -> list[str]:
 
 
 def over_budget(spec: StudySpec, cost: dict[str, Any]) -> list[str]:
-    """Return a warning where the expected hours, or the upper end of their range, exceed the budget."""
+    """Return a warning if the expected hours, or the upper end of their range, exceed the budget."""
     most = spec.budget.hours
     if most is None or cost["hours"] is None or cost["hours_high"] <= most:
         return []
@@ -239,8 +239,8 @@ def _expected_lines(document: dict[str, Any]) -> list[str]:
 def _alternatives_lines(rows: list[dict[str, Any]]) -> list[str]:
     seeds = list(rows[0]["detectable"])
     lines = [
-        "designs of these factors, and the smallest main effect each would find by its number of seeds:",
-        f"  {'':16}{'cells':>7}{'trials':>8}" + "".join(f"{f'{s} seeds':>10}" for s in seeds) + "  tells",
+        "designs of these factors, and the smallest main effect that each detects with this many seeds:",
+        f"  {'':16}{'cells':>7}{'trials':>8}" + "".join(f"{f'{s} seeds':>10}" for s in seeds) + "  estimates",
     ]
     for row in rows:
         name = ("* " if row["chosen"] else "  ") + row["design"]

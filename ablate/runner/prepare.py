@@ -1,4 +1,4 @@
-"""From what a user typed to a validated study; every cell is checked, nothing is written."""
+"""From the command line to a validated study: every cell is checked, nothing is written."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def prepare(study: Path | Mapping[str, Any], options: Options) -> Prepared:
     """Read and validate a study, of a file or a mapping with the same keys, and every one of its cells.
 
     Raises:
-        BadInput: the file, the trainer or a cell is not sound.
+        BadInput: the file, the trainer or a cell is invalid.
     """
     spec = read_study(study, options.overrides)
     trainer = load_trainer(spec.trainer, spec.folder)

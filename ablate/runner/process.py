@@ -37,7 +37,7 @@ from ablate.store.reading import read_results
 from ablate.store.writing import Store
 
 EXPLAINED = 3  # exit code: stopped by an error that was sent as an event; restarting would not help
-STEP_EVENT_S = 0.5  # a step is news twice a second at most
+STEP_EVENT_S = 0.5  # send at most two step events per second
 
 
 class Stop:
@@ -78,7 +78,7 @@ def _end_by_sigterm() -> None:
 
 
 class Events:
-    """Writes events to the supervisor; it does not fail when the supervisor is gone."""
+    """Writes events to the supervisor; does not fail if the supervisor is gone."""
 
     def __init__(self, descriptor: int) -> None:
         self._out = os.fdopen(descriptor, "w", encoding="utf-8")
@@ -93,7 +93,7 @@ class Events:
             if now - self._last_step < STEP_EVENT_S:
                 return
             self._last_step = now
-            # A frozen supervisor reads nothing: that must not hold up training.
+            # A frozen supervisor reads nothing; that must not block training.
             if not self._room.poll(0):
                 return
         try:
@@ -169,7 +169,7 @@ def job_for(
         "folder": str(store.place.folder),
         "study_folder": str(study_folder.resolve()),
         "checkpoint_seconds": checkpoint_seconds(store.spec),
-        # Who names a cadence by hand gets it, whatever it costs.
+        # A cadence set by hand is used as it is, whatever it costs.
         "checkpoint_share": math.inf if "ABLATE_CHECKPOINT_SECONDS" in os.environ else MAX_CHECKPOINT_SHARE,
         "numbers": numbers,
         "keep_code": keep_code,

@@ -1,4 +1,4 @@
-"""How far a study is, for a person: bars on a terminal, one plain line per event elsewhere. Always on stderr."""
+"""The progress of a study: bars on a terminal, one plain line per event elsewhere. Always on stderr."""
 
 import time
 from collections.abc import Mapping

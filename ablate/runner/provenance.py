@@ -1,4 +1,4 @@
-"""What a result was made with: versions, hardware, code. An allowlist: nothing of the environment is copied wholesale."""
+"""The provenance of a result: versions, hardware, code. From an allowlist; the environment is never copied as a whole."""
 
 import functools
 import importlib.metadata

@@ -1,7 +1,7 @@
-"""Continue a search: add the trial to try next, or its finalists once all cells are tried.
+"""Continue a search: add the next trial, or the finalists once all cells are tried.
 
-One process at a time, under a lock. Every decision starts from the store alone, so a search survives any interruption and repeats
-no cell on a seed."""
+One process at a time, under a lock. Every decision depends on the store alone, so a search survives any interruption and never
+repeats a cell on a seed."""
 
 import math
 from collections import defaultdict
@@ -72,7 +72,7 @@ def _watch(store: Store, number: int) -> Watch | None:
 def _untried_cell(results: Results, tried: list[TrialResult], trainer: Trainer) -> Cell | None:
     """Return a cell that was not tried, the baseline first; None when there is none left.
 
-    A combination that the trainer refuses, or that means a cell tried before, is passed over."""
+    Combinations that the trainer refuses, or whose cell was already tried, are skipped."""
     validator, space = Validator(results.spec, trainer), Space(results.spec)
     known = {trial.cell for trial in tried}
     if not tried:

@@ -12,7 +12,7 @@ from ablate.spec.model import StudySpec
 def smoke_study(spec: StudySpec, design: Design, trainer: Trainer) -> tuple[StudySpec, Design]:
     """Return the study as NAME-smoke with its first seed, and its cells shrunk; a cell keeps its hash.
 
-    A trainer that does not say how to shrink is run with its settings as they are."""
+    A trainer without `smoke` runs with its normal settings."""
     small = spec.model_copy(
         update={"study": f"{spec.study[:58]}-smoke", "seeds": spec.seeds[:1], "looking": None}
     )

@@ -1,4 +1,4 @@
-"""The two minutes' notice before a spot instance is taken away, from the metadata service that every EC2 instance has."""
+"""The two-minute notice before an EC2 spot instance is reclaimed, from the instance's metadata service."""
 
 import threading
 import time
@@ -11,13 +11,13 @@ POLL_S = 5.0
 
 
 def watch_for_notice(on_notice: Callable[[], None]) -> None:
-    """Call `on_notice` once when the instance is to be taken away; do nothing on other machines."""
+    """Call `on_notice` once when the instance is about to be reclaimed; do nothing on other machines."""
     if on_ec2():
         threading.Thread(target=_wait, args=(on_notice,), daemon=True).start()
 
 
 def on_ec2(system: Path = Path("/sys")) -> bool:
-    """Say whether this is an EC2 instance, by what its firmware says: no network is asked."""
+    """Return whether this is an EC2 instance, according to its firmware; uses no network."""
     marks = {"devices/virtual/dmi/id/sys_vendor": "amazon ec2", "hypervisor/uuid": "ec2"}
     for name, beginning in marks.items():
         try:
@@ -36,7 +36,7 @@ def _wait(on_notice: Callable[[], None]) -> None:
 
 
 def has_notice(metadata: str) -> bool:
-    """Say whether there is a notice. It is a page that is missing until then; a service that does not answer has none."""
+    """Return whether there is a notice. Until then the page does not exist; no answer means no notice."""
     try:
         life = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
         asked = urllib.request.Request(f"{metadata}/api/token", method="PUT", headers=life)

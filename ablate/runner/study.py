@@ -46,8 +46,8 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
     """Run what has no result yet; return the exit code and where the results are.
 
     Raises:
-        BadInput: the study is not sound, or changed since its trials were run. Nothing was written.
-        Unavailable: data or weights are not cached and not downloadable. Nothing was written.
+        BadInput: the study is invalid, or changed since its trials were run. Nothing was written.
+        Unavailable: data or weights are neither cached nor downloadable. Nothing was written.
     """
     began = time.monotonic()
     prepared = prepare(study, options)
@@ -115,17 +115,17 @@ def hours_allowed(spec: StudySpec, options: Options) -> float:
 
 
 def forget_smoke(place: Place) -> None:
-    """Remove the last smoke run of a study: it says nothing about the code as it is now.
+    """Remove the last smoke run of a study, which may have tested older code.
 
     Raises:
-        BadInput: it is still running, or is no smoke run but a study of that name.
+        BadInput: it is still running, or it is a real study of that name.
     """
     if not has_run(place):
         return
     with closing(Store(place)) as store:
         if not store.is_smoke:
             raise BadInput(
-                f"--smoke: {place.study!r} is there already ({place.folder}) and was not begun by --smoke; move it away"
+                f"--smoke: a study {place.study!r} that is not a smoke run exists already ({place.folder}); move it away"
             )
         with nobody_works_on(store):
             store.delete()
@@ -135,10 +135,12 @@ def forget_smoke(place: Place) -> None:
 def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:
     """Return how many workers this machine takes, from a few steps of each kind, measured unless they were before."""
     if options.engine != "local":
-        raise BadInput(f"--workers: auto looks at this machine; say how many for --engine {options.engine}")
+        raise BadInput(
+            f"--workers: auto measures this machine only; give a number for --engine {options.engine}"
+        )
     if prepared.trainer.measure is None:
         raise BadInput(
-            f"--workers: auto needs `measure`, which {prepared.trainer.name} has not; say how many"
+            f"--workers: auto needs `measure`, which {prepared.trainer.name} does not have; give a number"
         )
     measured = measure(prepared, console.print)
     workers = workers_that_fit(measured.memory, cores(), len(visible_gpus()))
@@ -198,7 +200,7 @@ def supervise(
 
 
 def remove_leftovers(store: Store) -> None:
-    """Remove checkpoints of parts that are recorded: who recorded them was killed before it could."""
+    """Remove checkpoints of recorded parts, left by workers that were killed just after recording."""
     for workdir in {file.parent for file in store.place.folder.glob("trials/*/step-*.checkpoint")}:
         part, _, seed = workdir.name.partition("-")
         # Somebody may keep a copy of a folder beside it.

@@ -1,9 +1,9 @@
 """Starts workers, watches them, restarts them when they are killed, and shows a person the progress.
 
-Signals and the workers' events go through one queue and are handled one after another: a signal that arrives in the middle of
-something (two workers being started, a line being printed) waits for its end.
-It holds nothing that a worker needs: when it dies its workers notice and stop cleanly, and a new `ablate run` resumes at once.
-Where workers run is up to the engine."""
+Signals and the workers' events go through one queue and are handled one after another, so a signal never interrupts something
+half done (two workers being started, a line being printed).
+It holds nothing that a worker needs: when it dies, its workers notice and stop cleanly, and a new `ablate run` resumes at once.
+The engine decides where workers run."""
 
 import math
 import os
@@ -23,7 +23,7 @@ from ablate.runner.progress import Bars, Lines
 from ablate.runner.signals import catch, is_urgent
 from ablate.runner.spot_notice import watch_for_notice
 
-MAX_DEATHS_WITHOUT_A_TRIAL = 3  # a worker that cannot even take a trial is not restarted for ever
+MAX_DEATHS_WITHOUT_A_TRIAL = 3  # do not restart for ever a worker that dies before it takes a trial
 
 
 @dataclass

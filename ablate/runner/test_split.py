@@ -1,7 +1,7 @@
 """`ablate test`: score the best cell's models on the test split, for every seed, once, and record it.
 
-The study's own metric chooses the cell before anything is scored; nothing here can choose another. A second use is refused unless
-the user asks for it, and is then recorded too."""
+The study's metric chooses the cell before anything is scored; nothing here can choose another. A second use is refused unless the
+user asks for it, and is recorded too."""
 
 import datetime
 import getpass
@@ -32,7 +32,7 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
 
     Raises:
         BadInput: no cell is complete, the trainer cannot test, or the test split was used before and not `again`.
-        Unavailable: a model was not kept.
+        Unavailable: a model was not saved.
         TrialError: the trainer gave no `test/...` metric.
     """
     results = read_results(place)
@@ -139,7 +139,7 @@ def scores_text(document: dict[str, Any]) -> str:
         values = ", ".join(f"seed {seed} {value:.4g}" for seed, value in found["per_seed"].items())
         lines.append(f"{name}: {found['mean']:.4g} ({values})")
     if not document["metrics"]:
-        lines.append("no labels to score with; the predictions are kept (`ablate export`)")
+        lines.append("no labels to score with; the predictions are saved (`ablate export`)")
     *earlier, last = document["uses"]
     if last["unfinished"]:
         lines.append(

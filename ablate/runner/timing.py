@@ -1,9 +1,9 @@
 """`ablate plan --measure`: how long each part of a study takes on this machine, from the trainer's `measure`.
 
-The trainer runs in a process of its own, with the threads of a single worker, so that a plan loads nothing heavy. The result is
-kept in the study's folder, in a file named by machine, threads and the trainer's code: a change of any of these measures again.
+The trainer runs in a separate process with the threads of one worker, so that `plan` loads nothing heavy. The result is saved
+in the study's folder, in a file named by machine, threads and the trainer's code; if any of these changes, it is measured again.
 
-The process: `python -m ablate.runner.timing`, with the job on stdin."""
+The process is `python -m ablate.runner.timing`, with the job on stdin."""
 
 import datetime
 import hashlib
@@ -53,8 +53,8 @@ def measure(prepared: Prepared, say: Callable[[str], None] = lambda line: None) 
     """Return the measurements of all parts of the study, measuring first if one is missing. `say` gets a line before that.
 
     Raises:
-        BadInput: the trainer cannot measure, or what training needs is not sound.
-        AblateError: training would fail here, or what was measured cannot be kept.
+        BadInput: the trainer cannot measure, or its data or settings are invalid.
+        AblateError: training would fail here, or the measurements cannot be saved.
     """
     if prepared.trainer.measure is None:
         raise BadInput(

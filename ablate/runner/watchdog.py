@@ -1,6 +1,6 @@
-"""Is a training alive, and where did it die?
+"""Whether a training is alive, and where it died.
 
-A watchdog ends what hangs; a note tells the next owner of a part how far the last one came."""
+A watchdog kills a hanging process; a note tells the next owner of a part how far the last one got."""
 
 import contextlib
 import faulthandler
@@ -18,12 +18,12 @@ IDLE = (
 class Watchdog:
     """Ends a process whose trainer reported something and then nothing for too long; its stack goes to the log.
 
-    A trainer that never reports anything cannot be told from one that hangs, and is left alone. What is left of an ended
-    process is a dead owner like any other. The interpreter may hang too, so this is not a Python thread."""
+    A trainer that never reports anything looks the same as one that hangs, so it is left alone. A killed process is treated like
+    any other dead owner. Not a Python thread, since the interpreter itself may hang."""
 
     def __init__(self, hang_minutes: float) -> None:
         self._hang_s = min(hang_minutes * 60, threading.TIMEOUT_MAX)
-        # Setting the alarm again costs more than a step may.
+        # Setting the alarm at every step would cost too much.
         self._slack_s = min(1.0, self._hang_s / 10)
         self._set_at = -math.inf
 
@@ -67,7 +67,7 @@ class LifeSign:
         self._write(step)
 
     def _write(self, place: int) -> None:
-        # A full disk is reported by what matters more.
+        # A full disk is reported elsewhere, when a checkpoint fails.
         with contextlib.suppress(OSError):
             os.pwrite(self._file, b"%12d" % place, 0)
 

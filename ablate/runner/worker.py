@@ -19,7 +19,7 @@ class Worker(Workbench):
     def run(self, numbers: Iterable[int] | None = None) -> None:
         """Work until every trial (or every one of `numbers`) has a result, or until asked to stop or to drain.
 
-        A trial owned by another worker is waited for: its owner may die."""
+        Also waits for trials owned by other workers, since an owner may die."""
         wanted = None if numbers is None else set(numbers)
         while True:
             queue = self.store.queue(wanted)
@@ -35,7 +35,7 @@ class Worker(Workbench):
             time.sleep(POLL_S)
 
     def _try(self, queued: Queued) -> bool:
-        """Own a trial and work on it; say whether anything came of it."""
+        """Lock a trial and work on it; return whether anything was done."""
         self._renew_lost_locks()
         key = f"trial-{queued.trial_id}"
         if not self.locks.acquire(key):
@@ -53,7 +53,7 @@ class Worker(Workbench):
         return lasting(self._choose, self.stopping)
 
     def _choose(self) -> bool:
-        # With a new lock in each try: a server that restarts takes it away.
+        # Lock anew in each attempt: a restarting server releases all locks.
         self._renew_lost_locks()
         with turn_to_choose(self.locks) as mine:
             if mine:

@@ -1,1 +1,1 @@
-"""The database: opening it safely, trials (the only room that imports optuna), our long-form tables, read-only queries."""
+"""The database: safe opening, trials (only `store` imports optuna), our long-form tables, read-only queries."""

@@ -1,7 +1,7 @@
-"""Read a study from any Optuna database, ours or not, and change no byte of it.
+"""Read a study from any Optuna database, ours or not, without changing a byte of it.
 
-Plain SQL on Optuna's tables as they are since version 2.4: `optuna.load_study` would create tables where there are none, and
-refuses a database of another version. An SQLite file in WAL mode is read from a copy, as even a reader leaves files beside it."""
+Uses plain SQL on Optuna's tables, unchanged since version 2.4: `optuna.load_study` would create missing tables, and refuses
+databases of other versions. An SQLite file in WAL mode is read from a copy, since even a reader creates files beside it."""
 
 import contextlib
 import json
@@ -22,9 +22,9 @@ from ablate.tables import SQLITE, read_bytes
 from ablate.text import closest, listed
 
 TABLES = {"studies", "study_directions", "trials", "trial_params", "trial_values", "trial_user_attributes"}
-COPIES = 5  # of a database that is being written
-SHOWN = 20  # names of studies
-EMPTY = '""'  # a choice that is an empty text; an empty text is a param that a trial does not have
+COPIES = 5  # attempts to copy a database that is being written
+SHOWN = 20  # names of studies in a message
+EMPTY = '""'  # stands for a choice that is an empty text; here "" means that a trial lacks the param
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_any_study(source: str, study: str | None) -> AnyStudy:
     """Return `study` of the database `source` (a URL or a file); None means the only one there.
 
     Raises:
-        BadInput: there is no such database, it is none of Optuna's, or it holds no such study.
+        BadInput: there is no such database, it is not one of Optuna's, or it has no such study.
         StoreError: it is locked or damaged.
     """
     url = database_url(source)
@@ -110,7 +110,7 @@ def _opened(url: str, where: str) -> Iterator[sa.Connection]:
 
 
 def _copied(file: Path, folder: Path) -> Path:
-    """Copy a database in WAL mode, with what is not yet part of the main file, at a moment when nobody writes."""
+    """Copy a database in WAL mode, including its log, at a moment when nobody writes."""
     copy, log = folder / "copy.db", Path(f"{file}-wal")
 
     def stamps() -> list[tuple[int, int] | None]:
@@ -126,7 +126,7 @@ def _copied(file: Path, folder: Path) -> Path:
                 shutil.copyfile(log, f"{copy}-wal")
             if stamps() == before:
                 return copy
-    raise StoreError(f"{file}: written to all the time; ask again when its study rests")
+    raise StoreError(f"{file}: being written to; try again when its study is idle")
 
 
 def _check_tables(connection: sa.Connection, where: str) -> None:
@@ -134,11 +134,11 @@ def _check_tables(connection: sa.Connection, where: str) -> None:
     missing = TABLES - set(inspector.get_table_names())
     if missing:
         raise BadInput(
-            f"{where}: holds no study of Optuna (no table {min(missing)}); name a database that one was saved in"
+            f"{where}: not a database of Optuna (no table {min(missing)}); name a database with an Optuna study"
         )
     if "objective" not in {column["name"] for column in inspector.get_columns("trial_values")}:
         raise BadInput(
-            f"{where}: written by Optuna before 2.4; run `optuna storage upgrade` on a copy, and name that"
+            f"{where}: written by Optuna before 2.4; run `optuna storage upgrade` on a copy and name the copy"
         )
 
 

@@ -1,4 +1,4 @@
-"""Create what is missing of a database: its tables, and a study in it. One process at a time; a study that is there stays as it
+"""Create the missing parts of a database: its tables, and a study in it. One process at a time; an existing study is left as it
 is."""
 
 import fcntl
@@ -21,9 +21,9 @@ from ablate.store.writing import Store
 def create_store(
     place: Place, spec: StudySpec, design: Design, defaults: Mapping[str, str] | None = None
 ) -> Store:
-    """Create what is missing of the database, its tables and the study; open it. `defaults`: of the trainer's settings.
+    """Create the database, its tables and the study if they are missing; open it. `defaults` are those of the trainer's settings.
 
-    Several processes may call this at once for one file: they take turns.
+    Several processes may call this at the same time for one file; they take turns.
 
     Raises:
         StoreError: the database is locked, damaged or of another version.
@@ -77,7 +77,7 @@ def _insert_study(
 
 @contextmanager
 def _taking_turns(url: str) -> Iterator[None]:
-    """Hold the database's creation lock: first opens of one database race otherwise."""
+    """Hold the database's creation lock; otherwise processes race to create the tables."""
     file = databases.sqlite_file(url)
     if file is None:
         with databases.explained(url), databases.lock_session(url) as session:

@@ -1,4 +1,4 @@
-"""From what a user typed for STUDY to the place of a study that has run."""
+"""Find a study that has run, from the STUDY argument."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
 
 
 def _only_study(root: Path, url: str | None) -> str:
-    """Return the name of the only study in the database at `url`, or in the home where none was named."""
+    """Return the name of the only study in the database at `url`, or in the home if there is no `url`."""
     where, names = str(root), names_in(root)
     if url is not None:
         # A database library takes a while to load.
@@ -43,7 +43,7 @@ def _only_study(root: Path, url: str | None) -> str:
 
 
 def looks_like_path(typed: str) -> bool:
-    """Say whether what was typed for STUDY means a file and not a name."""
+    """Return whether the STUDY argument means a file rather than a name."""
     return typed.endswith((".yaml", ".yml")) or "/" in typed or os.sep in typed
 
 

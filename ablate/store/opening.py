@@ -30,7 +30,7 @@ NETWORK_FILE_SYSTEMS = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"),
     *(f"fuse.{name}" for name in ("ceph", "gcsfuse", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs")),
 }
-# A dead peer is noticed within about 15 s, at both ends.
+# With these, both ends notice a dead peer within about 15 s.
 SERVER_PATIENCE = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -39,19 +39,19 @@ SERVER_PATIENCE = {
     "keepalives_count": 5,
     "tcp_user_timeout": 15_000,
 }
-# SQLSTATEs after which the same transaction may well succeed.
+# SQLSTATEs after which a retry of the same transaction may succeed.
 _GONE = ("08", "57P", "53300", "40001", "40P01")
 
 
 class Disconnected(StoreError):
-    """The server went away. It may come back; every transaction of ours can be tried again."""
+    """The connection to the server was lost. It may come back; all our transactions can be retried."""
 
 
 def parse_url(url: str) -> sa.URL:
     """Read a database URL.
 
     Raises:
-        BadInput: it is not a URL, or of a database that is not supported.
+        BadInput: it is not a URL, or the database is not supported.
     """
     try:
         parsed = sa.make_url(url)
@@ -77,7 +77,7 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def without_password(url: str) -> str:
-    """Return the URL without its password and its query, which may hold another."""
+    """Return the URL without its password and without its query, which may contain another password."""
     return parse_url(url).set(query={}).render_as_string(hide_password=True)
 
 
@@ -107,7 +107,7 @@ def connect(url: str, read_only: bool = False) -> sa.Engine:
 
 @contextlib.contextmanager
 def reading(url: str) -> Iterator[sa.Connection]:
-    """Yield a read-only connection that sees one moment of the database, and close everything after it.
+    """Yield a read-only connection with a consistent snapshot of the database; close everything afterwards.
 
     Raises:
         BadInput, StoreError, Unavailable: as `connect`; the database is locked or damaged.
@@ -121,7 +121,7 @@ def reading(url: str) -> Iterator[sa.Connection]:
 
 
 def lasting(work: Callable[[], R], stopping: Callable[[], bool] = lambda: False) -> R:
-    """Return what `work()` gives; while the server is away do it again, for up to RECONNECT_S or until asked to stop.
+    """Return `work()`; while the server is away, retry it for up to RECONNECT_S or until asked to stop.
 
     Raises:
         Disconnected: the server did not come back in time.
@@ -146,7 +146,7 @@ def _refuse_other_files(file: Path) -> None:
     try:
         with contextlib.closing(_connection(file, "ro")) as connection:
             connection.execute("PRAGMA schema_version")
-    # Whoever uses the engine reports every other error.
+    # All other errors are reported when the engine is used.
     except sqlite3.Error as error:
         if error.sqlite_errorname == "SQLITE_NOTADB":
             raise StoreError(
@@ -174,7 +174,7 @@ def _server_engine(url: str, read_only: bool, **how: Any) -> sa.Engine:
 
 
 def lock_session(url: str) -> sa.Connection:
-    """Return a separate session on the server, for advisory locks: they live exactly as long as it does."""
+    """Return a separate session on the server for advisory locks, which last exactly as long as the session."""
     with explained(url):
         session = _server_engine(url, read_only=False, poolclass=sa.pool.NullPool).connect()
         session = session.execution_options(isolation_level="AUTOCOMMIT")
@@ -189,7 +189,7 @@ def advisory_key(name: str) -> int:
 
 
 def _connection(file: Path, mode: str) -> "sqlite3.Connection":
-    # It takes a while to load, and a server needs none of it.
+    # Imported here: it is slow to load, and not needed with a server.
     import sqlite3
 
     quoted = str(file.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
@@ -211,7 +211,7 @@ def _writer(file: Path) -> "sqlite3.Connection":
 
 
 def _reader(file: Path) -> "sqlite3.Connection":
-    """Open for reading. An interrupted commit is rolled back in a copy, as a reader must not write."""
+    """Open for reading. An interrupted commit is rolled back in a copy, since a reader must not write."""
     import sqlite3
 
     while True:
@@ -270,7 +270,7 @@ def file_system_of(path: Path, mounts: str) -> str:
     best, kind = "", ""
     for line in mounts.splitlines():
         _, point, type_, *_ = line.split(" ")
-        # A blank is written there as \040.
+        # /proc/mounts writes a space as \040.
         point = point.encode().decode("unicode_escape")
         if path.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, type_
@@ -278,12 +278,12 @@ def file_system_of(path: Path, mounts: str) -> str:
 
 
 def creation_lock(file: Path) -> Path:
-    """Return the file that is locked while a database is created; it stays."""
+    """Return the file that is locked while a database is created; it is never removed."""
     return Path(f"{file}.lock")
 
 
 def touch_private(file: Path) -> None:
-    """Create an empty file that only its owner may read, unless it is there."""
+    """Create an empty file that only its owner can read, unless it exists."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -291,7 +291,7 @@ def touch_private(file: Path) -> None:
 
 @contextlib.contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn a database driver's exception into one line that says what to do."""
+    """Turn a database driver's exception into a one-line message that says how to fix it."""
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:

@@ -1,4 +1,4 @@
-"""Parts: those trained to their end, the points of their curves, and those that were begun and have no result yet.
+"""Parts: those that are trained, the points of their curves, and those that were begun and have no result yet.
 
 Every function works in its caller's transaction."""
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ablate.store import tables
 
-# Deaths at one and the same step are the trial's own fault: trying again would not help.
+# Deaths at the same step are the trial's own fault: another attempt would not help.
 MAX_DEATHS_THERE = 3
 # Deaths with nothing saved between them.
 MAX_DEATHS = 10
@@ -20,7 +20,7 @@ Points = Sequence[tuple[int, str, float]]  # (step, name, value)
 
 @dataclass(frozen=True)
 class Trained:
-    """What training a part gave."""
+    """The result of training a part."""
 
     metrics: dict[str, float]
     seconds: float
@@ -30,7 +30,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class NewPart:
-    """A part that was just trained, with the points of its curves that are not written yet."""
+    """A newly trained part, with the points of its curves that are not written yet."""
 
     part: str
     seed: int
@@ -53,7 +53,7 @@ def record(connection: sa.Connection, study_id: int, new: NewPart) -> None:
     """Record a part that was trained to its end."""
     add_points(connection, study_id, new.part, new.seed, new.points)
     row = {"study_id": study_id, "part": new.part, "seed": new.seed, **vars(new.trained)}
-    # It may be there: recorded by a commit whose answer was lost.
+    # It may exist already: an earlier commit succeeded but its answer was lost.
     connection.execute(_insert(connection, tables.parts).values(row).on_conflict_do_nothing())
     forget(connection, study_id, new.part, new.seed)
 
@@ -110,12 +110,12 @@ def begin(
 
 
 def change(connection: sa.Connection, study_id: int, part: str, seed: int, **columns: Any) -> None:
-    """Set what is known of a part that was begun."""
+    """Update columns of a part that was begun."""
     connection.execute(sa.update(tables.open_parts).where(_is(study_id, part, seed)).values(**columns))
 
 
 def forget(connection: sa.Connection, study_id: int, part: str, seed: int) -> None:
-    """Forget that a part was begun: it was recorded, or is to be tried again."""
+    """Forget that a part was begun, because it was recorded or will be retried."""
     connection.execute(sa.delete(tables.open_parts).where(_is(study_id, part, seed)))
 
 

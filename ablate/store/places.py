@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Place:
-    """Where one study keeps its trials and its files."""
+    """The database and the folder of one study."""
 
     study: str
     url: str  # of the database
@@ -15,7 +15,7 @@ class Place:
 
     @property
     def cache(self) -> Path:
-        """Where trials share what is worth computing once."""
+        """The folder for what trials share, such as tokenised text."""
         return self.folder / "cache"
 
     def part_folder(self, part: str, seed: int) -> Path:
@@ -31,7 +31,7 @@ class Place:
         return self.folder / "logs" / f"{part}-{seed}"
 
     def exists(self) -> bool:
-        """Say whether there is a database to open; a server is always there to be asked."""
+        """Return whether there is a database to open; true for any server."""
         if self.url == _own_file_url(self.folder):
             return (self.folder / "study.db").is_file()
         # A database library takes a while to load.
@@ -67,7 +67,7 @@ def place_in(home: Path, study: str) -> Place:
 
 
 def storage_url(storage: str | None) -> str | None:
-    """Return the URL of the database that was named, by option or environment; a file's is made absolute."""
+    """Return the database URL from the option or the environment, with an absolute path if it is a file; None without one."""
     url = storage or os.environ.get("ABLATE_STORAGE")
     if not url:
         return None

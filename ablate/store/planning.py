@@ -1,5 +1,6 @@
-"""What a study plans, as rows: what its file says, its cells, and a trial for each cell and seed, in Optuna's tables and ours.
-Removes no trial; the caller holds the study's lock."""
+"""A study's plan as rows: its file, its cells, and a trial for each cell and seed, in Optuna's tables and ours.
+
+Never removes a trial. The caller holds the study's lock."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ def lock_study(connection: sa.Connection, study_id: int) -> None:
 
 
 def delete_study(connection: sa.Connection, study_id: int) -> None:
-    """Delete a study and all that is recorded of it."""
+    """Delete a study and everything recorded for it."""
     mine = sa.select(tables.trials.c.trial_id).where(tables.trials.c.study_id == study_id)
     connection.execute(sa.delete(tables.metrics).where(tables.metrics.c.trial_id.in_(mine)))
     for table in tables.metadata.sorted_tables:
@@ -41,7 +42,7 @@ def home(connection: sa.Connection, study_id: int) -> str | None:
 
 
 def agree_on_home(connection: sa.Connection, study_id: int, proposed: str) -> str:
-    """Name that folder, unless it has a name; return the name it has then."""
+    """Set the name of that folder if it has none; return its name."""
     if (agreed := home(connection, study_id)) is not None:
         return agreed
     row = {"study_id": study_id, "key": "home", "value_json": json.dumps(proposed)}
@@ -50,7 +51,7 @@ def agree_on_home(connection: sa.Connection, study_id: int, proposed: str) -> st
 
 
 def add_look(connection: sa.Connection, study_id: int, look: Look) -> bool:
-    """Write a look; say whether it is new."""
+    """Write a look; return whether it is new."""
     ours = tables.looks.c
     if connection.scalar(sa.select(ours.number).where(ours.study_id == study_id, ours.number == look.number)):
         return False
@@ -68,7 +69,7 @@ def add_use_of_test(connection: sa.Connection, study_id: int, use: UseOfTest, us
     """Write a use of the test split.
 
     Raises:
-        StoreError: somebody else used it since there were `uses_before`.
+        StoreError: another process has used it since `uses_before` was read.
     """
     ours = tables.test_uses.c
     uses = connection.scalar(sa.select(sa.func.count()).where(ours.study_id == study_id))
@@ -85,7 +86,7 @@ def add_use_of_test(connection: sa.Connection, study_id: int, use: UseOfTest, us
 def take_over(
     connection: sa.Connection, study_id: int, spec: StudySpec, design: Design, defaults: Mapping[str, str]
 ) -> None:
-    """Let a study that is there say what its file says now; what that changes for its conclusions is kept."""
+    """Update an existing study from its file; changes that affect its conclusions are recorded."""
     ours = tables.studies.c
     there = connection.execute(sa.select(tables.studies).where(ours.study_id == study_id)).one()
     columns = study_columns(spec, design, defaults, _changes(connection, there, spec, design))
@@ -95,7 +96,7 @@ def take_over(
 def study_columns(
     spec: StudySpec, design: Design, defaults: Mapping[str, str], changes: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Return what a study's row says of its file and its design."""
+    """Return the columns of a study's row that describe its file and design."""
     return {
         "spec": spec.model_dump(mode="json"),
         "design": {
@@ -116,7 +117,7 @@ def study_columns(
 def _changes(
     connection: sa.Connection, there: sa.Row[Any], spec: StudySpec, design: Design
 ) -> list[dict[str, Any]]:
-    """Return the recorded changes of a study, with this one if trials have results: conclusions rest on what changed."""
+    """Return the recorded changes of a study, plus this one if trials already have results."""
     past: list[dict[str, Any]] = there.design.get("changes", [])
     old = StudySpec.model_validate(there.spec)
     before = {
@@ -143,7 +144,7 @@ def add_trials(
     cells: Sequence[Cell],
     order: Sequence[tuple[str, int]],
 ) -> int:
-    """Write the cells of a design, and those (cell, seed) of `order` that are missing as WAITING trials; return how many."""
+    """Write the cells of a design, and a WAITING trial for each missing (cell, seed) of `order`; return how many were added."""
     by_hash = {cell.hash: cell for cell in cells}
     ours = tables.trials.c
     rows = connection.execute(sa.select(ours.cell, ours.seed, ours.trial_id).where(ours.study_id == study_id))
@@ -159,7 +160,7 @@ def add_trials(
 
 
 def _write_cells(connection: sa.Connection, study_id: int, cells: Sequence[Cell]) -> bool:
-    """Write the design's cells, unless they stand there already; an extended study gets its new order and names of levels."""
+    """Write the design's cells unless they are unchanged; an extended study gets its new order and level names."""
     ours = tables.cells.c
     there = connection.execute(
         sa.select(ours.cell, ours.levels).where(ours.study_id == study_id).order_by(ours.position)

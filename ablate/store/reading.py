@@ -1,4 +1,4 @@
-"""The store for those who only look: bulk queries on a read-only connection, a handful however many trials there are."""
+"""Read-only access to the store: a few bulk queries, however many trials there are."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ from ablate.store.results import Change, Look, PartResult, Point, Results, Trial
 
 
 def read_results(place: Place) -> Results:
-    """Read everything recorded for a study but its curves, which wait to be asked for.
+    """Read everything recorded for a study except its curves, which are read on demand.
 
     Raises:
         BadInput: there is no such database, or it holds no such study.
@@ -40,7 +40,7 @@ def read_results(place: Place) -> Results:
         )
         cells = tuple(cell_from_row(row) for row in rows)
         parts = _parts(connection, head.study_id, place)
-        # None is known of a study that was not in a file.
+        # A study that did not come from a file has none.
         file = head.design.get("file") or "STUDY"
         path = Path(head.folder) / Path(file).name
         return Results(
@@ -76,7 +76,7 @@ def study_names(url: str) -> list[str]:
 
 
 def has_run(place: Place) -> bool:
-    """Say whether the study is in its database."""
+    """Return whether the study is in its database."""
     return place.exists() and place.study in study_names(place.url)
 
 
@@ -104,7 +104,7 @@ def _trials(
 ) -> tuple[TrialResult, ...]:
     ours, theirs, key = tables.trials.c, optuna.trials.c, tables.metrics.c
     metrics: dict[int, dict[str, float]] = defaultdict(dict)
-    # The driver's own rows: there are millions.
+    # The driver's own cursor: with millions of rows, SQLAlchemy's row objects are too slow.
     for trial_id, name, value in connection.execute(
         sa.select(key.trial_id, key.name, key.value)
         .where(key.trial_id.in_(sa.select(ours.trial_id).where(ours.study_id == study_id)))

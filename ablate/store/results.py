@@ -1,4 +1,5 @@
-"""What a store holds, as plain values: all that the report sees of it. Which cell is best, and which parts decide a metric."""
+"""The content of a store as plain values, which is all that the report sees of it. Also: the best cell, and the parts that a
+metric comes from."""
 
 import math
 from collections import defaultdict
@@ -24,7 +25,7 @@ class TrialResult:
     attempts: int
     factors: dict[str, Scalar]
     metrics: dict[str, float]  # empty until COMPLETE
-    seconds: float  # training time of its parts, those shared with other trials included
+    seconds: float  # training time of its parts, including those shared with other trials
     error: str | None
     parts: dict[str, str]  # the trainer's name for the part -> part hash
 
@@ -43,7 +44,7 @@ class PartResult:
     folder: Path
 
 
-# Not a dataclass: there are millions.
+# A NamedTuple instead of a dataclass, since there are millions.
 class Point(NamedTuple):
     """One point of a curve of a part."""
 
@@ -66,7 +67,7 @@ class UseOfTest:
 
 @dataclass(frozen=True)
 class Change:
-    """A study file that changed when trials had results: what it said before."""
+    """A change of the study file after trials had results: the values before."""
 
     complete: int  # trials that had a result at that moment
     before: dict[str, Any]  # those of seeds, metric, baseline and number of combinations that changed
@@ -74,7 +75,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the results of a study that adds seeds: what was seen, and what goes on."""
+    """One look at the results of a study that adds seeds: the comparisons, and the cells that continue."""
 
     number: int  # from 1
     seeds: int  # of every cell that was going on until then
@@ -111,12 +112,12 @@ class Results:
         return self.spec.seeds if self.search else self.spec.deciding_seeds
 
     def seeds_of(self, cell: str) -> tuple[int, ...]:
-        """Return the seeds that the study currently wants of a cell: all, unless it adds them after looks."""
+        """Return the seeds that the study currently runs a cell with: all of them, unless it adds seeds after looks."""
         return self.spec.seeds[: seeds_wanted(self.spec, self.looks, cell)]
 
 
 def seeds_wanted(spec: StudySpec, looks: Sequence[Look], cell: str) -> int:
-    """Return how many of the study's seeds a cell is run with: those of the first look, then from look to look, if it goes on."""
+    """Return how many seeds a cell is run with: those of the first look, then of each further look that it continues after."""
     if spec.looking is None:
         return len(spec.seeds)
     wanted = spec.looking.looks[0]
@@ -152,7 +153,7 @@ def compared(results: Results) -> Results:
 
 @dataclass(frozen=True)
 class Sharing:
-    """What it saved that trials share parts."""
+    """What sharing parts between trials saved."""
 
     used: int  # parts of the trials, each time it is used
     unique: int
@@ -179,7 +180,7 @@ def sharing(results: Results, trials: Iterable[TrialResult]) -> Sharing:
 
 
 def deciding_parts(results: Results, trial: TrialResult, metric: str) -> frozenset[str]:
-    """Return the hashes of the parts of `trial` that report `metric`; all of its parts when none does (a composite)."""
+    """Return the hashes of the parts of `trial` that report `metric`; all of its parts if none does (a composite)."""
     reporting = frozenset(
         part
         for part in trial.parts.values()
@@ -189,9 +190,9 @@ def deciding_parts(results: Results, trial: TrialResult, metric: str) -> frozens
 
 
 def repeated_values(results: Results, metric: str) -> list[list[float]]:
-    """Return the values of each cell over its seeds: what noise between seeds is estimated from.
+    """Return the values of each cell over its seeds, from which the noise between seeds is estimated.
 
-    Cells that share all the parts that decide `metric` are the same models: one of them counts."""
+    Cells that share all parts behind `metric` are the same models and count once."""
     groups: dict[frozenset[str], dict[int, float]] = defaultdict(dict)
     for trial in results.trials:
         value = trial.metrics.get(metric, math.nan)

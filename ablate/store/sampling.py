@@ -1,7 +1,7 @@
-"""The two questions of a search, asked of Optuna: which cell next, and is this trial hopeless?
+"""The two questions that a search asks Optuna: which cell to try next, and whether to stop a trial early.
 
-Each time, a study in memory is built from what the store holds and asked: only the trials decide, so that a search resumes after
-any interruption. Nothing is claimed and nothing is written."""
+Each time, an in-memory study is built from the recorded trials. Nothing else decides, so a search resumes after any
+interruption. Nothing is claimed or written here."""
 
 import itertools
 import random
@@ -18,7 +18,7 @@ from ablate.errors import Unavailable
 from ablate.spec import conditions
 from ablate.spec.model import Factor, StudySpec
 
-ASKED = 100  # proposals heard before one that was not tried is drawn at random
+ASKED = 100  # proposals to ask for before an untried combination is drawn at random
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _untried(space: Space, seen: set[tuple[tuple[str, int], ...]], rng: random.R
         space.existing({name: rng.randrange(len(factor.levels)) for name, factor in space.factors.items()})
         for _ in itertools.repeat(None)
     )
-    # Of more than 100,000 combinations an untried one is soon drawn.
+    # Among more than 100,000 combinations, a random one is soon untried.
     return next(one for one in drawn if _key(one) not in seen)
 
 
@@ -137,7 +137,7 @@ def _key(combination: Combination) -> tuple[tuple[str, int], ...]:
 
 
 class Watch:
-    """Follows one trial of a search and says when the study's pruner gives it up."""
+    """Follows one trial of a search and reports when the study's pruner stops it."""
 
     def __init__(self, spec: StudySpec, before: Sequence[Tried], own: Mapping[int, float]) -> None:
         """`before`: the trials to compare with; `own`: the points that an earlier attempt at this trial reported.
@@ -156,7 +156,7 @@ class Watch:
         self._replay(self._trial, own)
 
     def is_hopeless(self, step: int, value: float) -> bool:
-        """Note a point of the trial's curve; say whether the pruner gives it up here."""
+        """Add a point to the trial's curve; return whether the pruner stops the trial here."""
         self._trial.report(value, step)
         return self._trial.should_prune()
 

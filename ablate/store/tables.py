@@ -1,6 +1,6 @@
-"""Our own tables, beside Optuna's in the same database: what Optuna has no place for, in long form.
+"""Our own tables, beside Optuna's in the same database, for everything that Optuna has no place for, in long form.
 
-A database from before there was a table gets it when it is opened for writing; readers do without.
+A database that is older than a table gets it when it is opened for writing; readers treat a missing table as empty.
 
 Trials are Optuna's; `trial_id` is the key of its table `trials`. Parts, which trials share, are named by hash and seed."""
 

@@ -16,7 +16,7 @@ UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 
 
 class Superseded(Exception):
-    """Another attempt has taken this trial: what was to be recorded is not ours to record."""
+    """Another attempt has taken this trial, so this attempt must not record anything."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Claim:
 
     trial_id: int
     attempt: int
-    condemned: str | None = None  # why working on it would be useless
+    condemned: str | None = None  # why another attempt would be useless
 
 
 def queue(connection: sa.Connection, study_id: int) -> list[Queued]:
@@ -51,7 +51,7 @@ def queue(connection: sa.Connection, study_id: int) -> list[Queued]:
 
 
 def locked(connection: sa.Connection, trial_id: int) -> sa.Row[Any]:
-    """Return a trial's two rows, which nobody else changes until the commit: rows that are only read would be of the past."""
+    """Return a trial's two rows, locked until the commit; without the lock they might be out of date."""
     ours, theirs = tables.trials.c, optuna.trials.c
     return connection.execute(
         sa.select(theirs.state, theirs.datetime_start, ours.attempts, ours.fruitless)
@@ -62,7 +62,7 @@ def locked(connection: sa.Connection, trial_id: int) -> sa.Row[Any]:
 
 
 def still_running(connection: sa.Connection, claim: Claim, then: TrialState) -> bool:
-    """Say whether the trial is to be put into state `then`; it is there already if a commit's answer was lost.
+    """Return whether the trial must still be put into state `then`; it is already there if a commit's answer was lost.
 
     Raises:
         Superseded: another attempt has begun since.
@@ -93,14 +93,14 @@ def finish(connection: sa.Connection, trial_id: int, state: TrialState, error: s
 
 
 def add_metrics(connection: sa.Connection, trial_id: int, metrics: Mapping[str, float], primary: str) -> None:
-    """Write a trial's metrics, the study's own to where Optuna looks for it too."""
+    """Write a trial's metrics; the primary one also where Optuna looks for it."""
     rows = [{"trial_id": trial_id, "name": name, "value": value} for name, value in metrics.items()]
     connection.execute(sa.insert(tables.metrics), rows)
     optuna.set_value(connection, trial_id, metrics[primary])
 
 
 def show_curve(connection: sa.Connection, study_id: int, trial_id: int, part: str, metric: str) -> None:
-    """Copy a part's curve to where dashboards look for the trial's."""
+    """Copy a part's curve to where dashboards look for a trial's curve."""
     key, ours = tables.points.c, tables.trials.c
     seed = sa.select(ours.seed).where(ours.trial_id == trial_id).scalar_subquery()
     points = connection.execute(

@@ -1,10 +1,10 @@
-"""The store for those who train: add trials, claim them, record what they gave.
+"""Write access to the store: add trials, claim them, record their results.
 
-Every method is one transaction, tried again while the server is away: a restart of the server loses no trial. A commit whose
-answer was lost is therefore repeated, and must change nothing the second time.
+Every method is one transaction that is retried while the server is away, so a restart of the server loses no trial. A commit
+whose answer was lost is therefore repeated, and must change nothing the second time.
 
-Who may work on a trial is decided by ownership (a lock), not here: call these methods for trials you own. A claim carries
-the number of its attempt; whoever lost a trial to a later attempt cannot record it any more (`Superseded`)."""
+Ownership (a lock) decides who may work on a trial, not this module: call these methods for trials you own. A claim carries
+the number of its attempt; an attempt that lost its trial to a later one can no longer record it (`Superseded`)."""
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -33,12 +33,12 @@ Method = Callable[Concatenate["Store", P], R]
 
 
 def reads(method: Transaction[P, R]) -> Method[P, R]:
-    """Make a method that is given a connection a transaction that takes no writer's lock."""
+    """Turn a method that takes a connection into a transaction without a writer's lock."""
     return _transaction(method, lambda store: store._reader)
 
 
 def writes(method: Transaction[P, R]) -> Method[P, R]:
-    """Make a method that is given a connection a transaction that may write."""
+    """Turn a method that takes a connection into a transaction that may write."""
     return _transaction(method, lambda store: store.engine)
 
 

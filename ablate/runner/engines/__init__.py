@@ -1,1 +1,1 @@
-"""What starts workers. An engine knows nothing of trials: the store is the queue."""
+"""Engines start workers. An engine knows nothing about trials: the store is the queue."""

@@ -1,6 +1,6 @@
-"""Workers as processes of this machine: `python -m ablate.runner.process`.
+"""Workers as processes on this machine: `python -m ablate.runner.process`.
 
-The job goes through stdin, which stays open: when it ends, the worker knows that whoever started it is gone."""
+The job is sent through stdin, which stays open: when it closes, the worker knows that its supervisor is gone."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ class LocalWorker:
                 start_new_session=True,
             )
         assert self._process.stdin is not None
-        # If it died at once, its exit is handled like any other death.
+        # If the process died at once, that is handled like any other death.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()

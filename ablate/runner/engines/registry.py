@@ -1,4 +1,4 @@
-"""The engines by name, and what each has to offer: a way to start a worker and to ask it to stop. Nothing about trials."""
+"""The engines by name, and their interface: start a worker, and ask it to stop. Nothing about trials."""
 
 import importlib
 import importlib.util
@@ -68,12 +68,12 @@ def check_engine(name: str, url: str, address: str | None) -> None:
     if name not in CLUSTERS:
         if address is not None:
             raise BadInput(
-                f"--address: found {address!r}, but the {name} engine has none; say --engine ray or slurm"
+                f"--address: found {address!r}, but the {name} engine has no address; use --engine ray or slurm"
             )
         return
     if sqlite_file(url) is not None:
         raise BadInput(
-            f"--engine: {name} starts workers on other machines, and SQLite is for one; say --storage postgresql://..."
+            f"--engine: {name} starts workers on several machines, but SQLite works on only one; use --storage postgresql://..."
         )
     if importlib.util.find_spec(CLUSTERS[name]) is None:
         raise Unavailable(f"--engine: {name} needs {CLUSTERS[name]}; pip install 'ablate-studies[{name}]'")

@@ -1,7 +1,7 @@
 """Workers as jobs of a Slurm cluster, through submitit: one array, a job per worker. Slurm's own SBATCH_... variables choose
 partition, account, time and GPUs. A job that is preempted or reaches its time limit saves and is queued again.
 
-Nothing secret is written beside a job: the database URL reaches it by ABLATE_STORAGE, which sbatch passes on."""
+No secret is written to a job's files: the database URL reaches it through ABLATE_STORAGE, which sbatch passes on."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from ablate.store.opening import without_password
 
 POLL_S = 0.5
 KILLED = -9
-TIME_LIMIT_MIN = 24 * 60  # where neither SBATCH_TIMELIMIT nor the partition says another
+TIME_LIMIT_MIN = 24 * 60  # unless SBATCH_TIMELIMIT or the partition sets another
 WARNED_S = 120  # before the time limit: enough to save
 
 
 class Work(submitit.helpers.Checkpointable):  # type: ignore[misc]  # what it derives from has no types
-    """What a job does: run a worker on its node, and write its events where the supervisor reads them."""
+    """The work of a job: run a worker on its node, and write its events to the file that the supervisor reads."""
 
     def __call__(self, job: dict[str, Any], log: str, events: str) -> int:
         """Work until nothing is left; return the worker's exit code."""
@@ -115,7 +115,7 @@ class Slurm:
 
 
 def open_engine(job: dict[str, Any], workers: int, logs: Path, address: str | None) -> Slurm:
-    """Return the engine on this machine's Slurm; `address` may name another of submitit's clusters (`local`: no Slurm at all).
+    """Return the engine on this machine's Slurm; `address` may name another submitit cluster (`local` uses no Slurm).
 
     Raises:
         Unavailable: there is no Slurm here.
