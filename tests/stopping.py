@@ -74,7 +74,7 @@ def trained(
 
 
 def killed(study: Path, home: Path, kills: int, steps_between: int) -> None:
-    """Run the first trial of `study`; kill -9 worker and supervisor `kills` times, each some steps after the last checkpoint."""
+    """Run the first trial of `study`; kill -9 worker and supervisor each time it is so many steps further, `kills` times."""
     reached = 0
     for number in range(kills):
         supervisor = subprocess.Popen(

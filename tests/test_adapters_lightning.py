@@ -162,8 +162,7 @@ def test_it_trains_what_the_trainer_alone_would(tmp_path: Path) -> None:
     training = DataLoader(items(0, 20), batch_size=4, shuffle=True)
     held_out = DataLoader(items(1, 12), batch_size=6)
     module = Module()
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    alone = Trainer(accelerator="cpu", max_epochs=EPOCHS, enable_checkpointing=False, **quiet)
+    alone = Trainer(accelerator="cpu", max_epochs=EPOCHS, enable_checkpointing=False, logger=False)
     seed_everything(11, verbose=False)
     alone.fit(module, training, held_out)
     scores = alone.validate(module, held_out, verbose=False)[0]

@@ -52,7 +52,7 @@ def accuracy(evaluation: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float(np.mean(np.argmax(evaluation.predictions, axis=1) == evaluation.label_ids))}
 
 
-def make(context: Context, callbacks: Any = None, collator: Any = None, **args: Any) -> Trainer:
+def make(context: Context, callbacks: Callable[[], Any] = list, collator: Any = None, **args: Any) -> Trainer:
     defaults: dict[str, Any] = {
         "output_dir": str(context.workdir / "given"),
         "use_cpu": True,
@@ -70,7 +70,7 @@ def make(context: Context, callbacks: Any = None, collator: Any = None, **args: 
         eval_dataset=sentences(1, 12),
         compute_metrics=accuracy,
         data_collator=collator,
-        callbacks=callbacks,
+        callbacks=callbacks(),
     )
 
 
@@ -111,8 +111,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "best": BEST,
     "early stopping": BEST
-    | {"callbacks": [EarlyStoppingCallback(2)], "metric_for_best_model": "accuracy", "learning_rate": 0.0},
-    "drawing callback": {"callbacks": [Counting()]},
+    | {"callbacks": lambda: [EarlyStoppingCallback(2)], "metric_for_best_model": "accuracy", "learning_rate": 0.0},
+    "drawing callback": {"callbacks": lambda: [Counting()]},
 }
 
 
@@ -134,25 +134,20 @@ def test_stopped_after_every_step_it_ends_in_the_same_bits(variant: str, tmp_pat
 
 
 def test_it_trains_what_the_trainer_alone_would(tmp_path: Path) -> None:
-    trainers = []
+    trainers: list[Any] = []
 
     def train(context: Context) -> dict[str, float]:
-        trainers.append(make(context, logging_steps=STEPS))
+        trainers.extend([make(context), make(context, seed=11, save_strategy="no")])
         return fit(trainers[0], context)
 
     outcome = trained(train, tmp_path)
-    alone = make(_Workdir(tmp_path), seed=11, logging_steps=STEPS, save_strategy="no", disable_tqdm=True)
+    alone = trainers[1]
     set_seed(11)
     alone.train()
     scores = alone.evaluate()
     assert outcome.metrics == {"dev/loss": scores["eval_loss"], "dev/accuracy": scores["eval_accuracy"]}
     for mine, theirs in zip(trainers[0].model.parameters(), alone.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
-
-
-class _Workdir:
-    def __init__(self, workdir: Path) -> None:
-        self.workdir = workdir
 
 
 def test_curves_have_the_contracts_names(tmp_path: Path) -> None:
@@ -272,7 +267,7 @@ class CutShort(TrainerCallback):
 
 def test_an_epoch_cut_short_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="ended early, at step 3"):
-        trained(lambda context: fit(make(context, callbacks=[CutShort()]), context), tmp_path)
+        trained(lambda context: fit(make(context, callbacks=lambda: [CutShort()]), context), tmp_path)
 
 
 def test_predictions_that_are_not_one_per_item_are_refused(tmp_path: Path) -> None:

@@ -62,11 +62,9 @@ def fit(
     """
     _refuse(trainer, context)
     curves = _Curves(context)
-    _adopt(trainer, context, curves)
     seed_everything(context.seed, verbose=False)
     state = context.restore()
-    # First, so that a checkpoint between two epochs knows nothing of what other callbacks do in the second.
-    trainer.callbacks.insert(0, _Follower(context, state))
+    _adopt(trainer, context, curves, _Follower(context, state))
     if state is None or not state["finished"]:
         trainer.fit(module, data, val_dataloaders)
         finished = {"finished": True, "module": module.state_dict(), "generators": generator_states()}
@@ -101,10 +99,11 @@ def _refuse(trainer: Trainer, context: Context) -> None:
         )
 
 
-def _adopt(trainer: Trainer, context: Context, curves: Logger) -> None:
+def _adopt(trainer: Any, context: Context, curves: Logger, follower: Callback) -> None:
     """Give the Trainer the trial's folder and curves, and silence."""
     trainer._default_root_dir = str(context.workdir / "lightning")
-    trainer.callbacks[:] = [each for each in trainer.callbacks if not _is_unwanted(each)]
+    # The follower is first, so that a checkpoint between two epochs knows nothing of what others do in the second.
+    trainer.callbacks[:] = [follower, *(each for each in trainer.callbacks if not _is_unwanted(each))]
     trainer.loggers = [*(each for each in trainer.loggers if each.name != DEFAULT_NAME), curves]
     trainer.num_sanity_val_steps = 0
     # The worker has handlers for them, which save.
@@ -216,11 +215,12 @@ def _load(trainer: Trainer, state: dict[str, Any]) -> None:
     restore_generators(state["generators"])
 
 
-def _loader_generators(trainer: Trainer) -> list[torch.Generator]:
+def _loader_generators(trainer: Any) -> list[torch.Generator]:
     """Return the generators that data loaders and their samplers have of their own."""
     loaders = trainer.fit_loop._combined_loader.flattened if trainer.fit_loop._combined_loader else []
     owners = [owner for loader in loaders for owner in (loader, getattr(loader, "sampler", None))]
-    return [owner.generator for owner in owners if getattr(owner, "generator", None) is not None]
+    generators = [getattr(owner, "generator", None) for owner in owners]
+    return [generator for generator in generators if generator is not None]
 
 
 def _named(logged: Mapping[str, Any], other: str) -> dict[str, float]:

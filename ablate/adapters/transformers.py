@@ -88,7 +88,7 @@ def fit(
     trainer.callback_handler.callbacks.insert(0, follower)
     try:
         if state is None or state["at"] != "end":
-            trainer.train(resume_from_checkpoint=state and _loadable(trainer, state))
+            trainer.train(resume_from_checkpoint=None if state is None else _loadable(trainer, state))
             follower.checkpoint("end")
         else:
             _load_finished(trainer, state)
@@ -128,13 +128,13 @@ def _refuse(trainer: Trainer, context: Context) -> None:
         raise BadInput(f"this version of transformers has no Trainer.{missing[0]}; install transformers 5.23")
 
 
-def _adopt(trainer: Trainer, context: Context) -> None:
+def _adopt(trainer: Any, context: Context) -> None:
     """Give the Trainer the trial's seed and folder, one device, and silence."""
     args = trainer.args
     for talkative in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(talkative)
     args.disable_tqdm = True
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # The Trainer made the folder when it was made itself.
     with contextlib.suppress(OSError):
         os.rmdir(str(args.output_dir))
@@ -160,7 +160,7 @@ def _adopt(trainer: Trainer, context: Context) -> None:
     vars(trainer)["get_train_dataloader"] = make_seeded_loader
 
 
-def _loadable(trainer: Trainer, state: dict[str, Any]) -> str:
+def _loadable(trainer: Any, state: dict[str, Any]) -> str:
     """Let the Trainer resume as from a folder of its own, but load everything except counters from `state`."""
     folder = Path(str(trainer.args.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,14 +185,14 @@ def _loadable(trainer: Trainer, state: dict[str, Any]) -> str:
     return str(folder)
 
 
-def _load_finished(trainer: Trainer, state: dict[str, Any]) -> None:
+def _load_finished(trainer: Any, state: dict[str, Any]) -> None:
     """Load a training that only lacks its evaluation."""
     trainer.model.load_state_dict(state["model"])
     trainer.state = TrainerState(**_counters(trainer, state))
     restore_generators(state["generators"])
 
 
-def _counters(trainer: Trainer, state: dict[str, Any]) -> dict[str, Any]:
+def _counters(trainer: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of the saved `TrainerState`; the folder may have moved since."""
     counters: dict[str, Any] = json.loads(state["counters"])
     if best := counters["best_model_checkpoint"]:

@@ -1,4 +1,4 @@
-"""Ownership of trials and parts: one lock for each, held by the kernel or the database server for a living process. A dead owner is
+"""Ownership of trials and parts: one lock each, held by the kernel or the database server for a living process. A dead owner is
 detected at once, and a frozen one keeps its locks; nothing depends on clocks.
 
 One host: `lockf` on a file. Not `flock`, which a forked data-loader child would keep alive. A POSIX lock is released when its

@@ -1,10 +1,10 @@
-"""A plain torch loop under ablate: a small network learns two rings. Lines marked with `# ablate` are there for ablate alone."""
+"""A plain torch loop under ablate: a small network learns two rings.
+
+Lines marked `# ablate` are there for ablate alone."""
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
-
-from ablate.contract import Context  # ablate
 
 
 class Settings(BaseModel, extra="forbid"):
@@ -13,14 +13,14 @@ class Settings(BaseModel, extra="forbid"):
     steps: int = 200
 
 
-def train(settings: Settings, context: Context) -> dict[str, float]:
+def train(settings: Settings, context) -> dict[str, float]:
     torch.manual_seed(context.seed)
-    (x, y), (dev_x, dev_y) = rings(context.seed, 400), rings(1, 400)
+    (x, y), (dev_x, dev_y) = rings(0, 400), rings(1, 400)
     model = nn.Sequential(
         nn.Linear(2, settings.width), nn.Tanh(), nn.Dropout(0.1), nn.Linear(settings.width, 2)
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr)
-    begin = 0
+    begin = 0  # ablate
     if state := context.restore():  # ablate
         begin = state["step"]  # ablate
         model.load_state_dict(state["model"])  # ablate
@@ -34,15 +34,9 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
         optimizer.step()
         if step % 10 == 0:
             context.report(step, {"train/loss": loss.item()})  # ablate
-        context.checkpoint(  # ablate
-            step,  # ablate
-            lambda step=step: {  # ablate
-                "step": step,  # ablate
-                "model": model.state_dict(),  # ablate
-                "optimizer": optimizer.state_dict(),  # ablate
-                "random": torch.get_rng_state(),  # ablate
-            },  # ablate
-        )  # ablate
+        saved = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}  # ablate
+        saved["random"] = torch.get_rng_state()  # ablate
+        context.checkpoint(step, lambda saved=saved: saved)  # ablate
     predicted = model.eval()(dev_x).argmax(dim=1)
     ids = [str(i) for i in range(len(dev_y))]  # ablate
     context.predictions("dev", "accuracy", ids, predicted.tolist(), dev_y.tolist())  # ablate
