@@ -38,6 +38,18 @@ rng = random.Random(os.environ["ABLATE_SEED"])
 (workdir / "metrics.json").write_text(json.dumps({"dev/accuracy": rng.gauss(lr, 1)}))
 """
 
+OURS = """\
+study: ours
+question: Is our trainer sound?
+trainer: ablate.trainer
+settings: {training: joint}
+factors: {surgery: [none, pcgrad]}
+baseline: {surgery: none}
+design: full
+seeds: [1, 2]
+metric: {name: dev/mean}
+"""
+
 Faulty = Callable[..., Path]
 
 
@@ -110,8 +122,10 @@ def test_our_example_of_a_trainer_passes(ablate: Ablate) -> None:
 
 
 @pytest.mark.slow
-def test_our_trainer_passes() -> None:
-    document = check_study(STUDIES / "quickstart.yaml", [], 2.0, print)
+def test_our_trainer_passes(tmp_path: Path) -> None:
+    study = tmp_path / "ours.yaml"
+    study.write_text(OURS)
+    document = check_study(study, [], 2.0, print)
     assert document["shrunk"]
     assert (document["failed"], document["not_checked"]) == (0, 0), check_text(document)
 

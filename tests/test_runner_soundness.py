@@ -67,7 +67,7 @@ def test_points_that_a_kill_lost_are_no_fault() -> None:
 
 def test_ids_may_come_in_another_order() -> None:
     one, other = predictions("a,1,1", "b,0,1"), predictions("b,0,1", "a,1,1")
-    assert same_ids({"one": one, "other": other}).result == "PASS"
+    assert same_ids({"one": one, "other": other}, {}).result == "PASS"
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,18 @@ def test_ids_may_come_in_another_order() -> None:
     ],
 )
 def test_other_items_are_a_fault(rows: tuple[str, ...], said: str) -> None:
-    found = same_ids({"one": predictions("a,1,1", "b,0,1"), "other": predictions(*rows)})
+    found = same_ids({"one": predictions("a,1,1", "b,0,1")}, {"other": predictions(*rows)})
     assert found.result == "FAIL"
     assert said in found.seen
 
 
 def test_an_id_that_is_there_twice_is_a_fault() -> None:
-    assert "twice" in same_ids({"one": predictions("a,1,1", "a,0,1")}).seen
+    assert "twice" in same_ids({"one": predictions("a,1,1", "a,0,1")}, {}).seen
+
+
+def test_predictions_that_some_cells_lack_are_named() -> None:
+    found = same_ids({"one": predictions("a,1,1"), "other": {}}, {})
+    assert (found.result, "1 item, missing in 1 cell" in found.seen) == ("PASS", True)
 
 
 def test_a_step_takes_the_median_time() -> None:

@@ -243,29 +243,28 @@ def seconds_per_step(trace: Trace) -> float | None:
     return median(paces) if paces else None
 
 
-def same_ids(predictions: Mapping[str, Mapping[str, bytes]]) -> Check:
+def same_ids(cells: Mapping[str, Mapping[str, bytes]], others: Mapping[str, Mapping[str, bytes]]) -> Check:
     """Are the ids of predictions, and their labels, the same everywhere?
 
-    `predictions`: by file name, of each training that came to its end."""
+    `cells`: files by name, of each cell that was trained to its end. `others`: of trainings of some parts with other seeds."""
     name = "ids"
-    if not predictions:
+    if not cells:
         return Check(name, NOT_CHECKED, NO_END, LIMIT)
-    files = sorted({file for found in predictions.values() for file in found})
+    files = sorted({file for found in cells.values() for file in found})
     if not files:
         return Check(name, NOT_CHECKED, "context.predictions is never called", NO_PREDICTIONS)
     seen = []
     for file in files:
-        items = {where: _items(found[file]) for where, found in predictions.items() if file in found}
+        items = {where: _items(found[file]) for where, found in {**cells, **others}.items() if file in found}
         (first, expected), *rest = items.items()
         for where, found in rest:
             if fault := _unlike(expected, found):
                 return Check(name, FAIL, f"predictions/{file}: {fault} ({first}; {where})", IDS)
         if len({item for item, _ in expected}) < len(expected):
             return Check(name, FAIL, f"predictions/{file}: an id is there twice ({first})", IDS)
-        few = (
-            f" in {len(items)} of {len(predictions)} trainings only" if len(items) < len(predictions) else ""
-        )
-        seen.append(f"{file}: {plural(len(expected), 'item')}{few}")
+        missing = sum(file not in found for found in cells.values())
+        where = f", missing in {plural(missing, 'cell')}" if missing else ""
+        seen.append(f"{file}: {plural(len(expected), 'item')}{where}")
     return Check(name, PASS, f"the same ids and labels in all cells and seeds ({listed(seen)})")
 
 

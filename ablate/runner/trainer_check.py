@@ -59,11 +59,10 @@ def check_study(
         probes = [Probes(bench, one, traces) for one in _one_of_each_kind(tried, prepared.trainer)]
         probed = {probe.one: probe.checks() for probe in probes}
     checks = {one: [trains(trace, bench.limit_s), *probed.get(one, ())] for one, trace in traces.items()}
-    predictions = {one.label: trace.predictions for one, trace in traces.items() if trace.metrics is not None}
-    for probe in probes:
-        predictions |= probe.predictions
     parts = [_part_document(one, traces[one], found) for one, found in checks.items()]
-    return _document(prepared, parts, [_metric_check(prepared, traces), same_ids(predictions)])
+    ended = _ended_cells(prepared.design, traces)
+    of_cells = [_metric_check(prepared, ended), _ids_check(prepared.design, ended, probes)]
+    return _document(prepared, parts, of_cells)
 
 
 # What to train --------------------------------------------------------------------------------------------------
@@ -132,16 +131,30 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _metric_check(prepared: Prepared, traces: Mapping[Tried, Trace]) -> Check:
+# Cells ----------------------------------------------------------------------------------------------------------
+
+EndedCells = dict[
+    str, dict[str, Trace]
+]  # hash of a cell whose parts all came to their ends -> part's name -> its training
+
+
+def _ended_cells(design: Design, traces: Mapping[Tried, Trace]) -> EndedCells:
+    by_part = {one.part.hash: trace for one, trace in traces.items()}
+    cells = {
+        cell.hash: {name: by_part[part.hash] for name, part in cell.parts.items()} for cell in design.cells
+    }
+    return {
+        cell: parts
+        for cell, parts in cells.items()
+        if all(trace.metrics is not None for trace in parts.values())
+    }
+
+
+def _metric_check(prepared: Prepared, ended: EndedCells) -> Check:
     trainer, primary = prepared.trainer, prepared.spec.metric.name
-    faults, cells = [], 0
-    by_part = {one.part.hash: trace.metrics for one, trace in traces.items()}
-    for cell in prepared.design.cells:
-        of_parts = {name: by_part[part.hash] for name, part in cell.parts.items()}
-        metrics = {name: found for name, found in of_parts.items() if found is not None}
-        if len(metrics) < len(of_parts):
-            continue
-        cells += 1
+    faults = []
+    for cell in (cell for cell in prepared.design.cells if cell.hash in ended):
+        metrics = {name: trace.metrics or {} for name, trace in ended[cell.hash].items()}
         try:
             with working_in(prepared.spec.folder):
                 checked(trainer.combine(trainer.Settings.model_validate(cell.settings), metrics), primary)
@@ -149,7 +162,21 @@ def _metric_check(prepared: Prepared, traces: Mapping[Tried, Trace]) -> Check:
         except Exception as error:
             text = str(error) if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
             faults.append(f"{_where(cell, prepared.design)}: {text}")
-    return metric_returned(faults, cells, primary)
+    return metric_returned(faults, len(ended), primary)
+
+
+def _ids_check(design: Design, ended: EndedCells, probes: Sequence[Probes]) -> Check:
+    cells = {
+        _where(cell, design): {
+            file: content
+            for trace in ended[cell.hash].values()
+            for file, content in trace.predictions.items()
+        }
+        for cell in design.cells
+        if cell.hash in ended
+    }
+    others = {label: found for probe in probes for label, found in probe.predictions.items()}
+    return same_ids(cells, others)
 
 
 # Saying it ------------------------------------------------------------------------------------------------------
