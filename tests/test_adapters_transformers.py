@@ -111,7 +111,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "best": BEST,
     "early stopping": BEST
-    | {"callbacks": lambda: [EarlyStoppingCallback(2)], "metric_for_best_model": "accuracy", "learning_rate": 0.0},
+    | {
+        "callbacks": lambda: [EarlyStoppingCallback(2)],
+        "metric_for_best_model": "accuracy",
+        "learning_rate": 0.0,
+    },
     "drawing callback": {"callbacks": lambda: [Counting()]},
 }
 
