@@ -118,6 +118,7 @@ def test_our_example_of_a_trainer_passes(ablate: Ablate) -> None:
     done = ablate("check", STUDIES / "own_trainer.yaml", "--json", "--set", "steps=20")
     document = json.loads(done.stdout)
     assert set(results(document).values()) == {"PASS"}
+    assert document["parts"][0]["steps"] == 20
     assert document["parts"][0]["seconds_per_step"] > 0
 
 

@@ -133,7 +133,7 @@ def trains(trace: Trace, limit_s: float) -> Check:
             f"it was stopped{at} after {duration(limit_s)}; its end was not seen",
             LIMIT,
         )
-    steps = plural(len(trace.steps), "step") if trace.steps else "no context.checkpoint"
+    steps = "no context.checkpoint" if trace.last_step is None else plural(trace.last_step, "step")
     return Check("trains", PASS, f"to its end: {steps}, {duration(trace.seconds)}")
 
 

@@ -188,7 +188,7 @@ def _part_document(one: Tried, trace: Trace, checks: Sequence[Check]) -> dict[st
         "hash": one.part.hash,
         "where": one.where,
         "checks": [vars(check) for check in checks],
-        "steps": len(trace.steps),
+        "steps": trace.last_step or 0,
         "seconds": round(trace.seconds, 6),
         "seconds_per_step": seconds_per_step(trace),
     }
