@@ -67,6 +67,8 @@ def test_a_stopped_program_waits_and_goes_on_to_the_same_bits(
     assert [trial["state"] for trial in stopped["trials"]] == ["WAITING"] * 2
     assert stopped["trials"][0]["error"] is None
     done = run_here(study)
+    # 60 steps of 0.03 s, in two attempts: the time of the first one counts.
+    assert all(trial["seconds"] > 60 * 0.03 for trial in done["trials"])
     (log,) = [
         log for log in tmp_path.glob("runs/program/trials/*/attempts") if log.read_text().count("\n") == 2
     ]

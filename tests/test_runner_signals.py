@@ -190,3 +190,27 @@ def test_a_limit_that_cannot_be_kept_is_refused(
     assert refused.returncode == 2
     assert refused.stderr.startswith(said)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_signal_inside_a_finalizer_ends_the_command_all_the_same(tmp_path: Path) -> None:
+    """Python ignores what a finalizer raises, and importing a library runs many."""
+    script = """
+import importlib, os, signal, sys, time
+app = importlib.import_module("ablate.cli.app")
+
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.01)
+
+def slow(standalone_mode):
+    Late()
+    time.sleep(30)
+
+app.app = slow
+app.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGUSR1, "")

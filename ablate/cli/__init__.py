@@ -1,10 +1,10 @@
 """The command line: each command parses, calls one function and prints. Results go to stdout, everything else to stderr.
 
-    run        train: init, plan, run, worker, test
-    look       see what came of it: status, report, export, dashboard
-    trial      one trial: show, logs, reproduce
-    outside    results from elsewhere: analyze, compare
-    care       the installation: doctor, schema
+    run          train: init, plan, check, run, worker, test
+    results      the results of a study: status, report, export, dashboard
+    trial        one trial: show, logs, reproduce
+    outside      results from elsewhere: analyze, compare
+    maintenance  studies as a whole and the installation: merge, delete, import, doctor, schema
 
 Heavy modules are imported inside the command that needs them, so that `ablate --help` is instant."""
 

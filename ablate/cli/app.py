@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import threading
 
 import typer
 
@@ -65,6 +66,7 @@ def main() -> None:
     from typer.exceptions import Abort, TyperException
 
     catch(lambda number, _: sys.exit(128 + number))
+    sys.unraisablehook = _exit_all_the_same
     try:
         code = app(standalone_mode=False)
     except AblateError as error:
@@ -86,6 +88,17 @@ def main() -> None:
         complain(f"{where}{error.strerror}; {HOW_TO_FIX[error.errno]}")
         code = 1
     sys.exit(code)
+
+
+def _exit_all_the_same(lost: "sys.UnraisableHookArgs") -> None:
+    """Exit when Python ignores the exit that a signal asked for, since the signal came inside a finalizer."""
+    if isinstance(lost.exc_value, SystemExit) and isinstance(lost.exc_value.code, int):
+        # Not here: what is raised inside this hook is ignored too.
+        again = threading.Timer(0.1, os.kill, (os.getpid(), lost.exc_value.code - 128))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _command_typed() -> str:

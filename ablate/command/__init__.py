@@ -93,6 +93,7 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
             curves.follow(program.printed())
         curves.follow(program.printed(), to_the_end=True)
     if stopped:
+        curves.save()
         raise Stopped
     program.raise_failure()
     # The worker's own peak says nothing of its programs'.

@@ -39,7 +39,15 @@ class Curves:
         seen = [self._report(values) for values in map(json_object, printed) if self._is_printed(values)]
         seen += [self._report(values) for values in map(json_object, self._appended(to_the_end))]
         if any(seen):
-            self._context.checkpoint(self._step, lambda: {"read": self._read, "step": self._step})
+            self.save()
+
+    def save(self) -> None:
+        """Note how far the program is; when the run is to stop, the time that it took so far is saved with it.
+
+        Raises:
+            Stopped: from the context.
+        """
+        self._context.checkpoint(self._step, lambda: {"read": self._read, "step": self._step})
 
     def _is_printed(self, values: dict[str, Any]) -> bool:
         numbers = numbers_of(values)

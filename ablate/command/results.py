@@ -9,7 +9,7 @@ from typing import Any
 from ablate.command.curves import numbers_of
 from ablate.errors import BadInput, TrialError
 from ablate.tables import Faults, read_text, records
-from ablate.text import listed
+from ablate.text import listed, shortened
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions"
@@ -37,13 +37,19 @@ def read_metrics(workdir: Path, printed: Mapping[str, float]) -> dict[str, float
             f"the program ended without metrics: it wrote no {file}, and printed no line that is a JSON object of numbers, "
             'such as {"dev/accuracy": 0.91}'
         )
+    if not file.is_file() or not file.stat().st_size:
+        what = "empty" if file.is_file() else "not a file"
+        raise TrialError(f'{file}: {what}; write a JSON object such as {{"dev/accuracy": 0.91}}')
     try:
         found = json.loads(read_text(file))
     except (ValueError, RecursionError, BadInput) as error:
         raise TrialError(f"{file}: not JSON ({error})") from error
     numbers = numbers_of(found) if isinstance(found, dict) else {}
     if not numbers:
-        raise TrialError(f'{file}: no numbers in it; write a JSON object such as {{"dev/accuracy": 0.91}}')
+        shown = shortened(json.dumps(found), 60)
+        raise TrialError(
+            f'{file}: no numbers in it: found {shown}; write a JSON object such as {{"dev/accuracy": 0.91}}'
+        )
     if others := [name for name in found if name not in numbers]:
         print(f"{file}: left out what is not a number: {listed(map(repr, others), 12)}", flush=True)
     return numbers

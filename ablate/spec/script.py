@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from ablate.errors import BadInput
 from ablate.spec.file_text import read_text
 from ablate.spec.yaml_tree import resolve
-from ablate.text import one_line, printable
+from ablate.text import one_line, printable, suggestion
 
 SEEDS = ("seed", "random_seed", "random_state")
 FOLDERS = ("output_dir", "out_dir", "outdir", "output", "save_dir", "workdir", "checkpoint_dir")
@@ -50,6 +50,9 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
     Raises:
         BadInput: it is not Python, or declares no options.
     """
+    if not script.exists():
+        scripts = sorted(file.name for file in script.parent.glob("*.py"))
+        raise BadInput(f"{script}: no such file; {suggestion(script.name, scripts)}")
     try:
         tree = ast.parse(read_text(script))
     except SyntaxError as error:
