@@ -86,15 +86,18 @@ class Study:
         return render_summary(self._report())
 
 
-def open_study(study: str, home: Path | str | None = None, storage: str | None = None) -> Study:
-    """Open a study by its name or the path of its YAML; `home` and `storage` as on the command line.
+def open_study(
+    study: Path | str | Mapping[str, Any], home: Path | str | None = None, storage: str | None = None
+) -> Study:
+    """Open a study by its name, its file or its mapping; `home` and `storage` as on the command line.
 
     Raises:
         BadInput: there is no such study.
     """
     from ablate.store.finding import find_study
 
-    return Study(find_study(study, _path(home), storage))
+    named = study.get("study") if isinstance(study, Mapping) else study
+    return Study(find_study(str(named), _path(home), storage))
 
 
 def plan(
@@ -152,9 +155,12 @@ def run(
     """
     from rich.console import Console
 
+    from ablate.errors import BadInput
     from ablate.runner.prepare import Options
     from ablate.runner.study import run_study
 
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise BadInput(f"workers: found {workers!r}; give a number, 1 or more, or None for as many as fit")
     options = Options(
         home=_path(home),
         storage=storage,
@@ -175,7 +181,13 @@ def run(
 
 
 def _source(study: Path | str | Mapping[str, Any]) -> Path | Mapping[str, Any]:
-    return study if isinstance(study, Mapping) else Path(study)
+    from ablate.errors import BadInput
+
+    if isinstance(study, Mapping):
+        return study
+    if isinstance(study, str | Path):
+        return Path(study)
+    raise BadInput(f"study: found {study!r}; give a study file's path, or a mapping with the same keys")
 
 
 def _path(folder: Path | str | None) -> Path | None:

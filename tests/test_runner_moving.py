@@ -205,7 +205,8 @@ def test_a_deleted_study_is_gone_and_can_be_run_anew(
 def test_nothing_is_deleted_without_a_yes(run_here: RunHere, ablate: Ablate, walk_study: WalkStudy) -> None:
     run_here(walk_study(), limit=2)
     asked = ablate("delete", "walk")
-    assert asked.returncode != 0
+    assert asked.returncode == 1
+    assert asked.stderr.endswith("nothing was deleted; --yes deletes without asking\n")
     assert json.loads(ablate("status", "--json").stdout)["complete"] == 2
 
 

@@ -91,6 +91,19 @@ def test_numbers_of_numpy_are_levels(folder: Path) -> None:
     assert plan["cells"] == 8
 
 
+def test_a_study_is_opened_by_name_file_or_mapping(folder: Path) -> None:
+    ablate.run(STUDY, limit=1)
+    for study in ("walk", "walk.yaml", Path("walk.yaml"), STUDY):
+        assert ablate.open_study(study).status()["complete"] == 1
+
+
+def test_arguments_of_a_wrong_type_are_named(folder: Path) -> None:
+    with pytest.raises(BadInput, match="study: found None; give"):
+        ablate.plan(None)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="workers: found 0; give a number"):
+        ablate.run(STUDY, workers=0)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

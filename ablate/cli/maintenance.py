@@ -1,13 +1,14 @@
 """Commands that look after the installation and of studies as a whole: doctor, merge, delete, import, schema."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ablate.cli.options import Home, Json, Storage, StudyName
-from ablate.cli.printing import show
+from ablate.cli.printing import complain, show
 
 
 def doctor(home: Home = None, storage: Storage = None) -> None:
@@ -37,12 +38,20 @@ def delete(
 
     place = find_study(study, home, storage)
     trials = sum(trial.state == "COMPLETE" for trial in read_results(place).trials)
-    if not yes:
-        typer.confirm(
-            f"Delete {place.study!r} with {trials} complete trials, in {place.folder}?", abort=True, err=True
-        )
+    if not yes and not _is_sure(f"Delete {place.study!r} with {trials} complete trials, in {place.folder}?"):
+        complain("nothing was deleted; --yes deletes without asking")
+        raise typer.Exit(1)
     moving.delete(place)
     print(f"{place.study}: deleted")
+
+
+def _is_sure(question: str) -> bool:
+    try:
+        return typer.confirm(question, err=True)
+    # The input ended.
+    except typer.Abort:
+        print(file=sys.stderr)
+        return False
 
 
 def merge(
