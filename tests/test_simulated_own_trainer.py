@@ -49,10 +49,10 @@ class Keeping:
 
 
 @cache
-def trained() -> tuple[Any, Any, np.ndarray, np.ndarray]:
+def trained() -> tuple[Any, Any, list[Any], np.ndarray]:
     """Return the study, its design, the weights [cells][seeds] of all models, and the true accuracy [cells]."""
     spec, design, settings = declared()
-    models = np.array(list(zip(*on_all_cores(weights, TRAINED), strict=True)))
+    models = list(zip(*on_all_cores(weights, TRAINED), strict=True))
     truth = [
         float(right(one, of_cell, default_rng(1), 20_000).mean())
         for one, of_cell in zip(settings, models, strict=True)
