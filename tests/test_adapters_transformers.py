@@ -125,7 +125,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+QUICK = ("scheduler", "accumulation", "collator", "best", "drawing callback")
+
+
+@pytest.mark.parametrize(
+    "variant", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
+)
 def test_stopped_after_every_step_it_ends_in_the_same_bits(variant: str, tmp_path: Path) -> None:
     def train(context: Context) -> dict[str, float]:
         return fit(make(context, **VARIANTS[variant]), context, predictions="accuracy")

@@ -106,6 +106,7 @@ time.sleep(99)
     assert {"saved", "child_heard"} <= {file.name for file in workdirs(tmp_path)[0].iterdir()}
 
 
+@pytest.mark.slow
 def test_kills_at_random_instants_change_no_bit_of_a_script_that_saves(
     run_here: RunHere, tmp_path: Path
 ) -> None:

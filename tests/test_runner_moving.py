@@ -45,6 +45,7 @@ def test_two_halves_of_a_study_become_the_whole(
     assert (again["complete"], sum(trial["attempts"] for trial in again["trials"])) == (8, 8)
 
 
+@pytest.mark.slow
 def test_a_home_without_the_study_takes_it_whole(
     run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_bundle_writes_nowhere_but_into_its_study(
     assert not (tmp_path / "there").exists()
 
 
+@pytest.mark.slow
 def test_a_study_is_imported_once(run_here: RunHere, ablate: Ablate, walk_study: WalkStudy) -> None:
     run_here(walk_study(), limit=1)
     ablate("export", "--bundle", "--out", "walk.zip")

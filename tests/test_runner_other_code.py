@@ -131,6 +131,7 @@ def test_a_file_that_is_gone_is_named(ablate: Ablate, coded: WriteCoded, tmp_pat
     assert "coded_computed.py (is gone, 2 parts)" in ablate("run", study).stderr
 
 
+@pytest.mark.slow
 def test_a_study_may_move(ablate: Ablate, coded: WriteCoded, tmp_path: Path) -> None:
     study = coded()
     ablate("run", study)
@@ -140,6 +141,7 @@ def test_a_study_may_move(ablate: Ablate, coded: WriteCoded, tmp_path: Path) -> 
     assert ablate("run", "there/coded.yaml").returncode == 0
 
 
+@pytest.mark.slow
 def test_another_version_of_a_package_is_refused(ablate: Ablate, coded: WriteCoded, tmp_path: Path) -> None:
     packages = tmp_path / "lib/site-packages"
     information = packages / "quick_trees-1.0.dist-info"
@@ -202,6 +204,7 @@ def test_rerun_trains_again_what_is_of_other_code_and_nothing_else(
     assert not [flag for flag in report["flags"] if flag["rule"] == "other_code"]
 
 
+@pytest.mark.slow
 def test_rerun_leaves_what_optuna_shows_as_it_is_recorded(
     ablate: Ablate, coded: WriteCoded, tmp_path: Path
 ) -> None:
@@ -246,6 +249,7 @@ def test_rerun_begins_a_trial_of_other_code_anew(
     assert not any("→" in version for code in codes(ablate) for version in code.values())
 
 
+@pytest.mark.slow
 def test_a_worker_that_starts_with_other_code_takes_nothing(
     ablate: Ablate, start_ablate: StartAblate, coded: WriteCoded, tmp_path: Path
 ) -> None:
@@ -262,6 +266,7 @@ def test_a_worker_that_starts_with_other_code_takes_nothing(
     assert ablate("worker", "coded", "--code", "keep").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_script_that_is_edited_during_a_run_stops_it_before_its_next_trial(
     start_ablate: StartAblate, ablate: Ablate, coded: WriteCoded, tmp_path: Path
 ) -> None:
@@ -276,6 +281,7 @@ def test_a_script_that_is_edited_during_a_run_stops_it_before_its_next_trial(
     assert (states.count("COMPLETE"), states.count("WAITING")) == (3, 1)
 
 
+@pytest.mark.slow
 def test_rerun_while_the_study_runs_is_refused(
     ablate: Ablate, start_ablate: StartAblate, coded: WriteCoded, tmp_path: Path
 ) -> None:
@@ -287,6 +293,7 @@ def test_rerun_while_the_study_runs_is_refused(
     assert "'coded' is running" in done.stderr
 
 
+@pytest.mark.slow
 def test_rerun_of_a_search_is_refused(ablate: Ablate, coded: WriteCoded, tmp_path: Path) -> None:
     study = coded(design="{kind: search, trials: 2, finalists: 1}", seeds="[1, 2]")
     assert ablate("run", study).returncode == 0

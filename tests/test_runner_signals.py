@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 from test_runner_run import metrics, running_workers, wait_for
 
-BATCH_SIGNALS = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
+BATCH_SIGNALS = [
+    signal.SIGUSR1,
+    signal.SIGXCPU,
+    *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGHUP, signal.SIGUSR2)),
+]
 
 
 def is_training(folder: Path) -> bool:
@@ -144,8 +148,8 @@ def test_only_a_worker_can_be_drained(ablate: Callable[..., subprocess.Completed
     ("options", "more"),
     [
         (["--max-hours", 4 / 3600], ""),
-        (["--max-usd", 4 / 1800], "budget: {usd_per_hour: 2}\n"),
-        ([], "budget: {max_hours: 0.001}\n"),
+        pytest.param(["--max-usd", 4 / 1800], "budget: {usd_per_hour: 2}\n", marks=pytest.mark.slow),
+        pytest.param([], "budget: {max_hours: 0.001}\n", marks=pytest.mark.slow),
         ([], "budget: {max_usd: 0.002, usd_per_hour: 2}\n"),
     ],
     ids=["hours", "usd", "budget's hours", "budget's usd"],
