@@ -161,6 +161,10 @@ def run(
 
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise BadInput(f"workers: found {workers!r}; give a number, 1 or more, or None for as many as fit")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise BadInput(f"limit: found {limit!r}; give a number, 1 or more, or None for all")
+    if code not in ("keep", "rerun", None):
+        raise BadInput(f'code: found {code!r}; give "keep", "rerun" or None')
     options = Options(
         home=_path(home),
         storage=storage,

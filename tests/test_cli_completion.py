@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import RunHere, WalkStudy
 
 SCRIPT = """
 eval "$(ablate --show-completion bash)"
@@ -24,8 +24,8 @@ echo "${COMPREPLY[@]}"
 def test_bash_completes_commands_and_studies(
     typed: str,
     completed: str,
-    run_here: Callable[..., object],
-    walk_study: Callable[..., Path],
+    run_here: RunHere,
+    walk_study: WalkStudy,
     tmp_path: Path,
 ) -> None:
     run_here(walk_study(), limit=0)

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import Ablate, RunHere, StartAblate, WalkStudy
 from test_runner_run import metrics, running_workers, wait_for
 
 BATCH_SIGNALS = [
@@ -25,16 +25,17 @@ def is_training(folder: Path) -> bool:
     return any(log.read_text() for log in folder.glob("runs/walk/trials/*/steps.log"))
 
 
-def slow_walk(walk_study: Callable[..., Path], **changes: Any) -> Path:
-    return walk_study(**({"steps": 30, "seconds_per_step": 0.02, "seeds": "[1]"} | changes))
+def slow_walk(walk_study: WalkStudy, **changes: Any) -> Path:
+    values: dict[str, Any] = {"steps": 30, "seconds_per_step": 0.02, "seeds": "[1]"}
+    return walk_study(**(values | changes))
 
 
 @pytest.mark.parametrize("number", BATCH_SIGNALS, ids=lambda number: number.name)
 def test_a_batch_system_s_signal_saves_the_step_and_counts_no_attempt(
     number: signal.Signals,
-    run_here: Callable[..., dict[str, Any]],
-    start_ablate: Callable[..., subprocess.Popen[str]],
-    walk_study: Callable[..., Path],
+    run_here: RunHere,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
     tmp_path: Path,
 ) -> None:
     study = slow_walk(walk_study)
@@ -50,9 +51,9 @@ def test_a_batch_system_s_signal_saves_the_step_and_counts_no_attempt(
 
 
 def test_a_signal_to_supervisor_and_workers_at_once_is_one_stop(
-    run_here: Callable[..., dict[str, Any]],
-    start_ablate: Callable[..., subprocess.Popen[str]],
-    walk_study: Callable[..., Path],
+    run_here: RunHere,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
     tmp_path: Path,
 ) -> None:
     study = slow_walk(walk_study)
@@ -67,9 +68,9 @@ def test_a_signal_to_supervisor_and_workers_at_once_is_one_stop(
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGXCPU], ids=lambda number: number.name)
 def test_an_extra_worker_saves_and_waits_for_no_second_signal(
     number: signal.Signals,
-    run_here: Callable[..., dict[str, Any]],
-    start_ablate: Callable[..., subprocess.Popen[str]],
-    walk_study: Callable[..., Path],
+    run_here: RunHere,
+    start_ablate: StartAblate,
+    walk_study: WalkStudy,
     tmp_path: Path,
 ) -> None:
     study = slow_walk(walk_study, seconds_per_step=0.3)
@@ -86,7 +87,7 @@ def test_an_extra_worker_saves_and_waits_for_no_second_signal(
 
 
 def test_a_closed_terminal_stops_nothing_under_nohup(
-    walk_study: Callable[..., Path], ablate: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    walk_study: WalkStudy, ablate: Ablate, tmp_path: Path
 ) -> None:
     study = slow_walk(walk_study)
     with subprocess.Popen(
@@ -102,10 +103,10 @@ def test_a_closed_terminal_stops_nothing_under_nohup(
 
 
 def test_a_drained_worker_ends_after_its_trial(
-    run_here: Callable[..., dict[str, Any]],
-    start_ablate: Callable[..., subprocess.Popen[str]],
-    ablate: Callable[..., subprocess.CompletedProcess[str]],
-    walk_study: Callable[..., Path],
+    run_here: RunHere,
+    start_ablate: StartAblate,
+    ablate: Ablate,
+    walk_study: WalkStudy,
     tmp_path: Path,
 ) -> None:
     study = slow_walk(walk_study)
@@ -120,9 +121,9 @@ def test_a_drained_worker_ends_after_its_trial(
 
 
 def test_a_drained_worker_of_a_run_is_not_started_again(
-    start_ablate: Callable[..., subprocess.Popen[str]],
-    ablate: Callable[..., subprocess.CompletedProcess[str]],
-    walk_study: Callable[..., Path],
+    start_ablate: StartAblate,
+    ablate: Ablate,
+    walk_study: WalkStudy,
     tmp_path: Path,
 ) -> None:
     run = start_ablate("run", slow_walk(walk_study))
@@ -132,7 +133,20 @@ def test_a_drained_worker_of_a_run_is_not_started_again(
     assert json.loads(ablate("status", "--json").stdout)["complete"] < 4
 
 
-def test_only_a_worker_can_be_drained(ablate: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_a_run_names_its_workers_instead_of_being_drained(
+    start_ablate: StartAblate, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    run = start_ablate("run", slow_walk(walk_study, seconds_per_step=1))
+    wait_for(lambda: is_training(tmp_path))
+    asked = ablate("worker", "--drain", run.pid)
+    (worker,) = running_workers(tmp_path)
+    assert (asked.returncode, asked.stderr) == (
+        2,
+        f"--drain: process {run.pid} is `ablate run`; name one of its workers: {worker}\n",
+    )
+
+
+def test_only_a_worker_can_be_drained(ablate: Ablate) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         asked = ablate("worker", "--drain", other.pid)
         assert (asked.returncode, asked.stderr) == (
@@ -157,9 +171,9 @@ def test_only_a_worker_can_be_drained(ablate: Callable[..., subprocess.Completed
 def test_a_run_ends_in_time_and_the_same_command_goes_on(
     options: list[object],
     more: str,
-    run_here: Callable[..., dict[str, Any]],
-    ablate: Callable[..., subprocess.CompletedProcess[str]],
-    walk_study: Callable[..., Path],
+    run_here: RunHere,
+    ablate: Ablate,
+    walk_study: WalkStudy,
 ) -> None:
     study = walk_study(steps=60, seconds_per_step=0.1, seeds="[1]")
     study.write_text(study.read_text() + more)
@@ -186,8 +200,8 @@ def test_a_run_ends_in_time_and_the_same_command_goes_on(
 def test_a_limit_that_cannot_be_kept_is_refused(
     options: list[str],
     said: str,
-    ablate: Callable[..., subprocess.CompletedProcess[str]],
-    walk_study: Callable[..., Path],
+    ablate: Ablate,
+    walk_study: WalkStudy,
     tmp_path: Path,
 ) -> None:
     refused = ablate("run", walk_study(), *options)

@@ -20,6 +20,8 @@ STOPPING = tuple(
 _URGENT = (signal.SIGINT, signal.SIGTERM)
 # Ignored by processes that do not expect it: a mistyped PID kills nobody.
 _DRAIN = signal.SIGURG
+# In the command line of a worker that `ablate run` started.
+_WORKER = b"ablate.runner.process"
 
 Handler = Callable[[int, FrameType | None], object]
 Handlers = dict[signal.Signals, Handler | int | None]
@@ -51,12 +53,30 @@ def drain(pid: int) -> None:
     Raises:
         BadInput: there is no such process, it is not a worker, or it belongs to somebody else.
     """
-    command = Path(f"/proc/{pid}/cmdline")
-    if command.is_file() and b"ablate" not in command.read_bytes():
+    command = _command_of(pid)
+    if command and b"ablate" not in command:
         raise BadInput(f"--drain: process {pid} is not a worker of ablate; see `ps`")
+    if workers := [child for child in _children_of(pid) if _WORKER in _command_of(child)]:
+        raise BadInput(
+            f"--drain: process {pid} is `ablate run`; name one of its workers: {', '.join(map(str, workers))}"
+        )
     try:
         os.kill(pid, _DRAIN)
     except ProcessLookupError:
         raise BadInput(f"--drain: there is no process {pid} on this machine; see `ps`") from None
     except PermissionError:
         raise BadInput(f"--drain: process {pid} belongs to another user; ask them to drain it") from None
+
+
+def _command_of(pid: int) -> bytes:
+    """Return the command line of a process where the system shows it (Linux); empty elsewhere."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _children_of(pid: int) -> list[int]:
+    # Each thread has its own.
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]

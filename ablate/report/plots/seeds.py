@@ -133,7 +133,9 @@ def _range(points: NDArray[np.float64], ends: list[float]) -> tuple[float, float
     reach = (high - low) or abs(high) * 0.01 or 1.0
     bottom = max(min([low, *ends]), low - reach)
     top = min(max([high, *ends]), high + reach)
-    return bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom)
+    # An axis of no length cannot be drawn.
+    margin = 0.06 * (top - bottom) or 0.06 * abs(top) or 0.06
+    return bottom - margin, top + margin
 
 
 def _paint(axis: "Axes", panel: _Panel, bottom: float, top: float) -> None:
