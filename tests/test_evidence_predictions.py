@@ -233,6 +233,19 @@ def test_a_file_named_after_the_task_is_found_by_the_value_of_its_metric(tmp_pat
     assert [(scores.kind, len(scores.ids)) for scores in found.values()] == [("pearson", 40)] * 3
 
 
+def test_one_side_s_files_that_lack_an_item_are_noted_and_not_passed_over(tmp_path: Path) -> None:
+    """Seen: one of two cells saved 59 of 60 predictions, and its items were left out of the error without a word."""
+    results = write_predictions(example(folder=tmp_path), items=40)
+    for file in tmp_path.glob("*/predictions/dev.similarity.csv"):
+        file.rename(file.with_name("dev.moons.csv"))
+    folders = sorted({part.folder for part in results.parts.values() if "dev/similarity" in part.metrics})
+    for folder in folders[: len(folders) // 2]:
+        file = folder / "predictions" / "dev.moons.csv"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    noted = unused(results, ("dev/similarity",))
+    assert {note.why for note in noted} == {Refusal.OTHER_METRIC}
+
+
 def test_of_two_files_that_give_the_metric_neither_is_used(tmp_path: Path) -> None:
     results = write_predictions(example(folder=tmp_path), items=40)
     for file in tmp_path.glob("*/predictions/dev.similarity.csv"):

@@ -140,9 +140,9 @@ class PredictionFiles:
         return None
 
     def _name_by_value(self, metric: str) -> str | None:
-        """The file of the split that gives `metric` in more parts than any other file, and in most of the parts examined.
+        """The file of the split that gives `metric` in more parts than any other file, and in half of the parts examined or more.
 
-        A file may give the metric by chance in one part, and one part's file may be damaged."""
+        A file may give the metric by chance in one part, and one side's files may lack items: that is flagged."""
         split, gives, looked = metric.partition("/")[0] + ".", Counter[str](), set[Path]()
         for trial in self._grid.trials.values():
             folder = self._folder(trial, metric)
@@ -158,7 +158,8 @@ class PredictionFiles:
             if len(looked) == LOOKED_AT:
                 break
         (name, most), (_, second) = [*gives.most_common(2), ("", 0), ("", 0)][:2]
-        return name if most > second and most > len(looked) / 2 else None
+        often = most >= len(looked) / 2 if most > 1 else len(looked) == 1
+        return name if most > second and often else None
 
     def _is_its_own(self, path: Path, trial: TrialResult) -> bool:
         """Return whether a file gives the metric that it is named after."""

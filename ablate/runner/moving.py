@@ -241,14 +241,20 @@ def _snapshot_in(packed: zipfile.ZipFile, bundle: Path) -> Snapshot:
         version, written_by = content["schema_version"], content.pop("ablate")
     except (KeyError, ValueError, TypeError) as error:
         raise BadInput(
-            f"{bundle}: is no bundle (no {CONTENT}); `ablate export --bundle` writes one"
+            f"{bundle}: is no bundle (no {CONTENT}, or a damaged one); `ablate export --bundle` writes one"
         ) from error
     if version != tables.SCHEMA_VERSION:
         raise BadInput(
             f"{bundle}: written by ablate {written_by} with tables {version}, this one has {tables.SCHEMA_VERSION}; "
             "use the version that wrote it"
         )
-    return Snapshot(**content)
+    try:
+        snapshot = Snapshot(**content)
+        # Read now, while nothing is written.
+        _ = snapshot.spec, snapshot.design
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise BadInput(f"{bundle}: its {CONTENT} is damaged; export the study again") from error
+    return snapshot
 
 
 def merged_text(merged: Merged) -> str:
