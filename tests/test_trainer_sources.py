@@ -179,7 +179,7 @@ def test_blank_labels_can_be_dropped_and_are_counted(read: Callable[..., Example
     [
         ("", "train.csv: the file is empty"),
         ("\n \n", "train.csv: the file is empty"),
-        ("id\tsentence\tsentiment\n", "train.csv:1: rows: there are none"),
+        ("id\tsentence\tsentiment\n", "train.csv:1: rows: none below the header"),
         ("id;sentence;sentiment\na;x;1\n", "train.csv:1: header: fields seem to be separated by semicolons"),
         ("sentence\nx\n", "train.csv:1: header: only one column ('sentence')"),
         (
@@ -288,7 +288,7 @@ def test_damaged_compression(
 
 
 def test_plain_text_called_gz(faults: Callable[..., list[str]]) -> None:
-    assert "this is not a gzip file" in faults(SENTIMENT, suffix=".csv.gz")[0]
+    assert "not a gzip file, despite its name" in faults(SENTIMENT, suffix=".csv.gz")[0]
 
 
 def test_a_mapped_column_that_is_missing(faults: Callable[..., list[str]]) -> None:
