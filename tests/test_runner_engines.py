@@ -34,7 +34,7 @@ def test_several_machines_on_sqlite_are_refused(name: str) -> None:
 
 
 def test_an_address_without_a_cluster_is_refused() -> None:
-    with pytest.raises(BadInput, match="the local engine has none"):
+    with pytest.raises(BadInput, match="the local engine has no address"):
         check_engine("local", "sqlite:///study.db", "host:6379")
 
 
