@@ -53,7 +53,7 @@ def test_the_last_printed_object_of_numbers_counts(trial: RunTrial) -> None:
     ("text", "said"),
     [
         ('{"dev/accuracy": 0.', "metrics.json: not JSON"),
-        ("", "metrics.json: not JSON"),
+        ("", "metrics.json: empty"),
         ("[0.5]", "metrics.json: no numbers in it"),
         ('{"dev/accuracy": true}', "metrics.json: no numbers in it"),
         ('{"dev/accuracy": NaN}', "metric 'dev/accuracy' is nan"),

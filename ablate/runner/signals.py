@@ -30,12 +30,13 @@ Handlers = dict[signal.Signals, Handler | int | None]
 def catch(handler: Handler, drain: Handler | None = None) -> Handlers:
     """Call `handler` when asked to stop, and `drain` when asked to stop after the trial; return the handlers of before.
 
-    A signal that whoever started us had us ignore stays ignored: under `nohup` a closed terminal stops nothing.
+    Under `nohup` a closed terminal stops nothing. Other signals are caught even if they were ignored: a shell starts background
+    commands with SIGINT ignored.
     """
     before: Handlers = {
         number: signal.signal(number, handler)
         for number in STOPPING
-        if signal.getsignal(number) is not signal.SIG_IGN
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     }
     if drain is not None:
         before[_DRAIN] = signal.signal(_DRAIN, drain)
