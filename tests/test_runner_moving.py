@@ -117,7 +117,7 @@ def test_a_running_study_is_neither_merged_into_nor_deleted(
         assert (refused.returncode, "'walk' is running" in refused.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("models", [False, True])
+@pytest.mark.parametrize("models", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_bundle_is_the_study_in_one_file(
     models: bool, run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:
