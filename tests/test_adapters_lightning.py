@@ -237,7 +237,7 @@ def test_pruning_passes_through(tmp_path: Path) -> None:
 def test_a_module_that_validates_nothing_is_refused(tmp_path: Path) -> None:
     class Blind(Module):
         def validation_step(self, batch: list[Tensor], _: int) -> None:
-            pass
+            """Log nothing."""
 
     with pytest.raises(BadInput, match="logs nothing in validation_step"):
         trained(lambda context: run(context, module=Blind, max_epochs=1), tmp_path)

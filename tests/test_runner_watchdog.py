@@ -9,6 +9,7 @@ from ablate.runner.watchdog import LifeSign
 def place_after(folder: Path, seconds: float, *, busy: bool) -> int:
     sign, end = LifeSign(folder), time.monotonic() + seconds
     if busy:
+        # Spend the time on the processor instead of sleeping.
         start = time.process_time()
         while time.process_time() < start + seconds:
             pass

@@ -340,8 +340,13 @@ def test_main_effects_are_given_where_the_rows_determine_them_and_then_without_e
         assert sorted(found) == [one for one, is_fixed in zip(truth, fixed, strict=False) if is_fixed]
 
 
-def test_three_effects_are_too_few_for_lenth() -> None:
-    """Seen: one effect of .23 got the interval [-890, 890], and "could have detected 966" on an accuracy."""
-    y = np.array([0.60, 0.62, 0.81, 0.85])
-    result = factorial(y, two_level_factors("AB"), order="full")
+def test_one_effect_is_no_measure_of_its_own_noise() -> None:
+    """Seen: an effect of .23 got the interval [-890, 890], and "could have detected 966" on an accuracy."""
+    result = factorial(np.array([0.60, 0.83]), two_level_factors("A"), order="full")
     assert (result.lenth, {e.p for e in result.effects}) == (None, {None})
+
+
+def test_an_unreplicated_table_of_two_factors_has_margins() -> None:
+    result = factorial(np.array([0.60, 0.62, 0.81, 0.85]), two_level_factors("AB"), order="full")
+    assert result.lenth is not None
+    assert (result.lenth.m, result.lenth.df) == (3, 1.0)

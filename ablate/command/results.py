@@ -1,5 +1,6 @@
 """The results of a program: metrics.json or a printed line, and predictions per item. Read after it has ended."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -105,10 +106,9 @@ def _columns(file: Path) -> dict[str, list[Any]]:
 
 
 def _number(field: str, name: str, line: int, faults: Faults) -> float | int:
-    try:
+    # A class is written again as it was read: 1, not 1.0.
+    with contextlib.suppress(ValueError):
         return int(field)
-    except ValueError:
-        pass
     try:
         return float(field)
     except ValueError:

@@ -86,9 +86,9 @@ def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:
             names = [name for name in packed.namelist() if name != CONTENT]
             if strange := [name for name in names if not _FILE.fullmatch(name) or ".." in name.split("/")]:
                 raise BadInput(f"{bundle}: holds {strange[0]!r}, which no bundle holds; get it again")
-            with new_folder(place.folder / "trials", keep=lambda: False) as folder:
+            with new_folder(place.folder / "trials") as folder:
                 for name in names:
-                    file = folder.parent / folder.name / Path(name).relative_to("trials")
+                    file = folder / Path(name).relative_to("trials")
                     file.parent.mkdir(parents=True, exist_ok=True)
                     with packed.open(name) as source, file.open("xb") as target:
                         shutil.copyfileobj(source, target)

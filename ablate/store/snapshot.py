@@ -5,6 +5,7 @@ Work in progress is not part of it: a trial that is RUNNING counts as WAITING, a
 import datetime
 from collections.abc import Collection
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,14 +47,7 @@ class Snapshot:
     def design(self) -> tuple[Cell, ...]:
         """The cells, in design order."""
         ordered = sorted(self.cells, key=lambda row: int(row["position"]))
-        return tuple(planning.cell_from_row(_Attributes(row)) for row in ordered)
-
-
-class _Attributes:
-    """A row of a database, of a dict."""
-
-    def __init__(self, row: Row) -> None:
-        vars(self).update(row)
+        return tuple(planning.cell_from_row(SimpleNamespace(**row)) for row in ordered)
 
 
 def take_snapshot(place: Place) -> Snapshot:
