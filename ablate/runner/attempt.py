@@ -9,8 +9,10 @@ from typing import Any
 
 from ablate.contract import Pruned, Stopped, Trainer
 from ablate.design.model import Cell, Part
+from ablate.design.settings import flat
 from ablate.errors import StoreError, StudyChanged, TrialError
 from ablate.files import sync_tree, write_file
+from ablate.integrations.registry import Run, Trackers
 from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.context import Owner, PartContext, disk_explained, disk_trouble, is_disk_trouble
@@ -23,6 +25,7 @@ from ablate.runner.provenance import machine_facts
 from ablate.runner.searching import watch_of
 from ablate.runner.sources import Code, Sources
 from ablate.runner.watchdog import LifeSign, Watchdog
+from ablate.spec.model import levels_text
 from ablate.store.parts import NewPart, Points, Trained
 from ablate.store.trials import Claim, Queued, Superseded
 from ablate.store.writing import Store
@@ -45,6 +48,7 @@ class Workbench:
 
     def __post_init__(self) -> None:
         self.watchdog = Watchdog(self.store.spec.hang_minutes)
+        self.trackers = Trackers(self.store.spec.log_to, lambda line: self.emit("notice", text=line))
         self.locks = open_locks(self.store.place)
         self.device = choose_device()
         self.sources = Sources(self.trainer, self.store.study_folder, self.loaded_before)
@@ -184,6 +188,7 @@ class Attempt:
             log = self._new_log(name, part)
         with worker.logbook.writing(log), owner.training(context.workdir):
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
+            owner.trained(metrics)
         worker.owned()
         # Everything that the trainer wrote must be on disk before the database says that it exists.
         with disk_explained(context.workdir):
@@ -207,6 +212,19 @@ class Attempt:
         seed = self.queued.seed
         what = f"part {name} with seed {seed}, for trial {self.queued.number}"
         return new_log(self.store.place.log_folder(part.hash, seed), what)
+
+    def tracked(self, name: str) -> Run:
+        """Return what trackers know of the part that is trained now."""
+        assert self.part is not None
+        study, seed = self.store.spec.study, self.queued.seed
+        of_several = f", {name}" if len(self.cell.parts) > 1 else ""
+        return Run(
+            study=study,
+            name=f"{levels_text(self.cell.levels)}, seed {seed}{of_several}",
+            key=f"{self.store.home()}-{self.part.hash}-{seed}",
+            config={**self.cell.levels, "seed": seed, **flat(self.part.settings)},
+            folder=self.store.place.folder,
+        )
 
     def _complete(self, done: Mapping[str, Trained], new: NewPart | None) -> None:
         """Record the trial, together with the part that was trained last."""
@@ -294,16 +312,28 @@ class PartOwner(Owner):
         self._attempt, self._name = attempt, name
         self._key = part.hash, attempt.queued.seed
         self._is_hopeless = watch_of(attempt.store, attempt.queued.number)
+        self._metrics: Mapping[str, float] | None = None
 
     @contextlib.contextmanager
     def training(self, workdir: Path) -> Iterator[None]:
-        """Leave signs of life while the trainer runs."""
+        """Leave signs of life while the trainer runs, and log to the study's trackers."""
         self._life = LifeSign(workdir)
+        trackers = self._attempt.worker.trackers
+        trackers.start(self._attempt.tracked(self._name))
         try:
             yield
         finally:
             self._attempt.worker.watchdog.rest()
             self._life.close()
+            trackers.close(self._metrics)
+
+    def trained(self, metrics: Mapping[str, float]) -> None:
+        """The training is finished, with these metrics."""
+        self._metrics = metrics
+
+    def reported(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log a point to the study's trackers."""
+        self._attempt.worker.trackers.log(step, metrics)
 
     def is_stopping(self) -> bool:
         """Say whether this process was asked to stop."""

@@ -65,6 +65,9 @@ class Owner:
     def stepped(self, step: int, latest: Mapping[str, float]) -> None:
         """A step is done; `latest` has the last value of each curve."""
 
+    def reported(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A point of the curves was reported; it is not durable yet."""
+
     def saved(self) -> None:
         """A checkpoint of new steps is durable."""
 
@@ -161,7 +164,9 @@ class PartContext:
         self._owner.alive()
         step, metrics = int(step), {name: float(value) for name, value in metrics.items()}
         self._latest.update(metrics)
-        self.points += [(step, name, value) for name, value in metrics.items() if math.isfinite(value)]
+        known = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.points += [(step, name, value) for name, value in known.items()]
+        self._owner.reported(step, known)
         if self._owner.gives_up(step, metrics):
             self._owner.add_points(self.points)
             self.points = []

@@ -15,7 +15,7 @@ from ablate.store.places import Place
 from ablate.store.reading import has_run, read_results
 from ablate.store.results import Results
 
-HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes")
+HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes", "log_to")
 
 
 def all_defaults(design: Design, trainer: Trainer) -> dict[str, str]:

@@ -126,6 +126,7 @@ StudyName = Annotated[
 TrainerName = Annotated[
     Text, AfterValidator(_trainer_name), write("a module's name: ablate.trainer, or your own")
 ]
+TrackerName = Literal["tensorboard", "trackio", "mlflow", "wandb"]
 Choice = Annotated[  # factor -> level name
     dict[str, Annotated[Scalar, BeforeValidator(_one_level)]],
     write("a mapping from factors to levels, e.g. {l2: 0.0}"),
@@ -163,6 +164,8 @@ class Keys(Written):
     """Seconds between two checkpoints of a trial."""
     hang_minutes: Positive = 60.0
     """A trial that has started to report and then is silent for this long is stopped and resumed from its last checkpoint."""
+    log_to: Annotated[tuple[TrackerName, ...], write("a list, e.g. [tensorboard, wandb]")] = ()
+    """Experiment trackers that the curves are logged to as well; one that is not installed is skipped."""
 
 
 class StudySpec(Keys):
