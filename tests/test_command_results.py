@@ -66,6 +66,11 @@ def test_metrics_that_are_none_fail_the_trial_and_say_why(trial: RunTrial, text:
     assert said in error(trial(WITH_METRICS.format(text=text) + DONE))
 
 
+def test_the_error_of_a_program_has_no_traceback_of_ours(trial: RunTrial, tmp_path: Path) -> None:
+    assert "no numbers in it" in error(trial(WITH_METRICS.format(text="[0.5]") + DONE))
+    assert [file.read_text() for file in tmp_path.glob("runs/*/trials/*/error.txt")] == [""]
+
+
 def test_a_program_without_metrics_fails(trial: RunTrial) -> None:
     assert "the program ended without metrics" in error(trial("print('done')"))
 

@@ -195,6 +195,13 @@ def test_a_study_is_imported_once(run_here: RunHere, ablate: Ablate, walk_study:
     assert (refused.returncode, "is there already" in refused.stderr) == (2, True)
 
 
+def test_a_home_is_not_merged_with_itself(run_here: RunHere, ablate: Ablate, walk_study: WalkStudy) -> None:
+    run_here(walk_study(seeds="[1]"))
+    merged = ablate("merge", "runs", "./runs")
+    assert merged.returncode == 2
+    assert "is the same home as runs" in merged.stderr
+
+
 def test_a_deleted_study_is_gone_and_can_be_run_anew(
     run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:

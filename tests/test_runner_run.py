@@ -357,6 +357,21 @@ def test_a_changed_study_is_refused_and_names_what_changed(
     assert "Traceback" not in done.stderr
 
 
+def test_a_wrong_metric_name_can_be_corrected_and_costs_no_training(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    study = walk_study(seeds="[1]")
+    right = study.read_text()
+    study.write_text(right.replace("dev/position", "dev/postion"))
+    assert "returned no 'dev/postion'; it returned dev/position" in run_here(study)["trials"][0]["error"]
+    study.write_text(right)
+    done = run_here(study, retry_failed=True)
+    assert (done["complete"], len(trained(tmp_path))) == (4, 4)
+    study.write_text(right.replace("dev/position", "dev/speed"))
+    with pytest.raises(StudyChanged, match="metric.name: dev/position → dev/speed"):
+        run_here(study)
+
+
 @pytest.mark.parametrize("setting", ["slope: float = 1.0", "seconds_per_step: float = 0.0"])
 def test_a_trainer_with_other_defaults_is_refused(
     ablate: Ablate, walk_study: WalkStudy, tmp_path: Path, setting: str

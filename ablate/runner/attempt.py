@@ -271,7 +271,7 @@ class Attempt:
         # For convenience only; the reason is in the store.
         with contextlib.suppress(OSError):
             file = self.store.place.error_file(self.queued.cell, self.queued.seed)
-            write_file(file, stack_of(error).encode())
+            write_file(file, stack_of(error).encode(errors="backslashreplace"))
         if self.part is not None:
             self.store.fail_part(self.part.hash, self.queued.seed, text)
         with contextlib.suppress(Superseded):

@@ -17,6 +17,9 @@ from ablate.store.results import Results
 
 HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes", "log_to")
 
+# May change while no trial has a result: a metric's name that no trainer returns costs no training.
+UNTIL_JUDGED = ("metric.name", "metric.smallest_effect", "metric.worst")
+
 
 def all_defaults(design: Design, trainer: Trainer) -> dict[str, str]:
     """Return every default that some cell relies on: hashes do not include them."""
@@ -39,6 +42,10 @@ def refuse_changes(
     stored = read_results(place)
     _refuse_other_defaults(stored, spec, defaults)
     old, new = identity(stored.spec), identity(spec)
+    if not _judged(stored):
+        for key in UNTIL_JUDGED:
+            old.pop(key, None)
+            new.pop(key, None)
     if old == new:
         _refuse_other_cells(stored, spec, design)
     elif extend:
@@ -52,6 +59,10 @@ def refuse_changes(
                 if old.get(key) != new.get(key)
             )
         )
+
+
+def _judged(stored: Results) -> bool:
+    return any(trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
 
 
 def _refuse_other_defaults(stored: Results, spec: StudySpec, defaults: Mapping[str, str]) -> None:

@@ -107,6 +107,8 @@ def merge(first: Path, second: Path, keep_first: bool = False) -> Iterator[Merge
         BadInput: two studies of one name are not the same study, have different results for one trial, or one is running.
             What was yielded before is done.
     """
+    if first.resolve() == second.resolve():
+        raise BadInput(f"{second}: is the same home as {first}; name two")
     for home in (first, second):
         if not names_in(home):
             raise BadInput(f"{home}: holds no study; name two homes, such as runs and /mnt/other/runs")

@@ -11,6 +11,7 @@ from ablate.store.results import Results, TrialResult
 from ablate.text import duration, listed, plural
 
 UNFINISHED = ("WAITING", "RUNNING")
+STATES = {"FAIL": "FAILED"}  # for a person, where they differ
 
 
 def find_trial(results: Results, number: int) -> TrialResult:
@@ -94,7 +95,7 @@ def _commands(results: Results, trial: TrialResult) -> str | None:
 
 def trial_text(document: dict[str, Any]) -> str:
     """Return the same for a person."""
-    state = f"{document['state']}, {plural(document['attempts'], 'attempt')}, {duration(document['seconds'])}"
+    state = f"{STATES.get(document['state'], document['state'])}, {plural(document['attempts'], 'attempt')}, {duration(document['seconds'])}"
     lines = [
         f"trial {document['number']} of {document['study']}: {state}",
         f"cell {document['cell']}: {levels_text(document['factors'])}; seed {document['seed']}",

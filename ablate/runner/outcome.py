@@ -8,6 +8,7 @@ from ablate.errors import AblateError, TrialError
 
 # Statistics square a metric; beyond this, the square overflows.
 LARGEST = 1e150
+OURS = Path(__file__).parent.parent
 
 
 def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
@@ -43,7 +44,8 @@ def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
     plain = finite(metrics, "the trial")
     if primary not in plain:
         raise TrialError(
-            f"metric.name: the trainer returned no {primary!r}; it returned {', '.join(sorted(plain))}"
+            f"metric.name: the trainer returned no {primary!r}; it returned {', '.join(sorted(plain))}; correct the name "
+            "and run again with --retry-failed: what was trained is kept"
         )
     return plain
 
@@ -64,10 +66,13 @@ def _is_own(file: Path, folder: Path) -> bool:
 
 
 def stack_of(error: BaseException) -> str:
-    """Return the traceback of an error, from the trainer on."""
+    """Return the traceback of an error, from the trainer on; empty for an error of ours that says everything."""
     stack = error.__traceback__
     while stack and stack.tb_next and Path(stack.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
         stack = stack.tb_next
+    files = [Path(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(stack)]
+    if isinstance(error, AblateError) and all(file.is_relative_to(OURS) for file in files):
+        return ""
     return "".join(traceback.format_exception(error.with_traceback(stack)))
 
 

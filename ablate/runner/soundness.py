@@ -41,6 +41,7 @@ SUMS = "save and restore what the end of the training adds up or keeps: running 
 NO_PREDICTIONS = "pass the prediction for each dev example: intervals then cover the choice of examples too"
 IDS = "give each item the same id and label in all cells and seeds: its place in the dev data before any shuffling"
 NO_END = "no training came to its end"
+NO_END_HELP = "see the parts above"
 LIMIT = "give it more time (--minutes), or the trainer a smoke(settings) that returns the same training shrunk to a few steps"
 
 
@@ -249,7 +250,7 @@ def same_ids(cells: Mapping[str, Mapping[str, bytes]], others: Mapping[str, Mapp
     `cells`: files by name, of each cell that was trained to its end. `others`: of trainings of some parts with other seeds."""
     name = "ids"
     if not cells:
-        return Check(name, NOT_CHECKED, NO_END, LIMIT)
+        return Check(name, NOT_CHECKED, NO_END, NO_END_HELP)
     files = sorted({file for found in cells.values() for file in found})
     if not files:
         return Check(name, NOT_CHECKED, "context.predictions is never called", NO_PREDICTIONS)
@@ -296,5 +297,5 @@ def metric_returned(faults: Sequence[str], cells: int, primary: str) -> Check:
             "return it from train (or combine), or name another one in metric.name",
         )
     if not cells:
-        return Check(name, NOT_CHECKED, NO_END, LIMIT)
+        return Check(name, NOT_CHECKED, NO_END, NO_END_HELP)
     return Check(name, PASS, f"{primary} in each of {plural(cells, 'cell')}")
