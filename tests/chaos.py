@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from conftest import command
+from warm_cli import cold
 
 DEADLINE_S = 1800
 
@@ -67,7 +67,7 @@ class Chaos:
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log().open("ab") as log:
             return subprocess.Popen(
-                command("run", self.study, "--workers", self.workers),
+                cold("run", self.study, "--workers", self.workers),
                 cwd=self.study.parent,
                 env={**os.environ, "ABLATE_CHECKPOINT_SECONDS": "0.1", **self.environment},
                 stdin=subprocess.DEVNULL,

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
 from postgres_server import PostgresServer
 from rich.console import Console
+from warm_cli import WarmCommandLine, cold
 
 from ablate.runner.engines.registry import ENGINES
 from ablate.runner.prepare import Options
@@ -71,19 +71,20 @@ def walk_study(tmp_path: Path) -> WalkStudy:
     return functools.partial(write_walk, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def warm_command_line() -> Iterator[WarmCommandLine]:
+    """One process for all tests, which forks one for each command."""
+    warm = WarmCommandLine()
+    yield warm
+    warm.stop()
+
+
 @pytest.fixture
-def ablate(tmp_path: Path) -> Ablate:
+def ablate(tmp_path: Path, warm_command_line: WarmCommandLine) -> Ablate:
     """Run the command line to its end, in an empty folder."""
 
     def call(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*words),
-            cwd=tmp_path,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        return warm_command_line.run([*map(str, words)], tmp_path, environment, timeout=120)
 
     return call
 
@@ -95,7 +96,7 @@ def start_ablate(tmp_path: Path) -> Iterator[StartAblate]:
 
     def call(*words: object, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            command(*words),
+            cold(*words),
             cwd=tmp_path,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -138,7 +139,3 @@ def postgres() -> Iterator[PostgresServer]:
     server = PostgresServer()
     yield server
     server.stop()
-
-
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "ablate.cli", *map(str, words)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos import children
-from conftest import command
+from warm_cli import cold
 
 from ablate.contract import Context, Stopped
 from ablate.runner.cadence import Cadence
@@ -78,7 +78,7 @@ def killed(study: Path, home: Path, kills: int, steps_between: int) -> None:
     reached = 0
     for number in range(kills):
         supervisor = subprocess.Popen(
-            command("run", study, "--home", home, "--limit", 1),
+            cold("run", study, "--home", home, "--limit", 1),
             cwd=study.parent,
             env=os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0"},
             stdout=subprocess.DEVNULL,
@@ -100,7 +100,7 @@ def killed(study: Path, home: Path, kills: int, steps_between: int) -> None:
 def finished(study: Path, home: Path) -> dict[str, Any]:
     """Run the first trial of `study` to its end and return `run --json`."""
     done = subprocess.run(
-        command("run", study, "--home", home, "--limit", 1, "--json"),
+        cold("run", study, "--home", home, "--limit", 1, "--json"),
         cwd=study.parent,
         env=os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0"},
         capture_output=True,

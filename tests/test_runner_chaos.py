@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import thread_engine
 from chaos import Chaos, children
-from conftest import command, write_walk
+from conftest import write_walk
 from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy, not_none
 from hypothesis import HealthCheck, settings, strategies
 from hypothesis.stateful import (
@@ -33,6 +33,7 @@ from hypothesis.stateful import (
 from postgres_server import PostgresServer
 from test_runner_checkpoint import damages
 from test_runner_run import metrics, running_workers, trained, wait_for
+from warm_cli import cold
 
 from ablate.runner import checkpoint, process
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
@@ -110,7 +111,7 @@ metric: {name: dev/mean}
 def test_kills_change_no_weight_of_the_real_trainer(tmp_path: Path) -> None:
     study = tmp_path / "real.yaml"
     study.write_text(REAL)
-    subprocess.run(command("run", study, "--home", "reference"), cwd=tmp_path, check=True)
+    subprocess.run(cold("run", study, "--home", "reference"), cwd=tmp_path, check=True)
     # Threads are part of what bits depend on: one worker has all cores in both.
     chaos = Chaos(study, workers=1, kills=5, seed=1, mean_wait_s=1.0)
     chaos.run()
@@ -307,7 +308,7 @@ def test_any_failing_system_call_is_explained_and_the_rerun_is_identical(
         inject = f"inject={call}:error={'EIO' if nth % 2 else 'ENOSPC'}:when={nth}"
         traced = ["strace", "-f", "-qq", "-o", str(tmp_path / "strace"), "-e", f"trace={call}", "-e", inject]
         done = subprocess.run(
-            [*traced, *command("worker", "walk", "--home", home)],
+            [*traced, *cold("worker", "walk", "--home", home)],
             cwd=tmp_path,
             env=os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0"},
             capture_output=True,
@@ -422,7 +423,7 @@ class Life(RuleBasedStateMachine):
         environment = os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0.1"}
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                command(*words),
+                cold(*words),
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -443,7 +444,7 @@ class Life(RuleBasedStateMachine):
 @functools.cache
 def undisturbed() -> dict[str, dict[str, float]]:
     folder = Path(tempfile.mkdtemp(prefix="life"))
-    subprocess.run(command("run", write_walk(folder, steps=STEPS, seeds="[1]")), cwd=folder, check=True)
+    subprocess.run(cold("run", write_walk(folder, steps=STEPS, seeds="[1]")), cwd=folder, check=True)
     found = {str(trial.factors): trial.metrics for trial in trials(folder)}
     shutil.rmtree(folder)
     return found

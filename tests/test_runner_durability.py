@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import command
 from tracing import needs_strace, place, traced
+from warm_cli import cold
 
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
@@ -17,7 +17,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     from conftest import write_walk
 
     folder = tmp_path_factory.mktemp("durable")
-    calls = traced(folder / "trace.txt", *command("run", write_walk(folder), "--limit", "1"))
+    calls = traced(folder / "trace.txt", *cold("run", write_walk(folder), "--limit", "1"))
     results = read_results(place_of("walk", folder / "runs"))
     return calls, next(iter(results.parts.values())).folder
 

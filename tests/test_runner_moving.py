@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
 from postgres_server import PostgresServer
-from test_runner_run import wait_for
+from test_runner_run import wait_for, with_fault
 
 
 def recorded(ablate: Ablate, *options: object) -> tuple[Json, Json]:
@@ -193,6 +193,22 @@ def test_a_study_is_imported_once(run_here: RunHere, ablate: Ablate, walk_study:
     ablate("export", "--bundle", "--out", "walk.zip")
     refused = ablate("import", "walk.zip")
     assert (refused.returncode, "is there already" in refused.stderr) == (2, True)
+
+
+def test_a_bundle_has_tracebacks_and_export_names_what_is_gone(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    trials = run_here(with_fault(walk_study(seeds="[1]"), "error"))["trials"]
+    numbers = {trial["state"]: trial["number"] for trial in trials}
+    part = json.loads(ablate("show", numbers["COMPLETE"], "--json").stdout)["parts"][0]
+    shutil.rmtree(part["folder"])
+    exported = ablate("export", "--bundle", "--out", "walk.zip")
+    assert f"{part['folder']}: is gone" in exported.stderr
+    ablate("import", "walk.zip", "--home", "there")
+    assert (
+        "RuntimeError"
+        in json.loads(ablate("show", numbers["FAIL"], "--json", "--home", "there").stdout)["traceback"]
+    )
 
 
 def test_a_home_is_not_merged_with_itself(run_here: RunHere, ablate: Ablate, walk_study: WalkStudy) -> None:

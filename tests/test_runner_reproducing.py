@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Protocol
 
@@ -51,6 +52,19 @@ def test_a_trial_that_is_trained_again_is_equal_to_the_bit(
     assert done.returncode == 0, done.stderr
     assert done.stdout == "trial 3 of drifting: reproduced, equal to the bit (1 metric, 2 prediction files)\n"
     assert files(tmp_path) == before
+
+
+def test_a_study_whose_folder_is_elsewhere_is_reproduced_by_its_path(
+    drifting: Drifting, ablate: Ablate, tmp_path: Path
+) -> None:
+    drifting()
+    with sqlite3.connect(tmp_path / "runs/drifting/study.db") as database:
+        database.execute("UPDATE ablate_studies SET folder = '/gone'")
+    refused = ablate("reproduce", "drifting", 0)
+    assert refused.returncode == 2
+    assert "ablate reproduce PATH.yaml 0" in refused.stderr
+    done = ablate("reproduce", "drifting.yaml", 0)
+    assert done.returncode == 0, done.stderr
 
 
 def test_another_metric_is_not_equal(drifting: Drifting, ablate: Ablate, tmp_path: Path) -> None:

@@ -368,7 +368,7 @@ def test_a_wrong_metric_name_can_be_corrected_and_costs_no_training(
     done = run_here(study, retry_failed=True)
     assert (done["complete"], len(trained(tmp_path))) == (4, 4)
     study.write_text(right.replace("dev/position", "dev/speed"))
-    with pytest.raises(StudyChanged, match="metric.name: dev/position → dev/speed"):
+    with pytest.raises(StudyChanged, match=r"metric.name: dev/position → dev/speed"):
         run_here(study)
 
 

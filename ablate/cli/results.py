@@ -106,7 +106,8 @@ def export(
         from ablate.runner.moving import pack
 
         file = out or Path("exports") / f"{place.study}.zip"
-        pack(place, file, models)
+        gone = pack(place, file, models)
+        complain(*(f"{folder}: is gone, so its predictions are not in {file}" for folder in gone))
         show({"study": place.study, "files": [str(file)]}, str(file), as_json)
         return
     exported = export_study(read_results(place), out or Path("exports") / place.study, format_, only, seed)

@@ -1,6 +1,7 @@
 """Commands about one trial: show, logs, reproduce."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -91,12 +92,13 @@ def reproduce(
     from ablate.runner.one_trial import find_trial
     from ablate.runner.reproducing import reproduce as train_again
     from ablate.runner.reproducing import reproduced_text
-    from ablate.store.finding import find_study
+    from ablate.store.finding import find_study, looks_like_path
     from ablate.store.reading import read_results
 
     study, number = _study_and_number(words)
     results = read_results(find_study(study, home, storage))
-    code, document = train_again(results, find_trial(results, number), Console(stderr=True))
+    folder = Path(study).parent if study and looks_like_path(study) else None
+    code, document = train_again(results, find_trial(results, number), Console(stderr=True), folder)
     if document:
         print_result(document, reproduced_text(document), as_json)
     raise typer.Exit(code)

@@ -56,16 +56,27 @@ def delete(place: Place) -> None:
     shutil.rmtree(place.folder)
 
 
-def pack(place: Place, bundle: Path, models: bool) -> None:
-    """Write a study into one file: what is recorded of it, predictions, and the files of its `models` too if wanted."""
+def pack(place: Place, bundle: Path, models: bool) -> list[Path]:
+    """Write a study into one file: what is recorded of it, predictions, tracebacks, and the files of its `models` if wanted.
+
+    Return the folders of trained parts that are gone.
+    """
     snapshot = take_snapshot(place)
+    folders = [place.part_folder(*key) for key in sorted(_parts(snapshot))]
+    tracebacks = [
+        place.error_file(*key) for key, row in _finished(snapshot).items() if row["state"] == "FAIL"
+    ]
     content = {"ablate": importlib.metadata.version("ablate-studies"), **asdict(snapshot)}
     with new_file(bundle) as opened, zipfile.ZipFile(opened, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr(CONTENT, json.dumps(content, allow_nan=False))
-        for part, seed in sorted(_parts(snapshot)):
-            folder = place.part_folder(part, seed)
-            for file in _files_to_keep(folder if models else folder / "predictions"):
-                packed.write(file, file.relative_to(place.folder))
+        files = [
+            file
+            for folder in folders
+            for file in _files_to_keep(folder if models else folder / "predictions")
+        ]
+        for file in dict.fromkeys([*files, *(file for file in tracebacks if file.is_file())]):
+            packed.write(file, file.relative_to(place.folder))
+    return [folder for folder in folders if not folder.is_dir()]
 
 
 def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:

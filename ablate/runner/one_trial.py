@@ -95,9 +95,10 @@ def _commands(results: Results, trial: TrialResult) -> str | None:
 
 def trial_text(document: dict[str, Any]) -> str:
     """Return the same for a person."""
-    state = f"{STATES.get(document['state'], document['state'])}, {plural(document['attempts'], 'attempt')}, {duration(document['seconds'])}"
+    state = STATES.get(document["state"], document["state"])
+    tried = f"{plural(document['attempts'], 'attempt')}, {duration(document['seconds'])}"
     lines = [
-        f"trial {document['number']} of {document['study']}: {state}",
+        f"trial {document['number']} of {document['study']}: {state}, {tried}",
         f"cell {document['cell']}: {levels_text(document['factors'])}; seed {document['seed']}",
         *_table("settings", flat(document["settings"])),
         *_table("settings left at their defaults", document["defaults"]),

@@ -31,15 +31,25 @@ from ablate.text import plural
 MEASURED = ("host", "peak_memory_bytes", "gpu_energy_joules", "git_changed_files")
 
 
-def reproduce(results: Results, trial: TrialResult, console: Console) -> tuple[int, dict[str, Any]]:
+def reproduce(
+    results: Results, trial: TrialResult, console: Console, study_folder: Path | None = None
+) -> tuple[int, dict[str, Any]]:
     """Train a trial again; return an exit code (0 equal, 1 not, 130 or 143 interrupted) and `reproduce --json`'s document.
 
+    `study_folder`: where the study's file is on this machine; if not given, where the last `ablate run` had it.
+
     Raises:
-        BadInput: the trial has no result to compare with.
+        BadInput: the trial has no result to compare with, or the study's folder is not here.
     """
     if trial.state != "COMPLETE":
         raise BadInput(
             f"TRIAL: trial {trial.number} of {results.spec.study} is {trial.state}: it has no result to compare with"
+        )
+    folder = (study_folder or results.spec.folder).resolve()
+    if not folder.is_dir():
+        raise BadInput(
+            f"{folder}: the folder of the study's file is not on this machine; put it there, or name the file where it is: "
+            f"ablate reproduce PATH.yaml {trial.number}"
         )
     cell = next(cell for cell in results.cells if cell.hash == trial.cell)
     before = _parts(results, trial)
@@ -50,7 +60,7 @@ def reproduce(results: Results, trial: TrialResult, console: Console) -> tuple[i
     )
     with tempfile.TemporaryDirectory(prefix="ablate-reproduce-") as home:
         place = place_of(results.spec.study, Path(home), f"sqlite:///{home}/{results.spec.study}.db")
-        code = _train(results, cell, trial.seed, place, console)
+        code = _train(results, folder, cell, trial.seed, place, console)
         again = read_results(place)
         # Interrupted, or stopped by an error that was printed and says nothing about the trial.
         if code > 1 or again.trials[0].state in UNFINISHED:
@@ -59,9 +69,14 @@ def reproduce(results: Results, trial: TrialResult, console: Console) -> tuple[i
     return int(not document["equal"]), document
 
 
-def _train(results: Results, cell: Cell, seed: int, place: Place, console: Console) -> int:
+def _train(results: Results, folder: Path, cell: Cell, seed: int, place: Place, console: Console) -> int:
     """Run a study of this one trial; return an exit code."""
-    alone = {"seeds": (seed,), "looking": None, "design": OneAtATime()}
+    alone = {
+        "seeds": (seed,),
+        "looking": None,
+        "design": OneAtATime(),
+        "path": folder / f"{results.spec.study}.yaml",
+    }
     spec = results.spec.model_copy(update=alone)
     design = Design(kind=spec.design.kind, raw_cells=1, cells=(cell,), reference=cell.hash)
     trainer = load_trainer(spec.trainer, spec.folder)
