@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and how their values are parsed."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from ablate.cli.printing import complain
 from ablate.errors import BadInput
+from ablate.text import shown
 
 
 def warn_of_password(option: str, url: str, instead: str) -> None:
@@ -80,8 +82,8 @@ def count(option: str, typed: str) -> int | None:
     """Return a number of at least 1, or None for `auto`."""
     if typed == "auto":
         return None
-    if not typed.isascii() or not typed.isdigit() or int(typed) < 1:
-        raise BadInput(f"{option}: found {typed!r}; write a number, 1 or more, or auto")
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", typed):
+        raise BadInput(f"{option}: found {shown(typed)}; write a number, 1 or more, or auto")
     return int(typed)
 
 

@@ -158,7 +158,11 @@ def worker(
     drain_: Annotated[
         int | None,
         typer.Option(
-            "--drain", metavar="PID", help="Ask a worker on this machine to end after its trial.", min=1
+            "--drain",
+            metavar="PID",
+            help="Ask a worker on this machine to end after its trial.",
+            min=1,
+            max=2**31 - 1,
         ),
     ] = None,
     code: Annotated[

@@ -1,5 +1,6 @@
 """Commands about one trial: show, logs, reproduce."""
 
+import re
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from ablate.cli.options import Home, Json, Storage
 from ablate.cli.printing import complain
 from ablate.cli.printing import show as print_result
 from ablate.errors import BadInput
+from ablate.text import shown
 
 FOLLOW_S = 0.5
 
@@ -107,8 +109,8 @@ def reproduce(
 def _study_and_number(words: list[str]) -> tuple[str | None, int]:
     """Return the study that was typed, if one was, and the trial's number."""
     *studies, number = words
-    if len(studies) > 1 or not (number.isascii() and number.isdigit()):
+    if len(studies) > 1 or not re.fullmatch("[0-9]{1,100}", number):
         raise BadInput(
-            f"TRIAL: found {' '.join(words)!r}; write a study, unless there is only one, and a trial's number"
+            f"TRIAL: found {shown(' '.join(words))}; write a study, unless there is only one, and a trial's number"
         )
     return (studies[0] if studies else None), int(number)

@@ -9,7 +9,8 @@ from typing import Any
 from ablate.contract import Context
 
 LONGEST_NAME = 128  # of a metric
-LARGEST_STEP = 1 << 62  # databases hold 64 bits
+LARGEST_STEP = 2**31  # databases hold 32 bits
+LARGEST_INTEGER = 1 << 62
 CHUNK = 1 << 20
 
 
@@ -98,7 +99,7 @@ def numbers_of(values: dict[str, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in values.items():
         # Of any length in Python, not elsewhere.
-        is_whole = type(value) is int and abs(value) < LARGEST_STEP
+        is_whole = type(value) is int and abs(value) < LARGEST_INTEGER
         is_name = name.isprintable() and 0 < len(name) <= LONGEST_NAME
         if is_name and (is_whole or isinstance(value, float)):
             found[name] = value

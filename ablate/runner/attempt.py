@@ -258,7 +258,7 @@ class Attempt:
 
     def _failed(self, error: BaseException) -> None:
         """Record that the trial failed; an error that is not the trial's fault is raised instead."""
-        text = reason(error, self.step)
+        text = reason(error, self.step, Path(self.worker.trainer.file).parent)
         if isinstance(error, StoreError | StudyChanged):
             self._leave_if_possible()
             raise error

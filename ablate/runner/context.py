@@ -17,6 +17,7 @@ from ablate.errors import StoreError, TrialError
 from ablate.files import make_folder, sweep, write_file
 from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
+from ablate.runner.outcome import numbers, whole_step
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
 NAME_BYTES = 100  # of a split, and of a task: a file's name has 255
@@ -135,8 +136,7 @@ class PartContext:
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note that `step` steps are done; save when due or when asked to stop."""
         self._owner.alive()
-        # Database drivers reject NumPy integers.
-        self.steps = step = int(step)
+        self.steps = step = whole_step(step, "context.checkpoint")
         self._owner.stepped(step, self._latest)
         stop = self._owner.is_stopping()
         if stop or self._cadence.is_due():
@@ -162,7 +162,7 @@ class PartContext:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve. Values that are not finite are left out: databases cannot hold them."""
         self._owner.alive()
-        step, metrics = int(step), {name: float(value) for name, value in metrics.items()}
+        step, metrics = whole_step(step, "context.report"), numbers(metrics, "context.report")
         self._latest.update(metrics)
         known = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self.points += [(step, name, value) for name, value in known.items()]

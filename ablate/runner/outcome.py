@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ablate.errors import AblateError, TrialError
+from ablate.text import shown
 
 # Statistics square a metric; beyond this, the square overflows.
 LARGEST = 1e150
 OURS = Path(__file__).parent.parent
+# What the database's columns hold.
+LARGEST_STEP = 2**31 - 1
+LONGEST_NAME = 200
 
 
 def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
@@ -21,18 +25,49 @@ def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
         raise TrialError(
             f"{what}: train returned {type(metrics).__name__}, not a dict of metrics with at least one in it"
         )
-    plain = {}
-    for name, value in metrics.items():
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise TrialError(f"{what}: metric {name!r} is {value!r}, not a number") from None
+    plain = numbers(metrics, what)
+    for name, number in plain.items():
         if not abs(number) < LARGEST:
             raise TrialError(
                 f"{what}: metric {name!r} is {number}; look at its loss curve and the learning rate"
             )
-        plain[str(name)] = number
     return plain
+
+
+def numbers(metrics: Mapping[str, float], what: str) -> dict[str, float]:
+    """Return named numbers, finite or not, as plain text and floats.
+
+    Raises:
+        TrialError: it is no dict, or the database could not hold a name or a value.
+    """
+    if not isinstance(metrics, Mapping):
+        raise TrialError(f"{what}: found {shown(metrics)}; pass a dict of names and numbers")
+    plain = {}
+    for name, value in ((str(name), value) for name, value in metrics.items()):
+        if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+            raise TrialError(
+                f"{what}: {shown(name)} cannot name a metric; use 1 to {LONGEST_NAME} printable characters"
+            )
+        try:
+            plain[name] = float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise TrialError(f"{what}: metric {name!r} is {shown(value)}, not a number") from None
+    return plain
+
+
+def whole_step(step: object, what: str) -> int:
+    """Return the number of a step as a plain integer; database drivers reject NumPy's.
+
+    Raises:
+        TrialError: it is none, or one that the database cannot hold.
+    """
+    try:
+        number = int(step)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        number = -1
+    if not 0 <= number <= LARGEST_STEP:
+        raise TrialError(f"{what}: step {shown(step)} is not a whole number from 0 to {LARGEST_STEP:,}")
+    return int(number)
 
 
 def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:

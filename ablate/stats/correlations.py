@@ -14,10 +14,20 @@ from ablate.stats.distributions import SMALLEST_P, t_p, t_quantile, z_p
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
-    """Return Pearson's r of `x` and `y` [n]; nan if one of them is constant."""
+    """Return Pearson's r of `x` and `y` [n]; nan if one of them is constant, up to rounding."""
+    if is_constant(x) or is_constant(y):
+        return math.nan
     dx, dy = (_centred(v) for v in (x, y))
     scale = math.sqrt(float(dx @ dx)) * math.sqrt(float(dy @ dy))
     return max(-1.0, min(1.0, float(dx @ dy) / scale)) if scale > 0 else math.nan
+
+
+def is_constant(x: ArrayLike) -> bool:
+    """Return whether values [n] differ by rounding errors at most: their correlation is that of the errors.
+
+    The threshold is that of SciPy's `pearsonr`, which warns below it."""
+    values = np.asarray(x, dtype=float)
+    return bool(np.ptp(values) <= 1e-13 * np.abs(values).max(initial=0))
 
 
 def pseudo_values(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:

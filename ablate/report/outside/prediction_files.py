@@ -18,6 +18,7 @@ from ablate.errors import BadInput
 from ablate.report.outside.number_format import as_number, why_no_number
 from ablate.report.outside.strict_csv import read_columns
 from ablate.report.outside.tables import Table
+from ablate.stats.correlations import is_constant
 from ablate.tables import Faults
 from ablate.text import plural
 
@@ -147,8 +148,9 @@ def read_predictions(
     assert first is not None
     _refuse_one_file_twice(a, b)
     clusters = _clusters([first, *files], keys.cluster)
-    columns = [np.array(file.values) for file in files]
-    labels = np.ones(len(first.places)) if correct else np.array(first.values)
+    as_column = _scaled if metric == "pearson" else np.array
+    columns = [as_column(file.values) for file in files]
+    labels = np.ones(len(first.places)) if correct else as_column(first.values)
     warnings = []
     _check_size(first, metric)
     if not correct:
@@ -179,6 +181,12 @@ def _read(path: Path, keys: Keys, value: str | None, kind: str, decimal: str | N
             faults.add("empty; every item needs a cluster", line, keys.cluster)
     faults.raise_any()
     return _File(path, places, values, clusters)
+
+
+def _scaled(values: Sequence[float]) -> Array:
+    """Return numbers times a power of two, with the largest near 1: Pearson's r is the same, and squares do not underflow."""
+    exponent = np.frexp(np.abs(values).max(initial=0))[1]
+    return np.asarray(np.ldexp(values, -exponent))
 
 
 def _has_column(path: Path, name: str) -> bool:
@@ -296,11 +304,11 @@ def _check_size(first: _File, metric: str) -> None:
 
 
 def _check_values(columns: Sequence[NDArray[Any]], paths: Sequence[Path], metric: str) -> None:
-    files = dict(zip(paths, (set(values.tolist()) for values in columns), strict=True))
     if metric == "pearson":
-        wrong = [path for path, values in files.items() if len(values) == 1]
-        why = "all values are the same, so Pearson's r does not exist"
+        wrong = [path for path, values in zip(paths, columns, strict=True) if is_constant(values)]
+        why = "all values are the same, up to rounding, so Pearson's r does not exist"
     else:
+        files = dict(zip(paths, (set(values.tolist()) for values in columns), strict=True))
         wrong = [path for path, values in files.items() if _are_scores(values, files[paths[0]])]
         why = f"prediction: not the labels of {paths[0]}; accuracy compares classes"
     if wrong:
