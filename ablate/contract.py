@@ -20,15 +20,45 @@ Optional names
 """
 
 import contextlib
-import functools
 import importlib
 import importlib.machinery
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ablate.errors import BadInput
+from ablate.errors import AblateError, BadInput
+from ablate.text import error_line, shown
+
+# Scripts of people have other names of the standard library, such as test.py; these two would break ours.
+NEEDED = {
+    *(
+        "jinja2",
+        "matplotlib",
+        "numpy",
+        "optuna",
+        "pandas",
+        "pyarrow",
+        "pydantic",
+        "rich",
+        "ruamel",
+        "safetensors",
+        "scipy",
+    ),
+    *(
+        "sqlalchemy",
+        "typer",
+        "csv",
+        "queue",
+        "random",
+        "socket",
+        "sqlite3",
+        "statistics",
+        "subprocess",
+        "tempfile",
+        "uuid",
+    ),
+}
 
 
 class Stopped(Exception):
@@ -111,22 +141,33 @@ class Context(Protocol):
 class Trainer:
     """A trainer module, with defaults for the names it leaves out."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, place: str = "") -> None:
+        """`place`: where the study file names it, as `file:line:column: `."""
         self.name: str = module.__name__
-        self.file: str = module.__file__ or ""
+        self.file: str = getattr(module, "__file__", None) or ""
+        self.place = place
         self.Settings: Any = module.Settings
         self.train: Callable[[Any, Context], Mapping[str, float]] = module.train
         self._module = module
 
     def parts(self, settings: Any) -> dict[str, Any]:
         """Return the independent parts of `settings`; a trainer without `parts` has one."""
-        own = self._own("parts")
-        return dict(own(settings)) if own else {"all": settings}
+        if (own := self._own("parts")) is None:
+            return {"all": settings}
+        parts = own(settings)
+        if not isinstance(parts, Mapping) or not parts:
+            raise BadInput(
+                f"{self.saying('parts')}: returned {shown(parts)}, not a dict of at least one part's settings"
+            )
+        return dict(parts)
 
     def combine(self, settings: Any, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Return a trial's metrics from those of its parts."""
         if own := self._own("combine"):
-            return dict(own(settings, metrics))
+            combined = own(settings, metrics)
+            if not isinstance(combined, Mapping):
+                raise BadInput(f"{self.saying('combine')}: returned {shown(combined)}, not a dict of metrics")
+            return dict(combined)
         return {name: value for part in metrics.values() for name, value in part.items()}
 
     def check(self, settings: Any) -> None:
@@ -136,13 +177,22 @@ class Trainer:
 
     def gpus(self, settings: Any) -> int:
         """Return how many GPUs training with `settings` needs."""
-        own = self._own("gpus")
-        return int(own(settings)) if own else 1
+        if (own := self._own("gpus")) is None:
+            return 1
+        gpus = own(settings)
+        if not isinstance(gpus, int) or gpus < 0:
+            raise BadInput(f"{self.saying('gpus')}: returned {shown(gpus)}, not a number of GPUs")
+        return gpus
 
     def sources(self, settings: Any) -> list[Path]:
         """Return the files that are the trainer's code beside the modules that it imports."""
-        own = self._own("sources")
-        return [Path(file) for file in own(settings)] if own else []
+        if (own := self._own("sources")) is None:
+            return []
+        files = own(settings)
+        if isinstance(files, str) or not isinstance(files, Iterable):
+            raise BadInput(f"{self.saying('sources')}: returned {shown(files)}, not a list of paths")
+        with self.blamed("sources"):
+            return [Path(file) for file in files]
 
     @property
     def smoke(self) -> Callable[[Any], Any] | None:
@@ -160,35 +210,66 @@ class Trainer:
         return self._own("test")
 
     def _own(self, name: str) -> Callable[..., Any] | None:
-        """Return an optional function, wrapped so that it can neither print to stdout nor exit the process."""
-        function = getattr(self._module, name, None)
-        return function and _contained(function, f"trainer: {self.name}.{name}")
+        """Return an optional function; it can neither print to stdout nor exit the process, and what it raises names its line."""
+        function = _attribute(self._module, name)
+        if function is None:
+            return None
 
-
-def _contained(function: Callable[..., Any], place: str) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def call(*arguments: Any) -> Any:
-        with contextlib.redirect_stdout(sys.stderr):
-            try:
+        def call(*arguments: Any) -> Any:
+            with contextlib.redirect_stdout(sys.stderr), self.blamed(name):
                 return function(*arguments)
-            except SystemExit as end:
-                raise BadInput(
-                    f"{place}: called exit ({end.code}); raise BadInput with what is wrong instead"
-                ) from end
 
-    return call
+        return call
+
+    def saying(self, name: str) -> str:
+        """Return how a message begins that is about one of the trainer's names."""
+        return f"{self.place}trainer: {self.name}.{name}"
+
+    @contextlib.contextmanager
+    def blamed(self, name: str) -> Iterator[None]:
+        """Turn whatever one of the trainer's names raises into one line with the trainer's own line in it.
+
+        Raises:
+            BadInput: in its place. What a trainer raises to be understood (an AblateError, Stopped, Pruned) is left as it is.
+        """
+        try:
+            yield
+        except (AblateError, Stopped, Pruned):
+            raise
+        except SystemExit as end:
+            if _is_by_signal(end):
+                raise
+            what = f"called exit ({end.code}); raise BadInput with what is wrong instead"
+            raise BadInput(f"{self.saying(name)}: {what}") from end
+        except Exception as error:
+            raise BadInput(f"{self.saying(name)}: {error_line(error, Path(self.file).parent)}") from error
 
 
-def load_trainer(name: str, beside: Path) -> Trainer:
+def _is_by_signal(end: SystemExit) -> bool:
+    """Say whether an exit is our own answer to a signal, which came while a trainer was at work."""
+    return isinstance(end.code, int) and end.code > 128
+
+
+def load_trainer(name: str, beside: Path, place: str = "") -> Trainer:
     """Import the trainer called `name`: beside the study file, in the working directory, or installed.
+
+    `place`: where the study file names it, for messages, as `file:line:column: `.
 
     Raises:
         BadInput: there is no such module, it does not import, or it lacks `Settings` or `train`.
     """
+    try:
+        return Trainer(_imported(name, beside), place)
+    except BadInput as error:
+        raise BadInput(*(place + fault for fault in error.faults)) from error.__cause__
+
+
+def _imported(name: str, beside: Path) -> Any:
     # A trainer beside the study file imports its neighbours first, as a script does. An installed trainer must not: a
     # `datasets.py` there would shadow the package.
     here, there = Path.cwd(), beside.resolve()
     folders = [here, there] if _lies_in(there, name) else [here] if _lies_in(here, name) else []
+    _refuse_shadows(folders)
     for folder in map(str, folders):
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -203,22 +284,48 @@ def load_trainer(name: str, beside: Path) -> Trainer:
             "or installed; write its name without .py"
         ) from error
     except SystemExit as error:
+        if _is_by_signal(error):
+            raise
         raise BadInput(
             f"trainer: {name} calls exit ({error.code}) when it is imported; move its script code under "
             'if __name__ == "__main__":'
         ) from error
-    except Exception as error:
-        raise BadInput(f"trainer: importing {name} failed: {type(error).__name__}: {error}") from error
-    missing = [attribute for attribute in ("Settings", "train") if not hasattr(module, attribute)]
+    except (AblateError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise BadInput(f"trainer: importing {name} failed: {error_line(error, beside.resolve())}") from error
+    missing = [attribute for attribute in ("Settings", "train") if _attribute(module, attribute) is None]
     if missing:
+        file = getattr(module, "__file__", None) or "built into Python"
+        raise BadInput(f"trainer: {name} ({file}) has no {' and no '.join(missing)}; a trainer needs both")
+    if not isinstance(module.Settings, type) or not hasattr(module.Settings, "model_validate"):
         raise BadInput(
-            f"trainer: {name} ({module.__file__}) has no {' and no '.join(missing)}; a trainer needs both"
+            f"trainer: {name}.Settings must be a class derived from pydantic's BaseModel, found {shown(module.Settings)}"
         )
-    if not hasattr(module.Settings, "model_validate"):
-        raise BadInput(
-            f"trainer: {name}.Settings must be a pydantic BaseModel, found {type(module.Settings).__name__}"
-        )
-    return Trainer(module)
+    if not callable(module.train):
+        raise BadInput(f"trainer: {name}.train must be a function, found {shown(module.train)}")
+    return module
+
+
+def _refuse_shadows(folders: Iterable[Path]) -> None:
+    """Refuse a module beside a trainer that would be imported instead of one that we need ourselves.
+
+    Modules that are imported already cannot be shadowed any more."""
+    for folder in folders:
+        for name in sorted(NEEDED - set(sys.modules)):
+            if _lies_in(folder, name):
+                raise BadInput(
+                    f"trainer: {folder / name} would be imported instead of the package {name!r}; rename it, or move the "
+                    "study and its trainer to a folder of their own"
+                )
+
+
+def _attribute(module: Any, name: str) -> Any:
+    """Return one of a module's names, or None; a module's own `__getattr__` may raise anything."""
+    try:
+        return getattr(module, name, None)
+    except Exception:
+        return None
 
 
 def _lies_in(folder: Path, name: str) -> bool:

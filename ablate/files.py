@@ -87,6 +87,14 @@ def sweep(folder: Path) -> None:
             part.unlink(missing_ok=True)
 
 
+def remove(path: Path) -> None:
+    """Remove what has a name of ours, whatever it is; nothing if there is nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _part_of(target: Path) -> Path:
     # The process id alone is not unique: another host that shares the folder may use the same one.
     return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")

@@ -1,8 +1,10 @@
 """Text for people to read: safe to print, close matches, plurals, durations."""
 
 import difflib
+import traceback
 import unicodedata
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 LONGEST_SHOWN = 60  # characters of a name or value in a message: a fault stays one readable line
@@ -38,6 +40,26 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return shortened(repr(value) if isinstance(value, str) else printable(str(value)))
+
+
+def error_line(error: BaseException, folder: Path | None = None) -> str:
+    """Return `TypeError: text (file.py:12)`: the innermost line, of the files in `folder` if that is given."""
+    # A hostile or careless __str__ may raise anything.
+    try:
+        text = one_line(str(error).strip().partition("\n")[0])
+    except Exception:
+        text = "(its text cannot be read)"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({Path(error.filename).name}:{error.lineno})"
+    lines = list(traceback.extract_tb(error.__traceback__))
+    if folder is not None:
+        lines = [line for line in lines if _is_own(Path(line.filename), folder)]
+    place = f" ({Path(lines[-1].filename).name}:{lines[-1].lineno})" if lines else ""
+    return f"{type(error).__name__}: {shortened(text, 500)}{place}"
+
+
+def _is_own(file: Path, folder: Path) -> bool:
+    return file.is_relative_to(folder) and "site-packages" not in file.relative_to(folder).parts
 
 
 def closest(typed: str, known: Iterable[str]) -> str | None:

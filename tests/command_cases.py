@@ -23,6 +23,7 @@ import io
 import os
 import shlex
 import shutil
+import signal
 import sqlite3
 import string
 import subprocess
@@ -216,8 +217,6 @@ def _in_this_process(words: list[str], folder: Path, env: Mapping[str, str]) -> 
 @contextlib.contextmanager
 def _as_if_new(folder: Path, env: Mapping[str, str]) -> Iterator[None]:
     """Put back afterwards what a command changes of its process: where it is, what it has imported, its signals."""
-    import signal
-
     here, path, modules = Path.cwd(), list(sys.path), set(sys.modules)
     hook, handlers = sys.unraisablehook, {n: signal.getsignal(n) for n in signal.valid_signals()}
     os.chdir(folder)
@@ -248,6 +247,7 @@ def finished_study(folder: Path) -> Path:
 
 
 def _show(names: list[str]) -> None:
+    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("it hangs")))
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as scratch:
         finished = finished_study(Path(scratch))
@@ -255,7 +255,8 @@ def _show(names: list[str]) -> None:
             if not any(case.name.startswith(name) for name in names):
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                print(f"=== {case.name}: {case.keys['run']}")
+                print(f"=== {case.name}: {case.keys['run']}", flush=True)
+                signal.alarm(25)
                 try:
                     got = answer(case, Path(folder), finished)
                 except Exception as error:

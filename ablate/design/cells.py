@@ -10,10 +10,11 @@ from ablate.contract import Trainer
 from ablate.design.factorial import Combination, Space, level_names, raw_count
 from ablate.design.model import Cell, Design, Part
 from ablate.design.registry import choose, one_at_a_time
-from ablate.design.settings import Validator, canonical, settings_hash
+from ablate.design.settings import Validator, flat, settings_hash
 from ablate.errors import BadInput
 from ablate.spec.faults import SHOWN_FAULTS
 from ablate.spec.model import StudySpec
+from ablate.text import shown
 
 
 def build_design(spec: StudySpec, trainer: Trainer) -> Design:
@@ -30,6 +31,7 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
     if spec.search:
         for combination in one_at_a_time(space).combinations:
             cell_of(combination, validator)
+    _refuse_random_settings(space.baseline(), validator)
     built = (cell_of(combination, validator) for combination in chosen.combinations)
     valid = [cell for cell in built if cell is not None]
     if validator.faults:
@@ -53,7 +55,7 @@ def cell_of(combination: Combination, validator: Validator) -> Cell | None:
     settings = validator.settings(combination)
     if settings is None:
         return None
-    own = canonical(settings)
+    own = validator.identity(settings)
     return Cell(
         hash=settings_hash(own),
         levels=level_names(validator.factors, combination),
@@ -77,7 +79,7 @@ def parts_of(settings: Any, validator: Validator) -> dict[str, Part]:
     """
     parts: dict[str, Part] = {}
     for name, part_settings in validator.trainer.parts(settings).items():
-        own = canonical(accepted(part_settings, validator, f"parts: part {name!r}"))
+        own = validator.identity(accepted(part_settings, validator, f"parts: part {name!r}"))
         parts[str(name)] = Part(hash=settings_hash(own), settings=own)
     return parts
 
@@ -93,7 +95,7 @@ def accepted(given: Any, validator: Validator, by: str) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "settings"
-        raise BadInput(f"trainer: {validator.trainer.name}.{by}: {where}: {first['msg']}") from error
+        raise BadInput(f"{validator.trainer.saying(by)}: {where}: {first['msg']}") from error
 
 
 def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
@@ -103,6 +105,20 @@ def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
         named["best"] = space.best()
     cells = {name: cell_of(combination, validator) for name, combination in named.items()}
     return {name: cell.hash for name, cell in cells.items() if cell is not None}
+
+
+def _refuse_random_settings(combination: Combination, validator: Validator) -> None:
+    """Refuse Settings that differ each time they are made, such as with a default of `uuid4()`: no trial would be found again."""
+    one, other = (validator.settings(combination) for _ in range(2))
+    if one is None or other is None:
+        return
+    before, after = flat(validator.identity(one)), flat(validator.identity(other))
+    if changed := [address for address in before if before[address] != after.get(address)]:
+        raise BadInput(
+            f"{validator.trainer.saying('Settings')}: {changed[0]} has another value each time "
+            f"({shown(before[changed[0]])}, then {shown(after.get(changed[0]))}); "
+            "give it a default that does not change, or make it in train"
+        )
 
 
 def _with_advice(validator: Validator, valid: list[Cell]) -> list[str]:

@@ -4,6 +4,7 @@ The trainer's `Settings` decides what is valid; its errors become faults at thei
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -39,12 +40,22 @@ class Validator:
     def settings(self, combination: Mapping[str, int]) -> Any | None:
         """Return the trainer's `Settings` of a combination (factor -> level index), or None and faults."""
         nested = self.nested(combination)
-        try:
-            return self.validated(nested)
-        except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=False):
-                self._add(detail["loc"], detail["type"], detail["msg"], detail["input"], combination)
-            return None
+        with self.trainer.blamed("Settings"):
+            try:
+                return self.validated(nested)
+            except ValidationError as error:
+                for detail in error.errors(include_url=False, include_context=False):
+                    self._add(detail["loc"], detail["type"], detail["msg"], detail["input"], combination)
+                return None
+
+    def identity(self, settings: BaseModel) -> dict[str, Any]:
+        """Return the identity of a Settings object, see `canonical`.
+
+        Raises:
+            BadInput: it has none.
+        """
+        with self.trainer.blamed("Settings"):
+            return canonical(settings, self.trainer.place)
 
     def nested(self, combination: Mapping[str, int]) -> dict[str, Any]:
         """Return the fixed settings and those of the levels, nested."""
@@ -139,22 +150,43 @@ def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
         yield from _models_in(inner)
 
 
-def canonical(settings: BaseModel) -> dict[str, Any]:
-    """Return what differs from the trainer's defaults, nested, as plain JSON: the settings' identity.
+def canonical(settings: BaseModel, place: str = "") -> dict[str, Any]:
+    """Return what differs from the trainer's defaults, nested, as plain JSON: the settings' identity. `place`: for messages.
 
     Defaults are left out so that neither a default written down nor a setting added later changes a hash.
 
     Raises:
         BadInput: the dump does not read back as these settings, so that something else would be trained.
     """
-    own = _dump(settings, mode="json", exclude_defaults=True)
-    if not _reads_back(own, settings):
-        kind = f"{type(settings).__module__}.{type(settings).__qualname__}"
+    kind = f"{type(settings).__module__}.{type(settings).__qualname__}"
+    own: dict[str, Any] = _in_order(_dump(settings, mode="json", exclude_defaults=True), settings)
+    if not_finite := [address for address, value in flat(own).items() if _is_not_finite(value)]:
         raise BadInput(
-            f"trainer: {kind}: {shortened(printable(repr(settings)))} changes when its own dump, {shown(json.dumps(own))}, is "
-            "read back; give each member of a union a Literal field, and let validators return their own output unchanged"
+            f"{place}trainer: {kind}: {not_finite[0]} is not a finite number, so two cells could not be told apart"
+        )
+    if not _reads_back(own, settings):
+        raise BadInput(
+            f"{place}trainer: {kind}: {shortened(printable(repr(settings)))} changes when its own dump, "
+            f"{shown(json.dumps(own))}, is read back; give each member of a union a Literal field, and let validators return "
+            "their own output unchanged"
         )
     return own
+
+
+def _in_order(dumped: Any, value: Any) -> Any:
+    """Return a dump with its sets sorted: their own order differs from process to process."""
+    if isinstance(value, BaseModel):
+        value = {key: getattr(value, key, None) for key in dumped} if isinstance(dumped, dict) else None
+    if isinstance(value, Mapping) and isinstance(dumped, Mapping) and len(value) == len(dumped):
+        pairs = zip(dumped.items(), value.values(), strict=True)
+        return {key: _in_order(inner, own) for (key, inner), own in pairs}
+    if isinstance(value, set | frozenset) and isinstance(dumped, list):
+        return sorted(dumped, key=json.dumps)
+    return dumped
+
+
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _dump(settings: BaseModel, mode: Literal["json", "python"], **sparing: Any) -> dict[str, Any]:

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 MISSING = "MISSING"  # planned, but the store has no such trial
 SPARED = "SPARED"  # will not run: the comparisons that need its cell were decided with fewer seeds
+MOST_METRICS = 100  # that have effects: nobody reads more tables, and a report of thousands takes minutes
+SMALLEST_METRIC = 1e-150
 LOST = ("FAIL", "PRUNED", MISSING)  # no result, and none expected
 
 
@@ -90,16 +92,26 @@ class Grid:
                     codes[row, column] = known.setdefault(level_key(cell.levels[factor.name]), len(known))
         return codes
 
-    @property
+    @cached_property
     def of_last_epoch(self) -> dict[str, str]:
         """Metric at the epoch that the trainer chose -> the same metric at the last epoch, `…@last`."""
-        return {name: f"{name}@last" for name in self.metrics if f"{name}@last" in self.metrics}
+        known = set(self.metrics)
+        return {name: f"{name}@last" for name in self.metrics if f"{name}@last" in known}
 
-    @property
+    @cached_property
     def dev_metrics(self) -> tuple[str, ...]:
         """The metrics that effects are computed for: the primary one and all others, except those of the test split and
         `…@last`."""
-        beside = self.of_last_epoch.values()
+        return self._every_dev_metric[:MOST_METRICS]
+
+    @property
+    def left_out_metrics(self) -> int:
+        """How many metrics have no effects, as there are more than MOST_METRICS."""
+        return max(0, len(self._every_dev_metric) - MOST_METRICS)
+
+    @cached_property
+    def _every_dev_metric(self) -> tuple[str, ...]:
+        beside = set(self.of_last_epoch.values())
         return tuple(
             name
             for name in self.metrics
@@ -142,7 +154,9 @@ def grid(results: Results) -> Grid:
     for place, trial in trials.items():
         if trial.state == "COMPLETE":
             for name, value in trial.metrics.items():
-                values[name][place] = value if math.isfinite(value) else math.nan
+                # The square of a smaller number is 0, and so is that of its spread.
+                near_0 = abs(value) < SMALLEST_METRIC
+                values[name][place] = 0.0 if near_0 else value if math.isfinite(value) else math.nan
     return Grid(results, results.cells, tuple(seeds), trials, tuple(metrics), values)
 
 

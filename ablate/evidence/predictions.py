@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.errors import BadInput
 from ablate.evidence.frames import Grid
 from ablate.stats.correlations import pearson, pseudo_values
 from ablate.store.results import TrialResult
+from ablate.tables import MOST_BYTES, read_bytes
 
 TOLERANCE = 1e-6  # between the recorded metric and the one recomputed from the predictions
 LOOKED_AT = 9  # trained parts to examine when a metric's file has to be inferred from the numbers
@@ -203,8 +205,8 @@ def predictions_in(path: Path) -> Predicted | Refusal:
     Refuses other columns in the header or a row, text in place of a number, a blank cluster, and a prediction that is not
     finite. The gold must be all finite, or all NaN (labels withheld)."""
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_bytes(path, MOST_BYTES)
+    except BadInput:
         return Refusal.DAMAGED
     names = tuple(data.partition(b"\n")[0].rstrip(b"\r").decode(errors="replace").split(","))
     if names not in (_COLUMNS, (*_COLUMNS, "cluster")):

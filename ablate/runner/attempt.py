@@ -19,7 +19,7 @@ from ablate.runner.context import Owner, PartContext, disk_explained, disk_troub
 from ablate.runner.logs import Logbook, new_log
 from ablate.runner.machine import choose_device, gpus_for, joules_used, peak_memory_bytes
 from ablate.runner.other_code import NOTE, Recorded, begin_note, joined, present_code, refuse_other_code
-from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, reason, stack_of
+from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, plain_facts, reason, stack_of
 from ablate.runner.ownership import Lost, open_locks
 from ablate.runner.provenance import machine_facts
 from ablate.runner.searching import watch_of
@@ -197,11 +197,11 @@ class Attempt:
         made_with = joined(made_with, code | worker.sources.loaded())
         facts = {
             **machine,
-            "versions": {**machine["versions"], **made_with["versions"]},
-            "code": made_with["code"],
             "peak_memory_bytes": peak_memory_bytes(),
             "gpu_energy_joules": joules(),
-            **context.facts,
+            **plain_facts(context.facts),
+            "versions": {**machine["versions"], **made_with["versions"]},
+            "code": made_with["code"],
         }
         if worker.recorded:
             worker.recorded.add(facts)

@@ -25,7 +25,8 @@ def all_defaults(design: Design, trainer: Trainer) -> dict[str, str]:
     """Return every default that some cell relies on: hashes do not include them."""
     found: dict[str, str] = {}
     for cell in design.cells:
-        found |= defaults_of(trainer.Settings.model_validate(cell.settings))
+        with trainer.blamed("Settings"):
+            found |= defaults_of(trainer.Settings.model_validate(cell.settings))
     return found
 
 

@@ -3,9 +3,10 @@
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ablate.errors import AblateError, TrialError
-from ablate.text import shown
+from ablate.text import error_line, printable, shortened, shown
 
 # Statistics square a metric; beyond this, the square overflows.
 LARGEST = 1e150
@@ -13,6 +14,8 @@ OURS = Path(__file__).parent.parent
 # What the database's columns hold.
 LARGEST_STEP = 2**31 - 1
 LONGEST_NAME = 200
+LONGEST_FACT = 1000
+DEEPEST_FACT = 8
 
 
 def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
@@ -70,6 +73,31 @@ def whole_step(step: object, what: str) -> int:
     return int(number)
 
 
+def plain_facts(facts: object) -> dict[str, Any]:
+    """Return what a trainer noted of itself as plain JSON: whatever it wrote, it has a result, and a report."""
+    found = _plain(facts, depth=0)
+    return found if isinstance(found, dict) else {} if found is None else {"facts": found}
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and abs(value) < LARGEST:
+        return float(value) if isinstance(value, float) else int(value)
+    if isinstance(value, Mapping) and depth < DEEPEST_FACT:
+        return {_fact_text(key): _plain(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple) and depth < DEEPEST_FACT:
+        return [_plain(inner, depth + 1) for inner in value]
+    return _fact_text(value)
+
+
+def _fact_text(value: object) -> str:
+    try:
+        return shortened(printable(value if isinstance(value, str) else repr(value)), LONGEST_FACT)
+    except Exception:
+        return f"a {type(value).__name__}"
+
+
 def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
     """Return a trial's metrics, the study's own among them.
 
@@ -89,15 +117,8 @@ def reason(error: BaseException, step: int, folder: Path | None = None) -> str:
     """Say in one line why a trial failed, and after which step. `folder`: name the innermost line of a file in there."""
     if isinstance(error, AblateError):
         return str(error)
-    lines = traceback.extract_tb(error.__traceback__)
-    own = [line for line in lines if folder and _is_own(Path(line.filename), folder)]
-    place = (own or lines)[-1]
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno}, after step {step})"
-
-
-def _is_own(file: Path, folder: Path) -> bool:
-    return file.is_relative_to(folder) and "site-packages" not in file.relative_to(folder).parts
+    line = error_line(error, folder)
+    return f"{line[:-1]}, after step {step})" if line.endswith(")") else f"{line} (after step {step})"
 
 
 def stack_of(error: BaseException) -> str:

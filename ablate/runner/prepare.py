@@ -52,7 +52,7 @@ def prepare(study: Path | Mapping[str, Any], options: Options) -> Prepared:
         BadInput: the file, the trainer or a cell is invalid.
     """
     spec = read_study(study, options.overrides)
-    trainer = load_trainer(spec.trainer, spec.folder)
+    trainer = load_trainer(spec.trainer, spec.folder, f"{spec.place('trainer')}: ")
     # A smoke test runs each level once; there is nothing to search for.
     if options.smoke and spec.search:
         spec = spec.model_copy(update={"design": OneAtATime()})

@@ -33,7 +33,7 @@ from ablate.runner.spot_notice import watch_for_notice
 from ablate.runner.worker import Worker
 from ablate.spec.model import StudySpec
 from ablate.store.places import Place
-from ablate.store.reading import read_results
+from ablate.store.reading import has_run, read_results
 from ablate.store.writing import Store
 
 EXPLAINED = 3  # exit code: stopped by an error that was sent as an event; restarting would not help
@@ -138,6 +138,8 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
     Raises:
         BadInput: the study's files are in another folder than `place` says.
     """
+    # Now, not after minutes of patience: a server that is away from the start is rather a mistyped address.
+    has_run(place)
     store = Store(place)
     share_home(store)
     stop = Stop(second_ends=True)

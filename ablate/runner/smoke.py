@@ -5,7 +5,7 @@ from dataclasses import replace
 from ablate.contract import Trainer
 from ablate.design.cells import accepted, parts_of
 from ablate.design.model import Cell, Design
-from ablate.design.settings import Validator, canonical
+from ablate.design.settings import Validator
 from ablate.spec.model import StudySpec
 
 
@@ -27,4 +27,4 @@ def _shrunk(cell: Cell, validator: Validator) -> Cell:
     trainer = validator.trainer
     assert trainer.smoke is not None
     settings = accepted(trainer.smoke(trainer.Settings.model_validate(cell.settings)), validator, "smoke")
-    return replace(cell, settings=canonical(settings), parts=parts_of(settings, validator))
+    return replace(cell, settings=validator.identity(settings), parts=parts_of(settings, validator))

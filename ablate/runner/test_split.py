@@ -23,6 +23,7 @@ from ablate.store.places import Place
 from ablate.store.reading import read_results
 from ablate.store.results import Results, UseOfTest, best_cell
 from ablate.store.writing import Store
+from ablate.text import shown
 
 PREFIX = "test/"
 
@@ -91,7 +92,10 @@ def _part_scores(part: Part, seed: int, trainer: Trainer, place: Place) -> Mappi
         cache=place.cache,
         cadence=Cadence(float("inf")),
     )
-    return trainer.test(trainer.Settings.model_validate(part.settings), context)
+    scores = trainer.test(trainer.Settings.model_validate(part.settings), context)
+    if not isinstance(scores, Mapping):
+        raise TrialError(f"test: the trainer returned {shown(scores)}, not a dict of metrics")
+    return scores
 
 
 def _of_test(combined: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

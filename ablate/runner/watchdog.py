@@ -10,6 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+from ablate.files import remove
+
 IDLE = (
     0.1  # the share of a core below which a process only waits, for a program of its own or for the network
 )
@@ -49,6 +51,7 @@ class LifeSign:
     NAME = "reached.txt"
 
     def __init__(self, workdir: Path) -> None:
+        remove(workdir / self.NAME)
         self._file = os.open(workdir / self.NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._write(-1)
         self._stepped = threading.Event()
@@ -86,4 +89,4 @@ class LifeSign:
         except (OSError, ValueError):
             return None
         finally:
-            file.unlink(missing_ok=True)
+            remove(file)

@@ -8,6 +8,7 @@ changes no byte, even if a writer was killed in the middle of a commit. Password
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from ablate.errors import BadInput, StoreError, Unavailable
+from ablate.store.places import refuse_other_kinds
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,6 +41,10 @@ SERVER_PATIENCE = {
     "keepalives_count": 5,
     "tcp_user_timeout": 15_000,
 }
+# Stricter than SQLAlchemy, which takes what follows the first @ of a password for the host, and prints it.
+_SERVER = re.compile(
+    r"postgresql(\+\w+)?://([^@/:]*(:[^@]*)?@)?(\[[0-9A-Fa-f:.]+\]|[^@/?#:\[\]\s]*)(:[0-9]{1,5})?(/[^@?#]*)?(\?[^#]*)?"
+)
 # SQLSTATEs after which a retry of the same transaction may succeed.
 _GONE = ("08", "57P", "53300", "40001", "40P01")
 
@@ -55,11 +61,19 @@ def parse_url(url: str) -> sa.URL:
     """
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    # Text where the port should be, for example.
+    except (sa.exc.ArgumentError, ValueError):
+        parsed = None
+    server = url.startswith("postgresql")
+    if "\0" in url or (server and not (_SERVER.fullmatch(url) and parsed and (parsed.port or 0) < 65536)):
+        # Never the address itself: a part of it may be the password.
         raise BadInput(
-            "storage: not a database URL; write sqlite:///path/study.db or postgresql://host/name"
-        ) from None
-    if parsed.get_backend_name() == "postgresql":
+            "storage: not a database URL; write postgresql://user@host:5432/name, and in a password %40 for @, %2F for /, "
+            "%3A for :, %25 for %"
+        )
+    if parsed is None:
+        raise BadInput("storage: not a database URL; write sqlite:///path/study.db or postgresql://host/name")
+    if server:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
         raise BadInput(
@@ -67,6 +81,10 @@ def parse_url(url: str) -> sa.URL:
         )
     if not parsed.database or parsed.database == ":memory:":
         raise BadInput("storage: an SQLite URL needs a file: sqlite:///path/study.db")
+    if parsed.host:
+        raise BadInput("storage: an SQLite URL names no host; write three slashes: sqlite:///path/study.db")
+    if parsed.database.endswith("/"):
+        raise BadInput("storage: an SQLite URL names a file, not a folder: sqlite:///path/study.db")
     return parsed
 
 
@@ -92,6 +110,7 @@ def connect(url: str, read_only: bool = False) -> sa.Engine:
     file = sqlite_file(url)
     if file is None:
         return _server_engine(url, read_only)
+    refuse_other_kinds(file)
     if not file.is_file():
         raise BadInput(f"{file}: no such database; `ablate run` creates it")
     _refuse_other_files(file)

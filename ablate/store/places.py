@@ -1,8 +1,12 @@
 """Where a study lives: its database and its folder."""
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from ablate.errors import BadInput
+from ablate.text import shown
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,46 @@ def home_folder(home: Path | None) -> Path:
 
 
 def place_of(study: str, home: Path | None = None, storage: str | None = None) -> Place:
-    """Return where the study of this name lives, whether or not it has run."""
-    folder = home_folder(home).resolve() / study
-    return Place(study, storage_url(storage) or _own_file_url(folder), folder)
+    """Return where the study of this name lives, whether or not it has run.
+
+    Raises:
+        BadInput: the home cannot be one, or something else is where the database should be.
+    """
+    root = home_folder(home)
+    # Two kinds of error for a loop of links, by Python's version; a ValueError for a NUL.
+    try:
+        folder = root.resolve(strict=False) / study
+        if root.exists() and not root.is_dir():
+            raise BadInput(f"--home: {root}: a file; name a folder")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BadInput(
+            f"--home: {shown(str(root))}: {getattr(error, 'strerror', None) or error}; name another folder"
+        ) from error
+    url = storage_url(storage)
+    if url is None:
+        refuse_other_kinds(folder / "study.db")
+    return Place(study, url or _own_file_url(folder), folder)
+
+
+def refuse_other_kinds(file: Path) -> None:
+    """Refuse what cannot hold a database. Opens nothing: a pipe would block, and closing a database would drop its locks.
+
+    Raises:
+        BadInput: it is a folder, a pipe or a device, or the path leads nowhere.
+    """
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file}: {getattr(error, 'strerror', None) or error}; name another place") from error
+    if not stat.S_ISREG(mode):
+        kind = (
+            "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+        )
+        raise BadInput(
+            f"{file}: {kind}, where the database should be; move it away, or name another --home or --storage"
+        )
 
 
 def place_in(home: Path, study: str) -> Place:
@@ -74,4 +115,7 @@ def storage_url(storage: str | None) -> str | None:
     from ablate.store.opening import sqlite_file
 
     file = sqlite_file(url)
-    return url if file is None else _file_url(file.resolve())
+    if file is None:
+        return url
+    refuse_other_kinds(file)
+    return _file_url(file.resolve())

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -92,7 +93,27 @@ def _parts(connection: sa.Connection, study_id: int, place: Place) -> dict[tuple
         .order_by(key.part, key.seed)
     )
     return {
-        (row.part, row.seed): PartResult(*row, folder=place.part_folder(row.part, row.seed)) for row in rows
+        (row.part, row.seed): PartResult(
+            row.part,
+            row.seed,
+            row.metrics,
+            row.seconds,
+            row.steps,
+            _facts(row.facts),
+            place.part_folder(row.part, row.seed),
+        )
+        for row in rows
+    }
+
+
+def _facts(written: Any) -> dict[str, Any]:
+    """Return a part's facts; a trainer could once write anything in place of ours."""
+    known = {"code": dict, "versions": dict, "gpu_energy_joules": int | float}
+    facts = written if isinstance(written, dict) else {}
+    return {
+        name: value
+        for name, value in facts.items()
+        if value is None or name not in known or isinstance(value, known[name])
     }
 
 

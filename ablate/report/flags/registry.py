@@ -23,6 +23,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     results.test_metric_used,
     results.dev_rows_in_train,
     results.dropped_rows,
+    results.many_metrics,
     results.seeds_without_effect,
     results.unaligned_items,
     results.clusters_not_named,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ablate.evidence import diverged
+from ablate.evidence.frames import MOST_METRICS
 from ablate.report.document import Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
 from ablate.report.formatting import number, signed
@@ -119,6 +120,17 @@ def diverged_runs(evidence: Evidence) -> Iterator[Flag]:
             "look at their curves; a mean over diverged and normal runs describes neither: report how often a cell diverges, "
             "and its median beside the mean",
             frozenset(rows),
+        )
+
+
+def many_metrics(evidence: Evidence) -> Iterator[Flag]:
+    """More metrics than a report can show the effects on."""
+    if left_out := evidence.grid.left_out_metrics:
+        yield Flag(
+            NOTE,
+            "many_metrics",
+            f"no effects are computed on {left_out:,} of the metrics, the last ones by name; a report takes {MOST_METRICS}",
+            "report per-class or per-layer numbers as curves instead; all values are in results.csv (`ablate export`)",
         )
 
 
