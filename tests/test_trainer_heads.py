@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ablate.trainer.settings import Settings
-from ablate.trainer.tasks.heads import SiameseSimilarity, TaskHead, build_head
+from ablate.trainer.tasks.heads import TaskHead, build_head
 from ablate.trainer.tasks.registry import TASKS
 
 U, V = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0))
@@ -72,7 +72,7 @@ def test_concat_similarity_starts_in_the_middle_of_the_scale() -> None:
 def test_predictions_are_classes_and_values() -> None:
     assert head("sentiment").predict(torch.eye(5)).tolist() == [0, 1, 2, 3, 4]
     assert head("paraphrase").predict(torch.tensor([-0.1, 0.1])).tolist() == [0, 1]
-    assert SiameseSimilarity.predict(torch.tensor([5.5])).tolist() == [5.5]
+    assert head("similarity").predict(torch.tensor([5.5])).tolist() == [5.5]
 
 
 def test_losses_are_means_over_the_batch() -> None:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -132,22 +132,30 @@ def _plain(message: str) -> str:
 
 def _names_beside(trainer: Trainer, path: tuple[str, ...]) -> Iterable[str]:
     """Return the names of the settings that the trainer has beside the one at `path`."""
-    models = [trainer.Settings]
+    inside: list[Any] = [trainer.Settings]
     for name in path[:-1]:
-        models = [inner for model in models for inner in _models(model, name)]
-    return [name for model in models for name in model.model_fields]
+        inside = [found for annotation in inside for found in _at(annotation, name)]
+    return [name for annotation in inside for model in _models_in(annotation) for name in model.model_fields]
 
 
-def _models(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
-    info = model.model_fields.get(name)
-    return list(_models_in(info.annotation)) if info else []
+def _at(annotation: Any, name: str) -> Iterable[Any]:
+    """Yield the annotations of what is called `name` inside a value: a field of a model, or an entry of a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if name in annotation.model_fields:
+            yield annotation.model_fields[name].annotation
+    elif isinstance(origin := get_origin(annotation), type) and issubclass(origin, Mapping):
+        yield get_args(annotation)[1]
+    else:
+        for inner in get_args(annotation):
+            yield from _at(inner, name)
 
 
 def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    for inner in get_args(annotation):
-        yield from _models_in(inner)
+    elif not (isinstance(origin := get_origin(annotation), type) and issubclass(origin, Mapping)):
+        for inner in get_args(annotation):
+            yield from _models_in(inner)
 
 
 def canonical(settings: BaseModel, place: str = "") -> dict[str, Any]:

@@ -3,20 +3,24 @@
 Unknown keys, text in place of numbers, NaN and infinity are refused. A default of `None` is derived as its description says.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
 
+from ablate.text import shown
 from ablate.trainer.data.sources import Source
+from ablate.trainer.declared_tasks import Count, DeclaredTask, fault_at
 from ablate.trainer.tasks.registry import PAPER, TASKS, mean_of
 from ablate.trainer.tasks.task import Task
 
@@ -24,7 +28,6 @@ Surgery = Literal[
     "none", "pcgrad", "gradvac", "upgrad", "dualproj", "aligned_mtl", "mgda", "imtl_g", "fairgrad"
 ]
 
-Count = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 Steps = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 Rate = Annotated[float, Field(strict=True, gt=0, le=1)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
@@ -77,12 +80,17 @@ class Settings(HeadChoices):
         min_length=1,
         description="`tiny` (2 layers, hidden 128, from scratch), a folder, or a hub name",
     )
-    tasks: tuple[str, ...] = Field(PAPER, min_length=1, description="the tasks to train, in any order")
+    tasks: tuple[str, ...] | dict[str, DeclaredTask] = Field(
+        PAPER,
+        description="the tasks to train, in any order: a list of names of built-in tasks, or a mapping that declares tasks; "
+        "`data`, `batch_size` and heads then stand in each task",
+    )
     data: Data = Field(
         Data(), description="where each task's examples come from; a task left out uses the built-in corpus"
     )
     max_length: Annotated[int, Field(strict=True, ge=4, le=8192)] = Field(
-        128, description="tokens of a sentence, [CLS] and [SEP] included; longer ones are cut"
+        128,
+        description="tokens of a sentence (of a pair, for the head `cross`), [CLS] and [SEP] included; longer ones are cut",
     )
 
     # The model
@@ -168,15 +176,27 @@ class Settings(HeadChoices):
         "(tiny, MiniLM); the 936 BERT-base parts of full_grid would take 400 GB",
     )
 
-    @field_validator("tasks")
+    @model_validator(mode="before")
     @classmethod
-    def _tasks_in_order(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        for task in tasks:
-            if task not in TASKS:
-                raise ValueError(f"{task!r} is not one of {', '.join(TASKS)}")
-        if len(set(tasks)) < len(tasks):
-            raise ValueError(f"a task is named twice: {', '.join(tasks)}")
-        return tuple(task for task in TASKS if task in tasks)
+    def _tasks_have_their_own_keys(cls, settings: Any) -> Any:
+        if isinstance(settings, Mapping) and isinstance(settings.get("tasks"), Mapping):
+            for key in ("data", "batch_size", *HEADS.values()):
+                if key in settings:
+                    inside = {"data": "files", "batch_size": "batch_size"}.get(key, "head")
+                    raise fault_at(
+                        key,
+                        settings[key],
+                        f"stands in each task where tasks are declared; write tasks: {{name: {{{inside}: ...}}}}",
+                    )
+        return settings
+
+    @field_validator("tasks", mode="wrap")
+    @classmethod
+    def _listed_or_declared(cls, tasks: object, _: object) -> tuple[str, ...] | dict[str, DeclaredTask]:
+        # A union would put the name of its member into the place of each fault.
+        if isinstance(tasks, Mapping):
+            return _declared(_DECLARED.validate_python(tasks))
+        return _listed(_LISTED.validate_python(tasks))
 
     @field_validator("surgery")
     @classmethod
@@ -198,7 +218,11 @@ class Settings(HeadChoices):
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
-        siamese = [task.name for task in self.trained if self.head_of(task) == "siamese"]
+        siamese = [
+            task.name
+            for task in self.trained
+            if self.head_of(task) == "siamese" and task.loss == "squared_error"
+        ]
         alone = self.training != "joint" or len(siamese) == len(self.tasks)
         if self.freeze_encoder and self.dense_size == 0 and siamese and alone:
             raise ValueError(
@@ -210,17 +234,40 @@ class Settings(HeadChoices):
     @property
     def trained(self) -> tuple[Task, ...]:
         """The tasks to train."""
+        if isinstance(self.tasks, dict):
+            return tuple(declared.task(name) for name, declared in self.tasks.items())
         return tuple(TASKS[name] for name in self.tasks)
 
     @property
     def sources(self) -> dict[Task, Source]:
         """Where the examples of each task to train come from."""
+        if isinstance(self.tasks, dict):
+            return {task: self.tasks[task.name].source for task in self.trained}
         return {task: getattr(self.data, task.name) for task in self.trained}
+
+    @property
+    def batch_sizes(self) -> dict[str, int]:
+        """Items of each task to train in one optimizer step."""
+        if isinstance(self.tasks, dict):
+            return {name: declared.batch_size for name, declared in self.tasks.items()}
+        return {name: getattr(self.batch_size, name) for name in self.tasks}
 
     def head_of(self, task: Task) -> str:
         """Return the name of the head that `task` gets."""
-        chosen: str = getattr(self, HEADS[task.name]) if task.name in HEADS else next(iter(task.heads))
+        if isinstance(self.tasks, dict) or task.name not in HEADS:
+            return next(iter(task.heads))
+        chosen: str = getattr(self, HEADS[task.name])
         return chosen
+
+    def limited(self, limit: Callable[[Source], Mapping[str, int]]) -> Self:
+        """Return the same settings with other limits on the rows of the tasks to train."""
+        limits = {task.name: {"limit": dict(limit(source))} for task, source in self.sources.items()}
+        if isinstance(self.tasks, dict):
+            return self.model_copy(update={"tasks": _changed(self.tasks, limits)})
+        sources = {
+            task.name: source.model_copy(update=limits[task.name]) for task, source in self.sources.items()
+        }
+        return self.model_copy(update={"data": Data(**sources)})
 
     @property
     def encoder_lr(self) -> float:
@@ -230,6 +277,46 @@ class Settings(HeadChoices):
         return 1e-3 if self.encoder == "tiny" else 2e-5
 
 
+_LISTED = TypeAdapter(tuple[str, ...])
+_DECLARED = TypeAdapter(dict[str, DeclaredTask])
+_TASK_NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{0,63}")
+_RESERVED = ("all", "encoder", "mean")  # names of a part, of weights and of a metric
+
+
+def _listed(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    for task in tasks:
+        if task not in TASKS:
+            raise ValueError(f"{task!r} is not one of {', '.join(TASKS)}")
+    if not tasks:
+        raise ValueError(f"none are listed; give one or more of {', '.join(TASKS)}")
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"a task is named twice: {', '.join(tasks)}")
+    return tuple(task for task in TASKS if task in tasks)
+
+
+def _declared(tasks: dict[str, DeclaredTask]) -> dict[str, DeclaredTask]:
+    for name in tasks:
+        if not _TASK_NAME.fullmatch(name) or name in _RESERVED:
+            raise ValueError(
+                f"{shown(name)} cannot be the name of a task; start with a letter, go on with letters, digits, _ and -, "
+                f"at most 64, and not {', '.join(_RESERVED)}"
+            )
+    if not tasks:
+        raise ValueError("none are declared; give one or more, {name: {kind: ...}}")
+    if not any(task.weight for task in tasks.values()):
+        raise ValueError("every weight is 0; give at least one task a weight, or leave them out")
+    # Settings are compared without regard to the order of keys, so the order in which tasks are trained must not depend on it.
+    listed = list(TASKS)
+    rank = {name: listed.index(name) if name in TASKS else len(listed) for name in tasks}
+    return dict(sorted(tasks.items(), key=lambda item: (rank[item[0]], item[0])))
+
+
+def _changed(
+    tasks: Mapping[str, DeclaredTask], updates: Mapping[str, Mapping[str, Any]]
+) -> dict[str, DeclaredTask]:
+    return {name: task.model_copy(update=updates[name]) for name, task in tasks.items()}
+
+
 def parts(settings: Settings) -> dict[str, Settings]:
     """Return the independent parts: one per task with `training: separate`, otherwise one, "all".
 
@@ -237,11 +324,15 @@ def parts(settings: Settings) -> dict[str, Settings]:
     """
     if settings.training != "separate":
         return {"all": settings}
-    return {task: _only(settings, task) for task in settings.tasks}
+    return {name: _only(settings, name) for name in settings.tasks}
 
 
 def _only(settings: Settings, task: str) -> Settings:
     default = Settings()
+    if isinstance(settings.tasks, dict):
+        # Alone it has no mean to be weighted in.
+        alone = settings.tasks[task].model_copy(update={"weight": 1.0})
+        return settings.model_copy(update={"tasks": {task: alone}, "mix": default.mix})
     return settings.model_copy(
         update={
             "tasks": (task,),
@@ -264,13 +355,15 @@ def combine(settings: Settings, metrics: Mapping[str, Mapping[str, float]]) -> d
 def smoke(settings: Settings) -> Settings:
     """Return the same trial shrunk to a few steps of the tiny encoder on the built-in corpus."""
     few = Source(limit={"train": 48, "dev": 24, "test": 24})
-    return settings.model_copy(
-        update={
-            "encoder": "tiny",
-            "data": Data(**dict.fromkeys(TASKS, few)),
-            "max_length": 32,
-            "batch_size": BatchSize(**{task: min(4, size) for task, size in settings.batch_size}),
-            "max_steps": 3,
-            "eval_every": 0,
+    if isinstance(settings.tasks, dict):
+        updates = {
+            name: {**dict(few), "batch_size": min(4, task.batch_size)}
+            for name, task in settings.tasks.items()
         }
+        tasks: dict[str, Any] = {"tasks": _changed(settings.tasks, updates)}
+    else:
+        sizes = {task: min(4, size) for task, size in settings.batch_size}
+        tasks = {"data": Data(**dict.fromkeys(TASKS, few)), "batch_size": BatchSize(**sizes)}
+    return settings.model_copy(
+        update={**tasks, "encoder": "tiny", "max_length": 32, "max_steps": 3, "eval_every": 0}
     )

@@ -9,15 +9,16 @@ import numpy as np
 
 from ablate.text import closest, listed, shown
 from ablate.trainer.data.examples import Examples
+from ablate.trainer.data.labels import Problem, in_words, read_labels
 from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tables import Table, number_or_none
-from ablate.trainer.tasks.task import Labels, Task
+from ablate.trainer.tasks.task import Label, Labels, Task
 
 _COLUMNS = {  # role -> usual names in files
     "id": ("id", "idx"),
     "sentence": ("sentence", "text"),
-    "sentence1": ("sentence1", "question1"),
-    "sentence2": ("sentence2", "question2"),
+    "sentence1": ("sentence1", "question1", "premise"),
+    "sentence2": ("sentence2", "question2", "hypothesis"),
 }
 _HIDDEN = -1.0  # the hub's GLUE has this in place of hidden labels
 
@@ -39,7 +40,7 @@ def labelled(table: Table, source: Source, task: Task, split: str) -> Examples:
     if split == "test" and labels and set(labels) == {_HIDDEN}:
         labels = None
     if labels is not None:
-        _refuse_odd_labels(labels, table, where["label"])
+        _refuse_odd_labels(labels, task.labels, table, where["label"])
     table.faults.raise_any()
     first, *second = ([row[where[column]] for _, _, row in rows] for column in task.columns)
     known = None if labels is None else np.array(labels, dtype=np.float64)
@@ -56,7 +57,7 @@ def _positions(table: Table, source: Source, task: Task, split: str) -> dict[str
             table.faults.add(f"columns: {task.name} has no such column; it has {', '.join(roles)}", 1, role)
     for role in roles:
         mapped = source.columns.get(role)
-        names = (mapped,) if mapped else _COLUMNS.get(role, (task.labels.column, "label"))
+        names = (mapped,) if mapped else _COLUMNS.get(role, (task.labels.column, *task.labels.other_columns))
         present = [name for name in names if name in table.header]
         if present and table.header.count(present[0]) > 1:
             table.faults.add("appears twice in the header; rename one of them", 1, present[0])
@@ -89,27 +90,17 @@ def _kept_rows(table: Table, source: Source, split: str, label_at: int | None) -
     return rows, dropped
 
 
-def _labels(table: Table, rows: list[_Row], at: int | None, labels: Labels, split: str) -> list[float] | None:
+def _labels(table: Table, rows: list[_Row], at: int | None, labels: Labels, split: str) -> list[Label] | None:
     if at is None:
         return None
-    values = []
-    for _, line, row in rows:
-        written = row[at].strip()
-        value = number_or_none(written)
-        hidden = split == "test" and value == _HIDDEN
-        if not hidden and (problem := _problem(written, value, labels)):
-            table.faults.add(problem, line, table.header[at])
-        values.append(value or 0.0)
+    values: list[Label] = []
+    written = [row[at].strip() for _, _, row in rows]
+    for text, value, (_, line, _) in zip(written, read_labels(written, labels), rows, strict=True):
+        hidden = split == "test" and number_or_none(text) == _HIDDEN
+        if isinstance(value, Problem) and not hidden:
+            table.faults.add(str(value), line, table.header[at])
+        values.append(_HIDDEN if isinstance(value, Problem) else value)
     return values
-
-
-def _problem(written: str, value: float | None, labels: Labels) -> str | None:
-    """Return what is wrong with a label, if anything."""
-    if not written:
-        return f"blank; write {labels.wanted}, or leave such rows out with `blank_labels: drop`"
-    if value is None:
-        return f"{shown(written)} is not a number; write {labels.wanted}"
-    return None if labels.allow(value) else f"{shown(written)} is out of range; write {labels.wanted}"
 
 
 def _ids(table: Table, rows: list[_Row], at: int | None) -> list[str]:
@@ -130,11 +121,11 @@ def _ids(table: Table, rows: list[_Row], at: int | None) -> list[str]:
     return ids
 
 
-def _refuse_odd_labels(labels: list[float], table: Table, at: int) -> None:
+def _refuse_odd_labels(values: list[Label], labels: Labels, table: Table, at: int) -> None:
     if table.faults:
         return
-    if _HIDDEN in labels:
+    if _HIDDEN in values and not labels.allow(_HIDDEN):
         table.faults.add("some labels are -1 (hidden) and some are not", 1, table.header[at])
-    elif len(set(labels)) == 1:
-        what = f"every label is {labels[0]:g}; at least two different ones are needed"
+    elif len(set(values)) == 1:
+        what = f"every label is {in_words(values[0], labels)}; at least two different ones are needed"
         table.faults.add(what, 1, table.header[at])

@@ -14,7 +14,7 @@ class Examples:
     ids: list[str]
     first: list[str]
     second: list[str] | None  # None for tasks with single sentences
-    labels: npt.NDArray[np.float64] | None  # [n]; None for a test split with hidden labels
+    labels: npt.NDArray[np.float64] | None  # [n] or [n, labels]; None for a test split with hidden labels
     dropped: int = 0  # rows left out because their label was blank
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ seconds; the libraries themselves would try for half a minute.
 """
 
 import contextlib
+import json
 import os
 import urllib.error
 import urllib.request
@@ -31,8 +32,15 @@ def read_hub(source: Source, split: str) -> Table:
     """
     data = _split(source, split)
     columns: list[list[Any]] = list(data.to_dict().values())
-    rows = (["" if value is None else str(value) for value in row] for row in zip(*columns, strict=True))
+    rows = ([_text(value) for value in row] for row in zip(*columns, strict=True))
     return Table(list(data.column_names), Faults(f"{_name(source)}[{split}]"), list(enumerate(rows, 1)))
+
+
+def _text(value: Any) -> str:
+    """Return a value as a file would have it; a list as JSON."""
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, list) else str(value)
 
 
 @cache

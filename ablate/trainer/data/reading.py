@@ -15,6 +15,7 @@ from ablate.trainer.data.examples import Examples, course_text
 from ablate.trainer.data.hub import read_hub
 from ablate.trainer.data.sources import Source, Sources
 from ablate.trainer.data.tables import read_file
+from ablate.trainer.tasks.registry import TASKS
 from ablate.trainer.tasks.task import Task
 
 _checked: set[str] = set()  # keys of the splits that this process has read without a fault
@@ -45,7 +46,7 @@ def check_sources(sources: Sources, splits: Iterable[str] = ("train", "dev")) ->
     """
     faults: list[str] = []
     for (task, source), split in product(sources.items(), splits):
-        key = f"{task.name}/{split}: {source_key(source, split)}"
+        key = f"{task.name}/{split}: {source_key(source, split)} {reading_key(task)}"
         if key in _checked:
             continue
         try:
@@ -72,6 +73,11 @@ def source_key(source: Source, split: str) -> str:
     folder = Path(source.hub).expanduser()
     files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
     return f"{source.model_dump_json()} {split} {' '.join(map(_digest, files))}"
+
+
+def reading_key(task: Task) -> str:
+    """Return a key that changes if the same rows may be read differently: "" for the built-in tasks."""
+    return "" if TASKS.get(task.name) is task else repr((task.columns, task.labels, task.joined))
 
 
 def _digest(path: Path) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,22 @@ class Tokenizer:
 
     def encode(self, texts: list[str], max_length: int) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, at most `max_length` of them."""
+        return [encoding.ids for encoding in self._encoded(texts, max_length)]
+
+    def encode_pairs(self, pairs: list[tuple[str, str]], max_length: int) -> list[tuple[list[int], int]]:
+        """Return the token ids of each pair as one sequence, and how many of them have token type 0.
+
+        Of a pair that is longer than `max_length`, the longer sentence is cut first."""
+        return [(encoding.ids, encoding.type_ids.count(0)) for encoding in self._encoded(pairs, max_length)]
+
+    def _encoded(self, texts: Sequence[str | tuple[str, str]], max_length: int) -> Iterator[Any]:
         backend = self._wrapped.backend_tokenizer
         backend.no_padding()
         backend.enable_truncation(max_length)
-        rows: list[list[int]] = []
         with _in_parallel():
             for start in range(0, len(texts), _AT_ONCE):
-                batch = backend.encode_batch_fast(texts[start : start + _AT_ONCE])
-                rows += [encoding.ids for encoding in batch]
+                yield from backend.encode_batch_fast(texts[start : start + _AT_ONCE])
         backend.no_truncation()
-        return rows
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write it as AutoTokenizer loads it; return its hash and vocabulary size."""

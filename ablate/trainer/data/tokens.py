@@ -21,7 +21,7 @@ from ablate.errors import AblateError
 from ablate.files import new_folder
 from ablate.trainer.data.examples import Examples, clusters, overlap
 from ablate.trainer.data.pretrained import TINY
-from ablate.trainer.data.reading import examples, source_key
+from ablate.trainer.data.reading import examples, reading_key, source_key
 from ablate.trainer.data.sources import Source, Sources
 from ablate.trainer.data.tokenizer import Tokenizer, encoder_key, make_tokenizer
 from ablate.trainer.tasks.registry import PAPER, TASKS
@@ -38,6 +38,9 @@ class Ragged:
 
     tokens: Ints  # [total]
     offsets: npt.NDArray[np.int64]  # [n + 1]; row i is tokens[offsets[i]:offsets[i + 1]]
+    of_first: Ints | None = (
+        None  # [n] tokens of each row with token type 0, if rows are pairs; the rest have type 1
+    )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -57,6 +60,13 @@ class Ragged:
         where = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
         return self.tokens[where], lengths.astype(np.int32)
 
+    def take_types(self, indices: Sequence[int] | Indices) -> Ints:
+        """Return the token types of the rows `indices`, end to end: [their total]."""
+        lengths = np.diff(self.offsets)[indices]
+        of_first = lengths if self.of_first is None else self.of_first[indices]
+        kinds = np.tile(np.array([0, 1], np.int32), len(lengths))
+        return np.repeat(kinds, np.column_stack([of_first, lengths - of_first]).ravel())
+
 
 @dataclass(frozen=True)
 class TaskSplit:
@@ -64,8 +74,10 @@ class TaskSplit:
 
     ids: list[str]
     first: Ragged
-    second: Ragged | None  # None for tasks with single sentences
-    labels: npt.NDArray[np.float64] | None  # [n]; None if they are hidden
+    second: Ragged | None  # None for single sentences, and for pairs in one sequence
+    labels: (
+        npt.NDArray[np.float64] | None
+    )  # [n], or [n, labels] where several can hold; None if they are hidden
     clusters: npt.NDArray[np.int64] | None  # [n]; None if no two rows share a sentence
     data_hash: str  # of ids, texts and labels
     dropped: int  # rows left out because their label was blank
@@ -145,7 +157,10 @@ def load_tokens(
         AblateError: the cache cannot be written.
     """
     vocabulary_sources = _vocabulary_sources(sources) if encoder == TINY else {}
-    names = (source_key(source, "train") + task.name for task, source in vocabulary_sources.items())
+    names = (
+        source_key(source, "train") + task.name + reading_key(task)
+        for task, source in vocabulary_sources.items()
+    )
     key = _hash(FORMAT, encoder_key(encoder), *names)
 
     # With a full cache the tokenizer is never needed.
@@ -157,10 +172,10 @@ def load_tokens(
     folder, facts = _cached(cache / f"tokenizer-{key[:16]}", lambda new: tokenizer().save(new))
 
     def tokenized(task: Task, source: Source, split: str) -> TaskSplit:
-        key = _hash(FORMAT, facts["hash"], max_length, task.name, source_key(source, split))
+        key = _hash(FORMAT, facts["hash"], max_length, _name(task), source_key(source, split))
 
         def build(new: Path) -> dict[str, Any]:
-            return _tokenized(examples(source, task, split), tokenizer(), max_length, new)
+            return _tokenized(examples(source, task, split), task.joined, tokenizer(), max_length, new)
 
         return _opened(*_cached(cache / f"tokens-{key[:16]}", build))
 
@@ -173,9 +188,13 @@ def load_tokens(
     return Tokens(tasks, facts["vocab_size"], facts["hash"], folder, shared)
 
 
+def _name(task: Task) -> str:
+    return task.name + reading_key(task)
+
+
 def _overlap(task: Task, source: Source, cache: Path) -> int:
     """Return how many rows of dev are also in the training data."""
-    key = _hash(FORMAT, task.name, source_key(source, "train"), source_key(source, "dev"))
+    key = _hash(FORMAT, _name(task), source_key(source, "train"), source_key(source, "dev"))
 
     def build(_: Path) -> dict[str, Any]:
         return {"rows": overlap(examples(source, task, "train"), examples(source, task, "dev"))}
@@ -195,10 +214,18 @@ def _vocabulary_sources(sources: Sources) -> Sources:
     return dict(sorted(sources.items(), key=lambda pair: pair[0].name))
 
 
-def _tokenized(split: Examples, tokenizer: Tokenizer, max_length: int, folder: Path) -> dict[str, Any]:
+def _tokenized(
+    split: Examples, joined: bool, tokenizer: Tokenizer, max_length: int, folder: Path
+) -> dict[str, Any]:
     """Write a split's arrays; return the facts for its manifest."""
-    for name, texts in split.columns.items():
-        rows = tokenizer.encode(texts, max_length)
+    if joined:
+        pairs = list(zip(*split.columns.values(), strict=True))
+        encoded = tokenizer.encode_pairs(pairs, max_length)
+        columns = {"first": [row for row, _ in encoded]}
+        np.save(folder / "first.of_first.npy", np.array([n for _, n in encoded], np.int32))
+    else:
+        columns = {name: tokenizer.encode(texts, max_length) for name, texts in split.columns.items()}
+    for name, rows in columns.items():
         offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
         np.save(folder / f"{name}.tokens.npy", np.concatenate([np.asarray(row, np.int32) for row in rows]))
         np.save(folder / f"{name}.offsets.npy", offsets)
@@ -218,7 +245,8 @@ def _opened(folder: Path, facts: dict[str, Any]) -> TaskSplit:
         return loaded
 
     def column(name: str) -> Ragged:
-        return Ragged(array(f"{name}.tokens"), np.array(array(f"{name}.offsets")))
+        of_first = array(f"{name}.of_first") if f"{name}.of_first.npy" in facts["files"] else None
+        return Ragged(array(f"{name}.tokens"), np.array(array(f"{name}.offsets")), of_first)
 
     second = column("second") if "second.tokens.npy" in facts["files"] else None
     labels, shared = (

@@ -63,7 +63,13 @@ class Live:
         counts = {task: len(items[task]) * len(columns) for task, columns in taken.items()}
         tokens, lengths = (np.concatenate(arrays) for arrays in zip(*sentences, strict=True))
         owners = {ALL: len(lengths)} if gradients is None or ALL in gradients.owners else counts
-        embedded = self._embed(tokens, lengths, gradients, owners)
+        types = None
+        if any(self.tokens.tasks[task]["train"].first.of_first is not None for task in items):
+            columns = [
+                (column, items[task]) for task in items for column in self.tokens.tasks[task]["train"].columns
+            ]
+            types = np.concatenate([column.take_types(indices) for column, indices in columns])
+        embedded = self._embed(tokens, lengths, types, gradients, owners)
         pieces = dict(zip(items, torch.split(embedded, list(counts.values())), strict=True))
         return {task: _pair(torch.split(piece, len(items[task]))) for task, piece in pieces.items()}
 
@@ -82,7 +88,8 @@ class Live:
                 pause()
                 count = max(1, TOKENS_AT_ONCE // int(lengths[order[0]]))
                 now, order = order[:count], order[count:]
-                embedded[torch.from_numpy(now).to(self.device)] = self._embed(*sentences.take(now))
+                types = None if sentences.of_first is None else sentences.take_types(now)
+                embedded[torch.from_numpy(now).to(self.device)] = self._embed(*sentences.take(now), types)
         self.encoder.module.train()
         return embedded
 
@@ -90,15 +97,20 @@ class Live:
         self,
         tokens: Lengths,
         lengths: Lengths,
+        token_types: Lengths | None,
         gradients: Gradients | None = None,
         counts: Mapping[str, int] = MappingProxyType({}),
     ) -> Tensor:
         module, pooling = self.encoder.module, self.settings.pooling
+        types = None if token_types is None else torch.from_numpy(token_types)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             if isinstance(module, PackedBert):
-                embedded: Tensor = module(torch.from_numpy(tokens), lengths, pooling, gradients, counts)
+                embedded: Tensor = module(
+                    torch.from_numpy(tokens), lengths, pooling, gradients, counts, types
+                )
             else:
-                embedded = module(torch.from_numpy(tokens).to(self.device), lengths, pooling)
+                types = None if types is None else types.to(self.device)
+                embedded = module(torch.from_numpy(tokens).to(self.device), lengths, pooling, types)
         return embedded.float()
 
 
@@ -151,6 +163,8 @@ class Frozen:
             settings.max_length,
             settings.precision,
             self.live.device.type,
+            # The texts of `data_hash` were read as pairs.
+            *(["joined"] if items.first.of_first is not None else []),
         )
         return hashlib.sha256(repr(depends_on).encode()).hexdigest()
 

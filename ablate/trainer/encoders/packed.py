@@ -7,7 +7,7 @@ only.
 Weight gradients are written straight to where the optimizer reads them, separately for each task if needed. That is still one
 pass for all tasks, since their tokens are disjoint.
 
-Models that it would compute differently are refused (`unsupported` says why). Token types are all 0; the pooler is not used.
+Models that it would compute differently are refused (`unsupported` says why). The pooler is not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -94,6 +94,7 @@ class PackedBert(nn.Module):
         pooling: Pooling = "cls",
         gradients: Gradients | None = None,
         counts: Mapping[str, int] = MappingProxyType({}),
+        types: Tensor | None = None,
     ) -> Tensor:
         """Embed sentences.
 
@@ -104,6 +105,7 @@ class PackedBert(nn.Module):
             gradients: backward overwrites these; None: it adds to `.grad`.
             counts: number of sentences, at least 1, of each owner of `gradients` in turn; owners without sentences get gradients
                 of 0. By default all sentences belong to `ALL`.
+            types: [total] token types, for pairs in one sequence; None: all 0.
 
         Returns:
             [sentences, hidden], in the order given, in the dtype of the weights.
@@ -136,6 +138,7 @@ class PackedBert(nn.Module):
         with torch.autocast(device.type, enabled=False):
             keep = trained.requires_grad and torch.is_grad_enabled()
             run = _Pass(self, layout, shares, words, pooling, dtype, keep)
+            run.types = None if types is None else types.to(device, torch.long)
             embedded: Tensor = _Encode.apply(trained, run, tokens.to(device, torch.long))  # type: ignore[no-untyped-call]
         return embedded
 
@@ -206,6 +209,7 @@ class _Pass:
         self.pooling, self.dtype, self.keep = pooling, dtype, keep
         self.weights = bert.weights(dtype)
         self.layers: list[_Layer] = []
+        self.types: Tensor | None = None  # of tokens; None: all 0
         config = bert.config
         self.hidden_dropout = config.hidden_dropout_prob if bert.training else 0.0
         self.attention_dropout = config.attention_probs_dropout_prob if bert.training else 0.0
@@ -243,7 +247,10 @@ class _Pass:
 
     def _embed(self, tokens: Tensor) -> Tensor:
         tables = self.bert.embeddings
-        x = tables.word_embeddings.weight[tokens] + tables.token_type_embeddings.weight[0]
+        x = (
+            tables.word_embeddings.weight[tokens]
+            + tables.token_type_embeddings.weight[0 if self.types is None else self.types]
+        )
         x += tables.position_embeddings.weight[self.layout.positions]
         self.tokens, self.norm = tokens, Norm(tables.LayerNorm, self.shares)
         self.mask = self.dropout.mask(x.shape, self.hidden_dropout, x.dtype)
@@ -259,9 +266,11 @@ class _Pass:
         rows = self.tokens if self.words is None else torch.searchsorted(self.words, self.tokens)
         for share in self.shares:
             share.put_rows(tables.position_embeddings.weight, self.layout.positions, dx)
-            # Only token type 0 occurs.
-            of_type_0 = share.of(dx).sum(0, keepdim=True)
-            share.put(types, functional.pad(of_type_0, (0, 0, 0, len(types) - 1)))
+            if self.types is None:
+                of_type_0 = share.of(dx).sum(0, keepdim=True)
+                share.put(types, functional.pad(of_type_0, (0, 0, 0, len(types) - 1)))
+            else:
+                share.put_rows(types, self.types, dx)
             share.put_rows(words, rows, dwords)
 
 

@@ -1,4 +1,4 @@
-"""Pairs of sentences that agree in a given number of five slots: who, did, what, where, how.
+"""Stories, alone or in pairs that agree in a given number of five slots: who, did, what, where, how.
 
 Each slot holds one of eight concepts, and each concept has two words: "the lad quickly found the crate near the harbour".
 """
@@ -21,6 +21,14 @@ ORDERS = (
     "near the {where} the {what} was {did} {how} by the {who}",
 )
 OTHER_WORD = 0.15  # probability that the second story of a pair uses a concept's other word
+
+
+def one_story(draw: Random) -> tuple[str, list[int]]:
+    """Return a story and the number of the concept in each of its five slots."""
+    numbers = [draw.randrange(len(slot)) for slot in CONCEPTS]
+    concepts = [slot[number] for slot, number in zip(CONCEPTS, numbers, strict=True)]
+    words = [draw.randrange(2) for _ in concepts]
+    return _story(draw.choice(ORDERS), concepts, words), numbers
 
 
 def two_stories(draw: Random, shared: int) -> tuple[str, str]:

@@ -1,4 +1,9 @@
-"""The metrics of predictions: accuracy, Pearson's r."""
+"""The metrics of predictions. Those of classes agree with scikit-learn's.
+
+Arrays are [n]; with several labels per item they are [n, labels], of 1 and 0.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,22 +16,54 @@ Numbers = npt.NDArray[np.float64]
 
 
 def scores(task: Task, predicted: Tensor, gold: Numbers, where: str) -> dict[str, float]:
-    """Return the task's metrics of predictions [n] for labels [n]: `<task>`, then `<task>.<metric>` for each further one.
+    """Return the task's metrics of predictions for labels: `<task>`, then `<task>.<metric>` for each further one.
+
+    A further metric that is undefined is left out.
 
     Raises:
-        TrialError: a metric is undefined; names `where`.
+        TrialError: the first metric is undefined; names `where`.
     """
     first, *others = task.metrics
-    named: dict[str, Metric] = {task.name: first, **{f"{task.name}.{metric}": metric for metric in others}}
+    found = predicted.numpy()
     try:
-        return {name: METRICS[metric](predicted.numpy(), gold) for name, metric in named.items()}
+        named = {task.name: METRICS[first](found, gold)}
     except ValueError as error:
         raise TrialError(f"{where}: {error}") from error
+    for metric in others:
+        try:
+            named[f"{task.name}.{metric}"] = METRICS[metric](found, gold)
+        except ValueError:
+            continue
+    return named
 
 
 def accuracy(predicted: Numbers, gold: Numbers) -> float:
     """Return the share of predictions that equal their label."""
     return float(np.mean(predicted == gold))
+
+
+def macro_f1(predicted: Numbers, gold: Numbers) -> float:
+    """Return the mean F1 = 2 TP / (2 TP + FP + FN) of the classes that occur in predictions or labels.
+
+    With several labels per item it is the mean over all labels; one that nobody has and nobody predicts counts as 0.
+    """
+    if gold.ndim == 2:
+        return float(np.mean([_f1(p == 1, g == 1) for p, g in zip(predicted.T, gold.T, strict=True)]))
+    classes = np.union1d(predicted, gold)
+    return float(np.mean([_f1(predicted == one, gold == one) for one in classes]))
+
+
+def _f1(predicted: npt.NDArray[np.bool_], gold: npt.NDArray[np.bool_]) -> float:
+    return 2 * int(np.sum(predicted & gold)) / max(1, int(np.sum(predicted)) + int(np.sum(gold)))
+
+
+def mcc(predicted: Numbers, gold: Numbers) -> float:
+    """Return Matthews' correlation for any number of classes (Gorodkin 2004); 0 if predictions or labels are all the same."""
+    classes = np.union1d(predicted, gold)
+    p, g = (numbers[:, None] == classes for numbers in (predicted, gold))  # [n, classes]
+    n_p, n_g, n = p.sum(0), g.sum(0), len(gold)
+    scale = np.sqrt(float((n**2 - n_p @ n_p) * (n**2 - n_g @ n_g)))
+    return float((n * np.sum(p & g) - n_p @ n_g) / scale) if scale else 0.0
 
 
 def pearson(predicted: Numbers, gold: Numbers) -> float:
@@ -35,15 +72,55 @@ def pearson(predicted: Numbers, gold: Numbers) -> float:
     Raises:
         ValueError: one of them is constant.
     """
+    _refuse_constant(predicted, gold, "Pearson's r")
+    return _correlation(predicted, gold)
+
+
+def spearman(predicted: Numbers, gold: Numbers) -> float:
+    """Return Spearman's rank correlation of x [n] and y [n]; equal numbers share their mean rank.
+
+    Raises:
+        ValueError: one of them is constant.
+    """
+    _refuse_constant(predicted, gold, "Spearman's correlation")
+    return _correlation(_ranks(predicted), _ranks(gold))
+
+
+def r2(predicted: Numbers, gold: Numbers) -> float:
+    """Return R², the share of the labels' variance that the predictions explain; negative if their mean would predict better.
+
+    Raises:
+        ValueError: the labels are constant.
+    """
+    _refuse_constant(gold, gold, "R²")
+    centred = gold - gold.mean()
+    return 1.0 - float(np.sum((gold - predicted) ** 2) / (centred @ centred))
+
+
+def _refuse_constant(predicted: Numbers, gold: Numbers, metric: str) -> None:
     for what, numbers in (("predictions", predicted), ("labels", gold)):
         if np.ptp(numbers) == 0:
-            raise ValueError(
-                f"all {len(numbers)} {what} are {numbers[0]:g}, so Pearson's r is undefined (NaN)"
-            )
-    x, y = predicted - predicted.mean(), gold - gold.mean()
+            raise ValueError(f"all {len(numbers)} {what} are {numbers[0]:g}, so {metric} is undefined (NaN)")
+
+
+def _correlation(a: Numbers, b: Numbers) -> float:
+    x, y = a - a.mean(), b - b.mean()
     r = float(x @ y / np.sqrt((x @ x) * (y @ y)))
     # Rounding errors can exceed 1.
     return min(1.0, max(-1.0, r))
 
 
-METRICS = {"accuracy": accuracy, "pearson": pearson}
+def _ranks(numbers: Numbers) -> Numbers:
+    _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    ranks: Numbers = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return ranks
+
+
+METRICS: dict[Metric, Callable[[Numbers, Numbers], float]] = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "mcc": mcc,
+    "pearson": pearson,
+    "spearman": spearman,
+    "r2": r2,
+}

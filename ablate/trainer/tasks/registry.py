@@ -12,8 +12,9 @@ TASKS = {task.name: task for task in (SENTIMENT, PARAPHRASE, SIMILARITY)}
 
 
 def mean_score(metrics: Mapping[str, float], tasks: Sequence[Task]) -> float:
-    """Return the mean of the tasks' metrics ({task: value}), each on a scale from 0 to 1."""
-    return sum(task.in_mean(metrics[task.name]) for task in tasks) / len(tasks)
+    """Return the weighted mean of the tasks' metrics ({task: value}), each on a scale from 0 to 1."""
+    weighted = sum(task.weight * task.in_mean(metrics[task.name]) for task in tasks)
+    return weighted / sum(task.weight for task in tasks)
 
 
 def mean_of(

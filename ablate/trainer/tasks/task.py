@@ -5,8 +5,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
-Metric = Literal["accuracy", "pearson"]
-CORRELATIONS: tuple[Metric, ...] = ("pearson",)  # from -1 to 1
+from ablate.text import listed
+
+Metric = Literal["accuracy", "macro_f1", "mcc", "pearson", "spearman", "r2"]
+CORRELATIONS: tuple[Metric, ...] = ("mcc", "pearson", "spearman")  # from -1 to 1
+
+Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
+
+# A number; with `Labels.several`, 1 or 0 for each of the labels.
+Label = float | tuple[float, ...]
 
 
 class Row(NamedTuple):
@@ -14,25 +21,36 @@ class Row(NamedTuple):
 
     first: str
     second: str | None
-    label: float
+    label: Label
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Numbers from 0 to `top`."""
+    """Numbers from `low` to `top`. With `names`, the numbers are their places; with `several`, any of them can hold at once."""
 
-    column: str  # its usual name in files; `label` is accepted too
-    top: int
+    column: str  # its usual name in files
+    top: float
     whole: bool  # integers only
+    low: float = 0
+    names: tuple[str, ...] = ()
+    several: bool = False
+    other_columns: tuple[str, ...] = ("label",)  # names that are accepted too
+
+    @property
+    def count(self) -> int:
+        """How many whole numbers there are."""
+        return int(self.top - self.low) + 1
 
     @property
     def wanted(self) -> str:
         """What a label must be, in words."""
-        return f"a{' whole' if self.whole else ''} number from 0 to {self.top}"
+        number = f"a{' whole' if self.whole else ''} number from {self.low:g} to {self.top:g}"
+        one = f"one of {listed(self.names, 12)}" if self.names else number
+        return f"labels separated by |, each {one}" if self.several else one
 
     def allow(self, value: float) -> bool:
         """Return whether `value` is a valid label."""
-        return 0 <= value <= self.top and (not self.whole or value == int(value))
+        return self.low <= value <= self.top and (not self.whole or value == int(value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +64,14 @@ class Task:
     columns: tuple[str, ...]  # of text: `sentence`, or `sentence1` and `sentence2`
     labels: Labels
     heads: Mapping[str, str]  # name -> description; the first is the default
-    loss: Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
+    loss: Loss
     metrics: tuple[Metric, ...]  # the first is reported as `dev/<name>`, the others as `dev/<name>.<metric>`
     draw: Callable[[Random], Row]  # draws one row of the built-in corpus
+    weight: float = 1.0  # in the mean over tasks
+    joined: bool = False  # the encoder reads both sentences as one sequence, for the head `cross`
 
     def in_mean(self, value: float) -> float:
-        """Return the first metric on the scale 0 to 1 of `dev/mean`: a correlation r as (r + 1) / 2."""
-        return (value + 1) / 2 if self.metrics[0] in CORRELATIONS else value
+        """Return the first metric on the scale 0 to 1 of `dev/mean`: a correlation r as (r + 1) / 2, a negative R² as 0."""
+        if self.metrics[0] in CORRELATIONS:
+            return (value + 1) / 2
+        return max(0.0, value) if self.metrics[0] == "r2" else value

@@ -216,8 +216,9 @@ class Training:
             for name, values in weights.items():
                 self.flats[name].values.copy_(values)
             metrics = chosen.named(tasks) | self.last.named(tasks, "@last")
-        for task, predicted in chosen.predicted.items():
-            keep_predictions(self.context, "dev", task, self.tokens.tasks[task]["dev"], predicted)
+        for task in tasks:
+            items = self.tokens.tasks[task.name]["dev"]
+            keep_predictions(self.context, "dev", task, items, chosen.predicted[task.name])
         save_results(self.context.workdir, self.settings, self.encoder, self.heads, self.tokens)
         return metrics
 

@@ -20,7 +20,7 @@ import numpy as np
 from ablate.contract import Context, Stopped
 from ablate.trainer.data.tokens import Indices, Ragged, TaskSplit
 from ablate.trainer.encoders.embedding import Live
-from ablate.trainer.settings import HEADS, Data, Settings
+from ablate.trainer.settings import HEADS, Settings
 from ablate.trainer.settings import parts as parts_of
 from ablate.trainer.training.loop import Training
 from ablate.trainer.training.machine import catch_out_of_memory, deterministic
@@ -97,15 +97,9 @@ def _timed(stage: Settings, context: Context) -> Pace:
 
 def _steps_only(stage: Settings) -> Settings:
     """Return the same steps without evaluations; a frozen encoder gets only little text to embed first."""
-    data = stage.data
     if stage.freeze_encoder:
-        data = Data(
-            **{
-                task.name: source.model_copy(update={"limit": _cut(source.limit)})
-                for task, source in stage.sources.items()
-            }
-        )
-    return stage.model_copy(update={"data": data, "eval_every": 10**9, "max_steps": STEPS + 2})
+        stage = stage.limited(lambda source: _cut(source.limit))
+    return stage.model_copy(update={"eval_every": 10**9, "max_steps": STEPS + 2})
 
 
 def _cut(limit: Mapping[str, int]) -> dict[str, int]:
@@ -164,7 +158,8 @@ def _slice(split: TaskSplit) -> TaskSplit:
 
 def _rows(column: Ragged, rows: Indices) -> Ragged:
     tokens, lengths = column.take(rows)
-    return Ragged(tokens, np.cumsum([0, *lengths], dtype=np.int64))
+    of_first = None if column.of_first is None else column.of_first[rows]
+    return Ragged(tokens, np.cumsum([0, *lengths], dtype=np.int64), of_first)
 
 
 # Extrapolating --------------------------------------------------------------------------------------------------
@@ -218,4 +213,4 @@ def _to_embed(settings: Settings, splits: Mapping[str, Mapping[str, TaskSplit]],
 
 
 def _items(stage: Settings) -> int:
-    return sum(getattr(stage.batch_size, task) for task in stage.tasks)
+    return sum(stage.batch_sizes.values())

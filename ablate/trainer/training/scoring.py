@@ -24,7 +24,7 @@ class Evaluation:
 
     step: int
     metrics: dict[str, float]  # `<task>`, and `<task>.<metric>` for further metrics of a task
-    predicted: dict[str, Tensor]  # task -> [items], fp64 on the CPU
+    predicted: dict[str, Tensor]  # task -> [items] or [items, labels], fp64 on the CPU
 
     def named(self, tasks: Sequence[Task], suffix: str = "") -> dict[str, float]:
         """Return the metrics as `dev/<task><suffix>`, with the mean if all of the study's `tasks` have one."""
@@ -33,7 +33,7 @@ class Evaluation:
 
 
 def predict(head: TaskHead, pair: Pair, where: str) -> Tensor:
-    """Return the predictions [items] of `head` on embeddings, fp64 on the CPU, without dropout.
+    """Return the predictions [items] or [items, labels] of `head` on embeddings, fp64 on the CPU, without dropout.
 
     Raises:
         TrialError: an output of the head is not finite; names `where`. (argmax would still return a class for such outputs.)
@@ -49,8 +49,20 @@ def predict(head: TaskHead, pair: Pair, where: str) -> Tensor:
     return predicted
 
 
-def keep_predictions(context: Context, split: str, task: str, items: TaskSplit, predicted: Tensor) -> None:
-    """Pass predictions [items] to the context, with NaN for hidden labels, and the clusters of rows that share a sentence."""
-    gold = items.labels.tolist() if items.labels is not None else [math.nan] * items.n
-    shared = {} if items.clusters is None else {"clusters": [f"{task}-{label}" for label in items.clusters]}
-    context.predictions(split, task, items.ids, predicted.tolist(), gold, **shared)
+def keep_predictions(context: Context, split: str, task: Task, items: TaskSplit, predicted: Tensor) -> None:
+    """Pass predictions to the context, with NaN for hidden labels, and the clusters of rows that share a sentence.
+
+    Where an item has several labels, each is an item `<id>/<label>` of its own, and those of an item are a cluster.
+    """
+    ids, groups = items.ids, items.ids if task.labels.several else None
+    if items.clusters is not None:
+        groups = [str(cluster) for cluster in items.clusters]
+    clusters = None if groups is None else [f"{task.name}-{group}" for group in groups]
+    if task.labels.several:
+        names = task.labels.names or range(task.labels.count)
+        ids = [f"{item}/{name}" for item in ids for name in names]
+        clusters = [cluster for cluster in clusters or () for _ in names]
+    found = predicted.flatten()
+    gold = items.labels.flatten().tolist() if items.labels is not None else [math.nan] * len(found)
+    shared = {} if clusters is None else {"clusters": clusters}
+    context.predictions(split, task.name, ids, found.tolist(), gold, **shared)

@@ -25,12 +25,12 @@ def plan_stages(settings: Settings, sizes: Mapping[str, int], seed: int) -> list
         sizes: task -> its training examples.
         seed: of the trial.
     """
-    groups = [(task,) for task in settings.tasks] if settings.training == "sequential" else [settings.tasks]
+    together = tuple(settings.tasks)
+    groups = [(task,) for task in together] if settings.training == "sequential" else [together]
     stages: list[Stage] = []
     for tasks in groups:
-        batch_sizes = {task: getattr(settings.batch_size, task) for task in tasks}
         trained = {task: sizes[task] for task in tasks}
-        mixture = Mixture(trained, batch_sizes, settings.mix, settings.reshuffle, seed)
+        mixture = Mixture(trained, settings.batch_sizes, settings.mix, settings.reshuffle, seed)
         steps = settings.max_steps or settings.epochs * mixture.steps_per_epoch
         begins = stages[-1].begins + stages[-1].steps if stages else 0
         stages.append(Stage(tasks, mixture, steps, begins))

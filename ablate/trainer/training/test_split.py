@@ -52,5 +52,5 @@ def _test_model(settings: Settings, context: Context, folder: Path) -> dict[str,
         if items.labels is not None:
             scored = scores(task, predicted, items.labels, f"test/{task.name}")
             metrics |= {f"test/{name}": value for name, value in scored.items()}
-        keep_predictions(context, "test", task.name, items, predicted)
+        keep_predictions(context, "test", task, items, predicted)
     return metrics

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ablate.trainer.data.reading import reading_key
 from ablate.trainer.data.tokens import Tokens, load_tokens
 from ablate.trainer.settings import Settings
 
@@ -16,7 +17,9 @@ def tokens_of(settings: Settings, cache: Path, splits: tuple[str, ...] = ("train
         BadInput, Unavailable: as `load_tokens`.
     """
     sources = settings.sources
-    written = [f"{task.name} {source.model_dump_json()}" for task, source in sources.items()]
+    written = [
+        f"{task.name} {source.model_dump_json()} {reading_key(task)}" for task, source in sources.items()
+    ]
     key = (*written, settings.encoder, str(settings.max_length), str(cache), *splits)
     if key not in _tokens:
         while len(_tokens) >= _KEPT:
