@@ -89,7 +89,8 @@ class Context(Protocol):
     )
     # How this part was trained, as plain JSON for the report (hashes of data and weights). Some keys raise flags:
     # `dev_rows_in_train`, {task: count}, and `dropped_rows`, {task: {split: count}}, always; `examples` and `epochs`,
-    # {task: count}, where they differ between the sides of a comparison.
+    # {task: count}, where they differ between the sides of a comparison. `metrics`, {metric: what it is}, says of metrics that
+    # are neither `accuracy` nor `pearson` that predictions give no error of items, such as {"dev/cola": "mcc"}.
     facts: dict[str, Any]
 
     def restore(self) -> dict[str, Any] | None:

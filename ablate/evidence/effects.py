@@ -285,9 +285,8 @@ def _lost(items: Items, contrast: Contrast, metric: str, planned: Array | None) 
 def _ends(items: Items, metric: str) -> tuple[float, float, bool]:
     """Return the smallest and the largest value that `metric` can have, and whether one of them is only an observed value."""
     values = items.grid.values[metric]
-    known = [
-        end for end in metric_range(items.grid.results.spec, metric, items.kind(metric)) if end is not None
-    ]
+    kind = items.kind(metric) or items.stated(metric)
+    known = [end for end in metric_range(items.grid.results.spec, metric, kind) if end is not None]
     ends = [*known, float(np.nanmin(values)), float(np.nanmax(values))]
     return min(ends), max(ends), len(known) < 2
 

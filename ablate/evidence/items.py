@@ -106,6 +106,11 @@ class Items:
             self._kinds[metric] = first.kind if first else None
         return self._kinds[metric]
 
+    def stated(self, metric: str) -> str | None:
+        """Return what the trainer says that a metric is; None if it does not say."""
+        trials = (trial for trial in self.grid.trials.values() if metric in trial.metrics)
+        return next((kind for trial in trials if (kind := self.files.stated(trial, metric))), None)
+
     def pairs(self, low: int, high: int, metric: str) -> list[tuple[ItemScores, ItemScores]]:
         """Return the scores of both rows for each seed that has them; if they do not align, note that and return none."""
         a, b = (self.files.by_seed(row, metric) for row in (low, high))

@@ -3,9 +3,11 @@
 The predictions of a metric `dev/sentiment` are in `predictions/dev.sentiment.csv` of the part that reports it. If there is no
 such file, they are in the file of its split whose accuracy or Pearson's r equals the metric, unless that file already belongs
 to the metric it is named after. Whether a metric is an accuracy or Pearson's r is inferred in the same way: by which of the
-two equals the recorded number. Files that are refused, or that give neither, are noted in `unused`."""
+two equals the recorded number. Where the trainer states what a metric is (`facts["metrics"]`), only that counts: an accuracy
+may equal a macro-F1 by chance. Files that are refused, or that give neither, are noted in `unused`."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from pathlib import Path
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from ablate.errors import BadInput
 from ablate.evidence.frames import Grid
 from ablate.stats.correlations import pearson, pseudo_values
-from ablate.store.results import TrialResult
+from ablate.store.results import PartResult, TrialResult
 from ablate.tables import MOST_BYTES, read_bytes
 
 TOLERANCE = 1e-6  # between the recorded metric and the one recomputed from the predictions
@@ -40,6 +42,7 @@ class Refusal(Enum):
     NOT_FINITE = auto()  # a prediction, or the gold of an item
     TOO_FEW = auto()  # items to have a variance
     OTHER_METRIC = auto()  # neither their accuracy nor their r is the recorded metric
+    STATED_OTHER = auto()  # the trainer states that the metric is neither
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,25 @@ class PredictionFiles:
         path = self._path(trial, metric)
         if path is None or metric not in trial.metrics:
             return None
-        scores = self._scores_in(path, trial.metrics[metric])
+        scores = (
+            Refusal.STATED_OTHER
+            if self._is_other(trial, metric)
+            else self._scores_in(path, trial.metrics[metric])
+        )
         if isinstance(scores, ItemScores):
             return scores
         self.unused.add(Unused(self._grid.index[trial.cell], metric, scores))
         return None
+
+    def stated(self, trial: TrialResult, metric: str) -> str | None:
+        """Return what the trainer says that `metric` is, such as `accuracy` or `macro_f1`; None if it does not say."""
+        part = self._part(trial, metric)
+        stated = part.facts.get("metrics") if part else None
+        kind = stated.get(metric.partition("@")[0]) if isinstance(stated, Mapping) else None
+        return kind if isinstance(kind, str) else None
+
+    def _is_other(self, trial: TrialResult, metric: str) -> bool:
+        return self.stated(trial, metric) not in (None, *Kind)
 
     def by_seed(self, row: int, metric: str) -> dict[int, ItemScores]:
         """Return {column: scores} of a cell, for the seeds that have them."""
@@ -125,6 +142,8 @@ class PredictionFiles:
             return None
         names, name = self._list(folder), _file_name(metric)
         if name not in names:
+            if self._is_other(trial, metric):
+                return None
             if metric not in self._by_value:
                 self._by_value[metric] = self._name_by_value(metric)
             name = self._by_value[metric] or ""
@@ -132,14 +151,19 @@ class PredictionFiles:
 
     def _folder(self, trial: TrialResult, metric: str) -> Path | None:
         """The predictions folder of the part that reports `metric`."""
-        for part in trial.parts.values():
-            trained = self._grid.results.parts.get((part, trial.seed))
-            if trained and metric in trained.metrics:
-                # Large studies ask a hundred thousand times: a new path each time would take a second.
-                if (part, trial.seed) not in self._folders:
-                    self._folders[part, trial.seed] = trained.folder / "predictions"
-                return self._folders[part, trial.seed]
-        return None
+        trained = self._part(trial, metric)
+        if trained is None:
+            return None
+        # Large studies ask a hundred thousand times: a new path each time would take a second.
+        key = trained.part, trained.seed
+        if key not in self._folders:
+            self._folders[key] = trained.folder / "predictions"
+        return self._folders[key]
+
+    def _part(self, trial: TrialResult, metric: str) -> PartResult | None:
+        """The part that reports `metric`."""
+        found = (self._grid.results.parts.get((part, trial.seed)) for part in trial.parts.values())
+        return next((part for part in found if part and metric in part.metrics), None)
 
     def _name_by_value(self, metric: str) -> str | None:
         """The file of the split that gives `metric` in more parts than any other file, and in half of the parts examined or more.
@@ -166,7 +190,9 @@ class PredictionFiles:
     def _is_its_own(self, path: Path, trial: TrialResult) -> bool:
         """Return whether a file gives the metric that it is named after."""
         named = next((metric for metric in trial.metrics if _file_name(metric) == path.name), None)
-        return named is not None and self._is_given(path, trial, named)
+        if named is None or self._is_other(trial, named):
+            return False
+        return self._is_given(path, trial, named)
 
     def _is_given(self, path: Path, trial: TrialResult, metric: str) -> bool:
         return isinstance(self._scores_in(path, trial.metrics[metric]), ItemScores)

@@ -1,11 +1,14 @@
 """The range of a metric, which bounds what lost trials could have scored."""
 
-from ablate.evidence.predictions import Kind
 from ablate.spec.model import StudySpec
 
 Range = tuple[float | None, float | None]  # worst, best; None if unknown
 
-_OF_KIND: dict[Kind | None, Range] = {Kind.ACCURACY: (0.0, 1.0), Kind.PEARSON: (-1.0, 1.0)}
+_OF_KIND: dict[str | None, Range] = {
+    **dict.fromkeys(("accuracy", "macro_f1"), (0.0, 1.0)),
+    **dict.fromkeys(("pearson", "spearman", "mcc"), (-1.0, 1.0)),
+    "r2": (None, 1.0),
+}
 _OF_OUR_TRAINER: dict[str, Range] = {
     "sentiment": (0.0, 1.0),
     "paraphrase": (0.0, 1.0),
@@ -14,12 +17,12 @@ _OF_OUR_TRAINER: dict[str, Range] = {
 }
 
 
-def metric_range(spec: StudySpec, metric: str, kind: Kind | None = None) -> Range:
+def metric_range(spec: StudySpec, metric: str, kind: str | None = None) -> Range:
     """Return the worst and the best value that `metric` can have, whatever values were observed.
 
-    They are known for accuracies and Pearson's r (`kind`, inferred from the predictions) and for our trainer's metrics,
-    including `…@last`. For the study's primary metric, the goal says which end is the worst, and a `worst` in the study file
-    takes precedence.
+    They are known for accuracies and Pearson's r (`kind`, inferred from the predictions), for other kinds that the trainer
+    states, and for our trainer's metrics, including `…@last`. For the study's primary metric, the goal says which end is the
+    worst, and a `worst` in the study file takes precedence.
     """
     name = metric.partition("@")[0]
     known = _OF_KIND.get(kind, (None, None))

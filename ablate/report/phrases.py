@@ -164,6 +164,7 @@ WHY_REFUSED = {
     Refusal.NOT_FINITE: "a prediction or a label is not a finite number",
     Refusal.TOO_FEW: "fewer than two items",
     Refusal.OTHER_METRIC: "neither their accuracy nor their Pearson's r matches the recorded value",
+    Refusal.STATED_OTHER: "a metric without a value for each item",
 }
 
 # Which items look dependent although no clusters were named.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ablate.text import listed, shown, suggestion
 from ablate.trainer.data.sources import Source
@@ -54,13 +54,26 @@ class DeclaredTask(Source):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, task: Any) -> Any:
-        preset = task.get("preset") if isinstance(task, Mapping) else None
+        if isinstance(task, DeclaredTask):
+            return task
+        if not isinstance(task, Mapping):
+            raise ValueError(
+                f"found {shown(task)}; declare a task by a mapping, {{kind: ...}} or {{preset: ...}}"
+            )
+        preset = task.get("preset")
         if preset is None:
             return task
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             unknown = f"there is no preset {shown(preset)}; {suggestion(str(preset), PRESETS)}"
-            raise fault_at("preset", preset, unknown)
+            raise faults_at({"preset": unknown})
         return expanded(task)
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _known_kind(cls, kind: object) -> object:
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise ValueError(f"there is no kind {shown(kind)}; {suggestion(str(kind), KINDS)}")
+        return kind
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -152,7 +165,12 @@ def _names(names: Collection[Any], kind: KindOfTask) -> tuple[str, ...]:
     return tuple(names)
 
 
-def fault_at(key: str, found: object, problem: str) -> ValidationError:
-    """Return the error of one key, for a validator of the whole mapping."""
-    kind = PydanticCustomError("refused", "{problem}", {"problem": problem})
-    return ValidationError.from_exception_data("settings", [{"type": kind, "loc": (key,), "input": found}])
+def faults_at(problems: Mapping[str, str]) -> ValidationError:
+    """Return the error of single keys, for a validator of a whole mapping. Each problem says what was found."""
+    faults = [
+        InitErrorDetails(
+            type=PydanticCustomError("refused", "{problem}", {"problem": problem}), loc=(key,), input=None
+        )
+        for key, problem in problems.items()
+    ]
+    return ValidationError.from_exception_data("settings", faults)

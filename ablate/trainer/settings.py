@@ -20,7 +20,7 @@ from pydantic import (
 
 from ablate.text import shown
 from ablate.trainer.data.sources import Source
-from ablate.trainer.declared_tasks import Count, DeclaredTask, fault_at
+from ablate.trainer.declared_tasks import Count, DeclaredTask, faults_at
 from ablate.trainer.tasks.registry import PAPER, TASKS, mean_of
 from ablate.trainer.tasks.task import Task
 
@@ -180,14 +180,14 @@ class Settings(HeadChoices):
     @classmethod
     def _tasks_have_their_own_keys(cls, settings: Any) -> Any:
         if isinstance(settings, Mapping) and isinstance(settings.get("tasks"), Mapping):
-            for key in ("data", "batch_size", *HEADS.values()):
-                if key in settings:
-                    inside = {"data": "files", "batch_size": "batch_size"}.get(key, "head")
-                    raise fault_at(
-                        key,
-                        settings[key],
-                        f"stands in each task where tasks are declared; write tasks: {{name: {{{inside}: ...}}}}",
-                    )
+            moved = {key: _IN_A_TASK.get(key, "head") for key in ("data", "batch_size", *HEADS.values())}
+            faults = {
+                key: f"stands in each task where tasks are declared; write tasks: {{name: {{{inside}: ...}}}}"
+                for key, inside in moved.items()
+                if key in settings
+            }
+            if faults:
+                raise faults_at(faults)
         return settings
 
     @field_validator("tasks", mode="wrap")
@@ -277,6 +277,7 @@ class Settings(HeadChoices):
         return 1e-3 if self.encoder == "tiny" else 2e-5
 
 
+_IN_A_TASK = {"data": "files", "batch_size": "batch_size"}  # what a key of all tasks is called in one
 _LISTED = TypeAdapter(tuple[str, ...])
 _DECLARED = TypeAdapter(dict[str, DeclaredTask])
 _TASK_NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{0,63}")

@@ -8,6 +8,7 @@ import numpy as np
 
 from ablate.evidence import diverged
 from ablate.evidence.frames import MOST_METRICS
+from ablate.evidence.predictions import Refusal
 from ablate.report.document import Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
 from ablate.report.formatting import number, signed
@@ -215,7 +216,17 @@ def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
         if trial.state == "COMPLETE":
             for metric in grid.dev_metrics:
                 files.scores(trial, metric)
-    if unused := files.unused:
+    without_items = {u for u in files.unused if u.why is Refusal.STATED_OTHER}
+    if without_items:
+        metrics = listed(sorted({u.metric for u in without_items}))
+        yield Flag(
+            NOTE,
+            "predictions_unused",
+            f"no value for each item can be computed for {metrics}, so the error includes the seeds but not the items",
+            "look at accuracy or Pearson's r beside it, if the error of the items matters",
+            frozenset(u.row for u in without_items),
+        )
+    if unused := files.unused - without_items:
         rows = {u.row for u in unused}
         names = sorted({(u.metric, cell_name(grid, u.row), WHY_REFUSED[u.why]) for u in unused})
         reasons = listed(f"{metric} of {name} ({why})" for metric, name, why in names)

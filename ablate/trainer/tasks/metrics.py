@@ -23,18 +23,14 @@ def scores(task: Task, predicted: Tensor, gold: Numbers, where: str) -> dict[str
     Raises:
         TrialError: the first metric is undefined; names `where`.
     """
-    first, *others = task.metrics
-    found = predicted.numpy()
-    try:
-        named = {task.name: METRICS[first](found, gold)}
-    except ValueError as error:
-        raise TrialError(f"{where}: {error}") from error
-    for metric in others:
+    found: dict[str, float] = {}
+    for name, metric in task.named_metrics.items():
         try:
-            named[f"{task.name}.{metric}"] = METRICS[metric](found, gold)
-        except ValueError:
-            continue
-    return named
+            found[name] = METRICS[metric](predicted.numpy(), gold)
+        except ValueError as error:
+            if name == task.name:
+                raise TrialError(f"{where}: {error}") from error
+    return found
 
 
 def accuracy(predicted: Numbers, gold: Numbers) -> float:

@@ -70,6 +70,12 @@ class Task:
     weight: float = 1.0  # in the mean over tasks
     joined: bool = False  # the encoder reads both sentences as one sequence, for the head `cross`
 
+    @property
+    def named_metrics(self) -> dict[str, Metric]:
+        """The metrics by name: `<task>`, then `<task>.<metric>` for each further one."""
+        first, *others = self.metrics
+        return {self.name: first, **{f"{self.name}.{metric}": metric for metric in others}}
+
     def in_mean(self, value: float) -> float:
         """Return the first metric on the scale 0 to 1 of `dev/mean`: a correlation r as (r + 1) / 2, a negative R² as 0."""
         if self.metrics[0] in CORRELATIONS:

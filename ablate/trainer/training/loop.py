@@ -26,7 +26,7 @@ from ablate.trainer.tasks.task import Task
 from ablate.trainer.training.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
 from ablate.trainer.training.optimizing import Optimizer
 from ablate.trainer.training.saving import save_results
-from ablate.trainer.training.scoring import Evaluation, keep_predictions, predict
+from ablate.trainer.training.scoring import Evaluation, keep_predictions, predict, stated_metrics
 from ablate.trainer.training.stages import Stage, amounts, plan_stages
 from ablate.trainer.training.surgery import Surgeon
 from ablate.trainer.training.token_cache import tokens_of
@@ -62,7 +62,7 @@ class Training:
         self.embedder: Embedder = Frozen(live, context.cache) if settings.freeze_encoder else live
         sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
         self.stages = plan_stages(settings, sizes, context.seed)
-        context.facts |= self.tokens.facts | amounts(self.stages, sizes)
+        context.facts |= self.tokens.facts | amounts(self.stages, sizes) | stated_metrics(settings.trained)
         self.last: Evaluation | None = None
         self.best: tuple[Evaluation, dict[str, Tensor]] | None = None  # with the weights of that moment
         torch.manual_seed(derive_seed(context.seed, "dropout"))

@@ -12,7 +12,7 @@ from ablate.errors import TrialError
 from ablate.trainer.data.tokens import TaskSplit
 from ablate.trainer.encoders.embedding import Pair
 from ablate.trainer.tasks.heads import TaskHead
-from ablate.trainer.tasks.registry import mean_of
+from ablate.trainer.tasks.registry import TASKS, mean_of
 from ablate.trainer.tasks.task import Task
 
 ITEMS_AT_ONCE = 4096
@@ -30,6 +30,15 @@ class Evaluation:
         """Return the metrics as `dev/<task><suffix>`, with the mean if all of the study's `tasks` have one."""
         named = {f"dev/{name}{suffix}": value for name, value in self.metrics.items()}
         return named | mean_of(named, tasks, "dev", suffix)
+
+
+def stated_metrics(tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
+    """Return what the metrics of declared tasks are, for the report; those of the built-in tasks it knows."""
+    declared = [task for task in tasks if TASKS.get(task.name) is not task]
+    named: dict[str, str] = {
+        f"dev/{name}": metric for task in declared for name, metric in task.named_metrics.items()
+    }
+    return {"metrics": named} if named else {}
 
 
 def predict(head: TaskHead, pair: Pair, where: str) -> Tensor:
