@@ -53,6 +53,7 @@ def test_full_grid_is_built_in_well_under_a_second() -> None:
     [
         ("cs224n_minilm", 11, None),
         ("fractional", 16, None),
+        ("own_tasks", 4, None),
         ("own_trainer", 12, None),
         ("paper", 11, None),
         ("quickstart", 6, None),

@@ -1,0 +1,234 @@
+"""Studies that declare their tasks: planned, run, killed and resumed, tested and reported by the command line."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from declared_tasks import write_files
+from fixture_types import Ablate, StartAblate
+
+from ablate.errors import BadInput
+from ablate.runner.prepare import Options, prepare
+
+STUDY = """\
+study: four
+trainer: ablate.trainer
+settings:
+  pooling: mean
+  dense_size: 8
+  max_steps: 10
+  max_length: 32
+  training: joint
+  tasks:
+    topic: {kind: classification, labels: 3, files: "classification-{split}.csv", batch_size: 4, metric: macro_f1}
+    nli: {kind: pair_classification, labels: [contradiction, neutral, entailment], files: "pair_classification-{split}.csv"}
+    scores: {kind: pair_regression, range: [0, 1], head: siamese, metric: spearman, limit: {train: 30, dev: 20, test: 20}}
+    slots: {kind: multilabel, labels: [who, did, what], files: "multilabel-{split}.csv", weight: 0.5}
+factors:
+  tasks.nli.head: [difference, cross]
+baseline: {tasks.nli.head: difference}
+design: full
+seeds: [1, 2]
+metric: {name: dev/mean}
+"""
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Path:
+    for kind in ("classification", "pair_classification", "multilabel"):
+        write_files(tmp_path, kind)
+    path = tmp_path / "four.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+def outcome(home: Path, document: Any) -> Any:
+    """Return each trial's metrics, and the digest of the weights it ended with."""
+    return {
+        (trial["cell"], trial["seed"]): (
+            trial["metrics"],
+            (home / f"four/trials/{trial['cell']}-{trial['seed']}/weights.json").read_text(),
+        )
+        for trial in document["trials"]
+    }
+
+
+def test_four_declared_tasks_are_run_killed_resumed_tested_and_reported(
+    ablate: Ablate, start_ablate: StartAblate, four: Path, tmp_path: Path
+) -> None:
+    supervisor = start_ablate("run", four, ABLATE_CHECKPOINT_SECONDS="0")
+    end = time.monotonic() + 100
+    while not list(tmp_path.glob("runs/four/trials/*/step-*.checkpoint")):
+        assert time.monotonic() < end, supervisor.poll()
+        time.sleep(0.01)
+    worker = int(Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()[0])
+    for pid in (worker, supervisor.pid):
+        os.kill(pid, signal.SIGKILL)
+    again, reference = ablate("run", four, "--json"), ablate("run", four, "--json", "--home", "reference")
+    assert (again.returncode, reference.returncode) == (0, 0), again.stderr + reference.stderr
+    document = json.loads(again.stdout)
+    assert outcome(tmp_path / "runs", document) == outcome(
+        tmp_path / "reference", json.loads(reference.stdout)
+    )
+    assert max(trial["attempts"] for trial in document["trials"]) == 2
+
+    tested = ablate("test", "four", "--json")
+    assert tested.returncode == 0, tested.stderr
+    assert {"test/topic", "test/nli", "test/scores", "test/slots", "test/mean"} <= json.loads(tested.stdout)[
+        "metrics"
+    ].keys()
+    reported = ablate("report", "four", "--json")
+    assert reported.returncode == 0, reported.stderr
+    flags = [flag for flag in json.loads(reported.stdout)["flags"] if flag["rule"] == "predictions_unused"]
+    assert [flag["severity"] for flag in flags] == ["NOTE"]
+    assert "dev/scores, dev/slots, dev/topic" in flags[0]["evidence"]
+
+
+def test_a_head_is_a_factor(four: Path) -> None:
+    design = prepare(four, Options()).design
+    assert [cell.settings["tasks"]["nli"].get("head") for cell in design.cells] == ["difference", "cross"]
+
+
+def test_only_the_part_of_the_task_that_varies_is_trained_again(four: Path) -> None:
+    four.write_text(STUDY.replace("training: joint", "training: separate"))
+    first, second = prepare(four, Options()).design.cells
+    assert {name for name in first.parts if first.parts[name].hash != second.parts[name].hash} == {"nli"}
+
+
+def test_the_batch_size_of_a_task_is_a_factor_and_can_be_set(four: Path) -> None:
+    four.write_text(
+        STUDY.replace("tasks.nli.head", "tasks.topic.batch_size").replace("[difference, cross]", "[2, 8]")
+    )
+    text = four.read_text().replace("batch_size: 4, ", "").replace(": difference}", ": 2}")
+    four.write_text(text)
+    prepared = prepare(four, Options(overrides=("tasks.nli.head=product",)))
+    assert [cell.settings["tasks"]["topic"]["batch_size"] for cell in prepared.design.cells] == [2, 8]
+    assert prepared.design.cells[0].settings["tasks"]["nli"]["head"] == "product"
+
+
+HEADER = "study: s\ntrainer: ablate.trainer\nsettings:\n"
+REST = "factors: {dense_size: [8, 16]}\nbaseline: {dense_size: 8}\ndesign: full\nseeds: [1]\nmetric: {name: dev/t}\n"
+PAIR = "kind: pair_classification, labels: 3"
+ONE = "kind: classification, labels: 3"
+
+
+@pytest.mark.parametrize(
+    ("task", "fault"),
+    [
+        (
+            f"t: {{{PAIR}, head: diference}}",
+            "5:47: settings.tasks.t.head: a pair_classification has no head 'diference'",
+        ),
+        (f"t: {{{PAIR}, head: diference}}", "; did you mean 'difference'?"),
+        (f"t: {{{ONE}, head: concat}}", "a classification has no head 'concat'; known: sentence"),
+        (
+            f"t: {{{ONE}, metric: pearson}}",
+            "a classification has no metric 'pearson'; known: accuracy, macro_f1, mcc",
+        ),
+        (f"t: {{{ONE}, metric: acuracy}}", "; did you mean 'accuracy'?"),
+        (f"t: {{{PAIR}, haed: concat}}", "the trainer has no setting 'tasks.t.haed'; did you mean 'head'?"),
+        (
+            "t: {kind: clasification, labels: 3}",
+            "5:9: settings.tasks.t.kind: there is no kind 'clasification'; did you",
+        ),
+        ("t: {labels: 3}", "5:5: settings.tasks.t.kind: the trainer needs 'tasks.t.kind'"),
+        ("t: {kind: classification}", "5:5: settings.tasks.t.labels: missing; give the number of labels"),
+        (
+            "t: {kind: classification, labels: 1}",
+            "settings.tasks.t.labels: found 1; give the number of labels, 2 to 65536",
+        ),
+        ("t: {kind: classification, labels: 2.5}", "settings.tasks.t.labels: found 2.5; give"),
+        ("t: {kind: classification, labels: true}", "settings.tasks.t.labels: found true; give"),
+        (
+            "t: {kind: classification, labels: [a]}",
+            "settings.tasks.t.labels: found 'a'; give two or more different names",
+        ),
+        (
+            "t: {kind: classification, labels: [a, a]}",
+            "settings.tasks.t.labels: found 'a', 'a'; give two or more different",
+        ),
+        (
+            "t: {kind: classification, labels: [0, 1]}",
+            "settings.tasks.t.labels: 0 is not text; put the names of labels in q",
+        ),
+        (
+            "t: {kind: classification, labels: [a, ' ']}",
+            "settings.tasks.t.labels: ' ' is blank or has spaces around it",
+        ),
+        (
+            "t: {kind: multilabel, labels: [a, 'b|c']}",
+            "settings.tasks.t.labels: 'b|c' contains |, which separates labels",
+        ),
+        (
+            "t: {kind: classification, labels: 3, range: [0, 1]}",
+            "a classification has classes; give their labels instead",
+        ),
+        ("t: {kind: regression}", "5:5: settings.tasks.t.range: missing; give [lowest label, highest label]"),
+        (
+            "t: {kind: regression, labels: 3, range: [0, 1]}",
+            "a regression has numbers; give their range: [lowest, highest]",
+        ),
+        (
+            "t: {kind: regression, range: [1, 0]}",
+            "5:27: settings.tasks.t.range: found [1, 0]; give [lowest label, highest",
+        ),
+        (
+            "t: {kind: regression, range: 5}",
+            "settings.tasks.t.range: found 5; give [lowest label, highest label]",
+        ),
+        ("t: {kind: regression, range: [0, .inf]}", "settings.tasks.t.range"),
+        (
+            "t: {preset: glue/rta}",
+            "5:9: settings.tasks.t.preset: there is no preset 'glue/rta'; did you mean 'glue/rte'?",
+        ),
+        ("t: {preset: 3}", "settings.tasks.t.preset: there is no preset 3; known: glue/cola"),
+        ("t: 3", "5:5: settings.tasks.t: found 3; declare a task by a mapping"),
+        (
+            f"t: {{{ONE}, batch_size: 0}}",
+            "settings.tasks.t.batch_size: input should be greater than or equal to 1, found 0",
+        ),
+        (
+            f"t: {{{ONE}, weight: -1}}",
+            "settings.tasks.t.weight: input should be greater than or equal to 0, found -1",
+        ),
+        (
+            f"t: {{{ONE}, weight: 0}}",
+            "4:3: settings.tasks: every weight is 0; give at least one task a weight",
+        ),
+        (
+            f"t: {{{ONE}, files: t.csv}}",
+            "files: 't.csv' has no {split} in it; write for example data/name-{split}.csv",
+        ),
+        (
+            f"t: {{{ONE}, limit: {{trian: 3}}}}",
+            "settings.tasks.t.limit: 'trian' is not one of train, dev, test; did you mean",
+        ),
+        (f"t: {{{ONE}, hub: a, files: '{{split}}'}}", "both hub and files are given; keep one of them"),
+        (f"mean: {{{ONE}}}", "4:3: settings.tasks: 'mean' cannot be the name of a task; start with a letter"),
+        (f"a b: {{{ONE}}}", "'a b' cannot be the name of a task; start with a letter"),
+        (
+            f"t: {{{ONE}}}\n  data: {{t: {{}}}}",
+            "6:3: settings.data: stands in each task where tasks are declared; write",
+        ),
+        (
+            f"t: {{{ONE}}}\n  batch_size: {{t: 3}}",
+            "6:3: settings.batch_size: stands in each task where tasks are declared",
+        ),
+        (
+            f"t: {{{ONE}}}\n  similarity_head: siamese",
+            "6:3: settings.similarity_head: stands in each task where tasks are",
+        ),
+    ],
+)
+def test_a_fault_of_a_declared_task_is_named_at_its_place(task: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(f"{HEADER}  tasks:\n    {task}\n{REST}")
+    with pytest.raises(BadInput) as caught:
+        prepare(path, Options(home=tmp_path))
+    assert len(caught.value.faults) == 1
+    assert fault in caught.value.faults[0]
+    assert caught.value.faults[0].startswith(f"{path}:")
