@@ -205,6 +205,33 @@ def test_a_file_stays_that_of_the_metric_it_is_named_after(results: Results) -> 
     assert unused(twins, ("dev/twin", "dev/sentiment")) == set()
 
 
+def stated(results: Results, **kinds: str) -> Results:
+    """The trainer states what its metrics are."""
+    metrics = {f"dev/{name}": kind for name, kind in kinds.items()}
+    parts = {
+        key: replace(part, facts=part.facts | {"metrics": metrics}) for key, part in results.parts.items()
+    }
+    return replace(results, parts=parts)
+
+
+def test_a_metric_that_is_stated_to_be_another_has_no_items_though_its_value_is_the_accuracy(
+    results: Results,
+) -> None:
+    """The macro-F1 of a perfect model is 1, and so is its accuracy."""
+    noted = unused(stated(results, sentiment="macro_f1", paraphrase="accuracy"))
+    rows = range(len(results.cells))
+    assert noted == {Unused(row, "dev/sentiment", Refusal.STATED_OTHER) for row in rows}
+
+
+def test_the_file_of_a_stated_metric_is_found_for_the_accuracy_beside_it(results: Results) -> None:
+    twins = stated(with_twin(results, lambda number: True), sentiment="macro_f1", twin="accuracy")
+    found = PredictionFiles(grid(twins)).scores(twins.trials[-1], "dev/twin")
+    assert found is not None
+    assert found.kind is Kind.ACCURACY
+    other = stated(twins, sentiment="macro_f1", twin="mcc")
+    assert PredictionFiles(grid(other)).scores(other.trials[-1], "dev/twin") is None
+
+
 def test_a_file_named_after_no_metric_is_found_though_one_part_s_is_damaged(
     results: Results, tmp_path: Path
 ) -> None:

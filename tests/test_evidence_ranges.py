@@ -29,10 +29,18 @@ def test_our_trainer_s_metrics_are_known(metric: str, expected: tuple[int | None
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [(Kind.ACCURACY, (0, 1)), (Kind.PEARSON, (-1, 1)), (None, (None, None))]
+    ("kind", "expected"),
+    [
+        (Kind.ACCURACY, (0, 1)),
+        (Kind.PEARSON, (-1, 1)),
+        ("mcc", (-1, 1)),
+        ("r2", (None, 1)),
+        ("bleu", (None, None)),
+        (None, (None, None)),
+    ],
 )
-def test_of_another_trainer_predictions_tell(
-    kind: Kind | None, expected: tuple[int | None, int | None]
+def test_of_another_trainer_predictions_tell_or_the_trainer_states(
+    kind: str | None, expected: tuple[int | None, int | None]
 ) -> None:
     assert metric_range(of("my_trainer"), "dev/score", kind) == expected
 

@@ -171,7 +171,7 @@ def test_the_papers_tasks_declared_train_to_the_same_bits(shared: Path) -> None:
     for task, (split, rows) in product(TASKS.values(), ROWS.items()):
         write_table(shared / f"{task.name}-{split}.csv", task, generate(task, split, rows))
     files = {name: {"files": str(shared / f"{name}-{{split}}.csv")} for name in TASKS}
-    listed = {"data": files, "batch_size": dict.fromkeys(TASKS, 4), "similarity_head": "siamese"}
+    listed: dict[str, Any] = {"data": files, "batch_size": dict.fromkeys(TASKS, 4), "similarity_head": "siamese"}
     kinds: dict[str, dict[str, Any]] = {
         "similarity": {"kind": "pair_regression", "range": [0, 5], "head": "siamese"},
         "paraphrase": {"kind": "pair_classification", "labels": 2},
@@ -274,7 +274,7 @@ def test_tokens_are_not_shared_between_other_readings_of_the_same_file() -> None
 
 def test_padded_encoders_tell_the_sentences_of_a_pair_apart() -> None:
     config = BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
-    model = BertModel(config, add_pooling_layer=False).eval()
+    model = BertModel(config, add_pooling_layer=False).train(False)
     types = torch.tensor([0, 0, 1, 0, 1])
     found = PaddedEncoder(model)(torch.arange(1, 6), np.array([3, 2], np.int32), "cls", types)
     for row, tokens, of in ((0, [[1, 2, 3]], [[0, 0, 1]]), (1, [[4, 5]], [[0, 1]])):

@@ -96,6 +96,17 @@ def test_every_gradient_is_that_of_transformers(pooling: str) -> None:
     assert_same_gradients(ours, theirs, 2e-5)
 
 
+def test_token_types_are_those_of_transformers() -> None:
+    model, tokens, direction = small_bert(), sentences(), torch.randn(len(LENGTHS), 24)
+    types = torch.randint(0, 2, tokens.shape)
+    each = zip(torch.split(tokens, LENGTHS), torch.split(types, LENGTHS), strict=True)
+    alone = [model(ids[None], token_type_ids=of[None]).last_hidden_state[0, 0] for ids, of in each]
+    theirs = gradients(model, torch.stack(alone), direction)
+    found = PackedBert(model)(tokens, LENGTHS, "cls", types=types)
+    torch.testing.assert_close(found, torch.stack(alone), rtol=0, atol=2e-6)
+    assert_same_gradients(gradients(model, found, direction), theirs, 2e-5)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_in_double_precision_gradients_agree_to_its_rounding(pooling: str) -> None:
     model, tokens, direction = small_bert().double(), sentences(), torch.randn(len(LENGTHS), 24).double()
