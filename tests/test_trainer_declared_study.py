@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -10,9 +11,14 @@ from typing import Any
 import pytest
 from declared_tasks import write_files
 from fixture_types import Ablate, RunHere, StartAblate
+from ruamel.yaml import YAML
 
 from ablate.errors import BadInput
 from ablate.runner.prepare import Options, prepare
+from ablate.trainer.settings import Settings
+from ablate.trainer.tasks.kinds import KINDS, PAIR_HEADS
+from ablate.trainer.tasks.metrics import METRICS
+from ablate.trainer.tasks.presets import PRESETS
 
 STUDY = """\
 study: four
@@ -107,6 +113,18 @@ def test_the_batch_size_of_a_task_is_a_factor_and_can_be_set(four: Path) -> None
     prepared = prepare(four, Options(overrides=("tasks.nli.head=product",)))
     assert [cell.settings["tasks"]["topic"]["batch_size"] for cell in prepared.design.cells] == [2, 8]
     assert prepared.design.cells[0].settings["tasks"]["nli"]["head"] == "product"
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    settings = Settings.model_validate(YAML(typ="safe").load(example)["settings"])
+    assert [task.name for task in settings.trained] == ["nli", "rte", "scores", "topics"]
+
+
+@pytest.mark.parametrize("name", [*KINDS, *PAIR_HEADS, *METRICS, *PRESETS])
+def test_the_documentation_names_everything_that_can_be_declared(name: str) -> None:
+    assert f"`{name}`" in (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
 
 
 HEADER = "study: s\ntrainer: ablate.trainer\nsettings:\n"
