@@ -171,7 +171,11 @@ def test_the_papers_tasks_declared_train_to_the_same_bits(shared: Path) -> None:
     for task, (split, rows) in product(TASKS.values(), ROWS.items()):
         write_table(shared / f"{task.name}-{split}.csv", task, generate(task, split, rows))
     files = {name: {"files": str(shared / f"{name}-{{split}}.csv")} for name in TASKS}
-    listed: dict[str, Any] = {"data": files, "batch_size": dict.fromkeys(TASKS, 4), "similarity_head": "siamese"}
+    listed: dict[str, Any] = {
+        "data": files,
+        "batch_size": dict.fromkeys(TASKS, 4),
+        "similarity_head": "siamese",
+    }
     kinds: dict[str, dict[str, Any]] = {
         "similarity": {"kind": "pair_regression", "range": [0, 5], "head": "siamese"},
         "paraphrase": {"kind": "pair_classification", "labels": 2},
