@@ -1,5 +1,6 @@
 # make quickstart   from a fresh clone to a report: venv, install, run, report; needs no hub and no data
 # make test         the tests; those that need real data run if ABLATE_TEST_ASSETS points to it
+# make coverage     the tests, with the lines that none of them reaches; takes twice as long
 # make lint         style, types, import contracts, dead code
 # make test-slow    the long tests: hundreds of kills, simulated error rates
 # make bench        the benchmarks, written to docs/benchmarks.md; takes about an hour
@@ -8,14 +9,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: quickstart test lint test-slow bench clean
+.PHONY: quickstart test coverage lint test-slow bench clean
 
 quickstart: .venv/installed
 	$(BIN)/ablate run studies/quickstart.yaml --workers 2
 	$(BIN)/ablate report quickstart
 
+TEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
 test: .venv/installed-dev
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(TEST)
+
+coverage: .venv/installed-dev
+	$(TEST) --cov=ablate --cov-report=term-missing:skip-covered
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
