@@ -191,7 +191,7 @@ ONE = "kind: classification, labels: 3"
         ),
         (
             "t: {kind: regression, range: [1, 0]}",
-            "5:27: settings.tasks.t.range: found [1, 0]; give [lowest label, highest",
+            "5:27: settings.tasks.t.range: found [1, 0]; give the lowest label first",
         ),
         (
             "t: {kind: regression, range: 5}",

@@ -240,11 +240,17 @@ def test_a_preset_is_an_abbreviation() -> None:
     assert declare(a={"preset": "glue/rte"}) == declare(a=written_out)
 
 
+def test_a_default_written_down_says_nothing_in_a_cells_identity() -> None:
+    written = {"head": "sentence", "metric": "accuracy", "batch_size": 16, "weight": 1.0}
+    plain, spelled = declare(a=CLASSES), declare(a={**CLASSES, **written})
+    assert plain.model_dump(exclude_defaults=True) == spelled.model_dump(exclude_defaults=True)
+
+
 def test_keys_beside_a_preset_override_it() -> None:
     found = DeclaredTask.model_validate(
-        {"preset": "glue/cola", "metric": "accuracy", "files": "x-{split}.tsv"}
+        {"preset": "glue/cola", "metric": "macro_f1", "files": "x-{split}.tsv"}
     )
-    assert (found.metric, found.files, found.hub, found.config) == ("accuracy", "x-{split}.tsv", None, None)
+    assert (found.metric, found.files, found.hub, found.config) == ("macro_f1", "x-{split}.tsv", None, None)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -101,25 +101,27 @@ class DeclaredTask(Source):
             return value
         if not kind.numbers:
             raise ValueError(f"a {info.data['kind']} has classes; give their labels instead")
-        numbers = value if isinstance(value, list | tuple) else ()
-        if [type(number) in (int, float) for number in numbers] != [True, True] or not numbers[0] < numbers[
-            1
-        ]:
+        numbers = list(value) if isinstance(value, list | tuple) else []
+        if not all(type(number) in (int, float) for number in numbers) or len(numbers) != 2:
             raise ValueError(f"{_found(value)}; give [lowest label, highest label]")
+        if not numbers[0] < numbers[1]:
+            raise ValueError(f"{_found(value)}; give the lowest label first, then a higher one")
         return value
 
     @field_validator("head", "metric")
     @classmethod
     def _choice_of_the_kind(cls, chosen: str | None, info: ValidationInfo) -> str | None:
         kind = _kind(info)
-        if kind is not None and chosen is not None:
-            known: Collection[str] = kind.heads if info.field_name == "head" else kind.metrics
-            if chosen not in known:
-                kind_name = info.data["kind"]
-                raise ValueError(
-                    f"a {kind_name} has no {info.field_name} {shown(chosen)}; {suggestion(chosen, known)}"
-                )
-        return chosen
+        if kind is None or chosen is None:
+            return chosen
+        known = list(kind.heads if info.field_name == "head" else kind.metrics)
+        if chosen not in known:
+            name = info.data["kind"]
+            raise ValueError(
+                f"a {name} has no {info.field_name} {shown(chosen)}; {suggestion(chosen, known)}"
+            )
+        # A default that is written down changes nothing, not even the hash of a cell.
+        return None if chosen == known[0] else chosen
 
     def task(self, name: str) -> Task:
         """Return it as the value that the rest of the trainer knows."""
