@@ -33,11 +33,13 @@ class Tokenizer:
         """Return the token ids of each text, special tokens included, at most `max_length` of them."""
         return [encoding.ids for encoding in self._encoded(texts, max_length)]
 
-    def encode_pairs(self, pairs: list[tuple[str, str]], max_length: int) -> list[tuple[list[int], int]]:
-        """Return the token ids of each pair as one sequence, and how many of them have token type 0.
+    def encode_pairs(
+        self, pairs: list[tuple[str, str]], max_length: int
+    ) -> list[tuple[list[int], list[int]]]:
+        """Return the token ids of each pair as one sequence, and their token types.
 
         Of a pair that is longer than `max_length`, the longer sentence is cut first."""
-        return [(encoding.ids, encoding.type_ids.count(0)) for encoding in self._encoded(pairs, max_length)]
+        return [(encoding.ids, encoding.type_ids) for encoding in self._encoded(pairs, max_length)]
 
     def _encoded(self, texts: Sequence[str | tuple[str, str]], max_length: int) -> Iterator[Any]:
         backend = self._wrapped.backend_tokenizer

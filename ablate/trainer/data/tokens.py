@@ -38,9 +38,7 @@ class Ragged:
 
     tokens: Ints  # [total]
     offsets: npt.NDArray[np.int64]  # [n + 1]; row i is tokens[offsets[i]:offsets[i + 1]]
-    of_first: Ints | None = (
-        None  # [n] tokens of each row with token type 0, if rows are pairs; the rest have type 1
-    )
+    types: Ints | None = None  # [total] token types, of rows that are pairs; None: all 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -52,20 +50,22 @@ class Ragged:
 
     def take(self, indices: Sequence[int] | Indices) -> tuple[Ints, Ints]:
         """Return the rows `indices` in that order, end to end: tokens [their total], lengths [rows]."""
+        where, lengths = self._places(indices)
+        return self.tokens[where], lengths.astype(np.int32)
+
+    def take_types(self, indices: Sequence[int] | Indices) -> Ints:
+        """Return the token types of the rows `indices`, end to end: [their total]."""
+        where, _ = self._places(indices)
+        return np.zeros(len(where), np.int32) if self.types is None else self.types[where]
+
+    def _places(self, indices: Sequence[int] | Indices) -> tuple[Indices, Indices]:
+        """Return the places of the rows' tokens, end to end, and how many each row has."""
         rows = np.asarray(indices, dtype=np.int64)
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if len(ends) else 0
-        where = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
-        return self.tokens[where], lengths.astype(np.int32)
-
-    def take_types(self, indices: Sequence[int] | Indices) -> Ints:
-        """Return the token types of the rows `indices`, end to end: [their total]."""
-        lengths = np.diff(self.offsets)[indices]
-        of_first = lengths if self.of_first is None else self.of_first[indices]
-        kinds = np.tile(np.array([0, 1], np.int32), len(lengths))
-        return np.repeat(kinds, np.column_stack([of_first, lengths - of_first]).ravel())
+        return np.repeat(starts - (ends - lengths), lengths) + np.arange(total), lengths
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,9 @@ def _tokenized(
         pairs = list(zip(*split.columns.values(), strict=True))
         encoded = tokenizer.encode_pairs(pairs, max_length)
         columns = {"first": [row for row, _ in encoded]}
-        np.save(folder / "first.of_first.npy", np.array([n for _, n in encoded], np.int32))
+        np.save(
+            folder / "first.types.npy", np.concatenate([np.asarray(types, np.int32) for _, types in encoded])
+        )
     else:
         columns = {name: tokenizer.encode(texts, max_length) for name, texts in split.columns.items()}
     for name, rows in columns.items():
@@ -245,8 +247,8 @@ def _opened(folder: Path, facts: dict[str, Any]) -> TaskSplit:
         return loaded
 
     def column(name: str) -> Ragged:
-        of_first = array(f"{name}.of_first") if f"{name}.of_first.npy" in facts["files"] else None
-        return Ragged(array(f"{name}.tokens"), np.array(array(f"{name}.offsets")), of_first)
+        types = array(f"{name}.types") if f"{name}.types.npy" in facts["files"] else None
+        return Ragged(array(f"{name}.tokens"), np.array(array(f"{name}.offsets")), types)
 
     second = column("second") if "second.tokens.npy" in facts["files"] else None
     labels, shared = (

@@ -64,7 +64,7 @@ class Live:
         tokens, lengths = (np.concatenate(arrays) for arrays in zip(*sentences, strict=True))
         owners = {ALL: len(lengths)} if gradients is None or ALL in gradients.owners else counts
         types = None
-        if any(self.tokens.tasks[task]["train"].first.of_first is not None for task in items):
+        if any(self.tokens.tasks[task]["train"].first.types is not None for task in items):
             columns = [
                 (column, items[task]) for task in items for column in self.tokens.tasks[task]["train"].columns
             ]
@@ -88,7 +88,7 @@ class Live:
                 pause()
                 count = max(1, TOKENS_AT_ONCE // int(lengths[order[0]]))
                 now, order = order[:count], order[count:]
-                types = None if sentences.of_first is None else sentences.take_types(now)
+                types = None if sentences.types is None else sentences.take_types(now)
                 embedded[torch.from_numpy(now).to(self.device)] = self._embed(*sentences.take(now), types)
         self.encoder.module.train()
         return embedded
@@ -164,7 +164,7 @@ class Frozen:
             settings.precision,
             self.live.device.type,
             # The texts of `data_hash` were read as pairs.
-            *(["joined"] if items.first.of_first is not None else []),
+            *(["joined"] if items.first.types is not None else []),
         )
         return hashlib.sha256(repr(depends_on).encode()).hexdigest()
 

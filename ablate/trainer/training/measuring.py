@@ -158,8 +158,8 @@ def _slice(split: TaskSplit) -> TaskSplit:
 
 def _rows(column: Ragged, rows: Indices) -> Ragged:
     tokens, lengths = column.take(rows)
-    of_first = None if column.of_first is None else column.of_first[rows]
-    return Ragged(tokens, np.cumsum([0, *lengths], dtype=np.int64), of_first)
+    types = None if column.types is None else column.take_types(rows)
+    return Ragged(tokens, np.cumsum([0, *lengths], dtype=np.int64), types)
 
 
 # Extrapolating --------------------------------------------------------------------------------------------------
