@@ -11,7 +11,7 @@ from trainer_context import small
 from transformers import AutoModel, DistilBertConfig, DistilBertModel, RobertaConfig
 
 from ablate.errors import BadInput, Unavailable
-from ablate.trainer.encoders.families import load_encoder, refuse_long_sentences, tiny, wrap
+from ablate.trainer.encoders.loading import load_encoder, refuse_long_sentences, tiny, wrap
 from ablate.trainer.encoders.padded import PaddedEncoder
 from ablate.trainer.training.checking import check
 

@@ -36,7 +36,7 @@ def _check_encoder(settings: Settings) -> None:
         return
     # These load torch.
     from ablate.trainer.data.tokenizer import make_tokenizer
-    from ablate.trainer.encoders.families import read_config, refuse_long_sentences
+    from ablate.trainer.encoders.loading import read_config, refuse_long_sentences
 
     folder = Path(settings.encoder).expanduser()
     if folder.is_dir():
