@@ -15,18 +15,11 @@ from torch import Tensor
 
 from ablate.errors import BadInput
 from ablate.trainer.data.pretrained import TINY, load_pretrained
+from ablate.trainer.encoders.configuration import IF_BROKEN, read_config, refuse_misfits, set_dropout
 from ablate.trainer.encoders.flat_parameters import Flat
 from ablate.trainer.encoders.packed import PackedBert, unsupported
 from ablate.trainer.encoders.padded import PaddedEncoder
 from ablate.trainer.settings import Settings
-
-_DROPOUTS = (
-    *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ELECTRA, ..
-    *("dropout", "attention_dropout", "embedding_dropout", "mlp_dropout"),  # DistilBERT, ModernBERT
-)
-_IF_BROKEN = ("does not load", "; give a folder with config.json and model.safetensors")
-# Encoders whose positions are numbered from the padding token's id + 1, so that they have that many fewer.
-_POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
 @dataclass
@@ -114,46 +107,10 @@ def tiny(settings: Settings, vocab_size: int, seed: int) -> Any:
         return BertModel(config, add_pooling_layer=False)
 
 
-def read_config(encoder: str) -> Any:
-    """Return the configuration of a pretrained encoder.
-
-    Raises:
-        BadInput: the folder is missing or has no BERT-like encoder.
-        Unavailable: a hub name that is neither cached nor downloadable.
-    """
-    from transformers import AutoConfig
-
-    config = load_pretrained(AutoConfig, encoder, *_IF_BROKEN)
-    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
-        raise BadInput(
-            f"encoder: {encoder}: {config.model_type} is not a sentence encoder; use a BERT-like model"
-        )
-    return config
-
-
-def refuse_long_sentences(settings: Settings, config: Any) -> None:
-    """Raise BadInput if `max_length` exceeds the encoder's number of positions."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in _POSITIONS_BEHIND_PADDING:
-        positions -= config.pad_token_id + 1
-    if positions is not None and settings.max_length > positions:
-        raise BadInput(
-            f"max_length: {settings.encoder} has {positions} positions, found {settings.max_length}; "
-            f"use {positions} or less"
-        )
-
-
 def _pretrained(settings: Settings, vocab_size: int) -> Any:
     config = read_config(settings.encoder)
-    refuse_long_sentences(settings, config)
-    if vocab_size > config.vocab_size:
-        raise BadInput(
-            f"encoder: {settings.encoder}: its tokenizer has {vocab_size} tokens but its weights have "
-            f"{config.vocab_size}; they do not belong together"
-        )
-    for name in _DROPOUTS:
-        if hasattr(config, name):
-            setattr(config, name, settings.dropout)
+    refuse_misfits(settings, config, vocab_size)
+    set_dropout(config, settings.dropout)
     return _load_weights(settings.encoder, config=config)
 
 
@@ -162,7 +119,7 @@ def _load_weights(encoder: str, **options: Any) -> Any:
     from transformers import AutoModel
 
     options |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-    model, info = load_pretrained(AutoModel, encoder, *_IF_BROKEN, **options)
+    model, info = load_pretrained(AutoModel, encoder, *IF_BROKEN, **options)
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise BadInput(

@@ -1,8 +1,8 @@
 """BERT without padding: the weights of a Hugging Face `BertModel`, the same maths, a backward pass written by hand.
 
 The sentences of a batch lie end to end in one row of tokens, so dense layers see real tokens only. Attention runs on groups of
-sentences of similar length; only there is padding, for a few tokens. With `pooling="cls"` the last layer computes first tokens
-only.
+sentences of similar length; only there is padding, for a few tokens. Where one token stands for its sentence (`pooling` "cls" or
+"last"), the last layer computes that token only.
 
 Weight gradients are written straight to where the optimizer reads them, separately for each task if needed. That is still one
 pass for all tasks, since their tokens are disjoint.
@@ -12,7 +12,7 @@ Models that it would compute differently are refused (`unsupported` says why). T
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +33,7 @@ from ablate.trainer.encoders.packed_ops import (
     lay_out,
     score_dtype,
 )
-
-Pooling = Literal["cls", "mean"]
+from ablate.trainer.encoders.padded import Pooling
 
 
 def unsupported(config: Any) -> str | None:
@@ -100,7 +99,7 @@ class PackedBert(nn.Module):
         Args:
             tokens: [total] token ids, sentence after sentence, special tokens included.
             lengths: [sentences] tokens of each, at least 1; their sum is `total`.
-            pooling: the first token's last hidden state, or the mean over the sentence's tokens.
+            pooling: the last hidden state of the first or of the last token, or the mean over the sentence's tokens.
             gradients: backward overwrites these; None: it adds to `.grad`.
             counts: number of sentences, at least 1, of each owner of `gradients` in turn; owners without sentences get gradients
                 of 0. By default all sentences belong to `ALL`.
@@ -203,9 +202,12 @@ class _Pass:
         keep: bool,
     ) -> None:
         self.bert, self.layout, self.shares, self.words = bert, layout, shares, words
-        self.pooling, self.dtype, self.keep = pooling, dtype, keep
+        self.dtype, self.keep = dtype, keep
         self.weights = bert.weights(dtype)
         self.layers: list[_Layer] = []
+        # The tokens that stand for their sentences; None: all do.
+        first, last = layout.firsts, layout.firsts + layout.lengths - 1
+        self.chosen = {"cls": first, "last": last, "mean": None}[pooling]
         config = bert.config
         self.hidden_dropout = config.hidden_dropout_prob if bert.training else 0.0
         self.attention_dropout = config.attention_probs_dropout_prob if bert.training else 0.0
@@ -220,13 +222,13 @@ class _Pass:
         x = self._embed(tokens)
         modules = self.bert.encoder.layer
         for index, module in enumerate(modules, start=1):
-            layer = _Layer(module, self, firsts_only=self.pooling == "cls" and index == len(modules))
+            layer = _Layer(module, self, self.chosen if index == len(modules) else None)
             x = layer.forward(x)
             if self.keep:
                 self.layers.append(layer)
         # Its bits are no longer needed: all masks are made.
         del self.dropout
-        if self.pooling == "cls":
+        if self.chosen is not None:
             return x
         layout = self.layout
         sums = add_rows(x.new_zeros(len(layout.lengths), x.shape[1]), layout.sentences, x)
@@ -235,7 +237,7 @@ class _Pass:
     def backward(self, dpooled: Tensor) -> None:
         """Add the gradients of all weights, given that of the embeddings [sentences, hidden]."""
         dx = dpooled
-        if self.pooling == "mean":
+        if self.chosen is None:
             dx = (dx / self.layout.lengths[:, None])[self.layout.sentences]
         while self.layers:
             dx = self.layers.pop().backward(dx)
@@ -266,13 +268,13 @@ class _Pass:
 
 
 class _Layer:
-    """One layer. With `firsts_only` it computes first tokens only, from the keys and values of all tokens.
+    """One layer. Given `chosen`, one token of each sentence, it computes only those, from the keys and values of all tokens.
 
     Residuals and normalisation are in the dtype of the weights, everything else in the dtype of the pass.
     """
 
-    def __init__(self, module: Any, run: _Pass, firsts_only: bool) -> None:
-        self.run, self.firsts_only = run, firsts_only
+    def __init__(self, module: Any, run: _Pass, chosen: Tensor | None) -> None:
+        self.run, self.chosen = run, chosen
         inside, outside = module.attention.self, module.attention.output
 
         def linear(layer: nn.Linear) -> Linear:
@@ -281,18 +283,18 @@ class _Layer:
         self.query, self.key, self.value = linear(inside.query), linear(inside.key), linear(inside.value)
         self.output = linear(outside.dense)
         self.up, self.down = linear(module.intermediate.dense), linear(module.output.dense)
-        self.attention = Attention(run.layout, firsts_only)
+        self.attention = Attention(run.layout, one_query=chosen is not None)
         self.norm1, self.norm2 = (
             Norm(outside.LayerNorm, run.shares),
             Norm(module.output.LayerNorm, run.shares),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[tokens, hidden] -> [tokens, hidden], or [sentences, hidden] for first tokens only."""
+        """[tokens, hidden] -> [tokens, hidden], or [sentences, hidden] of the chosen tokens."""
         run, low = self.run, x.to(self.run.dtype)
         asking, residual = low, x
-        if self.firsts_only:
-            asking, residual = low[run.layout.firsts], x[run.layout.firsts]
+        if self.chosen is not None:
+            asking, residual = low[self.chosen], x[self.chosen]
         query, key, value = self.query.forward(asking), self.key.forward(low), self.value.forward(low)
         mask = run.dropout.mask((self.attention.scores,), run.attention_dropout, score_dtype(query))
         output = self.output.forward(self.attention.forward(query, key, value, mask))
@@ -314,8 +316,8 @@ class _Layer:
         dquery, dkey, dvalue = self.attention.backward(self.output.backward(doutput))
         dx = self.key.backward(dkey) + self.value.backward(dvalue)
         dasking = dsum1 + self.query.backward(dquery)
-        if not self.firsts_only:
+        if self.chosen is None:
             return dasking + dx
         dx = dx.to(dz.dtype)
-        dx[self.run.layout.firsts] += dasking
+        dx[self.chosen] += dasking
         return dx

@@ -249,22 +249,22 @@ class Norm:
 class Attention:
     """softmax(q kᵀ / √d) v in every head of every sentence, with dropout on the weights.
 
-    Queries are all tokens, or the first token of each sentence. Every head of every sentence is one small matrix; those of a
+    Queries are all tokens, or one of each sentence. Every head of every sentence is one small matrix; those of a
     group lie together, so that each group is one batched product. Scores are stored transposed, [keys, queries]: on a CPU
     softmax over a short last dimension is about four times as slow as over the one before it.
     """
 
-    def __init__(self, layout: Layout, firsts_only: bool) -> None:
-        self.layout, self.firsts_only = layout, firsts_only
+    def __init__(self, layout: Layout, one_query: bool) -> None:
+        self.layout, self.one_query = layout, one_query
         self.shapes = [
-            (g.count * layout.heads, g.longest, 1 if firsts_only else g.longest) for g in layout.groups
+            (g.count * layout.heads, g.longest, 1 if one_query else g.longest) for g in layout.groups
         ]
         self.scores = sum(math.prod(shape) for shape in self.shapes)  # how many there are
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         """query [tokens or sentences, hidden], key and value [tokens, hidden] -> query's shape."""
         self.mask = mask
-        self.query = self._by_head(query, self.firsts_only)
+        self.query = self._by_head(query, self.one_query)
         self.key, self.value = self._by_head(key), self._by_head(value)
         self.root = self.query.shape[1] ** -0.5
         scores, self.weights = self.key.new_empty(2, self.scores)
@@ -279,13 +279,13 @@ class Attention:
         context = torch.empty_like(self.query)
         for c, v, w in self._groups(context, self.value, self.kept):
             multiply(w.transpose(1, 2), v, mask.scale, c)
-        return self._by_token(context, query, self.firsts_only)
+        return self._by_token(context, query, self.one_query)
 
     def backward(self, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of query, key and value."""
-        mask, dcontext = self.mask, self._by_head(dy, self.firsts_only)
+        mask, dcontext = self.mask, self._by_head(dy, self.one_query)
         # Queries of padding get no gradient.
-        if not self.firsts_only:
+        if not self.one_query:
             dcontext.index_fill_(0, self.layout.padding, 0)
         dvalue, dweights = torch.empty_like(self.value), torch.empty_like(self.weights)
         for c, v, w, dv, dw in self._groups(dcontext, self.value, self.kept, dvalue, dweights):
@@ -299,7 +299,7 @@ class Attention:
             multiply(ds, q, self.root, dk)
             multiply(ds.transpose(1, 2), k, self.root, dq)
         return (
-            self._by_token(dquery, dy, self.firsts_only),
+            self._by_token(dquery, dy, self.one_query),
             self._by_token(dkey, dy),
             self._by_token(dvalue, dy),
         )

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+Pooling = Literal["cls", "mean", "last"]
 Lengths = npt.NDArray[np.int32]
 
 
@@ -19,7 +20,7 @@ class PaddedEncoder(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, tokens: Tensor, lengths: Lengths, pooling: Literal["cls", "mean"]) -> Tensor:
+    def forward(self, tokens: Tensor, lengths: Lengths, pooling: Pooling) -> Tensor:
         """Embed sentences that lie end to end: tokens [total], lengths [n] -> [n, hidden]."""
         counts = torch.from_numpy(lengths).to(tokens.device)
         mask = torch.arange(int(lengths.max()), device=tokens.device) < counts[:, None]  # [n, longest]
@@ -28,6 +29,8 @@ class PaddedEncoder(nn.Module):
         hidden: Tensor = self.model(input_ids=padded, attention_mask=mask.long()).last_hidden_state
         if pooling == "cls":
             return hidden[:, 0]
+        if pooling == "last":
+            return hidden[torch.arange(len(counts), device=tokens.device), counts.long() - 1]
         return (hidden * mask[:, :, None]).sum(1) / counts[:, None]
 
     def hf_state_dict(self) -> dict[str, Tensor]:
