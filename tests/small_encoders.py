@@ -45,6 +45,8 @@ def small_model(kind: str, dropout: float = 0.0, **changes: Any) -> Any:
     # AutoModel does not know a Funnel without `architectures`.
     made: Any = transformers.FunnelModel if kind == "funnel" else AutoModel.from_config
     model = made(config)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
     for name, parameter in model.named_parameters():
         centre = 1.0 if parameter.ndim == 1 and name.endswith("orm.weight") else 0.0
         torch.nn.init.normal_(parameter, mean=centre, std=0.2 if parameter.ndim == 1 else 0.3)
