@@ -1,5 +1,6 @@
-"""Small random encoders of many families, as transformers makes them, and folders with a tokenizer."""
+"""Random encoders of many families, as transformers makes them, and folders with a tokenizer."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,55 +12,93 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number
 VOCABULARY = len(WORDS)
 POSITIONS = 16  # tokens of a sentence at most
 
-_BERT = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
-_BEHIND_PADDING = {**_BERT, "max_position_embeddings": POSITIONS + 2, "pad_token_id": 1, "type_vocab_size": 1}
-_SHORT = {"max_position_embeddings": POSITIONS, "pad_token_id": 0}
-SIZES: dict[str, dict[str, Any]] = {
-    "bert": {**_BERT, **_SHORT},
-    "roberta": _BEHIND_PADDING,
-    "xlm-roberta": _BEHIND_PADDING,
-    "camembert": _BEHIND_PADDING,
-    "data2vec-text": _BEHIND_PADDING,
-    "electra": {**_BERT, **_SHORT, "embedding_size": 12},
-    "distilbert": {"dim": 24, "n_layers": 3, "n_heads": 4, "hidden_dim": 40, **_SHORT},
-    "modernbert": {**_BERT, **_SHORT, "num_hidden_layers": 4, "local_attention": 6},
-    "deberta-v2": {**_BERT, **_SHORT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
-    "albert": {**_BERT, **_SHORT, "embedding_size": 12},
-    "funnel": {"d_model": 24, "n_head": 4, "d_head": 6, "d_inner": 40, "block_sizes": [1, 1]},
-    "gpt2": {"n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS},
-    "llama": {**_BERT, **_SHORT},
-    "xlnet": {"d_model": 24, "n_layer": 2, "n_head": 4, "d_inner": 40},
-    "t5": {"d_model": 24, "num_layers": 1, "num_heads": 4, "d_ff": 40, "d_kv": 6},
-}
-_SPECIAL = {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+
+@dataclass(frozen=True)
+class Shape:
+    """How large an encoder is."""
+
+    vocabulary: int = VOCABULARY
+    positions: int = POSITIONS
+    hidden: int = 24
+    layers: int = 3
+    heads: int = 4
+    inner: int = 40
+    window: int = 6  # of local attention, both sides together
+
+    def of(self, kind: str) -> dict[str, Any]:
+        """Return this shape in the words of a family's configuration."""
+        bert = {
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.inner,
+        }
+        short = {"max_position_embeddings": self.positions, "pad_token_id": 0}
+        behind_padding = {"max_position_embeddings": self.positions + 2, "pad_token_id": 1}
+        narrow = {"embedding_size": self.hidden // 2}
+        disentangled = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+        distilled = {
+            "dim": self.hidden,
+            "n_layers": self.layers,
+            "n_heads": self.heads,
+            "hidden_dim": self.inner,
+        }
+        funnel = {"n_head": self.heads, "d_head": self.hidden // self.heads, "d_inner": self.inner}
+        sizes = {"vocab_size": self.vocabulary, "bos_token_id": 2, "eos_token_id": 3}
+        sizes |= {"cls_token_id": 2, "sep_token_id": 3}
+        kinds: dict[str, dict[str, Any]] = {
+            "bert": {**bert, **short},
+            "roberta": {**bert, **behind_padding},
+            "xlm-roberta": {**bert, **behind_padding},
+            "camembert": {**bert, **behind_padding},
+            "data2vec-text": {**bert, **behind_padding},
+            "mpnet": {**bert, **behind_padding},
+            "electra": {**bert, **short, **narrow},
+            "distilbert": {**distilled, **short},
+            "modernbert": {**bert, **short, "local_attention": self.window},
+            "deberta-v2": {**bert, **short, **disentangled},
+            "albert": {**bert, **short, **narrow},
+            "funnel": {**funnel, "d_model": self.hidden, "block_sizes": [1] * (self.layers - 1)},
+            "gpt2": {
+                **{"n_embd": self.hidden, "n_layer": self.layers, "n_head": self.heads},
+                "n_positions": self.positions,
+            },
+            "llama": {**bert, **short},
+            "xlnet": {
+                **{"d_model": self.hidden, "n_layer": self.layers, "n_head": self.heads},
+                "d_inner": self.inner,
+            },
+            "t5": {"d_model": self.hidden, "num_layers": 1, "num_heads": self.heads, "d_ff": self.inner},
+        }
+        return sizes | kinds[kind]
 
 
-def small_model(kind: str, dropout: float = 0.0, **changes: Any) -> Any:
-    """Return a model of `kind` in training mode, with weights large enough for attention to matter."""
+def build(kind: str, shape: Shape, dropout: float = 0.0, **changes: Any) -> Any:
+    """Return a model of `kind` in training mode, without a pooler, with the weights transformers draws."""
     from ablate.trainer.encoders.configuration import set_dropout
 
-    config: Any = AutoConfig.for_model(
-        kind, **{"vocab_size": VOCABULARY, **_SPECIAL, **SIZES[kind], **changes}
-    )
+    config: Any = AutoConfig.for_model(kind, **{**shape.of(kind), **changes})
     set_dropout(config, dropout)
     # AutoModel does not know a Funnel without `architectures`.
     made: Any = transformers.FunnelModel if kind == "funnel" else AutoModel.from_config
     model = made(config)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
-    for name, parameter in model.named_parameters():
-        centre = 1.0 if parameter.ndim == 1 and name.endswith("orm.weight") else 0.0
-        torch.nn.init.normal_(parameter, mean=centre, std=0.2 if parameter.ndim == 1 else 0.3)
     return model.train()
 
 
+def small_model(kind: str, dropout: float = 0.0, **changes: Any) -> Any:
+    """Return a small model with weights large enough for attention to matter."""
+    model = build(kind, Shape(), dropout, **changes)
+    for name, parameter in model.named_parameters():
+        centre = 1.0 if parameter.ndim == 1 and name.endswith("orm.weight") else 0.0
+        torch.nn.init.normal_(parameter, mean=centre, std=0.2 if parameter.ndim == 1 else 0.3)
+    return model
+
+
 def save_encoder(folder: Path, kind: str, **changes: Any) -> Path:
-    """Write an encoder of `kind` with its tokenizer into `folder`, and return it."""
+    """Write a small encoder of `kind` with its tokenizer into `folder`, and return it."""
     torch.manual_seed(0)
     small_model(kind, **changes).save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
-
-
-def save_tokenizer(folder: Path) -> None:
     BertTokenizer(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(folder)
+    return folder

@@ -14,7 +14,7 @@ from ablate.trainer.encoders import padded as padded_path
 from ablate.trainer.encoders.padded import PaddedEncoder, cut
 
 COUNTS = np.array(LENGTHS, dtype=np.int32)
-KINDS = ["albert", "deberta-v2", "bert", "roberta", "modernbert"]
+KINDS = ["albert", "mpnet", "deberta-v2", "bert", "roberta", "modernbert"]
 
 
 @pytest.fixture
