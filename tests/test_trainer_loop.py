@@ -18,7 +18,7 @@ from ablate import trainer
 from ablate.contract import Stopped
 from ablate.errors import BadInput, TrialError
 from ablate.trainer import combine, parts, smoke, train
-from ablate.trainer.encoders.families import Encoder
+from ablate.trainer.encoders.loading import Encoder
 from ablate.trainer.encoders.padded import PaddedEncoder
 from ablate.trainer.training.loop import Training
 from ablate.trainer.training.machine import catch_out_of_memory
@@ -298,13 +298,13 @@ def test_surgery_sees_the_same_gradients_with_and_without_padding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gradients() -> tuple[torch.Tensor, Encoder]:
-        monkeypatch.setattr("ablate.trainer.encoders.families._warm", {})
+        monkeypatch.setattr("ablate.trainer.encoders.loading._warm", {})
         training = Training(small(dropout=0.0, surgery="pcgrad"), Notebook(tmp_path))
         training._descend(training.stage.mixture.step(0))
         return whole_gradients(training), training.encoder
 
     packed, _ = gradients()
-    monkeypatch.setattr("ablate.trainer.encoders.families.unsupported", lambda config: "padded for once")
+    monkeypatch.setattr("ablate.trainer.encoders.loading.unsupported", lambda config: "padded for once")
     padded, encoder = gradients()
     assert isinstance(encoder.module, PaddedEncoder)
     assert packed.norm(dim=1).min() > 0

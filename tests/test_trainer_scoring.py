@@ -30,13 +30,15 @@ def test_r_is_numpys() -> None:
 
 def test_r_survives_scale_and_offset() -> None:
     x = np.array([1.0, 2.0, 4.0])
-    assert pearson(1e-6 * x + 1e3, x) == pytest.approx(1.0, abs=1e-6)
+    assert pearson(1e-2 * x + 1e3, x) == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("predicted", "gold", "reason"),
     [
         ([2.5, 2.5], [1.0, 2.0], "all 2 predictions are 2.5"),
+        ([2.5, 2.5 + 1e-15], [1.0, 2.0], "all 2 predictions are 2.5"),
+        ([2.5, 2.5000005], [1.0, 2.0], "all 2 predictions are 2.5"),  # two fp32 numbers apart
         ([1.0, 2.0], [3.0, 3.0], "all 2 labels are 3"),
     ],
 )

@@ -94,8 +94,10 @@ class Settings(HeadChoices):
     )
 
     # The model
-    pooling: Literal["cls", "mean"] = Field(
-        "cls", description="a sentence's embedding: its first token, or the mean of all its tokens"
+    pooling: Literal["cls", "mean", "last"] = Field(
+        "cls",
+        description="a sentence's embedding: its first token, the mean of all its tokens, or its last token (for causal "
+        "models such as GPT-2, whose first token sees no other)",
     )
     dense_size: Annotated[int, Field(strict=True, ge=0, le=65_536)] = Field(
         256, description="width of the dense layer of each head; 0 means none"

@@ -27,7 +27,7 @@ def peak_mib(who: str) -> float:
     """Take a few steps and say how far memory rose, in MiB."""
     from training import HuggingFace, Ours, settings, sizes
 
-    from ablate.trainer.encoders import families as encoders
+    from ablate.trainer.encoders import loading as encoders
     from ablate.trainer.training.token_cache import tokens_of
 
     batch = sizes(2, 32, 2)

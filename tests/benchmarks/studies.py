@@ -27,7 +27,7 @@ from ablate.design.model import Cell
 from ablate.runner.prepare import Options, Prepared, prepare
 from ablate.trainer.data.pretrained import TINY
 from ablate.trainer.data.reading import examples
-from ablate.trainer.encoders.families import tiny
+from ablate.trainer.encoders.loading import tiny
 from ablate.trainer.settings import Settings
 from ablate.trainer.training.machine import derive_seed
 from ablate.trainer.training.token_cache import tokens_of

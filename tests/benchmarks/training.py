@@ -28,7 +28,7 @@ from plain import MultitaskBert, pad, pc_backward
 from torch import Tensor, nn
 from transformers import AutoModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from ablate.trainer.encoders import families as encoders
+from ablate.trainer.encoders import loading as encoders
 from ablate.trainer.settings import Settings
 from ablate.trainer.training.loop import Training
 from ablate.trainer.training.machine import deterministic

@@ -28,10 +28,18 @@ class Tokenizer:
 
     def __init__(self, wrapped: Any) -> None:
         self._wrapped = wrapped
+        # For texts without any token: tokenizers of causal models add no special ones.
+        special = (wrapped.bos_token_id, wrapped.eos_token_id, wrapped.unk_token_id, wrapped.pad_token_id)
+        self._blank = [next((token for token in special if token is not None), 0)]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, added ones included."""
+        return len(self._wrapped)
 
     def encode(self, texts: list[str], max_length: int) -> list[list[int]]:
-        """Return the token ids of each text, special tokens included, at most `max_length` of them."""
-        return [encoding.ids for encoding in self._encoded(texts, max_length)]
+        """Return the token ids of each text, special tokens included: at least one, at most `max_length` of them."""
+        return [encoding.ids or self._blank for encoding in self._encoded(texts, max_length)]
 
     def encode_pairs(
         self, pairs: list[tuple[str, str]], max_length: int
@@ -58,7 +66,7 @@ class Tokenizer:
         self._wrapped.save_pretrained(folder)
         return {
             "hash": hashlib.sha256(backend.to_str().encode()).hexdigest()[:16],
-            "vocab_size": len(self._wrapped),
+            "vocab_size": self.vocab_size,
         }
 
 
@@ -118,8 +126,22 @@ def _loaded(encoder: str) -> Any:
     folder = Path(encoder).expanduser()
     names = ("tokenizer.json", "vocab.txt", "vocab.json")
     if folder.is_dir() and not any((folder / name).exists() for name in names):
-        raise BadInput(f"encoder: {encoder}: the folder has no tokenizer (tokenizer.json or vocab.txt)")
+        raise BadInput(
+            f"encoder: {encoder}: the folder has no tokenizer (tokenizer.json or vocab.txt){_conversion(folder)}"
+        )
     return load_pretrained(AutoTokenizer, encoder, "its tokenizer does not load")
+
+
+def _conversion(folder: Path) -> str:
+    """Return how to make a fast tokenizer from the SentencePiece model in `folder`; nothing if it has none."""
+    models = sorted(file.name for file in folder.glob("*.model"))
+    if not models:
+        return ""
+    make = f"from transformers import AutoTokenizer as T; T.from_pretrained('{folder}').save_pretrained('{folder}')"
+    return (
+        f"; {models[0]} is a slow tokenizer's. To make tokenizer.json of it, run `pip install sentencepiece protobuf` "
+        f'and `python -c "{make}"`'
+    )
 
 
 @contextlib.contextmanager

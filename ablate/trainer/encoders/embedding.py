@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ablate.files import write_file
 from ablate.trainer.data.tokens import Indices, Ragged, TaskSplit, Tokens
-from ablate.trainer.encoders.families import Encoder
 from ablate.trainer.encoders.flat_parameters import ALL, Gradients
+from ablate.trainer.encoders.loading import Encoder
 from ablate.trainer.encoders.packed import PackedBert
 from ablate.trainer.encoders.padded import Lengths
 from ablate.trainer.settings import Settings

@@ -1,172 +1,146 @@
-"""The shared encoder: from a folder, the hub, or from scratch (`tiny`); tokens in, one embedding per sentence out.
+"""The families of encoders that are computed without padding: where transformers' models keep what packed.py computes with.
 
-Only safetensors are read and no code from a hub is run. The last encoder stays in memory with a copy of its pristine weights,
-from which the next trial in this process starts.
+A family whose layers are like BERT's or ModernBERT's is added by an entry in `FAMILIES`. All others take the plain path.
 """
 
-import hashlib
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import nn
 
-from ablate.errors import BadInput
-from ablate.trainer.data.pretrained import TINY, load_pretrained
-from ablate.trainer.encoders.flat_parameters import Flat
-from ablate.trainer.encoders.packed import PackedBert, unsupported
-from ablate.trainer.encoders.padded import PaddedEncoder
-from ablate.trainer.settings import Settings
+from ablate.trainer.encoders.packed_ops import ACTIVATIONS
 
-_DROPOUTS = (
-    *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ELECTRA, ..
-    *("dropout", "attention_dropout", "embedding_dropout", "mlp_dropout"),  # DistilBERT, ModernBERT
+
+@dataclass(frozen=True)
+class PostNorm:
+    """Paths of the modules in a layer like BERT's: each half ends with a residual and its normalisation."""
+
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    output: str = "attention.output.dense"
+    norm1: str = "attention.output.LayerNorm"
+    up: str = "intermediate.dense"
+    down: str = "output.dense"
+    norm2: str = "output.LayerNorm"
+
+
+@dataclass(frozen=True)
+class PreNorm:
+    """Paths of the modules in a layer like ModernBERT's: halves begin with a normalisation; rotary positions; GeGLU."""
+
+    norm1: str = "attn_norm"
+    qkv: str = "attn.Wqkv"
+    output: str = "attn.Wo"
+    norm2: str = "mlp_norm"
+    up: str = "mlp.Wi"
+    down: str = "mlp.Wo"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Paths of a model's modules, and names in its configuration. None: it has no such thing."""
+
+    # Place of dropout -> the name of its probability in the configuration. `output` is behind an attention's last dense layer;
+    # `feedforward` is behind the last dense layer of a post-norm layer, and before that of a pre-norm one.
+    dropouts: Mapping[str, str]
+    layer: PostNorm | PreNorm = PostNorm()
+    layers: str = "encoder.layer"
+    words: str = "embeddings.word_embeddings"
+    positions: str | None = "embeddings.position_embeddings"
+    types: str | None = "embeddings.token_type_embeddings"
+    norm: str = "embeddings.LayerNorm"
+    # From the size of the embeddings to the hidden size; a model in which they are the same has none.
+    projection: str | None = None
+    last_norm: str | None = None
+    activation: str = "hidden_act"  # in the configuration
+    # The first token's position is the padding token's id + 1, and padding has no position of its own.
+    behind_padding: bool = False
+
+    def parts(self, model: nn.Module) -> SimpleNamespace:
+        """Return the modules of `model` outside its layers; those that it does not have are None."""
+        names = ("words", "positions", "types", "norm", "projection", "last_norm")
+        return SimpleNamespace(**{name: _part(model, getattr(self, name)) for name in names})
+
+    def blocks(self, model: nn.Module) -> list[SimpleNamespace]:
+        """Return the modules of each layer."""
+        layers: Any = model.get_submodule(self.layers)
+        paths = vars(self.layer).items()
+        return [SimpleNamespace(**{name: _part(layer, path) for name, path in paths}) for layer in layers]
+
+
+def _part(module: nn.Module, path: str | None) -> Any:
+    known = dict(module.named_modules())
+    return None if path is None else known.get(path)
+
+
+BERT = Family(
+    dropouts={
+        "embedding": "hidden_dropout_prob",
+        "attention": "attention_probs_dropout_prob",
+        "output": "hidden_dropout_prob",
+        "feedforward": "hidden_dropout_prob",
+    }
 )
-_IF_BROKEN = ("does not load", "; give a folder with config.json and model.safetensors")
-# Encoders whose positions are numbered from the padding token's id + 1, so that they have that many fewer.
-_POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+ROBERTA = replace(BERT, behind_padding=True)
+DISTILBERT = Family(
+    layer=PostNorm(
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        output="attention.out_lin",
+        norm1="sa_layer_norm",
+        up="ffn.lin1",
+        down="ffn.lin2",
+        norm2="output_layer_norm",
+    ),
+    layers="transformer.layer",
+    types=None,
+    activation="activation",
+    dropouts={"embedding": "dropout", "attention": "attention_dropout", "feedforward": "dropout"},
+)
+MODERNBERT = Family(
+    layer=PreNorm(),
+    layers="layers",
+    words="embeddings.tok_embeddings",
+    positions=None,
+    types=None,
+    norm="embeddings.norm",
+    last_norm="final_norm",
+    activation="hidden_activation",
+    dropouts={
+        "embedding": "embedding_dropout",
+        "attention": "attention_dropout",
+        "output": "attention_dropout",
+        "feedforward": "mlp_dropout",
+    },
+)
+
+# By `model_type`.
+FAMILIES = {
+    "bert": BERT,
+    "camembert": ROBERTA,
+    "data2vec-text": ROBERTA,
+    "distilbert": DISTILBERT,
+    "electra": replace(BERT, projection="embeddings_project"),
+    "modernbert": MODERNBERT,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+}
 
 
-@dataclass
-class Encoder:
-    """An encoder ready to be trained."""
-
-    module: PackedBert | PaddedEncoder
-    config: Any  # transformers' PretrainedConfig
-    flat: Flat
-    pristine: Tensor  # [params], as loaded
-
-    @property
-    def hidden_size(self) -> int:
-        """Size of a sentence embedding."""
-        size: int = self.config.hidden_size
-        return size
-
-    @cached_property
-    def pristine_sha256(self) -> str:
-        """Digest of the weights as loaded."""
-        return hashlib.sha256(self.pristine.cpu().numpy().data).hexdigest()
-
-
-_warm: dict[tuple[Any, ...], Encoder] = {}  # at most one
-
-
-def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.device) -> Encoder:
-    """Return the encoder of `settings` with its pristine weights; those of `tiny` are drawn from `seed`.
-
-    Calls with the same settings return the same object, so only the last one may be in use.
-
-    Raises:
-        BadInput: the folder has no encoder, its weights are damaged or not safetensors, or it has fewer tokens or positions than
-            needed.
-        Unavailable: a hub name that is neither cached nor downloadable.
-    """
-    from_scratch = settings.encoder == TINY
-    drawn = (vocab_size, settings.max_length, seed) if from_scratch else ()
-    key = (settings.encoder, settings.dropout, device, *drawn)
-    if key in _warm:
-        encoder = _warm[key]
-        encoder.flat.values.copy_(encoder.pristine)
-    else:
-        _warm.clear()
-        model = tiny(settings, vocab_size, seed) if from_scratch else _pretrained(settings, vocab_size)
-        encoder = _warm[key] = wrap(model, device)
-    encoder.flat.require_gradients(not settings.freeze_encoder)
-    # The trial before may have been stopped during an evaluation.
-    encoder.module.train()
-    return encoder
-
-
-def load_saved(folder: Path, device: torch.device) -> Encoder:
-    """Return the encoder of a saved model."""
-    return wrap(_load_weights(str(folder)), device)
-
-
-def wrap(model: Any, device: torch.device) -> Encoder:
-    """Return a transformers model as an `Encoder` on `device`."""
-    # Embeddings are pooled elsewhere; weight decay would still shrink the model's own pooler.
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    model = model.float().to(device)
-    module = PaddedEncoder(model) if unsupported(model.config) else PackedBert(model)
-    flat = Flat(module, module.words)
-    return Encoder(module, model.config, flat, flat.values.clone())
-
-
-def tiny(settings: Settings, vocab_size: int, seed: int) -> Any:
-    """Return a small BERT from scratch: 2 layers, hidden 128."""
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=512,
-        max_position_embeddings=settings.max_length,
-        hidden_dropout_prob=settings.dropout,
-        attention_probs_dropout_prob=settings.dropout,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return BertModel(config, add_pooling_layer=False)
-
-
-def read_config(encoder: str) -> Any:
-    """Return the configuration of a pretrained encoder.
-
-    Raises:
-        BadInput: the folder is missing or has no BERT-like encoder.
-        Unavailable: a hub name that is neither cached nor downloadable.
-    """
-    from transformers import AutoConfig
-
-    config = load_pretrained(AutoConfig, encoder, *_IF_BROKEN)
-    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
-        raise BadInput(
-            f"encoder: {encoder}: {config.model_type} is not a sentence encoder; use a BERT-like model"
-        )
-    return config
-
-
-def refuse_long_sentences(settings: Settings, config: Any) -> None:
-    """Raise BadInput if `max_length` exceeds the encoder's number of positions."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in _POSITIONS_BEHIND_PADDING:
-        positions -= config.pad_token_id + 1
-    if positions is not None and settings.max_length > positions:
-        raise BadInput(
-            f"max_length: {settings.encoder} has {positions} positions, found {settings.max_length}; "
-            f"use {positions} or less"
-        )
-
-
-def _pretrained(settings: Settings, vocab_size: int) -> Any:
-    config = read_config(settings.encoder)
-    refuse_long_sentences(settings, config)
-    if vocab_size > config.vocab_size:
-        raise BadInput(
-            f"encoder: {settings.encoder}: its tokenizer has {vocab_size} tokens but its weights have "
-            f"{config.vocab_size}; they do not belong together"
-        )
-    for name in _DROPOUTS:
-        if hasattr(config, name):
-            setattr(config, name, settings.dropout)
-    return _load_weights(settings.encoder, config=config)
-
-
-def _load_weights(encoder: str, **options: Any) -> Any:
-    """Return the model, or refuse it if its file lacks weights: transformers would draw them at random."""
-    from transformers import AutoModel
-
-    options |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-    model, info = load_pretrained(AutoModel, encoder, *_IF_BROKEN, **options)
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        raise BadInput(
-            f"encoder: {encoder}: {len(missing)} of its weights are not in the file, first {missing[0]}; "
-            "give the config.json that belongs to the weights"
-        )
-    return model
+def unsupported(config: Any) -> str | None:
+    """Return why an encoder with this Hugging Face config needs the plain path; None if it can be packed."""
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        return f"model type {config.model_type!r} is not one of {', '.join(FAMILIES)}"
+    activation = getattr(config, family.activation)
+    if activation not in ACTIVATIONS:
+        return f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"
+    if getattr(config, "position_embedding_type", "absolute") != "absolute":
+        return f"position embeddings {config.position_embedding_type!r} are not 'absolute'"
+    if getattr(config, "is_decoder", False):
+        return "a decoder attends to the left only"
+    return None

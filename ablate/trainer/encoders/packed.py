@@ -1,18 +1,19 @@
-"""BERT without padding: the weights of a Hugging Face `BertModel`, the same maths, a backward pass written by hand.
+"""Encoders without padding: the weights of a Hugging Face model, the same maths, a backward pass written by hand.
 
 The sentences of a batch lie end to end in one row of tokens, so dense layers see real tokens only. Attention runs on groups of
-sentences of similar length; only there is padding, for a few tokens. With `pooling="cls"` the last layer computes first tokens
-only.
+sentences of similar length; only there is padding, for a few tokens. Where one token stands for its sentence (`pooling` "cls" or
+"last"), the last layer computes that token only.
 
 Weight gradients are written straight to where the optimizer reads them, separately for each task if needed. That is still one
 pass for all tasks, since their tokens are disjoint.
 
-Models that it would compute differently are refused (`unsupported` says why). The pooler is not used.
+families.py describes the models that can be packed; others are refused (`unsupported` says why). Poolers are not used.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,37 +22,25 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from ablate.trainer.encoders.configuration import positions_of
+from ablate.trainer.encoders.families import FAMILIES, PostNorm, unsupported
 from ablate.trainer.encoders.flat_parameters import ALL, Gradients
+from ablate.trainer.encoders.packed_layers import PostNormLayer, PreNormLayer, Setting
 from ablate.trainer.encoders.packed_ops import (
-    Attention,
+    Activation,
     Dropout,
     Layout,
-    Linear,
     Norm,
+    Rotary,
     Share,
     add_rows,
     lay_out,
-    score_dtype,
 )
-
-Pooling = Literal["cls", "mean"]
-
-
-def unsupported(config: Any) -> str | None:
-    """Return why an encoder with this Hugging Face config needs the plain path; None if it can be packed."""
-    if config.model_type != "bert":
-        return f"model type {config.model_type!r} is not 'bert'"
-    if config.hidden_act != "gelu":
-        return f"activation {config.hidden_act!r} is not 'gelu'"
-    if getattr(config, "position_embedding_type", "absolute") != "absolute":
-        return f"position embeddings {config.position_embedding_type!r} are not 'absolute'"
-    if getattr(config, "is_decoder", False):
-        return "a decoder attends to the left only"
-    return None
+from ablate.trainer.encoders.padded import Pooling
 
 
 class PackedBert(nn.Module):
-    """The encoder of a `transformers.BertModel`, computed without padding.
+    """The encoder of a transformers model, computed without padding.
 
     It shares the model's modules: parameters keep their names, shapes and storage, `state_dict()` is the model's without its
     pooler, and the model's `save_pretrained` saves what is trained here.
@@ -71,20 +60,22 @@ class PackedBert(nn.Module):
         super().__init__()
         if reason := unsupported(model.config):
             raise ValueError(f"PackedBert cannot compute this model: {reason}; use the plain path")
-        self.config = model.config
-        self.embeddings = model.embeddings
-        self.encoder = model.encoder
+        self.config, self.family = model.config, FAMILIES[model.config.model_type]
+        for name, child in model.named_children():
+            if name != "pooler":
+                self.add_module(name, child)
+        self.parts, self.blocks = self.family.parts(self), self.family.blocks(self)
         self._copies: dict[nn.Linear, Tensor] = {}
         self.train(model.training)
 
     @property
     def words(self) -> Tensor:
         """The word embeddings [vocabulary, hidden]: the table of this module's `Flat`."""
-        table: Tensor = self.embeddings.word_embeddings.weight
+        table: Tensor = self.parts.words.weight
         return table
 
     def hf_state_dict(self) -> dict[str, Tensor]:
-        """Return the weights under the names of `BertModel(config, add_pooling_layer=False)`."""
+        """Return the weights under transformers' names, without a pooler's."""
         return dict(self.state_dict())
 
     def forward(
@@ -101,7 +92,7 @@ class PackedBert(nn.Module):
         Args:
             tokens: [total] token ids, sentence after sentence, special tokens included.
             lengths: [sentences] tokens of each, at least 1; their sum is `total`.
-            pooling: the first token's last hidden state, or the mean over the sentence's tokens.
+            pooling: the last hidden state of the first or of the last token, or the mean over the sentence's tokens.
             gradients: backward overwrites these; None: it adds to `.grad`.
             counts: number of sentences, at least 1, of each owner of `gradients` in turn; owners without sentences get gradients
                 of 0. By default all sentences belong to `ALL`.
@@ -114,7 +105,7 @@ class PackedBert(nn.Module):
             ValueError: `lengths` does not match `tokens`, or a sentence has more tokens than the model has positions.
         """
         lengths = np.asarray(lengths, dtype=np.int64)
-        longest = self.config.max_position_embeddings
+        longest = positions_of(self.config) or sys.maxsize
         if lengths.size == 0 or lengths.min() < 1 or lengths.max() > longest or lengths.sum() != len(tokens):
             raise ValueError(
                 f"lengths must be 1 to {longest} and sum to the number of tokens, {len(tokens)}; "
@@ -138,16 +129,30 @@ class PackedBert(nn.Module):
         with torch.autocast(device.type, enabled=False):
             keep = trained.requires_grad and torch.is_grad_enabled()
             run = _Pass(self, layout, shares, words, pooling, dtype, keep)
-            run.types = None if types is None else types.to(device, torch.long)
+            if types is not None and self.parts.types is not None and len(self.parts.types.weight) > 1:
+                run.types = types.to(device, torch.long)
             embedded: Tensor = _Encode.apply(trained, run, tokens.to(device, torch.long))  # type: ignore[no-untyped-call]
         return embedded
+
+    def dropped(self) -> dict[str, float]:
+        """Return the probability of dropout now, by place."""
+        names = self.family.dropouts.items() if self.training else ()
+        return {place: getattr(self.config, name) for place, name in names}
+
+    def rotaries(self, positions: Tensor) -> dict[str, Rotary]:
+        """Return the rotary positions of each kind of layer; none if the family has none. positions: [tokens]."""
+        if isinstance(self.family.layer, PostNorm):
+            return {}
+        rotary: Any = self.rotary_emb
+        found = {kind: rotary(self.words, positions[None], kind) for kind in {*self.config.layer_types}}
+        return {kind: Rotary(cos[0], sin[0]) for kind, (cos, sin) in found.items()}
 
     def weights(self, dtype: torch.dtype) -> dict[nn.Linear, Tensor]:
         """Return each dense layer's weight in `dtype`: its own, or a copy made now.
 
         Copies reuse the memory of the previous pass: allocating would cost more than copying.
         """
-        layers = [module for module in self.encoder.modules() if isinstance(module, nn.Linear)]
+        layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
         own = {layer: layer.weight.detach() for layer in layers}
         if all(weight.dtype == dtype for weight in own.values()):
             return own
@@ -197,7 +202,7 @@ class _Pass:
 
     def __init__(
         self,
-        bert: PackedBert,
+        packed: PackedBert,
         layout: Layout,
         shares: Sequence[Share],
         words: Tensor | None,  # the rows of the word table that gradients are kept of; None: all
@@ -205,126 +210,116 @@ class _Pass:
         dtype: torch.dtype,
         keep: bool,
     ) -> None:
-        self.bert, self.layout, self.shares, self.words = bert, layout, shares, words
-        self.pooling, self.dtype, self.keep = pooling, dtype, keep
-        self.weights = bert.weights(dtype)
-        self.layers: list[_Layer] = []
-        self.types: Tensor | None = None  # of tokens; None: all 0
-        config = bert.config
-        self.hidden_dropout = config.hidden_dropout_prob if bert.training else 0.0
-        self.attention_dropout = config.attention_probs_dropout_prob if bert.training else 0.0
-        depth, hidden = config.num_hidden_layers, len(layout.positions) * config.hidden_size
-        scores = layout.heads * sum(group.count * group.longest**2 for group in layout.groups)
-        hidden_elements = (2 * depth + 1) * hidden if self.hidden_dropout else 0
-        score_elements = depth * scores if self.attention_dropout else 0
-        self.dropout = Dropout(hidden_elements + score_elements, layout.positions.device)
+        self.packed, self.layout, self.words, self.keep = packed, layout, words, keep
+        self.types: Tensor | None = None  # of tokens; None: all 0, or the model has one type only
+        self.layers: list[PostNormLayer | PreNormLayer] = []
+        # The tokens that stand for their sentences; None: all do.
+        first, last = layout.firsts, layout.firsts + layout.lengths - 1
+        self.chosen = {"cls": first, "last": last, "mean": None}[pooling]
+        dropped = packed.dropped()
+        dropout = Dropout(self._elements(dropped), layout.positions.device)
+        activation = Activation(getattr(packed.config, packed.family.activation))
+        self.setting = Setting(layout, shares, packed.weights(dtype), dtype, activation, dropout, dropped)
+
+    def _elements(self, dropped: Mapping[str, float]) -> int:
+        """Return how many elements have dropout at the places where its probability is not 0."""
+        config, layout, depth = self.packed.config, self.layout, len(self.packed.blocks)
+        tokens, post_norm = len(layout.positions), isinstance(self.packed.family.layer, PostNorm)
+        elements = {
+            "embedding": tokens * self.packed.words.shape[1],
+            "attention": depth * layout.heads * sum(g.count * g.longest**2 for g in layout.groups),
+            "output": depth * tokens * config.hidden_size,
+            "feedforward": depth * tokens * (config.hidden_size if post_norm else config.intermediate_size),
+        }
+        return sum(elements[place] for place, probability in dropped.items() if probability)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[tokens] -> [sentences, hidden]."""
         x = self._embed(tokens)
-        modules = self.bert.encoder.layer
-        for index, module in enumerate(modules, start=1):
-            layer = _Layer(module, self, firsts_only=self.pooling == "cls" and index == len(modules))
+        rotaries = self.packed.rotaries(self.layout.positions)
+        for index in range(len(self.packed.blocks)):
+            layer = self._layer(index, rotaries)
             x = layer.forward(x)
             if self.keep:
                 self.layers.append(layer)
         # Its bits are no longer needed: all masks are made.
-        del self.dropout
-        if self.pooling == "cls":
+        del self.setting.dropout
+        self.last_norm = self._norm(self.packed.parts.last_norm)
+        if self.last_norm is not None:
+            x = self.last_norm.forward(x)
+        if self.chosen is not None:
             return x
         layout = self.layout
         sums = add_rows(x.new_zeros(len(layout.lengths), x.shape[1]), layout.sentences, x)
         return sums / layout.lengths[:, None]
 
+    def _layer(self, index: int, rotaries: Mapping[str, Rotary]) -> PostNormLayer | PreNormLayer:
+        modules, config = self.packed.blocks[index], self.packed.config
+        chosen = self.chosen if index == len(self.packed.blocks) - 1 else None
+        if isinstance(self.packed.family.layer, PostNorm):
+            return PostNormLayer(modules, self.setting, chosen)
+        kind = config.layer_types[index]
+        window = config.sliding_window if kind == "sliding_attention" else None
+        return PreNormLayer(modules, self.setting, chosen, rotaries[kind], window)
+
+    def _norm(self, module: nn.LayerNorm | None) -> Norm | None:
+        return None if module is None else self.setting.norm(module)
+
     def backward(self, dpooled: Tensor) -> None:
         """Add the gradients of all weights, given that of the embeddings [sentences, hidden]."""
         dx = dpooled
-        if self.pooling == "mean":
+        if self.chosen is None:
             dx = (dx / self.layout.lengths[:, None])[self.layout.sentences]
+        if self.last_norm is not None:
+            dx = self.last_norm.backward(dx)
         while self.layers:
             dx = self.layers.pop().backward(dx)
         self._embed_backward(dx)
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        tables = self.bert.embeddings
-        x = (
-            tables.word_embeddings.weight[tokens]
-            + tables.token_type_embeddings.weight[0 if self.types is None else self.types]
-        )
-        x += tables.position_embeddings.weight[self.layout.positions]
-        self.tokens, self.norm = tokens, Norm(tables.LayerNorm, self.shares)
-        self.mask = self.dropout.mask(x.shape, self.hidden_dropout, x.dtype)
-        return self.mask.drop(self.norm.forward(x))
+        parts, setting = self.packed.parts, self.setting
+        x: Tensor = parts.words.weight[tokens]
+        if parts.types is not None:
+            x = x + parts.types.weight[0 if self.types is None else self.types]
+        self.tokens, self.positions = tokens, self._positions(tokens)
+        if parts.positions is not None:
+            x += parts.positions.weight[self.positions]
+        self.norm = setting.norm(parts.norm)
+        self.mask = setting.mask("embedding", x.shape, x.dtype)
+        x = self.mask.drop(self.norm.forward(x))
+        self.projection = None if parts.projection is None else setting.linear(parts.projection)
+        if self.projection is not None:
+            return self.projection.forward(x.to(setting.dtype)).to(x.dtype)
+        return x
+
+    def _positions(self, tokens: Tensor) -> Tensor:
+        """Return the position of each token. A padding token in the text has none where positions begin behind padding."""
+        layout = self.layout
+        if not self.packed.family.behind_padding:
+            return layout.positions
+        padding: int = self.packed.config.pad_token_id
+        real = (tokens != padding).long()
+        counted = real.cumsum(0)
+        before = (counted - real)[layout.firsts]
+        return (counted - before[layout.sentences]) * real + padding
 
     def _embed_backward(self, dx: Tensor) -> None:
-        tables = self.bert.embeddings
+        parts = self.packed.parts
+        if self.projection is not None:
+            dx = self.projection.backward(dx.to(self.setting.dtype)).to(dx.dtype)
         dx = self.norm.backward(self.mask.drop(dx))
-        types, words = tables.token_type_embeddings.weight, tables.word_embeddings.weight
         # The padding token is not trained, wherever it occurs.
-        padding = tables.word_embeddings.padding_idx
+        padding = parts.words.padding_idx
         dwords = dx if padding is None else dx * (self.tokens != padding)[:, None]
         rows = self.tokens if self.words is None else torch.searchsorted(self.words, self.tokens)
-        for share in self.shares:
-            share.put_rows(tables.position_embeddings.weight, self.layout.positions, dx)
-            if self.types is None:
+        for share in self.setting.shares:
+            if parts.positions is not None:
+                dpositions = dwords if self.packed.family.behind_padding else dx
+                share.put_rows(parts.positions.weight, self.positions, dpositions)
+            if self.types is not None:
+                share.put_rows(parts.types.weight, self.types, dx)
+            elif parts.types is not None:
                 of_type_0 = share.of(dx).sum(0, keepdim=True)
+                types = parts.types.weight
                 share.put(types, functional.pad(of_type_0, (0, 0, 0, len(types) - 1)))
-            else:
-                share.put_rows(types, self.types, dx)
-            share.put_rows(words, rows, dwords)
-
-
-class _Layer:
-    """One layer. With `firsts_only` it computes first tokens only, from the keys and values of all tokens.
-
-    Residuals and normalisation are in the dtype of the weights, everything else in the dtype of the pass.
-    """
-
-    def __init__(self, module: Any, run: _Pass, firsts_only: bool) -> None:
-        self.run, self.firsts_only = run, firsts_only
-        inside, outside = module.attention.self, module.attention.output
-
-        def linear(layer: nn.Linear) -> Linear:
-            return Linear(layer, run.weights[layer], run.shares)
-
-        self.query, self.key, self.value = linear(inside.query), linear(inside.key), linear(inside.value)
-        self.output = linear(outside.dense)
-        self.up, self.down = linear(module.intermediate.dense), linear(module.output.dense)
-        self.attention = Attention(run.layout, firsts_only)
-        self.norm1, self.norm2 = (
-            Norm(outside.LayerNorm, run.shares),
-            Norm(module.output.LayerNorm, run.shares),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[tokens, hidden] -> [tokens, hidden], or [sentences, hidden] for first tokens only."""
-        run, low = self.run, x.to(self.run.dtype)
-        asking, residual = low, x
-        if self.firsts_only:
-            asking, residual = low[run.layout.firsts], x[run.layout.firsts]
-        query, key, value = self.query.forward(asking), self.key.forward(low), self.value.forward(low)
-        mask = run.dropout.mask((self.attention.scores,), run.attention_dropout, score_dtype(query))
-        output = self.output.forward(self.attention.forward(query, key, value, mask))
-        self.mask1 = run.dropout.mask(residual.shape, run.hidden_dropout, x.dtype)
-        y = self.norm1.forward(self.mask1.drop_and_add(output.to(x.dtype), residual))
-        self.wide = self.up.forward(y.to(run.dtype))
-        down = self.down.forward(functional.gelu(self.wide))
-        self.mask2 = run.dropout.mask(residual.shape, run.hidden_dropout, x.dtype)
-        return self.norm2.forward(self.mask2.drop_and_add(down.to(x.dtype), y))
-
-    def backward(self, dz: Tensor) -> Tensor:
-        """The gradient of the output -> the gradient of the input, [tokens, hidden]."""
-        dtype = self.run.dtype
-        dsum2 = self.norm2.backward(dz)
-        ddown = self.mask2.drop(dsum2).to(dtype)
-        dwide = torch.ops.aten.gelu_backward(self.down.backward(ddown), self.wide)
-        dsum1 = self.norm1.backward(dsum2 + self.up.backward(dwide))
-        doutput = self.mask1.drop(dsum1).to(dtype)
-        dquery, dkey, dvalue = self.attention.backward(self.output.backward(doutput))
-        dx = self.key.backward(dkey) + self.value.backward(dvalue)
-        dasking = dsum1 + self.query.backward(dquery)
-        if not self.firsts_only:
-            return dasking + dx
-        dx = dx.to(dz.dtype)
-        dx[self.run.layout.firsts] += dasking
-        return dx
+            share.put_rows(parts.words.weight, rows, dwords)

@@ -1,12 +1,13 @@
-"""The operations of a packed BERT, each with its backward pass: plain tensors in and out, no autograd.
+"""The operations of a packed encoder, each with its backward pass: plain tensors in and out, no autograd.
 
 An operation is an object made for one forward pass: `forward` keeps what `backward` needs; `backward` takes the gradient of the
 output, writes the weight gradients and returns the gradient of the input.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -200,6 +201,53 @@ class Dropout:
         return Mask((bits >= dropped - 2**15).to(dtype), 1 / (1 - dropped / 2**16))
 
 
+class Activation:
+    """The function between two dense layers. Its backward pass is given the input."""
+
+    def __init__(self, name: str) -> None:
+        self.forward, self.backward = ACTIVATIONS[name]
+
+
+def _gelu(approximate: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    return (
+        partial(functional.gelu, approximate=approximate),
+        partial(torch.ops.aten.gelu_backward, approximate=approximate),
+    )
+
+
+# By transformers' names: the function of x, and that of (dy, x) for the gradient.
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    **dict.fromkeys(("gelu", "gelu_python"), _gelu("none")),
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh"), _gelu("tanh")),
+    **dict.fromkeys(("silu", "swish"), (functional.silu, torch.ops.aten.silu_backward)),
+    "relu": (torch.relu, lambda dy, x: torch.ops.aten.threshold_backward(dy, x, 0)),
+}
+
+
+class Rotary:
+    """Rotary positions (Su et al. 2021): dimensions i and size / 2 + i of a head are turned by an angle of its position.
+
+    Args:
+        cos, sin: [tokens, size] of a head, both halves the same.
+    """
+
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.cos, self.sin = cos[:, None], sin[:, None]
+
+    def turn(self, x: Tensor) -> Tensor:
+        """[tokens, hidden] -> [tokens, hidden]."""
+        return self._turned(x, self.sin)
+
+    def turn_back(self, dy: Tensor) -> Tensor:
+        """The gradient of a turned x -> the gradient of x."""
+        return self._turned(dy, -self.sin)
+
+    def _turned(self, x: Tensor, sin: Tensor) -> Tensor:
+        heads = x.reshape(len(x), -1, self.cos.shape[-1]).to(torch.promote_types(x.dtype, torch.float32))
+        one, two = heads.chunk(2, dim=-1)
+        return (heads * self.cos + torch.cat([-two, one], dim=-1) * sin).view(x.shape).to(x.dtype)
+
+
 class Linear:
     """x @ weight.T + bias, in the dtype of `weight`: the module's own or a copy of it."""
 
@@ -209,13 +257,15 @@ class Linear:
     def forward(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
         self.x = x
-        return linear(x, self.weight, self.module.bias.to(x.dtype))
+        bias = self.module.bias
+        return linear(x, self.weight, None if bias is None else bias.to(x.dtype))
 
     def backward(self, dy: Tensor) -> Tensor:
         """[rows, out] -> [rows, in]."""
         for share in self.shares:
             share.put_outer(self.module.weight, dy, self.x)
-            share.put(self.module.bias, share.of(dy).sum(0, dtype=self.module.bias.dtype))
+            if self.module.bias is not None:
+                share.put(self.module.bias, share.of(dy).sum(0, dtype=self.module.bias.dtype))
         return linear(dy, self.weight.t(), None)
 
 
@@ -235,13 +285,15 @@ class Norm:
     def backward(self, dy: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]."""
         module, pieces = self.module, []
+        wanted = [True, True, module.bias is not None]
         backward = torch.ops.aten.native_layer_norm_backward
         for share in self.shares:
             mine, x, mean, rstd = (share.of(rows) for rows in (dy, self.x, self.mean, self.rstd))
             saved = (mean, rstd, module.weight, module.bias)
-            dx, dweight, dbias = backward(mine, x, module.normalized_shape, *saved, [True] * 3)
+            dx, dweight, dbias = backward(mine, x, module.normalized_shape, *saved, wanted)
             share.put(module.weight, dweight)
-            share.put(module.bias, dbias)
+            if module.bias is not None:
+                share.put(module.bias, dbias)
             pieces.append(dx)
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
@@ -249,43 +301,47 @@ class Norm:
 class Attention:
     """softmax(q kᵀ / √d) v in every head of every sentence, with dropout on the weights.
 
-    Queries are all tokens, or the first token of each sentence. Every head of every sentence is one small matrix; those of a
-    group lie together, so that each group is one batched product. Scores are stored transposed, [keys, queries]: on a CPU
-    softmax over a short last dimension is about four times as slow as over the one before it.
+    Queries are all tokens, or `chosen`, one of each sentence. Every head of every sentence is one small matrix; those of a
+    group lie together, so that each group is one batched product. With a `window`, tokens farther apart do not see each other.
+    Scores are stored transposed, [keys, queries]: on a CPU softmax over a short last dimension is about four times as slow as
+    over the one before it.
     """
 
-    def __init__(self, layout: Layout, firsts_only: bool) -> None:
-        self.layout, self.firsts_only = layout, firsts_only
+    def __init__(self, layout: Layout, chosen: Tensor | None = None, window: int | None = None) -> None:
+        self.layout, self.chosen, self.window = layout, chosen, window
+        self.one_query = one_query = chosen is not None
         self.shapes = [
-            (g.count * layout.heads, g.longest, 1 if firsts_only else g.longest) for g in layout.groups
+            (g.count * layout.heads, g.longest, 1 if one_query else g.longest) for g in layout.groups
         ]
         self.scores = sum(math.prod(shape) for shape in self.shapes)  # how many there are
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         """query [tokens or sentences, hidden], key and value [tokens, hidden] -> query's shape."""
         self.mask = mask
-        self.query = self._by_head(query, self.firsts_only)
+        self.query = self._by_head(query, self.one_query)
         self.key, self.value = self._by_head(key), self._by_head(value)
         self.root = self.query.shape[1] ** -0.5
         scores, self.weights = self.key.new_empty(2, self.scores)
         matrices = self._groups(self.query, self.key, scores, self.weights)
-        for group, (q, k, s, w) in zip(self.layout.groups, matrices, strict=True):
+        for group, outside, (q, k, s, w) in zip(self.layout.groups, self._outside(), matrices, strict=True):
             multiply(k, q.transpose(1, 2), self.root, s)
             if group.padding is not None:
                 s.view(group.count, -1, *s.shape[1:]).masked_fill_(group.padding[:, None, :, None], -math.inf)
+            if outside is not None:
+                s.view(group.count, -1, *s.shape[1:]).masked_fill_(outside[:, None], -math.inf)
             torch.softmax(s, 1, out=w)
         # The next product applies the mask's scale.
         self.kept = self.weights if mask.kept is None else torch.mul(self.weights, mask.kept, out=scores)
         context = torch.empty_like(self.query)
         for c, v, w in self._groups(context, self.value, self.kept):
             multiply(w.transpose(1, 2), v, mask.scale, c)
-        return self._by_token(context, query, self.firsts_only)
+        return self._by_token(context, query, self.one_query)
 
     def backward(self, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of query, key and value."""
-        mask, dcontext = self.mask, self._by_head(dy, self.firsts_only)
+        mask, dcontext = self.mask, self._by_head(dy, self.one_query)
         # Queries of padding get no gradient.
-        if not self.firsts_only:
+        if not self.one_query:
             dcontext.index_fill_(0, self.layout.padding, 0)
         dvalue, dweights = torch.empty_like(self.value), torch.empty_like(self.weights)
         for c, v, w, dv, dw in self._groups(dcontext, self.value, self.kept, dvalue, dweights):
@@ -299,10 +355,36 @@ class Attention:
             multiply(ds, q, self.root, dk)
             multiply(ds.transpose(1, 2), k, self.root, dq)
         return (
-            self._by_token(dquery, dy, self.firsts_only),
+            self._by_token(dquery, dy, self.one_query),
             self._by_token(dkey, dy),
             self._by_token(dvalue, dy),
         )
+
+    def _outside(self) -> list[Tensor | None]:
+        """Return for each group which keys are outside a query's window, [sentences or 1, keys, queries]; None: none are."""
+        if self.window is None:
+            return [None] * len(self.layout.groups)
+        pairs = zip(self.layout.groups, self._places_of_queries(), strict=True)
+        return [self._outside_in(group, places) for group, places in pairs]
+
+    def _places_of_queries(self) -> Sequence[Tensor]:
+        """Return for each group the queries' positions in their sentences, [sentences or 1, queries]."""
+        layout = self.layout
+        if self.chosen is None:
+            return [torch.arange(g.longest, device=layout.positions.device)[None] for g in layout.groups]
+        in_groups = layout.firsts_by_head[:: layout.heads] // layout.heads  # [sentences]
+        places = layout.positions[self.chosen][in_groups, None]
+        return torch.split(places, [group.count for group in layout.groups])
+
+    def _outside_in(self, group: Group, queries: Tensor) -> Tensor | None:
+        if self.window is None or group.longest <= self.window + 1:
+            return None
+        keys = torch.arange(group.longest, device=queries.device)
+        outside = (keys[:, None] - queries[:, None]).abs() > self.window
+        # A query of padding sees everything: of nothing, softmax would be NaN.
+        if group.padding is not None and not self.one_query:
+            outside = outside & ~group.padding[:, None]
+        return outside
 
     def _groups(self, *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Yield each group's matrices in each buffer: [batch, rows, size], or for scores [batch, keys, queries]."""

@@ -14,6 +14,10 @@ from ablate.trainer.tasks.task import Metric, Task
 
 Numbers = npt.NDArray[np.float64]
 
+# Predictions that differ by no more than this share of their size are equal: heads compute in fp32, in which neighbours
+# are 6e-8 to 1.2e-7 apart, and a dot product is off by a few of those. The correlation of such differences would be noise.
+ROUNDING = 1e-6
+
 
 def scores(task: Task, predicted: Tensor, gold: Numbers, where: str) -> dict[str, float]:
     """Return the task's metrics of predictions for labels: `<task>`, then `<task>.<metric>` for each further one.
@@ -66,7 +70,7 @@ def pearson(predicted: Numbers, gold: Numbers) -> float:
     """Return Pearson's correlation of x [n] and y [n].
 
     Raises:
-        ValueError: one of them is constant.
+        ValueError: the labels are all the same, or the predictions are but for rounding.
     """
     _refuse_constant(predicted, gold, "Pearson's r")
     return _correlation(predicted, gold)
@@ -76,7 +80,7 @@ def spearman(predicted: Numbers, gold: Numbers) -> float:
     """Return Spearman's rank correlation of x [n] and y [n]; equal numbers share their mean rank.
 
     Raises:
-        ValueError: one of them is constant.
+        ValueError: as `pearson`.
     """
     _refuse_constant(predicted, gold, "Spearman's correlation")
     return _correlation(_ranks(predicted), _ranks(gold))
@@ -88,14 +92,15 @@ def r2(predicted: Numbers, gold: Numbers) -> float:
     Raises:
         ValueError: the labels are constant.
     """
-    _refuse_constant(gold, gold, "R²")
+    if np.ptp(gold) == 0:
+        raise ValueError(f"all {len(gold)} labels are {gold[0]:g}, so R² is undefined (NaN)")
     centred = gold - gold.mean()
     return 1.0 - float(np.sum((gold - predicted) ** 2) / (centred @ centred))
 
 
 def _refuse_constant(predicted: Numbers, gold: Numbers, metric: str) -> None:
-    for what, numbers in (("predictions", predicted), ("labels", gold)):
-        if np.ptp(numbers) == 0:
+    for what, numbers, rounding in (("predictions", predicted, ROUNDING), ("labels", gold, 0.0)):
+        if np.ptp(numbers) <= rounding * np.abs(numbers).max():
             raise ValueError(f"all {len(numbers)} {what} are {numbers[0]:g}, so {metric} is undefined (NaN)")
 
 

@@ -16,8 +16,8 @@ from ablate.contract import Context
 from ablate.errors import TrialError
 from ablate.trainer.data.tokens import Indices
 from ablate.trainer.encoders.embedding import Embedder, Frozen, Live, Pair
-from ablate.trainer.encoders.families import load_encoder
 from ablate.trainer.encoders.flat_parameters import Flat, Gradients
+from ablate.trainer.encoders.loading import load_encoder
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import TaskHead, build_head
 from ablate.trainer.tasks.metrics import Numbers, scores

@@ -18,7 +18,7 @@ from ablate.errors import Unavailable
 from ablate.files import new_folder, write_file
 from ablate.trainer.data.pretrained import quiet
 from ablate.trainer.data.tokens import Tokens
-from ablate.trainer.encoders.families import Encoder
+from ablate.trainer.encoders.loading import Encoder
 from ablate.trainer.settings import Settings
 
 AUTO_BYTES = 128 * 2**20  # the largest model that `keep: auto` keeps

@@ -6,7 +6,7 @@ import torch
 
 from ablate.contract import Context
 from ablate.trainer.encoders.embedding import Live
-from ablate.trainer.encoders.families import load_saved
+from ablate.trainer.encoders.loading import load_saved
 from ablate.trainer.settings import Settings, parts
 from ablate.trainer.tasks.heads import build_head
 from ablate.trainer.tasks.metrics import scores
