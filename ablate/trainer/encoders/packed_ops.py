@@ -55,6 +55,15 @@ class Share:
         else:
             _grad(parameter).add_(gradient)
 
+    def put_sum(self, parameter: Tensor, dy: Tensor) -> None:
+        """Store the sum of the task's rows of dy as the gradient of `parameter` [out]."""
+        if not parameter.requires_grad:
+            return
+        if self.places is not None:
+            torch.sum(self.of(dy), 0, dtype=parameter.dtype, out=self.places[parameter])
+        else:
+            _grad(parameter).add_(self.of(dy).sum(0, dtype=parameter.dtype))
+
     def put_outer(self, weight: Tensor, dy: Tensor, x: Tensor) -> None:
         """Store dy.T @ x, over the task's rows, as the gradient of `weight` [out, in]."""
         if not weight.requires_grad:
@@ -265,7 +274,7 @@ class Linear:
         for share in self.shares:
             share.put_outer(self.module.weight, dy, self.x)
             if self.module.bias is not None:
-                share.put(self.module.bias, share.of(dy).sum(0, dtype=self.module.bias.dtype))
+                share.put_sum(self.module.bias, dy)
         return linear(dy, self.weight.t(), None)
 
 
