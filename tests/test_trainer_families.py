@@ -82,6 +82,21 @@ def test_a_padding_token_in_the_text_is_treated_alike(kind: str) -> None:
     assert_computed_alike(model, "mean", tokens)
 
 
+@pytest.mark.parametrize(
+    ("kind", "has_types"), [("electra", True), ("roberta", False), ("distilbert", False)]
+)
+def test_token_types_matter_where_a_family_has_them(kind: str, has_types: bool) -> None:
+    model, tokens = small_model(kind), some_tokens()
+    types = torch.randint(0, 2, tokens.shape)
+    direction, packed = torch.randn(len(LENGTHS), HIDDEN), PackedBert(model)
+    known = [{"token_type_ids": of[None]} if has_types else {} for of in torch.split(types, LENGTHS)]
+    pairs = zip(torch.split(tokens, LENGTHS), known, strict=True)
+    theirs = torch.stack([model(ids[None], **of).last_hidden_state[0, 0] for ids, of in pairs])
+    ours = packed(tokens, LENGTHS, "cls", types=types)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-6)
+    assert_same_gradients(gradients(model, ours, direction), gradients(model, theirs, direction), 5e-5)
+
+
 @each_family
 def test_with_dropout_the_gradient_is_the_slope_of_the_loss(kind: str) -> None:
     """A central difference in double precision along one direction, with the same masks drawn on each pass."""
