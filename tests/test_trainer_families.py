@@ -63,7 +63,7 @@ def test_so_they_are_with_other_activations(kind: str, activation: str) -> None:
     ("kind", "changes"),
     [
         ("electra", {"embedding_size": HIDDEN}),  # without a projection
-        ("roberta", {"type_vocab_size": 2}),
+        ("roberta", {"type_vocab_size": 1}),
         ("modernbert", {"norm_bias": True, "attention_bias": True, "mlp_bias": True}),
         ("modernbert", {"layer_types": ["full_attention"] * 3}),
         ("modernbert", {"layer_types": ["sliding_attention"] * 3}),
@@ -83,13 +83,14 @@ def test_a_padding_token_in_the_text_is_treated_alike(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "has_types"), [("electra", True), ("roberta", False), ("distilbert", False)]
+    ("kind", "types_known"), [("electra", 2), ("roberta", 2), ("roberta", 1), ("distilbert", 0)]
 )
-def test_token_types_matter_where_a_family_has_them(kind: str, has_types: bool) -> None:
-    model, tokens = small_model(kind), some_tokens()
+def test_token_types_matter_where_a_family_has_them(kind: str, types_known: int) -> None:
+    changes: dict[str, Any] = {"type_vocab_size": types_known} if types_known else {}
+    model, tokens = small_model(kind, **changes), some_tokens()
     types = torch.randint(0, 2, tokens.shape)
     direction, packed = torch.randn(len(LENGTHS), HIDDEN), PackedBert(model)
-    known = [{"token_type_ids": of[None]} if has_types else {} for of in torch.split(types, LENGTHS)]
+    known = [{"token_type_ids": of[None]} if types_known > 1 else {} for of in torch.split(types, LENGTHS)]
     pairs = zip(torch.split(tokens, LENGTHS), known, strict=True)
     theirs = torch.stack([model(ids[None], **of).last_hidden_state[0, 0] for ids, of in pairs])
     ours = packed(tokens, LENGTHS, "cls", types=types)
