@@ -156,10 +156,8 @@ class Trainer:
         if (own := self._own("parts")) is None:
             return {"all": settings}
         parts = own(settings)
-        if not isinstance(parts, Mapping) or not parts:
-            raise BadInput(
-                f"{self.saying('parts')}: returned {shown(parts)}, not a dict of at least one part's settings"
-            )
+        if not isinstance(parts, Mapping):
+            raise BadInput(f"{self.saying('parts')}: returned {shown(parts)}, not a dict of settings by name")
         return dict(parts)
 
     def combine(self, settings: Any, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -116,11 +116,23 @@ def read_bytes(path: Path, most: int) -> bytes:
     Raises:
         BadInput: it is not a regular file, or cannot be read.
     """
+    refuse_no_file(path)
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def refuse_no_file(path: Path) -> None:
+    """Refuse what is not a regular file, without opening it.
+
+    Raises:
+        BadInput: it is none, or the path leads nowhere.
+    """
     try:
         if why := _why_no_file(path.stat().st_mode):
             raise BadInput(f"{path}: {why}")
-        with path.open("rb") as file:
-            return file.read(most)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file{_nearby(path)}") from None
     except (OSError, ValueError) as error:

@@ -1,18 +1,23 @@
 import contextlib
+import errno
+import hashlib
+import json
+import os
 import random
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from fixture_types import not_none
 
 from ablate.errors import StoreError, TrialError
 from ablate.runner.cadence import Cadence
-from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
+from ablate.runner.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from ablate.runner.context import Owner, PartContext
 
 STATE: dict[Any, Any] = {
@@ -108,10 +113,16 @@ def test_what_cannot_be_read_now_is_not_taken_for_damaged(tmp_path: Path) -> Non
         load_checkpoint(tmp_path)
 
 
-def test_a_newest_one_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 1, {"step": 1})
-    (tmp_path / f"step-{2:012d}.checkpoint").mkdir()
-    with pytest.raises(StoreError, match=r"step-0*2.checkpoint: Is a directory"):
+def test_a_newest_one_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 2, {"step": 2})
+
+    def failing(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(StoreError, match=r"step-0*2.checkpoint: Input/output error"):
         load_checkpoint(tmp_path)
 
 
@@ -186,3 +197,43 @@ def test_predictions_under_a_name_that_no_file_can_have_are_named(
 ) -> None:
     with pytest.raises(TrialError, match=f"the {what}"):
         context.predictions(split, task, ["a"], [1.0], [1.0])
+
+
+def context_in(folder: Path, notices: list[str]) -> PartContext:
+    owner = Owner()
+    owner.notice = notices.append  # type: ignore[method-assign]
+    return PartContext(owner, seed=1, device="cpu", workdir=folder, cache=folder, cadence=Cadence(0.0))
+
+
+def test_a_checkpoint_of_another_part_is_passed_over(tmp_path: Path) -> None:
+    notices: list[str] = []
+    other, own = (context_in(tmp_path / name, notices) for name in ("abc-1", "def-1"))
+    own.checkpoint(1, lambda: {"mine": 1})
+    other.checkpoint(2, lambda: {"mine": 0})
+    (other.workdir / "step-000000000002.checkpoint").rename(own.workdir / "step-000000000002.checkpoint")
+    assert context_in(own.workdir, notices).restore() == {"mine": 1}
+    assert "it is of 'abc-1', and this is def-1" in notices[0]
+
+
+@pytest.mark.parametrize(
+    "tree", [5, {"list": 3}, {"dict": [[1]]}, {"torch": "0"}, {"what": 1}, {"numpy": "x"}, None, {"dict": []}]
+)
+def test_a_tree_of_another_form_is_passed_over(tmp_path: Path, tree: Any) -> None:
+    context_in(tmp_path, []).checkpoint(1, lambda: {"mine": 1})
+    buffers = {"tree": np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)}
+    payload = safetensors.numpy.save(buffers)
+    digest = hashlib.sha256(payload).hexdigest().encode() + b"\n"
+    (tmp_path / "step-000000000002.checkpoint").write_bytes(FORMAT + digest + payload)
+    notices: list[str] = []
+    assert context_in(tmp_path, notices).restore() == {"mine": 1}
+    assert len(notices) == 1
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_passed_over_and_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    context_in(tmp_path, []).checkpoint(1, lambda: {"mine": 1})
+    make(tmp_path / "step-000000000002.checkpoint")
+    again = context_in(tmp_path, [])
+    assert again.restore() == {"mine": 1}
+    again.checkpoint(2, lambda: {"mine": 2})
+    assert context_in(tmp_path, []).restore() == {"mine": 2}

@@ -173,3 +173,28 @@ def test_a_metric_that_is_not_called_test_is_refused(run_tested: Callable[..., P
     ):
         score_chosen(place, again=False)
     assert results(place).test_uses == ()
+
+
+def test_a_kill_between_scoring_and_recording_leaves_the_use_on_record(
+    run_tested: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = run_tested()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ablate.store.writing.Store.record_test_scores", killed)
+    with pytest.raises(KeyboardInterrupt):
+        score_chosen(place, again=False)
+    assert len(results(place).test_uses) == 1
+    with pytest.raises(BadInput, match="--again scores again"):
+        score_chosen(place, again=False)
+
+
+def test_a_test_that_failed_leaves_no_predictions_for_the_test_split(
+    run_tested: Callable[..., Place],
+) -> None:
+    place = run_tested("name: accuracy")
+    with pytest.raises(TrialError):
+        score_chosen(place, again=False)
+    assert not list(place.folder.glob("trials/*/predictions/test.*"))

@@ -81,6 +81,8 @@ def parts_of(settings: Any, validator: Validator) -> dict[str, Part]:
     for name, part_settings in validator.trainer.parts(settings).items():
         own = validator.identity(accepted(part_settings, validator, f"parts: part {name!r}"))
         parts[str(name)] = Part(hash=settings_hash(own), settings=own)
+    if not parts:
+        raise BadInput(f"{validator.trainer.saying('parts')}: returned no part; a trial needs one or more")
     return parts
 
 

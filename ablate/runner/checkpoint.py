@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,16 @@ import numpy as np
 import safetensors.numpy
 
 from ablate.errors import StoreError
-from ablate.files import write_file
+from ablate.files import remove, write_file
 
 FORMAT = b"ablate checkpoint 1\n"
 KEPT = 2
 _NAMES = "step-*.checkpoint"
+# What a tree of a form that we do not write may raise.
+_DAMAGE = (
+    *(AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    safetensors.SafetensorError,
+)
 _DIGEST_LINE = 65  # 64 hex digits and a newline
 
 
@@ -36,17 +42,23 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
     buffers["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
     payload = safetensors.numpy.save(buffers)
     target = folder / f"step-{step:012d}.checkpoint"
+    if target.is_dir():
+        remove(target)
     write_file(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
     there = _newest_first(folder)
     # A checkpoint of a later step was damaged and skipped on loading: remove it.
     kept = [file for file in there if file <= target][:KEPT]
     for old in set(there) - set(kept):
-        old.unlink(missing_ok=True)
+        remove(old)
     return len(payload)
 
 
-def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
+def load_checkpoint(
+    folder: Path, notice: Any = None, check: Callable[[dict[str, Any]], None] = lambda state: None
+) -> dict[str, Any] | None:
     """Return the newest intact state, or None. `notice(line)` is called for each damaged file.
+
+    `check(state)` raises ValueError for a state that is intact and yet not to be used.
 
     Raises:
         StoreError: a file or the folder exists but cannot be read now. Skipping it would lose it, since the next save removes
@@ -54,10 +66,15 @@ def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
     """
     for file in _newest_first(folder):
         try:
-            return _read(file)
+            # Opening a pipe would block.
+            if not file.is_file():
+                raise ValueError("not a file")
+            state = _read(file)
+            check(state)
+            return state
         except OSError as error:
             raise _unreadable(file, error) from error
-        except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        except _DAMAGE as error:
             if notice:
                 notice(f"{file}: damaged checkpoint skipped ({error})")
     return None
@@ -66,7 +83,7 @@ def load_checkpoint(folder: Path, notice: Any = None) -> dict[str, Any] | None:
 def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a part that is recorded."""
     for file in _newest_first(folder):
-        file.unlink(missing_ok=True)
+        remove(file)
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from ablate.files import make_folder, sweep, write_file
 from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
 from ablate.runner.outcome import numbers, whole_step
+from ablate.text import shown
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
 NAME_BYTES = 100  # of a split, and of a task: a file's name has 255
@@ -124,7 +125,7 @@ class PartContext:
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state saved last, or None."""
-        saved = load_checkpoint(self.workdir, self._owner.notice)
+        saved = load_checkpoint(self.workdir, self._owner.notice, self._check)
         if saved is None:
             return None
         self.steps = self._restored_step = saved["step"]
@@ -132,6 +133,19 @@ class PartContext:
         self._started = time.monotonic()
         state: dict[str, Any] | None = saved["state"]
         return state
+
+    @property
+    def _name(self) -> str:
+        """What a checkpoint is of: the folder is named by the part, which is a hash of its settings, and the seed."""
+        return self.workdir.name
+
+    def _check(self, saved: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another part or seed; those of before they had a name are ours."""
+        if (name := saved.get("of", self._name)) != self._name:
+            raise ValueError(f"it is of {shown(name)}, and this is {self._name}")
+        known = {"step": int, "seconds": int | float, "state": object}
+        if not all(isinstance(saved.get(key), kind) for key, kind in known.items()):
+            raise ValueError("not one of a training")
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note that `step` steps are done; save when due or when asked to stop."""
@@ -154,7 +168,8 @@ class PartContext:
         self._owner.add_points(self.points)
         self.points = []
         with disk_explained(self.workdir):
-            save_checkpoint(self.workdir, step, {"step": step, "seconds": self.seconds, "state": state()})
+            saved = {"of": self._name, "step": step, "seconds": self.seconds, "state": state()}
+            save_checkpoint(self.workdir, step, saved)
         if step > self._restored_step:
             self._owner.saved()
         self._cadence.saved(time.monotonic() - began)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from ablate.store.places import Place, place_in, place_of
 from ablate.store.reading import has_run
 from ablate.store.snapshot import FINISHED, Row, Snapshot, add_results, add_study, take_snapshot
 from ablate.store.writing import Store
+from ablate.tables import refuse_no_file
 from ablate.text import plural
 
 CONTENT = "study.json"  # of a bundle, beside the files of trained parts
@@ -85,6 +87,7 @@ def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:
     Raises:
         BadInput: the file is no bundle, or there is a study of that name.
     """
+    refuse_no_file(bundle)
     try:
         with zipfile.ZipFile(bundle) as packed:
             snapshot = _snapshot_in(packed, bundle)
@@ -103,7 +106,7 @@ def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     with packed.open(name) as source, file.open("xb") as target:
                         shutil.copyfileobj(source, target)
-    except (zipfile.BadZipFile, IsADirectoryError, FileNotFoundError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise BadInput(f"{bundle}: is no bundle ({error}); `ablate export --bundle` writes one") from error
     _create(place, snapshot)
     return place

@@ -32,6 +32,7 @@ from ablate.runner.signals import catch, is_urgent
 from ablate.runner.spot_notice import watch_for_notice
 from ablate.runner.worker import Worker
 from ablate.spec.model import StudySpec
+from ablate.store.opening import without_password
 from ablate.store.places import Place
 from ablate.store.reading import has_run, read_results
 from ablate.store.writing import Store
@@ -139,25 +140,26 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
         BadInput: the study's files are in another folder than `place` says.
     """
     # Now, not after minutes of patience: a server that is away from the start is rather a mistyped address.
-    has_run(place)
+    if not has_run(place):
+        raise BadInput(f"{without_password(place.url)}: holds no study {place.study!r}")
     store = Store(place)
     share_home(store)
     stop = Stop(second_ends=True)
     watch_for_notice(stop.asked.set)
     # Its own descriptor: what a trainer prints takes 2.
-    stderr = open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  # as long as the process
-    lines = Lines(Console(file=stderr), Count(done=0, total=len(store.queue()), workers=1))
-    # What a trainer prints is not our result.
-    with contextlib.redirect_stdout(sys.stderr):
-        work(
-            job_for(store, study_folder or store.study_folder, keep_code=keep_code),
-            stop,
-            lambda event, **fields: (
-                lines.on_event(0, {"event": event, **fields}) if event != "step" else None
-            ),
-            stop.draining.is_set,
-            show=True,
-        )
+    with open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as stderr:
+        lines = Lines(Console(file=stderr), Count(done=0, total=len(store.queue()), workers=1))
+        # What a trainer prints is not our result.
+        with contextlib.redirect_stdout(sys.stderr):
+            work(
+                job_for(store, study_folder or store.study_folder, keep_code=keep_code),
+                stop,
+                lambda event, **fields: (
+                    lines.on_event(0, {"event": event, **fields}) if event != "step" else None
+                ),
+                stop.draining.is_set,
+                show=True,
+            )
     return 128 + stop.number if stop.number else 0
 
 

@@ -8,11 +8,13 @@ import getpass
 import socket
 import statistics
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Cell, Part
-from ablate.errors import BadInput, TrialError
+from ablate.errors import AblateError, BadInput, TrialError
+from ablate.files import remove
 from ablate.runner.cadence import Cadence
 from ablate.runner.context import Owner, PartContext
 from ablate.runner.machine import choose_device
@@ -40,11 +42,29 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
     cell = _chosen(results)
     _refuse_second_look(results, again)
     trainer = load_trainer(results.spec.trainer, results.spec.folder)
-    scores = _scores(results, cell, trainer, place)
     unfinished = sum(trial.state in ("WAITING", "RUNNING") for trial in results.trials)
     use = UseOfTest(cell.hash, _now(), f"{getpass.getuser()}@{socket.gethostname()}", unfinished)
-    Store(place).record_test(use, len(results.test_uses), scores)
+    before = len(results.test_uses)
+    with closing(Store(place)) as store:
+        # First: a kill between scoring and recording would leave the test split's predictions, and no use on record.
+        store.record_use_of_test(use, before)
+        try:
+            scores = _scores(results, cell, trainer, place)
+        except AblateError:
+            if not before:
+                _remove_predictions(results, cell, place)
+                store.withdraw_use_of_test(before + 1)
+            raise
+        store.record_test_scores(cell.hash, scores)
     return _document(results, cell, scores, (*results.test_uses, use))
+
+
+def _remove_predictions(results: Results, cell: Cell, place: Place) -> None:
+    """Remove predictions for the test split that belong to no recorded use."""
+    for part in cell.parts.values():
+        for seed in results.deciding_seeds:
+            for file in (place.part_folder(part.hash, seed) / "predictions").glob("test.*"):
+                remove(file)
 
 
 def _chosen(results: Results) -> Cell:

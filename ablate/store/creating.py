@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from ablate.design.model import Design
-from ablate.errors import StoreError
+from ablate.errors import BadInput
 from ablate.files import make_folder
 from ablate.spec.model import StudySpec
 from ablate.store import opening as databases
@@ -16,6 +16,7 @@ from ablate.store import optuna_tables as optuna
 from ablate.store import planning, tables
 from ablate.store.places import Place
 from ablate.store.writing import Store
+from ablate.text import listed
 
 
 def create_store(
@@ -26,6 +27,7 @@ def create_store(
     Several processes may call this at the same time for one file; they take turns.
 
     Raises:
+        BadInput: the database belongs to another program.
         StoreError: the database is locked, damaged or of another version.
     """
     create_study(place, lambda connection: _insert_study(connection, spec, design, defaults))
@@ -36,6 +38,7 @@ def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> Non
     """Create what is missing of the database and its tables, and the study by `insert`, unless it is there.
 
     Raises:
+        BadInput: the database belongs to another program.
         StoreError: the database is locked, damaged or of another version.
     """
     url, file = place.url, databases.sqlite_file(place.url)
@@ -45,20 +48,29 @@ def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> Non
         engine = databases.connect(url)
         with databases.explained(url):
             if not sa.inspect(engine).has_table(tables.studies.name):
+                _refuse_foreign(engine, url)
                 optuna.create_schema(databases.parse_url(url))
             with engine.begin() as connection:
                 tables.metadata.create_all(connection)
                 there = connection.execute(
-                    sa.select(tables.studies).where(tables.studies.c.name == place.study)
+                    sa.select(tables.studies.c.schema_version).where(tables.studies.c.name == place.study)
                 ).first()
                 if there is None:
                     insert(connection)
-                elif there.schema_version != tables.SCHEMA_VERSION:
-                    raise StoreError(
-                        f"{databases.without_password(url)}: written by a version of ablate with tables {there.schema_version}, "
-                        f"this one has {tables.SCHEMA_VERSION}; use the version that wrote it"
-                    )
+                else:
+                    where = databases.without_password(url)
+                    tables.refuse_other_versions(connection, there.schema_version, where)
         engine.dispose()
+
+
+def _refuse_foreign(engine: sa.Engine, url: str) -> None:
+    """Refuse to put our tables into a database of another program; one of Optuna alone is fine."""
+    there = sa.inspect(engine).get_table_names()
+    if there and "version_info" not in there:
+        raise BadInput(
+            f"{databases.without_password(url)}: holds tables of another program ({listed(sorted(there))}); name a database of "
+            "its own for ablate"
+        )
 
 
 def _insert_study(

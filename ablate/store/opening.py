@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from ablate.errors import BadInput, StoreError, Unavailable
 from ablate.store.places import refuse_other_kinds
+from ablate.text import one_line
 
 if TYPE_CHECKING:
     import sqlite3
@@ -133,10 +134,27 @@ def reading(url: str) -> Iterator[sa.Connection]:
     """
     engine = connect(url, read_only=True)
     try:
-        with explained(url), engine.connect() as connection:
+        with explained(url), intact(url), engine.connect() as connection:
             yield connection
     finally:
         engine.dispose()
+
+
+@contextlib.contextmanager
+def intact(url: str) -> Iterator[None]:
+    """Turn what reading a damaged record raises into one line: text where a number belongs, rows or keys that are gone.
+
+    Raises:
+        StoreError: in its place.
+    """
+    try:
+        yield
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        found = one_line(str(error))[:200]
+        raise StoreError(
+            f"{without_password(url)}: what it holds of the study is damaged or was written by another program "
+            f"({type(error).__name__}: {found}); restore it from a copy"
+        ) from error
 
 
 def lasting(work: Callable[[], R], stopping: Callable[[], bool] = lambda: False) -> R:
@@ -317,11 +335,11 @@ def explained(url: str) -> Iterator[None]:
         text = _first_line(error)
         if sqlite_file(url) is None and _is_gone(error):
             raise Disconnected(f"{without_password(url)}: {text}; is the server up?") from error
-        advice = (
-            "is another program holding it?"
-            if "locked" in text
-            else "is the server up and the disk writable?"
-        )
+        advice = "is the server up and the disk writable?"
+        if "locked" in text:
+            advice = "is another program holding it?"
+        elif "no such table" in text or "no such column" in text:
+            advice = "restore it from a copy"
         raise StoreError(f"{without_password(url)}: {text}; {advice}") from error
     except sa.exc.DatabaseError as error:
         raise StoreError(

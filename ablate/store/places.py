@@ -54,8 +54,22 @@ def _file_url(file: Path) -> str:
 
 
 def home_folder(home: Path | None) -> Path:
-    """Return the folder of all studies: the one given, ABLATE_HOME, or `runs`."""
-    return home or Path(os.environ.get("ABLATE_HOME") or "runs")
+    """Return the folder of all studies: the one given, ABLATE_HOME, or `runs`; it need not exist.
+
+    Raises:
+        BadInput: it cannot be a folder.
+    """
+    root = home or Path(os.environ.get("ABLATE_HOME") or "runs")
+    # Two kinds of error for a loop of links, by Python's version; a ValueError for a NUL.
+    try:
+        root.resolve()
+        is_file = root.exists() and not root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"--home: {shown(str(root))}: {why}; name another folder") from error
+    if is_file:
+        raise BadInput(f"--home: {root}: a file; name a folder")
+    return root
 
 
 def place_of(study: str, home: Path | None = None, storage: str | None = None) -> Place:
@@ -64,17 +78,7 @@ def place_of(study: str, home: Path | None = None, storage: str | None = None) -
     Raises:
         BadInput: the home cannot be one, or something else is where the database should be.
     """
-    root = home_folder(home)
-    # Two kinds of error for a loop of links, by Python's version; a ValueError for a NUL.
-    try:
-        folder = root.resolve(strict=False) / study
-        if root.exists() and not root.is_dir():
-            raise BadInput(f"--home: {root}: a file; name a folder")
-    except (OSError, RuntimeError, ValueError) as error:
-        raise BadInput(
-            f"--home: {shown(str(root))}: {getattr(error, 'strerror', None) or error}; name another folder"
-        ) from error
-    url = storage_url(storage)
+    folder, url = home_folder(home).resolve() / study, storage_url(storage)
     if url is None:
         refuse_other_kinds(folder / "study.db")
     return Place(study, url or _own_file_url(folder), folder)

@@ -251,4 +251,5 @@ def _write_params(
 def cell_from_row(row: Any) -> Cell:
     """Build a cell from its row in `ablate_cells`."""
     parts = {name: Part(part["hash"], part["settings"]) for name, part in row.parts.items()}
-    return Cell(row.cell, row.levels, row.settings, parts)
+    # A TypeError if one is no mapping: the database is not as we left it.
+    return Cell(row.cell, {**row.levels}, {**row.settings}, parts)

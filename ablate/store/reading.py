@@ -31,10 +31,14 @@ def read_results(place: Place) -> Results:
         if not sa.inspect(connection).has_table(tables.studies.name):
             raise BadInput(f"{url}: {_why_it_holds_nothing(place.url)}")
         ours = tables.studies
-        head = connection.execute(sa.select(ours).where(ours.c.name == place.study)).first()
-        if head is None:
-            held = ", ".join(_names(connection))
+        version = connection.execute(
+            sa.select(ours.c.schema_version).where(ours.c.name == place.study)
+        ).first()
+        if version is None:
+            held = ", ".join(_names(connection)) or "none"
             raise BadInput(f"{url}: holds no study {place.study!r}; it holds {held}")
+        tables.refuse_other_versions(connection, version.schema_version, url)
+        head = connection.execute(sa.select(ours).where(ours.c.name == place.study)).one()
         key = tables.cells.c
         rows = connection.execute(
             sa.select(tables.cells).where(key.study_id == head.study_id).order_by(key.position)
@@ -96,8 +100,8 @@ def _parts(connection: sa.Connection, study_id: int, place: Place) -> dict[tuple
         (row.part, row.seed): PartResult(
             row.part,
             row.seed,
-            row.metrics,
-            row.seconds,
+            {str(name): value + 0.0 for name, value in row.metrics.items()},
+            row.seconds + 0.0,
             row.steps,
             _facts(row.facts),
             place.part_folder(row.part, row.seed),
@@ -131,7 +135,7 @@ def _trials(
         .where(key.trial_id.in_(sa.select(ours.trial_id).where(ours.study_id == study_id)))
         .order_by(key.trial_id, key.name)
     ).cursor:  # type: ignore[attr-defined]
-        metrics[trial_id][name] = value
+        metrics[trial_id][name] = value + 0.0
     by_hash = {cell.hash: cell for cell in cells}
     hashes = {cell.hash: {name: part.hash for name, part in cell.parts.items()} for cell in cells}
     rows = connection.execute(
@@ -143,7 +147,7 @@ def _trials(
     return tuple(
         TrialResult(
             cell=row.cell,
-            seed=row.seed,
+            seed=row.seed + 0,
             number=row.number,
             state=row.state.name,
             attempts=row.attempts,

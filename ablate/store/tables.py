@@ -6,6 +6,8 @@ Trials are Optuna's; `trial_id` is the key of its table `trials`. Parts, which t
 
 import sqlalchemy as sa
 
+from ablate.errors import StoreError
+
 SCHEMA_VERSION = 1
 
 metadata = sa.MetaData()
@@ -114,3 +116,38 @@ looks = sa.Table(
     sa.Column("cells", sa.JSON, nullable=False),  # hashes of those that some open comparison needs
     sa.Column("comparisons", sa.JSON, nullable=False),  # see evidence/looks.py
 )
+
+
+def refuse_other_versions(connection: sa.Connection, version: object, where: str) -> None:
+    """Refuse tables of another version than these.
+
+    Raises:
+        StoreError: written by another version of ablate, or a column is missing. `where`: the database, for the message.
+    """
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        how = (
+            "pip install --upgrade ablate-studies"
+            if newer
+            else "use the version that wrote it, or restore it from a copy"
+        )
+        raise StoreError(
+            f"{where}: written by another version of ablate: its tables have version {version}, this one knows "
+            f"{SCHEMA_VERSION}; {how}"
+        )
+    inspector = sa.inspect(connection)
+    there = set(inspector.get_table_names())
+    if gone := sorted(
+        table.name for table in (cells, trials, metrics, parts, points) if table.name not in there
+    ):
+        raise StoreError(
+            f"{where}: table {gone[0]} is gone, so another program changed it; restore it from a copy"
+        )
+    for table in metadata.sorted_tables:
+        if table.name in there:
+            columns = {column["name"] for column in inspector.get_columns(table.name)}
+            if missing := sorted(set(table.columns.keys()) - columns):
+                raise StoreError(
+                    f"{where}: table {table.name} has no column {missing[0]}, so another program changed it; restore it "
+                    "from a copy"
+                )

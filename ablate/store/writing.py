@@ -66,21 +66,25 @@ class Store:
         self._mourned: set[tuple[str, int]] = set()  # parts begun here whose last owner died
         row = self._open()
         self._id: int = row.study_id
-        self.spec = StudySpec.model_validate(row.spec)
+        with databases.intact(place.url):
+            self.spec = StudySpec.model_validate(row.spec)
+            self.is_smoke = bool(row.design.get("smoke"))
         # Relative paths in the study start there.
         self.study_folder = Path(row.folder)
-        self.is_smoke = bool(row.design.get("smoke"))
 
     @writes
     def _open(self, connection: sa.Connection) -> sa.Row[Any]:
         """Return the study's row; a database from before some table was needed gets it."""
-        ours = tables.studies
-        row = connection.execute(sa.select(ours).where(ours.c.name == self.place.study)).first()
-        if row is None:
-            url = databases.without_password(self.place.url)
+        ours, url = tables.studies, databases.without_password(self.place.url)
+        version = connection.execute(
+            sa.select(ours.c.schema_version).where(ours.c.name == self.place.study)
+        ).first()
+        if version is None:
             raise BadInput(f"{url}: holds no study {self.place.study!r}")
+        tables.refuse_other_versions(connection, version.schema_version, url)
         tables.metadata.create_all(connection)
-        return row
+        with databases.intact(self.place.url):
+            return connection.execute(sa.select(ours).where(ours.c.name == self.place.study)).one()
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -101,9 +105,10 @@ class Store:
 
     def cell(self, hash_: str) -> Cell:
         """Return a cell of the design by its hash."""
-        if hash_ not in self._cells:
-            self._cells = self._read_cells()
-        return self._cells[hash_]
+        with databases.intact(self.place.url):
+            if hash_ not in self._cells:
+                self._cells = self._read_cells()
+            return self._cells[hash_]
 
     @reads
     def _read_cells(self, connection: sa.Connection) -> dict[str, Cell]:
@@ -276,10 +281,8 @@ class Store:
         planning.lock_study(connection, self._id)
         trials.train_again(connection, self._id, keys)
 
-    def record_test(
-        self, use: UseOfTest, uses_before: int, metrics: Mapping[int, Mapping[str, float]]
-    ) -> None:
-        """Record a use of the test split and its `test/...` metrics by seed. Later scores replace earlier ones.
+    def record_use_of_test(self, use: UseOfTest, uses_before: int) -> None:
+        """Record a use of the test split, before anything is scored.
 
         Raises:
             StoreError: it was used by somebody else since there were `uses_before`.
@@ -287,7 +290,21 @@ class Store:
         # Not tried again: if the commit's answer was lost, our own use looks like somebody else's.
         with databases.explained(self.place.url), self.engine.begin() as connection:
             planning.add_use_of_test(connection, self._id, use, uses_before)
-            trials.replace_test_scores(connection, self._id, use.cell, metrics)
+
+    @writes
+    def withdraw_use_of_test(self, connection: sa.Connection, number: int) -> None:
+        """Forget a use of the test split that came to nothing; `number` counts from 1."""
+        ours = tables.test_uses.c
+        connection.execute(
+            sa.delete(tables.test_uses).where(ours.study_id == self._id, ours.number == number)
+        )
+
+    @writes
+    def record_test_scores(
+        self, connection: sa.Connection, cell: str, metrics: Mapping[int, Mapping[str, float]]
+    ) -> None:
+        """Record a cell's `test/...` metrics by seed. Later scores replace earlier ones."""
+        trials.replace_test_scores(connection, self._id, cell, metrics)
 
     # Parts and curves
 
