@@ -1,6 +1,7 @@
 """Text for people to read: safe to print, close matches, plurals, durations."""
 
 import difflib
+import re
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -19,10 +20,25 @@ def printable(text: str, escaped: Callable[[str], str] = lambda c: ascii(c)[1:-1
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else escaped(c) for c in text)
 
 
+_CODES = re.compile(
+    r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)|\x9b[0-?]*[ -/]*[@-~]", re.DOTALL
+)
+
+
+def without_codes(line: str) -> str:
+    """Return a line of a program's output as it can be printed: without colours and other codes, its tabs kept."""
+    return "\t".join(map(printable, _CODES.sub("", line).split("\t")))
+
+
 def one_line(text: object) -> str:
     """Return `text` on one line: line breaks and tabs become spaces, invisible characters are removed."""
     spaced = " ".join(str(text).split())
     return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+
+
+def is_utf8(text: str) -> bool:
+    """Say whether text can be written as UTF-8; names and arguments that the system cannot read as such hold stand-ins."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def shortened(text: str, width: int = LONGEST_SHOWN) -> str:

@@ -13,6 +13,7 @@ text is replaced by that name in the case's `with`.
     exit      the exit code, or a list of those of all commands [2]
     says      texts that it prints
     never     texts that it does not print
+    traceback true: it prints the trainer's own traceback
     leaves    names in the folder afterwards, beside those from before [none, if the exit code is 2]
 
 Run this file with the names of cases to see what the command says today."""
@@ -57,6 +58,7 @@ KEYS = frozenset(
         "leaves",
         "with",
         "slow",
+        "traceback",
     ]
 )
 LIMIT_S = 60.0
@@ -189,7 +191,7 @@ def _in_a_process(words: list[str], folder: Path, env: Mapping[str, str]) -> tup
     done = subprocess.run(
         [sys.executable, "-m", "ablate.cli", *words],
         cwd=folder,
-        env={**os.environ, **{name: os.fsdecode(value) for name, value in env.items()}},
+        env={**os.environ, **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=LIMIT_S,

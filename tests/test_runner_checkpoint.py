@@ -199,10 +199,18 @@ def test_predictions_under_a_name_that_no_file_can_have_are_named(
         context.predictions(split, task, ["a"], [1.0], [1.0])
 
 
+class Noting(Owner):
+    def __init__(self, notices: list[str]) -> None:
+        self._notices = notices
+
+    def notice(self, line: str) -> None:
+        self._notices.append(line)
+
+
 def context_in(folder: Path, notices: list[str]) -> PartContext:
-    owner = Owner()
-    owner.notice = notices.append  # type: ignore[method-assign]
-    return PartContext(owner, seed=1, device="cpu", workdir=folder, cache=folder, cadence=Cadence(0.0))
+    return PartContext(
+        Noting(notices), seed=1, device="cpu", workdir=folder, cache=folder, cadence=Cadence(0.0)
+    )
 
 
 def test_a_checkpoint_of_another_part_is_passed_over(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The commands in the order of the help, and how errors become messages and exit codes."""
 
 import errno
+import io
 import os
 import sys
 import threading
@@ -67,6 +68,10 @@ def main() -> None:
 
     catch(lambda number, _: sys.exit(128 + number))
     sys.unraisablehook = _exit_all_the_same
+    for stream in (sys.stdout, sys.stderr):
+        # A locale may have no word for what is printed.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except AblateError as error:

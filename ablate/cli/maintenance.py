@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ablate.cli.options import Home, Json, Storage, StudyName
-from ablate.cli.printing import complain, show
+from ablate.cli.printing import complain, say, show
 
 
 def doctor(home: Home = None, storage: Storage = None) -> None:
@@ -19,7 +19,7 @@ def doctor(home: Home = None, storage: Storage = None) -> None:
     from ablate.runner.doctor import examine, findings_text
     from ablate.store.places import home_folder
 
-    findings_text(examine(home_folder(home), storage), print)
+    findings_text(examine(home_folder(home), storage), say)
 
 
 def delete(
@@ -42,7 +42,7 @@ def delete(
         complain("nothing was deleted; --yes deletes without asking")
         raise typer.Exit(1)
     moving.delete(place)
-    print(f"{place.study}: deleted")
+    say(f"{place.study}: deleted")
 
 
 def _is_sure(question: str) -> bool:
@@ -88,7 +88,7 @@ def import_(
     from ablate.runner import moving
 
     place = moving.unpack(bundle, home, storage)
-    print(f"{place.study}: in {place.folder}")
+    say(f"{place.study}: in {place.folder}")
 
 
 def schema() -> None:

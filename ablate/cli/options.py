@@ -8,7 +8,7 @@ import typer
 
 from ablate.cli.printing import complain
 from ablate.errors import BadInput
-from ablate.text import shown
+from ablate.text import is_utf8, shown
 
 
 def warn_of_password(option: str, url: str, instead: str) -> None:
@@ -22,6 +22,13 @@ def warn_of_password(option: str, url: str, instead: str) -> None:
 def _storage_typed(url: str | None) -> str | None:
     warn_of_password("--storage", url or "", "ABLATE_STORAGE")
     return url
+
+
+def _utf8(typed: list[str]) -> list[str]:
+    for text in typed:
+        if not is_utf8(text):
+            raise BadInput(f"{shown(text)}: not UTF-8; write it as such")
+    return typed
 
 
 def _studies(incomplete: str) -> list[str]:
@@ -68,12 +75,15 @@ Decimal = Annotated[
 ]
 SmallestEffect = Annotated[float | None, typer.Option(help="The smallest difference that matters.")]
 Set = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that does not vary.")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that does not vary.", callback=_utf8),
 ]
 Only = Annotated[
     list[str],
     typer.Option(
-        metavar="FACTOR=LEVEL", help="Only these cells; also `baseline` or `best`. May be repeated."
+        metavar="FACTOR=LEVEL",
+        help="Only these cells; also `baseline` or `best`. May be repeated.",
+        callback=_utf8,
     ),
 ]
 

@@ -12,10 +12,15 @@ def show(document: dict[str, Any], text: str, as_json: bool) -> None:
     if as_json:
         print(printable(json.dumps(document, ensure_ascii=False), lambda c: json.dumps(c)[1:-1]))
     else:
-        print("\n".join(map(printable, text.split("\n"))))
+        say(text)
 
 
 def complain(*lines: str) -> None:
     """Print to stderr."""
     for line in lines:
         print(printable(line), file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Print to stdout."""
+    print("\n".join(map(printable, text.split("\n"))))

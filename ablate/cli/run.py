@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from ablate.cli.options import Home, Json, Only, Set, Storage, Study, StudyOrName, count
-from ablate.cli.printing import complain, show
+from ablate.cli.printing import complain, say, show
 
 
 def init(
@@ -24,7 +24,7 @@ def init(
     """
     from ablate.spec.template import write_study
 
-    print(write_study(name, script))
+    say(write_study(name, script))
 
 
 def plan(

@@ -11,7 +11,7 @@ from ablate.cli.options import Home, Json, Storage
 from ablate.cli.printing import complain
 from ablate.cli.printing import show as print_result
 from ablate.errors import BadInput
-from ablate.text import shown
+from ablate.text import shown, without_codes
 
 FOLLOW_S = 0.5
 
@@ -70,7 +70,7 @@ def logs(
         there = logs_of(place, trial)
         lines = reader.new_lines(there, ended)
         for line in lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]:
-            print(line, flush=follow)
+            print(without_codes(line), flush=follow)
         if ended:
             break
         tail = None
@@ -79,7 +79,7 @@ def logs(
         complain(
             f"trial {number} has no log in {place.folder / 'logs'}: it has not started, or ran before logs were kept"
         )
-    complain(*traceback_of(results, trial).splitlines())
+    complain(*map(without_codes, traceback_of(results, trial).splitlines()))
 
 
 def reproduce(

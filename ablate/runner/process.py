@@ -116,8 +116,9 @@ def main() -> int:
     events = Events(os.dup(1))
     os.register_at_fork(after_in_child=events.let_go)
     os.dup2(2, 1)
-    # A pipe's buffer would be lost with a killed process.
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # A pipe's buffer would be lost with a killed process. A log is UTF-8, whatever the locale: printing fails no trial.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=stop_when_stdin_ends, args=(stop,), daemon=True).start()
     try:

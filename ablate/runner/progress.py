@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.spec.model import levels_text
-from ablate.text import duration
+from ablate.text import duration, printable
 
 
 class Count:
@@ -68,7 +68,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Print a line as it is."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def tick(self) -> None:
         """Say nothing: a log needs no clock."""

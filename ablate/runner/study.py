@@ -39,7 +39,7 @@ from ablate.store.places import Place
 from ablate.store.reading import has_run, read_results
 from ablate.store.results import Look
 from ablate.store.writing import Store
-from ablate.text import plural
+from ablate.text import plural, printable
 
 
 def run_study(study: Path | Mapping[str, Any], options: Options, console: Console) -> tuple[int, Place]:
@@ -192,7 +192,7 @@ def supervise(
         supervisor = Supervisor(engine, workers, progress, deadline)
         code = supervisor.run()
     for line in dict.fromkeys(supervisor.errors):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     if supervisor.out_of_time:
         text = f"stopped at the limit of hours or cost, with {plural(len(store.queue()), 'trial')} left; the same command goes on"
         console.print(text, highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from ablate.errors import BadInput, StoreError, Unavailable
 from ablate.store.places import refuse_other_kinds
-from ablate.text import one_line
+from ablate.text import is_utf8, one_line
 
 if TYPE_CHECKING:
     import sqlite3
@@ -66,7 +66,11 @@ def parse_url(url: str) -> sa.URL:
     except (sa.exc.ArgumentError, ValueError):
         parsed = None
     server = url.startswith("postgresql")
-    if "\0" in url or (server and not (_SERVER.fullmatch(url) and parsed and (parsed.port or 0) < 65536)):
+    if (
+        "\0" in url
+        or not is_utf8(url)
+        or (server and not (_SERVER.fullmatch(url) and parsed and (parsed.port or 0) < 65536))
+    ):
         # Never the address itself: a part of it may be the password.
         raise BadInput(
             "storage: not a database URL; write postgresql://user@host:5432/name, and in a password %40 for @, %2F for /, "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import BadInput
-from ablate.text import shown
+from ablate.text import is_utf8, shown
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def home_folder(home: Path | None) -> Path:
     root = home or Path(os.environ.get("ABLATE_HOME") or "runs")
     # Two kinds of error for a loop of links, by Python's version; a ValueError for a NUL.
     try:
-        root.resolve()
+        if not is_utf8(str(root.resolve())):
+            raise ValueError("its path is not UTF-8, which databases need")
         is_file = root.exists() and not root.is_dir()
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
