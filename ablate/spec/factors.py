@@ -1,11 +1,12 @@
 """The `factors:` of a study file: levels in both notations, and the conditions under which a factor exists."""
 
 import re
+from itertools import combinations
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from ablate.spec.addresses import check_address, copied
+from ablate.spec.addresses import check_address, copied, overlap
 from ablate.spec.model import Factor, Level, Scalar
 from ablate.spec.rules import KEY, Errors, Written, expected, fault, write
 from ablate.spec.yaml_tree import Key, same
@@ -140,6 +141,14 @@ def _level_settings(factor: str, value: Any, named: bool) -> dict[str, Any]:
         for address in value:
             with errors.under(address, KEY):
                 check_address(address)
+        for one, other in combinations(map(str, value), 2):
+            if overlap(one, other):
+                outer, inner = sorted((one, other), key=len)
+                errors.add(
+                    f"sets {shown(outer)} and {shown(inner)}, which is inside it; keep one of the two",
+                    inner,
+                    KEY,
+                )
     return dict(copied(value))
 
 

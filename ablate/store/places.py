@@ -64,12 +64,13 @@ def home_folder(home: Path | None) -> Path:
     try:
         if not is_utf8(str(root.resolve())):
             raise ValueError("its path is not UTF-8, which databases need")
-        is_file = root.exists() and not root.is_dir()
+        # A plain file there is an error of the file system, as any other that is in the way.
+        is_other = root.exists() and not root.is_dir() and not root.is_file()
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise BadInput(f"--home: {shown(str(root))}: {why}; name another folder") from error
-    if is_file:
-        raise BadInput(f"--home: {root}: a file; name a folder")
+    if is_other:
+        raise BadInput(f"--home: {root}: a pipe, a device or a socket; name a folder")
     return root
 
 
