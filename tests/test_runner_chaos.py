@@ -11,6 +11,7 @@ import signal
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -259,7 +260,23 @@ def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch: pytest.Monke
     for step in range(5000):  # more than a pipe holds
         events("step", step=step, latest={"loss": 0.5})
     os.close(unread)
-    events._out.close()
+    os.close(written)
+
+
+def test_no_event_blocks_when_nobody_reads_and_none_is_lost_once_somebody_does() -> None:
+    read, written = os.pipe()
+    events = process.Events(written)
+    for number in range(5000):
+        events("complete", number=number, metrics={"dev/position": 1.0})
+    reader = threading.Thread(target=lambda: lines.extend(iter(stream.readline, "")))
+    lines: list[str] = []
+    stream = open(read)  # noqa: SIM115  # closed below
+    reader.start()
+    events.finish()
+    os.close(written)
+    reader.join()
+    stream.close()
+    assert [json.loads(line)["number"] for line in lines] == list(range(5000))
 
 
 # Failing writes

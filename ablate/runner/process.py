@@ -39,6 +39,7 @@ from ablate.store.writing import Store
 
 EXPLAINED = 3  # exit code: stopped by an error that was sent as an event; restarting would not help
 STEP_EVENT_S = 0.5  # send at most two step events per second
+LAST_EVENTS_S = 10.0  # how long a worker that ends waits for a supervisor that reads nothing
 
 
 class Stop:
@@ -79,10 +80,11 @@ def _end_by_sigterm() -> None:
 
 
 class Events:
-    """Writes events to the supervisor; does not fail if the supervisor is gone."""
+    """Writes events to the supervisor. A supervisor that is gone, or frozen and reads nothing, never blocks training."""
 
     def __init__(self, descriptor: int) -> None:
-        self._out = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._out = descriptor
+        self._waiting = b""  # what the pipe had no room for
         self._last_step = 0.0
         self._room = select.poll()
         self._room.register(descriptor, select.POLLOUT)
@@ -91,21 +93,29 @@ class Events:
         """Send an event with its fields; of steps only some."""
         if event == "step":
             now = time.monotonic()
-            if now - self._last_step < STEP_EVENT_S:
+            if now - self._last_step < STEP_EVENT_S or self._waiting:
                 return
             self._last_step = now
-            # A frozen supervisor reads nothing; that must not block training.
-            if not self._room.poll(0):
+        self._waiting += json.dumps({"event": event, **fields}).encode() + b"\n"
+        self._send(0)
+
+    def _send(self, patience_s: float) -> None:
+        # Where poll finds room, so many bytes never block.
+        while self._waiting and self._room.poll(1000 * patience_s):
+            try:
+                sent = os.write(self._out, self._waiting[: select.PIPE_BUF])
+            except OSError:
+                self._waiting = b""
                 return
-        try:
-            self._out.write(json.dumps({"event": event, **fields}) + "\n")
-            self._out.flush()
-        except OSError:
-            self._out = open(os.devnull, "w")  # noqa: SIM115  # kept open as long as the process lives
+            self._waiting = self._waiting[sent:]
+
+    def finish(self) -> None:
+        """Send what is left, unless nobody reads it."""
+        self._send(LAST_EVENTS_S)
 
     def let_go(self) -> None:
         """In a forked child: stop writing, so that the worker's end closes its stream of events."""
-        let_go(self._out.fileno())
+        let_go(self._out)
 
 
 def main() -> int:
@@ -127,6 +137,8 @@ def main() -> int:
         for fault in error.faults:
             events("error", text=fault)
         return EXPLAINED
+    finally:
+        events.finish()
     # A signal may come from somebody else than the supervisor, which then starts another worker.
     return 128 + stop.number if stop.number else 0
 
