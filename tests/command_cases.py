@@ -233,7 +233,7 @@ def _as_if_new(folder: Path, env: Mapping[str, str]) -> Iterator[None]:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 signal.signal(number, handler)
         for name in set(sys.modules) - modules:
-            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder.parent)):
                 del sys.modules[name]
         importlib.invalidate_caches()
 
