@@ -2,15 +2,18 @@
 
 The content is synced to disk, then renamed into place, then the folder that holds the name is synced. Only then does the call
 return, so that a database may record the file as present. A killed writer leaves only hidden files that end in `.part`; `sweep`
-removes them."""
+removes them. `refuse_other_kinds` keeps a database off what is no file."""
 
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from ablate.errors import BadInput
 
 
 def write_file(file: Path, *chunks: bytes) -> None:
@@ -127,3 +130,24 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def refuse_other_kinds(file: Path) -> None:
+    """Refuse what cannot hold a database. Opens nothing: a pipe would block, and closing a database would drop its locks.
+
+    Raises:
+        BadInput: it is a folder, a pipe or a device, or the path leads nowhere.
+    """
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file}: {getattr(error, 'strerror', None) or error}; name another place") from error
+    if not stat.S_ISREG(mode):
+        kind = (
+            "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+        )
+        raise BadInput(
+            f"{file}: {kind}, where the database should be; move it away, or name another --home or --storage"
+        )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from ablate.errors import BadInput, StoreError, Unavailable
-from ablate.store.places import refuse_other_kinds
+from ablate.files import refuse_other_kinds
 from ablate.text import is_utf8, one_line
 
 if TYPE_CHECKING:

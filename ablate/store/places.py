@@ -1,11 +1,11 @@
 """Where a study lives: its database and its folder."""
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import BadInput
+from ablate.files import refuse_other_kinds
 from ablate.text import is_utf8, shown
 
 
@@ -84,27 +84,6 @@ def place_of(study: str, home: Path | None = None, storage: str | None = None) -
     if url is None:
         refuse_other_kinds(folder / "study.db")
     return Place(study, url or _own_file_url(folder), folder)
-
-
-def refuse_other_kinds(file: Path) -> None:
-    """Refuse what cannot hold a database. Opens nothing: a pipe would block, and closing a database would drop its locks.
-
-    Raises:
-        BadInput: it is a folder, a pipe or a device, or the path leads nowhere.
-    """
-    try:
-        mode = file.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{file}: {getattr(error, 'strerror', None) or error}; name another place") from error
-    if not stat.S_ISREG(mode):
-        kind = (
-            "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
-        )
-        raise BadInput(
-            f"{file}: {kind}, where the database should be; move it away, or name another --home or --storage"
-        )
 
 
 def place_in(home: Path, study: str) -> Place:
