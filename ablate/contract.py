@@ -30,35 +30,11 @@ from typing import Any, Protocol
 from ablate.errors import AblateError, BadInput
 from ablate.text import error_line, shown
 
-# Scripts of people have other names of the standard library, such as test.py; these two would break ours.
-NEEDED = {
-    *(
-        "jinja2",
-        "matplotlib",
-        "numpy",
-        "optuna",
-        "pandas",
-        "pyarrow",
-        "pydantic",
-        "rich",
-        "ruamel",
-        "safetensors",
-        "scipy",
-    ),
-    *(
-        "sqlalchemy",
-        "typer",
-        "csv",
-        "queue",
-        "random",
-        "socket",
-        "sqlite3",
-        "statistics",
-        "subprocess",
-        "tempfile",
-        "uuid",
-    ),
-}
+# What we import ourselves. Other names of the standard library, such as test.py, may stand beside a trainer.
+NEEDED = (
+    "jinja2 matplotlib numpy optuna pandas pyarrow pydantic rich ruamel safetensors scipy sqlalchemy typer "
+    "csv queue random socket sqlite3 statistics subprocess tempfile uuid"
+)
 
 
 class Stopped(Exception):
@@ -311,7 +287,7 @@ def _refuse_shadows(folders: Iterable[Path]) -> None:
 
     Modules that are imported already cannot be shadowed any more."""
     for folder in folders:
-        for name in sorted(NEEDED - set(sys.modules)):
+        for name in sorted(set(NEEDED.split()) - set(sys.modules)):
             if _lies_in(folder, name):
                 raise BadInput(
                     f"trainer: {folder / name} would be imported instead of the package {name!r}; rename it, or move the "

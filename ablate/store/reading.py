@@ -100,6 +100,7 @@ def _parts(connection: sa.Connection, study_id: int, place: Place) -> dict[tuple
         (row.part, row.seed): PartResult(
             row.part,
             row.seed,
+            # Adding 0 raises where another program wrote text: SQLite keeps it in a column of numbers.
             {str(name): value + 0.0 for name, value in row.metrics.items()},
             row.seconds + 0.0,
             row.steps,
