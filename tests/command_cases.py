@@ -219,6 +219,10 @@ def _in_this_process(words: list[str], folder: Path, env: Mapping[str, str]) -> 
 @contextlib.contextmanager
 def _as_if_new(folder: Path, env: Mapping[str, str]) -> Iterator[None]:
     """Put back afterwards what a command changes of its process: where it is, what it has imported, its signals."""
+    # Other tests may have imported trainers of the same names.
+    hidden = {
+        file.stem: sys.modules.pop(file.stem) for file in folder.glob("*.py") if file.stem in sys.modules
+    }
     here, path, modules = Path.cwd(), list(sys.path), set(sys.modules)
     hook, handlers = sys.unraisablehook, {n: signal.getsignal(n) for n in signal.valid_signals()}
     os.chdir(folder)
@@ -235,6 +239,7 @@ def _as_if_new(folder: Path, env: Mapping[str, str]) -> Iterator[None]:
         for name in set(sys.modules) - modules:
             if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder.parent)):
                 del sys.modules[name]
+        sys.modules.update(hidden)
         importlib.invalidate_caches()
 
 

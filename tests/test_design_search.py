@@ -102,7 +102,7 @@ def test_the_choice_rests_on_seeds_that_took_no_part_in_it() -> None:
 # What is tried next
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", pytest.param("gp", marks=pytest.mark.slow)])
 def test_every_valid_cell_is_proposed_once_and_then_none(sampler: str) -> None:
     searched = space(f"{{kind: search, sampler: {sampler}}}")
     history: list[Tried] = []

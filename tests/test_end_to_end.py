@@ -93,6 +93,7 @@ def test_the_exported_model_loads_in_transformers(ablate: Ablate, joint_study: P
     assert model(**tokens).last_hidden_state.shape[-1] == 128
 
 
+@pytest.mark.slow
 def test_smoke_runs_every_cell_of_a_big_study(ablate: Ablate, tmp_path: Path) -> None:
     done = ablate("run", STUDIES / "paper.yaml", "--smoke", "--json")
     assert done.returncode == 0, done.stderr

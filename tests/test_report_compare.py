@@ -323,7 +323,7 @@ def test_constant_predictions_have_no_correlation(tmp_path: Path) -> None:
     gold = predictions(tmp_path / "gold.csv", [0, 1, 2, 3], column="label")
     a, b = predictions(tmp_path / "a.csv", [2.5] * 4), predictions(tmp_path / "b.csv", [0, 1, 2, 2])
     assert faults_of(gold, [a], [b], "pearson") == [
-        "a.csv: all values are the same, so Pearson's r does not exist"
+        "a.csv: all values are the same, up to rounding, so Pearson's r does not exist"
     ]
 
 

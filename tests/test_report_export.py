@@ -228,6 +228,7 @@ metric: {name: dev/similarity}
 """
 
 
+@pytest.mark.slow
 def test_a_trained_study_is_exported_by_the_command(ablate: Ablate, tmp_path: Path) -> None:
     (tmp_path / "quick.yaml").write_text(QUICK)
     assert ablate("run", "quick.yaml").returncode == 0

@@ -290,6 +290,7 @@ def test_whoever_is_killed_the_same_is_seen(
     }
 
 
+@pytest.mark.slow
 def test_a_look_cut_off_at_any_instant_is_taken_whole_or_not_at_all(
     planted: Callable[..., Path], start_ablate: StartAblate, ablate: Ablate, tmp_path: Path
 ) -> None:

@@ -157,7 +157,7 @@ def test_a_bundle_goes_from_sqlite_to_a_server_and_back(
         ({"study.json": "[]"}, "is no bundle"),
         ({"study.json": '{"schema_version": 1, "ablate": "0.1.0"}'}, "its study.json is damaged"),
         ({"study.json": '{"schema_version": 99, "ablate": "9.9"}'}, "written by ablate 9.9 with tables 99"),
-        (None, "is no bundle"),
+        (None, "no such file"),
     ],
 )
 def test_a_file_that_is_no_bundle_is_refused(content: Any, said: str, ablate: Ablate, tmp_path: Path) -> None:

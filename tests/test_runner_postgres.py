@@ -106,6 +106,7 @@ def test_a_smoke_run_starts_anew_on_a_server_too(run_here: RunHere, walk_study: 
     assert run_here(walk_study(seeds="[1]"), smoke=True, storage=url)["complete"] == 4
 
 
+@pytest.mark.slow
 def test_a_home_is_made_anew_as_the_refusal_says(ablate: Ablate, walk_study: WalkStudy, url: str) -> None:
     study = walk_study()
     ablate("run", study, "--limit", 1, ABLATE_STORAGE=url)

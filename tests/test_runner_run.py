@@ -255,7 +255,11 @@ def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(
 
 @pytest.mark.parametrize(
     ("fault", "place"),
-    [("kill", "after step 2"), ("gpu", "after step 2"), ("birth", "before its first step")],
+    [
+        ("kill", "after step 2"),
+        pytest.param("gpu", "after step 2", marks=pytest.mark.slow),
+        pytest.param("birth", "before its first step", marks=pytest.mark.slow),
+    ],
 )
 def test_a_trial_that_kills_its_process_fails_after_three_attempts(
     ablate: Ablate, walk_study: WalkStudy, fault: str, place: str

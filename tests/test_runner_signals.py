@@ -15,8 +15,10 @@ from test_runner_run import metrics, running_workers, wait_for
 
 BATCH_SIGNALS = [
     signal.SIGUSR1,
-    signal.SIGXCPU,
-    *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGHUP, signal.SIGUSR2)),
+    *(
+        pytest.param(number, marks=pytest.mark.slow)
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGXCPU)
+    ),
 ]
 
 

@@ -147,7 +147,7 @@ def test_a_trainer_that_cannot_measure_is_told_what_would_do(
     ("fault", "kind", "told"),
     [
         ("file", BadInput, "data.csv: not there"),
-        ("bug", AblateError, "trainer: paced.measure: RuntimeError: the clock stopped"),
+        ("bug", BadInput, "paced.measure: RuntimeError: the clock stopped (paced.py:"),
         ("nan", BadInput, "paced.measure: found nan for part "),
         ("nothing", BadInput, "paced.measure: found None for part "),
     ],

@@ -226,6 +226,7 @@ print(context.weights)
 """
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bits(tmp_path: Path) -> None:
     def weights(hash_seed: str) -> str:
         code = ALONE.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "alone"))
