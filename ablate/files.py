@@ -132,6 +132,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def other_kind(mode: int) -> str:
+    """Return what an `st_mode` is of, if not of a regular file: "a folder", "a pipe", "a device or a socket"; else ""."""
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISFIFO(mode):
+        return "a pipe"
+    return "" if stat.S_ISREG(mode) else "a device or a socket"
+
+
 def refuse_other_kinds(file: Path) -> None:
     """Refuse what cannot hold a database. Opens nothing: a pipe would block, and closing a database would drop its locks.
 
@@ -144,10 +153,7 @@ def refuse_other_kinds(file: Path) -> None:
         return
     except (OSError, ValueError) as error:
         raise BadInput(f"{file}: {getattr(error, 'strerror', None) or error}; name another place") from error
-    if not stat.S_ISREG(mode):
-        kind = (
-            "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
-        )
+    if kind := other_kind(mode):
         raise BadInput(
             f"{file}: {kind}, where the database should be; move it away, or name another --home or --storage"
         )

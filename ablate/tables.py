@@ -8,12 +8,12 @@ import csv
 import gzip
 import io
 import lzma
-import stat
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ablate.errors import BadInput
+from ablate.files import other_kind
 from ablate.text import closest
 
 MOST_BYTES = 512 << 20  # of text, unpacked: guards against a small file that unpacks without end
@@ -165,11 +165,10 @@ def records(
 
 
 def _why_no_file(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a folder; name a file"
-    if stat.S_ISFIFO(mode):
-        return "a pipe; save its output to a file, and name that file"
-    return "" if stat.S_ISREG(mode) else "a device or a socket; name a file"
+    kind = other_kind(mode)
+    if kind == "a pipe":
+        return f"{kind}; save its output to a file, and name that file"
+    return kind and f"{kind}; name a file"
 
 
 def _nearby(path: Path) -> str:

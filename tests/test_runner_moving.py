@@ -173,6 +173,23 @@ def test_a_file_that_is_no_bundle_is_refused(content: Any, said: str, ablate: Ab
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_encrypted_zip_is_no_bundle(ablate: Ablate, tmp_path: Path) -> None:
+    file = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(file, "w") as packed:
+        packed.writestr("study.json", "{}")
+    data = bytearray(file.read_bytes())
+    # Bit 0 of the flags, in the file's own header and in the directory at the end.
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    file.write_bytes(data)
+    refused = ablate("import", "bundle.zip")
+    assert (refused.returncode, "is no bundle" in refused.stderr, "Traceback" in refused.stderr) == (
+        2,
+        True,
+        False,
+    )
+
+
 @pytest.mark.parametrize("name", ["../evil.txt", "trials/../../evil.txt", "/evil.txt", "trials/evil.txt"])
 def test_a_bundle_writes_nowhere_but_into_its_study(
     name: str, run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path

@@ -319,8 +319,9 @@ class PartOwner(Owner):
         """Leave signs of life while the trainer runs, and log to the study's trackers."""
         self._life = LifeSign(workdir)
         trackers = self._attempt.worker.trackers
-        trackers.start(self._attempt.tracked(self._name))
         try:
+            if self._attempt.store.spec.log_to:
+                trackers.start(self._attempt.tracked(self._name))
             yield
         finally:
             self._attempt.worker.watchdog.rest()

@@ -106,7 +106,8 @@ def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     with packed.open(name) as source, file.open("xb") as target:
                         shutil.copyfileobj(source, target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    # Damaged or cut off; RuntimeError: another program's zip, encrypted or compressed in a way that Python cannot read.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise BadInput(f"{bundle}: is no bundle ({error}); `ablate export --bundle` writes one") from error
     _create(place, snapshot)
     return place
