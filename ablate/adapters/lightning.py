@@ -5,16 +5,16 @@
         return ablate.adapters.lightning.fit(Trainer(max_epochs=3), context, MyModule(...), MyDataModule(...))
 
 What `fit` changes in the Trainer: training is seeded with `context.seed`; progress bars, model summaries, the sanity check and
-Lightning's default logger and checkpoints are off; what else it writes goes to `context.workdir`. The module is made before,
-so seed its weights yourself, as above.
+Lightning's default logger and checkpoints are off; all other files go to `context.workdir`. The module is made before `fit` is
+called, so seed its weights yourself, as above.
 
-Checkpoints are taken between epochs only: sums over an epoch (`self.log(..., on_epoch=True)`, torchmetrics, lists of yours)
-stand in no checkpoint of Lightning. A run that is asked to stop does so at the end of the epoch, and a kill costs the epoch at
-most; `limit_train_batches` makes epochs shorter.
+Checkpoints are only taken between epochs, since Lightning's checkpoints do not contain sums over an epoch (`self.log(...,
+on_epoch=True)`, torchmetrics, your own lists). A run that is asked to stop does so at the end of the epoch, and a kill costs at
+most one epoch; `limit_train_batches` makes epochs shorter.
 
-A resumed training ends in the same bits on a CPU as one that was never interrupted. Not covered, and yours to take care of:
-callbacks, loops and modules that keep a state elsewhere than in `state_dict`; data loaders whose processes draw random numbers
-and live on from epoch to epoch (`persistent_workers`); iterable data sets whose order differs each time they are read."""
+On a CPU, resumed training is bit-identical to training that was never interrupted. You have to take care of these cases
+yourself: callbacks, loops and modules with state outside `state_dict`; data loaders whose processes draw random numbers and
+persist from epoch to epoch (`persistent_workers`); iterable datasets whose order differs each time they are read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ from ablate.adapters.random_numbers import generator_states, restore_generators
 from ablate.contract import Context
 from ablate.errors import BadInput
 
-DEFAULT_NAME = "lightning_logs"  # of the logger that Lightning makes unless it is given one
+DEFAULT_NAME = "lightning_logs"  # name of Lightning's default logger
 HYPERPARAMETERS = ("hyper_parameters", "hparams_", "datamodule_hyper_parameters", "datamodule_hparams")
 SPLITS = {"val": "dev", "valid": "dev", "validation": "dev", "dev": "dev", "train": "train", "test": "test"}
 
@@ -45,20 +45,19 @@ def fit(
     ids: Sequence[str] | None = None,
     clusters: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """Train to the end, or on from the last checkpoint, and return the validation: `val_loss` as `dev/loss`.
+    """Train to the end, from the last checkpoint if there is one, and return the validation metrics: `val_loss` as `dev/loss`.
 
-    `data` is a data module, or the loader of the training data with `val_dataloaders` beside it; without both, the module has
-    loaders of its own. The validation is that of the model after the last epoch. Curves are what the module logs: `val_loss`
-    or `val/loss` as `dev/loss`, `train_loss` and any other name as `train/...`.
+    `data` is a data module, or the training loader (then give `val_dataloaders` too); without either, the module needs its own
+    loaders. The model after the last epoch is validated. Curves are what the module logs: `val_loss` or `val/loss` as
+    `dev/loss`, `train_loss` and any other name as `train/...`.
 
     `predictions` names the metric whose items are kept, such as "accuracy" for `dev/accuracy`. The module's `predict_step` is
-    then called with the batches of the validation data and returns what it predicts for each item and the items' labels,
-    `(predicted [n], gold [n])`. `ids` names the items, else their positions do; `clusters` labels items that depend on each
-    other.
+    then called with the batches of the validation data and returns the items' predictions and labels, `(predicted [n], gold
+    [n])`. `ids` are the items' ids (default: their positions); `clusters` labels items that depend on each other.
 
     Raises:
         BadInput: the Trainer cannot be resumed exactly, has nothing to validate, or `predict_step` returns something else.
-        Stopped, Pruned: as the contract has it.
+        Stopped, Pruned: as in the contract.
     """
     _refuse(trainer, context)
     curves = _Curves(context)
@@ -69,7 +68,7 @@ def fit(
         trainer.fit(module, data, val_dataloaders)
         finished = {"finished": True, "module": module.state_dict(), "generators": generator_states()}
         context.checkpoint(trainer.global_step, lambda: finished)
-    # What is logged from here on belongs to no step.
+    # What is logged from now on belongs to no step.
     curves.on = False
     held_out = data if isinstance(data, LightningDataModule) else val_dataloaders
     results = trainer.validate(module, held_out, verbose=False)
@@ -86,7 +85,7 @@ def fit(
 
 
 def _refuse(trainer: Trainer, context: Context) -> None:
-    """Refuse what cannot be trained exactly."""
+    """Refuse a Trainer that cannot be resumed exactly."""
     device = trainer.strategy.root_device
     if context.device == "cpu" and device.type != "cpu":
         raise BadInput(
@@ -100,18 +99,18 @@ def _refuse(trainer: Trainer, context: Context) -> None:
 
 
 def _adopt(trainer: Any, context: Context, curves: Logger, follower: Callback) -> None:
-    """Give the Trainer the trial's folder and curves, and silence."""
+    """Set the Trainer's folder and loggers to the trial's, and silence it."""
     trainer._default_root_dir = str(context.workdir / "lightning")
-    # The follower is first, so that a checkpoint between two epochs knows nothing of what others do in the second.
+    # The follower comes first: a checkpoint at the start of an epoch must not include what other callbacks do in it.
     trainer.callbacks[:] = [follower, *(each for each in trainer.callbacks if not _is_unwanted(each))]
     trainer.loggers = [*(each for each in trainer.loggers if each.name != DEFAULT_NAME), curves]
     trainer.num_sanity_val_steps = 0
-    # The worker has handlers for them, which save.
+    # The worker has its own signal handlers, which save.
     vars(trainer._signal_connector)["register_signal_handlers"] = lambda: None
 
 
 def _is_unwanted(callback: Callback) -> bool:
-    """Say whether a callback only prints, or saves what nobody reads: Lightning's own checkpoints."""
+    """Return whether a callback only prints, or saves Lightning's default checkpoints, which nobody reads."""
     if isinstance(callback, ModelCheckpoint):
         return callback.dirpath is None and callback.monitor is None
     return isinstance(callback, ProgressBar | ModelSummary)
@@ -131,15 +130,15 @@ class _Curves(Logger):
             self._context.report(step or 0, _named(metrics, "train"))
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """The study has them."""
+        """No-op: the study records them."""
 
 
 class _Follower(Callback):
-    """Shows that the training is alive, and offers a checkpoint where an epoch begins: all of the one before is done there.
+    """Resets the hang timer, and offers a checkpoint at the start of an epoch, when the previous one is complete.
 
-    Lightning's own way to resume goes by whether an epoch was finished, begun or interrupted, and draws other random numbers
-    in each case. So the counters are set before its loop begins, as if it had come so far by itself, and everything else
-    where it was saved."""
+    Lightning's own resuming depends on whether an epoch was finished, begun or interrupted, and draws other random numbers in
+    each case. So the counters are set before its loop begins, as if it had come this far by itself, and everything else is
+    restored at the point where it was saved."""
 
     def __init__(self, context: Context, resumed: dict[str, Any] | None) -> None:
         self._context, self._resumed = context, resumed
@@ -151,7 +150,7 @@ class _Follower(Callback):
         fit_loop.load_state_dict(self._resumed["loops"])
         for loop in _loops(fit_loop):
             loop._restarting = loop._loaded_from_state_dict = loop._resuming_from_checkpoint = False
-        # The epoch that begins is counted again.
+        # The epoch that begins now is counted again.
         for progress in (fit_loop.epoch_progress.total, fit_loop.epoch_progress.current):
             progress.ready -= 1
 
@@ -188,11 +187,11 @@ def _state(trainer: Trainer) -> dict[str, Any]:
     return {
         "finished": False,
         "loops": checkpoint.pop("loops")["fit_loop"],
-        # Hyperparameters may be any objects, and the module is made with them anyway.
+        # Hyperparameters may be any objects, and the user makes the module with them anyway.
         "checkpoint": {
             name: value for name, value in checkpoint.items() if not name.startswith(HYPERPARAMETERS)
         },
-        # Plateau schedulers may look at those of an earlier epoch.
+        # Plateau schedulers may read metrics of an earlier epoch.
         "logged": dict(trainer.callback_metrics),
         "generators": generator_states(),
         "loaders": [generator.get_state() for generator in _loader_generators(trainer)],
@@ -200,7 +199,7 @@ def _state(trainer: Trainer) -> dict[str, Any]:
 
 
 def _load(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Put everything but the counters back."""
+    """Restore everything except the counters."""
     connector = trainer._checkpoint_connector
     connector._loaded_checkpoint = state["checkpoint"]
     connector.restore_model()
@@ -216,7 +215,7 @@ def _load(trainer: Trainer, state: dict[str, Any]) -> None:
 
 
 def _loader_generators(trainer: Any) -> list[torch.Generator]:
-    """Return the generators that data loaders and their samplers have of their own."""
+    """Return the generators of data loaders and their samplers."""
     loaders = trainer.fit_loop._combined_loader.flattened if trainer.fit_loop._combined_loader else []
     owners = [owner for loader in loaders for owner in (loader, getattr(loader, "sampler", None))]
     generators = [getattr(owner, "generator", None) for owner in owners]
@@ -224,7 +223,7 @@ def _loader_generators(trainer: Any) -> list[torch.Generator]:
 
 
 def _named(logged: Mapping[str, Any], other: str) -> dict[str, float]:
-    """Return what was logged under our names: `val_loss` is `dev/loss`, and what has no such prefix `<other>/<name>`."""
+    """Return what was logged under our names: `val_loss` is `dev/loss`; names without a known prefix become `<other>/...`."""
     named = {}
     for name, value in logged.items():
         split, separator, metric = name.replace("/", "_", 1).partition("_")
@@ -237,7 +236,7 @@ def _named(logged: Mapping[str, Any], other: str) -> dict[str, float]:
 
 
 def _items(task: str, batches: Any) -> tuple[list[float], list[float]]:
-    """Return what was predicted for each item, and its label."""
+    """Return the prediction and the label of each item."""
     try:
         columns = [np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*batches, strict=True)]
         predicted, gold = (column.tolist() for column in columns)

@@ -1,8 +1,9 @@
-"""Random numbers that a resumed training draws again: the global generators, and data that draws from generators of its own.
+"""Reproduces the random numbers of resumed training: states of the global generators, and seeds for the data.
 
-A data loader fetches batches ahead, in this process or in others, and shuffles when an epoch begins. What it draws from the
-global generators then cannot be drawn again in the middle of an epoch. So the order of the data is made a function of the
-seed and the epoch, and what a data set or a collator draws (masks, crops) a function of the seed, the epoch and the batch."""
+A data loader fetches batches ahead, in this process or in others, and shuffles when an epoch begins. So its draws from the
+global generators cannot be replayed from the middle of an epoch. Instead, the order of the data becomes a function of the seed
+and the epoch, and the draws of a dataset or a collator (masks, crops) become a function of the seed, the epoch and the
+batch."""
 
 import contextlib
 import random
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-ORDER = 0  # the number of the generator that orders an epoch; those of its batches count from 1
+ORDER = 0  # key of the generator that orders an epoch; batches have keys from 1
 
 
 def generator_states() -> dict[str, Any]:
@@ -27,7 +28,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: dict[str, Any]) -> None:
-    """Put the global generators back into the states that `generator_states` returned."""
+    """Restore the global generators to the states that `generator_states` returned."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["cpu"])
@@ -39,7 +40,7 @@ def restore_generators(states: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def own_generators(*key: int) -> Iterator[None]:
-    """Let the generators of the CPU count from `key` inside the block, and go on as if nothing was drawn after it."""
+    """Seed the CPU's generators with `key` inside the block; afterwards restore them."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)
@@ -55,13 +56,13 @@ def own_generators(*key: int) -> Iterator[None]:
 
 
 class SeededBatches:
-    """A batch sampler whose order depends on the seed and the epoch only; each batch carries a key for its own numbers."""
+    """A batch sampler whose order depends only on the seed and the epoch; each batch carries the key that seeds its own draws."""
 
     def __init__(self, batches: Any, seed: int, epoch: int = 0) -> None:
         self._batches, self._seed, self.epoch = batches, seed, epoch
 
     def __iter__(self) -> Iterator[tuple[tuple[int, int, int], Sequence[int]]]:
-        # Drawn at once: a sampler may draw at its beginning, or as it goes.
+        # All drawn at once, since a sampler may draw at its beginning or as it goes.
         with own_generators(self._seed, self.epoch, ORDER):
             batches = list(self._batches)
         for number, items in enumerate(batches, ORDER + 1):
@@ -71,20 +72,20 @@ class SeededBatches:
         return len(self._batches)
 
     def set_epoch(self, epoch: int) -> None:
-        """Note the epoch that is iterated next."""
+        """Set the epoch that is iterated next."""
         self.epoch = epoch
         if hasattr(self._batches, "set_epoch"):
             self._batches.set_epoch(epoch)
 
     def __getattr__(self, name: str) -> Any:
-        # Libraries look for `sampler`, `batch_size` and `drop_last`.
+        # Libraries read `sampler`, `batch_size` and `drop_last`.
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._batches, name)
 
 
 class _SeededFetch(Dataset[Any]):
-    """A data set and its collator, which draw from generators seeded for each batch, in whatever process."""
+    """A dataset and its collator, with generators seeded for each batch, whatever process loads it."""
 
     def __init__(self, dataset: Any, collate: Callable[[Any], Any]) -> None:
         self._dataset, self._collate = dataset, collate
@@ -109,10 +110,11 @@ class _SeededFetch(Dataset[Any]):
 
 
 def seed_batches(loader: Any, seed: int, epoch: int = 0) -> None:
-    """Make order and random numbers of a `DataLoader` functions of seed and epoch, in place.
+    """Change a `DataLoader` in place, so that its order and random numbers are functions of seed and epoch.
 
-    An iterable data set, which has no items to order, is left as it is; so is a batch sampler without an end."""
-    loader = getattr(loader, "base_dataloader", loader)  # accelerate's wrapper
+    Iterable datasets, which have no items to order, and endless batch samplers are left unchanged."""
+    # accelerate wraps the loader.
+    loader = getattr(loader, "base_dataloader", loader)
     batches = getattr(loader, "batch_sampler", None)
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset) or batches is None:
         return
@@ -123,7 +125,7 @@ def seed_batches(loader: Any, seed: int, epoch: int = 0) -> None:
         len(batches)
     except TypeError:
         return
-    # A DataLoader refuses to have these assigned, since its own sampler would go on with the old ones.
+    # A DataLoader refuses assignments to these attributes, hence `vars`.
     vars(loader).update(
         dataset=_SeededFetch(loader.dataset, loader.collate_fn),
         batch_sampler=SeededBatches(batches, seed, epoch),

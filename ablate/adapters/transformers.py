@@ -5,15 +5,16 @@
         return ablate.adapters.transformers.fit(trainer, context)
 
 What `fit` changes in the Trainer: its seed is `context.seed` (a `data_seed` of yours is kept); progress bars and printed logs
-are off; files go to `context.workdir`, and only with `load_best_model_at_end` are any written. Give the model as `model_init`,
-which is called with that seed, or call `transformers.set_seed(context.seed)` before you make it: else its new weights depend
-on what the process trained before.
+are off; files are only written with `load_best_model_at_end`, to `context.workdir`. Give the model as `model_init`, which is
+called with that seed, or call `transformers.set_seed(context.seed)` before you make it; otherwise its new weights depend on
+what the process trained before.
 
-A resumed training ends in the same bits on a CPU as one that was never interrupted, whatever its scheduler, accumulation of
-gradients, evaluations, early stopping, best model, samplers, collators that draw random numbers, and data loader's processes.
-Not covered, and yours to take care of: callbacks that keep a state and are not `ExportableState`; a `torch.Generator` of your
-own; a data set without length whose order differs each time it is read. Refused, since it cannot be resumed: epochs cut short,
-`auto_find_batch_size`, `ignore_data_skip`, training by several processes, DeepSpeed, FSDP."""
+On a CPU, resumed training is bit-identical to training that was never interrupted. This includes schedulers, gradient
+accumulation, evaluations, early stopping, the best model, samplers, collators that draw random numbers, and data loaders with
+processes. You have to take care of these cases yourself: callbacks with state that are not `ExportableState`; a
+`torch.Generator` of your own; datasets without length whose order differs each time they are read. These are refused, since
+they cannot be resumed: epochs cut short, `auto_find_batch_size`, `ignore_data_skip`, training by several processes, DeepSpeed,
+FSDP."""
 
 import contextlib
 import dataclasses
@@ -43,7 +44,7 @@ from ablate.contract import Context, Pruned
 from ablate.errors import BadInput
 from ablate.files import sync_tree
 
-# Sums that the Trainer keeps between two logs, and forgets when it resumes.
+# Sums that the Trainer keeps between two logs, and loses when it resumes.
 SUMS = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step", "current_flos")
 LOADERS = ("_load_from_checkpoint", "_load_optimizer_and_scheduler", "_load_scaler", "_load_rng_state")
 # Logged beside the metrics, and different in every run.
@@ -66,25 +67,25 @@ def fit(
     ids: Sequence[str] | None = None,
     clusters: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """Train to the end, or on from the last checkpoint, and return the evaluation: `eval_loss` as `dev/loss`.
+    """Train to the end, from the last checkpoint if there is one, and return the evaluation's metrics: `eval_loss` as `dev/loss`.
 
-    The evaluation is that of the model in the end: with `load_best_model_at_end` of the best one, and the last evaluation
-    before it is returned as `dev/...@last`. Curves are what the Trainer logs: `train/loss`, `train/learning_rate`, `dev/...`.
+    The final model is evaluated. With `load_best_model_at_end` that is the best one, and the last evaluation during training is
+    returned as `dev/...@last`. Curves are what the Trainer logs: `train/loss`, `train/learning_rate`, `dev/...`.
 
-    `predictions` names the metric whose items are kept, such as "accuracy" for `dev/accuracy`: the class of the highest
-    output, or the output itself where there is one, and the label. `ids` names the items; left out, they are the data set's
-    column `id`, or else their positions. `clusters` labels items that depend on each other. With several evaluation sets,
-    the items of set `x` belong to `dev/x_accuracy`, and ids are their positions or columns.
+    `predictions` names the metric whose items are kept, such as "accuracy" for `dev/accuracy`: the class of the highest output
+    (or the output itself if there is only one) and the label. `ids` are the items' ids; default: the dataset's column `id`, or
+    else their positions. `clusters` labels items that depend on each other. With several evaluation sets, the items of set `x`
+    belong to `dev/x_accuracy`, and ids are their positions or columns.
 
     Raises:
         BadInput: the Trainer cannot be resumed exactly, has no `eval_dataset`, or its outputs are not one per item.
-        Stopped, Pruned: as the contract has it.
+        Stopped, Pruned: as in the contract.
     """
     _refuse(trainer, context)
     _adopt(trainer, context)
     state = context.restore()
     follower = _Follower(trainer, context, state)
-    # First, so that a checkpoint between two steps knows nothing of what other callbacks do in the second.
+    # It comes first: a checkpoint at the start of a step must not include what other callbacks do in it.
     trainer.callback_handler.callbacks.insert(0, follower)
     try:
         if state is None or state["at"] != "end":
@@ -94,7 +95,7 @@ def fit(
             _load_finished(trainer, state)
         metrics = _evaluated(trainer, context, predictions, ids, clusters)
     except BaseException as error:
-        # Shared by all Trainers of a process: it would keep the data loader that was interrupted.
+        # All Trainers of a process share this state, which would keep the interrupted data loader.
         GradientState._reset_state()
         if isinstance(error, Pruned):
             _remove_checkpoints(trainer)
@@ -104,7 +105,7 @@ def fit(
 
 
 def _refuse(trainer: Trainer, context: Context) -> None:
-    """Refuse what cannot be trained exactly."""
+    """Refuse a Trainer that cannot be resumed exactly."""
     args = trainer.args
     if context.device == "cpu" and args.device.type != "cpu":
         raise BadInput(
@@ -129,13 +130,13 @@ def _refuse(trainer: Trainer, context: Context) -> None:
 
 
 def _adopt(trainer: Any, context: Context) -> None:
-    """Give the Trainer the trial's seed and folder, one device, and silence."""
+    """Set the Trainer's seed and folder to the trial's, limit it to one device, and silence it."""
     args = trainer.args
     for talkative in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(talkative)
     args.disable_tqdm = True
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # The Trainer made the folder when it was made itself.
+    # The Trainer created this folder when it was constructed.
     with contextlib.suppress(OSError):
         os.rmdir(str(args.output_dir))
     args.output_dir = str(context.workdir / "transformers")
@@ -146,7 +147,7 @@ def _adopt(trainer: Any, context: Context) -> None:
     if args.n_gpu > 1:
         args._n_gpu = 1
         trainer._train_batch_size = args.train_batch_size
-    # Processes that outlive an evaluation would carry generators that no checkpoint knows.
+    # Processes that outlive an evaluation would have generators that are in no checkpoint.
     args.dataloader_persistent_workers = False
     args.seed = context.seed
     enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
@@ -161,7 +162,7 @@ def _adopt(trainer: Any, context: Context) -> None:
 
 
 def _loadable(trainer: Any, state: dict[str, Any]) -> str:
-    """Let the Trainer resume as from a folder of its own, but load everything except counters from `state`."""
+    """Return a folder that the Trainer resumes from. It has only the counters; everything else is loaded from `state`."""
     folder = Path(str(trainer.args.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRAINER_STATE_NAME).write_text(json.dumps(_counters(trainer, state)))
@@ -179,14 +180,15 @@ def _loadable(trainer: Any, state: dict[str, Any]) -> str:
         _load_from_checkpoint=lambda folder, model=None: trainer.model.load_state_dict(state["model"]),
         _load_optimizer_and_scheduler=load_optimizer_and_scheduler,
         _load_scaler=load_scaler,
-        # The Trainer calls it before the first batch of an epoch is fetched, else after the batches of the first step.
+        # The Trainer calls this before the first batch of an epoch is fetched or, within an epoch, after the first step's
+        # batches.
         _load_rng_state=lambda folder: restore_generators(state["generators"]),
     )
     return str(folder)
 
 
 def _load_finished(trainer: Any, state: dict[str, Any]) -> None:
-    """Load a training that only lacks its evaluation."""
+    """Load a finished training run whose evaluation is missing."""
     trainer.model.load_state_dict(state["model"])
     trainer.state = TrainerState(**_counters(trainer, state))
     restore_generators(state["generators"])
@@ -205,17 +207,17 @@ def _remove_checkpoints(trainer: Trainer) -> None:
     for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         shutil.rmtree(checkpoint)
     (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
-    # Other files are those of the user's callbacks.
+    # Any other files belong to the user's callbacks.
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 class _Follower(TrainerCallback):
-    """Reports what the Trainer logs, and offers checkpoints where everything that belongs to a step is done.
+    """Reports what the Trainer logs, and offers checkpoints when everything that belongs to a step is done.
 
-    That is not `on_step_end`: logs, evaluation and early stopping of the step follow it. It is the beginning of the next
-    step or epoch. In an epoch the generators are those after its batches were fetched, and between two epochs those before
-    the data loader begins: where the Trainer sets them when it resumes."""
+    That is not at `on_step_end`, which the step's logs, evaluation and early stopping follow, but at the beginning of the next
+    step or epoch. Within an epoch the generators are saved after the step's batches were fetched, and between epochs before the
+    data loader begins: the same points at which a resuming Trainer restores them."""
 
     def __init__(self, trainer: Trainer, context: Context, resumed: dict[str, Any] | None) -> None:
         self._trainer: Any = trainer
@@ -251,14 +253,14 @@ class _Follower(TrainerCallback):
         cut = control.should_epoch_stop or not has_length(self._trainer.train_dataset)
         if cut and not control.should_training_stop and state.global_step < state.max_steps:
             raise BadInput(
-                f"an epoch ended early, at step {state.global_step}: transformers cannot resume after it; use a data set "
-                "that knows its length, and no callback that sets should_epoch_stop"
+                f"an epoch ended early, at step {state.global_step}: transformers cannot resume after it; use a dataset "
+                "that has a length, and no callback that sets should_epoch_stop"
             )
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # Not the evaluation of the best model, which belongs to no step.
+        # Skips the evaluation of the best model, which belongs to no step.
         if self._trainer.is_in_train:
             self._context.report(state.global_step, _named(kwargs["logs"]))
 
@@ -274,10 +276,10 @@ class _Follower(TrainerCallback):
 
     def _state(self, at: str) -> dict[str, Any]:
         trainer = self._trainer
-        # An optimizer may keep other weights for evaluation.
+        # Schedule-free optimizers have other weights for evaluation.
         if at == "end" and hasattr(trainer.optimizer, "eval"):
             trainer.optimizer.eval()
-        # Of the best model, which is not in the state.
+        # The best model is a folder of its own, not in the state.
         if trainer.state.best_model_checkpoint:
             sync_tree(Path(trainer.state.best_model_checkpoint))
         scaler = trainer.accelerator.scaler
@@ -308,7 +310,7 @@ def _on(device: torch.device, value: Any) -> Any:
 
 
 def _named(logs: Mapping[str, Any], suffix: str = "") -> dict[str, float]:
-    """Return what the Trainer logged under our names: `eval_loss` is `dev/loss`, `loss` is `train/loss`."""
+    """Return the Trainer's logs under our names: `eval_loss` is `dev/loss`, `loss` is `train/loss`."""
     named = {}
     for name, value in logs.items():
         if name.startswith("train_") or name.endswith(TIMINGS) or not isinstance(value, int | float):
@@ -325,12 +327,12 @@ def _evaluated(
     ids: Sequence[str] | None,
     clusters: Sequence[str] | None,
 ) -> dict[str, float]:
-    """Evaluate the model, keep the predictions if they are wanted, and return the metrics."""
+    """Evaluate the model, keep the predictions if requested, and return the metrics."""
     last = [_named(logs, "@last") for logs in trainer.state.log_history if _is_evaluation(logs)]
     best = last[-1] if last and trainer.args.load_best_model_at_end else {}
     if predictions is None:
         return _named(trainer.evaluate()) | best
-    # Items in the order of the data set, not by length, which follows the seed.
+    # Keep the items in the dataset's order: ordering by length depends on the seed.
     trainer.args.train_sampling_strategy = "sequential"
     whole: Any = trainer.eval_dataset
     sets = whole if isinstance(whole, dict) else {"": whole}
@@ -349,12 +351,12 @@ def _is_evaluation(logs: Mapping[str, Any]) -> bool:
 
 
 def _items(task: str, outputs: Any, labels: Any) -> tuple[list[float], list[float]]:
-    """Return what was predicted for each item, and its label."""
+    """Return the prediction and the label of each item."""
     outputs = outputs[0] if isinstance(outputs, tuple) else outputs
     if outputs is None or labels is None or np.ndim(labels) != 1 or np.ndim(outputs) > 2:
         raise BadInput(
             f"predictions={task!r}: the outputs are not one class or value per item (outputs {np.shape(outputs)}, labels "
-            f"{np.shape(labels)}); leave it out, and call context.predictions with what you make of trainer.predict(...)"
+            f"{np.shape(labels)}); leave it out, and pass your own predictions, from trainer.predict(...), to context.predictions"
         )
     if outputs.ndim == 2:
         outputs = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0]

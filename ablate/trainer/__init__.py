@@ -1,4 +1,6 @@
-"""The multi-task BERT trainer: one encoder, several tasks, every choice a setting. Usable without the rest of ablate.
+"""The multi-task trainer of sentence encoders: one encoder, several tasks, every choice a setting.
+
+Usable without the rest of ablate.
 
     from ablate.trainer import Settings, train
     metrics = train(Settings(training="joint", surgery="pcgrad"), context)
@@ -9,7 +11,8 @@ Import from here only. Settings, parts, combine and smoke do not load torch; the
 from collections.abc import Mapping
 
 from ablate.contract import Context
-from ablate.trainer.settings import Settings, combine, parts, smoke
+from ablate.trainer.parts import combine, parts, smoke
+from ablate.trainer.settings import Settings
 
 __all__ = ["Settings", "train", "parts", "combine", "check", "smoke", "measure", "test"]
 

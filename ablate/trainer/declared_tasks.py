@@ -1,6 +1,7 @@
 """A task as a study file declares it, `tasks: {name: {...}}`: checked, and turned into a `Task` and a `Source`."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -10,7 +11,7 @@ from ablate.text import listed, shown, suggestion
 from ablate.trainer.data.sources import Source
 from ablate.trainer.tasks.kinds import KINDS, KindOfTask
 from ablate.trainer.tasks.presets import PRESETS, expanded
-from ablate.trainer.tasks.task import Labels, Metric, Task
+from ablate.trainer.tasks.task import ORDERING, Labels, LossOptions, Metric, Task
 
 MOST_LABELS = 65_536
 
@@ -18,16 +19,16 @@ Count = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 
 
 class DeclaredTask(Source):
-    """One task of a study: what it asks, its head and metric, and where its examples come from."""
+    """One task of a study: what it predicts, its head and metric, and where its examples come from."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     preset: str | None = Field(
         None,
-        description=f"a task whose other keys are known: {', '.join(PRESETS)}; keys beside it override them",
+        description=f"the name of a well-known task, which sets the other keys: {', '.join(PRESETS)}; other keys override them",
     )
     kind: Literal[*KINDS] = Field(  # type: ignore[valid-type]
-        description="what it asks, of a sentence or of a pair of sentences"
+        description="what to predict, and from one sentence or a pair"
     )
     labels: int | tuple[str, ...] | None = Field(
         None,
@@ -48,7 +49,33 @@ class DeclaredTask(Source):
         "spearman, r2; multilabel: macro_f1 (default), accuracy, over all labels of all sentences. The others are reported as "
         "dev/<task>.<metric>",
     )
-    batch_size: Count = Field(16, description="items of it in one optimizer step")
+    loss: str | None = Field(
+        None,
+        description="what is minimised. Classifications and multilabel: cross_entropy; regressions: mse (default), and for "
+        "pairs with head: siamese also cosine (mse of cosine and label, both from 0 to 1), cosent (the order of the cosines) and "
+        "mnrl (multiple negatives ranking: each positive pair against all others of the batch). After cosent and mnrl, which fit "
+        "an order only, predictions are the cosine mapped to the range",
+    )
+    scale: Annotated[float, Field(strict=True, gt=0)] | None = Field(
+        None, description="of cosent and mnrl: the factor of the cosine, 1 / temperature; default: 20"
+    )
+    positive_from: Annotated[float, Field(strict=True, ge=0, le=1)] | None = Field(
+        None,
+        description="of mnrl: pairs labelled from this share of the range on are positives; default: 0.8",
+    )
+    label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
+        0.0,
+        description="of classifications and multilabel: share of the target that is spread over all classes",
+    )
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = Field(
+        None,
+        description="of classifications: what an item of each class counts in the loss, one number per class, or balanced: "
+        "n / (classes x count of the class) in the training data",
+    )
+    loss_weight: Annotated[float, Field(strict=True, gt=0)] = Field(
+        1.0, description="factor of its loss in joint training with other tasks"
+    )
+    batch_size: Count = Field(16, description="items of the task in one optimizer step")
     weight: Annotated[float, Field(strict=True, ge=0)] = Field(1.0, description="in dev/mean")
 
     @model_validator(mode="before")
@@ -108,27 +135,101 @@ class DeclaredTask(Source):
             raise ValueError(f"{_found(value)}; give the lowest label first, then a higher one")
         return value
 
-    @field_validator("head", "metric")
+    @field_validator("head", "metric", "loss")
     @classmethod
     def _choice_of_the_kind(cls, chosen: str | None, info: ValidationInfo) -> str | None:
         kind = _kind(info)
         if kind is None or chosen is None:
             return chosen
-        known = list(kind.heads if info.field_name == "head" else kind.metrics)
+        known = list({"head": kind.heads, "metric": kind.metrics, "loss": kind.losses}[info.field_name or ""])
         if chosen not in known:
             name = info.data["kind"]
             raise ValueError(
                 f"a {name} has no {info.field_name} {shown(chosen)}; {suggestion(chosen, known)}"
             )
-        # A default that is written down changes nothing, not even the hash of a cell.
+        # Writing a default down must not change the hash of a cell.
         return None if chosen == known[0] else chosen
 
+    @field_validator("loss")
+    @classmethod
+    def _head_and_metric_of_the_loss(cls, loss: str | None, info: ValidationInfo) -> str | None:
+        # All losses except the defaults (None here) are losses of cosines.
+        if loss is None or "head" not in info.data:
+            return loss
+        if info.data["head"] != "siamese":
+            head = info.data["head"] or "concat"
+            raise ValueError(f"{loss} works on cosines, found head: {head}; write head: siamese")
+        if loss in ORDERING and info.data.get("metric") == "r2":
+            raise ValueError(
+                f"{loss} learns only the order of the pairs, but metric: r2 scores their values; use spearman"
+            )
+        return loss
+
+    @field_validator("batch_size")
+    @classmethod
+    def _pairs_to_compare(cls, size: int, info: ValidationInfo) -> int:
+        if size == 1 and info.data.get("loss") in ORDERING:
+            raise ValueError(
+                f"loss: {info.data['loss']} compares the pairs of a batch, found batch_size: 1; use 2 or more"
+            )
+        return size
+
+    @field_validator("scale", "positive_from")
+    @classmethod
+    def _option_of_the_loss(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is None or "loss" not in info.data:
+            return value
+        name = info.field_name or ""
+        losses = ORDERING if name == "scale" else ("mnrl",)
+        if info.data["loss"] not in losses:
+            raise ValueError(
+                f"only loss: {' and '.join(losses)} uses it; leave {name} out, or choose that loss"
+            )
+        return None if value == getattr(LossOptions, name) else value
+
+    @field_validator("label_smoothing")
+    @classmethod
+    def _smoothing_of_classes(cls, smoothing: float, info: ValidationInfo) -> float:
+        kind = _kind(info)
+        if smoothing and kind is not None and kind.numbers:
+            raise ValueError(
+                f"a {info.data['kind']} has numbers, and only classes can be smoothed; leave it out"
+            )
+        return smoothing
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _weights_of_the_classes(cls, weights: object, info: ValidationInfo) -> object:
+        kind = _kind(info)
+        if kind is None or weights is None:
+            return weights
+        if kind.numbers or kind.several:
+            raise ValueError(f"a {info.data['kind']} does not have one class per item; leave it out")
+        labels = info.data.get("labels")
+        if labels is None:
+            return weights
+        count = labels if isinstance(labels, int) else len(labels)
+        numbers = list(weights) if isinstance(weights, list | tuple) else []
+        positive = all(type(number) in (int, float) and number > 0 for number in numbers)
+        if weights != "balanced" and not (positive and len(numbers) == count):
+            raise ValueError(
+                f"{_found(weights)}; write balanced, or a list of {count} positive numbers, one per label"
+            )
+        return weights
+
     def task(self, name: str) -> Task:
-        """Return it as the value that the rest of the trainer knows."""
+        """Return it as a `Task`, which the rest of the trainer uses."""
         kind = KINDS[self.kind]
         head: str = self.head or next(iter(kind.heads))
         metric: Metric = self.metric or kind.metrics[0]  # type: ignore[assignment]
-        return kind.task(name, self._labels(kind), head, metric, self.weight)
+        loss = self.loss or next(iter(kind.losses))
+        return kind.task(name, self._labels(kind), head, metric, loss, self._loss_options, self.weight)
+
+    @property
+    def _loss_options(self) -> LossOptions:
+        names = [field.name for field in fields(LossOptions)]
+        chosen = {name: getattr(self, name) for name in names}
+        return LossOptions(**{name: value for name, value in chosen.items() if value is not None})
 
     def _labels(self, kind: KindOfTask) -> Labels:
         if self.range is not None:
@@ -168,7 +269,7 @@ def _names(names: Collection[Any], kind: KindOfTask) -> tuple[str, ...]:
 
 
 def faults_at(problems: Mapping[str, str]) -> ValidationError:
-    """Return the error of single keys, for a validator of a whole mapping. Each problem says what was found."""
+    """Return an error at single keys, for a validator of a whole mapping. Each problem says what was found."""
     faults = [
         InitErrorDetails(
             type=PydanticCustomError("refused", "{problem}", {"problem": problem}), loc=(key,), input=None

@@ -1,8 +1,8 @@
 """A table's columns as the text and labels of a task, every row checked.
 
 All faults are reported at once, with file and line; nothing is repaired, and nothing dropped unless the study says so
-(`blank_labels: drop`). Text is kept as it is, "NA", "null" and blanks included. Refuses labels out of range, duplicate ids, and a
-split whose labels are all the same.
+(`blank_labels: drop`). Text is kept as it is, including "NA", "null" and blanks. Labels out of range, duplicate ids, and splits
+whose labels are all the same are refused.
 """
 
 import numpy as np
@@ -20,6 +20,7 @@ _COLUMNS = {  # role -> usual names in files
     "sentence1": ("sentence1", "question1", "premise"),
     "sentence2": ("sentence2", "question2", "hypothesis"),
 }
+NARROW = 0.2  # share of the range below which labels look like those of another: 0 to 1 in 0 to 5
 _HIDDEN = -1.0  # the hub's GLUE has this in place of hidden labels
 
 _Row = tuple[int, int, list[str]]  # number in the table from 0, line in the file, fields
@@ -47,6 +48,24 @@ def labelled(table: Table, source: Source, task: Task, split: str) -> Examples:
     return Examples(ids, first, second[0] if second else None, known, dropped)
 
 
+def odd_labels(rows: Examples, task: Task) -> str:
+    """Return a note on labels that are valid but look like those of another scale; "" if they do not."""
+    labels = task.labels
+    if rows.labels is None or labels.several:
+        return ""
+    if labels.whole:
+        missing = sorted(set(range(labels.count)) - set((rows.labels - labels.low).astype(int).tolist()))
+        names = listed([in_words(labels.low + number, labels) for number in missing], 12)
+        return f"no row has the label {names}; is the number of labels right?" if missing else ""
+    low, high = float(rows.labels.min()), float(rows.labels.max())
+    if high - low > NARROW * (labels.top - labels.low):
+        return ""
+    return (
+        f"the labels are between {low:g} and {high:g}, where {labels.low:g} to {labels.top:g} is possible; "
+        "are they on another scale?"
+    )
+
+
 def _positions(table: Table, source: Source, task: Task, split: str) -> dict[str, int]:
     """Return role -> position in a row. Only `id`, and the `label` of a test split, may be missing."""
     where: dict[str, int] = {}
@@ -70,7 +89,7 @@ def _positions(table: Table, source: Source, task: Task, split: str) -> dict[str
             advice = "" if mapped else f"; name it with columns: {{{role}: ...}}"
             what = f"no such column; found {header}{meant}{advice}"
             table.faults.add(what, 1, " or ".join(names))
-    # Without its columns no row can be read.
+    # No row can be read without the columns.
     if len(table.faults) > faults_of_rows:
         table.faults.raise_any()
     return where

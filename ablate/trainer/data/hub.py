@@ -1,16 +1,19 @@
 """Hugging Face hub datasets as tables, without progress bars and without long waits for a missing network.
 
 Without a network this machine's cache is used, so a study that was loaded once keeps working. The hub is tried once, for a few
-seconds; the libraries themselves would try for half a minute.
+seconds; the libraries themselves try for half a minute.
 """
 
 import contextlib
+import csv
+import errno
 import json
 import os
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,23 @@ from ablate.text import one_line, shortened
 from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tables import Table
 
+_WITHOUT_SCRIPT = (
+    "; the dataset is a program, and programs from a hub are not run. The hub's own copy of its rows may be there: "
+    "revision: refs/convert/parquet"
+)
+_OTHER_DATA = (
+    ".parquet",
+    ".json",
+    ".jsonl",
+    ".arrow",
+    ".txt",
+    ".tsv",
+    ".py",
+    ".zip",
+    ".gz",
+    ".xz",
+)  # than .csv
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 HUB_SECONDS = 4.0  # to answer a HEAD request
 
 
@@ -30,16 +50,19 @@ def read_hub(source: Source, split: str) -> Table:
         BadInput: there is no such dataset, configuration or split.
         Unavailable: the dataset is not cached and the hub does not answer.
     """
-    data = _split(source, split)
-    columns: list[list[Any]] = list(data.to_dict().values())
-    rows = ([_text(value) for value in row] for row in zip(*columns, strict=True))
-    return Table(list(data.column_names), Faults(f"{_name(source)}[{split}]"), list(enumerate(rows, 1)))
+    columns = _split(source, split)
+    rows = ([_text(value) for value in row] for row in zip(*columns.values(), strict=True))
+    return Table(list(columns), Faults(f"{_name(source)}[{split}]"), list(enumerate(rows, 1)))
 
 
 def _text(value: Any) -> str:
-    """Return a value as a file would have it; a list as JSON."""
+    """Return a value as text, as in a file; a list as JSON, a truth value as 0 or 1."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     return json.dumps(value) if isinstance(value, list) else str(value)
 
 
@@ -67,30 +90,70 @@ def not_available(what: str, instead: str) -> Unavailable:
     )
 
 
-def _split(source: Source, split: str) -> Any:
-    import datasets
-
+def _split(source: Source, split: str) -> dict[str, list[Any]]:
+    """Return the columns of a split."""
     with _quiet(), _offline_unless(not _is_folder(source) and hub_answers()):
         for name in source.names(split):
             try:
-                return datasets.load_dataset(
-                    source.hub,
-                    source.config,
-                    split=name,
-                    revision=source.revision,
-                    verification_mode="no_checks",
-                )
+                return _loaded(source, name)
             except ValueError as error:
                 if "Unknown split" not in str(error) and "Instruction" not in str(error):
                     raise _explained(error, source) from None
                 reason = str(error)
             except Exception as error:
                 raise _explained(error, source) from None
-    wanted = " or ".join(source.names(split))
+    names = " or ".join(source.names(split))
     raise BadInput(
-        f"{_name(source)}: {split}: no split called {wanted} ({shortened(one_line(reason), 200)}); "
+        f"{_name(source)}: {split}: no split called {names} ({shortened(one_line(reason), 200)}); "
         "name it with splits: {...}"
     )
+
+
+def _loaded(source: Source, name: str) -> dict[str, list[Any]]:
+    """Load a split. `datasets` writes lock files beside what it reads: if it must not, let it write beside links."""
+    import datasets
+
+    load = partial(
+        datasets.load_dataset,
+        source.hub,
+        source.config,
+        split=name,
+        revision=source.revision,
+        verification_mode="no_checks",
+        **_as_written(source),
+    )
+    try:
+        return dict(load().to_dict())
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+    with tempfile.TemporaryDirectory() as scratch:
+        _link_files(Path(datasets.config.HF_DATASETS_CACHE), Path(scratch))
+        return dict(load(cache_dir=scratch).to_dict())
+
+
+def _as_written(source: Source) -> dict[str, Any]:
+    """Return the options that read every column of a folder of CSV files as text.
+
+    pandas, behind `datasets`, takes the id 01 for 1 and the sentence NA for none."""
+    files = list(Path(source.hub or "").rglob("*.csv")) if _is_folder(source) else []
+    if not files or any(file.suffix in _OTHER_DATA for file in Path(source.hub or "").rglob("*")):
+        return {}
+    names: set[str] = set()
+    for file in files:
+        with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+            names |= set(next(csv.reader(lines), []))
+    return {"converters": dict.fromkeys(sorted(names), str), "keep_default_na": False}
+
+
+def _link_files(cache: Path, scratch: Path) -> None:
+    """Make the folders of `cache` again in `scratch`, with links to its files."""
+    for folder, _, files in os.walk(cache):
+        copy = scratch / Path(folder).relative_to(cache)
+        copy.mkdir(exist_ok=True)
+        for file in files:
+            if not file.endswith(".lock"):
+                (copy / file).symlink_to(Path(folder, file))
 
 
 def _explained(error: Exception, source: Source) -> BadInput | Unavailable:
@@ -98,9 +161,14 @@ def _explained(error: Exception, source: Source) -> BadInput | Unavailable:
     name, reason = _name(source), shortened(one_line(error), 200)
     if not _is_folder(source) and not hub_answers():
         return not_available(f"hub: {name}", "read the text from `files:`")
+    if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+        return Unavailable(
+            f"{name}: the cache cannot be written ({reason}); set HF_HOME to a folder that you can write to"
+        )
     if isinstance(error, ConnectionError):
         return Unavailable(f"{name}: the connection to the hub was lost ({reason}); try again")
-    return BadInput(f"{name}: cannot be loaded: {reason}")
+    advice = _WITHOUT_SCRIPT if "scripts are no longer supported" in reason else ""
+    return BadInput(f"{name}: cannot be loaded: {reason}{advice}")
 
 
 def _is_folder(source: Source) -> bool:

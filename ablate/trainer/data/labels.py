@@ -1,7 +1,7 @@
-"""A column of labels as numbers: numbers themselves, names, or several of either in one field.
+"""Reads a label column: numbers, names, or several of either per field.
 
-Names are compared exactly, without spaces around them. Where labels have names, a column of their numbers from 0 on is read too,
-but not a mixture of both. Several labels are separated by | or stand in a JSON list; a blank field has none.
+Names are compared exactly, without spaces around them. If labels have names, a column of their numbers (from 0) is read too,
+but not a mixture of both. Several labels are separated by | or are a JSON list; a blank field has none.
 """
 
 import json
@@ -32,7 +32,7 @@ def read_labels(column: Sequence[str], labels: Labels) -> list[Label | Problem]:
 
 
 def in_words(label: Label, labels: Labels) -> str:
-    """Return a label as a study would write it."""
+    """Return a label as a user writes it."""
     if isinstance(label, tuple):
         held = [in_words(number, labels) for number, holds in enumerate(label) if holds]
         return "|".join(held) or "blank"
@@ -68,14 +68,14 @@ def _named(written: str, labels: Labels) -> float | Problem:
 
 
 def _separated(written: str) -> list[str] | Problem:
-    """Split a field into its labels."""
+    """Split a field into labels."""
     if not written.startswith("["):
         return [label.strip() for label in written.split("|")] if written else []
     try:
-        found: Any = json.loads(written)
+        labels: Any = json.loads(written)
     except ValueError:
         return Problem(f"{shown(written)} is not a JSON list; separate labels by |, or write a list")
-    return [str(label).strip() for label in found]
+    return [str(label).strip() for label in labels]
 
 
 def _together(found: list[str], labels: Labels, by_name: bool) -> tuple[float, ...] | Problem:
@@ -86,6 +86,6 @@ def _together(found: list[str], labels: Labels, by_name: bool) -> tuple[float, .
         if isinstance(number, Problem):
             return number
         if number in numbers:
-            return Problem(f"{shown(written)} is there twice; write each label once")
+            return Problem(f"{shown(written)} appears twice; write each label once")
         numbers.add(number)
     return tuple(float(number in numbers) for number in range(labels.count))

@@ -4,13 +4,14 @@ All faults are reported before anything is trained. Sources without faults are n
 """
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
 from ablate.errors import BadInput
 from ablate.trainer.data import corpus
-from ablate.trainer.data.columns import labelled
+from ablate.trainer.data.columns import labelled, odd_labels
 from ablate.trainer.data.examples import Examples, course_text
 from ablate.trainer.data.hub import read_hub
 from ablate.trainer.data.sources import Source, Sources
@@ -29,7 +30,7 @@ def examples(source: Source, task: Task, split: str) -> Examples:
         Unavailable: a hub dataset that is neither cached nor downloadable.
     """
     if source.files is not None:
-        rows = labelled(read_file(source.file_of(split)), source, task, split)
+        rows = labelled(read_file(source.file_of(split), source.quotes == "double"), source, task, split)
     elif source.hub is not None:
         rows = labelled(read_hub(source, split), source, task, split)
     else:
@@ -50,11 +51,13 @@ def check_sources(sources: Sources, splits: Iterable[str] = ("train", "dev")) ->
         if key in _checked:
             continue
         try:
-            examples(source, task, split)
+            rows = examples(source, task, split)
         except BadInput as error:
             faults += error.faults
         else:
             _checked.add(key)
+            if split == "train" and (note := odd_labels(rows, task)):
+                print(f"note: {task.name}/{split}: {note}", file=sys.stderr)
     if faults:
         raise BadInput(*faults)
 
@@ -65,14 +68,17 @@ def source_key(source: Source, split: str) -> str:
     It depends on the bytes of local files (also those of a local folder under `hub`); for a hub dataset, on its name,
     configuration and revision.
     """
+    # The default is left out, so that keys from before this setting existed stay valid.
+    without = {"quotes"} if source.quotes == "double" else set()
     if source.files is not None:
         digest = _digest(source.file_of(split))
-        return f"{source.model_dump_json(exclude={'files', 'splits'})} {split} {digest}"
+        return f"{source.model_dump_json(exclude=without | {'files', 'splits'})} {split} {digest}"
+    described = source.model_dump_json(exclude=without)
     if source.hub is None:
-        return f"{source.model_dump_json()} {split} {corpus.VERSION}"
+        return f"{described} {split} {corpus.VERSION}"
     folder = Path(source.hub).expanduser()
     files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
-    return f"{source.model_dump_json()} {split} {' '.join(map(_digest, files))}"
+    return f"{described} {split} {' '.join(map(_digest, files))}"
 
 
 def reading_key(task: Task) -> str:

@@ -39,12 +39,12 @@ class Source(BaseModel):
     columns: dict[str, str] = Field(
         default_factory=dict,
         json_schema_extra={"propertyNames": {"enum": list(ROLES)}},
-        description="our name for a column -> its name in the source, where they differ",
+        description="our name of a column -> its name in the source, where they differ",
     )
     splits: dict[str, str] = Field(
         default_factory=dict,
         json_schema_extra=_SPLIT_KEYS,
-        description="our name for a split -> its name in the source, where they differ",
+        description="our name of a split -> its name in the source, where they differ",
     )
     limit: dict[str, PositiveInt] = Field(
         default_factory=dict,
@@ -56,6 +56,10 @@ class Source(BaseModel):
     )
     blank_labels: Literal["refuse", "drop"] = Field(
         "refuse", description="what to do with a row that has no label"
+    )
+    quotes: Literal["double", "none"] = Field(
+        "double",
+        description="of files: double quotes may enclose a field (double), or are plain text, as in GLUE's own files (none)",
     )
 
     # pydantic would copy an unhashable default for each Settings.
@@ -85,6 +89,8 @@ class Source(BaseModel):
             )
         if self.hub is None and self.files is None and (self.columns or self.splits):
             raise ValueError("columns and splits need hub or files; the built-in corpus has neither")
+        if self.files is None and self.quotes == "none":
+            raise ValueError("quotes: none applies to files, which is missing; leave it out")
         names = [self.splits.get(split, split) for split in SPLITS]
         if len(set(names)) < len(names):
             raise ValueError(f"two splits have the same name ({', '.join(names)}); give each its own")

@@ -1,20 +1,21 @@
 """A delimited text file as rows with their line numbers, and every fault with its place.
 
 Files are UTF-8 (with or without a BOM), with LF or CRLF, separated by tabs or commas (detected from the header), with fields in
-double quotes as Python's csv reads them; plain, .gz or .xz. Refuses what would silently shift or swallow rows: rows of the wrong
-width, a quote that is never closed, NUL, bytes that are not UTF-8, a truncated compressed file.
+double quotes as Python's csv reads them (or, with `quotes: none`, as they are); plain, .gz or .xz. Refuses what would silently
+shift or swallow rows: rows of the wrong width, a quote that is never closed, NUL, bytes that are not UTF-8, a truncated
+compressed file.
 """
 
 import csv
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablate.errors import BadInput
-from ablate.tables import LONE_QUOTE, UTF_8, Faults, read_text, records
+from ablate.tables import LONE_QUOTE, NUMBER, UTF_8, Faults, read_text, records
 from ablate.text import shown
 
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_PLAIN = ", or write `quotes: none` where quotes are text like any other"
+_NAMES = {"\t": "tab", ",": "comma"}
 
 
 @dataclass
@@ -27,8 +28,10 @@ class Table:
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
 
 
-def read_file(path: Path) -> Table:
+def read_file(path: Path, quotes: bool = True) -> Table:
     """Read a delimited file. Faults of single rows are left in the table; the caller adds its own and raises them.
+
+    Without `quotes`, a double quote is a character like any other, and a row is a line.
 
     Raises:
         BadInput: the file cannot be read as a table at all.
@@ -38,23 +41,26 @@ def read_file(path: Path) -> Table:
     lines = text.split("\n")
     delimiter = _delimiter(next(line for line in lines if line.strip()), path)
     table = Table([], Faults(path))
-    for line, fields in records([line + "\n" for line in lines], delimiter, table.faults):
+    ended = [line + "\n" for line in lines]
+    for line, fields in records(ended, delimiter, table.faults, quotes=quotes, advice=_PLAIN):
         if not fields:
             continue
         if not table.header:
-            # Without its header no row can be read.
+            # No row can be read without the header.
             table.faults.raise_any()
             table.header = [name.strip() for name in fields]
         elif problem := _problem(fields, delimiter, len(table.header)):
             table.faults.add(problem, line)
         else:
             table.rows.append((line, fields))
+    if not table.header:
+        table.faults.raise_any()
     return table
 
 
 def number_or_none(written: str) -> float | None:
     """Return the finite number in `written`, if it is one. Python's float() would accept nan, inf and 1_0 too."""
-    return float(written) if _NUMBER.fullmatch(written) else None
+    return float(written) if NUMBER.fullmatch(written) else None
 
 
 def _delimiter(header: str, path: Path) -> str:
@@ -69,15 +75,26 @@ def _delimiter(header: str, path: Path) -> str:
 
 def _problem(fields: list[str], delimiter: str, width: int) -> str:
     """Return what is wrong with a record, if anything."""
-    inner = [line for text in fields if "\n" in text for line in text.split("\n")[1:]]
-    if inner and (len(fields) != width or any(_looks_like_a_row(line, delimiter, width) for line in inner)):
-        return LONE_QUOTE
-    return "" if len(fields) == width else f"{len(fields)} fields where the header has {width}"
+    if _swallows_lines(fields, delimiter, width):
+        return LONE_QUOTE + _PLAIN
+    if len(fields) == width:
+        return ""
+    quoted = any(delimiter in text for text in fields)
+    why = f"; a double quote opens a field that goes on after a {_NAMES[delimiter]}{_PLAIN}" if quoted else ""
+    return f"{len(fields)} fields where the header has {width}{why}"
+
+
+def _swallows_lines(fields: list[str], delimiter: str, width: int) -> bool:
+    """Return whether a field has several lines that look like rows."""
+    of_several_lines = [text for text in fields if "\n" in text]
+    # Commas are common in text of several lines; tabs are not.
+    if delimiter == "\t":
+        return any("\t" in text or len(fields) != width for text in of_several_lines)
+    inner = [line for text in of_several_lines for line in text.split("\n")[1:]]
+    return any(len(fields) != width or _looks_like_a_row(line, delimiter, width) for line in inner)
 
 
 def _looks_like_a_row(line: str, delimiter: str, width: int) -> bool:
     cells = next(csv.reader([line], delimiter=delimiter), [])
-    # The last line that a lone quote swallowed may lack a field: the text after the quote that closed it.
-    if len(cells) < width - 1:
-        return False
-    return delimiter == "\t" or any(_NUMBER.fullmatch(cell.strip()) for cell in cells)
+    # A lone quote swallows lines up to the next quote; the last of these may then lack a field.
+    return len(cells) >= width - 1 and any(NUMBER.fullmatch(cell.strip()) for cell in cells)

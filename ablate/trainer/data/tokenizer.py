@@ -1,4 +1,4 @@
-"""The tokenizer of an encoder: its own, from a folder or the hub; for `tiny` one is built from the training text.
+"""The tokenizer of an encoder: loaded from a folder or the hub; for `tiny`, built from the training text.
 
 Only fast tokenizers are supported.
 """
@@ -18,7 +18,8 @@ from ablate.trainer.data.pretrained import TINY, load_pretrained
 
 TINY_VOCABULARY = 8000  # words and letters at most
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_AT_ONCE = 20_000  # sentences encoded in one call; bounds the memory their intermediate objects take
+# Sentences encoded in one call: bounds the memory of intermediate objects.
+_AT_ONCE = 20_000
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
 _chosen = os.environ.get(_PARALLELISM)  # by the user, before we set it
 
@@ -28,7 +29,7 @@ class Tokenizer:
 
     def __init__(self, wrapped: Any) -> None:
         self._wrapped = wrapped
-        # For texts without any token: tokenizers of causal models add no special ones.
+        # For texts without a token, since tokenizers of causal models add no special ones.
         special = (wrapped.bos_token_id, wrapped.eos_token_id, wrapped.unk_token_id, wrapped.pad_token_id)
         self._blank = [next((token for token in special if token is not None), 0)]
 
@@ -59,7 +60,7 @@ class Tokenizer:
         backend.no_truncation()
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write it as AutoTokenizer loads it; return its hash and vocabulary size."""
+        """Write it in AutoTokenizer's format; return its hash and vocabulary size."""
         backend = self._wrapped.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()
@@ -139,7 +140,7 @@ def _conversion(folder: Path) -> str:
         return ""
     make = f"from transformers import AutoTokenizer as T; T.from_pretrained('{folder}').save_pretrained('{folder}')"
     return (
-        f"; {models[0]} is a slow tokenizer's. To make tokenizer.json of it, run `pip install sentencepiece protobuf` "
+        f"; {models[0]} belongs to a slow tokenizer. To convert it to tokenizer.json, run `pip install sentencepiece protobuf` "
         f'and `python -c "{make}"`'
     )
 

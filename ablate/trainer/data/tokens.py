@@ -27,7 +27,8 @@ from ablate.trainer.data.tokenizer import Tokenizer, encoder_key, make_tokenizer
 from ablate.trainer.tasks.registry import PAPER, TASKS
 from ablate.trainer.tasks.task import Task
 
-FORMAT = 2  # increase it when the files below change
+# Increase it when the files below change.
+FORMAT = 2
 Ints = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]  # of rows
 
@@ -153,7 +154,7 @@ def load_tokens(
 
     Raises:
         BadInput: faults in the data, or a folder without a tokenizer.
-        Unavailable: something of the hub that is neither cached nor downloadable.
+        Unavailable: something on the hub that is neither cached nor downloadable.
         AblateError: the cache cannot be written.
     """
     vocabulary_sources = _vocabulary_sources(sources) if encoder == TINY else {}
@@ -163,7 +164,7 @@ def load_tokens(
     )
     key = _hash(FORMAT, encoder_key(encoder), *names)
 
-    # With a full cache the tokenizer is never needed.
+    # The tokenizer is not loaded if everything is in the cache.
     @functools.cache
     def tokenizer() -> Tokenizer:
         texts = (examples(source, task, "train") for task, source in vocabulary_sources.items())

@@ -7,12 +7,12 @@ from ablate.trainer.data.pretrained import load_pretrained
 from ablate.trainer.settings import Settings
 
 IF_BROKEN = ("does not load", "; give a folder with config.json and model.safetensors")
-# Encoders whose positions are numbered from the padding token's id + 1, so that they have that many fewer.
+# Encoders whose positions are numbered from the padding token's id + 1, so that this many positions are unusable.
 _POSITIONS_BEHIND_PADDING = {
     *("roberta", "xlm-roberta", "camembert", "data2vec-text", "mpnet", "longformer"),
     *("roberta-prelayernorm", "xlm-roberta-xl", "xmod", "ibert", "luke"),
 }
-# These can generate text, so that transformers lists them with the causal models, but they attend to both sides.
+# transformers lists these with the causal models, since they can generate text, but they attend to both sides.
 _NOT_CAUSAL = {"bert-generation", "xlnet"}
 
 
@@ -28,7 +28,7 @@ def read_config(encoder: str) -> Any:
 
     config = load_pretrained(AutoConfig, encoder, *IF_BROKEN)
     kind = config.model_type
-    # A saved half of T5 says `is_encoder_decoder: false`, but AutoModel builds both halves.
+    # A saved T5 encoder or decoder says `is_encoder_decoder: false`, but AutoModel builds both.
     if getattr(config, "is_encoder_decoder", False) or kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         raise BadInput(
             f"encoder: {encoder}: {kind} is an encoder-decoder, not a sentence encoder; use a BERT-like model"
@@ -75,7 +75,7 @@ def is_causal(config: Any) -> bool:
 
     if getattr(config, "is_decoder", False):
         return True
-    # Some language models have been turned into encoders.
+    # Some language models were turned into encoders.
     if getattr(config, "use_bidirectional_attention", None) in (True, "all"):
         return False
     generates = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -86,7 +86,7 @@ def is_causal(config: Any) -> bool:
 def positions_of(config: Any) -> int | None:
     """Return the largest number of tokens of a sentence; None if there is no limit."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    # XLNet's -1 says that it has no positions to run out of.
+    # XLNet has -1: its number of positions is not limited.
     if positions is None or positions < 0:
         return None
     return (

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ablate.files import write_file
 from ablate.trainer.data.tokens import Indices, Ragged, TaskSplit, Tokens
 from ablate.trainer.encoders.flat_parameters import ALL, Gradients
 from ablate.trainer.encoders.loading import Encoder
-from ablate.trainer.encoders.packed import PackedBert
+from ablate.trainer.encoders.packed import PackedEncoder
 from ablate.trainer.encoders.padded import Lengths
 from ablate.trainer.settings import Settings
 
@@ -38,11 +39,11 @@ class Live:
     def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
         """Yield the embeddings of training items by task, with a graph if the encoder is trained.
 
-        A packed encoder embeds all tasks in one pass; otherwise tasks come one after another: call backward on each before asking
-        for the next. Afterwards `gradients` hold the encoder's gradients, of each task if their owners are tasks; earlier values
-        are overwritten. None: no backward pass will follow.
+        A packed encoder embeds all tasks in one pass; otherwise tasks come one after another: call backward on each before
+        asking for the next. Afterwards `gradients` hold the encoder's gradients (per task, if gradients are kept per task);
+        earlier values are overwritten. None: no backward pass will follow.
         """
-        if isinstance(self.encoder.module, PackedBert):
+        if isinstance(self.encoder.module, PackedEncoder):
             yield self._embed_together(items, gradients)
             return
         if gradients is not None:
@@ -54,7 +55,7 @@ class Live:
             yield self._embed_together({task: indices}, None)
 
     def _embed_together(self, items: Mapping[str, Indices], gradients: Gradients | None) -> dict[str, Pair]:
-        """Embed items of several tasks: of each task first sentences, then second ones."""
+        """Embed items of several tasks: each task's first sentences, then its second ones."""
         taken = {
             task: [column.take(indices) for column in self.tokens.tasks[task]["train"].columns]
             for task, indices in items.items()
@@ -104,7 +105,7 @@ class Live:
         module, pooling = self.encoder.module, self.settings.pooling
         types = None if token_types is None else torch.from_numpy(token_types)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            if isinstance(module, PackedBert):
+            if isinstance(module, PackedEncoder):
                 embedded: Tensor = module(
                     torch.from_numpy(tokens), lengths, pooling, gradients, counts, types
                 )
@@ -163,13 +164,20 @@ class Frozen:
             settings.max_length,
             settings.precision,
             self.live.device.type,
-            # The texts of `data_hash` were read as pairs.
+            # `data_hash` is the hash of text that was read as pairs.
             *(["joined"] if items.first.types is not None else []),
         )
         return hashlib.sha256(repr(depends_on).encode()).hexdigest()
 
 
-Embedder = Live | Frozen
+class Embedder(Protocol):
+    """Where training gets its embeddings from."""
+
+    def batches(self, items: Mapping[str, Indices], gradients: Gradients | None) -> Iterator[dict[str, Pair]]:
+        """Yield the embeddings of training items by task, as `Live.batches` does."""
+
+    def whole(self, task: str, split: str, pause: Pause) -> Pair:
+        """Return the embeddings of all items of a split, without dropout and without a graph."""
 
 
 def _pair(columns: Sequence[Tensor]) -> Pair:
@@ -190,7 +198,9 @@ def _read(file: Path) -> list[Tensor] | None:
     """Return the columns in `file` if every byte is as it was written; otherwise None."""
     try:
         with safe_open(file, "pt") as opened:
-            columns = [opened.get_tensor(name) for name in _COLUMNS if name in opened.keys()]  # noqa: SIM118
+            names = [name for name in _COLUMNS if name in opened.keys()]  # noqa: SIM118
+            # Copied, since products of numbers that do not begin at a multiple of 64 bytes can have other bits.
+            columns = [opened.get_tensor(name).clone() for name in names]
             digest = (opened.metadata() or {}).get("sha256")
     except (OSError, SafetensorError):
         return None

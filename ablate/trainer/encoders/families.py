@@ -1,6 +1,7 @@
-"""The families of encoders that are computed without padding: where transformers' models keep what packed.py computes with.
+"""The families of encoders that are computed without padding: the paths of their modules in transformers' models, for packed.py.
 
 A family whose layers are like BERT's or ModernBERT's is added by an entry in `FAMILIES`. All others take the plain path.
+Positions that begin behind the padding's are also listed in configuration.py, new names of query and value layers in lora.py.
 """
 
 from collections.abc import Mapping
@@ -52,15 +53,15 @@ class Family:
     positions: str | None = "embeddings.position_embeddings"
     types: str | None = "embeddings.token_type_embeddings"
     norm: str = "embeddings.LayerNorm"
-    # From the size of the embeddings to the hidden size; a model in which they are the same has none.
+    # From the size of the embeddings to the hidden size; models in which both are the same have none.
     projection: str | None = None
     last_norm: str | None = None
-    activation: str = "hidden_act"  # in the configuration
+    activation: str = "hidden_act"  # its name in the configuration
     # The first token's position is the padding token's id + 1, and padding has no position of its own.
     behind_padding: bool = False
 
     def parts(self, model: nn.Module) -> SimpleNamespace:
-        """Return the modules of `model` outside its layers; those that it does not have are None."""
+        """Return the modules of `model` outside its layers; None for those that it does not have."""
         names = ("words", "positions", "types", "norm", "projection", "last_norm")
         return SimpleNamespace(**{name: _part(model, getattr(self, name)) for name in names})
 

@@ -6,6 +6,7 @@ the weights that `l2` shrinks are one slice, and so is everything but the table.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,6 @@ class Flat:
     Attributes:
         values: [params], on the module's device.
         table: the first parameter, if gradients hold only those of its rows that are in use; else None.
-        matrices: number of values in matrices other than the table.
     """
 
     def __init__(self, module: nn.Module, table: Tensor | None = None) -> None:
@@ -28,7 +28,6 @@ class Flat:
         # Python's sort is stable, so the order within each group is the module's.
         self._others = sorted(others, key=lambda parameter: parameter.ndim < 2)
         self._parameters = [*([] if table is None else [table]), *self._others]
-        self.matrices = sum(parameter.numel() for parameter in others if parameter.ndim >= 2)
         flattened = [parameter.detach().reshape(-1) for parameter in self._parameters]
         self.values = torch.cat(flattened) if flattened else torch.empty(0)
         for parameter, view in _views(self._parameters, self.values).items():
@@ -38,6 +37,15 @@ class Flat:
     def beside_table(self) -> Tensor:
         """The values of all parameters except the table."""
         return self.values[0 if self.table is None else self.table.numel() :]
+
+    def runs(self, shares: Mapping[Tensor, float]) -> list[tuple[bool, float, slice]]:
+        """Return slices of `beside_table`: each of matrices or vectors with one share of the peak learning rate (default 1)."""
+        runs, end = [], 0
+        kinds = groupby(self._others, lambda parameter: (parameter.ndim >= 2, shares.get(parameter, 1.0)))
+        for (is_matrix, share), parameters in kinds:
+            begin, end = end, end + sum(parameter.numel() for parameter in parameters)
+            runs.append((is_matrix, share, slice(begin, end)))
+        return runs
 
     def views(self, buffer: Tensor) -> dict[Tensor, Tensor]:
         """Return each parameter's view, in its own shape, of a `buffer` for everything but the table."""
@@ -56,10 +64,10 @@ class Flat:
 
 
 class Gradients:
-    """A step's gradients of the parameters of a `Flat`, of one owner (all tasks together) or of several.
+    """A step's gradients of the parameters of a `Flat`, kept per owner: for each task, or for `ALL` tasks together.
 
-    Of the table they hold only the rows in use. A vocabulary has 30,000 words, a step reads a few hundred of them, and half of a
-    small encoder is its word embeddings: norms, dot products and sums skip the zeros.
+    For the table, they hold only the rows in use. A vocabulary has 30,000 words, a step reads a few hundred of them, and half
+    of a small encoder is its word embeddings: so norms, dot products and sums skip the zeros.
 
     Attributes:
         dense: [owners, params other than the table].
@@ -74,7 +82,7 @@ class Gradients:
         self.read_rows(torch.empty(0, dtype=torch.long, device=flat.values.device))
 
     def read_rows(self, words: Tensor) -> None:
-        """Allocate gradients, all 0, for the rows `words` of the table."""
+        """Allocate gradients of 0 for the rows `words` of the table."""
         self.words = words
         hidden = 0 if self._table is None else self._table.shape[1]
         self.rows = self.dense.new_zeros(len(self.owners), len(words), hidden)
@@ -88,6 +96,14 @@ class Gradients:
     def pieces(self) -> list[Tensor]:
         """Return all gradients as pieces of [owners, numbers]."""
         return [self.dense, self.rows.flatten(1)]
+
+    def add(self, owner: str, other: "Gradients") -> None:
+        """Add the gradients of `other` (which has a single owner) to those of `owner`."""
+        index, words, rows = self.owners.index(owner), self.words, self.rows
+        self.dense[index] += other.dense[0]
+        self.read_rows(torch.unique(torch.cat([words, other.words])))
+        self.rows[:, torch.searchsorted(self.words, words)] = rows
+        self.rows[index, torch.searchsorted(self.words, other.words)] += other.rows[0]
 
     def clear(self, owners: Iterable[str] = (ALL,)) -> None:
         """Set the gradients of `owners` to 0."""

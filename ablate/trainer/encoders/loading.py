@@ -18,7 +18,7 @@ from ablate.trainer.data.pretrained import TINY, load_pretrained
 from ablate.trainer.encoders.configuration import IF_BROKEN, read_config, refuse_misfits, set_dropout
 from ablate.trainer.encoders.families import unsupported
 from ablate.trainer.encoders.flat_parameters import Flat
-from ablate.trainer.encoders.packed import PackedBert
+from ablate.trainer.encoders.packed import PackedEncoder
 from ablate.trainer.encoders.padded import PaddedEncoder
 from ablate.trainer.settings import Settings
 
@@ -27,7 +27,7 @@ from ablate.trainer.settings import Settings
 class Encoder:
     """An encoder ready to be trained."""
 
-    module: PackedBert | PaddedEncoder
+    module: PackedEncoder | PaddedEncoder
     config: Any  # transformers' PretrainedConfig
     flat: Flat
     pristine: Tensor  # [params], as loaded
@@ -68,7 +68,7 @@ def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.d
         model = tiny(settings, vocab_size, seed) if from_scratch else _pretrained(settings, vocab_size)
         encoder = _warm[key] = wrap(model, device)
     encoder.flat.require_gradients(not settings.freeze_encoder)
-    # The trial before may have been stopped during an evaluation.
+    # The trial before may have been stopped during an evaluation, in eval mode.
     encoder.module.train()
     return encoder
 
@@ -84,7 +84,7 @@ def wrap(model: Any, device: torch.device) -> Encoder:
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     model = model.float().to(device)
-    module = PaddedEncoder(model) if unsupported(model.config) else PackedBert(model)
+    module = PaddedEncoder(model) if unsupported(model.config) else PackedEncoder(model)
     flat = Flat(module, module.words)
     return Encoder(module, model.config, flat, flat.values.clone())
 

@@ -25,21 +25,21 @@ from torch.nn import functional
 from ablate.trainer.encoders.configuration import positions_of
 from ablate.trainer.encoders.families import FAMILIES, PostNorm, unsupported
 from ablate.trainer.encoders.flat_parameters import ALL, Gradients
+from ablate.trainer.encoders.packed_attention import Grouped, Layout, varlen_agrees
 from ablate.trainer.encoders.packed_layers import PostNormLayer, PreNormLayer, Setting
 from ablate.trainer.encoders.packed_ops import (
     Activation,
+    ColumnSums,
     Dropout,
-    Layout,
     Norm,
     Rotary,
     Share,
     add_rows,
-    lay_out,
 )
 from ablate.trainer.encoders.padded import Pooling
 
 
-class PackedBert(nn.Module):
+class PackedEncoder(nn.Module):
     """The encoder of a transformers model, computed without padding.
 
     It shares the model's modules: parameters keep their names, shapes and storage, `state_dict()` is the model's without its
@@ -49,7 +49,7 @@ class PackedBert(nn.Module):
     it is None), as `loss.backward()` does; `torch.autograd.grad` and hooks on parameters do not work. The weights must not change
     between a forward pass and its backward pass.
 
-    Under `torch.autocast` matmuls and everything between them are in its dtype; residuals, normalisation, weights and their
+    Under `torch.autocast`, matmuls and everything between them use its dtype; residuals, normalisation, weights and their
     gradients stay in the dtype of the weights. Dropout draws once per forward pass from the device's default generator.
 
     Raises:
@@ -59,13 +59,13 @@ class PackedBert(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         if reason := unsupported(model.config):
-            raise ValueError(f"PackedBert cannot compute this model: {reason}; use the plain path")
+            raise ValueError(f"PackedEncoder cannot compute this model: {reason}; use the plain path")
         self.config, self.family = model.config, FAMILIES[model.config.model_type]
         for name, child in model.named_children():
             if name != "pooler":
                 self.add_module(name, child)
         self.parts, self.blocks = self.family.parts(self), self.family.blocks(self)
-        self._copies: dict[nn.Linear, Tensor] = {}
+        self._copies: list[Tensor] = []
         self.train(model.training)
 
     @property
@@ -94,8 +94,8 @@ class PackedBert(nn.Module):
             lengths: [sentences] tokens of each, at least 1; their sum is `total`.
             pooling: the last hidden state of the first or of the last token, or the mean over the sentence's tokens.
             gradients: backward overwrites these; None: it adds to `.grad`.
-            counts: number of sentences, at least 1, of each owner of `gradients` in turn; owners without sentences get gradients
-                of 0. By default all sentences belong to `ALL`.
+            counts: number of sentences, at least 1, of each owner of `gradients`, in the order of `lengths`; owners without
+                sentences get gradients of 0. By default all sentences belong to `ALL`.
             types: [total] token types, for pairs in one sequence; None: all 0.
 
         Returns:
@@ -118,7 +118,7 @@ class PackedBert(nn.Module):
         table, device = self.words, self.words.device
         amp = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if amp else table.dtype
-        layout = lay_out(lengths, self.config.num_attention_heads, device)
+        layout = Layout(lengths, self.config.num_attention_heads, device)
         words = None
         if gradients is not None:
             words = torch.unique(tokens).to(device, torch.long)
@@ -135,7 +135,7 @@ class PackedBert(nn.Module):
         return embedded
 
     def dropped(self) -> dict[str, float]:
-        """Return the probability of dropout now, by place."""
+        """Return the current probability of dropout by place."""
         names = self.family.dropouts.items() if self.training else ()
         return {place: getattr(self.config, name) for place, name in names}
 
@@ -144,24 +144,39 @@ class PackedBert(nn.Module):
         if isinstance(self.family.layer, PostNorm):
             return {}
         rotary: Any = self.rotary_emb
-        found = {kind: rotary(self.words, positions[None], kind) for kind in {*self.config.layer_types}}
-        return {kind: Rotary(cos[0], sin[0]) for kind, (cos, sin) in found.items()}
+        angles = {kind: rotary(self.words, positions[None], kind) for kind in {*self.config.layer_types}}
+        return {kind: Rotary(cos[0], sin[0]) for kind, (cos, sin) in angles.items()}
 
-    def weights(self, dtype: torch.dtype) -> dict[nn.Linear, Tensor]:
-        """Return each dense layer's weight in `dtype`: its own, or a copy made now.
+    def weights(self, dtype: torch.dtype) -> Mapping[nn.Linear, tuple[Tensor, Tensor | None]]:
+        """Return each dense layer's weight and bias in `dtype`: its own, or copies made now.
 
         Copies reuse the memory of the previous pass: allocating would cost more than copying.
         """
         layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        own = {layer: layer.weight.detach() for layer in layers}
-        if all(weight.dtype == dtype for weight in own.values()):
-            return own
-        for layer, weight in own.items():
-            copy = self._copies.get(layer)
-            if copy is None or copy.dtype != dtype or copy.device != weight.device:
-                copy = self._copies[layer] = torch.empty_like(weight, dtype=dtype)
-            copy.copy_(weight)
-        return self._copies
+        own = [parameter.detach() for layer in layers for parameter in _of(layer)]
+        values = own
+        if any(parameter.dtype != dtype for parameter in own):
+            if [(copy.dtype, copy.device) for copy in self._copies] != [(dtype, of.device) for of in own]:
+                self._copies = _empty_like(own, dtype)
+            values = self._copies
+            torch._foreach_copy_(values, own)
+        cursor = iter(values)
+        return {layer: (next(cursor), next(cursor) if layer.bias is not None else None) for layer in layers}
+
+
+def _of(layer: nn.Linear) -> list[Tensor]:
+    return [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+
+
+def _empty_like(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Return tensors of the same shapes in one block of memory: all matrices, then all vectors."""
+    copies: dict[int, Tensor] = {}
+    for dimensions in (2, 1):
+        alike = [tensor for tensor in tensors if tensor.ndim == dimensions]
+        sizes = [tensor.numel() for tensor in alike]
+        pieces = torch.split(torch.empty(sum(sizes), dtype=dtype, device=tensors[0].device), sizes)
+        copies |= {id(of): piece.view(of.shape) for of, piece in zip(alike, pieces, strict=True)}
+    return [copies[id(tensor)] for tensor in tensors]
 
 
 def _shares(
@@ -179,7 +194,7 @@ def _shares(
 
 
 class _Encode(torch.autograd.Function):
-    """The whole encoder as one node of the graph. `trained` is a parameter that makes autograd call backward."""
+    """The whole encoder as one node of the graph. `trained` is any trained parameter: it makes autograd call backward."""
 
     @staticmethod
     def forward(ctx: Any, trained: Tensor, run: "_Pass", tokens: Tensor) -> Tensor:
@@ -190,7 +205,7 @@ class _Encode(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dpooled: Tensor) -> tuple[None, None, None]:
         if ctx.run is None:
-            raise RuntimeError("PackedBert cannot run backward twice; call forward again")
+            raise RuntimeError("PackedEncoder cannot run backward twice; call forward again")
         run, ctx.run = ctx.run, None
         with torch.autocast(dpooled.device.type, enabled=False):
             run.backward(dpooled)
@@ -202,7 +217,7 @@ class _Pass:
 
     def __init__(
         self,
-        packed: PackedBert,
+        packed: PackedEncoder,
         layout: Layout,
         shares: Sequence[Share],
         words: Tensor | None,  # the rows of the word table that gradients are kept of; None: all
@@ -213,21 +228,33 @@ class _Pass:
         self.packed, self.layout, self.words, self.keep = packed, layout, words, keep
         self.types: Tensor | None = None  # of tokens; None: all 0, or the model has one type only
         self.layers: list[PostNormLayer | PreNormLayer] = []
-        # The tokens that stand for their sentences; None: all do.
+        # The tokens that stand for their sentences; None: all of them.
         first, last = layout.firsts, layout.firsts + layout.lengths - 1
         self.chosen = {"cls": first, "last": last, "mean": None}[pooling]
         dropped = packed.dropped()
+        self.on_gpu = layout.positions.device.type != "cpu"
+        self.varlen = self._one_call_for_all_lengths(dtype)
         dropout = Dropout(self._elements(dropped), layout.positions.device)
         activation = Activation(getattr(packed.config, packed.family.activation))
-        self.setting = Setting(layout, shares, packed.weights(dtype), dtype, activation, dropout, dropped)
+        sums = ColumnSums(shares, layout.positions.device, together=self.on_gpu)
+        weights = packed.weights(dtype)
+        self.setting = Setting(layout, sums, weights, dtype, activation, dropout, dropped, self.varlen)
+
+    def _one_call_for_all_lengths(self, dtype: torch.dtype) -> bool:
+        config = self.packed.config
+        # If there are fewer queries than keys, FlashAttention counts a window from the sentence's end.
+        kinds = getattr(config, "layer_types", None) or [""]
+        if dtype != torch.bfloat16 or (self.chosen is not None and kinds[-1] == "sliding_attention"):
+            return False
+        return varlen_agrees(self.layout.positions.device, config.hidden_size // self.layout.heads)
 
     def _elements(self, dropped: Mapping[str, float]) -> int:
-        """Return how many elements have dropout at the places where its probability is not 0."""
+        """Return how many elements dropout draws for: those at places where its probability is not 0."""
         config, layout, depth = self.packed.config, self.layout, len(self.packed.blocks)
         tokens, post_norm = len(layout.positions), isinstance(self.packed.family.layer, PostNorm)
         elements = {
             "embedding": tokens * self.packed.words.shape[1],
-            "attention": depth * layout.heads * sum(g.count * g.longest**2 for g in layout.groups),
+            "attention": 0 if self.varlen else depth * Grouped(layout).scores,
             "output": depth * tokens * config.hidden_size,
             "feedforward": depth * tokens * (config.hidden_size if post_norm else config.intermediate_size),
         }
@@ -242,7 +269,7 @@ class _Pass:
             x = layer.forward(x)
             if self.keep:
                 self.layers.append(layer)
-        # Its bits are no longer needed: all masks are made.
+        # All masks are made, so the random bits are no longer needed.
         del self.setting.dropout
         self.last_norm = self._norm(self.packed.parts.last_norm)
         if self.last_norm is not None:
@@ -285,7 +312,7 @@ class _Pass:
         if parts.positions is not None:
             x += parts.positions.weight[self.positions]
         self.norm = setting.norm(parts.norm)
-        self.mask = setting.mask("embedding", x.shape, x.dtype)
+        (self.mask,) = setting.masks(x.dtype, {"embedding": x.shape})
         x = self.mask.drop(self.norm.forward(x))
         self.projection = None if parts.projection is None else setting.linear(parts.projection)
         if self.projection is not None:
@@ -293,7 +320,7 @@ class _Pass:
         return x
 
     def _positions(self, tokens: Tensor) -> Tensor:
-        """Return the position of each token. A padding token in the text has none where positions begin behind padding."""
+        """Return the position of each token. In families with `behind_padding` (RoBERTa), padding tokens have no position."""
         layout = self.layout
         if not self.packed.family.behind_padding:
             return layout.positions
@@ -312,7 +339,8 @@ class _Pass:
         padding = parts.words.padding_idx
         dwords = dx if padding is None else dx * (self.tokens != padding)[:, None]
         rows = self.tokens if self.words is None else torch.searchsorted(self.words, self.tokens)
-        for share in self.setting.shares:
+        self.setting.sums.write()
+        for share in self.setting.sums.shares:
             if parts.positions is not None:
                 dpositions = dwords if self.packed.family.behind_padding else dx
                 share.put_rows(parts.positions.weight, self.positions, dpositions)

@@ -1,7 +1,7 @@
 """Any BERT-like encoder of transformers, with padding: the plain path.
 
-The sentences of a batch are sorted by length and cut into micro-batches, so that little padding is computed. An item's embedding
-is that of the whole batch padded at once, but for rounding; which elements dropout drops depends on the cuts.
+The sentences of a batch are sorted by length and cut into micro-batches, so that little padding is computed. Except for
+rounding, embeddings are the same as with the whole batch padded at once; which elements dropout drops depends on the cuts.
 """
 
 from typing import Literal
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 Pooling = Literal["cls", "mean", "last"]
 Lengths = npt.NDArray[np.int32]
 
-# What calling the model once more costs beside its tokens, in tokens: 77 measured on a CPU for a DeBERTa of MiniLM's size. On a
-# GPU it is the launches of all kernels, in which thousands of tokens could have been computed (an estimate, not measured).
+# The fixed cost of a call of the model, in tokens: 77 measured on a CPU for a DeBERTa of MiniLM's size. On a GPU it is the
+# launches of all kernels, in whose time thousands of tokens can be computed (an estimate, not measured).
 CALL_TOKENS = {"cpu": 64, "cuda": 4096}
 
 
@@ -71,19 +71,19 @@ class PaddedEncoder(nn.Module):
 
 
 def cut(lengths: Lengths, call_tokens: int) -> list[int]:
-    """Return where to cut ascending `lengths` so that tokens with padding, plus `call_tokens` for each piece, are fewest."""
+    """Return where to cut ascending `lengths` to minimise the tokens with padding, plus `call_tokens` for each piece."""
     longest, counts = np.unique(lengths, return_counts=True)
     begins = np.cumsum(counts) - counts  # of the sentences of each length
-    # The fewest tokens for the sentences before each length, and the place of the last cut among the lengths.
+    # For each length: the fewest tokens for all sentences up to it, and where the last cut is then.
     fewest, cuts = np.zeros(len(longest) + 1), np.zeros(len(longest), dtype=np.int64)
     for last, length in enumerate(longest.tolist()):
         ends = begins[last] + counts[last]
         totals = fewest[: last + 1] + (ends - begins[: last + 1]) * length + call_tokens
         cuts[last] = totals.argmin()
         fewest[last + 1] = totals.min()
-    found: list[int] = []
+    places: list[int] = []
     first = int(cuts[-1])
     while first > 0:
-        found.append(int(begins[first]))
+        places.append(int(begins[first]))
         first = int(cuts[first - 1])
-    return found[::-1]
+    return places[::-1]

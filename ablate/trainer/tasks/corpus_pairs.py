@@ -1,6 +1,8 @@
 """Stories, alone or in pairs that agree in a given number of five slots: who, did, what, where, how.
 
-Each slot holds one of eight concepts, and each concept has two words: "the lad quickly found the crate near the harbour".
+Each slot holds one of eight concepts, and each concept has two words: "the lad quickly found the crate near the harbour". Instead
+of "near" there is one of six words. Pairs that agree more are more often set in nearby places than in far ones: like annotated
+pairs (Gururangan et al. 2018), these give away something about their label in each single sentence.
 """
 
 from random import Random
@@ -14,12 +16,14 @@ HOW = "quickly/rapidly slowly/gradually quietly/silently angrily/furiously caref
 suddenly/abruptly rarely/seldom proudly/boldly"
 CONCEPTS = [[tuple(words.split("/")) for words in slot.split()] for slot in (WHO, DID, WHAT, WHERE, HOW)]
 ORDERS = (
-    "the {who} {how} {did} the {what} near the {where}",
-    "near the {where} the {who} {how} {did} the {what}",
-    "{how} the {who} {did} the {what} near the {where}",
-    "the {what} was {how} {did} by the {who} near the {where}",
-    "near the {where} the {what} was {did} {how} by the {who}",
+    "the {who} {how} {did} the {what} {near} the {where}",
+    "{near} the {where} the {who} {how} {did} the {what}",
+    "{how} the {who} {did} the {what} {near} the {where}",
+    "the {what} was {how} {did} by the {who} {near} the {where}",
+    "{near} the {where} the {what} was {did} {how} by the {who}",
 )
+CLOSE = "near beside behind"
+FAR = "beyond past outside"
 OTHER_WORD = 0.15  # probability that the second story of a pair uses a concept's other word
 
 
@@ -28,11 +32,13 @@ def one_story(draw: Random) -> tuple[str, list[int]]:
     numbers = [draw.randrange(len(slot)) for slot in CONCEPTS]
     concepts = [slot[number] for slot, number in zip(CONCEPTS, numbers, strict=True)]
     words = [draw.randrange(2) for _ in concepts]
-    return _story(draw.choice(ORDERS), concepts, words), numbers
+    return _story(draw.choice(ORDERS), _near(draw, 0.5), concepts, words), numbers
 
 
 def two_stories(draw: Random, shared: int) -> tuple[str, str]:
-    """Return two stories that have the same concept in `shared` of the five slots."""
+    """Return two stories that have the same concept in `shared` of the five slots.
+
+    Each is set in a nearby place with probability 0.2 to 0.8, the higher, the more they share."""
     concepts = [draw.choice(slot) for slot in CONCEPTS]
     others = list(concepts)
     for slot in draw.sample(range(5), 5 - shared):
@@ -40,9 +46,15 @@ def two_stories(draw: Random, shared: int) -> tuple[str, str]:
     words = [draw.randrange(2) for _ in concepts]
     other_words = [word ^ (draw.random() < OTHER_WORD) for word in words]
     order, other_order = draw.sample(ORDERS, 2)
-    return _story(order, concepts, words), _story(other_order, others, other_words)
+    near, other_near = (_near(draw, 0.2 + 0.6 * shared / len(CONCEPTS)) for _ in range(2))
+    return _story(order, near, concepts, words), _story(other_order, other_near, others, other_words)
 
 
-def _story(order: str, concepts: list[tuple[str, ...]], words: list[int]) -> str:
+def _near(draw: Random, close: float) -> str:
+    return draw.choice((CLOSE if draw.random() < close else FAR).split())
+
+
+def _story(order: str, near: str, concepts: list[tuple[str, ...]], words: list[int]) -> str:
     chosen = [concept[word] for concept, word in zip(concepts, words, strict=True)]
-    return order.format(**dict(zip(("who", "did", "what", "where", "how"), chosen, strict=True)))
+    slots = ("who", "did", "what", "where", "how")
+    return order.format(near=near, **dict(zip(slots, chosen, strict=True)))

@@ -10,24 +10,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from ablate.trainer.tasks.objectives import OBJECTIVES, Objective, SquaredError
+from ablate.trainer.tasks.objectives import OBJECTIVES, MultipleNegatives, Objective, SquaredError
 from ablate.trainer.tasks.task import Task
 
-# What a dense head sees of the embeddings [n, hidden]: how many times their width, and the function.
+# The input of a dense head, computed from the embeddings [n, hidden]: its width in multiples of `hidden`, and the function.
 _FEATURES: dict[str, tuple[int, Callable[[Tensor, Any], Tensor]]] = {
     "sentence": (1, lambda u, v: u),
     "concat": (2, lambda u, v: torch.cat([u, v], dim=1)),
     "difference": (3, lambda u, v: torch.cat([u, v, (u - v).abs()], dim=1)),
     "product": (4, lambda u, v: torch.cat([u, v, (u - v).abs(), u * v], dim=1)),
-    # u is the embedding of both sentences, read as one sequence.
+    # u is the embedding of both sentences as one sequence.
     "cross": (1, lambda u, v: u),
 }
 
 
-def build_head(task: Task, chosen: str, hidden: int, dense_size: int, dropout: float) -> "TaskHead":
-    """Return the head of `task` that is called `chosen`, on embeddings of size `hidden`; weights from torch's generator."""
-    objective = OBJECTIVES[task.loss](task.labels)
+def build_head(
+    task: Task,
+    chosen: str,
+    hidden: int,
+    dense_size: int,
+    dropout: float,
+    class_weights: Tensor | None = None,
+) -> "TaskHead":
+    """Return the head of `task` that is called `chosen`, on embeddings of size `hidden`; weights from torch's generator.
+
+    `class_weights` [classes] are the loss's weights, on the device of the labels; only training needs them.
+    """
+    objective = OBJECTIVES[task.loss](task, class_weights)
     numbers = isinstance(objective, SquaredError)
+    if isinstance(objective, MultipleNegatives):
+        return InBatchSimilarity(hidden, dense_size, dropout, objective)
     if chosen == "siamese":
         return (SiameseSimilarity if numbers else Siamese)(hidden, dense_size, dropout, objective)
     dense = Dense(chosen, hidden, dense_size, dropout, objective)
@@ -72,7 +84,7 @@ class Dense(TaskHead):
 
 
 class Regression(TaskHead):
-    """The number a dense head gives."""
+    """A dense head with one number as output."""
 
     def __init__(self, head: Dense) -> None:
         super().__init__(head.objective)
@@ -99,12 +111,26 @@ class SiameseSimilarity(TaskHead):
 
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
         """[n, hidden] twice -> [n]."""
+        return SquaredError.TOP * F.cosine_similarity(*self._compared(u, v), dim=1)
+
+    def _compared(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         both = self.dense(self.dropout(torch.cat([u, v])))
-        return SquaredError.TOP * F.cosine_similarity(both[: len(u)], both[len(u) :], dim=1)
+        return both[: len(u)], both[len(u) :]
+
+
+class InBatchSimilarity(SiameseSimilarity):
+    """`SiameseSimilarity`; in training, for every pair (first i, second j) of the batch."""
+
+    def forward(self, u: Tensor, v: Tensor) -> Tensor:
+        """[n, hidden] twice -> [n]; in training, [n, n]."""
+        if not self.training:
+            return super().forward(u, v)
+        first, second = (F.normalize(side, dim=1) for side in self._compared(u, v))
+        return SquaredError.TOP * first @ second.T
 
 
 class Siamese(SiameseSimilarity):
-    """A linear layer on that similarity, for classes."""
+    """A linear layer on `SiameseSimilarity`, for classes."""
 
     def __init__(self, hidden: int, dense_size: int, dropout: float, objective: Objective) -> None:
         super().__init__(hidden, dense_size, dropout, objective)

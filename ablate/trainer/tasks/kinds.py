@@ -1,16 +1,27 @@
 """The kinds of task that a study file can declare: what each reads, its heads and metrics, and a toy corpus for each.
 
-Adding a head takes its description here and its function in `heads.py`; adding a metric takes its name in `task.py`, its function
-in `metrics.py`, and its place here.
+Adding a head takes its description here and its function in `heads.py`; adding a metric takes its name in `task.py` and its
+function in `metrics.py`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import get_args
 
 from ablate.trainer.tasks.corpus_pairs import CONCEPTS, one_story, two_stories
-from ablate.trainer.tasks.task import Label, Labels, Loss, Metric, Row, Task
+from ablate.trainer.tasks.task import (
+    ClassMetric,
+    Label,
+    Labels,
+    Loss,
+    LossOptions,
+    Metric,
+    NumberMetric,
+    Row,
+    Task,
+)
 
 CROSS = "cross"
 
@@ -23,8 +34,11 @@ PAIR_HEADS = {
     CROSS: "both sentences read as one sequence, whose embedding goes into the dense layer",
 }
 
-_CLASS_METRICS: tuple[Metric, ...] = ("accuracy", "macro_f1", "mcc")
-_NUMBER_METRICS: tuple[Metric, ...] = ("pearson", "spearman", "r2")
+_CLASS_METRICS: tuple[Metric, ...] = get_args(ClassMetric)
+_NUMBER_METRICS: tuple[Metric, ...] = get_args(NumberMetric)
+_SQUARED_ERROR: dict[str, Loss] = {"mse": "squared_error"}
+# The first is the default; the others compare u and v by their cosine.
+_PAIR_LOSSES: dict[str, Loss] = {**_SQUARED_ERROR, "cosine": "cosine", "cosent": "cosent", "mnrl": "mnrl"}
 _SLOTS, _CONCEPTS = len(CONCEPTS), len(CONCEPTS[0])
 
 
@@ -34,13 +48,14 @@ class KindOfTask:
 
     heads: Mapping[str, str]  # name -> description; the first is the default
     metrics: tuple[Metric, ...]  # the first is the default
+    losses: Mapping[str, Loss]  # their names in a study file; the first is the default
     draw: Callable[[Labels, Random], Row]
     numbers: bool = False  # labels are numbers in a range, not classes
     several: bool = False  # a sentence can have several labels, or none
 
     @property
     def pairs(self) -> bool:
-        """Whether it is about two sentences."""
+        """Whether its items are pairs of sentences."""
         return self.heads is PAIR_HEADS
 
     def labels(self, low: float, top: float, names: tuple[str, ...]) -> Labels:
@@ -48,7 +63,16 @@ class KindOfTask:
         usual = ("gold_label", "score", "is_duplicate", "sentiment", "similarity")
         return Labels("label", top, not self.numbers, low, names, self.several, usual)
 
-    def task(self, name: str, labels: Labels, head: str, metric: Metric, weight: float) -> Task:
+    def task(
+        self,
+        name: str,
+        labels: Labels,
+        head: str,
+        metric: Metric,
+        loss: str,
+        loss_options: LossOptions,
+        weight: float,
+    ) -> Task:
         """Return the task."""
         others = (other for other in self.metrics if other != metric)
         return Task(
@@ -56,18 +80,18 @@ class KindOfTask:
             columns=("sentence1", "sentence2") if self.pairs else ("sentence",),
             labels=labels,
             heads={head: self.heads[head]},
-            loss=self._loss(labels),
+            loss=self._loss(labels, loss),
             metrics=(metric, *others),
             draw=partial(self.draw, labels),
+            loss_options=loss_options,
             weight=weight,
             joined=head == CROSS,
         )
 
-    def _loss(self, labels: Labels) -> Loss:
-        if self.numbers:
-            return "squared_error"
-        # Two classes need one logit only.
-        return "binary_cross_entropy" if self.several or labels.count == 2 else "cross_entropy"
+    def _loss(self, labels: Labels, chosen: str) -> Loss:
+        # Two classes need only one logit.
+        two = not self.numbers and labels.count == 2
+        return "binary_cross_entropy" if two else self.losses[chosen]
 
 
 # The toy corpus: stories of five slots, whose labels depend on the concepts in them.
@@ -85,7 +109,7 @@ def _number_of_story(labels: Labels, draw: Random) -> Row:
 
 
 def _labels_of_story(labels: Labels, draw: Random) -> Row:
-    """Label n is whether a bit of the number of the concept in slot n is set."""
+    """Label n is one bit of the concept's number in slot n % 5."""
     story, concepts = one_story(draw)
     bits = (concepts[n % _SLOTS] >> n // _SLOTS % 3 & 1 for n in range(labels.count))
     return Row(story, None, tuple(map(float, bits)))
@@ -105,10 +129,14 @@ def _in_range(labels: Labels, share: float) -> Label:
     return labels.low + share * (labels.top - labels.low)
 
 
+_ENTROPY: dict[str, Loss] = {"cross_entropy": "cross_entropy"}
+_OF_EACH_LABEL: dict[str, Loss] = {"cross_entropy": "binary_cross_entropy"}
 KINDS = {
-    "classification": KindOfTask(SENTENCE_HEADS, _CLASS_METRICS, _class_of_story),
-    "pair_classification": KindOfTask(PAIR_HEADS, _CLASS_METRICS, _class_of_pair),
-    "regression": KindOfTask(SENTENCE_HEADS, _NUMBER_METRICS, _number_of_story, numbers=True),
-    "pair_regression": KindOfTask(PAIR_HEADS, _NUMBER_METRICS, _number_of_pair, numbers=True),
-    "multilabel": KindOfTask(SENTENCE_HEADS, ("macro_f1", "accuracy"), _labels_of_story, several=True),
+    "classification": KindOfTask(SENTENCE_HEADS, _CLASS_METRICS, _ENTROPY, _class_of_story),
+    "pair_classification": KindOfTask(PAIR_HEADS, _CLASS_METRICS, _ENTROPY, _class_of_pair),
+    "regression": KindOfTask(SENTENCE_HEADS, _NUMBER_METRICS, _SQUARED_ERROR, _number_of_story, numbers=True),
+    "pair_regression": KindOfTask(PAIR_HEADS, _NUMBER_METRICS, _PAIR_LOSSES, _number_of_pair, numbers=True),
+    "multilabel": KindOfTask(
+        SENTENCE_HEADS, ("macro_f1", "accuracy"), _OF_EACH_LABEL, _labels_of_story, several=True
+    ),
 }

@@ -14,27 +14,27 @@ from ablate.trainer.tasks.task import Metric, Task
 
 Numbers = npt.NDArray[np.float64]
 
-# Predictions that differ by no more than this share of their size are equal: heads compute in fp32, in which neighbours
-# are 6e-8 to 1.2e-7 apart, and a dot product is off by a few of those. The correlation of such differences would be noise.
+# Predictions that differ by no more than this fraction of their size count as equal: heads compute in fp32, in which neighbours
+# are 6e-8 to 1.2e-7 apart, and a dot product is off by a few of those. A correlation of such differences is noise.
 ROUNDING = 1e-6
 
 
 def scores(task: Task, predicted: Tensor, gold: Numbers, where: str) -> dict[str, float]:
-    """Return the task's metrics of predictions for labels: `<task>`, then `<task>.<metric>` for each further one.
+    """Return the task's metrics: `<task>`, then `<task>.<metric>` for each further one.
 
     A further metric that is undefined is left out.
 
     Raises:
-        TrialError: the first metric is undefined; names `where`.
+        TrialError: the first metric is undefined; the message names `where`.
     """
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for name, metric in task.named_metrics.items():
         try:
-            found[name] = METRICS[metric](predicted.numpy(), gold)
+            metrics[name] = METRICS[metric](predicted.numpy(), gold)
         except ValueError as error:
             if name == task.name:
                 raise TrialError(f"{where}: {error}") from error
-    return found
+    return metrics
 
 
 def accuracy(predicted: Numbers, gold: Numbers) -> float:
@@ -70,7 +70,7 @@ def pearson(predicted: Numbers, gold: Numbers) -> float:
     """Return Pearson's correlation of x [n] and y [n].
 
     Raises:
-        ValueError: the labels are all the same, or the predictions are but for rounding.
+        ValueError: the labels are all the same, or the predictions are (except for rounding).
     """
     _refuse_constant(predicted, gold, "Pearson's r")
     return _correlation(predicted, gold)

@@ -1,7 +1,7 @@
 """Whether two sentences mean the same: 0 or 1.
 
 In the built-in corpus, 1 means that both stories have the same five concepts, in another order and partly in other words; with 0,
-three of the concepts differ. One label in twenty is wrong.
+three of the concepts differ. One label in twenty is wrong. Stories that mean the same are more often set in nearby places.
 """
 
 from random import Random

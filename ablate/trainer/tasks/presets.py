@@ -1,4 +1,4 @@
-"""Well-known tasks by name: what a study would otherwise write out for each. A preset is an abbreviation and leaves no trace.
+"""Well-known tasks by name: what a study would otherwise write out for each. The cells are the same.
 
 GLUE (Wang et al. 2018) with the metrics of its paper, as `nyu-mll/glue` on the hub has it; CS224N's default project (2024).
 """
@@ -18,7 +18,7 @@ def _course(files: str, kind: str, **keys: Any) -> dict[str, Any]:
     return {"kind": kind, "files": f"cs224n/{files}-{{split}}.csv", "text": "course", **keys}
 
 
-# Names of labels are in the order of the hub's numbers. The test labels of GLUE are hidden.
+# Names of labels are in the order of the hub's numbers. GLUE's test labels are hidden.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "glue/cola": _glue("cola", "classification", labels=2, metric="mcc"),
     "glue/sst2": _glue("sst2", "classification", labels=2),
@@ -53,7 +53,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 def expanded(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return a task with the keys of its `preset` written out; its own keys override them.
 
-    `files` in place of the preset's hub, or `hub` in place of its files, are read without its names of splits.
+    If the study gives `files` in place of the preset's hub (or the reverse), the preset's names of splits are dropped.
     """
     preset = dict(PRESETS[task["preset"]])
     source, other = ("hub", "files") if "hub" in preset else ("files", "hub")

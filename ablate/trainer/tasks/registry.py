@@ -1,4 +1,4 @@
-"""All tasks, and the mean over those of a study."""
+"""The built-in tasks, and a study's mean metric."""
 
 from collections.abc import Mapping, Sequence
 

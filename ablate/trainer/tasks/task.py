@@ -1,4 +1,4 @@
-"""What a task is: all that distinguishes it from other tasks, as one value. Loads neither torch nor NumPy."""
+"""A task as one value: everything that distinguishes it from other tasks. Loads neither torch nor NumPy."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,10 +7,14 @@ from typing import Literal, NamedTuple
 
 from ablate.text import listed
 
-Metric = Literal["accuracy", "macro_f1", "mcc", "pearson", "spearman", "r2"]
+ClassMetric = Literal["accuracy", "macro_f1", "mcc"]
+NumberMetric = Literal["pearson", "spearman", "r2"]
+Metric = ClassMetric | NumberMetric
 CORRELATIONS: tuple[Metric, ...] = ("mcc", "pearson", "spearman")  # from -1 to 1
 
-Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
+Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error", "cosine", "cosent", "mnrl"]
+# They compare the pairs of a batch with each other, and so learn a ranking, not values.
+ORDERING: tuple[Loss, ...] = ("cosent", "mnrl")
 
 # A number; with `Labels.several`, 1 or 0 for each of the labels.
 Label = float | tuple[float, ...]
@@ -26,7 +30,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Labels:
-    """Numbers from `low` to `top`. With `names`, the numbers are their places; with `several`, any of them can hold at once."""
+    """The valid labels: numbers from `low` to `top`. `names`: labels index it; `several`: items can have many labels."""
 
     column: str  # its usual name in files
     top: float
@@ -38,7 +42,7 @@ class Labels:
 
     @property
     def count(self) -> int:
-        """How many whole numbers there are."""
+        """Number of classes."""
         return int(self.top - self.low) + 1
 
     @property
@@ -51,6 +55,16 @@ class Labels:
     def allow(self, value: float) -> bool:
         """Return whether `value` is a valid label."""
         return self.low <= value <= self.top and (not self.whole or value == int(value))
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Options of losses; each loss reads the ones it supports."""
+
+    label_smoothing: float = 0.0
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
+    scale: float = 20.0  # of the cosine in `ORDERING` losses
+    positive_from: float = 0.8  # share of the labels' range from which a pair is a positive of `mnrl`
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +81,7 @@ class Task:
     loss: Loss
     metrics: tuple[Metric, ...]  # the first is reported as `dev/<name>`, the others as `dev/<name>.<metric>`
     draw: Callable[[Random], Row]  # draws one row of the built-in corpus
+    loss_options: LossOptions = LossOptions()
     weight: float = 1.0  # in the mean over tasks
     joined: bool = False  # the encoder reads both sentences as one sequence, for the head `cross`
 

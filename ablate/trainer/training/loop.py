@@ -6,28 +6,37 @@ surgery visits tasks (its own generator, saved).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ablate.contract import Context
 from ablate.errors import TrialError
 from ablate.trainer.data.tokens import Indices
+from ablate.trainer.encoders.depth import rate_shares
 from ablate.trainer.encoders.embedding import Embedder, Frozen, Live, Pair
 from ablate.trainer.encoders.flat_parameters import Flat, Gradients
+from ablate.trainer.encoders.generators import Generators, generators_of, repeating
 from ablate.trainer.encoders.loading import load_encoder
+from ablate.trainer.encoders.lora import Lora, LowRank
+from ablate.trainer.encoders.micro_batches import MicroBatches
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import TaskHead, build_head
 from ablate.trainer.tasks.metrics import Numbers, scores
+from ablate.trainer.tasks.objectives import class_weights, refuse_no_positive
+from ablate.trainer.tasks.r_drop import r_drop_loss
 from ablate.trainer.tasks.registry import mean_score
 from ablate.trainer.tasks.task import Task
+from ablate.trainer.training.balancing import build_balancing
 from ablate.trainer.training.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
 from ablate.trainer.training.optimizing import Optimizer
+from ablate.trainer.training.patience import Patience
 from ablate.trainer.training.saving import save_results
 from ablate.trainer.training.scoring import Evaluation, keep_predictions, predict, stated_metrics
-from ablate.trainer.training.stages import Stage, amounts, plan_stages
+from ablate.trainer.training.stages import Stage, amounts, ended, plan_stages, steps_of
 from ablate.trainer.training.surgery import Surgeon
 from ablate.trainer.training.token_cache import tokens_of
 
@@ -48,7 +57,8 @@ class Training:
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self.settings, self.context = settings, context
-        # From here on a hang is detected; loading data and weights may hang on a network.
+        # Hangs are detected from the first report on; this one comes early, since loading data and weights may hang on a
+        # network.
         context.report(0, {})
         self.device = torch.device(context.device)
         self.tokens = tokens_of(settings, context.cache)
@@ -56,13 +66,18 @@ class Training:
         self.encoder = load_encoder(settings, self.tokens.vocab_size, seed, self.device)
         self.heads = {task.name: self._new_head(task) for task in settings.trained}
         self.flats = {task: Flat(head) for task, head in self.heads.items()}
+        self.lora = None
+        if settings.lora.rank:
+            self.lora = Lora(self.encoder, settings.lora, derive_seed(context.seed, "lora"))
         if not settings.freeze_encoder:
-            self.flats["encoder"] = self.encoder.flat
-        live = Live(self.encoder, self.tokens, settings, self.device)
-        self.embedder: Embedder = Frozen(live, context.cache) if settings.freeze_encoder else live
-        sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
-        self.stages = plan_stages(settings, sizes, context.seed)
-        context.facts |= self.tokens.facts | amounts(self.stages, sizes) | stated_metrics(settings.trained)
+            self.flats["encoder"] = self.lora.flat if self.lora else self.encoder.flat
+        self.embedder = self._new_embedder()
+        self.sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
+        self.stages = plan_stages(settings, self.sizes, context.seed)
+        self.planned_steps = steps_of(self.stages)
+        context.facts |= (
+            self.tokens.facts | amounts(self.stages, self.sizes) | stated_metrics(settings.trained)
+        )
         self.last: Evaluation | None = None
         self.best: tuple[Evaluation, dict[str, Tensor]] | None = None  # with the weights of that moment
         torch.manual_seed(derive_seed(context.seed, "dropout"))
@@ -73,8 +88,24 @@ class Training:
     def _new_head(self, task: Task) -> TaskHead:
         torch.manual_seed(derive_seed(self.context.seed, f"head {task.name}"))
         settings, hidden = self.settings, self.encoder.hidden_size
-        head = build_head(task, settings.head_of(task), hidden, settings.dense_size, settings.dropout)
+        labels = self._gold(task.name, "train")
+        refuse_no_positive(task, labels)
+        chosen = class_weights(task, labels)
+        weights = None if chosen is None else torch.tensor(chosen, device=self.device)
+        head = build_head(
+            task, settings.head_of(task), hidden, settings.dense_size, settings.dropout, weights
+        )
         return head.to(self.device)
+
+    def _new_embedder(self) -> Embedder:
+        live = Live(self.encoder, self.tokens, self.settings, self.device)
+        if self.settings.freeze_encoder:
+            return Frozen(live, self.context.cache)
+        embedder: Embedder = live
+        if self.settings.micro_batch:
+            trained = self.lora.matrices if self.lora else self.encoder.flat
+            embedder = MicroBatches(live, self.settings.micro_batch, trained)
+        return LowRank(embedder, self.lora) if self.lora else embedder
 
     def run(self) -> dict[str, float]:
         """Continue from the current state to the end."""
@@ -103,16 +134,25 @@ class Training:
         self.stage_number = number
         self.step = 0  # optimizer steps done in this stage
         trained = {name: flat for name, flat in self.flats.items() if name in (*self.stage.tasks, "encoder")}
-        self.optimizer = Optimizer(trained, self.settings, self.stage.steps)
+        steps_per_epoch = self.stage.mixture.steps_per_epoch
+        self.balancing = build_balancing(self.settings, self.stage.tasks, steps_per_epoch, self.device)
+        trained |= self.balancing.flats
+        self.optimizer = Optimizer(trained, self.settings, self.stage.steps, self._rate_shares())
         self.window: dict[str, list[float]] = {}  # curve -> values since its last point
+        self.patience = Patience(self.settings.patience)
         self.surgeon = None
         self.encoder_gradients = self.optimizer.gradients.get("encoder")  # None if it is frozen
         if self.settings.surgery != "none":
             seed = derive_seed(self.context.seed, "surgery")
             self.surgeon = Surgeon(self.settings.surgery, self.stage.tasks, seed)
-            self.encoder_gradients = Gradients(self.encoder.flat, self.stage.tasks)
+            self.encoder_gradients = Gradients(self.flats["encoder"], self.stage.tasks)
         for task in self.stage.tasks:
             self.flats[task].add_gradients_to(self.optimizer.gradients[task].places())
+
+    def _rate_shares(self) -> dict[Tensor, float]:
+        decay = self.settings.lr.layer_decay
+        shares = {} if decay == 1 else rate_shares(self.encoder.module, decay)
+        return self.lora.shares(shares) if self.lora and shares else shares
 
     def _run_stage(self) -> None:
         every = max(1, math.ceil(self.stage.steps / CURVE_POINTS))
@@ -121,33 +161,42 @@ class Training:
                 self._evaluate()
             if self.step == self.stage.steps:
                 return
+            if self.patience.is_exhausted:
+                self._stop_early()
+                return
             self._take_step()
             self.step += 1
             if self.step % every == 0 or self.step == self.stage.steps:
                 self._report_window()
             self._checkpoint()
 
+    def _stop_early(self) -> None:
+        if self.window:
+            self._report_window()
+        self.stages = ended(self.stages, self.stage_number, self.step)
+
     # One step -----------------------------------------------------------------------------------------------
 
     def _take_step(self) -> None:
         batches = self.stage.mixture.step(self.step)
-        losses = self._descend(batches)
-        # One transfer from the device for all tasks.
-        values = torch.stack(list(losses.values())).tolist()
-        for task, value in zip(losses, values, strict=True):
-            if not math.isfinite(value):
-                raise self._failed(f"train/{task}: the loss is {value}")
-            self.window.setdefault(f"train/{task}", []).append(value)
-        if self.surgeon is not None:
-            curves = self._combine(self.surgeon)
-            if not curves:
-                raise self._failed(f"train/{', '.join(batches)}: a gradient is not finite")
-            for name, value in curves.items():
-                self.window.setdefault(name, []).append(value)
+        generators = generators_of(self.device)
+        detached = self._descend(batches)
+        self.balancing.before_step(detached, self.optimizer.gradients)
+        curves = None if self.surgeon is None else self._combine(self.surgeon)
         taking_part = [name for name in self.flats if name in batches or name == "encoder"]
-        norm = self.optimizer.step(self.step, taking_part)
-        if norm is not None and not math.isfinite(norm):
-            raise self._failed(f"train/{', '.join(batches)}: the gradient's norm is {norm}")
+        norm = self.optimizer.step(self.step, [*taking_part, *self.balancing.flats])
+        # The host waits for the device only here, in surgery (for its Gramian) and in famo (for the losses after the step).
+        values = torch.stack([*detached.values(), *([] if norm is None else [norm])]).tolist()
+        losses = self._finite(dict(zip(detached, values, strict=False)))
+        for task, value in losses.items():
+            self.window.setdefault(f"train/{task}", []).append(value)
+        if curves == {}:
+            raise self._failed(f"train/{', '.join(batches)}: a gradient is not finite")
+        for name, value in (curves or {}).items():
+            self.window.setdefault(name, []).append(value)
+        if norm is not None and not math.isfinite(values[-1]):
+            raise self._failed(f"train/{', '.join(batches)}: the gradient's norm is {values[-1]}")
+        self.balancing.after_step(losses, lambda: self._losses_again(batches, generators))
 
     def _combine(self, surgeon: Surgeon) -> dict[str, float]:
         apart, combined = self.encoder_gradients, self.optimizer.gradients["encoder"]
@@ -155,23 +204,48 @@ class Training:
         combined.read_rows(apart.words)
         return surgeon.combine(apart.pieces(), [piece[0] for piece in combined.pieces()])
 
+    def _finite(self, losses: dict[str, float]) -> dict[str, float]:
+        for task, value in losses.items():
+            if not math.isfinite(value):
+                raise self._failed(f"train/{task}: the loss is {value}")
+        return losses
+
     def _failed(self, what: str) -> TrialError:
         return TrialError(f"step {self.steps_done + 1}: {what}; try a lower learning rate or precision: fp32")
 
     def _descend(self, batches: Mapping[str, Indices]) -> dict[str, Tensor]:
-        """Compute the gradients of all tasks and return their losses, without their graphs."""
+        """Compute the gradients of all tasks and return their losses, detached."""
         losses: dict[str, Tensor] = {}
         for task in batches:
             self.optimizer.gradients[task].clear()
-        for pairs in self.embedder.batches(batches, self.encoder_gradients):
+        for pairs in self._embedded(batches, self.encoder_gradients):
             with_graph = {task: self._loss(task, batches[task], pair) for task, pair in pairs.items()}
-            torch.stack(list(with_graph.values())).sum().backward()  # type: ignore[no-untyped-call]
+            self.balancing.total(with_graph).backward()  # type: ignore[no-untyped-call]
             losses |= {task: loss.detach() for task, loss in with_graph.items()}
         return losses
 
+    def _losses_again(self, batches: Mapping[str, Indices], generators: Generators) -> dict[str, float]:
+        """Recompute the losses of a step's batches after the update, with the same dropout."""
+        losses: dict[str, Tensor] = {}
+        with torch.no_grad(), repeating(generators, self.device):
+            for pairs in self._embedded(batches, None):
+                losses |= {task: self._loss(task, batches[task], pair) for task, pair in pairs.items()}
+        return self._finite(dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True)))
+
+    def _embedded(
+        self, batches: Mapping[str, Indices], gradients: Gradients | None
+    ) -> Iterator[dict[str, Pair]]:
+        """Embed a step's items; with R-Drop, all of them twice."""
+        passes = 2 if self.settings.r_drop else 1
+        items = {task: np.tile(indices, passes) for task, indices in batches.items()}
+        return self.embedder.batches(items, gradients)
+
     def _loss(self, task: str, indices: Indices, pair: Pair) -> Tensor:
         head, gold = self.heads[task], self._gold(task, "train")[indices]
-        loss: Tensor = head.loss(head(*pair), torch.from_numpy(gold).to(self.device))
+        labels = torch.from_numpy(gold).to(self.device)
+        if self.settings.r_drop:
+            return r_drop_loss(head, pair, labels, self.settings.r_drop)
+        loss: Tensor = head.loss(head(*pair), labels)
         return loss
 
     # Evaluation on dev --------------------------------------------------------------------------------------
@@ -194,8 +268,14 @@ class Training:
             metrics |= scores(task, predicted[task.name], self._gold(task.name, "dev"), where)
         self.last = Evaluation(self.steps_done, metrics, predicted)
         self.context.report(self.steps_done, self.last.named(self.settings.trained))
+        self.patience.see(self._score_of_stage(metrics))
         if self.settings.select == "best" and self.stage is self.stages[-1]:
             self._keep_if_best(self.last)
+
+    def _score_of_stage(self, metrics: Mapping[str, float]) -> float:
+        tasks = [task for task in self.settings.trained if task.name in self.stage.tasks]
+        # A single task counts whatever its weight, which may be 0.
+        return mean_score(metrics, tasks) if len(tasks) > 1 else tasks[0].in_mean(metrics[tasks[0].name])
 
     def _keep_if_best(self, new: Evaluation) -> None:
         tasks = self.settings.trained
@@ -211,10 +291,15 @@ class Training:
         assert self.last is not None, "the last step is always evaluated"
         chosen, tasks = self.last, self.settings.trained
         metrics = chosen.named(tasks)
+        if (taken := steps_of(self.stages)) < self.planned_steps:
+            early = {"stopped_early": {"steps": taken, "of": self.planned_steps}}
+            self.context.facts |= amounts(self.stages, self.sizes) | early
         if self.best is not None:
             chosen, weights = self.best
             for name, values in weights.items():
                 self.flats[name].values.copy_(values)
+            if self.lora:
+                self.lora.merge()
             metrics = chosen.named(tasks) | self.last.named(tasks, "@last")
         for task in tasks:
             items = self.tokens.tasks[task.name]["dev"]
@@ -226,6 +311,7 @@ class Training:
 
     def _report_window(self) -> None:
         means = {name: math.fsum(values) / len(values) for name, values in self.window.items()}
+        means |= {f"balancing/weight.{task}": value for task, value in self.balancing.weights().items()}
         self.context.report(self.steps_done, means)
         self.window = {}
 
@@ -241,17 +327,23 @@ class Training:
             best = {"evaluation": dict(vars(self.best[0])), "weights": self.best[1]}
         return {
             "stage": self.stage_number,
+            "ended": [stage.steps for stage in self.stages[: self.stage_number]],
             "step": self.step,  # with the seed, also the position in the data and in the schedule
             "weights": {name: flat.values for name, flat in self.flats.items()},
             "optimizer": self.optimizer.state(),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "surgery": self.surgeon.state() if self.surgeon is not None else None,
+            "balancing": self.balancing.state(),
             "window": self.window,
+            "patience": self.patience.state(),
             "best": best,
         }
 
     def _restore(self, state: State) -> None:
+        # States saved before early stopping existed have neither `ended` nor `patience`.
+        for number, steps in enumerate(state.get("ended", ())):
+            self.stages = ended(self.stages, number, int(steps))
         self._enter(int(state["stage"]))
         self.step = int(state["step"])
         for name, values in state["weights"].items():
@@ -262,7 +354,12 @@ class Training:
             torch.cuda.set_rng_state(state["cuda"], self.device)
         if self.surgeon is not None:
             self.surgeon.restore(state["surgery"])
+        # Checkpoints saved before balancing existed have none.
+        if state.get("balancing"):
+            self.balancing.restore(state["balancing"])
         self.window = {name: list(values) for name, values in state["window"].items()}
+        if "patience" in state:
+            self.patience.restore(state["patience"])
         if state["best"] is not None:
             weights = {name: values.to(self.device) for name, values in state["best"]["weights"].items()}
             self.best = (Evaluation(**state["best"]["evaluation"]), weights)

@@ -16,7 +16,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_
 
 
 def derive_seed(seed: int, purpose: str) -> int:
-    """Return a seed of 63 bits for one purpose, independent of those for others."""
+    """Return a seed of 63 bits for one purpose, independent of the seeds for other purposes."""
     words = np.random.SeedSequence([seed, crc32(purpose.encode())]).generate_state(2)
     return int(words[0]) << 31 ^ int(words[1])
 
@@ -46,7 +46,7 @@ def deterministic(device: str) -> Iterator[None]:
         # cuBLAS needs this to be deterministic.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-        # Otherwise torch fills new memory, one more pass over each tensor; ours is all written before it is read.
+        # Otherwise torch fills new memory, which costs a pass over each tensor. All of ours is written before it is read.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         with torch.random.fork_rng(devices=[device.index or 0 for device in cuda]):

@@ -1,4 +1,4 @@
-"""Estimate how long trainings take on this machine: time a few steps of each kind on their own data and weights, and extrapolate.
+"""Estimate how long training takes on this machine: time a few steps of each kind on their own data and weights, and extrapolate.
 
 A kind is all that the time of a step depends on (encoder, tasks, batch sizes, surgery, precision, ...). Each is timed once:
 some steps after a warm-up, the embedding of a slice of dev, the time before the first step and after the last. A kind that did
@@ -20,8 +20,8 @@ import numpy as np
 from ablate.contract import Context, Stopped
 from ablate.trainer.data.tokens import Indices, Ragged, TaskSplit
 from ablate.trainer.encoders.embedding import Live
+from ablate.trainer.parts import parts as parts_of
 from ablate.trainer.settings import HEADS, Settings
-from ablate.trainer.settings import parts as parts_of
 from ablate.trainer.training.loop import Training
 from ablate.trainer.training.machine import catch_out_of_memory, deterministic
 from ablate.trainer.training.saving import save_results
@@ -38,7 +38,7 @@ FROZEN_ROWS = 512  # of training text: a frozen encoder embeds all of it before 
 # `training` is among them since `separate` and `sequential` are timed as `joint` training of each task alone.
 INDIFFERENT = {
     *("training", "dense_size", *HEADS.values(), "reshuffle", "epochs", "max_steps", "lr", "schedule"),
-    *("warmup", "l2", "l2_kind", "clip", "eval_every", "select"),
+    *("mix_temperature", "warmup", "l2", "l2_kind", "clip", "eval_every", "patience", "select"),
 }
 
 
@@ -70,7 +70,7 @@ def measure(trainings: Mapping[str, Settings], context: Context) -> dict[str, fl
 
 
 def _stages(settings: Settings) -> list[Settings]:
-    """Return a training's stages as separate trainings."""
+    """Return the settings of each stage as a part of its own."""
     if settings.training == "joint":
         return [settings]
     return list(parts_of(settings.model_copy(update={"training": "separate"})).values())
@@ -88,7 +88,7 @@ def _timed(stage: Settings, context: Context) -> Pace:
     with contextlib.suppress(Stopped):
         Training(_steps_only(stage), watch).run()
     began = time.perf_counter()
-    # Set up a second time: now everything is warm, as in a worker.
+    # Set up a second time, now that everything is warm, as in a worker.
     training = Training(stage, watch)
     save_results(context.workdir, stage, training.encoder, training.heads, training.tokens)
     rest_s = time.perf_counter() - began
@@ -108,7 +108,7 @@ def _cut(limit: Mapping[str, int]) -> dict[str, int]:
 
 
 class _Stopwatch:
-    """The context of a training that is stopped after a few steps."""
+    """A context that stops training after a few steps."""
 
     def __init__(self, outer: Context) -> None:
         self.seed, self.device = outer.seed, outer.device
@@ -168,7 +168,7 @@ def _rows(column: Ragged, rows: Indices) -> Ragged:
 def _seconds(
     stages: list[Settings], paces: Mapping[str, Pace], context: Context, embedded: set[str]
 ) -> float:
-    """Return the seconds of one training. `embedded` are the splits that a frozen encoder embeds for earlier trainings."""
+    """Return the seconds of one part. `embedded`: splits that a frozen encoder embedded for earlier ones."""
     total, dev_tokens = 0.0, 0
     for settings in stages:
         pace = paces[_nearest(_kind(settings), paces)]
@@ -190,11 +190,11 @@ def _nearest(kind: str, paces: Mapping[str, Pace]) -> str:
     """Return `kind` if it was timed, else the timed kind that shares most settings, preferably with the same tasks."""
     if kind in paces:
         return kind
-    wanted = json.loads(kind)
+    target = json.loads(kind)
 
     def shared(other: str) -> tuple[bool, int]:
         settings = json.loads(other)
-        return settings["tasks"] == wanted["tasks"], sum(settings[key] == wanted[key] for key in wanted)
+        return settings["tasks"] == target["tasks"], sum(settings[key] == target[key] for key in target)
 
     return max(paces, key=shared)
 

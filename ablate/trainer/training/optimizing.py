@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ablate.trainer.encoders.flat_parameters import Flat, Gradients
 from ablate.trainer.settings import Settings
+from ablate.trainer.training.table_rows import TableRows
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -22,44 +25,55 @@ class Optimizer:
         flats: name -> parameters; `encoder` has its own learning rate, all others have that of the heads.
         settings: of the part.
         total_steps: length of the schedule.
+        shares: parameter -> its share of the peak rate; 1 where it is not named.
     """
 
-    def __init__(self, flats: Mapping[str, Flat], settings: Settings, total_steps: int) -> None:
+    def __init__(
+        self,
+        flats: Mapping[str, Flat],
+        settings: Settings,
+        total_steps: int,
+        shares: Mapping[Tensor, float] = MappingProxyType({}),
+    ) -> None:
         self._settings = settings
         self._total_steps = total_steps
         self.gradients = {name: Gradients(flat) for name, flat in flats.items()}
-        # Gradients of the whole tables, which the fused call needs; all 0 between steps.
         self._tables = {
-            name: torch.zeros_like(flat.table) for name, flat in flats.items() if flat.table is not None
+            name: TableRows(flat.table.data, whole=bool(settings.l2) or flat.table.device.type != "cpu")
+            for name, flat in flats.items()
+            if flat.table is not None
         }
-        self._leaves: dict[str, list[tuple[nn.Parameter, Tensor]]] = {}  # of each buffer, with gradients
+        # The leaves of each buffer, with their gradients (None for a table, whose rows change from step to step).
+        self._leaves: dict[str, list[tuple[nn.Parameter, Tensor | None]]] = {}
         # By peak rate and weight decay: each group is one fused call per step.
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, flat in flats.items():
             peak = settings.encoder_lr if name == "encoder" else settings.lr.heads
             values, gradient = flat.beside_table, self.gradients[name].dense[0]
-            decayed = [(values[: flat.matrices], gradient[: flat.matrices])]
+            # A leaf shares its storage with the module's parameters.
+            pieces: list[tuple[bool, float, nn.Parameter, Tensor | None]] = [
+                (is_matrix, share, nn.Parameter(values[run]), gradient[run])
+                for is_matrix, share, run in flat.runs(shares)
+            ]
             if flat.table is not None:
-                decayed.append((flat.table.data, self._tables[name]))
-            spared = [(values[flat.matrices :], gradient[flat.matrices :])]
+                pieces.append((True, shares.get(flat.table, 1.0), self._tables[name].leaf, None))
             self._leaves[name] = []
-            for pairs, decay in ((decayed, settings.l2), (spared, 0.0)):
-                # A leaf shares its storage with the module's parameters.
-                leaves = [(nn.Parameter(part), grad) for part, grad in pairs if part.numel()]
-                self._leaves[name] += leaves
-                groups.setdefault((peak, decay), []).extend(leaf for leaf, _ in leaves)
+            # Matrices first, the table behind them.
+            for is_matrix, share, leaf, of_leaf in sorted(pieces, key=lambda piece: not piece[0]):
+                self._leaves[name].append((leaf, of_leaf))
+                groups.setdefault((peak * share, settings.l2 if is_matrix else 0.0), []).append(leaf)
         kind = torch.optim.AdamW if settings.l2_kind == "decoupled" else torch.optim.Adam
         described = [
             {"params": leaves, "peak": peak, "lr": peak, "weight_decay": decay}
             for (peak, decay), leaves in groups.items()
         ]
-        self._adam = kind(described, fused=True)
+        self._adam: Any = kind(described, fused=True)
 
-    def step(self, step: int, taking_part: Sequence[str]) -> float | None:
+    def step(self, step: int, taking_part: Sequence[str]) -> Tensor | None:
         """Clip the gradients of `taking_part`, and apply them at the learning rate of `step` (from 0).
 
-        Returns the norm of the whole gradient before clipping; None if clipping is off. Norms are summed in the order given: the
-        order of a set would change from process to process, and with it the last bits of all weights.
+        Returns the norm of the whole gradient before clipping, on its device; None if clipping is off. Norms are summed in the
+        order given: the order of a set would change from process to process, and with it the last bits of all weights.
         """
         norm = self._clip([piece for name in taking_part for piece in self.gradients[name].pieces()])
         factor = rate_factor(step, self._total_steps, self._settings.schedule, self._settings.warmup)
@@ -68,38 +82,46 @@ class Optimizer:
         for name, leaves in self._leaves.items():
             for leaf, gradient in leaves:
                 leaf.grad = gradient if name in taking_part else None
-        used = {name: self.gradients[name] for name in taking_part if name in self._tables}
-        for name, gradients in used.items():
-            self._tables[name].index_copy_(0, gradients.words, gradients.rows[0])
+        used = [(self._tables[name], self.gradients[name]) for name in taking_part if name in self._tables]
+        for table, gradients in used:
+            table.before_step(gradients, self._adam.state[table.leaf])
+            table.leaf.grad = table.gradient
         self._adam.step()
-        for name, gradients in used.items():
-            self._tables[name].index_fill_(0, gradients.words, 0)
+        for table, gradients in used:
+            table.after_step(gradients)
         return norm
 
-    def _clip(self, gradients: list[Tensor]) -> float | None:
+    def _clip(self, gradients: list[Tensor]) -> Tensor | None:
+        """Make Adam's next call scale the gradients by `clip` / norm, in its own pass, if their norm exceeds `clip`."""
         if not self._settings.clip:
             return None
-        norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-        norm = float(torch.linalg.vector_norm(norms))
-        if norm > self._settings.clip:
-            for gradient in gradients:
-                gradient.mul_(self._settings.clip / norm)
+        # A head may have no parameters.
+        norms = torch.stack([torch.linalg.vector_norm(given) for given in gradients if given.numel()])
+        norm: Tensor = torch.linalg.vector_norm(norms)
+        excess = (norm / self._settings.clip).clamp_(min=1)
+        # Checking for 1 would wait for a GPU; on a CPU, dividing by 1 would cost a pass.
+        needed = excess.device.type != "cpu" or float(excess) != 1
+        self._adam.grad_scale = excess if needed else None
         return norm
 
     def state(self) -> list[dict[str, Tensor]]:
         """Return the moments of each leaf; one that was never updated has none."""
-        return [dict(self._adam.state[leaf]) for leaf in self._all_leaves()]
+        words = {table.leaf: table.state() for table in self._tables.values()}
+        return [dict(self._adam.state[leaf]) | words.get(leaf, {}) for leaf in self._all_leaves()]
 
     def restore(self, state: list[dict[str, Tensor]]) -> None:
         """Continue with the moments that `state` returned.
 
         Raises:
-            ValueError: they belong to other parameters. Without this check the fused step would write past their ends.
+            ValueError: they belong to other parameters; the fused step would write past their ends.
         """
+        tables = {table.leaf: table for table in self._tables.values()}
         for leaf, moments in zip(self._all_leaves(), state, strict=True):
-            if moments and moments["exp_avg"].shape != leaf.shape:
+            if leaf in tables:
+                tables[leaf].restore(moments)
+            if "exp_avg" in moments and moments["exp_avg"].shape != leaf.shape:
                 raise ValueError(f"moments of {moments['exp_avg'].numel()} parameters for {leaf.numel()}")
-            if moments:
+            if "exp_avg" in moments:
                 self._adam.state[leaf] = {name: moments[name].to(leaf.device, copy=True) for name in _MOMENTS}
 
     def _all_leaves(self) -> list[nn.Parameter]:

@@ -12,7 +12,7 @@ from ablate.errors import TrialError
 from ablate.trainer.data.tokens import TaskSplit
 from ablate.trainer.encoders.embedding import Pair
 from ablate.trainer.tasks.heads import TaskHead
-from ablate.trainer.tasks.registry import TASKS, mean_of
+from ablate.trainer.tasks.registry import mean_of
 from ablate.trainer.tasks.task import Task
 
 ITEMS_AT_ONCE = 4096
@@ -33,12 +33,10 @@ class Evaluation:
 
 
 def stated_metrics(tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
-    """Return what the metrics of declared tasks are, for the report; those of the built-in tasks it knows."""
-    declared = [task for task in tasks if TASKS.get(task.name) is not task]
-    named: dict[str, str] = {
-        f"dev/{name}": metric for task in declared for name, metric in task.named_metrics.items()
+    """Return what each metric of `tasks` is, for the report."""
+    return {
+        "metrics": {f"dev/{name}": metric for task in tasks for name, metric in task.named_metrics.items()}
     }
-    return {"metrics": named} if named else {}
 
 
 def predict(head: TaskHead, pair: Pair, where: str) -> Tensor:
@@ -71,7 +69,7 @@ def keep_predictions(context: Context, split: str, task: Task, items: TaskSplit,
         names = task.labels.names or range(task.labels.count)
         ids = [f"{item}/{name}" for item in ids for name in names]
         clusters = [cluster for cluster in clusters or () for _ in names]
-    found = predicted.flatten()
-    gold = items.labels.flatten().tolist() if items.labels is not None else [math.nan] * len(found)
+    flat = predicted.flatten()
+    gold = items.labels.flatten().tolist() if items.labels is not None else [math.nan] * len(flat)
     shared = {} if clusters is None else {"clusters": clusters}
-    context.predictions(split, task.name, ids, found.tolist(), gold, **shared)
+    context.predictions(split, task.name, ids, flat.tolist(), gold, **shared)

@@ -6,6 +6,10 @@ millions of numbers is read twice, for the Gramian and for one weighted sum.
 Scale: without surgery the encoder descends along the *sum* of the task gradients (all weights 1). The weights of methods that
 return a mean, or have a scale of their own, are rescaled to sum to the number of tasks, so that all methods take steps of the
 same size and none is confounded with a change of learning rate. PCGrad without a conflict is exactly the sum.
+
+torchjd's other methods are left out: GradDrop and TrimmedMean work per coordinate and need more than the Gramian, ExcessMTL
+keeps a second copy of the gradients, MoDo and SDMGrad need two batches per step, and PCD needs a task that matters more than
+the others.
 """
 
 import math
@@ -19,16 +23,21 @@ from scipy.optimize import nnls
 from torch import Tensor
 from torchjd.aggregation import (
     AlignedMTLWeighting,
+    CRMOGMWeighting,
     DualProjWeighting,
     FairGradWeighting,
     GradVacWeighting,
     IMTLGWeighting,
+    KrumWeighting,
     MGDAWeighting,
     PCGradWeighting,
+    RandomWeighting,
     UPGradWeighting,
     Weighting,
 )
 from torchjd.linalg import DualConeProjector
+
+from ablate.trainer.training.gramian_solvers import OfGramian, cagrad, config, nash_mtl
 
 
 class NonNegativeProjector(DualConeProjector):
@@ -67,13 +76,25 @@ FAMILY: dict[str, tuple[Callable[[int], Weighting[Any]], bool]] = {
     "mgda": (lambda tasks: MGDAWeighting(), True),
     # Liu et al. 2021
     "imtl_g": (lambda tasks: IMTLGWeighting(), True),
-    # Ban, Ji 2024; alpha 1 is proportional fairness
+    # Ban, Ji 2024; alpha 1 is proportional fairness, which is Nash-MTL's bargaining
     "fairgrad": (lambda tasks: FairGradWeighting(alpha=1.0), True),
+    # Navon et al. 2022
+    "nash_mtl": (lambda tasks: OfGramian(nash_mtl), True),
+    # Liu et al. 2021
+    "cagrad": (lambda tasks: OfGramian(cagrad), True),
+    # Liu, Chu, Thuerey 2024
+    "config": (lambda tasks: OfGramian(config), False),
+    # Zhou et al. 2022: MGDA's weights, averaged over steps
+    "cr_mogm": (lambda tasks: CRMOGMWeighting(MGDAWeighting(), 0.9, _sum(tasks) / tasks), True),
+    # Lin et al. 2021: random weights, to compare others with
+    "random": (lambda tasks: RandomWeighting(), True),
+    # Blanchard et al. 2017: the gradient that is nearest to others
+    "krum": (lambda tasks: KrumWeighting(n_byzantine=0), True),
 }
 
 
 class Surgeon:
-    """Combines the tasks' gradients; holds the method's random generator and memory.
+    """Combines the tasks' gradients; holds the method's random generator and state.
 
     Args:
         method: a key of `FAMILY`.
@@ -85,8 +106,10 @@ class Surgeon:
         build, self._rescaled = FAMILY[method]
         self.tasks = tuple(tasks)
         self._weighting = build(len(tasks))
+        # Krum picks the one gradient that is nearest to the others, which must not be the stand-in for a gradient of 0.
+        self._length_of_gaps = 1e3 if method == "krum" else 1.0
         self._generator = torch.Generator().manual_seed(seed)
-        # Creates a method's memory (GradVac's): orthogonal gradients leave it at 0.
+        # Creates the method's state (GradVac's); orthogonal gradients leave it at 0.
         self.weights(torch.eye(len(tasks)))
 
     def combine(self, gradients: Sequence[Tensor], combined: Sequence[Tensor]) -> dict[str, float]:
@@ -98,7 +121,7 @@ class Surgeon:
         each pair of tasks, and `surgery/projected`, the share of pairs in conflict (negative cosine), which PCGrad projects.
         """
         gramian = torch.stack([gramian_of(piece) for piece in gradients]).sum(0).cpu()
-        # The solvers would fail on it. The caller recognises the case by the empty result.
+        # The solvers fail on such a Gramian. The caller recognises the case by the empty result.
         if not gramian.isfinite().all():
             for total in combined:
                 total.fill_(math.nan)
@@ -112,10 +135,13 @@ class Surgeon:
 
     def weights(self, gramian: Tensor) -> Tensor:
         """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks]."""
-        # torchjd draws from torch's global generator. Ours takes its place here, so that dropout does not depend on the method.
+        if not gramian.any():
+            return _sum(len(self.tasks))
+        # torchjd draws from torch's global generator. It is replaced by ours here, so that dropout does not depend on the
+        # method.
         with torch.random.fork_rng(devices=[]):
             torch.random.set_rng_state(self._generator.get_state())
-            weights: Tensor = self._weighting(gramian.double())
+            weights: Tensor = self._weighting(_without_gaps(gramian.double(), self._length_of_gaps))
             self._generator.set_state(torch.random.get_rng_state())
         total = float(weights.sum())
         return weights * (len(self.tasks) / total) if self._rescaled and total else weights
@@ -135,6 +161,17 @@ class Surgeon:
         """Continue from where `state` was taken."""
         self._generator.set_state(state["generator"])
         self._weighting.load_state_dict(state["memory"])
+
+
+def _without_gaps(gramian: Tensor, length: float) -> Tensor:
+    """Return a Gramian in which each gradient of 0 is replaced by one of `length` mean lengths, orthogonal to all others.
+
+    A batch that has nothing to teach a task (`mnrl` without a positive) would otherwise look like an optimum of that task: the
+    minimum norm is then 0, and the encoder would stand still for all tasks.
+    """
+    lengths = gramian.diagonal()
+    gaps = lengths == 0
+    return gramian + torch.diag(gaps * (length**2 * lengths.sum() / (~gaps).sum())) if gaps.any() else gramian
 
 
 def gramian_of(gradients: Tensor) -> Tensor:

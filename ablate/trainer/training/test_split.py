@@ -7,7 +7,8 @@ import torch
 from ablate.contract import Context
 from ablate.trainer.encoders.embedding import Live
 from ablate.trainer.encoders.loading import load_saved
-from ablate.trainer.settings import Settings, parts
+from ablate.trainer.parts import parts
+from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import build_head
 from ablate.trainer.tasks.metrics import scores
 from ablate.trainer.tasks.registry import mean_of
@@ -45,7 +46,7 @@ def _test_model(settings: Settings, context: Context, folder: Path) -> dict[str,
     for task in settings.trained:
         chosen = settings.head_of(task)
         head = build_head(task, chosen, encoder.hidden_size, settings.dense_size, settings.dropout).to(device)
-        # A siamese head without a dense layer has no weights.
+        # A siamese head without a dense layer has no weights to load.
         head.load_state_dict(weights.get(task.name, {}))
         items = tokens.tasks[task.name]["test"]
         predicted = predict(head, live.whole(task.name, "test", lambda: None), f"test/{task.name}")

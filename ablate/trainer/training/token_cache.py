@@ -7,7 +7,8 @@ from ablate.trainer.data.tokens import Tokens, load_tokens
 from ablate.trainer.settings import Settings
 
 _tokens: dict[tuple[str, ...], Tokens] = {}
-_KEPT = 8  # sets of sources; parts of one study differ in their tasks
+# Sets of sources: parts of one study differ in their tasks.
+_KEPT = 8
 
 
 def tokens_of(settings: Settings, cache: Path, splits: tuple[str, ...] = ("train", "dev")) -> Tokens:

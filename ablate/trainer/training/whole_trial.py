@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.contract import Context
-from ablate.trainer.settings import Settings, combine, parts
+from ablate.trainer.parts import combine, parts
+from ablate.trainer.settings import Settings
 from ablate.trainer.training.loop import train_part
 
 
@@ -35,7 +36,7 @@ def _in_turn(settings: Settings, context: Context) -> dict[str, float]:
 
 
 class _Turn:
-    """The context of one part within that of the whole trial."""
+    """The context of one part, within the context of the whole trial."""
 
     def __init__(
         self,
