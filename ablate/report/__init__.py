@@ -2,7 +2,7 @@
 
 report.py       builds the whole report and writes its files; start here
 document.py     the content of a report as frozen values; answers.py has those of analyze and compare
-words, phrases  numbers, names and sentences as people read them
+formatting.py   numbers and names as people read them; phrases.py and terms.py: sentences and explanations
 sections/       cells, effects, ledger, provenance, summary
 flags/          what a reviewer would object to, one file per kind of rule
 plots/          one file per picture

@@ -13,12 +13,16 @@ from ablate.evidence.models import Margins, Term
 from ablate.evidence.noise import Noise
 from ablate.evidence.verdicts import Judged
 from ablate.report.as_json import HIDDEN, INLINE
+from ablate.report.formatting import interval, signed
 from ablate.report.phrases import Note
 from ablate.spec.kinds import Search
 from ablate.spec.model import Metric, Scalar, level_text
 from ablate.stats.inference import Inference, Method
 
 Interval = tuple[float, float]
+
+# As a fraction of the metric's size: metrics are sums of 32-bit numbers, which have seven digits.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,34 @@ class Numbers:
     method: Method
     v_seed: float | None
     v_item: float | None
+    rounding: Annotated[float, HIDDEN] = 0.0  # a smaller difference is one of rounding
+
+    @property
+    def beside(self) -> Interval:
+        """The value that sets how many digits these numbers are shown with: the interval, or 1 if they are rounding errors."""
+        ends = self.ci95 or (self.estimate or 0.0,) * 2
+        return (1.0, 1.0) if self._is_rounding else ends
+
+    @property
+    def delta(self) -> str:
+        """The estimate as people read it."""
+        return "0 within rounding" if self._is_rounding else signed(self.estimate, self.beside)
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval as people read it."""
+        if self._is_rounding and self.ci95:
+            return "[0, 0]"
+        return interval(self.ci95, beside=self.beside)
+
+    @property
+    def _is_rounding(self) -> bool:
+        known = (self.estimate or 0.0, *(self.ci95 or ()))
+        return any(known) and all(abs(value) < self.rounding for value in known)
 
     @classmethod
-    def of(cls, inference: Inference) -> Self:
-        """Return the numbers of an inference."""
+    def of(cls, inference: Inference, size: float = 0.0) -> Self:
+        """Return the numbers of an inference; `size`: the largest value of the metric itself."""
         df = inference.df if inference.df is not None and math.isfinite(inference.df) else None
         return cls(
             inference.estimate,
@@ -65,6 +93,7 @@ class Numbers:
             inference.method,
             inference.v_seed,
             inference.v_item,
+            rounding=ROUNDING * size,
         )
 
 
@@ -124,6 +153,7 @@ class EffectRow:
     matches: int
     matches_done: int
     aliased_with: tuple[str, ...]
+    again: str | None  # the command that trains the cells that it compares again
     look: LookedAt | None = None
     undone_by: tuple[str, ...] = ()  # flags that invalidate its p
 
@@ -172,6 +202,7 @@ class CellRow:
     seeds_done: int
     seeds_planned: int
     states: Mapping[str, str]
+    trials: Mapping[str, int]  # seed -> number
     metrics: Mapping[str, OverSeeds]
     difference: Mapping[str, Difference]  # for each dev metric that could be compared
     seconds: float
@@ -273,6 +304,7 @@ class Unfinished:
     cell: str
     name: str
     seed: int
+    number: int | None  # None: it was never added
     state: str
     attempts: int
     error: str | None

@@ -1,15 +1,17 @@
 """Export results: tables of all trials, and the model and predictions of one trial.
 
-The trial is of the best cell (the best mean of the primary metric over all planned seeds, as in the report) unless `only`
-names another, and of the first planned seed unless `seed` names another. It is not the seed with the best score, which is
-mostly luck. Files that were not saved are noted, without an error. Nothing is written until everything has been read."""
+By default it is the trial of the best cell (the best mean of the primary metric over all planned seeds, as in the report) and
+the first planned seed; `only` and `seed` name others. It is not the seed with the best score, which is mostly luck. Files that
+were not saved are noted, without an error. Nothing is written until everything has been read."""
 
 import math
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +20,13 @@ from ablate.design.only import NAMES, select
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import same_level
 from ablate.evidence.frames import Grid, grid, tidy_frame
-from ablate.evidence.predictions import Predicted, Refusal, predictions_in
+from ablate.evidence.predictions import Predicted, PredictionFiles, Refusal, predictions_in
 from ablate.files import new_folder, write_file
 from ablate.report.formatting import safe_field
 from ablate.report.phrases import WHY_REFUSED
 from ablate.report.sections.cells import cell_name
-from ablate.spec.model import Scalar
+from ablate.spec.model import Factor, Scalar
+from ablate.spec.scalars import is_text
 from ablate.store.results import PartResult, Results, TrialResult, best_cell
 from ablate.text import listed, plural
 
@@ -51,7 +54,7 @@ class Exported:
 def export_study(
     results: Results, out: Path, format: str = "csv", only: Sequence[str] = (), seed: int | None = None
 ) -> Exported:
-    """Write `results.csv`, `results.parquet`, and one trial's predictions and model into `out`.
+    """Write `results.csv`, `results.parquet`, `items.parquet`, and one trial's predictions and model into `out`.
 
     `format` is the format of the predictions: `csv` writes `<split>.<task>.csv` with columns id, prediction, gold, and
     cluster if the trainer recorded clusters; `cs224n` writes `sst-dev-output.csv`, `para-…` and `sts-…` in the course's
@@ -64,7 +67,7 @@ def export_study(
     if format not in FORMATS:
         raise BadInput(f"--format: {format!r} is not a format; use {' or '.join(FORMATS)}")
     trial = chosen_trial(results, only, seed)
-    tables = results_tables(results)
+    tables = results_tables(results) | item_tables(results)
     predictions = prediction_files(results, trial, format)
     models = model_folders(results, trial)
     for name, content in (tables | predictions).items():
@@ -77,16 +80,67 @@ def export_study(
 
 
 def results_tables(results: Results) -> dict[str, bytes]:
-    """Return `results.csv` and `results.parquet`: one row per trial (`tidy_frame`)."""
-    frame = tidy_frame(results)
-    safe = frame.rename(columns=safe_field).map(safe_field)
-    csv = safe.to_csv(index=False, lineterminator="\n").encode()
+    """Return `results.csv` and `results.parquet`: one row per trial (`tidy_frame`), levels as `_written` has them."""
+    import pandas
     from pandas.api.types import is_object_dtype
 
+    frame = tidy_frame(results)
+    trials = sorted(results.trials, key=lambda trial: trial.number)
+    for at, factor in enumerate(results.spec.factors, start=list(frame).index("attempts") + 1):
+        levels = [_written(factor, trial.factors) for trial in trials]
+        frame[frame.columns[at]] = pandas.Series(levels, dtype=object)
+    safe = frame.rename(columns=safe_field).map(safe_field)
+    csv = safe.to_csv(index=False, lineterminator="\n").encode()
     # Levels of one factor may be of several types; a parquet column has one.
     for name in [name for name in frame if is_object_dtype(frame[name])]:
         frame[name] = frame[name].map(_as_text)
     return {"results.csv": csv, "results.parquet": frame.to_parquet(index=False)}
+
+
+def item_tables(results: Results) -> dict[str, bytes]:
+    """Return `items.parquet`: the score of each item behind each metric of each trial; empty if no predictions give a metric.
+
+    The mean of the scores is the metric. `cluster` is null where items are independent."""
+    import pyarrow
+    from pyarrow import parquet
+
+    tables = _items_by_trial(results)
+    if (first := next(tables, None)) is None:
+        return {}
+    sink = pyarrow.BufferOutputStream()
+    # Written trial by trial: a large study has tens of millions of items.
+    with parquet.ParquetWriter(sink, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
+    return {"items.parquet": sink.getvalue().to_pybytes()}
+
+
+def _items_by_trial(results: Results) -> Iterator[Any]:
+    """Yield a pyarrow table for each metric of each complete trial that has items."""
+    import pyarrow
+
+    text, number = pyarrow.string(), pyarrow.float64()
+    schema = pyarrow.schema(
+        {"cell": text, "seed": pyarrow.int64(), "metric": text, "id": text, "cluster": text}
+        | dict.fromkeys(("prediction", "gold", "score"), number)
+    )
+    arranged = grid(results)
+    files = PredictionFiles(arranged)
+    for trial in sorted(arranged.trials.values(), key=lambda trial: trial.number):
+        for metric in arranged.dev_metrics if trial.state == "COMPLETE" else ():
+            if items := files.scores(trial, metric):
+                count = len(items.ids)
+                columns = {
+                    "cell": [trial.cell] * count,
+                    "seed": [trial.seed] * count,
+                    "metric": [metric] * count,
+                    "id": items.ids,
+                    "cluster": items.clusters or [None] * count,
+                    "prediction": items.predicted,
+                    "gold": items.gold,
+                    "score": items.scores,
+                }
+                yield pyarrow.table(columns, schema)
 
 
 def prediction_files(results: Results, trial: TrialResult, format: str = "csv") -> dict[str, bytes]:
@@ -230,6 +284,20 @@ def _quoted(text: str) -> str:
     return f'"{doubled}"' if re.search('[",\r\n]', text) else text
 
 
+def _written(factor: Factor, levels: Mapping[str, Scalar]) -> Scalar:
+    """Return a trial's level of a factor for a table; None where the factor does not exist.
+
+    A null level is the word null. Where a factor has other levels than texts, a text that YAML would not read as one is quoted:
+    null and "null", 0 and "0" stay different levels."""
+    if factor.name not in levels:
+        return None
+    level = levels[factor.name]
+    if not isinstance(level, str):
+        return "null" if level is None else level
+    is_mixed = any(not isinstance(other.name, str) for other in factor.levels)
+    return f'"{level}"' if not level or (is_mixed and not is_text(level)) else level
+
+
 def _as_text(level: object) -> str | None:
     if level is None or (isinstance(level, float) and np.isnan(level)):
         return None
@@ -237,5 +305,5 @@ def _as_text(level: object) -> str | None:
 
 
 def _folder_name(name: str, part: PartResult) -> str:
-    """Return a part's name if it is a plain word, or else its hash: the name is the trainer's and may be any text."""
+    """Return a part's name if it is a plain word, otherwise its hash, since trainers may use any text as a name."""
     return name if re.fullmatch(r"\w[\w-]{0,63}", name) else part.part

@@ -1,35 +1,43 @@
 """Numbers and names as people read them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 MINUS = "\N{MINUS SIGN}"
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Return `0.8204`, `12.35`, `1.2e-06`; an en dash for None."""
+def number(value: float | None, digits: int = 4, beside: Sequence[float] = ()) -> str:
+    """Return `0.8204`, `12.35`, `1.2e-06`; an en dash for None.
+
+    `beside`: what it stands next to, such as its interval. A number is `0.0000`, not `1.2e-06`, beside numbers that have
+    no such digits.
+    """
     if value is None:
         return "–"
     # Turns −0 into 0.
     value += 0.0
     magnitude = abs(value)
-    if magnitude != 0 and (magnitude < 10.0**-digits or magnitude >= 1e6):
+    largest = max([magnitude, *map(abs, beside)])
+    if magnitude != 0 and (largest < 10.0**-digits or magnitude >= 1e6):
         text = f"{value:.2e}"
     else:
         text = f"{value:.{digits if magnitude < 10 else 2}f}"
     return text.replace("-", MINUS)
 
 
-def signed(value: float | None) -> str:
+def signed(value: float | None, beside: Sequence[float] = ()) -> str:
     """Return `+0.0123` or `−0.0123`."""
     if value is None:
         return "–"
-    return ("+" if value > 0 else "") + number(value)
+    return ("+" if value > 0 else "") + number(value, beside=beside)
 
 
-def interval(bounds: tuple[float, float] | None, *, sign: bool = True) -> str:
+def interval(bounds: tuple[float, float] | None, *, sign: bool = True, beside: Sequence[float] = ()) -> str:
     """Return `[−0.0012, +0.0251]`; an en dash for None."""
-    show = signed if sign else number
-    return f"[{show(bounds[0])}, {show(bounds[1])}]" if bounds else "–"
+    if bounds is None:
+        return "–"
+    beside = (*bounds, *beside)
+    low, high = (signed(bound, beside) if sign else number(bound, beside=beside) for bound in bounds)
+    return f"[{low}, {high}]"
 
 
 def p_text(p: float | None) -> str:

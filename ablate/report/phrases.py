@@ -1,4 +1,4 @@
-"""The wording of codes. Nothing depends on these texts: change them freely."""
+"""The text for each code. Nothing depends on these texts: change them freely."""
 
 from enum import StrEnum
 
@@ -77,6 +77,21 @@ NAIVE_LOOKS = "with looks at 3, 5 and 10 seeds, 12 % of studies without an effec
 # After the change of a slope in a sentence.
 ALONG_A_LINE = " along a straight line{scale}"
 
+# What each section of the report is for.
+PURPOSES = {
+    "design": "What was asked, which combinations were trained, and what the design cannot separate.",
+    "cells": "Every combination that was trained, and how far it is from the {reference}: look up a configuration here.",
+    "effects": "Each choice by itself: how large its effect is, how sure that is, and what the study could have detected.",
+    "interactions": "Whether the effect of one choice depends on another; to raise questions, not to settle them.",
+    "noise": "How much results vary from seed to seed when nothing else changes.",
+    "tradeoffs": "Choices that improve one metric at the expense of another.",
+    "curves": "Whether training had converged, and whether a run went wrong on the way.",
+    "examples": "The items behind a difference: read some before you believe it.",
+    "flags": "What a reviewer would object to, how to fix it, and what became of every trial.",
+    "cost": "What the answers cost.",
+    "methods": "How the numbers were computed, with sources, and how to train this again.",
+}
+
 # Beside the verdict in tables.
 RESERVED = ", with a caveat"
 
@@ -105,20 +120,21 @@ TESTS = {
 # One paragraph each, for the section on methods.
 METHOD_TEXTS = {
     Method.SEEDS_AND_ITEMS: "Seeds × items: the difference is computed for every seed and every item, and both are treated "
-    "as random samples (Obuchowski and Rockette 1995), so the result generalises to new seeds and new items. The error includes "
-    "how the effect varies from seed to seed and from item to item; nothing is pooled over cells. Items of one cluster (such as "
-    "pairs that share a sentence) count as one. p and interval come from the Behrens-Fisher distribution (Fisher 1935): the "
-    "variance over seeds has one degree of freedom fewer than there are seeds, the variance over items about twice the number of "
-    "items on which the sides differ. Pearson's r enters through its pseudo-values; a composite metric through those of its "
-    "parts, summed where several of them score the same item. In a hundred kinds of simulated studies without any effect, 2 % of "
-    "studies claimed one on average and 5 % at most, with two exceptions: 5.3 to 5.7 % with six to twenty clusters of very "
-    "unequal sizes, and 5.6 % with two seeds and one run in ten diverged (where 95 % intervals cover the truth in 94 %).",
+    "as random samples (Obuchowski and Rockette 1995), so the result generalises to other seeds and to other items from the "
+    "same source. The error includes how the effect varies from seed to seed and from item to item; nothing is pooled over "
+    "cells. Items of one cluster (such as pairs that share a sentence) count as one. p and interval come from the "
+    "Behrens-Fisher distribution (Fisher 1935): the variance over seeds has one degree of freedom fewer than there are "
+    "seeds, the variance over items about twice the number of items on which the sides differ. Pearson's r enters through "
+    "its pseudo-values; a composite metric through those of its parts, summed where several of them score the same item. In "
+    "a hundred kinds of simulated studies without any effect, 2 % of studies claimed one on average and, as estimated, 5 % "
+    "at most, with two exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds "
+    "and one run in ten diverged (where 95 % intervals cover the truth in 94 %).",
     Method.SEEDS: "Paired t over seeds: the differences of the seeds are the data (Student 1908), so an effect may vary from "
-    "seed to seed; the result generalises to new seeds on these items.",
+    "seed to seed; the result generalises to other seeds on these items.",
     Method.LEAST_SQUARES: "Least squares on one seed: the noise is estimated from the interactions left out of the model; "
-    "the result is about these trained models on these items.",
+    "the result holds only for these trained models on these items.",
     Method.LENTH: "An unreplicated two-level design: Lenth's pseudo standard error (1989), which assumes that most effects are "
-    "noise; the result is about these trained models on these items.",
+    "noise; the result holds only for these trained models on these items.",
 }
 
 ANOVA = (
@@ -161,7 +177,7 @@ RESERVATIONS = {
 # Why predictions are not used.
 WHY_REFUSED = {
     Refusal.DAMAGED: "rows are not all id, prediction, gold",
-    Refusal.NOT_FINITE: "a prediction or a label is not a finite number",
+    Refusal.NOT_FINITE: "a prediction or a label is not a finite number, or 1e100 or more",
     Refusal.TOO_FEW: "fewer than two items",
     Refusal.OTHER_METRIC: "neither their accuracy nor their Pearson's r matches the recorded value",
     Refusal.STATED_OTHER: "a metric without a value for each item",

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate.errors import BadInput
 from ablate.evidence.contrasts import condition_text
@@ -40,6 +41,9 @@ from ablate.report.sections.summary import sentences, test_scores
 from ablate.store.results import Results
 from ablate.text import suggestion
 
+if TYPE_CHECKING:
+    from ablate.report.plots.style import Picture
+
 FORMATS = ("md", "html", "latex", "csv", "json")
 
 
@@ -55,15 +59,39 @@ def write_report(results: Results, out: Path, formats: Sequence[str] = ("md",)) 
         BadInput: a format that is not known.
         OSError: `out` cannot be written; files that were there before are complete.
     """
+    refuse_unknown(formats)
+    report, drawn = drawn_report(results, formats)
+    write_files(report, drawn, out, formats)
+    return report
+
+
+def refuse_unknown(formats: Sequence[str]) -> None:
+    """Raise BadInput for a format that is not known."""
     for name in formats:
         if name not in FORMATS:
             raise BadInput(f"--format: {name!r} is not a format; {suggestion(name, FORMATS)}")
+
+
+def drawn_report(results: Results, formats: Sequence[str]) -> tuple[Report, list["Picture"]]:
+    """Return the report, and its pictures if a format shows them."""
     arranged = grid(results)
     report = _report(arranged)
+    if not {"md", "html"} & set(formats):
+        return report, []
+    from ablate.report.plots.registry import pictures
+
+    return report, pictures(arranged, report)
+
+
+def write_files(report: Report, drawn: Sequence["Picture"], out: Path, formats: Sequence[str]) -> None:
+    """Write `report.json`, the pictures and the named formats into `out`.
+
+    Raises:
+        OSError: as `write_report`.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in _files(arranged, report, formats).items():
+    for name, content in _files(report, drawn, formats).items():
         write_file(out / name, content)
-    return report
 
 
 def _report(arranged: Grid) -> Report:
@@ -170,20 +198,18 @@ def _flagged_cell(cell: CellRow, place: int, raised: Sequence[Flag]) -> CellRow:
     return replace(cell, difference=differences, flags=of_cell)
 
 
-def _files(arranged: Grid, report: Report, formats: Sequence[str]) -> dict[str, bytes]:
+def _files(report: Report, drawn: Sequence["Picture"], formats: Sequence[str]) -> dict[str, bytes]:
     """Return every file of the report by its name, always including report.json."""
     files = {"report.json": _json(report).encode()}
-    if {"md", "html"} & set(formats):
-        from ablate.report.plots.registry import pictures
-        from ablate.report.render.html import render_html
+    files |= {name: content for picture in drawn for name, content in picture.files.items()}
+    if "md" in formats:
         from ablate.report.render.markdown import render_markdown
 
-        drawn = pictures(arranged, report)
-        files |= {name: content for picture in drawn for name, content in picture.files.items()}
-        if "md" in formats:
-            files["report.md"] = render_markdown(report, drawn).encode()
-        if "html" in formats:
-            files["report.html"] = render_html(report, drawn).encode()
+        files["report.md"] = render_markdown(report, drawn).encode()
+    if "html" in formats:
+        from ablate.report.render.html import render_html
+
+        files["report.html"] = render_html(report, drawn).encode()
     if "latex" in formats:
         from ablate.report.render.latex import render_latex
 

@@ -1,1 +1,1 @@
-"""What a reviewer would object to: one file per kind of rule; `rules` lists them all."""
+"""What a reviewer would object to: one file per kind of rule; `registry` lists them all."""

@@ -29,7 +29,8 @@ def one_seed(evidence: Evidence) -> Iterator[Flag]:
             STOP,
             "one_seed",
             f"every cell has only one planned seed, {seeds[0]}",
-            "add seeds (at least three; five to detect effects near the noise); until then claim nothing beyond these models",
+            "run a new study with at least three seeds (five to detect effects near the noise); until then claim nothing beyond "
+            "these models",
         )
 
 
@@ -58,7 +59,7 @@ def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
             CAUTION,
             "seeds_not_planned",
             f"results for {plural(len(extra), 'seed')} that the study file does not name: {listed(extra)}",
-            "add them to `seeds` in the study file; if they were added after a look at the results, say so beside the claim",
+            "add them to `seeds` in the study file; if they were added after a look at the results, say so with the claim",
         )
     done = (grid.states[:, :planned] == "COMPLETE").sum(axis=1)
     waiting = np.isin(grid.states[:, :planned], ["RUNNING", "WAITING"]).any()
@@ -100,7 +101,7 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
 
 
 def unfinished(evidence: Evidence) -> Iterator[Flag]:
-    """A run in progress: looking early is fine, stopping because of the results so far is not."""
+    """A run in progress: looking early is fine, but stopping because of the results so far is not."""
     done = evidence.progress
     if done.running + done.waiting > 0:
         yield Flag(
@@ -126,9 +127,9 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
                 if added
                 else ""
             ),
-            "say so beside the claim, and plan looks next time: `seeds: {start: [11, 22, 33], at_most: 12}`"
+            "say so with the claim, and plan looks next time: `seeds: {start: [11, 22, 33], at_most: 12}`"
             if added and not judged
-            else "say so beside the claim; a choice made after seeing results needs fresh seeds"
+            else "say so with the claim; a choice made after seeing results needs fresh seeds"
             if not judged
             else "judge by what was declared first, or rerun the study under another name",
         )
@@ -207,9 +208,15 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
         "best_of_many",
         f"the best of {len(models)} equal cells would lead by {number(gain)} by chance alone; this one leads the {reference} by "
         f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
-        f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split (`ablate test`)",
+        f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split"
+        + _by_ablate_test(evidence),
         frozenset({best}),
     )
+
+
+def _by_ablate_test(evidence: Evidence) -> str:
+    """Return the command in brackets, unless the trainer starts programs, whose test split only they know."""
+    return "" if evidence.grid.results.spec.trainer == "ablate.command" else " (`ablate test`)"
 
 
 def _before(value: Any) -> str:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,10 +13,11 @@ from ablate.evidence.effects import Effect
 from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
 from ablate.evidence.models import Model
+from ablate.evidence.predictions import PredictionFiles
 from ablate.report.document import CellRow, EffectRow, Progress
 
 STOP = "stop"  # invalidates a claim of the report
-CAUTION = "caution"  # must be stated beside the claim
+CAUTION = "caution"  # must be stated with the claim
 NOTE = "note"  # worth knowing
 SEVERITIES = (STOP, CAUTION, NOTE)
 
@@ -42,3 +44,12 @@ class Evidence:
     def grid(self) -> Grid:
         """The trials by cell and seed."""
         return self.items.grid
+
+    @cached_property
+    def files(self) -> PredictionFiles:
+        """The prediction files, after the items behind every dev metric of every complete trial were asked for."""
+        for trial in self.grid.trials.values():
+            if trial.state == "COMPLETE":
+                for metric in self.grid.dev_metrics:
+                    self.items.files.scores(trial, metric)
+        return self.items.files

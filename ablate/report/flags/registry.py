@@ -29,9 +29,11 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     results.clusters_not_named,
     results.few_clusters,
     results.predictions_unused,
+    results.predictions_unmatched,
     training.other_code,
     training.drift,
     training.unequal_training,
+    training.stopped_early,
     training.unequal_tuning,
     results.useless_predictions,
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ablate.evidence import diverged
 from ablate.evidence.frames import MOST_METRICS
-from ablate.evidence.predictions import Refusal
+from ablate.evidence.predictions import Refusal, file_name
 from ablate.report.document import Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
 from ablate.report.formatting import number, signed
@@ -63,9 +63,7 @@ def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
     uses = grid.results.test_uses
     cells = {t.cell for t in grid.results.trials if any(name.startswith("test/") for name in t.metrics)}
     if grid.primary.startswith("test/"):
-        yield Flag(
-            STOP, "test_metric_decides", f"the study decides by {grid.primary}", "decide by a dev metric"
-        )
+        yield Flag(STOP, "test_metric_decides", f"the primary metric is {grid.primary}", "use a dev metric")
     elif len(cells) > 1 or len(uses) > 1:
         times = listed(f"{use.when} by {use.who}" for use in uses)
         yield Flag(
@@ -119,7 +117,7 @@ def diverged_runs(evidence: Evidence) -> Iterator[Flag]:
                 (f"{by_cell[row]} of {ended[row]} of {cell_name(grid, row)}" for row in most_first), sep="; "
             ),
             "look at their curves; a mean over diverged and normal runs describes neither: report how often a cell diverges, "
-            "and its median beside the mean",
+            "and its median as well as its mean",
             frozenset(rows),
         )
 
@@ -130,7 +128,7 @@ def many_metrics(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             NOTE,
             "many_metrics",
-            f"no effects are computed on {left_out:,} of the metrics, the last ones by name; a report takes {MOST_METRICS}",
+            f"effects are computed for {MOST_METRICS} metrics only; the last {left_out:,} in alphabetical order are left out",
             "report per-class or per-layer numbers as curves instead; all values are in results.csv (`ablate export`)",
         )
 
@@ -153,7 +151,7 @@ def dropped_rows(evidence: Evidence) -> Iterator[Flag]:
             + listed(
                 f"{plural(rows, 'row')} of {task} {split}" for (task, split), rows in sorted(most.items())
             ),
-            "label them, or state beside the scores that they are left out",
+            "label them, or state with the scores that they are left out",
         )
 
 
@@ -167,7 +165,8 @@ def seeds_without_effect(evidence: Evidence) -> Iterator[Flag]:
             "seeds_without_effect",
             f"every metric is identical under all seeds in {plural(len(stuck), 'cell')}: "
             f"{listed((cell_name(grid, row) for row in stuck), sep='; ')}",
-            "make the trainer take its randomness from `context.seed`; these seeds are not replicates",
+            "make the trainer take its randomness from `context.seed` (a script: from {seed} or ABLATE_SEED); these seeds are "
+            "not replicates",
             frozenset(stuck),
             undoes_p=True,
         )
@@ -211,19 +210,15 @@ def unaligned_items(evidence: Evidence) -> Iterator[Flag]:
 
 def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
     """Saved predictions that cannot be used: refused, or their value differs from the metric."""
-    grid, files = evidence.grid, evidence.items.files
-    for trial in grid.trials.values():
-        if trial.state == "COMPLETE":
-            for metric in grid.dev_metrics:
-                files.scores(trial, metric)
+    grid, files = evidence.grid, evidence.files
     without_items = {u for u in files.unused if u.why is Refusal.STATED_OTHER}
     if without_items:
         metrics = listed(sorted({u.metric for u in without_items}))
         yield Flag(
             NOTE,
             "predictions_unused",
-            f"no value for each item can be computed for {metrics}, so the error includes the seeds but not the items",
-            "look at accuracy or Pearson's r beside it, if the error of the items matters",
+            f"{metrics}: no value can be computed for each item, so the error includes the seeds but not the items",
+            "report accuracy or Pearson's r as well if the error due to items matters",
             frozenset(u.row for u in without_items),
         )
     if unused := files.unused - without_items:
@@ -238,6 +233,25 @@ def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
             "pass to `context.predictions` what the metric was computed from (accuracy or Pearson's r), with the same weights",
             frozenset(rows),
         )
+
+
+def predictions_unmatched(evidence: Evidence) -> Iterator[Flag]:
+    """Saved predictions that are not named after a metric, and whose numbers do not give one either."""
+    grid = evidence.grid
+    if not (names := evidence.files.unmatched()) or grid.primary not in grid.values:
+        return
+    if evidence.items.made_of(grid.primary):
+        how = "name a file after its metric (`dev.accuracy.csv` belongs to `dev/accuracy`)"
+    elif "/" in grid.primary:
+        how = f"call the file with the predictions behind {grid.primary} `{file_name(grid.primary)}`"
+    else:
+        how = f"call the metric `dev/{grid.primary}`, and the file with its predictions `dev.{grid.primary}.csv`"
+    yield Flag(
+        NOTE,
+        "predictions_unmatched",
+        f"saved predictions that belong to no metric are not used: {listed(names)}",
+        how,
+    )
 
 
 def clusters_not_named(evidence: Evidence) -> Iterator[Flag]:

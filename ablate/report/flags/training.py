@@ -21,17 +21,20 @@ Amounts = dict[str, tuple[float, ...]]  # what -> (steps,) or (examples, epochs)
 
 
 def drift(evidence: Evidence) -> Iterator[Flag]:
-    """Library, data or hardware that changed between the trials of this study; of code before it was recorded, the commit.
+    """Libraries, data or hardware that changed between the trials of this study; and commits, if no code was recorded.
 
     A trainer's own facts (data hashes) may differ because a factor changes them, so they only count if they differ between
-    the seeds of the same part.
+    the seeds of the same part. Early stopping lets the scores decide how much each seed is trained on.
     """
     grid = evidence.grid
     total = len(grid.results.parts)
+    decided = ("stopped_early", "examples", "epochs") if any(map(_early, grid.results.parts.values())) else ()
     code_is_known = all("code" in part.facts for part in grid.results.parts.values())
     harmless = (*HARMLESS, "git") if code_is_known else HARMLESS
     for name, counts in evidence.facts.items():
         ours = name.partition(".")[0] in MACHINE_FACTS
+        if name.partition(".")[0] in decided:
+            continue
         if len(counts) > 1 and (ours or differs_within_a_part(grid, name)):
             values = (
                 f"{shortened(one_line(value), 60)} ({plural(count, 'part')})"
@@ -40,8 +43,11 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
             yield Flag(
                 NOTE if name in harmless else CAUTION,
                 "drift",
-                f"{name} changed between the {total} trained parts: {listed(values, 3)}",
-                "rerun the older trials, or do not compare across this change",
+                f"{'commit of ablate' if name == 'git' else name} changed between the {total} trained parts: "
+                f"{listed(values, 3)}",
+                "it rarely changes a result; if in doubt, rerun the older trials"
+                if name in harmless
+                else "rerun the older trials, or do not compare across this change",
             )
 
 
@@ -77,7 +83,7 @@ def other_code(evidence: Evidence) -> Iterator[Flag]:
 
 
 _TRAIN_AGAIN = (
-    "train the trials of other code again (`ablate run --code rerun`), or say beside the claim why the change "
+    "train the trials of other code again (`ablate run --code rerun`), or say with the claim why the change "
     "does not matter"
 )
 Codes = Mapping[tuple[int, int], Counter[tuple[str, str]]]  # (row, column) -> (file, version) of its parts
@@ -104,7 +110,7 @@ def _shown_file(file: str) -> str:
 
 
 def _codes(evidence: Evidence, files: Collection[str]) -> Codes:
-    """Return the versions of `files` that the parts which decide the primary metric were trained with, where it is known."""
+    """Return the versions of `files` that the parts behind the primary metric were trained with, where known."""
     grid = evidence.grid
     codes = {}
     for place, trial in grid.trials.items():
@@ -120,7 +126,7 @@ def _codes(evidence: Evidence, files: Collection[str]) -> Codes:
 
 
 def _pairs_of_code(codes: Codes, match: Match) -> Iterator[PairOfCode]:
-    """Yield the code of both sides of a match, seed by seed, where it is known of both."""
+    """Yield the code of both sides of a match, seed by seed, where both are known."""
     for column in sorted({column for _, column in codes}):
         low, high = (_shares(codes.get((row, column), Counter()) for row in rows) for rows in match)
         files = low.keys() & high.keys()
@@ -141,7 +147,8 @@ def _shares(codes: Iterable[Counter[tuple[str, str]]]) -> dict[str, dict[str, fl
 def unequal_training(evidence: Evidence) -> Iterator[Flag]:
     """Two sides of a contrast that took different numbers of optimizer steps, examples or epochs.
 
-    Examples and epochs are as the trainer reports them (`context.facts["examples"]` and `["epochs"]`, {task: count})."""
+    Examples and epochs are as the trainer reports them (`context.facts["examples"]` and `["epochs"]`, {task: count}). Where
+    training stopped early, the planned steps count; `stopped_early` flags that."""
     amounts = _training_amounts(evidence)
     for name, matches in _comparisons(evidence):
         unequal: dict[str, str] = {}  # of the first match that differs
@@ -157,6 +164,28 @@ def unequal_training(evidence: Evidence) -> Iterator[Flag]:
                 f"{name}: {listed(unequal.values())}",
                 "state what is held equal (epochs, steps or examples); the effect includes the difference in training",
             )
+
+
+def stopped_early(evidence: Evidence) -> Iterator[Flag]:
+    """Trials that ended because dev no longer improved (`context.facts["stopped_early"]`, {"steps": taken, "of": planned})."""
+    grid = evidence.grid
+    complete = [(row, trial) for (row, _), trial in grid.trials.items() if trial.state == "COMPLETE"]
+    shares, rows = [], []
+    for row, trial in complete:
+        parts = [grid.results.parts.get((part, trial.seed)) for part in trial.parts.values()]
+        trained = [part for part in parts if part]
+        if any(_early(part) for part in trained):
+            shares.append(sum(part.steps for part in trained) / sum(map(_planned_steps, trained)))
+            rows.append(row)
+    if rows:
+        span = " to ".join(dict.fromkeys(f"{100 * share:.3g}" for share in (min(shares), max(shares))))
+        yield Flag(
+            NOTE,
+            "stopped_early",
+            f"early stopping ended {len(rows)} of {plural(len(complete), 'trial')}, after {span} % of their steps",
+            "state the patience: the dev split decided how long they trained, and effects include the difference in length",
+            frozenset(rows),
+        )
 
 
 def unequal_tuning(evidence: Evidence) -> Iterator[Flag]:
@@ -190,12 +219,27 @@ def _training_amounts(evidence: Evidence) -> dict[int, Amounts]:
         if not trained or trial.state != "COMPLETE":
             continue
         amounts = by_row.setdefault(row, {})
-        amounts["optimizer steps of the longest part"] = (max(part.steps for part in trained),)
+        amounts["optimizer steps of the longest part"] = (max(map(_planned_steps, trained)),)
         for part in trained:
+            if _early(part):
+                continue
             examples, epochs = (_counts(part.facts.get(name)) for name in ("examples", "epochs"))
             for task, count in examples.items():
                 amounts[f"examples of {task}"] = (count, *([epochs[task]] if task in epochs else []))
     return by_row
+
+
+def _early(part: PartResult) -> tuple[int, int] | None:
+    """Return the steps taken and those planned, if the trainer reports that it stopped early."""
+    match part.facts.get("stopped_early"):
+        case {"steps": int(taken), "of": int(planned)} if 0 <= taken < planned:
+            return taken, planned
+    return None
+
+
+def _planned_steps(part: PartResult) -> int:
+    early = _early(part)
+    return early[1] if early else part.steps
 
 
 def _counts(fact: Any) -> dict[str, float]:

@@ -32,10 +32,11 @@ from ablate.stats.multiple import benjamini_hochberg, holm
 from ablate.stats.robust import bartlett_p
 from ablate.stats.verdicts import Verdict, verdict
 from ablate.tables import Faults
-from ablate.text import listed
+from ablate.text import as_it_looks, listed, sounds_like_a_loss
 
 UNEQUAL = 0.001  # Bartlett's p below which the noise of combinations is called unequal
-MOST_COLUMNS = 1024  # of a model; a column with more levels is a number or an id, not a factor
+# Of a model; a column with more levels is a number or an id, not a factor.
+MOST_COLUMNS = 1024
 
 
 def analyze_table(path: Path, question: Question) -> Analysis:
@@ -75,7 +76,7 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
     estimator = _Inferences(runs.y, factors, None if repeated else blocks, result)
     inferences, pooled = estimator.of_estimates()
     names = _Names(levels, conditions(factors))
-    interactions = _interactions(result, inferences, names)
+    interactions = _interactions(result, inferences, names, estimator.size)
     aliases = _aliases(result, factors, names.where)
     return Analysis(
         metric=question.metric,
@@ -89,13 +90,36 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
         else tuple(row for kind in ("I", "III") for row in result.anova[kind][:-1]),
         lenth=TableLenth(result.lenth, result.contrasts) if result.lenth else None,
         warnings=(
+            *_direction_assumed(question),
             *runs.notes,
+            *_alike(levels),
             *_warnings(result, blocks, pooled, repeated, simplified=order == "auto" and len(factors) > 1),
             *([] if blocks else _unequal_noise(runs.y, factors)),
         ),
         dropped=runs.dropped,
         rows=runs.rows,
     )
+
+
+def _alike(levels: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a note for levels of a factor that differ in capitals or in the encoding of their characters only."""
+    notes = []
+    for name, texts in levels.items():
+        groups: dict[str, list[str]] = {}
+        for text in texts:
+            groups.setdefault(as_it_looks(text).casefold(), []).append(text)
+        notes += [
+            f"{name}: {listed(map(ascii, group))} look alike and count as different levels; write them alike if they are one"
+            for group in groups.values()
+            if len(group) > 1
+        ]
+    return notes
+
+
+def _direction_assumed(question: Question) -> list[str]:
+    if question.goal is not None or not sounds_like_a_loss(question.metric):
+        return []
+    return [f"a larger {question.metric} counts as better; pass --goal minimize if it is a loss"]
 
 
 @dataclass(frozen=True)
@@ -157,6 +181,11 @@ class _Inferences:
                 pooled.append(":".join(e.factors))
         return by_key, list(dict.fromkeys(pooled))
 
+    @property
+    def size(self) -> float:
+        """The largest absolute value of the metric."""
+        return float(np.abs(self._y).max())
+
     def simple(self, effect: tuple[str, int], at: tuple[str, int]) -> Inference | None:
         """Return an effect at one level of another factor, both (factor, level index); None if it cannot be estimated."""
         if self._by_block:
@@ -175,7 +204,7 @@ class _Inferences:
         of_block = by_seed(weights, self._by_block[1])
         if np.isfinite(of_block).sum() < 2:
             return None
-        return infer(of_block, scale=float(np.abs(self._y).max()))
+        return infer(of_block, scale=self.size)
 
 
 def _effects(
@@ -187,7 +216,7 @@ def _effects(
     question: Question,
 ) -> tuple[TableEffect, ...]:
     """Return the effects with their verdicts and the qualifiers of these."""
-    estimates, p_bh = estimator.result.effects, [row.p_bh for row in interactions]
+    estimates, p_bh, size = estimator.result.effects, [row.p_bh for row in interactions], estimator.size
     mains = [inferences[e.factors, e.levels] for e in estimates]
     rows = []
     for e, inference, p in zip(estimates, mains, holm([inference.p for inference in mains]), strict=True):
@@ -201,7 +230,7 @@ def _effects(
         rows.append(
             TableEffect(
                 change=Change(name, names.levels[name][0], names.levels[name][level], names.when([name])),
-                numbers=Numbers.of(inference),
+                numbers=Numbers.of(inference, size),
                 mde80=inference.mde80(),
                 p_holm=p,
                 verdict=word,
@@ -224,22 +253,22 @@ def _judged(word: Verdict, aliases: Sequence[str]) -> tuple[Verdict, tuple[Quali
 
 
 def _interactions(
-    result: Factorial, inferences: Mapping[Key, Inference], names: _Names
+    result: Factorial, inferences: Mapping[Key, Inference], names: _Names, size: float
 ) -> tuple[TableInteraction, ...]:
     estimates = result.interactions
-    own = [inferences[e.factors, e.levels] for e in estimates]
-    p_bh = benjamini_hochberg([inference.p for inference in own])
+    of_estimates = [inferences[e.factors, e.levels] for e in estimates]
+    p_bh = benjamini_hochberg([inference.p for inference in of_estimates])
     return tuple(
         TableInteraction(
             factors=e.factors,
             low=tuple(names.levels[name][0] for name in e.factors),
             high=tuple(names.levels[name][level] for name, level in zip(e.factors, e.levels, strict=True)),
             when=names.when(e.factors),
-            numbers=Numbers.of(inference),
+            numbers=Numbers.of(inference, size),
             mde80=inference.mde80(),
             p_bh=p,
         )
-        for e, inference, p in zip(estimates, own, p_bh, strict=True)
+        for e, inference, p in zip(estimates, of_estimates, p_bh, strict=True)
     )
 
 
@@ -264,7 +293,7 @@ def _simple_effects(
 def _aliases(
     result: Factorial, factors: Sequence[Factor], where: Mapping[str, Condition | None]
 ) -> dict[str, list[str]]:
-    """Return the products that bias each main effect: of two other factors if their share is large, of three if it is 1.
+    """Return the products that bias each main effect: those of two other factors with a large share, those of three with share 1.
 
     Source: the alias matrix of Box & Wilson 1951, J. R. Statist. Soc. B 13, 1-45."""
     aliases: dict[str, list[str]] = {f.name: [] for f in factors}
@@ -370,7 +399,7 @@ def _warnings(
         )
     if not result.balanced:
         why = "unequal numbers of rows, or a factor that exists in some rows only"
-        warnings.append(f"terms overlap ({why}): sums of squares are of type II, effects are marginal means")
+        warnings.append(f"terms overlap ({why}): sums of squares are of type II")
     products = [":".join(names) for names in result.left_out if len(names) > 1]
     if products:
         shown = ", ".join(products[:8]) + (f" and {len(products) - 8} more" if len(products) > 8 else "")

@@ -18,10 +18,11 @@ from ablate.tables import Faults
 from ablate.text import listed, plural
 
 VALUE = "value"
-# A number with more than 12 values, or with more values than half the trials, was drawn from a range. Up to four values
+# A numeric param with more than 12 values, or with more values than half the trials, was drawn from a range. Up to four values
 # always count as levels.
 MOST_LEVELS, FEW_LEVELS = 12, 4
-UNEVEN = 2  # more than this many times as many trials of one combination as of another: not a grid
+# With more than this many times as many trials of one combination as of another, the study was not a grid.
+UNEVEN = 2
 
 
 def analyze_study(source: str, study: str | None, question: Question) -> Analysis:

@@ -112,7 +112,7 @@ def _check_arguments(
         )
     if gold is None and not correct:
         faults.append(
-            "--gold: none given; name the file of labels, or pass --correct if the files hold correctness"
+            "--gold: none given; name the file of labels, or pass --correct if the files contain correctness"
         )
     if not a or not b or len(a) != len(b):
         faults.append(

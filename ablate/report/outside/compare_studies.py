@@ -43,7 +43,7 @@ def compare_studies(
     both = grid(_side_by_side(a, cell_a, b, cell_b))
     if metric.name not in both.values or not np.isfinite(both.values[metric.name]).any(axis=1).all():
         raise BadInput(
-            f"{metric.name}: not measured in both cells; run them first, or use the same deciding metric in both studies"
+            f"{metric.name}: not measured in both cells; run them first, or use the same primary metric in both studies"
         )
     values = both.values[metric.name]
     measured = np.isfinite(values)

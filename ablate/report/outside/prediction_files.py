@@ -25,9 +25,12 @@ from ablate.text import plural
 Array = NDArray[np.float64]
 
 METRICS = ("accuracy", "pearson")
-WHOLE_UP_TO = 2**53  # larger whole numbers are not exact in binary
-ALIKE_BY_CHANCE = 30  # with fewer items, two seeds may be right about the same ones by chance
-LARGEST = 1e100  # of a prediction, whose fourth power must be finite
+# Larger whole numbers are not exact in binary.
+WHOLE_UP_TO = 2**53
+# With fewer items, two seeds may be right about the same ones by chance.
+ALIKE_BY_CHANCE = 30
+# Of a prediction, whose fourth power must be finite.
+LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def read_predictions(
     """Read all files; every file's faults are reported together.
 
     Args:
-        gold: the labels, and the order of the items; None if the files hold correctness.
+        gold: the labels, and the order of the items; None if the files contain correctness.
         a: files of one side, one per seed.
         b: files of the other side.
         metric: accuracy or pearson.
@@ -126,7 +129,7 @@ def read_predictions(
     # The clusters are in the gold file or, if it lacks the column, in every prediction file.
     without = replace(keys, cluster=None)
     in_gold = gold is not None and keys.cluster is not None and _has_column(gold, keys.cluster)
-    of_gold, own = (keys, without) if in_gold else (without, keys)
+    of_gold, of_side = (keys, without) if in_gold else (without, keys)
     kind = "correct" if correct else "number" if metric == "pearson" else "class"
     faults: list[str] = []
     first: _File | None = None
@@ -138,7 +141,7 @@ def read_predictions(
             faults += error.faults
     for path in (*a, *b):
         try:
-            file = _read(path, own, keys.correct if correct else keys.prediction, kind, decimal)
+            file = _read(path, of_side, keys.correct if correct else keys.prediction, kind, decimal)
             first = file if first is None and gold is None else first
             files.append(file.in_order(first) if first else file)
         except BadInput as error:
@@ -165,9 +168,9 @@ def read_predictions(
 def _read(path: Path, keys: Keys, value: str | None, kind: str, decimal: str | None) -> _File:
     """Return one file; `value` is the column of its values, None if only the items matter."""
     faults = Faults(path)
-    wanted = [name for name in (keys.id, value, keys.cluster) if name is not None]
+    names = [name for name in (keys.id, value, keys.cluster) if name is not None]
     numbers = [value] if value and kind != "class" else None
-    table = read_columns(path, wanted, faults, numbers=numbers, decimal=decimal)
+    table = read_columns(path, names, faults, numbers=numbers, decimal=decimal)
     places = _places(table, keys.id, faults)
     values = []
     for line, text in zip(table.lines, table.columns[value] if value else [], strict=bool(value)):
@@ -259,14 +262,14 @@ def _clusters(files: Sequence[_File], key: str | None) -> tuple[str, ...] | None
 
 
 def _refuse_one_file_twice(a: Sequence[Path], b: Sequence[Path]) -> None:
-    met: dict[tuple[int, int], str] = {}  # (device, inode) -> the argument that named it
+    named_by: dict[tuple[int, int], str] = {}  # (device, inode) -> the argument that named it
     for named, path in [*((f"--a {path}", path) for path in a), *((f"--b {path}", path) for path in b)]:
         status = os.stat(path)
-        if before := met.get((status.st_dev, status.st_ino)):
+        if before := named_by.get((status.st_dev, status.st_ino)):
             raise BadInput(
                 f"{before} and {named} are the same file; give each side and each seed its own file"
             )
-        met[status.st_dev, status.st_ino] = named
+        named_by[status.st_dev, status.st_ino] = named
 
 
 def _alike(predictions: Predictions, a: Sequence[Path], b: Sequence[Path]) -> Iterator[str]:
@@ -276,7 +279,7 @@ def _alike(predictions: Predictions, a: Sequence[Path], b: Sequence[Path]) -> It
             for i in range(j):
                 if not np.array_equal(side[i], side[j]):
                     continue
-                message = f"{name}: {paths[i]} and {paths[j]} hold the same predictions"
+                message = f"{name}: {paths[i]} and {paths[j]} contain the same predictions"
                 if not _may_be_chance(predictions, side[i]):
                     raise BadInput(
                         f"{message}; a repeated file, or a seed without effect, is not a second seed"

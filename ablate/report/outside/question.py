@@ -40,9 +40,9 @@ class Question:
         faults = []
         roles = [*(name.strip() for name in self.metric.split(",")), *self.columns]
         if not self.metric:
-            faults.append("--metric: none given; name a column")
+            faults.append("--metric: none given; name the column that has the results")
         if not self.factors:
-            faults.append("--factors: none given; name at least one column")
+            faults.append("--factors: none given; name the columns that were varied")
         for name in dict.fromkeys(n for n in roles if roles.count(n) > 1):
             times = roles.count(name)
             faults.append(
@@ -54,7 +54,7 @@ class Question:
             faults.append(f"--order: {self.order!r} is not one of {', '.join(ORDERS)}")
         faults += why_not_smallest(self.smallest_effect)
         if self.goal not in (None, "maximize", "minimize"):
-            faults.append(f"goal: {self.goal!r} is neither maximize nor minimize")
+            faults.append(f"--goal: {self.goal!r} is neither maximize nor minimize")
         if self.unit not in UNITS:
             faults.append(f"--unit: {self.unit!r} is neither run nor row")
         faults += why_not_decimal(self.decimal)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ablate.errors import BadInput
-from ablate.report.outside.tables import Table, check_names, chosen_names
+from ablate.report.outside.tables import Table, check_names, chosen_names, copies_of_earlier
 from ablate.tables import Faults
 
 BLANK = re.compile(r"[\s,]*")
@@ -41,7 +41,9 @@ def read_records(text: str, wanted: Sequence[str], faults: Faults, several: str 
         name: [_text(value, line, name, faults) for (line, _), value in zip(records, values, strict=True)]
         for name, values in values_of.items()
     }
-    return Table(columns, [line for line, _ in records])
+    # Only `analyze` names several, and needs the copies; the records of an evaluation harness may be long.
+    written = [json.dumps(record, sort_keys=True) for _, record in records if several]
+    return Table(columns, [line for line, _ in records], copies=copies_of_earlier(written))
 
 
 def _sample(records: list[tuple[int, Any]], several: str | None) -> list[tuple[int, Any]]:

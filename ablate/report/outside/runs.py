@@ -23,8 +23,10 @@ from ablate.stats.linear import Factor, crossings
 from ablate.tables import Faults
 from ablate.text import listed, plural
 
-LARGEST, SMALLEST = 1e100, 1e-100  # of a difference, whose fourth power must be neither infinite nor 0
-MOST_COMBINATIONS = 4096  # with more, missing combinations are not listed
+# Of a difference, whose fourth power must be neither infinite nor 0.
+LARGEST, SMALLEST = 1e100, 1e-100
+# With more, missing combinations are not listed.
+MOST_COMBINATIONS = 4096
 # Names for the block that the columns of a wide table become; the first that is free is used.
 WIDE_BLOCKS = ("seed", "column", "run", "block")
 
@@ -89,6 +91,11 @@ def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
         notes.insert(0, f"{dropped} of {len(cells)} rows have no {metric} and are left out")
     if len(metrics) > 1:
         notes.append(f"{listed(metrics)}: one column for each {block}")
+    if block is None and (copies := sum(cell.row in table.copies for cell in kept)):
+        notes.append(
+            f"rows that are exact copies of an earlier row: {copies}. Without --block each counts as one more run; if it is "
+            "the same run twice, intervals are too narrow: remove the copies, or name the column of seeds with --block"
+        )
     runs = Runs(
         y, {n: columns[n] for n in factors}, (block, columns[block]) if block else None, notes, len(y), dropped
     )  # fmt: skip
@@ -130,10 +137,13 @@ def _metric(
         elif cell.text.endswith("%"):
             continue
         elif cell.text not in ("", "NA"):
-            faults.add(why_no_number(cell.text), table.lines[cell.row], cell.column)
+            why = why_no_number(cell.text)
+            # Dropping a diverged run may hide what a choice does, so it takes two steps.
+            how = "" if ";" in why else "; if the run has no result, leave the field empty"
+            faults.add(why + how, table.lines[cell.row], cell.column)
         elif not drop_missing:
-            found = "empty" if not cell.text else "NA"
-            what = f"{found}; fill it in, or leave such rows out with --drop-missing"
+            content = "empty" if not cell.text else "NA"
+            what = f"{content}; fill it in, or leave such rows out with --drop-missing"
             faults.add(what, table.lines[cell.row], cell.column)
     if not values and not faults:
         faults.add("no row has a value", column=name)
@@ -170,6 +180,12 @@ def _averaged(runs: Runs) -> Runs:
         f"({each} each); --unit row counts each as a separate run"
     )
     first = [int(rows[0]) for rows in groups]
+    widest = max(groups, key=lambda rows: np.ptp(runs.y[rows]))
+    # With equal numbers of rows, several rows are the plan.
+    if sizes[0] != sizes[-1] and (spread := float(np.ptp(runs.y[widest]))):
+        where = [*((factor, texts) for factor, texts in runs.factors.items()), runs.block]
+        named = ", ".join(f"{factor} = {texts[int(widest[0])]}" for factor, texts in where)
+        note += f". Rows of one run differ by up to {spread:.4g} ({named}): are some duplicates?"
     return replace(
         runs,
         y=np.array([runs.y[rows].mean() for rows in groups]),

@@ -10,7 +10,7 @@ from pathlib import Path
 from ablate.report.outside.delimited import read_grid
 from ablate.report.outside.number_format import with_points
 from ablate.report.outside.records import looks_like_json, read_records
-from ablate.report.outside.tables import Table, check_names, chosen_names
+from ablate.report.outside.tables import Table, check_names, chosen_names, copies_of_earlier
 from ablate.tables import Faults, read_text
 
 
@@ -50,7 +50,8 @@ def read_columns(
         return Table(columns, grid.lines)
     must = [name for typed in numbers for name in _named([typed], grid.names, several)]
     columns, notes = with_points(columns, must, grid.lines, grid.delimiter, decimal, faults)
-    return Table(columns, grid.lines, notes)
+    copies = copies_of_earlier(tuple(field.strip() for field in row) for row in grid.rows)
+    return Table(columns, grid.lines, notes, copies)
 
 
 def _named(wanted: Sequence[str], names: Sequence[str], several: str | None) -> list[str]:

@@ -1,7 +1,7 @@
 """What every reader of a table returns: text columns by name, the line of each row, notes; and checks of names."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -18,9 +18,17 @@ class Table:
     columns: dict[str, list[str]]
     lines: list[int]  # in the file, from 1; for a database, the trial numbers
     notes: list[str] = field(default_factory=list)  # what the reader assumed
+    # Places of rows that equal an earlier one in every column of the file.
+    copies: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.lines)
+
+
+def copies_of_earlier(rows: Iterable[Hashable]) -> frozenset[int]:
+    """Return the places of rows that equal an earlier one."""
+    first: dict[Hashable, int] = {}
+    return frozenset(place for place, row in enumerate(rows) if first.setdefault(row, place) != place)
 
 
 def chosen_names(typed: str, names: Sequence[str]) -> list[str]:

@@ -1,1 +1,1 @@
-"""The pictures: `style` and `text` are shared, `pictures` lists them all, every other file is one picture."""
+"""The pictures: `style` and `labels` are shared, `registry` lists them all, every other file is one picture."""

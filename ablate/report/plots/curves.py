@@ -48,7 +48,7 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
         for axis, name in zip(panels, names, strict=True):
             _panel(axis, name, [cell.cell for cell in cells], curves, chosen, grid.seeds)
             axis.set_title(plot_text(name, 26 if columns > 2 else 40), loc="left")
-        looks = map(_look, range(len(labels)))
+        looks = map(look, range(len(labels)))
         handles = [
             Line2D([], [], lw=1.7, label=label, color=colour, ls=line)
             for label, (colour, line) in zip(labels, looks, strict=True)
@@ -120,12 +120,12 @@ def _chosen_steps(grid: Grid, curves: Curves) -> dict[tuple[str, int], int]:
     chosen = {}
     for (row, _), trial in grid.trials.items():
         names = [name for name in trial.metrics if f"{name}@last" in trial.metrics]
-        own = [
+        candidates = [
             {step for step, value in curve.items() if math.isclose(value, trial.metrics[name], rel_tol=1e-9)}
             for name in names
             if (curve := curves.get((name, grid.cells[row].hash, trial.seed)))
         ]
-        if own and (steps := set.intersection(*own)):
+        if candidates and (steps := set.intersection(*candidates)):
             chosen[trial.cell, trial.seed] = min(steps)
     return chosen
 
@@ -134,7 +134,7 @@ def _panels(grid: Grid, curves: Curves) -> list[str]:
     """Return the dev metrics, those of the most cells first and the primary one before others; if none, all other curves."""
     names = sorted({name for (name, _, _), curve in curves.items() if len(curve) > 1})
     dev = [name for name in names if name.startswith("dev/")] or [
-        n for n in names if not n.startswith("surgery/")
+        n for n in names if not n.startswith(("surgery/", "balancing/"))
     ]
     cells = {name: len({cell for other, cell, _ in curves if other == name}) for name in dev}
     return sorted(dev, key=lambda name: (-cells[name], name != grid.primary))[:MAX_PANELS]
@@ -150,24 +150,24 @@ def _panel(
 ) -> None:
     drawn: list[list[Curve]] = []
     for place, cell in enumerate(cells):
-        own = [curve for seed in seeds if (curve := curves.get((name, cell, seed)))]
-        if not own or own in drawn:
+        of_cell = [curve for seed in seeds if (curve := curves.get((name, cell, seed)))]
+        if not of_cell or of_cell in drawn:
             continue
-        drawn.append(own)
-        colour, line = _look(place)
-        for curve in own if name.startswith("dev/") else ():
-            axis.plot(*_xy(curve), color=colour, lw=0.6, alpha=0.45)
+        drawn.append(of_cell)
+        colour, line = look(place)
+        for curve in of_cell if name.startswith("dev/") else ():
+            axis.plot(*xy(curve), color=colour, lw=0.6, alpha=0.45)
         for seed in seeds:
             step, curve = chosen.get((cell, seed)), curves.get((name, cell, seed), {})
             if step in curve:
                 axis.plot(step, curve[step], "D", ms=3.5, mec=colour, mfc="white", mew=0.9, zorder=3)
-        mean = _mean(own) if name.startswith("dev/") else _smooth(_mean(own))
-        axis.plot(*_xy(mean), lw=1.7, marker="o" if len(mean) == 1 else None, color=colour, ls=line)
+        mean = _mean(of_cell) if name.startswith("dev/") else smooth(_mean(of_cell))
+        axis.plot(*xy(mean), lw=1.7, marker="o" if len(mean) == 1 else None, color=colour, ls=line)
     axis.set_xlabel("step")
 
 
-def _look(place: int) -> tuple[Any, Any]:
-    """The colour and the line of a cell."""
+def look(place: int) -> tuple[Any, Any]:
+    """Return the colour and the line of a cell."""
     return SERIES[place % len(SERIES)], _LINES[place % len(_LINES)]
 
 
@@ -178,14 +178,15 @@ def _mean(curves: list[Curve]) -> Curve:
     return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in common}
 
 
-def _smooth(curve: Curve) -> Curve:
+def smooth(curve: Curve) -> Curve:
     """Return the running mean over a twentieth of the points: the loss of single batches is noisy."""
-    steps, values = _xy(curve)
+    steps, values = xy(curve)
     width = max(1, len(steps) // 20)
     return {steps[i]: math.fsum(values[i - width + 1 : i + 1]) / width for i in range(width - 1, len(steps))}
 
 
-def _xy(curve: Curve) -> tuple[list[int], list[float]]:
+def xy(curve: Curve) -> tuple[list[int], list[float]]:
+    """Return the steps of a curve in order, and its values."""
     steps = sorted(curve)
     return steps, [curve[step] for step in steps]
 
@@ -200,7 +201,7 @@ def _title(metric: str, names: list[str], ends: list[float | None], sign: int) -
     if not ended or not metric.startswith("dev/"):
         return f"No curve of a dev metric was recorded: training losses of {plural(len(names), 'cell')}"
     some = f", recorded in {len(ended)} of {plural(len(names), 'cell')}," if len(ended) < len(names) else ""
-    # Of cells that share a part, the first.
+    # Cells that share a part end at the same value: the first of them is named.
     name, end = max(ended, key=lambda pair: sign * pair[1])
     where = "highest" if sign > 0 else "lowest"
     return f"{metric}{some} ends {where} with {shortened(name, 70)} ({number(end)})"

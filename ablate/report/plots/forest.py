@@ -7,7 +7,6 @@ from matplotlib.ticker import MaxNLocator
 
 from ablate.evidence.effects import Kind
 from ablate.report.document import EffectRow, Report
-from ablate.report.formatting import interval, signed
 from ablate.report.phrases import METHODS
 from ablate.report.plots.labels import change_label, plot_text
 from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
@@ -63,10 +62,10 @@ def forest(report: Report) -> Picture | None:
         caption=_caption(report, rows_of[shown[0]], clipped, left_out=len(metrics) - len(shown)),
         alt=f"Forest plot of {shown[0]} with 95 % intervals. "
         + " ".join(
-            f"{row.text}: {signed(row.numbers.estimate)} {interval(row.numbers.ci95)}, {row.judged.verdict}."
+            f"{row.text}: {row.numbers.delta} {row.numbers.interval}, {row.judged.verdict}."
             for row in changes
         ),
-        section="effects",
+        section="says",
     )
 
 

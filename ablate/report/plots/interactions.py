@@ -55,7 +55,7 @@ def interaction_lines(grid: Grid, report: Report) -> Picture | None:
         f"{plural(len(pairs), 'pair')} with the {first} of {len({row.factors for row in rows})}; exploratory.",
         alt="Interaction lines. "
         + " ".join(
-            f"{' × '.join(row.factors)}: {signed(row.numbers.estimate)}, p (BH) {p_text(row.p_bh)}."
+            f"{' × '.join(row.factors)}: {row.numbers.delta}, p (BH) {p_text(row.p_bh)}."
             for row in rows[:MAX_PANELS]
         ),
         section="interactions",

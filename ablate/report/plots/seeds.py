@@ -75,7 +75,7 @@ def paired_seeds(grid: Grid, report: Report) -> Picture | None:
         f"with 0 at the mean of the left side.{left_out}",
         alt="Paired dots per seed. "
         + " ".join(
-            f"{panel.change.text}: {', '.join(signed(float(d)) for d in _differences(panel))}."
+            f"{panel.change.text}: {', '.join(signed(d, _differences(panel).tolist()) for d in _differences(panel).tolist())}."
             for panel in shown
         ),
         section="seeds",

@@ -1,4 +1,4 @@
-"""What all pictures share: size, colours, and rendering to the same bytes every time.
+"""What all pictures share: size, colours, and rendering that gives the same bytes every time.
 
 Figures are made without pyplot, so that making a report in a notebook leaves the notebook's settings alone."""
 
@@ -25,7 +25,8 @@ GREY = (0.55, 0.55, 0.55)
 SERIES = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # in the order that is easiest to distinguish
 
 _STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    # Comes with matplotlib: the same letters on every machine.
+    "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.spines.top": False,
@@ -38,7 +39,8 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "savefig.facecolor": "white",
     "figure.facecolor": "white",
-    "svg.hashsalt": "ablate",  # otherwise ids in the SVG are random
+    # Without a salt, ids in the SVG are random.
+    "svg.hashsalt": "ablate",
     "svg.fonttype": "path",
     "text.usetex": False,
 }
@@ -96,7 +98,7 @@ def draw(
 
 
 def _lay_out(figure: Figure) -> None:
-    """Lay out once, and round positions: the solver's last digits change from run to run, and would change ids in the SVG."""
+    """Lay out once, and round positions: the solver's last digits vary from run to run, and would change ids in the SVG."""
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ablate.report.as_json import to_json
 from ablate.report.document import CellRow, EffectRow, Report
 from ablate.report.formatting import safe_field
-from ablate.spec.model import level_text
+from ablate.spec.model import quoted_level
 
 _EFFECT = [
     "metric",
@@ -68,7 +68,7 @@ def _cell_columns(report: Report) -> list[str]:
 
 def _cell(cell: CellRow, primary: str) -> dict[str, object]:
     row = {key: value for key, value in to_json(cell).items() if key in _CELL}
-    row |= {f"factor.{name}": level_text(level) for name, level in cell.levels.items()}
+    row |= {f"factor.{name}": quoted_level(level) for name, level in cell.levels.items()}
     for name, over_seeds in cell.metrics.items():
         low, high = over_seeds.ci95 or (None, None)
         row |= {f"{name}.mean": over_seeds.mean, f"{name}.ci95_low": low, f"{name}.ci95_high": high}
@@ -85,8 +85,8 @@ def _effect(row: EffectRow) -> dict[str, object]:
     bounds_low, bounds_high = row.bounds or (None, None)
     return {
         **to_json(row),
-        "from": level_text(row.change.low),
-        "to": level_text(row.change.high),
+        "from": quoted_level(row.change.low),
+        "to": quoted_level(row.change.high),
         "ci95_low": ci95_low,
         "ci95_high": ci95_high,
         "bounds_low": bounds_low,

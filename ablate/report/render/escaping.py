@@ -30,7 +30,8 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
-    "[": r"{[}",  # after \\ a bare bracket would be an optional argument
+    # After \\ a bare bracket would be an optional argument.
+    "[": r"{[}",
     "]": r"{]}",
     MINUS: "$-$",
     "–": "--",

@@ -11,13 +11,27 @@ from ablate.report.plots.forest import forest
 from ablate.report.plots.style import Picture, style
 from ablate.report.render import escaping
 from ablate.report.render.templating import context, environment
+from ablate.report.sections.live import Live
+from ablate.report.terms import marker, of_heading
+
+# Reached by touch and by keyboard too.
+_TERM = '<abbr tabindex="0" title="{}">{}</abbr>'
 
 
-def render_html(report: Report, pictures: Sequence[Picture]) -> str:
-    """Return report.html with pictures, style and script inside: it opens from disk and needs no network."""
+def render_html(report: Report, pictures: Sequence[Picture], live: Live | None = None) -> str:
+    """Return report.html with pictures, style and script inside: it opens from disk and needs no network.
+
+    With `live`, it opens with the progress and reloads by itself.
+    """
     templates = environment(escaping.markdown, autoescape=True)
-    templates.filters |= {"data_uri": _data_uri, "prose": _prose}
-    return templates.get_template("report.html.jinja").render(context(report, pictures))
+    mark = marker(lambda word, meaning: str(_TERM.format(escape(meaning), word)))
+    templates.filters |= {
+        "data_uri": _data_uri,
+        "prose": _prose,
+        "heading": of_heading,
+        "explained": lambda text: Markup(mark(str(escape(text)))),
+    }
+    return templates.get_template("report.html.jinja").render(context(report, pictures), live=live)
 
 
 def render_summary(report: Report) -> str:

@@ -3,28 +3,34 @@
 Text from users (names of studies, factors, levels and metrics; error messages) is always escaped for where it appears."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import jinja2
+from markupsafe import Markup
 
 from ablate.evidence.mixing import LEAST_SHARE
-from ablate.evidence.verdicts import Judged
+from ablate.evidence.verdicts import UNLIKE, Judged
 from ablate.report import formatting
 from ablate.report.document import CellRow, EffectRow, Fact, OtherTest, Report
-from ablate.report.phrases import INTERVALS, RESERVED, TESTS, reference_name
+from ablate.report.phrases import INTERVALS, PURPOSES, RESERVED, TESTS, reference_name
 from ablate.report.plots.style import Picture
 from ablate.report.render import escaping
+from ablate.report.sections.answer import best_configuration, cost_sentence, open_comparisons
 from ablate.report.sections.effects import clearest_first
 from ablate.report.sections.looks import look_text, plan_text, when_seen
 from ablate.report.sections.provenance import methods
-from ablate.report.sections.summary import reservations_of
-from ablate.spec.model import level_text
+from ablate.report.sections.summary import headline, reservations_of
+from ablate.report.terms import TERMS
+from ablate.spec.kinds import KINDS
+from ablate.spec.model import quoted_level
 from ablate.text import duration, listed, one_line, plural, shortened
 
 MAX_CELLS, MAX_INTERACTIONS = 80, 12  # in markdown and LaTeX; HTML and report.json have all
 OVER_SEEDS = ("sign_flip", "moderated_t")
-MAX_LATEX_METRICS = 4  # more do not fit on a page
+# More do not fit on a page.
+MAX_LATEX_METRICS = 4
 
 
 def environment(escape: Callable[[object], str], autoescape: bool = False) -> jinja2.Environment:
@@ -33,6 +39,7 @@ def environment(escape: Callable[[object], str], autoescape: bool = False) -> ji
         loader=jinja2.PackageLoader("ablate.report.render"),
         # For HTML; the other templates pass all text from users through `t`.
         autoescape=autoescape,
+        finalize=_visible if autoescape else None,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -40,9 +47,10 @@ def environment(escape: Callable[[object], str], autoescape: bool = False) -> ji
     )
     templates.filters |= {
         "t": escape,
+        "from_reference": lambda kind: kind in KINDS and KINDS[kind].from_reference,
         "code": escaping.code,
         "one_line": one_line,
-        "level": level_text,
+        "level": quoted_level,
         "number": formatting.number,
         "signed": formatting.signed,
         "interval": formatting.interval,
@@ -62,6 +70,13 @@ def environment(escape: Callable[[object], str], autoescape: bool = False) -> ji
     return templates
 
 
+def _visible(value: object) -> object:
+    """Return text without the control characters that HTML forbids; anything else as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
+
+
 def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
     """Return the values for templates: the fields of the report, and selections from them."""
     many = len(report.cells) > MAX_CELLS
@@ -78,7 +93,16 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
         "effects_by_metric": _by_metric(report.effects),
         "strongest_interactions": sorted(report.interactions, key=clearest_first)[:MAX_INTERACTIONS],
         "methods": methods(report),
+        "headline": headline(report),
+        "best_yaml": best_configuration(report),
+        "still_open": open_comparisons(report),
+        "cost_sentence": cost_sentence(report),
+        "purposes": {
+            name: text.format(reference=reference_name(report.design.kind)) for name, text in PURPOSES.items()
+        },
         "intervals_note": INTERVALS,
+        "terms": TERMS,
+        "again": {cell.cell: command for cell in report.cells if (command := _again(report, cell))},
         "devices": [device.value for device in _devices(report.provenance.facts)],
     }
 
@@ -86,6 +110,12 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
 def _devices(facts: Mapping[str, Sequence[Fact]]) -> Sequence[Fact]:
     """Return the GPUs, or the CPUs if there was no GPU."""
     return facts.get("gpu") or facts.get("cpu") or ()
+
+
+def _again(report: Report, cell: CellRow) -> str | None:
+    """Return the command that trains a cell again with its first seed and compares every bit; None if it has no result."""
+    done = [number for seed, number in cell.trials.items() if cell.states[seed] == "COMPLETE"]
+    return f"ablate reproduce {report.study} {done[0]}" if done else None
 
 
 def _best_first(report: Report) -> list[CellRow]:
@@ -142,5 +172,5 @@ def _remark(effect: EffectRow) -> str:
 
 def _judged(judged: Judged) -> str:
     """Return the verdict of an effect as tables show it."""
-    reserved = judged.qualifiers and judged.verdict.is_decided
+    reserved = judged.qualifiers if judged.verdict.is_decided else UNLIKE & set(judged.qualifiers)
     return f"{judged.verdict}{RESERVED if reserved else ''}"

@@ -1,4 +1,4 @@
-"""`ablate analyze` and `ablate compare` as a terminal shows them: sentences first, then plain tables.
+"""The output of `ablate analyze` and `ablate compare` for a terminal: sentences first, then plain tables.
 
 Returns text; prints nothing.
 """
@@ -13,36 +13,38 @@ from ablate.report.formatting import df_text, interval, number, p_equation, p_te
 from ablate.report.phrases import METHODS
 from ablate.report.sections.summary import mixed_with, qualified_verdict
 from ablate.stats.factorial import AnovaRow
+from ablate.stats.inference import Method
 from ablate.stats.verdicts import Verdict
 from ablate.text import one_line, plural
 
 ORDERS = {"1": "main effects", "2": "main effects and two-factor interactions", "full": "all interactions"}
 
 
-def analysis_text(analysis: Analysis) -> str:
-    """Return an analysis as text."""
+def analysis_text(analysis: Analysis, width: int | None = None) -> str:
+    """Return an analysis as text, with tables of at most `width` characters if that is given."""
     blocks = [
         _heading(analysis),
         "\n".join(_effect_sentence(row) for row in analysis.effects),
         "\n".join(f"Note: {one_line(warning)}." for warning in analysis.warnings),
-        _table("Effects", _effect_rows(analysis.effects)),
+        _table("Effects", _effect_rows(analysis.effects), width),
         _caption(analysis),
         _table(
             "Interactions (half the difference of the simple effects)",
             _interaction_rows(analysis.interactions),
+            width,
         ),
-        _table("Analysis of variance (type II)", _anova_rows(analysis.anova)),
+        _table("Analysis of variance (type II)", _anova_rows(analysis.anova), width),
         _lenth_text(analysis.lenth),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def comparison_text(comparison: Comparison) -> str:
-    """Return a comparison as text."""
+def comparison_text(comparison: Comparison, width: int | None = None) -> str:
+    """Return a comparison as text, with tables of at most `width` characters if that is given."""
     blocks = [
         _comparison_sentence(comparison),
         "\n".join(f"Note: {one_line(warning)}." for warning in comparison.warnings),
-        _table("Also", _sensitivity_rows(comparison.sensitivity)),
+        _table("Also", _sensitivity_rows(comparison.sensitivity), width),
         _noise_text(comparison.noise),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -56,12 +58,12 @@ def _heading(analysis: Analysis) -> str:
 
 
 def _effect_sentence(row: TableEffect) -> str:
-    change, estimate, ci95 = one_line(row.change.text), signed(row.numbers.estimate), row.numbers.ci95
+    change, estimate, ci95 = one_line(row.change.text), row.numbers.delta, row.numbers.ci95
     facts = mixed_with(row.aliased_with, row.turns)
     verdict = one_line(qualified_verdict(row.verdict, row.qualifiers, facts))
     if ci95 is None:
         return f"{change}: {estimate}, without any measure of noise: {verdict}."
-    numbers = f"{estimate}, 95 % interval {interval(ci95)}"
+    numbers = f"{estimate}, 95 % interval {row.numbers.interval}"
     if row.verdict == Verdict.INCONCLUSIVE and not row.qualifiers:
         return f"{change}: inconclusive ({numbers}); {_seen(row.mde80)} if it were the only comparison."
     p = f", {p_equation(row.p_holm)} after Holm" if row.p_holm is not None else ""
@@ -88,10 +90,10 @@ def _interaction_rows(interactions: Sequence[TableInteraction]) -> list[dict[str
 
 def _numbers(numbers: Numbers) -> dict[str, str]:
     return {
-        "estimate": signed(numbers.estimate),
-        "SE": number(numbers.se),
+        "estimate": numbers.delta,
+        "SE": number(numbers.se, beside=numbers.beside),
         "df": df_text(numbers.df),
-        "95 % interval": interval(numbers.ci95),
+        "95 % interval": numbers.interval,
         "p": p_text(numbers.p),
     }
 
@@ -111,7 +113,13 @@ def _anova_rows(anova: Sequence[AnovaRow]) -> list[dict[str, str]]:
 
 
 def _caption(analysis: Analysis) -> str:
-    caption = "Effects are differences of estimated marginal means, p Holm is corrected over the main effects"
+    by_block = any(row.numbers.method == Method.SEEDS for row in analysis.effects)
+    means = (
+        "means of the differences within each block"
+        if by_block
+        else "differences of estimated marginal means"
+    )
+    caption = f"Effects are {means}, p Holm is corrected over the main effects"
     return (
         f"{caption}; interactions are exploratory (Benjamini-Hochberg)."
         if analysis.interactions
@@ -177,8 +185,39 @@ def _noise_text(noise: Mapping[str, float] | None) -> str:
 NOISES = {"seed": "seed", "item": "item", "seed_item": "seed × item"}
 
 
-def _table(title: str, rows: Sequence[Mapping[str, str]]) -> str:
+# Columns of words, which can be wrapped; and those that a narrow terminal does without, the first one first.
+_WORDS = ("effect", "factors", "to", "term", "note")
+_LEFT_OUT = ("mean square", "sum of squares", "SE", "df", "p", "statistic")
+_NARROWEST = 20  # characters of a column of words
+
+
+def _table(title: str, rows: Sequence[Mapping[str, str]], width: int | None) -> str:
+    """Return a table; one that is too wide loses columns and wraps words."""
     if not rows:
         return ""
-    cells = [list(row.values()) for row in rows]
-    return f"{title}\n{tabulate(cells, list(rows[0]), tablefmt='simple', disable_numparse=True)}"
+    # tabulate leaves two spaces beside a header.
+    widest = {name: max(len(name) + 2, *(len(row[name]) for row in rows)) for name in rows[0]}
+    most = _widths_of_words(widest, width)
+    without = [name for name in _LEFT_OUT if name in widest and name not in most]
+    cells = [[row[name] for name in most] for row in rows]
+    table = tabulate(
+        cells, list(most), tablefmt="simple", disable_numparse=True, maxcolwidths=[*most.values()]
+    )
+    note = f"\nNot shown in so narrow a terminal: {', '.join(without)}." if without else ""
+    return f"{title}\n{table}{note}"
+
+
+def _widths_of_words(widest: Mapping[str, int], width: int | None) -> dict[str, int | None]:
+    """Return the columns to show, each with the most characters of its lines; None: as many as it has."""
+    columns = dict(widest)
+    if width is None:
+        return dict.fromkeys(columns)
+    words = [name for name in _WORDS if name in columns]
+    for unneeded in (*_LEFT_OUT, None):
+        # Two spaces stand between columns.
+        room = width + 2 - sum(2 + size for name, size in columns.items() if name not in words)
+        each = room // max(1, len(words)) - 2
+        if unneeded is None or all(min(columns[name], _NARROWEST) <= each for name in words):
+            break
+        columns.pop(unneeded, None)
+    return {name: min(size, max(each, 8)) if name in words else None for name, size in columns.items()}

@@ -1,6 +1,7 @@
 """Rows of the cells table: levels, seeds done and planned, every metric, and the difference from the reference."""
 
 import math
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from ablate.evidence.looks import Seen, seen_of_cells
 from ablate.evidence.verdicts import Judged
 from ablate.report.document import CellRow, Difference, Numbers, OverSeeds
 from ablate.report.phrases import reference_name
-from ablate.report.sections.effects import as_seen, effect_notes, judge
+from ablate.report.sections.effects import as_seen, effect_notes, judge, size_of
 from ablate.spec.model import Scalar, levels_text
 from ablate.stats.inference import infer
 from ablate.stats.robust import iqm
@@ -30,6 +31,9 @@ def cell_rows(items: Items) -> tuple[CellRow, ...]:
     # The first columns are the planned seeds; seeds that the study file does not name come after them.
     planned = len(grid.results.spec.seeds)
     differences = {metric: _differences(items, metric) for metric in grid.dev_metrics}
+    numbers: dict[int, dict[int, int]] = defaultdict(dict)
+    for (row, column), trial in sorted(grid.trials.items()):
+        numbers[row][grid.seeds[column]] = trial.number
     return tuple(
         CellRow(
             cell=cell.hash,
@@ -40,6 +44,7 @@ def cell_rows(items: Items) -> tuple[CellRow, ...]:
             seeds_done=int((grid.states[row, :planned] == "COMPLETE").sum()),
             seeds_planned=len(grid.results.seeds_of(cell.hash)),
             states=dict(zip(map(str, grid.seeds), grid.states[row].tolist(), strict=True)),
+            trials={str(seed): number for seed, number in numbers[row].items()},
             metrics={metric: _over_seeds(grid, grid.values[metric][row]) for metric in grid.metrics},
             difference={
                 metric: difference
@@ -54,13 +59,17 @@ def cell_rows(items: Items) -> tuple[CellRow, ...]:
 
 def cell_name(grid: Grid, row: int) -> str:
     """Return how the cell differs from the reference, such as `training=joint, l2=0.01`; for the reference, its name."""
-    if row == grid.reference:
-        return reference_name(grid.results.spec.design.kind)
-    if grid.reference is None:
-        return levels_text(grid.cells[row].levels)
-    return levels_text(_changed(grid.cells[row], grid.cells[grid.reference])) or levels_text(
-        grid.cells[row].levels
-    )
+    reference = None if grid.reference is None else grid.cells[grid.reference]
+    return name_beside(reference, grid.cells[row], grid.results.spec.design.kind)
+
+
+def name_beside(reference: Cell | None, cell: Cell, design: str) -> str:
+    """Return the name of a cell, given the one that it is compared with and the kind of design."""
+    if reference is None:
+        return levels_text(cell.levels)
+    if cell.hash == reference.hash:
+        return reference_name(design)
+    return levels_text(_changed(cell, reference)) or levels_text(cell.levels)
 
 
 def best_row(grid: Grid) -> int | None:
@@ -89,7 +98,7 @@ def _differences(items: Items, metric: str) -> dict[int, Difference]:
         )
     ]
     rows = {
-        row: _difference(effect, judged)
+        row: _difference(effect, judged, size_of(grid, metric))
         for row, effect, judged in zip(compared, effects, judge(grid, effects, {}), strict=True)
     }
     if grid.results.spec.looking and metric == grid.primary:
@@ -98,10 +107,11 @@ def _differences(items: Items, metric: str) -> dict[int, Difference]:
     return rows
 
 
-def _difference(effect: Effect, judged: Judged) -> Difference:
+def _difference(effect: Effect, judged: Judged, size: float) -> Difference:
     notes = effect_notes(effect, None)
     last = Numbers.of(effect.last) if effect.last else None
-    return Difference(Numbers.of(effect.inference), judged, tuple(notes), "; ".join(notes.values()), last)
+    numbers = Numbers.of(effect.inference, size)
+    return Difference(numbers, judged, tuple(notes), "; ".join(notes.values()), last)
 
 
 def _as_looked_at(row: Difference, grid: Grid, seen: Seen | None) -> Difference:

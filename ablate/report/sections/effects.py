@@ -32,6 +32,7 @@ from ablate.report.document import (
 from ablate.report.formatting import interval, number, p_text, signed
 from ablate.report.phrases import BOUNDS_DECLARED, BOUNDS_SEEN, NOTES, SCALES, Note
 from ablate.report.sections.looks import looked_at
+from ablate.report.sections.provenance import command_of_effect
 from ablate.report.sections.sensitivity import of_one_seed, sign_flip
 from ablate.spec.model import level_text
 from ablate.stats.inference import Method
@@ -57,7 +58,7 @@ def effect_row(
         metric=effect.metric,
         role="primary" if effect.metric == items.grid.primary else "exploratory",
         kind=effect.kind,
-        numbers=Numbers.of(effect.inference),
+        numbers=Numbers.of(effect.inference, size_of(items.grid, effect.metric)),
         judged=judged,
         notes=tuple(notes),
         note="; ".join(notes.values()),
@@ -74,7 +75,13 @@ def effect_row(
         matches=effect.differences.matches,
         matches_done=effect.differences.matches_done,
         aliased_with=tuple(aliased_with),
+        again=command_of_effect(items.grid, effect),
     )
+
+
+def size_of(grid: Grid, metric: str) -> float:
+    """Return the largest absolute value of a metric."""
+    return float(np.nanmax(np.abs(grid.values[metric]), initial=0.0))
 
 
 def as_seen(row: Row, seen: Seen | None) -> Row:

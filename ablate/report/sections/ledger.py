@@ -39,8 +39,9 @@ def ledger(grid: Grid) -> Ledger:
             cell.hash,
             cell_name(grid, row),
             seed,
+            trial.number if (trial := grid.trials.get((row, column))) else None,
             str(grid.states[row, column]),
-            trial.attempts if (trial := grid.trials.get((row, column))) else 0,
+            trial.attempts if trial else 0,
             trial.error if trial else None,
         )
         for row, cell in enumerate(grid.cells)

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from ablate.evidence.effects import Kind
+import numpy as np
+
+from ablate.evidence.contrasts import has_level
+from ablate.evidence.effects import Effect, Kind
 from ablate.evidence.frames import Grid
 from ablate.report.document import Fact, Provenance, Report
 from ablate.report.phrases import ANOVA, GATES, INTERVALS, LARGER_P, LOOKS, METHOD_TEXTS
-from ablate.spec.model import Factor, StudySpec, level_text
+from ablate.spec.model import Factor, Scalar, StudySpec, level_text
 from ablate.stats.sequential import FUTILE_BELOW
 from ablate.text import plural
 
@@ -102,7 +105,7 @@ def fact_counts(grid: Grid) -> dict[str, Counter[str]]:
 
 
 def _with_code_in_short(facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return facts with one value for all files of the code: how many they are, and a hash."""
+    """Return facts in which all files of the code are one value: their number and a hash."""
     if "code" not in facts:
         return facts
     files = json.dumps(facts["code"], sort_keys=True)
@@ -140,11 +143,38 @@ def _largest(grid: Grid, fact: str) -> int | None:
 
 def _command(grid: Grid) -> str:
     """Return the command that trains the reference cell again, or repeats the whole search."""
-    file = shlex.quote(grid.results.file)
     alone = grid.reference is not None and grid.results.spec.search is None
     levels = grid.cells[grid.reference].levels if grid.reference is not None and alone else {}
+    return _train_again(grid, levels)
+
+
+def command_of_effect(grid: Grid, effect: Effect) -> str | None:
+    """Return the command that trains the cells of an effect again; None if `--only` or a table cannot hold its levels."""
+    contrast = effect.contrast
+    sides = np.unique([*contrast.rows_low.ravel(), *contrast.rows_high.ravel()])
+    cells = [grid.cells[row] for row in sides.tolist() if row >= 0]
+    levels: list[Scalar] = [contrast.low, contrast.high]
+    if effect.kind is Kind.SLOPE:
+        levels = [level.name for level in grid.results.spec.factor(contrast.factor).levels]
+    texts = [level_text(level) for level in levels]
+    # `--only` splits at commas and drops blanks around a level.
+    if not cells or any("," in text or text != text.strip() for text in texts):
+        return None
+    # Over several pairs of cells, an effect is a mean over the other factors.
+    same = {
+        name: level
+        for name, level in cells[0].levels.items()
+        if len(contrast.rows_low) == 1 and all(has_level(cell.levels, name, level) for cell in cells)
+    }
+    command = _train_again(grid, {contrast.factor: ",".join(texts)} | same)
+    # It could not be copied from a table of markdown, where these end the field or start markup.
+    return None if re.search(r"[|`<\n\r\t]", command) else command
+
+
+def _train_again(grid: Grid, levels: Mapping[str, Scalar]) -> str:
+    """Return the command that trains the cells with these levels again, in a home of their own."""
     only = (f"--only {shlex.quote(f'{name}={level_text(level)}')}" for name, level in levels.items())
-    return " ".join(["ablate run", file, "--home again", *only])
+    return " ".join(["ablate run", shlex.quote(grid.results.file), "--home again", *only])
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

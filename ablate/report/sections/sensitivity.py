@@ -35,11 +35,11 @@ def moderated(effects: Sequence[Effect]) -> list[OtherTest | None]:
             # An effect's variance divided by this (and times its seeds) is the variance of one run.
             length.append(float(np.nanmean((e.weights**2).sum(axis=0))))
     seeds = [effects[k].inference.seeds for k in usable]
-    own = [
+    variances = [
         (effects[k].inference.v_seed or 0.0) * s / size
         for k, s, size in zip(usable, seeds, length, strict=True)
     ]
-    shrunk = moderate(own, [s - 1 for s in seeds])
+    shrunk = moderate(variances, [s - 1 for s in seeds])
     rows: list[OtherTest | None] = [None] * len(effects)
     if shrunk is None:
         return rows

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ablate.evidence.effects import Kind
-from ablate.evidence.verdicts import Judged, Qualifier
+from ablate.evidence.verdicts import UNLIKE, Judged, Qualifier
 from ablate.report.document import CellRow, Difference, EffectRow, Report, SimpleEffect, TestScore
-from ablate.report.formatting import interval, number, p_equation, p_text, signed
+from ablate.report.formatting import interval, number, p_equation, p_text
 from ablate.report.phrases import (
     ALONG_A_LINE,
     BOUNDS_DECLARED,
@@ -44,16 +44,25 @@ _QUALIFIED = {
     Qualifier.LOST_RUNS,
     Qualifier.BENT,
 }
+# Beside a verdict such as "no difference" that holds only for the mean of unlike effects.
+_ON_AVERAGE = "on average (but dependent on another factor)"
 
 
 def sentences(report: Report) -> tuple[str, ...]:
     """Return the verdicts in plain language, warnings first."""
     smallest = report.metric.smallest_effect
+    rows = with_sentence(report)
+    waiting = [row for row in rows if row.notes == (Note.NOTHING_YET,)]
     return (
         *_limits(report),
         *_stops(report),
         *_searched(report),
-        *(effect_sentence(row) + _slight(row, smallest) for row in _with_sentence(report)),
+        *(effect_sentence(row) + _slight(row, smallest) for row in rows if row not in waiting),
+        *(
+            [f"{NOTES[Note.NOTHING_YET].capitalize()}: {listed([r.text for r in waiting], 12, '; ')}."]
+            if waiting
+            else []
+        ),
         *_best(report),
         *_test(report),
     )
@@ -70,13 +79,17 @@ def test_scores(cells: Iterable[CellRow]) -> tuple[TestScore, ...] | None:
 
 
 def headline(report: Report) -> str:
-    """Return one line: `Of 6 choices: 2 help, 1 helps with a caveat, 3 inconclusive`."""
-    choices = _choices(report)
+    """Return one line: `Of 6 choices: 2 help, 1 helps with a caveat, 3 inconclusive`; a search counts its finalists."""
+    choices: Sequence[EffectRow | Difference] = _choices(report)
+    noun = "choice"
+    if report.design.search:
+        choices, noun = [row for _, row in _compared_cells(report)], "finalist"
     effects = [row for row in choices if row.numbers.estimate is not None]
     parts = []
     for verdict, (singular, plural_form) in _COUNTED.items():
         rows = [row for row in effects if row.judged.verdict == verdict]
-        plain = [row for row in rows if not (verdict.is_decided and _QUALIFIED & set(row.judged.qualifiers))]
+        weakening, caveat = (_QUALIFIED, "with a caveat") if verdict.is_decided else (UNLIKE, _ON_AVERAGE)
+        plain = [row for row in rows if not weakening & set(row.judged.qualifiers)]
         slight = sum(_is_slight(row, report.metric.smallest_effect) for row in plain)
         some = "" if slight == len(plain) else f"{slight} "
         if plain:
@@ -85,10 +98,10 @@ def headline(report: Report) -> str:
                 + (f" ({some}too small to matter)" if slight else "")
             )
         if qualified := len(rows) - len(plain):
-            parts.append(f"{qualified} {singular if qualified == 1 else plural_form} with a caveat")
+            parts.append(f"{qualified} {singular if qualified == 1 else plural_form} {caveat}")
     if len(effects) < len(choices):
         parts.append(f"{len(choices) - len(effects)} with nothing to compare yet")
-    return f"Of {plural(len(choices), 'choice')}: {', '.join(parts)}" if effects else "Nothing to compare yet"
+    return f"Of {plural(len(choices), noun)}: {', '.join(parts)}" if effects else "Nothing to compare yet"
 
 
 def effect_sentence(row: EffectRow) -> str:
@@ -119,7 +132,7 @@ def _limits(report: Report) -> list[str]:
     measured = {metric for cell in report.cells for metric in cell.metrics}
     if done.complete and report.metric.name not in measured:
         limits.append(
-            f"The study decides by {report.metric.name}, which no trial has measured; "
+            f"The primary metric is {report.metric.name}, which no trial has measured; "
             f"measured: {', '.join(sorted(measured)) or 'nothing'}."
         )
     return limits
@@ -145,13 +158,17 @@ def _searched(report: Report) -> list[str]:
 
 def _finalists(report: Report) -> list[str]:
     metric = report.metric
-    finalists = [(cell.name, cell.difference.get(metric.name)) for cell in report.cells]
     return [
         _sentence(f"{name} against the baseline", row, metric.name, _facts_of_any(row))
         + _slight(row, metric.smallest_effect)
-        for name, row in finalists
-        if row
+        for name, row in _compared_cells(report)
     ]
+
+
+def _compared_cells(report: Report) -> list[tuple[str, Difference]]:
+    """Return the name of each cell that could be compared with the reference, and its difference."""
+    rows = [(cell.name, cell.difference.get(report.metric.name)) for cell in report.cells]
+    return [(name, row) for name, row in rows if row]
 
 
 def _choices(report: Report) -> list[EffectRow]:
@@ -161,7 +178,7 @@ def _choices(report: Report) -> list[EffectRow]:
     return [row for row in rows if row.kind is Kind.SLOPE or row.change.factor not in sloped]
 
 
-def _with_sentence(report: Report) -> list[EffectRow]:
+def with_sentence(report: Report) -> list[EffectRow]:
     """Return the effects that get a sentence: those counted, and the levels of numeric factors that no straight line fits."""
     counted = _choices(report)
     bent = {row.change.factor for row in counted if row.slope and (row.slope.p_lack_of_fit or 1.0) < 0.05}
@@ -177,7 +194,7 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
     if numbers.estimate == 0 and numbers.method == Method.NO_VARIANCE:
         seeds = plural(numbers.n, "seed")
         return f"{change}: {judged.verdict}; {metric} is exactly the same in {seeds}, as if the change did nothing."
-    shift = f"{metric} {signed(numbers.estimate)}"
+    shift = f"{metric} {numbers.delta}"
     if Note.NOT_LOOKED_AT in row.notes:
         return f"{change}: {shift} so far; {NOTES[Note.NOT_LOOKED_AT]}."
     verdict = qualified_verdict(judged.verdict, judged.qualifiers, facts)
@@ -186,7 +203,7 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
         return (
             f"{change}: {shift}, {verdict}: {METHODS[numbers.method]}, so there is no interval{reservations}."
         )
-    evidence = f"95 % interval {interval(numbers.ci95)}, {plural(numbers.n, 'seed')}"
+    evidence = f"95 % interval {numbers.interval}, {plural(numbers.n, 'seed')}"
     if judged.p_holm is not None:
         evidence += f", Holm {p_equation(judged.p_holm)}"
     if row.look:
@@ -194,7 +211,8 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
     sentence = f"{change}: {verdict}; {shift} ({evidence}){reservations}."
     if judged.verdict == Verdict.INCONCLUSIVE and judged.mde80 is not None and not judged.qualifiers:
         sentence += (
-            f" This study could have detected {number(judged.mde80)} or more (80 % power, after correction)."
+            f" This study could have detected {number(judged.mde80)} or more (80 % power after correction, if the noise is as "
+            "estimated here)."
         )
     return sentence
 
@@ -243,7 +261,7 @@ def mixed_with(aliased_with: Sequence[str], turns: Sequence[SimpleEffect]) -> di
     if turns:
         facts["other"] = turns[0].factor
         facts["turns"] = ", ".join(
-            f"{signed(simple.numbers.estimate)} at {level_text(simple.level)}" for simple in turns
+            f"{simple.numbers.delta} at {level_text(simple.level)}" for simple in turns
         )
     return facts
 
@@ -251,7 +269,7 @@ def mixed_with(aliased_with: Sequence[str], turns: Sequence[SimpleEffect]) -> di
 def _facts_of_any(row: EffectRow | Difference) -> dict[str, str]:
     facts = {}
     if row.last:
-        facts["last"] = f"{signed(row.last.estimate)} {interval(row.last.ci95)}"
+        facts["last"] = f"{row.last.delta} {row.last.interval}"
     if row.undone_by:
         facts["rules"] = listed(row.undone_by)
     return facts

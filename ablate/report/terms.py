@@ -1,0 +1,80 @@
+"""Terms that not every reader of a report knows, with their explanations. A test checks that the glossary has the same."""
+
+import re
+from collections.abc import Callable
+
+TERMS = {
+    "baseline": "the level of each factor that effects start from; also the cell with all of these levels",
+    "cell": "one valid combination of levels; combinations with equal settings are one cell",
+    "seed": "the number that fixes a trial's randomness; every cell uses the same seeds",
+    "difference (Δ)": "a cell minus the cell that it is compared with, or a factor at one level minus the same at another; "
+    "paired by seed",
+    "95 % interval": "the values of the true difference that the data are compatible with; of such intervals, 95 % contain it",
+    "smallest effect": "the smallest difference in the primary metric that matters to you",
+    "detectable effect": "the true effect that a study like this detects with 80 % power",
+    "p": "how often chance alone gives a difference at least this large, if there is none",
+    "Holm": "a correction of p for the number of comparisons, so that at most 5 % of studies have a false helps or hurts "
+    "among them",
+    "Benjamini-Hochberg (BH)": "a weaker correction of p: of the differences that it calls real, at most 5 % are not, on "
+    "average; for ideas, not for claims",
+    "SE": "the standard error: how far the estimate typically is from the true difference",
+    "df": "degrees of freedom: how much data the noise was estimated from; the fewer, the wider the interval",
+    "noise between seeds": "how much a metric varies when only the seed changes, as a standard deviation",
+    "noise of items": "how much a metric would vary with other samples of items, as a standard deviation",
+    "inconclusive": "neither a difference nor the lack of one that matters was shown: the study is too small to tell",
+    "no difference that matters": "the 90 % interval lies within ± the smallest effect",
+    "alias": "an effect that the design cannot separate from another one",
+    "flag": "a problem that the report found in the data: STOP, CAUTION or NOTE",
+}
+
+# Beginning of a table heading -> the term that explains it; the first match counts.
+_HEADINGS = {
+    "cell": "cell",
+    "seeds": "seed",
+    "Δ": "difference (Δ)",
+    "95 % interval": "95 % interval",
+    "p (Holm)": "Holm",
+    "p (BH)": "Benjamini-Hochberg (BH)",
+    "SE": "SE",
+    "df of σ": "df",
+    "detectable": "detectable effect",
+    "σ between seeds": "noise between seeds",
+    "σ of": "noise of items",
+    "flags": "flag",
+}
+_WHOLE_HEADINGS = {"p": "p", "df": "df"}
+
+# Wording in sentences -> term.
+_IN_SENTENCES = {
+    "95 % interval": "95 % interval",
+    "Holm p": "Holm",
+    "smallest effect": "smallest effect",
+    "inconclusive": "inconclusive",
+    "no difference that matters": "no difference that matters",
+    "aliased": "alias",
+    "the baseline": "baseline",
+    "seeds": "seed",
+}
+_TERM_IN_TEXT = re.compile(rf"\b({'|'.join(map(re.escape, _IN_SENTENCES))})\b")
+
+
+def of_heading(heading: str) -> str | None:
+    """Return the explanation of a column's heading, if it needs one."""
+    word = _WHOLE_HEADINGS.get(heading) or next(
+        (word for start, word in _HEADINGS.items() if heading.startswith(start)), None
+    )
+    return TERMS[word] if word else None
+
+
+def marker(mark: Callable[[str, str], str]) -> Callable[[str], str]:
+    """Return a function that replaces the first use of each term in its texts with `mark(use, explanation)`."""
+    seen: set[str] = set()
+
+    def marked(match: re.Match[str]) -> str:
+        word = _IN_SENTENCES[match[0]]
+        if word in seen:
+            return match[0]
+        seen.add(word)
+        return mark(match[0], TERMS[word])
+
+    return lambda text: _TERM_IN_TEXT.sub(marked, text)
