@@ -15,8 +15,8 @@ Optional names
                                   estimated from a few timed steps (`ablate plan --measure`). One call gets all parts of a study,
                                   so that equal steps are timed once. `context.facts["measured"]` may describe what was timed
     test(settings, context)       -> {metric name: float}: the trained model in `context.workdir` on the test split
-    sources(settings)             -> [path]: files that are its code beside the modules that it imports, such as scripts that it
-                                  starts; relative paths start at the study file. Trials of other code are not mixed silently
+    sources(settings)             -> [path]: files that are part of its code besides the modules that it imports, such as scripts
+                                  that it starts, relative to the study file. Trials of other code are not mixed silently
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from typing import Any, Protocol
 from ablate.errors import AblateError, BadInput
 from ablate.text import error_line, shown
 
-# What we import ourselves. Other names of the standard library, such as test.py, may stand beside a trainer.
+# Modules that we import ourselves. Other names of the standard library, such as test.py, may be used beside a trainer.
 NEEDED = (
     "jinja2 matplotlib numpy optuna pandas pyarrow pydantic rich ruamel safetensors scipy sqlalchemy typer "
     "csv queue random socket sqlite3 statistics subprocess tempfile uuid"
@@ -38,7 +38,7 @@ NEEDED = (
 
 
 class Stopped(Exception):
-    """Raised by `Context.checkpoint` after it saved, when the run was asked to stop. Let it pass through.
+    """Raised by `Context.checkpoint` after saving, when the run was asked to stop. Let it pass through.
 
     A trainer that saves its own state raises it after saving, when `Context.stopping` is true."""
 
@@ -50,23 +50,22 @@ class Pruned(Exception):
 class Context(Protocol):
     """What `train` receives besides its settings: one context per part and seed.
 
-    Whatever is written to stdout and stderr, by other programs on file descriptors 1 and 2 too, goes to the attempt's log."""
+    All output to stdout and stderr goes to the attempt's log, including that of subprocesses (file descriptors 1 and 2)."""
 
     seed: int
-    attempt: (
-        int  # which start of the trial this is, from 1; an interrupted trial continues in its next attempt
-    )
+    # Counts the starts of the trial, from 1; an interrupted trial continues in its next attempt.
+    attempt: int
     device: str  # "cpu", "cuda:0", "mps"
     gpus: Sequence[str]  # the GPUs to train on, as CUDA_VISIBLE_DEVICES names them; none on a CPU
     # This part's own folder, the same in every attempt, for models and anything else that should outlive the process.
     workdir: Path
-    cache: (
-        Path  # shared by all trials of the study, for what is worth computing once (tokenised text, features)
-    )
+    # Shared by all trials of the study, for what is worth computing once (tokenised text, features).
+    cache: Path
     # How this part was trained, as plain JSON for the report (hashes of data and weights). Some keys raise flags:
     # `dev_rows_in_train`, {task: count}, and `dropped_rows`, {task: {split: count}}, always; `examples` and `epochs`,
-    # {task: count}, where they differ between the sides of a comparison. `metrics`, {metric: what it is}, says of metrics that
-    # are neither `accuracy` nor `pearson` that predictions give no error of items, such as {"dev/cola": "mcc"}.
+    # {task: count}, where they differ between the sides of a comparison; `stopped_early`, {"steps": taken, "of": planned}, if
+    # training ended because dev no longer improved. `metrics`, {metric: its kind}, names metrics other than `accuracy` and
+    # `pearson`, such as {"dev/cola": "mcc"}, for which the report estimates no noise of items.
     facts: dict[str, Any]
 
     def restore(self) -> dict[str, Any] | None:
@@ -88,10 +87,11 @@ class Context(Protocol):
         """Return whether the run was asked to stop. `checkpoint` checks this itself; a trainer that waits must ask."""
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one point to each named curve.
+        """Add one point to each named curve. From a curve's 10,000th point on every second is kept, from the 20,000th on every
+        fourth, and so on.
 
-        After the first `report` or `checkpoint`, a training that calls neither for `hang_minutes` (60) counts as hung: its
-        process is killed, and the trial continues from its last checkpoint. An empty dict only shows that it is alive.
+        After the first `report` or `checkpoint`, a process that calls neither for `hang_minutes` (60) counts as hung: it
+        is killed, and the trial continues from its last checkpoint. An empty dict only shows that it is alive.
         """
 
     def predictions(
@@ -127,19 +127,24 @@ class Trainer:
         self.train: Callable[[Any, Context], Mapping[str, float]] = module.train
         self._module = module
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it came with this package, so that its users cannot add names to it."""
+        return self.name.partition(".")[0] == __name__.partition(".")[0]
+
     def parts(self, settings: Any) -> dict[str, Any]:
         """Return the independent parts of `settings`; a trainer without `parts` has one."""
-        if (own := self._own("parts")) is None:
+        if (function := self._own("parts")) is None:
             return {"all": settings}
-        parts = own(settings)
+        parts = function(settings)
         if not isinstance(parts, Mapping):
             raise BadInput(f"{self.saying('parts')}: returned {shown(parts)}, not a dict of settings by name")
         return dict(parts)
 
     def combine(self, settings: Any, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Return a trial's metrics from those of its parts."""
-        if own := self._own("combine"):
-            combined = own(settings, metrics)
+        if function := self._own("combine"):
+            combined = function(settings, metrics)
             if not isinstance(combined, Mapping):
                 raise BadInput(f"{self.saying('combine')}: returned {shown(combined)}, not a dict of metrics")
             return dict(combined)
@@ -147,23 +152,23 @@ class Trainer:
 
     def check(self, settings: Any) -> None:
         """Check everything that training needs beyond its settings (files, network), before anything is trained."""
-        if own := self._own("check"):
-            own(settings)
+        if function := self._own("check"):
+            function(settings)
 
     def gpus(self, settings: Any) -> int:
         """Return how many GPUs training with `settings` needs."""
-        if (own := self._own("gpus")) is None:
+        if (function := self._own("gpus")) is None:
             return 1
-        gpus = own(settings)
+        gpus = function(settings)
         if not isinstance(gpus, int) or gpus < 0:
             raise BadInput(f"{self.saying('gpus')}: returned {shown(gpus)}, not a number of GPUs")
         return gpus
 
     def sources(self, settings: Any) -> list[Path]:
-        """Return the files that are the trainer's code beside the modules that it imports."""
-        if (own := self._own("sources")) is None:
+        """Return the files that are part of the trainer's code besides the modules that it imports."""
+        if (function := self._own("sources")) is None:
             return []
-        files = own(settings)
+        files = function(settings)
         if isinstance(files, str) or not isinstance(files, Iterable):
             raise BadInput(f"{self.saying('sources')}: returned {shown(files)}, not a list of paths")
         with self.blamed("sources"):
@@ -185,7 +190,7 @@ class Trainer:
         return self._own("test")
 
     def _own(self, name: str) -> Callable[..., Any] | None:
-        """Return an optional function; it can neither print to stdout nor exit the process, and what it raises names its line."""
+        """Return an optional function, wrapped: it cannot print to stdout or exit the process, and its errors name its line."""
         function = _attribute(self._module, name)
         if function is None:
             return None
@@ -197,15 +202,15 @@ class Trainer:
         return call
 
     def saying(self, name: str) -> str:
-        """Return how a message begins that is about one of the trainer's names."""
+        """Return the beginning of a message about one of the trainer's names."""
         return f"{self.place}trainer: {self.name}.{name}"
 
     @contextlib.contextmanager
     def blamed(self, name: str) -> Iterator[None]:
-        """Turn whatever one of the trainer's names raises into one line with the trainer's own line in it.
+        """Turn errors of one of the trainer's names into one-line messages that name the line of the trainer.
 
         Raises:
-            BadInput: in its place. What a trainer raises to be understood (an AblateError, Stopped, Pruned) is left as it is.
+            BadInput: in place of the error. AblateError, Stopped and Pruned pass through.
         """
         try:
             yield
@@ -221,12 +226,12 @@ class Trainer:
 
 
 def _is_by_signal(end: SystemExit) -> bool:
-    """Say whether an exit is our own answer to a signal, which came while a trainer was at work."""
+    """Return whether an exit is our own response to a signal that arrived while the trainer ran."""
     return isinstance(end.code, int) and end.code > 128
 
 
 def load_trainer(name: str, beside: Path, place: str = "") -> Trainer:
-    """Import the trainer called `name`: beside the study file, in the working directory, or installed.
+    """Import the trainer called `name`: next to the study file, in the working directory, or installed.
 
     `place`: where the study file names it, for messages, as `file:line:column: `.
 
@@ -240,8 +245,8 @@ def load_trainer(name: str, beside: Path, place: str = "") -> Trainer:
 
 
 def _imported(name: str, beside: Path) -> Any:
-    # A trainer beside the study file imports its neighbours first, as a script does. An installed trainer must not: a
-    # `datasets.py` there would shadow the package.
+    # A trainer next to the study file finds its neighbours first, like a script. For an installed trainer that must not happen:
+    # a `datasets.py` there would shadow the package.
     here, there = Path.cwd(), beside.resolve()
     folders = [here, there] if _lies_in(there, name) else [here] if _lies_in(here, name) else []
     _refuse_shadows(folders)
@@ -255,7 +260,7 @@ def _imported(name: str, beside: Path) -> Any:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             raise BadInput(f"trainer: {name} imports {error.name!r}, which is not installed") from error
         raise BadInput(
-            f"trainer: no module {name!r} beside the study file ({beside}), in the working directory "
+            f"trainer: no module {name!r} next to the study file ({beside}), in the working directory "
             "or installed; write its name without .py"
         ) from error
     except SystemExit as error:
@@ -283,9 +288,9 @@ def _imported(name: str, beside: Path) -> Any:
 
 
 def _refuse_shadows(folders: Iterable[Path]) -> None:
-    """Refuse a module beside a trainer that would be imported instead of one that we need ourselves.
+    """Refuse modules next to a trainer that would be imported instead of modules that we need.
 
-    Modules that are imported already cannot be shadowed any more."""
+    Modules that are already imported cannot be shadowed."""
     for folder in folders:
         for name in sorted(set(NEEDED.split()) - set(sys.modules)):
             if _lies_in(folder, name):

@@ -2,7 +2,7 @@
 
 The content is synced to disk, then renamed into place, then the folder that holds the name is synced. Only then does the call
 return, so that a database may record the file as present. A killed writer leaves only hidden files that end in `.part`; `sweep`
-removes them. `refuse_other_kinds` keeps a database off what is no file."""
+removes them. `refuse_other_kinds` refuses to put a database on anything but a file."""
 
 import os
 import secrets
@@ -17,7 +17,7 @@ from ablate.errors import BadInput
 
 
 def write_file(file: Path, *chunks: bytes) -> None:
-    """Write `chunks` to `file`, replacing what is there.
+    """Write `chunks` to `file`, replacing its content.
 
     Raises:
         OSError: the disk is full or failing; an existing file is left as it was.
@@ -29,7 +29,7 @@ def write_file(file: Path, *chunks: bytes) -> None:
 
 @contextmanager
 def new_file(file: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write to, which then replaces `file`; after an error what was there is left as it was."""
+    """Yield a file to write to, which then replaces `file`; after an error, the old file is unchanged."""
     make_folder(file.parent)
     part = _part_of(file)
     try:
@@ -56,7 +56,7 @@ def new_folder(folder: Path, keep: Callable[[], bool] = lambda: False) -> Iterat
         yield part
         sync_tree(part)
         while not _renamed(part, folder) and not keep():
-            # rename() replaces only an empty folder. It is a loop since another process may put a full one there again.
+            # rename() replaces only an empty folder. A loop, since another process may put a full one there again.
             _remove(folder)
         sync(folder.parent)
     finally:
@@ -66,13 +66,15 @@ def new_folder(folder: Path, keep: Callable[[], bool] = lambda: False) -> Iterat
 def make_folder(folder: Path) -> None:
     """Make a folder and its missing parents, durably."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    # One after another: mkdir(parents=True) calls itself for each.
+    for path in (*reversed(missing), folder):
+        path.mkdir(exist_ok=True)
     for path in missing:
         sync(path.parent)
 
 
 def sync_tree(folder: Path) -> None:
-    """Make everything in a folder and below durable, whoever wrote it."""
+    """Make everything in a folder and below durable, whichever process wrote it."""
     for place, _, names in os.walk(folder):
         for file in (Path(place, name) for name in names):
             # Opening a pipe would block.
@@ -82,7 +84,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left in a folder and below. No other process may be writing there."""
+    """Remove the leftovers of killed writers in a folder and below. No other process may be writing there."""
     for part in list(folder.rglob(".*.part")):
         if part.is_dir():
             shutil.rmtree(part)
@@ -91,7 +93,7 @@ def sweep(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove what has a name of ours, whatever it is; nothing if there is nothing."""
+    """Remove a file, a link or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -123,6 +125,11 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def not_followed(path: str, flags: int) -> int:
+    """Open a file, but no link (an opener for `open`)."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def sync(path: Path) -> None:
     """Sync to disk a file's content, or a folder's entries (what was created, renamed or removed in it)."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -133,7 +140,7 @@ def sync(path: Path) -> None:
 
 
 def other_kind(mode: int) -> str:
-    """Return what an `st_mode` is of, if not of a regular file: "a folder", "a pipe", "a device or a socket"; else ""."""
+    """Return the kind of file that `st_mode` describes: "a folder", "a pipe", "a device or a socket"; "" for a regular file."""
     if stat.S_ISDIR(mode):
         return "a folder"
     if stat.S_ISFIFO(mode):
@@ -141,8 +148,10 @@ def other_kind(mode: int) -> str:
     return "" if stat.S_ISREG(mode) else "a device or a socket"
 
 
-def refuse_other_kinds(file: Path) -> None:
-    """Refuse what cannot hold a database. Opens nothing: a pipe would block, and closing a database would drop its locks.
+def refuse_other_kinds(file: Path, what: str = "the database", option: str = "--home or --storage") -> None:
+    """Refuse a path that cannot be a file, such as a database.
+
+    Opens nothing: a pipe would block, and closing a database would drop its locks.
 
     Raises:
         BadInput: it is a folder, a pipe or a device, or the path leads nowhere.
@@ -150,10 +159,11 @@ def refuse_other_kinds(file: Path) -> None:
     try:
         mode = file.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
+        if file.is_symlink():
+            gone = f"{file}: a link to {os.readlink(file)}, which is gone"
+            raise BadInput(f"{gone}; put it back, or remove the link") from None
         return
     except (OSError, ValueError) as error:
         raise BadInput(f"{file}: {getattr(error, 'strerror', None) or error}; name another place") from error
     if kind := other_kind(mode):
-        raise BadInput(
-            f"{file}: {kind}, where the database should be; move it away, or name another --home or --storage"
-        )
+        raise BadInput(f"{file}: {kind}, where {what} should be; move it away, or name another {option}")

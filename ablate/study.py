@@ -1,6 +1,6 @@
-"""Studies from Python, in a script or a notebook: what the commands do, as values and data frames.
+"""Studies from Python, in a script or a notebook: the commands' results as values and data frames.
 
-Libraries load when they are needed: `import ablate` takes no time."""
+Libraries are imported when needed, so `import ablate` is fast."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """A study that has been run, opened for reading. Every call reads the trials as they are then."""
+    """A study that has been run, opened for reading. Every call reads the trials afresh."""
 
     def __init__(self, place: "Place") -> None:
         self.place = place
@@ -34,11 +34,11 @@ class Study:
         return status_document(read_results(self.place))
 
     def cells(self) -> "pandas.DataFrame":
-        """Return one row per cell: levels, and of each metric mean, 95 % interval and difference from the baseline."""
+        """Return one row per cell: levels, and each metric's mean, 95 % interval and difference from the baseline."""
         return self._table("cells")
 
     def effects(self) -> "pandas.DataFrame":
-        """Return one row per effect: estimate, se, df, 95 % interval, p, Holm's p and verdict, of each metric."""
+        """Return one row per effect and metric: estimate, se, df, 95 % interval, p, Holm's p and verdict."""
         return self._table("effects")
 
     def flags(self) -> "pandas.DataFrame":
@@ -106,14 +106,21 @@ def plan(
     """Return what `ablate plan --json` prints for a study file, or for a mapping with the same keys. Trains nothing.
 
     Raises:
-        BadInput: the study, its trainer or a cell is not sound.
+        BadInput: the study, its trainer or a cell is invalid.
     """
+    from ablate.runner.options import Options
     from ablate.runner.plan import plan_document
-    from ablate.runner.prepare import Options, prepare
+    from ablate.runner.prepare import prepare
     from ablate.runner.timing import read_measured
 
     prepared = prepare(_source(study), Options(home=_path(home), storage=storage))
-    return plan_document(prepared.spec, prepared.design, prepared.place, read_measured(prepared))
+    return plan_document(
+        prepared.spec,
+        prepared.design,
+        prepared.place,
+        read_measured(prepared),
+        can_measure=prepared.trainer.measure is not None,
+    )
 
 
 def run(
@@ -136,33 +143,32 @@ def run(
     Trials that fail are rows of `results()` with their error; nothing is raised for them.
 
     Args:
-        study: A study file, or a mapping with the same keys, whose relative paths start at the working directory.
-        workers: Worker processes; None: as many as this machine takes, by measured memory.
+        study: A study file, or a mapping with the same keys, in which paths are relative to the working directory.
+        workers: Worker processes; None: as many as fit on this machine, by measured memory.
         home, storage: Where results are kept, as on the command line.
-        limit: Run at most this many trials.
-        only: Only these cells: `factor=level` each, `baseline` or `best`.
+        limit: Run at most this many trials; 0 only adds them to the database.
+        only: Only these cells: each item is `factor=level`, `baseline` or `best`.
         smoke: Run every cell for a few steps on toy data, as study NAME-smoke.
-        max_hours, max_usd: Save and stop after so many hours, or at so much cost by the study's `usd_per_hour`.
+        max_hours, max_usd: Save and stop after this many hours, or at this cost by the study's `usd_per_hour`.
         extend: Allow new levels and seeds in the study.
         retry_failed: Run failed trials again.
-        code: Where the trainer's code changed since trials were trained: "keep" goes on, "rerun" trains again what is of
-            other code; None refuses.
+        code: What to do if the trainer's code has changed since trials were trained: "keep" continues, "rerun" trains again
+            what was trained with other code, None refuses.
 
     Raises:
-        BadInput: the study is not sound, or it or its code has changed since its trials were run. Nothing was written.
+        BadInput: the study is invalid, or it or its code has changed since its trials were run. Nothing was written.
         Unavailable: data or weights are not cached and not downloadable. Nothing was written.
-        KeyboardInterrupt: interrupted, with every worker's step saved.
+        KeyboardInterrupt: interrupted, after every worker saved a checkpoint.
     """
-    from rich.console import Console
-
     from ablate.errors import BadInput
-    from ablate.runner.prepare import Options
+    from ablate.runner.options import Options
+    from ablate.runner.progress import Messages
     from ablate.runner.study import run_study
 
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise BadInput(f"workers: found {workers!r}; give a number, 1 or more, or None for as many as fit")
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise BadInput(f"limit: found {limit!r}; give a number, 1 or more, or None for all")
+    if limit is not None and (not isinstance(limit, int) or limit < 0):
+        raise BadInput(f"limit: found {limit!r}; give a number, 0 or more, or None for all")
     if code not in ("keep", "rerun", None):
         raise BadInput(f'code: found {code!r}; give "keep", "rerun" or None')
     options = Options(
@@ -178,7 +184,7 @@ def run(
         retry_failed=retry_failed,
         code=code,
     )
-    exit_code, place = run_study(_source(study), options, Console(stderr=True))
+    exit_code, place = run_study(_source(study), options, Messages())
     if exit_code > 128:
         raise KeyboardInterrupt
     return Study(place)

@@ -1,26 +1,32 @@
 """Read delimited text files strictly: the text of a file, its records with line numbers, every fault with its place.
 
-Refuses what it would have to guess: anything but a regular file, workbooks, archives and databases, bytes that are not text, a
-quote that would swallow the lines after it."""
+Refuses anything that it would have to guess: anything but a regular file, workbooks, archives and databases, bytes that are not
+text, a quote that would swallow the lines after it."""
 
 import codecs
 import csv
 import gzip
 import io
 import lzma
+import re
+import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from ablate.errors import BadInput
 from ablate.files import other_kind
 from ablate.text import closest
 
-MOST_BYTES = 512 << 20  # of text, unpacked: guards against a small file that unpacks without end
+# Of text, unpacked: guards against a small file that unpacks without end.
+MOST_BYTES = 512 << 20
 SHOWN_FAULTS = 20  # of one file; the rest are counted
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 SQLITE = b"SQLite format 3\0"
 UTF_8 = {codecs.BOM_UTF8: "utf-8-sig"}
-# The longer marks first: UTF-32's begins with UTF-16's.
+# Longer marks come first, since UTF-32's begins with UTF-16's.
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -51,7 +57,7 @@ class Faults:
     def __init__(self, place: Path | str, each: str = ":") -> None:
         self.place = place
         self._each = each  # stands between the file and the line
-        self._found: list[tuple[int, str]] = []
+        self._found: dict[tuple[int, str], None] = {}
 
     def __len__(self) -> int:
         return len(self._found)
@@ -59,11 +65,11 @@ class Faults:
     def add(self, what: str, line: int | None = None, column: str | None = None) -> None:
         """Note one fault: `file:line: column: what`."""
         at = str(self.place) if line is None else f"{self.place}{self._each}{line}"
-        self._found.append((line or 0, ": ".join(part for part in (at, column, what) if part)))
+        self._found[line or 0, ": ".join(part for part in (at, column, what) if part)] = None
 
     @property
     def lines(self) -> list[str]:
-        """The faults, one a line; beyond the first twenty only their number."""
+        """The faults, one per line; after the first twenty, only their number."""
         messages = [message for _, message in sorted(self._found, key=lambda fault: fault[0])]
         more = len(messages) - SHOWN_FAULTS
         return [*messages[:SHOWN_FAULTS], f"{self.place}: and {more:,} more faults"] if more > 0 else messages
@@ -75,7 +81,7 @@ class Faults:
 
 
 def read_text(path: Path, marks: Mapping[bytes, str] = BYTE_ORDER_MARKS) -> str:
-    """Return the text of a file; one whose name ends in .gz or .xz is unpacked.
+    """Return the text of a file; if its name ends in .gz or .xz, it is unpacked.
 
     Args:
         path: the file.
@@ -92,12 +98,12 @@ def read_text(path: Path, marks: Mapping[bytes, str] = BYTE_ORDER_MARKS) -> str:
         data = _unpacked(data, kind, path)
     if len(data) > MOST_BYTES:
         raise BadInput(f"{path}: more than {MOST_BYTES >> 20} MiB of text; leave out what is not needed")
-    if not data.strip():
-        raise BadInput(f"{path}: the file is empty; a header and rows are needed")
     for start, what in _OTHER_FORMATS.items():
         if data.startswith(start):
             raise BadInput(f"{path}: {what}")
     text = _decoded(data, path, marks)
+    if not text.strip():
+        raise BadInput(f"{path}: the file is empty; a header and rows are needed")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         is_utf_16 = b"\0" in data[:2]
@@ -107,6 +113,12 @@ def read_text(path: Path, marks: Mapping[bytes, str] = BYTE_ORDER_MARKS) -> str:
             else "this is not a text file"
         )
         raise BadInput(f"{path}:{line}: a NUL byte; {what}")
+    # Decoding has already removed the mark at the start of the file.
+    at = 0 if text.startswith("\ufeff") else text.find("\n\ufeff") + 1
+    if text.startswith("\ufeff", at):
+        line = text.count("\n", 0, at) + 1
+        what = "the line begins with a byte-order mark (were two files joined?); remove it"
+        raise BadInput(f"{path}:{line}: {what}")
     return text
 
 
@@ -125,22 +137,29 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def refuse_no_file(path: Path) -> None:
-    """Refuse what is not a regular file, without opening it.
+    """Refuse anything but a regular file, without opening it.
 
     Raises:
-        BadInput: it is none, or the path leads nowhere.
+        BadInput: it is not a regular file, or the path leads nowhere.
     """
     try:
         if why := _why_no_file(path.stat().st_mode):
             raise BadInput(f"{path}: {why}")
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such file{_nearby(path)}") from None
+        nearby = "; standard input is not read, save it to a file" if str(path) == "-" else _nearby(path)
+        raise BadInput(f"{path}: no such file{nearby}") from None
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def records(
-    lines: Sequence[str], delimiter: str, faults: Faults, *, skip_blanks: bool = False
+    lines: Sequence[str],
+    delimiter: str,
+    faults: Faults,
+    *,
+    skip_blanks: bool = False,
+    quotes: bool = True,
+    advice: str = "",
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number from 1, fields) of every record; after a line that is not valid CSV, continue with the next.
 
@@ -149,19 +168,61 @@ def records(
         delimiter: one character.
         faults: collects what is wrong.
         skip_blanks: whether to drop blanks after a delimiter.
+        quotes: whether a double quote at the start of a field opens it; else it is a character like any other.
+        advice: added to messages about quotes.
     """
     start = 0
+    single: list[list[str]] = []
+    several: list[tuple[int, int]] = []  # first line from 0, line after the last
     for _ in range(SHOWN_FAULTS + 1):
-        reader = csv.reader(lines[start:], delimiter=delimiter, skipinitialspace=skip_blanks, strict=True)
+        reader = csv.reader(
+            lines[start:],
+            delimiter=delimiter,
+            skipinitialspace=skip_blanks,
+            strict=True,
+            quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        )
         base = start
         try:
             for fields in reader:
+                end = base + reader.line_num
+                if end == start + 1:
+                    single.append(fields)
+                else:
+                    several.append((start, end))
                 yield start + 1, fields
-                start = base + reader.line_num
-            return
+                start = end
+            break
         except csv.Error as error:
-            faults.add(_explained(str(error), lines[start]), start + 1)
+            what, is_quote = _explained(str(error), lines[start])
+            faults.add(what + advice * is_quote, start + 1)
             start += 1
+    for line in _swallowed(lines, several, single, delimiter):
+        faults.add(LONE_QUOTE + advice, line)
+
+
+def _swallowed(
+    lines: Sequence[str], several: Sequence[tuple[int, int]], single: Sequence[list[str]], delimiter: str
+) -> Iterator[int]:
+    """Yield the first line of each record of several lines that a lone quote made of several rows.
+
+    Each of its lines would be a row by itself, and in one column at least all of them have what other rows have there. `single`:
+    the header and the rows of one line."""
+    width = max(Counter(map(len, single)).items(), key=itemgetter(1), default=(0, 0))[0]
+    rows_of = {
+        begin + 1: [[field.strip() for field in line.split(delimiter)] for line in lines[begin:end]]
+        for begin, end in several
+    }
+    suspects = {line: rows for line, rows in rows_of.items() if all(len(row) == width > 1 for row in rows)}
+    if suspects:
+        columns = [{row[at].strip() for row in single[1:] if len(row) == width} for at in range(width)]
+        numeric = [bool(column) and all(map(NUMBER.fullmatch, column)) for column in columns]
+        for line, rows in suspects.items():
+            if any(
+                all(row[at] in column or (numeric[at] and NUMBER.fullmatch(row[at])) for row in rows)
+                for at, column in enumerate(columns)
+            ):
+                yield line
 
 
 def _why_no_file(mode: int) -> str:
@@ -176,6 +237,8 @@ def _nearby(path: Path) -> str:
         near = closest(path.name, (entry.name for entry in path.parent.iterdir()))
     except OSError:
         return f"; the folder {path.parent} does not exist either"
+    if near and unicodedata.normalize("NFC", near) == unicodedata.normalize("NFC", path.name):
+        return f"; there is {near!a}, which looks the same: other characters make its accents; rename one of the two"
     return f"; did you mean {near!r}?" if near else ""
 
 
@@ -208,12 +271,13 @@ def _decoded(data: bytes, path: Path, marks: Mapping[bytes, str]) -> str:
         raise BadInput(f"{path}:{line}: {what} ({byte}); save the file as UTF-8") from None
 
 
-def _explained(error: str, line: str) -> str:
+def _explained(error: str, line: str) -> tuple[str, bool]:
+    """Return what is wrong with a line, and whether it is a quote."""
     line = line.rstrip("\r\n")
     if len(line) > csv.field_size_limit():
-        return f"{len(line):,} characters long; a field may have {csv.field_size_limit():,}"
+        return f"{len(line):,} characters long; a field may have {csv.field_size_limit():,}", False
     if "\r" in line:
-        return "a carriage return inside the line; end lines by LF or CRLF"
+        return "a carriage return inside the line; end lines by LF or CRLF", False
     if "expected after" in error:
-        return 'a quoted field goes on after its closing quote; write a quote inside a field as ""'
-    return LONE_QUOTE
+        return 'a quoted field goes on after its closing quote; write a quote inside a field as ""', True
+    return LONE_QUOTE, True

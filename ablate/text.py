@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import textwrap
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -12,12 +13,68 @@ LONGEST_SHOWN = 60  # characters of a name or value in a message: a fault stays 
 
 
 def printable(text: str, escaped: Callable[[str], str] = lambda c: ascii(c)[1:-1]) -> str:
-    """Return `text` with every character escaped that a terminal would act on instead of showing.
+    """Return `text` with escapes for all characters that a terminal would act on instead of showing.
 
     A name or a field in a user's file may contain codes that clear the screen or reverse the direction of the text."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else escaped(c) for c in text)
+
+
+_LAST_COLUMN = re.compile(r"\s*\S.* {2,}(?=\S)")
+NARROWEST = 24  # characters of a last column; a narrower one goes below its row
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """Return a line as lines of at most `width` characters; a longer word, such as a path, stays whole so that it can be copied.
+
+    What continues a line is indented: below its last column (after two spaces) if it has several, otherwise by two more spaces.
+    """
+    if len(line) <= width:
+        return [line]
+    indent = len(line) - len(line.lstrip(" "))
+    columns = _LAST_COLUMN.match(line)
+    start = columns.end() if columns else indent
+    first, text, hang = line[:start], line[start:], start if columns else indent + 2
+    above = []
+    if columns and width - start < max(NARROWEST, *map(len, text.split())):
+        above, hang = wrapped(first.rstrip(), width), indent + 4
+        first = " " * hang
+    return above + textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+# What is printed instead of characters that a terminal cannot show.
+_PLAIN = str.maketrans(
+    {
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "×": "x",
+        "→": "->",
+        "…": "...",
+        "±": "+-",
+        "≥": ">=",
+        "≤": "<=",
+        "·": "*",
+        "²": "^2",
+    }
+    | {"σ": "sigma", "Δ": "delta", "α": "alpha", "“": '"', "”": '"', "‘": "'", "’": "'", "\xa0": " "}
+)
+
+
+def plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Handle characters that an encoding lacks: `->` for an arrow, an escape for what has no plain spelling."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    unencodable = error.object[error.start : error.end]
+    return unencodable.translate(_PLAIN).encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 _CODES = re.compile(
@@ -26,7 +83,7 @@ _CODES = re.compile(
 
 
 def without_codes(line: str) -> str:
-    """Return a line of a program's output as it can be printed: without colours and other codes, its tabs kept."""
+    """Return a line of a program's output that is safe to print: without colours and other codes, but with its tabs."""
     return "\t".join(map(printable, _CODES.sub("", line).split("\t")))
 
 
@@ -36,8 +93,13 @@ def one_line(text: object) -> str:
     return "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
 
 
+def as_it_looks(text: str) -> str:
+    """Return the same for texts that differ only in how an accent is encoded, in kinds of spaces, or in invisible characters."""
+    return unicodedata.normalize("NFC", one_line(text))
+
+
 def is_utf8(text: str) -> bool:
-    """Say whether text can be written as UTF-8; names and arguments that the system cannot read as such hold stand-ins."""
+    """Return whether text can be written as UTF-8; names and arguments that are not UTF-8 contain surrogates."""
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
@@ -59,8 +121,8 @@ def shown(value: object) -> str:
 
 
 def error_line(error: BaseException, folder: Path | None = None) -> str:
-    """Return `TypeError: text (file.py:12)`: the innermost line, of the files in `folder` if that is given."""
-    # A hostile or careless __str__ may raise anything.
+    """Return `TypeError: text (file.py:12)`, with the innermost line (in `folder`, if given)."""
+    # A careless __str__ may raise anything.
     try:
         text = one_line(str(error).strip().partition("\n")[0])
     except Exception:
@@ -114,3 +176,13 @@ def duration(seconds: float | None) -> str:
         (seconds, "s") if seconds < 90 else (seconds / 60, "min") if seconds < 5400 else (seconds / 3600, "h")
     )
     return f"{value:.{int(value < 10)}f} {unit}"
+
+
+_LOSS = re.compile(
+    r"(?i)(?<![a-z])(loss|err|error|errors|mse|rmse|mae|nll|ppl|perplexity|wer|cer|bpc|bpb)(?![a-z])"
+)
+
+
+def sounds_like_a_loss(name: str) -> bool:
+    """Return whether smaller values of a metric of this name are usually better."""
+    return bool(_LOSS.search(name.replace("_", " ")))

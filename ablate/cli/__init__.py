@@ -4,7 +4,7 @@
     results      the results of a study: status, report, export, dashboard
     trial        one trial: show, logs, reproduce
     outside      results from elsewhere: analyze, compare
-    maintenance  studies as a whole and the installation: merge, delete, import, doctor, schema
+    maintenance  whole studies and the installation: merge, delete, upgrade, import, doctor, schema
 
 Heavy modules are imported inside the command that needs them, so that `ablate --help` is instant."""
 

@@ -1,17 +1,22 @@
 """The commands in the order of the help, and how errors become messages and exit codes."""
 
+import codecs
 import errno
 import io
 import os
 import sys
 import threading
+from typing import Annotated, TextIO
 
 import typer
 
+from ablate import __version__
 from ablate.cli import maintenance, outside, results, run, trial
 from ablate.cli.printing import complain
 from ablate.errors import AblateError
+from ablate.runner.first_process import step_aside
 from ablate.runner.signals import catch
+from ablate.text import plain
 
 COMMANDS = (
     run.init,
@@ -31,6 +36,7 @@ COMMANDS = (
     results.dashboard,
     maintenance.merge,
     maintenance.delete,
+    maintenance.upgrade,
     maintenance.import_,
     maintenance.doctor,
     maintenance.schema,
@@ -44,6 +50,7 @@ HOW_TO_FIX = {  # by the error of the file system
     errno.ENOENT: _ELSEWHERE,
     errno.ENOTDIR: "a file is in the way; name another folder (--home, --out)",
     errno.EEXIST: "a file is in the way; name another folder (--home, --out)",
+    errno.ELOOP: "a link is in the way; remove it",
     errno.EISDIR: "a folder is in the way; move it or name another place (--home, --out)",
     errno.ENAMETOOLONG: "use a shorter path",
     errno.ENOSPC: _SPACE,
@@ -52,28 +59,41 @@ HOW_TO_FIX = {  # by the error of the file system
 }
 
 app = typer.Typer(
-    help="Which of my fine-tuning choices help, by how much, how sure am I, and what did it cost?",
+    help="Which of my training choices help, by how much, how sure am I, and what did it cost?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for command in COMMANDS:
-    # `import` is a word of Python.
+    # `import` is a keyword of Python.
     app.command(command.__name__.strip("_"))(command)
+
+
+@app.callback(invoke_without_command=True)
+def _without_command(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"ablate {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:
     """Run the command line; turn known errors into messages and an exit code."""
     from typer.exceptions import Abort, TyperException
 
+    step_aside()
+    _open_closed_streams()
     catch(lambda number, _: sys.exit(128 + number))
     sys.unraisablehook = _exit_all_the_same
+    codecs.register_error("plain", plain)
     for stream in (sys.stdout, sys.stderr):
-        # A locale may have no word for what is printed.
+        # The locale's encoding may lack characters of the output.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="plain")
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except AblateError as error:
         complain(*error.faults)
         code = error.exit_code
@@ -83,8 +103,7 @@ def main() -> None:
     except Abort:
         code = 130
     except BrokenPipeError:
-        # The reader left, e.g. `| head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # The reader closed the pipe, e.g. `| head`.
         code = 0
     except OSError as error:
         if error.errno not in HOW_TO_FIX:
@@ -92,13 +111,36 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror}; {HOW_TO_FIX[error.errno]}")
         code = 1
+    for stream in (sys.stdout, sys.stderr):
+        if not _is_flushed(stream):
+            # Python would flush it again, fail, and change the exit code.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
 
 
+def _open_closed_streams() -> None:
+    """Open what the caller closed (`>&-`): the next file, such as a database, would take its number and be printed into."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+
+
+def _is_flushed(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except OSError:
+        return False
+    return True
+
+
 def _exit_all_the_same(lost: "sys.UnraisableHookArgs") -> None:
-    """Exit when Python ignores the exit that a signal asked for, since the signal came inside a finalizer."""
+    """Exit although Python ignored the exit: the signal that asked for it came inside a finalizer."""
     if isinstance(lost.exc_value, SystemExit) and isinstance(lost.exc_value.code, int):
-        # Not here: what is raised inside this hook is ignored too.
+        # Not raised here, since Python ignores what this hook raises too.
         again = threading.Timer(0.1, os.kill, (os.getpid(), lost.exc_value.code - 128))
         again.daemon = True
         again.start()

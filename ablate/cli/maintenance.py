@@ -1,25 +1,28 @@
-"""Commands that look after the installation and of studies as a whole: doctor, merge, delete, import, schema."""
+"""Commands for the installation and for whole studies: doctor, merge, delete, upgrade, import, schema."""
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ablate.cli.options import Home, Json, Storage, StudyName
+from ablate.cli.options import Home, Json, Storage, StudyName, StudyOrName
 from ablate.cli.printing import complain, say, show
 
 
 def doctor(home: Home = None, storage: Storage = None) -> None:
-    """Check GPU, driver, torch build, disk, hub and database: what works, and how to fix the rest.
+    """Check GPU, driver, torch build, disk, hub and database: what works, how to fix the rest, and what to type next.
 
     Example: ablate doctor
     """
-    from ablate.runner.doctor import examine, findings_text
+    from ablate.runner.doctor import examine, findings_text, next_command
     from ablate.store.places import home_folder
 
-    findings_text(examine(home_folder(home), storage), say)
+    root = home_folder(home)
+    findings_text(examine(root, storage), say)
+    say(f"\nnext: {next_command(Path(), root)}")
 
 
 def delete(
@@ -28,7 +31,7 @@ def delete(
     home: Home = None,
     storage: Storage = None,
 ) -> None:
-    """Delete a study: what is recorded of it, and its files.
+    """Delete a study's records and files.
 
     Example: ablate delete quickstart-smoke
     """
@@ -54,8 +57,22 @@ def _is_sure(question: str) -> bool:
         return False
 
 
+def upgrade(study: StudyOrName = None, home: Home = None, storage: Storage = None) -> None:
+    """Bring a study's database of an older version up to this one. An SQLite file is upgraded by `run`, too.
+
+    A copy of an SQLite file is kept next to it. Back up a PostgreSQL database first (pg_dump).
+
+    Example: ablate upgrade full_grid
+    """
+    from ablate.store.finding import find_study
+    from ablate.store.writing import Store
+
+    with closing(Store(find_study(study, home, storage), agreed=True)) as store:
+        say(store.upgraded or f"{store.place.study}: its database is already up to date")
+
+
 def merge(
-    first: Annotated[Path, typer.Argument(metavar="HOME_A", help="The home that gets what it lacks.")],
+    first: Annotated[Path, typer.Argument(metavar="HOME_A", help="The home to merge into.")],
     second: Annotated[Path, typer.Argument(metavar="HOME_B", help="Another home; it is only read.")],
     keep_first: Annotated[
         bool,
@@ -63,7 +80,7 @@ def merge(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make one of the same studies run in two homes: HOME_A gets the trials that only HOME_B has.
+    """Merge studies that were run in two homes: HOME_A gets the trials that only HOME_B has.
 
     Example: ablate merge runs /mnt/other_machine/runs
     """
@@ -95,4 +112,4 @@ def schema() -> None:
     """Print the JSON Schema of the study file."""
     from ablate.spec.schema import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    say(json.dumps(json_schema(), indent=2))

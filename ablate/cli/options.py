@@ -27,12 +27,12 @@ def _storage_typed(url: str | None) -> str | None:
 def _utf8(typed: list[str]) -> list[str]:
     for text in typed:
         if not is_utf8(text):
-            raise BadInput(f"{shown(text)}: not UTF-8; write it as such")
+            raise BadInput(f"{shown(text)}: not valid UTF-8; type it again")
     return typed
 
 
 def _studies(incomplete: str) -> list[str]:
-    """Return what the shell may complete: studies that have run here, and study files."""
+    """Return the shell's completions: studies that have run here, and study files."""
     from ablate.store.places import home_folder
 
     names = [file.parent.name for file in home_folder(None).glob("*/study.db")]
@@ -76,13 +76,18 @@ Decimal = Annotated[
 SmallestEffect = Annotated[float | None, typer.Option(help="The smallest difference that matters.")]
 Set = Annotated[
     list[str],
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that does not vary.", callback=_utf8),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting that is not a factor. May be repeated.",
+        callback=_utf8,
+    ),
 ]
 Only = Annotated[
     list[str],
     typer.Option(
         metavar="FACTOR=LEVEL",
-        help="Only these cells; also `baseline` or `best`. May be repeated.",
+        help="Only cells with this level, or `baseline` or `best`. May be repeated.",
         callback=_utf8,
     ),
 ]
@@ -98,16 +103,19 @@ def count(option: str, typed: str) -> int | None:
 
 
 def names(option: str, typed: str) -> list[str]:
-    """Return names written with commas between them."""
-    found = [name.strip() for name in typed.split(",")]
-    if not all(found):
+    """Return the names in a comma-separated list."""
+    columns = [name.strip() for name in typed.split(",")]
+    if not all(columns):
         raise BadInput(f"{option}: found {typed!r}; write column names with commas between them")
-    return found
+    return columns
 
 
 def assignments(option: str, typed: str) -> dict[str, str]:
-    """Return {factor: level} written as `FACTOR=LEVEL` with commas between them."""
+    """Return {factor: level} from a comma-separated list of `FACTOR=LEVEL`."""
     pairs = [item.partition("=") for item in typed.split(",") if typed]
     if not all(name.strip() and equals for name, equals, _ in pairs):
         raise BadInput(f"{option}: found {typed!r}; write FACTOR=LEVEL with commas between them")
-    return {name.strip(): level.strip() for name, _, level in pairs}
+    found = {name.strip(): level.strip() for name, _, level in pairs}
+    if len(found) < len(pairs):
+        raise BadInput(f"{option}: found {typed!r}; name each factor once")
+    return found

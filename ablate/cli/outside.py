@@ -15,7 +15,7 @@ from ablate.cli.options import (
     names,
     warn_of_password,
 )
-from ablate.cli.printing import show
+from ablate.cli.printing import show, terminal_width
 from ablate.errors import BadInput
 
 
@@ -30,7 +30,7 @@ def analyze(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="The column to explain, or one column per seed: a,b,c or 'acc_*'. "
+            help="The metric's column, or one column per seed: a,b,c or 'acc_*'. "
             "For a study: value (the default), values.0, or a user attribute."
         ),
     ] = None,
@@ -48,7 +48,9 @@ def analyze(
     baseline: Annotated[
         str, typer.Option(metavar="A=0,B=0", help="The level each factor is compared with.")
     ] = "",
-    order: Annotated[str, typer.Option(help="auto, 1 (main effects), 2 (and pairs) or full.")] = "auto",
+    order: Annotated[
+        str, typer.Option(help="auto, 1 (main effects), 2 (and two-way interactions) or full.")
+    ] = "auto",
     goal: Annotated[
         str | None, typer.Option(help="maximize or minimize. [default: the study's own, or maximize]")
     ] = None,
@@ -81,7 +83,7 @@ def analyze(
         metric or "", varied, block, levels, order, drop_missing, smallest_effect, goal, unit, decimal
     )
     if is_database or study is not None:
-        # A database library takes a while to load.
+        # Imported here, since a database library takes a while to load.
         from ablate.report.outside.analyze_study import analyze_study
 
         warn_of_password("DATABASE", table, "PGPASSWORD")
@@ -90,7 +92,7 @@ def analyze(
         from ablate.report.outside.analyze import analyze_table
 
         analysis = analyze_table(Path(table), question)
-    show(to_json(analysis), analysis_text(analysis), as_json)
+    show(to_json(analysis), analysis_text(analysis, terminal_width()), as_json)
 
 
 def compare(
@@ -114,7 +116,7 @@ def compare(
         bool,
         typer.Option(
             "--correct",
-            help="The files say whether each answer is correct (0/1, true/false, or a score in between); no gold needed.",
+            help="Predictions are given as correct or not (0/1, true/false, or a score in between); no gold needed.",
         ),
     ] = False,
     cluster: Annotated[
@@ -122,7 +124,7 @@ def compare(
         typer.Option(help="The column that groups dependent items, in the gold or in all prediction files."),
     ] = None,
     id_key: Annotated[
-        str, typer.Option(metavar="KEY", help="Column with the ids, or a key with dots such as doc.id.")
+        str, typer.Option(metavar="KEY", help="Column with the ids, or a dotted key such as doc.id.")
     ] = "id",
     prediction_key: Annotated[
         str, typer.Option(metavar="KEY", help="Column with the predictions.")
@@ -159,10 +161,10 @@ def compare(
 
     if studies:
         options = {"gold": gold, "a": a, "b": b, "metric": metric}
-        given = [f"--{name}" for name, value in options.items() if value]
-        if len(studies) != 2 or given:
+        file_options = [f"--{name}" for name, value in options.items() if value]
+        if len(studies) != 2 or file_options:
             raise BadInput(
-                f"compare takes two studies or prediction files, not both; found {', '.join([*studies, *given])}"
+                f"compare takes two studies or prediction files, not both; found {', '.join([*studies, *file_options])}"
             )
         from ablate.report.outside.compare_studies import compare_studies
         from ablate.store.finding import find_study
@@ -170,7 +172,7 @@ def compare(
 
         results_a, results_b = [read_results(find_study(name, home, storage)) for name in studies]
         compared = compare_studies(results_a, results_b, only_a, only_b)
-        return show(to_json(compared), comparison_text(compared), as_json)
+        return show(to_json(compared), comparison_text(compared, terminal_width()), as_json)
     from ablate.report.outside.compare import compare_files
     from ablate.report.outside.prediction_files import Keys
 
@@ -184,5 +186,5 @@ def compare(
         correct=correct or correct_key is not None,
         decimal=decimal,
     )
-    show(to_json(comparison), comparison_text(comparison), as_json)
+    show(to_json(comparison), comparison_text(comparison, terminal_width()), as_json)
     return None

@@ -1,26 +1,61 @@
-"""Printing: results on stdout, messages on stderr, control characters escaped."""
+"""Printing: results on stdout, messages on stderr, control characters escaped, lines wrapped at a terminal's width."""
 
+import contextlib
 import json
+import shutil
 import sys
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
 
-from ablate.text import printable
+from ablate.text import printable, shortened, wrapped
+
+LONGEST_LINE = 2000
 
 
 def show(document: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print a result: one JSON document, or the text for a person."""
+    """Print a result as one JSON document or as text."""
     if as_json:
-        print(printable(json.dumps(document, ensure_ascii=False), lambda c: json.dumps(c)[1:-1]))
+        with _named("stdout"):
+            print(
+                printable(json.dumps(document, ensure_ascii=False), lambda c: json.dumps(c)[1:-1]), flush=True
+            )
     else:
         say(text)
 
 
 def complain(*lines: str) -> None:
-    """Print to stderr."""
-    for line in lines:
-        print(printable(line), file=sys.stderr)
+    """Print to stderr; the middle of a very long line is cut out. What cannot be printed is lost: no reason to stop."""
+    with contextlib.suppress(OSError):
+        _print((shortened(line, LONGEST_LINE) for line in lines), sys.stderr)
 
 
 def say(text: str) -> None:
     """Print to stdout."""
-    print("\n".join(map(printable, text.split("\n"))))
+    with _named("stdout"):
+        _print(text.split("\n"), sys.stdout)
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _named(stream: str) -> Iterator[None]:
+    """Let an error of the file system say where it happened."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, stream) from error
+
+
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """Return the characters in a line of the terminal that a stream (stdout) goes to; None if it goes elsewhere."""
+    is_terminal = (stream or sys.stdout).isatty()
+    return shutil.get_terminal_size().columns if is_terminal else None
+
+
+def _print(lines: Iterable[str], stream: TextIO) -> None:
+    """Print lines, wrapped only on a terminal."""
+    width = terminal_width(stream)
+    safe = map(printable, lines)
+    print(
+        "\n".join(safe if width is None else (part for line in safe for part in wrapped(line, width))),
+        file=stream,
+    )

@@ -25,6 +25,7 @@ def status(
     from ablate.runner.status import status_document, status_text
     from ablate.store.finding import find_study
     from ablate.store.reading import read_results
+    from ablate.store.results import is_going_on
 
     place = find_study(study, home, storage)
     while True:
@@ -32,7 +33,7 @@ def status(
         if watch and sys.stdout.isatty():
             print("\033[2J\033[H", end="")
         show(status_document(results), status_text(results), as_json)
-        if not watch or not any(trial.state in ("RUNNING", "WAITING") for trial in results.trials):
+        if not watch or not is_going_on(results):
             return
         time.sleep(2)
 
@@ -47,6 +48,17 @@ def report(
         ),
     ] = [],
     out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: reports/STUDY]")] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Keep writing until the study ends. report.html reloads by itself and shows the progress; --json prints "
+            "at the end.",
+        ),
+    ] = False,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How often --watch writes, at most.", min=1, max=86400)
+    ] = 15,
     home: Home = None,
     storage: Storage = None,
     as_json: Json = False,
@@ -56,13 +68,22 @@ def report(
     Example: ablate report quickstart
     """
     from ablate.report.as_json import to_json
-    from ablate.report.report import write_report
     from ablate.store.finding import find_study
     from ablate.store.reading import read_results
 
     place = find_study(study, home, storage)
-    folder = out or Path("reports") / place.study
-    written = write_report(read_results(place), folder, formats or ["md", "html"])
+    folder, formats = out or Path("reports") / place.study, formats or ["md", "html"]
+    if watch:
+        from ablate.report.watch import watch_report
+
+        complain(
+            f"{folder / 'report.html'}: open it in a browser; it is updated until the study ends or you press Ctrl-C"
+        )
+        written = watch_report(place, folder, formats, every)
+    else:
+        from ablate.report.report import write_report
+
+        written = write_report(read_results(place), folder, formats)
     show(to_json(written), "\n".join(map(str, sorted(folder.glob("report.*")))), as_json)
 
 
@@ -92,7 +113,7 @@ def export(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Write the best cell's model and predictions, and all results as CSV and parquet.
+    """Write the best cell's model and predictions, all results as CSV and parquet, and every item's scores.
 
     Example: ablate export quickstart --format cs224n
     """
@@ -103,9 +124,11 @@ def export(
 
     place = find_study(study, home, storage)
     if bundle:
+        from ablate.files import refuse_other_kinds
         from ablate.runner.moving import pack
 
         file = out or Path("exports") / f"{place.study}.zip"
+        refuse_other_kinds(file, "the bundle", "--out")
         gone = pack(place, file, models)
         complain(*(f"{folder}: is gone, so its predictions are not in {file}" for folder in gone))
         show({"study": place.study, "files": [str(file)]}, str(file), as_json)

@@ -7,6 +7,9 @@ import typer
 
 from ablate.cli.options import Home, Json, Only, Set, Storage, Study, StudyOrName, count
 from ablate.cli.printing import complain, say, show
+from ablate.errors import BadInput
+from ablate.runner.engines.registry import CLUSTERS, ENGINES
+from ablate.text import listed
 
 
 def init(
@@ -17,14 +20,24 @@ def init(
             help="A Python script to study: its options are read from the source.", show_default=False
         ),
     ] = None,
+    template: Annotated[
+        Literal["script", "transformers", "multitask", "csv"] | None,
+        typer.Option(
+            help="Start from a script of options, a transformers Trainer, several tasks in one model, or a CSV file "
+            "of sentences; other files that the study needs are written too.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Write a commented study to start from.
+    """Write a commented study to start from. A template runs as it is; for a script, the metric may be a guess.
 
-    Example: ablate init sentiment_heads
+    Example: ablate init sentiment_heads --template csv
     """
     from ablate.spec.template import write_study
 
-    say(write_study(name, script))
+    if script and template:
+        raise BadInput("--script writes a study of your script, --template one of ours; give one of them")
+    say(write_study(name, script, template or "study"))
 
 
 def plan(
@@ -38,17 +51,24 @@ def plan(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Show cells, trials, shared parts, cost and the smallest detectable effect. Trains nothing.
+    """Show cells, trials, shared parts, cost and the smallest detectable effect. Trains nothing but the few steps of --measure.
 
     Example: ablate plan studies/full_grid.yaml --measure
     """
+    from ablate.runner.options import Options
     from ablate.runner.plan import plan_document, plan_text
-    from ablate.runner.prepare import Options, prepare
+    from ablate.runner.prepare import prepare
     from ablate.runner.timing import measure, read_measured
 
     prepared = prepare(study, Options(home=home, storage=storage, overrides=set_))
     measured = measure(prepared, complain) if measure_ else read_measured(prepared)
-    document = plan_document(prepared.spec, prepared.design, prepared.place, measured)
+    document = plan_document(
+        prepared.spec,
+        prepared.design,
+        prepared.place,
+        measured,
+        can_measure=prepared.trainer.measure is not None,
+    )
     show(document, plan_text(document), as_json)
 
 
@@ -57,14 +77,14 @@ def check(
     minutes: Annotated[
         float,
         typer.Option(
-            help="Stop a training after so many minutes; each kind of part is trained about six times.",
+            help="Stop training a part after this many minutes. Each kind of part is trained about six times.",
             min=0.01,
         ),
     ] = 2.0,
     set_: Set = [],
     as_json: Json = False,
 ) -> None:
-    """Check the trainer before a long run: same seed, same bits; exact resume; metric and predictions there; step time.
+    """Check that the trainer is reproducible, resumes exactly, and returns the metric and predictions; time its steps.
 
     Exit code 0: sound; 1: not. Example: ablate check studies/own_trainer.yaml
     """
@@ -84,13 +104,21 @@ def run(
             help="Worker processes; auto: as many as fit, by cores and measured memory.",
         ),
     ] = "1",
-    engine: Annotated[str, typer.Option(help="What starts the workers: local, ray or slurm.")] = "local",
+    engine: Annotated[str, typer.Option(help=f"What starts the workers: {listed(ENGINES, 9)}.")] = "local",
     address: Annotated[
-        str | None, typer.Option(help="Address of the engine's cluster.", show_default=False)
+        str | None,
+        typer.Option(
+            help=f"Address of the cluster, with --engine {' or '.join(CLUSTERS)}.", show_default=False
+        ),
     ] = None,
     only: Only = [],
     set_: Set = [],
-    limit: Annotated[int | None, typer.Option(help="Run at most this many trials.", min=1)] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="Run at most this many trials; 0 adds them all to the database and runs none.", min=0
+        ),
+    ] = None,
     smoke: Annotated[
         bool,
         typer.Option(help="Run every cell for a few steps on toy data, as study NAME-smoke, from scratch."),
@@ -98,20 +126,24 @@ def run(
     max_hours: Annotated[
         float | None,
         typer.Option(
-            help="Save and stop after so many hours. [default: the study's budget]", show_default=False
+            help="Save and stop after this many hours. [default: the study's budget]", show_default=False
         ),
     ] = None,
     max_usd: Annotated[
         float | None,
-        typer.Option(help="The same by cost, at the budget's usd_per_hour.", show_default=False),
+        typer.Option(
+            help="Save and stop at this cost: hours times the budget's usd_per_hour.", show_default=False
+        ),
     ] = None,
-    extend: Annotated[bool, typer.Option(help="Allow new levels and seeds in the study file.")] = False,
+    extend: Annotated[
+        bool, typer.Option(help="Allow new levels and seeds in the study file; seeds raise a STOP flag.")
+    ] = False,
     retry_failed: Annotated[bool, typer.Option(help="Run failed trials again.")] = False,
     code: Annotated[
         Literal["keep", "rerun"] | None,
         typer.Option(
-            help="Where the trainer's code changed since trials were trained. keep: go on, the report flags comparisons "
-            "between the two; rerun: train again what is of other code. [default: refuse]",
+            help="What to do if the trainer's code has changed. keep: continue; the report flags comparisons across "
+            "versions. rerun: retrain the trials of other versions. [default: refuse]",
             show_default=False,
         ),
     ] = None,
@@ -123,9 +155,8 @@ def run(
 
     Example: ablate run studies/quickstart.yaml
     """
-    from rich.console import Console
-
-    from ablate.runner.prepare import Options
+    from ablate.runner.options import Options
+    from ablate.runner.progress import Messages
     from ablate.runner.status import status_document, status_text
     from ablate.runner.study import run_study
     from ablate.store.reading import read_results
@@ -146,7 +177,7 @@ def run(
         retry_failed=retry_failed,
         code=code,
     )
-    exit_code, place = run_study(study, options, Console(stderr=True))
+    exit_code, place = run_study(study, options, Messages())
     results = read_results(place)
     show(status_document(results), status_text(results), as_json)
     failed = any(trial.state == "FAIL" for trial in results.trials)
@@ -168,7 +199,7 @@ def worker(
     code: Annotated[
         Literal["keep"] | None,
         typer.Option(
-            help="keep: go on although the trainer's code here is not what trials were trained with. [default: refuse]",
+            help="keep: continue although the trainer's code differs from the recorded one. [default: refuse]",
             show_default=False,
         ),
     ] = None,
@@ -185,9 +216,11 @@ def worker(
         drain(drain_)
         print(f"worker {drain_} ends after its trial")
         return
+    from ablate.runner.machine import take_worker_environment
     from ablate.runner.process import work_here
     from ablate.store.finding import find_study, looks_like_path
 
+    take_worker_environment()
     folder = Path(study).resolve().parent if study and looks_like_path(study) else None
     raise typer.Exit(work_here(find_study(study, home, storage), folder, keep_code=code == "keep"))
 

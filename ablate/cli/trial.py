@@ -43,10 +43,10 @@ def show(words: StudyAndTrial, home: Home = None, storage: Storage = None, as_js
 def logs(
     words: StudyAndTrial,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as the trial prints, until it has ended.")
+        bool, typer.Option("--follow", "-f", help="Keep printing new lines until the trial ends.")
     ] = False,
     tail: Annotated[
-        int | None, typer.Option(help="Only the last lines: how many. [default: all]", min=0)
+        int | None, typer.Option(help="Print only this many of the last lines. [default: all]", min=0)
     ] = None,
     home: Home = None,
     storage: Storage = None,
@@ -85,13 +85,12 @@ def logs(
 def reproduce(
     words: StudyAndTrial, home: Home = None, storage: Storage = None, as_json: Json = False
 ) -> None:
-    """Train a trial again in a scratch home and say whether its bits are equal: metrics and predictions.
+    """Train a trial again in a scratch home and compare its metrics and predictions, bit for bit.
 
     Exit code 0: equal; 1: not. Example: ablate reproduce quickstart 7
     """
-    from rich.console import Console
-
     from ablate.runner.one_trial import find_trial
+    from ablate.runner.progress import Messages
     from ablate.runner.reproducing import reproduce as train_again
     from ablate.runner.reproducing import reproduced_text
     from ablate.store.finding import find_study, looks_like_path
@@ -100,7 +99,7 @@ def reproduce(
     study, number = _study_and_number(words)
     results = read_results(find_study(study, home, storage))
     folder = Path(study).parent if study and looks_like_path(study) else None
-    code, document = train_again(results, find_trial(results, number), Console(stderr=True), folder)
+    code, document = train_again(results, find_trial(results, number), Messages(), folder)
     if document:
         print_result(document, reproduced_text(document), as_json)
     raise typer.Exit(code)
@@ -111,6 +110,6 @@ def _study_and_number(words: list[str]) -> tuple[str | None, int]:
     *studies, number = words
     if len(studies) > 1 or not re.fullmatch("[0-9]{1,100}", number):
         raise BadInput(
-            f"TRIAL: found {shown(' '.join(words))}; write a study, unless there is only one, and a trial's number"
+            f"TRIAL: found {shown(' '.join(words))}; write a trial's number, after the study if there are several"
         )
     return (studies[0] if studies else None), int(number)

@@ -1,7 +1,8 @@
-"""`trainer: ablate.command`: use any program as a trainer. docs/own_script.md describes what a program receives and writes.
+"""`trainer: ablate.command`: use any program as a trainer. docs/how_to/own_script.md: what a program receives and writes.
 
 Uses only the contract, like any user's trainer."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -34,14 +35,16 @@ def check(settings: Settings) -> None:
     program, *rest = settings.arguments(Trial())
     if os.sep in program:
         if not os.access(program, os.X_OK) or os.path.isdir(program):
-            what = "cannot be executed; try chmod +x" if os.path.exists(program) else "is not there"
-            raise BadSetting("command", f"the program {program!r} {what} (paths start at the study file)")
+            what = "cannot be executed; try chmod +x" if os.path.exists(program) else "does not exist"
+            raise BadSetting(
+                "command", f"the program {program!r} {what} (paths are relative to the study file)"
+            )
     elif shutil.which(program) is None:
         raise BadSetting("command", f"no program {program!r} on the PATH{_instead_of(program)}")
     script = next((word for word in rest if not word.startswith("-")), "")
     is_python = os.path.basename(program).startswith("python")
     if is_python and script.endswith(".py") and "-m" not in rest and not os.path.isfile(script):
-        raise BadSetting("command", f"no script {script!r} (paths start at the study file)")
+        raise BadSetting("command", f"no script {script!r} (paths are relative to the study file)")
 
 
 def sources(settings: Settings) -> list[Path]:
@@ -60,7 +63,7 @@ def _instead_of(program: str) -> str:
     if program == "python" and shutil.which("python3"):
         return "; write python3, or activate the environment that has it"
     if os.path.isfile(program):
-        return f"; write ./{program} for the file beside the study"
+        return f"; write ./{program} for the file next to the study"
     return "; install it, or write its path"
 
 
@@ -68,7 +71,7 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
     """Run the program to its end and return its metrics.
 
     Raises:
-        TrialError: it failed, or left no metrics.
+        TrialError: the program failed, or left no metrics.
         Stopped, Pruned: after the program was stopped too.
     """
     workdir = context.workdir.resolve()
@@ -85,18 +88,25 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
         settings.grace_seconds,
     ) as program:
         stopped = False
-        while program.is_running():
-            program.listen()
-            if context.stopping() and program.is_running():
-                program.stop()
-                stopped = True
-            curves.follow(program.printed())
-        curves.follow(program.printed(), to_the_end=True)
-    if stopped:
+        try:
+            while program.is_running():
+                program.listen()
+                if context.stopping():
+                    raise Stopped
+                curves.follow(program.printed())
+        # Raised above, or by a save if the stop was requested between two polls.
+        except Stopped:
+            stopped = program.is_running()
+            program.stop()
+        with contextlib.suppress(Stopped):
+            curves.follow(program.printed(), to_the_end=True)
+    # A shutdown of the machine signals the program too; dying of that signal is not a failure.
+    if stopped or (context.stopping() and program.has_failed):
+        # Saved only after it has ended: it trains until then, and that time counts.
         curves.save()
         raise Stopped
     program.raise_failure()
-    # The worker's own peak says nothing of its programs'.
+    # The worker's own peak does not include its programs.
     context.facts["peak_memory_bytes"] = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024
     metrics = read_metrics(workdir, curves.last_numbers)
     for (split, task), columns in read_predictions(workdir).items():
@@ -111,10 +121,10 @@ def _environment(trial: Trial, context: Context, gpus: int) -> dict[str, str]:
         "ABLATE_WORKDIR": str(trial.workdir),
         "ABLATE_SETTINGS": str(trial.config),
         "ABLATE_ATTEMPT": str(context.attempt),
-        # Python holds back what it prints into a pipe, points and results included.
+        # Python buffers what it prints into a pipe, including points and results.
         "PYTHONUNBUFFERED": "1",
     }
-    # It may hold a password.
+    # It may contain a password.
     environment.pop("ABLATE_STORAGE", None)
     if context.gpus or not gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(context.gpus)

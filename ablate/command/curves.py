@@ -18,13 +18,12 @@ class Curves:
     """Passes points on to the context, and remembers how far it read."""
 
     def __init__(self, workdir: Path, context: Context) -> None:
-        self.last_numbers: dict[
-            str, float
-        ] = {}  # of the last printed line that is a JSON object of numbers alone
+        # Of the last printed line that is a JSON object with only numbers.
+        self.last_numbers: dict[str, float] = {}
         self._file = workdir / "points.jsonl"
         self._context = context
         state = context.restore() or {"read": 0, "step": 0}
-        # The program may begin its file anew, but it does so after this.
+        # If the program starts a new file, it does so after this.
         self._read = min(state["read"], self._file.stat().st_size if self._file.is_file() else 0)
         self._step: int = state["step"]
         self._rest = b""
@@ -32,7 +31,7 @@ class Curves:
     def follow(self, printed: Iterable[bytes], to_the_end: bool = False) -> None:
         """Report the points among the lines `printed`, and the new ones of the file.
 
-        `to_the_end`: nobody writes any more, so the last line of the file is whole without a line break.
+        `to_the_end`: the program has ended, so the file's last line is complete even without a line break.
 
         Raises:
             Stopped, Pruned: from the context.
@@ -43,7 +42,7 @@ class Curves:
             self.save()
 
     def save(self) -> None:
-        """Note how far the program is; when the run is to stop, the time that it took so far is saved with it.
+        """Record the program's step; if the run has to stop, the time spent so far is saved with it.
 
         Raises:
             Stopped: from the context.
@@ -52,7 +51,8 @@ class Curves:
 
     def _is_printed(self, values: dict[str, Any]) -> bool:
         numbers = numbers_of(values)
-        if numbers and len(numbers) == len(values):
+        # Names that cannot be a metric's are left out.
+        if numbers and all(_is_number(value) for value in values.values()):
             self.last_numbers = numbers
         return bool(numbers)
 
@@ -83,24 +83,27 @@ class Curves:
 
 
 def json_object(line: bytes) -> dict[str, Any]:
-    """Return the JSON object that is all of a line; an empty one of any other line."""
+    """Return the JSON object that a line consists of; an empty one for any other line."""
     if not line.strip().startswith(b"{"):
         return {}
     try:
-        found = json.loads(line)
-    # Nested too deep, or a number too long for Python.
+        document = json.loads(line)
+    # Nested too deeply, or a number too long for Python.
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def numbers_of(values: dict[str, Any]) -> dict[str, float]:
-    """Return those values that are numbers and have a name that can name a metric; true and false are none."""
-    found: dict[str, float] = {}
+    """Return the values that are numbers (not true or false) and whose name can be a metric's."""
+    numbers: dict[str, float] = {}
     for name, value in values.items():
-        # Of any length in Python, not elsewhere.
-        is_whole = type(value) is int and abs(value) < LARGEST_INTEGER
-        is_name = name.isprintable() and 0 < len(name) <= LONGEST_NAME
-        if is_name and (is_whole or isinstance(value, float)):
-            found[name] = value
-    return found
+        is_name = name.isprintable() and name.strip() and len(name) <= LONGEST_NAME
+        if is_name and _is_number(value):
+            numbers[name] = value
+    return numbers
+
+
+def _is_number(value: object) -> bool:
+    # Python's integers have no limit, the database's do.
+    return isinstance(value, float) or (type(value) is int and abs(value) < LARGEST_INTEGER)

@@ -1,4 +1,4 @@
-"""Settings as the text of a file that any reader takes as they are."""
+"""Settings as JSON and YAML text that every parser reads alike."""
 
 import json
 from collections.abc import Mapping

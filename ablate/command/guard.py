@@ -1,10 +1,11 @@
 """Makes sure that a program and everything it starts end with the worker: `python -I -S guard.py LOCK PROGRAM ARGUMENT...`.
 
-The worker holds the other end of stdin. A byte asks the program to stop: SIGTERM to its process group. The end of the stream, by
-the worker's death too, kills whatever lives of it. On Linux the guard adopts descendants that left the group, and kills them as
-well; should the guard be killed, the kernel kills the program. While LOCK is held, no other guard starts a program in its folder.
+The worker holds the other end of stdin. A byte means: stop the program (SIGTERM to its process group). The end of the stream,
+which also comes when the worker dies, means: kill everything. On Linux the guard adopts descendants that left the group, and
+kills them as well; should the guard be killed, the kernel kills the program. While LOCK is held, no other guard starts a
+program in its folder.
 
-The guard ends as the program did: with its exit code, or by its signal."""
+The guard ends like the program: with its exit code, or by its signal."""
 
 import contextlib
 import ctypes
@@ -20,12 +21,13 @@ import time
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 NOT_STARTED = 127
 LOCK_POLL_S = 0.05
-LONGEST_KILLING_S = 10.0  # a process stuck in the kernel, e.g. on a dead network disk, cannot be killed
+# A process stuck in the kernel, e.g. on a dead network disk, cannot be killed.
+LONGEST_KILLING_S = 10.0
 
 
 def main(lock: str, *command: str) -> None:
-    """Run a command, and leave nothing of it behind."""
-    # A batch system signals every process; the worker decides when its program stops.
+    """Run a command, and leave none of its processes behind."""
+    # Batch systems signal every process, but the worker decides when its program stops.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -48,7 +50,7 @@ def _lock_folder(lock: str) -> None:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except OSError as error:
-            # A file system without locks.
+            # Any other error: this file system has no locks.
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 return
         if select.select([0], [], [], LOCK_POLL_S)[0] and not os.read(0, 1):
@@ -65,18 +67,18 @@ def _start(command: tuple[str, ...]) -> int:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard:
             os._exit(NOT_STARTED)
-        # What Python or this file ignores, a program would ignore too.
+        # The program would inherit the ignored signals of Python and of this file.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         try:
-            # The guard's stdin is not the program's.
+            # The guard's stdin is not for the program.
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.execvp(command[0], command)
         except OSError as error:
             os.write(2, f"{command[0]}: {error.strerror}\n".encode())
             os._exit(NOT_STARTED)
     os.close(failed)
-    # The pipe ends when the program has begun, or failed to: from then on it can be signalled.
+    # The pipe closes when the program has started or failed to start; after that it can be signalled.
     os.read(started, 1)
     for stream in (started, 1, 2):
         os.close(stream)
@@ -84,7 +86,7 @@ def _start(command: tuple[str, ...]) -> int:
 
 
 def _wait(program: int, ended: int) -> int:
-    """Return the program's wait status; that of a kill when the worker wants or is no more."""
+    """Return the program's wait status; SIGKILL's if the worker closed stdin or died."""
     poll = select.poll()
     for stream in (0, ended):
         poll.register(stream, select.POLLIN)
@@ -97,14 +99,14 @@ def _wait(program: int, ended: int) -> int:
                     os.killpg(program, signal.SIGTERM)
             else:
                 return signal.SIGKILL
-        # Adopted ones among them.
-        while (found := os.waitpid(-1, os.WNOHANG))[0]:
-            if found[0] == program:
-                return found[1]
+        # Includes adopted descendants.
+        while (reaped := os.waitpid(-1, os.WNOHANG))[0]:
+            if reaped[0] == program:
+                return reaped[1]
 
 
 def _kill_all(group: int) -> None:
-    """Kill the group, then every child there is: a child's children become ours when it dies."""
+    """Kill the group, then all children, repeatedly: when a child dies, its children become ours."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
     end = time.monotonic() + LONGEST_KILLING_S
@@ -121,13 +123,13 @@ def _kill_all(group: int) -> None:
 
 
 def _children() -> list[int]:
-    me, found = os.getpid(), []
+    me, children = os.getpid(), []
     for name in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else ()):
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-            # The name of a program, in parentheses, may hold anything.
+            # The program's name, in parentheses, may contain any characters.
             if int(file.read().rpartition(b")")[2].split()[1]) == me:
-                found.append(int(name))
-    return found
+                children.append(int(name))
+    return children
 
 
 def _prctl(option: int, value: int) -> None:

@@ -16,8 +16,8 @@ from typing import Self
 from ablate.errors import TrialError
 from ablate.text import printable, shortened
 
-POLL_S = 0.05  # how often to look whether it ended, or is to stop
-LONGEST_LINE = 1 << 16  # bytes; of a longer one the end is kept
+POLL_S = 0.05  # how often to check whether it ended or has to stop
+LONGEST_LINE = 1 << 16  # bytes; only the end of a longer line is kept
 SHOWN_LINE = 300  # characters of its last line in a message
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -28,13 +28,13 @@ class Program:
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], workdir: Path, grace_seconds: float
     ) -> None:
-        """Start `command`; of two that would run in one `workdir`, the second waits until the first is dead.
+        """Start `command`, once any program that still runs in `workdir` is dead.
 
         `grace_seconds`: between SIGTERM and SIGKILL."""
         self._grace_s = grace_seconds
         self._name = command[0]
         self._guard = subprocess.Popen(
-            # As little as possible is loaded.
+            # -I and -S: load as little as possible.
             [sys.executable, "-I", "-S", str(GUARD), str(workdir / "running.lock"), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -64,10 +64,10 @@ class Program:
                 stream.close()  # type: ignore[union-attr]
 
     def is_running(self) -> bool:
-        """Say whether it runs. When it does not, all that it printed was heard."""
+        """Return whether it runs. If it does not, all its output has been read."""
         if self._guard.poll() is None:
             return True
-        # Not until the streams end: what could not be killed may hold them open.
+        # Does not wait for the streams to close: a process that could not be killed may hold them open.
         while self._listening.select(0):
             self.listen()
         return False
@@ -77,7 +77,7 @@ class Program:
         for key, _ in self._listening.select(POLL_S):
             chunk = os.read(key.fd, LONGEST_LINE)
             if not chunk:
-                # It ended, or goes on in silence.
+                # It closed the stream: it ended, or runs on without it.
                 self._listening.unregister(key.fileobj)
             _log(chunk)
             key.data.add(chunk)
@@ -101,8 +101,13 @@ class Program:
             self._guard.stdin.close()  # type: ignore[union-attr]
         self._guard.wait()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended other than with exit code 0."""
+        return bool(self._guard.returncode)
+
     def raise_failure(self) -> None:
-        """Raise what became of a program that ended.
+        """Raise an error if the program failed.
 
         Raises:
             TrialError: it failed; names the exit code or signal, and the last line of its stderr.
@@ -114,14 +119,14 @@ class Program:
         if code == -signal.SIGKILL:
             how += " (out of memory?)"
         last = self._err.last or self._out.last
-        said = (
+        last_line = (
             printable(shortened(last.decode(errors="replace"), SHOWN_LINE)) if last else "it printed nothing"
         )
-        raise TrialError(f"{self._name} {how}: {said}")
+        raise TrialError(f"{self._name} {how}: {last_line}")
 
 
 class Lines:
-    """Bytes of a stream, line by line. A carriage return ends a line too: bars of progress know no other end."""
+    """Bytes of a stream, line by line. A carriage return ends a line too, since progress bars end no line otherwise."""
 
     def __init__(self) -> None:
         self._new: list[bytes] = []
@@ -150,7 +155,7 @@ class Lines:
 
 
 def _log(chunk: bytes) -> None:
-    # A log that cannot be written ends no trial. Results go to stdout, so all of this goes to stderr.
+    # A log that cannot be written must not fail a trial. Results go to stdout, so the log goes to stderr.
     with contextlib.suppress(OSError):
         while chunk:
             chunk = chunk[os.write(2, chunk) :]

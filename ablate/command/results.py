@@ -10,7 +10,7 @@ from typing import Any
 from ablate.command.curves import numbers_of
 from ablate.errors import BadInput, TrialError
 from ablate.tables import Faults, read_text, records
-from ablate.text import listed, shortened
+from ablate.text import listed, shortened, shown
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions"
@@ -18,7 +18,7 @@ REQUIRED = ("id", "prediction", "gold")
 
 
 def remove_results(workdir: Path) -> None:
-    """Remove the results of an earlier attempt, which would be taken for this one's."""
+    """Remove the results of an earlier attempt, so that they are not taken for this one's."""
     (workdir / METRICS).unlink(missing_ok=True)
     shutil.rmtree(workdir / PREDICTIONS, ignore_errors=True)
 
@@ -36,23 +36,24 @@ def read_metrics(workdir: Path, printed: Mapping[str, float]) -> dict[str, float
             return metrics
         raise TrialError(
             f"the program ended without metrics: it wrote no {file}, and printed no line that is a JSON object of numbers, "
-            'such as {"dev/accuracy": 0.91}'
+            'such as {"dev/accuracy": 0.91}: end it with print(json.dumps({"dev/accuracy": accuracy})), and run with '
+            "--retry-failed"
         )
     if not file.is_file() or not file.stat().st_size:
         what = "empty" if file.is_file() else "not a file"
         raise TrialError(f'{file}: {what}; write a JSON object such as {{"dev/accuracy": 0.91}}')
     try:
-        found = json.loads(read_text(file))
+        document = json.loads(read_text(file))
     except (ValueError, RecursionError, BadInput) as error:
         raise TrialError(f"{file}: not JSON ({error})") from error
-    numbers = numbers_of(found) if isinstance(found, dict) else {}
+    numbers = numbers_of(document) if isinstance(document, dict) else {}
     if not numbers:
-        shown = shortened(json.dumps(found), 60)
+        written = shortened(json.dumps(document), 60)
         raise TrialError(
-            f'{file}: no numbers in it: found {shown}; write a JSON object such as {{"dev/accuracy": 0.91}}'
+            f'{file}: no numbers in it: found {written}; write a JSON object such as {{"dev/accuracy": 0.91}}'
         )
-    if others := [name for name in found if name not in numbers]:
-        print(f"{file}: left out what is not a number: {listed(map(repr, others), 12)}", flush=True)
+    if others := [name for name in document if name not in numbers]:
+        print(f"{file}: left out what is not a number: {listed(map(shown, others), 12)}", flush=True)
     return numbers
 
 
@@ -60,9 +61,9 @@ def read_predictions(workdir: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """Return (split, task) -> ids, predicted, gold and clusters of each `predictions/<split>.<task>.csv`.
 
     Raises:
-        TrialError: a file lacks a column, or a row is not whole.
+        TrialError: a file lacks a column, or a row is incomplete.
     """
-    found = {}
+    predictions = {}
     for file in sorted((workdir / PREDICTIONS).glob("*.csv")):
         split, _, task = file.stem.partition(".")
         if not task:
@@ -70,14 +71,14 @@ def read_predictions(workdir: Path) -> dict[tuple[str, str], dict[str, Any]]:
         try:
             columns = _columns(file)
         except BadInput as error:
-            raise TrialError(str(error)) from error
-        found[split, task] = {
+            raise TrialError(*error.faults) from error
+        predictions[split, task] = {
             "ids": columns["id"],
             "predicted": columns["prediction"],
             "gold": columns["gold"],
             "clusters": columns.get("cluster"),
         }
-    return found
+    return predictions
 
 
 def _columns(file: Path) -> dict[str, list[Any]]:
@@ -92,7 +93,7 @@ def _columns(file: Path) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [] for name in header}
     if missing := [name for name in REQUIRED if name not in columns]:
         faults.add(
-            f"no column {' and none '.join(missing)}; the columns are id,prediction,gold and, if you like, cluster"
+            f"no column {' or '.join(missing)}; the columns are id,prediction,gold and optionally cluster"
         )
         faults.raise_any()
     for line, fields in rows:
@@ -106,7 +107,7 @@ def _columns(file: Path) -> dict[str, list[Any]]:
 
 
 def _number(field: str, name: str, line: int, faults: Faults) -> float | int:
-    # A class is written again as it was read: 1, not 1.0.
+    # Keeps the way a class was written: 1, not 1.0.
     with contextlib.suppress(ValueError):
         return int(field)
     try:

@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ablate.text import shown, suggestion
 
-# `{name}`; doubled braces stand for themselves; a lone one is a fault.
+# `{name}`; doubled braces stand for one brace each; a lone brace is a fault.
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 OF_TRIAL = ("seed", "workdir", "device")  # these also work inside the values of settings
 EVERYTHING = ("args", "config", "config.yaml")  # each passes all settings
@@ -39,7 +39,7 @@ class Trial:
 
     @property
     def placeholders(self) -> dict[str, str]:
-        """What each stands for."""
+        """Placeholder -> value."""
         return {
             "seed": str(self.seed),
             "workdir": str(self.workdir),
@@ -50,7 +50,7 @@ class Trial:
 
 
 def _words(command: Any) -> Any:
-    """Split a text as a shell does; write numbers and booleans of a list as the study file does."""
+    """Split text as a shell does; in a list, write numbers and booleans as in the study file."""
     if isinstance(command, str):
         try:
             return shlex.split(command)
@@ -79,7 +79,7 @@ class Settings(BaseModel):
 
     @property
     def own(self) -> dict[str, Any]:
-        """The program's settings, nested, as the study has them."""
+        """The program's settings, nested, as in the study."""
         return self.model_extra or {}
 
     def values_for(self, trial: Trial) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Settings(BaseModel):
         for word in self.command:
             if word == "{args}":
                 arguments += self._options(trial)
-            # null leaves out an argument that is nothing but its placeholder.
+            # If a setting is null, an argument that is just its placeholder is left out.
             elif not (word.startswith("{") and values.get(word[1:-1], "") is None):
                 arguments.append(PLACEHOLDER.sub(lambda match: _filled(match, values), word))
         return arguments
@@ -138,14 +138,14 @@ class Settings(BaseModel):
                     )
                 elif name == "args" and word != "{args}":
                     yield _fault(
-                        f"{{args}} becomes several arguments, found {shown(word)}; let it stand alone",
+                        f"{{args}} becomes several arguments, found {shown(word)}; make it an argument of its own",
                         "command",
                     )
 
     def _faults_of_names(self) -> Iterator[InitErrorDetails]:
         for name, value in self.own.items():
             if name in (*OF_TRIAL, *EVERYTHING) and value != f"{{{name}}}":
-                yield _fault(f"{{{name}}} is ours in a command; give the setting another name", name)
+                yield _fault(f"{{{name}}} is reserved in a command; rename the setting", name)
 
     def _unreachable(self) -> Iterator[InitErrorDetails]:
         named = {name for word in self.command for name in names_in(word)}
@@ -163,9 +163,9 @@ def _fault(text: str, *loc: str) -> InitErrorDetails:
 
 
 def names_in(word: str) -> list[str]:
-    """Return the names of the placeholders in an argument; a lone brace stands for itself."""
-    found = (match for match in PLACEHOLDER.finditer(word) if match[0] not in ("{{", "}}"))
-    return [match[0] if match[1] is None else match[1] for match in found]
+    """Return the names of the placeholders in an argument; a lone brace is returned as it is, and refused later."""
+    matches = (match for match in PLACEHOLDER.finditer(word) if match[0] not in ("{{", "}}"))
+    return [match[0] if match[1] is None else match[1] for match in matches]
 
 
 def _filled(match: re.Match[str], values: Mapping[str, Any]) -> str:
@@ -182,17 +182,17 @@ def leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def addressed(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return everything that a placeholder may name: each setting, and each mapping of settings, by dotted address."""
-    found: dict[str, Any] = {}
+    """Return what placeholders may name, by dotted address: each setting, and each mapping of settings."""
+    by_address: dict[str, Any] = {}
     for name, value in settings.items():
-        found[f"{prefix}{name}"] = value
+        by_address[f"{prefix}{name}"] = value
         if isinstance(value, dict):
-            found |= addressed(value, f"{prefix}{name}.")
-    return found
+            by_address |= addressed(value, f"{prefix}{name}.")
+    return by_address
 
 
 def _is_in(address: str, named: set[str]) -> bool:
-    """Say whether a placeholder names a setting, or a mapping around it."""
+    """Return whether a placeholder names a setting, or a mapping that contains it."""
     return any(f"{address}.".startswith(f"{name}.") for name in named)
 
 
@@ -202,7 +202,7 @@ def text_of(value: Any) -> str:
 
 
 def _of_trial(value: Any, trial: Trial) -> Any:
-    """Fill the trial's own placeholders into a value. Other braces are the value's: it may be a template for prompts."""
+    """Fill the trial's placeholders into a value. Other braces are kept: the value may be a prompt template."""
     if isinstance(value, dict):
         return {name: _of_trial(inner, trial) for name, inner in value.items()}
     if isinstance(value, list):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ablate.design.factorial import Combination, Space, raw_count
 from ablate.design.registry import FULL, choose
 from ablate.errors import BadInput
-from ablate.spec.kinds import KINDS, AnyKind, Fractional, Full, Search
+from ablate.spec.kinds import KINDS, AnyKind, Full, Search
 from ablate.spec.model import StudySpec
 
 
@@ -26,8 +26,8 @@ class Alternative:
 
 def alternatives(spec: StudySpec) -> list[Alternative]:
     """Return the designs, smallest first; one that is impossible or too large to list is left out."""
-    own = spec.design
-    kinds = [own if isinstance(own, kind) else kind() for kind in KINDS.values() if kind is not Search]
+    chosen = spec.design
+    kinds = [chosen if isinstance(chosen, kind) else kind() for kind in KINDS.values() if kind is not Search]
     designs = [_alternative(spec, kind) for kind in kinds]
     return sorted((design for design in designs if design is not None), key=lambda design: design.cells)
 
@@ -45,7 +45,7 @@ def _alternative(spec: StudySpec, kind: AnyKind) -> Alternative | None:
         return None
     cells = chosen.combinations
     # With few factors, the fraction is the full design.
-    if isinstance(kind, Fractional) and len(cells) == raw:
+    if kind.is_fraction and len(cells) == raw:
         return None
     least_certain = chosen.variance or variance(space, cells)
     return Alternative(

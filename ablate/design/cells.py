@@ -21,13 +21,14 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
     """Return the study's cells in order: conditions applied, cells with equal settings collapsed.
 
     Raises:
-        BadInput: settings that the trainer refuses, each fault once at its place in the file; too many cells.
+        BadInput: the trainer refuses settings (each fault is reported once, at its place in the file), or there are too many
+            cells.
     """
     space = Space(spec)
     chosen = choose(space)
     validator = Validator(spec, trainer)
     named = _named_cells(space, validator)
-    # The sampler has not chosen the cells of a search yet, so each level is validated once.
+    # The sampler of a search has not chosen its cells yet, so each level is validated once.
     if spec.search:
         for combination in one_at_a_time(space).combinations:
             cell_of(combination, validator)
@@ -55,17 +56,17 @@ def cell_of(combination: Combination, validator: Validator) -> Cell | None:
     settings = validator.settings(combination)
     if settings is None:
         return None
-    own = validator.identity(settings)
+    identity = validator.identity(settings)
     return Cell(
-        hash=settings_hash(own),
+        hash=settings_hash(identity),
         levels=level_names(validator.factors, combination),
-        settings=own,
+        settings=identity,
         parts=parts_of(settings, validator),
     )
 
 
 def part_counts(design: Design, seeds: int) -> tuple[int, int]:
-    """Return how many parts `seeds` seeds need: without sharing, and with equal parts trained once."""
+    """Return how many parts are trained with `seeds` seeds: without sharing, and with each distinct part trained once."""
     naive = sum(len(cell.parts) for cell in design.cells)
     unique = {part.hash for cell in design.cells for part in cell.parts.values()}
     return naive * seeds, len(unique) * seeds
@@ -75,19 +76,19 @@ def parts_of(settings: Any, validator: Validator) -> dict[str, Part]:
     """Return the parts that the trainer makes of a Settings object.
 
     Raises:
-        BadInput: the trainer's `parts` gives settings that its own `Settings` refuses.
+        BadInput: the trainer's `parts` returns settings that its own `Settings` refuses.
     """
     parts: dict[str, Part] = {}
     for name, part_settings in validator.trainer.parts(settings).items():
-        own = validator.identity(accepted(part_settings, validator, f"parts: part {name!r}"))
-        parts[str(name)] = Part(hash=settings_hash(own), settings=own)
+        identity = validator.identity(accepted(part_settings, validator, f"parts: part {name!r}"))
+        parts[str(name)] = Part(hash=settings_hash(identity), settings=identity)
     if not parts:
         raise BadInput(f"{validator.trainer.saying('parts')}: returned no part; a trial needs one or more")
     return parts
 
 
 def accepted(given: Any, validator: Validator, by: str) -> Any:
-    """Return what the trainer's own function `by` returned, validated as a fresh Settings object.
+    """Return what the trainer's function `by` returned, validated as a fresh Settings object.
 
     Raises:
         BadInput: the trainer's `Settings` refuses it.
@@ -110,7 +111,7 @@ def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
 
 
 def _refuse_random_settings(combination: Combination, validator: Validator) -> None:
-    """Refuse Settings that differ each time they are made, such as with a default of `uuid4()`: no trial would be found again."""
+    """Refuse Settings that differ each time they are made (default: `uuid4()`): their trials would never be found again."""
     one, other = (validator.settings(combination) for _ in range(2))
     if one is None or other is None:
         return

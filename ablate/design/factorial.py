@@ -48,7 +48,7 @@ class Space:
         self.factors = {factor.name: factor for factor in spec.factors}
         self.parents_first = conditions.in_order(spec.factors)
         self.needs = conditions.needs(spec.factors)
-        # The level that a factor takes by default: the baseline's, or its first if the baseline has none.
+        # A factor's default level: the baseline's, or its first if the baseline has none.
         self.preferred = {
             factor.name: _index(factor, spec.baseline[factor.name]) if factor.name in spec.baseline else 0
             for factor in spec.factors

@@ -16,12 +16,16 @@ from ablate.errors import BadInput
 from ablate.spec.kinds import Fractional
 
 MAX_OPTIMAL_CELLS = 2_000
-SEARCH_NODES = 5_000  # columns tried per resolution; k <= 10 needs far fewer
-COMPARED = 2_000  # fractions of one resolution; the one with the fewest shortest words is kept
-COMPARED_WORDS = 1_000_000  # sets of factors examined for that
+# Columns tried per resolution; k <= 10 needs far fewer.
+SEARCH_NODES = 5_000
+# Fractions of one resolution that are compared, and sets of factors examined for that; the fraction with the fewest shortest
+# words is kept.
+COMPARED = 2_000
+COMPARED_WORDS = 1_000_000
 LISTED_EFFECTS = 2_000
-MOST_MIXED = 40  # with more factors, their pairs are not examined
-# Resolution R: no effect of a factors is aliased with one of fewer than R − a.
+# With more factors, their pairs are not examined.
+MOST_MIXED = 40
+# Resolution R: no effect of `a` factors is aliased with an effect of fewer than R − a factors.
 TELLS = {
     3: "main effects, each aliased with interactions of two factors",
     4: "main effects; interactions of two factors are aliased with one another",
@@ -33,10 +37,10 @@ MIXED = "main effects; interactions are mixed into them"
 def fractional(space: Space) -> Chosen:
     """Return the study's fraction, the baseline among its cells.
 
-    Its default size is the smallest of resolution IV, also for a fraction that is not regular.
+    Its default size is that of the smallest fraction of resolution IV, also if the fraction is not regular.
 
     Raises:
-        BadInput: the cells asked for are too few to estimate every main effect, or too many to choose from.
+        BadInput: too few cells to estimate every main effect, or too many to choose from.
     """
     spec = space.spec
     regular = all(len(factor.levels) == 2 and not factor.only_when for factor in spec.factors)
@@ -90,7 +94,7 @@ def columns(k: int, m: int) -> list[int]:
     longest_first = sorted(choices, key=lambda column: -column.bit_count())
     for wanted in (length for length in range(m + 1, 2, -1) if _possible(k, m, length)):
         most = min(COMPARED, COMPARED_WORDS // comb(k, wanted))
-        # Odd sums first reach resolution IV at once for any k; long sums first have fewer shortest words.
+        # Trying odd sums first gives resolution IV at once for any k; trying long sums first gives fewer shortest words.
         fractions = _first_found(base, choices, k, wanted, most)
         if most > 1:
             fractions += _first_found(base, longest_first, k, wanted, most)
@@ -107,7 +111,8 @@ def resolution(of: Sequence[int]) -> int | None:
         length = next((s + 1 for s, reached in enumerate(sums) if column in reached), None)
         if length and (shortest is None or length < shortest):
             shortest = length
-            del sums[shortest:]  # longer words no longer matter
+            # Longer words no longer matter.
+            del sums[shortest:]
         sums = _with(sums, column)
     return shortest
 
@@ -182,7 +187,7 @@ def _first_found(base: list[int], choices: Sequence[int], k: int, wanted: int, m
         sums = _with(sums, column)
     for columns_found in grow(base, 0, sums):
         completed.append(columns_found)
-        # Checked after adding: a `most` of 0 gives one.
+        # Checked after adding, so a `most` of 0 still gives one.
         if len(completed) >= most:
             break
     return completed

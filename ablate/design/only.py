@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from ablate.design.model import Cell, Design
 from ablate.errors import BadInput
 from ablate.spec.model import Scalar
-from ablate.spec.yaml_tree import resolve, same
+from ablate.spec.scalars import resolve
+from ablate.spec.yaml_tree import same
 from ablate.text import shown, suggestion
 
 NAMES = ("baseline", "best")
@@ -25,8 +26,8 @@ def select(design: Design, only: Sequence[str]) -> list[Cell]:
     chosen = list(design.cells)
     for item in only:
         try:
-            wanted = _named(design, item) if "=" not in item else _with_level(design, item)
-            chosen = [cell for cell in chosen if cell.hash in wanted]
+            hashes = _named(design, item) if "=" not in item else _with_level(design, item)
+            chosen = [cell for cell in chosen if cell.hash in hashes]
         except BadInput as error:
             faults += [f"--only {item}: {fault}" for fault in error.faults]
     if faults:
@@ -56,12 +57,12 @@ def _with_level(design: Design, item: str) -> set[str]:
         factors = dict.fromkeys(factor for cell in design.cells for factor in cell.levels)
         raise BadInput(f"no factor {shown(name)}; {suggestion(name, factors)}")
     texts = [typed] if _level(typed, known) else [text.strip() for text in typed.split(",")]
-    wanted = {text: _level(text, known) for text in texts}
-    if missing := [text for text, level in wanted.items() if level is None]:
+    matches = {text: _level(text, known) for text in texts}
+    if missing := [text for text, level in matches.items() if level is None]:
         raise BadInput(
             *(f"{shown(text)} is not a level of {name}; {suggestion(text, known)}" for text in missing)
         )
-    levels = [level[0] for level in wanted.values() if level]
+    levels = [level[0] for level in matches.values() if level]
     return {
         cell.hash
         for cell in design.cells
@@ -70,11 +71,12 @@ def _with_level(design: Design, item: str) -> set[str]:
 
 
 def _level(typed: str, known: Sequence[Scalar]) -> tuple[Scalar] | None:
-    """Return the level that `typed` means: the same YAML value, or else the same text."""
+    """Return the level that `typed` means: the same YAML value, or else the same text, in quotes or not."""
     try:
         value: Scalar = resolve(typed)
     except ValueError:
         value = typed
     by_value = [level for level in known if same(level, value)]
-    by_text = [level for level in known if str(level) == typed or f'"{level}"' == typed]
-    return next(((level,) for level in by_value + by_text), None)
+    quoted = [level for level in known if isinstance(level, str) and f'"{level}"' == typed]
+    by_text = [level for level in known if str(level) == typed]
+    return next(((level,) for level in by_value + quoted + by_text), None)

@@ -15,7 +15,8 @@ from ablate.spec.model import Factor
 
 STARTS = 8
 MOST_CONSIDERED = 5_000
-RIDGE = 1e-8  # lets the exchange leave a singular start
+# Lets the exchange leave a singular start.
+RIDGE = 1e-8
 
 Matrix = npt.NDArray[np.float64]
 
@@ -119,7 +120,7 @@ def mixing(space: Space, cells: Sequence[Combination], owners: Sequence[str], we
     columns = {f.name: model_columns(f, cells) for f in factors}
     largest: dict[tuple[str, tuple[str, str]], float] = {}
     for f, g in combinations(factors, 2):
-        # One exists only under some levels of the other: they have no interaction.
+        # If one factor exists only under some levels of the other, they have no interaction.
         if f.name in g.only_when or g.name in f.only_when:
             continue
         products = (columns[f.name][:, :, None] * columns[g.name][:, None, :]).reshape(len(cells), -1)
@@ -156,7 +157,7 @@ def _exchange(X: Matrix, n: int, kept: int, rng: np.random.Generator) -> list[in
         gain[chosen, :] = -np.inf
         gain[:, 0] = -np.inf
         entering, leaving = np.unravel_index(np.argmax(gain), gain.shape)
-        # Above 0, or rounding errors could make the exchange swap for ever.
+        # Above 0, since rounding errors could otherwise make the exchange swap forever.
         if gain[entering, leaving] < 1e-9:
             return [int(i) for i in chosen]
         chosen[leaving] = entering

@@ -1,6 +1,6 @@
 """Which combinations each kind of design runs, and what they can estimate.
 
-A new kind needs a line in `CHOOSERS`, and a file of its own if it takes more than a few lines."""
+A new kind needs a model in `spec/kinds.py`, a line in `CHOOSERS`, and a file of its own if it takes more than a few lines."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,8 +54,8 @@ def _with_needs_met(space: Space, start: Combination, factor: Factor) -> Combina
     for name, allowed in space.needs[factor.name].items():
         levels = space.factors[name].levels
         now = start.get(name, space.preferred[name])
-        met = levels[now].name in allowed
-        changes[name] = now if met else next(i for i, level in enumerate(levels) if level.name in allowed)
+        fits = levels[now].name in allowed
+        changes[name] = now if fits else next(i for i, level in enumerate(levels) if level.name in allowed)
     return space.switched(start, changes)
 
 

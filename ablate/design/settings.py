@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 
 from ablate.contract import Trainer
 from ablate.errors import BadInput, BadSetting
@@ -18,6 +18,7 @@ from ablate.spec.model import StudySpec
 from ablate.text import printable, shortened, shown, suggestion
 
 HASH_DIGITS = 12
+SECRETS = (Secret, SecretBytes, SecretStr)  # pydantic dumps them as asterisks
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -52,7 +53,7 @@ class Validator:
         """Return the identity of a Settings object, see `canonical`.
 
         Raises:
-            BadInput: it has none.
+            BadInput: it has no identity.
         """
         with self.trainer.blamed("Settings"):
             return canonical(settings, self.trainer.place)
@@ -71,7 +72,7 @@ class Validator:
         """Return `settings` (nested, or an object) as a fresh Settings object; unknown keys are refused.
 
         Raises:
-            pydantic.ValidationError: what the trainer says is wrong.
+            pydantic.ValidationError: the trainer's own error.
         """
         model = self.trainer.Settings
         if isinstance(settings, BaseModel):
@@ -93,7 +94,7 @@ class Validator:
         elif not path:
             what = _plain(message)
         elif "; " in message:
-            # It says how to fix it, which includes what was found.
+            # The message already says what was found and how to fix it.
             what = _plain(message)
         else:
             what = f"{_plain(message)}, found {shown(found)}"
@@ -131,7 +132,7 @@ def _plain(message: str) -> str:
 
 
 def _names_beside(trainer: Trainer, path: tuple[str, ...]) -> Iterable[str]:
-    """Return the names of the settings that the trainer has beside the one at `path`."""
+    """Return the names of the trainer's settings at the same level as `path`."""
     inside: list[Any] = [trainer.Settings]
     for name in path[:-1]:
         inside = [found for annotation in inside for found in _at(annotation, name)]
@@ -139,7 +140,7 @@ def _names_beside(trainer: Trainer, path: tuple[str, ...]) -> Iterable[str]:
 
 
 def _at(annotation: Any, name: str) -> Iterable[Any]:
-    """Yield the annotations of what is called `name` inside a value: a field of a model, or an entry of a mapping."""
+    """Yield the type annotations of `name` inside a value: of a model's field, or of a mapping's entry."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if name in annotation.model_fields:
             yield annotation.model_fields[name].annotation
@@ -161,24 +162,30 @@ def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
 def canonical(settings: BaseModel, place: str = "") -> dict[str, Any]:
     """Return what differs from the trainer's defaults, nested, as plain JSON: the settings' identity. `place`: for messages.
 
-    Defaults are left out so that neither a default written down nor a setting added later changes a hash.
+    Defaults are left out, so that writing a default down, or adding a setting to the trainer, does not change the hash.
 
     Raises:
-        BadInput: the dump does not read back as these settings, so that something else would be trained.
+        BadInput: the dump does not read back as these settings, so something else would be trained.
     """
     kind = f"{type(settings).__module__}.{type(settings).__qualname__}"
-    own: dict[str, Any] = _in_order(_dump(settings, mode="json", exclude_defaults=True), settings)
-    if not_finite := [address for address, value in flat(own).items() if _is_not_finite(value)]:
+    dump: dict[str, Any] = _in_order(_dump(settings, mode="json", exclude_defaults=True), settings)
+    chosen = settings.model_dump(exclude_defaults=True, warnings=False)
+    if secret := [address for address, value in flat(chosen).items() if isinstance(value, SECRETS)]:
+        raise BadInput(
+            f"{place}trainer: {kind}: {secret[0]} is a secret, and settings are kept in the database and in reports; leave it "
+            "out of the study, and let train read it from the environment"
+        )
+    if not_finite := [address for address, value in flat(dump).items() if _is_not_finite(value)]:
         raise BadInput(
             f"{place}trainer: {kind}: {not_finite[0]} is not a finite number, so two cells could not be told apart"
         )
-    if not _reads_back(own, settings):
+    if not _reads_back(dump, settings):
         raise BadInput(
             f"{place}trainer: {kind}: {shortened(printable(repr(settings)))} changes when its own dump, "
-            f"{shown(json.dumps(own))}, is read back; give each member of a union a Literal field, and let validators return "
+            f"{shown(json.dumps(dump))}, is read back; give each member of a union a Literal field, and let validators return "
             "their own output unchanged"
         )
-    return own
+    return dump
 
 
 def _in_order(dumped: Any, value: Any) -> Any:
@@ -200,7 +207,7 @@ def _is_not_finite(value: Any) -> bool:
 def _dump(settings: BaseModel, mode: Literal["json", "python"], **sparing: Any) -> dict[str, Any]:
     """Return a dump that reads back as these settings: the sparse one, or else the complete value of each of its keys.
 
-    A sparse dump may lack the tag by which pydantic tells the members of a union apart."""
+    A sparse dump may lack the tag that tells pydantic which member of a union it is."""
     sparse = settings.model_dump(mode=mode, by_alias=True, exclude_computed_fields=True, **sparing)
     if _reads_back(sparse, settings):
         return sparse
@@ -213,7 +220,8 @@ def _reads_back(dumped: Mapping[str, Any], settings: BaseModel) -> bool:
         again = type(settings).model_validate(dumped)
     except ValidationError:
         return False
-    return again == settings or repr(again) == repr(settings)  # private attributes may differ
+    # Objects that differ only in private attributes are unequal, but have the same repr.
+    return again == settings or repr(again) == repr(settings)
 
 
 def defaults_of(settings: BaseModel) -> dict[str, str]:

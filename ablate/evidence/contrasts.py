@@ -91,8 +91,8 @@ def matched_weights(contrast: Contrast, present: NDArray[np.bool_]) -> NDArray[n
     matches = complete.sum(axis=0)
     for rows, sign in ((contrast.rows_low, -1.0), (contrast.rows_high, 1.0)):
         for match, side in enumerate(rows):
-            own = side[side >= 0]
-            weights[own] += sign * complete[match] / len(own)
+            cells = side[side >= 0]
+            weights[cells] += sign * complete[match] / len(cells)
     weights[:, matches == 0] = np.nan
     return np.asarray(weights / np.maximum(matches, 1))
 

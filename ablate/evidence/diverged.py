@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ablate.evidence.frames import Grid
 from ablate.stats.robust import gross_outliers
 
-# A diverged run is off by at least this many smallest effects or, if none is declared, by this share of the median.
+# A diverged run is off by at least this many smallest effects or, if none is declared, by this fraction of the median.
 LEAST_EFFECTS = 5.0
 LEAST_SHARE = 0.05
 

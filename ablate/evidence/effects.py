@@ -1,6 +1,6 @@
 """The effects of a study on one metric: of each factor's levels, and of the slope of a numeric factor.
 
-Numbers only: `report` puts them into words, and a run that adds seeds decides by them."""
+Numbers only: `report` puts them into words, and a run that adds seeds bases its decisions on them."""
 
 import math
 from collections.abc import Sequence
@@ -150,9 +150,9 @@ def infer_all(items: Items, metric: str, weights: Sequence[Array | None]) -> lis
     values = items.values(metric)
     per_seed = [math.nan * np.ones(values.shape[1]) if w is None else by_seed(w, values) for w in weights]
     # Items matter from the second seed on.
-    wanted = [k for k, of_seed in enumerate(per_seed) if np.isfinite(of_seed).sum() > 1]
+    usable = [k for k, of_seed in enumerate(per_seed) if np.isfinite(of_seed).sum() > 1]
     noise: dict[int, ItemNoise | None] = dict(
-        zip(wanted, items.noise([w for k in wanted if (w := weights[k]) is not None], metric), strict=True)
+        zip(usable, items.noise([w for k in usable if (w := weights[k]) is not None], metric), strict=True)
     )
     return [
         infer(of_seed, noise.get(k), scale=_largest(weights[k], values)) for k, of_seed in enumerate(per_seed)

@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 MISSING = "MISSING"  # planned, but the store has no such trial
 SPARED = "SPARED"  # will not run: the comparisons that need its cell were decided with fewer seeds
-MOST_METRICS = 100  # that have effects: nobody reads more tables, and a report of thousands takes minutes
+# Metrics with effects: nobody reads more tables, and a report on thousands takes minutes.
+MOST_METRICS = 100
 SMALLEST_METRIC = 1e-150
 LOST = ("FAIL", "PRUNED", MISSING)  # no result, and none expected
 
@@ -65,9 +66,9 @@ class Grid:
         """[cells, seeds] of Optuna's names for states, or MISSING, or SPARED."""
         states = np.full((len(self.cells), len(self.seeds)), MISSING, dtype=object)
         if self.results.looks:
-            wanted = [set(self.results.seeds_of(cell.hash)) for cell in self.cells]
+            seeds_needed = [set(self.results.seeds_of(cell.hash)) for cell in self.cells]
             for row, column in np.ndindex(*states.shape):
-                if self.seeds[column] not in wanted[row]:
+                if self.seeds[column] not in seeds_needed[row]:
                     states[row, column] = SPARED
         for place, trial in self.trials.items():
             states[place] = trial.state
@@ -154,7 +155,7 @@ def grid(results: Results) -> Grid:
     for place, trial in trials.items():
         if trial.state == "COMPLETE":
             for name, value in trial.metrics.items():
-                # The square of a smaller number is 0, and so is that of its spread.
+                # The square of a smaller number underflows to 0.
                 near_0 = abs(value) < SMALLEST_METRIC
                 values[name][place] = 0.0 if near_0 else value if math.isfinite(value) else math.nan
     return Grid(results, results.cells, tuple(seeds), trials, tuple(metrics), values)

@@ -78,8 +78,8 @@ def simple_effects(
             continue
         other, levels = factors[1 - at], (low[1 - at], high[1 - at])
         places = [(model.coding.place(other, level) or 0) for level in levels]
-        own = (effect.contrast.factor, model.coding.place(effect.contrast.factor, effect.contrast.high) or 0)
-        weights = [simple_effect(model.weights, sizes, own, (other, place)) for place in places]
+        here = (effect.contrast.factor, model.coding.place(effect.contrast.factor, effect.contrast.high) or 0)
+        weights = [simple_effect(model.weights, sizes, here, (other, place)) for place in places]
         at_levels = infer_all(items, effect.metric, weights)
         if which := unlike(at_levels):
             first, second = (Simple(other, levels[place], at_levels[place]) for place in which)

@@ -219,11 +219,11 @@ def composite_weights(composite: Array, metrics: dict[str, Array]) -> dict[str, 
     """
     columns = np.column_stack([*metrics.values(), np.ones(len(composite))])
     complete = np.isfinite(columns).all(axis=1) & np.isfinite(composite)
-    columns, wanted = columns[complete], composite[complete]
-    if not metrics or len(wanted) < columns.shape[1] + 2:
+    columns, target = columns[complete], composite[complete]
+    if not metrics or len(target) < columns.shape[1] + 2:
         return {}
-    solution, _, rank, _ = np.linalg.lstsq(columns, wanted, rcond=None)
-    exact = math.isclose(float(np.abs(columns @ solution - wanted).max()), 0.0, abs_tol=1e-9)
+    solution, _, rank, _ = np.linalg.lstsq(columns, target, rcond=None)
+    exact = math.isclose(float(np.abs(columns @ solution - target).max()), 0.0, abs_tol=1e-9)
     if rank < columns.shape[1] or not exact:
         return {}
     return {name: float(w) for name, w in zip(metrics, solution, strict=False) if abs(w) > 1e-9}

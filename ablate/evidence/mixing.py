@@ -12,7 +12,6 @@ from ablate.design.fractional import MOST_MIXED
 from ablate.design.optimal import Mixed, d_efficiency, mixing, strongest
 from ablate.evidence.frames import Grid
 from ablate.evidence.models import Model
-from ablate.spec.kinds import Fractional
 
 LEAST_SHARE = 0.3  # of an interaction, for an effect to count as aliased with it
 ROUNDING = 1e-9
@@ -42,7 +41,7 @@ def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
     spec = grid.results.spec
     if (
         not (model and model.mean_weights)
-        or not isinstance(spec.design, Fractional)
+        or not spec.design.is_fraction
         or not 1 < len(spec.factors) <= MOST_MIXED
     ):
         return []
@@ -78,7 +77,7 @@ def aliases(grid: Grid, mixed: Sequence[Mixed] = ()) -> dict[str, list[str]]:
 def fraction_of(grid: Grid, mixed: Sequence[Mixed]) -> Fraction:
     """Return what a fraction can estimate; its efficiency only if it is not regular."""
     efficiency = None
-    irregular = isinstance(grid.results.spec.design, Fractional) and grid.results.resolution is None
+    irregular = grid.results.spec.design.is_fraction and grid.results.resolution is None
     if irregular and grid.primary in grid.values:
         present = np.flatnonzero(np.isfinite(grid.values[grid.primary]).any(axis=1))
         space = Space(grid.results.spec)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ablate.evidence.contrasts import low_level, same_level
 from ablate.evidence.frames import Grid
-from ablate.spec.kinds import Fractional
 from ablate.spec.model import Scalar
 from ablate.stats import factorial as stats
 from ablate.stats.factorial import Key
@@ -172,8 +171,8 @@ def _coding(grid: Grid, with_value: NDArray[np.bool_]) -> Coding:
         codes = np.full(len(grid.cells), -1, dtype=np.intp)
         for row, cell in enumerate(grid.cells):
             if factor.name in cell.levels:
-                own = cell.levels[factor.name]
-                codes[row] = next((i for i, name in enumerate(names) if same_level(name, own)), -1)
+                level = cell.levels[factor.name]
+                codes[row] = next((i for i, name in enumerate(names) if same_level(name, level)), -1)
         used = sorted(set(codes[with_value & (codes >= 0)].tolist()))
         if len(used) >= 2:
             # The last entry is what index −1 (the factor does not exist) selects.
@@ -190,7 +189,7 @@ def _pooled(grid: Grid, values: Array, coding: Coding) -> stats.Factorial:
     A fraction in which some products are aliased gets main effects only: otherwise the choice of the products to keep would
     decide which interactions bias the effects."""
     model = _factorial(values, coding)
-    if model.left_out and isinstance(grid.results.spec.design, Fractional):
+    if model.left_out and grid.results.spec.design.is_fraction:
         return _factorial(values, coding, "1")
     return model
 

@@ -23,6 +23,8 @@ from ablate.store.results import PartResult, TrialResult
 from ablate.tables import MOST_BYTES, read_bytes
 
 TOLERANCE = 1e-6  # between the recorded metric and the one recomputed from the predictions
+# Of a number in a prediction file: its fourth power must be finite.
+LARGEST = 1e100
 LOOKED_AT = 9  # trained parts to examine when a metric's file has to be inferred from the numbers
 
 _COLUMNS = ("id", "prediction", "gold")
@@ -39,7 +41,7 @@ class Refusal(Enum):
     """Why predictions are not used."""
 
     DAMAGED = auto()  # not whole rows of id, prediction, gold and perhaps cluster
-    NOT_FINITE = auto()  # a prediction, or the gold of an item
+    NOT_FINITE = auto()  # a prediction, or the gold of an item; also from 1e100 on
     TOO_FEW = auto()  # items to have a variance
     OTHER_METRIC = auto()  # neither their accuracy nor their r is the recorded metric
     STATED_OTHER = auto()  # the trainer states that the metric is neither
@@ -124,6 +126,13 @@ class PredictionFiles:
         kind = stated.get(metric.partition("@")[0]) if isinstance(stated, Mapping) else None
         return kind if isinstance(kind, str) else None
 
+    def unmatched(self) -> list[str]:
+        """Return the names of the files seen so far that belong to no metric, apart from those for a test split."""
+        named = {file_name(metric) for part in self._grid.results.parts.values() for metric in part.metrics}
+        by_value = {name for name in self._by_value.values() if name}
+        seen = frozenset[str]().union(*self._names.values())
+        return sorted(name for name in seen - named - by_value if not name.startswith("test."))
+
     def _is_other(self, trial: TrialResult, metric: str) -> bool:
         return self.stated(trial, metric) not in (None, *Kind)
 
@@ -140,7 +149,7 @@ class PredictionFiles:
         folder = self._folder(trial, metric)
         if folder is None:
             return None
-        names, name = self._list(folder), _file_name(metric)
+        names, name = self._list(folder), file_name(metric)
         if name not in names:
             if self._is_other(trial, metric):
                 return None
@@ -162,8 +171,8 @@ class PredictionFiles:
 
     def _part(self, trial: TrialResult, metric: str) -> PartResult | None:
         """The part that reports `metric`."""
-        found = (self._grid.results.parts.get((part, trial.seed)) for part in trial.parts.values())
-        return next((part for part in found if part and metric in part.metrics), None)
+        parts = (self._grid.results.parts.get((part, trial.seed)) for part in trial.parts.values())
+        return next((part for part in parts if part and metric in part.metrics), None)
 
     def _name_by_value(self, metric: str) -> str | None:
         """The file of the split that gives `metric` in more parts than any other file, and in half of the parts examined or more.
@@ -189,7 +198,7 @@ class PredictionFiles:
 
     def _is_its_own(self, path: Path, trial: TrialResult) -> bool:
         """Return whether a file gives the metric that it is named after."""
-        named = next((metric for metric in trial.metrics if _file_name(metric) == path.name), None)
+        named = next((metric for metric in trial.metrics if file_name(metric) == path.name), None)
         if named is None or self._is_other(trial, named):
             return False
         return self._is_given(path, trial, named)
@@ -228,8 +237,8 @@ def read_predictions(path: Path) -> Predicted | None:
 def predictions_in(path: Path) -> Predicted | Refusal:
     """Read a file with columns id, prediction, gold and perhaps cluster, as `context.predictions` writes them.
 
-    Refuses other columns in the header or a row, text in place of a number, a blank cluster, and a prediction that is not
-    finite. The gold must be all finite, or all NaN (labels withheld)."""
+    Refuses other columns in the header or a row, text in place of a number, a blank cluster, and a prediction that is not a
+    number below 1e100. The gold must be all such numbers, or all NaN (labels withheld)."""
     try:
         data = read_bytes(path, MOST_BYTES)
     except BadInput:
@@ -246,7 +255,9 @@ def predictions_in(path: Path) -> Predicted | Refusal:
     if clusters and "" in clusters:
         return Refusal.DAMAGED
     predicted, gold = columns["prediction"], columns["gold"]
-    if not np.isfinite(predicted).all() or not (np.isfinite(gold).all() or np.isnan(gold).all()):
+    if not (np.abs(predicted) < LARGEST).all() or not (
+        (np.abs(gold) < LARGEST).all() or np.isnan(gold).all()
+    ):
         return Refusal.NOT_FINITE
     return Predicted(tuple(columns["id"]), predicted, gold, clusters)
 
@@ -266,7 +277,8 @@ def item_scores(content: Predicted, recorded: float) -> ItemScores | Refusal:
     return Refusal.OTHER_METRIC
 
 
-def _file_name(metric: str) -> str:
+def file_name(metric: str) -> str:
+    """Return the name of the file with the predictions behind a metric: `dev.accuracy.csv` for `dev/accuracy`."""
     return metric.replace("/", ".", 1) + ".csv"
 
 

@@ -22,6 +22,10 @@ class Qualifier(StrEnum):
     STOP_FLAG = "stop_flag"  # a flag on its cells invalidates its p
 
 
+# The effect is the mean of unlike effects at the levels of another factor.
+UNLIKE = {Qualifier.TURNS_AROUND, Qualifier.DEPENDS}
+
+
 @dataclass(frozen=True)
 class Judged:
     """A corrected p, a verdict, and the true effect that 80 % of such studies would detect."""
@@ -41,9 +45,9 @@ def judge_primary(
 ) -> list[Judged]:
     """Judge the effects on the primary metric, with a familywise error rate of .05 over all of them.
 
-    Holm's procedure, in which the levels of a numeric factor get most of their share of alpha only once its slope is
-    significant. An effect on a metric of a chosen epoch is also tested on the last epoch, and the larger p counts: choosing
-    the best of several epochs favours the noisier side.
+    This is Holm's procedure, but the levels of a numeric factor get most of their share of alpha only once its slope is
+    significant. An effect on a metric of a chosen epoch is also tested on the last epoch, and the larger p counts: choosing the
+    best of several epochs favours the noisier side.
     """
     p, behind = [deciding_p(effect) for effect in effects], gates(effects)
     adjusted, shares = gatekept_holm(p, behind), shares_of_alpha(p, behind)
@@ -83,7 +87,7 @@ def _judged(
 
 
 def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, share: float) -> Judged:
-    """Return a verdict with its qualifiers, some of which withdraw it; `share` is the alpha that its test starts with, of all."""
+    """Return a verdict with its qualifiers, some of which withdraw it. `share`: the share of alpha that its test starts with."""
     inference, qualifiers = effect.inference, []
     if aliased and word is not Verdict.INCONCLUSIVE:
         qualifiers.append(Qualifier.ALIASED)

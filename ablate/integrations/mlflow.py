@@ -1,5 +1,5 @@
-"""MLflow: a run per training, in the experiment named after the study; at MLFLOW_TRACKING_URI, or in `mlflow.db` in the study's
-folder."""
+"""MLflow: one run per trained part, in the experiment named after the study; at MLFLOW_TRACKING_URI, or in `mlflow.db` in the
+study's folder."""
 
 import os
 import re
@@ -20,8 +20,8 @@ class MlflowRun:
     def __init__(self, run: Run) -> None:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.folder / 'mlflow.db'}"
         self._client = MlflowClient(uri)
-        found = self._client.get_experiment_by_name(run.study)
-        experiment = found.experiment_id if found else self._client.create_experiment(run.study)
+        existing = self._client.get_experiment_by_name(run.study)
+        experiment = existing.experiment_id if existing else self._client.create_experiment(run.study)
         earlier = self._client.search_runs([experiment], f"tags.`{KEY}` = '{run.key}'", max_results=1)
         if earlier:
             self._id = earlier[0].info.run_id
@@ -48,5 +48,5 @@ def _allowed(name: str) -> str:
 
 
 def open_tracker(run: Run) -> MlflowRun:
-    """Return the run, that of an earlier attempt if there was one."""
+    """Return the run: that of an earlier attempt, if there is one."""
     return MlflowRun(run)

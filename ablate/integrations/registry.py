@@ -1,5 +1,5 @@
-"""The trackers that a study can log its curves to, and their interface. A tracker only watches: when one fails, the training goes
-on without it.
+"""The trackers that a study can log its curves to, and their interface. Trackers only receive: if one fails, training
+continues without it.
 
 A new tracker is a file beside this one with `open_tracker`, and its name in `TrackerName` of the study file (spec/model.py)."""
 
@@ -22,7 +22,7 @@ class Run:
 
     study: str
     name: str  # e.g. `lr=0.1, width=8, seed 11`
-    key: str  # identifies the training; the same in every attempt
+    key: str  # the same in every attempt
     config: Mapping[str, Any]  # factors, seed and settings
     folder: Path  # the study's: for trackers that keep files
 
@@ -31,14 +31,14 @@ class Tracker(Protocol):
     """One run in a tracker."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add a point. After a kill, points since the last checkpoint come again."""
+        """Add a point. After a kill, points since the last checkpoint are added again."""
 
     def close(self, metrics: Mapping[str, float] | None) -> None:
-        """End the run, with the final metrics. None: the training was interrupted or failed, and may be continued."""
+        """End the run, with the final metrics. None: it was interrupted or failed, and may be continued."""
 
 
 class Trackers:
-    """All trackers of a study, for the trainings of one process."""
+    """All trackers of a study, for everything that one process trains."""
 
     def __init__(self, names: Iterable[str], notice: Callable[[str], None]) -> None:
         self._names = list(names)
@@ -76,18 +76,18 @@ class Trackers:
         try:
             with _random_numbers_kept():
                 act()
-        # Whatever a tracker raises, a trial is worth more.
+        # A tracker's error, whatever it is, must not fail a trial.
         except (Exception, SystemExit) as error:
             self._open.pop(name, None)
             first = next(iter(printable(str(error)).strip().splitlines()), "")
             self._notice(
-                f"log_to: {name} failed, and this training goes on without it: {type(error).__name__}: {first}"
+                f"log_to: {name} failed, and training goes on without it: {type(error).__name__}: {first}"
             )
 
 
 @contextmanager
 def _random_numbers_kept() -> Iterator[None]:
-    """Leave the training's random numbers as they are: trackers draw names and pauses at random."""
+    """Restore the random numbers afterwards, since trackers draw random names and pauses."""
     numpy = sys.modules.get("numpy")
     python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
     try:

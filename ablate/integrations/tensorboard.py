@@ -8,7 +8,8 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from ablate.integrations.registry import Run
 
-NAME_CHARACTERS = 60  # of a folder: it may have 255 bytes
+# Of a folder, whose name may have 255 bytes.
+NAME_CHARACTERS = 60
 
 
 class EventFiles:
@@ -24,12 +25,12 @@ class EventFiles:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add a point."""
         if self._step is None:
-            # TensorBoard drops the points from this step on that an interrupted attempt wrote.
+            # Makes TensorBoard drop an interrupted attempt's points from this step on.
             self._writer.add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
         self._step = step
         values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         self._writer.add_event(Event(step=step, summary=Summary(value=values)))
-        # By itself it writes every two minutes: a kill would lose points that a checkpoint covers.
+        # By default it writes every two minutes, so a kill would lose points that a checkpoint covers.
         self._writer.flush()
 
     def close(self, metrics: Mapping[str, float] | None) -> None:

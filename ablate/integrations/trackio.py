@@ -1,4 +1,4 @@
-"""Trackio: a run per training, in the project named after the study; `trackio show` opens them."""
+"""Trackio: one run per trained part, in the project named after the study; `trackio show` opens them."""
 
 from collections.abc import Mapping
 
@@ -27,5 +27,5 @@ class TrackioRun:
 
 
 def open_tracker(run: Run) -> TrackioRun:
-    """Return the run, that of an earlier attempt if there was one."""
+    """Return the run: that of an earlier attempt, if there is one."""
     return TrackioRun(run)

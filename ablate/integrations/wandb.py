@@ -1,4 +1,4 @@
-"""Weights & Biases: a run per training, in the project named after the study; WANDB_MODE=offline keeps it on this machine."""
+"""Weights & Biases: one run per trained part, in the project named after the study; WANDB_MODE=offline keeps it local."""
 
 from collections.abc import Mapping
 
@@ -34,5 +34,5 @@ class WandbRun:
 
 
 def open_tracker(run: Run) -> WandbRun:
-    """Return the run, that of an earlier attempt if there was one."""
+    """Return the run: that of an earlier attempt, if there is one."""
     return WandbRun(run)

@@ -1,4 +1,4 @@
-"""One owner's work on one trial: train the parts that nobody has trained, combine their metrics, record."""
+"""One owner's work on one trial: train the parts that are not trained yet, combine their metrics, record the result."""
 
 import contextlib
 import sys
@@ -20,12 +20,13 @@ from ablate.runner.logs import Logbook, new_log
 from ablate.runner.machine import choose_device, gpus_for, joules_used, peak_memory_bytes
 from ablate.runner.other_code import NOTE, Recorded, begin_note, joined, present_code, refuse_other_code
 from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, plain_facts, reason, stack_of
-from ablate.runner.ownership import Lost, open_locks
+from ablate.runner.ownership import Lost, open_locks, regain
 from ablate.runner.provenance import machine_facts
 from ablate.runner.searching import watch_of
 from ablate.runner.sources import Code, Sources
 from ablate.runner.watchdog import LifeSign, Watchdog
 from ablate.spec.model import levels_text
+from ablate.store.opening import Disconnected, Locked
 from ablate.store.parts import NewPart, Points, Trained
 from ablate.store.trials import Claim, Queued, Superseded
 from ablate.store.writing import Store
@@ -38,11 +39,11 @@ class Workbench:
     store: Store
     trainer: Trainer
     stopping: Callable[[], bool]
-    emit: Callable[..., None]  # event name and fields, for whoever watches
+    emit: Callable[..., None]  # event name and fields, for the supervisor
     cadence: Cadence
     logbook: Logbook
     draining: Callable[[], bool] = lambda: False  # whether asked to stop after the trial
-    # Modules that are none of the trainer's.
+    # Modules loaded before the trainer.
     loaded_before: Collection[str] = field(default_factory=lambda: list(sys.modules))
     recorded: Recorded | None = None  # code that this process's must agree with
 
@@ -52,27 +53,28 @@ class Workbench:
         self.locks = open_locks(self.store.place)
         self.device = choose_device()
         self.sources = Sources(self.trainer, self.store.study_folder, self.loaded_before)
-        # Before anybody edits a file.
+        # Read at the start, before anybody can edit a file.
         self.sources.loaded()
         if self.recorded:
             self.refuse_other_code(present_code(self.sources, self.recorded))
 
     def refuse_other_code(self, code: Code) -> None:
-        """Compare code with what trials were trained with, unless it may differ.
+        """Refuse code that differs from the recorded code, unless it is allowed to.
 
         Raises:
-            StudyChanged: it is other code.
+            StudyChanged: the code differs.
         """
         if self.recorded:
             refuse_other_code(code, self.recorded, str(self.store.spec.path or self.store.spec.study))
 
-    def owned(self) -> None:
-        """Make sure that what is trained here is still this process's own.
+    def owned(self, part: str, seed: int) -> None:
+        """Check that this process still owns the part it trains; take lost locks again.
 
         Raises:
-            Lost: it is not.
+            Lost: another process owns it.
+            StoreError: the database server did not answer in time.
         """
-        if self.locks.lost():
+        if self.locks.lost() and not (regain(self.locks, self.stopping) and self.store.owns(part, seed)):
             raise Lost
 
 
@@ -87,10 +89,12 @@ class Attempt:
         self.step = 0
 
     def work(self) -> bool:
-        """Do what is possible now for the trial and record its new state; return whether anything was done."""
+        """Do what can be done for the trial now and record its new state; return whether anything was done."""
         try:
             return self._advance()
         except (Lost, Superseded):
+            if self.part is not None:
+                self.store.robbed(self.part.hash, self.queued.seed)
             self.emit(
                 "notice", text=f"trial {self.queued.number}: taken by another worker; going on without it"
             )
@@ -99,15 +103,15 @@ class Attempt:
         except Pruned:
             self._leave(self.store.prune, "pruned")
             self._tidy()
-        # A trainer's `exit(0)` would look like our end.
-        except (Exception, SystemExit) as error:
+        # Of any kind: after `exit(0)` the worker would look done, after KeyboardInterrupt killed (our signals raise nothing).
+        except BaseException as error:
             self._failed(error)
         finally:
             self._release_part()
         return True
 
     def _advance(self) -> bool:
-        """Train the parts that nobody has trained, then record the trial.
+        """Train the parts that are not trained yet, then record the trial.
 
         If others are training the remaining parts, the trial goes back to the queue: no worker holds a trial while it waits."""
         parts = {part.hash: (name, part) for name, part in self.cell.parts.items()}
@@ -125,7 +129,7 @@ class Attempt:
                     self._leave(self.store.release, "released")
                 return self.claim is not None
             name, self.part = parts[mine]
-            # Recorded between our look and our lock.
+            # Recorded after we looked and before we had the lock.
             if mine in self.store.trained([mine], self.queued.seed):
                 self._release_part()
                 continue
@@ -153,7 +157,7 @@ class Attempt:
         """Claim the trial, unless it is ours.
 
         Raises:
-            TrialError: it was tried often enough.
+            TrialError: all its attempts are used up.
         """
         if self.claim is not None:
             return
@@ -189,7 +193,7 @@ class Attempt:
         with worker.logbook.writing(log), owner.training(context.workdir):
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
             owner.trained(metrics)
-        worker.owned()
+        worker.owned(part.hash, self.queued.seed)
         # Everything that the trainer wrote must be on disk before the database says that it exists.
         with disk_explained(context.workdir):
             sync_tree(context.workdir)
@@ -214,7 +218,7 @@ class Attempt:
         return new_log(self.store.place.log_folder(part.hash, seed), what)
 
     def tracked(self, name: str) -> Run:
-        """Return what trackers know of the part that is trained now."""
+        """Return the current part's name and settings for the trackers."""
         assert self.part is not None
         study, seed = self.store.spec.study, self.queued.seed
         of_several = f", {name}" if len(self.cell.parts) > 1 else ""
@@ -244,7 +248,7 @@ class Attempt:
         self.emit("complete", metrics=metrics)
 
     def _record(self, new: NewPart) -> None:
-        """Record the part that was trained, and let go of it."""
+        """Record the trained part, and release its lock."""
         self.store.record_part(new)
         self._tidy()
         self._release_part()
@@ -260,11 +264,17 @@ class Attempt:
         """Record that the trial failed; an error that is not the trial's fault is raised instead."""
         text = reason(error, self.step, Path(self.worker.trainer.file).parent)
         if isinstance(error, StoreError | StudyChanged):
-            self._leave_if_possible()
+            # The trial was waiting for this part.
+            if not isinstance(error, Disconnected | Locked):
+                self._leave_if_possible()
             raise error
         if is_disk_trouble(error):
             self._leave_if_possible()
             raise disk_trouble(self.store.place.folder, text) from error
+        # The signal that stops this process may have ended the trainer's subprocesses first; such an error is not the trial's.
+        if self.worker.stopping():
+            self._leave(self.store.release, "released")
+            return
         # After losing its GPU this process cannot train any more; let it die like any killed worker.
         if self.claim is None or is_of_a_lost_gpu(error):
             raise error
@@ -279,7 +289,7 @@ class Attempt:
             self.emit("failed", error=text)
 
     def _leave(self, put: Callable[[Claim], None], event: str) -> None:
-        """Leave the trial without a result, and its part as one whose owner did not die."""
+        """Give the trial back unfinished; this does not count as a crash of its part."""
         if self.part is not None:
             self.store.set_aside(self.part.hash, self.queued.seed)
         if self.claim is not None:
@@ -316,7 +326,7 @@ class PartOwner(Owner):
 
     @contextlib.contextmanager
     def training(self, workdir: Path) -> Iterator[None]:
-        """Leave signs of life while the trainer runs, and log to the study's trackers."""
+        """Keep the life sign while the trainer runs, and log to the study's trackers."""
         self._life = LifeSign(workdir)
         trackers = self._attempt.worker.trackers
         try:
@@ -329,7 +339,7 @@ class PartOwner(Owner):
             trackers.close(self._metrics)
 
     def trained(self, metrics: Mapping[str, float]) -> None:
-        """The training is finished, with these metrics."""
+        """Keep the metrics, which the trackers get when they close."""
         self._metrics = metrics
 
     def reported(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -337,7 +347,7 @@ class PartOwner(Owner):
         self._attempt.worker.trackers.log(step, metrics)
 
     def is_stopping(self) -> bool:
-        """Say whether this process was asked to stop."""
+        """Return whether this process was asked to stop."""
         return self._attempt.worker.stopping()
 
     def alive(self) -> None:
@@ -348,15 +358,15 @@ class PartOwner(Owner):
         """Note a step.
 
         Raises:
-            Lost: the part is not ours any more.
+            Lost: this process does not own the part any more.
         """
-        self._attempt.worker.owned()
+        self._attempt.worker.owned(*self._key)
         self._life.step(step)
         self._attempt.step = step
         self._attempt.emit("step", part=self._name, step=step, latest=latest)
 
     def saved(self) -> None:
-        """Note that more became durable."""
+        """Note that a checkpoint was saved."""
         self._attempt.store.progress(*self._key)
 
     def add_points(self, points: Points) -> None:

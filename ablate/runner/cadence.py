@@ -1,8 +1,9 @@
-"""How often checkpoints are saved."""
+"""How often checkpoints are saved. The default of `checkpoint_seconds` is in `spec/model.py`."""
 
 import time
 
-MAX_CHECKPOINT_SHARE = 0.03  # of wall time: slow disks get fewer checkpoints, not slower training
+# Of wall time: slow disks get fewer checkpoints, not slower training.
+MAX_CHECKPOINT_SHARE = 0.03
 
 
 class Cadence:
@@ -21,7 +22,7 @@ class Cadence:
         self._from = time.monotonic()
 
     def is_due(self) -> bool:
-        """Say whether to save now."""
+        """Return whether to save now."""
         wait_s = max(self.interval_s, self._last_save_s / self.max_share)
         return time.monotonic() - self._from >= wait_s
 

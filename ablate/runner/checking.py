@@ -10,10 +10,10 @@ from ablate.runner.prepare import Prepared
 
 
 def check_cells(prepared: Prepared, cells: Sequence[Cell]) -> None:
-    """Have the trainer check what training each cell needs.
+    """Let the trainer check that everything each cell needs is there.
 
     Raises:
-        BadInput, Unavailable: as the trainer says; a fault of a setting names its place.
+        BadInput, Unavailable: from the trainer; a fault of a setting names its place.
     """
     validator = Validator(prepared.spec, prepared.trainer)
     faults = []
@@ -34,7 +34,7 @@ def gpus_of(prepared: Prepared, cells: Sequence[Cell]) -> int:
 
 
 def check_gpus(prepared: Prepared, cells: Sequence[Cell], workers: int) -> None:
-    """Refuse what does not fit on this machine. A trainer that needs one GPU, or none, may share it or use the processor.
+    """Refuse a run that needs more GPUs than this machine has. Workers that need at most one may share it, or use the CPU.
 
     Raises:
         BadInput: there are fewer GPUs than the workers need together.

@@ -18,15 +18,11 @@ import safetensors.numpy
 
 from ablate.errors import StoreError
 from ablate.files import remove, write_file
+from ablate.text import one_line, shortened
 
 FORMAT = b"ablate checkpoint 1\n"
 KEPT = 2
 _NAMES = "step-*.checkpoint"
-# What a tree of a form that we do not write may raise.
-_DAMAGE = (
-    *(AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
-    safetensors.SafetensorError,
-)
 _DIGEST_LINE = 65  # 64 hex digits and a newline
 
 
@@ -74,14 +70,17 @@ def load_checkpoint(
             return state
         except OSError as error:
             raise _unreadable(file, error) from error
-        except _DAMAGE as error:
+        except MemoryError:
+            raise
+        # Reading a tree that we did not write may raise anything: NumPy parses the name of a dtype.
+        except Exception as error:
             if notice:
-                notice(f"{file}: damaged checkpoint skipped ({error})")
+                notice(f"{file}: damaged checkpoint skipped ({shortened(one_line(error), 200)})")
     return None
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a part that is recorded."""
+    """Remove the checkpoints of a recorded part."""
     for file in _newest_first(folder):
         remove(file)
 
@@ -128,7 +127,9 @@ def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
     if isinstance(value, dict):
         for key in value:
             if not (key is None or isinstance(key, bool | int | float | str)):
-                raise TypeError(f"{path}: a checkpoint cannot hold a key like {key!r}; use text and numbers")
+                raise TypeError(
+                    f"{path}: a checkpoint cannot contain a key like {key!r}; use text and numbers"
+                )
         return {"dict": [[key, _flatten(item, buffers, f"{path}.{key}")] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
@@ -144,7 +145,7 @@ def _flatten(value: Any, buffers: dict[str, np.ndarray], path: str) -> Any:
         buffers[name] = plain.reshape(-1).view(torch.uint8).numpy()
         return {"torch": name, "dtype": str(plain.dtype).removeprefix("torch."), "shape": list(plain.shape)}
     raise TypeError(
-        f"{path}: a checkpoint cannot hold a {type(value).__name__}; use dicts, lists, tuples, numbers, text and tensors"
+        f"{path}: a checkpoint cannot contain a {type(value).__name__}; use dicts, lists, tuples, numbers, text and tensors"
     )
 
 

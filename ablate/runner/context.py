@@ -17,17 +17,18 @@ from ablate.errors import StoreError, TrialError
 from ablate.files import make_folder, sweep, write_file
 from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
-from ablate.runner.outcome import numbers, whole_step
+from ablate.runner.outcome import LARGEST, LARGEST_STEP, numbers, whole_step
+from ablate.runner.thinning import Thinning
 from ablate.text import shown
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
-NAME_BYTES = 100  # of a split, and of a task: a file's name has 255
+NAME_BYTES = 100  # of a split's, and of a task's name: a file name has 255
 Points = list[tuple[int, str, float]]
 
 
 @contextlib.contextmanager
 def disk_explained(place: Path) -> Iterator[None]:
-    """Turn a disk failure into an error that stops the worker. It is no trial's fault, so no trial becomes FAIL."""
+    """Turn a disk failure into an error that stops the worker without failing the trial."""
     try:
         yield
     except OSError as error:
@@ -42,7 +43,7 @@ def disk_trouble(place: Path, what: str) -> StoreError:
 
 
 def is_disk_trouble(error: BaseException) -> bool:
-    """Say whether a trainer failed because of the disk; libraries wrap an OSError in errors of their own."""
+    """Return whether a trainer failed because of the disk; libraries wrap an OSError in errors of their own."""
     if isinstance(error, OSError):
         return error.errno in _DISK_ERRORS
     return any(os.strerror(number) in str(error) for number in _DISK_ERRORS)
@@ -54,15 +55,15 @@ class Owner:
     This base class records nothing; use it for training that belongs to no trial."""
 
     def is_stopping(self) -> bool:
-        """Say whether the training is to save and stop."""
+        """Return whether to save and stop."""
         return False
 
     def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Say whether the training is hopeless at this point of its curves."""
+        """Return whether to prune the trial at this point of its curves."""
         return False
 
     def alive(self) -> None:
-        """Training goes on."""
+        """Training is alive."""
 
     def stepped(self, step: int, latest: Mapping[str, float]) -> None:
         """A step is done; `latest` has the last value of each curve."""
@@ -74,10 +75,10 @@ class Owner:
         """A checkpoint of new steps is durable."""
 
     def add_points(self, points: Points) -> None:
-        """These points of curves must not be lost."""
+        """Store these points of curves durably."""
 
     def notice(self, line: str) -> None:
-        """Something a person should know."""
+        """A message for the user."""
         print(line, file=sys.stderr)
 
 
@@ -110,6 +111,7 @@ class PartContext:
         self._owner = owner
         self._cadence = cadence
         self._latest: dict[str, float] = {}
+        self._thinning = Thinning({})
         self._seconds_before = 0.0  # trained by earlier attempts, up to the checkpoint restored
         self._restored_step = 0
         self._started = time.monotonic()
@@ -130,22 +132,28 @@ class PartContext:
             return None
         self.steps = self._restored_step = saved["step"]
         self._seconds_before = saved["seconds"]
+        self._thinning = Thinning(saved.get("points", {}))
         self._started = time.monotonic()
         state: dict[str, Any] | None = saved["state"]
         return state
 
     @property
     def _name(self) -> str:
-        """What a checkpoint is of: the folder is named by the part, which is a hash of its settings, and the seed."""
+        """The name stored in a checkpoint, which is the folder's: the part (a hash of its settings) and the seed."""
         return self.workdir.name
 
     def _check(self, saved: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another part or seed; those of before they had a name are ours."""
+        """Refuse a checkpoint of another part or seed. Older checkpoints have no name and are accepted."""
         if (name := saved.get("of", self._name)) != self._name:
-            raise ValueError(f"it is of {shown(name)}, and this is {self._name}")
-        known = {"step": int, "seconds": int | float, "state": object}
-        if not all(isinstance(saved.get(key), kind) for key, kind in known.items()):
-            raise ValueError("not one of a training")
+            raise ValueError(f"it belongs to {shown(name)}, not to {self._name}")
+        match saved:
+            case {"step": int(step), "seconds": int() | float() as seconds, "state": _}:
+                # Older checkpoints do not count points.
+                match saved.get("points", {}):
+                    case dict(points) if all(isinstance(count, int) for count in points.values()):
+                        if 0 <= step <= LARGEST_STEP and 0 <= seconds < LARGEST:
+                            return
+        raise ValueError("not the state of a training run")
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note that `step` steps are done; save when due or when asked to stop."""
@@ -159,7 +167,7 @@ class PartContext:
             raise Stopped
 
     def stopping(self) -> bool:
-        """Say whether the run was asked to stop."""
+        """Return whether the run was asked to stop."""
         return self._owner.is_stopping()
 
     def _save(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
@@ -168,7 +176,13 @@ class PartContext:
         self._owner.add_points(self.points)
         self.points = []
         with disk_explained(self.workdir):
-            saved = {"of": self._name, "step": step, "seconds": self.seconds, "state": state()}
+            saved = {
+                "of": self._name,
+                "step": step,
+                "seconds": self.seconds,
+                "points": dict(self._thinning.seen),
+                "state": state(),
+            }
             save_checkpoint(self.workdir, step, saved)
         if step > self._restored_step:
             self._owner.saved()
@@ -180,7 +194,7 @@ class PartContext:
         step, metrics = whole_step(step, "context.report"), numbers(metrics, "context.report")
         self._latest.update(metrics)
         known = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self.points += [(step, name, value) for name, value in known.items()]
+        self.points += [(step, name, value) for name, value in known.items() if self._thinning.keeps(name)]
         self._owner.reported(step, known)
         if self._owner.gives_up(step, metrics):
             self._owner.add_points(self.points)
@@ -199,7 +213,7 @@ class PartContext:
         """Write `predictions/<split>.<task>.csv` with columns id, prediction, gold, and cluster if they are given.
 
         Raises:
-            TrialError: a name cannot be part of that file's, or a cluster's label is blank.
+            TrialError: a name cannot be part of that file's, a cluster's label is blank, or a file is in the folder's place.
         """
         for what, name in (("split", split), ("task", task)):
             if not name or "/" in name or "\0" in name or len(os.fsencode(name)) > NAME_BYTES:
@@ -210,11 +224,18 @@ class PartContext:
         columns: dict[str, Sequence[Any]] = {"id": ids, "prediction": predicted, "gold": gold}
         if clusters is not None:
             columns["cluster"] = _labels(clusters, ids)
+        columns = {name: list(values) for name, values in columns.items()}
+        if len(set(map(len, columns.values()))) > 1:
+            lengths = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
+            raise TrialError(f"context.predictions: not one value of each for every item: {lengths}")
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
         folder = self.workdir / "predictions"
+        # It would look like a fault of the disk, which ends the run.
+        if folder.exists() and not folder.is_dir():
+            raise TrialError(f"{folder}: the trainer wrote a file of this name; give it another")
         with disk_explained(folder):
             write_file(folder / f"{split}.{task}.csv", text.getvalue().encode())
 
@@ -224,7 +245,7 @@ def _labels(clusters: Sequence[str], ids: Sequence[str]) -> list[str]:
     labels = ["" if label is None else str(label).strip() for label in clusters]
     if "" in labels:
         raise TrialError(
-            f"context.predictions: item {ids[labels.index('')]!r} has no cluster; give an item that stands alone "
+            f"context.predictions: item {ids[labels.index('')]!r} has no cluster; give an independent item "
             "a label of its own"
         )
     return labels

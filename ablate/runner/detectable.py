@@ -12,6 +12,7 @@ from ablate.design.alternatives import alternatives
 from ablate.design.cells import part_counts
 from ablate.design.factorial import Space
 from ablate.design.model import Design
+from ablate.spec.kinds import KINDS
 from ablate.spec.model import StudySpec
 from ablate.stats.power import mde, pooled_sd
 from ablate.store.results import Results, compared, repeated_values
@@ -19,12 +20,12 @@ from ablate.store.results import Results, compared, repeated_values
 SEEDS_SHOWN = (3, 5, 10)
 # A design is recommended if it detects effects smaller by this factor with no more trials.
 WORTH_A_LINE = 0.9
-UNKNOWN = "standard deviations of one run (nothing was repeated yet, so their size is unknown)"
+UNKNOWN = "standard deviations of one run, whose size is unknown as nothing was repeated yet"
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of the least certain main effect, from the results so far, in the metric's unit."""
+    """The noise of the least certain main effect, estimated from the results so far, in the metric's unit."""
 
     sd_run: float  # of one run, between seeds
     sd_effect: float | None = None  # of the effect, between seeds; None before there are effects
@@ -43,8 +44,8 @@ def noise_so_far(earlier: Results | None, metric: str) -> Noise | None:
 
     arranged = grid(earlier)
     models = study_models(arranged)
-    found = [e.inference for e in study_effects(arranged, Items(arranged), metric, models.get(metric))]
-    known = [one for one in found if one.v_seed and one.se]
+    inferences = [e.inference for e in study_effects(arranged, Items(arranged), metric, models.get(metric))]
+    known = [one for one in inferences if one.v_seed and one.se]
     if not known:
         return Noise(sd_run)
     worst = max(known, key=lambda one: one.se or 0.0)
@@ -54,9 +55,9 @@ def noise_so_far(earlier: Results | None, metric: str) -> Noise | None:
 def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, Any]:
     """Return the smallest main effect that the study detects with 80 % power, for the least certain factor."""
     seeds, several = len(spec.deciding_seeds), comparisons(spec)
-    found = {"metric": spec.metric.name, "value": None, "floor": None, "comparisons": several}
+    base = {"metric": spec.metric.name, "value": None, "floor": None, "comparisons": several}
     if seeds < 2:
-        return found | {"basis": "one seed gives no noise to compare with"}
+        return base | {"basis": "one seed gives no noise to compare with"}
     corrected = (
         f"80 % power at p < .05, corrected over {several} main effects"
         if several > 1
@@ -64,14 +65,14 @@ def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> d
     )
     in_runs = sd_of_an_effect(spec, design)
     if noise is None:
-        return found | {"value": _detectable(in_runs, seeds, several), "basis": f"{corrected}, in {UNKNOWN}"}
+        return base | {"value": _detectable(in_runs, seeds, several), "basis": f"{corrected}, in {UNKNOWN}"}
     sd = noise.sd_effect or in_runs * noise.sd_run
     basis = (
         f"{corrected}, in the metric's own unit; standard deviation between seeds so far {noise.sd_run:.4g}"
     )
     if noise.v_item:
         basis += "; the floor is the smallest effect detectable on these items with any number of seeds"
-    return found | {
+    return base | {
         "value": _detectable(sd, seeds, several, noise.v_item),
         "floor": _floor(noise.v_item, several),
         "basis": basis,
@@ -90,7 +91,7 @@ def alternatives_rows(spec: StudySpec, design: Design, noise: Noise | None) -> l
         chosen = one.design == design.kind
         sd = sd_of_an_effect(spec, design) if chosen else math.sqrt(one.variance)
         in_unit = sd * (noise.sd_run if noise else 1.0)
-        # Ours, once equal ones are collapsed.
+        # The study's own design, without duplicate cells.
         cells = len(design.cells) if chosen else one.cells
         rows.append(
             {
@@ -112,35 +113,35 @@ def alternatives_rows(spec: StudySpec, design: Design, noise: Noise | None) -> l
 
 
 def recommendation(spec: StudySpec, rows: list[dict[str, Any]], noise: Noise | None) -> list[str]:
-    """Return what would find smaller effects than the chosen design for no more trials; and where items are the limit."""
+    """Return advice: designs that find smaller effects with no more trials, and whether more items would help."""
     chosen = next((row for row in rows if row["chosen"]), None)
     seeds = str(len(spec.deciding_seeds))
     if chosen is None or seeds not in chosen["detectable"]:
         return []
-    said = []
-    found = chosen["detectable"][seeds]
+    advice = []
+    detected = chosen["detectable"][seeds]
     tries = [
         (value, row["design"], row["cells"], int(s))
         for row in rows
         for s, value in row["detectable"].items()
         # A leave-one-out design asks another question: what each level adds to the best cell.
-        if row["cells"] * int(s) <= chosen["trials"] and row["design"] != "leave_one_out"
+        if row["cells"] * int(s) <= chosen["trials"] and not KINDS[row["design"]].starts_at_best
     ]
     value, design, cells, s = min(tries, default=(math.inf, "", 0, 0))
-    if value < WORTH_A_LINE * found:
-        said.append(
+    if value < WORTH_A_LINE * detected:
+        advice.append(
             f"{design} with {s} seeds ({cells} × {s} = {cells * s} trials) would detect main effects of {value:.3g}; this "
-            f"plan ({chosen['trials']} trials) detects {found:.3g}"
+            f"plan ({chosen['trials']} trials) detects {detected:.3g}"
         )
     if noise and (more := _items_or_seeds(spec, noise)):
-        said.append(more)
-    return said
+        advice.append(more)
+    return advice
 
 
 def _items_or_seeds(spec: StudySpec, noise: Noise) -> str | None:
     """Return what twice the items and twice the seeds would find; None where items are less than half of the noise.
 
-    A doubling of few seeds buys degrees of freedom too, and may be worth more even then."""
+    Doubling a small number of seeds also adds degrees of freedom, and may be worth more even then."""
     sd, seeds, several = noise.sd_effect or noise.sd_run, len(spec.deciding_seeds), comparisons(spec)
     if not noise.v_item or noise.v_item < sd**2 / seeds:
         return None
@@ -148,13 +149,13 @@ def _items_or_seeds(spec: StudySpec, noise: Noise) -> str | None:
     more_seeds = _detectable(sd, 2 * seeds, several, noise.v_item)
     better = "items" if items < more_seeds else "seeds"
     return (
-        f"the items that the metric is scored on are at least half of the noise: twice as many items would find main effects of "
-        f"{items:.3g}, twice as many seeds {more_seeds:.3g}; add {better} first"
+        "the dev items cause at least half of the noise: twice as many items would detect main effects of "
+        f"{items:.3g}, twice as many seeds {more_seeds:.3g}; plan more {better} first"
     )
 
 
 def comparisons(spec: StudySpec) -> int:
-    """Return how many main effects are corrected for: one for each level but the baseline's, one of a numeric factor."""
+    """Return how many main effects are corrected for: one per level except the baseline's, and one per numeric factor."""
     return sum(1 if factor.numbers else len(factor.levels) - 1 for factor in spec.factors)
 
 
@@ -176,11 +177,11 @@ def _floor(v_item: float, several: int) -> float | None:
 def sd_of_an_effect(spec: StudySpec, design: Design) -> float:
     """Return the sd, over seeds, of one seed's least certain main effect, where a cell's own sd is 1.
 
-    A cell of k parts is taken for the mean of k independent ones, scaled to that sd; equal parts are one model."""
+    A cell of k parts is treated as the mean of k independent models with that sd; identical parts count as one model."""
     if spec.design.from_reference or spec.search:
         return math.sqrt(2)
     naive, unique = part_counts(design, 1)
-    # Loaded when there is something to plan.
+    # Imported here: NumPy and the designs take a while to load.
     import numpy as np
 
     from ablate.design.optimal import effect_weights

@@ -1,9 +1,10 @@
-"""`ablate doctor`: what works on this machine, and how to fix the rest. It changes nothing."""
+"""`ablate doctor`: what works on this machine, how to fix the rest, and what to type next. It changes nothing."""
 
 import fcntl
 import importlib
 import importlib.util
 import os
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -12,8 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.errors import AblateError
+from ablate.errors import AblateError, BadInput
+from ablate.spec.reading import read_study
 from ablate.store import opening as databases
+from ablate.store.sessions import lock_session
 
 HUB = "huggingface.co"
 LEAST_FREE_GB = 5
@@ -70,10 +73,10 @@ def _database(storage: str | None) -> Finding:
     try:
         with databases.explained(url), databases.connect(url).connect() as connection:
             connection.exec_driver_sql("SELECT 1")
+        if databases.sqlite_file(url) is None:
+            lock_session(url).close()
     except (AblateError, ImportError) as error:
-        return Finding(
-            "database", False, str(error), "start the server, or leave --storage out to use SQLite"
-        )
+        return Finding("database", False, str(error), "or leave --storage out to use SQLite")
     return Finding("database", True, databases.without_password(url))
 
 
@@ -98,7 +101,7 @@ def _torch() -> Iterator[Finding]:
         torch = importlib.import_module("torch")
     except ImportError as error:
         yield Finding(
-            "torch", False, str(error), "pip install 'torch>=2.8,<2.14'; your own trainer may do without"
+            "torch", False, str(error), "pip install 'torch>=2.8,<2.14'; your own trainer may not need it"
         )
         return
     yield Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
@@ -129,3 +132,30 @@ def findings_text(findings: Iterator[Finding], say: Callable[[str], None]) -> No
     for finding in findings:
         mark = "ok  " if finding.works else "--  "
         say(f"{mark}{finding.what}: {finding.found}" + (f"; {finding.advice}" if finding.advice else ""))
+
+
+def next_command(here: Path, home: Path) -> str:
+    """Return the next command: `init` if there is no study here, `plan` for the newest one, `run` if that has begun."""
+    studies = [
+        file for pattern in ("*.yaml", "studies/*.yaml") for file in here.glob(pattern) if _is_study(file)
+    ]
+    if not studies:
+        return "ablate init --template script|transformers|multitask|csv    (or --script YOURS.py)"
+    newest = max(studies, key=lambda file: file.stat().st_mtime)
+    command = "run" if _has_begun(newest, home) else "plan"
+    return f"ablate {command} {shlex.quote(str(newest))}"
+
+
+def _is_study(file: Path) -> bool:
+    try:
+        return any(line.startswith("study:") for line in file.read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError):
+        return False
+
+
+def _has_begun(file: Path, home: Path) -> bool:
+    try:
+        return (home / read_study(file).study).is_dir()
+    # An invalid study has not begun; `plan` lists its faults.
+    except BadInput:
+        return False

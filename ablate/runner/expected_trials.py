@@ -40,10 +40,10 @@ def looks_document(
 
     Args:
         spec: A study that adds seeds.
-        cells: Of its design.
-        one_by_one: Whether a cell stops with its own comparison, or all with the last.
+        cells: Number of cells of its design.
+        one_by_one: True: a cell stops with its own comparison. False: all cells stop with the last one.
         sd_of_effect: Standard deviation of one seed's effect where a run's is 1.
-        noise: What is known of it.
+        noise: Estimated from the results so far, if there are any.
     """
     looking = spec.looking
     assert looking is not None
@@ -78,11 +78,11 @@ def _row(
     stopped, power = _stopping(looking, effect, variances, margin, comparisons)
     seeds = np.array(looking.looks)
     until_last = np.diff(np.cumsum(stopped).clip(0, 1) ** comparisons, prepend=0.0) @ seeds
-    own = stopped @ seeds if one_by_one else until_last
+    per_cell = stopped @ seeds if one_by_one else until_last
     return {
         "effect": effect,
         "seeds": float(stopped @ seeds),
-        "trials": float((cells - 1) * own + until_last),
+        "trials": float((cells - 1) * per_cell + until_last),
         "power": power,
     }
 
@@ -90,7 +90,7 @@ def _row(
 def _stopping(
     looking: Looking, effect: float, variances: Sequence[float], margin: float | None, comparisons: int
 ) -> tuple[Array, float]:
-    """Return the probability of stopping at each look, and of claiming the effect."""
+    """Return the probability of stopping at each look, and that of claiming the effect."""
     looks = looking.looks
     fractions: list[float] = []
     for variance in variances:

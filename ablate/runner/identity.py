@@ -11,11 +11,18 @@ from ablate.design.model import Cell, Design
 from ablate.design.settings import defaults_of, flat
 from ablate.errors import StudyChanged
 from ablate.spec.model import StudySpec
+from ablate.spec.seeds import MORE_SEEDS
 from ablate.store.places import Place
 from ablate.store.reading import has_run, read_results
 from ablate.store.results import Results
 
 HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes", "log_to")
+
+# What --extend can do about a change.
+EXTENDED = {
+    "factors": ", or add levels with --extend",
+    "seeds": f"; {MORE_SEEDS}; --extend adds them all the same, and the report raises STOP",
+}
 
 # May change while no trial has a result: a metric's name that no trainer returns costs no training.
 UNTIL_JUDGED = ("metric.name", "metric.smallest_effect", "metric.worst")
@@ -23,11 +30,11 @@ UNTIL_JUDGED = ("metric.name", "metric.smallest_effect", "metric.worst")
 
 def all_defaults(design: Design, trainer: Trainer) -> dict[str, str]:
     """Return every default that some cell relies on: hashes do not include them."""
-    found: dict[str, str] = {}
+    defaults: dict[str, str] = {}
     for cell in design.cells:
         with trainer.blamed("Settings"):
-            found |= defaults_of(trainer.Settings.model_validate(cell.settings))
-    return found
+            defaults |= defaults_of(trainer.Settings.model_validate(cell.settings))
+    return defaults
 
 
 def refuse_changes(
@@ -55,7 +62,7 @@ def refuse_changes(
         raise StudyChanged(
             *(
                 f"{_where(spec)}: {key}: {_shown(old.get(key))} → {_shown(new.get(key))} since trials of {spec.study!r} were "
-                "run; put it back, or give the changed study another name (--extend adds levels or seeds)"
+                f"run; put it back, or give the changed study another name{EXTENDED.get(key.partition('.')[0], '')}"
                 for key in sorted(old.keys() | new.keys())
                 if old.get(key) != new.get(key)
             )
@@ -67,7 +74,7 @@ def _judged(stored: Results) -> bool:
 
 
 def _refuse_other_defaults(stored: Results, spec: StudySpec, defaults: Mapping[str, str]) -> None:
-    """Refuse a trainer whose defaults changed for settings that cells leave out. New settings are fine."""
+    """Refuse changed defaults of settings that some cell relies on. New settings are allowed."""
     faults = [
         f"{_where(spec)}: trainer: the Settings of {spec.trainer} changed since trials of {spec.study!r} were run: "
         f"{key}: default {before} → {defaults[key]}; put it back, or give the study another name"
@@ -89,7 +96,7 @@ def _refuse_other_cells(stored: Results, spec: StudySpec, design: Design) -> Non
 
 
 def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
-    """Accept an extension if every existing trial is still planned, and judged in the same way."""
+    """Refuse an extension unless every existing trial is still planned, and evaluated in the same way."""
     planned = {(cell.hash, seed) for cell in _kept_cells(stored, spec, design) for seed in spec.seeds}
     gone = [trial for trial in stored.trials if (trial.cell, trial.seed) not in planned]
     faults = []
@@ -115,23 +122,23 @@ def _other_looks(stored: Results, spec: StudySpec, design: Design) -> list[str]:
     faults = []
     if before and (not after or (after.start, after.width) != (before.start, before.width)):
         faults.append(
-            f"{_where(spec)}: seeds: the results were looked at by another plan; keep `start` and `until` as they were"
+            f"{_where(spec)}: seeds: the looks so far followed another plan; keep `start` and `until` as they were"
         )
     elif after and after.looks[: len(taken)] != taken:
         faults.append(
-            f"{_where(spec)}: seeds.looks: {list(after.looks)} leaves out looks that were taken: "
+            f"{_where(spec)}: seeds.looks: {list(after.looks)} leaves out looks already taken, at "
             f"{', '.join(map(str, taken))} seeds; begin with these"
         )
     if {cell.hash for cell in design.cells} != {cell.hash for cell in stored.cells}:
         faults.append(
-            f"{_where(spec)}: --extend: cells cannot be added once results were looked at, as those decided got no more "
-            "seeds; give the extended study another name"
+            f"{_where(spec)}: --extend: cells cannot be added after a look, since decided comparisons got no more seeds; "
+            "give the extended study another name"
         )
     return faults
 
 
 def _kept_cells(stored: Results, spec: StudySpec, design: Design) -> Sequence[Cell]:
-    """Return the planned cells; those of a search are only in its store, and stay while its factors and settings do."""
+    """Return the planned cells; for a search, those in the store, which stay valid while factors and settings are unchanged."""
     same = (stored.spec.factors, stored.spec.settings) == (spec.factors, spec.settings)
     return stored.cells if spec.search and stored.spec.search and same else design.cells
 

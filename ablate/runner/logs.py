@@ -1,8 +1,8 @@
-"""The logs of trainings: each attempt at a part has one, `logs/<part>-<seed>/attempt-<n>.log` in the study's folder, and trials
-that share the part share it.
+"""The logs of attempts: one per attempt at a part, `logs/<part>-<seed>/attempt-<n>.log` in the study's folder. Trials that share
+a part share its logs.
 
-It holds what the trainer printed to stdout and stderr, with what its subprocesses and C libraries printed, below a line of
-ours. It is bounded (see logwriter.py), and so is the number of logs of a part."""
+It holds what the trainer, its subprocesses and C libraries printed to stdout and stderr, after a header line. It is bounded
+(see logwriter.py), and so is the number of logs of a part."""
 
 import contextlib
 import ctypes
@@ -24,8 +24,9 @@ from ablate.text import printable
 
 KEPT = 20  # logs of a part: the last ones
 OURS = "[ablate]"  # begins the lines that the trainer did not print
-WAIT_S = 2.0  # for the log of a training that has ended; a process that it left behind may hold it open
-END_BYTES = 1 << 16  # of a log: where its last line is looked for
+# How long to wait for the log of an ended attempt, which a leftover process may hold open.
+WAIT_S = 2.0
+END_BYTES = 1 << 16  # of a log, in which its last line is searched
 _ATTEMPT = re.compile(r"attempt-(\d+)\.log")
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and movements of the cursor
 
@@ -40,7 +41,7 @@ class Logbook:
 
     @contextlib.contextmanager
     def writing(self, log: Path) -> Iterator[None]:
-        """Send everything printed here to `log`: the descriptors 1 and 2 are its, for libraries and subprocesses too."""
+        """Send everything printed here to `log`: redirects descriptors 1 and 2, so libraries and subprocesses are included."""
         pipe, printing = os.pipe()
         ended, end = os.pipe()
         self._send(log, pipe, end)
@@ -68,27 +69,29 @@ class Logbook:
         os.close(end)
 
     def _start(self) -> None:
-        self._control, theirs = socket.socketpair()
-        with theirs:
+        self._control, writer_end = socket.socketpair()
+        with writer_end:
             self._writer = subprocess.Popen(
                 # -I and -S: it needs no packages, and starts sooner without them.
-                [sys.executable, "-I", "-S", logwriter.__file__, str(theirs.fileno())]
+                [sys.executable, "-I", "-S", logwriter.__file__, str(writer_end.fileno()), str(os.getpid())]
                 + ["--show"] * self._show,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[writer_end.fileno()],
                 start_new_session=True,
             )
 
     def close(self) -> None:
-        """Let the writer end, once everything that may print has ended."""
+        """Let the writer end as soon as everything that may print has ended."""
+        with contextlib.suppress(OSError):
+            self._control.send(logwriter.BYE)
         self._control.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._writer.wait(WAIT_S)
 
 
 def _flush() -> None:
-    """Write what Python and C hold back of earlier prints."""
+    """Flush Python's and C's buffers."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -96,7 +99,7 @@ def _flush() -> None:
 
 
 def new_log(folder: Path, what: str) -> Path:
-    """Begin the log of the next attempt at `what`, a part, in its folder of logs; only the last KEPT logs stay."""
+    """Return the log of the next attempt at part `what`, in its folder of logs; only the last KEPT logs stay."""
     folder.mkdir(parents=True, exist_ok=True)
     there = attempts(folder)
     number = _number(there[-1]) + 1 if there else 1
@@ -126,7 +129,7 @@ def logs_of(place: Place, trial: TrialResult) -> list[Path]:
 
 
 def last_printed(place: Place, trial: TrialResult) -> str | None:
-    """Return the last line that is not blank of those that a trial printed."""
+    """Return the last line that a trial printed and that is not blank."""
     for log in reversed(logs_of(place, trial)):
         with log.open("rb") as opened:
             opened.seek(max(0, log.stat().st_size - END_BYTES))
@@ -137,9 +140,9 @@ def last_printed(place: Place, trial: TrialResult) -> str | None:
 
 
 def shown_line(line: bytes) -> str:
-    """Return a line as a terminal would show it in the end: of a progress bar the last state, without colours.
+    """Return a line as a terminal would finally show it: only the last state of a progress bar, without colours.
 
-    Other characters that a terminal would obey are written out."""
+    Other characters that a terminal would act on are escaped."""
     text = _ESCAPES.sub("", line.decode(errors="replace"))
     return printable(text.rstrip("\r").rpartition("\r")[2].expandtabs())
 
@@ -158,7 +161,7 @@ class Reader:
     def _new(self, log: Path, ended: bool) -> list[bytes]:
         before, size = self._read.get(log, 0), log.stat().st_size
         with log.open("rb") as opened:
-            # A log becomes smaller when its middle is left out: what is new there cannot be told from the rest.
+            # A log shrinks when its middle is cut out. Which lines are new then is not known.
             opened.seek(min(before, size))
             added = opened.read(max(0, size - before))
         self._read[log] = size

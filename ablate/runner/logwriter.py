@@ -1,12 +1,14 @@
-"""Writes what trainers print to their logs, for one worker: `python logwriter.py SOCKET [--show]`.
+"""Writes what trainers print to their logs, for one worker: `python logwriter.py SOCKET PID [--show]`, PID being the worker's.
+When the worker dies, it kills what the worker left behind (see leftovers.py).
 
-A process of its own: what a worker printed before it was killed still reaches the log, and code that prints while it holds the
-interpreter's lock cannot block the reader of its own pipe. Each message on the socket is the path of a log, with the pipe
-that a training prints into and a descriptor to close when the log is complete. The standard library only: it starts in
+It is a separate process, so that the output of a killed worker still reaches the log, and so that code that prints while it
+holds the GIL cannot deadlock with the reader of its own pipe. Each message on the socket is the path of a log, with the pipe
+that a trainer prints into and a descriptor to close when the log is complete. The standard library only: it starts in
 milliseconds."""
 
 import contextlib
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -17,6 +19,7 @@ from pathlib import Path
 HEAD = 1 << 20
 TAIL = 4 << 20
 CHUNK = 1 << 16
+BYE = b"\0"  # sent in place of a path: the worker ends normally
 
 
 class BoundedLog:
@@ -27,7 +30,7 @@ class BoundedLog:
         self._size = self._printed = self._file.seek(0, os.SEEK_END)
 
     def write(self, data: bytes) -> None:
-        """Add what was printed. A disk that is full ends no training: what does not fit is lost."""
+        """Add what was printed. On a full disk, output is dropped and training continues."""
         with contextlib.suppress(OSError):
             self._printed += len(data)
             self._size += self._file.write(data) or 0
@@ -48,9 +51,9 @@ class BoundedLog:
         self._file.close()
 
 
-def main(control: socket.socket, show: bool) -> None:
+def main(control: socket.socket, worker: int, show: bool) -> None:
     """Write until the worker and everything that prints into its pipes have ended."""
-    # Ctrl-C and batch systems signal a worker's whole group: what it prints while it stops is wanted.
+    # Ctrl-C and batch systems signal a worker's whole group. Ignore that: what the worker prints while it stops is wanted.
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
@@ -62,18 +65,44 @@ def main(control: socket.socket, show: bool) -> None:
         signal.signal(number, signal.SIG_IGN)
     with selectors.DefaultSelector() as sources:
         sources.register(control, selectors.EVENT_READ)
+        life = _life_of(worker)
+        sources.register(life, selectors.EVENT_READ)
         while sources.get_map():
             for key, _ in sources.select():
-                if key.fileobj is control:
-                    _begin(control, sources)
+                if key.fileobj == life:
+                    sources.unregister(life)
+                    _end_leftovers()
+                elif key.fileobj is control:
+                    _begin(control, sources, life)
                 else:
                     _copy(key, sources, show)
 
 
-def _begin(control: socket.socket, sources: selectors.BaseSelector) -> None:
+def _life_of(worker: int) -> int:
+    """Return a descriptor that can be read once a process has ended."""
+    try:
+        if os.getppid() == worker:
+            return os.pidfd_open(worker)
+    # Not available on this system: leftovers of the worker are not killed.
+    except (AttributeError, OSError):
+        return os.pipe()[0]
+    dead, end = os.pipe()
+    os.close(end)
+    return dead
+
+
+def _end_leftovers() -> None:
+    leftovers = runpy.run_path(str(Path(__file__).with_name("leftovers.py")))
+    if word := os.environ.get(leftovers["NAME"]):
+        leftovers["end"](word)
+
+
+def _begin(control: socket.socket, sources: selectors.BaseSelector, life: int) -> None:
     path, descriptors, _, _ = socket.recv_fds(control, CHUNK, 2)
-    if not path:
+    if path in (b"", BYE):
         sources.unregister(control)
+        if path == BYE and life in sources.get_map():
+            sources.unregister(life)
         return
     pipe, ended = descriptors
     sources.register(pipe, selectors.EVENT_READ, (BoundedLog(Path(os.fsdecode(path))), ended))
@@ -94,4 +123,4 @@ def _copy(key: selectors.SelectorKey, sources: selectors.BaseSelector, show: boo
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), show="--show" in sys.argv)
+    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), show="--show" in sys.argv)

@@ -6,16 +6,22 @@ import importlib
 import os
 import platform
 import resource
+import secrets
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-THREADS_EACH = 2  # per worker on a CPU: with small batches, more threads would be idle
-USABLE = 0.9  # share of memory to plan with: a trial may need more than the few steps that were measured
-CUDA_CONTEXT_BYTES = 1 << 29  # what a process holds of a GPU beside its tensors
+from ablate.runner import leftovers
+
+# Per worker on a CPU: with small batches, more threads would be idle.
+THREADS_EACH = 2
+# Share of memory to plan with: a trial may need more than the few steps that were measured.
+USABLE = 0.9
+CUDA_CONTEXT_BYTES = 1 << 29  # GPU memory of a process besides its tensors
 HOST = "host"
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 
-Memory = dict[str, tuple[int, int]]  # what -> (most that one worker had, of how much there is), bytes
+Memory = dict[str, tuple[int, int]]  # kind -> (peak of one worker, total), in bytes
 
 
 def cores() -> int:
@@ -24,7 +30,7 @@ def cores() -> int:
 
 
 def cpu_name() -> str:
-    """Return the processor's name as its maker writes it."""
+    """Return the processor's name as its vendor names it."""
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.is_file() else ():
         if line.startswith("model name"):
@@ -33,7 +39,7 @@ def cpu_name() -> str:
 
 
 def gpu_name(device: str) -> str | None:
-    """Return the name of a CUDA device; None of another."""
+    """Return the name of a CUDA device; None for other devices."""
     return importlib.import_module("torch").cuda.get_device_name(device) if _is_cuda(device) else None
 
 
@@ -53,7 +59,7 @@ def visible_gpus() -> list[str]:
 
 
 def gpus_for(needed: int) -> list[str]:
-    """Return which of this process's GPUs a training is given that needs so many. Who chose the device by hand keeps it."""
+    """Return the GPUs to train on if that many are needed; all of this process's if ABLATE_DEVICE is set."""
     gpus = visible_gpus()
     return gpus if "ABLATE_DEVICE" in os.environ else gpus[:needed]
 
@@ -76,22 +82,30 @@ def worker_environment(workers: int, index: int = 0, gpus_each: int = 1) -> dict
 
     `gpus_each`: how many a worker needs. Workers that need one may share it."""
     environment = dict(os.environ)
-    # The job holds the database's URL.
+    # The database's URL is sent with the job instead.
     environment.pop("ABLATE_STORAGE", None)
     asked = environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // workers)))
-    # Else MKL takes all cores, and torch follows MKL.
+    # Otherwise MKL takes all cores, and torch follows MKL.
     environment.setdefault("MKL_NUM_THREADS", asked)
     gpus = visible_gpus()
     if workers > 1 and len(gpus) > 1 and "ABLATE_DEVICE" not in environment:
         first = index % max(1, len(gpus) // gpus_each) * gpus_each
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + gpus_each])
-    # Read when CUDA starts; else sums may differ from run to run.
+    environment[leftovers.NAME] = secrets.token_hex(8)
+    # Read when CUDA starts; without it sums may differ from run to run.
     environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # A trainer that walks a set gives the same bits each time.
+    # So that a trainer that iterates over a set gives the same bits each time.
     environment.setdefault("PYTHONHASHSEED", "0")
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     return environment
+
+
+def take_worker_environment() -> None:
+    """Start this command anew in the environment of a worker, unless it has it. Python reads its hash seed only at the start."""
+    environment = os.environ | worker_environment(1)
+    if environment.keys() != os.environ.keys():
+        os.execve(sys.executable, [sys.executable, "-P", "-m", "ablate.cli", *sys.argv[1:]], environment)
 
 
 def workers_that_fit(memory: Mapping[str, tuple[int, int]], cores: int, gpus: int) -> int:
@@ -112,7 +126,7 @@ def memory_text(memory: Mapping[str, tuple[int, int]]) -> str:
 
 
 def memory_of(device: str) -> Memory:
-    """Return what this process has taken of the host's memory and of the device's, after it has trained on it."""
+    """Return this process's peak host and device memory, after it has trained on the device."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     memory = {HOST: (peak_memory_bytes(), total)}
     if _is_cuda(device):
@@ -128,7 +142,7 @@ def peak_memory_bytes() -> int:
 
 
 def joules_used(device: str) -> Callable[[], float | None]:
-    """Return a function that tells what the whole GPU has used since now; None on a CPU, without NVML, on old GPUs."""
+    """Return a function that returns the whole GPU's energy use since this call; None on a CPU, without NVML, on old GPUs."""
     start = _gpu_joules(device)
 
     def since() -> float | None:
@@ -146,7 +160,7 @@ def _gpu_joules(device: str) -> float | None:
         nvml.nvmlInit()
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
-    # If anything is missing here, the report only lacks a number; no trial should fail for it.
+    # Without this the report only lacks a number; no trial should fail for it.
     except Exception:
         return None
 

@@ -35,7 +35,7 @@ def turn_to_choose(locks: FileLocks | ServerLocks) -> Iterator[bool]:
 
 
 def look_on(store: Store) -> bool:
-    """Take the looks that are due; say whether there are trials to run then.
+    """Take the looks that are due; return whether there are trials to run afterwards.
 
     A look is due when every trial of its stage has a result, or has failed for good."""
     while not (going := bool(store.queue())) and _look(store):
@@ -44,7 +44,7 @@ def look_on(store: Store) -> bool:
 
 
 def _look(store: Store) -> bool:
-    """Take one look; say whether there may be another."""
+    """Take one look; return whether another may be due."""
     results = read_results(store.place)
     looking = results.spec.looking
     taken = len(results.looks)

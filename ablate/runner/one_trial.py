@@ -1,17 +1,21 @@
-"""`ablate show`: one trial, with everything a person needs who wonders about it, as data and as text."""
+"""`ablate show`: everything about one trial, as data and as text."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablate.design.settings import flat
 from ablate.errors import BadInput
 from ablate.runner.logs import attempts
 from ablate.spec.model import levels_text
-from ablate.store.results import Results, TrialResult
+from ablate.store.reading import read_history
+from ablate.store.results import Event, Results, TrialResult
 from ablate.text import duration, listed, plural
 
+SHOWN_FILES = 3  # of code; of more, how many
+SHOWN = 20  # events of a part: the last ones
 UNFINISHED = ("WAITING", "RUNNING")
-STATES = {"FAIL": "FAILED"}  # for a person, where they differ
+STATES = {"FAIL": "FAILED"}  # states that are shown under another name
 
 
 def find_trial(results: Results, number: int) -> TrialResult:
@@ -38,6 +42,7 @@ def traceback_of(results: Results, trial: TrialResult) -> str:
 
 def trial_document(results: Results, trial: TrialResult) -> dict[str, Any]:
     """Return the document of `show --json`."""
+    history = read_history(results.place) if results.place else []
     cell = next(cell for cell in results.cells if cell.hash == trial.cell)
     return {
         "study": results.spec.study,
@@ -55,12 +60,14 @@ def trial_document(results: Results, trial: TrialResult) -> dict[str, Any]:
         "seconds": round(trial.seconds, 3),
         "error": trial.error,
         "traceback": traceback_of(results, trial) or None,
-        "parts": [_part(results, trial, name, hash_) for name, hash_ in trial.parts.items()],
+        "parts": [_part(results, trial, name, hash_, history) for name, hash_ in trial.parts.items()],
         "again": _commands(results, trial),
     }
 
 
-def _part(results: Results, trial: TrialResult, name: str, hash_: str) -> dict[str, Any]:
+def _part(
+    results: Results, trial: TrialResult, name: str, hash_: str, history: Sequence[Event]
+) -> dict[str, Any]:
     assert results.place is not None
     folder = results.place.part_folder(hash_, trial.seed)
     trained = results.parts.get((hash_, trial.seed))
@@ -79,13 +86,14 @@ def _part(results: Results, trial: TrialResult, name: str, hash_: str) -> dict[s
         "metrics": trained.metrics if trained else {},
         "folder": str(folder),
         "files": sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()),
+        "history": [vars(event) for event in history if (event.part, event.seed) == (hash_, trial.seed)],
         "logs": [str(log) for log in attempts(results.place.log_folder(hash_, trial.seed))],
         "facts": trained.facts if trained else {},
     }
 
 
 def _commands(results: Results, trial: TrialResult) -> str | None:
-    """Return the command that trains the trial again; None while it is still to be trained."""
+    """Return the command that trains the trial again; None if it is not trained yet."""
     if trial.state == "COMPLETE":
         return f"ablate reproduce {shlex.quote(results.spec.study)} {trial.number}"
     if trial.state == "FAIL":
@@ -94,7 +102,7 @@ def _commands(results: Results, trial: TrialResult) -> str | None:
 
 
 def trial_text(document: dict[str, Any]) -> str:
-    """Return the same for a person."""
+    """Return the document as text."""
     state = STATES.get(document["state"], document["state"])
     tried = f"{plural(document['attempts'], 'attempt')}, {duration(document['seconds'])}"
     lines = [
@@ -116,7 +124,7 @@ def trial_text(document: dict[str, Any]) -> str:
 
 def _part_lines(part: dict[str, Any]) -> list[str]:
     done = (
-        f"{plural(part['steps'], 'step')}, {duration(part['seconds'])}"
+        f"{plural(part['steps'], 'step')}{_early(part['facts'])}, {duration(part['seconds'])}"
         if part["trained"]
         else "not trained yet"
     )
@@ -126,9 +134,23 @@ def _part_lines(part: dict[str, Any]) -> list[str]:
         f"part {part['name']} ({part['part']}): {done}{others}",
         *_table("metrics", part["metrics"], "  "),
         f"  files in {part['folder']}: {listed(part['files'], 8) or 'none'}",
+        *(f"  {event['what']} {event['when']} by {event['who']}" for event in part["history"][-SHOWN:]),
         *(f"  log: {log}" for log in part["logs"]),
-        *_table("trained with", flat(part["facts"]), "  "),
+        *_table("trained with", _facts(part["facts"]), "  "),
     ]
+
+
+def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a part was trained with; of the code, how many files."""
+    code = facts.get("code")
+    if not isinstance(code, Mapping) or len(code) <= SHOWN_FILES:
+        return flat(facts)
+    return flat({**facts, "code": f"{len(code)} files; --json lists them with their digests"})
+
+
+def _early(facts: Mapping[str, Any]) -> str:
+    stopped = facts.get("stopped_early")
+    return f" of {stopped['of']} (stopped early)" if isinstance(stopped, Mapping) and "of" in stopped else ""
 
 
 def _table(title: str, values: dict[str, Any], indent: str = "") -> list[str]:

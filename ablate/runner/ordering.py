@@ -11,10 +11,10 @@ def in_blocks(spec: StudySpec, cells: Sequence[str], looks: Sequence[Look] = ())
     """Return the (cell, seed) pairs to run, in order: one block per seed, with the cells shuffled inside each block.
 
     A study that is cut short has then compared as many cells as possible on the same seeds."""
-    wanted = {cell: seeds_wanted(spec, looks, cell) for cell in cells}
+    seeds_needed = {cell: seeds_wanted(spec, looks, cell) for cell in cells}
     order = []
     for place, seed in enumerate(spec.seeds):
-        block = [cell for cell in cells if place < wanted[cell]]
+        block = [cell for cell in cells if place < seeds_needed[cell]]
         random.Random(f"{spec.study} {seed}").shuffle(block)
         order += [(cell, seed) for cell in block]
     return order

@@ -1,8 +1,8 @@
-"""Are these the sources that the study's trials were trained with?
+"""Compare the current code with the code that the study's trials were trained with.
 
-Compared are the files and packages of every part that is trained, or that left a checkpoint. Parts from before code was recorded
-say nothing. Where something differs, `--code keep` goes on and leaves the comparison to the report, and `--code rerun` trains
-again what is not of the present code."""
+It compares the files and packages of every part that is trained or has a checkpoint; parts without recorded code are ignored.
+Where something differs, `--code keep` continues and leaves the comparison to the report, and `--code rerun` trains again what
+was trained with other code."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from ablate.store.results import Results
 from ablate.store.writing import Store
 from ablate.text import listed, plural
 
-NOTE = "trained-with.json"  # in the folder of a part in the making: with what its checkpoint was made
+NOTE = "trained-with.json"  # in the folder of an unfinished part: the code of its checkpoint
 
 
 class Recorded:
@@ -42,7 +42,7 @@ class Recorded:
                     counts[name].update(joined.split(PHASES))
 
     def differences(self, code: Code) -> list[str]:
-        """Say which files and packages of `code` have no recorded part with the same version."""
+        """Return which files and packages of `code` have a version that no recorded part has."""
         files = [
             f"{name} ({'is gone' if version == MISSING else 'changed'}, {plural(self.files[name].total(), 'part')})"
             for name, version in code.files.items()
@@ -63,13 +63,14 @@ def refuse_other_code(code: Code, recorded: Recorded, where: str) -> None:
     """
     if differences := recorded.differences(code):
         raise StudyChanged(
-            f"{where}: trainer: its code is not what trials were trained with: {listed(differences, 8)}; put it back, or say "
-            "--code keep (go on; the report flags comparisons between the two) or --code rerun (train those trials again)"
+            f"{where}: trainer: its code differs from the recorded code: {listed(differences, 8)}; undo the change, or use "
+            "`ablate run` with --code keep (continue; the report flags comparisons between the two) or --code rerun (train those "
+            "trials again)"
         )
 
 
 def present_code(sources: Sources, recorded: Recorded) -> Code:
-    """Return the code as it is now, recorded files that this process has not read included."""
+    """Return the code as it is now, including recorded files that this process has not read."""
     if not recorded.files and not recorded.packages:
         return Code({}, {})
     code = sources.loaded()
@@ -77,23 +78,23 @@ def present_code(sources: Sources, recorded: Recorded) -> Code:
 
 
 def train_again(store: Store, sources: Sources) -> None:
-    """Forget every result that is not of the present code, and put its trials back in the queue.
+    """Forget every result of other code, and put its trials back in the queue.
 
     Raises:
-        BadInput: the study is running, or what it runs was chosen by such results.
+        BadInput: the study is running, or its later trials were chosen from such results.
     """
     results = read_results(store.place)
     if results.spec.search or results.looks:
         raise BadInput(
-            f"--code: what {results.spec.study!r} runs was chosen by results of other code; give the study another name, "
-            "or say --code keep"
+            f"--code: trials of {results.spec.study!r} were chosen from results of other code; give the study another name, "
+            "or use --code keep"
         )
     now = present_code(sources, Recorded(results))
     current = {key for key, part in results.parts.items() if _is_of(now, part.facts)}
     every = {(part, trial.seed) for trial in results.trials for part in trial.parts.values()}
     with nobody_works_on(store):
         store.train_again(every - current)
-        # After the commit: a kill in between leaves files that no result rests on, and a refusal for its checkpoints.
+        # After the commit: if killed in between, files without a result remain, and their checkpoints are refused.
         for part, seed in every - current:
             shutil.rmtree(store.place.part_folder(part, seed), ignore_errors=True)
 
@@ -107,7 +108,7 @@ def _is_of(now: Code, facts: Mapping[str, Any]) -> bool:
 
 
 def begin_note(workdir: Path, code: Code) -> dict[str, Any]:
-    """Note in a part's folder with what it is trained from now on; return it, with what its checkpoint was trained with."""
+    """Record in a part's folder the code that trains it from now on, joined with the code of its checkpoint; return this."""
     before = read_note(workdir) if next(workdir.glob("step-*.checkpoint"), None) else {}
     facts = joined(before, code)
     (workdir / NOTE).write_text(json.dumps(facts))

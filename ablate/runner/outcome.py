@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import AblateError, TrialError
-from ablate.text import error_line, printable, shortened, shown
+from ablate.text import error_line, listed, one_line, printable, shortened, shown
 
 # Statistics square a metric; beyond this, the square overflows.
 LARGEST = 1e150
 OURS = Path(__file__).parent.parent
-# What the database's columns hold.
+# The limits of the database's columns.
 LARGEST_STEP = 2**31 - 1
 LONGEST_NAME = 200
 LONGEST_FACT = 1000
+LONGEST_REASON = 1000
 DEEPEST_FACT = 8
 
 
@@ -25,9 +26,8 @@ def finite(metrics: Mapping[str, float], what: str) -> dict[str, float]:
         TrialError: there are none, or one is not a finite number below 1e150.
     """
     if not isinstance(metrics, Mapping) or not metrics:
-        raise TrialError(
-            f"{what}: train returned {type(metrics).__name__}, not a dict of metrics with at least one in it"
-        )
+        found = "an empty dict" if isinstance(metrics, Mapping) else f"a {type(metrics).__name__}"
+        raise TrialError(f"{what}: train returned {found}; return a dict of metrics with at least one in it")
     plain = numbers(metrics, what)
     for name, number in plain.items():
         if not abs(number) < LARGEST:
@@ -41,7 +41,7 @@ def numbers(metrics: Mapping[str, float], what: str) -> dict[str, float]:
     """Return named numbers, finite or not, as plain text and floats.
 
     Raises:
-        TrialError: it is no dict, or the database could not hold a name or a value.
+        TrialError: it is not a dict, or the database could not hold a name or a value.
     """
     if not isinstance(metrics, Mapping):
         raise TrialError(f"{what}: found {shown(metrics)}; pass a dict of names and numbers")
@@ -62,7 +62,7 @@ def whole_step(step: object, what: str) -> int:
     """Return the number of a step as a plain integer; database drivers reject NumPy's.
 
     Raises:
-        TrialError: it is none, or one that the database cannot hold.
+        TrialError: it is not an integer, or too large for the database.
     """
     try:
         number = int(step)  # type: ignore[call-overload]
@@ -74,9 +74,9 @@ def whole_step(step: object, what: str) -> int:
 
 
 def plain_facts(facts: object) -> dict[str, Any]:
-    """Return what a trainer noted of itself as plain JSON: whatever it wrote, it has a result, and a report."""
-    found = _plain(facts, depth=0)
-    return found if isinstance(found, dict) else {} if found is None else {"facts": found}
+    """Return a trainer's facts as plain JSON. Odd values are converted rather than refused, so that the result is kept."""
+    plain = _plain(facts, depth=0)
+    return plain if isinstance(plain, dict) else {} if plain is None else {"facts": plain}
 
 
 def _plain(value: Any, depth: int) -> Any:
@@ -99,10 +99,10 @@ def _fact_text(value: object) -> str:
 
 
 def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
-    """Return a trial's metrics, the study's own among them.
+    """Return a trial's metrics after checking that they include the study's.
 
     Raises:
-        TrialError: that is missing, or one is not a finite number.
+        TrialError: the study's metric is missing, or a metric is not a finite number.
     """
     plain = finite(metrics, "the trial")
     if primary not in plain:
@@ -116,13 +116,13 @@ def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
 def reason(error: BaseException, step: int, folder: Path | None = None) -> str:
     """Say in one line why a trial failed, and after which step. `folder`: name the innermost line of a file in there."""
     if isinstance(error, AblateError):
-        return str(error)
+        return shortened(one_line(listed(error.faults, sep="; ")), LONGEST_REASON)
     line = error_line(error, folder)
     return f"{line[:-1]}, after step {step})" if line.endswith(")") else f"{line} (after step {step})"
 
 
 def stack_of(error: BaseException) -> str:
-    """Return the traceback of an error, from the trainer on; empty for an error of ours that says everything."""
+    """Return the traceback of an error, starting in the trainer; empty for our own errors, whose message is enough."""
     stack = error.__traceback__
     while stack and stack.tb_next and Path(stack.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
         stack = stack.tb_next
@@ -133,5 +133,5 @@ def stack_of(error: BaseException) -> str:
 
 
 def is_of_a_lost_gpu(error: BaseException) -> bool:
-    """Say whether a trainer failed with an error that CUDA gives for every later call of the process too."""
+    """Return whether the trainer failed with a sticky CUDA error: every later call in this process would fail too."""
     return not isinstance(error, AblateError) and "CUDA error" in str(error)

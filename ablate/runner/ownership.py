@@ -2,8 +2,9 @@
 detected at once, and a frozen one keeps its locks; nothing depends on clocks.
 
 One host: `lockf` on a file. Not `flock`, which a forked data-loader child would keep alive. A POSIX lock is released when its
-process closes *any* descriptor of the file, so each lock file is opened once, here, and nowhere else.
-Several hosts: `pg_try_advisory_lock` in a separate database session. A process that loses the session loses all its locks."""
+process closes *any* descriptor of the file, so each lock file is opened once, here, and nowhere else. Its holder removes it.
+Several hosts: `pg_try_advisory_lock` in a separate database session. A process that loses the session loses all its locks; it
+continues if it gets them back and nobody has begun its part meanwhile."""
 
 import contextlib
 import errno
@@ -11,7 +12,8 @@ import fcntl
 import os
 import secrets
 import select
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,16 @@ from ablate.errors import BadInput, StoreError
 from ablate.files import sync, write_file
 from ablate.store import opening as databases
 from ablate.store.places import Place
+from ablate.store.sessions import advisory_key, lock_session
 from ablate.store.writing import Store
 
 HOME_MARKER = "home.id"
+# Between queries, since a proxy may drop an idle session.
+ASK_S = 10.0
 
 
 class Lost(Stopped):
-    """Raised by `Context.checkpoint`, without saving, when this process does not own its trial any more."""
+    """Raised by `Context.checkpoint`, which then saves nothing, when this process does not own its trial any more."""
 
 
 class FileLocks:
@@ -47,6 +52,15 @@ class FileLocks:
         """
         if key in self._held:
             return False
+        while (descriptor := self._lock(key)) is not None:
+            # Otherwise its holder removed it after we opened and before we locked it; somebody else may have made a new one.
+            if os.fstat(descriptor).st_nlink:
+                self._held[key] = descriptor
+                return True
+            os.close(descriptor)
+        return False
+
+    def _lock(self, key: str) -> int | None:
         file = self._folder / f"{key}.lock"
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -59,21 +73,28 @@ class FileLocks:
         except OSError as error:
             os.close(descriptor)
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                return False
+                return None
             raise StoreError(f"{file}: {error.strerror}; keep the home on a local disk") from error
-        self._held[key] = descriptor
-        return True
+        return descriptor
 
     def release(self, key: str) -> None:
-        """Give a held lock back. The file stays: removing it would let two processes lock two files of one name."""
+        """Release a lock, and remove its file unless another process owns the file by now."""
         if key in self._held:
-            os.close(self._held.pop(key))
+            descriptor = self._held.pop(key)
+            with contextlib.suppress(OSError):
+                if os.fstat(descriptor).st_nlink:
+                    (self._folder / f"{key}.lock").unlink()
+            os.close(descriptor)
 
     def lost(self) -> bool:
-        """Say whether somebody removed a lock's file: another process could make and lock a new one."""
+        """Return whether somebody removed a lock's file, so that another process could make and lock a new one."""
         return any(os.fstat(descriptor).st_nlink == 0 for descriptor in self._held.values())
 
-    def renew(self) -> None:
+    def held(self) -> list[str]:
+        """Return the keys of all locks."""
+        return list(self._held)
+
+    def renew(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Release every lock; make the folder again."""
         self.close()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -90,13 +111,14 @@ class ServerLocks:
     def __init__(self, url: str, study: str) -> None:
         self._url, self._study = url, study
         self._open()
-        # A trainer's forked children may outlive it, and the server would wait for their end too.
+        # Forked children of a trainer may outlive it; while they have the socket, the server keeps the session.
         os.register_at_fork(after_in_child=lambda: None if self._socket is None else let_go(self._socket))
 
     def _open(self) -> None:
         self._held: set[str] = set()
         self._broken = False
-        self._session = databases.lock_session(self._url)
+        self._asked = time.monotonic()
+        self._session = lock_session(self._url)
         # In an idle session the server sends nothing, except when it ends the session.
         self._news = select.poll()
         self._socket: int | None = self._driver().pgconn.socket
@@ -121,36 +143,57 @@ class ServerLocks:
     def _ask(self, function: str, key: str) -> bool:
         if self.lost():
             return False
-        number = databases.advisory_key(f"{self._study} {key}")
+        number = advisory_key(f"{self._study} {key}")
+        return bool(self._scalar(sa.select(getattr(sa.func, function)(number))))
+
+    def _scalar(self, question: sa.Select[Any]) -> Any:
+        self._asked = time.monotonic()
         try:
-            return bool(self._session.scalar(sa.select(getattr(sa.func, function)(number))))
+            return self._session.scalar(question)
         except sa.exc.DBAPIError:
             self._broken = True
-            return False
+            return None
 
     def lost(self) -> bool:
-        """Say whether the session is gone, and all locks with it."""
+        """Return whether the session is gone, and all locks with it."""
         if not self._broken and self._news.poll(0):
             try:
                 self._driver().pgconn.consume_input()
             except Exception:
                 self._broken = True
+        if not self._broken and time.monotonic() > self._asked + ASK_S:
+            self._scalar(sa.select(1))
         return self._broken
 
-    def renew(self) -> None:
+    def held(self) -> list[str]:
+        """Return the keys of all locks."""
+        return list(self._held)
+
+    def renew(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Open a new session once the server answers.
 
         Raises:
-            StoreError: it did not in time.
+            StoreError: it did not answer in time, or before `stopping()`.
         """
         self.close()
-        databases.lasting(self._open)
+        databases.lasting(self._open, stopping)
 
     def close(self) -> None:
         """End the session, and with it all locks."""
         self._socket = None
         self._session.invalidate()
         self._session.close()
+
+
+def regain(locks: FileLocks | ServerLocks, stopping: Callable[[], bool]) -> bool:
+    """Try to get lost locks back; return whether it got all of them.
+
+    Raises:
+        StoreError: the server did not answer in time, or before `stopping()`.
+    """
+    keys = locks.held()
+    locks.renew(stopping)
+    return all([locks.acquire(key) for key in keys])
 
 
 def open_locks(place: Place) -> FileLocks | ServerLocks:
@@ -165,7 +208,7 @@ def nobody_works_on(store: Store) -> Iterator[None]:
     """Keep everybody else from working on a study's trials.
 
     Raises:
-        BadInput: somebody does.
+        BadInput: somebody is working on one.
     """
     with contextlib.closing(open_locks(store.place)) as locks:
         for queued in store.queue():
@@ -192,17 +235,17 @@ def share_home(store: Store) -> None:
     folder = store.place.folder
     agreed = store.home() or store.agree_on_home(_marker(folder))
     file = folder / HOME_MARKER
-    found = file.read_text().strip() if file.is_file() else None
-    if found != agreed:
+    marker = file.read_text().strip() if file.is_file() else None
+    if marker != agreed:
         raise BadInput(
-            f"--home: {folder} is not where the files of {store.place.study!r} are ({HOME_MARKER}: found {found or 'nothing'}, "
+            f"--home: {folder} is not where the files of {store.place.study!r} are ({HOME_MARKER}: found {marker or 'nothing'}, "
             f"its database says {agreed}); name the folder that `ablate run` uses, shared between the hosts. "
             f"If those files are gone: mkdir -p '{folder}' && echo {agreed} > '{file}'"
         )
 
 
 def _marker(folder: Path) -> str:
-    """Return this folder's name; two processes that ask at once get the same."""
+    """Return this folder's name. Two processes that ask at the same time get the same one."""
     file = folder / HOME_MARKER
     if not file.is_file():
         proposed = folder / f".{HOME_MARKER}.{secrets.token_hex(4)}"

@@ -17,24 +17,31 @@ from ablate.runner.detectable import (
 )
 from ablate.runner.timing import Measured, parts_of_design
 from ablate.spec.model import StudySpec
+from ablate.spec.seeds import MORE_SEEDS
 from ablate.store.places import Place
 from ablate.store.results import Results
+from ablate.text import duration, sounds_like_a_loss
 
-# The true time may differ by this share, since only a few steps were timed, on a machine that may be busy.
+# The true time may differ by this fraction: only a few steps were timed, on a machine that may be busy.
 MEASURED_WITHIN = 0.25
 
 
 def plan_document(
-    spec: StudySpec, design: Design, place: Place, measured: Measured | None = None
+    spec: StudySpec,
+    design: Design,
+    place: Place,
+    measured: Measured | None = None,
+    *,
+    can_measure: bool = False,
 ) -> dict[str, Any]:
-    """Return the document of `plan --json`."""
+    """Return the document of `plan --json`. `can_measure`: whether the trainer has `measure`."""
     cells, trials = size(spec, design)
     naive, unique = part_counts(design, len(spec.seeds))
-    # Of a search only the baseline's parts are known.
+    # For a search, only the baseline's parts are known.
     if spec.search:
         naive = unique = trials * len(design.cells[0].parts)
     earlier = _earlier(place)
-    cost = estimate(spec, design, unique, earlier, measured)
+    cost = estimate(spec, design, unique, earlier, measured, can_measure)
     noise = noise_so_far(earlier, spec.metric.name)
     designs = alternatives_rows(spec, design, noise)
     looks = _looks(spec, design, noise)
@@ -57,20 +64,21 @@ def plan_document(
             *design.warnings,
             *warnings(spec),
             *recommendation(spec, designs, noise),
+            *([MORE_SEEDS] if noise and not (spec.looking or spec.search) else []),
             *over_budget(spec, cost),
         ],
     }
 
 
 def size(spec: StudySpec, design: Design) -> tuple[int, int]:
-    """Return how many cells and trials a study has; a search, at most."""
+    """Return how many cells and trials a study has (for a search, at most)."""
     if spec.search is None:
         return len(design.cells), len(design.cells) * len(spec.seeds)
     return min(spec.search.trials, design.raw_cells), most_trials(spec)
 
 
 def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, Any] | None:
-    """Return the plan of a study that adds seeds, with what it is to expect; None of a list of seeds."""
+    """Return the plan of a study that adds seeds, with its expected numbers; None for a list of seeds."""
     if spec.looking is None:
         return None
     # SciPy takes a while to load.
@@ -82,7 +90,7 @@ def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, An
 
 
 def _earlier(place: Place) -> Results | None:
-    """Return what this study has recorded, if it has run."""
+    """Return this study's records, if it has run."""
     if not place.exists():
         return None
     # A database library takes a while to load.
@@ -92,20 +100,23 @@ def _earlier(place: Place) -> Results | None:
 
 
 def estimate(
-    spec: StudySpec, design: Design, unique_parts: int, earlier: Results | None, measured: Measured | None
+    spec: StudySpec,
+    design: Design,
+    unique_parts: int,
+    earlier: Results | None,
+    measured: Measured | None,
+    can_measure: bool,
 ) -> dict[str, Any]:
     """Return the training time of all parts with a range, in hours and $; nulls if nothing is known.
 
-    Trained parts count with the time they took, others with their measured time, and the rest with the mean of these."""
+    Trained parts count with the time they took, others with their measured time, and all others with the mean of these."""
     planned = parts_of_design(design)
     trained = _seconds_trained(earlier)
     expected = {part: s for part, s in measured.seconds.items() if part in planned} if measured else {}
     known = expected | {part: statistics.fmean(seconds) for part, seconds in trained.items()}
     if not known:
-        basis = (
-            "nothing measured yet: `ablate plan STUDY --measure` times a few steps, "
-            "`ablate run STUDY --limit 1` trains one trial"
-        )
+        steps = "`ablate plan STUDY --measure` times a few steps, " if can_measure else ""
+        basis = f"nothing measured yet: {steps}`ablate run STUDY --limit 1` trains one trial"
         return {"hours": None, "hours_low": None, "hours_high": None, "usd": None, "basis": basis}
     hours = statistics.fmean(known.values()) * unique_parts / 3600
     untrained = [seconds for part, seconds in expected.items() if part not in trained]
@@ -139,7 +150,7 @@ def _standard_error(seconds: list[float]) -> float:
 
 
 def _measured_text(measured: Measured, trained: int, unknown: int) -> str:
-    before = f"parts as they were trained ({trained} so far), the others by " if trained else ""
+    before = f"recorded times of trained parts ({trained} so far); for the others, " if trained else ""
     after = f"; parts that are new since: {unknown}, --measure times them" if unknown else ""
     return (
         f"{before}{measured.what} measured on {measured.machine}, {measured.day}, one worker; "
@@ -149,24 +160,32 @@ def _measured_text(measured: Measured, trained: int, unknown: int) -> str:
 
 def warnings(spec: StudySpec) -> list[str]:
     """Return what a reviewer would object to, before money is spent."""
-    found = []
+    messages = []
     seeds = len(spec.deciding_seeds)
     if seeds == 1:
-        found.append(
-            "one seed supports no claim about a method: differences may be the seed's; plan 3 or more"
+        messages.append(
+            "one seed supports no claim about a method: differences may be due to the seed; plan 3 or more"
         )
     elif seeds == 2:
-        found.append(
+        messages.append(
             "two seeds leave one degree of freedom: an interval over seeds is ± 12.7 standard errors, with three seeds ± 4.3"
         )
     elif seeds <= 5:
         smallest = 2 ** (1 - seeds)
-        found.append(f"{seeds} seeds cannot reach p < .05 by sign-flip alone: its smallest p is {smallest:g}")
-    if spec.metric.smallest_effect is None:
-        found.append(
-            "metric.smallest_effect is not set: the report can then never say that a difference does not matter"
+        messages.append(
+            f"{seeds} seeds cannot reach p < .05 by the sign-flip test, whose smallest p is {smallest:g}; no verdict depends on "
+            "that test"
         )
-    return found
+    if "goal" not in spec.metric.model_fields_set and sounds_like_a_loss(spec.metric.name):
+        messages.append(
+            f"metric.goal is not set, so a larger {spec.metric.name} counts as better; write goal: minimize if it is a loss"
+        )
+    if spec.metric.smallest_effect is None:
+        messages.append(
+            "metric.smallest_effect is not set: the report can then never say that a difference does not matter; it cannot be "
+            "set once there are results"
+        )
+    return messages
 
 
 def over_budget(spec: StudySpec, cost: dict[str, Any]) -> list[str]:
@@ -177,12 +196,12 @@ def over_budget(spec: StudySpec, cost: dict[str, Any]) -> list[str]:
     over = "is over" if cost["hours"] > most else "may be over"
     return [
         f"{cost['hours']:.2f} h ({cost['hours_low']:.2f} to {cost['hours_high']:.2f}) {over} budget.hours {most:g}: "
-        "nothing stops a run there; plan fewer cells or seeds"
+        "this does not stop the run; plan fewer cells or seeds"
     ]
 
 
 def plan_text(document: dict[str, Any]) -> str:
-    """Return the same for a person."""
+    """Return the document as text."""
     parts, estimate_, effect = document["parts"], document["estimate"], document["detectable_effect"]
     saved = 1 - parts["unique"] / parts["naive"] if parts["naive"] else 0
     lines = [
@@ -194,8 +213,8 @@ def plan_text(document: dict[str, Any]) -> str:
         lines.append(f"cost: {estimate_['basis']}")
     else:
         usd = "" if estimate_["usd"] is None else f", ${estimate_['usd']:.2f}"
-        low, high = estimate_["hours_low"], estimate_["hours_high"]
-        lines.append(f"cost: {estimate_['hours']:.2f} h ({low:.2f} to {high:.2f}){usd}: {estimate_['basis']}")
+        hours, low, high = (duration(3600 * estimate_[name]) for name in ("hours", "hours_low", "hours_high"))
+        lines.append(f"cost: {hours} ({low} to {high}){usd}: {estimate_['basis']}")
     value = "none" if effect["value"] is None else f"{effect['value']:.3g}"
     lines.append(f"smallest detectable effect on {effect['metric']}: {value} ({effect['basis']})")
     if document["resolution"]:
@@ -227,13 +246,13 @@ def _expected_lines(document: dict[str, Any]) -> list[str]:
         return []
     if not looks["expected"]:
         return [
-            "expected trials: unknown until some noise is known; `ablate run STUDY --limit N` gives a first estimate"
+            "expected trials: unknown until the noise can be estimated; `ablate run STUDY --limit N` gives a first estimate"
         ]
     return [
         f"expected: {row['trials']:.0f} of at most {document['trials']} trials, {row['seeds']:.1f} seeds a comparison, "
         f"if effects are {row['effect']:.3g} ({100 * row['power']:.0f} % claimed)"
         for row in looks["expected"]
-    ] + [f"  in {looks['unit']}; assumed: {looks['assumed']}; the cost below is that of the most trials"]
+    ] + [f"  in {looks['unit']}; assumed: {looks['assumed']}; the cost below is that of the largest number"]
 
 
 def _alternatives_lines(rows: list[dict[str, Any]]) -> list[str]:

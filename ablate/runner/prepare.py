@@ -1,6 +1,6 @@
 """From the command line to a validated study: every cell is checked, nothing is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,31 +8,12 @@ from typing import Any
 from ablate.contract import Trainer, load_trainer
 from ablate.design.cells import build_design
 from ablate.design.model import Design
+from ablate.runner.options import Options
 from ablate.runner.smoke import smoke_study
 from ablate.spec.kinds import OneAtATime
 from ablate.spec.model import StudySpec
 from ablate.spec.reading import read_study
 from ablate.store.places import Place, place_of
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may set besides the study file."""
-
-    home: Path | None = None
-    storage: str | None = None
-    workers: int | None = 1  # None: as many as fit
-    engine: str = "local"
-    address: str | None = None
-    only: Sequence[str] = ()
-    overrides: Sequence[str] = ()
-    limit: int | None = None
-    smoke: bool = False
-    max_hours: float | None = None
-    max_usd: float | None = None
-    extend: bool = False
-    retry_failed: bool = False
-    code: str | None = None  # where the trainer's code changed: keep or rerun
 
 
 @dataclass(frozen=True)
@@ -46,7 +27,7 @@ class Prepared:
 
 
 def prepare(study: Path | Mapping[str, Any], options: Options) -> Prepared:
-    """Read and validate a study, of a file or a mapping with the same keys, and every one of its cells.
+    """Read and validate a study (a file, or a mapping with the same keys) and each of its cells.
 
     Raises:
         BadInput: the file, the trainer or a cell is invalid.

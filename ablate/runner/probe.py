@@ -1,7 +1,7 @@
-"""One training of `ablate check`, in a process of its own: `python -m ablate.runner.probe`, with the job on stdin.
+"""One training run of `ablate check`, in its own process: `python -m ablate.runner.probe`, with the job on stdin.
 
-The process goes through what a worker goes through, on the same contexts and checkpoints, but belongs to no trial. What happens
-is written to a file, line by line, since a job may say that the process is to be killed on the way."""
+The process works like a worker, with the same contexts and checkpoints, but for no trial. Events are written to a file line by
+line, since the job may be to kill the process on the way."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from ablate.runner.outcome import finite, reason
 
 @dataclass(frozen=True)
 class Training:
-    """A part to train with one seed, and when to stop it as a run would."""
+    """A part to train with one seed, and when to stop it, as a run does."""
 
     settings: dict[str, Any]
     seed: int
@@ -49,7 +49,7 @@ class Job:
 
     @property
     def is_to_be_killed(self) -> bool:
-        """Whether the process does not come to its end."""
+        """Whether the process will be killed before it ends."""
         return self.save_at is not None or self.kill_after_s is not None
 
     def to_json(self) -> str:
@@ -67,20 +67,16 @@ def read_job(line: bytes) -> Job:
 
 @dataclass
 class Trace:
-    """What was seen of a training."""
+    """What was recorded of a training run."""
 
     points: dict[tuple[int, str], float] = field(default_factory=dict)  # (step, curve) -> value
-    steps: list[tuple[int, float]] = field(
-        default_factory=list
-    )  # that the trainer noted, and the time of each
-    metrics: dict[str, float] | None = None  # None: it did not come to its end
+    steps: list[tuple[int, float]] = field(default_factory=list)  # each step that was reported, and its time
+    metrics: dict[str, float] | None = None  # None: it did not finish
     predictions: dict[str, bytes] = field(default_factory=dict)  # file name -> content
     error: str | None = None
-    cut: bool = False  # stopped on the way, as the job said
+    cut: bool = False  # stopped before its end, as the job said
     saved: int | None = None  # step of the checkpoint
-    restored: list[str] | None = (
-        None  # the names in the state that it continued from; None: it asked for none
-    )
+    restored: list[str] | None = None  # names in the state that it resumed from; None: it did not resume
     device: str = "cpu"
     seconds: float = 0.0
 
@@ -96,7 +92,7 @@ class Trace:
 
 
 def read_trace(file: Path, killed: bool = False) -> Trace:
-    """Return what a process wrote. Of one that was `killed`, points count up to its checkpoint: a run loses the others."""
+    """Return what a process wrote. If it was `killed`, points after its checkpoint are left out, since a run loses them."""
     lines = file.read_bytes().splitlines() if file.is_file() else []
     if killed:
         saved = [index for index, line in enumerate(lines) if line.startswith(b'{"saved"')]
@@ -125,7 +121,7 @@ class Writer:
         self._out = os.open(file or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def __call__(self, **event: Any) -> None:
-        """Write one, so that it outlives the process."""
+        """Write an event and flush it."""
         os.write(self._out, json.dumps(event).encode() + b"\n")
 
 
@@ -138,7 +134,7 @@ class SaveOnce(Cadence):
         self._save_at, self._write = save_at, write
 
     def is_due(self) -> bool:
-        """Say whether to save now."""
+        """Return whether to save now."""
         return self._save_at is not None and not self.has_saved and self.step >= self._save_at
 
     def saved(self, took_s: float) -> None:
@@ -148,7 +144,7 @@ class SaveOnce(Cadence):
 
 
 class Observer(Owner):
-    """Notes all that a training reports; stops it at its step or its limit, and kills the process one step after a save."""
+    """Records everything reported; stops training at its step or time limit, or kills the process one step after a save."""
 
     def __init__(self, training: Training, cadence: SaveOnce, write: Writer) -> None:
         self._stop_at = math.inf if training.stop_at is None else training.stop_at
@@ -156,7 +152,7 @@ class Observer(Owner):
         self._cadence, self._write = cadence, write
 
     def is_stopping(self) -> bool:
-        """Say whether the training is to save and stop."""
+        """Return whether to save and stop."""
         return self._cadence.step >= self._stop_at or time.monotonic() >= self._ends
 
     def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
@@ -173,7 +169,7 @@ class Observer(Owner):
 
 
 class ProbeContext(PartContext):
-    """A part's context that also notes what a training continues from."""
+    """A part's context that also records what training resumes from."""
 
     def __init__(self, owner: Owner, write: Writer, **rest: Any) -> None:
         super().__init__(owner, **rest)
@@ -189,7 +185,7 @@ class ProbeContext(PartContext):
 
 def main() -> int:
     """Do the job on stdin."""
-    # What a trainer prints goes where errors go.
+    # What a trainer prints goes to stderr.
     os.dup2(2, 1)
     job = read_job(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
@@ -229,7 +225,7 @@ def _train(trainer: Trainer, training: Training, write: Writer, save_at: int | N
     except Stopped:
         _kill_if(save_at)
         write(cut=True, seconds=context.seconds)
-    # A trainer's `exit(0)` would look like our end.
+    # A trainer's `exit(0)` would look as if the job were done.
     except (Exception, SystemExit) as error:
         write(error=reason(error, context.steps, Path(trainer.file).parent))
     else:
@@ -238,7 +234,7 @@ def _train(trainer: Trainer, training: Training, write: Writer, save_at: int | N
 
 
 def _kill_if(save_at: int | None) -> None:
-    """Kill a process that was to be killed: the step after its save never came."""
+    """Kill the process if it was to be killed but made no step after its save."""
     if save_at is not None:
         os.kill(os.getpid(), signal.SIGKILL)
 

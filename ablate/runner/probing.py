@@ -1,4 +1,4 @@
-"""The trainings of `ablate check`: each in a process and a folder of its own, so that nothing but the trainer is between two."""
+"""The training runs of `ablate check`, each in its own process and folder, so that two share nothing but the trainer."""
 
 import contextlib
 import itertools
@@ -33,12 +33,13 @@ from ablate.runner.supervisor import last_line
 
 # A trainer that does not look at the clock itself gets this much longer before its process is killed.
 PATIENCE, STARTING_S = 2.0, 60.0
-REMOVING_S = 5.0  # how long a program whose guard was killed may still write
+# How long a program whose guard was killed may still write.
+REMOVING_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """A part that is trained, as it stands in the first cell that has it."""
+    """A part to train, as in the first cell that has it."""
 
     name: str
     part: Part
@@ -46,7 +47,7 @@ class Tried:
 
     @property
     def label(self) -> str:
-        """Its name for a person."""
+        """Its name in messages."""
         return f"{self.name} ({self.where})"
 
 
@@ -61,7 +62,7 @@ class Bench:
         self._numbers = itertools.count()
 
     def train(self, one: Tried, how: str = "", seed: int | None = None, **rest: Any) -> Trace:
-        """Train a part; `rest` as in `run`. `how`, in words, for whoever waits."""
+        """Train a part; `rest` as in `run`. `how`: progress text for the user."""
         self.say(f"training {one.label}{how and ', '}{how}")
         workdir = self.new_workdir()
         trace = self.run(one, workdir, self.seed if seed is None else seed, **rest)
@@ -69,7 +70,7 @@ class Bench:
         return trace
 
     def new_workdir(self) -> Path:
-        """Return where the next training may work."""
+        """Return the folder of the next run."""
         return self._folder / str(next(self._numbers))
 
     def run(
@@ -131,7 +132,7 @@ def _run_process(job: Job, log: Path, patience_s: float) -> int | None:
         )
     assert process.stdin is not None
     try:
-        # It may die at once. The pipe stays open: its end tells the process that we are gone.
+        # It may die at once. The pipe stays open: when it closes, the process knows that we are gone.
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(job.to_json().encode() + b"\n")
             process.stdin.flush()
@@ -164,31 +165,31 @@ def scratch_folder() -> Iterator[Path]:
 
 
 class Probes:
-    """The trainings of one part that are compared with its first."""
+    """The further runs of one part, which are compared with its first."""
 
     def __init__(self, bench: Bench, one: Tried, first: Mapping[Tried, Trace]) -> None:
-        """`first`: the first training of each part."""
+        """`first`: the first run of each part."""
         self.predictions: dict[str, dict[str, bytes]] = {}  # with other seeds
         self.one = one
         self._bench, self._first = bench, first[one]
         self._others = [other for other, trace in first.items() if other is not one and _trained(trace)]
-        # What was cut is cut at the same step again.
+        # A run that was cut short is cut at the same step again.
         self._stop_at = self._first.last_step if self._first.cut else None
 
     def checks(self) -> list[Check]:
         """Return the answers."""
         if not _trained(self._first):
-            why = "it does not train" if self._first.error else "it took no step in its time"
+            why = "it does not train" if self._first.error else "it took no step within the limit"
             return [
                 Check(name, NOT_CHECKED, why)
                 for name in ("same seed", "other seed", "resume", "warm process")
             ]
         again = self._train("the same seed again")
-        found = [same_seed(self._first, again), self._other_seed()]
+        answers = [same_seed(self._first, again), self._other_seed()]
         if again.error is None and first_difference(self._first, again) is None:
-            return [*found, self._resume(), self._warm_process()]
-        why = "two trainings with the same seed differ without it"
-        return [*found, *(Check(name, NOT_CHECKED, why) for name in ("resume", "warm process"))]
+            return [*answers, self._resume(), self._warm_process()]
+        why = "two runs with the same seed differ without it"
+        return [*answers, *(Check(name, NOT_CHECKED, why) for name in ("resume", "warm process"))]
 
     def _other_seed(self) -> Check:
         traces: dict[int, Trace] = {}
@@ -196,11 +197,11 @@ class Probes:
             traces[seed] = self._train(f"seed {seed}", seed=seed)
             if traces[seed].metrics is not None:
                 self.predictions[f"{self.one.label}, seed {seed}"] = traces[seed].predictions
-            found = other_seed(self._first, traces)
-            # By chance one seed may give what another gives: a few right answers of a few.
-            if found.result != FAIL or traces[seed].error:
+            answer = other_seed(self._first, traces)
+            # Two seeds may agree by chance, such as in an accuracy over a few items.
+            if answer.result != FAIL or traces[seed].error:
                 break
-        return found
+        return answer
 
     def _resume(self) -> Check:
         self._bench.say(f"training {self.one.label}, killed and started again")

@@ -1,15 +1,16 @@
 """A worker process: `python -m ablate.runner.process`, started by the supervisor.
 
-It reads its job as one JSON line from stdin, so that a database password is in no argument list and no environment,
-and writes one JSON event a line to what was its stdout. What a trainer prints goes to the log of its attempt, anything else to
-the worker's log.
-When stdin ends the supervisor is dead, and the worker stops as if asked to."""
+It reads its job as one JSON line from stdin, so that a database password is in no argument list and no environment, and writes
+events, one JSON object per line, to its original stdout. What a trainer prints goes to the log of its attempt, anything else to
+the worker's log. When stdin closes, the supervisor is dead, and the worker stops as if asked to."""
 
 import contextlib
+import ctypes
 import faulthandler
 import json
 import math
 import os
+import secrets
 import select
 import signal
 import sys
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from ablate.contract import load_trainer
 from ablate.errors import AblateError, BadInput
+from ablate.runner import leftovers
 from ablate.runner.cadence import MAX_CHECKPOINT_SHARE, Cadence
 from ablate.runner.logs import Logbook
 from ablate.runner.other_code import Recorded
@@ -32,33 +34,36 @@ from ablate.runner.signals import catch, is_urgent
 from ablate.runner.spot_notice import watch_for_notice
 from ablate.runner.worker import Worker
 from ablate.spec.model import StudySpec
-from ablate.store.opening import without_password
+from ablate.store.opening import lasting, without_password
 from ablate.store.places import Place
 from ablate.store.reading import has_run, read_results
 from ablate.store.writing import Store
 
-EXPLAINED = 3  # exit code: stopped by an error that was sent as an event; restarting would not help
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+# Exit code after an error that was sent as an event: restarting would not help.
+EXPLAINED = 3
 STEP_EVENT_S = 0.5  # send at most two step events per second
-LAST_EVENTS_S = 10.0  # how long a worker that ends waits for a supervisor that reads nothing
+LAST_EVENTS_S = 10.0  # how long an ending worker waits for a supervisor that does not read
 
 
 class Stop:
     """Whether this process was asked to stop."""
 
     def __init__(self, second_ends: bool = False) -> None:
-        """`second_ends`: a second Ctrl-C or SIGTERM ends the process at once; a supervisor has SIGKILL for that."""
+        """`second_ends`: a second Ctrl-C or SIGTERM ends the process at once. A supervisor uses SIGKILL instead."""
         self.asked = threading.Event()
         self.draining = threading.Event()  # asked to stop after the trial
-        self.number = 0  # of the signal that asked first
+        self.number = 0  # of the first signal to stop
         self._seen: set[int] = set()
         self._second_ends = second_ends
         catch(self._on_signal, drain=lambda *_: self.draining.set())
-        # A trainer's pool ends its processes by SIGTERM, and waits. A terminal's Ctrl-C reaches them too, but is for us.
-        # What comes between the fork and the child's first line waits for it.
+        # A trainer's pool ends its processes by SIGTERM, and waits. A terminal's Ctrl-C reaches them too, but is for us. A
+        # signal between the fork and the child's first line has to wait.
         waiting = {signal.SIGTERM}
+        worker = os.getpid()
         os.register_at_fork(
             before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, waiting),
-            after_in_child=_end_by_sigterm,
+            after_in_child=lambda: _begin_as_child(worker),
             after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting),
         )
 
@@ -70,11 +75,17 @@ class Stop:
         self.asked.set()
 
     def __call__(self) -> bool:
-        """Say whether to stop."""
+        """Return whether to stop."""
         return self.asked.is_set()
 
 
-def _end_by_sigterm() -> None:
+def _begin_as_child(worker: int) -> None:
+    """Make a forked child die on SIGTERM, and when its worker dies (even of SIGKILL)."""
+    # PR_SET_PDEATHSIG refers to the thread that forked, which is the child's main thread. Children of a child may be daemons.
+    if sys.platform == "linux" and os.getppid() == worker and threading.main_thread().name == "MainThread":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != worker:
+            os._exit(1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
@@ -90,7 +101,7 @@ class Events:
         self._room.register(descriptor, select.POLLOUT)
 
     def __call__(self, event: str, **fields: Any) -> None:
-        """Send an event with its fields; of steps only some."""
+        """Send an event with its fields. Step events are thinned out."""
         if event == "step":
             now = time.monotonic()
             if now - self._last_step < STEP_EVENT_S or self._waiting:
@@ -100,7 +111,7 @@ class Events:
         self._send(0)
 
     def _send(self, patience_s: float) -> None:
-        # Where poll finds room, so many bytes never block.
+        # If poll reports room, writing this many bytes never blocks.
         while self._waiting and self._room.poll(1000 * patience_s):
             try:
                 sent = os.write(self._out, self._waiting[: select.PIPE_BUF])
@@ -126,7 +137,7 @@ def main() -> int:
     events = Events(os.dup(1))
     os.register_at_fork(after_in_child=events.let_go)
     os.dup2(2, 1)
-    # A pipe's buffer would be lost with a killed process. A log is UTF-8, whatever the locale: printing fails no trial.
+    # Unbuffered, since a killed process would lose its buffer. UTF-8 whatever the locale, so that printing never fails.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     job = json.loads(sys.stdin.buffer.readline())
@@ -139,7 +150,7 @@ def main() -> int:
         return EXPLAINED
     finally:
         events.finish()
-    # A signal may come from somebody else than the supervisor, which then starts another worker.
+    # If the signal did not come from the supervisor, it starts another worker.
     return 128 + stop.number if stop.number else 0
 
 
@@ -152,17 +163,22 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
     Raises:
         BadInput: the study's files are in another folder than `place` says.
     """
-    # Now, not after minutes of patience: a server that is away from the start is rather a mistyped address.
+    # Fail at once rather than after minutes of retries: if the server never answered, the address is probably wrong.
     if not has_run(place):
-        raise BadInput(f"{without_password(place.url)}: holds no study {place.study!r}")
+        raise BadInput(f"{without_password(place.url)}: contains no study {place.study!r}")
     store = Store(place)
     share_home(store)
+    os.environ[leftovers.NAME] = secrets.token_hex(8)
+    # Its password is no business of the trainer's.
+    os.environ.pop("ABLATE_STORAGE", None)
     stop = Stop(second_ends=True)
     watch_for_notice(stop.asked.set)
-    # Its own descriptor: what a trainer prints takes 2.
+    # A descriptor of its own, since 2 is redirected to what trainers print.
     with open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as stderr:
         lines = Lines(Console(file=stderr), Count(done=0, total=len(store.queue()), workers=1))
-        # What a trainer prints is not our result.
+        # Keep what a trainer prints out of stdout.
+        if store.upgraded:
+            lines.say(store.upgraded)
         with contextlib.redirect_stdout(sys.stderr):
             work(
                 job_for(store, study_folder or store.study_folder, keep_code=keep_code),
@@ -212,7 +228,7 @@ def checkpoint_seconds(spec: StudySpec) -> float:
 
 
 def stop_when_stdin_ends(stop: Stop) -> None:
-    """Wait for the supervisor's death. Not through `sys.stdin`: its lock, held by a thread, aborts Python's exit."""
+    """Wait until stdin closes: the supervisor is dead. Reading `sys.stdin` could abort Python at exit, over its lock."""
     while os.read(0, 4096):
         continue
     stop.asked.set()
@@ -225,7 +241,7 @@ def work(
     draining: Callable[[], bool] = lambda: False,
     show: bool = False,
 ) -> None:
-    """Open what the job names and work until nothing is left, or until asked to stop or to drain.
+    """Open the job's study and work until nothing is left, or until asked to stop or to drain.
 
     `show`: print what trainers print to stderr too.
     """
@@ -250,7 +266,7 @@ def work(
             cadence=Cadence(job["checkpoint_seconds"], job["checkpoint_share"]),
             logbook=logbook,
             loaded_before=loaded_before,
-            recorded=None if job["keep_code"] else Recorded(read_results(place)),
+            recorded=None if job["keep_code"] else Recorded(lasting(lambda: read_results(place), stop)),
         )
         with contextlib.closing(worker.locks):
             worker.run(job["numbers"])

@@ -1,5 +1,6 @@
 """The progress of a study: bars on a terminal, one plain line per event elsewhere. Always on stderr."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -12,7 +13,23 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.spec.model import levels_text
-from ablate.text import duration, printable
+from ablate.text import duration, printable, wrapped
+
+
+class Messages(Console):
+    """A console on stderr. Training goes on if nobody reads it any more, or its disk is full."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        """Print no more; rich would exit."""
+        self.quiet = True
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, if that is possible."""
+        with contextlib.suppress(OSError):
+            super().print(*objects, **options)
 
 
 class Count:
@@ -42,7 +59,7 @@ class Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close nothing."""
+        """No-op."""
 
     def on_event(self, worker: int, event: dict[str, Any]) -> None:
         """Print what happened, unless it is a step."""
@@ -64,14 +81,16 @@ class Lines:
             self.say(event["text"])
 
     def on_exit(self, worker: int) -> None:
-        """Say nothing: the supervisor reports a death."""
+        """No-op: the supervisor reports a worker's death."""
 
     def say(self, line: str) -> None:
         """Print a line as it is."""
-        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        width, text = self._console.width, printable(line)
+        lines = wrapped(text, width) if self._console.is_terminal else [text]
+        self._console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
     def tick(self) -> None:
-        """Say nothing: a log needs no clock."""
+        """No-op: a log needs no clock."""
 
 
 class Bars:
@@ -120,7 +139,7 @@ class Bars:
         self.tick()
 
     def on_exit(self, worker: int) -> None:
-        """Take the worker's line away."""
+        """Remove the worker's line."""
         self._running.pop(worker, None)
 
     def say(self, line: str) -> None:

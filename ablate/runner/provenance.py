@@ -15,7 +15,7 @@ PACKAGES = ("ablate-studies", "torch", "transformers", "tokenizers", "torchjd", 
 
 @functools.cache
 def machine_facts(trainer_file: str, device: str) -> dict[str, Any]:
-    """Return what does not change while this process lives: versions, hardware, the commit of the trainer's repository."""
+    """Return the facts that stay fixed while this process lives: versions, hardware, the commit of the trainer's repository."""
     return {
         "python": platform.python_version(),
         "platform": _platform(),
@@ -29,7 +29,7 @@ def machine_facts(trainer_file: str, device: str) -> dict[str, Any]:
 
 
 def _platform() -> str:
-    """System, machine and C library: what changes numbers; which kernel the machine runs is its owner's."""
+    """System, machine and C library, which can change numbers. The kernel's version is private and left out."""
     return "-".join(filter(None, (platform.system(), platform.machine(), "".join(platform.libc_ver()))))
 
 

@@ -1,6 +1,6 @@
 """`ablate reproduce`: train a trial again in a scratch home, and compare it bit by bit with what is recorded.
 
-With the recorded number of threads, which sums depend on. Nothing of the study itself is touched."""
+It uses the recorded number of threads, since sums depend on it. The study itself is not touched."""
 
 import os
 import tempfile
@@ -17,8 +17,9 @@ from ablate.design.settings import flat
 from ablate.errors import BadInput
 from ablate.files import make_folder
 from ablate.runner.one_trial import UNFINISHED
+from ablate.runner.options import Options
 from ablate.runner.ownership import share_home
-from ablate.runner.prepare import Options, Prepared
+from ablate.runner.prepare import Prepared
 from ablate.runner.study import supervise, working_in
 from ablate.spec.kinds import OneAtATime
 from ablate.store.creating import create_store
@@ -100,7 +101,7 @@ def _compared(results: Results, trial: TrialResult, again: Results, second: Tria
     metrics = {
         name: {"recorded": value, "again": second.metrics.get(name)}
         for name, value in trial.metrics.items()
-        # `ablate test` adds these later.
+        # `ablate test` adds these after training.
         if not name.startswith("test/") or name in second.metrics
     }
     predictions = {
@@ -130,7 +131,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield each fact that is not what it was."""
+    """Yield each fact that has changed."""
     old, new = flat(before), flat(after)
     for fact in sorted(old.keys() & new.keys()):
         if old[fact] != new[fact] and fact not in MEASURED:
@@ -138,7 +139,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[st
 
 
 def reproduced_text(document: dict[str, Any]) -> str:
-    """Return the same for a person."""
+    """Return the document as text."""
     name = f"trial {document['number']} of {document['study']}"
     if document["error"]:
         return f"{name}: NOT reproduced: it failed: {document['error']}"

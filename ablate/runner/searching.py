@@ -21,7 +21,7 @@ from ablate.store.writing import Store
 
 
 def add_next(store: Store, trainer: Trainer) -> int:
-    """Queue what the search tries next; return how many trials that is: 0 while it waits, or at its end."""
+    """Queue the search's next trials; return how many: 0 while it waits for results, or at its end."""
     spec = store.spec
     assert spec.search is not None
     results = read_results(store.place)
@@ -44,7 +44,7 @@ def trials_tried(results: Results) -> list[TrialResult]:
 
 
 def watch_of(store: Store, number: int) -> Callable[[int, Mapping[str, float]], bool]:
-    """Return a function that says, at each point of a trial's curves, whether the study's pruner gives it up."""
+    """Return a function that returns, at each point of a trial's curves, whether the study's pruner gives the trial up."""
     watch, name = lasting(lambda: _watch(store, number), store.stopping), store.spec.metric.name
 
     def is_hopeless(step: int, metrics: Mapping[str, float]) -> bool:
@@ -60,17 +60,17 @@ def _watch(store: Store, number: int) -> Watch | None:
         return None
     results = read_results(store.place)
     tried = trials_tried(results)
-    own = next((trial for trial in tried if trial.number == number), None)
+    current = next((trial for trial in tried if trial.number == number), None)
     # With several parts there is no curve of the study's metric.
-    if own is None or len(own.parts) != 1:
+    if current is None or len(current.parts) != 1:
         return None
     ended = [trial for trial in tried if trial.state in ("COMPLETE", "PRUNED")]
-    *before, now = _history([*ended, own], results, Space(store.spec))
+    *before, now = _history([*ended, current], results, Space(store.spec))
     return Watch(store.spec, before, now.curve)
 
 
 def _untried_cell(results: Results, tried: list[TrialResult], trainer: Trainer) -> Cell | None:
-    """Return a cell that was not tried, the baseline first; None when there is none left.
+    """Return a cell that was not tried, the baseline first; None if none is left.
 
     Combinations that the trainer refuses, or whose cell was already tried, are skipped."""
     validator, space = Validator(results.spec, trainer), Space(results.spec)
@@ -104,7 +104,7 @@ def _history(trials: list[TrialResult], results: Results, space: Space) -> list[
 
 
 def _only_part(trial: TrialResult) -> str:
-    """The part whose curve is the trial's; none where several are trained."""
+    """The part whose curve is the trial's; None if the trial has several parts."""
     parts = list(trial.parts.values())
     return parts[0] if len(parts) == 1 else ""
 

@@ -1,10 +1,11 @@
-"""The signals that ask a process of ours to save its step and stop, and the one that asks a worker to stop after its trial.
+"""The signals that ask our processes to save and stop, and the one that asks a worker to stop after its trial.
 
 Batch systems warn with different ones before they kill: Slurm with whatever --signal says (often SIGUSR1 or SIGUSR2) and SIGTERM,
 SGE with SIGUSR1, LSF with SIGUSR2, a limit of CPU time with SIGXCPU; a terminal that closes sends SIGHUP."""
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -16,11 +17,11 @@ STOPPING = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
     if hasattr(signal, name)
 )
-# Only these ask twice: batch systems follow a warning by SIGTERM, and SIGXCPU comes every second.
+# Only these count as a second request: batch systems send SIGTERM after a warning, and SIGXCPU comes every second.
 _URGENT = (signal.SIGINT, signal.SIGTERM)
-# Ignored by processes that do not expect it: a mistyped PID kills nobody.
+# Processes that do not expect this signal ignore it, so a mistyped PID kills nothing.
 _DRAIN = signal.SIGURG
-# In the command line of a worker that `ablate run` started.
+# Found in the command line of a worker that `ablate run` started.
 _WORKER = b"ablate.runner.process"
 
 Handler = Callable[[int, FrameType | None], object]
@@ -28,11 +29,14 @@ Handlers = dict[signal.Signals, Handler | int | None]
 
 
 def catch(handler: Handler, drain: Handler | None = None) -> Handlers:
-    """Call `handler` when asked to stop, and `drain` when asked to stop after the trial; return the handlers of before.
+    """Call `handler` when asked to stop, and `drain` when asked to stop after the trial; return the previous handlers.
 
     Under `nohup` a closed terminal stops nothing. Other signals are caught even if they were ignored: a shell starts background
     commands with SIGINT ignored.
+    Outside the main thread nothing is caught: signals come there.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
     before: Handlers = {
         number: signal.signal(number, handler)
         for number in STOPPING
@@ -44,7 +48,7 @@ def catch(handler: Handler, drain: Handler | None = None) -> Handlers:
 
 
 def is_urgent(number: int, seen: set[int]) -> bool:
-    """Say whether a person, or a program in their place, asks for the second time: to stop at once."""
+    """Return whether this is a second request, which means: stop at once."""
     return number in _URGENT and not seen.isdisjoint(_URGENT)
 
 
@@ -78,6 +82,6 @@ def _command_of(pid: int) -> bytes:
 
 
 def _children_of(pid: int) -> list[int]:
-    # Each thread has its own.
+    # Each thread has a command line of its own.
     files = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for file in files for child in file.read_text().split()]

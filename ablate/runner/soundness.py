@@ -1,7 +1,7 @@
-"""What traces of trainings say about a trainer: one check each, with what was seen and how to fix it.
+"""Checks of a trainer from traces of its training runs: each says what was seen and how to fix it.
 
-Trainings are compared by their curves, metrics and predictions, bit by bit. Values that measure time or memory, going by
-their names, are left out."""
+Runs are compared by their curves, metrics and predictions, bit by bit. Values that measure time or memory, going by their
+names, are left out."""
 
 import csv
 import io
@@ -16,7 +16,8 @@ from ablate.runner.probe import Trace
 from ablate.text import duration, listed, plural, shortened
 
 PASS, FAIL, NOT_CHECKED = "PASS", "FAIL", "not checked"
-# Between the first values that differ, relative. On a GPU atomic additions change the last bits of a float32, 1e-7 each.
+# Relative difference of the first values that differ. On a GPU atomic additions change the last bits of a float32, by 1e-7
+# each.
 ROUNDING = 1e-4
 _MEASURED = re.compile(
     r"(^|[/_.\s-])((run)?time|(milli)?seconds|ms|duration|elapsed|per_sec(ond)?|throughput|memory)([/_.\s-]|$)",
@@ -24,25 +25,28 @@ _MEASURED = re.compile(
 )
 
 SEEDING = (
-    "seed every generator that is used from context.seed (random, NumPy, torch, the order of the data), and depend on no clock, "
+    "seed every generator that is used from context.seed (random, NumPy, torch, the order of the data), and use no clock, "
     "process id or file that changes; a program of ablate.command gets {seed} and ABLATE_SEED"
 )
 NO_SEED = (
-    "use context.seed (a program of ablate.command: {seed} or ABLATE_SEED) for initial weights, data order and whatever else is "
-    "random; if nothing is, differences between cells cannot be tested against the noise of seeds"
+    "use context.seed (a program of ablate.command: {seed} or ABLATE_SEED) for initial weights, data order and everything else "
+    "random; if nothing is random, differences between cells cannot be tested against the noise of seeds"
 )
 SHARED = (
-    "something outlives a trial: a module's variable, a cache whose key leaves out a setting or the seed (context.cache too), a "
-    "generator seeded when the module is imported; make it anew in train(), or put all that it depends on into the key"
+    "something carries over from trial to trial: a module's variable, a cache (such as context.cache) whose key lacks a setting "
+    "or the seed, a generator seeded at import; create it in train(), or put everything it depends on into the key"
 )
 GENERATORS = "save and restore the states of every generator (random, NumPy, torch, torch.cuda) and the position in the data"
 OPTIMIZER = "save and restore the states of optimizer, scheduler and gradient scaler, and every running mean"
-SUMS = "save and restore what the end of the training adds up or keeps: running sums, the best value so far, early stopping"
-NO_PREDICTIONS = "pass the prediction for each dev example: intervals then cover the choice of examples too"
+SUMS = "save and restore what accumulates until the end: running sums, the best value so far, the state of early stopping"
+NO_PREDICTIONS = (
+    "call context.predictions with the prediction for each dev example (a program of ablate.command writes "
+    "predictions/dev.<task>.csv): intervals then cover the choice of examples too"
+)
 IDS = "give each item the same id and label in all cells and seeds: its place in the dev data before any shuffling"
-NO_END = "no training came to its end"
+NO_END = "no part was trained to its end"
 NO_END_HELP = "see the parts above"
-LIMIT = "give it more time (--minutes), or the trainer a smoke(settings) that returns the same training shrunk to a few steps"
+LIMIT = "give it more time (--minutes), or give the trainer a smoke(settings) that shrinks training to a few steps"
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first value in which two trainings differ."""
+    """The first value in which two runs differ."""
 
     what: str
     one: object
     other: object
-    step: int | None = None  # None: it is none of a curve
+    step: int | None = None  # None: not on a curve
 
     @property
     def is_rounding(self) -> bool:
-        """Whether no more than rounding can be between the two."""
+        """Whether the two may differ by rounding alone."""
         if not (isinstance(self.one, float) and isinstance(self.other, float)):
             return False
         return abs(self.one - self.other) <= ROUNDING * max(abs(self.one), abs(self.other))
@@ -80,13 +84,13 @@ def _shown(value: object) -> str:
 
 
 def first_difference(one: Trace, other: Trace, gaps: bool = False) -> Difference | None:
-    """Return where two traces differ first, or None. `gaps`: points that only one of them has do not count."""
+    """Return where two traces differ first, or None. `gaps`: ignore points that only one trace has."""
     return next(_differences(one, other, gaps), None)
 
 
 def _differences(one: Trace, other: Trace, gaps: bool) -> Iterator[Difference]:
     keys = one.points.keys() & other.points.keys() if gaps else one.points.keys() | other.points.keys()
-    # Of a training that was cut, a program may have printed a little more than of another.
+    # When training is cut short, one program may have printed a little more than the other.
     end = min((trace.last_step or 0 for trace in (one, other) if trace.cut), default=math.inf)
     for step, name in sorted(keys):
         values = one.points.get((step, name)), other.points.get((step, name))
@@ -106,12 +110,12 @@ def _differences(one: Trace, other: Trace, gaps: bool) -> Iterator[Difference]:
 
 
 def _differ(name: str, one: float | None, other: float | None) -> bool:
-    # A value that is not a number is not equal to itself.
+    # NaN is not equal to itself.
     return one != other and repr(one) != repr(other) and not _MEASURED.search(name)
 
 
 def amount(trace: Trace) -> str:
-    """Say what there is to compare."""
+    """Describe in words what there is to compare."""
     counts = {
         "point": len(trace.points),
         "metric": len(trace.metrics or {}),
@@ -123,9 +127,7 @@ def amount(trace: Trace) -> str:
 def trains(trace: Trace, limit_s: float) -> Check:
     """Does it train to the end?"""
     if trace.error:
-        return Check(
-            "trains", FAIL, trace.error, "mend what raised it; `ablate run` would fail in the same way"
-        )
+        return Check("trains", FAIL, trace.error, "fix the error; `ablate run` would fail in the same way")
     if trace.cut:
         at = "" if trace.last_step is None else f" at step {trace.last_step}"
         return Check(
@@ -143,17 +145,17 @@ def same_seed(one: Trace, again: Trace) -> Check:
     name = "same seed"
     if again.error:
         return Check(name, FAIL, f"the second time it fails: {again.error}", SEEDING)
-    found = first_difference(one, again)
-    if found is None:
+    difference = first_difference(one, again)
+    if difference is None:
         return Check(name, PASS, f"the same bits twice ({amount(one)})")
-    if one.device != "cpu" and found.is_rounding:
+    if one.device != "cpu" and difference.is_rounding:
         return Check(
             name,
             PASS,
-            f"not the same bits on {one.device}, which differ by rounding: {found}",
+            f"not the same bits on {one.device}, which differ by rounding: {difference}",
             "for equal bits, torch.use_deterministic_algorithms(True)",
         )
-    return Check(name, FAIL, f"two trainings with the same seed differ: {found}", SEEDING)
+    return Check(name, FAIL, f"two runs with the same seed differ: {difference}", SEEDING)
 
 
 def other_seed(one: Trace, others: Mapping[int, Trace]) -> Check:
@@ -162,22 +164,28 @@ def other_seed(one: Trace, others: Mapping[int, Trace]) -> Check:
     for seed, trace in others.items():
         if trace.error:
             return Check(
-                name, FAIL, f"with seed {seed} it fails: {trace.error}", "see whether the seed is to blame"
+                name,
+                FAIL,
+                f"with seed {seed} it fails: {trace.error}",
+                "find out whether this seed causes it",
             )
-        if found := first_difference(one, trace):
-            return Check(name, PASS, f"seed {seed} changes {found.what}")
+        if difference := first_difference(one, trace):
+            return Check(name, PASS, f"seed {seed} changes {difference.what}")
     seeds = " and ".join(map(str, others))
     return Check(name, FAIL, f"the same bits with seed {seeds} ({amount(one)})", NO_SEED)
 
 
 def resume(one: Trace, killed: Trace, resumed: Trace) -> Check:
-    """Does a training that is killed and started again give the same bits as one that is not?
+    """Does training that is killed and started again give the same bits as training that is not?
 
     `killed`: what the first process saved before it died."""
     name = "resume"
     if killed.error:
         return Check(
-            name, FAIL, f"while it saved: {killed.error}", "save dicts, lists, numbers, text and tensors only"
+            name,
+            FAIL,
+            f"failed while saving: {killed.error}",
+            "save dicts, lists, numbers, text and tensors only",
         )
     if killed.saved is None:
         how = "killed halfway and started over, since nothing is saved"
@@ -194,43 +202,43 @@ def resume(one: Trace, killed: Trace, resumed: Trace) -> Check:
         )
     whole = Trace({**killed.points, **resumed.points}, resumed.steps, resumed.metrics, resumed.predictions)
     whole.cut = resumed.cut
-    found = first_difference(one, whole, gaps=True)
-    if found is None:
+    difference = first_difference(one, whole, gaps=True)
+    if difference is None:
         return Check(name, PASS, f"{how}: the same bits")
     saved = f"; the saved state has {listed(resumed.restored, 12)}" if resumed.restored else ""
-    seen = f"{how}, it differs{_from(found)}: {found} (not killed, and killed){saved}"
-    return Check(name, FAIL, seen, _culprit(found, killed.saved, whole))
+    seen = f"{how}, it differs{_from(difference)}: {difference} (not killed, and killed){saved}"
+    return Check(name, FAIL, seen, _culprit(difference, killed.saved, whole))
 
 
-def _from(found: Difference) -> str:
-    return " at the end" if found.step is None else f" from step {found.step} on"
+def _from(difference: Difference) -> str:
+    return " at the end" if difference.step is None else f" from step {difference.step} on"
 
 
-def _culprit(found: Difference, saved: int | None, whole: Trace) -> str:
-    """Say what was probably not saved, from where the first difference is."""
+def _culprit(difference: Difference, saved: int | None, whole: Trace) -> str:
+    """Return what was probably not saved, judging by where the first difference is."""
     if saved is None:
         return "remove or continue what an earlier attempt left in context.workdir"
     reported = sorted({step for step, _ in whole.points if step > saved})
-    if not reported or (found.step == reported[0] and reported[0] > saved + 1):
+    if not reported or (difference.step == reported[0] and reported[0] > saved + 1):
         return f"{GENERATORS}; {OPTIMIZER}; report a point per step to see where it begins"
-    if found.step is None:
+    if difference.step is None:
         return SUMS
-    if found.step == reported[0]:
+    if difference.step == reported[0]:
         return f"{GENERATORS}; also make sure that the next step is the one after the state's"
     return f"{OPTIMIZER}; the first step was right, so weights and data order probably are restored"
 
 
 def warm_process(one: Trace, after_another: Trace, another: str) -> Check:
-    """Is a training the same after another one in the same process?"""
+    """Is training the same after another run in the same process?"""
     name = "warm process"
     if after_another.error:
         return Check(
             name, FAIL, f"after {another} in the same process it fails: {after_another.error}", SHARED
         )
-    found = first_difference(one, after_another)
-    if found is None:
+    difference = first_difference(one, after_another)
+    if difference is None:
         return Check(name, PASS, f"the same bits after {another} in the same process")
-    seen = f"after {another} in the same process it differs{_from(found)}: {found} (in a fresh process, and after it)"
+    seen = f"after {another} in the same process it differs{_from(difference)}: {difference} (in a fresh process, and after it)"
     return Check(name, FAIL, seen, SHARED)
 
 
@@ -247,13 +255,13 @@ def seconds_per_step(trace: Trace) -> float | None:
 def same_ids(cells: Mapping[str, Mapping[str, bytes]], others: Mapping[str, Mapping[str, bytes]]) -> Check:
     """Are the ids of predictions, and their labels, the same everywhere?
 
-    `cells`: files by name, of each cell that was trained to its end. `others`: of trainings of some parts with other seeds."""
+    `cells`: files by name, of each cell that was trained to its end. `others`: of runs of some parts with other seeds."""
     name = "ids"
     if not cells:
         return Check(name, NOT_CHECKED, NO_END, NO_END_HELP)
     files = sorted({file for found in cells.values() for file in found})
     if not files:
-        return Check(name, NOT_CHECKED, "context.predictions is never called", NO_PREDICTIONS)
+        return Check(name, NOT_CHECKED, "no predictions were written", NO_PREDICTIONS)
     seen = []
     for file in files:
         items = {where: _items(found[file]) for where, found in {**cells, **others}.items() if file in found}
@@ -262,7 +270,7 @@ def same_ids(cells: Mapping[str, Mapping[str, bytes]], others: Mapping[str, Mapp
             if fault := _unlike(expected, found):
                 return Check(name, FAIL, f"predictions/{file}: {fault} ({first}; {where})", IDS)
         if len({item for item, _ in expected}) < len(expected):
-            return Check(name, FAIL, f"predictions/{file}: an id is there twice ({first})", IDS)
+            return Check(name, FAIL, f"predictions/{file}: an id appears twice ({first})", IDS)
         missing = sum(file not in found for found in cells.values())
         where = f", missing in {plural(missing, 'cell')}" if missing else ""
         seen.append(f"{file}: {plural(len(expected), 'item')}{where}")
@@ -270,7 +278,7 @@ def same_ids(cells: Mapping[str, Mapping[str, bytes]], others: Mapping[str, Mapp
 
 
 def _items(content: bytes) -> list[tuple[str, str]]:
-    """Return the id and label of each item, sorted: the order of a file does not matter."""
+    """Return the id and label of each item, sorted, since the order within a file does not matter."""
     rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
     return sorted((row["id"], row["gold"]) for row in rows)
 
@@ -287,7 +295,7 @@ def _unlike(expected: list[tuple[str, str]], found: list[tuple[str, str]]) -> st
 
 
 def metric_returned(faults: Sequence[str], cells: int, primary: str) -> Check:
-    """Does each cell return the metric that decides? `faults`: of cells that do not; `cells`: how many trained to the end."""
+    """Does each cell return the study's metric? `faults`: of cells that do not; `cells`: how many trained to the end."""
     name = "metric"
     if faults:
         return Check(

@@ -1,13 +1,13 @@
-"""The code that a trial runs with: the trainer's module, the files that its `sources` names, and the local modules that any of
-these imports, each by a hash; the packages that they import, by version.
+"""The code of a trial. Files are recorded by a hash: the trainer's module, the files that its `sources` names, and the local
+modules that these import. The packages that they import are recorded by version.
 
 A Python file counts by its syntax tree: a comment, a blank line or another layout changes no result. A docstring counts, since
 programs read it (as a prompt, as the help of an option). Every other file counts by its bytes.
 
 Imports are followed where they are written, inside functions too, so that a module that is imported late is known before the
-training begins; modules imported by computed names are added when they are loaded. Not followed are the standard library,
-installed packages and this package: their versions are recorded. A trainer of this package that runs from a checkout is local
-code like any other."""
+training begins; modules imported by computed names are added when they are loaded. The standard library, installed packages and
+this package are not followed: their versions are recorded. A trainer of this package that runs from a checkout is local code
+like any other."""
 
 import ast
 import contextlib
@@ -28,7 +28,7 @@ from ablate.errors import BadInput
 
 DIGITS = 12  # of a hash
 MISSING = "missing"  # in place of a hash
-# Between the versions of what was trained with more than one. Versions of packages have a plus sign in them.
+# Separates the versions of a file or package that changed during training. Not a plus sign: versions of packages contain it.
 PHASES = " → "
 OURS = Path(__file__).resolve().parent.parent
 _INSTALLED = tuple(
@@ -39,15 +39,15 @@ _INSTALLED = tuple(
     )
     for path in (place, Path(place).resolve())
 )
-# That differ between versions of Python, or say nothing.
-_UNTOLD = ("ctx", "kind", "type_comment", "type_ignores")
+# Fields of a syntax tree that differ between versions of Python, or have no effect.
+_SKIPPED = ("ctx", "kind", "type_comment", "type_ignores")
 
-Import = tuple[int, tuple[str, ...]]  # level of a relative import, 0 of an absolute one; its dotted name
+Import = tuple[int, tuple[str, ...]]  # level (0 for an absolute import) and dotted name
 
 
 @dataclass(frozen=True)
 class Code:
-    """Code as it is recorded."""
+    """The code as it is recorded: hashes and versions."""
 
     files: Mapping[str, str]  # path from the study's folder, or from where it is imported -> hash
     packages: Mapping[str, str]  # distribution -> version
@@ -60,14 +60,14 @@ class Sources:
     """The code of one trainer, as this process runs it."""
 
     def __init__(self, trainer: Trainer, folder: Path, loaded_before: Iterable[str]) -> None:
-        """`folder`: of the study file. `loaded_before`: names of modules that are none of the trainer's."""
+        """`folder`: of the study file. `loaded_before`: names of modules loaded before the trainer."""
         self._trainer = trainer
         self._looked_at = set(loaded_before)
         file = Path(trainer.file).resolve()
         self._own = file.parent if file.name == "__init__.py" else file
         paths = dict.fromkeys(Path(path).resolve() for path in sys.path if path)
         self._paths = [path for path in paths if _is_local(path)]
-        # Names of files start at these.
+        # Recorded names of files are relative to these.
         self._roots = list(dict.fromkeys([folder.resolve(), _root_of(file), *self._paths]))
         self._file, self._code = file, Code({}, {})
 
@@ -81,12 +81,12 @@ class Sources:
             self._code = self._read([self._file]) if local else installed
         new = sys.modules.keys() - self._looked_at
         self._looked_at |= new
-        # Some modules load more when they are asked for an attribute, and some name files that are not there.
+        # Some modules load more when an attribute is read, and some name files that do not exist.
         named = (getattr(sys.modules[name], "__dict__", {}).get("__file__") for name in new)
         paths = (Path(file).resolve() for file in named if isinstance(file, str) and _is_local(Path(file)))
         files = [file for file in paths if file.is_file() and self._is_code(file)]
         now, before = self._read(files), self._code
-        # Edited since this process began: which of the two was loaded is not known.
+        # Edited since this process began, so it is not known which version was loaded.
         edited = {
             name: f"{before.files[name]}{PHASES}{now.files[name]}"
             for name in map(self._name, files)
@@ -96,14 +96,14 @@ class Sources:
         return self._code
 
     def named(self, settings: Any) -> Code:
-        """Return the code that the trainer names for `settings`, as it is on the disk now.
+        """Return the code that the trainer's `sources` names for `settings`, as it is on disk now.
 
         Raises:
-            BadInput: a file that it names is not there.
+            BadInput: a file that it names does not exist.
         """
         files = [Path(file).resolve() for file in self._trainer.sources(settings)]
         if lost := [file for file in files if not file.is_file()]:
-            raise BadInput(f"trainer: {self._trainer.name}.sources names {lost[0]}, which is no file")
+            raise BadInput(f"trainer: {self._trainer.name}.sources names {lost[0]}, which is not a file")
         return self._read(files)
 
     def now(self, name: str) -> str:
@@ -126,20 +126,20 @@ class Sources:
             hashes[self._name(file)], imports = _source(file)
             local = _package_of(file)
             for level, dotted in imports:
-                found = self._local(file, level, dotted)
-                local += found
-                if not found and not level and dotted[0] != OURS.name:
+                modules = self._local(file, level, dotted)
+                local += modules
+                if not modules and not level and dotted[0] != OURS.name:
                     packages |= _version_of(dotted[0])
             left += filter(self._is_code, local)
         return Code(dict(sorted(hashes.items())), dict(sorted(packages.items())))
 
     def _local(self, importer: Path, level: int, dotted: tuple[str, ...]) -> list[Path]:
-        """Return the local files that an import runs: of each package on the way and of the module."""
+        """Return the local files that an import runs: each parent package's `__init__` and the module."""
         roots = [importer.parents[level - 1]] if level else [_root_of(importer), *self._paths]
         for root in roots:
             stems = [root.joinpath(*dotted[: end + 1]) for end in range(len(dotted))]
-            if found := [file for stem in stems for file in _files_of(stem)]:
-                return found
+            if files := [file for stem in stems for file in _files_of(stem)]:
+                return files
         return []
 
     def _is_code(self, file: Path) -> bool:
@@ -167,23 +167,23 @@ _READ: dict[tuple[Path, int, int], tuple[str, frozenset[Import]]] = {}
 
 def _read_source(file: Path) -> tuple[str, frozenset[Import]]:
     if file.suffix == ".py":
-        # Not of this version of Python, or too deep: by its bytes.
+        # A file of another version of Python, or one nested too deeply, is hashed by its bytes.
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             with warnings.catch_warnings(action="ignore"):
                 tree = ast.parse(file.read_bytes())
-            told = _told(tree).encode(errors="surrogatepass")
-            return hashlib.sha256(told).hexdigest()[:DIGITS], frozenset(_imports(tree))
+            text = _dump(tree).encode(errors="surrogatepass")
+            return hashlib.sha256(text).hexdigest()[:DIGITS], frozenset(_imports(tree))
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:DIGITS], frozenset()
 
 
-def _told(node: Any) -> str:
+def _dump(node: Any) -> str:
     """Return a syntax tree as text that is the same in all versions of Python."""
     if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if name not in _UNTOLD)
-        told = (f"{name}={_told(value)}" for name, value in fields if value is not None and value != [])
-        return f"{type(node).__name__}({','.join(told)})"
-    return f"[{','.join(map(_told, node))}]" if isinstance(node, list) else repr(node)
+        fields = ((name, value) for name, value in ast.iter_fields(node) if name not in _SKIPPED)
+        shown = (f"{name}={_dump(value)}" for name, value in fields if value is not None and value != [])
+        return f"{type(node).__name__}({','.join(shown)})"
+    return f"[{','.join(map(_dump, node))}]" if isinstance(node, list) else repr(node)
 
 
 def _imports(tree: ast.AST) -> Iterator[Import]:

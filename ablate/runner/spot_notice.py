@@ -21,10 +21,10 @@ def on_ec2(system: Path = Path("/sys")) -> bool:
     marks = {"devices/virtual/dmi/id/sys_vendor": "amazon ec2", "hypervisor/uuid": "ec2"}
     for name, beginning in marks.items():
         try:
-            found = (system / name).read_text()
+            firmware = (system / name).read_text()
         except OSError:
             continue
-        if found.lower().startswith(beginning):
+        if firmware.lower().startswith(beginning):
             return True
     return False
 
@@ -36,7 +36,7 @@ def _wait(on_notice: Callable[[], None]) -> None:
 
 
 def has_notice(metadata: str) -> bool:
-    """Return whether there is a notice. Until then the page does not exist; no answer means no notice."""
+    """Return whether there is a notice. Without one the page does not exist; no answer means no notice."""
     try:
         life = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
         asked = urllib.request.Request(f"{metadata}/api/token", method="PUT", headers=life)

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from ablate.runner.logs import last_printed
+from ablate.spec.model import levels_text
 from ablate.store.results import Results, TrialResult, sharing
 from ablate.text import duration, plural, shortened
 
@@ -39,23 +40,23 @@ def status_document(results: Results) -> dict[str, Any]:
 
 
 def _last_line(results: Results, trial: TrialResult) -> str | None:
-    """Return what a failed trial printed last."""
+    """Return the last line that a failed trial printed."""
     return last_printed(results.place, trial) if trial.state == "FAIL" and results.place else None
 
 
 def parts_document(results: Results) -> dict[str, Any]:
-    """Return what sharing parts saved so far: parts trained, uses by complete trials, seconds trained and seconds used."""
-    found = sharing(results, results.trials)
+    """Return what sharing parts has saved so far: parts trained, uses by complete trials, seconds trained and seconds used."""
+    shared = sharing(results, results.trials)
     return {
         "trained": len(results.parts),
-        "used": found.used,
+        "used": shared.used,
         "seconds_trained": round(sum(part.seconds for part in results.parts.values()), 3),
-        "seconds_used": round(found.seconds_used, 3),
+        "seconds_used": round(shared.seconds_used, 3),
     }
 
 
 def status_text(results: Results) -> str:
-    """Return the same for a person."""
+    """Return the document as text."""
     document, shared = status_document(results), sharing(results, results.trials)
     names = ("complete", "running", "waiting", "failed", "pruned")
     counts = ", ".join(f"{document[name]} {name}" for name in names if document[name])
@@ -68,10 +69,10 @@ def status_text(results: Results) -> str:
     for trial, row in zip(results.trials, document["trials"], strict=True):
         if trial.state == "FAIL":
             lines.append(
-                f"  trial {trial.number} (seed {trial.seed}, {', '.join(f'{k}={v}' for k, v in trial.factors.items())}): "
+                f"  trial {trial.number} (seed {trial.seed}, {levels_text(trial.factors)}): "
                 f"FAILED after {plural(trial.attempts, 'attempt')}: {trial.error}"
             )
-            # A program's error says it already.
+            # A program's error message contains it already.
             if row["last_line"] and row["last_line"] not in str(trial.error):
                 lines.append(f"    it printed last: {shortened(row['last_line'], 120)}")
     if document["failed"]:

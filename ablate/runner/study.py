@@ -16,18 +16,20 @@ from rich.console import Console
 from ablate.design.model import Cell, Design
 from ablate.design.only import select
 from ablate.design.search import most_trials
-from ablate.errors import BadInput
+from ablate.errors import BadInput, StoreError
 from ablate.files import make_folder
 from ablate.runner.checking import check_cells, check_gpus, gpus_of
 from ablate.runner.checkpoint import remove_checkpoints
-from ablate.runner.engines.registry import check_engine, open_engine
+from ablate.runner.engines.checking import check_engine
+from ablate.runner.engines.registry import open_engine
 from ablate.runner.identity import all_defaults, refuse_changes
 from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that_fit
 from ablate.runner.next_trials import choose_next, turn_to_choose
+from ablate.runner.options import Options
 from ablate.runner.ordering import in_blocks
 from ablate.runner.other_code import Recorded, present_code, refuse_other_code, train_again
 from ablate.runner.ownership import nobody_works_on, open_locks, share_home
-from ablate.runner.prepare import Options, Prepared, prepare
+from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.process import checkpoint_seconds, job_for
 from ablate.runner.progress import Bars, Count, Lines
 from ablate.runner.sources import Sources
@@ -80,6 +82,8 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         forget_smoke(place)
     make_folder(place.folder)
     with closing(create_store(place, spec, design, defaults)) as store:
+        if store.upgraded:
+            console.print(printable(store.upgraded), markup=False, highlight=False, soft_wrap=True)
         share_home(store)
         order = run_order(design, spec, store.looks())
         # Checked again, as minutes may have passed.
@@ -93,18 +97,21 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
             store.retry_failed(None if spec.search else {cell.hash for cell in chosen})
         if spec.looking:
             _choose(store, prepared, 1)
-        return supervise(store, prepared, chosen, options, console, deadline), place
+        code = supervise(store, prepared, chosen, options, console, deadline)
+    if not place.exists():
+        raise StoreError(f"{place.folder}: its database is gone; put it back, or a copy, and run again")
+    return code, place
 
 
 def hours_allowed(spec: StudySpec, options: Options) -> float:
-    """Return the hours after which a run is to stop, by the options or else the study's budget.
+    """Return the hours after which a run stops, from the options or else from the study's budget.
 
     Raises:
-        BadInput: a limit that is not above 0, or one of cost where the study names no price.
+        BadInput: a limit is not above 0, or it is a cost and the study names no price.
     """
     for option, value in (("--max-hours", options.max_hours), ("--max-usd", options.max_usd)):
         if value is not None and not 0 < value < math.inf:
-            raise BadInput(f"{option}: found {value:g}; write a number above 0")
+            raise BadInput(f"{option}: found {value:g}; write a number above 0, or leave the option out")
     price, usd = spec.budget.usd_per_hour, options.max_usd or spec.budget.max_usd
     if usd is not None and price is None:
         raise BadInput(
@@ -118,14 +125,14 @@ def forget_smoke(place: Place) -> None:
     """Remove the last smoke run of a study, which may have tested older code.
 
     Raises:
-        BadInput: it is still running, or it is a real study of that name.
+        BadInput: it is still running, or a real study has that name.
     """
     if not has_run(place):
         return
     with closing(Store(place)) as store:
         if not store.is_smoke:
             raise BadInput(
-                f"--smoke: a study {place.study!r} that is not a smoke run exists already ({place.folder}); move it away"
+                f"--smoke: a study {place.study!r} that is not a smoke run already exists ({place.folder}); move it away"
             )
         with nobody_works_on(store):
             store.delete()
@@ -133,7 +140,7 @@ def forget_smoke(place: Place) -> None:
 
 
 def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:
-    """Return how many workers this machine takes, from a few steps of each kind, measured unless they were before."""
+    """Return how many workers fit on this machine, from a few measured steps of each kind; earlier measurements are reused."""
     if options.engine != "local":
         raise BadInput(
             f"--workers: auto measures this machine only; give a number for --engine {options.engine}"
@@ -149,11 +156,11 @@ def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> 
 
 
 def _choose(store: Store, prepared: Prepared, wanted: int) -> None:
-    """Queue up to `wanted` trials of a search, or take a look that is due: who finished its stage may have been killed before.
+    """Queue up to `wanted` trials of a search, or take a look that is due.
 
-    Workers choose the rest."""
+    A look may still be due if the worker that finished its stage was killed. Workers choose all later trials."""
     with closing(open_locks(store.place)) as locks, turn_to_choose(locks) as mine:
-        # Else another run is at it.
+        # Otherwise another run is choosing.
         if mine:
             with working_in(prepared.spec.folder):
                 while len(store.queue()) < wanted and choose_next(store, prepared.trainer):
@@ -174,7 +181,7 @@ def supervise(
     left = [queued for queued in store.queue() if search or queued.cell in hashes][: options.limit]
     if not left:
         return 0
-    # At most: what is still to be chosen is not queued yet.
+    # An upper limit: trials that are not chosen yet are not queued.
     if (search or looking) and options.limit is None:
         done = left[0].number
         total = most_trials(prepared.spec) if search else len(hashes) * len(prepared.spec.seeds)
@@ -194,7 +201,7 @@ def supervise(
     for line in dict.fromkeys(supervisor.errors):
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     if supervisor.out_of_time:
-        text = f"stopped at the limit of hours or cost, with {plural(len(store.queue()), 'trial')} left; the same command goes on"
+        text = f"stopped at the limit of hours or cost, {plural(len(store.queue()), 'trial')} left; the same command continues"
         console.print(text, highlight=False, soft_wrap=True)
     return code
 
@@ -203,19 +210,19 @@ def remove_leftovers(store: Store) -> None:
     """Remove checkpoints of recorded parts, left by workers that were killed just after recording."""
     for workdir in {file.parent for file in store.place.folder.glob("trials/*/step-*.checkpoint")}:
         part, _, seed = workdir.name.partition("-")
-        # Somebody may keep a copy of a folder beside it.
+        # Folders with other names may be copies that somebody keeps.
         if seed.isdecimal() and store.trained([part], int(seed)):
             remove_checkpoints(workdir)
 
 
 def run_order(design: Design, spec: StudySpec, looks: Sequence[Look] = ()) -> list[tuple[str, int]]:
-    """Return (cell, seed) of a design that the study currently wants, in the order to run."""
+    """Return the (cell, seed) pairs of a design that the study currently needs, in the order to run them."""
     return in_blocks(spec, [cell.hash for cell in design.cells], looks)
 
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Make relative paths mean what they mean in the study file."""
+    """Change to the study file's folder, so that relative paths mean what they mean there."""
     before = Path.cwd()
     os.chdir(folder)
     try:

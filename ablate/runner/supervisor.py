@@ -1,9 +1,8 @@
-"""Starts workers, watches them, restarts them when they are killed, and shows a person the progress.
+"""Starts workers, watches them, restarts them when they are killed, and shows the progress.
 
 Signals and the workers' events go through one queue and are handled one after another, so a signal never interrupts something
-half done (two workers being started, a line being printed).
-It holds nothing that a worker needs: when it dies, its workers notice and stop cleanly, and a new `ablate run` resumes at once.
-The engine decides where workers run."""
+half done (two workers being started, a line being printed). Workers need nothing from it: when it dies, they notice and stop
+cleanly, and a new `ablate run` resumes at once. The engine decides where workers run."""
 
 import math
 import os
@@ -17,13 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ablate.errors import Unavailable
 from ablate.runner.engines.registry import Engine, WorkerProcess
 from ablate.runner.process import EXPLAINED
 from ablate.runner.progress import Bars, Lines
 from ablate.runner.signals import catch, is_urgent
 from ablate.runner.spot_notice import watch_for_notice
 
-MAX_DEATHS_WITHOUT_A_TRIAL = 3  # do not restart for ever a worker that dies before it takes a trial
+ASKED_TO_STOP = 128 + signal.SIGTERM  # exit code
+MAX_DEATHS_WITHOUT_A_TRIAL = 3  # stop restarting a worker that dies before it takes a trial
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Supervisor:
     def run(self) -> int:
         """Return an exit code: 0 done or out of time, 1 an error, 128 + n interrupted by signal n.
 
-        By a second Ctrl-C or SIGTERM workers are killed.
+        A second Ctrl-C or SIGTERM kills the workers.
         """
         # Not a Queue: a signal may arrive inside `get`, and its `put` would wait for the lock that `get` holds.
         self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -110,8 +111,9 @@ class Supervisor:
         self.progress.on_exit(child.index)
         if code == 0 or code == EXPLAINED or self._stopping():
             return
-        deaths = 1 if child.took_a_trial else child.deaths + 1
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        # A worker that was asked to stop, by the user or the cluster, has not died.
+        deaths = (0 if child.took_a_trial else child.deaths) + (code != ASKED_TO_STOP)
+        cause = child.process.cause or (signal.Signals(-code).name if code < 0 else f"exit code {code}")
         log = child.process.log
         if deaths > MAX_DEATHS_WITHOUT_A_TRIAL:
             self.errors.append(
@@ -119,7 +121,11 @@ class Supervisor:
             )
             return
         self.progress.say(f"worker {child.index} died ({cause}); starting it again")
-        self._start(child.index, deaths)
+        try:
+            self._start(child.index, deaths)
+        # The other workers continue.
+        except Unavailable as error:
+            self.errors += error.faults
 
     def _on_signal(self, number: int, _: Any) -> None:
         self._news.put(partial(self._stop, signal.Signals(number)))
@@ -136,7 +142,7 @@ class Supervisor:
 
     def _ask_to_stop(self, why: str) -> None:
         self.progress.say(
-            f"{why}: each worker saves its step first; press Ctrl-C {'twice' if self.out_of_time else 'again'} to stop at once"
+            f"{why}: workers save a checkpoint first; press Ctrl-C {'twice' if self.out_of_time else 'again'} to stop at once"
         )
         for child in self._alive.values():
             child.process.stop()

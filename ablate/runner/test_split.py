@@ -46,7 +46,7 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
     use = UseOfTest(cell.hash, _now(), f"{getpass.getuser()}@{socket.gethostname()}", unfinished)
     before = len(results.test_uses)
     with closing(Store(place)) as store:
-        # First: a kill between scoring and recording would leave the test split's predictions, and no use on record.
+        # Before scoring, since a kill before recording leaves predictions for the test split without a recorded use.
         store.record_use_of_test(use, before)
         try:
             scores = _scores(results, cell, trainer, place)
@@ -71,8 +71,8 @@ def _chosen(results: Results) -> Cell:
     best = best_cell(results)
     if best is None:
         raise BadInput(
-            f"{results.spec.study}: no cell has a result for each of its {len(results.spec.seeds)} seeds, so none is "
-            "the best yet; finish one with `ablate run`"
+            f"{results.spec.study}: no cell has a result for each of its {len(results.spec.seeds)} seeds, so there is "
+            "no best cell yet; finish one with `ablate run`"
         )
     return next(cell for cell in results.cells if cell.hash == best)
 
@@ -89,10 +89,7 @@ def _refuse_second_look(results: Results, again: bool) -> None:
 def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dict[int, dict[str, float]]:
     """Return the `test/...` metrics by seed."""
     if trainer.test is None:
-        raise BadInput(
-            f"trainer: {trainer.name} ({trainer.file}) has no `test`; add test(settings, context) that scores the model "
-            "it kept in context.workdir and returns {'test/...': value}"
-        )
+        raise BadInput(_why_not(trainer))
     settings = trainer.Settings.model_validate(cell.settings)
     scores = {}
     with working_in(results.spec.folder):
@@ -100,6 +97,18 @@ def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dic
             parts = {name: _part_scores(part, seed, trainer, place) for name, part in cell.parts.items()}
             scores[seed] = _of_test(trainer.combine(settings, parts), parts)
     return scores
+
+
+def _why_not(trainer: Trainer) -> str:
+    if trainer.is_built_in:
+        return (
+            f"trainer: {trainer.name} cannot score a test split; let your program score it once, with the settings of the best "
+            "cell (`ablate show` has them)"
+        )
+    return (
+        f"trainer: {trainer.name} ({trainer.file}) has no `test`; add test(settings, context) that scores the model "
+        "it kept in context.workdir and returns {'test/...': value}"
+    )
 
 
 def _part_scores(part: Part, seed: int, trainer: Trainer, place: Place) -> Mapping[str, float]:
@@ -119,7 +128,7 @@ def _part_scores(part: Part, seed: int, trainer: Trainer, place: Place) -> Mappi
 
 
 def _of_test(combined: Mapping[str, float], parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Keep the metrics called `test/...`. None at all is fine: the test split's labels may be hidden."""
+    """Keep the metrics called `test/...`. There may be none, if the test split's labels are hidden."""
     kept = {name: value for name, value in combined.items() if name.startswith(PREFIX)}
     returned = sorted({name for part in parts.values() for name in part})
     if returned and not kept:
@@ -156,7 +165,7 @@ def _document(
 
 
 def scores_text(document: dict[str, Any]) -> str:
-    """Return the same for a person."""
+    """Return the document as text."""
     levels = levels_text(document["factors"])
     lines = [f"{document['study']}: cell {document['cell']} ({levels}) on the test split"]
     for name, found in document["metrics"].items():

@@ -30,11 +30,11 @@ from ablate.runner.provenance import machine_facts
 
 
 class Measured(BaseModel):
-    """What was measured, when and on what."""
+    """What was measured, when and on which machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    what: str  # that was timed, in words
+    what: str  # a description of what was timed
     machine: str
     day: str
     seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]  # part hash -> of training
@@ -42,7 +42,7 @@ class Measured(BaseModel):
 
 
 def read_measured(prepared: Prepared) -> Measured | None:
-    """Return what was measured of this study here; None when nothing was, or the file is damaged."""
+    """Return this study's measurements on this machine; None if there are none, or the file is damaged."""
     try:
         return Measured.model_validate_json(_file(prepared).read_bytes())
     except (OSError, ValidationError):
@@ -57,18 +57,22 @@ def measure(prepared: Prepared, say: Callable[[str], None] = lambda line: None) 
         AblateError: training would fail here, or the measurements cannot be saved.
     """
     if prepared.trainer.measure is None:
-        raise BadInput(
-            f"--measure: {prepared.trainer.name} ({prepared.trainer.file}) has no `measure`; "
-            "`ablate run STUDY --limit 1` trains one trial to estimate from, or add measure(trainings, context) to it"
-        )
+        raise BadInput(_why_not(prepared.trainer))
     parts = parts_of_design(prepared.design)
     before = read_measured(prepared)
     if before is not None and parts.keys() <= before.seconds.keys():
         return before
     say("timing a few steps of each kind: about a minute")
-    found = _measured_elsewhere(prepared, parts)
-    _keep(_file(prepared), found)
-    return found
+    measured = _measured_elsewhere(prepared, parts)
+    _keep(_file(prepared), measured)
+    return measured
+
+
+def _why_not(trainer: Trainer) -> str:
+    advice = "`ablate run STUDY --limit 1` trains one trial to estimate from"
+    if not trainer.is_built_in:
+        advice += f", or add measure(trainings, context) to {trainer.file}"
+    return f"--measure: {trainer.name} has no `measure`; {advice}"
 
 
 def parts_of_design(design: Design) -> dict[str, dict[str, Any]]:
@@ -97,7 +101,8 @@ def _measured_elsewhere(prepared: Prepared, parts: Mapping[str, Mapping[str, Any
             {
                 "trainer": prepared.spec.trainer,
                 "study_folder": str(prepared.spec.folder.resolve()),
-                "cache": str(prepared.place.cache),  # of tokenised text: the run will want it too
+                # Tokenised text, which the run needs too.
+                "cache": str(prepared.place.cache),
                 "workdir": workdir,
                 "seed": prepared.spec.seeds[0],
                 "parts": parts,
@@ -160,7 +165,7 @@ def answer_to(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measured_here(job: dict[str, Any]) -> Measured:
-    # Only this process needs it.
+    # Imported here, since only this process needs it.
     from ablate.runner.cadence import Cadence
     from ablate.runner.context import Owner, PartContext
 

@@ -1,8 +1,8 @@
 """`ablate check`: is the trainer of a study sound? Trains parts of it in a scratch folder, several times over, and compares.
 
-Every level is trained once, in the cells nearest to the reference cell, shrunk where the trainer says how. Of each kind of part
-one is trained again: with the same seed, with another, killed halfway, and after another in the same process. Parts are
-of one kind if they have the same name and differ in numbers only."""
+Every level is trained once, in the cells nearest to the reference cell, shrunk if the trainer can do that. Of each kind of part
+one is trained again: with the same seed, with another, killed halfway, and after another in the same process. Parts are of one
+kind if they have the same name and differ in numbers only."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,8 +15,9 @@ from ablate.design.model import Cell, Design
 from ablate.design.settings import flat
 from ablate.errors import AblateError
 from ablate.runner.checking import check_cells, check_gpus
+from ablate.runner.options import Options
 from ablate.runner.outcome import checked
-from ablate.runner.prepare import Options, Prepared, prepare
+from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.probe import Trace
 from ablate.runner.probing import Bench, Probes, Tried, scratch_folder
 from ablate.runner.smoke import smoke_study
@@ -39,9 +40,9 @@ from ablate.text import duration, plural
 def check_study(
     study: Path, overrides: Sequence[str], minutes: float, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Check a study's trainer; return the document of `check --json`. `say` gets a line before each training.
+    """Check a study's trainer; return the document of `check --json`. `say` gets a line before each run.
 
-    `minutes`: after which one training is stopped; what can be said of its beginning is said.
+    `minutes`: each run is stopped after this long, and then only its beginning is checked.
 
     Raises:
         BadInput: the study, its trainer or a cell is not sound.
@@ -99,11 +100,11 @@ def _apart(cell: Cell, reference: Cell) -> dict[str, Any]:
 
 def _parts(design: Design) -> list[Tried]:
     """Return each part of the cells once."""
-    found: dict[str, Tried] = {}
+    by_hash: dict[str, Tried] = {}
     for cell in design.cells:
         for name, part in cell.parts.items():
-            found.setdefault(part.hash, Tried(name, part, _where(cell, design)))
-    return list(found.values())
+            by_hash.setdefault(part.hash, Tried(name, part, _where(cell, design)))
+    return list(by_hash.values())
 
 
 def _where(cell: Cell, design: Design) -> str:
@@ -133,9 +134,8 @@ def _is_number(value: object) -> bool:
 
 # Cells ----------------------------------------------------------------------------------------------------------
 
-EndedCells = dict[
-    str, dict[str, Trace]
-]  # hash of a cell whose parts all came to their ends -> part's name -> its training
+# Hash of a cell whose parts were all trained to the end -> name of a part -> its run.
+EndedCells = dict[str, dict[str, Trace]]
 
 
 def _ended_cells(design: Design, traces: Mapping[Tried, Trace]) -> EndedCells:
@@ -158,7 +158,7 @@ def _metric_check(prepared: Prepared, ended: EndedCells) -> Check:
         try:
             with working_in(prepared.spec.folder):
                 checked(trainer.combine(trainer.Settings.model_validate(cell.settings), metrics), primary)
-        # Whatever a trainer's own `combine` raises is a finding.
+        # Anything that a trainer's own `combine` raises is a finding.
         except Exception as error:
             text = str(error) if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
             faults.append(f"{_where(cell, prepared.design)}: {text}")
@@ -179,7 +179,7 @@ def _ids_check(design: Design, ended: EndedCells, probes: Sequence[Probes]) -> C
     return same_ids(cells, others)
 
 
-# Saying it ------------------------------------------------------------------------------------------------------
+# Output ---------------------------------------------------------------------------------------------------------
 
 
 def _part_document(one: Tried, trace: Trace, checks: Sequence[Check]) -> dict[str, Any]:
@@ -211,18 +211,22 @@ def _document(prepared: Prepared, parts: Sequence[dict[str, Any]], checks: Seque
 
 
 def check_text(document: dict[str, Any]) -> str:
-    """Return the same for a person."""
+    """Return the document as text."""
     shrunk = ", shrunk by the trainer's smoke(settings)" if document["shrunk"] else ""
     counts = f"{plural(len(document['parts']), 'part')} of {plural(document['cells'], 'cell')}"
-    told: set[str] = set()
+    advice_given: set[str] = set()
     lines = [f"{document['trainer']} in {document['study']}: {counts}, each level once{shrunk}"]
     for part in document["parts"]:
-        # Of parts that differ in numbers only, the first stands for all.
+        # One of the parts that differ only in numbers stands for all of them.
         if len(part["checks"]) > 1 or part["checks"][0]["result"] != PASS:
             pace = part["seconds_per_step"]
             step = "" if pace is None else f", {_seconds(pace)} a step"
-            lines += ["", f"part {part['part']} ({part['where']}){step}", *_check_lines(part["checks"], told)]
-    lines += ["", "all of them", *_check_lines(document["checks"], told), "", _verdict(document)]
+            lines += [
+                "",
+                f"part {part['part']} ({part['where']}){step}",
+                *_check_lines(part["checks"], advice_given),
+            ]
+    lines += ["", "all of them", *_check_lines(document["checks"], advice_given), "", _verdict(document)]
     return "\n".join(lines)
 
 
@@ -230,12 +234,12 @@ def _seconds(seconds: float) -> str:
     return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else duration(seconds)
 
 
-def _check_lines(checks: Sequence[dict[str, Any]], told: set[str]) -> Iterator[str]:
-    """Yield a line per check. `told`: the advice given so far, which is not repeated."""
+def _check_lines(checks: Sequence[dict[str, Any]], given: set[str]) -> Iterator[str]:
+    """Yield a line per check. `given`: the advice given so far, which is not repeated."""
     for check in checks:
         yield f"  {check['result']:11}  {check['name']:12}  {check['seen']}"
-        if check["fix"] and check["fix"] not in told:
-            told.add(check["fix"])
+        if check["fix"] and check["fix"] not in given:
+            given.add(check["fix"])
             yield f"  {'':11}  {'':12}  to fix it: {check['fix']}"
 
 

@@ -1,4 +1,4 @@
-"""Whether a training is alive, and where it died.
+"""Whether training is alive, and where it died.
 
 A watchdog kills a hanging process; a note tells the next owner of a part how far the last one got."""
 
@@ -12,9 +12,8 @@ from pathlib import Path
 
 from ablate.files import remove
 
-IDLE = (
-    0.1  # the share of a core below which a process only waits, for a program of its own or for the network
-)
+# A process that uses less than this share of a core is only waiting, for its program or for the network.
+IDLE = 0.1
 
 
 class Watchdog:
@@ -30,7 +29,7 @@ class Watchdog:
         self._set_at = -math.inf
 
     def heard(self) -> None:
-        """Note that training goes on."""
+        """Note that training is alive."""
         now = time.monotonic()
         if now - self._set_at > self._slack_s:
             faulthandler.dump_traceback_later(self._hang_s, exit=True, file=2)
@@ -43,10 +42,11 @@ class Watchdog:
 
 
 class LifeSign:
-    """A note of how far an attempt came, which outlives its process, if not its machine.
+    """A note of how far an attempt came. It survives a kill of its process, but not of its machine.
 
-    Before the first step it is the CPU time spent, or the time passed where the process only waits, in tenths of a second, below
-    zero; then the last step done. Deaths at one and the same place are no accident; a kill from outside strikes anywhere."""
+    Before the first step it is a negative number: the tenths of a second of CPU time (of elapsed time, if the process mostly
+    waits). After that it is the last step. Repeated crashes at the same value point to the trainer; kills from outside are
+    spread out."""
 
     NAME = "reached.txt"
 
@@ -75,14 +75,14 @@ class LifeSign:
             os.pwrite(self._file, b"%12d" % place, 0)
 
     def close(self) -> None:
-        """End, and leave the note."""
+        """Stop updating the note, and leave it for the next attempt."""
         self._stepped.set()
         self._preparing.join()
         os.close(self._file)
 
     @classmethod
     def take(cls, workdir: Path) -> int | None:
-        """Return the note of the attempt before, and remove it."""
+        """Return the previous attempt's note, and remove it."""
         file = workdir / cls.NAME
         try:
             return int(file.read_text())

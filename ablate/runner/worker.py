@@ -46,14 +46,14 @@ class Worker(Workbench):
             self.locks.release(key)
 
     def _chose(self, queue: Collection[Queued]) -> bool:
-        """Add what the study chooses next, where it does; say whether there may be something new."""
-        # A search adds one trial when one is done, a look many when all are.
+        """Add the study's next trials if it chooses them while it runs; return whether there may be new ones."""
+        # A search adds one trial whenever one is done; a look adds many when all are done.
         if self.stopping() or self.draining() or (queue and self.store.spec.search is None):
             return False
         return lasting(self._choose, self.stopping)
 
     def _choose(self) -> bool:
-        # Lock anew in each attempt: a restarting server releases all locks.
+        # Take the lock again for each attempt: a restarting server releases all locks.
         self._renew_lost_locks()
         with turn_to_choose(self.locks) as mine:
             if mine:

@@ -1,6 +1,9 @@
 """Check the keys of a study file against each other: conditions, baseline, clashing settings, seeds."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ablate.spec import conditions
@@ -8,17 +11,17 @@ from ablate.spec.addresses import leaves, overlap
 from ablate.spec.faults import Faults
 from ablate.spec.kinds import Search
 from ablate.spec.model import Factor, Level, Scalar, level_text
-from ablate.spec.rules import KEY, Errors, absent, flow
+from ablate.spec.rules import KEY, Errors, Loc, absent, flow
 from ablate.spec.seeds import AddedSeeds
 from ablate.spec.yaml_tree import same
-from ablate.text import shown, suggestion
+from ablate.text import closest, shown, suggestion
 
 
-def check_conditions(factors: Sequence[Factor], errors: Errors) -> tuple[Factor, ...] | None:
+def check_conditions(factors: Sequence[Factor], text: str, errors: Errors) -> tuple[Factor, ...] | None:
     """Return the factors, with the levels in conditions spelled as their factors spell them; None if a condition is wrong."""
     before = len(errors.found)
     by_name = {factor.name: factor for factor in factors}
-    checked = tuple(_with_known_parents(factor, by_name, errors) for factor in factors)
+    checked = tuple(_with_known_parents(factor, by_name, text, errors) for factor in factors)
     if len(errors.found) > before:
         return None
     for cycle in conditions.cycles(checked):
@@ -34,21 +37,23 @@ def check_conditions(factors: Sequence[Factor], errors: Errors) -> tuple[Factor,
     return checked if len(errors.found) == before else None
 
 
-def _with_known_parents(factor: Factor, factors: Mapping[str, Factor], errors: Errors) -> Factor:
+def _with_known_parents(factor: Factor, factors: Mapping[str, Factor], text: str, errors: Errors) -> Factor:
     allowed: dict[str, tuple[Scalar, ...]] = {}
     for parent, levels in factor.only_when.items():
         loc = ("factors", factor.name, "only_when", parent)
         if parent not in factors:
             others = [name for name in factors if name != factor.name]
-            errors.add(f"no factor {shown(parent)}; {suggestion(parent, others)}", *loc, KEY)
+            _unknown_factor(parent, others, text, errors, *loc)
             continue
-        known = [known_level(factors[parent], level, errors, *loc, i) for i, level in enumerate(levels)]
+        known = [known_level(factors[parent], level, text, errors, *loc, i) for i, level in enumerate(levels)]
         allowed[parent] = tuple(dict.fromkeys(level.name for level in known if level))
     return factor.model_copy(update={"only_when": allowed})
 
 
-def known_level(factor: Factor, written: Scalar, errors: Errors, *loc: int | str) -> Level | None:
-    """Return the level of `factor` that is `written` at `loc`; add an error and return None if it has no such level."""
+def known_level(factor: Factor, written: Scalar, text: str, errors: Errors, *loc: int | str) -> Level | None:
+    """Return the level of `factor` that is `written` at `loc`; add an error and return None if it has no such level.
+
+    `text` is that of the file."""
     for level in factor.levels:
         if same(level.name, written):
             return level
@@ -60,7 +65,10 @@ def known_level(factor: Factor, written: Scalar, errors: Errors, *loc: int | str
         # Numbers with similar digits are not close to each other: only text gets a "did you mean".
         hint = suggestion(written if isinstance(written, str) else "", map(level_text, names))
     what = f"the text {shown(written)}" if isinstance(written, str) else shown(written)
-    errors.add(f"{what} is not a level of {factor.name}; {hint}", *loc)
+    texts = [level_text(name) for name in names]
+    meant = closest(written, texts) if isinstance(written, str) and not alike else None
+    of_level = ("factors", factor.name, "levels", texts.index(meant), KEY) if meant else ()
+    _blame(f"{what} is not a level of {factor.name}; {hint}", written, meant, text, errors, loc, of_level)
     return None
 
 
@@ -69,6 +77,7 @@ def check_choice(
     chosen: Mapping[str, Scalar],
     factors: Mapping[str, Factor],
     refused: Collection[str],
+    text: str,
     errors: Errors,
 ) -> dict[str, Scalar]:
     """Return `baseline` or `best` as factor -> level, spelled as the factor spells it.
@@ -78,19 +87,46 @@ def check_choice(
     known: dict[str, Scalar] = {}
     for name, level in chosen.items():
         if name in factors:
-            if named := known_level(factors[name], level, errors, key, name):
+            if named := known_level(factors[name], level, text, errors, key, name):
                 known[name] = named.name
         elif name not in refused:
-            errors.add(f"no factor {shown(name)}; {suggestion(name, factors)}", key, name, KEY)
+            _unknown_factor(name, factors, text, errors, key, name)
     return known
 
 
-def check_baseline_complete(
-    named: Collection[str], baseline: Mapping[str, Scalar], factors: Iterable[Factor], errors: Errors
+def _unknown_factor(name: str, factors: Collection[str], text: str, errors: Errors, *loc: int | str) -> None:
+    meant = closest(name, factors)
+    what = f"no factor {shown(name)}; {suggestion(name, factors)}"
+    _blame(what, name, meant, text, errors, (*loc, KEY), ("factors", meant or "", KEY))
+
+
+def _blame(
+    what: str, written: Scalar, meant: str | None, text: str, errors: Errors, loc: Loc, of_meant: Loc
 ) -> None:
-    """Report each factor that exists under the baseline and is not `named` in it."""
+    """Report `what` at `loc`, unless the name that is probably `meant` is the rarer spelling in the file: then that name.
+
+    Both if they are equally rare."""
+    words = _words(text)
+    rarer = words[meant] - words[str(written)] if meant else 1
+    if rarer >= 0:
+        errors.add(what, *loc)
+    if rarer <= 0:
+        errors.add(f"called {shown(written)} elsewhere in the file; spell it the same everywhere", *of_meant)
+
+
+@lru_cache(maxsize=1)
+def _words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w+(?:[.-]\w+)*", text))
+
+
+def check_baseline_complete(
+    named: Collection[str], baseline: Mapping[str, Scalar], factors: Sequence[Factor], errors: Errors
+) -> None:
+    """Report each factor that exists under the baseline and is not `named` in it, not even by a name that is close to its own."""
+    names = [factor.name for factor in factors]
+    meant = {closest(name, names) for name in named if name not in names}
     for factor in factors:
-        if factor.name not in named and conditions.exists(factor, baseline):
+        if factor.name not in {*named, *meant} and conditions.exists(factor, baseline):
             example = f"{factor.name}: {flow(factor.levels[0].name)}"
             errors.add(absent(f"missing, but it exists here; add e.g. {example}"), "baseline", factor.name)
 
@@ -130,10 +166,10 @@ def check_settings_apart(
     for factor in factors:
         for address in _addresses(factor):
             for clash in (setting for setting in fixed if overlap(setting, address)):
-                given = (
+                arguments = (
                     arg for key, arg in overridden.items() if overlap(key, clash) and overlap(key, address)
                 )
-                if (argument := next(given, None)) is not None:
+                if (argument := next(arguments, None)) is not None:
                     varied = f"factor {factor.name}"
                     varied += "" if address == factor.name else f" (it sets {address})"
                     what = f"{varied} varies this; choose levels with --only {factor.name}=..., or edit the study"

@@ -10,7 +10,7 @@ from ablate.spec.addresses import check_address, copied, overlap
 from ablate.spec.model import Factor, Level, Scalar
 from ablate.spec.rules import KEY, Errors, Written, expected, fault, write
 from ablate.spec.yaml_tree import Key, same
-from ablate.text import shown
+from ablate.text import as_it_looks, shown
 
 FACTOR_NAME = r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*"
 MAX_FACTOR_NAME = 64
@@ -44,7 +44,7 @@ Allowed = Annotated[tuple[Scalar, ...], BeforeValidator(_one_or_more, json_schem
 class SpelledFactor(Written):
     """A factor with named levels, or with conditions."""
 
-    # Read with the factor's name, by `_levels`: a level in a list sets the setting that the factor is named after.
+    # Read by `_levels`, which knows the factor's name: a level in a list sets the setting that the factor is named after.
     levels: Annotated[
         Any, BeforeValidator(lambda it: it, json_schema_input_type=ListedLevels | NamedLevels)
     ] = Field(examples=[[0.0, 0.01]])
@@ -154,8 +154,14 @@ def _level_settings(factor: str, value: Any, named: bool) -> dict[str, Any]:
 
 def _check_distinct(levels: dict[int, Level], errors: Errors) -> None:
     seen: dict[Scalar, Scalar] = {}
+    looks: dict[Scalar, Scalar] = {}
     for index, level in levels.items():
-        if level.name not in seen:
+        look = as_it_looks(level.name) if isinstance(level.name, str) else level.name
+        twin = looks.setdefault(look, level.name)
+        if isinstance(twin, str) and isinstance(level.name, str) and twin != level.name:
+            both = f"{twin!a} and {level.name!a}"
+            errors.add(f"levels {both} look the same; rename one", index, KEY)
+        elif level.name not in seen:
             seen[level.name] = level.name
         elif same(seen[level.name], level.name):
             errors.add(f"level {shown(level.name)} is given twice; keep one", index, KEY)

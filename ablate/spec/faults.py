@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from ablate.errors import BadInput
 from ablate.text import printable, shortened
 
-SHOWN_FAULTS = 100  # beyond this a file is not a study with mistakes but something else
+# A file with more faults is not a study with mistakes but something else.
+SHOWN_FAULTS = 100
 
 
 class Faults:

@@ -6,26 +6,27 @@ from pathlib import Path
 from ablate.errors import BadInput
 from ablate.text import printable, suggestion
 
-MAX_BYTES = 256 * 1024  # a long study has 10 kB; pure-Python YAML reads 256 kB in about half a second
+# A long study has 10 kB; pure-Python YAML reads 256 kB in about half a second.
+MAX_BYTES = 256 * 1024
 
 
-def read_text(path: Path) -> str:
-    """Return the file's text.
+def read_text(path: Path, what: str = "the study's YAML file") -> str:
+    """Return the file's text. `what`: it is, for messages.
 
     Raises:
         BadInput: missing, a folder or device, unreadable, larger than 256 kB, or not plain UTF-8.
     """
-    return _decode(_read_bytes(path), printable(str(path)))
+    return _decode(_read_bytes(path, what), printable(str(path)))
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, what: str) -> bytes:
     shown = printable(str(path))
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise BadInput(f"{shown}: is a folder; name the study's YAML file in it")
+            raise BadInput(f"{shown}: is a folder; name {what} in it")
         if not stat.S_ISREG(status.st_mode):
-            raise BadInput(f"{shown}: is not a regular file; name a YAML file")
+            raise BadInput(f"{shown}: is not a regular file; name {what}")
         if status.st_size > MAX_BYTES:
             raise BadInput(f"{shown}: {status.st_size:,} bytes; a study file has at most {MAX_BYTES:,}")
         with path.open("rb") as file:
@@ -38,7 +39,7 @@ def _read_bytes(path: Path) -> bytes:
         ) from error
     # A path that contains a NUL.
     except ValueError as error:
-        raise BadInput(f"{shown}: is not a path; name a YAML file") from error
+        raise BadInput(f"{shown}: is not a path; name {what}") from error
 
 
 def _nearby(path: Path) -> str:

@@ -20,20 +20,23 @@ Pruner = Literal["none", "median", "asha", "hyperband", "wilcoxon"]
 class _Kind(Written):
     """What every kind of design has."""
 
-    # `kind` has a default, but a mapping must name it: a kind without options is written as text.
+    # A mapping must name `kind`, although it has a default: a kind without options is written as text.
     model_config = ConfigDict(json_schema_extra={"required": ["kind"]})
 
     kind: str
     from_reference: ClassVar[bool] = False  # each effect is the difference of one cell from a reference cell
     starts_at_best: ClassVar[bool] = False  # that reference is `best`, not the baseline
+    is_fraction: ClassVar[bool] = (
+        False  # some cells of the full design, from which a model estimates the effects
+    )
 
     @classmethod
     def unknown(cls, name: str) -> str:
         """Return the message for an option that this kind lacks, naming the kind that has it."""
         owner = next((kind for kind, model in KINDS.items() if name in model.model_fields), None)
         if owner:
-            own = cls.model_fields["kind"].default
-            return f"design {own} has no option {name}; remove it, or use kind: {owner}"
+            kind = cls.model_fields["kind"].default
+            return f"design {kind} has no option {name}; remove it, or use kind: {owner}"
         return f"unknown key; {suggestion(name, cls.model_fields)}"
 
 
@@ -62,6 +65,7 @@ class Fractional(_Kind):
     """A subset of the full design, large enough to estimate the main effects."""
 
     kind: Literal["fractional"] = "fractional"
+    is_fraction: ClassVar[bool] = True
     cells: Annotated[int, Whole(2, MAX_CELLS)] | None = None
     """Number of cells. Default: the smallest power of two with two cells per factor and enough for every main effect."""
 

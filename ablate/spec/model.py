@@ -10,17 +10,19 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ablate.spec.kinds import Kind, Search
 from ablate.spec.rules import Frozen, Number, Positive, Text, Written, expected, fault, write
+from ablate.spec.scalars import is_text
 from ablate.text import shown
 
 Scalar = str | int | float | bool | None
 
-STUDY_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"  # it names folders: no leading dot or dash
+# It names folders, hence no leading dot or dash.
+STUDY_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 TRAINER_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 NAME_RULE = "use at most 64 letters, digits, '_', '-', '.', not starting with '.' or '-'"
 
 
 def level_text(level: Scalar) -> str:
-    """Return a level as a study file writes it."""
+    """Return a level as text: null, true."""
     if level is None:
         return "null"
     if isinstance(level, bool):
@@ -28,9 +30,14 @@ def level_text(level: Scalar) -> str:
     return str(level)
 
 
+def quoted_level(level: Scalar) -> str:
+    """Return a level as a study file writes it: null, but "null" for the text."""
+    return f'"{level}"' if isinstance(level, str) and not is_text(level) else level_text(level)
+
+
 def levels_text(levels: Mapping[str, Scalar]) -> str:
     """Return `training=joint, l2=0.01`."""
-    return ", ".join(f"{name}={level_text(level)}" for name, level in levels.items())
+    return ", ".join(f"{name}={quoted_level(level)}" for name, level in levels.items())
 
 
 class Level(Frozen):
@@ -45,7 +52,7 @@ class Factor(Frozen):
 
     name: str
     levels: tuple[Level, ...]  # in the order of the file; reports keep it
-    # Elsewhere the factor does not exist: each of these factors must exist and have one of these levels.
+    # The factor only exists where each of these factors exists and has one of these levels.
     only_when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
 
     @property
@@ -134,7 +141,7 @@ Choice = Annotated[  # factor -> level name
 
 
 class Keys(Written):
-    """The keys that mean the same in a study file and in the program. A new one needs a field here, and no more."""
+    """The keys that are the same in a study file and in `StudySpec`. A new one only needs a field here."""
 
     study: StudyName = Field(examples=["my_study"], json_schema_extra={"pattern": f"^{STUDY_NAME}$"})
     """Name of the study and of its folder: letters, digits, '_', '-', '.'."""
@@ -143,12 +150,12 @@ class Keys(Written):
     trainer: TrainerName = Field(
         examples=["ablate.trainer", "my_trainer"], json_schema_extra={"pattern": f"^{TRAINER_NAME}$"}
     )
-    """The module that trains: ablate.trainer, or your own beside this file."""
+    """The module that trains: ablate.trainer, or your own next to this file."""
     # Settings, factors and seeds have a notation of their own in the file.
     settings: Any
     factors: Any
     baseline: Choice = Field(examples=[{"l2": 0.0}])
-    """A level for every factor that exists under it; differences are measured from here."""
+    """The level of each factor that differences are measured from, for every factor that exists there."""
     best: Choice = Field(default_factory=dict)
     """The levels expected to be best: one more cell for one_at_a_time, the start of leave_one_out."""
     design: Kind = Field(examples=["one_at_a_time"])
@@ -173,18 +180,18 @@ class StudySpec(Keys):
 
     settings: dict[str, Any] = Field(default_factory=dict)  # nested; what does not vary
     factors: tuple[Factor, ...]
-    seeds: tuple[int, ...]  # with looks, all that may be run, in the order in which they are
+    seeds: tuple[int, ...]  # with looks: all that may be run, in order
     looking: Looking | None = None  # only where seeds are added after looks
 
-    # Where things stand in the file; not part of the study's identity. Keys are `settings.data.sentiment`,
-    # `factors.l2`, `factors.l2.levels[0]`, `factors.batches.levels[1].batch_size.sentiment`; (0, 0) is --set.
+    # Places in the file; not part of the study's identity. Keys are `settings.data.sentiment`, `factors.l2`,
+    # `factors.l2.levels[0]`, `factors.batches.levels[1].batch_size.sentiment`; (0, 0) is --set.
     path: Path | None = Field(default=None, exclude=True)
     places: dict[str, tuple[int, int]] = Field(default_factory=dict, exclude=True)  # line, column
 
     @model_validator(mode="before")
     @classmethod
     def _read_older(cls, data: Any) -> Any:
-        """Read specs from older databases, which have a design's options beside its kind."""
+        """Read specs from older databases, which have a design's options next to its kind."""
         if isinstance(data, dict) and isinstance(data.get("design"), str):
             data = dict(data)
             cells, search = data.pop("design_cells", None), data.pop("search", None)

@@ -21,7 +21,7 @@ def report(errors: Iterable[ErrorDetails], root: Node, faults: Faults) -> None:
             faults.add(node.place, f"{node.key}.{name}" if node.key else name, text)
         elif error["type"] == "fault" and key and error["loc"][-1] == KEY:
             faults.add(key.place, node.key, text)
-        # A bare Node was refused, and reported, when the YAML was parsed.
+        # A bare Node was already refused and reported when the YAML was parsed.
         elif type(node) is not Node:
             found = f"found {kind(node)}; "
             text = text if error["type"] == "fault" else found + (f"write {text}" if text else error["msg"])
@@ -40,7 +40,7 @@ def find(root: Node, loc: Loc) -> tuple[ScalarNode | None, Node]:
         match node:
             case ListNode() if isinstance(part, int):
                 key, node = None, node.items[part]
-            # Named levels: a mapping in the file, a list by then.
+            # Named levels are a mapping in the file, but a list here.
             case MappingNode() if isinstance(part, int):
                 key, node = node.pairs[part]
             case MappingNode():

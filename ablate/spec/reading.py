@@ -17,9 +17,10 @@ from ablate.spec.file_text import read_text
 from ablate.spec.model import StudySpec
 from ablate.spec.places import Places, places_of, report
 from ablate.spec.rules import Errors
+from ablate.spec.scalars import resolve
 from ablate.spec.seeds import AddedSeeds
 from ablate.spec.study_file import StudyFile
-from ablate.spec.yaml_tree import MappingNode, Node, ScalarNode, kind, parse_tree, plain, resolve
+from ablate.spec.yaml_tree import MappingNode, Node, ScalarNode, kind, parse_tree, plain
 
 REQUIRED = [name for name, key in StudyFile.model_fields.items() if key.is_required()]
 
@@ -57,7 +58,7 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
         _report_no_mapping(root, faults)
         raise AssertionError("a file without a mapping is a fault")
     written, places = plain(root), places_of(root)
-    # Filled with the keys that are valid, so that these are checked against each other even if others are wrong.
+    # Filled with the valid keys, so that these are checked against each other even if others are wrong.
     sound: dict[str, Any] = {}
     try:
         StudyFile.model_validate(written, context=sound)
@@ -67,7 +68,7 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
     overridden = _override(sound["settings"], overrides, places, faults)
     try:
         with Errors() as errors:
-            _check_together(sound, written, overridden, errors, faults)
+            _check_together(sound, written, text, overridden, errors, faults)
     except ValidationError as error:
         report(error.errors(include_url=False), root, faults)
     faults.stop_if_any()
@@ -97,6 +98,7 @@ def _report_no_mapping(root: Node | None, faults: Faults) -> None:
 def _check_together(
     sound: dict[str, Any],
     written: dict[str, Any],
+    text: str,
     overridden: Mapping[str, str],
     errors: Errors,
     faults: Faults,
@@ -108,7 +110,7 @@ def _check_together(
         factor.name for factor in sound.get("factors", ())
     }
     factors = (
-        cross_checks.check_conditions(sound["factors"], errors)
+        cross_checks.check_conditions(sound["factors"], text, errors)
         if "factors" in sound and not refused
         else None
     )
@@ -118,7 +120,7 @@ def _check_together(
     for key in ("baseline", "best"):
         if key in sound and "factors" in sound:
             known = {factor.name: factor for factor in sound["factors"]}
-            chosen = cross_checks.check_choice(key, sound[key], known, refused, errors)
+            chosen = cross_checks.check_choice(key, sound[key], known, refused, text, errors)
             if key == "baseline" and factors is not None:
                 cross_checks.check_baseline_complete(sound[key], chosen, factors, errors)
             sound[key] = chosen

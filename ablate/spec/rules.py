@@ -79,7 +79,7 @@ class Errors:
 
     @contextmanager
     def under(self, *loc: int | str) -> Iterator[None]:
-        """Note what a validation raises, under `loc`, and go on."""
+        """Collect what a validation raises, under `loc`, and continue."""
         try:
             yield
         except ValidationError as error:

@@ -35,7 +35,7 @@ def _draft_7(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     plain = {key: _draft_7(value) for key, value in schema.items() if not _is_noise(key, value)}
-    # A default of null means that the key may be left out. A file must not say null, so that member of the union goes.
+    # A default of null means that the key may be left out. A file must not say null, so null is removed from the union.
     if schema.get("default", "") is None:
         plain |= plain.pop("anyOf")[0]
     elif all(member.keys() == {"type"} for member in plain.get("anyOf", [{}])):

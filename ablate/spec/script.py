@@ -1,4 +1,4 @@
-"""A study of a user's script, from the options that its source declares. The script is read, never run or imported.
+"""Write a study of a user's script from the options that its source declares. The script is read, never run or imported.
 
 Understands argparse (`add_argument`), click (`@click.option`) and typer (a command's parameters)."""
 
@@ -12,18 +12,15 @@ from typing import Any, TypeGuard
 
 from ablate.errors import BadInput
 from ablate.spec.file_text import read_text
-from ablate.spec.yaml_tree import resolve
+from ablate.spec.scalars import resolve
 from ablate.text import one_line, printable, suggestion
 
 SEEDS = ("seed", "random_seed", "random_state")
 FOLDERS = ("output_dir", "out_dir", "outdir", "output", "save_dir", "workdir", "checkpoint_dir")
 TO_MINIMIZE = ("loss", "error", "mse", "mae", "rmse", "perplexity", "wer", "cer")
 FILL_IN = "FILL_IN"
-_CALLS = {
-    "add_argument": False,
-    "option": False,
-    "argument": True,
-}  # name -> whether it declares a positional
+# Name of a call -> whether it declares a positional argument.
+_CALLS = {"add_argument": False, "option": False, "argument": True}
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,18 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
         scripts = sorted(file.name for file in script.parent.glob("*.py"))
         raise BadInput(f"{script}: no such file; {suggestion(script.name, scripts)}")
     try:
-        tree = ast.parse(read_text(script))
+        tree = ast.parse(read_text(script, "the script"))
     except SyntaxError as error:
         raise BadInput(f"{script}:{error.lineno}: not Python ({error.msg}); name the script") from error
+    # Python's parser gives up on deep nesting.
+    except (MemoryError, RecursionError, ValueError) as error:
+        raise BadInput(
+            f"{script}: cannot be read as Python ({type(error).__name__}); name the script"
+        ) from error
     options = list({option.name: option for option in _options(tree)}.values())
     if not options:
         raise BadInput(
-            f"--script: {script} declares no options by argparse, click or typer; see docs/own_script.md for others"
+            f"--script: {script} declares no options with argparse, click or typer; see docs/how_to/own_script.md for others"
         )
     varied = _levels(options)
     baseline = {factor: levels[0] for factor, levels in varied.items()}
@@ -84,6 +86,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
         "design: one_at_a_time               # full | one_at_a_time | leave_one_out | fractional | search",
         "seeds: [11, 22, 33]",
         f"metric: {{name: {json.dumps(metric)}, goal: {goal}}}     # as the script names it in metrics.json or in what it prints",
+        "# Add smallest_effect: to the metric, the smallest difference that matters; it cannot be set after a result.",
     ]
     fill_in = [option.name for option in options if _value(option) == FILL_IN and not option.is_flag]
     return "\n".join(lines) + "\n", fill_in
@@ -103,28 +106,28 @@ def _options(tree: ast.Module) -> Iterator[Option]:
 def _declared(call: ast.Call, is_positional: bool) -> Option | None:
     """Return the option of an argparse or click call."""
     names = [literal for argument in call.args if isinstance(literal := _literal(argument), str)]
-    given = {word.arg: word.value for word in call.keywords if word.arg}
+    keywords = {word.arg: word.value for word in call.keywords if word.arg}
     long = [name for name in names if name.startswith("--")]
     if not names or (not long and names[0].startswith("-")):
         return None
     name, switch, _ = (long or names)[0].partition("/")
-    action = _literal(given.get("action"))
-    boolean = "BooleanOptionalAction" in ast.dump(given.get("action", ast.Pass()))
-    kinds = given.get("type")
-    choices = _literal(given.get("choices")) or (
+    action = _literal(keywords.get("action"))
+    boolean = "BooleanOptionalAction" in ast.dump(keywords.get("action", ast.Pass()))
+    kinds = keywords.get("type")
+    choices = _literal(keywords.get("choices")) or (
         _literal(kinds.args[0]) if _is_call(kinds, "Choice") else None
     )
-    default = _literal(given.get("default"))
+    default = _literal(keywords.get("default"))
     return Option(
         name=name.lstrip("-"),
         default=default,
         choices=tuple(choices or ()),
         is_flag=bool(
-            switch or boolean or action in ("store_true", "store_false") or _literal(given.get("is_flag"))
+            switch or boolean or action in ("store_true", "store_false") or _literal(keywords.get("is_flag"))
         ),
         is_positional=is_positional or not long,
-        is_required=bool(_literal(given.get("required"))) or (not long and default is None),
-        help=str(_literal(given.get("help")) or ""),
+        is_required=bool(_literal(keywords.get("required"))) or (not long and default is None),
+        help=str(_literal(keywords.get("help")) or ""),
     )
 
 
@@ -156,7 +159,7 @@ def _parameters(function: ast.FunctionDef) -> Iterator[Option]:
 
 
 def _levels(options: list[Option]) -> dict[str, list[Any]]:
-    """Return a first factor: an option and its levels, the default first. One with choices if there is one, else a number."""
+    """Return a first factor: an option and its levels, the default first. Options with choices are preferred, then numbers."""
     usable = [option for option in options if not option.is_flag and option.plain not in (*SEEDS, *FOLDERS)]
     for option in usable:
         if len(option.choices) > 1 and all(
@@ -244,7 +247,11 @@ def _literal(node: ast.expr | None) -> Any:
 
 
 def _key(name: str) -> str:
-    is_plain = name.replace("-", "").replace("_", "").isalnum() and isinstance(resolve(name), str)
+    try:
+        is_plain = name.replace("-", "").replace("_", "").isalnum() and isinstance(resolve(name), str)
+    # A number that YAML cannot hold.
+    except ValueError:
+        is_plain = False
     return name if is_plain else json.dumps(name)
 
 

@@ -1,25 +1,52 @@
-"""The commented study that `ablate init` writes. The only file in `spec` that writes to disk."""
+"""The commented studies that `ablate init` writes, and the files they need. The only file in `spec` that writes to disk."""
 
 import re
+import shutil
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 
 from ablate.errors import AblateError, BadInput
 from ablate.spec.model import NAME_RULE, STUDY_NAME
+from ablate.spec.scalars import resolve
 from ablate.spec.script import study_of_script
-from ablate.spec.yaml_tree import resolve
 from ablate.text import shown
 
+# Template -> the other files that it writes: each file in templates/ and the name it gets.
+BESIDE = {
+    "study": {},
+    "script": {"script.py.txt": "{module}.py"},
+    "transformers": {"transformers.py.txt": "{module}.py"},
+    "multitask": {},
+    "csv": {"csv-train.csv": "{name}-train.csv", "csv-dev.csv": "{name}-dev.csv"},
+}
 
-def init_study(name: str) -> str:
-    """Return a commented study called `name` that runs without changes.
+
+def init_study(name: str, template: str = "study") -> dict[str, str]:
+    """Return file name -> text: a commented study called `name` that runs without changes, then what it needs beside it.
 
     Raises:
         BadInput: `name` cannot name a study.
     """
     _checked(name)
-    template = files("ablate.spec").joinpath("template.yaml").read_text(encoding="utf-8")
-    return template.format(name=name, file=f"{name}.yaml", quoted=_as_yaml_text(name))
+    # A module that Python can import, whatever the study is called.
+    module = "train_" + re.sub(r"\W", "_", name)
+    words = {
+        "name": name,
+        "study": f"{name}.yaml",
+        "quoted": _as_yaml_text(name),
+        "module": module,
+        "script": f"{module}.py",
+        "data": name,
+        "python": "python" if shutil.which("python") else "python3",
+    }
+    sources = {f"{name}.yaml": f"{template}.yaml"}
+    sources |= {place.format(**words): source for source, place in BESIDE[template].items()}
+    return {place: Template(_read(source)).substitute(words) for place, source in sources.items()}
+
+
+def _read(source: str) -> str:
+    return files("ablate.spec").joinpath("templates", source).read_text(encoding="utf-8")
 
 
 def _checked(name: str) -> str:
@@ -35,21 +62,33 @@ def _as_yaml_text(name: str) -> str:
         return f'"{name}"'
 
 
-def write_study(name: str, script: Path | None = None) -> str:
-    """Write `init_study(name)`, or a study of `script`, to NAME.yaml in the working directory and return what to do next.
+def write_study(name: str, script: Path | None = None, template: str = "study") -> str:
+    """Write a study of `template`, or of `script`, to NAME.yaml in the working directory and return what to do next.
 
     Raises:
-        BadInput: `name` cannot name a study, the file exists (it is left as it is), or the script has no options.
-        AblateError: the file cannot be written.
+        BadInput: `name` cannot name a study, a file exists (all are left as they are), or the script has no options.
+        AblateError: a file cannot be written.
     """
-    text, fill_in = (init_study(name), []) if script is None else study_of_script(_checked(name), script)
-    path = Path(f"{name}.yaml")
+    study, fill_in = f"{name}.yaml", list[str]()
+    if script is None:
+        texts = init_study(name, template)
+    else:
+        text, fill_in = study_of_script(_checked(name), script)
+        texts = {study: text}
+    for path in texts:
+        if Path(path).exists():
+            raise BadInput(f"{path}: already exists and was left as it is; choose another name")
+    for path, text in texts.items():
+        _write(Path(path), text)
+    first = f"fill in {', '.join(fill_in)}, then " if fill_in else ""
+    return f"wrote {', '.join(texts)}; next: {first}ablate plan {study}"
+
+
+def _write(path: Path, text: str) -> None:
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise BadInput(f"{path}: exists already and was left as it is; choose another name") from error
+        raise BadInput(f"{path}: already exists and was left as it is; choose another name") from error
     except OSError as error:
         raise AblateError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-    first = f"fill in {', '.join(fill_in)}, then " if fill_in else ""
-    return f"wrote {path}; next: {first}ablate plan {path}"

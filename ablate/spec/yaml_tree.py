@@ -1,12 +1,9 @@
 """YAML 1.2 text as a tree of nodes that know their key, line and column.
 
-Refuses what no study needs and what makes YAML surprising or dangerous: anchors, aliases, tags,
-merge keys, directives, a second document, duplicate keys, NaN and infinity, whole numbers beyond 64 bits,
-nesting deeper than 20, more than 20,000 values. Scalars follow the YAML 1.2 core schema: `1e-5` is a number,
-`off` is text."""
+Refuses features that no study needs and that make YAML surprising or dangerous: anchors, aliases, tags, merge keys, directives,
+a second document, duplicate keys, NaN and infinity, whole numbers beyond 64 bits, nesting deeper than 20, more than 20,000
+values. Scalars follow the YAML 1.2 core schema: `1e-5` is a number, `off` is text."""
 
-import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +24,7 @@ from ruamel.yaml.reader import ReaderError
 
 from ablate.spec.faults import Faults
 from ablate.spec.model import Scalar
+from ablate.spec.scalars import resolve
 from ablate.text import shown
 
 MAX_DEPTH = 20
@@ -35,16 +33,6 @@ MAX_NODES = 20_000
 # People write `{files: data/sst-{split}.csv}`, where strict YAML wants quotes. A stand-in of the same length hides the
 # inner braces from the parser and keeps the columns in messages right. Nobody means a mapping by `{split}`.
 SPLIT, STAND_IN = "{split}", "\ue000split\ue001"
-
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_SPECIAL = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-    **{sign + name: float(sign + "inf") for sign in ("", "+", "-") for name in (".inf", ".Inf", ".INF")},
-    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,35 +80,11 @@ def parse_tree(text: str, faults: Faults) -> Node | None:
         faults.add(place, "", f"character {shown(text[position : position + 1])} is not allowed; remove it")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        found = f"{error.problem or error.context}".replace("'<stream end>'", "the end of the file")
-        what = f"{error.context}: {found}" if error.context and error.problem else found
-        faults.add((mark.line + 1, mark.column + 1), "", f"not YAML: {what}; {_remedy(error, found)}")
+        problem = f"{error.problem or error.context}".replace("'<stream end>'", "the end of the file")
+        what = f"{error.context}: {problem}" if error.context and error.problem else problem
+        faults.add((mark.line + 1, mark.column + 1), "", f"not YAML: {what}; {_remedy(error, problem)}")
     faults.stop_if_any()
     raise AssertionError("a YAML error is a fault")
-
-
-def resolve(text: str) -> Scalar:
-    """Return what the plain scalar `text` means under the YAML 1.2 core schema.
-
-    Raises:
-        ValueError: a whole number beyond 64 bits, NaN or infinity; the message says which, and how to fix it.
-    """
-    if text in _SPECIAL:
-        value: Scalar = _SPECIAL[text]
-    elif _INTEGER.fullmatch(text):
-        # int() itself refuses more than 4,300 digits.
-        value = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) <= 24 else 2**64
-        if not -(2**63) <= value < 2**63:
-            raise ValueError(
-                f"{shown(text)} does not fit in 64 bits; use a smaller number, or quote it to mean text"
-            )
-    elif _FLOAT.fullmatch(text):
-        value = float(text)
-    else:
-        return text
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{text} is not a finite number; use a finite one, or quote it to mean text")
-    return value
 
 
 class Key(str):
@@ -218,7 +182,9 @@ class _Builder:
     def scalar(self, event: Any, key: str) -> Node:
         place, text = _place(event), str(event.value).replace(STAND_IN, SPLIT)
         if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
-            self.faults.add(place, key, f"{shown(text)} holds a character that cannot be stored; remove it")
+            self.faults.add(
+                place, key, f"{shown(text)} contains a character that cannot be stored; remove it"
+            )
             return Node(place, key)
         # Quoted, or a block scalar: always text.
         if event.style:
@@ -248,7 +214,8 @@ class _Builder:
             if text == "<<" and event.style is None:
                 self.faults.add(name.place, key, "merge key << is not allowed; write the settings out")
                 continue
-            identity = (isinstance(name.value, bool), name.value)  # 0 and 0.0 are one key, 1 and true two
+            # 0 and 0.0 are the same key, but 1 and true are not, although Python calls both pairs equal.
+            identity = (isinstance(name.value, bool), name.value)
             if identity in first:
                 line, column = first[identity]
                 what = f"{shown(text)} is given twice, first at line {line}, column {column}; keep one"
@@ -281,10 +248,10 @@ def _remedy(error: MarkedYAMLError, problem: str) -> str:
     if "\\t" in problem:
         return "indent with spaces, not tabs"
     if "mapping values are not allowed" in problem:
-        return "check the indentation, or quote a text that holds ': '"
+        return "check the indentation, or quote a text that contains ': '"
     if "cannot start any token" in problem:
         return "quote a text that starts with this character"
     if error.context_mark and ("expected ',' or" in problem or "end of stream" in problem):
         opened = f"line {error.context_mark.line + 1}, column {error.context_mark.column + 1}"
-        return f"close the bracket or quote opened at {opened}, or quote a text that holds one"
+        return f"close the bracket or quote opened at {opened}, or quote a text that contains one"
     return "check the indentation, brackets and quotes here"

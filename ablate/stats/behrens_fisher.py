@@ -55,10 +55,10 @@ def equivalent_df(alpha: float, share: float, df_seed: float, df_item: float) ->
         return df_seed
     if share <= NEGLIGIBLE:
         return df_item
-    wanted = critical(alpha, share, df_seed, df_item)
+    target = critical(alpha, share, df_seed, df_item)
 
     def excess(inverse: float) -> float:
-        return t_quantile(1 - alpha / 2, 1 / inverse) - wanted
+        return t_quantile(1 - alpha / 2, 1 / inverse) - target
 
     if excess(1 / MANY) >= 0:
         return math.inf

@@ -227,8 +227,8 @@ def _condition(child: Factor, others: Sequence[Factor]) -> Condition | None:
     parents = [g for g in others if -1 not in seen[g.name] and seen[g.name] < set(g.index[g.exists].tolist())]
 
     def explained(by: Sequence[Factor]) -> bool:
-        met = np.all([np.isin(g.index, list(seen[g.name])) for g in by], axis=0)
-        return bool(np.array_equal(met, child.exists))
+        fits = np.all([np.isin(g.index, list(seen[g.name])) for g in by], axis=0)
+        return bool(np.array_equal(fits, child.exists))
 
     if not parents or not explained(parents):
         return None
@@ -254,8 +254,8 @@ def _terms(factors: Sequence[Factor], where: dict[str, Condition | None], highes
 
 
 def _ancestors(name: str, where: dict[str, Condition | None]) -> set[str]:
-    own = set(where.get(name) or {})
-    return own.union(*(_ancestors(parent, where) for parent in own))
+    parents = set(where.get(name) or {})
+    return parents.union(*(_ancestors(parent, where) for parent in parents))
 
 
 def _choose(table: _Table, replicated: bool, order: str) -> tuple[str, int]:

@@ -50,8 +50,8 @@ class Factor:
 
     def columns(self) -> Array:
         """Return the coding [n, levels - 1]."""
-        own = self.index[:, None] == np.arange(1, self.levels)
-        return np.asarray((own - 1 / self.levels) * self.exists[:, None])
+        at_level = self.index[:, None] == np.arange(1, self.levels)
+        return np.asarray((at_level - 1 / self.levels) * self.exists[:, None])
 
     @property
     def exists(self) -> NDArray[np.bool_]:

@@ -81,10 +81,10 @@ def shares_of_alpha(p: Sequence[float | None], gates: Sequence[int | None]) -> l
 def _heirs(test: int, known: Sequence[int], gate_of: Sequence[int | None]) -> list[float]:
     """Return the share of its α that the rejected `test` passes on to each test, [tests]."""
     open_ = np.array([float(gate is None and other != test) for other, gate in enumerate(gate_of)])
-    own = gate_of[test]
+    behind = gate_of[test]
     near = np.array(
         [
-            float(other != test and gate is not None and gate == (known[test] if own is None else own))
+            float(other != test and gate is not None and gate == (known[test] if behind is None else behind))
             for other, gate in enumerate(gate_of)
         ]
     )

@@ -73,8 +73,8 @@ def next_fraction(before: Sequence[float], share: float, looks: int) -> float:
         return 1.0
     least = round(before[-1] / RESOLUTION) + 1 if before else 1
     most = round(1 / RESOLUTION) - left
-    wanted = math.floor(share / RESOLUTION + 1e-9)
-    return max(min(max(wanted, least), most), least) * RESOLUTION
+    suggested = math.floor(share / RESOLUTION + 1e-9)
+    return max(min(max(suggested, least), most), least) * RESOLUTION
 
 
 def share_of_information(v_seed: float, v_item: float, seeds: int, at_most: int) -> float:

@@ -24,17 +24,18 @@ from ablate.text import closest, listed
 TABLES = {"studies", "study_directions", "trials", "trial_params", "trial_values", "trial_user_attributes"}
 COPIES = 5  # attempts to copy a database that is being written
 SHOWN = 20  # names of studies in a message
-EMPTY = '""'  # stands for a choice that is an empty text; here "" means that a trial lacks the param
+# Stands for a choice that is an empty text, since "" means that a trial lacks the param.
+EMPTY = '""'
 
 
 @dataclass(frozen=True)
 class AnyTrial:
-    """One trial, every value as text."""
+    """One trial, with every value as text."""
 
     number: int
     state: str  # in Optuna's words
     params: dict[str, str]
-    attributes: dict[str, str]  # the user's, those that are one value
+    attributes: dict[str, str]  # the user's attributes that are single values
     values: dict[int, float | None]  # of each objective; None is infinite
 
 
@@ -42,7 +43,7 @@ class AnyTrial:
 class AnyStudy:
     """A study as Optuna knows it."""
 
-    where: str  # the database, fit to be printed
+    where: str  # the database, safe to print
     name: str
     directions: tuple[str, ...]  # of each objective: MINIMIZE, MAXIMIZE or NOT_SET
     categorical: frozenset[str]  # params whose values are a list of choices
@@ -110,7 +111,7 @@ def _opened(url: str, where: str) -> Iterator[sa.Connection]:
 
 
 def _copied(file: Path, folder: Path) -> Path:
-    """Copy a database in WAL mode, including its log, at a moment when nobody writes."""
+    """Copy a database in WAL mode, including its log, while nobody writes."""
     copy, log = folder / "copy.db", Path(f"{file}-wal")
 
     def stamps() -> list[tuple[int, int] | None]:
@@ -146,20 +147,20 @@ def _study(connection: sa.Connection, where: str, typed: str | None) -> tuple[in
     rows = connection.execute(sa.text("SELECT study_id, study_name FROM studies ORDER BY study_id"))
     names = {name: study_id for study_id, name in rows}
     if not names:
-        raise BadInput(f"{where}: holds no study yet")
+        raise BadInput(f"{where}: contains no study yet")
     held = listed(names, SHOWN)
     if typed is None:
         if len(names) > 1:
-            raise BadInput(f"{where}: holds several studies; name one with --study: {held}")
+            raise BadInput(f"{where}: contains several studies; name one with --study: {held}")
         typed = next(iter(names))
     if typed not in names:
         hint = f"; did you mean {close!r}?" if (close := closest(typed, names)) else ""
-        raise BadInput(f"{where}: holds no study {typed!r}; it holds {held}{hint}")
+        raise BadInput(f"{where}: contains no study {typed!r}; it contains {held}{hint}")
     return names[typed], typed
 
 
 def _params(connection: sa.Connection, by: dict[str, int]) -> tuple[dict[int, dict[str, str]], set[str]]:
-    found: dict[int, dict[str, str]] = defaultdict(dict)
+    params: dict[int, dict[str, str]] = defaultdict(dict)
     categorical = set()
     described: dict[str, dict[str, Any]] = {}
     for trial, name, value, text in connection.execute(
@@ -170,26 +171,26 @@ def _params(connection: sa.Connection, by: dict[str, int]) -> tuple[dict[int, di
         kind, choices = described[text]["name"], described[text]["attributes"].get("choices")
         if choices is not None:
             categorical.add(name)
-            found[trial][name] = level_text(choices[int(value)]) or EMPTY
+            params[trial][name] = level_text(choices[int(value)]) or EMPTY
         else:
-            found[trial][name] = str(int(value)) if kind.startswith("Int") else repr(float(value))
-    return found, categorical
+            params[trial][name] = str(int(value)) if kind.startswith("Int") else repr(float(value))
+    return params, categorical
 
 
 def _attributes(connection: sa.Connection, by: dict[str, int]) -> dict[int, dict[str, str]]:
-    found: dict[int, dict[str, str]] = defaultdict(dict)
+    attributes: dict[int, dict[str, str]] = defaultdict(dict)
     for trial, name, text in connection.execute(_of_trials("trial_user_attributes", "key, value_json"), by):
         value = _json(text, parse_float=str, parse_int=str, parse_constant=str)
         if not isinstance(value, list | dict):
-            found[trial][name] = "" if value is None else level_text(value)
-    return found
+            attributes[trial][name] = "" if value is None else level_text(value)
+    return attributes
 
 
 def _values(connection: sa.Connection, by: dict[str, int]) -> dict[int, dict[int, float | None]]:
-    found: dict[int, dict[int, float | None]] = defaultdict(dict)
+    values: dict[int, dict[int, float | None]] = defaultdict(dict)
     for trial, objective, value in connection.execute(_of_trials("trial_values", "objective, value"), by):
-        found[trial][objective] = value
-    return found
+        values[trial][objective] = value
+    return values
 
 
 def _of_trials(table: str, columns: str) -> sa.TextClause:
@@ -203,5 +204,5 @@ def _json(text: str, **numbers: Any) -> Any:
         return json.loads(text, **numbers)
     except ValueError as error:
         raise StoreError(
-            f"the database holds {text[:40]!r}, which is not JSON; restore it from a copy"
+            f"the database contains {text[:40]!r}, which is not JSON; restore it from a copy"
         ) from error

@@ -9,12 +9,14 @@ import sqlalchemy as sa
 
 from ablate.design.model import Design
 from ablate.errors import BadInput
-from ablate.files import make_folder
+from ablate.files import make_folder, not_followed
 from ablate.spec.model import StudySpec
 from ablate.store import opening as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import planning, tables
 from ablate.store.places import Place
+from ablate.store.sessions import advisory_key, lock_session
+from ablate.store.upgrading import upgrade
 from ablate.store.writing import Store
 from ablate.text import listed
 
@@ -30,12 +32,16 @@ def create_store(
         BadInput: the database belongs to another program.
         StoreError: the database is locked, damaged or of another version.
     """
-    create_study(place, lambda connection: _insert_study(connection, spec, design, defaults))
-    return Store(place)
+    upgraded = create_study(place, lambda connection: _insert_study(connection, spec, design, defaults))
+    store = Store(place)
+    store.upgraded = store.upgraded or upgraded
+    return store
 
 
-def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> None:
-    """Create what is missing of the database and its tables, and the study by `insert`, unless it is there.
+def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> str | None:
+    """Create the database and its tables where they are missing, and the study (by `insert`) unless it exists.
+
+    An older database is upgraded; the message about that is returned.
 
     Raises:
         BadInput: the database belongs to another program.
@@ -50,6 +56,7 @@ def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> Non
             if not sa.inspect(engine).has_table(tables.studies.name):
                 _refuse_foreign(engine, url)
                 optuna.create_schema(databases.parse_url(url))
+            upgraded = upgrade(engine, url)
             with engine.begin() as connection:
                 tables.metadata.create_all(connection)
                 there = connection.execute(
@@ -61,15 +68,16 @@ def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> Non
                     where = databases.without_password(url)
                     tables.refuse_other_versions(connection, there.schema_version, where)
         engine.dispose()
+    return upgraded
 
 
 def _refuse_foreign(engine: sa.Engine, url: str) -> None:
-    """Refuse to put our tables into a database of another program; one of Optuna alone is fine."""
+    """Refuse to put our tables into a database of another program, except one that only Optuna uses."""
     there = sa.inspect(engine).get_table_names()
     if there and "version_info" not in there:
         raise BadInput(
-            f"{databases.without_password(url)}: holds tables of another program ({listed(sorted(there))}); name a database of "
-            "its own for ablate"
+            f"{databases.without_password(url)}: contains tables of another program ({listed(sorted(there))}); use a separate "
+            "database for ablate"
         )
 
 
@@ -89,15 +97,16 @@ def _insert_study(
 
 @contextmanager
 def _taking_turns(url: str) -> Iterator[None]:
-    """Hold the database's creation lock; otherwise processes race to create the tables."""
+    """Hold the database's creation lock, since processes would otherwise race to create the tables."""
     file = databases.sqlite_file(url)
     if file is None:
-        with databases.explained(url), databases.lock_session(url) as session:
-            session.execute(sa.select(sa.func.pg_advisory_lock(databases.advisory_key("create"))))
+        with databases.explained(url), lock_session(url) as session:
+            session.execute(sa.select(sa.func.pg_advisory_lock(advisory_key("create"))))
             yield
         return
     databases.refuse_network_file_system(file)
     make_folder(file.parent)
-    with databases.creation_lock(file).open("w") as lock:
+    # Not "w": a link that somebody planted there would empty a file elsewhere.
+    with open(databases.creation_lock(file), "a", opener=not_followed) as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

@@ -29,15 +29,15 @@ def _only_study(root: Path, url: str | None) -> str:
     """Return the name of the only study in the database at `url`, or in the home if there is no `url`."""
     where, names = str(root), names_in(root)
     if url is not None:
-        # A database library takes a while to load.
+        # Imported here, since a database library takes a while to load.
         from ablate.store.opening import without_password
         from ablate.store.reading import study_names
 
         where, names = without_password(url), study_names(url)
     if len(names) != 1:
-        held = "holds no study; `ablate run STUDY` starts one"
+        held = "contains no study; `ablate run STUDY` starts one"
         if names:
-            held = f"holds {', '.join(names)}; name one"
+            held = f"contains {', '.join(names)}; name one"
         raise BadInput(f"STUDY: none named, and {where} {held}")
     return names[0]
 
@@ -55,7 +55,7 @@ def names_in(root: Path) -> list[str]:
 def _study_name(typed: str) -> str:
     if not looks_like_path(typed):
         return typed
-    # So does YAML.
+    # Imported here, since YAML takes a while to load.
     from ablate.spec.reading import read_study
 
     return read_study(Path(typed)).study

@@ -1,12 +1,12 @@
 """Open the database safely: SQLite by default, PostgreSQL by URL.
 
 An SQLite commit is durable (`synchronous=FULL`; `journal_mode=TRUNCATE` also syncs the end of a commit, which by default is an
-unlink that a power cut may undo). A writer takes its lock when it begins, not half-way (`BEGIN IMMEDIATE`). A mistyped path is an
-error, not a new database. Files on network file systems are refused: their locks cannot be trusted. A reader sees one moment and
-changes no byte, even if a writer was killed in the middle of a commit. Passwords never leave this file in clear text."""
+unlink that a power cut may undo). A writer takes its lock when it begins, not half-way (`BEGIN IMMEDIATE`). A mistyped path is
+an error, not a new database. Files on network file systems are refused: their locks cannot be trusted. A reader gets a
+consistent snapshot and changes no byte, even if a writer was killed in the middle of a commit. Passwords never leave this file
+in clear text."""
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from ablate.errors import BadInput, StoreError, Unavailable
 from ablate.files import refuse_other_kinds
-from ablate.text import is_utf8, one_line
+from ablate.text import duration, is_utf8, one_line, shown
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,16 +42,61 @@ SERVER_PATIENCE = {
     "keepalives_count": 5,
     "tcp_user_timeout": 15_000,
 }
-# Stricter than SQLAlchemy, which takes what follows the first @ of a password for the host, and prints it.
+# Stricter than SQLAlchemy, which takes the rest of a password after an @ for the host, and prints it.
 _SERVER = re.compile(
     r"postgresql(\+\w+)?://([^@/:]*(:[^@]*)?@)?(\[[0-9A-Fa-f:.]+\]|[^@/?#:\[\]\s]*)(:[0-9]{1,5})?(/[^@?#]*)?(\?[^#]*)?"
 )
-# SQLSTATEs after which a retry of the same transaction may succeed.
-_GONE = ("08", "57P", "53300", "40001", "40P01")
+# SQLSTATEs after which a retry may succeed (PostgreSQL's manual, appendix A). Not 08P01, with which a pooler refuses.
+_GONE = ("08000", "08001", "08003", "08006", "57P", "53300", "40001", "40P01", "25006", "25P03")
+READ_ONLY = (
+    "name the primary server, not a standby, or let the role write: "
+    "ALTER ROLE name SET default_transaction_read_only = off"
+)
+SHARED = (
+    "a pooler that shares sessions between clients (PgBouncer in transaction mode, for example), so locks do not work; name the "
+    "server itself, or a pool with pool_mode = session"
+)
+_TOO_MANY = (
+    "a worker keeps 2 connections and `ablate run` 1, at the start 2 more; start fewer workers or raise the limit "
+    "(ALTER ROLE name CONNECTION LIMIT n, or the server's max_connections)"
+)
+# SQLSTATE, the server's message (there may be no SQLSTATE yet), how to fix it.
+_SERVER_ADVICE = (
+    ("", "invalid connection option", "correct the part of the URL after ?"),
+    ("53300", "too many connections", _TOO_MANY),
+    ("53300", "remaining connection slots", _TOO_MANY),
+    ("25006", "read-only transaction", READ_ONLY),
+    ("57014", "", "its limit is too short; ALTER ROLE name SET statement_timeout = '1min'"),
+    (
+        "55P03",
+        "",
+        "another program has locked its tables; end it, or ALTER ROLE name SET lock_timeout = '1min'",
+    ),
+    ("42501", "", "let the role make tables: GRANT CREATE ON SCHEMA public TO name"),
+    ("53100", "", "free some room on the server's disk and run again"),
+    ("3D000", 'FATAL:  database "', "create it (createdb NAME), or correct the URL"),
+    ("28P01", "password authentication failed", "correct user and password in the URL"),
+    ("42P05", "", SHARED),
+    ("26000", "", SHARED),
+    ("", "statement pooling mode", SHARED),
+    (
+        "",
+        "query_wait_timeout",
+        "the pooler has no session left; raise its default_pool_size or start fewer workers",
+    ),
+)
 
 
 class Disconnected(StoreError):
-    """The connection to the server was lost. It may come back; all our transactions can be retried."""
+    """The connection to the server was lost, or it accepts no writes now. All our transactions can be retried."""
+
+
+class Locked(StoreError):
+    """Another program held the lock of an SQLite file for longer than LOCK_TIMEOUT_S."""
+
+
+class Cut(Disconnected):
+    """The server ended a connection that was open."""
 
 
 def parse_url(url: str) -> sa.URL:
@@ -62,7 +107,7 @@ def parse_url(url: str) -> sa.URL:
     """
     try:
         parsed = sa.make_url(url)
-    # Text where the port should be, for example.
+    # For example, text in place of the port.
     except (sa.exc.ArgumentError, ValueError):
         parsed = None
     server = url.startswith("postgresql")
@@ -71,7 +116,7 @@ def parse_url(url: str) -> sa.URL:
         or not is_utf8(url)
         or (server and not (_SERVER.fullmatch(url) and parsed and (parsed.port or 0) < 65536))
     ):
-        # Never the address itself: a part of it may be the password.
+        # Never show the address itself: part of it may be the password.
         raise BadInput(
             "storage: not a database URL; write postgresql://user@host:5432/name, and in a password %40 for @, %2F for /, "
             "%3A for :, %25 for %"
@@ -88,6 +133,11 @@ def parse_url(url: str) -> sa.URL:
         raise BadInput("storage: an SQLite URL needs a file: sqlite:///path/study.db")
     if parsed.host:
         raise BadInput("storage: an SQLite URL names no host; write three slashes: sqlite:///path/study.db")
+    if parsed.query:
+        raise BadInput(
+            f"storage: an SQLite URL has no options, found {shown('?' + url.partition('?')[2])}; leave them out, or write "
+            "%3F for a question mark in a file's name"
+        )
     if parsed.database.endswith("/"):
         raise BadInput("storage: an SQLite URL names a file, not a folder: sqlite:///path/study.db")
     return parsed
@@ -108,13 +158,13 @@ def connect(url: str, read_only: bool = False) -> sa.Engine:
     """Return an engine for an existing database. `engine.execution_options(reading=True)` takes no writer's lock.
 
     Raises:
-        BadInput: there is no such file, or it is to be written on a network file system.
+        BadInput: there is no such file, or it would be written on a network file system.
         StoreError: the file is not an SQLite database.
         Unavailable: the server's driver is not installed.
     """
     file = sqlite_file(url)
     if file is None:
-        return _server_engine(url, read_only)
+        return server_engine(url, read_only)
     refuse_other_kinds(file)
     if not file.is_file():
         raise BadInput(f"{file}: no such database; `ablate run` creates it")
@@ -146,18 +196,18 @@ def reading(url: str) -> Iterator[sa.Connection]:
 
 @contextlib.contextmanager
 def intact(url: str) -> Iterator[None]:
-    """Turn what reading a damaged record raises into one line: text where a number belongs, rows or keys that are gone.
+    """Turn errors of damaged records (text in place of a number, missing rows or keys) into a one-line message.
 
     Raises:
-        StoreError: in its place.
+        StoreError: in place of such an error.
     """
     try:
         yield
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-        found = one_line(str(error))[:200]
+        message = one_line(str(error))[:200]
         raise StoreError(
-            f"{without_password(url)}: what it holds of the study is damaged or was written by another program "
-            f"({type(error).__name__}: {found}); restore it from a copy"
+            f"{without_password(url)}: its record of the study is damaged or was written by another program "
+            f"({type(error).__name__}: {message}); restore it from a copy"
         ) from error
 
 
@@ -171,21 +221,34 @@ def lasting(work: Callable[[], R], stopping: Callable[[], bool] = lambda: False)
     while True:
         try:
             return work()
-        except Disconnected:
-            if time.monotonic() > give_up or stopping():
+        except Disconnected as error:
+            if stopping():
                 raise
+            if time.monotonic() > give_up:
+                raise Disconnected(
+                    f"{error}; waited {duration(RECONNECT_S)}: once it is back, the same command continues from the last "
+                    "checkpoints"
+                ) from error
             time.sleep(RETRY_S)
+
+
+def unless_cut(work: Callable[[], R]) -> R:
+    """Return `work()`, retried if the server ends the connection meanwhile. A server that does not answer is not waited for."""
+    try:
+        return work()
+    except Cut:
+        return lasting(work)
 
 
 def _refuse_other_files(file: Path) -> None:
     """Raise StoreError when the file is not a database.
 
-    SQLite itself must look: POSIX locks belong to the process, so opening and closing the file here would drop the lock of a
-    transaction that this process has open."""
+    SQLite itself has to check: POSIX locks belong to the process, so opening and closing the file here would drop the lock of a
+    transaction that is open in this process."""
     import sqlite3
 
     try:
-        with contextlib.closing(_connection(file, "ro")) as connection:
+        with contextlib.closing(sqlite_connection(file, "ro", patience_s=0)) as connection:
             connection.execute("PRAGMA schema_version")
     # All other errors are reported when the engine is used.
     except sqlite3.Error as error:
@@ -200,7 +263,12 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _server_engine(url: str, read_only: bool, **how: Any) -> sa.Engine:
+def server_engine(url: str, read_only: bool = False, **how: Any) -> sa.Engine:
+    """Return an engine for a server; `how` is SQLAlchemy's.
+
+    Raises:
+        Unavailable: its driver is not installed.
+    """
     try:
         engine = sa.create_engine(
             parse_url(url), pool_pre_ping=True, hide_parameters=True, connect_args=SERVER_PATIENCE, **how
@@ -214,37 +282,24 @@ def _server_engine(url: str, read_only: bool, **how: Any) -> sa.Engine:
     return engine
 
 
-def lock_session(url: str) -> sa.Connection:
-    """Return a separate session on the server for advisory locks, which last exactly as long as the session."""
-    with explained(url):
-        session = _server_engine(url, read_only=False, poolclass=sa.pool.NullPool).connect()
-        session = session.execution_options(isolation_level="AUTOCOMMIT")
-        for name in ("keepalives_idle", "keepalives_interval", "keepalives_count"):
-            session.exec_driver_sql(f"SET tcp_{name} = {SERVER_PATIENCE[name]}")
-    return session
-
-
-def advisory_key(name: str) -> int:
-    """Return the number of the advisory lock called `name`."""
-    return int.from_bytes(hashlib.sha256(f"ablate {name}".encode()).digest()[:8], signed=True)
-
-
-def _connection(file: Path, mode: str) -> "sqlite3.Connection":
-    # Imported here: it is slow to load, and not needed with a server.
+def sqlite_connection(file: Path, mode: str, patience_s: float | None = None) -> "sqlite3.Connection":
+    """Open an SQLite file; `mode` is that of its URI: ro or rw. `patience_s`: how long to wait for others' locks, if
+    not LOCK_TIMEOUT_S."""
+    # Imported here, since it is slow to load and not needed with a server.
     import sqlite3
 
     quoted = str(file.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return sqlite3.connect(
         f"file:{quoted}?mode={mode}",
         uri=True,
-        timeout=LOCK_TIMEOUT_S,
+        timeout=LOCK_TIMEOUT_S if patience_s is None else patience_s,
         isolation_level=None,
         check_same_thread=False,
     )
 
 
 def _writer(file: Path) -> "sqlite3.Connection":
-    connection = _connection(file, "rw")
+    connection = sqlite_connection(file, "rw")
     connection.execute("PRAGMA journal_mode=TRUNCATE")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
@@ -256,7 +311,7 @@ def _reader(file: Path) -> "sqlite3.Connection":
     import sqlite3
 
     while True:
-        connection = _connection(file, "ro")
+        connection = sqlite_connection(file, "ro")
         try:
             connection.execute("PRAGMA schema_version").fetchone()
         except sqlite3.OperationalError as error:
@@ -335,26 +390,42 @@ def explained(url: str) -> Iterator[None]:
     """Turn a database driver's exception into a one-line message that says how to fix it."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
-        text = _first_line(error)
-        if sqlite_file(url) is None and _is_gone(error):
-            raise Disconnected(f"{without_password(url)}: {text}; is the server up?") from error
-        advice = "is the server up and the disk writable?"
-        if "locked" in text:
-            advice = "is another program holding it?"
-        elif "no such table" in text or "no such column" in text:
-            advice = "restore it from a copy"
-        raise StoreError(f"{without_password(url)}: {text}; {advice}") from error
-    except sa.exc.DatabaseError as error:
-        raise StoreError(
-            f"{without_password(url)}: {_first_line(error)}; restore it from a copy or move it away"
-        ) from error
+    except sa.exc.DBAPIError as error:
+        text = str(error.orig).strip().splitlines()[0]
+        if sqlite_file(url) is None:
+            kind, advice = _of_server(error, text)
+        else:
+            kind, advice = Locked if "locked" in text else StoreError, _of_file(error, text)
+        raise kind(f"{without_password(url)}: {text}; {advice}") from error
 
 
-def _first_line(error: sa.exc.DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0]
+def _of_file(error: sa.exc.DBAPIError, text: str) -> str:
+    if not isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return "restore it from a copy or move it away"
+    if "locked" in text:
+        return f"another program has locked it (fuser shows which); waited {duration(LOCK_TIMEOUT_S)}: end it, then run again"
+    if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY_DBMOVED":
+        return "it was deleted or moved while it was open; put it back, or a copy"
+    if "no such table" in text or "no such column" in text:
+        return "restore it from a copy"
+    return "is the disk writable?"
 
 
-def _is_gone(error: sa.exc.DBAPIError) -> bool:
-    code = getattr(error.orig, "sqlstate", None)
-    return error.connection_invalidated or code is None or code.startswith(_GONE)
+def _of_server(error: sa.exc.DBAPIError, text: str) -> tuple[type[StoreError], str]:
+    """Return the class of error (which says whether a retry may succeed) and how to fix it."""
+    code = getattr(error.orig, "sqlstate", None) or ""
+    # A server that refuses a connection says why before there is a SQLSTATE.
+    known = next(
+        (
+            how
+            for state, words, how in _SERVER_ADVICE
+            if (code and state == code) or (words and words in text)
+        ),
+        None,
+    )
+    was_connected = error.connection_invalidated or bool(code)
+    if not was_connected and isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return Disconnected, known or "is the server up?"
+    if code.startswith(_GONE) or (error.connection_invalidated and not known):
+        return Cut, known or "is the server up?"
+    return StoreError, known or "restore the database from a copy, or name another"

@@ -1,9 +1,9 @@
 """Optuna's side of the database. The only file that imports optuna.
 
-Trials are rows of Optuna's own tables, so that its dashboard, its importance plots and a user's scripts read them. We write those
-rows with our own transactions: `study.ask()` on SQLite hands one trial to two processes, `add_trial` costs 24 ms each,
+Trials are rows of Optuna's own tables, so that its dashboard, its importance plots and a user's scripts can read them. We write
+those rows in our own transactions: on SQLite, `study.ask()` can give one trial to two processes; `add_trial` costs 24 ms each;
 and a result that Optuna and we record in two commits can be half recorded. The tables are private to Optuna 5;
-`tests/contracts/test_optuna.py` holds that what we write is what `optuna.load_study` reads."""
+`tests/contracts/test_optuna.py` checks that `optuna.load_study` reads what we write."""
 
 import datetime
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ __all__ = ["TrialState"]
 
 
 def create_schema(url: sa.URL) -> None:
-    """Create Optuna's tables, or check that the ones there are of a version this Optuna reads."""
+    """Create Optuna's tables, or check that this Optuna reads the version that exists."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     text = url.render_as_string(hide_password=False)
-    # RDBStorage passes its URL through str.format.
+    # RDBStorage passes its URL through str.format, hence the doubled braces.
     escaped = text.replace("{", "{{").replace("}", "}}")
     optuna.storages.RDBStorage(escaped).engine.dispose()
 

@@ -1,4 +1,4 @@
-"""Parts: those that are trained, the points of their curves, and those that were begun and have no result yet.
+"""Parts: trained ones, the points of their curves, and those that were begun and have no result yet.
 
 Every function works in its caller's transaction."""
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ablate.store import optuna_tables as optuna
 from ablate.store import tables
 
-# Deaths at the same step are the trial's own fault: another attempt would not help.
+# After this many deaths at the same step, the trial itself is to blame, and another attempt would not help.
 MAX_DEATHS_THERE = 3
-# Deaths with nothing saved between them.
+# After this many deaths without a checkpoint between them.
 MAX_DEATHS = 10
 
 Points = Sequence[tuple[int, str, float]]  # (step, name, value)
@@ -39,7 +40,7 @@ class NewPart:
 
 
 def trained(connection: sa.Connection, study_id: int, parts: Iterable[str], seed: int) -> dict[str, Trained]:
-    """Return what those of `parts` gave that are trained to their end, by part."""
+    """Return the results of those of `parts` that are fully trained, by part."""
     key = tables.parts.c
     rows = connection.execute(
         sa.select(key.part, key.metrics, key.seconds, key.steps, key.facts).where(
@@ -50,10 +51,10 @@ def trained(connection: sa.Connection, study_id: int, parts: Iterable[str], seed
 
 
 def record(connection: sa.Connection, study_id: int, new: NewPart) -> None:
-    """Record a part that was trained to its end."""
+    """Record a fully trained part."""
     add_points(connection, study_id, new.part, new.seed, new.points)
     row = {"study_id": study_id, "part": new.part, "seed": new.seed, **vars(new.trained)}
-    # It may exist already: an earlier commit succeeded but its answer was lost.
+    # It may exist already, if an earlier commit succeeded but its answer was lost.
     connection.execute(_insert(connection, tables.parts).values(row).on_conflict_do_nothing())
     forget(connection, study_id, new.part, new.seed)
 
@@ -81,11 +82,11 @@ def add_points(connection: sa.Connection, study_id: int, part: str, seed: int, p
 
 
 def begin(
-    connection: sa.Connection, study_id: int, part: str, seed: int, reached: int | None
+    connection: sa.Connection, study_id: int, part: str, seed: int, reached: int | None, who: str
 ) -> tuple[str | None, bool]:
-    """Mark a part as begun; return why training it would be useless, if so, and whether its last owner died.
+    """Mark a part as begun; return why training it would be useless (if it would be), and whether its last owner died.
 
-    `reached`: how far that owner is known to have come: a step, or below zero."""
+    `reached`: how far that owner came, as in `LifeSign`: a step, or a negative number."""
     row = connection.execute(sa.select(tables.open_parts).where(_is(study_id, part, seed))).first()
     if row is None:
         connection.execute(
@@ -96,7 +97,8 @@ def begin(
         return None, False
     if row.error:
         return str(row.error), False
-    if not row.begun:
+    # This process began it: the answer to that commit was lost, or its locks were.
+    if not row.begun or last_begun_by(connection, study_id, part, seed) == who:
         change(connection, study_id, part, seed, begun=True)
         return None, False
     deaths = row.deaths + 1
@@ -109,18 +111,46 @@ def begin(
     return error, True
 
 
+def note(connection: sa.Connection, study_id: int, part: str, seed: int, event: str, who: str) -> None:
+    """Write what happened to a part into the history."""
+    row = {"study_id": study_id, "part": part, "seed": seed, "event": event, "who": who}
+    time = optuna.utc_now().isoformat(timespec="milliseconds")
+    connection.execute(sa.insert(tables.history).values(**row, time=time))
+
+
+def last_begun_by(connection: sa.Connection, study_id: int, part: str, seed: int) -> str | None:
+    """Return who began a part last."""
+    key = tables.history.c
+    return connection.scalar(
+        sa.select(key.who)
+        .where(key.study_id == study_id, key.part == part, key.seed == seed, key.event == "begun")
+        .order_by(key.number.desc())
+        .limit(1)
+    )
+
+
 def change(connection: sa.Connection, study_id: int, part: str, seed: int, **columns: Any) -> None:
     """Update columns of a part that was begun."""
     connection.execute(sa.update(tables.open_parts).where(_is(study_id, part, seed)).values(**columns))
 
 
+def take_back_death(connection: sa.Connection, study_id: int, part: str, seed: int) -> None:
+    """Count one death less of a part's owners: the last one is alive and only lost its lock."""
+    ours = tables.open_parts
+    connection.execute(
+        sa.update(ours)
+        .where(_is(study_id, part, seed), ours.c.deaths > 0)
+        .values(deaths=ours.c.deaths - 1, deaths_there=0)
+    )
+
+
 def forget(connection: sa.Connection, study_id: int, part: str, seed: int) -> None:
-    """Forget that a part was begun, because it was recorded or will be retried."""
+    """Forget that a part was begun, since it was recorded or will be retried."""
     connection.execute(sa.delete(tables.open_parts).where(_is(study_id, part, seed)))
 
 
 def forget_trained(connection: sa.Connection, study_id: int, part: str, seed: int) -> None:
-    """Forget what a part gave, and the points of its curves."""
+    """Forget a part's result and the points of its curves."""
     for table in (tables.parts, tables.points):
         key = table.c
         connection.execute(
@@ -134,14 +164,14 @@ def _is(study_id: int, part: str, seed: int) -> sa.ColumnElement[bool]:
 
 
 def _is_same_place(one: int | None, other: int | None) -> bool:
-    """Say whether two attempts died at the same step, or after about the same time before the first (below zero)."""
+    """Return whether two attempts died at the same step or, before the first step (negative), after about the same time."""
     if one is None or other is None or one > 0 or other > 0:
         return one == other
     return abs(one - other) <= max(2, 0.1 * max(-one, -other))
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:
-    """Return an INSERT that knows ON CONFLICT, in the database's own dialect."""
+    """Return an INSERT with ON CONFLICT, in the database's dialect."""
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
     else:

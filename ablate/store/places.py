@@ -38,7 +38,7 @@ class Place:
         """Return whether there is a database to open; true for any server."""
         if self.url == _own_file_url(self.folder):
             return (self.folder / "study.db").is_file()
-        # A database library takes a while to load.
+        # Imported here, since a database library takes a while to load.
         from ablate.store.opening import sqlite_file
 
         file = sqlite_file(self.url)
@@ -57,14 +57,14 @@ def home_folder(home: Path | None) -> Path:
     """Return the folder of all studies: the one given, ABLATE_HOME, or `runs`; it need not exist.
 
     Raises:
-        BadInput: it cannot be a folder.
+        BadInput: the path cannot be a folder.
     """
     root = home or Path(os.environ.get("ABLATE_HOME") or "runs")
-    # Two kinds of error for a loop of links, by Python's version; a ValueError for a NUL.
+    # A loop of links raises OSError or RuntimeError, depending on Python's version; a NUL raises ValueError.
     try:
         if not is_utf8(str(root.resolve())):
             raise ValueError("its path is not UTF-8, which databases need")
-        # A plain file there is an error of the file system, as any other that is in the way.
+        # A plain file at this path is reported like any other error of the file system.
         is_other = root.exists() and not root.is_dir() and not root.is_file()
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
@@ -78,7 +78,7 @@ def place_of(study: str, home: Path | None = None, storage: str | None = None) -
     """Return where the study of this name lives, whether or not it has run.
 
     Raises:
-        BadInput: the home cannot be one, or something else is where the database should be.
+        BadInput: the home cannot be a folder, or something else is where the database should be.
     """
     folder, url = home_folder(home).resolve() / study, storage_url(storage)
     if url is None:
@@ -87,13 +87,13 @@ def place_of(study: str, home: Path | None = None, storage: str | None = None) -
 
 
 def place_in(home: Path, study: str) -> Place:
-    """Return where a study lives that has its own file in a home, whatever the environment says."""
+    """Return the place of a study with its own file in a home, whatever ABLATE_STORAGE says."""
     folder = home.resolve() / study
     return Place(study, _own_file_url(folder), folder)
 
 
 def storage_url(storage: str | None) -> str | None:
-    """Return the database URL from the option or the environment, with an absolute path if it is a file; None without one."""
+    """Return the database URL from the option or the environment (absolute, if it is a file); None if there is none."""
     url = storage or os.environ.get("ABLATE_STORAGE")
     if not url:
         return None

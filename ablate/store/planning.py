@@ -19,7 +19,7 @@ from ablate.store.results import Look, UseOfTest
 
 
 def lock_study(connection: sa.Connection, study_id: int) -> None:
-    """Let nobody else add or requeue trials until the commit. On SQLite every transaction that writes has that lock."""
+    """Keep others from adding or requeueing trials until the commit. On SQLite every writing transaction has that lock."""
     ours = tables.studies.c
     connection.execute(sa.select(ours.study_id).where(ours.study_id == study_id).with_for_update())
 
@@ -37,12 +37,12 @@ def delete_study(connection: sa.Connection, study_id: int) -> None:
 def home(connection: sa.Connection, study_id: int) -> str | None:
     """Return the name of the folder of artifacts that a study's trials belong to."""
     key = optuna.study_attributes.c
-    found = connection.scalar(sa.select(key.value_json).where(key.study_id == study_id, key.key == "home"))
-    return None if found is None else str(json.loads(found))
+    name = connection.scalar(sa.select(key.value_json).where(key.study_id == study_id, key.key == "home"))
+    return None if name is None else str(json.loads(name))
 
 
 def agree_on_home(connection: sa.Connection, study_id: int, proposed: str) -> str:
-    """Set the name of that folder if it has none; return its name."""
+    """Set the name of the folder of artifacts if it has none; return its name."""
     if (agreed := home(connection, study_id)) is not None:
         return agreed
     row = {"study_id": study_id, "key": "home", "value_json": json.dumps(proposed)}
@@ -51,7 +51,7 @@ def agree_on_home(connection: sa.Connection, study_id: int, proposed: str) -> st
 
 
 def add_look(connection: sa.Connection, study_id: int, look: Look) -> bool:
-    """Write a look; return whether it is new."""
+    """Record a look; return whether it is new."""
     ours = tables.looks.c
     if connection.scalar(sa.select(ours.number).where(ours.study_id == study_id, ours.number == look.number)):
         return False
@@ -66,7 +66,7 @@ def add_look(connection: sa.Connection, study_id: int, look: Look) -> bool:
 
 
 def add_use_of_test(connection: sa.Connection, study_id: int, use: UseOfTest, uses_before: int) -> None:
-    """Write a use of the test split.
+    """Record a use of the test split.
 
     Raises:
         StoreError: another process has used it since `uses_before` was read.
@@ -222,8 +222,9 @@ def _write_params(
     old: Mapping[int, Cell],
     new: Mapping[int, Cell],
 ) -> None:
-    """Write the levels of new trials, and those of the old ones again where a factor gained levels or changed their order:
-    Optuna compares only trials whose parameters have one description."""
+    """Write the levels of new trials, and of all trials if a factor got new or reordered levels: Optuna compares only trials
+    with one description.
+    """
     choices = {factor.name: tuple(level.name for level in factor.levels) for factor in factors}
     described = {name: optuna.choices_json(levels) for name, levels in choices.items()}
     key = optuna.params.c
@@ -251,5 +252,5 @@ def _write_params(
 def cell_from_row(row: Any) -> Cell:
     """Build a cell from its row in `ablate_cells`."""
     parts = {name: Part(part["hash"], part["settings"]) for name, part in row.parts.items()}
-    # A TypeError if one is no mapping: the database is not as we left it.
+    # A TypeError if one is not a mapping: the database was changed by somebody else.
     return Cell(row.cell, {**row.levels}, {**row.settings}, parts)

@@ -16,7 +16,7 @@ from ablate.store import optuna_tables as optuna
 from ablate.store import tables
 from ablate.store.places import Place
 from ablate.store.planning import cell_from_row
-from ablate.store.results import Change, Look, PartResult, Point, Results, TrialResult, UseOfTest
+from ablate.store.results import Change, Event, Look, PartResult, Point, Results, TrialResult, UseOfTest
 
 
 def read_results(place: Place) -> Results:
@@ -26,6 +26,10 @@ def read_results(place: Place) -> Results:
         BadInput: there is no such database, or it holds no such study.
         StoreError: the database is locked or damaged.
     """
+    return databases.unless_cut(lambda: _read_results(place))
+
+
+def _read_results(place: Place) -> Results:
     url = databases.without_password(place.url)
     with databases.reading(place.url) as connection:
         if not sa.inspect(connection).has_table(tables.studies.name):
@@ -36,7 +40,7 @@ def read_results(place: Place) -> Results:
         ).first()
         if version is None:
             held = ", ".join(_names(connection)) or "none"
-            raise BadInput(f"{url}: holds no study {place.study!r}; it holds {held}")
+            raise BadInput(f"{url}: contains no study {place.study!r}; it contains {held}")
         tables.refuse_other_versions(connection, version.schema_version, url)
         head = connection.execute(sa.select(ours).where(ours.c.name == place.study)).one()
         key = tables.cells.c
@@ -45,7 +49,7 @@ def read_results(place: Place) -> Results:
         )
         cells = tuple(cell_from_row(row) for row in rows)
         parts = _parts(connection, head.study_id, place)
-        # A study that did not come from a file has none.
+        # A study that did not come from a file has no file.
         file = head.design.get("file") or "STUDY"
         path = Path(head.folder) / Path(file).name
         return Results(
@@ -71,13 +75,17 @@ def _why_it_holds_nothing(url: str) -> str:
     file = databases.sqlite_file(url)
     if file is not None and not databases.creation_lock(file).exists():
         return "not a database of ablate"
-    return "holds no study yet; if `ablate run` is creating it, ask again in a moment"
+    return "contains no study yet; if `ablate run` is creating it, try again in a moment"
 
 
 def study_names(url: str) -> list[str]:
     """Return the names of the studies in a database."""
-    with databases.reading(url) as connection:
-        return _names(connection) if sa.inspect(connection).has_table(tables.studies.name) else []
+
+    def read() -> list[str]:
+        with databases.reading(url) as connection:
+            return _names(connection) if sa.inspect(connection).has_table(tables.studies.name) else []
+
+    return databases.unless_cut(read)
 
 
 def has_run(place: Place) -> bool:
@@ -100,7 +108,7 @@ def _parts(connection: sa.Connection, study_id: int, place: Place) -> dict[tuple
         (row.part, row.seed): PartResult(
             row.part,
             row.seed,
-            # Adding 0 raises where another program wrote text: SQLite keeps it in a column of numbers.
+            # Adding 0 raises if another program wrote text, which SQLite accepts in a column of numbers.
             {str(name): value + 0.0 for name, value in row.metrics.items()},
             row.seconds + 0.0,
             row.steps,
@@ -112,7 +120,7 @@ def _parts(connection: sa.Connection, study_id: int, place: Place) -> dict[tuple
 
 
 def _facts(written: Any) -> dict[str, Any]:
-    """Return a part's facts; a trainer could once write anything in place of ours."""
+    """Return a part's facts. In older databases a trainer may have overwritten ours with anything."""
     known = {"code": dict, "versions": dict, "gpu_energy_joules": int | float}
     facts = written if isinstance(written, dict) else {}
     return {
@@ -175,6 +183,25 @@ def _points(url: str, study_id: int, parts: Collection[str]) -> list[Point]:
             .order_by(key.part, key.seed, key.name, key.step)
         )
         return [Point(*row) for row in rows]
+
+
+def read_history(place: Place) -> list[Event]:
+    """Return who began which part of a study, when, and how that ended, in order; empty for older studies.
+
+    Raises:
+        StoreError: the database is locked or damaged.
+    """
+    ours, key = tables.studies.c, tables.history.c
+    with databases.reading(place.url) as connection:
+        if not sa.inspect(connection).has_table(tables.history.name):
+            return []
+        rows = connection.execute(
+            sa.select(key.part, key.seed, key.event, key.who, key.time)
+            .join(tables.studies, ours.study_id == key.study_id)
+            .where(ours.name == place.study)
+            .order_by(key.number)
+        )
+        return [Event(*row) for row in rows]
 
 
 def _test_uses(connection: sa.Connection, study_id: int) -> tuple[UseOfTest, ...]:

@@ -1,5 +1,4 @@
-"""The content of a store as plain values, which is all that the report sees of it. Also: the best cell, and the parts that a
-metric comes from."""
+"""The content of a store as plain values, all that the report sees of it; the best cell; the parts behind a metric."""
 
 import math
 from collections import defaultdict
@@ -32,7 +31,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class PartResult:
-    """One part × one seed that was trained to its end."""
+    """One part × one seed, fully trained."""
 
     part: str
     seed: int
@@ -56,8 +55,19 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Event:
+    """What happened to a part: who began it, when, and how that ended."""
+
+    part: str
+    seed: int
+    what: str  # begun; recorded, left, lost, failed; forgotten: to be trained again
+    who: str  # host, process id, and a word, since process ids are reused
+    when: str  # UTC, ISO 8601, by the clock of `who`
+
+
+@dataclass(frozen=True)
 class UseOfTest:
-    """One time that a cell was scored on the test split."""
+    """One scoring of a cell on the test split."""
 
     cell: str
     when: str  # UTC, ISO 8601, to the second
@@ -78,8 +88,8 @@ class Look:
     """One look at the results of a study that adds seeds: the comparisons, and the cells that continue."""
 
     number: int  # from 1
-    seeds: int  # of every cell that was going on until then
-    cells: tuple[str, ...]  # hashes of those that go on, as an open comparison needs them
+    seeds: int  # of every cell that had not stopped before
+    cells: tuple[str, ...]  # hashes of those that continue: an open comparison needs them
     comparisons: tuple[dict[str, Any], ...]  # as `evidence.looks` records them
 
 
@@ -96,19 +106,19 @@ class Results:
     trials: tuple[TrialResult, ...]
     parts: dict[tuple[str, int], PartResult]
     points: Callable[[Collection[str]], Sequence[Point]]  # reads the curves of these parts
-    test_uses: tuple[UseOfTest, ...] = ()  # in time order; more than one is for a report to flag
+    test_uses: tuple[UseOfTest, ...] = ()  # in time order; the report flags more than one
     changes: tuple[Change, ...] = ()  # in time order
-    looks: tuple[Look, ...] = ()  # in time order; each changes what is wanted
-    tried: tuple[TrialResult, ...] = ()  # by a search, where `compared` has set them apart
-    search: Search | None = None  # which chose them
-    # The trainer's when trials were added, as `defaults_of` has them.
+    looks: tuple[Look, ...] = ()  # in time order; each decides which seeds are needed
+    tried: tuple[TrialResult, ...] = ()  # by a search; `compared` separates them from `trials`
+    search: Search | None = None  # the search that tried them
+    # The trainer's defaults when trials were added, in the format of `defaults_of`.
     defaults: dict[str, str] = field(default_factory=dict)
-    file: str = "STUDY"  # the study file as `ablate run` was given it
-    place: Place | None = None  # whence all this was read
+    file: str = "STUDY"  # the study file as passed to `ablate run`
+    place: Place | None = None  # where this was read from
 
     @property
     def deciding_seeds(self) -> tuple[int, ...]:
-        """The seeds that cells are compared on; where `compared` has set a search's own apart, all that are left."""
+        """The seeds that cells are compared on. After `compared`, which leaves out a search's own seed, all seeds."""
         return self.spec.seeds if self.search else self.spec.deciding_seeds
 
     def seeds_of(self, cell: str) -> tuple[int, ...]:
@@ -117,22 +127,22 @@ class Results:
 
 
 def seeds_wanted(spec: StudySpec, looks: Sequence[Look], cell: str) -> int:
-    """Return how many seeds a cell is run with: those of the first look, then of each further look that it continues after."""
+    """Return how many seeds a cell is run with: those of the first look, plus those of each further look that it continues to."""
     if spec.looking is None:
         return len(spec.seeds)
-    wanted = spec.looking.looks[0]
+    seeds = spec.looking.looks[0]
     for look, following in zip(looks, spec.looking.looks[1:], strict=False):
         if cell not in look.cells:
             break
-        wanted = following
-    return wanted
+        seeds = following
+    return seeds
 
 
 def compared(results: Results) -> Results:
-    """Return what may be compared: of a search its finalists and the baseline, on the seeds that chose none of them; of a study
-    that adds seeds those it has come to.
+    """Return the results that may be compared: for a search, its finalists and the baseline, without the seed that chose them;
+    for a study that adds seeds, those up to the current look.
 
-    Before there are any, a search has its baseline to show."""
+    Before a search has finalists, only its baseline."""
     spec = results.spec
     if spec.looking:
         reached = max((len(results.seeds_of(cell.hash)) for cell in results.cells), default=0)
@@ -151,11 +161,37 @@ def compared(results: Results) -> Results:
     )
 
 
+def is_going_on(results: Results) -> bool:
+    """Return whether trials are running or waiting, or a search or a look will add some."""
+    states = {trial.state for trial in results.trials}
+    return not states or not states.isdisjoint(("RUNNING", "WAITING")) or _will_choose(results)
+
+
+def _will_choose(results: Results) -> bool:
+    """Return whether a study that chooses trials while it runs has more to choose, now that no trials are left."""
+    spec = results.spec
+    if spec.looking:
+        # A look needs at least one result.
+        reached = any(spec.metric.name in trial.metrics for trial in results.trials)
+        over = len(results.looks) == len(spec.looking.looks) or (
+            results.looks and not results.looks[-1].cells
+        )
+        return reached and not over
+    if spec.search is None:
+        return False
+    tried = [trial for trial in results.trials if trial.seed == spec.seeds[0]]
+    if len(tried) < len(results.trials) or len(spec.seeds) == 1:
+        # The finalists were added already.
+        return False
+    all_tried = len(tried) >= min(spec.search.trials, results.raw_cells)
+    return not all_tried or any(trial.state == "COMPLETE" for trial in tried)
+
+
 @dataclass(frozen=True)
 class Sharing:
     """What sharing parts between trials saved."""
 
-    used: int  # parts of the trials, each time it is used
+    used: int  # uses of parts by trials
     unique: int
     seconds_used: float  # that training would have taken without sharing
     seconds_trained: float
@@ -167,7 +203,7 @@ class Sharing:
 
 
 def sharing(results: Results, trials: Iterable[TrialResult]) -> Sharing:
-    """Return what sharing saved the complete ones of `trials`."""
+    """Return what sharing saved the complete trials among `trials`."""
     complete = [trial for trial in trials if trial.state == "COMPLETE"]
     used = [(part, trial.seed) for trial in complete for part in trial.parts.values()]
     seconds = {key: results.parts[key].seconds for key in used if key in results.parts}
@@ -184,7 +220,7 @@ def deciding_parts(results: Results, trial: TrialResult, metric: str) -> frozens
     reporting = frozenset(
         part
         for part in trial.parts.values()
-        if (found := results.parts.get((part, trial.seed))) and metric in found.metrics
+        if (result := results.parts.get((part, trial.seed))) and metric in result.metrics
     )
     return reporting or frozenset(trial.parts.values())
 
@@ -204,9 +240,8 @@ def repeated_values(results: Results, metric: str) -> list[list[float]]:
 def best_cell(results: Results) -> str | None:
     """Return the cell with the best mean of the primary metric among those whose planned seeds are all complete.
 
-    The mean is over the deciding seeds: of a search, those that did not choose its finalists; of a study that adds seeds, those
-    that the cell was given.
-    The first in design order wins a tie; None when no cell is complete.
+    The mean is over the deciding seeds: in a search, those that did not choose its finalists; in a study that adds seeds, those
+    that the cell was run with. The first in design order wins a tie; None when no cell is complete.
     """
     name, goal = results.spec.metric.name, results.spec.metric.goal
     values: dict[str, dict[int, float]] = defaultdict(dict)

@@ -18,7 +18,8 @@ from ablate.errors import Unavailable
 from ablate.spec import conditions
 from ablate.spec.model import Factor, StudySpec
 
-ASKED = 100  # proposals to ask for before an untried combination is drawn at random
+# Proposals to ask for before an untried combination is drawn at random.
+ASKED = 100
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def _study(spec: StudySpec, seed: int) -> optuna.Study:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         samplers = optuna.samplers
         match spec.search.sampler:
-            # constant_liar: cells that are being tried are not proposed again.
+            # constant_liar: do not propose cells again that are being tried.
             case "tpe":
                 sampler: optuna.samplers.BaseSampler = samplers.TPESampler(seed=seed, constant_liar=True)
             case "gp":
@@ -79,7 +80,7 @@ def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
 
 
 def _frozen(space: Space, one: Tried) -> optuna.trial.FrozenTrial:
-    """Return a trial for samplers; one without a value to learn from is FAIL to them, one under way RUNNING."""
+    """Return a trial for samplers: FAIL if it has no value to learn from, RUNNING if it is not done."""
     state = TrialState.RUNNING if one.state == "WAITING" else TrialState[one.state]
     if state is TrialState.PRUNED and not one.curve:
         state = TrialState.FAIL
@@ -93,7 +94,7 @@ def _frozen(space: Space, one: Tried) -> optuna.trial.FrozenTrial:
 
 
 def _distribution(factor: Factor) -> IntDistribution | CategoricalDistribution:
-    """Level indices: with their order where the levels are numbers that rise or fall, without it elsewhere."""
+    """Return the distribution of a factor's level index: ordered if the levels are monotonic numbers, else categorical."""
     names = [level.name for level in factor.levels]
     if all(isinstance(name, int | float) and not isinstance(name, bool) for name in names):
         numbers = [float(name) for name in names if isinstance(name, int | float)]
@@ -103,11 +104,11 @@ def _distribution(factor: Factor) -> IntDistribution | CategoricalDistribution:
 
 
 def _suggested(trial: optuna.Trial, space: Space) -> Combination:
-    found: Combination = {}
+    combination: Combination = {}
     for factor in space.parents_first:
-        if conditions.exists(factor, level_names(space.factors, found)):
-            found[factor.name] = _level(trial, factor)
-    return {name: found[name] for name in space.factors if name in found}
+        if conditions.exists(factor, level_names(space.factors, combination)):
+            combination[factor.name] = _level(trial, factor)
+    return {name: combination[name] for name in space.factors if name in combination}
 
 
 def _level(trial: optuna.Trial, factor: Factor) -> int:
@@ -128,7 +129,7 @@ def _untried(space: Space, seen: set[tuple[tuple[str, int], ...]], rng: random.R
         space.existing({name: rng.randrange(len(factor.levels)) for name, factor in space.factors.items()})
         for _ in itertools.repeat(None)
     )
-    # Among more than 100,000 combinations, a random one is soon untried.
+    # Among more than 100,000 combinations, random draws soon give one that was not tried.
     return next(one for one in drawn if _key(one) not in seen)
 
 
@@ -140,9 +141,9 @@ class Watch:
     """Follows one trial of a search and reports when the study's pruner stops it."""
 
     def __init__(self, spec: StudySpec, before: Sequence[Tried], own: Mapping[int, float]) -> None:
-        """`before`: the trials to compare with; `own`: the points that an earlier attempt at this trial reported.
+        """`before`: the trials to compare with; `own`: the points that earlier attempts at this trial reported.
 
-        Earlier curves are replayed point by point: ASHA and Hyperband note on each trial the rungs it reached."""
+        Earlier curves are replayed point by point, since ASHA and Hyperband record on each trial the rungs it reached."""
         self._study = _study(spec, seed=0)
         self._study.sampler = optuna.samplers.RandomSampler(seed=0)
         for one in before:

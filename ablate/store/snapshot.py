@@ -1,6 +1,6 @@
-"""A study as plain data, independent of its database: what is packed into a bundle, and what two homes have of one study.
+"""A study as plain data, independent of its database, for bundles and for merging two homes.
 
-Work in progress is not part of it: a trial that is RUNNING counts as WAITING, and parts are there once they are trained."""
+Work in progress is left out: RUNNING trials count as WAITING, and only trained parts are included."""
 
 import datetime
 from collections.abc import Collection
@@ -21,13 +21,13 @@ from ablate.store.places import Place
 
 Row = dict[str, Any]
 FINISHED = ("COMPLETE", "FAIL", "PRUNED")
-# Copied as they are; a database from before a table was needed lacks it.
+# These tables are copied as they are; older databases lack some of them.
 _COPIED = (tables.cells, tables.parts, tables.points, tables.test_uses, tables.looks)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that is recorded of a study, as JSON has it."""
+    """Everything recorded for a study, in JSON's types."""
 
     schema_version: int
     study: Row  # what its file said, and its design
@@ -51,7 +51,7 @@ class Snapshot:
 
 
 def take_snapshot(place: Place) -> Snapshot:
-    """Return what is recorded of a study at one moment.
+    """Return everything recorded for a study, as of one moment.
 
     Raises:
         StoreError: the database is locked or damaged.
@@ -73,7 +73,7 @@ def take_snapshot(place: Place) -> Snapshot:
 
 
 def add_study(connection: sa.Connection, snapshot: Snapshot) -> int:
-    """Write a study that the database lacks, without its trials and parts; return its id."""
+    """Write a study that is not in the database, without its trials and parts; return its id."""
     spec = snapshot.spec
     study_id = optuna.create_study(connection, spec.study, maximize=spec.metric.goal == "maximize")
     row = {"study_id": study_id, "name": spec.study, "schema_version": tables.SCHEMA_VERSION}
@@ -93,7 +93,7 @@ def add_results(
     wanted_parts: Collection[tuple[str, int]],
     wanted_trials: Collection[tuple[str, int]],
 ) -> None:
-    """Record those parts, by hash and seed, and the results of those trials, by cell and seed, that the study lacks."""
+    """Record these parts (by hash and seed), and these trials' results (by cell and seed), where the study lacks them."""
     spec = snapshot.spec
     curves: dict[tuple[str, int], list[tuple[int, str, float]]] = {}
     for row in snapshot.points:
@@ -114,7 +114,7 @@ def add_results(
 
 
 def add_uses_of_test(connection: sa.Connection, study_id: int, snapshot: Snapshot) -> None:
-    """Record the uses of the test split that the study lacks, behind its own."""
+    """Record the uses of the test split that the study lacks, after its own."""
     ours = tables.test_uses.c
     rows = connection.execute(
         sa.select(ours.cell, ours.time, ours.who).where(ours.study_id == study_id)

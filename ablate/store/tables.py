@@ -1,6 +1,6 @@
-"""Our own tables, beside Optuna's in the same database, for everything that Optuna has no place for, in long form.
+"""Our own tables, beside Optuna's in the same database, in long form: everything that Optuna's cannot hold.
 
-A database that is older than a table gets it when it is opened for writing; readers treat a missing table as empty.
+An older database is upgraded when it is opened for writing (see upgrading.py); readers treat a missing table as empty.
 
 Trials are Optuna's; `trial_id` is the key of its table `trials`. Parts, which trials share, are named by hash and seed."""
 
@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from ablate.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLDEST_READ = 1  # the oldest version that readers read as it is
 
 metadata = sa.MetaData()
 
@@ -63,7 +64,7 @@ parts = sa.Table(
     sa.Column("part", sa.String(12), primary_key=True),
     sa.Column("seed", sa.BigInteger, primary_key=True),
     sa.Column("metrics", sa.JSON, nullable=False),
-    # Of training, over all attempts; steps that were repeated after a kill count once.
+    # Seconds of training over all attempts; steps that were repeated after a kill count once.
     sa.Column("seconds", sa.Double, nullable=False),
     sa.Column("steps", sa.Integer, nullable=False),
     sa.Column("facts", sa.JSON, nullable=False),
@@ -77,7 +78,7 @@ open_parts = sa.Table(
     sa.Column("part", sa.String(12), primary_key=True),
     sa.Column("seed", sa.BigInteger, primary_key=True),
     sa.Column("begun", sa.Boolean, nullable=False),  # if its next owner reads true, the last one died
-    # By the attempt that died last: a step, or CPU time before the first (below zero).
+    # Where the last attempt died: a step, or the time before the first step (negative).
     sa.Column("reached", sa.Integer),
     sa.Column("deaths", sa.Integer, nullable=False),  # since something was saved
     sa.Column("deaths_there", sa.Integer, nullable=False),  # in a row, where the last one died
@@ -95,11 +96,27 @@ points = sa.Table(
     sa.Column("value", sa.Double, nullable=False),
 )
 
+# Who began which part, when, and how that ended; `begun` without an end means that the owner was killed.
+history = sa.Table(
+    "ablate_history",
+    metadata,
+    # In the order of the commits; the events of one part are never concurrent.
+    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
+    sa.Column("part", sa.String(12), nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("event", sa.String(10), nullable=False),  # begun; recorded, left, lost, failed; forgotten
+    # Host, process id, and a word, since process ids are reused.
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("time", sa.String(32), nullable=False),  # UTC, ISO 8601, by the clock of `who`
+)
+
 test_uses = sa.Table(
     "ablate_test_uses",
     metadata,
     sa.Column("study_id", sa.Integer, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),  # 1, 2, ..: two processes cannot both be the first
+    # 1, 2, ..: two processes cannot both be the first.
+    sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("cell", sa.String(12), nullable=False),
     sa.Column("time", sa.String(32), nullable=False),  # UTC, ISO 8601
     sa.Column("who", sa.Text, nullable=False),  # user@host
@@ -111,7 +128,8 @@ looks = sa.Table(
     "ablate_looks",
     metadata,
     sa.Column("study_id", sa.Integer, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),  # 1, 2, ..: no look is taken twice
+    # 1, 2, ..: no look is taken twice.
+    sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("seeds", sa.Integer, nullable=False),
     sa.Column("cells", sa.JSON, nullable=False),  # hashes of those that some open comparison needs
     sa.Column("comparisons", sa.JSON, nullable=False),  # see evidence/looks.py
@@ -119,12 +137,12 @@ looks = sa.Table(
 
 
 def refuse_other_versions(connection: sa.Connection, version: object, where: str) -> None:
-    """Refuse tables of another version than these.
+    """Refuse tables of another version, unless readers can read that version as it is.
 
     Raises:
         StoreError: written by another version of ablate, or a column is missing. `where`: the database, for the message.
     """
-    if version != SCHEMA_VERSION:
+    if version not in range(OLDEST_READ, SCHEMA_VERSION + 1):
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         how = (
             "pip install --upgrade ablate-studies"
@@ -132,7 +150,7 @@ def refuse_other_versions(connection: sa.Connection, version: object, where: str
             else "use the version that wrote it, or restore it from a copy"
         )
         raise StoreError(
-            f"{where}: written by another version of ablate: its tables have version {version}, this one knows "
+            f"{where}: written by another version of ablate: its tables have version {version}, this one supports "
             f"{SCHEMA_VERSION}; {how}"
         )
     inspector = sa.inspect(connection)

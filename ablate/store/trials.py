@@ -31,7 +31,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that is ours to work on."""
+    """A trial that this process may work on."""
 
     trial_id: int
     attempt: int
@@ -51,7 +51,7 @@ def queue(connection: sa.Connection, study_id: int) -> list[Queued]:
 
 
 def locked(connection: sa.Connection, trial_id: int) -> sa.Row[Any]:
-    """Return a trial's two rows, locked until the commit; without the lock they might be out of date."""
+    """Return a trial's two rows, locked until the commit, so that they cannot be outdated."""
     ours, theirs = tables.trials.c, optuna.trials.c
     return connection.execute(
         sa.select(theirs.state, theirs.datetime_start, ours.attempts, ours.fruitless)
@@ -62,7 +62,7 @@ def locked(connection: sa.Connection, trial_id: int) -> sa.Row[Any]:
 
 
 def still_running(connection: sa.Connection, claim: Claim, then: TrialState) -> bool:
-    """Return whether the trial must still be put into state `then`; it is already there if a commit's answer was lost.
+    """Return whether the trial still has to get state `then`; it already has it if the answer to a commit was lost.
 
     Raises:
         Superseded: another attempt has begun since.
@@ -100,7 +100,7 @@ def add_metrics(connection: sa.Connection, trial_id: int, metrics: Mapping[str, 
 
 
 def show_curve(connection: sa.Connection, study_id: int, trial_id: int, part: str, metric: str) -> None:
-    """Copy a part's curve to where dashboards look for a trial's curve."""
+    """Copy a part's curve to where dashboards expect a trial's curve."""
     key, ours = tables.points.c, tables.trials.c
     seed = sa.select(ours.seed).where(ours.trial_id == trial_id).scalar_subquery()
     points = connection.execute(
@@ -130,7 +130,7 @@ def retry_failed(connection: sa.Connection, study_id: int, cells: Collection[str
 
 
 def train_again(connection: sa.Connection, study_id: int, keys: Collection[tuple[str, int]]) -> None:
-    """Queue the trials that rest on any of these (part, seed) again, without their results, and forget the parts."""
+    """Requeue the trials that depend on any of these (part, seed), without their results, and forget the parts."""
     ours = tables.trials.c
     rows = connection.execute(
         sa.select(ours.trial_id, ours.seed, tables.cells.c.parts)

@@ -1,12 +1,15 @@
 """Write access to the store: add trials, claim them, record their results.
 
-Every method is one transaction that is retried while the server is away, so a restart of the server loses no trial. A commit
-whose answer was lost is therefore repeated, and must change nothing the second time.
+Every method is one transaction that is retried while the server is away, so a restart of the server loses no trial. If the
+answer to a commit is lost, it is repeated, and must change nothing the second time.
 
 Ownership (a lock) decides who may work on a trial, not this module: call these methods for trials you own. A claim carries
 the number of its attempt; an attempt that lost its trial to a later one can no longer record it (`Superseded`)."""
 
 import functools
+import os
+import platform
+import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -25,6 +28,7 @@ from ablate.store.reading import looks_taken
 from ablate.store.results import Look, UseOfTest
 from ablate.store.snapshot import Snapshot, add_results, add_uses_of_test
 from ablate.store.trials import Claim, Queued
+from ablate.store.upgrading import upgrade
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,13 +61,17 @@ def _transaction(method: Transaction[P, R], engine_of: Callable[["Store"], sa.En
 class Store:
     """One study in a database, open for writing."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, agreed: bool = False) -> None:
+        """`agreed`: an older database on a server may be upgraded, since the user has made a backup."""
         self.place = place
         self.engine = databases.connect(place.url)
         self._reader = self.engine.execution_options(reading=True)
         self.stopping: Callable[[], bool] = lambda: False
         self._cells: dict[str, Cell] = {}
+        self._who = f"{platform.node()}, process {os.getpid()}, {secrets.token_hex(4)}"
         self._mourned: set[tuple[str, int]] = set()  # parts begun here whose last owner died
+        # The message about the upgrade, if the database was older.
+        self.upgraded = databases.lasting(lambda: self._upgrade(agreed))
         row = self._open()
         self._id: int = row.study_id
         with databases.intact(place.url):
@@ -72,15 +80,19 @@ class Store:
         # Relative paths in the study start there.
         self.study_folder = Path(row.folder)
 
+    def _upgrade(self, agreed: bool) -> str | None:
+        with databases.explained(self.place.url):
+            return upgrade(self.engine, self.place.url, agreed)
+
     @writes
     def _open(self, connection: sa.Connection) -> sa.Row[Any]:
-        """Return the study's row; a database from before some table was needed gets it."""
+        """Return the study's row; create tables that the database lacks."""
         ours, url = tables.studies, databases.without_password(self.place.url)
         version = connection.execute(
             sa.select(ours.c.schema_version).where(ours.c.name == self.place.study)
         ).first()
         if version is None:
-            raise BadInput(f"{url}: holds no study {self.place.study!r}")
+            raise BadInput(f"{url}: contains no study {self.place.study!r}")
         tables.refuse_other_versions(connection, version.schema_version, url)
         tables.metadata.create_all(connection)
         with databases.intact(self.place.url):
@@ -99,7 +111,7 @@ class Store:
 
     @writes
     def agree_on_home(self, connection: sa.Connection, proposed: str) -> str:
-        """Name that folder, unless it has a name; return the name it has then."""
+        """Name the folder of artifacts unless it has a name; return its name."""
         planning.lock_study(connection, self._id)
         return planning.agree_on_home(connection, self._id, proposed)
 
@@ -119,7 +131,7 @@ class Store:
     def add_trials(
         self, connection: sa.Connection, cells: Sequence[Cell], order: Sequence[tuple[str, int]]
     ) -> int:
-        """Add those (cell, seed) of `order` that are missing as WAITING trials, numbered in order; return how many."""
+        """Add the missing (cell, seed) pairs of `order` as WAITING trials, numbered in order; return how many."""
         planning.lock_study(connection, self._id)
         return planning.add_trials(connection, self._id, self.spec.factors, cells, order)
 
@@ -132,7 +144,7 @@ class Store:
     def record_look(
         self, connection: sa.Connection, look: Look, cells: Sequence[Cell], order: Sequence[tuple[str, int]]
     ) -> None:
-        """Record a look and add the trials that it calls for; nothing if that look was taken before."""
+        """Record a look and add the trials that it asks for; do nothing if the look is already recorded."""
         planning.lock_study(connection, self._id)
         if planning.add_look(connection, self._id, look):
             planning.add_trials(connection, self._id, self.spec.factors, cells, order)
@@ -145,9 +157,9 @@ class Store:
         order: Sequence[tuple[str, int]],
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take over what the study's file says now and add the trials that it lacks, in one commit. A search adds its own.
+        """Update the study from its file and add the missing trials, in one commit. A search adds its own trials.
 
-        `check` raises what forbids it; until the commit nobody else takes anything over."""
+        `check` raises if this is not allowed. No other process can update the study until the commit."""
         self._take_over(spec, design, defaults, order, check)
         self.spec, self.study_folder = spec, spec.folder.resolve()
         self._cells = {}
@@ -170,7 +182,7 @@ class Store:
 
     @writes
     def delete(self, connection: sa.Connection) -> None:
-        """Delete the study and all that is recorded of it."""
+        """Delete the study and everything recorded for it."""
         planning.lock_study(connection, self._id)
         planning.delete_study(connection, self._id)
 
@@ -202,8 +214,8 @@ class Store:
     ) -> Claim | None:
         """Mark a trial that you own as RUNNING, and one of its parts as begun; None if it already has a result.
 
-        `part`: its hash, its seed, and how far whoever trained it before is known to have come (a step, or below zero). A trial
-        that is RUNNING and a part that is begun were left by an owner that died: they continue in the same row."""
+        `part`: its hash, its seed, and how far its last owner came (a step, or a negative number, as in `LifeSign`). A trial
+        that is RUNNING and a part that is begun were left by an owner that died; they continue in the same row."""
         row = trials.locked(connection, trial_id)
         if row.state not in trials.UNFINISHED:
             return None
@@ -216,11 +228,13 @@ class Store:
 
     @writes
     def begin(self, connection: sa.Connection, part: str, seed: int, reached: int | None) -> str | None:
-        """Mark a further part of a claimed trial as begun; return why training it would be useless, if so."""
+        """Mark a further part of a claimed trial as begun; return why training it would be useless, if it would be."""
         return self._begin(connection, part, seed, reached)
 
     def _begin(self, connection: sa.Connection, part: str, seed: int, reached: int | None) -> str | None:
-        condemned, its_owner_died = parts.begin(connection, self._id, part, seed, reached)
+        condemned, its_owner_died = parts.begin(connection, self._id, part, seed, reached, self._who)
+        if condemned is None:
+            parts.note(connection, self._id, part, seed, "begun", self._who)
         if its_owner_died:
             self._mourned.add((part, seed))
         return condemned
@@ -242,15 +256,15 @@ class Store:
     ) -> None:
         """Record a trial's metrics and its state, together with the part trained last.
 
-        `curve_of`: the part whose curve of the study's own metric dashboards are to show.
+        `curve_of`: the part whose curve of the study's metric dashboards show.
 
         Raises:
-            KeyError: the study's own metric is not among `metrics`.
+            KeyError: the study's metric is not among `metrics`.
         """
         if not trials.still_running(connection, claim, then=TrialState.COMPLETE):
             return
         if part is not None:
-            parts.record(connection, self._id, part)
+            self._record(connection, part)
         primary = self.spec.metric.name
         trials.add_metrics(connection, claim.trial_id, metrics, primary)
         if curve_of is not None:
@@ -265,7 +279,7 @@ class Store:
 
     @writes
     def prune(self, connection: sa.Connection, claim: Claim) -> None:
-        """Record that the pruner gave a trial up."""
+        """Record that the pruner stopped a trial."""
         if trials.still_running(connection, claim, then=TrialState.PRUNED):
             trials.finish(connection, claim.trial_id, TrialState.PRUNED)
 
@@ -277,23 +291,25 @@ class Store:
 
     @writes
     def train_again(self, connection: sa.Connection, keys: Collection[tuple[str, int]]) -> None:
-        """Forget what these parts gave, and the results that rest on it, and queue their trials again, failed ones too."""
+        """Forget the results of these parts and of the trials that depend on them, and requeue these trials, also failed ones."""
         planning.lock_study(connection, self._id)
         trials.train_again(connection, self._id, keys)
+        for key in keys:
+            parts.note(connection, self._id, *key, "forgotten", self._who)
 
     def record_use_of_test(self, use: UseOfTest, uses_before: int) -> None:
         """Record a use of the test split, before anything is scored.
 
         Raises:
-            StoreError: it was used by somebody else since there were `uses_before`.
+            StoreError: somebody else has used it since `uses_before` was read.
         """
-        # Not tried again: if the commit's answer was lost, our own use looks like somebody else's.
+        # Not retried: if the answer to the commit was lost, our own use would look like somebody else's.
         with databases.explained(self.place.url), self.engine.begin() as connection:
             planning.add_use_of_test(connection, self._id, use, uses_before)
 
     @writes
     def withdraw_use_of_test(self, connection: sa.Connection, number: int) -> None:
-        """Forget a use of the test split that came to nothing; `number` counts from 1."""
+        """Forget a use of the test split that failed; `number` counts from 1."""
         ours = tables.test_uses.c
         connection.execute(
             sa.delete(tables.test_uses).where(ours.study_id == self._id, ours.number == number)
@@ -310,13 +326,17 @@ class Store:
 
     @reads
     def trained(self, connection: sa.Connection, hashes: Iterable[str], seed: int) -> dict[str, Trained]:
-        """Return what those parts gave that are trained to their end, by part."""
+        """Return the results of those of `parts` that are fully trained, by part."""
         return parts.trained(connection, self._id, hashes, seed)
 
     @writes
     def record_part(self, connection: sa.Connection, new: NewPart) -> None:
-        """Record a part that was trained to its end."""
+        """Record a fully trained part."""
+        self._record(connection, new)
+
+    def _record(self, connection: sa.Connection, new: NewPart) -> None:
         parts.record(connection, self._id, new)
+        parts.note(connection, self._id, new.part, new.seed, "recorded", self._who)
 
     @writes
     def add_points(self, connection: sa.Connection, part: str, seed: int, points: Points) -> None:
@@ -324,19 +344,39 @@ class Store:
         parts.add_points(connection, self._id, part, seed, points)
 
     def progress(self, part: str, seed: int) -> None:
-        """Note that more of this part became durable than was before."""
+        """Note that more of this part was saved."""
         if (part, seed) in self._mourned:
             self._change_part(part, seed, {"deaths": 0, "deaths_there": 0})
             self._mourned.remove((part, seed))
 
     def set_aside(self, part: str, seed: int) -> None:
-        """Note that a part is left as it is by an owner that did not die."""
-        self._change_part(part, seed, {"begun": False})
+        """Note that a part's owner stopped without dying."""
+        self._change_part(part, seed, {"begun": False}, "left")
 
-    def fail_part(self, part: str, seed: int, reason: str) -> None:
-        """Remember that a part cannot be trained, so that no other trial that needs it tries."""
-        self._change_part(part, seed, {"begun": False, "error": reason})
+    @reads
+    def owns(self, connection: sa.Connection, part: str, seed: int) -> bool:
+        """Return whether no other process has begun this part since this process did."""
+        return parts.last_begun_by(connection, self._id, part, seed) == self._who
 
     @writes
-    def _change_part(self, connection: sa.Connection, part: str, seed: int, columns: dict[str, Any]) -> None:
+    def robbed(self, connection: sa.Connection, part: str, seed: int) -> None:
+        """Note that another process took this part over although this one is alive, which does not count as a death."""
+        parts.take_back_death(connection, self._id, part, seed)
+        parts.note(connection, self._id, part, seed, "lost", self._who)
+
+    def fail_part(self, part: str, seed: int, reason: str) -> None:
+        """Record that a part cannot be trained, so that no other trial tries it."""
+        self._change_part(part, seed, {"begun": False, "error": reason}, "failed")
+
+    @writes
+    def _change_part(
+        self,
+        connection: sa.Connection,
+        part: str,
+        seed: int,
+        columns: dict[str, Any],
+        event: str | None = None,
+    ) -> None:
         parts.change(connection, self._id, part, seed, **columns)
+        if event is not None:
+            parts.note(connection, self._id, part, seed, event, self._who)

@@ -4,6 +4,7 @@ The job is sent through stdin, which stays open: when it closes, the worker know
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,20 +12,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ablate.runner import leftovers
 from ablate.runner.machine import worker_environment
 
-LOG_BYTES = (
-    1 << 20
-)  # of a worker's log: it is set aside, in place of the one before, when the next worker starts
+# A worker's log of this size is set aside when the next worker starts, and replaces the log that was set aside before.
+LOG_BYTES = 1 << 20
 
 
 class LocalWorker:
     """A worker process and its two pipes."""
 
+    cause = ""
+
     def __init__(self, job: dict[str, Any], log: Path, workers: int, index: int = 0) -> None:
         self.log = log
         if log.is_file() and log.stat().st_size > LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
+        environment = worker_environment(workers, index, max(1, job.get("gpus", 1)))
+        self._word = environment[leftovers.NAME]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 # -P: modules in the working directory are not imported.
@@ -32,12 +37,12 @@ class LocalWorker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=worker_environment(workers, index, max(1, job.get("gpus", 1))),
+                env=environment,
                 # A terminal's Ctrl-C reaches only the supervisor, which passes it on.
                 start_new_session=True,
             )
         assert self._process.stdin is not None
-        # If the process died at once, that is handled like any other death.
+        # A process that dies at once is handled like any other death.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
@@ -46,19 +51,25 @@ class LocalWorker:
         """Yield its events until it ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            # A kill may cut off a line.
+            # A kill may leave an incomplete line.
             with contextlib.suppress(ValueError):
                 yield json.loads(line)
 
     def wait(self) -> int:
-        """Return its exit code once it has ended; a negative one is the signal that killed it."""
+        """Wait for its end and return its exit code; minus the signal if it was killed."""
         code = self._process.wait()
+        leftovers.end(self._word)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            # Whoever runs studies from Python goes on, and would keep them open.
+            # A program that runs studies from Python continues, and would otherwise keep them open.
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
         return code
+
+    def join(self) -> None:
+        """Wait for its end. Safe in a signal handler, which may have interrupted `events` or `wait`."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
 
     def stop(self) -> None:
         """Ask it to save and stop."""

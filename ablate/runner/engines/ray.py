@@ -23,7 +23,7 @@ def work(job: dict[str, Any], log: str) -> Iterator[dict[str, Any]]:
     try:
         yield from worker.events()
         yield {"exit": worker.wait()}
-    # Cancelled: it saves first.
+    # The task was cancelled: the worker saves first.
     finally:
         worker.stop()
         worker.wait()
@@ -32,6 +32,8 @@ def work(job: dict[str, Any], log: str) -> Iterator[dict[str, Any]]:
 class RayWorker:
     """A task on the cluster."""
 
+    cause = ""
+
     def __init__(self, task: Any, job: dict[str, Any], log: Path) -> None:
         self.log = log
         self._stream = task.remote(job, str(log))
@@ -39,7 +41,7 @@ class RayWorker:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield its events until it ends."""
-        # Its node or its process died, or it was cancelled.
+        # Its node or process died, or it was cancelled.
         with contextlib.suppress(ray.exceptions.RayError):
             for reference in self._stream:
                 event = ray.get(reference)
@@ -49,7 +51,7 @@ class RayWorker:
                     yield event
 
     def wait(self) -> int:
-        """Return its exit code once it has ended; -9 if it is unknown."""
+        """Wait for its end and return its exit code; -9 if that is unknown."""
         return self._code
 
     def stop(self) -> None:
@@ -67,7 +69,7 @@ class Ray:
     def __init__(self, job: dict[str, Any], workers: int, logs: Path) -> None:
         has: dict[str, float] = ray.cluster_resources()
         cores = max(1, int(has.get("CPU", 1) / workers))
-        # A part of a GPU is a promise to share its memory; more of them than the trainer asks for, a worker does not use.
+        # Fractions of a GPU mean that workers share its memory. A worker uses no more GPUs than the trainer asks for.
         gpus = min(1.0, int(1000 * has.get("GPU", 0) / workers) / 1000) if job["gpus"] < 2 else job["gpus"]
         self._task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(work)
         self._job, self._logs = job, logs
@@ -78,12 +80,12 @@ class Ray:
 
 
 def open_engine(job: dict[str, Any], workers: int, logs: Path, address: str | None) -> Ray:
-    """Return the engine on the cluster at `address`; without one, on a cluster of this machine alone.
+    """Return the engine on the cluster at `address`; without an address, on a cluster of only this machine.
 
     Raises:
         Unavailable: no cluster answers there.
     """
-    # No usage statistics are sent.
+    # Send no usage statistics.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(

@@ -1,0 +1,35 @@
+"""Kills the processes that a worker leaves behind: a trainer started them and they outlive it, whatever their group, session or
+parent.
+
+Each worker has a unique word in its environment, which its children inherit; Linux shows a process's first environment in
+/proc/PID/environ. The standard library only: the process that writes a worker's logs runs this file when the worker dies."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+NAME = "ABLATE_WORKER"  # environment variable with a word that is unique to a worker
+# A process stuck in the kernel, e.g. on a dead network disk, cannot be killed.
+LONGEST_S = 10.0
+
+
+def end(word: str) -> None:
+    """Kill every process that began with this word; repeat until there is none, since one may be starting another."""
+    give_up = time.monotonic() + LONGEST_S
+    while (pids := _named(word)) and time.monotonic() < give_up:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _named(word: str) -> list[int]:
+    entry, pids = f"{NAME}={word}".encode(), []
+    for name in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        # It is empty or unreadable for a process that has ended or belongs to another user.
+        with contextlib.suppress(OSError):
+            if int(name) != os.getpid() and entry in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                pids.append(int(name))
+    return pids

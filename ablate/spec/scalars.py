@@ -1,0 +1,48 @@
+"""Scalars of YAML 1.2's core schema: what a plain text means, and which texts need quotes to be read as text."""
+
+import math
+import re
+
+from ablate.text import shown
+
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **{sign + name: float(sign + "inf") for sign in ("", "+", "-") for name in (".inf", ".Inf", ".INF")},
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+
+
+def resolve(text: str) -> str | int | float | bool | None:
+    """Return what the plain scalar `text` means under the YAML 1.2 core schema.
+
+    Raises:
+        ValueError: a whole number beyond 64 bits, NaN or infinity; the message says which, and how to fix it.
+    """
+    if text in _SPECIAL:
+        value: str | int | float | bool | None = _SPECIAL[text]
+    elif _INTEGER.fullmatch(text):
+        # int() itself refuses more than 4,300 digits.
+        value = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) <= 24 else 2**64
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(
+                f"{shown(text)} does not fit in 64 bits; use a smaller number, or quote it to mean text"
+            )
+    elif _FLOAT.fullmatch(text):
+        value = float(text)
+    else:
+        return text
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number; use a finite one, or quote it to mean text")
+    return value
+
+
+def is_text(text: str) -> bool:
+    """Return whether the plain scalar `text` means itself, not a number, true, false or null."""
+    try:
+        return isinstance(resolve(text), str)
+    except ValueError:
+        return False
