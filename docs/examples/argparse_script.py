@@ -1,4 +1,4 @@
-"""A script with options of its own, which knows nothing of ablate: a small network learns two rings, and its scores are printed.
+"""A script that knows nothing of ablate: a small network learns two rings, and its scores are printed as JSON.
 
 python argparse_script.py --width 8 --lr 0.5 --seed 3"""
 
