@@ -11,10 +11,13 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 
+from history import Witness
 from warm_cli import cold
+
+from ablate.store.places import place_of
 
 DEADLINE_S = 1800
 
@@ -31,8 +34,12 @@ class Chaos:
     environment: Mapping[str, str] = field(default_factory=dict)
     killed: int = 0
 
+    def __post_init__(self) -> None:
+        storage = self.environment.get("ABLATE_STORAGE")
+        self.witness = Witness(place_of(self.study.stem, self.study.parent / "runs", storage))
+
     def run(self) -> None:
-        """Kill `kills` times, then let the study come to its end."""
+        """Kill `kills` times, then let the study come to its end, and hold its history against what may happen."""
         rng = random.Random(self.seed)
         end = time.monotonic() + DEADLINE_S
         supervisor = self._start()
@@ -43,7 +50,7 @@ class Chaos:
                 if supervisor.poll() is not None:
                     assert supervisor.returncode in (0, -9), self._log().read_text()
                     if supervisor.returncode == 0:
-                        return  # done before its time
+                        break  # done before its time
                     supervisor = self._start()
                 self._kill(rng.choices(["worker", "supervisor", "all"], [6, 2, 1])[0], supervisor, rng)
             while supervisor.wait(end - time.monotonic()) == -signal.SIGKILL:
@@ -52,6 +59,7 @@ class Chaos:
         finally:
             supervisor.kill()
             supervisor.wait()
+        assert self.witness.violations() == []
 
     def _wait_for_training(self, supervisor: subprocess.Popen[bytes], rng: random.Random) -> None:
         """Let some training happen, mostly: a worker takes a second to start, and a kill at birth costs nothing."""
@@ -79,22 +87,18 @@ class Chaos:
         return self.study.parent / "chaos.log"
 
     def _kill(self, victim: str, supervisor: subprocess.Popen[bytes], rng: random.Random) -> None:
+        self.witness.look()
         workers = children(supervisor.pid)
         if victim == "worker" and not workers:
             return
-        pids = {"worker": [rng.choice(workers or [0])], "supervisor": [supervisor.pid]}
+        # Mostly one that trains: a run gives up a worker that dies four times before it takes a trial.
+        training = [pid for pid in workers if is_training(pid)] if rng.random() < 0.9 else []
+        pids = {"worker": [rng.choice(training or workers or [0])], "supervisor": [supervisor.pid]}
         for pid in pids.get(victim, [*workers, supervisor.pid]):
             os.kill(pid, signal.SIGKILL)
             self.killed += 1
         if victim != "worker":
             supervisor.wait()
-
-    def owners(self) -> list[list[int]]:
-        """Return, for each part, who worked on it, one after another."""
-        return [
-            [pid for pid, _ in groupby(int(line.split()[0]) for line in log.read_text().splitlines())]
-            for log in self._step_logs()
-        ]
 
     def steps_computed(self) -> int:
         """Return how many steps were computed, those that a kill took and those that replaced them included."""
@@ -111,6 +115,14 @@ class Chaos:
 def _steps_back(log: str) -> list[int]:
     steps = [int(step) for step in re.findall(r" (\d+)$", log, re.MULTILINE)]
     return [before - after + 1 for before, after in pairwise(steps) if after <= before]
+
+
+def is_training(pid: int) -> bool:
+    """Return whether a worker trains: it keeps the note of how far it got open."""
+    try:
+        return any(os.readlink(file).endswith("/reached.txt") for file in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
 
 
 def children(pid: int) -> list[int]:

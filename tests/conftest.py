@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.console import Console
 from warm_cli import WarmCommandLine, cold
 
 from ablate.runner.engines.registry import ENGINES
-from ablate.runner.prepare import Options
+from ablate.runner.options import Options
 from ablate.runner.status import status_document
 from ablate.runner.study import run_study
 from ablate.store.reading import read_results
@@ -43,7 +44,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("ABLATE_") and name != "ABLATE_TEST_ASSETS"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two threads that wait for each other crawl on a busy machine
+    # Two threads that wait for each other crawl on a busy machine, and other bits come out of them.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    if (torch := sys.modules.get("torch")) is not None:
+        # Where it is loaded already, the variable comes too late.
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
 

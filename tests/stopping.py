@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos import children
+from history import Witness
 from warm_cli import cold
 
 from ablate.contract import Context, Stopped
@@ -73,9 +74,11 @@ def trained(
     raise AssertionError("stopped for ever")
 
 
-def killed(study: Path, home: Path, kills: int, steps_between: int) -> None:
-    """Run the first trial of `study`; kill -9 worker and supervisor each time it is so many steps further, `kills` times."""
-    reached = 0
+def killed(study: Path, home: Path, kills: int, steps_between: int) -> Witness:
+    """Run the first trial of `study`; kill -9 worker and supervisor each time it is so many steps further, `kills` times.
+
+    Return what was seen committed before the kills."""
+    reached, witness = 0, Witness(place_of(study.stem, home))
     for number in range(kills):
         supervisor = subprocess.Popen(
             cold("run", study, "--home", home, "--limit", 1),
@@ -91,16 +94,19 @@ def killed(study: Path, home: Path, kills: int, steps_between: int) -> None:
                 assert time.monotonic() < end, f"no progress after kill {number}, at step {now}"
                 time.sleep(0.02)
             reached = now
+            witness.look()
         finally:
             for pid in (*children(supervisor.pid), supervisor.pid):
                 os.kill(pid, signal.SIGKILL)
             supervisor.wait()
+    return witness
 
 
-def finished(study: Path, home: Path) -> dict[str, Any]:
-    """Run the first trial of `study` to its end and return `run --json`."""
+def finished(study: Path, home: Path, limit: int | None = 1) -> dict[str, Any]:
+    """Run the first trials of `study`, or all, to their end and return `run --json`."""
+    first = () if limit is None else ("--limit", limit)
     done = subprocess.run(
-        cold("run", study, "--home", home, "--limit", 1, "--json"),
+        cold("run", study, "--home", home, *first, "--json"),
         cwd=study.parent,
         env=os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0"},
         capture_output=True,

@@ -23,7 +23,8 @@ def test_an_example_learns_and_keeps_its_predictions(name: str, run_here: RunHer
 @pytest.mark.parametrize("name", ["argparse_script", *MODULES])
 def test_the_lines_for_ablate_are_as_many_as_the_page_says(name: str) -> None:
     [said] = re.findall(
-        rf"\]\(examples/{name}\.py\) \| (\d+) \|", (DOCS / "your_training_code.md").read_text()
+        rf"\]\(\.\./examples/{name}\.py\) \| (\d+) \|",
+        (DOCS / "how_to" / "your_training_code.md").read_text(),
     )
     code = (DOCS / "examples" / f"{name}.py").read_text().split('"""', 2)[2]
     assert code.count("# ablate\n") == int(said)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fixture_types import Ablate, not_none
 
+from ablate import __version__
 from ablate.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +34,12 @@ def test_help_loads_nothing_heavy() -> None:
     )
 
 
+def test_the_version_is_printed(ablate: Ablate) -> None:
+    done = ablate("--version")
+    assert (done.returncode, done.stdout) == (0, f"ablate {__version__}\n")
+    assert "--version" in ablate("--help").stdout
+
+
 def test_plan_loads_no_torch_and_no_database() -> None:
     plan = "from ablate.cli import app; app(['plan', 'studies/full_grid.yaml'], standalone_mode=False)"
     assert loaded(plan) == set()
@@ -45,8 +52,8 @@ def test_full_grid_is_counted_exactly(ablate: Ablate) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_in_the_readme_and_has_help_with_an_example(command: str, ablate: Ablate) -> None:
-    assert f"`ablate {command}" in (ROOT / "README.md").read_text()
+def test_every_command_is_explained_and_has_help_with_an_example(command: str, ablate: Ablate) -> None:
+    assert f"[`ablate {command}`](#{command})" in (ROOT / "docs/reference/commands.md").read_text()
     assert f"Example: ablate {command}" in ablate(command, "--help").stdout or command == "schema"
 
 
@@ -59,7 +66,7 @@ def test_every_command_is_in_the_readme_and_has_help_with_an_example(command: st
         (["run", "none.yaml", "--workers", "0"], "--workers"),
         (["status", "none"], "'none' has no results"),
         (["report", "none"], "'none' has no results"),
-        (["status"], "holds no study"),
+        (["status"], "contains no study"),
         (["init", "../evil"], "cannot name a study"),
     ],
 )
@@ -79,6 +86,28 @@ def test_init_writes_a_study_that_plans(ablate: Ablate, tmp_path: Path) -> None:
     assert ablate("plan", tmp_path / "mine.yaml").returncode == 0
     again = ablate("init", "mine")
     assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "script",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("transformers", "multitask", "csv")),
+    ],
+)
+def test_every_template_is_a_study_that_plans_and_trains(template: str, ablate: Ablate) -> None:
+    assert ablate("init", "a.b-2", "--template", template).returncode == 0
+    assert json.loads(ablate("plan", "a.b-2.yaml", "--json").stdout)["cells"] >= 4
+    done = ablate("run", "a.b-2.yaml", "--limit", 1)
+    assert done.returncode == 0, done.stderr
+
+
+def test_doctor_ends_with_what_to_type_next(ablate: Ablate) -> None:
+    assert "next: ablate init" in ablate("doctor").stdout.splitlines()[-1]
+    ablate("init", "mine", "--template", "script")
+    assert ablate("doctor").stdout.splitlines()[-1] == "next: ablate plan mine.yaml"
+    ablate("run", "mine.yaml", "--limit", 1)
+    assert ablate("doctor").stdout.splitlines()[-1] == "next: ablate run mine.yaml"
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,8 @@ def test_the_environment_says_what_the_trial_is(ablate: Ablate, tmp_path: Path) 
     )
     (folder,) = workdirs(tmp_path)
     found = json.loads((folder / "environment.json").read_text())
+    # By this word the worker finds whatever the program leaves running.
+    assert found.pop("ABLATE_WORKER")
     assert {
         name: value for name, value in found.items() if name.startswith("ABLATE_") and "TEST" not in name
     } == {
@@ -178,7 +180,7 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
         ([sys.executable, "train.py", "{}", "{lr}"], "unknown placeholder {} in '{}'; known: lr, "),
         (
             [sys.executable, "train.py", "x{args}"],
-            "{args} becomes several arguments, found 'x{args}'; let it stand alone",
+            "{args} becomes several arguments, found 'x{args}'; make it an argument of its own",
         ),
         ("python 'train.py", "no closing quotation; close the quote, or write the command as a list"),
         ([sys.executable, {"lr": None}], 'found {"lr": null}; put quotes around a placeholder: "{lr}"'),
@@ -188,13 +190,16 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
         ),
         (
             ["train.py", "{args}"],
-            "no program 'train.py' on the PATH; write ./train.py for the file beside the study",
+            "no program 'train.py' on the PATH; write ./train.py for the file next to the study",
         ),
         (["./train.py", "{args}"], "the program './train.py' cannot be executed; try chmod +x"),
-        (["bin/train", "{args}"], "the program 'bin/train' is not there (paths start at the study file)"),
+        (
+            ["bin/train", "{args}"],
+            "the program 'bin/train' does not exist (paths are relative to the study file)",
+        ),
         (
             [sys.executable, "-u", "trian.py", "{args}"],
-            "no script 'trian.py' (paths start at the study file)",
+            "no script 'trian.py' (paths are relative to the study file)",
         ),
     ],
 )
@@ -227,7 +232,7 @@ def test_a_factor_that_never_reaches_the_program_is_refused_at_its_place(
 def test_a_setting_with_the_name_of_a_placeholder_is_refused(run_here: RunHere, tmp_path: Path) -> None:
     study = write_program(tmp_path, settings={"seed": 3})
     assert refusal(run_here, study) == [
-        ":5:3: settings.seed: {seed} is ours in a command; give the setting another name"
+        ":5:3: settings.seed: {seed} is reserved in a command; rename the setting"
     ]
 
 
@@ -257,6 +262,19 @@ while len(list(workdir.parent.glob("*/gpus"))) < 2: time.sleep(0.05)
     done = ablate("run", study, "--workers", "2", CUDA_VISIBLE_DEVICES="3,5,6,7,8")
     assert done.returncode == 0, done.stderr
     assert {(folder / "gpus").read_text() for folder in workdirs(tmp_path)} == {"3,5", "6,7"}
+
+
+def test_nothing_is_advised_that_a_program_cannot_do(
+    run_here: RunHere, ablate: Ablate, tmp_path: Path
+) -> None:
+    study = write_program(tmp_path)
+    assert "--measure" not in ablate("plan", study).stdout
+    advice = "`ablate run STUDY --limit 1` trains one trial to estimate from"
+    assert (
+        ablate("plan", study, "--measure").stderr == f"--measure: ablate.command has no `measure`; {advice}\n"
+    )
+    run_here(study)
+    assert "let your program score it once" in ablate("test", "program").stderr
 
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"

@@ -49,6 +49,11 @@ def test_the_last_printed_object_of_numbers_counts(trial: RunTrial) -> None:
     assert trial(script)["metrics"] == {"dev/accuracy": 0.2}
 
 
+def test_names_that_no_metric_can_have_are_left_out(trial: RunTrial) -> None:
+    script = 'import json; print(json.dumps({"dev/accuracy": 0.5, "a\\u200bb": 1, "": 2, "m" * 500: 3}))'
+    assert trial(script)["metrics"] == {"dev/accuracy": 0.5}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -200,7 +205,7 @@ def test_predictions_are_kept_per_item(trial: RunTrial, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("id,label\na,1\n", "no column prediction and none gold"),
+        ("id,label\na,1\n", "no column prediction or gold"),
         ("id,prediction,gold\na,1\n", "dev.accuracy.csv:2: 2 fields, but 3 columns"),
         ("id,prediction,gold\na,yes,1\n", "dev.accuracy.csv:2: prediction: found 'yes'; write a number"),
         ("", "the file is empty"),

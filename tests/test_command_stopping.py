@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from chaos import Chaos, children
 from fixture_types import Ablate, Json, RunHere, StartAblate
+from history import Witness
 from programs import workdirs, write_program
-from test_runner_run import wait_for
+from test_runner_run import is_alive, wait_for
+
+from ablate.store.places import place_of
 
 # Saves its state after each step, and takes a random walk that another order of steps would change.
 WALKS = """
@@ -79,6 +82,49 @@ def test_a_stopped_program_waits_and_goes_on_to_the_same_bits(
     assert metrics(done) == metrics(run_here(study, home="reference"))
 
 
+def test_a_program_that_dies_with_its_machine_has_not_failed(
+    run_here: RunHere, start_ablate: StartAblate, tmp_path: Path
+) -> None:
+    """A machine that shuts down signals all of its processes."""
+    study = write_program(tmp_path, walks(60, 0.03, '(workdir / "pid").write_text(str(os.getpid()))\n'))
+    supervisor = start_ablate("run", study, "--limit", "1")
+    wait_for(lambda: begun(tmp_path))
+    program = int((workdirs(tmp_path)[0] / "pid").read_text())
+    for process in (*children(supervisor.pid), program, supervisor.pid):
+        os.kill(process, signal.SIGTERM)
+    assert supervisor.wait(20) == 143
+    waiting, _ = run_here(study, limit=0)["trials"]
+    assert (waiting["state"], waiting["attempts"], waiting["error"]) == ("WAITING", 1, None)
+    done, _ = run_here(study, limit=1)["trials"]
+    assert (done["state"], done["attempts"]) == ("COMPLETE", 2)
+
+
+def test_a_program_that_ends_while_it_is_asked_to_stop_is_not_run_again(
+    run_here: RunHere, start_ablate: StartAblate, tmp_path: Path
+) -> None:
+    """It prints a point and its result, and ends before its worker, which was asked to stop meanwhile, reads them."""
+    script = (
+        '(workdir / "guard").write_text(str(os.getppid()))\n'
+        '(workdir / "state.json").touch()\n'
+        'while not (workdir / "end").exists(): time.sleep(0.01)\n'
+        'print(json.dumps({"step": 1, "dev/accuracy": 0.5}))'
+    )
+    study = write_program(tmp_path, script)
+    supervisor = start_ablate("run", study, "--limit", "1")
+    wait_for(lambda: begun(tmp_path))
+    (worker,) = children(supervisor.pid)
+    os.kill(worker, signal.SIGSTOP)
+    (workdirs(tmp_path)[0] / "end").touch()
+    guard = int((workdirs(tmp_path)[0] / "guard").read_text())
+    wait_for(lambda: not is_alive(guard))
+    supervisor.send_signal(signal.SIGTERM)
+    os.kill(worker, signal.SIGTERM)
+    os.kill(worker, signal.SIGCONT)
+    assert supervisor.wait(20) == 143
+    done, _ = run_here(study, limit=0)["trials"]
+    assert (done["state"], done["attempts"], done["metrics"]) == ("COMPLETE", 1, {"dev/accuracy": 0.5})
+
+
 def test_sigterm_reaches_the_whole_group_and_nobody_else_before_the_grace_is_over(
     start_ablate: StartAblate, tmp_path: Path
 ) -> None:
@@ -107,15 +153,18 @@ time.sleep(99)
 
 
 @pytest.mark.slow
-def test_kills_at_random_instants_change_no_bit_of_a_script_that_saves(
-    run_here: RunHere, tmp_path: Path
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(5))
+def test_40_kills_at_random_instants_change_no_bit_of_a_script_that_saves(
+    run_here: RunHere, tmp_path: Path, seed: int
 ) -> None:
-    study = write_program(tmp_path, walks(60, 0.05))
-    chaos = Chaos(study, workers=2, kills=4, seed=1, mean_wait_s=0.4)
+    study = write_program(tmp_path, walks(1200, 0.05))
+    # Three deaths in the same tenth of a second after a start look like a fault of the program.
+    chaos = Chaos(study, workers=2, kills=40, seed=seed, mean_wait_s=1.0)
     chaos.run()
-    assert chaos.killed >= 4, "done before its time"
+    assert chaos.killed >= 40, "done before its time"
     done = run_here(study)
-    write_program(tmp_path, walks(60, 0))
+    write_program(tmp_path, walks(1200, 0))
     assert metrics(done) == metrics(run_here(study, home="reference"))
 
 
@@ -141,6 +190,7 @@ class Killed:
             folder, walks(10**9, 0.02, FORKS), settings={"grace_seconds": 1}, lr=[0.1, 0.2]
         )
         self._notes = folder / "runs/program/trials/pids"
+        self.witness = Witness(place_of("program", folder / "runs"))
         self.supervisor: subprocess.Popen[str] | None = None
 
     def round(self, victim: str) -> list[int]:
@@ -158,6 +208,7 @@ class Killed:
         victims = {"worker": [worker], "supervisor": [supervisor.pid], "both": [worker, supervisor.pid]}
         for pid in victims[victim]:
             os.kill(pid, signal.SIGKILL)
+        self.witness.look()
         if victim != "worker":
             supervisor.wait()
         self.supervisor = supervisor if victim == "worker" else None
@@ -174,14 +225,6 @@ class Killed:
         return max(states, default=0)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False
-    return stat.rpartition(b")")[2].split()[0] != b"Z"
-
-
 def all_gone(pids: list[int]) -> bool:
     return not any(map(is_alive, pids))
 
@@ -190,6 +233,8 @@ def assert_no_orphans(start_ablate: StartAblate, folder: Path, victims: list[str
     killed = Killed(start_ablate, folder)
     for victim in victims:
         wait_for(partial(all_gone, killed.round(victim)), 10)
+    assert killed.witness.points
+    assert killed.witness.violations() == []
 
 
 def test_no_process_of_a_program_outlives_worker_or_supervisor(

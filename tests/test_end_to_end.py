@@ -123,3 +123,15 @@ def test_a_hub_name_without_network_is_one_line(ablate: Ablate, joint_study: Pat
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "google-bert/bert-base-uncased" in done.stderr
+
+
+@pytest.mark.slow
+def test_quickstart_learns_something_in_every_task_and_finds_what_is_built_in(
+    ablate: Ablate, start_ablate: StartAblate
+) -> None:
+    assert start_ablate("run", STUDIES / "quickstart.yaml", "--workers", 2).wait(timeout=1800) == 0
+    report = json.loads(ablate("report", "quickstart", "--json").stdout)
+    assert not {"constant_predictions", "majority_class"} & {flag["rule"] for flag in report["flags"]}
+    verdicts = {row["factor"]: row["verdict"] for row in report["effects"] if row["metric"] == "dev/mean"}
+    assert (verdicts["paraphrase_head"], verdicts["similarity_head"]) == ("helps", "helps")
+    assert verdicts["l2"] == "no difference that matters"

@@ -68,6 +68,11 @@ def test_an_effect_that_is_clear_at_one_level_only_depends_on_the_other_factor()
     assert said.startswith("a: 0 → 1: helps on average, but it depends on b (+0.0494 at 0, −0.0013 at 1); ")
 
 
+def test_the_headline_says_of_no_difference_that_it_is_a_mean_of_unlike_effects() -> None:
+    said = headline(report_of(study_with(0.004, -0.004)))
+    assert "1 makes no difference that matters on average (but dependent on another factor)" in said
+
+
 def test_without_an_effect_nothing_turns_around() -> None:
     assert effect_of_a(report_document(study_with(0.0, 0.0)))["qualifiers"] == []
 

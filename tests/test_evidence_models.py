@@ -230,8 +230,8 @@ def test_interactions_that_a_hole_leaves_out_are_named() -> None:
 @pytest.mark.parametrize(
     ("results", "said"),
     [
-        (two_level(), "the result generalises to new seeds on these items."),
-        (two_level(seeds=(11,)), "the result is about these trained models on these items."),
+        (two_level(), "the result generalises to other seeds on these items."),
+        (two_level(seeds=(11,)), "the result holds only for these trained models on these items."),
     ],
 )
 def test_a_method_tells_what_it_speaks_of(results: Results, said: str) -> None:

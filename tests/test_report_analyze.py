@@ -321,7 +321,7 @@ def test_replicates_that_do_not_differ_are_flagged(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 0.5), (0, 0.5), (1, 0.7), (1, 0.7)])
     document = analyze_table(path, "y", ["a"])
     assert (document["effects"][0]["p"], document["effects"][0]["verdict"]) == (None, "inconclusive")
-    assert "there is no noise, so no p" in document["warnings"][0]
+    assert any("there is no noise, so no p" in warning for warning in document["warnings"])
 
 
 def test_a_fraction_says_that_it_cannot_tell_products_apart(filtration: Path) -> None:
@@ -356,6 +356,18 @@ def test_an_effect_that_turns_around_says_where(crossover: Path, block: str | No
     assert down["ci95"][0] < -0.03 < down["ci95"][1]
     text = analysis_text(analyze.analyze_table(crossover, question("y", ["a", "b"], block)))
     assert "a: 0 → 1: depends on b (+0.0" in text
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("seed", "means of the differences within each block"),
+        (None, "differences of estimated marginal means"),
+    ],
+)
+def test_the_caption_says_what_is_estimated(crossover: Path, block: str | None, said: str) -> None:
+    text = analysis_text(analyze.analyze_table(crossover, question("y", ["a", "b"], block)))
+    assert f"Effects are {said}, " in text
 
 
 @pytest.mark.parametrize("block", ["seed", None])
@@ -482,6 +494,21 @@ def test_without_a_block_repeated_rows_are_replicates(repeated: Path) -> None:
     document = analyze_table(repeated, "y", ["a"])
     assert (document["n"], document["effects"][0]["df"]) == (24, 22)
     assert not any("averaged" in warning for warning in document["warnings"])
+
+
+def test_exact_copies_of_rows_are_counted_where_they_would_be_runs(tmp_path: Path) -> None:
+    rows = [(a, s, a + s / 8) for a in (0, 1) for s in (1, 2, 3)]
+    path = write_csv(tmp_path / "t.csv", ["a", "s", "y"], [*rows, rows[0], rows[5]])
+    (note,) = analyze_table(path, "y", ["a"])["warnings"][:1]
+    assert note.startswith(
+        "rows that are exact copies of an earlier row: 2. Without --block each counts as one more run"
+    )
+    assert not any("copies" in note for note in analyze_table(path, "y", ["a"], block="s")["warnings"])
+
+
+def test_rows_that_differ_in_a_column_left_out_are_no_copies(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", ["a", "s", "y"], [(a, s, a) for a in (0, 1) for s in (1, 2)])
+    assert not any("copies" in note for note in analyze_table(path, "y", ["a"])["warnings"])
 
 
 def test_a_level_written_two_ways_is_one_run_of_a_seed(tmp_path: Path) -> None:
@@ -677,6 +704,21 @@ def test_missing_metrics_are_left_out_only_when_asked(tmp_path: Path) -> None:
     assert document["warnings"][0] == "2 of 6 rows have no y and are left out"
 
 
+def test_who_does_not_say_whether_less_is_better_is_told_what_counts(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", ["a", "val_loss"], [(0, 1), (0, 2), (1, 3), (1, 5)])
+    said = "a larger val_loss counts as better; pass --goal minimize if it is a loss"
+    assert analyze_table(path, "val_loss", ["a"])["warnings"][0] == said
+    assert said not in analyze_table(path, "val_loss", ["a"], goal="minimize")["warnings"]
+
+
+def test_a_run_that_is_there_twice_with_two_results_is_named(tmp_path: Path) -> None:
+    rows = [(0, 1, 1.0), (0, 2, 2.0), (1, 1, 3.0), (1, 2, 5.0), (1, 2, 5.25)]
+    document = analyze_table(write_csv(tmp_path / "t.csv", ["a", "s", "y"], rows), "y", ["a"], block="s")
+    assert (
+        "Rows of one run differ by up to 0.25 (a = 1, s = 2): are some duplicates?" in document["warnings"][0]
+    )
+
+
 # What is refused
 
 
@@ -686,10 +728,10 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     )
     assert faults_of(path, "y", ["a", "b"]) == (
         "t.csv:2: y: empty; fill it in, or leave such rows out with --drop-missing",
-        "t.csv:3: y: 'nan' is not a finite number",
+        "t.csv:3: y: 'nan' is not a finite number; if the run has no result, leave the field empty",
         "t.csv:4: 4 fields, the header has 3; quote a field with a comma",
         "t.csv:5: 2 fields, the header has 3; quote a field with a comma",
-        "t.csv:6: y: '1_0' is not a finite number",
+        "t.csv:6: y: '1_0' is not a finite number; if the run has no result, leave the field empty",
     )
 
 
@@ -697,7 +739,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
 def test_a_metric_that_is_no_finite_number_is_refused_even_when_dropping(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_text(f'a,y\n0,1\n0,2\n1,"{text}"\n1,3\n')
     assert faults_of(tmp_path / "t.csv", "y", ["a"], drop_missing=True) == (
-        f"t.csv:4: y: {text!r} is not a finite number",
+        f"t.csv:4: y: {text!r} is not a finite number; if the run has no result, leave the field empty",
     )
 
 
@@ -749,7 +791,7 @@ def test_wrong_arguments_are_all_told(study: Path) -> None:
         study, "seed", ["training", "training"], "seed", {"x": "1"}, order="3", smallest_effect=0.0, goal="up"
     )
     assert [fault.split(":")[0] for fault in faults] == [
-        "'seed'", "'training'", "--baseline", "--order", "smallest effect", "goal"
+        "'seed'", "'training'", "--baseline", "--order", "smallest effect", "--goal"
     ]  # fmt: skip
 
 

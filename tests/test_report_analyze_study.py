@@ -260,9 +260,9 @@ def test_the_goal_is_the_studys_own(tmp_path: Path) -> None:
 
 def test_what_is_no_such_study_names_those_there_are(etch: Path) -> None:
     make_study(f"sqlite:///{etch}", "other", runs=[])
-    assert faults_of(etch).endswith("holds several studies; name one with --study: etch, other")
+    assert faults_of(etch).endswith("contains several studies; name one with --study: etch, other")
     assert faults_of(etch, "etsch").endswith(
-        "holds no study 'etsch'; it holds etch, other; did you mean 'etch'?"
+        "contains no study 'etsch'; it contains etch, other; did you mean 'etch'?"
     )
 
 
@@ -292,7 +292,7 @@ def test_the_command_reads_a_study(etch: Path, ablate: Ablate) -> None:
             ["t.csv", "--study", "x"],
             "t.csv: not an SQLite database; leave --study out for a table of results",
         ),
-        (["t.csv"], "--metric: none given; name a column"),
+        (["t.csv"], "--metric: none given; name the column that has the results"),
         (
             ["empty.db"],
             "empty.db: not a database of Optuna (no table studies); name a database with an Optuna study",

@@ -1,14 +1,19 @@
 """report.html in a real browser: tables sort and filter, nothing is clipped, nothing is fetched."""
 
+import datetime
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from report_examples import example, spec
 
-from ablate.report.report import write_report
+from ablate.report.render.html import render_html
+from ablate.report.report import report_of, write_report
+from ablate.report.sections.live import live_of
+from ablate.report.terms import TERMS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
@@ -40,6 +45,7 @@ def open_page(report: tuple[str, Any]) -> Iterator[Callable[..., Any]]:
         page.on("console", lambda message: page.complaints.append(message.text))
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.goto(address)
+        page.evaluate("document.querySelectorAll('details.rest').forEach(section => section.open = true)")
         pages.append(page)
         return page
 
@@ -93,6 +99,39 @@ def test_a_narrow_page_does_not_scroll_sideways(open_page: Callable[..., Any]) -
     assert page.evaluate("document.documentElement.scrollWidth") == 400
 
 
+def test_a_window_of_1200_pixels_shows_all_columns_of_the_effects(open_page: Callable[..., Any]) -> None:
+    page = open_page(viewport={"width": 1200, "height": 900})
+    page.evaluate("document.querySelectorAll('#effects details').forEach(group => group.open = true)")
+    wide = "parts => parts.filter(part => part.scrollWidth > part.clientWidth).length"
+    assert page.eval_on_selector_all("#effects .scroll", wide) == 0
+
+
+def test_on_paper_no_table_is_cut_off(open_page: Callable[..., Any]) -> None:
+    # A4 between its margins, at 96 dots per inch.
+    page = open_page(viewport={"width": 703, "height": 1000})
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 703
+
+
+def test_a_word_is_explained_by_hover_touch_and_keyboard(open_page: Callable[..., Any]) -> None:
+    meaning = TERMS["95 % interval"]
+    page = open_page(has_touch=True, viewport={"width": 400, "height": 800})
+    word, tip = page.locator("abbr", has_text="95 % interval").first, page.locator("#tip")
+    for reach in (word.hover, word.tap, word.focus):
+        reach()
+        assert tip.text_content() == meaning
+        assert tip.is_visible()
+        box = tip.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 400
+        page.keyboard.press("Escape")
+        assert not tip.is_visible()
+        word.blur()
+    page.mouse.move(0, 0)
+    page.locator("#cells th button").first.focus()
+    assert tip.text_content() == TERMS["cell"]
+
+
 def luminance(colour: str) -> float:
     """WCAG 2.2, relative luminance of `rgb(r, g, b)`."""
     channels = [int(part) / 255 for part in colour.strip("rgb()").split(",")[:3]]
@@ -108,3 +147,64 @@ def test_text_can_be_read(open_page: Callable[..., Any], scheme: str) -> None:
         ink = luminance(page.eval_on_selector(selector, "e => getComputedStyle(e).color"))
         contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
         assert contrast >= 4.5, selector
+
+
+def write_live(folder: Path, every: float = 0.5, minutes_ago: float = 0) -> Path:
+    """Write the page of a study that is running, which reloads every so many seconds."""
+    results = example(spec("full"), keep=lambda cell, seed: seed != 33)
+    written = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=minutes_ago)
+    page = folder / "report.html"
+    page.write_text(render_html(report_of(results), [], live_of(results, written, every)))
+    return page
+
+
+@pytest.fixture
+def browse(report: tuple[str, Any]) -> Iterator[Callable[[Path], Any]]:
+    """Open a page in a small window."""
+    pages = []
+
+    def call(file: Path) -> Any:
+        pages.append(report[1].new_page(viewport={"width": 900, "height": 500}))
+        pages[-1].goto(file.as_uri())
+        return pages[-1]
+
+    yield call
+    for page in pages:
+        page.close()
+
+
+def test_a_reload_keeps_what_is_open_sorted_and_filtered_and_its_place(
+    browse: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    page = browse(write_live(tmp_path, every=3600))
+    page.locator("#cells summary").first.click()
+    page.get_by_role("button", name="Δ dev/mean").click()
+    page.get_by_role("button", name="Δ dev/mean").click()
+    page.locator("input[data-for=cells-table]").fill("siamese")
+    page.evaluate("scrollTo(0, 300)")
+    page.reload()
+    names = column(page, 1)
+    assert len(names) == 12
+    assert all("siamese" in name for name in names)
+    assert page.locator("#cells th[aria-sort=descending]").text_content() == "Δ dev/mean"
+    assert page.evaluate("scrollY") == 300
+    assert page.locator("#design").get_attribute("open") is None
+
+
+def test_a_page_that_reloads_does_not_while_somebody_types(
+    browse: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    page = browse(write_live(tmp_path, every=2))
+    page.evaluate("document.getElementById('cells').open = true; window.before = true")
+    page.locator("input[data-for=cells-table]").focus()
+    page.wait_for_timeout(2500)
+    assert page.evaluate("window.before")
+
+
+def test_a_page_reloads_by_itself_and_says_when_it_is_no_longer_written(
+    browse: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    page = browse(write_live(tmp_path))
+    assert not page.locator("#stale").is_visible()
+    write_live(tmp_path, minutes_ago=5)
+    page.locator("#stale").wait_for(state="visible")

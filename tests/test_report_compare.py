@@ -393,7 +393,7 @@ def test_predictions_copied_are_no_second_seed(classifiers: Sides, regressors: S
             [f"{v}.0" if metric == "accuracy" else v for v in values["b"][0]],
         )
         assert faults_of(gold_file, files["a"], [*files["b"][:2], copy], metric) == [
-            "--b: b0.csv and copy.csv hold the same predictions; "
+            "--b: b0.csv and copy.csv contain the same predictions; "
             "a repeated file, or a seed without effect, is not a second seed"
         ]
 
@@ -473,7 +473,9 @@ def test_seeds_that_are_all_right_may_be_alike(tmp_path: Path) -> None:
     a = [predictions(tmp_path / f"a{i}.csv", [i, *[1, 0] * 20], column="correct") for i in (0, 1)]
     b = [predictions(tmp_path / f"b{i}.csv", [1] * 41, column="correct") for i in (0, 1)]
     warnings = compare_files(None, a, b, None, correct=True)["warnings"]
-    assert any("hold the same predictions: did the seed have any effect?" in warning for warning in warnings)
+    assert any(
+        "contain the same predictions: did the seed have any effect?" in warning for warning in warnings
+    )
 
 
 def test_predictions_too_large_to_compute_with_are_refused(tmp_path: Path) -> None:

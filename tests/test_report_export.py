@@ -3,6 +3,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -12,6 +13,7 @@ from report_examples import example, spec, with_trial, write_predictions
 from ablate.errors import BadInput
 from ablate.evidence.frames import tidy_frame
 from ablate.report.export import chosen_trial, export_study
+from ablate.spec.model import Level
 from ablate.store.results import Results
 
 
@@ -45,8 +47,33 @@ def test_csv_holds_no_formula(results: Results, tmp_path: Path) -> None:
 
 
 def test_csv_leaves_negative_numbers_alone(results: Results, tmp_path: Path) -> None:
-    export_study(with_trial(results, 0, factors={"l2": "-1e-3"}), tmp_path)
-    assert rows_of(tmp_path / "results.csv")[0]["l2"] == "-1e-3"
+    export_study(with_trial(results, 0, factors={"l2": -1e-3}), tmp_path)
+    assert rows_of(tmp_path / "results.csv")[0]["l2"] == "-0.001"
+
+
+@pytest.mark.parametrize(
+    ("levels", "written"),
+    [
+        ([None, "null", "none", 0, "0"], ["null", '"null"', "none", "0", '"0"']),
+        ([1.5, 2.5], ["1.5", "2.5"]),
+        ([True, "true", "9" * 30], ["True", '"true"', f'"{"9" * 30}"']),
+        # Without other types there is nothing to confuse, and what was written before stays.
+        (["null", "0", ""], ["null", "0", '""']),
+    ],
+)
+def test_levels_that_look_alike_stay_apart_and_a_factor_that_is_not_there_is_empty(
+    results: Results, tmp_path: Path, levels: list[Any], written: list[str]
+) -> None:
+    l2 = results.spec.factor("l2").model_copy(
+        update={"levels": tuple(Level(name=level, settings={}) for level in levels)}
+    )
+    others = [factor for factor in results.spec.factors if factor.name != "l2"]
+    spec = results.spec.model_copy(update={"factors": (*others, l2)})
+    for number, level in enumerate(levels):
+        results = with_trial(results, number, factors={"l2": level})
+    results = with_trial(results, len(levels), factors={})
+    export_study(replace(results, spec=spec), tmp_path)
+    assert [row["l2"] for row in rows_of(tmp_path / "results.csv")][: len(levels) + 1] == [*written, ""]
 
 
 def test_the_best_cell_and_its_first_seed_are_chosen(results: Results) -> None:
@@ -239,3 +266,16 @@ def test_a_trained_study_is_exported_by_the_command(ablate: Ablate, tmp_path: Pa
     assert {Path(file).name for file in document["files"]} == names
     assert (tmp_path / "exports" / "quick" / "model" / "model.safetensors").is_file()
     assert document["cell"] in (tmp_path / "exports" / "quick" / "results.csv").read_text()
+
+
+def test_the_scores_of_the_items_give_every_metric_of_every_trial(results: Results, tmp_path: Path) -> None:
+    export_study(results, tmp_path / "out")
+    items = pandas.read_parquet(tmp_path / "out" / "items.parquet")
+    means = items.groupby(["cell", "seed", "metric"])["score"].mean()
+    given = {
+        (trial.cell, trial.seed, metric): value
+        for trial in results.trials
+        for metric, value in trial.metrics.items()
+        if metric != "dev/mean"  # a composite of the others
+    }
+    assert means.to_dict() == pytest.approx(given)

@@ -218,6 +218,11 @@ def best_of_many(results: Results) -> Json:
     return next(flag for flag in report_document(results)["flags"] if flag["rule"] == "best_of_many")
 
 
+def test_best_of_many_advises_no_command_that_the_trainer_lacks() -> None:
+    assert "`ablate test`" in best_of_many(example())["fix"]
+    assert "`ablate test`" not in best_of_many(example(spec(trainer="ablate.command")))["fix"]
+
+
 def test_best_of_many_does_not_take_what_a_seed_adds_to_every_cell_for_luck() -> None:
     """Seeds are the same in every cell: what one adds cancels in the lead."""
     added = {11: 0.05, 22: -0.05, 33: 0.0}
@@ -406,6 +411,25 @@ def test_predictions_unused(tmp_path: Path) -> None:
     assert "dev/similarity of similarity_head=siamese (neither their accuracy" in flag["evidence"]
 
 
+def test_predictions_that_belong_to_no_metric_are_named(tmp_path: Path) -> None:
+    results = write_predictions(example(folder=tmp_path), items=40)
+    assert "predictions_unmatched" not in rules(results)
+    folder = next(tmp_path.glob("*/predictions"))
+    (folder / "dev.accuracy.csv").write_text("id,prediction,gold\na,1,0\nb,1,0\n")
+    (flag,) = (f for f in report_document(results)["flags"] if f["rule"] == "predictions_unmatched")
+    assert flag["severity"] == "note"
+    assert flag["evidence"] == "saved predictions that belong to no metric are not used: dev.accuracy.csv"
+
+
+def test_predictions_of_a_metric_without_a_split_say_how_to_name_both(tmp_path: Path) -> None:
+    results = write_predictions(example(spec(metric=Metric(name="score")), folder=tmp_path), items=40)
+    parts = {key: replace(part, metrics={"score": 0.5}) for key, part in results.parts.items()}
+    scored = with_metrics(replace(results, parts=parts), lambda trial: {"score": 0.5 + trial.number / 1000})
+    (flag,) = (f for f in report_document(scored)["flags"] if f["rule"] == "predictions_unmatched")
+    assert flag["evidence"].endswith("dev.paraphrase.csv, dev.sentiment.csv, dev.similarity.csv")
+    assert flag["fix"] == "call the metric `dev/score`, and the file with its predictions `dev.score.csv`"
+
+
 def test_predictions_that_are_not_finite_are_called_so(tmp_path: Path) -> None:
     results = write_predictions(example(folder=tmp_path), items=40)
     file = results.parts[results.trials[1].parts["similarity"], 11].folder / "predictions/dev.similarity.csv"
@@ -487,6 +511,47 @@ def test_what_another_factor_changes_is_not_unequal_within_a_contrast() -> None:
     longer = with_parts(example(), lambda part: replace(part, steps=600))
     unequal = [f["evidence"] for f in report_document(longer)["flags"] if f["rule"] == "unequal_training"]
     assert [evidence.partition(":")[0] for evidence in unequal] == ["training"]
+
+
+def with_early_end(results: Results) -> Results:
+    """All training stopped early, of twice as many steps, at one that depends on the seed."""
+
+    def ended(part: PartResult, seed: int) -> PartResult:
+        early = {"steps": part.steps + seed, "of": 2 * part.steps}
+        facts = {"examples": {"all": 8 * early["steps"]}, "stopped_early": early}
+        return replace(part, steps=early["steps"], facts=part.facts | facts)
+
+    parts = {key: ended(part, key[1]) for key, part in results.parts.items()}
+    return replace(results, parts=parts)
+
+
+def test_trials_that_stopped_early_are_counted() -> None:
+    flags = {flag["rule"]: flag for flag in report_document(with_early_end(example()))["flags"]}
+    trials = len(example().trials)
+    assert f"ended {trials} of {trials} trials" in flags["stopped_early"]["evidence"]
+    assert flags["stopped_early"]["severity"] == "note"
+
+
+def test_the_share_of_steps_counts_parts_that_did_not_stop_early() -> None:
+    results = with_parts(example(), lambda part: replace(part, steps=100))
+    names = sorted({part for part, _ in results.parts})
+    first = {"stopped_early": {"steps": 100, "of": 1000}}
+    stopped = {
+        key: replace(part, facts=part.facts | first) if key[0] == names[0] else part
+        for key, part in results.parts.items()
+    }
+    flags = {flag["rule"]: flag for flag in report_document(replace(results, parts=stopped))["flags"]}
+    parts_of = {len(trial.parts) for trial in results.trials if names[0] in trial.parts.values()}
+    assert parts_of == {1} or "10 %" not in flags["stopped_early"]["evidence"]
+
+
+def test_how_long_scores_let_a_trial_train_is_neither_drift_nor_unequal_training() -> None:
+    assert rules(with_early_end(example())) == rules(example()) | {"stopped_early"}
+
+
+def test_early_stopping_does_not_hide_that_more_steps_were_planned() -> None:
+    longer = with_parts(example(), lambda part: replace(part, steps=600))
+    assert "unequal_training" in rules(with_early_end(longer))
 
 
 def tried(levels: Iterable[str]) -> Results:

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 
 from ablate.report import formatting
+from ablate.report.document import Numbers
 from ablate.report.plots.labels import plot_text
 from ablate.report.render import escaping
+from ablate.stats.inference import infer
 
 HOSTILE = "a_b $x$ | <script>alert(1)</script> `c` *d* [e](f) 🚀\nnew line @user #1 " + "long " * 50
 
@@ -49,6 +52,18 @@ def test_distinct_tells_names_apart_that_shortening_made_equal() -> None:
 )
 def test_number(value: float | None, text: str) -> None:
     assert formatting.number(value) == text
+
+
+def test_a_number_has_the_digits_of_the_interval_beside_it() -> None:
+    assert formatting.interval((-0.0004, -1.24e-5)) == "[−0.0004, −0.0000]"
+    assert formatting.signed(1.32e-6, beside=(-0.0013, 0.0013)) == "+0.0000"
+    assert formatting.interval((-1e-7, 3e-7)) == "[−1.00e−07, +3.00e−07]"
+
+
+def test_a_difference_of_rounding_is_said_to_be_one_unless_the_metric_is_as_small() -> None:
+    inference = infer(np.array([2.1e-8, 1.5e-8, 1.8e-8]))
+    assert Numbers.of(inference, size=0.8).delta == "0 within rounding"
+    assert Numbers.of(inference, size=1e-6).delta == "+1.80e−08"
 
 
 @pytest.mark.parametrize(("df", "text"), [(1013.0, "1013"), (2.34, "2.3"), (None, "–")])

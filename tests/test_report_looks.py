@@ -15,6 +15,7 @@ from ablate.report.render.html import render_html
 from ablate.report.render.latex import render_latex
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of
+from ablate.report.sections.answer import open_comparisons
 from ablate.spec.model import Looking
 from ablate.store.results import Look, Results
 
@@ -166,3 +167,9 @@ def test_the_methods_name_what_was_done() -> None:
 def test_the_best_cell_may_have_been_spared_seeds() -> None:
     document = report_document(looked(3))
     assert any(cell["best"] for cell in document["cells"])
+
+
+def test_what_is_open_after_the_last_look_needs_a_new_study() -> None:
+    said = open_comparisons(report_of(looked(3, noise=0.05)))
+    assert said is not None
+    assert said.endswith(" This study adds at most 8 seeds; more need a new study, with fresh seeds.")

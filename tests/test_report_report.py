@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixture_types import Json
+from fixture_types import Json, not_none
 from report_examples import (
     cell,
     example,
@@ -15,13 +15,17 @@ from report_examples import (
     with_trial,
     write_predictions,
 )
+from ruamel.yaml import YAML
 
+from ablate.design.model import Design
+from ablate.design.only import select
 from ablate.errors import BadInput
 from ablate.report import report
 from ablate.report.as_json import to_json
 from ablate.report.render.html import render_html
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of, write_report
+from ablate.report.sections.answer import best_configuration, open_comparisons
 from ablate.report.sections.summary import headline
 from ablate.spec.model import Factor, Level
 from ablate.stats.power import mde
@@ -97,7 +101,22 @@ def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished: tuple[Json,
             "Time is the wall time of training over all seeds. Parts that cells share count in each" in text
         )
     (head,) = [line for line in (finished[1] / "report.md").read_text().split("\n") if "| cell | |" in line]
-    assert head.endswith("| time | flags |")
+    assert head.endswith("| time | flags | train it again |")
+
+
+def test_every_cell_with_a_result_has_the_command_that_trains_it_again(finished: tuple[Json, Path]) -> None:
+    document, out = finished
+    cell_of = {trial.number: trial.cell for trial in example().trials}
+    page = (out / "report.html").read_text()
+    for row in document["cells"]:
+        assert {cell_of[number] for number in row["trials"].values()} == {row["cell"]}
+        assert f'<code class="copy">ablate reproduce example {row["trials"]["11"]}</code>' in page
+        assert f"`ablate reproduce example {row['trials']['11']}`" in (out / "report.md").read_text()
+
+
+def test_a_cell_without_a_result_has_no_such_command() -> None:
+    unfinished = report_of(example(keep=lambda cell, seed: False))
+    assert "ablate reproduce" not in render_html(unfinished, [])
 
 
 def test_the_kernel_of_older_records_is_not_told() -> None:
@@ -267,6 +286,12 @@ def test_a_failed_trial_is_named_with_its_reason() -> None:
     assert document["ledger"]["failed"] == 1
 
 
+def test_a_failed_trial_has_the_command_that_shows_why(tmp_path: Path) -> None:
+    write_report(with_trial(example(), 4, state="FAIL", metrics={}, error="boom"), tmp_path, ("md", "html"))
+    assert '<code class="copy">ablate show example 4</code>' in (tmp_path / "report.html").read_text()
+    assert "| boom | `ablate show example 4` |" in (tmp_path / "report.md").read_text()
+
+
 def test_a_minimised_metric_turns_helping_round() -> None:
     metric = spec().metric.model_copy(update={"goal": "minimize"})
     assert effect_of(report_document(example(spec(metric=metric))), "similarity_head")["verdict"] == "hurts"
@@ -388,6 +413,45 @@ def wild_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_the_best_configuration_is_yaml_of_the_best_cell() -> None:
+    for result in (report_of(example()), report_of(wild())):
+        settings = YAML(typ="safe").load(not_none(best_configuration(result)))["settings"]
+        assert settings == not_none(result.best).levels
+
+
+def test_what_is_open_comes_with_a_number_of_seeds() -> None:
+    result = report_of(example(spec(seeds=(11, 22))))
+    open_ones = [row for row in result.primary_effects if row.judged.verdict == "inconclusive"]
+    said = not_none(open_comparisons(result))
+    assert len(open_ones) > 0
+    assert all(row.text in said for row in open_ones)
+    assert "needs about " in said
+    assert " More seeds need a new study, with fresh seeds or with looks planned from the start " in said
+
+
+def test_without_noise_between_seeds_it_is_said_once_that_seeds_cannot_be_counted() -> None:
+    said = not_none(open_comparisons(report_of(example(spec(seeds=(11,)), noise=0.01))))
+    assert said.endswith(". The number of seeds needed is unknown, since the noise between seeds is.")
+
+
+def test_of_a_numeric_factor_only_the_slope_is_called_open() -> None:
+    factors = (factor("similarity_head", ["concat", "siamese"]), factor("x", list(range(6))))
+    study = spec("full", factors=factors, baseline={"similarity_head": "concat", "x": 0})
+    said = open_comparisons(report_of(example(study, noise=0.02)))
+    assert "x (slope): 0 → 5 (" in not_none(said)
+    assert "x: 0 → 1" not in not_none(said)
+
+
+def test_the_headline_of_a_search_counts_its_finalists() -> None:
+    assert headline(report_of(searched())) == "Of 1 finalist: 1 helps"
+
+
+def test_choices_with_nothing_to_compare_share_a_sentence() -> None:
+    said = report_of(example(keep=lambda cell, seed: cell.levels == spec().baseline and seed == 11)).summary
+    (sentence,) = [sentence for sentence in said if "othing to compare yet" in sentence]
+    assert sentence.startswith("Nothing to compare yet: similarity_head: concat → siamese; paraphrase_head: ")
+
+
 def test_hostile_names_survive_in_json(wild_files: Path) -> None:
     document = json.loads((wild_files / "report.json").read_text())
     assert WILD in document["cells"][0]["levels"].values()
@@ -448,3 +512,30 @@ def test_a_test_score_stands_beside_the_dev_score() -> None:
     dev = next(cell for cell in document["cells"] if cell["reference"])["metrics"]["dev/mean"]["mean"]
     assert f"On the test split, baseline: test/mean 0.5000 (dev/mean {dev:.4f})." in document["summary"]
     assert report_document(results)["test"] is None
+
+
+def trained_again(results: Results, factor: str) -> list[str]:
+    """The cells that the command of a factor's first effect trains."""
+    row = next(row for row in report_document(results)["effects"] if row["factor"] == factor)
+    start, *only = row["again"].split(" --only ")
+    assert start == f"ablate run {results.file} --home again"
+    design = Design(results.spec.design.kind, results.raw_cells, results.cells, results.reference, named={})
+    return [cell.hash for cell in select(design, only)]
+
+
+def test_an_effect_of_two_cells_has_the_command_that_trains_these_two_again() -> None:
+    results = example()
+    changed = next(cell.hash for cell in results.cells if cell.levels["l2"] == 0.01)
+    assert trained_again(results, "l2") == [results.reference, changed]
+
+
+def test_an_effect_over_all_cells_has_the_command_that_trains_those_with_its_levels_again() -> None:
+    results = example(spec("full"))
+    joint = [cell.hash for cell in results.cells if "surgery" in cell.levels]
+    assert trained_again(results, "surgery") == joint
+
+
+def test_levels_with_commas_cannot_be_listed_and_have_no_command() -> None:
+    factors = (factor("head", ["a,b", "c"]),)
+    results = example(spec("full", factors=factors, baseline={"head": "a,b"}))
+    assert {row["again"] for row in report_document(results)["effects"]} == {None}

@@ -85,6 +85,8 @@ def test_many_faults_are_counted_not_listed(tmp_path: Path) -> None:
     [
         (b"", "t.csv: the file is empty"),
         (b" \n\n", "t.csv: the file is empty"),
+        ("\u00a0\n\u2028\x1c".encode(), "t.csv: the file is empty"),
+        (b"\xef\xbb\xbf", "t.csv: the file is empty"),
         (b"a,y\n", "t.csv: a header but no rows"),
         (b"a,y,y\n0,1,1\n", "t.csv:1: y: 2 columns have this name; keep one"),
         (b"a,y\n0,1\n\xe9,2\n", "t.csv:3: not UTF-8 (byte 0xe9); save the file as UTF-8"),

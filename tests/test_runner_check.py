@@ -85,7 +85,7 @@ def seen(document: Json, name: str) -> str:
     ("fault", "check", "said"),
     [
         ("rng", "resume", "it differs from step 4 on: train/loss at step 4 is "),
-        ("order", "same seed", "two trainings with the same seed differ: train/loss at step 1 is "),
+        ("order", "same seed", "two runs with the same seed differ: train/loss at step "),
         ("metric", "metric", "lr=0.2: metric.name: the trainer returned no 'dev/score'"),
         ("ids", "ids", "predictions/dev.y.csv: items '0.1 0' and '0.2 0' are the first that differ"),
         ("seed", "other seed", "the same bits with seed 2 and 3"),
@@ -148,7 +148,10 @@ def test_a_program_passes(script: str, said: str, tmp_path: Path) -> None:
     [
         ("momentum", "from step 5 on"),
         ("sums", "it differs at the end: metric dev/mean_loss"),
-        ("object", "while it saved: TypeError: state.state.path: a checkpoint cannot hold a PosixPath"),
+        (
+            "object",
+            "failed while saving: TypeError: state.state.path: a checkpoint cannot contain a PosixPath",
+        ),
     ],
 )
 def test_what_a_checkpoint_lacks_is_located(fault: str, said: str, faulty: Faulty) -> None:

@@ -127,13 +127,13 @@ def test_a_newest_one_that_cannot_be_read_is_not_passed_over(
 
 
 def test_what_a_checkpoint_cannot_hold_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"state\.model\.0: a checkpoint cannot hold a object"):
+    with pytest.raises(TypeError, match=r"state\.model\.0: a checkpoint cannot contain a object"):
         save_checkpoint(tmp_path, 1, {"model": [object()]})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_key_that_would_not_come_back_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"state\.model: a checkpoint cannot hold a key like \(1, 2\)"):
+    with pytest.raises(TypeError, match=r"state\.model: a checkpoint cannot contain a key like \(1, 2\)"):
         save_checkpoint(tmp_path, 1, {"model": {(1, 2): 3}})
 
 
@@ -178,6 +178,12 @@ def test_predictions_have_a_column_of_clusters_where_they_are_given(
     assert (context.workdir / "predictions" / "dev.qa.csv").read_text() == text
 
 
+def test_a_file_of_the_trainer_where_predictions_belong_fails_the_trial_alone(context: PartContext) -> None:
+    (context.workdir / "predictions").write_text("mine")
+    with pytest.raises(TrialError, match="the trainer wrote a file of this name"):
+        context.predictions("dev", "qa", ["a", "b"], [1.0, 0.5], [0.0, 1.0])
+
+
 @pytest.mark.parametrize("blank", ["", "  ", None])
 def test_an_item_without_a_cluster_among_others_is_named(context: PartContext, blank: Any) -> None:
     with pytest.raises(TrialError, match="item 'b' has no cluster"):
@@ -220,11 +226,30 @@ def test_a_checkpoint_of_another_part_is_passed_over(tmp_path: Path) -> None:
     other.checkpoint(2, lambda: {"mine": 0})
     (other.workdir / "step-000000000002.checkpoint").rename(own.workdir / "step-000000000002.checkpoint")
     assert context_in(own.workdir, notices).restore() == {"mine": 1}
-    assert "it is of 'abc-1', and this is def-1" in notices[0]
+    assert "it belongs to 'abc-1', not to def-1" in notices[0]
+
+
+NO_STATE = {"dict": [["step", 2], ["seconds", 1.5]]}
+AGES_AGO = {"dict": [["step", -(10**400)], ["seconds", 1.5], ["state", None]]}
+# NumPy parses the name of a type as Python.
+ODD_TYPE = {"dict": [["step", {"numpy": "tree", "dtype": ", , ,", "shape": []}]]}
 
 
 @pytest.mark.parametrize(
-    "tree", [5, {"list": 3}, {"dict": [[1]]}, {"torch": "0"}, {"what": 1}, {"numpy": "x"}, None, {"dict": []}]
+    "tree",
+    [
+        5,
+        {"list": 3},
+        {"dict": [[1]]},
+        {"torch": "0"},
+        {"what": 1},
+        {"numpy": "x"},
+        None,
+        {"dict": []},
+        NO_STATE,
+        AGES_AGO,
+        ODD_TYPE,
+    ],
 )
 def test_a_tree_of_another_form_is_passed_over(tmp_path: Path, tree: Any) -> None:
     context_in(tmp_path, []).checkpoint(1, lambda: {"mine": 1})

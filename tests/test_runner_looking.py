@@ -233,7 +233,7 @@ def test_an_extension_adds_seeds_where_the_last_look_left_doubt(
     [
         (
             {"seeds": SEEDS.replace("looks: [3, 5, 8]", "looks: [4, 8]")},
-            "leaves out looks that were taken: 3, 5, 8",
+            "leaves out looks already taken, at 3, 5, 8",
         ),
         ({"seeds": SEEDS.replace("at_most: 8", "at_most: 8, until: {width: 1}")}, "keep `start` and `until`"),
         ({"seeds": "[11, 22, 33, 34, 35, 36, 37, 38]"}, "keep `start` and `until`"),

@@ -2,14 +2,22 @@
 
 import json
 import shutil
+import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_cases import finished_study
 from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
 from postgres_server import PostgresServer
 from test_runner_run import wait_for, with_fault
+
+from ablate.errors import BadInput
+from ablate.runner import bundle_bounds
+from ablate.runner.moving import pack, unpack
+from ablate.store.places import place_in
 
 
 def recorded(ablate: Ablate, *options: object) -> tuple[Json, Json]:
@@ -117,6 +125,14 @@ def test_a_running_study_is_neither_merged_into_nor_deleted(
         assert (refused.returncode, "'walk' is running" in refused.stderr) == (2, True)
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a study that has run."""
+    folder = finished_study(tmp_path_factory.mktemp("finished"))
+    pack(place_in(folder / "runs", "walk"), folder / "walk.zip", models=False)
+    return folder / "walk.zip"
+
+
 @pytest.mark.parametrize("models", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_bundle_is_the_study_in_one_file(
     models: bool, run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
@@ -152,9 +168,9 @@ def test_a_bundle_goes_from_sqlite_to_a_server_and_back(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"not a zip", "is no bundle"),
-        ({"other.txt": "x"}, "is no bundle"),
-        ({"study.json": "[]"}, "is no bundle"),
+        (b"not a zip", "is not a bundle"),
+        ({"other.txt": "x"}, "is not a bundle"),
+        ({"study.json": "[]"}, "is not a bundle"),
         ({"study.json": '{"schema_version": 1, "ablate": "0.1.0"}'}, "its study.json is damaged"),
         ({"study.json": '{"schema_version": 99, "ablate": "9.9"}'}, "written by ablate 9.9 with tables 99"),
         (None, "no such file"),
@@ -173,6 +189,63 @@ def test_a_file_that_is_no_bundle_is_refused(content: Any, said: str, ablate: Ab
     assert not (tmp_path / "runs").exists()
 
 
+# How the rows of a bundle can be damaged, and what is said of it.
+DAMAGE: list[tuple[Callable[[Any], object], str]] = [
+    (lambda content: content["parts"][0].pop("facts"), "KeyError: 'facts'"),
+    (lambda content: content["parts"][0].update(metrics={"dev/position": "high"}), "TypeError"),
+    (lambda content: content["trials"][0].update(state="DONE"), "'DONE' is not a state"),
+    (lambda content: content["trials"][0].update(started="yesterday"), "ValueError"),
+    (lambda content: content["trials"].append(content["trials"][0]), "is damaged"),
+    (lambda content: content["cells"].clear(), "is damaged"),
+    (lambda content: content["points"].append({"part": None}), "KeyError"),
+    (lambda content: content["looks"].append({"number": 1}), "is damaged"),
+    (lambda content: content["study"].pop("folder"), "is damaged"),
+    (lambda content: content["cells"][0].update(cell="../../../evil"), "'../../../evil' is not a hash"),
+    (lambda content: content["parts"][0].update(part="../../../evil"), "'../../../evil' is not a hash"),
+]
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGE)
+def test_of_a_damaged_bundle_nothing_is_written(
+    damage: Callable[[Any], object], said: str, bundle: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(bundle) as packed:
+        content = json.loads(packed.read("study.json"))
+    damage(content)
+    with zipfile.ZipFile(tmp_path / "damaged.zip", "w") as packed:
+        packed.writestr("study.json", json.dumps(content))
+    with pytest.raises(BadInput) as refused:
+        unpack(tmp_path / "damaged.zip", tmp_path / "runs", None)
+    assert said in str(refused.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "names", [["trials/012345678901-1/a", "trials/012345678901-1/a/b"], ["trials/012345678901-1/a"] * 2]
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_bundle_whose_files_cannot_lie_side_by_side_is_refused(
+    names: list[str], bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copy(bundle, tmp_path / "odd.zip")
+    with zipfile.ZipFile(tmp_path / "odd.zip", "a") as packed:
+        for name in names:
+            packed.writestr(name, "x")
+    with pytest.raises(BadInput, match="which does not belong in a bundle"):
+        unpack(tmp_path / "odd.zip", tmp_path / "runs", None)
+
+
+def test_a_bundle_with_one_changed_byte_in_a_file_is_refused(bundle: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(bundle) as packed, zipfile.ZipFile(tmp_path / "odd.zip", "w") as changed:
+        changed.writestr("study.json", packed.read("study.json"))
+        changed.writestr("trials/012345678901-1/a", "some text")
+    data = (tmp_path / "odd.zip").read_bytes()
+    (tmp_path / "odd.zip").write_bytes(data.replace(b"some text", b"some test"))
+    with pytest.raises(BadInput, match="'trials/012345678901-1/a' is damaged"):
+        unpack(tmp_path / "odd.zip", tmp_path / "runs", None)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_an_encrypted_zip_is_no_bundle(ablate: Ablate, tmp_path: Path) -> None:
     file = tmp_path / "bundle.zip"
     with zipfile.ZipFile(file, "w") as packed:
@@ -183,7 +256,7 @@ def test_an_encrypted_zip_is_no_bundle(ablate: Ablate, tmp_path: Path) -> None:
     data[data.index(b"PK\x01\x02") + 8] |= 1
     file.write_bytes(data)
     refused = ablate("import", "bundle.zip")
-    assert (refused.returncode, "is no bundle" in refused.stderr, "Traceback" in refused.stderr) == (
+    assert (refused.returncode, "is not a bundle" in refused.stderr, "Traceback" in refused.stderr) == (
         2,
         True,
         False,
@@ -199,7 +272,7 @@ def test_a_bundle_writes_nowhere_but_into_its_study(
     with zipfile.ZipFile(tmp_path / "walk.zip", "a") as packed:
         packed.writestr(name, "evil")
     refused = ablate("import", "walk.zip", "--home", "there")
-    assert (refused.returncode, "which no bundle holds" in refused.stderr) == (2, True)
+    assert (refused.returncode, "which does not belong in a bundle" in refused.stderr) == (2, True)
     assert not list(tmp_path.rglob("evil.txt"))
     assert not (tmp_path / "there").exists()
 
@@ -209,7 +282,7 @@ def test_a_study_is_imported_once(run_here: RunHere, ablate: Ablate, walk_study:
     run_here(walk_study(), limit=1)
     ablate("export", "--bundle", "--out", "walk.zip")
     refused = ablate("import", "walk.zip")
-    assert (refused.returncode, "is there already" in refused.stderr) == (2, True)
+    assert (refused.returncode, "already exists" in refused.stderr) == (2, True)
 
 
 def test_a_bundle_has_tracebacks_and_export_names_what_is_gone(
@@ -263,3 +336,58 @@ def test_one_study_of_a_server_is_deleted_and_the_others_stay(
     run_here(other, limit=1, storage=storage)
     assert ablate("delete", "walk", "--yes", ABLATE_STORAGE=storage).returncode == 0
     assert json.loads(ablate("status", "--json", ABLATE_STORAGE=storage).stdout)["study"] == "other"
+
+
+@pytest.fixture
+def low_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that a small file exceeds."""
+    for name, bound in (("MOST_UNPACKED", 1 << 20), ("MOST_GROWTH", 1), ("MOST_DIRECTORY", 5000)):
+        monkeypatch.setattr(bundle_bounds, name, bound)
+
+
+def with_files(bundle: Path, file: Path, *contents: bytes, how: int = zipfile.ZIP_DEFLATED) -> Path:
+    """Return a copy of a bundle that has more files, compressed in this way."""
+    shutil.copy(bundle, file)
+    with zipfile.ZipFile(file, "a", how) as packed:
+        for number, content in enumerate(contents):
+            packed.writestr(f"trials/012345678901-1/{number}", content)
+    return file
+
+
+@pytest.mark.usefixtures("low_bounds")
+@pytest.mark.parametrize(
+    ("contents", "how", "said"),
+    [
+        ([bytes(8 << 20)], zipfile.ZIP_DEFLATED, "would unpack to 8 MiB"),
+        ([bytes(1 << 20)] * 8, zipfile.ZIP_DEFLATED, "would unpack to 8 MiB"),
+        ([b""] * 200, zipfile.ZIP_DEFLATED, "lists more files than a study has"),
+        ([bytes(1000)], zipfile.ZIP_LZMA, "compressed by another program"),
+    ],
+)
+def test_a_bundle_larger_than_a_study_is_refused_before_it_is_unpacked(
+    contents: list[bytes], how: int, said: str, bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        unpack(with_files(bundle, tmp_path / "bomb.zip", *contents, how=how), tmp_path / "runs", None)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("low_bounds")
+def test_a_file_larger_than_a_bundle_says_is_not_unpacked(bundle: Path, tmp_path: Path) -> None:
+    bomb = with_files(bundle, tmp_path / "bomb.zip", bytes(8 << 20))
+    data = bytearray(bomb.read_bytes())
+    # The size in the directory.
+    struct.pack_into("<L", data, data.rindex(b"PK\x01\x02") + 24, 10)
+    bomb.write_bytes(data)
+    with pytest.raises(BadInput, match="is damaged"):
+        unpack(bomb, tmp_path / "runs", None)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_zip64_directory_counts_too(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As of a file with more than 65,535 entries.
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 100)
+    unpack(with_files(bundle, tmp_path / "large.zip", *[b""] * 200), tmp_path / "runs", None)
+    monkeypatch.setattr(bundle_bounds, "MOST_DIRECTORY", 5000)
+    with pytest.raises(BadInput, match="lists more files"):
+        unpack(tmp_path / "large.zip", tmp_path / "again", None)

@@ -276,7 +276,7 @@ def test_a_script_that_is_edited_during_a_run_stops_it_before_its_next_trial(
         append(tmp_path / script, "\n")
     _, said = run.communicate(timeout=60)
     assert run.returncode == 1
-    assert "its code is not what trials were trained with" in said
+    assert "its code differs from the recorded code" in said
     states = [trial["state"] for trial in json.loads(ablate("status", "coded", "--json").stdout)["trials"]]
     assert (states.count("COMPLETE"), states.count("WAITING")) == (3, 1)
 
@@ -300,7 +300,7 @@ def test_rerun_of_a_search_is_refused(ablate: Ablate, coded: WriteCoded, tmp_pat
     append(tmp_path / "coded_computed.py", "VALUE = 9.0\n")
     done = ablate("run", study, "--code", "rerun")
     assert done.returncode == 2
-    assert "was chosen by results of other code" in done.stderr
+    assert "were chosen from results of other code" in done.stderr
 
 
 def test_a_file_that_sources_names_must_be_there(ablate: Ablate, coded: WriteCoded, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from test_runner_run import trained
 
 from ablate.errors import BadInput, StoreError
 from ablate.runner import spot_notice
+from ablate.runner.options import Options
 from ablate.runner.ownership import FileLocks, share_home
-from ablate.runner.prepare import Options, prepare
+from ablate.runner.prepare import prepare
 from ablate.runner.process import job_for, work
 from ablate.runner.study import run_order
 from ablate.store.creating import create_store
@@ -200,3 +201,43 @@ def test_a_notice_is_a_page_that_is_there(monkeypatch: pytest.MonkeyPatch, notic
 
 def test_a_service_that_does_not_answer_has_no_notice() -> None:
     assert not spot_notice.has_notice("http://127.0.0.1:9/latest")
+
+
+def test_lock_files_do_not_pile_up(tmp_path: Path) -> None:
+    locks = FileLocks(tmp_path)
+    for number in range(3):
+        assert locks.acquire(f"trial-{number}")
+    locks.release("trial-0")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["trial-1.lock", "trial-2.lock"]
+    locks.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_was_lost_removes_no_file_of_its_new_owner(tmp_path: Path) -> None:
+    locks = FileLocks(tmp_path)
+    locks.acquire("trial-1")
+    (tmp_path / "trial-1.lock").unlink()
+    process = holder(tmp_path)
+    locks.release("trial-1")
+    assert not locks.acquire("trial-1")
+    process.kill()
+    process.communicate()
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from ablate.runner.ownership import FileLocks
+locks, inside = FileLocks(Path(sys.argv[1])), Path(sys.argv[1], "inside")
+for _ in range(300):
+    while not locks.acquire("trial-1"):
+        continue
+    inside.touch(exist_ok=False)
+    inside.unlink()
+    locks.release("trial-1")
+"""
+
+
+def test_processes_that_remove_each_other_s_lock_files_never_own_at_once(tmp_path: Path) -> None:
+    racing = [subprocess.Popen([sys.executable, "-c", COUNT, str(tmp_path)]) for _ in range(4)]
+    assert [process.wait(60) for process in racing] == [0] * 4

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from design_examples import Settings, study, toy_trainer
 from fixture_types import Json, not_none
 from report_examples import example, write_predictions
@@ -20,7 +21,7 @@ from ablate.evidence.frames import grid
 from ablate.evidence.noise import seed_sd
 from ablate.runner.detectable import Noise, alternatives_rows, detectable_effect, noise_so_far, recommendation
 from ablate.runner.expected_trials import looks_document
-from ablate.runner.plan import estimate, over_budget, plan_document, plan_text
+from ablate.runner.plan import estimate, over_budget, plan_document, plan_text, warnings
 from ablate.runner.timing import Measured
 from ablate.spec.kinds import Fractional
 from ablate.spec.model import Budget, Looking, Metric, StudySpec
@@ -129,6 +130,16 @@ def test_cells_that_share_parts_are_as_noisy_as_their_parts() -> None:
     assert found["value"] == pytest.approx(mde(math.sqrt(2 / 2), 1, alpha=0.05 / 2))
 
 
+@pytest.mark.parametrize(
+    ("metric", "warned"),
+    [("{name: val_loss}", True), ("{name: val_loss, goal: minimize}", False), ("{name: dev/mean}", False)],
+)
+def test_a_loss_without_a_goal_is_noted(metric: str, warned: bool) -> None:
+    spec = study("{a: [0, 1]}", "{a: 0}")
+    spec = spec.model_copy(update={"metric": Metric.model_validate(yaml.safe_load(metric))})
+    assert any("a larger val_loss counts as better" in line for line in warnings(spec)) == warned
+
+
 def test_a_cell_of_two_parts_has_the_noise_of_one_run() -> None:
     spec = study("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}")
     halves: Json = {"parts": lambda settings: {"a": Settings(a=settings.a), "b": Settings(b=settings.b)}}
@@ -157,7 +168,7 @@ def test_once_there_are_results_the_noise_is_that_of_the_effects(tmp_path: Path)
 def test_where_items_are_the_noise_more_items_are_the_advice(tmp_path: Path) -> None:
     spec = crossed(2)
     rows = alternatives_rows(spec, build_design(spec, toy_trainer()), None)
-    assert recommendation(spec, rows, Noise(0.01, 0.01, 1.0))[-1].startswith("the items")
+    assert recommendation(spec, rows, Noise(0.01, 0.01, 1.0))[-1].startswith("the dev items")
     assert not any("items" in said for said in recommendation(spec, rows, Noise(0.01, 0.01, 1e-9)))
 
 
@@ -166,7 +177,7 @@ def test_twice_the_items_are_weighed_against_twice_the_seeds(v_item: float, bett
     spec = crossed(3)
     rows = alternatives_rows(spec, build_design(spec, toy_trainer()), None)
     said = recommendation(spec, rows, Noise(1.0, math.sqrt(len(spec.seeds) / 4), v_item))
-    assert said[-1].endswith(f"add {better} first")
+    assert said[-1].endswith(f"plan more {better} first")
 
 
 def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed() -> None:
@@ -175,7 +186,11 @@ def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed() -> None:
     assert not_none(noise_so_far(results, "dev/mean")).sd_run == sd
 
 
-def cost(measured: Sequence[float] | None = None, trained: Iterable[tuple[int, int, float]] = ()) -> Json:
+def cost(
+    measured: Sequence[float] | None = None,
+    trained: Iterable[tuple[int, int, float]] = (),
+    can_measure: bool = False,
+) -> Json:
     """Return the estimate of four cells on two seeds, given seconds by cell: measured, and (cell, seed) -> trained."""
     spec = crossed(2)
     design = build_design(spec, toy_trainer())
@@ -193,14 +208,18 @@ def cost(measured: Sequence[float] | None = None, trained: Iterable[tuple[int, i
         known = Measured(
             what="2 kinds of steps", machine="a GPU", day="2026-01-02", seconds=seconds, memory={}
         )
-    return estimate(spec, design, 8, earlier, known)
+    return estimate(spec, design, 8, earlier, known, can_measure)
 
 
 def test_nothing_known_names_both_ways_to_know() -> None:
-    found = cost()
+    found = cost(can_measure=True)
     assert found["hours"] is None
     assert "--measure" in found["basis"]
     assert "--limit 1" in found["basis"]
+
+
+def test_a_trainer_without_measure_is_not_advised_to_measure() -> None:
+    assert cost()["basis"] == "nothing measured yet: `ablate run STUDY --limit 1` trains one trial"
 
 
 def test_measured_parts_are_added_up_over_seeds() -> None:
@@ -213,7 +232,9 @@ def test_a_part_that_was_trained_takes_what_it_took() -> None:
     found = cost(measured=[3600, 3600, 3600, 3600], trained=[(0, 1, 7000), (0, 2, 7400)])
     assert found["hours"] == pytest.approx((2.0 + 3.0) * 2)
     assert found["hours_high"] - found["hours"] == pytest.approx(3.0 * 2 * 0.25)
-    assert found["basis"].startswith("parts as they were trained (1 so far), the others by 2 kinds of steps")
+    assert found["basis"].startswith(
+        "recorded times of trained parts (1 so far); for the others, 2 kinds of steps"
+    )
 
 
 def test_once_all_parts_were_trained_what_was_measured_does_not_count() -> None:

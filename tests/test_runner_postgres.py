@@ -20,8 +20,9 @@ from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
+from ablate.runner.options import Options
 from ablate.runner.ownership import ServerLocks
-from ablate.runner.prepare import Options, prepare
+from ablate.runner.prepare import prepare
 from ablate.runner.searching import trials_tried, watch_of
 from ablate.runner.study import run_order
 from ablate.runner.worker import Worker
@@ -61,7 +62,7 @@ def test_a_server_restarting_in_mid_trial_loses_nothing(
     output = run.communicate(timeout=100)
     assert run.returncode == 0, output
     assert metrics(json.loads(ablate("status", study, "--json", ABLATE_STORAGE=url).stdout)) == reference
-    assert [line for line in trained(tmp_path) if not line.endswith("from 0")], "it went on from a checkpoint"
+    assert len(trained(tmp_path)) == 4, "nobody else took what was being trained, so it went on where it was"
 
 
 def test_a_killed_worker_is_replaced(

@@ -16,6 +16,7 @@ from conftest import write_walk
 from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
 
 from ablate.errors import BadInput, StudyChanged, TrialError
+from ablate.files import remove
 from ablate.runner.outcome import finite
 from ablate.store.places import Place
 from ablate.store.reading import read_results
@@ -45,6 +46,14 @@ def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[0] != b"Z"
 
 
 def running_workers(tmp_path: Path) -> list[int]:
@@ -113,6 +122,30 @@ def test_a_worker_finds_the_trainer_beside_the_file_that_was_typed(
     assert lost.stderr.startswith(f"{tmp_path}/there: the folder of the study's file is not on this machine")
     assert ablate("worker", "here/walk.yaml").returncode == 0
     assert status(ablate)["complete"] == 4
+
+
+HASHES = """\
+import os
+from pydantic import BaseModel
+class Settings(BaseModel):
+    x: int = 0
+def train(settings, context):
+    return {"dev/hash": hash("a word") % 1_000_003, "dev/secrets": "ABLATE_STORAGE" in os.environ}
+"""
+HASHED = """\
+{study: hashed, trainer: hashes, factors: {x: [0, 1]}, baseline: {x: 0}, design: full, seeds: [1], metric: {name: dev/hash}}
+"""
+
+
+def test_a_worker_started_by_hand_hashes_as_those_of_a_run(ablate: Ablate, tmp_path: Path) -> None:
+    (tmp_path / "hashes.py").write_text(HASHES)
+    (tmp_path / "hashed.yaml").write_text(HASHED)
+    url = f"sqlite:///{tmp_path}/runs/hashed/study.db"
+    assert ablate("run", "hashed.yaml", "--limit", 1).returncode == 0
+    assert ablate("worker", "hashed", ABLATE_STORAGE=url).returncode == 0
+    trials = json.loads(ablate("status", "hashed", "--json").stdout)["trials"]
+    assert len({trial["metrics"]["dev/hash"] for trial in trials}) == 1
+    assert {trial["metrics"]["dev/secrets"] for trial in trials} == {0}
 
 
 def test_limit_and_only_choose_trials(run_here: RunHere, walk_study: WalkStudy) -> None:
@@ -273,7 +306,7 @@ def test_a_trial_that_kills_its_process_fails_after_three_attempts(
     assert document["complete"] == 2
 
 
-def test_a_child_that_outlives_its_worker_holds_nothing_up(
+def test_a_child_of_a_killed_worker_holds_nothing_up_and_ends(
     start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:
     study = with_fault(walk_study(seeds="[1]"), "orphan")
@@ -282,10 +315,23 @@ def test_a_child_that_outlives_its_worker_holds_nothing_up(
     )
     wait_for(lambda: any(pid.read_text() for pid in tmp_path.glob("runs/walk/trials/*/orphan.pid")))
     (orphan,) = (int(pid.read_text()) for pid in tmp_path.glob("runs/walk/trials/*/orphan.pid"))
-    try:
-        assert run.wait(30) == 0
-    finally:
-        os.kill(orphan, signal.SIGKILL)
+    wait_for(lambda: not is_alive(orphan))
+    assert run.wait(30) == 0
+
+
+@pytest.mark.parametrize("victim", ["study.db", "."])
+def test_a_database_that_is_deleted_during_a_run_is_named(
+    start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path, victim: str
+) -> None:
+    study = walk_study(steps=200, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
+    run = start_ablate("run", study, ABLATE_CHECKPOINT_SECONDS="0.2")
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")))
+    remove(tmp_path / "runs/walk" / victim)
+    output, errors = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert "study.db: " in errors
+    assert "its database is gone; put it back, or a copy, and run again" in errors
+    assert "Traceback" not in output + errors
 
 
 def test_a_trainer_may_end_processes_of_its_own(start_ablate: StartAblate, walk_study: WalkStudy) -> None:
@@ -450,7 +496,7 @@ def test_a_smoke_run_touches_no_study_that_has_its_name(run_here: RunHere, walk_
     study = walk_study()
     study.write_text(study.read_text().replace("study: walk", "study: walk-smoke"))
     before = run_here(study)
-    with pytest.raises(BadInput, match="that is not a smoke run exists already"):
+    with pytest.raises(BadInput, match="that is not a smoke run already exists"):
         run_here(walk_study(), smoke=True)
     study.write_text(study.read_text().replace("study: walk", "study: walk-smoke"))
     assert metrics(run_here(study)) == metrics(before)
@@ -481,6 +527,25 @@ def test_extend_adds_seeds_and_levels_and_nothing_else(run_here: RunHere, walk_s
     assert (document["planned"], document["complete"]) == (18, 18)
     with pytest.raises(StudyChanged, match="an extension keeps every cell and seed"):
         run_here(walk_study(seeds="[2, 3]"), extend=True)
+
+
+def test_more_seeds_are_refused_with_the_right_way_to_get_them(
+    run_here: RunHere, walk_study: WalkStudy
+) -> None:
+    run_here(walk_study())
+    with pytest.raises(
+        StudyChanged, match="more seeds need a new study, with fresh seeds or with looks planned"
+    ):
+        run_here(walk_study(seeds="[1, 2, 3]"))
+
+
+def test_a_plan_of_a_study_with_results_says_how_to_get_more_seeds(
+    run_here: RunHere, walk_study: WalkStudy, ablate: Ablate
+) -> None:
+    study = walk_study()
+    assert "more seeds need a new study" not in ablate("plan", study).stdout
+    run_here(study)
+    assert "note: more seeds need a new study" in ablate("plan", study).stdout
 
 
 def test_a_bad_study_writes_nothing(ablate: Ablate, walk_study: WalkStudy, tmp_path: Path) -> None:

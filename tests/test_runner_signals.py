@@ -182,7 +182,7 @@ def test_a_run_ends_in_time_and_the_same_command_goes_on(
     stopped = ablate("run", study, *options)
     assert stopped.returncode == 0
     # Of four trials of three seconds.
-    assert re.search(r"stopped at the limit of hours or cost, with [34] trials left", stopped.stderr)
+    assert re.search(r"stopped at the limit of hours or cost, [34] trials left", stopped.stderr)
     fast = study.read_text().replace(more, "")
     study.write_text(fast)
     assert run_here(study)["complete"] == 4
@@ -232,3 +232,38 @@ app.main()
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (128 + signal.SIGUSR1, "")
+
+
+# Its training is a program of its own, as a pool's or a data loader's processes are.
+HELPED = """
+import os, subprocess
+from pydantic import BaseModel
+
+class Settings(BaseModel, extra="forbid"):
+    steps: int = 5
+    seconds_per_step: float = 0.0
+    slope: float = 1.0
+    noise: float = 0.1
+
+def train(settings, context):
+    helper = subprocess.Popen(["sleep", "600"])
+    (context.workdir / "helper").write_text(f"{os.getpid()} {helper.pid}")
+    if helper.wait():
+        raise RuntimeError("the helper was killed")
+"""
+
+
+def test_a_training_that_fails_because_its_processes_were_stopped_too_has_not_failed(
+    start_ablate: StartAblate, run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    study = walk_study(seeds="[1]")
+    (tmp_path / "walk.py").write_text(HELPED)
+    run = start_ablate("run", study)
+    noted = "runs/walk/trials/*/helper"
+    wait_for(lambda: [note for note in tmp_path.glob(noted) if note.read_text()], seconds=60)
+    worker, helper = map(int, next(tmp_path.glob(noted)).read_text().split())
+    for pid in (run.pid, worker, helper):
+        os.kill(pid, signal.SIGTERM)
+    assert run.wait(60) == 143, run.communicate()
+    states = {trial["state"] for trial in run_here(study, limit=0)["trials"]}
+    assert states == {"WAITING"}

@@ -17,6 +17,7 @@ class Idle:
     """A worker that does nothing until it is asked to stop, or ends with `code` at once."""
 
     log = Path(os.devnull)
+    cause = ""
 
     def __init__(self, code: int | None) -> None:
         self.code, self._end = code, threading.Event()

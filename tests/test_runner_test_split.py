@@ -11,7 +11,8 @@ from fixture_types import Ablate
 from ablate.errors import BadInput, StoreError, TrialError, Unavailable
 from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
-from ablate.runner.prepare import Options, prepare
+from ablate.runner.options import Options
+from ablate.runner.prepare import prepare
 from ablate.runner.study import run_order
 from ablate.runner.test_split import score_chosen, scores_text
 from ablate.runner.worker import Worker

@@ -12,8 +12,9 @@ from fixture_types import Ablate, Json
 
 from ablate.errors import AblateError, BadInput
 from ablate.runner import timing
+from ablate.runner.options import Options
 from ablate.runner.plan import plan_document
-from ablate.runner.prepare import Options, Prepared, prepare
+from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.study import working_in
 from ablate.runner.timing import measure, read_measured
 

@@ -6,7 +6,7 @@ from ablate.errors import BadInput
 from ablate.spec.kinds import Fractional
 from ablate.spec.model import Scalar, StudySpec
 from ablate.spec.reading import parse_study
-from ablate.spec.yaml_tree import resolve
+from ablate.spec.scalars import resolve
 
 GOOD = """
 study: good

@@ -16,19 +16,20 @@ from ablate.spec.template import init_study, write_study
 
 STUDIES = Path(__file__).parent.parent / "studies"
 DOCS = STUDIES.parent / "docs"
-reference_page = runpy.run_path(str(DOCS / "reference.py"))["reference_page"]
+PAGES = runpy.run_path(str(DOCS / "reference.py"))["PAGES"]
 
 
 def test_the_committed_schema_is_the_printed_one() -> None:
     assert json.loads((STUDIES / "study.schema.json").read_text()) == json_schema()
 
 
-def test_the_committed_reference_page_is_the_generated_one() -> None:
-    assert (DOCS / "study_file.md").read_text() == reference_page()
+@pytest.mark.parametrize("page", PAGES)
+def test_the_committed_reference_page_is_the_generated_one(page: str) -> None:
+    assert (DOCS / "reference" / page).read_text() == PAGES[page](), "run: make docs"
 
 
 def test_every_kind_of_design_has_a_section_of_the_reference_page() -> None:
-    assert all(f"## `design: {{kind: {kind}}}`" in reference_page() for kind in KINDS)
+    assert all(f"## `design: {{kind: {kind}}}`" in PAGES["study_file.md"]() for kind in KINDS)
 
 
 def test_every_key_is_described() -> None:
@@ -64,7 +65,7 @@ def test_shipped_studies_name_the_schema_and_the_command(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["my_study", "2024", "1e5", "true", "a.b-c", "9" * 64])
 def test_the_template_is_a_study_of_that_name(name: str) -> None:
-    spec = parse_study(init_study(name))
+    spec = parse_study(init_study(name)[f"{name}.yaml"])
     assert isinstance(spec, StudySpec)
     assert spec.study == name
 
@@ -78,12 +79,20 @@ def test_a_name_that_cannot_be_a_folder_is_refused(name: str) -> None:
 def test_init_writes_a_file_that_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "ablate plan heads.yaml" in write_study("heads")
-    assert (tmp_path / "heads.yaml").read_text() == init_study("heads")
+    assert {"heads.yaml": (tmp_path / "heads.yaml").read_text()} == init_study("heads")
 
 
 def test_init_leaves_an_existing_file_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("precious")
-    with pytest.raises(BadInput, match="exists already"):
+    with pytest.raises(BadInput, match="already exists"):
         write_study("mine")
     assert (tmp_path / "mine.yaml").read_text() == "precious"
+
+
+def test_init_writes_all_files_of_a_template_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train_mine.py").write_text("precious")
+    with pytest.raises(BadInput, match=r"train_mine\.py: already exists"):
+        write_study("mine", template="script")
+    assert [file.name for file in tmp_path.iterdir()] == ["train_mine.py"]

@@ -54,7 +54,8 @@ def test_the_report_has_the_numbers_of_then(folder: Path, ablate: Ablate) -> Non
 
 def test_nothing_is_run_again(folder: Path, ablate: Ablate) -> None:
     done = ablate("run", "old.yaml", "--home", "home")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert "upgraded from version 1" in done.stderr
     assert "24 complete" in done.stdout
     assert not list(folder.glob("home/old/logs/*"))
 

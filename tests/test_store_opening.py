@@ -1,7 +1,9 @@
 """Opening databases: what a kill left half done, what other machines could write to, what is not ours."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +11,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fixture_types import RunHere, WalkStudy
 
 from ablate.errors import BadInput
 from ablate.store import opening
+from ablate.store.opening import Locked
 from ablate.store.places import place_of
+from ablate.store.reading import read_results
 
 CUT_OFF = """
 import os, sqlite3, sys
@@ -143,3 +148,19 @@ def test_opening_a_database_keeps_the_lock_of_a_transaction_that_is_open(tmp_pat
         opening.connect(url, read_only=True).dispose()
         other = subprocess.run([sys.executable, "-c", write], capture_output=True, text=True)
     assert "database is locked" in other.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_a_database_that_somebody_holds_for_good_is_named_after_one_wait(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    study = walk_study(seeds="[1]")
+    run_here(study, limit=1)
+    file = tmp_path / "runs/walk/study.db"
+    monkeypatch.setattr(opening, "LOCK_TIMEOUT_S", 0.3)
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(
+            Locked, match=r"study\.db: database is locked; another program has locked it \(fuser"
+        ):
+            run_here(study) if command == "run" else read_results(place_of("walk", tmp_path / "runs"))

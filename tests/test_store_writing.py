@@ -1,3 +1,4 @@
+import itertools
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,8 @@ from postgres_server import PostgresServer
 
 from ablate.design.model import Design
 from ablate.errors import BadInput, StoreError
-from ablate.runner.prepare import Options, Prepared, prepare
+from ablate.runner.options import Options
+from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.study import run_order
 from ablate.spec.model import StudySpec
 from ablate.store import opening, tables
@@ -100,8 +102,12 @@ def test_recording_twice_is_recording_once(store: Store, prepared: Prepared) -> 
     assert [trial.state for trial in results(prepared).trials].count("COMPLETE") == 1
 
 
+PROCESSES = itertools.count()
+
+
 def die(store: Store, queued: Queued, reached: int | None) -> str | None:
     """Claim a trial whose last owner died after step `reached`; return why it is condemned."""
+    store._who = f"process {next(PROCESSES)}"
     return not_none(store.claim(queued.trial_id, (part_of(store, queued), queued.seed, reached))).condemned
 
 
@@ -161,7 +167,7 @@ def test_a_point_recomputed_after_a_kill_replaces_itself(store: Store, prepared:
 
 
 def test_a_study_that_is_not_there_is_named(store: Store, prepared: Prepared) -> None:
-    with pytest.raises(BadInput, match="holds no study 'wlak'; it holds walk"):
+    with pytest.raises(BadInput, match="contains no study 'wlak'; it contains walk"):
         read_results(replace(prepared.place, study="wlak"))
 
 
@@ -243,7 +249,7 @@ def test_a_database_that_is_being_created_holds_no_study_yet(prepared: Prepared)
     file = not_none(opening.sqlite_file(prepared.place.url))
     opening.touch_private(file)
     opening.creation_lock(file).touch()
-    with pytest.raises(BadInput, match=r"holds no study yet; if `ablate run` is creating it, ask again"):
+    with pytest.raises(BadInput, match=r"contains no study yet; if `ablate run` is creating it, try again"):
         results(prepared)
 
 

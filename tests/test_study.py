@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def folder(walk_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> 
     path = walk_study(steps=3, seeds="[1, 2, 3]")
     monkeypatch.chdir(path.parent)
     return path.parent
+
+
+def test_a_thread_runs_a_study(folder: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(lambda: ablate.run("walk.yaml", limit=1).status())
+    assert done.result()["complete"] == 1
 
 
 def test_a_mapping_runs_as_its_file_does(folder: Path) -> None:

@@ -2,7 +2,19 @@ from typing import Any
 
 import pytest
 
-from ablate.text import closest, duration, listed, one_line, plural, printable, shortened, shown, suggestion
+from ablate.text import (
+    as_it_looks,
+    closest,
+    duration,
+    listed,
+    one_line,
+    plural,
+    printable,
+    shortened,
+    shown,
+    sounds_like_a_loss,
+    suggestion,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +88,18 @@ def test_counts_and_lists_read_as_english() -> None:
 )
 def test_a_duration_is_short_and_has_its_unit(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("name", ["val_loss", "dev/loss", "loss", "error_rate", "dev/ppl", "eval_loss@last"])
+def test_names_of_losses(name: str) -> None:
+    assert sounds_like_a_loss(name)
+
+
+@pytest.mark.parametrize("name", ["dev/accuracy", "lossless", "dev/f1", "terror", "werewolf"])
+def test_names_that_only_contain_one(name: str) -> None:
+    assert not sounds_like_a_loss(name)
+
+
+def test_an_accent_a_space_and_what_is_invisible_make_no_difference_to_look_at() -> None:
+    assert as_it_looks("cafe\u0301\u00a0a\u200b") == as_it_looks("caf\u00e9 a")
+    assert as_it_looks("x²") != as_it_looks("x2")

@@ -100,7 +100,7 @@ def test_a_sentencepiece_model_alone_is_named_with_what_makes_a_tokenizer_of_it(
         file.unlink()
     (folder / "spm.model").write_bytes(b"a SentencePiece model")
     message = refused(folder)
-    assert "no tokenizer (tokenizer.json or vocab.txt); spm.model is a slow tokenizer's" in message
+    assert "no tokenizer (tokenizer.json or vocab.txt); spm.model belongs to a slow tokenizer" in message
     assert "pip install sentencepiece protobuf" in message
 
 

@@ -1,6 +1,7 @@
 """The built-in corpus: deterministic, split apart, and with the effects its docstring claims."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from fixture_types import not_none
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from ablate.trainer.data.corpus import ROWS, generate
 from ablate.trainer.data.examples import Examples, overlap
-from ablate.trainer.tasks.corpus_pairs import CONCEPTS
+from ablate.trainer.tasks.corpus_pairs import CLOSE, CONCEPTS
 from ablate.trainer.tasks.registry import TASKS
 
 PAIRS = ("paraphrase", "similarity")
@@ -23,8 +24,8 @@ def test_the_same_rows_every_time(task: str) -> None:
 
 def test_rows_are_those_of_every_machine() -> None:
     found = generate(TASKS["paraphrase"], "train", 1)
-    assert found.first == ["rapidly the tutor smashed the jacket near the field"]
-    assert found.second == ["the tutor rapidly smashed the coat near the field"]
+    assert found.first == ["outside the shop the boat was fixed seldom by the teacher"]
+    assert found.second == ["seldom the lawyer shattered the ship near the house"]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -86,15 +87,36 @@ def test_not_turns_a_judgement_round() -> None:
 
 
 def test_difference_beats_concat_by_far() -> None:
-    assert score("paraphrase", "difference") > score("paraphrase", "concat") + 0.15
+    assert score("paraphrase", "difference") > score("paraphrase", "concat") + 0.1
 
 
 def test_siamese_beats_concat_by_far() -> None:
-    assert score("similarity", "siamese") > score("similarity", "concat") + 0.4
+    assert score("similarity", "siamese") > score("similarity", "concat") + 0.25
 
 
-def test_one_sentence_of_a_pair_tells_nothing_of_its_label() -> None:
-    assert abs(score("paraphrase", "first only") - 0.5) < 0.08
+def test_a_single_sentence_hints_at_the_label_of_its_pair() -> None:
+    found = generate(TASKS["paraphrase"], "train", 6000)
+    close = np.array([any(word in CLOSE.split() for word in story.split()) for story in found.first])
+    assert (close == found.labels).mean() == pytest.approx(0.66, abs=0.02)
+
+
+def test_the_hint_is_worth_what_the_docstring_says() -> None:
+    paraphrase, similarity = (generate(TASKS[task], "train", 6000) for task in PAIRS)
+    both = close_places(paraphrase) == 2
+    assert (both == paraphrase.labels).mean() == pytest.approx(0.7, abs=0.015)
+    correlation = np.corrcoef(close_places(similarity), not_none(similarity.labels))[0, 1]
+    assert correlation == pytest.approx(0.53, abs=0.015)
+
+
+@pytest.mark.parametrize(("task", "least"), [("paraphrase", 0.62), ("similarity", 0.35)])
+def test_the_default_head_learns_that_hint(task: str, least: float) -> None:
+    assert score(task, "concat") > least
+
+
+def close_places(found: Examples) -> npt.NDArray[np.int64]:
+    """Return how many of the two stories of each pair are set in a nearby place: [n]."""
+    pairs = zip(found.first, not_none(found.second), strict=True)
+    return np.array([sum(any(word in CLOSE.split() for word in s.split()) for s in pair) for pair in pairs])
 
 
 class BagOfWords(nn.Module):
@@ -104,14 +126,14 @@ class BagOfWords(nn.Module):
         super().__init__()
         self.head = head
         self.embed = nn.EmbeddingBag(words, 64)
-        self.dense = nn.Linear({"concat": 128, "difference": 192}.get(head, 64), 64)
+        self.dense = nn.Linear({"concat": 128, "difference": 192, "siamese": 64}[head], 64)
         self.out = nn.Linear(64, 1)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         u, v = self.embed(first), self.embed(second)
         if self.head == "siamese":
             return 5 * nn.functional.cosine_similarity(self.dense(u), self.dense(v))
-        features = {"concat": [u, v], "difference": [u, v, (u - v).abs()], "first only": [u]}[self.head]
+        features = {"concat": [u, v], "difference": [u, v, (u - v).abs()]}[self.head]
         scores: Tensor = self.out(torch.relu(self.dense(torch.cat(features, 1))))
         return scores[:, 0]
 

@@ -14,7 +14,8 @@ from fixture_types import Ablate, RunHere, StartAblate
 from ruamel.yaml import YAML
 
 from ablate.errors import BadInput
-from ablate.runner.prepare import Options, prepare
+from ablate.runner.options import Options
+from ablate.runner.prepare import prepare
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.kinds import KINDS, PAIR_HEADS
 from ablate.trainer.tasks.metrics import METRICS
@@ -63,6 +64,7 @@ def outcome(home: Path, document: Any) -> Any:
     }
 
 
+@pytest.mark.slow
 def test_four_declared_tasks_are_run_killed_resumed_tested_and_reported(
     ablate: Ablate, start_ablate: StartAblate, run_here: RunHere, four: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +100,21 @@ def test_a_head_is_a_factor(four: Path) -> None:
     assert [cell.settings["tasks"]["nli"].get("head") for cell in design.cells] == ["difference", "cross"]
 
 
+@pytest.mark.parametrize(
+    ("address", "levels", "baseline"),
+    [
+        ("tasks.scores.loss", "[mse, cosine, cosent, mnrl]", "mse"),
+        ("tasks.topic.label_smoothing", "[0.0, 0.1]", "0.0"),
+        ("tasks.topic.class_weights", "{levels: {own: [1, 2, 1], rare: balanced}}", "own"),
+    ],
+)
+def test_the_loss_of_a_task_is_a_factor(address: str, levels: str, baseline: str, four: Path) -> None:
+    factor = f"factors:\n  {address}: {levels}\nbaseline: {{{address}: {baseline}}}\ndesign"
+    four.write_text(re.sub(r"(?s)factors:.*design", factor, STUDY))
+    cells = prepare(four, Options()).design.cells
+    assert len({cell.hash for cell in cells}) == len(cells) > 1
+
+
 def test_only_the_part_of_the_task_that_varies_is_trained_again(four: Path) -> None:
     four.write_text(STUDY.replace("training: joint", "training: separate"))
     first, second = prepare(four, Options()).design.cells
@@ -116,21 +133,37 @@ def test_the_batch_size_of_a_task_is_a_factor_and_can_be_set(four: Path) -> None
 
 
 def test_the_example_of_the_documentation_is_valid() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
+    text = (Path(__file__).parent.parent / "docs" / "how_to" / "tasks.md").read_text()
     (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     settings = Settings.model_validate(YAML(typ="safe").load(example)["settings"])
     assert [task.name for task in settings.trained] == ["nli", "rte", "scores", "topics"]
 
 
-@pytest.mark.parametrize("name", [*KINDS, *PAIR_HEADS, *METRICS, *PRESETS])
+CHOICES = Settings.model_json_schema()["properties"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(*KINDS, *PAIR_HEADS, *METRICS, *PRESETS, *KINDS["pair_regression"].losses),
+        *(
+            choice
+            for key in ("mix", "balancing", "surgery")
+            for choice in CHOICES[key]["enum"]
+            if choice != "none"
+        ),
+    ],
+)
 def test_the_documentation_names_everything_that_can_be_declared(name: str) -> None:
-    assert f"`{name}`" in (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
+    assert f"`{name}`" in (Path(__file__).parent.parent / "docs" / "how_to" / "tasks.md").read_text()
 
 
 HEADER = "study: s\ntrainer: ablate.trainer\nsettings:\n"
 REST = "factors: {dense_size: [8, 16]}\nbaseline: {dense_size: 8}\ndesign: full\nseeds: [1]\nmetric: {name: dev/t}\n"
 PAIR = "kind: pair_classification, labels: 3"
 ONE = "kind: classification, labels: 3"
+SCORES = "kind: pair_regression, range: [0, 1]"
+SIAMESE = f"{SCORES}, head: siamese"
 
 
 @pytest.mark.parametrize(
@@ -217,6 +250,60 @@ ONE = "kind: classification, labels: 3"
             "4:3: settings.tasks: every weight is 0; give at least one task a weight",
         ),
         (
+            f"t: {{{SCORES}, loss: cosent}}",
+            "5:47: settings.tasks.t.loss: cosent works on cosines, found head: concat; write head: siamese",
+        ),
+        (
+            f"t: {{{SCORES}, head: cross, loss: mnrl}}",
+            "mnrl works on cosines, found head: cross; write head: siamese",
+        ),
+        (
+            f"t: {{{SIAMESE}, loss: cosentt}}",
+            "a pair_regression has no loss 'cosentt'; did you mean 'cosent'?",
+        ),
+        (f"t: {{{ONE}, loss: mse}}", "a classification has no loss 'mse'; known: cross_entropy"),
+        (
+            f"t: {{{SIAMESE}, loss: cosent, metric: r2}}",
+            "settings.tasks.t.loss: cosent learns only the order of the pairs, but metric: r2 scores their values; use spearman",
+        ),
+        (
+            f"t: {{{SIAMESE}, loss: cosine, scale: 20}}",
+            "settings.tasks.t.scale: only loss: cosent and mnrl uses it; leave scale out",
+        ),
+        (
+            f"t: {{{SIAMESE}, loss: cosent, positive_from: 0.5}}",
+            "settings.tasks.t.positive_from: only loss: mnrl uses it; leave positive_from out",
+        ),
+        (
+            f"t: {{{SIAMESE}, loss: cosent, scale: 0}}",
+            "settings.tasks.t.scale: input should be greater than 0",
+        ),
+        (
+            f"t: {{{SCORES}, label_smoothing: 0.1}}",
+            "settings.tasks.t.label_smoothing: a pair_regression has numbers, and only classes can be smoothed",
+        ),
+        (
+            f"t: {{{ONE}, label_smoothing: 1}}",
+            "settings.tasks.t.label_smoothing: input should be less than 1",
+        ),
+        (
+            f"t: {{{SCORES}, class_weights: balanced}}",
+            "settings.tasks.t.class_weights: a pair_regression does not have one class per item; leave it out",
+        ),
+        (
+            "t: {kind: multilabel, labels: 3, class_weights: [1, 1, 1]}",
+            "settings.tasks.t.class_weights: a multilabel does not have one class per item; leave it out",
+        ),
+        (
+            f"t: {{{ONE}, class_weights: [1, 2]}}",
+            "5:42: settings.tasks.t.class_weights: found [1, 2]; write balanced, or a list of 3 positive numbers, one per label",
+        ),
+        (
+            f"t: {{{ONE}, class_weights: [1, 2, -1]}}",
+            "found [1, 2, -1]; write balanced, or a list of 3 positive",
+        ),
+        (f"t: {{{ONE}, class_weights: equal}}", "found 'equal'; write balanced, or a list of 3 positive"),
+        (
             f"t: {{{ONE}, files: t.csv}}",
             "files: 't.csv' has no {split} in it; write for example data/name-{split}.csv",
         ),
@@ -229,15 +316,15 @@ ONE = "kind: classification, labels: 3"
         (f"a b: {{{ONE}}}", "'a b' cannot be the name of a task; start with a letter"),
         (
             f"t: {{{ONE}}}\n  data: {{t: {{}}}}",
-            "6:3: settings.data: stands in each task where tasks are declared; write",
+            "6:3: settings.data: is set in each task when tasks are declared; write",
         ),
         (
             f"t: {{{ONE}}}\n  batch_size: {{t: 3}}",
-            "6:3: settings.batch_size: stands in each task where tasks are declared",
+            "6:3: settings.batch_size: is set in each task when tasks are declared",
         ),
         (
             f"t: {{{ONE}}}\n  similarity_head: siamese",
-            "6:3: settings.similarity_head: stands in each task where tasks are",
+            "6:3: settings.similarity_head: is set in each task when tasks are",
         ),
     ],
 )

@@ -217,7 +217,11 @@ def test_the_mean_is_weighted_and_on_a_scale_from_0_to_1() -> None:
 
 def test_a_part_has_its_task_alone_without_its_weight() -> None:
     settings = Settings.model_validate(
-        {"training": "separate", "tasks": {"a": {**CLASSES, "weight": 3.0}, "b": NUMBERS}, "mix": "shortest"}
+        {
+            "training": "separate",
+            "tasks": {"a": {**CLASSES, "weight": 3.0, "loss_weight": 2.0}, "b": NUMBERS},
+            "mix": "shortest",
+        }
     )
     alone = Settings.model_validate({"training": "separate", "tasks": {"a": CLASSES}})
     assert parts(settings)["a"] == alone
@@ -241,8 +245,20 @@ def test_a_preset_is_an_abbreviation() -> None:
 
 
 def test_a_default_written_down_says_nothing_in_a_cells_identity() -> None:
-    written = {"head": "sentence", "metric": "accuracy", "batch_size": 16, "weight": 1.0}
-    plain, spelled = declare(a=CLASSES), declare(a={**CLASSES, **written})
+    of_classes = {
+        "head": "sentence",
+        "metric": "accuracy",
+        "batch_size": 16,
+        "weight": 1.0,
+        "label_smoothing": 0.0,
+    }
+    of_pairs = {"kind": "pair_regression", "range": [0, 5], "head": "siamese"}
+    plain = declare(a={**CLASSES, "loss": "cross_entropy"}, b=of_pairs, c={**of_pairs, "loss": "mnrl"})
+    spelled = declare(
+        a={**CLASSES, **of_classes},
+        b={**of_pairs, "loss": "mse"},
+        c={**of_pairs, "loss": "mnrl", "scale": 20.0, "positive_from": 0.8},
+    )
     assert plain.model_dump(exclude_defaults=True) == spelled.model_dump(exclude_defaults=True)
 
 
@@ -297,7 +313,7 @@ def test_padded_encoders_tell_the_sentences_of_a_pair_apart() -> None:
 )
 def test_keys_of_all_tasks_say_where_they_go_now(moved: dict[str, Any]) -> None:
     with pytest.raises(
-        ValidationError, match="stands in each task where tasks are declared; write tasks"
+        ValidationError, match="is set in each task when tasks are declared; write tasks"
     ) as error:
         Settings.model_validate({"tasks": {"a": CLASSES}, **moved})
     assert error.value.errors()[0]["loc"] == tuple(moved)

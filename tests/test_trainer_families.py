@@ -1,6 +1,5 @@
 """Each packed family computes what transformers computes: embeddings, gradients, saved weights. Trials resume exactly."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,11 @@ from ablate.contract import Stopped
 from ablate.trainer import train
 from ablate.trainer.encoders.families import FAMILIES, unsupported
 from ablate.trainer.encoders.flat_parameters import Flat, Gradients
-from ablate.trainer.encoders.packed import PackedBert
+from ablate.trainer.encoders.packed import PackedEncoder
 from ablate.trainer.encoders.packed_ops import ACTIVATIONS
 
 HIDDEN = 24
 each_family = pytest.mark.parametrize("kind", FAMILIES)
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def some_tokens() -> Tensor:
@@ -40,7 +30,7 @@ def some_tokens() -> Tensor:
 def assert_computed_alike(model: Any, pooling: str, tokens: Tensor | None = None) -> None:
     """Embeddings and all gradients are those of transformers, but for rounding."""
     tokens = some_tokens() if tokens is None else tokens
-    theirs, ours = padded(model, tokens, LENGTHS, pooling), PackedBert(model)(tokens, LENGTHS, pooling)
+    theirs, ours = padded(model, tokens, LENGTHS, pooling), PackedEncoder(model)(tokens, LENGTHS, pooling)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-6)
     direction = torch.randn(len(LENGTHS), HIDDEN)
     assert_same_gradients(gradients(model, ours, direction), gradients(model, theirs, direction), 5e-5)
@@ -89,7 +79,7 @@ def test_token_types_matter_where_a_family_has_them(kind: str, types_known: int)
     changes: dict[str, Any] = {"type_vocab_size": types_known} if types_known else {}
     model, tokens = small_model(kind, **changes), some_tokens()
     types = torch.randint(0, 2, tokens.shape)
-    direction, packed = torch.randn(len(LENGTHS), HIDDEN), PackedBert(model)
+    direction, packed = torch.randn(len(LENGTHS), HIDDEN), PackedEncoder(model)
     known = [{"token_type_ids": of[None]} if types_known > 1 else {} for of in torch.split(types, LENGTHS)]
     pairs = zip(torch.split(tokens, LENGTHS), known, strict=True)
     theirs = torch.stack([model(ids[None], **of).last_hidden_state[0, 0] for ids, of in pairs])
@@ -101,7 +91,7 @@ def test_token_types_matter_where_a_family_has_them(kind: str, types_known: int)
 @each_family
 def test_with_dropout_the_gradient_is_the_slope_of_the_loss(kind: str) -> None:
     """A central difference in double precision along one direction, with the same masks drawn on each pass."""
-    packed, tokens = PackedBert(small_model(kind, dropout=0.3).double()), some_tokens()
+    packed, tokens = PackedEncoder(small_model(kind, dropout=0.3).double()), some_tokens()
     direction = torch.randn(len(LENGTHS), HIDDEN).double()
 
     def loss() -> Tensor:
@@ -126,7 +116,7 @@ def test_dropout_has_the_mean_and_spread_of_transformers(kind: str) -> None:
     model, repeats = small_model(kind, dropout=0.2), 1500
     tokens, lengths = torch.randint(5, VOCABULARY, (11,)).repeat(repeats), [4, 7] * repeats
     with torch.no_grad():
-        ours = PackedBert(model)(tokens, lengths).view(repeats, -1)
+        ours = PackedEncoder(model)(tokens, lengths).view(repeats, -1)
         theirs = padded(model, tokens, lengths, "cls").reshape(repeats, -1)
     noise = ((ours.var(0) + theirs.var(0)) / repeats).sqrt()
     assert ((ours.mean(0) - theirs.mean(0)) / noise).abs().max() < 4.5  # of 48 comparisons
@@ -135,7 +125,7 @@ def test_dropout_has_the_mean_and_spread_of_transformers(kind: str) -> None:
 
 @each_family
 def test_gradients_kept_apart_are_those_of_each_task_alone(kind: str) -> None:
-    packed, tokens, first = PackedBert(small_model(kind).double()), some_tokens(), 3
+    packed, tokens, first = PackedEncoder(small_model(kind).double()), some_tokens(), 3
     direction, cut = torch.randn(len(LENGTHS), HIDDEN).double(), sum(LENGTHS[:first])
     alone = [
         gradients(packed, packed(tokens[:cut], LENGTHS[:first]), direction[:first]),
@@ -153,7 +143,7 @@ def test_gradients_kept_apart_are_those_of_each_task_alone(kind: str) -> None:
 @each_family
 def test_bf16_is_as_near_to_fp32_as_autocast_of_transformers(kind: str) -> None:
     model, tokens = small_model(kind), some_tokens()
-    packed, exact = PackedBert(model), padded(model, tokens, LENGTHS, "mean")
+    packed, exact = PackedEncoder(model), padded(model, tokens, LENGTHS, "mean")
     with torch.autocast("cpu", torch.bfloat16):
         ours, theirs = packed(tokens, LENGTHS, "mean"), padded(model, tokens, LENGTHS, "mean")
     assert ours.dtype == torch.float32
@@ -174,7 +164,7 @@ def test_a_trial_resumes_exactly_and_transformers_loads_what_it_saves(kind: str,
     again = AutoModel.from_pretrained(whole.workdir / "model").train(False)
     assert unsupported(again.config) is None
     tokens = some_tokens()
-    packed = PackedBert(again)
+    packed = PackedEncoder(again)
     theirs = padded(again, tokens, LENGTHS, "cls")
     torch.testing.assert_close(packed(tokens, LENGTHS), theirs, rtol=0, atol=5e-6)
 
@@ -182,4 +172,4 @@ def test_a_trial_resumes_exactly_and_transformers_loads_what_it_saves(kind: str,
 @each_family
 def test_weights_keep_the_names_of_transformers(kind: str) -> None:
     model = small_model(kind)
-    assert PackedBert(model).hf_state_dict().keys() == model.state_dict().keys()
+    assert PackedEncoder(model).hf_state_dict().keys() == model.state_dict().keys()

@@ -98,7 +98,7 @@ NAMES = "write one of contradiction, neutral, entailment"
             ["art", "sport|music"],
             "3: label: 'music' is not a label; write labels separated by |, each one of sport",
         ),
-        (TOPICS, ["art", "art|art"], "3: label: 'art' is there twice; write each label once"),
+        (TOPICS, ["art", "art|art"], "3: label: 'art' appears twice; write each label once"),
         (TOPICS, ["art", "art|"], "3: label: blank"),
         (
             TOPICS,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ablate.trainer.settings import Settings, combine, parts, smoke
+from ablate.trainer.parts import combine, parts, smoke
+from ablate.trainer.settings import ONE_TASK_A_STEP, Settings
 
 
 def test_the_door_loads_neither_torch_nor_transformers() -> None:
@@ -53,15 +54,56 @@ def test_refuses(wrong: dict[str, Any]) -> None:
     [
         ({"training": "separate"}, "needs training: joint"),
         ({"training": "sequential"}, "needs training: joint"),
-        ({"mix": "alternate"}, "one at a time"),
+        *(({"mix": mix}, f"mix: {mix} trains one at a time") for mix in ONE_TASK_A_STEP),
         ({"tasks": ["sentiment"]}, "at least two tasks"),
         ({"freeze_encoder": True}, "leaves none"),
     ],
 )
-def test_surgery_needs_several_gradients_of_one_encoder(beside: dict[str, Any], reason: str) -> None:
+@pytest.mark.parametrize("method", [("surgery", "pcgrad"), ("balancing", "dwa")])
+def test_surgery_and_balancing_need_several_tasks_in_each_step(
+    method: tuple[str, str], beside: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(ValidationError, match=reason) as caught:
-        Settings.model_validate({"surgery": "pcgrad", **beside})
-    assert caught.value.errors()[0]["loc"] == ("surgery",)  # the study's reader points there
+        Settings.model_validate({**dict([method]), **beside})
+    assert caught.value.errors()[0]["loc"] == method[:1]  # the study's reader points there
+
+
+SCORES = {"kind": "pair_regression", "range": [0, 1], "head": "siamese"}
+
+
+@pytest.mark.parametrize(
+    ("method", "beside", "reason"),
+    [
+        (
+            "famo",
+            {"surgery": "pcgrad"},
+            "famo already chooses the direction of the step, found surgery: pcgrad",
+        ),
+        (
+            "famo",
+            {"tasks": {"s": {**SCORES, "loss": "cosent"}, "t": SCORES}},
+            "loss: cosent of s is 0 in some",
+        ),
+        ("dwa", {"tasks": {"s": {**SCORES, "loss_weight": 2.0}, "t": SCORES}}, "leave out loss_weight of s"),
+    ],
+)
+def test_balancing_that_makes_no_sense_is_refused(method: str, beside: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason) as caught:
+        Settings.model_validate({"balancing": method, **beside})
+    assert caught.value.errors()[0]["loc"] == ("balancing",)
+
+
+def test_only_the_mix_that_has_a_temperature_takes_one() -> None:
+    with pytest.raises(ValidationError, match="only mix: temperature uses it, found mix: annealed") as caught:
+        Settings.model_validate({"mix": "annealed", "mix_temperature": 3.0})
+    assert caught.value.errors()[0]["loc"] == ("mix_temperature",)
+    plain, spelled = ({"mix": "temperature"}, {"mix": "temperature", "mix_temperature": 2.0})
+    assert Settings.model_validate(plain) == Settings.model_validate(spelled)
+
+
+def test_krum_needs_a_third_gradient() -> None:
+    with pytest.raises(ValidationError, match="needs at least three tasks, found sentiment, paraphrase"):
+        Settings.model_validate({"surgery": "krum", "tasks": ["sentiment", "paraphrase"]})
 
 
 def test_defaults_say_nothing_in_a_cells_identity() -> None:
@@ -93,6 +135,8 @@ def test_a_part_forgets_what_belongs_to_other_tasks() -> None:
             "training": "separate",
             "similarity_head": "siamese",
             "paraphrase_head": "difference",
+            "mix": "temperature",
+            "mix_temperature": 5.0,
             "batch_size": {"sentiment": 2, "paraphrase": 32},
             "l2": 0.01,
             "data": {"paraphrase": {"limit": {"train": 9}}},

@@ -15,6 +15,8 @@ STOP_AFTER = float("inf")  # steps after which a worker is asked to stop
 
 
 class ThreadWorker:
+    cause = ""
+
     def __init__(self, job: Json) -> None:
         self.log = Path(os.devnull)
         self._stop = threading.Event()

@@ -10,10 +10,12 @@ import pytest
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
 
-def traced(log: Path, *command: str) -> list[str]:
-    """Run a command; return its syncs and renames in order, with the paths of the descriptors."""
-    calls = "trace=fsync,fdatasync,rename,renameat,renameat2"
-    strace = ["strace", "-f", "-y", "-qq", "-e", "signal=none", "-e", calls, "-o", str(log)]
+DURABLE = "fsync,fdatasync,rename,renameat,renameat2"
+
+
+def traced(log: Path, *command: str, calls: str = DURABLE) -> list[str]:
+    """Run a command; return these calls of it and its children in order, with the paths of the descriptors."""
+    strace = ["strace", "-f", "-y", "-qq", "-e", "signal=none", "-e", f"trace={calls}", "-o", str(log)]
     subprocess.run([*strace, *command], check=True, capture_output=True, cwd=log.parent)
     return [re.sub(r"^\d+ +", "", line) for line in log.read_text().splitlines() if "resumed>" not in line]
 

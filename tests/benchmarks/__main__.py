@@ -33,6 +33,7 @@ def sections(rounds: int, steps: int, folder: Path) -> list[tuple[str, list[str]
     """Title, and the command that prints the table."""
     return [
         ("Optimizer steps and evaluation", ["training.py", f"--rounds={rounds}"]),
+        ("Against a skilled engineer", ["skilled.py", f"--rounds={rounds}"]),
         ("Encoders", ["encoders.py", f"--rounds={rounds}"]),
         ("Memory", ["memory.py"]),
         ("Loss curves", ["curves.py", f"--steps={steps}", f"--picture={folder / PICTURE}"]),

@@ -26,7 +26,7 @@ from transformers import AutoModel
 from ablate.contract import Stopped
 from ablate.trainer import train
 from ablate.trainer.encoders.loading import wrap
-from ablate.trainer.encoders.packed import PackedBert
+from ablate.trainer.encoders.packed import PackedEncoder
 from ablate.trainer.encoders.padded import PaddedEncoder, Pooling
 from ablate.trainer.training.token_cache import tokens_of
 
@@ -54,7 +54,7 @@ def line(kind: str, pooling: Pooling, steps: list[Step]) -> str:
     torch.manual_seed(0)
     model = build(kind, MINILM)
     embeddings, gradients = differences(model, pooling, *steps[0])
-    path = "packed" if isinstance(encoder_of(model), PackedBert) else "padded"
+    path = "packed" if isinstance(encoder_of(model), PackedEncoder) else "padded"
     speed = speed_up(build(kind, MINILM, dropout=0.1), pooling, steps) if len(steps) > 1 else ""
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         resumes, loads = trial(kind, pooling, Path(name))
@@ -62,7 +62,7 @@ def line(kind: str, pooling: Pooling, steps: list[Step]) -> str:
     return "| " + " | ".join((*cells, "yes" if loads else "no")) + " |"
 
 
-def encoder_of(model: nn.Module) -> PackedBert | PaddedEncoder:
+def encoder_of(model: nn.Module) -> PackedEncoder | PaddedEncoder:
     return wrap(model, torch.device("cpu")).module
 
 

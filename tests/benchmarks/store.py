@@ -33,7 +33,8 @@ from measure import HEADER, Row, middle, ratios, row, seconds
 from ablate import open_study
 from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
-from ablate.runner.prepare import Options, Prepared, prepare
+from ablate.runner.options import Options
+from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.study import run_order
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store

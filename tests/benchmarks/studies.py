@@ -24,7 +24,8 @@ from scipy import stats
 
 from ablate import open_study
 from ablate.design.model import Cell
-from ablate.runner.prepare import Options, Prepared, prepare
+from ablate.runner.options import Options
+from ablate.runner.prepare import Prepared, prepare
 from ablate.trainer.data.pretrained import TINY
 from ablate.trainer.data.reading import examples
 from ablate.trainer.encoders.loading import tiny

@@ -1,0 +1,26 @@
+"""What `ablate show` writes about a trial."""
+
+from typing import Any
+
+import pytest
+
+from ablate.runner.one_trial import trial_text
+
+
+def document(facts: dict[str, Any]) -> dict[str, Any]:
+    empty: dict[str, Any] = {"factors": {}, "settings": {}, "defaults": {}, "metrics": {}}
+    part = {"name": "all", "part": "a1", "trained": True, "shared_with": [], "seconds": 60.0, "steps": 40}
+    part |= {"metrics": {}, "folder": "f", "files": [], "logs": [], "facts": facts, "history": []}
+    trial = {"number": 0, "study": "s", "state": "COMPLETE", "attempts": 1, "seconds": 60.0, "cell": "c"}
+    return empty | trial | {"seed": 1, "parts": [part], "error": None, "again": None}
+
+
+@pytest.mark.parametrize(
+    ("facts", "steps"),
+    [
+        ({}, "40 steps, "),
+        ({"stopped_early": {"steps": 40, "of": 100}}, "40 steps of 100 (stopped early), "),
+    ],
+)
+def test_a_trial_that_stopped_early_says_of_how_many_steps(facts: dict[str, Any], steps: str) -> None:
+    assert f"part all (a1): {steps}" in trial_text(document(facts))
