@@ -1,19 +1,24 @@
 # make quickstart   from a fresh clone to a report: venv, install, run, report; needs no hub and no data
 # make test         the tests; those that need real data run if ABLATE_TEST_ASSETS points to it
 # make coverage     the tests, with the lines that none of them reaches; takes twice as long
-# make lint         style, types, import contracts, dead code
-# make test-slow    the long tests: hundreds of kills, simulated error rates
+# make lint         style, types, import contracts, dead code, the documentation and its links
+# make docs         the documentation as a site in build/site, with the pages that come from the code
+# make constraints the newest versions that agree with each other, into constraints.txt; then run all tests
+# make test-slow    the long tests: hundreds of kills, fuzzed readers, simulated error rates
 # make bench        the benchmarks, written to docs/benchmarks.md; takes about an hour
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: quickstart test coverage lint test-slow bench clean
+.PHONY: quickstart test coverage lint docs constraints test-slow bench clean
 
 quickstart: .venv/installed
 	$(BIN)/ablate run studies/quickstart.yaml --workers 2
 	$(BIN)/ablate report quickstart
+
+# The variable silences an advertisement.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 TEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
@@ -29,6 +34,14 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+	$(MKDOCS)
+
+docs: .venv/installed-dev
+	$(BIN)/python docs/reference.py
+	$(MKDOCS)
+
+constraints:
+	$(PYTHON) .ci/constraints.py
 
 test-slow: .venv/installed-dev
 	$(BIN)/pytest -m slow --timeout 7200
