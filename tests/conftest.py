@@ -90,7 +90,7 @@ def ablate(tmp_path: Path, warm_command_line: WarmCommandLine) -> Ablate:
     """Run the command line to its end, in an empty folder."""
 
     def call(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return warm_command_line.run([*map(str, words)], tmp_path, environment, timeout=120)
+        return warm_command_line.run([*map(str, words)], tmp_path, environment)
 
     return call
 

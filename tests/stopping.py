@@ -88,10 +88,8 @@ def killed(study: Path, home: Path, kills: int, steps_between: int) -> Witness:
             stderr=subprocess.DEVNULL,
         )
         try:
-            end = time.monotonic() + 300
             while (now := _step_saved(home)) < reached + steps_between:
                 assert supervisor.poll() is None, f"ended before kill {number + 1}, at step {now}"
-                assert time.monotonic() < end, f"no progress after kill {number}, at step {now}"
                 time.sleep(0.02)
             reached = now
             witness.look()
@@ -111,7 +109,6 @@ def finished(study: Path, home: Path, limit: int | None = 1) -> dict[str, Any]:
         env=os.environ | {"ABLATE_CHECKPOINT_SECONDS": "0"},
         capture_output=True,
         text=True,
-        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)

@@ -21,7 +21,7 @@ COMMANDS = [command.name or not_none(command.callback).__name__ for command in a
 def loaded(code: str) -> set[str]:
     """Return which heavy modules a fresh process loads by running `code`."""
     check = f"{code}\nimport sys; print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT)
     return set(re.findall(r"'(\w+)'", done.stderr.splitlines()[-1]))
 
 

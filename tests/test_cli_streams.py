@@ -14,7 +14,7 @@ from warm_cli import cold
 def in_shell(folder: Path, words: str, rest: str) -> subprocess.CompletedProcess[str]:
     """Run `ablate` with `words`, and what a shell makes of `rest`."""
     command = f"{shlex.join(cold(*shlex.split(words)))} {rest}"
-    return subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True)
 
 
 def complete_trials(folder: Path) -> int:

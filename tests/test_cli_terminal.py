@@ -50,7 +50,7 @@ def in_terminal(folder: Path, width: int, *words: object) -> list[str]:
     except OSError:
         pass
     os.close(ours)
-    assert process.wait(timeout=60) == 0, printed
+    assert process.wait() == 0, printed
     return printed.decode().replace("\r\n", "\n").split("\n")
 
 

@@ -65,7 +65,7 @@ def test_a_stopped_program_waits_and_goes_on_to_the_same_bits(
     supervisor = start_ablate("run", study)
     wait_for(lambda: begun(tmp_path))
     supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(20) == 143
+    assert supervisor.wait() == 143
     stopped = run_here(study, limit=0)
     assert [trial["state"] for trial in stopped["trials"]] == ["WAITING"] * 2
     assert stopped["trials"][0]["error"] is None
@@ -92,7 +92,7 @@ def test_a_program_that_dies_with_its_machine_has_not_failed(
     program = int((workdirs(tmp_path)[0] / "pid").read_text())
     for process in (*children(supervisor.pid), program, supervisor.pid):
         os.kill(process, signal.SIGTERM)
-    assert supervisor.wait(20) == 143
+    assert supervisor.wait() == 143
     waiting, _ = run_here(study, limit=0)["trials"]
     assert (waiting["state"], waiting["attempts"], waiting["error"]) == ("WAITING", 1, None)
     done, _ = run_here(study, limit=1)["trials"]
@@ -120,7 +120,7 @@ def test_a_program_that_ends_while_it_is_asked_to_stop_is_not_run_again(
     supervisor.send_signal(signal.SIGTERM)
     os.kill(worker, signal.SIGTERM)
     os.kill(worker, signal.SIGCONT)
-    assert supervisor.wait(20) == 143
+    assert supervisor.wait() == 143
     done, _ = run_here(study, limit=0)["trials"]
     assert (done["state"], done["attempts"], done["metrics"]) == ("COMPLETE", 1, {"dev/accuracy": 0.5})
 
@@ -148,7 +148,7 @@ time.sleep(99)
     supervisor = start_ablate("run", write_program(tmp_path, script))
     wait_for(lambda: begun(tmp_path))
     supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(20) == 143
+    assert supervisor.wait() == 143
     assert {"saved", "child_heard"} <= {file.name for file in workdirs(tmp_path)[0].iterdir()}
 
 
@@ -199,9 +199,9 @@ class Killed:
         supervisor = self.supervisor or self._start(
             "run", self._study, "--limit", "1", ABLATE_CHECKPOINT_SECONDS="0.1"
         )
-        wait_for(lambda: len(self._pids()) >= before + PROCESSES, 60)
+        wait_for(lambda: len(self._pids()) >= before + PROCESSES)
         steps = self._steps()
-        wait_for(lambda: self._steps() > steps + 10, 60)
+        wait_for(lambda: self._steps() > steps + 10)
         worker = children(supervisor.pid)[0]
         pids = self._pids()[before:]
         assert all(map(is_alive, pids))
@@ -232,7 +232,7 @@ def all_gone(pids: list[int]) -> bool:
 def assert_no_orphans(start_ablate: StartAblate, folder: Path, victims: list[str]) -> None:
     killed = Killed(start_ablate, folder)
     for victim in victims:
-        wait_for(partial(all_gone, killed.round(victim)), 10)
+        wait_for(partial(all_gone, killed.round(victim)))
     assert killed.witness.points
     assert killed.witness.violations() == []
 

@@ -199,9 +199,7 @@ def test_killed_workers_and_supervisor_lose_nothing_and_repeat_nothing(
 ) -> None:
     path = hunt(seconds=0.05, pruner="none")
     supervisor = start_ablate("run", path, "--workers", 2, ABLATE_CHECKPOINT_SECONDS="0.1")
-    end = time.monotonic() + 60
     while len(logs := list(tmp_path.glob("runs/hunt/trials/*/trained.log"))) < 4:
-        assert time.monotonic() < end
         time.sleep(0.02)
     workers = {int(line.split()[0]) for log in logs for line in log.read_text().splitlines()}
     for pid in [supervisor.pid, *workers]:

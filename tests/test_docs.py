@@ -135,11 +135,9 @@ def run(command: str, folder: Path, warm: WarmCommandLine) -> None:
         )
         return
     if words[0] == "ablate":
-        done = warm.run(words[1:], folder, {}, timeout=120)
+        done = warm.run(words[1:], folder, {})
     else:
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=120
-        )
+        done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True)
     assert done.returncode == (int(expected[1]) if expected else 0), f"{command}: {done.stdout}{done.stderr}"
 
 

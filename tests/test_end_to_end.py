@@ -3,11 +3,11 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from fixture_types import Ablate, Json, StartAblate
+from test_runner_run import wait_for
 
 STUDIES = Path(__file__).parent.parent / "studies"
 STUDY = """\
@@ -53,10 +53,7 @@ def test_killed_and_resumed_training_ends_in_the_same_bits(
     reference = outcome(tmp_path / "reference", json.loads(done.stdout))
 
     supervisor = start_ablate("run", joint_study, ABLATE_CHECKPOINT_SECONDS="0")
-    end = time.monotonic() + 60
-    while not list(tmp_path.glob("runs/joint/trials/*/step-*.checkpoint")):
-        assert time.monotonic() < end, supervisor.poll()
-        time.sleep(0.01)
+    wait_for(lambda: list(tmp_path.glob("runs/joint/trials/*/step-*.checkpoint")))
     worker = int(Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()[0])
     for pid in (worker, supervisor.pid):
         os.kill(pid, signal.SIGKILL)

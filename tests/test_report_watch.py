@@ -72,12 +72,12 @@ def test_it_shows_the_curves_before_the_first_trial_is_done_and_ends_with_the_st
     wait_for(lambda: list(tmp_path.glob("runs/gated/trials/*/step-*.checkpoint")))
     page = page_of(tmp_path / "reports/gated")
     watch = start_ablate("report", "gated", "--watch", "--every", 1, "--json")
-    wait_for(lambda: "Curves of running trials. Trial 0 is at step " in page(), seconds=60)
+    wait_for(lambda: "Curves of running trials. Trial 0 is at step " in page())
     assert "<strong>0 of 4 trials done</strong>, 1 running, 3 waiting." in page()
     assert RELOADS in page()
     (tmp_path / "go").touch()
-    document, _ = watch.communicate(timeout=120)
-    assert (run.wait(60), watch.returncode) == (0, 0)
+    document, _ = watch.communicate()
+    assert (run.wait(), watch.returncode) == (0, 0)
     assert json.loads(document)["ledger"]["complete"] == 4
     assert RELOADS not in page()
     last = page()
@@ -93,14 +93,14 @@ def test_ctrl_c_leaves_a_page_that_does_not_reload_and_the_run_alone(
     wait_for(lambda: list(tmp_path.glob("runs/gated/logs/*/attempt-1.log")))
     page = page_of(tmp_path / "reports/gated")
     watch = start_ablate("report", "gated", "--watch", "--every", 1, ABLATE_STORAGE=url)
-    wait_for(lambda: RELOADS in page(), seconds=60)
+    wait_for(lambda: RELOADS in page())
     watch.send_signal(signal.SIGINT)
-    assert watch.wait(60) == 130
+    assert watch.wait() == 130
     assert page().endswith("</html>\n")
     assert RELOADS not in page()
     assert not list((tmp_path / "reports/gated").glob(".*"))
     (tmp_path / "go").touch()
-    assert run.wait(60) == 0
+    assert run.wait() == 0
 
 
 def test_it_needs_the_page_that_it_keeps_fresh(gated_study: Path, ablate: Ablate, tmp_path: Path) -> None:

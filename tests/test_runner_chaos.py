@@ -148,7 +148,7 @@ def test_a_frozen_worker_keeps_its_trial(
     wait_for(lambda: states(tmp_path).count("COMPLETE") == 3)
     assert second.poll() is None  # it waits: the owner may die
     os.kill(worker, signal.SIGCONT)
-    assert (first.wait(60), second.wait(60)) == (0, 0)
+    assert (first.wait(), second.wait()) == (0, 0)
     assert [trial.attempts for trial in trials(tmp_path)] == [1] * 4
 
 
@@ -180,7 +180,7 @@ def test_a_living_worker_takes_over_within_two_seconds(
         took.append(time.monotonic() - began)
     for run in runs:
         run.send_signal(signal.SIGTERM)
-        assert run.wait(30) == 143
+        assert run.wait() == 143
     print(f"{backend}: {len(took)} takeovers, {statistics.median(took):.2f} s, at most {max(took):.2f} s")
 
 
@@ -213,7 +213,7 @@ def test_a_signal_costs_one_step_and_one_save(
         done = Chaos(study, 1, 0, 0).steps_computed()
         run.send_signal(number)
         began = time.monotonic()
-        assert run.wait(30) == code
+        assert run.wait() == code
         took.append(time.monotonic() - began)
         steps.append(Chaos(study, 1, 0, 0).steps_computed() - done)
     assert max(steps) <= 1
@@ -401,7 +401,7 @@ class Life(RuleBasedStateMachine):
         text = self.study.read_text()
         self.study.write_text(text.replace(f"steps: {STEPS}", "steps: 7"))
         refused = self.ablate("run", self.study)
-        assert refused.wait(60) == 2
+        assert refused.wait() == 2
         self.study.write_text(text)
 
     @rule()
@@ -412,7 +412,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.recorded())
     @rule()
     def report(self) -> None:
-        assert self.ablate("report", "walk", "--format", "json").wait(60) == 0
+        assert self.ablate("report", "walk", "--format", "json").wait() == 0
 
     @invariant()
     def one_row_per_cell_and_seed(self) -> None:
@@ -423,8 +423,8 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.thaw()
         for run in self.runs:
-            run.wait(120)
-        assert self.ablate("run", self.study).wait(120) == 0, self.log.read_text()
+            run.wait()
+        assert self.ablate("run", self.study).wait() == 0, self.log.read_text()
         assert_history(place_of("walk", self.folder / "runs"))
         assert {str(trial.factors): trial.metrics for trial in trials(self.folder)} == undisturbed()
         shutil.rmtree(self.folder)

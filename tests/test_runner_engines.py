@@ -116,10 +116,10 @@ def test_a_worker_killed_on_a_cluster_is_replaced(
     study = walk_study(steps=40, seconds_per_step=0.05, seeds="[1]")
     environment = {"ABLATE_STORAGE": postgres.new_database(), "ABLATE_CHECKPOINT_SECONDS": "0.1"}
     run = start_ablate("run", study, *engine, **environment)
-    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")), seconds=60)
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")))
     for pid in running_workers(tmp_path):
         os.kill(pid if victim == "worker" else parent(pid), signal.SIGKILL)
-    assert run.wait(100) == 0, run.communicate()
+    assert run.wait() == 0, run.communicate()
     document = json.loads(ablate("status", "walk", "--json", **environment).stdout)
     assert metrics(document) == metrics(run_here(study, home="reference"))
     resumed = [line for line in trained(tmp_path) if not line.endswith("from 0")]
@@ -141,9 +141,9 @@ def test_a_cluster_stops_as_one_process_does(
     study = walk_study(steps=400, seconds_per_step=0.05, seeds="[1]")
     environment = {"ABLATE_STORAGE": postgres.new_database()}
     run = start_ablate("run", study, *engine, **environment)
-    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")), seconds=60)
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")))
     run.send_signal(signal.SIGTERM)
-    assert run.wait(60) == 143, run.communicate()
+    assert run.wait() == 143, run.communicate()
     wait_for(lambda: not [pid for pid in running_workers(tmp_path) if Path(f"/proc/{pid}").exists()])
     document = json.loads(ablate("status", "walk", "--json", **environment).stdout)
     assert {trial["state"] for trial in document["trials"]} == {"WAITING"}
@@ -215,7 +215,7 @@ class StandIn:
         return status_document(read_results(place)) | {"code": code}
 
     def _when_training(self, act: Callable[[], object]) -> None:
-        wait_for(lambda: list(self.folder.glob("runs/walk/trials/*/step-*.checkpoint")), seconds=60)
+        wait_for(lambda: list(self.folder.glob("runs/walk/trials/*/step-*.checkpoint")))
         act()
 
     @property

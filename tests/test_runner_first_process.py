@@ -97,22 +97,22 @@ def test_a_run_is_stopped_by_a_signal_to_process_1(
 ) -> None:
     study = walk_study(steps=400, seconds_per_step=0.05, seeds="[1]")
     container = start(f"run {study.name}")
-    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")), seconds=60)
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")))
     os.kill(inside(container), number)
-    assert container.wait(60) == code, (tmp_path / "said").read_text()
+    assert container.wait() == code, (tmp_path / "said").read_text()
     assert list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint"))
 
 
 def test_an_exit_code_is_passed_on(start: Start, tmp_path: Path) -> None:
-    assert start("run missing.yaml").wait(60) == 2
+    assert start("run missing.yaml").wait() == 2
     assert "missing.yaml" in (tmp_path / "said").read_text()
 
 
 def test_a_run_that_is_killed_ends_the_container(start: Start, walk_study: WalkStudy, tmp_path: Path) -> None:
     study = walk_study(steps=400, seconds_per_step=0.05, seeds="[1]")
     container = start(f"run {study.name}")
-    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")), seconds=60)
+    wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")))
     first = inside(container)
     (command,) = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     os.kill(int(command), signal.SIGKILL)
-    assert container.wait(60) == 137
+    assert container.wait() == 137

@@ -41,10 +41,9 @@ def metrics(document: Json) -> dict[tuple[str, int], Json]:
     return {(str(trial["factors"]), trial["seed"]): trial["metrics"] for trial in document["trials"]}
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until `condition` holds; the time limit of a test is pytest's."""
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
 
 
@@ -185,7 +184,7 @@ def test_a_signal_saves_the_step_and_waits(
     supervisor = start_ablate("run", study)
     wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/steps.log")))
     supervisor.send_signal(number)
-    assert supervisor.wait(20) == code
+    assert supervisor.wait() == code
     assert list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint"))
     before = run_here(study, limit=0)
     assert {trial["state"] for trial in before["trials"]} <= {"WAITING", "COMPLETE"}
@@ -199,7 +198,7 @@ def test_a_worker_stopped_by_somebody_else_loses_nothing(
     run = start_ablate("run", study)
     wait_for(lambda: running_workers(tmp_path))
     os.kill(running_workers(tmp_path)[0], signal.SIGTERM)
-    assert run.wait(60) == 0
+    assert run.wait() == 0
     assert status(ablate)["complete"] == 4
 
 
@@ -214,7 +213,7 @@ def test_a_second_signal_ends_a_worker_at_once(
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(0.3)  # for the step to end
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(10) == 130
+    assert worker.wait() == 130
 
 
 def test_two_runs_of_one_study_share_the_work(
@@ -222,7 +221,7 @@ def test_two_runs_of_one_study_share_the_work(
 ) -> None:
     study = walk_study(steps=10, seconds_per_step=0.02, slopes="[1.0, 2.0]", seeds="[1]")
     both = [start_ablate("run", study) for _ in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait() for process in both] == [0, 0]
     assert len(trained(tmp_path)) == 4
     assert status(ablate)["complete"] == 4
 
@@ -316,7 +315,7 @@ def test_a_child_of_a_killed_worker_holds_nothing_up_and_ends(
     wait_for(lambda: any(pid.read_text() for pid in tmp_path.glob("runs/walk/trials/*/orphan.pid")))
     (orphan,) = (int(pid.read_text()) for pid in tmp_path.glob("runs/walk/trials/*/orphan.pid"))
     wait_for(lambda: not is_alive(orphan))
-    assert run.wait(30) == 0
+    assert run.wait() == 0
 
 
 @pytest.mark.parametrize("victim", ["study.db", "."])
@@ -327,7 +326,7 @@ def test_a_database_that_is_deleted_during_a_run_is_named(
     run = start_ablate("run", study, ABLATE_CHECKPOINT_SECONDS="0.2")
     wait_for(lambda: list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint")))
     remove(tmp_path / "runs/walk" / victim)
-    output, errors = run.communicate(timeout=60)
+    output, errors = run.communicate()
     assert run.returncode == 1
     assert "study.db: " in errors
     assert "its database is gone; put it back, or a copy, and run again" in errors
@@ -337,7 +336,7 @@ def test_a_database_that_is_deleted_during_a_run_is_named(
 def test_a_trainer_may_end_processes_of_its_own(start_ablate: StartAblate, walk_study: WalkStudy) -> None:
     study = with_fault(walk_study(seeds="[1]"), "pool")
     run = start_ablate("run", study, "--only", "fault=pool", "--only", "slope=1.0")
-    assert run.wait(30) == 0
+    assert run.wait() == 0
 
 
 def test_a_trial_that_hangs_is_ended_and_the_log_says_where(

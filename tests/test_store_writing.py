@@ -220,7 +220,7 @@ def open_at_once(prepared: Prepared, processes: int) -> list[str]:
     openers = [server.Process(target=_open, args=(arguments, barrier, outcomes)) for _ in range(processes)]
     for opener in openers:
         opener.start()
-    said = [outcomes.get(timeout=60) for _ in openers]
+    said = [outcomes.get() for _ in openers]
     for opener in openers:
         opener.join()
     return said

@@ -60,7 +60,6 @@ def nobody(place: Path) -> Nobody:
             },
             capture_output=True,
             text=True,
-            timeout=300,
         )
 
     return run

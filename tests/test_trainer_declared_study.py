@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from declared_tasks import write_files
 from fixture_types import Ablate, RunHere, StartAblate
 from ruamel.yaml import YAML
+from test_runner_run import wait_for
 
 from ablate.errors import BadInput
 from ablate.runner.options import Options
@@ -69,10 +69,7 @@ def test_four_declared_tasks_are_run_killed_resumed_tested_and_reported(
     ablate: Ablate, start_ablate: StartAblate, run_here: RunHere, four: Path, tmp_path: Path
 ) -> None:
     supervisor = start_ablate("run", four, ABLATE_CHECKPOINT_SECONDS="0")
-    end = time.monotonic() + 100
-    while not list(tmp_path.glob("runs/four/trials/*/step-*.checkpoint")):
-        assert time.monotonic() < end, supervisor.poll()
-        time.sleep(0.01)
+    wait_for(lambda: list(tmp_path.glob("runs/four/trials/*/step-*.checkpoint")))
     worker = int(Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()[0])
     for pid in (worker, supervisor.pid):
         os.kill(pid, signal.SIGKILL)

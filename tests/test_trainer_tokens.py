@@ -256,7 +256,6 @@ def test_no_warning_when_a_process_forks_after_tokenising(tmp_path: Path) -> Non
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -301,7 +300,7 @@ def loaded_elsewhere(cache: Path, processes: int = 1, **more: str) -> list[str]:
         )
         for _ in range(processes)
     ]
-    return [process.communicate(timeout=120)[0].strip() for process in started]
+    return [process.communicate()[0].strip() for process in started]
 
 
 def environment() -> dict[str, str]:

@@ -57,9 +57,9 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
         if settings.fault == "kill" and step == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         if settings.fault == "orphan" and step == 3 and begin == 0:
-            (context.workdir / "orphan.pid").write_text(str(child := os.fork() or os.getpid()))
-            if child == os.getpid():
+            if not (child := os.fork()):
                 time.sleep(1000)
+            (context.workdir / "orphan.pid").write_text(str(child))
             os.kill(os.getpid(), signal.SIGKILL)
         if settings.fault == "pool" and step == 3:
             with multiprocessing.get_context("fork").Pool(1) as pool:
