@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 from ablate.errors import BadInput
 from ablate.spec.file_text import read_text
+from ablate.spec.kinds import KINDS
 from ablate.spec.scalars import resolve
 from ablate.text import one_line, printable, suggestion
 
@@ -83,7 +84,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
         "factors:",
         *(f"  {_key(factor)}: {_flow(levels)}" for factor, levels in varied.items()),
         f"baseline: {_flow(baseline)}",
-        "design: one_at_a_time               # full | one_at_a_time | leave_one_out | fractional | search",
+        f"design: one_at_a_time               # {' | '.join(KINDS)}",
         "seeds: [11, 22, 33]",
         f"metric: {{name: {json.dumps(metric)}, goal: {goal}}}     # as the script names it in metrics.json or in what it prints",
         "# Add smallest_effect: to the metric, the smallest difference that matters; it cannot be set after a result.",

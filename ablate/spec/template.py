@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 from ablate.errors import AblateError, BadInput
+from ablate.spec.kinds import KINDS
 from ablate.spec.model import NAME_RULE, STUDY_NAME
 from ablate.spec.scalars import resolve
 from ablate.spec.script import study_of_script
@@ -38,6 +39,7 @@ def init_study(name: str, template: str = "study") -> dict[str, str]:
         "module": module,
         "script": f"{module}.py",
         "data": name,
+        "designs": " | ".join(KINDS),
         "python": "python" if shutil.which("python") else "python3",
     }
     sources = {f"{name}.yaml": f"{template}.yaml"}

@@ -4,13 +4,14 @@ from typing import Any
 
 from ablate.errors import BadInput
 from ablate.trainer.data.pretrained import load_pretrained
+from ablate.trainer.encoders.families import FAMILIES
 from ablate.trainer.settings import Settings
 
 IF_BROKEN = ("does not load", "; give a folder with config.json and model.safetensors")
 # Encoders whose positions are numbered from the padding token's id + 1, so that this many positions are unusable.
 _POSITIONS_BEHIND_PADDING = {
-    *("roberta", "xlm-roberta", "camembert", "data2vec-text", "mpnet", "longformer"),
-    *("roberta-prelayernorm", "xlm-roberta-xl", "xmod", "ibert", "luke"),
+    *(name for name, family in FAMILIES.items() if family.behind_padding),
+    *("mpnet", "longformer", "roberta-prelayernorm", "xlm-roberta-xl", "xmod", "ibert", "luke"),
 }
 # transformers lists these with the causal models, since they can generate text, but they attend to both sides.
 _NOT_CAUSAL = {"bert-generation", "xlnet"}

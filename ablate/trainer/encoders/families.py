@@ -1,7 +1,6 @@
 """The families of encoders that are computed without padding: the paths of their modules in transformers' models, for packed.py.
 
 A family whose layers are like BERT's or ModernBERT's is added by an entry in `FAMILIES`. All others take the plain path.
-Positions that begin behind the padding's are also listed in configuration.py, new names of query and value layers in lora.py.
 """
 
 from collections.abc import Mapping

@@ -18,14 +18,22 @@ from ablate.errors import BadInput
 from ablate.trainer.data.tokens import Indices
 from ablate.trainer.encoders.depth import layers_of
 from ablate.trainer.encoders.embedding import Embedder, Pair, Pause
+from ablate.trainer.encoders.families import FAMILIES
 from ablate.trainer.encoders.flat_parameters import Flat, Gradients
 from ablate.trainer.encoders.loading import Encoder
 from ablate.trainer.settings import LoraSettings
 
-# The families' names of the dense layers of queries and values.
-_QUERY = {"query", "q_lin", "query_proj", "q_proj", "q_head", "q"}
-_VALUE = {"value", "v_lin", "value_proj", "v_proj", "v_head", "v"}
-_ALL_THREE = "Wqkv"  # ModernBERT's layer of queries, keys and values, stacked
+
+def _last_names(kind: str) -> set[str]:
+    paths = (getattr(family.layer, kind, "") for family in FAMILIES.values())
+    return {path.rpartition(".")[2] for path in paths if path}
+
+
+# Names of the dense layers of queries and of values, and of those that stack queries, keys and values: of the families that are
+# computed without padding, then of others.
+_QUERY = {*_last_names("query"), "query_proj", "q_proj", "q_head", "q"}
+_VALUE = {*_last_names("value"), "value_proj", "v_proj", "v_head", "v"}
+_ALL_THREE = _last_names("qkv")
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def _chosen(module: nn.Module, matrices: str) -> Iterator[tuple[nn.Parameter, sl
             weight = dense.get_parameter("weight")
             if matrices == "all" or last in _QUERY | _VALUE:
                 yield weight, slice(outputs)
-            elif last == _ALL_THREE:
+            elif last in _ALL_THREE:
                 yield weight, slice(outputs // 3)
                 yield weight, slice(outputs // 3 * 2, outputs)
 
