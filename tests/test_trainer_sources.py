@@ -599,12 +599,71 @@ def test_rows_of_parquet_are_as_they_were_written(hub_folder: Path) -> None:
     assert (found.ids, found.first, not_none(found.labels).tolist()) == (names, names, labels)
 
 
-def test_rows_of_a_folder_of_csv_are_as_they_were_written(hub_folder: Path) -> None:
-    names = ["1", "01", "1.0", "NA", "null", "nan", "None", "N/A", "true", "1e5"]
-    rows = "".join(f"{name},{name},{number % 5}\n" for number, name in enumerate(names))
-    (hub_folder / "train.csv").write_text("id,text,label\n" + rows)
+ODD_WORDS = ["1", "01", "1.0", "NA", "null", "nan", "None", "N/A", "true", "1e5"]
+
+
+def odd_rows(separator: str = ",") -> str:
+    rows = [["id", "text", "label"]] + [[word, word, str(n % 5)] for n, word in enumerate(ODD_WORDS)]
+    return "".join(separator.join(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{}, {"notes.json": "{}"}, {"README.md": "---\nlicense: mit\n---\n"}],
+    ids=["alone", "json", "card"],
+)
+def test_rows_of_a_folder_of_csv_are_as_they_were_written(hub_folder: Path, others: dict[str, str]) -> None:
+    (hub_folder / "train.csv").write_text(odd_rows())
+    for name, text in others.items():
+        (hub_folder / name).write_text(text)
     found = examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "train")
-    assert (found.ids, found.first) == (names, names)
+    assert (found.ids, found.first) == (ODD_WORDS, ODD_WORDS)
+
+
+def test_rows_of_a_folder_of_tsv_are_as_they_were_written(hub_folder: Path) -> None:
+    for csv in hub_folder.glob("*.csv"):
+        csv.unlink()
+    (hub_folder / "train.tsv").write_text(odd_rows("\t"))
+    found = examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "train")
+    assert (found.ids, found.first) == (ODD_WORDS, ODD_WORDS)
+
+
+def as_if_downloaded(cache: Path) -> None:
+    """Rename what a folder `sst` left in a cache to what the hub's dataset org/sst leaves there."""
+    (cache / "sst").rename(cache / "org___sst")
+    for version in [path for path in (cache / "org___sst").glob("*/0.0.0/*") if path.is_dir()]:
+        version.rename(version.with_name("b" * 40))
+
+
+@pytest.mark.usefixtures("hub_asked_afresh")
+def test_a_csv_dataset_of_the_hub_is_found_in_the_cache_as_it_was_written(
+    hub_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (hub_folder / "train.csv").write_text(odd_rows())
+    examples(Source(hub=str(hub_folder)), TASKS["sentiment"], "train")
+    as_if_downloaded(tmp_path / "cache")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    found = examples(Source(hub="org/sst"), TASKS["sentiment"], "train")
+    assert (found.ids, found.first) == (ODD_WORDS, ODD_WORDS)
+
+
+@pytest.mark.usefixtures("hub_asked_afresh")
+@pytest.mark.parametrize("word", ["NA", "fine"])
+def test_a_cached_dataset_that_may_lack_words_is_refused(
+    hub_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    import datasets
+
+    (hub_folder / "train.csv").write_text(f"text,label\n{word},3\ndull,1\n")
+    datasets.load_dataset(str(hub_folder), cache_dir=str(tmp_path / "cache"))
+    as_if_downloaded(tmp_path / "cache")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    source = Source(hub="org/sst")
+    if word == "fine":
+        assert examples(source, TASKS["sentiment"], "train").first == ["fine", "dull"]
+    else:
+        with pytest.raises(Unavailable, match=r"org/sst: the copy .* may lack words such as NA"):
+            examples(source, TASKS["sentiment"], "train")
 
 
 def test_truth_values_and_bytes_of_parquet_are_labels_and_text(hub_folder: Path) -> None:

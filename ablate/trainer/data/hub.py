@@ -5,14 +5,13 @@ seconds; the libraries themselves try for half a minute.
 """
 
 import contextlib
-import csv
 import errno
 import json
 import os
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,11 @@ _WITHOUT_SCRIPT = (
     "; the dataset is a program, and programs from a hub are not run. The hub's own copy of its rows may be there: "
     "revision: refs/convert/parquet"
 )
-_OTHER_DATA = (
-    ".parquet",
-    ".json",
-    ".jsonl",
-    ".arrow",
-    ".txt",
-    ".tsv",
-    ".py",
-    ".zip",
-    ".gz",
-    ".xz",
-)  # than .csv
+# pandas, behind `datasets`, takes the id 01 for 1 and the sentence NA for none. Columns are named by their place, so that the
+# same options find the rows in the cache without the file.
+_AS_WRITTEN: dict[str, Any] = {"converters": dict.fromkeys(range(1000), str), "keep_default_na": False}
+# What `datasets` says when these options are not for this dataset: it is not CSV, or was cached without them.
+_WITHOUT_OPTIONS = ("doesn't have a 'converters' key", "Couldn't find cache")
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 HUB_SECONDS = 4.0  # to answer a HEAD request
 
@@ -100,6 +92,8 @@ def _split(source: Source, split: str) -> dict[str, list[Any]]:
                 if "Unknown split" not in str(error) and "Instruction" not in str(error):
                     raise _explained(error, source) from None
                 reason = str(error)
+            except Unavailable:
+                raise
             except Exception as error:
                 raise _explained(error, source) from None
     names = " or ".join(source.names(split))
@@ -110,6 +104,27 @@ def _split(source: Source, split: str) -> dict[str, list[Any]]:
 
 
 def _loaded(source: Source, name: str) -> dict[str, list[Any]]:
+    """Load a split; every column of CSV files as text, as it was written.
+
+    Raises:
+        Unavailable: only a copy is cached in which pandas took words such as NA for nothing.
+    """
+    try:
+        return _with_options(source, name, _AS_WRITTEN).to_dict()
+    except ValueError as error:
+        if not any(words in str(error) for words in _WITHOUT_OPTIONS):
+            raise
+    rows = _with_options(source, name, {})
+    columns = rows.to_dict()
+    if rows.info.builder_name == "csv" and any(None in column for column in columns.values()):
+        raise Unavailable(
+            f"hub: {_name(source)}: the copy on this machine may lack words such as NA, which were read as nothing; load "
+            "it once with network access, or read the text from `files:`"
+        )
+    return columns
+
+
+def _with_options(source: Source, name: str, options: Mapping[str, Any]) -> Any:
     """Load a split. `datasets` writes lock files beside what it reads: if it must not, let it write beside links."""
     import datasets
 
@@ -120,30 +135,16 @@ def _loaded(source: Source, name: str) -> dict[str, list[Any]]:
         split=name,
         revision=source.revision,
         verification_mode="no_checks",
-        **_as_written(source),
+        **options,
     )
     try:
-        return dict(load().to_dict())
+        return load()
     except OSError as error:
         if error.errno not in _NOT_WRITABLE:
             raise
     with tempfile.TemporaryDirectory() as scratch:
         _link_files(Path(datasets.config.HF_DATASETS_CACHE), Path(scratch))
-        return dict(load(cache_dir=scratch).to_dict())
-
-
-def _as_written(source: Source) -> dict[str, Any]:
-    """Return the options that read every column of a folder of CSV files as text.
-
-    pandas, behind `datasets`, takes the id 01 for 1 and the sentence NA for none."""
-    files = list(Path(source.hub or "").rglob("*.csv")) if _is_folder(source) else []
-    if not files or any(file.suffix in _OTHER_DATA for file in Path(source.hub or "").rglob("*")):
-        return {}
-    names: set[str] = set()
-    for file in files:
-        with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-            names |= set(next(csv.reader(lines), []))
-    return {"converters": dict.fromkeys(sorted(names), str), "keep_default_na": False}
+        return load(cache_dir=scratch, keep_in_memory=True)
 
 
 def _link_files(cache: Path, scratch: Path) -> None:
