@@ -15,6 +15,7 @@ from postgres_server import PostgresServer
 from published_tables import PLASMA_ETCH, two_level, write_csv
 
 from ablate.errors import BadInput
+from ablate.store.any_study import read_any_study
 
 STATES = optuna.trial.TrialState
 # Params with their distributions, a value or values, attributes, the state.
@@ -320,3 +321,17 @@ def test_what_is_no_study_is_told_in_a_line(
     assert complaint in done.stderr.splitlines()[0]
     assert len(done.stderr.splitlines()) == (2 if words == ["t.csv"] else 1)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_choices_that_are_written_alike_stay_apart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    study = optuna.create_study(storage=url, study_name="alike")
+    for _ in range(3):
+        for head in (None, "null", "none"):
+            study.enqueue_trial({"head": head})
+    study.optimize(
+        lambda trial: len(repr(trial.suggest_categorical("head", [None, "null", "none"]))) + trial.number / 9,
+        n_trials=9,
+    )
+    params = [trial.params["head"] for trial in read_any_study(url, None).trials]
+    assert sorted(set(params)) == ['"null"', "none", "null"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ablate.design.model import Cell
 from ablate.evidence.frames import LOST, Grid, level_key
-from ablate.spec.model import Factor, Scalar, StudySpec, level_text
+from ablate.spec.model import Factor, Scalar, StudySpec, quoted_level
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def has_level(levels: Mapping[str, Scalar], factor: str, level: Scalar) -> bool:
 def condition_text(factor: Factor) -> str | None:
     """Return `training = joint` for a conditional factor, None for one that always exists."""
     clauses = [
-        f"{parent} = {' or '.join(map(level_text, levels))}" for parent, levels in factor.only_when.items()
+        f"{parent} = {' or '.join(map(quoted_level, levels))}" for parent, levels in factor.only_when.items()
     ]
     return " and ".join(clauses) or None
 

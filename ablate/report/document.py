@@ -16,7 +16,7 @@ from ablate.report.as_json import HIDDEN, INLINE
 from ablate.report.formatting import interval, signed
 from ablate.report.phrases import Note
 from ablate.spec.kinds import Search
-from ablate.spec.model import Metric, Scalar, level_text
+from ablate.spec.model import Metric, Scalar, quoted_level
 from ablate.stats.inference import Inference, Method
 
 Interval = tuple[float, float]
@@ -38,7 +38,7 @@ class Change:
     def text(self) -> str:
         """Such as `similarity_head: concat → siamese`, with its condition."""
         when = f" (when {self.when})" if self.when else ""
-        return f"{self.factor}: {level_text(self.low)} → {level_text(self.high)}{when}"
+        return f"{self.factor}: {quoted_level(self.low)} → {quoted_level(self.high)}{when}"
 
 
 @dataclass(frozen=True)

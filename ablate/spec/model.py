@@ -21,6 +21,12 @@ TRAINER_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 NAME_RULE = "use at most 64 letters, digits, '_', '-', '.', not starting with '.' or '-'"
 
 
+class Verbatim(str):
+    """A level of a table, which is shown as the table writes it."""
+
+    __slots__ = ()
+
+
 def level_text(level: Scalar) -> str:
     """Return a level as text: null, true."""
     if level is None:
@@ -32,7 +38,8 @@ def level_text(level: Scalar) -> str:
 
 def quoted_level(level: Scalar) -> str:
     """Return a level as a study file writes it: null, but "null" for the text."""
-    return f'"{level}"' if isinstance(level, str) and not is_text(level) else level_text(level)
+    quoted = isinstance(level, str) and not isinstance(level, Verbatim) and not is_text(level)
+    return f'"{level}"' if quoted else level_text(level)
 
 
 def levels_text(levels: Mapping[str, Scalar]) -> str:

@@ -1,7 +1,7 @@
 """Read a study from any Optuna database, ours or not, without changing a byte of it.
 
 Uses plain SQL on Optuna's tables, unchanged since version 2.4: `optuna.load_study` would create missing tables, and refuses
-databases of other versions. An SQLite file in WAL mode is read from a copy, since even a reader creates files beside it."""
+databases of older versions. An SQLite file in WAL mode is read from a copy, since even a reader creates files beside it."""
 
 import contextlib
 import json
@@ -16,8 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ablate.errors import BadInput, StoreError
-from ablate.spec.model import level_text
+from ablate.spec.model import level_text, quoted_level
 from ablate.store import opening as databases
+from ablate.store.tables import refuse_newer_optuna
 from ablate.tables import SQLITE, read_bytes
 from ablate.text import closest, listed
 
@@ -62,7 +63,7 @@ def read_any_study(source: str, study: str | None) -> AnyStudy:
 
     Raises:
         BadInput: there is no such database, it is not one of Optuna's, or it has no such study.
-        StoreError: it is locked or damaged.
+        StoreError: it is locked, damaged or of a newer Optuna.
     """
     url = database_url(source)
     where = source if "://" not in source else databases.without_password(url)
@@ -131,6 +132,7 @@ def _copied(file: Path, folder: Path) -> Path:
 
 
 def _check_tables(connection: sa.Connection, where: str) -> None:
+    refuse_newer_optuna(connection, where)
     inspector = sa.inspect(connection)
     missing = TABLES - set(inspector.get_table_names())
     if missing:
@@ -171,10 +173,17 @@ def _params(connection: sa.Connection, by: dict[str, int]) -> tuple[dict[int, di
         kind, choices = described[text]["name"], described[text]["attributes"].get("choices")
         if choices is not None:
             categorical.add(name)
-            params[trial][name] = level_text(choices[int(value)]) or EMPTY
+            params[trial][name] = _choice_texts(choices)[int(value)]
         else:
             params[trial][name] = str(int(value)) if kind.startswith("Int") else repr(float(value))
     return params, categorical
+
+
+def _choice_texts(choices: list[Any]) -> list[str]:
+    """Return each choice as text; in quotes where a text would read as another choice."""
+    texts = list(map(level_text, choices))
+    apart = texts if len(set(texts)) == len(texts) else map(quoted_level, choices)
+    return [text or EMPTY for text in apart]
 
 
 def _attributes(connection: sa.Connection, by: dict[str, int]) -> dict[int, dict[str, str]]:

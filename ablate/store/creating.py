@@ -55,6 +55,8 @@ def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> str
         with databases.explained(url):
             if not sa.inspect(engine).has_table(tables.studies.name):
                 _refuse_foreign(engine, url)
+                with engine.execution_options(reading=True).connect() as connection:
+                    tables.refuse_newer_optuna(connection, databases.without_password(url))
                 optuna.create_schema(databases.parse_url(url))
             upgraded = upgrade(engine, url)
             with engine.begin() as connection:

@@ -16,7 +16,9 @@ from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from ablate.errors import StoreError
 from ablate.spec.model import Scalar
+from ablate.text import one_line
 
 studies = models.StudyModel.__table__
 trials = models.TrialModel.__table__
@@ -28,12 +30,19 @@ __all__ = ["TrialState"]
 
 
 def create_schema(url: sa.URL) -> None:
-    """Create Optuna's tables, or check that this Optuna reads the version that exists."""
+    """Create Optuna's tables, or check that this Optuna reads the version that exists.
+
+    Raises:
+        StoreError: it does not.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     text = url.render_as_string(hide_password=False)
     # RDBStorage passes its URL through str.format, hence the doubled braces.
     escaped = text.replace("{", "{{").replace("}", "}}")
-    optuna.storages.RDBStorage(escaped).engine.dispose()
+    try:
+        optuna.storages.RDBStorage(escaped).engine.dispose()
+    except RuntimeError as error:
+        raise StoreError(f"{url.render_as_string()}: {one_line(error)}") from error
 
 
 def create_study(connection: sa.Connection, name: str, maximize: bool) -> int:

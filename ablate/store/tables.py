@@ -4,12 +4,17 @@ An older database is upgraded when it is opened for writing (see upgrading.py); 
 
 Trials are Optuna's; `trial_id` is the key of its table `trials`. Parts, which trials share, are named by hash and seed."""
 
+import math
+import re
+
 import sqlalchemy as sa
 
 from ablate.errors import StoreError
+from ablate.text import shown
 
 SCHEMA_VERSION = 2
 OLDEST_READ = 1  # the oldest version that readers read as it is
+OPTUNA_SCHEMA = "v3.2.0.a"  # the newest version of Optuna's tables that we know
 
 metadata = sa.MetaData()
 
@@ -136,11 +141,35 @@ looks = sa.Table(
 )
 
 
+def refuse_newer_optuna(connection: sa.Connection, where: str) -> None:
+    """Refuse a database whose tables of Optuna are newer than those that we know.
+
+    Raises:
+        StoreError: they are. `where`: the database, for the message.
+    """
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return
+    found = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    # Tables without a version are older ones.
+    if found is not None and _numbers(str(found)) > _numbers(OPTUNA_SCHEMA):
+        raise StoreError(
+            f"{where}: written by a newer Optuna: its tables have version {shown(found)}, this ablate supports "
+            f"{OPTUNA_SCHEMA}; pip install --upgrade ablate-studies optuna, or use a copy from before"
+        )
+
+
+def _numbers(version: str) -> list[float]:
+    """Return the numbers of one of Optuna's versions, such as v3.2.0.a, to be compared; a version of another form is newer."""
+    numbers = re.fullmatch(r"v([0-9]+)\.([0-9]+)\.([0-9]+)\.[a-z_]+", version)
+    return list(map(float, numbers.groups())) if numbers else [math.inf]
+
+
 def refuse_other_versions(connection: sa.Connection, version: object, where: str) -> None:
     """Refuse tables of another version, unless readers can read that version as it is.
 
     Raises:
-        StoreError: written by another version of ablate, or a column is missing. `where`: the database, for the message.
+        StoreError: written by another version of ablate or a newer Optuna, or a column is missing. `where`: the database,
+            for the message.
     """
     if version not in range(OLDEST_READ, SCHEMA_VERSION + 1):
         newer = isinstance(version, int) and version > SCHEMA_VERSION
@@ -153,6 +182,7 @@ def refuse_other_versions(connection: sa.Connection, version: object, where: str
             f"{where}: written by another version of ablate: its tables have version {version}, this one supports "
             f"{SCHEMA_VERSION}; {how}"
         )
+    refuse_newer_optuna(connection, where)
     inspector = sa.inspect(connection)
     there = set(inspector.get_table_names())
     if gone := sorted(

@@ -34,13 +34,14 @@ def upgrade(engine: sa.Engine, url: str, agreed: bool = False) -> str | None:
     `agreed`: the user has made a backup, which we cannot do for a server.
 
     Raises:
-        StoreError: it is on a server and the user has not agreed, or there is no space for the copy.
+        StoreError: it is on a server and the user has not agreed, there is no space for the copy, or it is of a newer Optuna.
     """
+    where, file = databases.without_password(url), databases.sqlite_file(url)
     with engine.execution_options(reading=True).begin() as connection:
+        tables.refuse_newer_optuna(connection, where)
         before = _version(connection)
     if before is None:
         return None
-    where, file = databases.without_password(url), databases.sqlite_file(url)
     if file is None and not agreed:
         raise StoreError(
             f"{where}: its tables have version {before}, this ablate needs {tables.SCHEMA_VERSION}; end its workers, keep a copy "

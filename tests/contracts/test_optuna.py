@@ -5,9 +5,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from fixture_types import Ablate, RunHere, WalkStudy, not_none
 
+from ablate.store.opening import reading
 from ablate.store.places import place_of
+from ablate.store.tables import OPTUNA_SCHEMA
 from ablate.store.writing import Store
 
 
@@ -77,3 +80,11 @@ def test_a_level_that_was_renamed_has_its_new_name_everywhere(
     assert ours == [trial.params["slope"] for trial in study.get_trials()]
     assert set(ours) == {1.0, "quick"}
     study._storage.remove_session()
+
+
+def test_the_newest_tables_that_we_know_are_those_of_this_optuna(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    run_here(walk_study(), limit=0)
+    with reading(place_of("walk", tmp_path / "runs").url) as connection:
+        assert connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == OPTUNA_SCHEMA

@@ -14,7 +14,7 @@ from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_whe
 from ablate.report.formatting import number, p_equation, signed
 from ablate.report.phrases import NAIVE_LOOKS, reference_name
 from ablate.report.sections.cells import best_row, cell_name
-from ablate.spec.model import level_text
+from ablate.spec.model import quoted_level
 from ablate.stats.inference import Method
 from ablate.stats.optimism import expected_best
 from ablate.stats.verdicts import Verdict
@@ -221,7 +221,7 @@ def _by_ablate_test(evidence: Evidence) -> str:
 
 def _before(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {level_text(item)}" for name, item in value.items())
+        return ", ".join(f"{name} {quoted_level(item)}" for name, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -236,7 +236,7 @@ def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
             inside, outside = lost[at], lost[exists & ~at]
             if inside.size and outside.size:
                 p = _fisher_greater(int(inside.sum()), inside.size, int(outside.sum()), outside.size)
-                tested.append((p, f"{factor.name}={level_text(level.name)}"))
+                tested.append((p, f"{factor.name}={quoted_level(level.name)}"))
     return [f"{name} ({p_equation(p)})" for p, name in sorted(tested) if p * len(tested) < 0.05]
 
 
@@ -258,7 +258,7 @@ def _fisher_greater(k: int, n: int, m: int, N: int) -> float:
 def _open_ends(evidence: Evidence) -> list[str]:
     """Return the primary effects whose sign depends on the lost runs."""
     return [
-        f"{row.change.factor} → {level_text(row.change.high)} would lie in [{signed(low)}, {signed(high)}]"
+        f"{row.change.factor} → {quoted_level(row.change.high)} would lie in [{signed(low)}, {signed(high)}]"
         for row in evidence.rows
         if row.role == "primary" and row.numbers.estimate is not None and row.bounds
         for low, high in [row.bounds]

@@ -10,7 +10,7 @@ from ablate.report.document import Change, Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence
 from ablate.report.sections.cells import cell_name
 from ablate.report.sections.provenance import MACHINE_FACTS, differs_within_a_part
-from ablate.spec.model import level_text
+from ablate.spec.model import quoted_level
 from ablate.store.results import PartResult, deciding_parts
 from ablate.text import listed, one_line, plural, shortened
 
@@ -199,7 +199,9 @@ def unequal_tuning(evidence: Evidence) -> Iterator[Flag]:
         }
         most_first = sorted(times.items(), key=lambda item: -item[1])
         if most_first[0][1] >= 2 * max(most_first[-1][1], 1):
-            uneven.append(f"{factor.name} " + listed(f"{level_text(level)} {n}×" for level, n in most_first))
+            uneven.append(
+                f"{factor.name} " + listed(f"{quoted_level(level)} {n}×" for level, n in most_first)
+            )
     if uneven:
         yield Flag(
             NOTE,

@@ -24,6 +24,7 @@ from ablate.report.outside.levels import coded, order_levels
 from ablate.report.outside.question import Question
 from ablate.report.outside.runs import Runs, runs_of
 from ablate.report.outside.strict_csv import read_columns
+from ablate.spec.model import Verbatim
 from ablate.stats.distributions import t_p
 from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key, conditions, factorial
 from ablate.stats.inference import Inference, Method, infer
@@ -75,7 +76,7 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
     repeated = n - len(crossings([*factors, blocks])) if blocks else 0
     estimator = _Inferences(runs.y, factors, None if repeated else blocks, result)
     inferences, pooled = estimator.of_estimates()
-    names = _Names(levels, conditions(factors))
+    names = _Names({name: tuple(map(Verbatim, texts)) for name, texts in levels.items()}, conditions(factors))
     interactions = _interactions(result, inferences, names, estimator.size)
     aliases = _aliases(result, factors, names.where)
     return Analysis(

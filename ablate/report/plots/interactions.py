@@ -14,7 +14,7 @@ from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import SERIES, Picture, draw
 from ablate.report.sections.effects import clearest_first
 from ablate.spec.kinds import Full
-from ablate.spec.model import Scalar, level_text
+from ablate.spec.model import Scalar, quoted_level
 from ablate.text import plural, shortened
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def _lines(
             color=colour,
             ms=4,
             lw=1.2,
-            label=plot_text(level_text(other), 14),
+            label=plot_text(quoted_level(other), 14),
         )
-    names = [plot_text(level_text(level), 9) for level in ticks]
+    names = [plot_text(quoted_level(level), 9) for level in ticks]
     crowded = sum(map(len, names)) > 24
     axis.set_xticks(range(len(ticks)), names, fontsize=7, rotation=90 if crowded else 0)
     axis.set_xlim(-0.3, len(ticks) - 0.7)

@@ -7,13 +7,13 @@ from functools import cache
 from matplotlib import font_manager
 
 from ablate.report.document import Change
-from ablate.spec.model import level_text
+from ablate.spec.model import quoted_level
 from ablate.text import one_line, shortened
 
 
 def change_label(change: Change, width: int) -> str:
     """Return `concat → siamese` for matplotlib, each side shortened separately so that the arrow always remains."""
-    sides = (plot_text(level_text(level), (width - 3) // 2) for level in (change.low, change.high))
+    sides = (plot_text(quoted_level(level), (width - 3) // 2) for level in (change.low, change.high))
     return " → ".join(sides)
 
 

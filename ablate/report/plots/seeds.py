@@ -19,7 +19,7 @@ from ablate.report.phrases import METHODS
 from ablate.report.plots.forest import mark_of
 from ablate.report.plots.labels import change_label, plot_text
 from ablate.report.plots.style import GREY, Picture, draw
-from ablate.spec.model import level_text
+from ablate.spec.model import quoted_level
 from ablate.stats.verdicts import Verdict
 from ablate.text import plural, shortened
 
@@ -92,7 +92,7 @@ def _sides(panel: _Panel) -> list[str]:
 
 
 def _named(panel: _Panel) -> str:
-    level = shortened(level_text(panel.change.high), 40)
+    level = shortened(quoted_level(panel.change.high), 40)
     return f"{shortened(panel.change.factor, 40)} → {level}, {signed(panel.estimate)}"
 
 

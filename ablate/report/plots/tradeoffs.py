@@ -9,7 +9,7 @@ from ablate.report.formatting import number
 from ablate.report.phrases import reference_name
 from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import BLACK, BLUE, GREY, Picture, draw
-from ablate.spec.model import level_text
+from ablate.spec.model import quoted_level
 from ablate.text import plural, shortened
 
 if TYPE_CHECKING:
@@ -96,5 +96,5 @@ def _title(tradeoffs: Sequence[Tradeoff]) -> str:
         return "No choice has been shown to raise one metric and lower another"
     first = tradeoffs[0]
     up, down = (shortened(next(iter(side)), 30) for side in (first.raises, first.lowers))
-    change = f"{shortened(first.change.factor, 40)} → {shortened(level_text(first.change.high), 30)}"
+    change = f"{shortened(first.change.factor, 40)} → {shortened(quoted_level(first.change.high), 30)}"
     return f"{change} raises {up} and lowers {down}"

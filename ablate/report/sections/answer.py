@@ -7,7 +7,7 @@ from typing import Any
 from ablate.report.document import EffectRow, Report
 from ablate.report.formatting import number
 from ablate.report.sections.summary import with_sentence
-from ablate.spec.model import level_text
+from ablate.spec.model import quoted_level
 from ablate.spec.scalars import resolve
 from ablate.spec.seeds import MORE_SEEDS
 from ablate.stats.power import mde
@@ -24,7 +24,7 @@ def best_configuration(report: Report) -> str | None:
     settings: dict[str, Any] = {}
     rows = {factor.name: factor for factor in report.design.factors}
     for name, level in report.best.levels.items():
-        several = rows[name].settings.get(level_text(level))
+        several = rows[name].settings.get(quoted_level(level))
         settings |= {name: level} if several is None else {key: _read(text) for key, text in several.items()}
     return "\n".join(["settings:", *(f"  {_yaml(name)}: {_yaml(value)}" for name, value in settings.items())])
 

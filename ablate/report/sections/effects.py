@@ -34,7 +34,7 @@ from ablate.report.phrases import BOUNDS_DECLARED, BOUNDS_SEEN, NOTES, SCALES, N
 from ablate.report.sections.looks import looked_at
 from ablate.report.sections.provenance import command_of_effect
 from ablate.report.sections.sensitivity import of_one_seed, sign_flip
-from ablate.spec.model import level_text
+from ablate.spec.model import quoted_level
 from ablate.stats.inference import Method
 from ablate.stats.verdicts import Verdict
 from ablate.text import listed
@@ -194,9 +194,9 @@ def effect_notes(effect: Effect, turns: tuple[Simple, Simple] | None) -> dict[No
         up, down = turns
         values_of[Note.TURNS_AROUND] = {
             "up": signed(up.inference.estimate),
-            "up_at": f"{up.factor} {level_text(up.level)}",
+            "up_at": f"{up.factor} {quoted_level(up.level)}",
             "down": signed(down.inference.estimate),
-            "down_at": f"{down.factor} {level_text(down.level)}",
+            "down_at": f"{down.factor} {quoted_level(down.level)}",
         }
     return {note: NOTES[note].format(**values) for note, values in values_of.items()}
 

@@ -17,7 +17,7 @@ from ablate.evidence.effects import Effect, Kind
 from ablate.evidence.frames import Grid
 from ablate.report.document import Fact, Provenance, Report
 from ablate.report.phrases import ANOVA, GATES, INTERVALS, LARGER_P, LOOKS, METHOD_TEXTS
-from ablate.spec.model import Factor, Scalar, StudySpec, level_text
+from ablate.spec.model import Factor, Scalar, StudySpec, quoted_level
 from ablate.stats.sequential import FUTILE_BELOW
 from ablate.text import plural
 
@@ -53,7 +53,7 @@ def fixed_settings(spec: StudySpec) -> dict[str, str]:
 def settings_of_levels(factor: Factor) -> dict[str, dict[str, str]]:
     """Return {level: its settings} for levels that set more than the setting named like the factor."""
     return {
-        level_text(level.name): {name: _without_folders(value) for name, value in _flat(level.settings)}
+        quoted_level(level.name): {name: _without_folders(value) for name, value in _flat(level.settings)}
         for level in factor.levels
         if level.settings != {factor.name: level.name}
     }
@@ -156,7 +156,7 @@ def command_of_effect(grid: Grid, effect: Effect) -> str | None:
     levels: list[Scalar] = [contrast.low, contrast.high]
     if effect.kind is Kind.SLOPE:
         levels = [level.name for level in grid.results.spec.factor(contrast.factor).levels]
-    texts = [level_text(level) for level in levels]
+    texts = [quoted_level(level) for level in levels]
     # `--only` splits at commas and drops blanks around a level.
     if not cells or any("," in text or text != text.strip() for text in texts):
         return None
@@ -173,7 +173,7 @@ def command_of_effect(grid: Grid, effect: Effect) -> str | None:
 
 def _train_again(grid: Grid, levels: Mapping[str, Scalar]) -> str:
     """Return the command that trains the cells with these levels again, in a home of their own."""
-    only = (f"--only {shlex.quote(f'{name}={level_text(level)}')}" for name, level in levels.items())
+    only = (f"--only {shlex.quote(f'{name}={quoted_level(level)}')}" for name, level in levels.items())
     return " ".join(["ablate run", shlex.quote(grid.results.file), "--home again", *only])
 
 

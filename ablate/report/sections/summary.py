@@ -22,7 +22,7 @@ from ablate.report.phrases import (
 )
 from ablate.report.sections.ledger import without_result
 from ablate.report.sections.looks import when_seen
-from ablate.spec.model import level_text
+from ablate.spec.model import quoted_level
 from ablate.stats.inference import Method, infer
 from ablate.stats.verdicts import Verdict
 from ablate.text import listed, plural
@@ -241,8 +241,8 @@ def _facts(row: EffectRow) -> dict[str, str]:
     if row.bounds and row.lost:
         low, high = row.lost
         facts |= {
-            "before": level_text(row.change.low),
-            "after": level_text(row.change.high),
+            "before": quoted_level(row.change.low),
+            "after": quoted_level(row.change.high),
             "low": f"{100 * low:.0f} %",
             "high": f"{100 * high:.0f} %",
             "ends": BOUNDS_SEEN if row.bounds_as_seen else BOUNDS_DECLARED,
@@ -261,7 +261,7 @@ def mixed_with(aliased_with: Sequence[str], turns: Sequence[SimpleEffect]) -> di
     if turns:
         facts["other"] = turns[0].factor
         facts["turns"] = ", ".join(
-            f"{simple.numbers.delta} at {level_text(simple.level)}" for simple in turns
+            f"{simple.numbers.delta} at {quoted_level(simple.level)}" for simple in turns
         )
     return facts
 
