@@ -6,7 +6,7 @@ from ablate.design.model import Cell
 from ablate.design.settings import Validator
 from ablate.errors import BadInput, BadSetting
 from ablate.runner.machine import visible_gpus
-from ablate.runner.prepare import Prepared
+from ablate.runner.prepare import Prepared, naming_link
 
 
 def check_cells(prepared: Prepared, cells: Sequence[Cell]) -> None:
@@ -17,13 +17,14 @@ def check_cells(prepared: Prepared, cells: Sequence[Cell]) -> None:
     """
     validator = Validator(prepared.spec, prepared.trainer)
     faults = []
-    for cell in cells:
-        try:
-            prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
-        except BadSetting as error:
-            faults.append(validator.fault_of(error, cell.levels))
-    if faults:
-        raise BadInput(*dict.fromkeys(faults))
+    with naming_link(prepared.spec):
+        for cell in cells:
+            try:
+                prepared.trainer.check(prepared.trainer.Settings.model_validate(cell.settings))
+            except BadSetting as error:
+                faults.append(validator.fault_of(error, cell.levels))
+        if faults:
+            raise BadInput(*dict.fromkeys(faults))
 
 
 def gpus_of(prepared: Prepared, cells: Sequence[Cell]) -> int:

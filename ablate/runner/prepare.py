@@ -1,6 +1,7 @@
 """From the command line to a validated study: every cell is checked, nothing is written."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from ablate.contract import Trainer, load_trainer
 from ablate.design.cells import build_design
 from ablate.design.model import Design
+from ablate.errors import BadInput
 from ablate.runner.options import Options
 from ablate.runner.smoke import smoke_study
 from ablate.spec.kinds import OneAtATime
@@ -26,6 +28,26 @@ class Prepared:
     place: Place
 
 
+@contextlib.contextmanager
+def naming_link(spec: StudySpec) -> Iterator[None]:
+    """If the study file is a link, add to faults of its trainer and files where these are looked for.
+
+    Raises:
+        BadInput: in place of one without that.
+    """
+    try:
+        yield
+    except BadInput as error:
+        if spec.path is None or not spec.path.is_symlink():
+            raise
+        target = spec.path.resolve()
+        raise BadInput(
+            *error.faults,
+            f"{spec.path}: is a link to {target}; the trainer and relative paths are looked for next to the link: name "
+            "the target itself, or link what it needs too",
+        ) from error
+
+
 def prepare(study: Path | Mapping[str, Any], options: Options) -> Prepared:
     """Read and validate a study (a file, or a mapping with the same keys) and each of its cells.
 
@@ -33,7 +55,8 @@ def prepare(study: Path | Mapping[str, Any], options: Options) -> Prepared:
         BadInput: the file, the trainer or a cell is invalid.
     """
     spec = read_study(study, options.overrides)
-    trainer = load_trainer(spec.trainer, spec.folder, f"{spec.place('trainer')}: ")
+    with naming_link(spec):
+        trainer = load_trainer(spec.trainer, spec.folder, f"{spec.place('trainer')}: ")
     # A smoke test runs each level once; there is nothing to search for.
     if options.smoke and spec.search:
         spec = spec.model_copy(update={"design": OneAtATime()})
