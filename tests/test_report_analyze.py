@@ -2,6 +2,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,15 @@ def test_the_verdict_knows_the_smallest_effect_and_the_goal(tmp_path: Path) -> N
         analyze_table(path, "y", ["a"], smallest_effect=s)["effects"][0]["verdict"] for s in (None, 0.005)
     ]
     assert words == ["inconclusive", "no difference that matters"]
+
+
+def test_the_interval_behind_no_difference_that_matters_stands_beside_it(tmp_path: Path) -> None:
+    rows = [(a, f"{0.8 + 0.0001 * a + noise:.5f}") for a in (0, 1) for noise in (-2e-4, -1e-4, 0, 1e-4, 2e-4)]
+    path = write_csv(tmp_path / "t.csv", ["a", "y"], rows)
+    found = analyze.analyze_table(path, replace(question("y", ["a"]), smallest_effect=0.005))
+    half = 1.859548 * 1e-4  # t(8) and SE: noise of variance 2.5e-8 in two groups of five
+    assert found.effects[0].ci90 == pytest.approx((1e-4 - half, 1e-4 + half))
+    assert ", 90 % interval [−0.0001, +0.0003], p = " in analysis_text(found)
 
 
 def test_less_can_be_better(study: Path) -> None:

@@ -12,6 +12,7 @@ from outside_json import compare_files
 from published_tables import PRIME_MINISTER, write_csv
 
 from ablate.errors import BadInput
+from ablate.report.formatting import interval
 from ablate.report.outside import compare
 from ablate.report.outside.prediction_files import Keys, read_predictions
 from ablate.report.render.terminal import comparison_text
@@ -237,6 +238,10 @@ def test_a_small_difference_can_be_called_none(classifiers: Sides) -> None:
     shifted = [predictions(file.with_suffix(".copy"), v) for file, v in zip(files["a"], rotated, strict=True)]
     document = compare_files(gold_file, files["a"], shifted, "accuracy", 0.2)
     assert (document["delta"], document["verdict"]) == (pytest.approx(0), "no difference that matters")
+    low, high = document["ci90"]
+    assert document["ci95"][0] < low < 0 < high < document["ci95"][1]
+    found = compare.compare_files(gold_file, files["a"], shifted, "accuracy", 0.2)
+    assert f", 90 % interval {interval((low, high))}, p = " in comparison_text(found)
 
 
 def test_predictions_that_are_all_the_same_have_no_noise_to_judge_by(classifiers: Sides) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fixture_types import Json
 from report_examples import example, report_document, spec
+from scipy.stats import t as students_t
 
 from ablate.evidence.frames import SPARED, grid
 from ablate.evidence.looks import seen_in, take_look
@@ -67,6 +68,30 @@ def test_each_effect_is_that_of_its_look() -> None:
         assert (row["estimate"], row["p_holm"], row["n"]) == (one.estimate, one.p_holm, one.seeds)
         assert row["ci95"] == (one.ci95 and list(one.ci95))
         assert row["look"]["number"] == one.look
+
+
+def test_both_repeated_intervals_can_be_computed_again_from_their_levels() -> None:
+    rows = [row for row in primary(report_document(looked(3, noise=0.002))) if row["se"]]
+    assert {row["look"]["number"] for row in rows} == {2, 3}
+    for row in rows:
+        for name, level in (("ci95", "level"), ("ci90", "level90")):
+            half = students_t.ppf(1 - row["look"][level] / 2, row["df"]) * row["se"]
+            assert row[name] == pytest.approx([row["estimate"] - half, row["estimate"] + half])
+        assert row["look"]["level90"] < 0.1
+
+
+def test_no_difference_at_a_look_rests_on_the_repeated_90_percent_interval() -> None:
+    result = report_of(looked(2, noise=0.002))
+    same = [row for row in result.primary_effects if row.judged.verdict == "no difference that matters"]
+    assert same
+    for row in same:
+        assert row.judged.ci90 is not None
+        assert -0.005 < row.judged.ci90[0] < row.judged.ci90[1] < 0.005
+    text = render_markdown(result, [])
+    assert (
+        "No difference that matters: the 90 % interval lies within ±0.0050. Both are repeated intervals"
+        in text
+    )
 
 
 def test_results_that_came_after_a_look_change_no_verdict() -> None:

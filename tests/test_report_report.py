@@ -1,4 +1,5 @@
 import json
+from csv import DictReader
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from report_examples import (
     write_predictions,
 )
 from ruamel.yaml import YAML
+from scipy.stats import chi2
+from scipy.stats import t as students_t
 
 from ablate.design.model import Design
 from ablate.design.only import select
@@ -305,6 +308,55 @@ def test_a_sure_effect_that_is_too_small_to_matter_is_called_so() -> None:
     assert said.endswith("below the smallest effect of interest.")
 
 
+def test_the_interval_behind_no_difference_that_matters_stands_beside_it(tmp_path: Path) -> None:
+    result = write_report(example(spec(seeds=(11, 22, 33, 44, 55)), noise=0.002), tmp_path, report.FORMATS)
+    row = next(row for row in result.primary_effects if row.change.factor == "surgery")
+    assert row.judged.verdict == "no difference that matters"
+    low, high = not_none(row.judged.ci90)
+    half = students_t.ppf(0.95, 4) * not_none(row.numbers.se)
+    assert (low, high) == pytest.approx(
+        (not_none(row.numbers.estimate) - half, not_none(row.numbers.estimate) + half)
+    )
+    assert -0.005 < low < high < 0.005
+    shown = "[+0.0001, +0.0041]"
+    assert any(f"(90 % interval {shown}, 95 % interval [−0.0004, +0.0047]" in said for said in result.summary)
+    assert f"| [−0.0004, +0.0047] | {shown} |" in (tmp_path / "report.md").read_text()
+    assert f"90 %: {shown}" in (tmp_path / "report.html").read_text()
+    assert "(90\\,\\%: {[}+0.0001, +0.0041{]})" in (tmp_path / "report.tex").read_text()
+    (line,) = [
+        line
+        for line in DictReader((tmp_path / "effects.csv").read_text().splitlines())
+        if line["factor"] == "surgery" and line["role"] == "primary"
+    ]
+    assert (float(line["ci90_low"]), float(line["ci90_high"])) == (low, high)
+
+
+def test_the_90_percent_interval_gives_every_verdict_that_p_does_not(finished: tuple[Json, Path]) -> None:
+    rows = [row for row in finished[0]["effects"] if row["role"] == "primary"]
+    for row in (row for row in rows if row["verdict"] not in ("helps", "hurts")):
+        inside = row["ci90"][0] > -0.005 and row["ci90"][1] < 0.005
+        assert row["verdict"] == ("no difference that matters" if inside else "inconclusive")
+
+
+def test_without_a_smallest_effect_no_90_percent_interval_is_shown(tmp_path: Path) -> None:
+    metric = spec().metric.model_copy(update={"smallest_effect": None})
+    write_report(example(spec(metric=metric)), tmp_path, ("md", "html"))
+    for name in ("report.md", "report.html"):
+        assert "90 %:" not in (text := (tmp_path / name).read_text())
+        assert "| 90 % interval |" not in text
+
+
+def test_the_first_screen_says_that_intervals_over_seeds_know_nothing_of_other_items() -> None:
+    said = "The intervals cover only what varies between trainings (seeds), not what would vary with other dev items."
+    assert said in report_document(example())["summary"]
+    assert not any("intervals cover" in s for s in report_document(example(spec(seeds=(11,))))["summary"])
+
+
+def test_the_first_screen_says_when_the_intervals_cover_the_items_too(tmp_path: Path) -> None:
+    said = "The intervals cover what varies between trainings (seeds) and between dev items."
+    assert said in report_document(write_predictions(example(folder=tmp_path), items=40))["summary"]
+
+
 def test_the_headline_counts_what_is_too_small_to_matter() -> None:
     metric = spec().metric.model_copy(update={"smallest_effect": 10.0})
     assert headline(report_of(example(spec(metric=metric)))).startswith(
@@ -427,6 +479,25 @@ def test_what_is_open_comes_with_a_number_of_seeds() -> None:
     assert all(row.text in said for row in open_ones)
     assert "needs about " in said
     assert " More seeds need a new study, with fresh seeds or with looks planned from the start " in said
+
+
+def test_the_number_of_seeds_has_a_range_from_the_noise_estimated_on_few_seeds() -> None:
+    """The upper end: enough seeds if the standard deviation is at the upper end of its 80 % interval."""
+    result = report_of(example(spec(seeds=(11, 22, 33, 44, 55)), noise=0.003))
+    row = next(row for row in result.primary_effects if row.judged.verdict == "inconclusive")
+    needed = not_none(row.seeds_needed)
+    assert (needed.about, needed.low, needed.high) == (6, 5, 15)
+    of_a_seed = not_none(row.numbers.v_seed) * row.numbers.n * 4 / chi2.ppf(0.1, 4)
+    effect = {n: mde((of_a_seed / n) ** 0.5, n - 1, alpha=0.05 / 5) for n in (12, 15)}
+    assert effect[15] <= 0.005 < effect[12]
+    assert "(needs about 6 seeds, range 5 to 15)" in not_none(open_comparisons(result))
+    assert to_json(row)["seeds_needed"] == {"about": 6, "low": 5, "high": 15, "more_items": False}
+
+
+def test_effects_that_are_decided_or_exploratory_need_no_seeds(finished: tuple[Json, Path]) -> None:
+    for row in finished[0]["effects"]:
+        is_open = row["role"] == "primary" and row["verdict"] == "inconclusive"
+        assert (row["seeds_needed"] is not None) == is_open
 
 
 def test_without_noise_between_seeds_it_is_said_once_that_seeds_cannot_be_counted() -> None:

@@ -3,7 +3,7 @@ import math
 import pytest
 from scipy import stats
 
-from ablate.stats.distributions import f_p, interval, t_p, t_quantile, z_p
+from ablate.stats.distributions import f_p, interval, t_p, t_quantile, variance_interval, z_p
 
 
 @pytest.mark.parametrize(("t", "df"), [(0.0, 3), (2.1, 1.7), (-4.0, 12), (30.0, 400)])
@@ -25,3 +25,8 @@ def test_interval_is_symmetric_and_wider_at_a_higher_level() -> None:
     low, high = interval(1.0, 0.5, 7, 0.90)
     assert low + high == pytest.approx(2.0)
     assert interval(1.0, 0.5, 7, 0.95)[0] < low
+
+
+def test_the_interval_of_a_variance_is_that_of_chi_squared() -> None:
+    low, high = variance_interval(2.0, 4, 0.80)
+    assert (8 / low, 8 / high) == pytest.approx((stats.chi2.ppf(0.9, 4), stats.chi2.ppf(0.1, 4)))

@@ -97,7 +97,7 @@ class Seen(Frozen):
     df: float | None  # None: infinite, or without a standard error
     p: float | None
     fraction: float  # of the final information
-    level: float  # two-sided: the p below which this look alone rejects
+    level: float  # two-sided: the p below which this look alone rejects; ci95 has 1 minus this level
     p_sequential: float | None
     p_holm: float | None
     ci95: Interval | None  # repeated: in 95 % of studies it contains the true effect at every look
@@ -105,6 +105,7 @@ class Seen(Frozen):
     chance: float | None  # of a verdict by the last look; None at the last
     rejected: bool  # the null hypothesis is rejected
     stop: Stop | None  # None: open
+    level90: float | None = None  # ci90 has 1 minus this level; None in records of earlier versions
 
     @property
     def key(self) -> Key:
@@ -179,6 +180,7 @@ def _seen(comparison: Comparison, before: Sequence[Seen], looking: Looking) -> S
         fractions.append(next_fraction(fractions, share, len(looking.looks)))
         p.append(comparison.p)
     level = float(nominal_levels(fractions)[-1])
+    level90 = float(nominal_levels(fractions, EQUIVALENCE_ALPHA)[-1])
     return Seen(
         kind=comparison.kind,
         factor=comparison.factor,
@@ -195,12 +197,11 @@ def _seen(comparison: Comparison, before: Sequence[Seen], looking: Looking) -> S
         p_sequential=sequential_p(p, fractions),
         p_holm=None,
         ci95=None if comparison.p is None else inference.interval(1 - level),
-        ci90=None
-        if comparison.p is None
-        else inference.interval(1 - float(nominal_levels(fractions, EQUIVALENCE_ALPHA)[-1])),
+        ci90=None if comparison.p is None else inference.interval(1 - level90),
         chance=None,
         rejected=False,
         stop=None,
+        level90=level90,
     )
 
 
@@ -289,6 +290,7 @@ def judge_looked(
                 effect,
                 last.verdict(goal) if last else Verdict.INCONCLUSIVE,
                 last.p_holm if last else None,
+                last.ci90 if last else None,
                 bool(aliases.get(effect.contrast.factor)),
                 share or 1.0,
             ),

@@ -35,6 +35,8 @@ class Judged:
     verdict: Verdict
     mde80: float | None
     qualifiers: tuple[Qualifier, ...] = ()
+    # The 90 % interval: within ± the smallest effect, there is no difference that matters. None for exploratory metrics.
+    ci90: tuple[float, float] | None = None
 
 
 def judge_primary(
@@ -83,10 +85,17 @@ def _judged(
     effect: Effect, p: float | None, aliased: bool, share: float, smallest_effect: float | None, goal: str
 ) -> Judged:
     word = Verdict.NO_DIFFERENCE if effect.identical else verdict(effect.inference, p, smallest_effect, goal)
-    return qualified(effect, word, p, aliased, share)
+    return qualified(effect, word, p, effect.inference.interval(0.90), aliased, share)
 
 
-def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, share: float) -> Judged:
+def qualified(
+    effect: Effect,
+    word: Verdict,
+    p: float | None,
+    ci90: tuple[float, float] | None,
+    aliased: bool,
+    share: float,
+) -> Judged:
     """Return a verdict with its qualifiers, some of which withdraw it. `share`: the share of alpha that its test starts with."""
     inference, qualifiers = effect.inference, []
     if aliased and word is not Verdict.INCONCLUSIVE:
@@ -109,7 +118,7 @@ def qualified(effect: Effect, word: Verdict, p: float | None, aliased: bool, sha
         and deciding_p(effect) != alone
     ):
         qualifiers.append(Qualifier.LAST_EPOCH)
-    return Judged(p, None, word, inference.mde80(share), tuple(qualifiers))
+    return Judged(p, None, word, inference.mde80(share), tuple(qualifiers), ci90)
 
 
 def deciding_p(effect: Effect) -> float | None:

@@ -37,6 +37,7 @@ class Tested:
     verdict: Verdict
     mde80: float | None
     method: str
+    ci90: Interval | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class TableEffect:
     p_holm: float | None
     verdict: Verdict
     qualifiers: tuple[Qualifier, ...]
+    ci90: Interval | None
     aliased_with: tuple[str, ...]
     turns: tuple[SimpleEffect, ...]
 

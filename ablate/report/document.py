@@ -70,9 +70,11 @@ class Numbers:
     @property
     def interval(self) -> str:
         """The 95 % interval as people read it."""
-        if self._is_rounding and self.ci95:
-            return "[0, 0]"
-        return interval(self.ci95, beside=self.beside)
+        return self.shown(self.ci95)
+
+    def shown(self, bounds: Interval | None) -> str:
+        """Return an interval around the estimate as people read it."""
+        return "[0, 0]" if self._is_rounding and bounds else interval(bounds, beside=self.beside)
 
     @property
     def _is_rounding(self) -> bool:
@@ -105,9 +107,10 @@ class LookedAt:
     seeds: int
     stop: str | None  # why no more seeds were added for it; None: open
     p_sequential: float | None
-    level: float
+    level: float  # 1 minus that of the repeated 95 % interval
     fraction: float
     chance: float | None
+    level90: float | None  # 1 minus that of the repeated 90 % interval
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,17 @@ class SimpleEffect:
     factor: str
     level: Scalar
     numbers: Annotated[Numbers, INLINE]
+
+
+@dataclass(frozen=True)
+class SeedsNeeded:
+    """How many seeds would detect the smallest effect of interest, roughly. None: more than were tried."""
+
+    about: int | None
+    # With the noise between seeds at the ends of its 80 % interval.
+    low: int | None
+    high: int | None
+    more_items: bool  # the items' noise alone is too large: no number of seeds is enough
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,7 @@ class EffectRow:
     again: str | None  # the command that trains the cells that it compares again
     look: LookedAt | None = None
     undone_by: tuple[str, ...] = ()  # flags that invalidate its p
+    seeds_needed: SeedsNeeded | None = None  # of an inconclusive effect whose noise is known
 
     @property
     def text(self) -> str:

@@ -151,6 +151,10 @@ GATES = (
 LARGER_P = "Where a score comes from a chosen epoch, the last epoch is tested too, and the larger p counts."
 
 INTERVALS = "95 % intervals are for one effect at a time, not simultaneous; verdicts are corrected for multiple comparisons."
+COVERS_ITEMS = "The intervals cover what varies between trainings (seeds) and between dev items."
+COVERS_SEEDS = "cover only what varies between trainings (seeds), not what would vary with other dev items."
+EQUIVALENCE = "No difference that matters: the 90 % interval lies within ±{smallest}."
+REPEATED = "Both are repeated intervals, valid at every look (section 13), so they are wider than those of a single analysis."
 
 # A verdict that is weaker than it looks.
 QUALIFIED = {

@@ -30,6 +30,7 @@ from ablate.report.document import CellRow, Design, EffectRow, FactorRow, Flag, 
 from ablate.report.flags.evidence import Evidence
 from ablate.report.flags.registry import flags
 from ablate.report.render.csv import csv_tables
+from ablate.report.sections.answer import with_seeds_needed
 from ablate.report.sections.cells import best_row, cell_rows
 from ablate.report.sections.effects import as_seen, effect_row, interaction_row, judge, tradeoffs, undone
 from ablate.report.sections.examples import disagreements
@@ -118,7 +119,10 @@ def _report(arranged: Grid) -> Report:
         design=_design(arranged, fraction_of(arranged, mixed)),
         progress=done,
         cells=tuple(_flagged_cell(cell, place, raised) for place, cell in enumerate(cells)),
-        effects=tuple(undone(row, effect.cells, raised) for row, effect in zip(rows, effects, strict=True)),
+        effects=with_seeds_needed(
+            [undone(row, effect.cells, raised) for row, effect in zip(rows, effects, strict=True)],
+            spec.metric.smallest_effect,
+        ),
         interactions=tuple(
             interaction_row(interaction) for several in interactions.values() for interaction in several
         ),

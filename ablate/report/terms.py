@@ -10,6 +10,8 @@ TERMS = {
     "difference (Δ)": "a cell minus the cell that it is compared with, or a factor at one level minus the same at another; "
     "paired by seed",
     "95 % interval": "the values of the true difference that the data are compatible with; of such intervals, 95 % contain it",
+    "90 % interval": "as the 95 % interval, for two tests at 5 % each: that the difference is above −, and below +, the smallest "
+    "effect",
     "smallest effect": "the smallest difference in the primary metric that matters to you",
     "detectable effect": "the true effect that a study like this detects with 80 % power",
     "p": "how often chance alone gives a difference at least this large, if there is none",
@@ -47,6 +49,7 @@ _WHOLE_HEADINGS = {"p": "p", "df": "df"}
 # Wording in sentences -> term.
 _IN_SENTENCES = {
     "95 % interval": "95 % interval",
+    "90 % interval": "90 % interval",
     "Holm p": "Holm",
     "smallest effect": "smallest effect",
     "inconclusive": "inconclusive",

@@ -33,6 +33,12 @@ def f_p(F: float, df_between: float, df_within: float) -> float:
     return max(float(special.fdtrc(df_between, df_within, F)), SMALLEST_P)
 
 
+def variance_interval(variance: float, df: float, level: float) -> tuple[float, float]:
+    """Return the confidence interval of a variance of normal data that was estimated on `df` degrees of freedom."""
+    few, many = (float(special.chdtri(df, tail)) for tail in ((1 - level) / 2, (1 + level) / 2))
+    return variance * df / few, variance * df / many
+
+
 def interval(estimate: float, se: float, df: float, level: float = 0.95) -> tuple[float, float]:
     """Return the confidence interval `estimate` ± t · `se` at `level`."""
     half = t_quantile((1 + level) / 2, df) * se

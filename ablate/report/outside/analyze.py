@@ -236,6 +236,7 @@ def _effects(
                 p_holm=p,
                 verdict=word,
                 qualifiers=qualifiers,
+                ci90=inference.interval(0.90),
                 aliased_with=tuple(aliases[name]),
                 turns=tuple(
                     SimpleEffect(other, names.levels[other][place], Numbers.of(simple))

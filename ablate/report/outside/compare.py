@@ -152,6 +152,7 @@ def _accuracy(p: Predictions, smallest_effect: float | None) -> Comparison:
         verdict=_verdict(sides.delta, test.p_exact, ci90, smallest_effect),
         mde80=mde(math.sqrt(max(only_a + only_b, 1)) / n, math.inf),
         method="mcnemar_exact",
+        ci90=ci90,
     )
     return Comparison(sides, result, others, only_a, only_b, warnings=(ONE_SEED,))
 
@@ -246,6 +247,7 @@ def tested(inference: Inference, smallest_effect: float | None, goal: str) -> Te
         verdict=verdict(inference, inference.p, smallest_effect, goal),
         mde80=inference.mde80(),
         method=inference.method,
+        ci90=inference.interval(0.90),
     )
 
 

@@ -22,6 +22,8 @@ _EFFECT = [
     "df",
     "ci95_low",
     "ci95_high",
+    "ci90_low",
+    "ci90_high",
     "p",
     "p_holm",
     "p_bh",
@@ -82,6 +84,7 @@ def _cell(cell: CellRow, primary: str) -> dict[str, object]:
 
 def _effect(row: EffectRow) -> dict[str, object]:
     ci95_low, ci95_high = row.numbers.ci95 or (None, None)
+    ci90_low, ci90_high = row.judged.ci90 or (None, None)
     bounds_low, bounds_high = row.bounds or (None, None)
     return {
         **to_json(row),
@@ -89,6 +92,8 @@ def _effect(row: EffectRow) -> dict[str, object]:
         "to": quoted_level(row.change.high),
         "ci95_low": ci95_low,
         "ci95_high": ci95_high,
+        "ci90_low": ci90_low,
+        "ci90_high": ci90_high,
         "bounds_low": bounds_low,
         "bounds_high": bounds_high,
         "qualifiers": ", ".join(row.judged.qualifiers),

@@ -14,7 +14,15 @@ from ablate.evidence.mixing import LEAST_SHARE
 from ablate.evidence.verdicts import UNLIKE, Judged
 from ablate.report import formatting
 from ablate.report.document import CellRow, EffectRow, Fact, OtherTest, Report
-from ablate.report.phrases import INTERVALS, PURPOSES, RESERVED, TESTS, reference_name
+from ablate.report.phrases import (
+    EQUIVALENCE,
+    INTERVALS,
+    PURPOSES,
+    REPEATED,
+    RESERVED,
+    TESTS,
+    reference_name,
+)
 from ablate.report.plots.style import Picture
 from ablate.report.render import escaping
 from ablate.report.sections.answer import best_configuration, cost_sentence, open_comparisons
@@ -101,10 +109,20 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
             name: text.format(reference=reference_name(report.design.kind)) for name, text in PURPOSES.items()
         },
         "intervals_note": INTERVALS,
+        "equivalence_note": _equivalence_note(report),
         "terms": TERMS,
         "again": {cell.cell: command for cell in report.cells if (command := _again(report, cell))},
         "devices": [device.value for device in _devices(report.provenance.facts)],
     }
+
+
+def _equivalence_note(report: Report) -> str | None:
+    """Return what the 90 % intervals beside the verdicts are for; None if the study declares no smallest effect."""
+    smallest = report.metric.smallest_effect
+    if smallest is None:
+        return None
+    note = EQUIVALENCE.format(smallest=formatting.number(smallest))
+    return f"{note} {REPEATED}" if report.design.adding else note
 
 
 def _devices(facts: Mapping[str, Sequence[Fact]]) -> Sequence[Fact]:

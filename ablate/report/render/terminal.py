@@ -64,6 +64,8 @@ def _effect_sentence(row: TableEffect) -> str:
     if ci95 is None:
         return f"{change}: {estimate}, without any measure of noise: {verdict}."
     numbers = f"{estimate}, 95 % interval {row.numbers.interval}"
+    if row.verdict == Verdict.NO_DIFFERENCE:
+        numbers += f", 90 % interval {row.numbers.shown(row.ci90)}"
     if row.verdict == Verdict.INCONCLUSIVE and not row.qualifiers:
         return f"{change}: inconclusive ({numbers}); {_seen(row.mde80)} if it were the only comparison."
     p = f", {p_equation(row.p_holm)} after Holm" if row.p_holm is not None else ""
@@ -143,7 +145,8 @@ def _comparison_sentence(comparison: Comparison) -> str:
     means = f"A {number(sides.a)}, B {number(sides.b)}; B − A = {signed(sides.delta)}"
     over = f"over {plural(sides.n_items, 'item')} and {plural(sides.n_seeds, 'seed')}"
     p = "no p" if tested.p is None else p_equation(tested.p)
-    sure = f"95 % interval {interval(tested.ci95)}, {p} ({_METHODS[tested.method]})"
+    within = f", 90 % interval {interval(tested.ci90)}" if tested.verdict == Verdict.NO_DIFFERENCE else ""
+    sure = f"95 % interval {interval(tested.ci95)}{within}, {p} ({_METHODS[tested.method]})"
     unsure = tested.mde80 and tested.verdict == Verdict.INCONCLUSIVE
     seen = f"; {_seen(tested.mde80)}" if unsure else ""
     better = {Verdict.HELPS: "B is better", Verdict.HURTS: "B is worse"}

@@ -1,15 +1,19 @@
 """The first screen besides the verdicts: the best configuration, open comparisons, and the cost."""
 
 import json
+import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from ablate.report.document import EffectRow, Report
+from ablate.report.document import EffectRow, Numbers, Report, SeedsNeeded
 from ablate.report.formatting import number
 from ablate.report.sections.summary import with_sentence
 from ablate.spec.model import quoted_level
 from ablate.spec.scalars import resolve
 from ablate.spec.seeds import MORE_SEEDS
+from ablate.stats.distributions import variance_interval
 from ablate.stats.power import mde
 from ablate.stats.verdicts import Verdict
 from ablate.text import duration, listed
@@ -59,22 +63,24 @@ def open_comparisons(report: Report) -> str | None:
             f"Not decided: {listed([row.text for row in rows], 12, '; ')}. The study file names no "
             "smallest_effect, so the number of seeds needed is unknown."
         )
-    several = len(report.primary_effects)
     needed: dict[str | None, list[str]] = {}
     for row in rows:
-        needed.setdefault(_seeds_needed(row, smallest, several), []).append(row.text)
+        text = _seeds_text(row.seeds_needed) if row.seeds_needed else None
+        needed.setdefault(text, []).append(row.text)
     groups = [
         listed(texts, 12, "; ") + (f" ({'each ' if len(texts) > 1 else ''}{seeds})" if seeds else "")
         for seeds, texts in needed.items()
     ]
     how_many = (
-        f"With that, an effect of {number(smallest)} would be detected in about 80 % of studies, if the noise is as seen here."
+        f"With that, an effect of {number(smallest)} would be detected in about 80 % of studies, if the noise is as seen here"
         if needed.keys() - {None}
-        else "The number of seeds needed is unknown, since the noise between seeds is."
+        else "The number of seeds needed is unknown, since the noise between seeds is"
     )
-    if any(" seeds" in text for text in needed if text):
-        how_many += f" {_how_to_add_seeds(report)}"
-    return f"Not decided: {'; '.join(groups)}. {how_many}"
+    said = [text for text in needed if text]
+    if any("," in text for text in said):
+        how_many += "; ranges are for the 80 % interval of the noise between seeds"
+    more = f" {_how_to_add_seeds(report)}" if any(" seeds" in text for text in said) else ""
+    return f"Not decided: {'; '.join(groups)}. {how_many}.{more}"
 
 
 def _how_to_add_seeds(report: Report) -> str:
@@ -83,24 +89,62 @@ def _how_to_add_seeds(report: Report) -> str:
     return f"{MORE_SEEDS[0].upper()}{MORE_SEEDS[1:]}."
 
 
-def _seeds_needed(row: EffectRow, smallest: float, several: int) -> str | None:
+def with_seeds_needed(rows: Sequence[EffectRow], smallest: float | None) -> tuple[EffectRow, ...]:
+    """Return the effects; inconclusive ones on the primary metric with the number of seeds that would detect `smallest`."""
+    if smallest is None:
+        return tuple(rows)
+    several = sum(row.role == "primary" for row in rows)
+    return tuple(
+        replace(row, seeds_needed=_seeds_needed(row.numbers, smallest, several))
+        if row.role == "primary" and row.judged.verdict == Verdict.INCONCLUSIVE
+        else row
+        for row in rows
+    )
+
+
+def _seeds_needed(numbers: Numbers, smallest: float, several: int) -> SeedsNeeded | None:
     """Return how many seeds detect the smallest effect, corrected over `several` comparisons; None if that is unknown.
 
-    More seeds do not reduce the items' noise."""
-    numbers = row.numbers
+    More seeds do not reduce the items' noise. A variance over few seeds is a rough estimate, and so is a number of seeds
+    computed from it (Browne 1995, Stat. Med. 14, 1933-1940)."""
     if numbers.v_seed is None or numbers.n < 2:
         return None
-    of_a_seed, of_items = numbers.v_seed * numbers.n, numbers.v_item or 0.0
-    for seeds in SEEDS_TRIED:
-        # Conservative: there are more degrees of freedom if items add to the noise.
-        se = (of_a_seed / seeds + of_items) ** 0.5
-        if seeds >= numbers.n and mde(se, seeds - 1, alpha=0.05 / several) <= smallest:
-            return f"needs about {seeds} seeds"
-    floor = mde(of_items**0.5, float("inf"), alpha=0.05 / several)
+    now, of_items, alpha = numbers.n, numbers.v_item or 0.0, 0.05 / several
+
+    def enough(of_a_seed: float) -> int | None:
+        return next(
+            (
+                seeds
+                for seeds in SEEDS_TRIED
+                # Conservative: there are more degrees of freedom if items add to the noise.
+                if seeds >= now
+                and mde((of_a_seed / seeds + of_items) ** 0.5, seeds - 1, alpha=alpha) <= smallest
+            ),
+            None,
+        )
+
+    of_a_seed = numbers.v_seed * now
+    low, high = variance_interval(of_a_seed, now - 1, 0.8)
+    return SeedsNeeded(
+        enough(of_a_seed),
+        enough(low),
+        enough(high),
+        mde(of_items**0.5, math.inf, alpha=alpha) > smallest,
+    )
+
+
+def _seeds_text(needed: SeedsNeeded) -> str:
+    """Return `needs about 12 seeds, range 6 to 75`."""
+    most = SEEDS_TRIED[-1]
+    if needed.more_items:
+        return "needs more dev items: their noise alone is too large"
+    if needed.about is None:
+        return f"needs more than {most} seeds" + (f", range from {needed.low}" if needed.low else "")
+    about = f"needs about {needed.about} seeds"
     return (
-        "needs more dev items: their noise alone is too large"
-        if floor > smallest
-        else f"needs more than {SEEDS_TRIED[-1]} seeds"
+        about
+        if needed.low == needed.high
+        else f"{about}, range {needed.low} to {needed.high or f'over {most}'}"
     )
 
 

@@ -117,7 +117,8 @@ def _difference(effect: Effect, judged: Judged, size: float) -> Difference:
 def _as_looked_at(row: Difference, grid: Grid, seen: Seen | None) -> Difference:
     """Return a difference as of the last look; inconclusive if no look covers it."""
     verdict = seen.verdict(grid.results.spec.metric.goal) if seen else Verdict.INCONCLUSIVE
-    judged = replace(row.judged, p_holm=seen.p_holm if seen else None, verdict=verdict)
+    p, ci90 = (seen.p_holm, seen.ci90) if seen else (None, None)
+    judged = replace(row.judged, p_holm=p, verdict=verdict, ci90=ci90)
     return as_seen(replace(row, judged=judged), seen)
 
 

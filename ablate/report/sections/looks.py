@@ -13,7 +13,14 @@ from ablate.text import plural
 def looked_at(seen: Seen) -> LookedAt:
     """Return the last look at an effect, and why no more seeds were added for it."""
     return LookedAt(
-        seen.look, seen.seeds, seen.stop, seen.p_sequential, seen.level, seen.fraction, seen.chance
+        seen.look,
+        seen.seeds,
+        seen.stop,
+        seen.p_sequential,
+        seen.level,
+        seen.fraction,
+        seen.chance,
+        seen.level90,
     )
 
 

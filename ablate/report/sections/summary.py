@@ -12,6 +12,8 @@ from ablate.report.phrases import (
     ALONG_A_LINE,
     BOUNDS_DECLARED,
     BOUNDS_SEEN,
+    COVERS_ITEMS,
+    COVERS_SEEDS,
     KEPT_BACK,
     METHODS,
     NOTES,
@@ -58,6 +60,7 @@ def sentences(report: Report) -> tuple[str, ...]:
         *_stops(report),
         *_searched(report),
         *(effect_sentence(row) + _slight(row, smallest) for row in rows if row not in waiting),
+        *_scope(report),
         *(
             [f"{NOTES[Note.NOTHING_YET].capitalize()}: {listed([r.text for r in waiting], 12, '; ')}."]
             if waiting
@@ -204,6 +207,8 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
             f"{change}: {shift}, {verdict}: {METHODS[numbers.method]}, so there is no interval{reservations}."
         )
     evidence = f"95 % interval {numbers.interval}, {plural(numbers.n, 'seed')}"
+    if judged.verdict == Verdict.NO_DIFFERENCE:
+        evidence = f"90 % interval {numbers.shown(judged.ci90)}, {evidence}"
     if judged.p_holm is not None:
         evidence += f", Holm {p_equation(judged.p_holm)}"
     if row.look:
@@ -275,6 +280,17 @@ def _facts_of_any(row: EffectRow | Difference) -> dict[str, str]:
     return facts
 
 
+def _scope(report: Report) -> list[str]:
+    """Return what the intervals of the differences cover: other seeds, and other dev items if predictions were saved."""
+    compared = [(row.text, row) for row in with_sentence(report)] or _compared_cells(report)
+    with_items = [name for name, row in compared if row.numbers.method == Method.SEEDS_AND_ITEMS]
+    without = [name for name, row in compared if row.numbers.method == Method.SEEDS and row.numbers.ci95]
+    if not without:
+        return [COVERS_ITEMS] if with_items else []
+    whose = f"The intervals of {listed(without, 12, '; ')}" if with_items else "The intervals"
+    return [f"{whose} {COVERS_SEEDS}"]
+
+
 def _slight(row: EffectRow | Difference, smallest_effect: float | None) -> str:
     """Return a sentence if an effect is certainly too small to matter."""
     slight = _is_slight(row, smallest_effect)
@@ -298,7 +314,7 @@ def _best(report: Report) -> list[str]:
     inference = infer(np.array([by_seed[str(seed)] for seed in planned if str(seed) in by_seed]))
     ci95 = inference.interval()
     score = f"{number(inference.estimate)} ({plural(inference.seeds, 'seed')}"
-    score += f", 95 % interval {interval(ci95, sign=False)})" if ci95 else ")"
+    score += f", 95 % interval over seeds {interval(ci95, sign=False)})" if ci95 else ")"
     name = f"the {best.name} itself" if best.reference else best.name
     rivals = sum(cell.seeds_done >= cell.seeds_planned for cell in report.cells)
     tried = sum(report.design.tried.values())
