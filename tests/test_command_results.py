@@ -152,6 +152,12 @@ def test_the_memory_on_record_is_that_of_the_program(trial: RunTrial, tmp_path: 
     assert part.facts["peak_memory_bytes"] > 300_000_000
 
 
+def test_the_commit_on_record_is_that_of_the_program_not_of_ablate(trial: RunTrial, tmp_path: Path) -> None:
+    trial(DONE)
+    (part,) = read_results(place_of("program", tmp_path / "runs")).parts.values()
+    assert part.facts["git"] == "not in a git checkout"
+
+
 def test_what_is_printed_goes_to_the_log(ablate: Ablate, tmp_path: Path) -> None:
     script = "print('to stdout'); print('to stderr', file=sys.stderr)" + DONE
     assert ablate("run", write_program(tmp_path, script), "--limit", "1").returncode == 0

@@ -342,6 +342,17 @@ def test_of_this_package_only_a_trainer_in_a_checkout_is_code() -> None:
     assert "torch" in sources.loaded().packages
 
 
+def test_the_users_folder_is_that_of_the_study_where_the_trainer_is_ours(tmp_path: Path) -> None:
+    trainer = load_trainer("ablate.trainer", Path("studies"))
+    sources = Sources(trainer, tmp_path, list(sys.modules))
+    assert sources.folder(trainer.Settings()) == tmp_path
+
+
+def test_the_users_folder_is_that_of_the_trainer_where_it_is_theirs(tmp_path: Path) -> None:
+    sources = Sources(load_trainer("my_trainer", Path("studies")), tmp_path, list(sys.modules))
+    assert sources.folder(None) == Path("studies").resolve()
+
+
 COMMAND = """\
 study: coded
 trainer: ablate.command

@@ -1,11 +1,13 @@
 import platform
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from ablate.runner.machine import joules_used
-from ablate.runner.provenance import machine_facts
+from ablate.runner.provenance import NO_CHECKOUT, commit_of, machine_facts
 
 
 @pytest.fixture
@@ -26,9 +28,22 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_the_kernel_is_not_recorded() -> None:
-    recorded = machine_facts("", "cpu")["platform"]
+    recorded = machine_facts("cpu")["platform"]
     assert recorded.startswith(f"{platform.system()}-{platform.machine()}")
     assert platform.release() not in recorded
+
+
+def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "first"], check=True)
+    (inner := tmp_path / "inner").mkdir()
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert commit_of(inner) == {"git": head.strip()}
+
+
+def test_a_folder_outside_every_checkout_says_so(tmp_path: Path) -> None:
+    assert commit_of(tmp_path) == {"git": NO_CHECKOUT}
 
 
 def test_energy_is_what_this_gpu_has_used_since(gpu: SimpleNamespace) -> None:

@@ -21,7 +21,7 @@ from ablate.runner.machine import choose_device, gpus_for, joules_used, peak_mem
 from ablate.runner.other_code import NOTE, Recorded, begin_note, joined, present_code, refuse_other_code
 from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, plain_facts, reason, stack_of
 from ablate.runner.ownership import Lost, open_locks, regain
-from ablate.runner.provenance import machine_facts
+from ablate.runner.provenance import commit_of, machine_facts
 from ablate.runner.searching import watch_of
 from ablate.runner.sources import Code, Sources
 from ablate.runner.watchdog import LifeSign, Watchdog
@@ -197,10 +197,11 @@ class Attempt:
         # Everything that the trainer wrote must be on disk before the database says that it exists.
         with disk_explained(context.workdir):
             sync_tree(context.workdir)
-        machine = machine_facts(worker.trainer.file, worker.device)
+        machine = machine_facts(worker.device)
         made_with = joined(made_with, code | worker.sources.loaded())
         facts = {
             **machine,
+            **commit_of(worker.sources.folder(settings)),
             "peak_memory_bytes": peak_memory_bytes(),
             "gpu_energy_joules": joules(),
             **plain_facts(context.facts),

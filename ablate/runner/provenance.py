@@ -10,12 +10,13 @@ from typing import Any
 
 from ablate.runner.machine import cpu_name, gpu_name
 
+NO_CHECKOUT = "not in a git checkout"
 PACKAGES = ("ablate-studies", "torch", "transformers", "tokenizers", "torchjd", "numpy", "datasets", "optuna")
 
 
 @functools.cache
-def machine_facts(trainer_file: str, device: str) -> dict[str, Any]:
-    """Return the facts that stay fixed while this process lives: versions, hardware, the commit of the trainer's repository."""
+def machine_facts(device: str) -> dict[str, Any]:
+    """Return the facts that stay fixed while this process lives: versions and hardware."""
     return {
         "python": platform.python_version(),
         "platform": _platform(),
@@ -24,8 +25,21 @@ def machine_facts(trainer_file: str, device: str) -> dict[str, Any]:
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "gpu": gpu_name(device),
-        **_commit(Path(trainer_file).parent if trainer_file else Path.cwd()),
     }
+
+
+@functools.cache
+def commit_of(folder: Path) -> dict[str, str]:
+    """Return {"git": the commit of a folder's checkout, or NO_CHECKOUT}; nothing if git cannot tell."""
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        in_english = {**os.environ, "LC_ALL": "C"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, env=in_english)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    if "not a git repository" in done.stderr:
+        return {"git": NO_CHECKOUT}
+    return {"git": done.stdout.strip()} if done.returncode == 0 else {}
 
 
 def _platform() -> str:
@@ -38,12 +52,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _commit(folder: Path) -> dict[str, str]:
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return {"git": done.stdout.strip()} if done.returncode == 0 else {}

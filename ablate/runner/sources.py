@@ -61,7 +61,7 @@ class Sources:
 
     def __init__(self, trainer: Trainer, folder: Path, loaded_before: Iterable[str]) -> None:
         """`folder`: of the study file. `loaded_before`: names of modules loaded before the trainer."""
-        self._trainer = trainer
+        self._trainer, self._folder = trainer, folder
         self._looked_at = set(loaded_before)
         file = Path(trainer.file).resolve()
         self._own = file.parent if file.name == "__init__.py" else file
@@ -105,6 +105,14 @@ class Sources:
         if lost := [file for file in files if not file.is_file()]:
             raise BadInput(f"trainer: {self._trainer.name}.sources names {lost[0]}, which is not a file")
         return self._read(files)
+
+    def folder(self, settings: Any) -> Path:
+        """Return the folder of the user's code: of the trainer or, if that is one of ours, of the program that it runs.
+
+        If nothing but the study file is the user's, it is the folder of that."""
+        files = [self._file, *(Path(file).resolve() for file in self._trainer.sources(settings))]
+        theirs = (file.parent for file in files if file.is_file() and not file.is_relative_to(OURS))
+        return next(theirs, self._folder)
 
     def now(self, name: str) -> str:
         """Return the hash of a recorded file as it is now, or MISSING."""

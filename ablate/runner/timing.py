@@ -185,7 +185,7 @@ def _measured_here(job: dict[str, Any]) -> Measured:
     )
     assert trainer.measure is not None
     seconds = _plain(trainer.measure(trainings, context), trainings, trainer)
-    facts = machine_facts(trainer.file, context.device)
+    facts = machine_facts(context.device)
     return Measured(
         what=str(context.facts.get("measured") or f"{len(seconds)} parts"),
         machine=facts["cpu"] if context.device == "cpu" else facts["gpu"] or context.device,

@@ -43,7 +43,7 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
             yield Flag(
                 NOTE if name in harmless else CAUTION,
                 "drift",
-                f"{'commit of ablate' if name == 'git' else name} changed between the {total} trained parts: "
+                f"{'commit of the code' if name == 'git' else name} changed between the {total} trained parts: "
                 f"{listed(values, 3)}",
                 "it rarely changes a result; if in doubt, rerun the older trials"
                 if name in harmless
