@@ -22,7 +22,6 @@ from ablate.runner.other_code import NOTE, Recorded, begin_note, joined, present
 from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, plain_facts, reason, stack_of
 from ablate.runner.ownership import Lost, open_locks, regain
 from ablate.runner.provenance import commit_of, machine_facts
-from ablate.runner.searching import watch_of
 from ablate.runner.sources import Code, Sources
 from ablate.runner.watchdog import LifeSign, Watchdog
 from ablate.spec.model import levels_text
@@ -316,13 +315,23 @@ class Attempt:
         self.worker.emit(event, number=self.queued.number, **fields)
 
 
+def _pruner(store: Store, number: int) -> Callable[[int, Mapping[str, float]], bool]:
+    """Return whether the study's pruner gives up trial `number` at a point of its curves; only searches have one."""
+    if store.spec.search is None:
+        return lambda step, metrics: False
+    # Optuna takes a while to load.
+    from ablate.runner.searching import watch_of
+
+    return watch_of(store, number)
+
+
 class PartOwner(Owner):
     """The owner of a part that is trained for a trial."""
 
     def __init__(self, attempt: Attempt, name: str, part: Part) -> None:
         self._attempt, self._name = attempt, name
         self._key = part.hash, attempt.queued.seed
-        self._is_hopeless = watch_of(attempt.store, attempt.queued.number)
+        self._is_hopeless = _pruner(attempt.store, attempt.queued.number)
         self._metrics: Mapping[str, float] | None = None
 
     @contextlib.contextmanager

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from ablate.contract import Trainer
 from ablate.runner.ordering import in_blocks
 from ablate.runner.ownership import FileLocks, ServerLocks
-from ablate.runner.searching import add_next
 from ablate.store.reading import read_results
 from ablate.store.writing import Store
 
@@ -19,6 +18,9 @@ CHOOSING = "choosing"
 def choose_next(store: Store, trainer: Trainer) -> bool:
     """Add the next trial of a search, or take a look that is due; return whether there may be something new to run."""
     if store.spec.search is not None:
+        # Optuna takes a while to load, and only searches need it.
+        from ablate.runner.searching import add_next
+
         return add_next(store, trainer) > 0
     return store.spec.looking is not None and look_on(store)
 

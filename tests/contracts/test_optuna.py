@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from fixture_types import Ablate, RunHere, WalkStudy, not_none
 
+from ablate.store import optuna_tables
 from ablate.store.opening import reading
 from ablate.store.places import place_of
 from ablate.store.tables import OPTUNA_SCHEMA
@@ -80,6 +81,25 @@ def test_a_level_that_was_renamed_has_its_new_name_everywhere(
     assert ours == [trial.params["slope"] for trial in study.get_trials()]
     assert set(ours) == {1.0, "quick"}
     study._storage.remove_session()
+
+
+def test_its_tables_are_as_we_describe_them() -> None:
+    theirs = optuna.storages._rdb.models.BaseModel.metadata.tables
+    ours = optuna_tables.trials.metadata.tables
+    # The others belong to no study.
+    assert ours.keys() == theirs.keys() - {"version_info"}
+    for name, table in ours.items():
+        assert described(table) == described(theirs[name])
+
+
+def described(table: sa.Table) -> list[tuple[str, str, bool]]:
+    return [(column.name, repr(column.type), column.primary_key) for column in table.columns]
+
+
+def test_a_factor_s_choices_are_written_as_optuna_writes_them() -> None:
+    levels = (1, 2.5, True, None, "null", "ä")
+    distribution = optuna.distributions.CategoricalDistribution(levels)
+    assert optuna_tables.choices_json(levels) == optuna.distributions.distribution_to_json(distribution)
 
 
 def test_the_newest_tables_that_we_know_are_those_of_this_optuna(
