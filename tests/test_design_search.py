@@ -212,6 +212,7 @@ def test_killed_workers_and_supervisor_lose_nothing_and_repeat_nothing(
     assert max(Counter((trial.cell, trial.seed) for trial in found.trials).values()) == 1
 
 
+@pytest.mark.slow
 def test_a_limit_is_kept_and_the_rest_comes_later(
     hunt: Callable[..., Path], ablate: Ablate, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_finished_study_is_reported_exported_and_opened(
     assert lines[1].count(" , ") == 1
 
 
+@pytest.mark.slow
 def test_the_exported_model_loads_in_transformers(ablate: Ablate, joint_study: Path, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 

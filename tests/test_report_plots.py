@@ -164,6 +164,7 @@ def test_nothing_measured_nothing_drawn() -> None:
     assert list(drawn(example(keep=lambda one, seed: False))) == ["design"]
 
 
+@pytest.mark.slow
 def test_a_hundred_levels_fit(recwarn: pytest.WarningsRecorder) -> None:
     """The forest shows the first forty and says so; nothing warns of labels that do not fit."""
     factors = (factor("x", list(range(60))),)

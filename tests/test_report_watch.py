@@ -85,6 +85,7 @@ def test_it_shows_the_curves_before_the_first_trial_is_done_and_ends_with_the_st
     assert page() == last
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_page_that_does_not_reload_and_the_run_alone(
     gated_study: Path, start_ablate: StartAblate, postgres: PostgresServer, tmp_path: Path
 ) -> None:

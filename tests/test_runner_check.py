@@ -114,6 +114,7 @@ def test_a_sound_trainer_passes_and_nothing_is_left(faulty: Faulty, ablate: Abla
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_our_example_of_a_trainer_passes(ablate: Ablate) -> None:
     done = ablate("check", STUDIES / "own_trainer.yaml", "--json", "--set", "steps=20")
     document = json.loads(done.stdout)
@@ -133,8 +134,10 @@ def test_our_trainer_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script", "said"),
-    [(walks(4, 0.1), "killed after step 2 and resumed"), (RANDOM, "killed halfway and started over")],
-    ids=["resumes", "starts over"],
+    [
+        pytest.param(walks(4, 0.1), "killed after step 2 and resumed", id="resumes"),
+        pytest.param(RANDOM, "killed halfway and started over", id="starts over", marks=pytest.mark.slow),
+    ],
 )
 def test_a_program_passes(script: str, said: str, tmp_path: Path) -> None:
     study = write_program(tmp_path, script)
@@ -147,10 +150,11 @@ def test_a_program_passes(script: str, said: str, tmp_path: Path) -> None:
     ("fault", "said"),
     [
         ("momentum", "from step 5 on"),
-        ("sums", "it differs at the end: metric dev/mean_loss"),
-        (
+        pytest.param("sums", "it differs at the end: metric dev/mean_loss", marks=pytest.mark.slow),
+        pytest.param(
             "object",
             "failed while saving: TypeError: state.state.path: a checkpoint cannot contain a PosixPath",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -173,6 +177,7 @@ def test_a_trainer_that_does_not_resume_is_sound(fault: str, said: str, faulty: 
     assert said in seen(document, "resume")
 
 
+@pytest.mark.slow
 def test_a_long_training_is_checked_up_to_a_step(faulty: Faulty) -> None:
     document = check_study(faulty("rng", ", steps: 100000, seconds_per_step: 0.01"), [], 0.02, print)
     assert failed(document) == ["resume"]

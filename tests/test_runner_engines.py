@@ -76,6 +76,7 @@ def test_a_cluster_gives_what_one_process_gives(
     print(f"{engine[1]}: 8/8 trials identical, password in 0 of {len(files)} files")
 
 
+@pytest.mark.slow
 def test_a_slurm_worker_started_again_tells_only_what_it_did_itself(
     run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,7 +366,9 @@ def test_sigterm_to_a_job_loses_no_step(
     assert steps_trained(tmp_path) == [str(step) for step in range(1, 41)]
 
 
-@pytest.mark.parametrize("when", ["at the start", "when a worker is replaced"])
+@pytest.mark.parametrize(
+    "when", ["at the start", pytest.param("when a worker is replaced", marks=pytest.mark.slow)]
+)
 def test_what_sbatch_refuses_is_said_in_its_words(when: str, slurm: StandIn, walk_study: WalkStudy) -> None:
     refuse = slurm.jobs / "refuse"
     study = walk_study(steps=40, seconds_per_step=0.05)
@@ -424,12 +427,13 @@ def test_a_machine_with_srun_and_no_sbatch_cannot_submit(
         slurm.run(walk_study())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpus", "chosen", "asked"),
     [
         (2, None, True),
-        pytest.param(1, None, False, marks=pytest.mark.slow),
-        pytest.param(2, "SBATCH_GRES", False, marks=pytest.mark.slow),
+        (1, None, False),
+        (2, "SBATCH_GRES", False),
     ],
 )
 def test_a_program_that_needs_several_gpus_asks_sbatch_for_them(

@@ -90,7 +90,12 @@ def test_orphans_are_reaped(start: Start, walk_study: WalkStudy, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGHUP, 129)],
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_is_stopped_by_a_signal_to_process_1(
     number: signal.Signals, code: int, start: Start, walk_study: WalkStudy, tmp_path: Path

@@ -207,6 +207,7 @@ def test_a_server_that_only_reads_is_named(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_limit_of_time_for_a_statement_is_named(
     ablate: Ablate, walk_study: WalkStudy, url: str, postgres: PostgresServer
 ) -> None:

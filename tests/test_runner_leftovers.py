@@ -67,7 +67,13 @@ def started(folder: Path) -> list[int]:
     return pids
 
 
-@pytest.mark.parametrize("victims", ["worker", "worker and its writer", "worker and supervisor"])
+@pytest.mark.parametrize(
+    "victims",
+    [
+        "worker and supervisor",
+        *(pytest.param(victims, marks=pytest.mark.slow) for victims in ("worker", "worker and its writer")),
+    ],
+)
 def test_nothing_outlives_a_killed_worker(
     study: Path, start_ablate: StartAblate, tmp_path: Path, victims: str
 ) -> None:
@@ -84,6 +90,7 @@ def test_nothing_outlives_a_killed_worker(
     wait_for(partial(all_gone, pids))
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_second_interrupt(study: Path, start_ablate: StartAblate, tmp_path: Path) -> None:
     run = start_ablate("run", study, "--limit", "1")
     pids = started(tmp_path)

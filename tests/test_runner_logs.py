@@ -82,6 +82,7 @@ def test_a_log_names_its_part_its_trial_and_its_process(ablate: Ablate, loud: Lo
     )
 
 
+@pytest.mark.slow
 def test_a_log_keeps_its_beginning_and_its_end(ablate: Ablate, loud: Loud, tmp_path: Path) -> None:
     assert ablate("run", loud("gigabytes"), *only("gigabytes")).returncode == 0
     (log,) = logs(tmp_path)
@@ -142,6 +143,7 @@ def test_nothing_that_a_terminal_obeys_is_shown(ablate: Ablate, loud: Loud) -> N
     assert lines == [r"red \x1b]0;title\x07  tab", "100 %", "bytes �\\x00 end"]
 
 
+@pytest.mark.slow
 def test_tail_shows_the_last_lines(ablate: Ablate, loud: Loud) -> None:
     ablate("run", loud("error"), *only("words"))
     number = number_of(ablate, "words")
@@ -175,6 +177,7 @@ def test_follow_shows_lines_as_they_come_until_the_trial_ends(
     assert run.wait() == 0
 
 
+@pytest.mark.slow
 def test_what_a_trainer_prints_when_it_is_stopped_is_logged(
     start_ablate: StartAblate, loud: Loud, tmp_path: Path
 ) -> None:
@@ -197,6 +200,7 @@ def test_a_worker_of_ones_own_prints_it_too(ablate: Ablate, loud: Loud, tmp_path
     assert "trial" not in logs(tmp_path)[-1].read_text().partition("\n")[2]
 
 
+@pytest.mark.slow
 def test_a_terminal_s_ctrl_c_reaches_a_worker_and_not_its_log(
     ablate: Ablate, start_ablate: StartAblate, loud: Loud, tmp_path: Path
 ) -> None:

@@ -256,6 +256,7 @@ def test_two_processes_take_each_look_once(
     assert [look.number for look in recorded(tmp_path).looks] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_worker_of_its_own_takes_the_looks_too(
     planted: Callable[..., Path], ablate: Ablate, tmp_path: Path
 ) -> None:
@@ -266,7 +267,7 @@ def test_a_worker_of_its_own_takes_the_looks_too(
 
 
 @pytest.mark.parametrize(
-    ("workers", "kills", "seconds_per_step"), [(1, 6, 0.03), pytest.param(2, 40, 0.2, marks=pytest.mark.slow)]
+    ("workers", "kills", "seconds_per_step"), [(1, 3, 0.03), pytest.param(2, 40, 0.2, marks=pytest.mark.slow)]
 )
 def test_whoever_is_killed_the_same_is_seen(
     planted: Callable[..., Path],

@@ -79,6 +79,7 @@ def differing(run_here: RunHere, walk_study: WalkStudy, tmp_path: Path) -> Path:
     return study
 
 
+@pytest.mark.slow
 def test_a_trial_that_both_have_must_agree(differing: Path, ablate: Ablate, tmp_path: Path) -> None:
     before = recorded(ablate, "--home", "a")
     refused = ablate("merge", "a", "b")
@@ -88,6 +89,7 @@ def test_a_trial_that_both_have_must_agree(differing: Path, ablate: Ablate, tmp_
     assert recorded(ablate, "--home", "a") == before
 
 
+@pytest.mark.slow
 def test_what_the_first_home_has_can_be_kept(differing: Path, ablate: Ablate) -> None:
     before = {
         (t["cell"], t["seed"]): t["metrics"]
@@ -113,6 +115,7 @@ def test_another_study_of_the_same_name_is_refused(
     assert "settings.steps: 6, and 5 in" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_running_study_is_neither_merged_into_nor_deleted(
     run_here: RunHere, ablate: Ablate, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:
@@ -133,7 +136,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "walk.zip"
 
 
-@pytest.mark.parametrize("models", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("models", [False, True])
 def test_a_bundle_is_the_study_in_one_file(
     models: bool, run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:

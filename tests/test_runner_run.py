@@ -171,7 +171,9 @@ def test_shared_parts_are_trained_once_and_give_the_same(
     assert len(by_noise) == 4
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_the_step_and_waits(
     run_here: RunHere,
     start_ablate: StartAblate,
@@ -351,6 +353,7 @@ def test_a_trial_that_hangs_is_ended_and_the_log_says_where(
     assert all("Timeout (0:00:00" in log and "walk.py" in log for log in logs)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_saves_nothing_is_not_taken_for_one_that_hangs(
     ablate: Ablate, walk_study: WalkStudy
 ) -> None:

@@ -102,7 +102,13 @@ def test_the_nearest_has_the_same_tasks() -> None:
 
 
 @pytest.mark.parametrize(
-    "mode", [{}, {"surgery": "pcgrad"}, {"freeze_encoder": True}, {"training": "sequential"}]
+    "mode",
+    [
+        {},
+        {"surgery": "pcgrad"},
+        {"freeze_encoder": True},
+        pytest.param({"training": "sequential"}, marks=pytest.mark.slow),
+    ],
 )
 def test_real_steps_are_timed_and_multiplied(
     mode: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,7 @@ LOADED = (
     "report.export",
     "report.report",
     "report.outside.analyze",
+    "store.sampling",
 )
 
 # Below pytest's: a command that hangs must not answer the next test.

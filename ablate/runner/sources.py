@@ -14,6 +14,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import re
 import site
 import sys
 import sysconfig
@@ -77,8 +78,8 @@ class Sources:
         Each is read once: what is in memory stays as it is when a file is edited."""
         if not self._code.files and not self._code.packages:
             local = self._file.is_file() and _is_local(self._file)
-            installed = Code({}, _version_of(self._trainer.name.partition(".")[0]))
-            self._code = self._read([self._file]) if local else installed
+            package = self._trainer.name.partition(".")[0]
+            self._code = self._read([self._file]) if local else Code({}, _version_of(package))
         new = sys.modules.keys() - self._looked_at
         self._looked_at |= new
         # Some modules load more when an attribute is read, and some name files that do not exist.
@@ -228,9 +229,20 @@ def _version_of(module: str) -> dict[str, str]:
     if module in sys.stdlib_module_names:
         return {}
     # PyPI's `ablate` is another project.
-    names = ["ablate-studies"] if module == OURS.name else [module]
+    name = "ablate-studies" if module == OURS.name else module
     try:
-        return {name: importlib.metadata.version(name) for name in names}
+        return {name: importlib.metadata.version(name)}
     except importlib.metadata.PackageNotFoundError:
-        names = importlib.metadata.packages_distributions().get(module, [])
-        return {name: importlib.metadata.version(name) for name in names[:1]}
+        return _version_by_files(module)
+
+
+def _version_by_files(module: str) -> dict[str, str]:
+    """Return {distribution: version} of the first distribution that installed a module of this name.
+
+    `importlib.metadata.packages_distributions` makes an object of every installed file, which takes half a second."""
+    its_file = re.compile(rf"^{re.escape(module)}(/|\.[^/,]+,)", re.MULTILINE)
+    for distribution in importlib.metadata.distributions():
+        listed = (distribution.read_text("top_level.txt") or "").split()
+        if module in listed or its_file.search(distribution.read_text("RECORD") or ""):
+            return {distribution.name: distribution.version}
+    return {}

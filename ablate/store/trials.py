@@ -50,7 +50,7 @@ def queue(connection: sa.Connection, study_id: int) -> list[Queued]:
     return [Queued(*row) for row in rows]
 
 
-def locked(connection: sa.Connection, trial_id: int) -> sa.Row[Any]:
+def locked(connection: sa.Connection, trial_id: int) -> sa.Row[Any, Any, Any, Any]:
     """Return a trial's two rows, locked until the commit, so that they cannot be outdated."""
     ours, theirs = tables.trials.c, optuna.trials.c
     return connection.execute(
