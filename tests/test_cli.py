@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,29 @@ def test_the_version_is_printed(ablate: Ablate) -> None:
     done = ablate("--version")
     assert (done.returncode, done.stdout) == (0, f"ablate {__version__}\n")
     assert "--version" in ablate("--help").stdout
+
+
+def test_a_report_of_an_edited_file_says_what_was_run_and_counts(ablate: Ablate, tmp_path: Path) -> None:
+    for name in ("own_trainer.yaml", "my_trainer.py"):
+        shutil.copy(ROOT / "studies" / name, tmp_path)
+    file = tmp_path / "own_trainer.yaml"
+    ran = file.read_text()
+    assert ablate("run", file.name, "--limit", "1").returncode == 0
+    assert ablate("report", file.name).stderr == ""
+    file.write_text(
+        ran.replace("smallest_effect: 0.01", "smallest_effect: 0.05").replace(
+            "question: What", "question: How"
+        )
+    )
+    done = ablate("report", file.name, "--json")
+    (said,) = [line for line in done.stderr.splitlines() if "smallest_effect" in line]
+    assert said == (
+        "own_trainer.yaml: metric.smallest_effect: 0.01 → 0.05 since it was run; the report is of what was run"
+    )
+    document = json.loads(done.stdout)
+    assert document["metric"]["smallest_effect"] == 0.01
+    assert "study_file_edited" in {flag["rule"] for flag in document["flags"]}
+    assert "study_file_edited" not in ablate("report", "own_trainer", "--json").stdout
 
 
 def test_plan_loads_no_torch_and_no_database() -> None:

@@ -342,6 +342,14 @@ def test_changed_after_results(before: dict[str, Any], severity: str) -> None:
     assert "changed_after_results" not in rules(example())
 
 
+def test_a_study_file_that_was_edited_after_the_run_is_noted() -> None:
+    edited = replace(example(), edited=("metric.smallest_effect: 0.005 → 0.02",))
+    flag = next(f for f in report_document(edited)["flags"] if f["rule"] == "study_file_edited")
+    assert flag["severity"] == "note"
+    assert "metric.smallest_effect: 0.005 → 0.02); this report is of what was run" in flag["evidence"]
+    assert "study_file_edited" not in rules(example())
+
+
 def test_seeds_without_effect() -> None:
     first = {t.cell: t.metrics for t in example().trials if t.seed == 11}
     tied = with_metrics(example(), lambda t: first[t.cell])

@@ -228,6 +228,31 @@ def test_an_extension_adds_seeds_where_the_last_look_left_doubt(
     assert seen_in(results.looks[3])["levels", "small", "0", "1"].p_sequential is not None
 
 
+def test_looks_that_are_planned_after_results_are_refused(
+    planted: Callable[..., Path], run_here: RunHere
+) -> None:
+    run_here(planted(seeds="[11, 22, 33]"))
+    with pytest.raises(StudyChanged, match="looks are planned before the first result"):
+        run_here(planted(), extend=True)
+
+
+def test_looks_may_be_planned_while_there_is_no_result(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
+    run_here(planted(seeds="[11, 22, 33]"), limit=0)
+    run_here(planted(), extend=True)
+    assert [look.number for look in recorded(tmp_path).looks] == [1, 2, 3]
+
+
+def test_other_looks_before_the_first_are_on_record_if_there_were_results(
+    planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
+) -> None:
+    run_here(planted(), limit=1)
+    assert recorded(tmp_path).changes == ()
+    run_here(planted(seeds=SEEDS.replace("looks: [3, 5, 8]", "looks: [4, 8]")), extend=True)
+    assert [change.before.keys() for change in recorded(tmp_path).changes] == [{"seeds"}]
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -25,8 +25,9 @@ def show(document: dict[str, Any], text: str, as_json: bool) -> None:
 
 def complain(*lines: str) -> None:
     """Print to stderr; the middle of a very long line is cut out. What cannot be printed is lost: no reason to stop."""
-    with contextlib.suppress(OSError):
-        _print((shortened(line, LONGEST_LINE) for line in lines), sys.stderr)
+    if lines:
+        with contextlib.suppress(OSError):
+            _print((shortened(line, LONGEST_LINE) for line in lines), sys.stderr)
 
 
 def say(text: str) -> None:

@@ -2,13 +2,17 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablate.cli.options import Home, Json, Only, Storage, StudyOrName
 from ablate.cli.printing import complain, show
+
+if TYPE_CHECKING:
+    from ablate.store.results import Results
 
 
 def status(
@@ -73,18 +77,39 @@ def report(
 
     place = find_study(study, home, storage)
     folder, formats = out or Path("reports") / place.study, formats or ["md", "html"]
+
+    def read() -> "Results":
+        results = read_results(place)
+        return replace(results, edited=_edited(study, results))
+
+    results = read()
+    complain(
+        *(f"{study}: {change} since it was run; the report is of what was run" for change in results.edited)
+    )
     if watch:
         from ablate.report.watch import watch_report
 
         complain(
             f"{folder / 'report.html'}: open it in a browser; it is updated until the study ends or you press Ctrl-C"
         )
-        written = watch_report(place, folder, formats, every)
+        written = watch_report(read, folder, formats, every)
     else:
         from ablate.report.report import write_report
 
-        written = write_report(read_results(place), folder, formats)
+        written = write_report(results, folder, formats)
     show(to_json(written), "\n".join(map(str, sorted(folder.glob("report.*")))), as_json)
+
+
+def _edited(study: str | None, results: "Results") -> tuple[str, ...]:
+    """Return what the study file says now, if one was named and that is not what was run."""
+    from ablate.store.finding import looks_like_path
+
+    if study is None or not looks_like_path(study):
+        return ()
+    from ablate.runner.identity import edits
+    from ablate.spec.reading import read_study
+
+    return edits(results.spec, read_study(Path(study)))
 
 
 def export(

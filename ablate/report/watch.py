@@ -8,7 +8,7 @@ import datetime
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,15 +22,13 @@ from ablate.report.render.html import render_html
 from ablate.report.report import drawn_report, refuse_unknown, write_files, write_report
 from ablate.report.sections.live import live_of
 from ablate.store.opening import lasting
-from ablate.store.places import Place
-from ablate.store.reading import read_results
 from ablate.store.results import Results, is_going_on
 
 REST = 20  # seconds of pause for a second of work
 NICENESS = 10
 
 
-def watch_report(place: Place, out: Path, formats: Sequence[str], every: float) -> Report:
+def watch_report(read: Callable[[], Results], out: Path, formats: Sequence[str], every: float) -> Report:
     """Write the report every so many seconds until no trial is left to run; return the last one.
 
     Also if interrupted, the last page does not reload.
@@ -45,7 +43,7 @@ def watch_report(place: Place, out: Path, formats: Sequence[str], every: float) 
         raise BadInput("--watch: report.html is the page that it updates; add --format html")
     page = _Page(out, formats, every)
     try:
-        while is_going_on(results := lasting(lambda: read_results(place))):
+        while is_going_on(results := lasting(read)):
             time.sleep(lasting(partial(page.refresh, results)))
         return write_report(results, out, formats)
     except BaseException:

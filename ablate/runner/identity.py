@@ -18,6 +18,9 @@ from ablate.store.results import Results
 
 HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes", "log_to")
 
+# Of these, the ones that a report shows.
+SHOWN = ("question", "budget")
+
 # What --extend can do about a change.
 EXTENDED = {
     "factors": ", or add levels with --extend",
@@ -69,6 +72,16 @@ def refuse_changes(
         )
 
 
+def edits(ran: StudySpec, file: StudySpec) -> tuple[str, ...]:
+    """Return what a study file says otherwise than when its trials were run: `metric.smallest_effect: 0.01 → 0.02`."""
+    old, new = (identity(spec) | spec.model_dump(mode="json", include=set(SHOWN)) for spec in (ran, file))
+    return tuple(
+        f"{key}: {_shown(old.get(key))} → {_shown(new.get(key))}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    )
+
+
 def _judged(stored: Results) -> bool:
     return any(trial.state in ("COMPLETE", "PRUNED") for trial in stored.trials)
 
@@ -111,6 +124,11 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
             faults.append(f"{_where(spec)}: {field}: {before} → {after}: an extension changes no {field}")
     if stored.looks:
         faults += _other_looks(stored, spec, design)
+    elif spec.looking and not stored.spec.looking and _judged(stored):
+        faults.append(
+            f"{_where(spec)}: seeds: looks are planned before the first result, and {spec.study!r} already has results; put "
+            "the list of seeds back, or give the study with looks another name and fresh seeds"
+        )
     if faults:
         raise StudyChanged(*faults)
 

@@ -125,7 +125,7 @@ def _changes(
         for name, value in there.spec.items()
         if name in ("metric", "baseline") and getattr(old, name) != getattr(spec, name)
     }
-    if set(old.seeds) != set(spec.seeds):
+    if set(old.seeds) != set(spec.seeds) or old.looking != spec.looking:
         before["seeds"] = list(old.seeds)
     if there.design["raw_cells"] != design.raw_cells:
         before["combinations"] = there.design["raw_cells"]

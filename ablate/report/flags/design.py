@@ -34,6 +34,17 @@ def one_seed(evidence: Evidence) -> Iterator[Flag]:
         )
 
 
+def study_file_edited(evidence: Evidence) -> Iterator[Flag]:
+    """The study file that the report was asked for is not the one that was run."""
+    if edited := evidence.grid.results.edited:
+        yield Flag(
+            NOTE,
+            "study_file_edited",
+            f"the study file was edited after the run ({listed(edited, 12, '; ')}); this report is of what was run",
+            "put the file back, or run the edited one under another name",
+        )
+
+
 def two_seeds(evidence: Evidence) -> Iterator[Flag]:
     """Two seeds: the noise between them has one degree of freedom."""
     if len(evidence.grid.results.spec.seeds) != 2:

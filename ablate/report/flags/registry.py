@@ -14,6 +14,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Flag]], ...] = (
     results.diverged_runs,
     design.unfinished,
     design.changed,
+    design.study_file_edited,
     design.incomplete_grid,
     design.confounded,
     design.aliased_claim,
