@@ -156,6 +156,20 @@ def suggestion(typed: str, known: Iterable[Any]) -> str:
     )
 
 
+def split_list(typed: str) -> list[str]:
+    """Return the items of a list with commas. As in CSV, an item in double quotes may have commas in it."""
+    items, end = [], 0
+    while item := _ITEM.match(typed, end):
+        items.append(item["plain"].strip() if item["quoted"] is None else item["quoted"].replace('""', '"'))
+        if not item["comma"]:
+            break
+        end = item.end()
+    return items
+
+
+_ITEM = re.compile(r'(?:\s*"(?P<quoted>(?:[^"]|"")*)"\s*|(?P<plain>[^,]*))(?P<comma>,|\Z)')
+
+
 def plural(count: int, noun: str) -> str:
     """Return `1 seed`, `3 seeds`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

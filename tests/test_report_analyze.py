@@ -514,6 +514,8 @@ def test_exact_copies_of_rows_are_counted_where_they_would_be_runs(tmp_path: Pat
         "rows that are exact copies of an earlier row: 2. Without --block each counts as one more run"
     )
     assert not any("copies" in note for note in analyze_table(path, "y", ["a"], block="s")["warnings"])
+    by_row = analyze_table(path, "y", ["a"], block="s", unit="row")["warnings"]
+    assert any("copies of an earlier row: 2. With --unit row each counts" in note for note in by_row)
 
 
 def test_rows_that_differ_in_a_column_left_out_are_no_copies(tmp_path: Path) -> None:
@@ -902,6 +904,22 @@ def test_the_unit_of_analysis_is_an_option(repeated: Path, ablate: Ablate) -> No
     words = ["analyze", repeated, "--metric", "y", "--factors", "a", "--block", "seed", "--json"]
     assert [json.loads(ablate(*words, "--unit", unit).stdout)["n"] for unit in ("run", "row")] == [6, 24]
     assert ablate(*words, "--unit", "seed").stderr == "--unit: 'seed' is neither run nor row\n"
+
+
+def test_names_and_levels_with_commas_are_quoted(ablate: Ablate, tmp_path: Path) -> None:
+    text = '"lr, max",head,"acc, dev"\n' + "".join(
+        f'{lr},"{head}",{0.8 + i / 100}\n'
+        for i, (lr, head) in enumerate([(1, "a, b"), (2, "a, b"), (1, "c"), (2, "c")])
+    )
+    (tmp_path / "t.csv").write_text(text)
+    words = ["analyze", "t.csv", "--metric", "acc, dev", "--baseline", '"head=a, b","lr, max=2"', "--factors"]
+    effects = json.loads(ablate(*words, 'head,"lr, max"', "--json").stdout)["effects"]
+    assert [(row["factor"], row["from"], row["to"]) for row in effects] == [
+        ("head", "a, b", "c"),
+        ("lr, max", "2", "1"),
+    ]
+    refused = ablate("analyze", "t.csv", "--metric", "acc, dev", "--factors", "head,lr, max").stderr
+    assert """no such column; did you mean 'lr, max'? Put a name with commas in double quotes""" in refused
 
 
 # As text

@@ -13,8 +13,25 @@ from ablate.text import (
     shortened,
     shown,
     sounds_like_a_loss,
+    split_list,
     suggestion,
 )
+
+
+@pytest.mark.parametrize(
+    ("typed", "items"),
+    [
+        ("a, b", ["a", "b"]),
+        ('"lr, max",head', ["lr, max", "head"]),
+        (' "a ""b"", c" , d ', ['a "b", c', "d"]),
+        ('say "hi",5"', ['say "hi"', '5"']),
+        ('"a,b', ['"a', "b"]),
+        ("a,,b,", ["a", "", "b", ""]),
+        ("", [""]),
+    ],
+)
+def test_a_list_is_split_at_commas_outside_double_quotes(typed: str, items: list[str]) -> None:
+    assert split_list(typed) == items
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import typer
 
 from ablate.cli.printing import complain
 from ablate.errors import BadInput
-from ablate.text import is_utf8, shown
+from ablate.text import is_utf8, shown, split_list
 
 
 def warn_of_password(option: str, url: str, instead: str) -> None:
@@ -103,16 +103,16 @@ def count(option: str, typed: str) -> int | None:
 
 
 def names(option: str, typed: str) -> list[str]:
-    """Return the names in a comma-separated list."""
-    columns = [name.strip() for name in typed.split(",")]
+    """Return the names in a comma-separated list; a name with commas is in double quotes."""
+    columns = split_list(typed)
     if not all(columns):
         raise BadInput(f"{option}: found {typed!r}; write column names with commas between them")
     return columns
 
 
 def assignments(option: str, typed: str) -> dict[str, str]:
-    """Return {factor: level} from a comma-separated list of `FACTOR=LEVEL`."""
-    pairs = [item.partition("=") for item in typed.split(",") if typed]
+    """Return {factor: level} from a comma-separated list of `FACTOR=LEVEL`; one with commas is in double quotes."""
+    pairs = [item.partition("=") for item in split_list(typed) if typed]
     if not all(name.strip() and equals for name, equals, _ in pairs):
         raise BadInput(f"{option}: found {typed!r}; write FACTOR=LEVEL with commas between them")
     found = {name.strip(): level.strip() for name, _, level in pairs}

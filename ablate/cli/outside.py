@@ -37,7 +37,9 @@ def analyze(
     factors: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,C", help="The columns that were varied. For a study: all params that vary."
+            metavar="A,B,C",
+            help="The columns that were varied; a name with commas in double quotes: '\"lr, max\",head'. For a study: all params "
+            "that vary.",
         ),
     ] = None,
     block: Annotated[str | None, typer.Option(help="The column of seeds or other blocks.")] = None,

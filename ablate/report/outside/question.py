@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ablate.errors import BadInput
 from ablate.report.outside.tables import why_not_decimal, why_not_smallest
+from ablate.text import split_list
 
 ORDERS = ("auto", "1", "2", "full")
 UNITS = ("run", "row")
@@ -38,7 +39,7 @@ class Question:
             BadInput: with every fault.
         """
         faults = []
-        roles = [*(name.strip() for name in self.metric.split(",")), *self.columns]
+        roles = [*split_list(self.metric), *self.columns]
         if not self.metric:
             faults.append("--metric: none given; name the column that has the results")
         if not self.factors:

@@ -91,15 +91,21 @@ def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
         notes.insert(0, f"{dropped} of {len(cells)} rows have no {metric} and are left out")
     if len(metrics) > 1:
         notes.append(f"{listed(metrics)}: one column for each {block}")
-    if block is None and (copies := sum(cell.row in table.copies for cell in kept)):
+    by_row = question.unit == "row"
+    if (block is None or by_row) and (copies := sum(cell.row in table.copies for cell in kept)):
+        why, how = (
+            ("With --unit row", "leave --unit out")
+            if by_row and block
+            else ("Without --block", "name the column of seeds with --block")
+        )
         notes.append(
-            f"rows that are exact copies of an earlier row: {copies}. Without --block each counts as one more run; if it is "
-            "the same run twice, intervals are too narrow: remove the copies, or name the column of seeds with --block"
+            f"rows that are exact copies of an earlier row: {copies}. {why} each counts as one more run; if it is "
+            f"the same run twice, intervals are too narrow: remove the copies, or {how}"
         )
     runs = Runs(
         y, {n: columns[n] for n in factors}, (block, columns[block]) if block else None, notes, len(y), dropped
     )  # fmt: skip
-    runs = runs if question.unit == "row" or block is None else _averaged(runs)
+    runs = runs if by_row or block is None else _averaged(runs)
     return replace(runs, notes=[*runs.notes, *_missing(runs)])
 
 

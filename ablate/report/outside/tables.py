@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from ablate.tables import Faults
-from ablate.text import closest
+from ablate.text import closest, split_list
 
 SHOWN = 20  # column names in a message; the others are counted
 
@@ -35,7 +35,7 @@ def chosen_names(typed: str, names: Sequence[str]) -> list[str]:
     """Return the columns that `typed` means: one by its name, or several by a list with commas or a pattern such as `acc_*`."""
     if typed in names:
         return [typed]
-    parts = [part.strip() for part in typed.split(",") if part.strip()]
+    parts = [part for part in split_list(typed) if part]
     matched = (_matching(part, names) or [part] for part in parts)
     return list(dict.fromkeys(name for each in matched for name in each)) or [typed]
 
@@ -63,6 +63,8 @@ def check_names(wanted: Sequence[str], names: Sequence[str], faults: Faults, lin
 
 
 def _hint(name: str, names: Sequence[str]) -> str:
+    if torn := next((own for own in names if name != own and name in split_list(own)), None):
+        return f"did you mean {torn!r}? Put a name with commas in double quotes, inside the shell's quotes: '\"{torn}\"'"
     lower = {own.lower(): own for own in names}
     if near := closest(name.lower(), lower):
         return f"did you mean {lower[near]!r}?"
