@@ -1,4 +1,4 @@
-"""What MkDocs does besides: links out of docs/ lead to the repository; the glossary is the one beside the README."""
+"""Hooks of MkDocs: links out of docs/ lead to the repository, and GLOSSARY.md, which is not in docs/, becomes a page."""
 
 import posixpath
 import re

@@ -64,7 +64,7 @@ def _page(lines: list[str]) -> str:
 
 
 def _sections(schema: Schema, definitions: Schema) -> list[str]:
-    """Return a section for each mapping inside a schema; one that stands in several places has one section."""
+    """Return a section for each mapping inside a schema; a mapping that is used in several places gets one section."""
     places: dict[str, list[str]] = {}
     for path, name in _parts(schema, definitions, ""):
         places.setdefault(name, []).append(f"`{path}`")

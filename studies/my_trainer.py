@@ -3,7 +3,7 @@
 import numpy as np
 from pydantic import BaseModel, Field
 
-DEV_ITEMS = 20_260_101  # seed of the dev items, the same in every trial so that they can be paired
+DEV_ITEMS = 20_260_101  # seed of the dev items: all trials get the same items, so results can be paired
 
 
 class Settings(BaseModel):

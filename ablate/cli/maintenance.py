@@ -13,7 +13,7 @@ from ablate.cli.printing import complain, say, show
 
 
 def doctor(home: Home = None, storage: Storage = None) -> None:
-    """Check GPU, driver, torch build, disk, hub and database: what works, how to fix the rest, and what to type next.
+    """Show what works on this machine, and how to fix the rest. Checks GPU, driver, torch, disk, hub and database.
 
     Example: ablate doctor
     """
@@ -27,7 +27,7 @@ def doctor(home: Home = None, storage: Storage = None) -> None:
 
 def delete(
     study: StudyName,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     home: Home = None,
     storage: Storage = None,
 ) -> None:
@@ -58,7 +58,7 @@ def _is_sure(question: str) -> bool:
 
 
 def upgrade(study: StudyOrName = None, home: Home = None, storage: Storage = None) -> None:
-    """Bring a study's database of an older version up to this one. An SQLite file is upgraded by `run`, too.
+    """Upgrade a study's database from an older version. For an SQLite file, `ablate run` does this too.
 
     A copy of an SQLite file is kept next to it. Back up a PostgreSQL database first (pg_dump).
 
@@ -80,7 +80,7 @@ def merge(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Merge studies that were run in two homes: HOME_A gets the trials that only HOME_B has.
+    """Merge the studies of two homes. HOME_A gets the trials that only HOME_B has.
 
     Example: ablate merge runs /mnt/other_machine/runs
     """
@@ -98,7 +98,7 @@ def import_(
     home: Home = None,
     storage: Storage = None,
 ) -> None:
-    """Open a study that was packed into one file, here or in another database.
+    """Open a study that was packed into one file. It may be opened in another home or database.
 
     Example: ablate import quickstart.zip --home runs
     """

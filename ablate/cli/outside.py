@@ -67,7 +67,7 @@ def analyze(
     decimal: Decimal = None,
     as_json: Json = False,
 ) -> None:
-    """Run the report's statistics on any results table or Optuna study: effects, intervals, ANOVA, verdicts.
+    """Run the report's statistics on a table or an Optuna study. Prints effects, intervals, ANOVA and verdicts.
 
     Example: ablate analyze runs.csv --metric accuracy --factors head,lr --block seed
 
@@ -150,7 +150,7 @@ def compare(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two sets of prediction files against gold, or a cell of each of two studies: B minus A.
+    """Compare two sets of predictions, or two studies. The output is B minus A; studies are compared by one cell of each.
 
     Example: ablate compare --gold dev.csv --a base1.csv --a base2.csv --b new1.csv --b new2.csv --metric accuracy
 

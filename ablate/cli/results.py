@@ -67,7 +67,7 @@ def report(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Write the report of a study, finished or not: markdown, pictures, HTML and JSON into reports/STUDY.
+    """Write the report of a study, finished or not. It goes to reports/STUDY as markdown with pictures, HTML and JSON.
 
     Example: ablate report quickstart
     """
@@ -119,7 +119,7 @@ def export(
     ] = "csv",
     only: Only = [],
     seed: Annotated[
-        int | None, typer.Option(help="Seed whose model to export. [default: the first planned]")
+        int | None, typer.Option(help="Export the model of this seed. [default: the first planned]")
     ] = None,
     bundle: Annotated[
         bool,
@@ -138,7 +138,7 @@ def export(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Write the best cell's model and predictions, all results as CSV and parquet, and every item's scores.
+    """Export the best model and all results. Writes model and predictions, and results and item scores as CSV and parquet.
 
     Example: ablate export quickstart --format cs224n
     """
@@ -169,7 +169,7 @@ def dashboard(
     home: Home = None,
     storage: Storage = None,
 ) -> None:
-    """Serve optuna-dashboard on the study's database, on loopback only.
+    """Open optuna-dashboard on the study's database. It listens on localhost only.
 
     Example: ablate dashboard quickstart
     """

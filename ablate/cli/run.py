@@ -23,13 +23,13 @@ def init(
     template: Annotated[
         Literal["script", "transformers", "multitask", "csv"] | None,
         typer.Option(
-            help="Start from a script of options, a transformers Trainer, several tasks in one model, or a CSV file "
-            "of sentences; other files that the study needs are written too.",
+            help="Start from a script with options, a transformers Trainer, several tasks in one model, or a CSV file "
+            "of sentences; also writes the other files that the study needs.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Write a commented study to start from. A template runs as it is; for a script, the metric may be a guess.
+    """Write a commented study to start from. A template runs as it is. With --script, the metric may be a guess: check it.
 
     Example: ablate init sentiment_heads --template csv
     """
@@ -44,14 +44,14 @@ def plan(
     study: Study,
     measure_: Annotated[
         bool,
-        typer.Option("--measure", help="First time a few steps of each kind; later plans reuse the times."),
+        typer.Option("--measure", help="Time a few steps of each kind first; later plans reuse the times."),
     ] = False,
     set_: Set = [],
     home: Home = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Show cells, trials, shared parts, cost and the smallest detectable effect. Trains nothing but the few steps of --measure.
+    """Show cells, trials, cost and the smallest detectable effect. Trains nothing, except a few steps with --measure.
 
     Example: ablate plan studies/full_grid.yaml --measure
     """
@@ -84,7 +84,7 @@ def check(
     set_: Set = [],
     as_json: Json = False,
 ) -> None:
-    """Check that the trainer is reproducible, resumes exactly, and returns the metric and predictions; time its steps.
+    """Check that the trainer is sound. It must be reproducible, resume exactly, and return the metric and predictions.
 
     Exit code 0: sound; 1: not. Example: ablate check studies/own_trainer.yaml
     """
@@ -136,7 +136,7 @@ def run(
         ),
     ] = None,
     extend: Annotated[
-        bool, typer.Option(help="Allow new levels and seeds in the study file; seeds raise a STOP flag.")
+        bool, typer.Option(help="Allow new levels and seeds in the study file; new seeds raise a STOP flag.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option(help="Run failed trials again.")] = False,
     code: Annotated[
@@ -206,7 +206,7 @@ def worker(
     home: Home = None,
     storage: Storage = None,
 ) -> None:
-    """Join a running study as an extra worker, on this or another machine, until nothing is left.
+    """Join a running study as an extra worker. It works until no trial is left, on this or another machine.
 
     Example: ablate worker full_grid --storage postgresql://me@db/ablate --home /shared/runs
     """
@@ -232,7 +232,7 @@ def test(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Score the best cell on the test split, once, for every seed. Records who did it and when.
+    """Score the best cell on the test split, once. Scores the model of every seed, and records who did it and when.
 
     Example: ablate test quickstart
     """

@@ -26,7 +26,7 @@ StudyAndTrial = Annotated[
 
 
 def show(words: StudyAndTrial, home: Home = None, storage: Storage = None, as_json: Json = False) -> None:
-    """Show one trial: settings, parts, attempts, files, what it was trained with, why it failed.
+    """Show one trial in detail. Settings, parts, attempts, files, versions and hardware, and why it failed.
 
     Example: ablate show quickstart 7
     """
@@ -51,7 +51,7 @@ def logs(
     home: Home = None,
     storage: Storage = None,
 ) -> None:
-    """Print what a trial printed, in all its attempts, and the traceback of its error.
+    """Print the log of a trial, from all its attempts. If it failed, also the traceback.
 
     Example: ablate logs quickstart 7 --tail 50
     """
@@ -85,7 +85,7 @@ def logs(
 def reproduce(
     words: StudyAndTrial, home: Home = None, storage: Storage = None, as_json: Json = False
 ) -> None:
-    """Train a trial again in a scratch home and compare its metrics and predictions, bit for bit.
+    """Train a trial again and compare the results bit for bit. Uses a scratch home; compares metrics and predictions.
 
     Exit code 0: equal; 1: not. Example: ablate reproduce quickstart 7
     """

@@ -88,7 +88,7 @@ PURPOSES = {
     "curves": "Whether training had converged, and whether a run went wrong on the way.",
     "examples": "The items behind a difference: read some before you believe it.",
     "flags": "What a reviewer would object to, how to fix it, and what became of every trial.",
-    "cost": "What the answers cost.",
+    "cost": "What the study cost.",
     "methods": "How the numbers were computed, with sources, and how to train this again.",
 }
 
@@ -143,9 +143,9 @@ ANOVA = (
 )
 
 GATES = (
-    "A numeric factor's slope is tested with three quarters of the factor's share of the .05, its levels together with one "
-    "quarter, and with all of it once the slope is clear (Bretz, Maurer, Brannath and Posch 2009). The slope is a least-squares "
-    "line from the smallest level to the largest."
+    "Of a numeric factor's share of the .05, three quarters go to the test of its slope and one quarter to the tests of its "
+    "levels; once the slope is significant, the levels get the whole share (Bretz, Maurer, Brannath and Posch 2009). The slope "
+    "is a least-squares line from the smallest level to the largest."
 )
 
 LARGER_P = "Where a score comes from a chosen epoch, the last epoch is tested too, and the larger p counts."
@@ -174,7 +174,7 @@ RESERVATIONS = {
     Qualifier.LOST_RUNS: "{low} of the runs with {before} and {high} of those with {after} have no result; if they had scored "
     "{ends}, the effect would lie in {bounds}",
     Qualifier.LAST_EPOCH: "the epoch was chosen by this same score; the p is that of the last epoch, where the effect is {last}",
-    Qualifier.BENT: "a straight line does not fit the levels (p {bend}): look at them one by one",
+    Qualifier.BENT: "a straight line does not fit the levels (p {bend}): look at the levels one by one",
     Qualifier.STOP_FLAG: "do not trust the interval or the p: {rules} (see the flags)",
 }
 
@@ -201,8 +201,8 @@ INDEPENDENT_ITEMS = "assumes independent items, clustered or not"
 NORMAL_SCORES = "assumes bivariate normal predictions and gold: rejects too often with heavy tails"
 NO_NOISE = "nothing varies between seeds or items, so there is no noise to compare with and no p"
 BORROWED = (
-    "noise borrowed from the other effects (Smyth 2004): more power where all effects are equally noisy, but false positives in "
-    "7 to 16 % of studies where they are not"
+    "also uses the noise of the other effects (Smyth 2004), which gives more power if all effects are equally noisy, but false "
+    "positives in 7 to 16 % of studies if they are not"
 )
 UNNAMED_CLUSTERS = (
     "items {items} agree more than independent items do: the variance of a mean is {times} times as large, but the interval and "

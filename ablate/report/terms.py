@@ -4,26 +4,27 @@ import re
 from collections.abc import Callable
 
 TERMS = {
-    "baseline": "the level of each factor that effects start from; also the cell with all of these levels",
+    "baseline": "the level of each factor that effects are measured from; also the cell with all of these levels",
     "cell": "one valid combination of levels; combinations with equal settings are one cell",
     "seed": "the number that fixes a trial's randomness; every cell uses the same seeds",
-    "difference (Δ)": "a cell minus the cell that it is compared with, or a factor at one level minus the same at another; "
-    "paired by seed",
-    "95 % interval": "the values of the true difference that the data are compatible with; of such intervals, 95 % contain it",
-    "90 % interval": "as the 95 % interval, for two tests at 5 % each: that the difference is above −, and below +, the smallest "
-    "effect",
+    "difference (Δ)": "the result of a cell minus that of the cell it is compared with, or the result at one level of "
+    "a factor minus that at another; paired by seed",
+    "95 % interval": "the values of the true difference that the data are compatible with; 95 % of such intervals contain "
+    "the true difference",
+    "90 % interval": "like the 95 % interval, at 90 %; if it lies within ± the smallest effect, two tests at the 5 % level "
+    "show that the true difference does too",
     "smallest effect": "the smallest difference in the primary metric that matters to you",
     "detectable effect": "the true effect that a study like this detects with 80 % power",
-    "p": "how often chance alone gives a difference at least this large, if there is none",
-    "Holm": "a correction of p for the number of comparisons, so that at most 5 % of studies have a false helps or hurts "
-    "among them",
-    "Benjamini-Hochberg (BH)": "a weaker correction of p: of the differences that it calls real, at most 5 % are not, on "
-    "average; for ideas, not for claims",
+    "p": "how often chance alone would give a difference at least this large if the true difference were 0",
+    "Holm": 'a correction of p for the number of comparisons, so that at most 5 % of studies report any "helps" or '
+    '"hurts" that is false',
+    "Benjamini-Hochberg (BH)": "a weaker correction of p: on average, at most 5 % of the differences that it calls "
+    "real are false; for ideas, not for claims",
     "SE": "the standard error: how far the estimate typically is from the true difference",
     "df": "degrees of freedom: how much data the noise was estimated from; the fewer, the wider the interval",
     "noise between seeds": "how much a metric varies when only the seed changes, as a standard deviation",
     "noise of items": "how much a metric would vary with other samples of items, as a standard deviation",
-    "inconclusive": "neither a difference nor the lack of one that matters was shown: the study is too small to tell",
+    "inconclusive": "the study showed neither that there is a difference nor that any difference is too small to matter",
     "no difference that matters": "the 90 % interval lies within ± the smallest effect",
     "alias": "an effect that the design cannot separate from another one",
     "flag": "a problem that the report found in the data: STOP, CAUTION or NOTE",

@@ -20,7 +20,7 @@ from ablate.store.results import Results, compared, repeated_values
 SEEDS_SHOWN = (3, 5, 10)
 # A design is recommended if it detects effects smaller by this factor with no more trials.
 WORTH_A_LINE = 0.9
-UNKNOWN = "standard deviations of one run, whose size is unknown as nothing was repeated yet"
+UNKNOWN = "standard deviations of one run, whose size is unknown until runs are repeated"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> d
     if seeds < 2:
         return base | {"basis": "one seed gives no noise to compare with"}
     corrected = (
-        f"80 % power at p < .05, corrected over {several} main effects"
+        f"80 % power at p < .05 after correction over {several} main effects"
         if several > 1
         else "80 % power at p < .05"
     )
@@ -71,7 +71,7 @@ def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> d
         f"{corrected}, in the metric's own unit; standard deviation between seeds so far {noise.sd_run:.4g}"
     )
     if noise.v_item:
-        basis += "; the floor is the smallest effect detectable on these items with any number of seeds"
+        basis += f"; no number of seeds detects less than {_floor(noise.v_item, several):.3g} on these items"
     return base | {
         "value": _detectable(sd, seeds, several, noise.v_item),
         "floor": _floor(noise.v_item, several),

@@ -53,7 +53,7 @@ def _disk(there: Path) -> Finding:
     writable = os.access(there, os.W_OK)
     advice = "" if writable else f"make {there} writable, or set ABLATE_HOME"
     if free_gb < LEAST_FREE_GB:
-        advice = "free some room: checkpoints and models of a study take gigabytes"
+        advice = "free some space: checkpoints and models of a study take gigabytes"
     return Finding("disk", writable and free_gb >= LEAST_FREE_GB, f"{free_gb:.0f} GB free at {there}", advice)
 
 

@@ -215,7 +215,7 @@ def check_text(document: dict[str, Any]) -> str:
     shrunk = ", shrunk by the trainer's smoke(settings)" if document["shrunk"] else ""
     counts = f"{plural(len(document['parts']), 'part')} of {plural(document['cells'], 'cell')}"
     advice_given: set[str] = set()
-    lines = [f"{document['trainer']} in {document['study']}: {counts}, each level once{shrunk}"]
+    lines = [f"{document['trainer']} in {document['study']}: {counts}, which contain every level{shrunk}"]
     for part in document["parts"]:
         # One of the parts that differ only in numbers stands for all of them.
         if len(part["checks"]) > 1 or part["checks"][0]["result"] != PASS:
@@ -226,7 +226,13 @@ def check_text(document: dict[str, Any]) -> str:
                 f"part {part['part']} ({part['where']}){step}",
                 *_check_lines(part["checks"], advice_given),
             ]
-    lines += ["", "all of them", *_check_lines(document["checks"], advice_given), "", _verdict(document)]
+    lines += [
+        "",
+        "all cells together",
+        *_check_lines(document["checks"], advice_given),
+        "",
+        _verdict(document),
+    ]
     return "\n".join(lines)
 
 

@@ -54,7 +54,7 @@ class OneAtATime(_Kind):
 
 
 class LeaveOneOut(_Kind):
-    """The best combination, then the same with each factor back at its baseline level."""
+    """The levels in `best`, then the same with one factor at a time set back to its baseline level."""
 
     kind: Literal["leave_one_out"] = "leave_one_out"
     from_reference: ClassVar[bool] = True
@@ -67,7 +67,7 @@ class Fractional(_Kind):
     kind: Literal["fractional"] = "fractional"
     is_fraction: ClassVar[bool] = True
     cells: Annotated[int, Whole(2, MAX_CELLS)] | None = None
-    """Number of cells. Default: the smallest power of two with two cells per factor and enough for every main effect."""
+    """Number of cells. Default: the smallest power of two that has two cells per factor and can estimate every main effect."""
 
 
 class Search(_Kind):

@@ -83,7 +83,7 @@ class Metric(Written):
     name: Annotated[Text, AfterValidator(_metric_name), write("a metric's name, e.g. dev/mean")] = Field(
         examples=["dev/mean"]
     )
-    """The trainer's name for it."""
+    """The metric's name, as the trainer reports it."""
     goal: Literal["maximize", "minimize"] = "maximize"
     """Whether higher or lower values are better."""
     smallest_effect: Positive | None = None
@@ -162,9 +162,9 @@ class Keys(Written):
     settings: Any
     factors: Any
     baseline: Choice = Field(examples=[{"l2": 0.0}])
-    """The level of each factor that differences are measured from, for every factor that exists there."""
+    """The levels that differences are measured from: one for each factor that exists under these levels."""
     best: Choice = Field(default_factory=dict)
-    """The levels expected to be best: one more cell for one_at_a_time, the start of leave_one_out."""
+    """The levels expected to be best: an additional cell of one_at_a_time, the full model of leave_one_out."""
     design: Kind = Field(examples=["one_at_a_time"])
     """Which combinations of levels are run."""
     seeds: Any
@@ -177,7 +177,7 @@ class Keys(Written):
     checkpoint_seconds: Positive = 60.0
     """Seconds between two checkpoints of a trial."""
     hang_minutes: Positive = 60.0
-    """A trial that has started to report and then is silent for this long is stopped and resumed from its last checkpoint."""
+    """A trial that has reported and then reports nothing for this long is stopped and resumed from its last checkpoint."""
     log_to: Annotated[tuple[TrackerName, ...], write("a list, e.g. [tensorboard, wandb]")] = ()
     """Experiment trackers that the curves are logged to as well; one that is not installed is skipped."""
 

@@ -81,9 +81,9 @@ class AddedSeeds(Written):
     at_most: Annotated[int, Whole(LEAST_SEEDS, MOST_SEEDS)] = Field(examples=[12])
     """The largest number of seeds."""
     until: End = "decided"
-    """When to stop: every comparison is decided, or every 95 % interval is narrow enough."""
+    """When to stop: when every comparison is decided, or when every 95 % interval is narrow enough."""
     looks: Annotated[tuple[int, ...], BeforeValidator(lambda it: it, json_schema_input_type=Looks)] = ()
-    """Numbers of seeds after which to look at the results, rising. Default: half as many again each time."""
+    """Numbers of seeds after which to look at the results, in increasing order. Default: half as many again each time."""
 
     @field_validator("at_most", mode="before")
     @classmethod

@@ -73,7 +73,7 @@ class DeclaredTask(Source):
         "n / (classes x count of the class) in the training data",
     )
     loss_weight: Annotated[float, Field(strict=True, gt=0)] = Field(
-        1.0, description="factor of its loss in joint training with other tasks"
+        1.0, description="factor of the task's loss in joint training with other tasks"
     )
     batch_size: Count = Field(16, description="items of the task in one optimizer step")
     weight: Annotated[float, Field(strict=True, ge=0)] = Field(1.0, description="in dev/mean")

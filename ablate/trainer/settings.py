@@ -91,7 +91,8 @@ class LearningRates(Frozen):
     layer_decay: Rate = Field(
         1.0,
         description="layer-wise decay (ELECTRA: 0.8 for base, 0.9 for large): each layer of the encoder has this share of the "
-        "rate of the layer above it, and its embeddings that of the first layer; the last layer has `encoder`; 1 means none",
+        "rate of the layer above it, and the embeddings this share of the first layer's rate; the last layer has the rate "
+        "`encoder`; 1 means no decay",
     )
 
 

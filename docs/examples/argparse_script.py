@@ -1,4 +1,4 @@
-"""A script that knows nothing of ablate: a small network learns two rings, and its scores are printed as JSON.
+"""A script that knows nothing about ablate: a small network learns to tell two rings apart; scores are printed as JSON.
 
 python argparse_script.py --width 8 --lr 0.5 --seed 3"""
 

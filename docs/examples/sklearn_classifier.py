@@ -1,4 +1,4 @@
-"""A scikit-learn classifier under ablate: it trains in one call, so there is nothing to save on the way.
+"""A scikit-learn classifier under ablate: it trains in one call, so it cannot save checkpoints.
 
 Lines marked `# ablate` are there for ablate alone."""
 

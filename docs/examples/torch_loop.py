@@ -1,4 +1,4 @@
-"""A plain torch loop under ablate: a small network learns two rings.
+"""A plain torch loop under ablate: a small network learns to tell two rings apart.
 
 Lines marked `# ablate` are there for ablate alone."""
 

@@ -1,4 +1,4 @@
-"""A transformers `Trainer` under ablate: a tiny BERT, made on the spot, learns of which words a sentence has more.
+"""A transformers `Trainer` under ablate: a tiny BERT learns from which half of the vocabulary most words of a sentence are.
 
 Lines marked `# ablate` are there for ablate alone."""
 

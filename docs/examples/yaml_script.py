@@ -1,4 +1,4 @@
-"""A script that is configured by a YAML file alone and knows nothing of ablate: ridge regression on polynomial features.
+"""A script that reads a YAML file and knows nothing about ablate: ridge regression on polynomial features.
 
 python yaml_script.py config.yaml"""
 

@@ -22,10 +22,10 @@ INTRODUCTION = """\
 # Benchmarks
 
 Written by `make bench`. The file linked above each table explains its rows. Rows with quartiles come from rounds that alternate
-between ours and the peer: they show the medians, and the median and quartiles of the rounds' ratios. Other rows ran once.
-A ratio is peer ÷ ours; for memory and the report it is ours ÷ peer, and for the cost of surgery PCGrad ÷ none. A goal is for the
-ratio, or for our own figure if it has a unit (s, ms, MB). For whole studies, all of ours ran first, then all of theirs; p is from
-Welch's t test.
+between ours and the peer: they show the median of each side, and the median and quartiles of the rounds' ratios. Other rows were
+measured once. A ratio is peer ÷ ours; for memory and the report it is ours ÷ peer, and for the cost of surgery PCGrad ÷ none. A
+goal applies to the ratio, or to our own figure if the row has a unit (s, ms, MB). For whole studies, all of ours ran first, then
+all of theirs; p is from Welch's t test.
 """
 
 

@@ -95,7 +95,7 @@ def recording(folder: Path, trials: int, rounds: int) -> Iterator[Row]:
     first = [a for a, _ in early]
     slowdown = [b / statistics.median(first) for b in late]
     yield row(
-        f"trials/s of the last of {trials}, of the first",
+        f"trials/s at the end of {trials} trials, against the beginning",
         [TURN / b for b in late],
         [TURN / a for a in first],
         [1 / one for one in slowdown],

@@ -72,7 +72,7 @@ def open_comparisons(report: Report) -> str | None:
         for seeds, texts in needed.items()
     ]
     how_many = (
-        f"With that, an effect of {number(smallest)} would be detected in about 80 % of studies, if the noise is as seen here"
+        f"With that many, about 80 % of studies would detect an effect of {number(smallest)}, if the noise is as seen here"
         if needed.keys() - {None}
         else "The number of seeds needed is unknown, since the noise between seeds is"
     )

@@ -320,7 +320,7 @@ def _best(report: Report) -> list[str]:
     tried = sum(report.design.tried.values())
     before = f", the best of {tried} tried and the baseline," if tried else ""
     picked = (
-        f"It was picked from {rivals} complete cells{before} by the same data it is scored on, so its score is optimistic."
+        f"It was picked from {rivals} complete cells{before} on the same data that it is scored on, so its score is optimistic."
         if rivals > 1
         else "No other cell is complete."
     )

@@ -49,7 +49,7 @@ class Source(BaseModel):
     limit: dict[str, PositiveInt] = Field(
         default_factory=dict,
         json_schema_extra=_SPLIT_KEYS,
-        description="how many rows of a split to use, from its start; the built-in corpus has any number",
+        description="how many rows of a split to use, from its start; the built-in corpus can generate any number",
     )
     text: Literal["raw", "course"] = Field(
         "raw", description="course: normalised as CS224N's reference loader does"
