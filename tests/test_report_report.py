@@ -101,7 +101,8 @@ def test_the_seconds_of_a_cell_are_called_time_and_no_cost(finished: tuple[Json,
     for name in ("report.md", "report.html"):
         text = (finished[1] / name).read_text()
         assert (
-            "Time is the wall time of training over all seeds. Parts that cells share count in each" in text
+            "Time is the wall time of training, summed over all seeds. A part that several cells share"
+            in text
         )
     (head,) = [line for line in (finished[1] / "report.md").read_text().split("\n") if "| cell | |" in line]
     assert head.endswith("| time | flags | train it again |")

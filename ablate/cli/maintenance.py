@@ -13,7 +13,8 @@ from ablate.cli.printing import complain, say, show
 
 
 def doctor(home: Home = None, storage: Storage = None) -> None:
-    """Show what works on this machine, and how to fix the rest. Checks GPU, driver, torch, disk, hub and database.
+    """Show what works on this machine, and how to fix the rest. Checks GPU, driver, torch, disk, hub and database, and
+    prints the next command to type.
 
     Example: ablate doctor
     """
@@ -98,7 +99,7 @@ def import_(
     home: Home = None,
     storage: Storage = None,
 ) -> None:
-    """Open a study that was packed into one file. It may be opened in another home or database.
+    """Open a study that was packed into one file. The home and the database need not be the original ones.
 
     Example: ablate import quickstart.zip --home runs
     """

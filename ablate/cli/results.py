@@ -138,7 +138,8 @@ def export(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Export the best model and all results. Writes model and predictions, and results and item scores as CSV and parquet.
+    """Export the best model and all results. Writes the model and its predictions, all results as CSV
+    and parquet, and the score of every item.
 
     Example: ablate export quickstart --format cs224n
     """

@@ -26,7 +26,7 @@ StudyAndTrial = Annotated[
 
 
 def show(words: StudyAndTrial, home: Home = None, storage: Storage = None, as_json: Json = False) -> None:
-    """Show one trial in detail. Settings, parts, attempts, files, versions and hardware, and why it failed.
+    """Show one trial in detail. Prints its settings, parts, attempts, files, versions and hardware, and why it failed.
 
     Example: ablate show quickstart 7
     """
@@ -51,7 +51,7 @@ def logs(
     home: Home = None,
     storage: Storage = None,
 ) -> None:
-    """Print the log of a trial, from all its attempts. If it failed, also the traceback.
+    """Print the log of a trial, from all its attempts. For a failed trial, also prints the traceback.
 
     Example: ablate logs quickstart 7 --tail 50
     """

@@ -157,7 +157,7 @@ class Keys(Written):
     trainer: TrainerName = Field(
         examples=["ablate.trainer", "my_trainer"], json_schema_extra={"pattern": f"^{TRAINER_NAME}$"}
     )
-    """The module that trains: ablate.trainer, or your own next to this file."""
+    """The module that trains: ablate.trainer, ablate.command, or your own module next to this file."""
     # Settings, factors and seeds have a notation of their own in the file.
     settings: Any
     factors: Any
@@ -177,7 +177,7 @@ class Keys(Written):
     checkpoint_seconds: Positive = 60.0
     """Seconds between two checkpoints of a trial."""
     hang_minutes: Positive = 60.0
-    """A trial that has reported and then reports nothing for this long is stopped and resumed from its last checkpoint."""
+    """A trial that reports nothing for this long, after its first report, is stopped and resumed from its last checkpoint."""
     log_to: Annotated[tuple[TrackerName, ...], write("a list, e.g. [tensorboard, wandb]")] = ()
     """Experiment trackers that the curves are logged to as well; one that is not installed is skipped."""
 

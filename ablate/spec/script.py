@@ -74,7 +74,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
         "#",
         f"#   ablate plan {name}.yaml     cells, trials; trains nothing",
         f"#   ablate run {name}.yaml      trains what has no result yet; the same command resumes",
-        f"#   ablate report {name}        tables and plots into reports/{name}/",
+        f"#   ablate report {name}        writes tables and plots to reports/{name}/",
         "",
         f"study: {json.dumps(name)}",
         "trainer: ablate.command",

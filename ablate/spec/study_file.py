@@ -32,9 +32,9 @@ class StudyFile(Keys):
         write("a mapping from settings to values"),
         BeforeValidator(lambda it: {} if it is None else it, json_schema_input_type=dict[str, Any] | None),
     ] = Field(default_factory=dict)
-    """What does not vary, nested or with dots. A key here cannot be a factor too."""
+    """Settings that do not vary, nested or with dots. A key here cannot also be a factor."""
     factors: Factors = Field(examples=[{"l2": [0.0, 0.01]}])
-    """What is varied: a list of levels, or a mapping with levels and only_when."""
+    """What is varied: for each factor, a list of levels, or a mapping with levels and only_when."""
     seeds: SeedsOrPlan = Field(examples=[[11, 22, 33]])
     """Every cell is trained once per seed: a list, or a plan that adds seeds after looks at the results."""
 
