@@ -120,7 +120,7 @@ def test_a_trial_without_a_result_is_refused(
     run_here(walk_study(), limit=1)
     done = ablate("reproduce", "walk", 7)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "is WAITING: it has no result to compare with" in done.stderr
+    assert "is WAITING, so it has no result to compare with" in done.stderr
 
 
 def test_show_says_what_is_known_of_a_trial(drifting: Drifting, ablate: Ablate, tmp_path: Path) -> None:

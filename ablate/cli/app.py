@@ -149,5 +149,5 @@ def _exit_all_the_same(lost: "sys.UnraisableHookArgs") -> None:
 
 
 def _command_typed() -> str:
-    named = [word for word in sys.argv[1:2] if not word.startswith("-")]
+    named = [word for word in sys.argv[1:2] if word in {command.name for command in app.registered_commands}]
     return f"{named[0]} " if named else ""

@@ -43,7 +43,7 @@ NOTES = {
     Note.PARTIAL: "{done} of {matches} pairs of cells so far",
     Note.AVERAGED: "averaged over {factors} where it exists",
     Note.SLOPE: "straight line through {levels}{scale}; lack of fit p {p}",
-    Note.BOUNDS: "would lie in {bounds} if the lost trials had scored {ends}",
+    Note.BOUNDS: "the effect would lie in {bounds} if the lost trials had scored {ends}",
     Note.TURNS_AROUND: "{up} at {up_at}, {down} at {down_at}",
     Note.NOT_LOOKED_AT: "not part of any look, so nothing is claimed",
 }
@@ -66,11 +66,11 @@ UNTIL_DECIDED = "until every comparison is decided"
 UNTIL_WIDTH = "until every 95 % interval is at most {width} wide"
 LOOKS = (
     "Looks: alpha is spent over the looks with Lan and DeMets' O'Brien-Fleming-type function (1983), two-sided. The information "
-    "at a look is its share of that at the last look: more seeds shrink the variance due to seeds, but not the variance due to "
+    "at a look is given as a share of that at the last look: more seeds shrink the variance due to seeds, but not that due to "
     "items. Holm's correction is applied to sequential p-values (Maurer and Bretz 2013), each the smallest alpha at which any "
     "look so far would have rejected. Intervals are repeated confidence intervals (Jennison and Turnbull 2000), valid at every "
     "look for one effect at a time. An effect keeps the numbers of the look at which it is decided, at which its repeated 90 % "
-    "interval shows no difference that matters, or at which its chance of either falls below {futile:g}. Other metrics, "
+    "interval shows no difference that matters, or at which the chance of reaching either falls below {futile:g}. Other metrics, "
     "interactions and the analysis of variance are not corrected for the looks."
 )
 NAIVE_LOOKS = "with looks at 3, 5 and 10 seeds, 12 % of studies without an effect claim one, instead of 5 %"
@@ -129,8 +129,8 @@ METHOD_TEXTS = {
     "a hundred kinds of simulated studies without any effect, 2 % of studies claimed one on average and, as estimated, 5 % "
     "at most, with two exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds "
     "and one run in ten diverged (where 95 % intervals cover the truth in 94 %).",
-    Method.SEEDS: "Paired t over seeds: the differences of the seeds are the data (Student 1908), so an effect may vary from "
-    "seed to seed; the result generalises to other seeds on these items.",
+    Method.SEEDS: "Paired t over seeds: the data are the differences, one for each seed (Student 1908), so an effect may vary "
+    "from seed to seed; the result generalises to other seeds on these items.",
     Method.LEAST_SQUARES: "Least squares on one seed: the noise is estimated from the interactions left out of the model; "
     "the result holds only for these trained models on these items.",
     Method.LENTH: "An unreplicated two-level design: Lenth's pseudo standard error (1989), which assumes that most effects are "

@@ -59,7 +59,9 @@ def looks_document(
         "looks": list(looking.looks),
         "at_most": looking.looks[-1],
         "until": "decided" if looking.width is None else {"width": looking.width},
-        "unit": "the metric's own" if noise else "standard deviations of a run, as no noise is known yet",
+        "unit": "the metric's unit"
+        if noise
+        else "standard deviations of a run, since the noise is not known yet",
         "expected": rows if known else [],
         "assumed": ASSUMED,
     }

@@ -20,7 +20,7 @@ from ablate.spec.model import StudySpec
 from ablate.spec.seeds import MORE_SEEDS
 from ablate.store.places import Place
 from ablate.store.results import Results
-from ablate.text import duration, sounds_like_a_loss
+from ablate.text import duration, plural, sounds_like_a_loss
 
 # The true time may differ by this fraction: only a few steps were timed, on a machine that may be busy.
 MEASURED_WITHIN = 0.25
@@ -233,7 +233,7 @@ def _size_text(document: dict[str, Any]) -> str:
             f"{', '.join(map(str, looks['looks']))} seeds"
         )
     if document["design"] != "search":
-        return f"{cells} × {seeds} seeds = {document['trials']} trials"
+        return f"{cells} × {plural(seeds, 'seed')} = {document['trials']} trials"
     return (
         f"{cells} on the first seed, then finalists and baseline on {seeds - 1} more: "
         f"at most {document['trials']} trials"

@@ -44,7 +44,7 @@ def reproduce(
     """
     if trial.state != "COMPLETE":
         raise BadInput(
-            f"TRIAL: trial {trial.number} of {results.spec.study} is {trial.state}: it has no result to compare with"
+            f"TRIAL: trial {trial.number} of {results.spec.study} is {trial.state}, so it has no result to compare with"
         )
     folder = (study_folder or results.spec.folder).resolve()
     if not folder.is_dir():

@@ -87,7 +87,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
         f"design: one_at_a_time               # {' | '.join(KINDS)}",
         "seeds: [11, 22, 33]",
         f"metric: {{name: {json.dumps(metric)}, goal: {goal}}}     # as the script names it in metrics.json or in what it prints",
-        "# Add smallest_effect: to the metric, the smallest difference that matters; it cannot be set after a result.",
+        "# Add smallest_effect to the metric: the smallest difference that matters. It cannot be set once there are results.",
     ]
     fill_in = [option.name for option in options if _value(option) == FILL_IN and not option.is_flag]
     return "\n".join(lines) + "\n", fill_in

@@ -27,7 +27,7 @@ MOST_SEEDS = 1000
 LEAST_SEEDS = 2
 MORE_SEEDS = (
     "more seeds need a new study, with fresh seeds or with looks planned from the start (seeds: {start: [11, 22, 33], at_most: "
-    "12}): added to this one because of its results, they raise the rate of false positives"
+    "12}); adding seeds to this study because of its results raises the rate of false positives"
 )
 
 

@@ -28,7 +28,7 @@ class DeclaredTask(Source):
         description=f"the name of a well-known task, which sets the other keys: {', '.join(PRESETS)}; other keys override them",
     )
     kind: Literal[*KINDS] = Field(  # type: ignore[valid-type]
-        description="what to predict, and from one sentence or a pair"
+        description="what to predict, and whether from one sentence or a pair"
     )
     labels: int | tuple[str, ...] | None = Field(
         None,

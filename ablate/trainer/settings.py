@@ -123,14 +123,14 @@ class Settings(HeadChoices):
     tasks: tuple[str, ...] | dict[str, DeclaredTask] = Field(
         PAPER,
         description="the tasks to train, in any order: a list of names of built-in tasks, or a mapping that declares tasks; "
-        "`data`, `batch_size` and heads are then set in each task",
+        "a mapping sets data, batch sizes and heads in each task",
     )
     data: Data = Field(
         Data(), description="where each task's examples come from; a task left out uses the built-in corpus"
     )
     max_length: Annotated[int, Field(strict=True, ge=4, le=8192)] = Field(
         128,
-        description="tokens of a sentence (of a pair, for the head `cross`), [CLS] and [SEP] included; longer ones are cut",
+        description="most tokens of a sentence (of a pair, for the head `cross`), with [CLS] and [SEP]; longer ones are cut off",
     )
 
     # The model
@@ -143,7 +143,8 @@ class Settings(HeadChoices):
         256, description="width of the dense layer of each head; 0 means none"
     )
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
-        0.1, description="in the encoder (hidden and attention) and before each layer of the heads"
+        0.1,
+        description="dropout probability in the encoder (hidden, attention) and before each layer of the heads",
     )
     r_drop: NonNegative = Field(
         0.0,
@@ -157,11 +158,12 @@ class Settings(HeadChoices):
     # How the tasks are combined
     training: Literal["separate", "sequential", "joint"] = Field(
         "joint",
-        description="one model per task; one model, task after task; one model, all tasks at each step",
+        description="separate: one model per task; sequential: one model, task after task; joint: one model, all tasks in "
+        "each step",
     )
     mix: Mix = Field(
         "longest",
-        description="joint training of tasks of different size. A task's epoch is size / batch size steps. "
+        description="how joint training combines tasks of different sizes. A task's epoch is size / batch size steps. "
         "`longest`: an epoch ends when every task has been seen completely; shorter tasks start over meanwhile; "
         "`shortest`: it ends with the shortest task; longer tasks continue in the next epoch; "
         "`alternate`: each step trains one task, in random order, each as often as its epoch has steps; "
@@ -201,12 +203,13 @@ class Settings(HeadChoices):
 
     # How long, how fast
     epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
-        3, description="passes over the data, of each part"
+        3, description="passes over the data in the training of each part"
     )
     max_steps: Steps | None = Field(None, description="optimizer steps of each part; overrides `epochs`")
     lr: LearningRates = LearningRates()
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        "linear", description="how the learning rate falls to 0 after the warm-up"
+        "linear",
+        description="the learning rate after the warm-up: constant, or falling to 0 along a line or a cosine",
     )
     warmup: Share = Field(
         0.1, description="share of the steps in which the learning rate rises from 0 to its peak"
@@ -216,7 +219,7 @@ class Settings(HeadChoices):
     )
     l2_kind: Literal["decoupled", "coupled"] = Field(
         "decoupled",
-        description="AdamW (a weight shrinks by learning rate x l2 x itself), or l2 x weight added to the "
+        description="decoupled: AdamW (a weight shrinks by learning rate x l2 x itself); coupled: l2 x weight is added to the "
         "gradient before Adam",
     )
     clip: NonNegative = Field(1.0, description="largest norm of a step's whole gradient; 0 means no clipping")
@@ -233,8 +236,8 @@ class Settings(HeadChoices):
     patience: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = Field(
         0,
         description="early stopping: training ends after this many evaluations in a row without a better mean metric (of the "
-        "stage's tasks, with `training: sequential`); 0 means never. `epochs` or `max_steps` are then the longest it can "
-        "take, and the learning-rate schedule covers that full length",
+        "stage's tasks, with `training: sequential`); 0 means never. `epochs` or `max_steps` then set the longest that training "
+        "can take, and the learning-rate schedule covers that full length",
     )
     select: Literal["last", "best"] = Field(
         "last",

@@ -269,7 +269,7 @@ def _fisher_greater(k: int, n: int, m: int, N: int) -> float:
 def _open_ends(evidence: Evidence) -> list[str]:
     """Return the primary effects whose sign depends on the lost runs."""
     return [
-        f"{row.change.factor} → {quoted_level(row.change.high)} would lie in [{signed(low)}, {signed(high)}]"
+        f"the effect of {row.change.factor} → {quoted_level(row.change.high)} would lie in [{signed(low)}, {signed(high)}]"
         for row in evidence.rows
         if row.role == "primary" and row.numbers.estimate is not None and row.bounds
         for low, high in [row.bounds]

@@ -209,7 +209,7 @@ def _over_seeds(
         *([hillis] if published.p is not None and published.se > 0 and clusters is None else []),
         OtherTest("paired_t", t.t, t.p, t.ci95, "seeds only: items are treated as fixed"),
         sign_flip(by_seed),
-        OtherTest("bootstrap", None, resampled.p, resampled.ci95, f"items only: {THESE_MODELS}"),
+        OtherTest("bootstrap", None, resampled.p, resampled.ci95, f"over items only, so {THESE_MODELS}"),
     )
     return Comparison(
         replace(sides, delta=main.estimate),

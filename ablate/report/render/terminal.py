@@ -121,7 +121,7 @@ def _caption(analysis: Analysis) -> str:
         if by_block
         else "differences of estimated marginal means"
     )
-    caption = f"Effects are {means}, p Holm is corrected over the main effects"
+    caption = f"Effects are {means}; p Holm is corrected over the main effects"
     return (
         f"{caption}; interactions are exploratory (Benjamini-Hochberg)."
         if analysis.interactions

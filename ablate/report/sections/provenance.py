@@ -76,7 +76,7 @@ def methods(report: Report) -> list[str]:
             "here come from these. All seeds are scored on the same items."
         )
     paragraphs.append(
-        f"Holm's correction (1979) over the {'factor effects' if report.effects else 'differences of cells'} "
+        f"Holm's correction (1979) is applied over the {'factor effects' if report.effects else 'differences of cells'} "
         f"on {metric}; all other metrics and the interactions are exploratory (Benjamini and Hochberg 1995)."
         + (" The differences in the table of cells are corrected among themselves." if report.effects else "")
     )
