@@ -40,7 +40,7 @@ from unittest import mock
 from ruamel.yaml import YAML
 
 from ablate.cli.app import main
-from ablate.runner.engines.registry import ENGINES
+from ablate.runner.engines.registry import ENGINES, Entry
 
 FOLDER = Path(__file__).parent / "bad_inputs"
 KEYS = frozenset(
@@ -231,7 +231,7 @@ def _as_if_new(folder: Path, env: Mapping[str, str]) -> Iterator[None]:
     hook, handlers = sys.unraisablehook, {n: signal.getsignal(n) for n in signal.valid_signals()}
     os.chdir(folder)
     try:
-        with mock.patch.dict(os.environ, env), mock.patch.dict(ENGINES, thread="thread_engine"):
+        with mock.patch.dict(os.environ, env), mock.patch.dict(ENGINES, thread=Entry("thread_engine")):
             yield
     finally:
         os.chdir(here)

@@ -18,7 +18,7 @@ from postgres_server import PostgresServer
 from rich.console import Console
 from warm_cli import WarmCommandLine, cold
 
-from ablate.runner.engines.registry import ENGINES
+from ablate.runner.engines.registry import ENGINES, Entry
 from ablate.runner.options import Options
 from ablate.runner.status import status_document
 from ablate.runner.study import run_study
@@ -121,7 +121,7 @@ def start_ablate(tmp_path: Path) -> Iterator[StartAblate]:
 @pytest.fixture
 def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHere:
     """Run a study with one worker in a thread, which starts at once; return `run --json` with its exit code and errors."""
-    monkeypatch.setitem(ENGINES, "thread", "thread_engine")
+    monkeypatch.setitem(ENGINES, "thread", Entry("thread_engine"))
     before = Path.cwd()
 
     def call(study: Path, home: str = "runs", **options: Any) -> Json:

@@ -6,6 +6,7 @@ from report_examples import spec
 from ablate.evidence.predictions import Kind
 from ablate.evidence.ranges import metric_range
 from ablate.spec.model import Metric, StudySpec
+from ablate.trainer.tasks.metrics import METRICS
 
 
 def of(trainer: str, **metric: Any) -> StudySpec:
@@ -59,3 +60,8 @@ def test_a_worst_of_zero_is_declared_too() -> None:
 def test_of_a_metric_to_be_minimised_the_largest_is_the_worst() -> None:
     assert metric_range(of("my_trainer", goal="minimize"), "dev/score", Kind.ACCURACY) == (1, 0)
     assert metric_range(of("my_trainer", goal="minimize", worst=9.0), "dev/score") == (9, None)
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_each_metric_of_our_trainer_has_a_range(kind: str) -> None:
+    assert metric_range(of("ablate.trainer"), "dev/nli", kind) != (None, None)

@@ -8,7 +8,7 @@ import typer
 from ablate.cli.options import Home, Json, Only, Set, Storage, Study, StudyOrName, count
 from ablate.cli.printing import complain, say, show
 from ablate.errors import BadInput
-from ablate.runner.engines.registry import CLUSTERS, ENGINES
+from ablate.runner.engines.registry import ENGINES, clusters
 from ablate.text import listed
 
 
@@ -108,7 +108,7 @@ def run(
     address: Annotated[
         str | None,
         typer.Option(
-            help=f"Address of the cluster, with --engine {' or '.join(CLUSTERS)}.", show_default=False
+            help=f"Address of the cluster, with --engine {' or '.join(clusters())}.", show_default=False
         ),
     ] = None,
     only: Only = [],

@@ -73,7 +73,9 @@ def still_running(connection: sa.Connection, claim: Claim, then: TrialState) -> 
     return bool(row.state is TrialState.RUNNING)
 
 
-def start(connection: sa.Connection, trial_id: int, row: sa.Row[Any], attempts: int, fruitless: int) -> None:
+def start(
+    connection: sa.Connection, trial_id: int, row: sa.Row[Any, Any, Any, Any], attempts: int, fruitless: int
+) -> None:
     """Mark the trial of a locked row as RUNNING."""
     started = row.datetime_start or optuna.utc_now()
     optuna.change_trials(connection, [trial_id], state=TrialState.RUNNING, datetime_start=started)

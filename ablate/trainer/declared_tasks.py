@@ -11,11 +11,22 @@ from ablate.text import listed, shown, suggestion
 from ablate.trainer.data.sources import Source
 from ablate.trainer.tasks.kinds import KINDS, KindOfTask
 from ablate.trainer.tasks.presets import PRESETS, expanded
-from ablate.trainer.tasks.task import ORDERING, Labels, LossOptions, Metric, Task
+from ablate.trainer.tasks.task import ORDERING, Labels, LossOptions, Task
 
 MOST_LABELS = 65_536
 
 Count = Annotated[int, Field(strict=True, ge=1, le=65_536)]
+
+
+def _metrics_of_kinds() -> str:
+    """Return the metrics of each kind of task in words."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for name, kind in KINDS.items():
+        kinds.setdefault(kind.metrics, []).append(name)
+    return "; ".join(
+        f"{' and '.join(names)}: {first} (default), {', '.join(others)}"
+        for (first, *others), names in kinds.items()
+    )
 
 
 class DeclaredTask(Source):
@@ -45,9 +56,8 @@ class DeclaredTask(Source):
     )
     metric: str | None = Field(
         None,
-        description="reported as dev/<task>. Classifications: accuracy (default), macro_f1, mcc; regressions: pearson (default), "
-        "spearman, r2; multilabel: macro_f1 (default), accuracy, over all labels of all sentences. The others are reported as "
-        "dev/<task>.<metric>",
+        description=f"reported as dev/<task>. By kind of task: {_metrics_of_kinds()}. The others are reported as "
+        "dev/<task>.<metric>; those of multilabel are over all labels of all sentences",
     )
     loss: str | None = Field(
         None,
@@ -221,7 +231,7 @@ class DeclaredTask(Source):
         """Return it as a `Task`, which the rest of the trainer uses."""
         kind = KINDS[self.kind]
         head: str = self.head or next(iter(kind.heads))
-        metric: Metric = self.metric or kind.metrics[0]  # type: ignore[assignment]
+        metric = self.metric or kind.metrics[0]
         loss = self.loss or next(iter(kind.losses))
         return kind.task(name, self._labels(kind), head, metric, loss, self._loss_options, self.weight)
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -18,6 +18,8 @@ WIDTH_INCHES = 7.2
 DPI = 200
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # head, rows
+# Where both templates of the report, or that of the page of a running study (`live`), have a place for pictures.
+Section = Literal["says", "effects", "seeds", "interactions", "tradeoffs", "curves", "ledger", "live"]
 
 _OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = _OKABE_ITO
@@ -54,7 +56,7 @@ class Picture:
     title: str  # the finding
     caption: str  # numbers of cells and seeds, method, meaning of the marks
     alt: str  # what the picture shows, for people who cannot see it
-    section: str  # the section of the report it belongs to
+    section: Section  # of the report, where it stands
     files: dict[str, bytes]
     table: Table | None = None  # the numbers drawn, unless a table of the section has them
 
@@ -76,7 +78,7 @@ def draw(
     title: str,
     caption: str,
     alt: str,
-    section: str,
+    section: Section,
     table: Table | None = None,
 ) -> Picture:
     """Let `paint` fill the body of a figure, put the title above it, and render it as PNG and SVG.

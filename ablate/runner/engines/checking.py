@@ -3,7 +3,7 @@
 import importlib.util
 
 from ablate.errors import BadInput, Unavailable
-from ablate.runner.engines.registry import CLUSTERS, ENGINES
+from ablate.runner.engines.registry import ENGINES, clusters
 from ablate.store.opening import sqlite_file
 from ablate.text import suggestion
 
@@ -17,15 +17,16 @@ def check_engine(name: str, url: str, address: str | None) -> None:
     """
     if name not in ENGINES:
         raise BadInput(f"--engine: {name!r} is not an engine; {suggestion(name, ENGINES)}")
-    if name not in CLUSTERS:
+    engine = ENGINES[name]
+    if not engine.several_machines:
         if address is not None:
             raise BadInput(
-                f"--address: found {address!r}, but the {name} engine has no address; use --engine {' or '.join(CLUSTERS)}"
+                f"--address: found {address!r}, but the {name} engine has no address; use --engine {' or '.join(clusters())}"
             )
         return
     if sqlite_file(url) is not None:
         raise BadInput(
             f"--engine: {name} starts workers on several machines, but SQLite works on only one; set ABLATE_STORAGE=postgresql://..."
         )
-    if importlib.util.find_spec(CLUSTERS[name]) is None:
-        raise Unavailable(f"--engine: {name} needs {CLUSTERS[name]}; pip install 'ablate-studies[{name}]'")
+    if engine.package and importlib.util.find_spec(engine.package) is None:
+        raise Unavailable(f"--engine: {name} needs {engine.package}; pip install 'ablate-studies[{name}]'")

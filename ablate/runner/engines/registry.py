@@ -2,15 +2,30 @@
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-ENGINES = {  # name -> its module
-    "local": "ablate.runner.engines.local",
-    "ray": "ablate.runner.engines.ray",
-    "slurm": "ablate.runner.engines.slurm",
+
+@dataclass(frozen=True)
+class Entry:
+    """An engine's module, and what it needs."""
+
+    module: str
+    several_machines: bool = False
+    package: str | None = None  # to be imported; the extra of `pip install` has the engine's name
+
+
+ENGINES = {
+    "local": Entry("ablate.runner.engines.local"),
+    "ray": Entry("ablate.runner.engines.ray", several_machines=True, package="ray"),
+    "slurm": Entry("ablate.runner.engines.slurm", several_machines=True, package="submitit"),
 }
-CLUSTERS = {"ray": "ray", "slurm": "submitit"}  # engines of several machines -> the package they need
+
+
+def clusters() -> list[str]:
+    """Return the engines of several machines."""
+    return [name for name, entry in ENGINES.items() if entry.several_machines]
 
 
 class WorkerProcess(Protocol):
@@ -51,6 +66,6 @@ def open_engine(name: str, job: dict[str, Any], workers: int, logs: Path, addres
         Unavailable: what it needs is not installed, or its cluster does not answer.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    module = importlib.import_module(ENGINES[name])
+    module = importlib.import_module(ENGINES[name].module)
     engine: Engine = module.open_engine(job, workers, logs, address)
     return engine

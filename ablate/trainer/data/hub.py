@@ -110,12 +110,13 @@ def _loaded(source: Source, name: str) -> dict[str, list[Any]]:
         Unavailable: only a copy is cached in which pandas took words such as NA for nothing.
     """
     try:
-        return _with_options(source, name, _AS_WRITTEN).to_dict()
+        written: dict[str, list[Any]] = _with_options(source, name, _AS_WRITTEN).to_dict()
+        return written
     except ValueError as error:
         if not any(words in str(error) for words in _WITHOUT_OPTIONS):
             raise
     rows = _with_options(source, name, {})
-    columns = rows.to_dict()
+    columns: dict[str, list[Any]] = rows.to_dict()
     if rows.info.builder_name == "csv" and any(None in column for column in columns.values()):
         raise Unavailable(
             f"hub: {_name(source)}: the copy on this machine may lack words such as NA, which were read as nothing; load "

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ablate.errors import TrialError
-from ablate.trainer.tasks.task import Metric, Task
+from ablate.trainer.tasks.task import Task
 
 Numbers = npt.NDArray[np.float64]
 
@@ -117,7 +117,7 @@ def _ranks(numbers: Numbers) -> Numbers:
     return ranks
 
 
-METRICS: dict[Metric, Callable[[Numbers, Numbers], float]] = {
+METRICS: dict[str, Callable[[Numbers, Numbers], float]] = {
     "accuracy": accuracy,
     "macro_f1": macro_f1,
     "mcc": mcc,

@@ -7,10 +7,7 @@ from typing import Literal, NamedTuple
 
 from ablate.text import listed
 
-ClassMetric = Literal["accuracy", "macro_f1", "mcc"]
-NumberMetric = Literal["pearson", "spearman", "r2"]
-Metric = ClassMetric | NumberMetric
-CORRELATIONS: tuple[Metric, ...] = ("mcc", "pearson", "spearman")  # from -1 to 1
+CORRELATIONS = ("mcc", "pearson", "spearman")  # from -1 to 1
 
 Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error", "cosine", "cosent", "mnrl"]
 # They compare the pairs of a batch with each other, and so learn a ranking, not values.
@@ -79,14 +76,14 @@ class Task:
     labels: Labels
     heads: Mapping[str, str]  # name -> description; the first is the default
     loss: Loss
-    metrics: tuple[Metric, ...]  # the first is reported as `dev/<name>`, the others as `dev/<name>.<metric>`
+    metrics: tuple[str, ...]  # the first is reported as `dev/<name>`, the others as `dev/<name>.<metric>`
     draw: Callable[[Random], Row]  # draws one row of the built-in corpus
     loss_options: LossOptions = LossOptions()
     weight: float = 1.0  # in the mean over tasks
     joined: bool = False  # the encoder reads both sentences as one sequence, for the head `cross`
 
     @property
-    def named_metrics(self) -> dict[str, Metric]:
+    def named_metrics(self) -> dict[str, str]:
         """The metrics by name: `<task>`, then `<task>.<metric>` for each further one."""
         first, *others = self.metrics
         return {self.name: first, **{f"{self.name}.{metric}": metric for metric in others}}
