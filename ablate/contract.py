@@ -6,6 +6,9 @@ Required names
 
 Optional names
     parts(settings)               -> {name: settings}: independent pieces, each trained once per seed and shared
+    prefixes(settings)            -> {name: settings}: named points in the training of a part, first to last, each with only those
+                                  settings that decide the training up to there and all others at their defaults. Parts that
+                                  agree on them train that beginning once; see `Context.prefix`
     combine(settings, metrics)    -> {metric name: float}: a trial's metrics from {part name: its metrics}; default: their union
     check(settings)               raise BadInput or Unavailable before anything is trained (missing file, bad label, no network);
                                   BadSetting puts the fault at that setting's place in the study file
@@ -69,7 +72,8 @@ class Context(Protocol):
     facts: dict[str, Any]
 
     def restore(self) -> dict[str, Any] | None:
-        """Return the last state that was saved completely, or None if there is none."""
+        """Return the last state that was saved completely: by `checkpoint`, or by `prefix` of a part that begins alike. None if
+        there is none."""
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Report that `step` optimizer steps are done. Saves `state()` when a checkpoint is due or the run should stop.
@@ -81,6 +85,18 @@ class Context(Protocol):
         Raises:
             Stopped: after saving, when the run was asked to stop.
             TypeError: the state holds anything else (a set, an object); save a dict of its fields instead.
+        """
+
+    def prefix(self, name: str, step: int, state: Callable[[], dict[str, Any]]) -> None:
+        """Report that `step` steps are done and that the point `name` of the trainer's `prefixes` is reached.
+
+        If another part that begins alike still has to be trained, `state()` is saved as by `checkpoint`, and `restore` returns it
+        there. The curves of that part then begin with the points reported here, and it counts the seconds up to here as well.
+        Nothing else is handed on: not `facts`, no file in `workdir`, no predictions. Call this before `checkpoint`.
+
+        Raises:
+            TrialError: `prefixes` gives no such name for this part.
+            TypeError: as `checkpoint`.
         """
 
     def stopping(self) -> bool:
@@ -140,6 +156,17 @@ class Trainer:
         if not isinstance(parts, Mapping):
             raise BadInput(f"{self.saying('parts')}: returned {shown(parts)}, not a dict of settings by name")
         return dict(parts)
+
+    def prefixes(self, settings: Any) -> dict[str, Any]:
+        """Return the points of a part's training that other parts may share, with the settings that decide it up to there."""
+        if (function := self._own("prefixes")) is None:
+            return {}
+        prefixes = function(settings)
+        if not isinstance(prefixes, Mapping):
+            raise BadInput(
+                f"{self.saying('prefixes')}: returned {shown(prefixes)}, not a dict of settings by name"
+            )
+        return dict(prefixes)
 
     def combine(self, settings: Any, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Return a trial's metrics from those of its parts."""

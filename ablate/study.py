@@ -119,7 +119,7 @@ def plan(
         prepared.design,
         prepared.place,
         read_measured(prepared),
-        can_measure=prepared.trainer.measure is not None,
+        trainer=prepared.trainer,
     )
 
 

@@ -72,7 +72,7 @@ def test_plan_loads_no_torch_and_no_database() -> None:
 def test_full_grid_is_counted_exactly(ablate: Ablate) -> None:
     document = json.loads(ablate("plan", ROOT / "studies/full_grid.yaml", "--json").stdout)
     assert (document["raw_cells"], document["cells"], document["trials"]) == (384, 288, 864)
-    assert document["parts"] == {"naive": 1440, "unique": 936}
+    assert document["parts"] == {"naive": 1440, "unique": 936, "with_prefixes": 936}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

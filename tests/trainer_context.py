@@ -35,6 +35,7 @@ class Notebook:
         self.workdir, self.cache = folder / "work", folder.parent / "cache"
         self.facts: dict[str, Any] = {}
         self.points: list[tuple[int, dict[str, float]]] = []
+        self.ends: dict[str, tuple[int, Any, Any]] = {}  # prefix -> its last step, state and points
         self.predicted: dict[tuple[str, str], tuple[list[str], list[float], list[float]]] = {}
         self.clusters: dict[tuple[str, str], list[str] | None] = {}
 
@@ -45,6 +46,9 @@ class Notebook:
         if step == self.stop_after:
             self.state = copy.deepcopy(state())
             raise Stopped
+
+    def prefix(self, name: str, step: int, state: Any) -> None:
+        self.ends[name] = (step, copy.deepcopy(state()), copy.deepcopy(self.points))
 
     def stopping(self) -> bool:
         return False

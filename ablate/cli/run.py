@@ -67,7 +67,7 @@ def plan(
         prepared.design,
         prepared.place,
         measured,
-        can_measure=prepared.trainer.measure is not None,
+        trainer=prepared.trainer,
     )
     show(document, plan_text(document), as_json)
 

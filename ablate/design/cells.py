@@ -2,6 +2,7 @@
 
 Pure: no clock, no files, no randomness. The same spec gives the same cells in the same order."""
 
+from collections import Counter
 from typing import Any
 
 from pydantic import ValidationError
@@ -72,6 +73,14 @@ def part_counts(design: Design, seeds: int) -> tuple[int, int]:
     return naive * seeds, len(unique) * seeds
 
 
+def parts_with_prefixes(design: Design, validator: Validator) -> int:
+    """Return how many distinct parts share a prefix with another."""
+    parts = {part.hash: part for cell in design.cells for part in cell.parts.values()}
+    of_each = [{*prefixes_of(part, validator).values()} for part in parts.values()]
+    counts = Counter(prefix for of_one in of_each for prefix in of_one)
+    return sum(any(counts[prefix] > 1 for prefix in of_one) for of_one in of_each)
+
+
 def parts_of(settings: Any, validator: Validator) -> dict[str, Part]:
     """Return the parts that the trainer makes of a Settings object.
 
@@ -85,6 +94,20 @@ def parts_of(settings: Any, validator: Validator) -> dict[str, Part]:
     if not parts:
         raise BadInput(f"{validator.trainer.saying('parts')}: returned no part; a trial needs one or more")
     return parts
+
+
+def prefixes_of(part: Part, validator: Validator) -> dict[str, str]:
+    """Return the prefixes of a part's training, first to last: the trainer's name -> a hash of it and of what decides it.
+
+    Raises:
+        BadInput: the trainer's `prefixes` returns settings that its own `Settings` refuses.
+    """
+    prefixes: dict[str, str] = {}
+    settings = validator.trainer.Settings.model_validate(part.settings)
+    for name, deciding in validator.trainer.prefixes(settings).items():
+        identity = validator.identity(accepted(deciding, validator, f"prefixes: {name!r}"))
+        prefixes[str(name)] = settings_hash({"prefix": str(name), "settings": identity})
+    return prefixes
 
 
 def accepted(given: Any, validator: Validator, by: str) -> Any:

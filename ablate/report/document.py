@@ -344,6 +344,7 @@ class PartCounts:
 
     naive: int
     unique: int
+    continued: int  # of the unique ones, from a prefix that another trained
     seconds_trained: float
     seconds_saved: float
 

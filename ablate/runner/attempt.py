@@ -18,9 +18,18 @@ from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.context import Owner, PartContext, disk_explained, disk_trouble, is_disk_trouble
 from ablate.runner.logs import Logbook, new_log
 from ablate.runner.machine import choose_device, gpus_for, joules_used, peak_memory_bytes
-from ablate.runner.other_code import NOTE, Recorded, begin_note, joined, present_code, refuse_other_code
+from ablate.runner.other_code import (
+    NOTE,
+    Recorded,
+    begin_note,
+    joined,
+    present_code,
+    read_note,
+    refuse_other_code,
+)
 from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, plain_facts, reason, stack_of
 from ablate.runner.ownership import Lost, open_locks, regain
+from ablate.runner.prefixes import PartPrefixes, Prefixes
 from ablate.runner.provenance import commit_of, machine_facts
 from ablate.runner.sources import Code, Sources
 from ablate.runner.watchdog import LifeSign, Watchdog
@@ -51,6 +60,7 @@ class Workbench:
         self.trackers = Trackers(self.store.spec.log_to, lambda line: self.emit("notice", text=line))
         self.locks = open_locks(self.store.place)
         self.device = choose_device()
+        self.prefixes = Prefixes(self.store, self.trainer)
         self.sources = Sources(self.trainer, self.store.study_folder, self.loaded_before)
         # Read at the start, before anybody can edit a file.
         self.sources.loaded()
@@ -173,6 +183,8 @@ class Attempt:
         owner = PartOwner(self, name, part)
         assert self.claim is not None
         settings = worker.trainer.Settings.model_validate(part.settings)
+        code = worker.sources.named(settings) | worker.sources.loaded()
+        worker.refuse_other_code(code)
         context = PartContext(
             owner,
             seed=self.queued.seed,
@@ -182,12 +194,11 @@ class Attempt:
             workdir=self._workdir(part),
             cache=self.store.place.cache,
             cadence=worker.cadence,
+            prefixes=self._prefixes_of(part, code, owner),
         )
-        code = worker.sources.named(settings) | worker.sources.loaded()
-        worker.refuse_other_code(code)
         joules = joules_used(worker.device)
         with disk_explained(context.workdir):
-            made_with = begin_note(context.workdir, code)
+            begin_note(context.workdir, code)
             log = self._new_log(name, part)
         with worker.logbook.writing(log), owner.training(context.workdir):
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
@@ -197,7 +208,7 @@ class Attempt:
         with disk_explained(context.workdir):
             sync_tree(context.workdir)
         machine = machine_facts(worker.device)
-        made_with = joined(made_with, code | worker.sources.loaded())
+        made_with = joined(read_note(context.workdir), code | worker.sources.loaded())
         facts = {
             **machine,
             **commit_of(worker.sources.folder(settings)),
@@ -206,11 +217,26 @@ class Attempt:
             **plain_facts(context.facts),
             "versions": {**machine["versions"], **made_with["versions"]},
             "code": made_with["code"],
+            **({"continued": context.continued} if context.continued else {}),
         }
         if worker.recorded:
             worker.recorded.add(facts)
         trained = Trained(metrics, context.seconds, context.steps, facts)
         return NewPart(part.hash, self.queued.seed, trained, context.points)
+
+    def _prefixes_of(self, part: Part, code: Code, owner: Owner) -> PartPrefixes | None:
+        worker = self.worker
+        if not worker.prefixes.of(part):
+            return None
+        return PartPrefixes(
+            worker.prefixes,
+            part,
+            self.queued.seed,
+            device=worker.device,
+            sources=worker.sources,
+            code=code,
+            notice=owner.notice,
+        )
 
     def _new_log(self, name: str, part: Part) -> Path:
         seed = self.queued.seed

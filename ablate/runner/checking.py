@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ablate.design.cells import prefixes_of
 from ablate.design.model import Cell
 from ablate.design.settings import Validator
 from ablate.errors import BadInput, BadSetting
@@ -13,7 +14,7 @@ def check_cells(prepared: Prepared, cells: Sequence[Cell]) -> None:
     """Let the trainer check that everything each cell needs is there.
 
     Raises:
-        BadInput, Unavailable: from the trainer; a fault of a setting names its place.
+        BadInput, Unavailable: from the trainer; a fault of a setting names its place. Or its `prefixes` are none.
     """
     validator = Validator(prepared.spec, prepared.trainer)
     faults = []
@@ -25,6 +26,8 @@ def check_cells(prepared: Prepared, cells: Sequence[Cell]) -> None:
                 faults.append(validator.fault_of(error, cell.levels))
         if faults:
             raise BadInput(*dict.fromkeys(faults))
+    for part in {part.hash: part for cell in cells for part in cell.parts.values()}.values():
+        prefixes_of(part, validator)
 
 
 def gpus_of(prepared: Prepared, cells: Sequence[Cell]) -> int:

@@ -33,19 +33,29 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
         TypeError: the state contains something that `contract.Context.checkpoint` does not allow.
         OSError: the disk is full or failing; the checkpoint before is untouched.
     """
-    buffers: dict[str, np.ndarray] = {}
-    tree = _flatten(state, buffers, "state")
-    buffers["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
-    payload = safetensors.numpy.save(buffers)
     target = folder / f"step-{step:012d}.checkpoint"
-    if target.is_dir():
-        remove(target)
-    write_file(target, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
+    size = write_state(target, state)
     there = _newest_first(folder)
     # A checkpoint of a later step was damaged and skipped on loading: remove it.
     kept = [file for file in there if file <= target][:KEPT]
     for old in set(there) - set(kept):
         remove(old)
+    return size
+
+
+def write_state(file: Path, state: dict[str, Any]) -> int:
+    """Write `state` to a file, durably, and return its size in bytes.
+
+    Raises:
+        TypeError, OSError: as `save_checkpoint`.
+    """
+    buffers: dict[str, np.ndarray] = {}
+    tree = _flatten(state, buffers, "state")
+    buffers["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
+    payload = safetensors.numpy.save(buffers)
+    if file.is_dir():
+        remove(file)
+    write_file(file, FORMAT, hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
     return len(payload)
 
 
@@ -65,7 +75,7 @@ def load_checkpoint(
             # Opening a pipe would block.
             if not file.is_file():
                 raise ValueError("not a file")
-            state = _read(file)
+            state = read_state(file)
             check(state)
             return state
         except OSError as error:
@@ -103,7 +113,8 @@ def _unreadable(place: Path, error: OSError) -> StoreError:
     )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_state(file: Path) -> dict[str, Any]:
+    """Return what `write_state` wrote; a damaged file raises anything."""
     content = file.read_bytes()
     if not content.startswith(FORMAT):
         raise ValueError("not of this format")

@@ -9,8 +9,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ablate.contract import Pruned, Stopped
 from ablate.errors import StoreError, TrialError
@@ -18,6 +22,7 @@ from ablate.files import make_folder, sweep, write_file
 from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
 from ablate.runner.outcome import LARGEST, LARGEST_STEP, numbers, whole_step
+from ablate.runner.prefix_files import PrefixFiles
 from ablate.runner.thinning import Thinning
 from ablate.text import shown
 
@@ -98,6 +103,7 @@ class PartContext:
         cadence: Cadence,
         attempt: int = 1,
         gpus: Sequence[str] = (),
+        prefixes: PrefixFiles | None = None,
     ) -> None:
         self.seed = seed
         self.attempt = attempt
@@ -108,12 +114,18 @@ class PartContext:
         self.facts: dict[str, Any] = {}
         self.steps = 0
         self.points: Points = []  # that are not written yet
+        self.continued: dict[str, Any] | None = (
+            None  # from a prefix that another part trained: which, steps, seconds
+        )
         self._owner = owner
         self._cadence = cadence
         self._latest: dict[str, float] = {}
         self._thinning = Thinning({})
         self._seconds_before = 0.0  # trained by earlier attempts, up to the checkpoint restored
         self._restored_step = 0
+        self._prefixes = prefixes
+        # All points so far, for those who continue from a prefix; None: there is no prefix, or not all are known.
+        self._history: Points | None = None if prefixes is None else []
         self._started = time.monotonic()
         cadence.restart()
         with disk_explained(workdir):
@@ -126,16 +138,40 @@ class PartContext:
         return self._seconds_before + time.monotonic() - self._started
 
     def restore(self) -> dict[str, Any] | None:
-        """Return the state saved last, or None."""
-        saved = load_checkpoint(self.workdir, self._owner.notice, self._check)
-        if saved is None:
+        """Return the state saved last, or that at the end of a prefix if it is further; None if there is neither."""
+        own = load_checkpoint(self.workdir, self._owner.notice, self._check)
+        end = None
+        if self._prefixes is not None:
+            end = self._prefixes.furthest(_check_end, -1 if own is None else own["step"])
+        if (saved := end or own) is None:
             return None
         self.steps = self._restored_step = saved["step"]
         self._seconds_before = saved["seconds"]
         self._thinning = Thinning(saved.get("points", {}))
         self._started = time.monotonic()
+        self.continued = saved.get("continued")
+        if self._prefixes is not None:
+            self._history = _points(own) if own else []
+        if end is not None:
+            self._continue_from(end)
         state: dict[str, Any] | None = saved["state"]
         return state
+
+    def _continue_from(self, end: dict[str, Any]) -> None:
+        """Add the points up to the end of a prefix; those that an earlier attempt covered with a checkpoint come first."""
+        part, _, _ = end["by"].rpartition("-")
+        if end["by"] != self._name:
+            self.continued = {
+                "prefix": end["prefix"],
+                "part": part,
+                "steps": end["step"],
+                "seconds": end["seconds"],
+            }
+        points, self._history = _points(end) or [], self._history or []
+        for step, at_step in groupby(points[len(self._history) :], key=itemgetter(0)):
+            values = {name: value for _, name, value in at_step}
+            self._owner.reported(step, values)
+            self._add(step, values, values)
 
     @property
     def _name(self) -> str:
@@ -144,16 +180,7 @@ class PartContext:
 
     def _check(self, saved: dict[str, Any]) -> None:
         """Refuse a checkpoint of another part or seed. Older checkpoints have no name and are accepted."""
-        if (name := saved.get("of", self._name)) != self._name:
-            raise ValueError(f"it belongs to {shown(name)}, not to {self._name}")
-        match saved:
-            case {"step": int(step), "seconds": int() | float() as seconds, "state": _}:
-                # Older checkpoints do not count points.
-                match saved.get("points", {}):
-                    case dict(points) if all(isinstance(count, int) for count in points.values()):
-                        if 0 <= step <= LARGEST_STEP and 0 <= seconds < LARGEST:
-                            return
-        raise ValueError("not the state of a training run")
+        _check_saved({"of": self._name, **saved}, self._name)
 
     def checkpoint(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note that `step` steps are done; save when due or when asked to stop."""
@@ -176,17 +203,30 @@ class PartContext:
         self._owner.add_points(self.points)
         self.points = []
         with disk_explained(self.workdir):
-            saved = {
-                "of": self._name,
-                "step": step,
-                "seconds": self.seconds,
-                "points": dict(self._thinning.seen),
-                "state": state(),
-            }
-            save_checkpoint(self.workdir, step, saved)
+            save_checkpoint(self.workdir, step, self._saved(step, state))
         if step > self._restored_step:
             self._owner.saved()
         self._cadence.saved(time.monotonic() - began)
+
+    def _saved(self, step: int, state: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        saved = {
+            "of": self._name,
+            "step": step,
+            "seconds": self.seconds,
+            "points": dict(self._thinning.seen),
+            "continued": self.continued,
+            "state": state(),
+        }
+        if self._history is not None:
+            saved["history"] = _columns(self._history)
+        return saved
+
+    def prefix(self, name: str, step: int, state: Callable[[], dict[str, Any]]) -> None:
+        """Note that the prefix `name` is trained, in `step` steps; save its end if another part needs it."""
+        self._owner.alive()
+        step = whole_step(step, "context.prefix")
+        if self._prefixes is not None and self._history is not None:
+            self._prefixes.save(name, lambda: {**self._saved(step, state), "by": self._name})
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one point to each named curve. Values that are not finite are left out: databases cannot hold them."""
@@ -194,8 +234,16 @@ class PartContext:
         step, metrics = whole_step(step, "context.report"), numbers(metrics, "context.report")
         self._latest.update(metrics)
         known = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self.points += [(step, name, value) for name, value in known.items() if self._thinning.keeps(name)]
+        kept = {name: value for name, value in known.items() if self._thinning.keeps(name)}
         self._owner.reported(step, known)
+        self._add(step, kept, metrics)
+
+    def _add(self, step: int, kept: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+        """Add the `kept` ones of a step's metrics to the curves."""
+        points = [(step, name, value) for name, value in kept.items()]
+        self.points += points
+        if self._history is not None:
+            self._history += points
         if self._owner.gives_up(step, metrics):
             self._owner.add_points(self.points)
             self.points = []
@@ -238,6 +286,47 @@ class PartContext:
             raise TrialError(f"{folder}: the trainer wrote a file of this name; give it another")
         with disk_explained(folder):
             write_file(folder / f"{split}.{task}.csv", text.getvalue().encode())
+
+
+def _check_saved(saved: dict[str, Any], of: str) -> None:
+    """Refuse what is not the state of a training run, or belongs to something else.
+
+    Raises:
+        ValueError: see above.
+    """
+    if (name := saved.get("of")) != of:
+        raise ValueError(f"it belongs to {shown(name)}, not to {of}")
+    match saved:
+        case {"step": int(step), "seconds": int() | float() as seconds, "state": _}:
+            # Older checkpoints do not count points.
+            match saved.get("points", {}):
+                case dict(points) if all(isinstance(count, int) for count in points.values()):
+                    if 0 <= step <= LARGEST_STEP and 0 <= seconds < LARGEST:
+                        return
+    raise ValueError("not the state of a training run")
+
+
+def _check_end(saved: dict[str, Any], of: str) -> None:
+    """Refuse what is not the end of a prefix of this name."""
+    _check_saved(saved, of)
+    match saved:
+        case {"by": str(), "prefix": str(), "history": _, "continued": dict() | None}:
+            return
+    raise ValueError("not the end of a prefix")
+
+
+def _columns(points: Points) -> tuple[Any, ...]:
+    """Return points as columns, which take little space in a checkpoint."""
+    steps, names, values = zip(*points, strict=True) if points else ((), (), ())
+    return np.array(steps, np.int64), list(names), np.array(values, np.float64)
+
+
+def _points(saved: dict[str, Any]) -> Points | None:
+    """Return all points up to a saved state; None if it does not have them."""
+    if "history" not in saved:
+        return None
+    steps, names, values = saved["history"]
+    return list(zip(steps.tolist(), names, values.tolist(), strict=True))
 
 
 def _labels(clusters: Sequence[str], ids: Sequence[str]) -> list[str]:

@@ -107,12 +107,18 @@ def _is_of(now: Code, facts: Mapping[str, Any]) -> bool:
     )
 
 
-def begin_note(workdir: Path, code: Code) -> dict[str, Any]:
-    """Record in a part's folder the code that trains it from now on, joined with the code of its checkpoint; return this."""
-    before = read_note(workdir) if next(workdir.glob("step-*.checkpoint"), None) else {}
-    facts = joined(before, code)
-    (workdir / NOTE).write_text(json.dumps(facts))
-    return facts
+def is_of_now(code: Code, sources: Sources, facts: Mapping[str, Any]) -> bool:
+    """Return whether all of something was made with the code as it is now: `code`, and files that this process has not read."""
+    files = {**{name: sources.now(name) for name in facts.get("code", ())}, **code.files}
+    certain = not any(PHASES in version for version in (*files.values(), *code.packages.values()))
+    return certain and _is_of(Code(files, code.packages), facts)
+
+
+def begin_note(workdir: Path, code: Code, before: Mapping[str, Any] | None = None) -> None:
+    """Record in a part's folder the code that trains it from now on, joined with the code `before`: that of its checkpoint."""
+    if before is None:
+        before = read_note(workdir) if next(workdir.glob("step-*.checkpoint"), None) else {}
+    (workdir / NOTE).write_text(json.dumps(joined(before, code)))
 
 
 def read_note(workdir: Path) -> dict[str, Any]:

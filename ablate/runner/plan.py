@@ -4,9 +4,11 @@ import math
 import statistics
 from typing import Any
 
-from ablate.design.cells import part_counts
+from ablate.contract import Trainer
+from ablate.design.cells import part_counts, parts_with_prefixes
 from ablate.design.model import Design
 from ablate.design.search import most_trials
+from ablate.design.settings import Validator
 from ablate.runner.detectable import (
     Noise,
     alternatives_rows,
@@ -32,9 +34,11 @@ def plan_document(
     place: Place,
     measured: Measured | None = None,
     *,
-    can_measure: bool = False,
+    trainer: Trainer | None = None,
 ) -> dict[str, Any]:
-    """Return the document of `plan --json`. `can_measure`: whether the trainer has `measure`."""
+    """Return the document of `plan --json`. `trainer`: the study's; without it, what depends on its code is left out."""
+    can_measure = trainer is not None and trainer.measure is not None
+    sharing = parts_with_prefixes(design, Validator(spec, trainer)) if trainer else 0
     cells, trials = size(spec, design)
     naive, unique = part_counts(design, len(spec.seeds))
     # For a search, only the baseline's parts are known.
@@ -54,7 +58,7 @@ def plan_document(
         "trials": trials,
         "trials_expected": looks["expected"][0]["trials"] if looks and looks["expected"] else None,
         "looks": looks,
-        "parts": {"naive": naive, "unique": unique},
+        "parts": {"naive": naive, "unique": unique, "with_prefixes": sharing * len(spec.seeds)},
         "resolution": design.resolution,
         "aliases": design.aliases,
         "estimate": cost,
@@ -138,10 +142,10 @@ def estimate(
 
 
 def _seconds_trained(earlier: Results | None) -> dict[str, list[float]]:
-    """Return part hash -> seconds that each seed took."""
+    """Return part hash -> seconds that each seed took, without prefixes that others trained."""
     seconds: dict[str, list[float]] = {}
     for part in earlier.parts.values() if earlier else ():
-        seconds.setdefault(part.part, []).append(part.seconds)
+        seconds.setdefault(part.part, []).append(part.own_seconds)
     return seconds
 
 
@@ -208,6 +212,11 @@ def plan_text(document: dict[str, Any]) -> str:
         f"{document['study']}: {document['design']}, {_size_text(document)}",
         f"parts: {parts['unique']} to train, {parts['naive']} without sharing ({saved:.0%} saved)",
     ]
+    if parts["with_prefixes"]:
+        lines.append(
+            f"prefixes: {parts['with_prefixes']} of these parts begin like another; one that starts when the other is past that "
+            "continues from there"
+        )
     lines += _expected_lines(document)
     if estimate_["hours"] is None:
         lines.append(f"cost: {estimate_['basis']}")

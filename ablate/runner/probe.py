@@ -21,6 +21,7 @@ from ablate.runner.cadence import Cadence
 from ablate.runner.context import Owner, PartContext
 from ablate.runner.machine import choose_device, gpus_for
 from ablate.runner.outcome import finite, reason
+from ablate.runner.prefix_files import PrefixFiles
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Training:
     cache: str
     limit_s: float
     stop_at: int | None = None  # step; None: at the end
+    prefixes: dict[str, str] = field(default_factory=dict)  # name -> hash
+    ends: str | None = None  # folder to save the ends of prefixes in and to continue from; None: neither
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,18 @@ class Observer(Owner):
         self._write(step=step, at=time.perf_counter())
 
 
+class ProbeEnds(PrefixFiles):
+    """The ends of prefixes, all saved or none."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(Path(training.ends or training.workdir), training.prefixes, training.seed, print)
+        self._are_saved = training.ends is not None
+
+    def is_needed(self, name: str) -> bool:
+        """Return whether the job is to save it."""
+        return self._are_saved
+
+
 class ProbeContext(PartContext):
     """A part's context that also records what training resumes from."""
 
@@ -218,6 +233,7 @@ def _train(trainer: Trainer, training: Training, write: Writer, save_at: int | N
         workdir=Path(training.workdir),
         cache=Path(training.cache),
         cadence=cadence,
+        prefixes=ProbeEnds(training) if training.prefixes else None,
     )
     write(device=context.device)
     try:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.design.cells import prefixes_of
 from ablate.design.model import Part
+from ablate.design.settings import Validator
 from ablate.files import make_folder
 from ablate.runner.machine import worker_environment
 from ablate.runner.prepare import Prepared
@@ -25,6 +27,7 @@ from ablate.runner.soundness import (
     Check,
     first_difference,
     other_seed,
+    prefix,
     resume,
     same_seed,
     warm_process,
@@ -59,6 +62,7 @@ class Bench:
         self.seed, *more = prepared.spec.seeds
         self.other_seeds = list(dict.fromkeys([*more, self.seed + 1, self.seed + 2]))[:2]
         self._spec, self._folder, self.say = prepared.spec, folder, say
+        self._validator = Validator(prepared.spec, prepared.trainer)
         self._numbers = itertools.count()
 
     def train(self, one: Tried, how: str = "", seed: int | None = None, **rest: Any) -> Trace:
@@ -82,18 +86,20 @@ class Bench:
         before: tuple[Tried, int, int | None] | None = None,
         save_at: int | None = None,
         kill_after_s: float | None = None,
+        ends: Path | None = None,
     ) -> Trace:
         """Train a part in a new process.
 
         `before`: a part, seed and last step to train first in the same process. `save_at`, `kill_after_s`: when it is
-        killed, by step (after a checkpoint) or by the clock.
+        killed, by step (after a checkpoint) or by the clock. `ends`: a folder to save the ends of its prefixes in, and to
+        continue from.
         """
 
         trace_file = workdir / f"trace-{next(self._numbers)}"
         job = Job(
             trainer=self._spec.trainer,
             study_folder=str(self._spec.folder.resolve()),
-            training=self._training(one, workdir / "work", seed, stop_at),
+            training=self._training(one, workdir / "work", seed, stop_at, ends),
             trace=str(trace_file),
             before=self._training(before[0], workdir / "before", *before[1:]) if before else None,
             save_at=save_at,
@@ -113,9 +119,23 @@ class Bench:
             trace.predictions = {file.name: file.read_bytes() for file in files}
         return trace
 
-    def _training(self, one: Tried, workdir: Path, seed: int, stop_at: int | None) -> Training:
-        cache = workdir.parent / "cache"
-        return Training(one.part.settings, seed, str(workdir), str(cache), self.limit_s, stop_at)
+    def _training(
+        self, one: Tried, workdir: Path, seed: int, stop_at: int | None, ends: Path | None = None
+    ) -> Training:
+        return Training(
+            one.part.settings,
+            seed,
+            str(workdir),
+            str(workdir.parent / "cache"),
+            self.limit_s,
+            stop_at,
+            self.prefixes(one),
+            None if ends is None else str(ends),
+        )
+
+    def prefixes(self, one: Tried) -> dict[str, str]:
+        """Return the prefixes of a part: name -> hash."""
+        return prefixes_of(one.part, self._validator)
 
 
 def _run_process(job: Job, log: Path, patience_s: float) -> int | None:
@@ -187,7 +207,7 @@ class Probes:
         again = self._train("the same seed again")
         answers = [same_seed(self._first, again), self._other_seed()]
         if again.error is None and first_difference(self._first, again) is None:
-            return [*answers, self._resume(), self._warm_process()]
+            return [*answers, self._resume(), self._warm_process(), *self._prefix()]
         why = "two runs with the same seed differ without it"
         return [*answers, *(Check(name, NOT_CHECKED, why) for name in ("resume", "warm process"))]
 
@@ -221,6 +241,22 @@ class Probes:
         before = other, seed, self._stop_at
         trace = self._train("after another in the same process", before=before)
         return warm_process(self._first, trace, f"{other.label} with seed {seed}")
+
+    def _prefix(self) -> list[Check]:
+        """Return one check if another part begins like this one."""
+        mine = {*self._bench.prefixes(self.one).values()}
+        alike = [other for other in self._others if mine & {*self._bench.prefixes(other).values()}]
+        if not alike:
+            return []
+        another, seed = alike[0], self._bench.seed
+        self._bench.say(f"training {self.one.label}, continued from {another.label}")
+        ends = self._bench.new_workdir()
+        traces = [
+            self._bench.run(one, self._bench.new_workdir(), seed, self._stop_at, ends=ends)
+            for one in (another, self.one)
+        ]
+        shutil.rmtree(ends, ignore_errors=True)
+        return [prefix(self._first, traces[1], another.label)]
 
     def _train(self, how: str, **rest: Any) -> Trace:
         return self._bench.train(self.one, how, stop_at=self._stop_at, **rest)

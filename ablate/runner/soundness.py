@@ -39,6 +39,10 @@ SHARED = (
 GENERATORS = "save and restore the states of every generator (random, NumPy, torch, torch.cuda) and the position in the data"
 OPTIMIZER = "save and restore the states of optimizer, scheduler and gradient scaler, and every running mean"
 SUMS = "save and restore what accumulates until the end: running sums, the best value so far, the state of early stopping"
+PREFIX = (
+    "let prefixes(settings) keep every setting that changes the training up to that point, and save all that the rest needs in "
+    "the state of context.prefix: files in context.workdir and facts are not handed on"
+)
 NO_PREDICTIONS = (
     "call context.predictions with the prediction for each dev example (a program of ablate.command writes "
     "predictions/dev.<task>.csv): intervals then cover the choice of examples too"
@@ -240,6 +244,25 @@ def warm_process(one: Trace, after_another: Trace, another: str) -> Check:
         return Check(name, PASS, f"the same bits after {another} in the same process")
     seen = f"after {another} in the same process it differs{_from(difference)}: {difference} (in a fresh process, and after it)"
     return Check(name, FAIL, seen, SHARED)
+
+
+def prefix(one: Trace, continued: Trace, another: str) -> Check:
+    """Is training that continues from where a part that begins alike left off the same as training from the start?"""
+    name, how = "prefix", f"continued from where {another} left off"
+    if continued.error:
+        return Check(name, FAIL, f"{how}, it fails: {continued.error}", PREFIX)
+    if continued.restored is None:
+        seen = (
+            f"prefixes(settings) says that it begins like {another}, but nothing was saved and restored there"
+        )
+        return Check(
+            name, NOT_CHECKED, seen, "call context.prefix at each point, and context.restore at the start"
+        )
+    difference = first_difference(one, continued)
+    if difference is None:
+        return Check(name, PASS, f"{how}: the same bits")
+    seen = f"{how}, it differs{_from(difference)}: {difference} (from the start, and continued)"
+    return Check(name, FAIL, seen, PREFIX)
 
 
 def seconds_per_step(trace: Trace) -> float | None:

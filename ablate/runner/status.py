@@ -45,12 +45,14 @@ def _last_line(results: Results, trial: TrialResult) -> str | None:
 
 
 def parts_document(results: Results) -> dict[str, Any]:
-    """Return what sharing parts has saved so far: parts trained, uses by complete trials, seconds trained and seconds used."""
+    """Return what sharing has saved so far: parts trained, uses by complete trials, how many of the parts continue from another's
+    prefix, seconds trained and seconds used."""
     shared = sharing(results, results.trials)
     return {
         "trained": len(results.parts),
         "used": shared.used,
-        "seconds_trained": round(sum(part.seconds for part in results.parts.values()), 3),
+        "continued": sum(part.is_continued for part in results.parts.values()),
+        "seconds_trained": round(sum(part.own_seconds for part in results.parts.values()), 3),
         "seconds_used": round(shared.seconds_used, 3),
     }
 
@@ -61,9 +63,10 @@ def status_text(results: Results) -> str:
     names = ("complete", "running", "waiting", "failed", "pruned")
     counts = ", ".join(f"{document[name]} {name}" for name in names if document[name])
     lines = [f"{document['study']}: {plural(document['planned'], 'trial')}: {counts or 'none yet'}"]
-    if shared.used > shared.unique:
+    if shared.used > shared.unique or shared.continued:
+        how = f", {shared.continued} of them from where another left off" if shared.continued else ""
         lines.append(
-            f"{shared.unique} parts trained and used {shared.used} times: "
+            f"{shared.unique} parts trained{how} and used {shared.used} times: "
             f"{duration(shared.seconds_saved)} of training saved"
         )
     for trial, row in zip(results.trials, document["trials"], strict=True):

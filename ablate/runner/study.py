@@ -29,6 +29,7 @@ from ablate.runner.options import Options
 from ablate.runner.ordering import in_blocks
 from ablate.runner.other_code import Recorded, present_code, refuse_other_code, train_again
 from ablate.runner.ownership import nobody_works_on, open_locks, share_home
+from ablate.runner.prefixes import Prefixes
 from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.process import checkpoint_seconds, job_for
 from ablate.runner.progress import Bars, Count, Lines
@@ -91,6 +92,7 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         if options.code == "rerun":
             train_again(store, sources)
         remove_leftovers(store)
+        Prefixes(store, prepared.trainer).tidy()
         if spec.search:
             _choose(store, prepared, options.limit or options.workers or 1)
         if options.retry_failed:
@@ -136,7 +138,8 @@ def forget_smoke(place: Place) -> None:
             )
         with nobody_works_on(store):
             store.delete()
-            shutil.rmtree(place.folder / "trials", ignore_errors=True)
+            for folder in (place.folder / "trials", place.prefix_folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:

@@ -41,9 +41,12 @@ class Worker(Workbench):
         if not self.locks.acquire(key):
             return False
         try:
-            return Attempt(self, queued, self.store.cell(queued.cell)).work()
+            advanced = Attempt(self, queued, self.store.cell(queued.cell)).work()
         finally:
             self.locks.release(key)
+        if advanced:
+            self.prefixes.tidy()
+        return advanced
 
     def _chose(self, queue: Collection[Queued]) -> bool:
         """Add the study's next trials if it chooses them while it runs; return whether there may be new ones."""

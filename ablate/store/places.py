@@ -34,6 +34,11 @@ class Place:
         """Return where the logs of the attempts at a part are."""
         return self.folder / "logs" / f"{part}-{seed}"
 
+    @property
+    def prefix_folder(self) -> Path:
+        """The folder for the ends of prefixes that parts still have to continue from."""
+        return self.folder / "prefixes"
+
     def exists(self) -> bool:
         """Return whether there is a database to open; true for any server."""
         if self.url == _own_file_url(self.folder):

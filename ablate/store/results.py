@@ -42,6 +42,23 @@ class PartResult:
     # predictions/<split>.<task>.csv with columns id,prediction,gold[,cluster]; model/ if the trainer kept one
     folder: Path
 
+    @property
+    def is_continued(self) -> bool:
+        """Whether another part trained its beginning, a prefix of both."""
+        return self._seconds_of_prefix > 0
+
+    @property
+    def own_seconds(self) -> float:
+        """Seconds of training without those of a prefix that another part trained."""
+        return self.seconds - self._seconds_of_prefix
+
+    @property
+    def _seconds_of_prefix(self) -> float:
+        match self.facts.get("continued"):
+            case {"seconds": int() | float() as seconds}:
+                return min(self.seconds, seconds)
+        return 0.0
+
 
 # A NamedTuple instead of a dataclass, since there are millions.
 class Point(NamedTuple):
@@ -192,10 +209,11 @@ def _will_choose(results: Results) -> bool:
 
 @dataclass(frozen=True)
 class Sharing:
-    """What sharing parts between trials saved."""
+    """What sharing saved: of parts between trials, and of prefixes between parts."""
 
     used: int  # uses of parts by trials
     unique: int
+    continued: int  # parts that continue from a prefix that another trained
     seconds_used: float  # that training would have taken without sharing
     seconds_trained: float
 
@@ -209,12 +227,13 @@ def sharing(results: Results, trials: Iterable[TrialResult]) -> Sharing:
     """Return what sharing saved the complete trials among `trials`."""
     complete = [trial for trial in trials if trial.state == "COMPLETE"]
     used = [(part, trial.seed) for trial in complete for part in trial.parts.values()]
-    seconds = {key: results.parts[key].seconds for key in used if key in results.parts}
+    parts = {key: results.parts[key] for key in used if key in results.parts}
     return Sharing(
         used=len(used),
         unique=len(set(used)),
-        seconds_used=math.fsum(seconds.get(key, 0.0) for key in used),
-        seconds_trained=math.fsum(seconds[key] for key in sorted(seconds)),
+        continued=sum(part.is_continued for part in parts.values()),
+        seconds_used=math.fsum(parts[key].seconds for key in used if key in parts),
+        seconds_trained=math.fsum(parts[key].own_seconds for key in sorted(parts)),
     )
 
 

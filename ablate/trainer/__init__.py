@@ -5,16 +5,17 @@ Usable without the rest of ablate.
     from ablate.trainer import Settings, train
     metrics = train(Settings(training="joint", surgery="pcgrad"), context)
 
-Import from here only. Settings, parts, combine and smoke do not load torch; the rest loads it on first use.
+Import from here only. Settings, parts, prefixes, combine and smoke do not load torch; the rest loads it on first use.
 """
 
 from collections.abc import Mapping
 
 from ablate.contract import Context
 from ablate.trainer.parts import combine, parts, smoke
+from ablate.trainer.prefixes import prefixes
 from ablate.trainer.settings import Settings
 
-__all__ = ["Settings", "train", "parts", "combine", "check", "smoke", "measure", "test"]
+__all__ = ["Settings", "train", "parts", "prefixes", "combine", "check", "smoke", "measure", "test"]
 
 
 def train(settings: Settings, context: Context) -> Mapping[str, float]:

@@ -3,7 +3,7 @@
 Pure pydantic: torch is not loaded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablate.trainer.data.sources import Source
@@ -19,7 +19,7 @@ def parts(settings: Settings) -> dict[str, Settings]:
     settings = _without_idle(settings)
     if settings.training != "separate":
         return {"all": settings}
-    return {name: _only(settings, name) for name in settings.tasks}
+    return {name: only(settings, [name]) for name in settings.tasks}
 
 
 def _without_idle(settings: Settings) -> Settings:
@@ -30,19 +30,21 @@ def _without_idle(settings: Settings) -> Settings:
     return settings.model_copy(update=update)
 
 
-def _only(settings: Settings, task: str) -> Settings:
+def only(settings: Settings, tasks: Sequence[str]) -> Settings:
+    """Return the settings for some of the tasks, none of which is trained together with another."""
     default = Settings()
     settings = settings.model_copy(update={"mix": default.mix, "mix_temperature": default.mix_temperature})
     if isinstance(settings.tasks, dict):
         # A single task has no mean to be weighted in, and no other loss.
-        alone = settings.tasks[task].model_copy(update={"weight": 1.0, "loss_weight": 1.0})
-        return settings.model_copy(update={"tasks": {task: alone}})
+        equal = {"weight": 1.0, "loss_weight": 1.0}
+        alone = {task: settings.tasks[task].model_copy(update=equal) for task in tasks}
+        return settings.model_copy(update={"tasks": alone})
     return settings.model_copy(
         update={
-            "tasks": (task,),
-            "data": Data(**{task: getattr(settings.data, task)}),
-            "batch_size": BatchSize(**{task: getattr(settings.batch_size, task)}),
-            **{name: getattr(settings if of == task else default, name) for of, name in HEADS.items()},
+            "tasks": tuple(tasks),
+            "data": Data(**{task: getattr(settings.data, task) for task in tasks}),
+            "batch_size": BatchSize(**{task: getattr(settings.batch_size, task) for task in tasks}),
+            **{name: getattr(settings if of in tasks else default, name) for of, name in HEADS.items()},
         }
     )
 

@@ -84,7 +84,9 @@ def _last_steps(grid: Grid, trials: list[TrialResult]) -> dict[int, int]:
 
 def _parts(grid: Grid) -> PartCounts:
     shared = sharing(grid.results, grid.trials.values())
-    return PartCounts(shared.used, shared.unique, shared.seconds_trained, shared.seconds_saved)
+    return PartCounts(
+        shared.used, shared.unique, shared.continued, shared.seconds_trained, shared.seconds_saved
+    )
 
 
 def cost(grid: Grid) -> Cost:
@@ -92,7 +94,7 @@ def cost(grid: Grid) -> Cost:
     parts = grid.results.parts.values()
     trials = (*grid.results.trials, *grid.results.tried)
     seconds = (
-        math.fsum(sorted(part.seconds for part in parts))
+        math.fsum(sorted(part.own_seconds for part in parts))
         if parts
         else math.fsum(sorted(trial.seconds for trial in grid.trials.values()))
     )

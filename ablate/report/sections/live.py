@@ -63,7 +63,7 @@ def live_of(results: Results, now: datetime.datetime, every: float) -> Live:
     running = sorted((t for t in results.trials if t.state == "RUNNING"), key=lambda trial: trial.number)
     begun = _begun(results, running, now)
     spec = results.spec
-    seconds = math.fsum(part.seconds for part in results.parts.values()) + math.fsum(begun.values())
+    seconds = math.fsum(part.own_seconds for part in results.parts.values()) + math.fsum(begun.values())
     per_hour = spec.budget.usd_per_hour
     return Live(
         written=now,

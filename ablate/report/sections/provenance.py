@@ -22,7 +22,7 @@ from ablate.stats.sequential import FUTILE_BELOW
 from ablate.text import plural
 
 # Words in the names of facts that differ from run to run without affecting a comparison.
-MEASURED = {"host", "hostname", "peak", "seconds", "energy", "time", "pid", "worker", "memory"}
+MEASURED = {"continued", "host", "hostname", "peak", "seconds", "energy", "time", "pid", "worker", "memory"}
 
 MOST_VALUES = 3  # of each fact, the most common ones
 

@@ -96,6 +96,11 @@ class Source(BaseModel):
             raise ValueError(f"two splits have the same name ({', '.join(names)}); give each its own")
         return self
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether its examples are the built-in corpus's."""
+        return self.hub is None and self.files is None
+
     def names(self, split: str) -> tuple[str, ...]:
         """Return the names a split may have in the source; the first one that exists is used."""
         if split in self.splits:

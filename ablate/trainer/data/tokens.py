@@ -210,7 +210,7 @@ def _vocabulary_sources(sources: Sources) -> Sources:
     that trains three, or `training: separate` would differ from `joint` in its vocabulary too. Words that only other tasks use
     are spelled by their letters.
     """
-    if all(source.hub is None and source.files is None for source in sources.values()):
+    if all(source.is_built_in for source in sources.values()):
         return {TASKS[name]: Source() for name in PAPER}
     return dict(sorted(sources.items(), key=lambda pair: pair[0].name))
 

@@ -23,6 +23,7 @@ from ablate.trainer.encoders.generators import Generators, generators_of, repeat
 from ablate.trainer.encoders.loading import load_encoder
 from ablate.trainer.encoders.lora import Lora, LowRank
 from ablate.trainer.encoders.micro_batches import MicroBatches
+from ablate.trainer.prefixes import FIRST_PASS, prefixes, stage_name
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import TaskHead, build_head
 from ablate.trainer.tasks.metrics import Numbers, scores
@@ -75,6 +76,7 @@ class Training:
         self.sizes = {task: self.tokens.tasks[task]["train"].n for task in settings.tasks}
         self.stages = plan_stages(settings, self.sizes, context.seed)
         self.planned_steps = steps_of(self.stages)
+        self.prefixes = prefixes(settings).keys()
         context.facts |= (
             self.tokens.facts | amounts(self.stages, self.sizes) | stated_metrics(settings.trained)
         )
@@ -168,7 +170,18 @@ class Training:
             self.step += 1
             if self.step % every == 0 or self.step == self.stage.steps:
                 self._report_window()
+            for name in self._prefixes_that_end():
+                self.context.prefix(name, self.steps_done, self.state)
             self._checkpoint()
+
+    def _prefixes_that_end(self) -> list[str]:
+        """Return the prefixes that are trained with the step just taken."""
+        begins_again = min(self.stage.mixture.first_pass, self.stage.steps)
+        ends = {
+            FIRST_PASS: self.stage_number == 0 and self.step == begins_again,
+            stage_name(self.stage_number + 1): self.step == self.stage.steps,
+        }
+        return [name for name, here in ends.items() if here and name in self.prefixes]
 
     def _stop_early(self) -> None:
         if self.window:
@@ -329,8 +342,9 @@ class Training:
             "stage": self.stage_number,
             "ended": [stage.steps for stage in self.stages[: self.stage_number]],
             "step": self.step,  # with the seed, also the position in the data and in the schedule
-            "weights": {name: flat.values for name, flat in self.flats.items()},
-            "optimizer": self.optimizer.state(),
+            "weights": {name: self.flats[name].values for name in self._names_begun()},
+            # The next stage has its own.
+            "optimizer": self.optimizer.state() if self.step < self.stage.steps else None,
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "surgery": self.surgeon.state() if self.surgeon is not None else None,
@@ -340,6 +354,11 @@ class Training:
             "best": best,
         }
 
+    def _names_begun(self) -> list[str]:
+        """Return the names of the weights that have been trained. Heads of later stages are as they are drawn from the seed."""
+        begun = {name for stage in self.stages[: self.stage_number + 1] for name in stage.tasks}
+        return [name for name in self.flats if name in begun or name == "encoder"]
+
     def _restore(self, state: State) -> None:
         # States saved before early stopping existed have neither `ended` nor `patience`.
         for number, steps in enumerate(state.get("ended", ())):
@@ -348,7 +367,8 @@ class Training:
         self.step = int(state["step"])
         for name, values in state["weights"].items():
             self.flats[name].values.copy_(values)
-        self.optimizer.restore(state["optimizer"])
+        if state["optimizer"] is not None:
+            self.optimizer.restore(state["optimizer"])
         torch.set_rng_state(state["torch"])
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], self.device)

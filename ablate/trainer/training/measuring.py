@@ -131,6 +131,9 @@ class _Stopwatch:
         if step > STEPS or (step > 1 and now - self._done_at[1] >= STEPS_S):
             raise Stopped
 
+    def prefix(self, *what: Any) -> None:
+        return None
+
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         return None
 

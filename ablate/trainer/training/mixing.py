@@ -69,6 +69,17 @@ class Mixture:
             return sum(lengths)
         return min(lengths) if self.mix == "shortest" else max(lengths)
 
+    @property
+    def first_pass(self) -> int:
+        """Optimizer steps before a task or the mix begins again: up to there, `reshuffle` has no effect."""
+        if self.mix not in ONE_TASK_A_STEP:
+            return min(self.batches.values())
+        turns = [np.flatnonzero(self._turns(0) == number) for number in range(len(self.sizes))]
+        again = (
+            of_task[n] for of_task, n in zip(turns, self.batches.values(), strict=True) if len(of_task) > n
+        )
+        return int(min(again, default=self.steps_per_epoch))
+
     def examples(self, steps: int) -> dict[str, int]:
         """Return how many items of each task the first `steps` steps take."""
         batches = dict.fromkeys(self.sizes, steps)

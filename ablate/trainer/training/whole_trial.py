@@ -62,5 +62,8 @@ class _Turn:
         self.steps = step
         self._outer.checkpoint(self._begins + step, lambda: {**self._saved, "state": state()})
 
+    def prefix(self, *what: Any) -> None:
+        return None  # its names belong to the part
+
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         self._outer.report(self._begins + step, metrics)
