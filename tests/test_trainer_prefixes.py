@@ -10,16 +10,20 @@ from typing import Any, get_args
 
 import pytest
 from declared_tasks import LABELS, write_files
+from fixture_types import RunHere
 from pydantic import ValidationError
 from small_encoders import save_encoder
 from test_runner_checkpoint import same
 from trainer_context import Notebook, small
 
 from ablate.spec.addresses import replace
+from ablate.store.places import place_of
+from ablate.store.reading import read_results
 from ablate.trainer import Settings, parts, prefixes, train
 from ablate.trainer.declared_tasks import DeclaredTask
 from ablate.trainer.settings import Mix
 from ablate.trainer.training.mixing import Mixture
+from ablate.trainer.training.optimizing import Optimizer
 
 FIRST, ONE, TWO = "first pass", "stage 1", "stage 2"
 
@@ -255,3 +259,63 @@ def test_a_stage_that_ends_early_is_not_shared(trained: Any) -> None:
     context, _ = trained(settings_of("sequential", **bold))
     assert context.facts["stopped_early"]
     assert context.ends.keys() < prefixes(settings_of("sequential", **bold)).keys()
+
+
+# Whole studies ----------------------------------------------------------------------------------------------------
+
+STUDY = """\
+study: begins_alike
+trainer: ablate.trainer
+settings:
+  data: {{sentiment: {{limit: {limit}}}, paraphrase: {{limit: {limit}}}, similarity: {{limit: {limit}}}}}
+  batch_size: {{sentiment: 3, paraphrase: 4, similarity: 5}}
+  dense_size: 8
+  max_length: 24
+  max_steps: 8
+{more}
+design: full
+seeds: [3]
+metric: {{name: dev/similarity}}
+"""
+LIMIT = "{train: 21, dev: 12}"
+# A factor, and how many steps its two parts take together if what they share is computed once.
+FACTORS = {
+    "of the last task": (
+        "  training: sequential\nfactors: {similarity_head: [concat, siamese]}\nbaseline: {similarity_head: concat}",
+        24 + 8,
+    ),
+    "reshuffle": ("factors: {reshuffle: [false, true]}\nbaseline: {reshuffle: false}", 8 + 3),
+    "training": (
+        "factors: {training: [separate, sequential]}\nbaseline: {training: separate}",
+        3 * 8 + 2 * 8,
+    ),
+}
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_study_computes_what_its_parts_share_once(
+    factor: str, run_here: RunHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more, expected = FACTORS[factor]
+    study = tmp_path / "study.yaml"
+    study.write_text(STUDY.format(limit=LIMIT, more=more))
+    computed = []
+    step = Optimizer.step
+    monkeypatch.setattr(Optimizer, "step", lambda *args: computed.append(args[1]) or step(*args))
+    document = run_here(study)
+    assert (document["failed"], document["parts"]["continued"]) == (0, 1)
+    assert len(computed) == expected
+    found = read_results(place_of("begins_alike", tmp_path / "runs"))
+    points: dict[str, list[tuple[int, str, float]]] = {}
+    for point in found.points({part for part, _ in found.parts}):
+        points.setdefault(point.part, []).append(point[2:])
+    for cell in found.cells:
+        for name, one in cell.parts.items():
+            alone = Notebook(tmp_path / cell.hash / name, seed=3)
+            metrics = train(Settings.model_validate(one.settings), alone)
+            part = found.parts[one.hash, 3]
+            assert part.metrics == metrics
+            assert (part.folder / "weights.json").read_text() == alone.weights
+            assert part.facts["examples"] == alone.facts["examples"]
+            told = [(at, curve, value) for at, values in alone.points for curve, value in values.items()]
+            assert sorted(points[one.hash]) == sorted(told)

@@ -224,7 +224,7 @@ class PartContext:
     def prefix(self, name: str, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Note that the prefix `name` is trained, in `step` steps; save its end if another part needs it."""
         self._owner.alive()
-        step = whole_step(step, "context.prefix")
+        self.steps = step = whole_step(step, "context.prefix")
         if self._prefixes is not None and self._history is not None:
             self._prefixes.save(name, lambda: {**self._saved(step, state), "by": self._name})
 
@@ -307,10 +307,14 @@ def _check_saved(saved: dict[str, Any], of: str) -> None:
 
 
 def _check_end(saved: dict[str, Any], of: str) -> None:
-    """Refuse what is not the end of a prefix of this name."""
+    """Refuse what is not the end of a prefix, or of another one.
+
+    Raises:
+        ValueError: see above; or any error, if its points are none.
+    """
     _check_saved(saved, of)
     match saved:
-        case {"by": str(), "prefix": str(), "history": _, "continued": dict() | None}:
+        case {"by": str(), "prefix": str(), "continued": dict() | None} if _points(saved) is not None:
             return
     raise ValueError("not the end of a prefix")
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ class Trace:
     restored: list[str] | None = None  # names in the state that it resumed from; None: it did not resume
     device: str = "cpu"
     seconds: float = 0.0
+    ends: dict[str, int] = field(default_factory=dict)  # prefix -> its last step
 
     @property
     def has_ended(self) -> bool:
@@ -110,6 +111,9 @@ def _add(trace: Trace, event: dict[str, Any]) -> None:
     if "point" in event:
         step, values = event["point"]
         trace.points.update({(step, name): value for name, value in values.items()})
+    elif "end" in event:
+        name, step = event["end"]
+        trace.ends[name] = step
     elif "step" in event:
         trace.steps.append((event["step"], event["at"]))
     else:
@@ -184,7 +188,7 @@ class ProbeEnds(PrefixFiles):
 
 
 class ProbeContext(PartContext):
-    """A part's context that also records what training resumes from."""
+    """A part's context that also records what training resumes from, and where its prefixes end."""
 
     def __init__(self, owner: Owner, write: Writer, **rest: Any) -> None:
         super().__init__(owner, **rest)
@@ -196,6 +200,11 @@ class ProbeContext(PartContext):
         if state is not None:
             self._write(restored=[str(name) for name in state])
         return state
+
+    def prefix(self, name: str, step: int, state: Callable[[], dict[str, Any]]) -> None:
+        """Note that a prefix ends; save its end if the job says so."""
+        super().prefix(name, step, state)
+        self._write(end=[name, self.steps])
 
 
 def main() -> int:

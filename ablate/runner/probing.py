@@ -191,7 +191,7 @@ class Probes:
         """`first`: the first run of each part."""
         self.predictions: dict[str, dict[str, bytes]] = {}  # with other seeds
         self.one = one
-        self._bench, self._first = bench, first[one]
+        self._bench, self._firsts, self._first = bench, first, first[one]
         self._others = [other for other, trace in first.items() if other is not one and _trained(trace)]
         # A run that was cut short is cut at the same step again.
         self._stop_at = self._first.last_step if self._first.cut else None
@@ -244,19 +244,31 @@ class Probes:
 
     def _prefix(self) -> list[Check]:
         """Return one check if another part begins like this one."""
-        mine = {*self._bench.prefixes(self.one).values()}
-        alike = [other for other in self._others if mine & {*self._bench.prefixes(other).values()}]
+        alike = [other for other in self._others if self._common(other)]
         if not alike:
             return []
-        another, seed = alike[0], self._bench.seed
+        # One that does not keep what `prefixes` promises, if there is any.
+        another = next((other for other in alike if not self._begins_like(other)), alike[0])
+        seed, workdir = self._bench.seed, self._bench.new_workdir()
         self._bench.say(f"training {self.one.label}, continued from {another.label}")
-        ends = self._bench.new_workdir()
-        traces = [
-            self._bench.run(one, self._bench.new_workdir(), seed, self._stop_at, ends=ends)
-            for one in (another, self.one)
-        ]
-        shutil.rmtree(ends, ignore_errors=True)
-        return [prefix(self._first, traces[1], another.label)]
+        _, continued = (
+            self._bench.run(part, workdir / name, seed, self._stop_at, ends=workdir / "ends")
+            for name, part in (("another", another), ("this", self.one))
+        )
+        shutil.rmtree(workdir, ignore_errors=True)
+        return [prefix(self._first, continued, another.label)]
+
+    def _common(self, other: Tried) -> list[str]:
+        """Return the names of the prefixes that another part shares, first to last."""
+        mine, its = (self._bench.prefixes(one) for one in (self.one, other))
+        return [name for name, hash_ in mine.items() if its.get(name) == hash_]
+
+    def _begins_like(self, other: Tried) -> bool:
+        """Return whether another part reported the same up to the end of the last prefix that both share."""
+        one, its = self._first, self._firsts[other]
+        end = max((one.ends[name] for name in self._common(other) if name in one.ends), default=0)
+        early = [key for key in one.points | its.points if key[0] <= end]
+        return all(repr(one.points.get(key)) == repr(its.points.get(key)) for key in early)
 
     def _train(self, how: str, **rest: Any) -> Trace:
         return self._bench.train(self.one, how, stop_at=self._stop_at, **rest)

@@ -64,7 +64,7 @@ def status_text(results: Results) -> str:
     counts = ", ".join(f"{document[name]} {name}" for name in names if document[name])
     lines = [f"{document['study']}: {plural(document['planned'], 'trial')}: {counts or 'none yet'}"]
     if shared.used > shared.unique or shared.continued:
-        how = f", {shared.continued} of them from where another left off" if shared.continued else ""
+        how = f", {shared.continued} of them from where another left off," if shared.continued else ""
         lines.append(
             f"{shared.unique} parts trained{how} and used {shared.used} times: "
             f"{duration(shared.seconds_saved)} of training saved"

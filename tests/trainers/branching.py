@@ -3,6 +3,7 @@
 Each step computed, in any process, is a line of `steps.log` in the study's cache."""
 
 import os
+import time
 
 import numpy as np
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ class Settings(BaseModel, extra="forbid"):
     then: float = 1.0  # the slope of the second half
     score: str = "position"  # or square, of the end
     fails: bool = False  # at its end
+    pace: float = 0.0  # seconds of a step
     steps: int = 8
     kill_at: int = 0  # the process dies once, before this step
     keeps: bool = True  # whether it keeps checkpoints
@@ -50,6 +52,7 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
             os.kill(os.getpid(), 9)
         slope = settings.slope if step <= settings.steps // 2 else settings.then
         position += slope + rng.standard_normal()
+        time.sleep(settings.pace)
         with (context.cache / "steps.log").open("a") as log:
             log.write(f"{context.seed} {step}\n")
         context.report(step, {"dev/score": position})
