@@ -114,9 +114,8 @@ class PartContext:
         self.facts: dict[str, Any] = {}
         self.steps = 0
         self.points: Points = []  # that are not written yet
-        self.continued: dict[str, Any] | None = (
-            None  # from a prefix that another part trained: which, steps, seconds
-        )
+        # The prefix that another part trained: its name, who, steps, seconds; None if there is none.
+        self.continued: dict[str, Any] | None = None
         self._owner = owner
         self._cadence = cadence
         self._latest: dict[str, float] = {}

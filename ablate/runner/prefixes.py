@@ -77,7 +77,7 @@ class PartPrefixes(PrefixFiles):
         self._prefixes, self._part, self._seed = prefixes, part.hash, seed
         self._workdir = place.part_folder(part.hash, seed)
         self._sources, self._code = sources, code
-        facts = machine_facts(prefixes.trainer.file, device)
+        facts = machine_facts(device)
         self._machine = {name: facts[name] for name in MACHINE}
 
     def is_needed(self, name: str) -> bool:
