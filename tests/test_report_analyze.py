@@ -377,7 +377,7 @@ def test_an_effect_that_turns_around_says_where(crossover: Path, block: str | No
 )
 def test_the_caption_says_what_is_estimated(crossover: Path, block: str | None, said: str) -> None:
     text = analysis_text(analyze.analyze_table(crossover, question("y", ["a", "b"], block)))
-    assert f"Effects are {said}, " in text
+    assert f"Effects are {said}; " in text
 
 
 @pytest.mark.parametrize("block", ["seed", None])
