@@ -38,9 +38,16 @@ def test_png_is_7_2_inches_at_200_dpi(of_example: dict[str, Picture]) -> None:
 
 
 def test_the_title_states_the_finding(of_example: dict[str, Picture]) -> None:
-    document = report_document(example())
-    helps = sum(row["verdict"] == "helps" for row in document["effects"])
-    assert of_example["forest"].title.startswith(f"Of 5 choices: {helps} help")
+    row = next(row for row in report_of(example()).primary_effects if row.change.factor == "similarity_head")
+    assert of_example["forest"].title == (
+        f"Largest clear effect: similarity_head, concat → siamese: dev/mean {row.numbers.delta}"
+    )
+
+
+def test_the_title_says_when_nothing_is_shown() -> None:
+    assert drawn(example(spec(seeds=(11,))))["forest"].title == (
+        "No choice has been shown to help or to hurt dev/mean"
+    )
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,14 @@ def test_the_table_says_each_design_in_a_line(tmp_path: Path) -> None:
     assert line.endswith("aliased with one another, e.g. a:b = c:d")
 
 
+def test_parts_are_only_spoken_of_where_some_are_shared(tmp_path: Path) -> None:
+    found = document(crossed(3), tmp_path)
+    assert found["parts"]["unique"] == found["parts"]["naive"]
+    assert "parts:" not in plan_text(found)
+    shared = found | {"parts": {"naive": 24, "unique": 18}}
+    assert "parts: 18 to train, 24 without sharing (25% saved)" in plan_text(shared)
+
+
 def detectable(spec: StudySpec, noise: Noise | None = None, **trainer: Any) -> Json:
     return detectable_effect(spec, build_design(spec, toy_trainer(**trainer)), noise)
 

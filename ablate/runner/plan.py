@@ -207,11 +207,12 @@ def over_budget(spec: StudySpec, cost: dict[str, Any]) -> list[str]:
 def plan_text(document: dict[str, Any]) -> str:
     """Return the document as text."""
     parts, estimate_, effect = document["parts"], document["estimate"], document["detectable_effect"]
-    saved = 1 - parts["unique"] / parts["naive"] if parts["naive"] else 0
-    lines = [
-        f"{document['study']}: {document['design']}, {_size_text(document)}",
-        f"parts: {parts['unique']} to train, {parts['naive']} without sharing ({saved:.0%} saved)",
-    ]
+    lines = [f"{document['study']}: {document['design']}, {_size_text(document)}"]
+    if parts["unique"] < parts["naive"]:
+        saved = 1 - parts["unique"] / parts["naive"]
+        lines.append(
+            f"parts: {parts['unique']} to train, {parts['naive']} without sharing ({saved:.0%} saved)"
+        )
     if parts["with_prefixes"]:
         lines.append(
             f"prefixes: {parts['with_prefixes']} of these parts begin like another; one that starts when the other is past that "

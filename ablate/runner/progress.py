@@ -74,9 +74,11 @@ class Lines:
             self.say(f"trial {number}: {values(event['metrics'])} ({pace})")
         elif kind == "failed":
             self.say(f"trial {number}: FAILED: {event['error']}")
-        elif kind in ("pruned", "released"):
-            self._count.done += kind == "pruned"
-            self.say(f"trial {number}: {kind}")
+        elif kind == "pruned":
+            self._count.done += 1
+            self.say(f"trial {number}: pruned")
+        elif kind == "released":
+            self.say(f"trial {number}: back in the queue, unfinished")
         elif kind == "notice":
             self.say(event["text"])
 

@@ -10,7 +10,6 @@ from ablate.report.document import EffectRow, Report
 from ablate.report.phrases import METHODS
 from ablate.report.plots.labels import change_label, plot_text
 from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
-from ablate.report.sections.summary import headline
 from ablate.stats.verdicts import Verdict
 from ablate.text import plural
 
@@ -58,7 +57,7 @@ def forest(report: Report) -> Picture | None:
         "forest",
         0.6 + 0.36 * len(changes),
         paint,
-        title=headline(report) if shown[0] == primary else "What each choice does to each metric",
+        title=_finding(changes) if shown[0] == primary else "What each choice does to each metric",
         caption=_caption(report, rows_of[shown[0]], clipped, left_out=len(metrics) - len(shown)),
         alt=f"Forest plot of {shown[0]} with 95 % intervals. "
         + " ".join(
@@ -116,6 +115,16 @@ def _limit(rows: Sequence[EffectRow], smallest: float | None) -> float:
     reaches = [max(map(abs, n.ci95)) for n in numbers if n.ci95]
     enough = max(4 * max(largest, smallest or 0.0), min(reaches, default=0.0))
     return 1.08 * min(max([*reaches, largest, smallest or 0.0]), enough) or 1.0
+
+
+def _finding(rows: Sequence[EffectRow]) -> str:
+    """Return the largest effect that is shown; the headline of the page counts them."""
+    decided = [row for row in rows if row.judged.verdict in (Verdict.HELPS, Verdict.HURTS)]
+    if not decided:
+        return f"No choice has been shown to help or to hurt {plot_text(rows[0].metric, LABEL)}"
+    row = max(decided, key=lambda row: abs(row.numbers.estimate or 0.0))
+    factor, metric = (plot_text(name, LABEL) for name in (row.change.factor, row.metric))
+    return f"Largest clear effect: {factor}, {change_label(row.change, LABEL)}: {metric} {row.numbers.delta}"
 
 
 def _label(row: EffectRow) -> str:

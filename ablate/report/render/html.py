@@ -29,6 +29,7 @@ def render_html(report: Report, pictures: Sequence[Picture], live: Live | None =
         "data_uri": _data_uri,
         "prose": _prose,
         "heading": of_heading,
+        "breakable": _breakable,
         "explained": lambda text: Markup(mark(str(escape(text)))),
     }
     return templates.get_template("report.html.jinja").render(context(report, pictures), live=live)
@@ -48,6 +49,11 @@ def _prose(text: str) -> Markup:
     """Return a sentence with a capital first letter and `commands` as code."""
     escaped = str(escape(text[:1].upper() + text[1:]))
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escaped))
+
+
+def _breakable(text: str) -> Markup:
+    """Return a name that may also be broken after a slash, or after a long factor: `paraphrase_head=`."""
+    return Markup(re.sub(r"/|[^\s=]{12,}=", r"\g<0><wbr>", str(escape(text))))
 
 
 def _data_uri(picture: Picture) -> str:
