@@ -122,6 +122,26 @@ class PostgresServer:
             Path(file.name).chmod(0o644)
             self._run("psql", "--quiet", "--file", file.name, owner)
 
+    def run_script(self, script: Path, *arguments: str) -> str:
+        """Run a script as the server's owner, who is not root, with PostgreSQL's programs on the PATH; return its output."""
+        path = f"{self._server.bin_path}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", str(script), *arguments],
+            user=self._server.system_user,
+            env={"PATH": path, "LC_ALL": "C"},
+            cwd="/",
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return done.stdout
+
+    def new_folder(self) -> Path:
+        """Return an empty folder of the server's owner."""
+        folder = Path(tempfile.mkdtemp(prefix="pg"))
+        shutil.chown(folder, self._server.system_user or os.getuid())
+        return folder
+
     def log(self) -> str:
         """Return what the server wrote to its log."""
         return self._server.log.read_text()

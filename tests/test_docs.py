@@ -43,6 +43,7 @@ NOT_RUN = {
     "code": 1,
     "csv": 1,
     "kubernetes": 2,
+    "postgresql": 1,
     "ray": 1,
     "slurm": 2,
     "your_training_code": 1,

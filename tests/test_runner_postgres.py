@@ -5,7 +5,9 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from fixture_types import Ablate, RunHere, StartAblate, WalkStudy, not_none
-from postgres_server import PASSWORD, PostgresServer
+from postgres_server import PASSWORD, PostgresServer, name_of
 from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.runner.cadence import Cadence
@@ -43,6 +45,49 @@ def test_a_run_gives_what_it_gives_on_sqlite(
     done = ablate("run", study, "--workers", 2, "--json", ABLATE_STORAGE=url)
     assert done.returncode == 0, done.stderr
     assert metrics(json.loads(done.stdout)) == metrics(run_here(study, home="reference"))
+
+
+def test_a_database_without_an_encoding_holds_a_study(
+    ablate: Ablate, walk_study: WalkStudy, url: str, postgres: PostgresServer
+) -> None:
+    """As `initdb` makes it where LC_ALL is C."""
+    name = f"{name_of(url)}_ascii"
+    postgres.sql(
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    url = url.replace(name_of(url), name)
+    study = walk_study()
+    study.write_text(f"{study.read_text()}question: Ist größer besser?\n")
+    done = ablate("run", study, "--limit", 1, ABLATE_STORAGE=url)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(ablate("report", "walk", "--json", ABLATE_STORAGE=url).stdout)
+    assert report["question"] == "Ist größer besser?"
+
+
+def test_the_script_of_the_documentation_starts_a_server_without_root(
+    ablate: Ablate, walk_study: WalkStudy, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parent.parent / "docs/how_to/postgresql.md").read_text()
+    folder = postgres.new_folder()
+    script, data = folder / "database.sh", folder / "database"
+    script.write_text(page.partition('```bash title="database.sh"\n')[2].partition("```")[0])
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    stop = folder / "stop.sh"
+    stop.write_text(f"pg_ctl --pgdata {data} --mode immediate stop")
+    try:
+        printed = postgres.run_script(script, str(data), str(port)).splitlines()[-1]
+        address = printed.removeprefix("export ABLATE_STORAGE=").replace(socket.gethostname(), "localhost")
+        assert f"@localhost:{port}/postgres" in address
+        assert (folder / "database.password").stat().st_mode & 0o77 == 0
+        assert ablate("run", walk_study(), "--limit", 1, ABLATE_STORAGE=address).returncode == 0
+        # As after the machine was started again.
+        postgres.run_script(stop)
+        assert postgres.run_script(script, str(data), str(port)).splitlines()[-1] == printed
+        assert json.loads(ablate("status", "walk", "--json", ABLATE_STORAGE=address).stdout)["complete"] == 1
+    finally:
+        postgres.run_script(stop)
+        shutil.rmtree(folder)
 
 
 def test_a_server_restarting_in_mid_trial_loses_nothing(

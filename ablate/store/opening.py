@@ -271,7 +271,12 @@ def server_engine(url: str, read_only: bool = False, **how: Any) -> sa.Engine:
     """
     try:
         engine = sa.create_engine(
-            parse_url(url), pool_pre_ping=True, hide_parameters=True, connect_args=SERVER_PATIENCE, **how
+            parse_url(url),
+            pool_pre_ping=True,
+            hide_parameters=True,
+            # The server's default may be SQL_ASCII, from which psycopg reads bytes.
+            connect_args={**SERVER_PATIENCE, "client_encoding": "UTF8"},
+            **how,
         )
     except ImportError as error:
         raise Unavailable(
