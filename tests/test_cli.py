@@ -56,7 +56,7 @@ def test_a_report_of_an_edited_file_says_what_was_run_and_counts(ablate: Ablate,
     done = ablate("report", file.name, "--json")
     (said,) = [line for line in done.stderr.splitlines() if "smallest_effect" in line]
     assert said == (
-        "own_trainer.yaml: metric.smallest_effect: 0.01 → 0.05 since it was run; the report is of what was run"
+        "own_trainer.yaml: metric.smallest_effect: 0.01 → 0.05 since it was run; the report describes what was run"
     )
     document = json.loads(done.stdout)
     assert document["metric"]["smallest_effect"] == 0.01

@@ -346,7 +346,7 @@ def test_a_study_file_that_was_edited_after_the_run_is_noted() -> None:
     edited = replace(example(), edited=("metric.smallest_effect: 0.005 → 0.02",))
     flag = next(f for f in report_document(edited)["flags"] if f["rule"] == "study_file_edited")
     assert flag["severity"] == "note"
-    assert "metric.smallest_effect: 0.005 → 0.02); this report is of what was run" in flag["evidence"]
+    assert "metric.smallest_effect: 0.005 → 0.02); this report describes what was run" in flag["evidence"]
     assert "study_file_edited" not in rules(example())
 
 

@@ -84,7 +84,10 @@ def report(
 
     results = read()
     complain(
-        *(f"{study}: {change} since it was run; the report is of what was run" for change in results.edited)
+        *(
+            f"{study}: {change} since it was run; the report describes what was run"
+            for change in results.edited
+        )
     )
     if watch:
         from ablate.report.watch import watch_report

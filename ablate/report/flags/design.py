@@ -40,8 +40,8 @@ def study_file_edited(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             NOTE,
             "study_file_edited",
-            f"the study file was edited after the run ({listed(edited, 12, '; ')}); this report is of what was run",
-            "put the file back, or run the edited one under another name",
+            f"the study file was edited after the run ({listed(edited, 12, '; ')}); this report describes what was run",
+            "restore the file, or run the edited study under another name",
         )
 
 
