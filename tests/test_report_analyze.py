@@ -944,6 +944,18 @@ def test_inconclusive_says_what_would_have_been_seen(filtration: Path) -> None:
     )
 
 
+def test_a_sum_of_squares_that_is_rounding_is_0(tmp_path: Path) -> None:
+    rows = [
+        (a, b, s, y) for b in (1, 2) for a, s, y in [(0, 1, 0.81), (0, 2, 0.82), (1, 1, 0.84), (1, 2, 0.86)]
+    ]
+    rows[4] = (0, 2, 1, 0.80)
+    rows[5] = (0, 2, 2, 0.83)
+    path = write_csv(tmp_path / "t.csv", ["a", "b", "s", "y"], rows)
+    text = analysis_text(analyze.analyze_table(path, question("y", ["a", "b"], "s")))
+    (line,) = [line for line in text.splitlines() if line.startswith("b  ")]
+    assert line.split()[:4] == ["b", "1", "0", "0"]
+
+
 def test_text_without_noise_claims_nothing(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "y"], [(0, 0.5), (0, 0.5), (1, 0.7), (1, 0.7)])
     assert "a: 0 → 1: +0.2000, without any measure of noise: inconclusive." in analysis_text(

@@ -3,7 +3,8 @@
 Comments, order, the question, the budget and the seconds between checkpoints may change. Anything that trials or conclusions
 depend on may not, including the defaults of the trainer's settings. `--extend` only adds levels, cells and seeds."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ablate.contract import Trainer
@@ -62,24 +63,30 @@ def refuse_changes(
     elif extend:
         _refuse_losses(stored, spec, design)
     else:
+        late = _late_looks(stored, spec)
         raise StudyChanged(
+            *late,
             *(
-                f"{_where(spec)}: {key}: {_shown(old.get(key))} → {_shown(new.get(key))} since trials of {spec.study!r} were "
-                f"run; put it back, or give the changed study another name{EXTENDED.get(key.partition('.')[0], '')}"
-                for key in sorted(old.keys() | new.keys())
-                if old.get(key) != new.get(key)
-            )
+                f"{_where(spec)}: {change} since trials of {spec.study!r} were run; put it back, or give the changed study "
+                f"another name{EXTENDED.get(key, '')}"
+                for change in _changes(old, new)
+                for key in [re.split("[.:]", change)[0]]
+                if not (late and key == "seeds")
+            ),
         )
 
 
 def edits(ran: StudySpec, file: StudySpec) -> tuple[str, ...]:
     """Return what a study file says otherwise than when its trials were run: `metric.smallest_effect: 0.01 → 0.02`."""
     old, new = (identity(spec) | spec.model_dump(mode="json", include=set(SHOWN)) for spec in (ran, file))
-    return tuple(
-        f"{key}: {_shown(old.get(key))} → {_shown(new.get(key))}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    )
+    return tuple(_changes(old, new))
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Yield `key: old → new` for each value that differs; the plan of looks stands under `seeds` in a file."""
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield f"{key.replace('looking.', 'seeds.')}: {_shown(old.get(key))} → {_shown(new.get(key))}"
 
 
 def _judged(stored: Results) -> bool:
@@ -122,15 +129,19 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
         before, after = getattr(stored.spec, field), getattr(spec, field)
         if before != after:
             faults.append(f"{_where(spec)}: {field}: {before} → {after}: an extension changes no {field}")
-    if stored.looks:
-        faults += _other_looks(stored, spec, design)
-    elif spec.looking and not stored.spec.looking and _judged(stored):
-        faults.append(
-            f"{_where(spec)}: seeds: looks are planned before the first result, and {spec.study!r} already has results; put "
-            "the list of seeds back, or give the study with looks another name and fresh seeds"
-        )
+    faults += _other_looks(stored, spec, design) if stored.looks else _late_looks(stored, spec)
     if faults:
         raise StudyChanged(*faults)
+
+
+def _late_looks(stored: Results, spec: StudySpec) -> list[str]:
+    """Return a fault if looks were planned after there were results."""
+    if spec.looking is None or stored.spec.looking or not _judged(stored):
+        return []
+    return [
+        f"{_where(spec)}: seeds: looks are planned before the first result, and {spec.study!r} already has results; put the "
+        "list of seeds back, or give the study with looks another name and fresh seeds"
+    ]
 
 
 def _other_looks(stored: Results, spec: StudySpec, design: Design) -> list[str]:

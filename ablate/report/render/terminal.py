@@ -13,7 +13,7 @@ from ablate.report.formatting import df_text, interval, number, p_equation, p_te
 from ablate.report.phrases import METHODS
 from ablate.report.sections.summary import mixed_with, qualified_verdict
 from ablate.stats.factorial import AnovaRow
-from ablate.stats.inference import Method
+from ablate.stats.inference import ROUNDING, Method
 from ablate.stats.verdicts import Verdict
 from ablate.text import one_line, plural
 
@@ -101,12 +101,18 @@ def _numbers(numbers: Numbers) -> dict[str, str]:
 
 
 def _anova_rows(anova: Sequence[AnovaRow]) -> list[dict[str, str]]:
+    # A sum of squares that is only rounding error is shown as 0.
+    least = ROUNDING**2 * sum(row.ss for row in anova)
+
+    def shown(value: float | None) -> str:
+        return "–" if value is None else f"{value if value > least else 0:.6g}"
+
     return [
         {
             "term": one_line(row.term),
             "df": str(row.df),
-            "sum of squares": f"{row.ss:.6g}",
-            "mean square": "–" if row.ms is None else f"{row.ms:.6g}",
+            "sum of squares": shown(row.ss),
+            "mean square": shown(row.ms),
             "F": "–" if row.F is None else f"{row.F:.2f}",
             "p": p_text(row.p),
         }
