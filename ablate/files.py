@@ -37,11 +37,19 @@ def new_file(file: Path) -> Iterator[BinaryIO]:
             yield opened
             opened.flush()
             os.fsync(opened.fileno())
-        part.replace(file)
+        _put(part, file)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     sync(file.parent)
+
+
+def _put(part: Path, file: Path) -> None:
+    """Rename; an error names the file, not the one that was written first."""
+    try:
+        part.replace(file)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 @contextmanager
@@ -146,6 +154,18 @@ def other_kind(mode: int) -> str:
     if stat.S_ISFIFO(mode):
         return "a pipe"
     return "" if stat.S_ISREG(mode) else "a device or a socket"
+
+
+def refuse_no_folder(path: Path) -> None:
+    """Refuse a path where a folder cannot be made, because something else is there.
+
+    Raises:
+        BadInput: it is a file, a pipe or a device, or a link that leads nowhere.
+    """
+    if path.is_dir() or not os.path.lexists(path):
+        return
+    kind = other_kind(path.stat().st_mode) or "a file" if path.exists() else "a link that leads nowhere"
+    raise BadInput(f"{path}: {kind}, where a folder should be; move it away")
 
 
 def refuse_other_kinds(file: Path, what: str = "the database", option: str = "--home or --storage") -> None:

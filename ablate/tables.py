@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import lzma
+import os
 import re
 import unicodedata
 import zlib
@@ -130,10 +131,14 @@ def read_bytes(path: Path, most: int) -> bytes:
     """
     refuse_no_file(path)
     try:
-        with path.open("rb") as file:
-            return file.read(most)
+        # Some files of /proc would wait for more to come.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            data = file.read(most)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+    if data is None:
+        raise BadInput(f"{path}: a file that waits for more; save a copy, and name that")
+    return data
 
 
 def refuse_no_file(path: Path) -> None:

@@ -193,6 +193,8 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
             "no program 'train.py' on the PATH; write ./train.py for the file next to the study",
         ),
         (["./train.py", "{args}"], "the program './train.py' cannot be executed; try chmod +x"),
+        (["./folder", "{args}"], "the program './folder' is not a file"),
+        (["./windows.sh", "{args}"], "the program './windows.sh' has lines that end in CR LF"),
         (
             ["bin/train", "{args}"],
             "the program 'bin/train' does not exist (paths are relative to the study file)",
@@ -206,6 +208,9 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
 def test_a_command_that_cannot_work_is_refused_at_its_place(
     run_here: RunHere, tmp_path: Path, command: object, fault: str
 ) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "windows.sh").write_text("#!/bin/sh\r\n")
+    (tmp_path / "windows.sh").chmod(0o755)
     (found,) = refusal(run_here, write_program(tmp_path, command=command))
     assert found.startswith(f":4:3: settings.command: {fault}")
 

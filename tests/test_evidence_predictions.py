@@ -1,5 +1,6 @@
 """Prediction files: read strictly, and never left out in silence."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,11 @@ def test_a_file_that_is_not_predictions_is_damaged(
     found: Callable[[str | bytes], Predicted | Refusal], text: str | bytes
 ) -> None:
     assert found(text) is Refusal.DAMAGED
+
+
+def test_a_pipe_or_a_folder_is_no_file_of_predictions(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert [predictions_in(tmp_path / name) for name in ("pipe", ".")] == [Refusal.NO_FILE] * 2
 
 
 @pytest.mark.parametrize(

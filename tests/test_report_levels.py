@@ -3,8 +3,10 @@
 import csv
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
+from fixture_types import Ablate, RunHere
 from report_examples import example, factor, spec
 
 from ablate.report.render.csv import csv_tables
@@ -52,3 +54,23 @@ def test_a_page_has_no_control_character() -> None:
     report = report_of(example(spec(question="Is \x1b[2J shown\x07?")))
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", render_html(report, []))
     assert "\x1b" not in render_markdown(report, [])
+
+
+def test_characters_that_turn_text_around_are_escaped(
+    ablate: Ablate, run_here: RunHere, tmp_path: Path
+) -> None:
+    (tmp_path / "turned.yaml").write_text(
+        "study: turned\ntrainer: turned\n"
+        'factors: {a: ["a\\u202Eb", "c\\u2066d"]}\nbaseline: {a: "c\\u2066d"}\n'
+        "design: full\nseeds: [1, 2]\nmetric: {name: y}\n"
+    )
+    (tmp_path / "turned.py").write_text(
+        "from pydantic import BaseModel\nclass Settings(BaseModel):\n    a: str = 'x'\n"
+        "def train(settings, context):\n    return {'y': 1.0 + context.seed * ('b' in settings.a)}\n"
+    )
+    run_here(tmp_path / "turned.yaml")
+    assert ablate("report", "turned").returncode == 0
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / "reports/turned" / name).read_text(encoding="utf-8")
+        assert not set("\u202e\u2066") & set(text)
+    assert r"a: c\u2066d → a\u202eb" in text

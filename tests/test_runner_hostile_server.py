@@ -14,7 +14,7 @@ from history import assert_history
 from postgres_server import PASSWORD, PostgresServer, name_of, role_of
 from test_runner_run import metrics, wait_for
 
-from ablate.errors import BadInput
+from ablate.errors import BadInput, StoreError
 from ablate.runner import ownership
 from ablate.runner.ownership import ServerLocks, regain
 from ablate.store import opening
@@ -229,6 +229,42 @@ def test_a_role_that_may_make_no_tables_is_named(
     done = ablate("run", walk_study(), ABLATE_STORAGE=role)
     assert done.returncode == 1
     assert "permission denied for schema public; let the role make tables: GRANT CREATE" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_any_encoding_works(
+    run_here: RunHere, walk_study: WalkStudy, url: str, postgres: PostgresServer, encoding: str
+) -> None:
+    name = f"{name_of(url)}_{encoding.lower()}"
+    postgres.sql(
+        f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    done = run_here(walk_study(), storage=url.replace(name_of(url), name))
+    assert {trial["state"] for trial in done["trials"]} == {"COMPLETE"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("ALTER ROLE {role} SET search_path = nowhere", "ALTER ROLE name SET search_path = public"),
+        ("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "GRANT CONNECT ON DATABASE name TO role"),
+        ("ALTER ROLE {role} NOLOGIN", "ALTER ROLE name LOGIN"),
+        ("DROP DATABASE {database}", "create it (createdb NAME), or correct the URL"),
+    ],
+)
+def test_what_waiting_does_not_change_is_named_at_once(
+    ablate: Ablate, walk_study: WalkStudy, url: str, postgres: PostgresServer, change: str, said: str
+) -> None:
+    role = postgres.new_role(url, "")
+    postgres.sql(f"ALTER DATABASE {name_of(url)} OWNER TO walker")
+    postgres.sql(change.format(role=role_of(role), database=name_of(url)))
+    done = ablate("run", walk_study(), ABLATE_STORAGE=role)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "is the server up?" not in done.stderr
+    with pytest.raises(StoreError) as caught:
+        lasting(lambda: read_results(place_of("walk", walk_study().parent / "runs", role)))
+    assert not isinstance(caught.value, Disconnected)
 
 
 def test_a_server_that_stays_away_is_waited_for_and_named(

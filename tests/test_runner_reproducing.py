@@ -54,6 +54,18 @@ def test_a_trial_that_is_trained_again_is_equal_to_the_bit(
     assert files(tmp_path) == before
 
 
+def test_a_scratch_folder_that_is_not_utf_8_is_named(
+    drifting: Drifting, ablate: Ablate, tmp_path: Path
+) -> None:
+    drifting()
+    scratch = tmp_path / "t\udcff"
+    scratch.mkdir()
+    done = ablate("reproduce", "drifting", 3, TMPDIR=str(scratch))
+    assert done.returncode == 2
+    assert "TMPDIR: " in done.stderr
+    assert "its path is not UTF-8" in done.stderr
+
+
 def test_a_study_whose_folder_is_elsewhere_is_reproduced_by_its_path(
     drifting: Drifting, ablate: Ablate, tmp_path: Path
 ) -> None:

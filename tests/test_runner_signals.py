@@ -52,6 +52,20 @@ def test_a_batch_system_s_signal_saves_the_step_and_counts_no_attempt(
     assert metrics(run_here(study)) == metrics(run_here(study, home="reference"))
 
 
+def test_a_trainer_that_ignores_signals_stops_all_the_same(
+    run_here: RunHere, start_ablate: StartAblate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    study = slow_walk(walk_study, steps=300)
+    trainer = tmp_path / "walk.py"
+    ignoring = "\nimport signal\nfor number in (signal.SIGTERM, signal.SIGINT):\n    signal.signal(number, signal.SIG_IGN)\n"
+    trainer.write_text(trainer.read_text() + ignoring)
+    run = start_ablate("run", study)
+    wait_for(lambda: is_training(tmp_path))
+    run.send_signal(signal.SIGTERM)
+    assert run.wait() == 128 + signal.SIGTERM
+    assert list(tmp_path.glob("runs/walk/trials/*/step-*.checkpoint"))
+
+
 def test_a_signal_to_supervisor_and_workers_at_once_is_one_stop(
     run_here: RunHere,
     start_ablate: StartAblate,

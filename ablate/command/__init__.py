@@ -34,8 +34,7 @@ def check(settings: Settings) -> None:
     """
     program, *rest = settings.arguments(Trial())
     if os.sep in program:
-        if not os.access(program, os.X_OK) or os.path.isdir(program):
-            what = "cannot be executed; try chmod +x" if os.path.exists(program) else "does not exist"
+        if what := _why_not_executable(program):
             raise BadSetting(
                 "command", f"the program {program!r} {what} (paths are relative to the study file)"
             )
@@ -57,6 +56,28 @@ def sources(settings: Settings) -> list[Path]:
         module = Path(*rest[rest.index("-m") + 1].split("."))
         files += [module.with_suffix(".py"), module / "__main__.py"]
     return [file for file in files if file.is_file()]
+
+
+def _why_not_executable(program: str) -> str:
+    """Return why a program cannot be started; "" if it can."""
+    if not os.path.exists(program):
+        return "does not exist"
+    if not os.path.isfile(program):
+        return "is not a file"
+    if not os.access(program, os.X_OK):
+        return "cannot be executed; try chmod +x"
+    try:
+        with open(program, "rb") as file:
+            first = file.readline(1000)
+    # It may be executable without being readable.
+    except OSError:
+        return ""
+    is_script_of_windows = first.startswith(b"#!") and first.endswith(b"\r\n")
+    return (
+        "has lines that end in CR LF, so its #! names nothing; save it with LF"
+        if is_script_of_windows
+        else ""
+    )
 
 
 def _instead_of(program: str) -> str:

@@ -87,7 +87,7 @@ def json_object(line: bytes) -> dict[str, Any]:
     if not line.strip().startswith(b"{"):
         return {}
     try:
-        document = json.loads(line)
+        document = json.loads(line.decode(errors="replace"))
     # Nested too deeply, or a number too long for Python.
     except (ValueError, RecursionError):
         return {}

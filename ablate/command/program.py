@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from ablate.errors import TrialError
-from ablate.text import printable, shortened
+from ablate.text import shortened, without_codes
 
 POLL_S = 0.05  # how often to check whether it ended or has to stop
 LONGEST_LINE = 1 << 16  # bytes; only the end of a longer line is kept
@@ -119,10 +119,16 @@ class Program:
         if code == -signal.SIGKILL:
             how += " (out of memory?)"
         last = self._err.last or self._out.last
-        last_line = (
-            printable(shortened(last.decode(errors="replace"), SHOWN_LINE)) if last else "it printed nothing"
-        )
+        last_line = shortened(_text(last), SHOWN_LINE) if last else "it printed nothing"
         raise TrialError(f"{self._name} {how}: {last_line}")
+
+
+def _text(line: bytes) -> str:
+    return without_codes(line.decode(errors="replace")).strip()
+
+
+def _is_visible(line: bytes) -> bool:
+    return bool(_text(line))
 
 
 class Lines:
@@ -141,7 +147,8 @@ class Lines:
         self._rest = rest[-LONGEST_LINE:]
         lines = [line for line in lines if line.strip()]
         self._new += lines
-        self._last = lines[-1] if lines else self._last
+        # Bars end by showing the cursor again.
+        self._last = next((line for line in reversed(lines) if _is_visible(line)), self._last)
 
     def taken(self) -> list[bytes]:
         """Return the lines since the last call."""

@@ -40,6 +40,7 @@ class Kind(StrEnum):
 class Refusal(Enum):
     """Why predictions are not used."""
 
+    NO_FILE = auto()  # a folder, a pipe, or a file that cannot be read
     DAMAGED = auto()  # not whole rows of id, prediction, gold and perhaps cluster
     NOT_FINITE = auto()  # a prediction, or the gold of an item; also from 1e100 on
     TOO_FEW = auto()  # items to have a variance
@@ -242,7 +243,7 @@ def predictions_in(path: Path) -> Predicted | Refusal:
     try:
         data = read_bytes(path, MOST_BYTES)
     except BadInput:
-        return Refusal.DAMAGED
+        return Refusal.NO_FILE
     names = tuple(data.partition(b"\n")[0].rstrip(b"\r").decode(errors="replace").split(","))
     if names not in (_COLUMNS, (*_COLUMNS, "cluster")):
         return Refusal.DAMAGED

@@ -180,6 +180,7 @@ RESERVATIONS = {
 
 # Why predictions are not used.
 WHY_REFUSED = {
+    Refusal.NO_FILE: "not a file, or it cannot be read",
     Refusal.DAMAGED: "rows are not all id, prediction, gold",
     Refusal.NOT_FINITE: "a prediction or a label is not a finite number, or 1e100 or more",
     Refusal.TOO_FEW: "fewer than two items",

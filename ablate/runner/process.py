@@ -43,6 +43,7 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 # Exit code after an error that was sent as an event: restarting would not help.
 EXPLAINED = 3
 STEP_EVENT_S = 0.5  # send at most two step events per second
+LAST_SECONDS = 20.0  # for threads and exit functions of a trainer, once the work is done
 LAST_EVENTS_S = 10.0  # how long an ending worker waits for a supervisor that does not read
 
 
@@ -189,7 +190,9 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
                 stop.draining.is_set,
                 show=True,
             )
-    return 128 + stop.number if stop.number else 0
+    code = 128 + stop.number if stop.number else 0
+    end_for_sure(code)
+    return code
 
 
 def job_for(
@@ -272,5 +275,21 @@ def work(
             worker.run(job["numbers"])
 
 
+def end_for_sure(code: int) -> None:
+    """End this process in a while with `code`, even if threads or exit functions of a trainer never end."""
+
+    def end() -> None:
+        time.sleep(LAST_SECONDS)
+        print(
+            f"[ablate] a thread or an exit function of the trainer did not end within {LAST_SECONDS:g} s",
+            flush=True,
+        )
+        os._exit(code)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    end_for_sure(exit_code)
+    sys.exit(exit_code)

@@ -26,7 +26,7 @@ from ablate.store.creating import create_store
 from ablate.store.places import Place, place_of
 from ablate.store.reading import read_results
 from ablate.store.results import PartResult, Results, TrialResult
-from ablate.text import plural
+from ablate.text import is_utf8, plural, shown
 
 # Facts that differ from run to run.
 MEASURED = ("host", "peak_memory_bytes", "gpu_energy_joules", "git_changed_files")
@@ -59,6 +59,10 @@ def reproduce(
     console.print(
         f"training trial {trial.number} again in a scratch home, where it is trial 0", highlight=False
     )
+    if not is_utf8(tempfile.gettempdir()):
+        raise BadInput(
+            f"TMPDIR: {shown(tempfile.gettempdir())}: its path is not UTF-8, which databases need; name another folder"
+        )
     with tempfile.TemporaryDirectory(prefix="ablate-reproduce-") as home:
         place = place_of(results.spec.study, Path(home), f"sqlite:///{home}/{results.spec.study}.db")
         code = _train(results, folder, cell, trial.seed, place, console)

@@ -17,7 +17,7 @@ from ablate.design.model import Cell, Design
 from ablate.design.only import select
 from ablate.design.search import most_trials
 from ablate.errors import BadInput, StoreError
-from ablate.files import make_folder
+from ablate.files import make_folder, refuse_no_folder
 from ablate.runner.checking import check_cells, check_gpus, gpus_of
 from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.engines.checking import check_engine
@@ -81,6 +81,8 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         check_gpus(prepared, chosen, options.workers or 1)
     if design.smoke:
         forget_smoke(place)
+    for folder in ("trials", "logs", "locks", "cache"):
+        refuse_no_folder(place.folder / folder)
     make_folder(place.folder)
     with closing(create_store(place, spec, design, defaults)) as store:
         if store.upgraded:

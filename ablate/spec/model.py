@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ablate.spec.kinds import Kind, Search
-from ablate.spec.rules import Frozen, Number, Positive, Text, Written, expected, fault, write
+from ablate.spec.rules import Difference, Frozen, Number, Positive, Text, Written, expected, fault, write
 from ablate.spec.scalars import is_text
 from ablate.text import shown
 
@@ -86,7 +86,7 @@ class Metric(Written):
     """The metric's name, as the trainer reports it."""
     goal: Literal["maximize", "minimize"] = "maximize"
     """Whether higher or lower values are better."""
-    smallest_effect: Positive | None = None
+    smallest_effect: Difference | None = None
     """The smallest difference that matters to you, in the metric's unit."""
     worst: Number | None = None
     """The worst possible value, to bound what lost trials could change. Not needed for accuracies, Pearson's r or our trainer."""

@@ -187,6 +187,8 @@ def not_blank(text: str) -> str:
 
 Number = Annotated[float, Strict(), write("a number")]
 Positive = Annotated[float, Strict(), Field(gt=0), write("a number above 0")]
+# Its square must be a number too.
+Difference = Annotated[float, Strict(), Field(gt=0, le=1e100), write("a number above 0, at most 1e100")]
 Text = Annotated[str, AfterValidator(not_blank)]
 
 

@@ -7,6 +7,7 @@ consistent snapshot and changes no byte, even if a writer was killed in the midd
 in clear text."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -41,6 +42,8 @@ SERVER_PATIENCE = {
     "keepalives_interval": 2,
     "keepalives_count": 5,
     "tcp_user_timeout": 15_000,
+    # From a database without an encoding, texts would come as bytes.
+    "client_encoding": "utf8",
 }
 # Stricter than SQLAlchemy, which takes the rest of a password after an @ for the host, and prints it.
 _SERVER = re.compile(
@@ -63,6 +66,15 @@ _TOO_MANY = (
 # SQLSTATE, the server's message (there may be no SQLSTATE yet), how to fix it.
 _SERVER_ADVICE = (
     ("", "invalid connection option", "correct the part of the URL after ?"),
+    ("", "connection is bad: invalid ", "correct the part of the URL after ?"),
+    ("", "permission denied for database", "let the role in: GRANT CONNECT ON DATABASE name TO role"),
+    ("", "is not permitted to log in", "ALTER ROLE name LOGIN, or name another role in the URL"),
+    ("", "no pg_hba.conf entry", "allow this host, user and database in the server's pg_hba.conf"),
+    (
+        "3F000",
+        "no schema has been selected",
+        "name one that exists: ALTER ROLE name SET search_path = public",
+    ),
     ("53300", "too many connections", _TOO_MANY),
     ("53300", "remaining connection slots", _TOO_MANY),
     ("25006", "read-only transaction", READ_ONLY),
@@ -84,6 +96,18 @@ _SERVER_ADVICE = (
         "query_wait_timeout",
         "the pooler has no session left; raise its default_pool_size or start fewer workers",
     ),
+)
+
+
+# What a server says that waiting does not change.
+_FINAL = (
+    "does not exist",
+    "password authentication failed",
+    "permission denied for database",
+    "is not permitted to log in",
+    "no pg_hba.conf entry",
+    "connection is bad: invalid ",
+    "invalid connection option",
 )
 
 
@@ -407,6 +431,8 @@ def explained(url: str) -> Iterator[None]:
 def _of_file(error: sa.exc.DBAPIError, text: str) -> str:
     if not isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return "restore it from a copy or move it away"
+    if _has_no_descriptor():
+        return "this process has too many files open; raise `ulimit -n`, or let the trainer close its files"
     if "locked" in text:
         return f"another program has locked it (fuser shows which); waited {duration(LOCK_TIMEOUT_S)}: end it, then run again"
     if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY_DBMOVED":
@@ -414,6 +440,15 @@ def _of_file(error: sa.exc.DBAPIError, text: str) -> str:
     if "no such table" in text or "no such column" in text:
         return "restore it from a copy"
     return "is the disk writable?"
+
+
+def _has_no_descriptor() -> bool:
+    """Return whether this process can open no file: SQLite says only that it cannot open the database."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno == errno.EMFILE
+    return False
 
 
 def _of_server(error: sa.exc.DBAPIError, text: str) -> tuple[type[StoreError], str]:
@@ -428,6 +463,8 @@ def _of_server(error: sa.exc.DBAPIError, text: str) -> tuple[type[StoreError], s
         ),
         None,
     )
+    if any(words in text for words in _FINAL):
+        return StoreError, known or "correct the URL"
     was_connected = error.connection_invalidated or bool(code)
     if not was_connected and isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return Disconnected, known or "is the server up?"

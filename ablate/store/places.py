@@ -65,6 +65,8 @@ def home_folder(home: Path | None) -> Path:
         BadInput: the path cannot be a folder.
     """
     root = home or Path(os.environ.get("ABLATE_HOME") or "runs")
+    if not str(root).strip():
+        raise BadInput(f"--home: found {str(root)!r}; name a folder, or leave ABLATE_HOME unset")
     # A loop of links raises OSError or RuntimeError, depending on Python's version; a NUL raises ValueError.
     try:
         if not is_utf8(str(root.resolve())):

@@ -25,6 +25,9 @@ class Table:
         return len(self.lines)
 
 
+MOST = 1e100  # a smallest effect, whose square must be a number too
+
+
 def copies_of_earlier(rows: Iterable[Hashable]) -> frozenset[int]:
     """Return the places of rows that equal an earlier one."""
     first: dict[Hashable, int] = {}
@@ -74,9 +77,9 @@ def _hint(name: str, names: Sequence[str]) -> str:
 
 def why_not_smallest(smallest_effect: float | None) -> list[str]:
     """Return what is wrong with a smallest effect, if anything."""
-    if smallest_effect is None or 0 < smallest_effect < float("inf"):
+    if smallest_effect is None or 0 < smallest_effect <= MOST:
         return []
-    return [f"smallest effect: {smallest_effect} is not a positive number"]
+    return [f"smallest effect: {smallest_effect} is not a positive number of at most {MOST:g}"]
 
 
 def why_not_decimal(decimal: str | None) -> list[str]:

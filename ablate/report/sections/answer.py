@@ -45,7 +45,8 @@ def _yaml(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.-]*", value) and resolve(value) == value:
         return value
     # JSON is valid YAML.
-    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace("`", "\\u0060")
+    readable = not isinstance(value, str) or value.isprintable()
+    return json.dumps(value, ensure_ascii=not readable).replace("<", "\\u003c").replace("`", "\\u0060")
 
 
 def open_comparisons(report: Report) -> str | None:

@@ -167,8 +167,8 @@ def command_of_effect(grid: Grid, effect: Effect) -> str | None:
         if len(contrast.rows_low) == 1 and all(has_level(cell.levels, name, level) for cell in cells)
     }
     command = _train_again(grid, {contrast.factor: ",".join(texts)} | same)
-    # It could not be copied from a table of markdown, where these end the field or start markup.
-    return None if re.search(r"[|`<\n\r\t]", command) else command
+    # It could not be copied from a table: these end a field of markdown or start markup, others are not shown.
+    return None if re.search(r"[|`<]", command) or not command.isprintable() else command
 
 
 def _train_again(grid: Grid, levels: Mapping[str, Scalar]) -> str:

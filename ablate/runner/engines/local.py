@@ -1,6 +1,7 @@
 """Workers as processes on this machine: `python -m ablate.runner.process`.
 
-The job is sent through stdin, which stays open: when it closes, the worker knows that its supervisor is gone."""
+The job is sent through stdin, which stays open: when it closes, the worker saves and stops: it was asked to, or its supervisor is
+gone."""
 
 import contextlib
 import json
@@ -74,6 +75,10 @@ class LocalWorker:
     def stop(self) -> None:
         """Ask it to save and stop."""
         self._process.send_signal(signal.SIGTERM)
+        # A trainer may ignore signals.
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
 
     def kill(self) -> None:
         """End it at once."""
