@@ -12,14 +12,15 @@ Optional names
     combine(settings, metrics)    -> {metric name: float}: a trial's metrics from {part name: its metrics}; default: their union
     check(settings)               raise BadInput or Unavailable before anything is trained (missing file, bad label, no network);
                                   BadSetting puts the fault at that setting's place in the study file
-    gpus(settings)                -> how many GPUs training needs; default: 1. `context.gpus` has that many of the worker's
+    gpus(settings)                -> how many GPUs training needs; default: 1. `context.gpus` lists that many
     smoke(settings)               -> settings: the same trial shrunk to a few steps on toy data (`ablate run --smoke`)
     measure(trainings, context)   -> {name: seconds}: how long training each of {name: settings} will take on this machine,
                                   estimated from a few timed steps (`ablate plan --measure`). One call gets all parts of a study,
                                   so that equal steps are timed once. `context.facts["measured"]` may describe what was timed
     test(settings, context)       -> {metric name: float}: the trained model in `context.workdir` on the test split
     sources(settings)             -> [path]: files that are part of its code besides the modules that it imports, such as scripts
-                                  that it starts, relative to the study file. Trials of other code are not mixed silently
+                                  that it starts, relative to the study file. A run refuses to mix trials of different code
+                                  unless told how (`--code`)
 """
 
 import contextlib
@@ -33,7 +34,8 @@ from typing import Any, Protocol
 from ablate.errors import AblateError, BadInput
 from ablate.text import error_line, shown
 
-# Modules that we import ourselves. Other names of the standard library, such as test.py, may be used beside a trainer.
+# Modules that this package imports. A file next to a trainer may share its name with any other module of the standard library,
+# such as test.py.
 NEEDED = (
     "jinja2 matplotlib numpy optuna pandas pyarrow pydantic rich ruamel safetensors scipy sqlalchemy typer "
     "csv queue random socket sqlite3 statistics subprocess tempfile uuid"
@@ -59,7 +61,7 @@ class Context(Protocol):
     # Counts the starts of the trial, from 1; an interrupted trial continues in its next attempt.
     attempt: int
     device: str  # "cpu", "cuda:0", "mps"
-    gpus: Sequence[str]  # the GPUs to train on, as CUDA_VISIBLE_DEVICES names them; none on a CPU
+    gpus: Sequence[str]  # the GPUs to train on, as CUDA_VISIBLE_DEVICES names them; empty on a CPU
     # This part's own folder, the same in every attempt, for models and anything else that should outlive the process.
     workdir: Path
     # Shared by all trials of the study, for what is worth computing once (tokenised text, features).
@@ -100,14 +102,16 @@ class Context(Protocol):
         """
 
     def stopping(self) -> bool:
-        """Return whether the run was asked to stop. `checkpoint` checks this itself; a trainer that waits must ask."""
+        """Return whether the run was asked to stop. `checkpoint` checks
+        this itself; a trainer that waits for something must call this."""
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one point to each named curve. From a curve's 10,000th point on every second is kept, from the 20,000th on every
-        fourth, and so on.
+        """Add one point to each named curve. From a curve's 10,000th point on, every second point is kept; from the 20,000th
+        on, every fourth; and so on.
 
-        After the first `report` or `checkpoint`, a process that calls neither for `hang_minutes` (60) counts as hung: it
-        is killed, and the trial continues from its last checkpoint. An empty dict only shows that it is alive.
+        After the first `report` or `checkpoint`, a process that calls neither for
+        `hang_minutes` (60) counts as hung: it is killed, and the trial continues from
+        its last checkpoint. Report an empty dict just to show that the process is alive.
         """
 
     def predictions(
@@ -121,10 +125,10 @@ class Context(Protocol):
     ) -> None:
         """Save the prediction for each item. The report uses them to separate the noise of items from the noise of seeds.
 
-        They belong to the metric `<split>/<task>`, or to the metric whose value is their accuracy or Pearson's r. Items are
-        paired if ids and gold are the same in all cells and seeds. `clusters` labels items that depend on each other (pairs
-        that share a question, sentences of one document); items with the same label form a cluster. Without it, items count
-        as independent.
+        They belong to the metric `<split>/<task>`, or to the metric whose value is their accuracy or
+        Pearson's r. Items are paired if ids and gold are the same in all cells and seeds. `clusters`
+        labels items that depend on each other (pairs that share a question, sentences of one
+        document); items with the same label form a cluster. Without it, items count as independent.
 
         Raises:
             TrialError: a name contains a slash or another character that file names cannot have, or a cluster label is blank.
@@ -145,7 +149,7 @@ class Trainer:
 
     @property
     def is_built_in(self) -> bool:
-        """Whether it came with this package, so that its users cannot add names to it."""
+        """Whether the trainer is part of this package, so that advice to add a function to it would be useless."""
         return self.name.partition(".")[0] == __name__.partition(".")[0]
 
     def parts(self, settings: Any) -> dict[str, Any]:
@@ -229,12 +233,12 @@ class Trainer:
         return call
 
     def saying(self, name: str) -> str:
-        """Return the beginning of a message about one of the trainer's names."""
+        """Return the beginning of a message about one of the trainer's functions."""
         return f"{self.place}trainer: {self.name}.{name}"
 
     @contextlib.contextmanager
     def blamed(self, name: str) -> Iterator[None]:
-        """Turn errors of one of the trainer's names into one-line messages that name the line of the trainer.
+        """Turn errors raised in one of the trainer's functions into one-line messages that name the line in the trainer's file.
 
         Raises:
             BadInput: in place of the error. AblateError, Stopped and Pruned pass through.
@@ -263,7 +267,7 @@ def load_trainer(name: str, beside: Path, place: str = "") -> Trainer:
     `place`: where the study file names it, for messages, as `file:line:column: `.
 
     Raises:
-        BadInput: there is no such module, it does not import, or it lacks `Settings` or `train`.
+        BadInput: there is no such module, it cannot be imported, or it lacks `Settings` or `train`.
     """
     try:
         return Trainer(_imported(name, beside), place)

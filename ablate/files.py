@@ -128,13 +128,13 @@ def _remove(folder: Path) -> None:
     try:
         folder.rename(aside)
     except FileNotFoundError:
-        # Another process moved it first.
+        # Another process has moved it meanwhile.
         return
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def not_followed(path: str, flags: int) -> int:
-    """Open a file, but no link (an opener for `open`)."""
+    """Open a file, but do not follow a link (an opener for `open`)."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
@@ -174,7 +174,7 @@ def refuse_other_kinds(file: Path, what: str = "the database", option: str = "--
     Opens nothing: a pipe would block, and closing a database would drop its locks.
 
     Raises:
-        BadInput: it is a folder, a pipe or a device, or the path leads nowhere.
+        BadInput: it is a folder, a pipe or a device, or a link to nothing.
     """
     try:
         mode = file.stat().st_mode

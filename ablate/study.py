@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """A study that has been run, opened for reading. Every call reads the trials afresh."""
+    """A study that has been run, opened for reading. Every call reads the trials again."""
 
     def __init__(self, place: "Place") -> None:
         self.place = place
@@ -157,7 +157,7 @@ def run(
 
     Raises:
         BadInput: the study is invalid, or it or its code has changed since its trials were run. Nothing was written.
-        Unavailable: data or weights are not cached and not downloadable. Nothing was written.
+        Unavailable: data or weights are neither cached nor downloadable. Nothing was written.
         KeyboardInterrupt: interrupted, after every worker saved a checkpoint.
     """
     from ablate.errors import BadInput

@@ -1,7 +1,7 @@
 """Read delimited text files strictly: the text of a file, its records with line numbers, every fault with its place.
 
-Refuses anything that it would have to guess: anything but a regular file, workbooks, archives and databases, bytes that are not
-text, a quote that would swallow the lines after it."""
+Never guesses. Refuses everything but regular files of text (no workbooks, archives or databases), and a quote that would
+swallow the lines after it."""
 
 import codecs
 import csv
@@ -21,9 +21,9 @@ from ablate.errors import BadInput
 from ablate.files import other_kind
 from ablate.text import closest
 
-# Of text, unpacked: guards against a small file that unpacks without end.
+# The most text in a file, unpacked: a guard against small files that unpack to gigabytes.
 MOST_BYTES = 512 << 20
-SHOWN_FAULTS = 20  # of one file; the rest are counted
+SHOWN_FAULTS = 20  # how many faults of a file are listed; the rest are counted
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 SQLITE = b"SQLite format 3\0"
 UTF_8 = {codecs.BOM_UTF8: "utf-8-sig"}
@@ -145,7 +145,7 @@ def refuse_no_file(path: Path) -> None:
     """Refuse anything but a regular file, without opening it.
 
     Raises:
-        BadInput: it is not a regular file, or the path leads nowhere.
+        BadInput: it is not a regular file, or does not exist.
     """
     try:
         if why := _why_no_file(path.stat().st_mode):
@@ -209,10 +209,10 @@ def records(
 def _swallowed(
     lines: Sequence[str], several: Sequence[tuple[int, int]], single: Sequence[list[str]], delimiter: str
 ) -> Iterator[int]:
-    """Yield the first line of each record of several lines that a lone quote made of several rows.
+    """Yield the first line of each record that is probably several rows, joined by a lone quote.
 
-    Each of its lines would be a row by itself, and in one column at least all of them have what other rows have there. `single`:
-    the header and the rows of one line."""
+    Each of its lines would be a row by itself, and in at least one column they all look like the other rows. `single`: the
+    header and the rows of one line."""
     width = max(Counter(map(len, single)).items(), key=itemgetter(1), default=(0, 0))[0]
     rows_of = {
         begin + 1: [[field.strip() for field in line.split(delimiter)] for line in lines[begin:end]]
@@ -243,7 +243,7 @@ def _nearby(path: Path) -> str:
     except OSError:
         return f"; the folder {path.parent} does not exist either"
     if near and unicodedata.normalize("NFC", near) == unicodedata.normalize("NFC", path.name):
-        return f"; there is {near!a}, which looks the same: other characters make its accents; rename one of the two"
+        return f"; there is {near!a}, which looks the same but encodes its accents differently; rename one of the two"
     return f"; did you mean {near!r}?" if near else ""
 
 
@@ -280,9 +280,9 @@ def _explained(error: str, line: str) -> tuple[str, bool]:
     """Return what is wrong with a line, and whether it is a quote."""
     line = line.rstrip("\r\n")
     if len(line) > csv.field_size_limit():
-        return f"{len(line):,} characters long; a field may have {csv.field_size_limit():,}", False
+        return f"{len(line):,} characters long; a field may have at most {csv.field_size_limit():,}", False
     if "\r" in line:
-        return "a carriage return inside the line; end lines by LF or CRLF", False
+        return "a carriage return inside the line; end lines with LF or CRLF", False
     if "expected after" in error:
-        return 'a quoted field goes on after its closing quote; write a quote inside a field as ""', True
+        return 'a quoted field continues after its closing quote; write a quote inside a field as ""', True
     return LONE_QUOTE, True

@@ -22,7 +22,7 @@ def printable(text: str, escaped: Callable[[str], str] = lambda c: ascii(c)[1:-1
 
 
 _LAST_COLUMN = re.compile(r"\s*\S.* {2,}(?=\S)")
-NARROWEST = 24  # characters of a last column; a narrower one goes below its row
+NARROWEST = 24  # characters; a last column that would be narrower goes below its row
 
 
 def wrapped(line: str, width: int) -> list[str]:
@@ -50,7 +50,7 @@ def wrapped(line: str, width: int) -> list[str]:
     )
 
 
-# What is printed instead of characters that a terminal cannot show.
+# Replacements for characters that a terminal cannot show.
 _PLAIN = str.maketrans(
     {
         "−": "-",
@@ -94,7 +94,8 @@ def one_line(text: object) -> str:
 
 
 def as_it_looks(text: str) -> str:
-    """Return the same for texts that differ only in how an accent is encoded, in kinds of spaces, or in invisible characters."""
+    """Return text in a form that is equal for texts that look equal: with accents
+    encoded in one way, one kind of space, and no invisible characters."""
     return unicodedata.normalize("NFC", one_line(text))
 
 
@@ -122,7 +123,7 @@ def shown(value: object) -> str:
 
 def error_line(error: BaseException, folder: Path | None = None) -> str:
     """Return `TypeError: text (file.py:12)`, with the innermost line (in `folder`, if given)."""
-    # A careless __str__ may raise anything.
+    # A user's __str__ may raise anything.
     try:
         text = one_line(str(error).strip().partition("\n")[0])
     except Exception:

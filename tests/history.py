@@ -74,7 +74,7 @@ def owners_violations(history: Iterable[Event]) -> Iterator[str]:
     """Yield where a part was trained by two at once, or again after it was recorded."""
     owner: dict[Key, str] = {}
     recorded: dict[Key, str] = {}
-    # Who did not end what they began, and saw somebody else begin it: killed, or robbed.
+    # Who did not end what they began, and saw somebody else begin it: killed, or lost its lock.
     thought_dead: dict[str, Key] = {}
     for event in history:
         key = event.part, event.seed

@@ -79,7 +79,9 @@ def test_no_line_of_a_plan_is_wider_than_the_terminal(study: str, width: int, tm
 def test_tables_fit_the_terminal(width: int, runs: Path, tmp_path: Path) -> None:
     lines = in_terminal(tmp_path, width, *ANALYZE)
     assert max(map(len, lines)) <= width
-    assert any(line.startswith("Not shown in so narrow a terminal: ") for line in lines) == (width == 80)
+    assert any(line.startswith("Not shown because the terminal is narrow: ") for line in lines) == (
+        width == 80
+    )
 
 
 def test_names_longer_than_a_line_stay_whole_above_what_follows(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
     [
         ([], "empty; write the program and its arguments"),
         ("", "empty; write the program and its arguments"),
-        (["{lr", "x"], "a lone brace in '{lr'; write {{ or }} for a brace itself"),
+        (["{lr", "x"], "a lone brace in '{lr'; write {{ or }} for a literal brace"),
         (
             [sys.executable, "train.py", "{lrs}", "{lr}"],
             "unknown placeholder {lrs} in '{lrs}'; did you mean 'lr'?",
@@ -180,7 +180,7 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
         ([sys.executable, "train.py", "{}", "{lr}"], "unknown placeholder {} in '{}'; known: lr, "),
         (
             [sys.executable, "train.py", "x{args}"],
-            "{args} becomes several arguments, found 'x{args}'; make it an argument of its own",
+            "{args} becomes several arguments, found 'x{args}'; make it a separate argument",
         ),
         ("python 'train.py", "no closing quotation; close the quote, or write the command as a list"),
         ([sys.executable, {"lr": None}], 'found {"lr": null}; put quotes around a placeholder: "{lr}"'),

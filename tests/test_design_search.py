@@ -151,7 +151,7 @@ def test_a_pruner_gives_up_what_falls_behind_and_keeps_what_leads(pruner: str) -
 
     def given_up(slope: float) -> bool:
         watch = Watch(searched.spec, rising, {})
-        return any(watch.is_hopeless(step, slope * step) for step in range(1, 65))
+        return any(watch.should_prune(step, slope * step) for step in range(1, 65))
 
     assert given_up(-1.0)
     assert not given_up(100.0)
@@ -160,8 +160,8 @@ def test_a_pruner_gives_up_what_falls_behind_and_keeps_what_leads(pruner: str) -
 def test_a_trial_that_goes_on_is_judged_with_what_it_reported_before() -> None:
     searched = space("{kind: search, pruner: median}")
     before = [tried({"a": 0, "b": 0}, 5.0, curve=[5.0, 5.0]) for _ in range(5)]
-    assert Watch(searched.spec, before, {}).is_hopeless(2, 4.0)
-    assert not Watch(searched.spec, before, {1: 9.0}).is_hopeless(2, 4.0)  # the median pruner takes its best
+    assert Watch(searched.spec, before, {}).should_prune(2, 4.0)
+    assert not Watch(searched.spec, before, {1: 9.0}).should_prune(2, 4.0)  # the median pruner takes its best
 
 
 # The whole of it

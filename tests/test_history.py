@@ -61,7 +61,7 @@ def test_an_owner_that_says_that_it_was_robbed_is_fine(done: Done) -> None:
     forget(done)
     done.one.begin(*done.key, None)
     done.other.begin(*done.key, None)
-    done.one.robbed(*done.key)
+    done.one.lost_part(*done.key)
     done.record(done.other)
     done.one.begin("another", 1, None)
     assert done.violations() == []

@@ -156,7 +156,7 @@ def test_a_tracker_that_fails_takes_no_trial_with_it(
     (tmp_path / "runs/walk/tensorboard").write_text("in its way\n")
     watched = run_here(logging_study(walk_study, "tensorboard"))
     assert watched["code"] == 0
-    assert watched["said"].count("log_to: tensorboard failed, and training goes on without it") == 4
+    assert watched["said"].count("log_to: tensorboard failed, and training continues without it") == 4
     assert metrics(watched) == metrics(alone)
 
 
@@ -211,7 +211,7 @@ def test_trackers_leave_random_numbers_alone(monkeypatch: pytest.MonkeyPatch, tm
     trackers.close({CURVE: 1.0})
     assert (random.getstate(), str(np.random.get_state())) == before
     assert restless.points == 3
-    assert said == ["log_to: tensorboard failed, and training goes on without it: SystemExit: 1"]
+    assert said == ["log_to: tensorboard failed, and training continues without it: SystemExit: 1"]
 
 
 def test_long_and_odd_names_are_folders(tmp_path: Path) -> None:

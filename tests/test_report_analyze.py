@@ -602,7 +602,7 @@ def test_a_seed_that_failed_is_an_empty_field_of_a_wide_table(wide: Path) -> Non
 
 def test_a_wide_table_has_its_blocks_already(wide: Path) -> None:
     assert faults_of(wide, "acc_*", ["surgery"], "training") == (
-        "--block: 3 columns of --metric are blocks themselves; leave it out",
+        "--block: 3 columns of --metric already are the blocks; leave --block out",
     )
 
 

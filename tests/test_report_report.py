@@ -503,7 +503,7 @@ def test_effects_that_are_decided_or_exploratory_need_no_seeds(finished: tuple[J
 
 def test_without_noise_between_seeds_it_is_said_once_that_seeds_cannot_be_counted() -> None:
     said = not_none(open_comparisons(report_of(example(spec(seeds=(11,)), noise=0.01))))
-    assert said.endswith(". The number of seeds needed is unknown, since the noise between seeds is.")
+    assert said.endswith(". The number of seeds needed is unknown, since the noise between seeds is unknown.")
 
 
 def test_of_a_numeric_factor_only_the_slope_is_called_open() -> None:

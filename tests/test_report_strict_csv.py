@@ -204,7 +204,7 @@ def test_columns_that_disagree_are_refused_until_told(tmp_path: Path) -> None:
 def test_points_of_thousands_are_not_taken_for_decimals(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a;y\n0,1;1.234\n0,2;2.345\n")
     assert faults_of(tmp_path / "t.csv", numbers=["y"], decimal=",") == (
-        "t.csv:2: y: '1.234' has a point, where decimals have commas",
+        "t.csv:2: y: '1.234' has a decimal point, but other numbers have decimal commas",
     )
 
 

@@ -172,7 +172,7 @@ def test_two_workers_that_rob_each_other_kill_no_trial(
         assert one.begin(*key, 3) is None
         for taker, robbed in [(other, one), (one, other)] * 8:
             assert taker.begin(*key, 3) is None
-            robbed.robbed(*key)
+            robbed.lost_part(*key)
             assert not robbed.owns(*key)
             assert taker.owns(*key)
 
@@ -203,7 +203,7 @@ def test_a_server_that_only_reads_is_named(
     postgres.sql(f"ALTER ROLE {role_of(role)} SET default_transaction_read_only = on")
     done = ablate("run", walk_study(), ABLATE_STORAGE=role)
     assert done.returncode == 1
-    assert "takes no writes; name the primary server, not a standby" in done.stderr
+    assert "does not accept writes; name the primary server, not a standby" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -228,7 +228,7 @@ def test_a_role_that_may_make_no_tables_is_named(
     postgres.sql(f"ALTER DATABASE {name_of(url)} OWNER TO walker")
     done = ablate("run", walk_study(), ABLATE_STORAGE=role)
     assert done.returncode == 1
-    assert "permission denied for schema public; let the role make tables: GRANT CREATE" in done.stderr
+    assert "permission denied for schema public; let the role create tables: GRANT CREATE" in done.stderr
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])

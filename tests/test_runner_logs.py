@@ -153,7 +153,7 @@ def test_tail_shows_the_last_lines(ablate: Ablate, loud: Loud) -> None:
 
 def test_status_and_logs_show_how_a_trial_failed(ablate: Ablate, loud: Loud) -> None:
     done = ablate("run", loud("error"), *only("error"))
-    assert "it printed last: just before" in done.stdout
+    assert "last line it printed: just before" in done.stdout
     number = number_of(ablate, "error")
     document = json.loads(ablate("status", "loud", "--json").stdout)
     assert {trial["number"]: trial["last_line"] for trial in document["trials"]}[number] == "just before"

@@ -50,7 +50,7 @@ def test_a_trial_that_is_trained_again_is_equal_to_the_bit(
     before = files(tmp_path)
     done = ablate("reproduce", "drifting", 3)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "trial 3 of drifting: reproduced, equal to the bit (1 metric, 2 prediction files)\n"
+    assert done.stdout == "trial 3 of drifting: reproduced bit for bit (1 metric, 2 prediction files)\n"
     assert files(tmp_path) == before
 
 

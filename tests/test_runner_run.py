@@ -331,7 +331,7 @@ def test_a_database_that_is_deleted_during_a_run_is_named(
     output, errors = run.communicate()
     assert run.returncode == 1
     assert "study.db: " in errors
-    assert "its database is gone; put it back, or a copy, and run again" in errors
+    assert "its database is gone; put it or a copy back and run again" in errors
     assert "Traceback" not in output + errors
 
 
@@ -527,7 +527,7 @@ def test_extend_adds_seeds_and_levels_and_nothing_else(run_here: RunHere, walk_s
     run_here(walk_study())
     document = run_here(walk_study(seeds="[1, 2, 3]", slopes="[1.0, 2.0, 3.0]"), extend=True)
     assert (document["planned"], document["complete"]) == (18, 18)
-    with pytest.raises(StudyChanged, match="an extension keeps every cell and seed"):
+    with pytest.raises(StudyChanged, match="an extension must keep every cell and seed"):
         run_here(walk_study(seeds="[2, 3]"), extend=True)
 
 

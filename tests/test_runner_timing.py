@@ -173,7 +173,7 @@ def test_a_process_that_is_killed_is_told(
     prepared: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(AblateError, match="the process that measures ended with 1: it printed nothing"):
+    with pytest.raises(AblateError, match="the measuring process ended with 1: it printed nothing"):
         measure(prepared())
 
 

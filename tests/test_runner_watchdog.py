@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
-from ablate.runner.watchdog import LifeSign
+from ablate.runner.watchdog import ProgressNote
 
 
 def place_after(folder: Path, seconds: float, *, busy: bool) -> int:
-    sign, end = LifeSign(folder), time.monotonic() + seconds
+    note, end = ProgressNote(folder), time.monotonic() + seconds
     if busy:
         # Spend the time on the processor instead of sleeping.
         start = time.process_time()
@@ -15,8 +15,8 @@ def place_after(folder: Path, seconds: float, *, busy: bool) -> int:
             pass
     else:
         time.sleep(end - time.monotonic())
-    sign.close()
-    place = LifeSign.take(folder)
+    note.close()
+    place = ProgressNote.take(folder)
     assert place is not None
     return place
 

@@ -309,8 +309,8 @@ SIAMESE = f"{SCORES}, head: siamese"
             "settings.tasks.t.limit: 'trian' is not one of train, dev, test; did you mean",
         ),
         (f"t: {{{ONE}, hub: a, files: '{{split}}'}}", "both hub and files are given; keep one of them"),
-        (f"mean: {{{ONE}}}", "4:3: settings.tasks: 'mean' cannot be the name of a task; start with a letter"),
-        (f"a b: {{{ONE}}}", "'a b' cannot be the name of a task; start with a letter"),
+        (f"mean: {{{ONE}}}", "4:3: settings.tasks: 'mean' cannot be the name of a task; use a letter"),
+        (f"a b: {{{ONE}}}", "'a b' cannot be the name of a task; use a letter"),
         (
             f"t: {{{ONE}}}\n  data: {{t: {{}}}}",
             "6:3: settings.data: is set in each task when tasks are declared; write",

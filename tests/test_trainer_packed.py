@@ -348,7 +348,7 @@ def test_models_that_would_be_computed_differently_are_named(change: dict[str, A
 
 
 def test_an_unsupported_model_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"activation 'mish' is not one of .*; use the plain path"):
+    with pytest.raises(ValueError, match=r"activation 'mish' is not one of .*; use PaddedEncoder"):
         PackedEncoder(small_bert(hidden_act="mish"))
 
 

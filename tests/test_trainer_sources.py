@@ -204,7 +204,7 @@ def test_blank_labels_can_be_dropped_and_are_counted(read: Callable[..., Example
         (SENTIMENT.replace("fine", '"fine'), "train.csv:2: a double quote opens a field here"),
         (
             SENTIMENT.replace("fine", '"fine" old'),
-            "train.csv:2: a quoted field goes on after its closing",
+            "train.csv:2: a quoted field continues after its closing",
         ),
         (SENTIMENT.replace("fine", "fi\0ne"), "train.csv:2: a NUL byte"),
         (
@@ -499,7 +499,7 @@ def test_ids_that_are_equal_as_numbers_or_missing_in_pandas_are_kept_apart(
 
 def test_a_file_with_carriage_returns_for_line_ends_has_one_fault(faults: Callable[..., list[str]]) -> None:
     (fault,) = faults(SENTIMENT.replace("\n", "\r"))
-    assert fault == "train.csv:1: a carriage return inside the line; end lines by LF or CRLF"
+    assert fault == "train.csv:1: a carriage return inside the line; end lines with LF or CRLF"
 
 
 @pytest.mark.parametrize(

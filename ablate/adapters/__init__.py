@@ -1,1 +1,2 @@
-"""Trainers of other libraries under the contract: each adapter is loaded only when it is named."""
+"""Run the trainers of other libraries as trainers of this package.
+Each adapter needs its library, so import only the one you use."""

@@ -1,4 +1,4 @@
-"""Train a Lightning module under the contract:
+"""Use a Lightning module as a trainer (see `ablate.contract`):
 
     def train(settings, context):
         seed_everything(context.seed)
@@ -68,7 +68,7 @@ def fit(
         trainer.fit(module, data, val_dataloaders)
         finished = {"finished": True, "module": module.state_dict(), "generators": generator_states()}
         context.checkpoint(trainer.global_step, lambda: finished)
-    # What is logged from now on belongs to no step.
+    # The final validation is not a point of the curves.
     curves.on = False
     held_out = data if isinstance(data, LightningDataModule) else val_dataloaders
     results = trainer.validate(module, held_out, verbose=False)
@@ -101,7 +101,7 @@ def _refuse(trainer: Trainer, context: Context) -> None:
 def _adopt(trainer: Any, context: Context, curves: Logger, follower: Callback) -> None:
     """Set the Trainer's folder and loggers to the trial's, and silence it."""
     trainer._default_root_dir = str(context.workdir / "lightning")
-    # The follower comes first: a checkpoint at the start of an epoch must not include what other callbacks do in it.
+    # The follower comes first: a checkpoint at the start of an epoch must not include what other callbacks do in that epoch.
     trainer.callbacks[:] = [follower, *(each for each in trainer.callbacks if not _is_unwanted(each))]
     trainer.loggers = [*(each for each in trainer.loggers if each.name != DEFAULT_NAME), curves]
     trainer.num_sanity_val_steps = 0
@@ -134,11 +134,11 @@ class _Curves(Logger):
 
 
 class _Follower(Callback):
-    """Resets the hang timer, and offers a checkpoint at the start of an epoch, when the previous one is complete.
+    """Resets the hang timer, and offers a checkpoint at the start of each epoch, when the epoch before it is complete.
 
     Lightning's own resuming depends on whether an epoch was finished, begun or interrupted, and draws other random numbers in
-    each case. So the counters are set before its loop begins, as if it had come this far by itself, and everything else is
-    restored at the point where it was saved."""
+    each case. So the counters are set before its loop begins, as if this process had trained until here, and everything else is
+    restored at the point in the epoch where it was saved."""
 
     def __init__(self, context: Context, resumed: dict[str, Any] | None) -> None:
         self._context, self._resumed = context, resumed
@@ -150,7 +150,7 @@ class _Follower(Callback):
         fit_loop.load_state_dict(self._resumed["loops"])
         for loop in _loops(fit_loop):
             loop._restarting = loop._loaded_from_state_dict = loop._resuming_from_checkpoint = False
-        # The epoch that begins now is counted again.
+        # The saved counters include the epoch that begins now, and Lightning will count it again.
         for progress in (fit_loop.epoch_progress.total, fit_loop.epoch_progress.current):
             progress.ready -= 1
 
@@ -187,7 +187,7 @@ def _state(trainer: Trainer) -> dict[str, Any]:
     return {
         "finished": False,
         "loops": checkpoint.pop("loops")["fit_loop"],
-        # Hyperparameters may be any objects, and the user makes the module with them anyway.
+        # Left out: hyperparameters may be arbitrary objects, and the user's code makes the module with them anyway.
         "checkpoint": {
             name: value for name, value in checkpoint.items() if not name.startswith(HYPERPARAMETERS)
         },

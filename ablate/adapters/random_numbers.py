@@ -1,9 +1,9 @@
 """Reproduces the random numbers of resumed training: states of the global generators, and seeds for the data.
 
-A data loader fetches batches ahead, in this process or in others, and shuffles when an epoch begins. So its draws from the
-global generators cannot be replayed from the middle of an epoch. Instead, the order of the data becomes a function of the seed
-and the epoch, and the draws of a dataset or a collator (masks, crops) become a function of the seed, the epoch and the
-batch."""
+A data loader fetches batches ahead, in this process or in others, and shuffles when an epoch
+begins. So its draws from the global generators cannot be replayed from the middle of an epoch.
+Instead, the order of the data becomes a function of the seed and the epoch, and the draws of a
+dataset or a collator (masks, crops) become a function of the seed, the epoch and the batch."""
 
 import contextlib
 import random
@@ -62,7 +62,7 @@ class SeededBatches:
         self._batches, self._seed, self.epoch = batches, seed, epoch
 
     def __iter__(self) -> Iterator[tuple[tuple[int, int, int], Sequence[int]]]:
-        # All drawn at once, since a sampler may draw at its beginning or as it goes.
+        # Draw all batches now: some samplers draw their random numbers at the start, others batch by batch.
         with own_generators(self._seed, self.epoch, ORDER):
             batches = list(self._batches)
         for number, items in enumerate(batches, ORDER + 1):

@@ -1,20 +1,20 @@
-"""Train a transformers `Trainer` under the contract:
+"""Use a transformers `Trainer` as a trainer (see `ablate.contract`):
 
     def train(settings, context):
         trainer = Trainer(model_init=..., args=TrainingArguments(...), ...)
         return ablate.adapters.transformers.fit(trainer, context)
 
-What `fit` changes in the Trainer: its seed is `context.seed` (a `data_seed` of yours is kept); progress bars and printed logs
-are off; files are only written with `load_best_model_at_end`, to `context.workdir`. Give the model as `model_init`, which is
-called with that seed, or call `transformers.set_seed(context.seed)` before you make it; otherwise its new weights depend on
+What `fit` changes in the Trainer: its seed is `context.seed` (if you set `data_seed`, it is kept); progress bars and printed
+logs are off; files are only written with `load_best_model_at_end`, to `context.workdir`. Give the model as `model_init`, which
+is called with that seed, or call `transformers.set_seed(context.seed)` before you make it; otherwise its new weights depend on
 what the process trained before.
 
-On a CPU, resumed training is bit-identical to training that was never interrupted. This includes schedulers, gradient
-accumulation, evaluations, early stopping, the best model, samplers, collators that draw random numbers, and data loaders with
-processes. You have to take care of these cases yourself: callbacks with state that are not `ExportableState`; a
-`torch.Generator` of your own; datasets without length whose order differs each time they are read. These are refused, since
-they cannot be resumed: epochs cut short, `auto_find_batch_size`, `ignore_data_skip`, training by several processes, DeepSpeed,
-FSDP."""
+On a CPU, resumed training is bit-identical to training that was never interrupted. This includes
+schedulers, gradient accumulation, evaluations, early stopping, the best model, samplers, collators that
+draw random numbers, and data loaders with processes. You have to take care of these cases yourself:
+callbacks with state that are not `ExportableState`; a `torch.Generator` of your own; datasets without
+length whose order differs each time they are read. These are refused, since they cannot be resumed: epochs
+cut short, `auto_find_batch_size`, `ignore_data_skip`, training by several processes, DeepSpeed, FSDP."""
 
 import contextlib
 import dataclasses
@@ -85,7 +85,7 @@ def fit(
     _adopt(trainer, context)
     state = context.restore()
     follower = _Follower(trainer, context, state)
-    # It comes first: a checkpoint at the start of a step must not include what other callbacks do in it.
+    # It comes first: a checkpoint at the start of a step must not include what other callbacks do in that step.
     trainer.callback_handler.callbacks.insert(0, follower)
     try:
         if state is None or state["at"] != "end":
@@ -95,7 +95,7 @@ def fit(
             _load_finished(trainer, state)
         metrics = _evaluated(trainer, context, predictions, ids, clusters)
     except BaseException as error:
-        # All Trainers of a process share this state, which would keep the interrupted data loader.
+        # All Trainers of a process share this state; without a reset it would keep the interrupted data loader.
         GradientState._reset_state()
         if isinstance(error, Pruned):
             _remove_checkpoints(trainer)
@@ -180,8 +180,8 @@ def _loadable(trainer: Any, state: dict[str, Any]) -> str:
         _load_from_checkpoint=lambda folder, model=None: trainer.model.load_state_dict(state["model"]),
         _load_optimizer_and_scheduler=load_optimizer_and_scheduler,
         _load_scaler=load_scaler,
-        # The Trainer calls this before the first batch of an epoch is fetched or, within an epoch, after the first step's
-        # batches.
+        # The Trainer calls this before the first batch of an epoch is
+        # fetched or, within an epoch, after the first step's batches.
         _load_rng_state=lambda folder: restore_generators(state["generators"]),
     )
     return str(folder)
@@ -215,9 +215,9 @@ def _remove_checkpoints(trainer: Trainer) -> None:
 class _Follower(TrainerCallback):
     """Reports what the Trainer logs, and offers checkpoints when everything that belongs to a step is done.
 
-    That is not at `on_step_end`, which the step's logs, evaluation and early stopping follow, but at the beginning of the next
-    step or epoch. Within an epoch the generators are saved after the step's batches were fetched, and between epochs before the
-    data loader begins: the same points at which a resuming Trainer restores them."""
+    `on_step_end` is too early, since the step's logs, evaluation and early stopping come after it; so checkpoints are offered
+    at the beginning of the next step or epoch. Within an epoch the generators are saved after the step's batches were fetched,
+    and between epochs before the data loader begins: the same points at which a resuming Trainer restores them."""
 
     def __init__(self, trainer: Trainer, context: Context, resumed: dict[str, Any] | None) -> None:
         self._trainer: Any = trainer
@@ -279,7 +279,7 @@ class _Follower(TrainerCallback):
         # Schedule-free optimizers have other weights for evaluation.
         if at == "end" and hasattr(trainer.optimizer, "eval"):
             trainer.optimizer.eval()
-        # The best model is a folder of its own, not in the state.
+        # The Trainer keeps the best model in a folder, not in its state.
         if trainer.state.best_model_checkpoint:
             sync_tree(Path(trainer.state.best_model_checkpoint))
         scaler = trainer.accelerator.scaler

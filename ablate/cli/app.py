@@ -43,7 +43,7 @@ COMMANDS = (
 )
 _ELSEWHERE = "name a folder that you can write to (--home, --out), or ask its owner for access"
 _SPACE = "free some disk space, then run the same command again"
-HOW_TO_FIX = {  # by the error of the file system
+HOW_TO_FIX = {  # by errno
     errno.EACCES: _ELSEWHERE,
     errno.EPERM: _ELSEWHERE,
     errno.EROFS: _ELSEWHERE,
@@ -85,7 +85,7 @@ def main() -> None:
     step_aside()
     _open_closed_streams()
     catch(lambda number, _: sys.exit(128 + number))
-    sys.unraisablehook = _exit_all_the_same
+    sys.unraisablehook = _exit_after_all
     codecs.register_error("plain", plain)
     for stream in (sys.stdout, sys.stderr):
         # The locale's encoding may lack characters of the output.
@@ -119,12 +119,14 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open what the caller closed (`>&-`): the next file, such as a database, would take its number and be printed into."""
+    """Reopen standard streams that the caller closed (`>&-`).
+
+    Otherwise the next opened file, such as a database, would get the descriptor of stdout, and output would go into it."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest number that is free.
+            # open() takes the lowest free descriptor, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
 
@@ -137,10 +139,10 @@ def _is_flushed(stream: TextIO) -> bool:
     return True
 
 
-def _exit_all_the_same(lost: "sys.UnraisableHookArgs") -> None:
-    """Exit although Python ignored the exit: the signal that asked for it came inside a finalizer."""
+def _exit_after_all(lost: "sys.UnraisableHookArgs") -> None:
+    """Exit after all if Python ignored a SystemExit because the signal arrived during a finalizer."""
     if isinstance(lost.exc_value, SystemExit) and isinstance(lost.exc_value.code, int):
-        # Not raised here, since Python ignores what this hook raises too.
+        # An exception raised here would be ignored too, so send the signal again.
         again = threading.Timer(0.1, os.kill, (os.getpid(), lost.exc_value.code - 128))
         again.daemon = True
         again.start()

@@ -52,7 +52,7 @@ def delete(
 def _is_sure(question: str) -> bool:
     try:
         return typer.confirm(question, err=True)
-    # The input ended.
+    # End of input, or Ctrl-C.
     except typer.Abort:
         print(file=sys.stderr)
         return False

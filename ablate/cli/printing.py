@@ -24,7 +24,7 @@ def show(document: dict[str, Any], text: str, as_json: bool) -> None:
 
 
 def complain(*lines: str) -> None:
-    """Print to stderr; the middle of a very long line is cut out. What cannot be printed is lost: no reason to stop."""
+    """Print to stderr, without the middle of very long lines. Errors of printing are ignored: they must not end the command."""
     if lines:
         with contextlib.suppress(OSError):
             _print((shortened(line, LONGEST_LINE) for line in lines), sys.stderr)
@@ -39,7 +39,7 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def _named(stream: str) -> Iterator[None]:
-    """Let an error of the file system say where it happened."""
+    """Name the stream in errors of the file system."""
     try:
         yield
     except OSError as error:
@@ -47,7 +47,7 @@ def _named(stream: str) -> Iterator[None]:
 
 
 def terminal_width(stream: TextIO | None = None) -> int | None:
-    """Return the characters in a line of the terminal that a stream (stdout) goes to; None if it goes elsewhere."""
+    """Return the width in characters of the terminal that a stream (default: stdout) goes to; None if it is not a terminal."""
     is_terminal = (stream or sys.stdout).isatty()
     return shutil.get_terminal_size().columns if is_terminal else None
 

@@ -1,4 +1,5 @@
-"""`trainer: ablate.command`: use any program as a trainer. docs/how_to/own_script.md: what a program receives and writes.
+"""`trainer: ablate.command`: use any program as a trainer. What a
+program receives and writes is described in docs/how_to/own_script.md.
 
 Uses only the contract, like any user's trainer."""
 
@@ -47,7 +48,8 @@ def check(settings: Settings) -> None:
 
 
 def sources(settings: Settings) -> list[Path]:
-    """Return the files that the command names, as `--option=file` and `-m module` too; a program by its relative path only."""
+    """Return the files that the command names, including `--option=file`
+    and `-m module`; the program itself only if its path is relative."""
     program, *rest = settings.arguments(Trial(workdir=Path(os.devnull)))
     files = [Path(word.rpartition("=")[2]) for word in rest]
     if os.sep in program and not os.path.isabs(program):
@@ -93,7 +95,7 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
 
     Raises:
         TrialError: the program failed, or left no metrics.
-        Stopped, Pruned: after the program was stopped too.
+        Stopped, Pruned: as in the contract, after the program has been stopped.
     """
     workdir = context.workdir.resolve()
     remove_results(workdir)
@@ -115,7 +117,7 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
                 if context.stopping():
                     raise Stopped
                 curves.follow(program.printed())
-        # Raised above, or by a save if the stop was requested between two polls.
+        # Raised above, or in `curves.follow` if the stop was requested in between.
         except Stopped:
             stopped = program.is_running()
             program.stop()
@@ -123,7 +125,7 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
             curves.follow(program.printed(), to_the_end=True)
     # A shutdown of the machine signals the program too; dying of that signal is not a failure.
     if stopped or (context.stopping() and program.has_failed):
-        # Saved only after it has ended: it trains until then, and that time counts.
+        # Saved after the program has ended, so that its last seconds of training are counted.
         curves.save()
         raise Stopped
     program.raise_failure()
@@ -142,10 +144,10 @@ def _environment(trial: Trial, context: Context, gpus: int) -> dict[str, str]:
         "ABLATE_WORKDIR": str(trial.workdir),
         "ABLATE_SETTINGS": str(trial.config),
         "ABLATE_ATTEMPT": str(context.attempt),
-        # Python buffers what it prints into a pipe, including points and results.
+        # Otherwise Python buffers what it prints into a pipe, and points and results arrive late or not at all.
         "PYTHONUNBUFFERED": "1",
     }
-    # It may contain a password.
+    # The URL may contain a password.
     environment.pop("ABLATE_STORAGE", None)
     if context.gpus or not gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(context.gpus)

@@ -8,8 +8,8 @@ from typing import Any
 
 from ablate.contract import Context
 
-LONGEST_NAME = 128  # of a metric
-LARGEST_STEP = 2**31  # databases hold 32 bits
+LONGEST_NAME = 128  # characters of a metric's name
+LARGEST_STEP = 2**31  # databases store it in 32 bits
 LARGEST_INTEGER = 1 << 62
 CHUNK = 1 << 20
 
@@ -18,7 +18,7 @@ class Curves:
     """Passes points on to the context, and remembers how far it read."""
 
     def __init__(self, workdir: Path, context: Context) -> None:
-        # Of the last printed line that is a JSON object with only numbers.
+        # The values of the last printed line that is a JSON object of numbers only.
         self.last_numbers: dict[str, float] = {}
         self._file = workdir / "points.jsonl"
         self._context = context
@@ -105,5 +105,5 @@ def numbers_of(values: dict[str, Any]) -> dict[str, float]:
 
 
 def _is_number(value: object) -> bool:
-    # Python's integers have no limit, the database's do.
+    # Python's integers are unbounded, the database's are not.
     return isinstance(value, float) or (type(value) is int and abs(value) < LARGEST_INTEGER)

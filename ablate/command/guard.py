@@ -2,7 +2,7 @@
 
 The worker holds the other end of stdin. A byte means: stop the program (SIGTERM to its process group). The end of the stream,
 which also comes when the worker dies, means: kill everything. On Linux the guard adopts descendants that left the group, and
-kills them as well; should the guard be killed, the kernel kills the program. While LOCK is held, no other guard starts a
+kills them as well; if the guard itself is killed, the kernel kills the program. While LOCK is held, no other guard starts a
 program in its folder.
 
 The guard ends like the program: with its exit code, or by its signal."""
@@ -71,7 +71,7 @@ def _start(command: tuple[str, ...]) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         try:
-            # The guard's stdin is not for the program.
+            # The program must not read the guard's stdin.
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.execvp(command[0], command)
         except OSError as error:

@@ -77,7 +77,7 @@ class Program:
         for key, _ in self._listening.select(POLL_S):
             chunk = os.read(key.fd, LONGEST_LINE)
             if not chunk:
-                # It closed the stream: it ended, or runs on without it.
+                # End of the stream: the program has ended, or has closed its output and still runs.
                 self._listening.unregister(key.fileobj)
             _log(chunk)
             key.data.add(chunk)
@@ -132,7 +132,7 @@ def _is_visible(line: bytes) -> bool:
 
 
 class Lines:
-    """Bytes of a stream, line by line. A carriage return ends a line too, since progress bars end no line otherwise."""
+    """Bytes of a stream, line by line. A carriage return ends a line too, since progress bars print no line feeds."""
 
     def __init__(self) -> None:
         self._new: list[bytes] = []
@@ -140,7 +140,7 @@ class Lines:
         self._last = b""
 
     def add(self, chunk: bytes) -> None:
-        """Add what was read; nothing at the stream's end."""
+        """Add bytes that were read; an empty `chunk` means the end of the stream."""
         *lines, rest = re.split(rb"[\r\n]", self._rest + chunk)
         if not chunk:
             lines, rest = [rest], b""

@@ -18,16 +18,16 @@ REQUIRED = ("id", "prediction", "gold")
 
 
 def remove_results(workdir: Path) -> None:
-    """Remove the results of an earlier attempt, so that they are not taken for this one's."""
+    """Remove the results of an earlier attempt, so that they are not mistaken for results of this attempt."""
     (workdir / METRICS).unlink(missing_ok=True)
     shutil.rmtree(workdir / PREDICTIONS, ignore_errors=True)
 
 
 def read_metrics(workdir: Path, printed: Mapping[str, float]) -> dict[str, float]:
-    """Return the numbers in metrics.json, or else those of the last `printed` line that holds nothing else.
+    """Return the numbers in metrics.json, or without that file `printed`, those of the last printed line of numbers only.
 
     Raises:
-        TrialError: the file is no JSON object, or there are no numbers.
+        TrialError: the file is not a JSON object, or there are no numbers.
     """
     file = workdir / METRICS
     if not file.exists():
@@ -53,7 +53,7 @@ def read_metrics(workdir: Path, printed: Mapping[str, float]) -> dict[str, float
             f'{file}: no numbers in it: found {written}; write a JSON object such as {{"dev/accuracy": 0.91}}'
         )
     if others := [name for name in document if name not in numbers]:
-        print(f"{file}: left out what is not a number: {listed(map(shown, others), 12)}", flush=True)
+        print(f"{file}: ignored, since they are not numbers: {listed(map(shown, others), 12)}", flush=True)
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""The settings of a command, and its arguments: placeholders are filled, and every setting must be passed somewhere."""
+"""The settings of a command, and its arguments: placeholders are filled, and every setting must reach the program."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from ablate.text import shown, suggestion
 
 # `{name}`; doubled braces stand for one brace each; a lone brace is a fault.
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-OF_TRIAL = ("seed", "workdir", "device")  # these also work inside the values of settings
-EVERYTHING = ("args", "config", "config.yaml")  # each passes all settings
+OF_TRIAL = ("seed", "workdir", "device")  # these are also replaced inside the values of settings
+EVERYTHING = ("args", "config", "config.yaml")  # each of these passes all settings to the program
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Trial:
 
     @property
     def config_yaml(self) -> Path:
-        """The same as YAML."""
+        """The YAML file with all settings."""
         return self.workdir / "settings.yaml"
 
     @property
@@ -101,7 +101,8 @@ class Settings(BaseModel):
         return arguments
 
     def _options(self, trial: Trial) -> Iterator[str]:
-        """Yield `--name value` of each setting that the command does not name; a list has several values, null none."""
+        """Yield `--name value` for each setting that the command does
+        not name: with several values for a list; nothing for null."""
         named = {name for word in self.command for name in names_in(word)}
         for address, value in leaves(self.values_for(trial)):
             if value is None or _is_in(address, named):
@@ -128,7 +129,7 @@ class Settings(BaseModel):
             for name in names_in(word):
                 if name in ("{", "}"):
                     yield _fault(
-                        f"a lone brace in {shown(word)}; write {{{{ or }}}} for a brace itself", "command"
+                        f"a lone brace in {shown(word)}; write {{{{ or }}}} for a literal brace", "command"
                     )
                 elif name not in known:
                     yield _fault(
@@ -138,7 +139,7 @@ class Settings(BaseModel):
                     )
                 elif name == "args" and word != "{args}":
                     yield _fault(
-                        f"{{args}} becomes several arguments, found {shown(word)}; make it an argument of its own",
+                        f"{{args}} becomes several arguments, found {shown(word)}; make it a separate argument",
                         "command",
                     )
 

@@ -56,7 +56,7 @@ def _alternative(spec: StudySpec, kind: AnyKind) -> Alternative | None:
 def variance(space: Space, cells: Sequence[Combination]) -> float:
     """Return the variance of the least certain difference between a level and the baseline level, by least squares.
 
-    The model has main effects only; a conditional factor counts inside its parent. One run's variance is 1.
+    The model has main effects only; a conditional factor is nested in its parent. One run's variance is 1.
     """
     # Imported here since counting cells does not need NumPy.
     from ablate.design.optimal import effect_weights

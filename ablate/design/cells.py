@@ -1,4 +1,4 @@
-"""From a study and its trainer to the ordered cells to run, every one validated before anything trains.
+"""From a study and its trainer to the ordered cells to run, each validated before anything is trained.
 
 Pure: no clock, no files, no randomness. The same spec gives the same cells in the same order."""
 
@@ -22,8 +22,8 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
     """Return the study's cells in order: conditions applied, cells with equal settings collapsed.
 
     Raises:
-        BadInput: the trainer refuses settings (each fault is reported once, at its place in the file), or there are too many
-            cells.
+        BadInput: the trainer refuses settings (each fault is reported
+            once, at its place in the file), or there are too many cells.
     """
     space = Space(spec)
     chosen = choose(space)
@@ -38,7 +38,7 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
     valid = [cell for cell in built if cell is not None]
     if validator.faults:
         raise BadInput(*_with_advice(validator, valid)[:SHOWN_FAULTS])
-    # Reversed, and again below, so that the first of several equal cells stays.
+    # Reversed here and again below, so that the first of several equal cells is kept.
     cells = {cell.hash: cell for cell in reversed(valid)}
     return Design(
         kind=spec.design.kind,
@@ -134,14 +134,14 @@ def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
 
 
 def _refuse_random_settings(combination: Combination, validator: Validator) -> None:
-    """Refuse Settings that differ each time they are made (default: `uuid4()`): their trials would never be found again."""
+    """Refuse Settings that differ each time they are made (default: `uuid4()`): no later run could find their trials again."""
     one, other = (validator.settings(combination) for _ in range(2))
     if one is None or other is None:
         return
     before, after = flat(validator.identity(one)), flat(validator.identity(other))
     if changed := [address for address in before if before[address] != after.get(address)]:
         raise BadInput(
-            f"{validator.trainer.saying('Settings')}: {changed[0]} has another value each time "
+            f"{validator.trainer.saying('Settings')}: {changed[0]} has a different value each time "
             f"({shown(before[changed[0]])}, then {shown(after.get(changed[0]))}); "
             "give it a default that does not change, or make it in train"
         )

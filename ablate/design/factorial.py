@@ -1,6 +1,6 @@
-"""The combinations of levels that a study allows, as level indices; knows neither settings nor trainer.
+"""The combinations of levels that a study allows, as level indices. Uses neither settings nor trainer.
 
-Raw combinations are only counted; the ones listed are those that exist under the conditions."""
+Raw combinations are only counted; those that are listed satisfy the conditions."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +24,10 @@ class Chosen:
     combinations: list[Combination]
     estimates: str  # in words, for `ablate plan`
     variance: float | None = None  # of the least certain main effect; None: by least squares
-    resolution: int | None = None  # None: not a regular fraction, or a whole factorial without words
+    resolution: int | None = None  # None: not a regular fraction, or the full factorial, which has no words
     aliases: list[list[str]] = field(default_factory=list)
-    d_efficiency: float | None = None  # of a D-optimal subset: information per cell over the full design's
+    # For a D-optimal subset: information per cell, relative to the full design.
+    d_efficiency: float | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -112,7 +113,7 @@ class Space:
         }
 
     def existing(self, wished: Combination) -> Combination:
-        """Return `wished` without the factors that do not exist under it."""
+        """Return `wished` without the factors that do not exist at its levels."""
         levels: dict[str, Scalar] = {}
         for factor in self.parents_first:
             if conditions.exists(factor, levels):

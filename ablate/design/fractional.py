@@ -37,7 +37,7 @@ MIXED = "main effects; interactions are mixed into them"
 def fractional(space: Space) -> Chosen:
     """Return the study's fraction, the baseline among its cells.
 
-    Its default size is that of the smallest fraction of resolution IV, also if the fraction is not regular.
+    Its default size is that of the smallest fraction of resolution IV, even if the fraction itself is not regular.
 
     Raises:
         BadInput: too few cells to estimate every main effect, or too many to choose from.

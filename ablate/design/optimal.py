@@ -144,7 +144,7 @@ def contrasts(factor: Factor) -> Matrix:
 
 
 def _exchange(X: Matrix, n: int, kept: int, rng: np.random.Generator) -> list[int]:
-    """Return the numbers of n rows, `kept` first, that no single swap improves."""
+    """Return the indices of n rows, `kept` first, that no single swap improves."""
     free = np.delete(np.arange(len(X)), kept)
     chosen = np.concatenate([[kept], rng.choice(free, n - 1, replace=False)])
     while True:

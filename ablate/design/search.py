@@ -1,7 +1,7 @@
 """The rules of a search: its seed, its finalists, its size. The sampler decides which cell is tried next.
 
 A search tries cells on the study's first seed, the baseline first. The best cells are trained again, with the baseline, on the
-other seeds: the score by which a cell was chosen is biased upwards."""
+other seeds, because the score that a cell was chosen for is biased upwards."""
 
 from collections.abc import Mapping
 

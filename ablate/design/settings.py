@@ -18,7 +18,7 @@ from ablate.spec.model import StudySpec
 from ablate.text import printable, shortened, shown, suggestion
 
 HASH_DIGITS = 12
-SECRETS = (Secret, SecretBytes, SecretStr)  # pydantic dumps them as asterisks
+SECRETS = (Secret, SecretBytes, SecretStr)  # pydantic dumps these types as asterisks
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -103,7 +103,7 @@ class Validator:
     def _place(self, address: str, combination: Mapping[str, int], unknown: bool) -> tuple[str, str]:
         """Return the key as the study writes it, and its `file:line:column`.
 
-        An `unknown` setting is blamed on the whole factor, a bad value on its level."""
+        An `unknown` setting is a fault of the whole factor, a bad value one of its level."""
         for name, index in combination.items():
             for set_by in self.factors[name].levels[index].settings:
                 if address and (address == set_by or address.startswith(f"{set_by}.")):
@@ -126,7 +126,7 @@ class Validator:
 
 
 def _plain(message: str) -> str:
-    """Return pydantic's message in our style: one line, no capital, no 'Value error, '."""
+    """Return pydantic's message in our style: one line, first letter in lower case, without 'Value error, '."""
     message = printable(message.removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip("."))
     return message[:1].lower() + message[1:] if message[:2].istitle() else message
 

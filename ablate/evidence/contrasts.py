@@ -26,7 +26,7 @@ class Contrast:
     rows_low: NDArray[np.int64]  # [matches, k] rows of the grid, padded with −1
     rows_high: NDArray[np.int64]  # [matches, k]
     averaged_over: tuple[str, ...]  # factors that exist on one side only, averaged there
-    unmatched: bool  # more cells have one of these levels, and count in a model of all cells
+    unmatched: bool  # more cells than these have one of the two levels; a model of all cells uses them too
 
     @property
     def two_cells(self) -> tuple[int, int] | None:
@@ -218,7 +218,8 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
 def _with_reference(
     grid: Grid, matches: list[tuple[list[int], list[int]]], below: frozenset[str]
 ) -> list[tuple[list[int], list[int]]]:
-    """Keep the match that contains the reference, or else all; each side only with cells whose child factors are low."""
+    """Keep the match that contains the reference, or else all; of each
+    side, only the cells whose child factors are at their low level."""
     nearest = [match for match in matches if grid.reference in (*match[0], *match[1])] or matches
     spec = grid.results.spec
     plain = {factor.name: low_level(spec, factor) for factor in spec.factors if factor.name in below}

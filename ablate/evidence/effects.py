@@ -70,8 +70,8 @@ class Lost:
     def could_reverse(self) -> bool:
         """Whether lost trials could change the sign of the effect.
 
-        Also if one side lost many more trials and the bounds are only observed values: runs that never finished may have
-        been worse than any observed."""
+        This is also true if one side lost many more trials and the bounds are only observed values, since runs that never
+        finished may have been worse than any observed one."""
         return self.bounds[0] <= 0 <= self.bounds[1] or (self.uneven and self.is_as_seen)
 
     @property
@@ -149,7 +149,7 @@ def infer_all(items: Items, metric: str, weights: Sequence[Array | None]) -> lis
     """Return the inference of each contrast of `metric`, given by its weights; an empty one for weights of None."""
     values = items.values(metric)
     per_seed = [math.nan * np.ones(values.shape[1]) if w is None else by_seed(w, values) for w in weights]
-    # Items matter from the second seed on.
+    # The noise of items can only be estimated from two seeds or more.
     usable = [k for k, of_seed in enumerate(per_seed) if np.isfinite(of_seed).sum() > 1]
     noise: dict[int, ItemNoise | None] = dict(
         zip(usable, items.noise([w for k in usable if (w := weights[k]) is not None], metric), strict=True)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MISSING = "MISSING"  # planned, but the store has no such trial
-SPARED = "SPARED"  # will not run: the comparisons that need its cell were decided with fewer seeds
-# Metrics with effects: nobody reads more tables, and a report on thousands takes minutes.
+SPARED = "SPARED"  # will not be run, since the comparisons that need its cell were decided with fewer seeds
+# The most metrics that effects are computed for: nobody reads more tables, and thousands would take minutes.
 MOST_METRICS = 100
 SMALLEST_METRIC = 1e-150
-LOST = ("FAIL", "PRUNED", MISSING)  # no result, and none expected
+LOST = ("FAIL", "PRUNED", MISSING)  # states of a planned trial that will never have a result
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Grid:
 
     @cached_property
     def dev_metrics(self) -> tuple[str, ...]:
-        """The metrics that effects are computed for: the primary one and all others, except those of the test split and
-        `…@last`."""
+        """The metrics that effects are computed for: the primary one
+        and all others, except those of the test split and `…@last`."""
         return self._every_dev_metric[:MOST_METRICS]
 
     @property

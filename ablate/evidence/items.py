@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 class _Sum:
     """The running sum of one metric's item scores, weighted as in a contrast."""
 
-    layout: int | None = None  # of the items; all scores that are added must have the same
+    layout: int | None = None  # the layout of the items, which all added scores must share
     first: tuple[int, ItemScores] | None = None  # row, scores
     by_seed: dict[int, Array] = field(default_factory=dict)  # column -> [items]
     without: set[int] = field(default_factory=set)  # columns in which a trial has no items
@@ -107,7 +107,7 @@ class Items:
         return self._kinds[metric]
 
     def stated(self, metric: str) -> str | None:
-        """Return what the trainer says that a metric is; None if it does not say."""
+        """Return what kind of metric the trainer says this is; None if it does not say."""
         trials = (trial for trial in self.grid.trials.values() if metric in trial.metrics)
         return next((kind for trial in trials if (kind := self.files.stated(trial, metric))), None)
 

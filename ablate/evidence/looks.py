@@ -1,7 +1,8 @@
-"""A look at the results of a study that adds seeds: which comparisons are decided, which go on, and with what cells.
+"""A look at the results of a study that adds seeds: which comparisons are decided, which continue, and which cells they need.
 
-Alpha is spent over the looks of each comparison (`stats.sequential`), and Holm's correction is applied to their sequential p.
-A comparison that has stopped keeps its result from that look, whatever further seeds of its cells show. It stops as
+Alpha is spent over the looks of each comparison (`stats.sequential`), and Holm's
+correction is applied to their sequential p. A comparison that has stopped keeps its
+result from that look, even if its cells get more seeds for other comparisons. It stops as
 
 - decided: its corrected p is below ALPHA;
 - no difference: its repeated 90 % interval lies inside ± smallest_effect;
@@ -40,7 +41,7 @@ from ablate.stats.verdicts import Verdict
 from ablate.store.results import Look
 
 Interval = tuple[float, float]
-# Kind, factor, and the repr of both levels, which tells 0 from false.
+# Kind, factor, and the repr of both levels (0 and false are equal, but their reprs differ).
 Key = tuple[str, str, str, str]
 
 
@@ -60,7 +61,7 @@ class Comparison:
 
     @property
     def key(self) -> Key:
-        """What identifies it among the others."""
+        """What identifies this comparison among the others."""
         return self.kind, self.factor, repr(self.low), repr(self.high)
 
     @property
@@ -96,20 +97,20 @@ class Seen(Frozen):
     se: float | None
     df: float | None  # None: infinite, or without a standard error
     p: float | None
-    fraction: float  # of the final information
+    fraction: float  # share of the information that the last look will have
     level: float  # two-sided: the p below which this look alone rejects; ci95 has 1 minus this level
     p_sequential: float | None
     p_holm: float | None
     ci95: Interval | None  # repeated: in 95 % of studies it contains the true effect at every look
     ci90: Interval | None
-    chance: float | None  # of a verdict by the last look; None at the last
+    chance: float | None  # that the last look gives a verdict; None at the last look
     rejected: bool  # the null hypothesis is rejected
     stop: Stop | None  # None: open
     level90: float | None = None  # ci90 has 1 minus this level; None in records of earlier versions
 
     @property
     def key(self) -> Key:
-        """What identifies it among the others."""
+        """What identifies this comparison among the others."""
         return self.kind, self.factor, repr(self.low), repr(self.high)
 
     def verdict(self, goal: str) -> Verdict:
@@ -121,7 +122,7 @@ class Seen(Frozen):
 
 
 def take_look(grid: Grid) -> Look:
-    """Return the next look; every trial up to it has ended."""
+    """Return the next look. All trials that it needs must have ended."""
     results = grid.results
     assert results.spec.looking is not None
     number = len(results.looks) + 1
@@ -170,7 +171,7 @@ def looked_at(
 
 
 def _seen(comparison: Comparison, before: Sequence[Seen], looking: Looking) -> Seen:
-    """Return the result of a comparison on its own, before the correction for the others and the decision."""
+    """Return the result of one comparison, before the correction for the others and before its decision."""
     inference, at_most = comparison.inference, looking.looks[-1]
     fractions, p = [seen.fraction for seen in before], [seen.p for seen in before]
     # At a fraction of 1 all alpha is spent: seeds that were added since cannot spend more.
@@ -222,7 +223,7 @@ def _stop(seen: Seen, comparison: Comparison, spec: StudySpec) -> Stop | None:
 def _chance(
     comparison: Comparison, fractions: Sequence[float], undecided: int, spec: StudySpec
 ) -> float | None:
-    """Return the chance that the last look decides, at the current step of Holm's, or shows the effect too small to matter.
+    """Return the chance that the last look gives a verdict, with alpha from the current step of Holm's procedure.
 
     None at the last look, and if there is no estimate of noise."""
     assert spec.looking is not None

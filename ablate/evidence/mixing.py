@@ -13,7 +13,7 @@ from ablate.design.optimal import Mixed, d_efficiency, mixing, strongest
 from ablate.evidence.frames import Grid
 from ablate.evidence.models import Model
 
-LEAST_SHARE = 0.3  # of an interaction, for an effect to count as aliased with it
+LEAST_SHARE = 0.3  # an interaction with this share in an effect, or more, counts as its alias
 ROUNDING = 1e-9
 
 
@@ -37,7 +37,7 @@ class Fraction:
 def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
     """Return the shares of interactions that bias each effect of a fraction, besides its aliases, the largest first.
 
-    A factor's own interactions are left out: if the factor has no effect, neither have they."""
+    A factor's own interactions are left out: they cannot fake an effect of a factor that has none."""
     spec = grid.results.spec
     if (
         not (model and model.mean_weights)

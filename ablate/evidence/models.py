@@ -82,7 +82,7 @@ class Model:
     left_out: tuple[tuple[str, ...], ...]  # products that cannot be separated from other terms
 
     def weights_of(self, present: NDArray[np.bool_]) -> dict[Key, Array]:
-        """Return the weights if these trials [cells, seeds] had a value instead."""
+        """Return the weights that result if these are the trials [cells, seeds] with a value."""
         if np.array_equal(present, self.present):
             return self.weights
         return weights_by_seed(present, self.coding, self.order)[0]
@@ -221,7 +221,7 @@ def _unreplicated(model: stats.Factorial, independent: bool) -> dict[Key, Infere
 def _terms(model: stats.Factorial, metric: str, independent: bool) -> tuple[Term, ...]:
     """Return the analysis of variance, of type II; shares are of the sum of these sums of squares.
 
-    An aliased term is named together with its aliases and has no F. No term has one if cells share trained parts, since that
+    An aliased term is named together with its aliases and has no F. No term has an F if cells share trained parts, since that
     would count one run several times.
     """
     rows = model.anova["II"]

@@ -23,7 +23,7 @@ from ablate.store.results import PartResult, TrialResult
 from ablate.tables import MOST_BYTES, read_bytes
 
 TOLERANCE = 1e-6  # between the recorded metric and the one recomputed from the predictions
-# Of a number in a prediction file: its fourth power must be finite.
+# The largest number in a prediction file: its fourth power must be finite.
 LARGEST = 1e100
 LOOKED_AT = 9  # trained parts to examine when a metric's file has to be inferred from the numbers
 
@@ -44,7 +44,7 @@ class Refusal(Enum):
     DAMAGED = auto()  # not whole rows of id, prediction, gold and perhaps cluster
     NOT_FINITE = auto()  # a prediction, or the gold of an item; also from 1e100 on
     TOO_FEW = auto()  # items to have a variance
-    OTHER_METRIC = auto()  # neither their accuracy nor their r is the recorded metric
+    OTHER_METRIC = auto()  # neither their accuracy nor their Pearson's r equals the recorded metric
     STATED_OTHER = auto()  # the trainer states that the metric is neither
 
 
@@ -121,7 +121,7 @@ class PredictionFiles:
         return None
 
     def stated(self, trial: TrialResult, metric: str) -> str | None:
-        """Return what the trainer says that `metric` is, such as `accuracy` or `macro_f1`; None if it does not say."""
+        """Return the kind of metric that the trainer states, such as `accuracy` or `macro_f1`; None if it states none."""
         part = self._part(trial, metric)
         stated = part.facts.get("metrics") if part else None
         kind = stated.get(metric.partition("@")[0]) if isinstance(stated, Mapping) else None
@@ -164,7 +164,7 @@ class PredictionFiles:
         trained = self._part(trial, metric)
         if trained is None:
             return None
-        # Large studies ask a hundred thousand times: a new path each time would take a second.
+        # Cached: large studies ask 100,000 times, and making a new path each time would take a second.
         key = trained.part, trained.seed
         if key not in self._folders:
             self._folders[key] = trained.folder / "predictions"
@@ -178,7 +178,8 @@ class PredictionFiles:
     def _name_by_value(self, metric: str) -> str | None:
         """The file of the split that gives `metric` in more parts than any other file, and in half of the parts examined or more.
 
-        A file may give the metric by chance in one part, and one side's files may lack items: that is flagged."""
+        One part may agree by chance, hence half of them. They need
+        not all agree: files that lack items are flagged elsewhere."""
         split, gives, looked = metric.partition("/")[0] + ".", Counter[str](), set[Path]()
         for trial in self._grid.trials.values():
             folder = self._folder(trial, metric)

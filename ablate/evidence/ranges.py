@@ -9,7 +9,7 @@ _OF_KIND: dict[str | None, Range] = {
     **dict.fromkeys(("pearson", "spearman", "mcc"), (-1.0, 1.0)),
     "r2": (None, 1.0),
 }
-# The trainer states what its tasks' metrics are; results of earlier versions lack that, and the mean is of no one kind.
+# The trainer states what its tasks' metrics are; results of earlier versions lack that, and `dev/mean` mixes several kinds.
 _OF_OUR_TRAINER: dict[str, Range] = {
     "sentiment": (0.0, 1.0),
     "paraphrase": (0.0, 1.0),

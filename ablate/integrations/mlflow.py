@@ -1,5 +1,5 @@
-"""MLflow: one run per trained part, in the experiment named after the study; at MLFLOW_TRACKING_URI, or in `mlflow.db` in the
-study's folder."""
+"""MLflow: one run per trained part, in the experiment named after the
+study; at MLFLOW_TRACKING_URI, or in `mlflow.db` in the study's folder."""
 
 import os
 import re
@@ -9,9 +9,9 @@ from mlflow.tracking import MlflowClient
 
 from ablate.integrations.registry import Run
 
-KEY = "ablate.key"  # tag by which a later attempt finds its run
-VALUE_CHARACTERS = 500  # of a parameter
-_NOT_ALLOWED = re.compile(r"[^\w\-. /]")  # in names
+KEY = "ablate.key"  # a later attempt finds its run by this tag
+VALUE_CHARACTERS = 500  # MLflow's limit for the value of a parameter
+_NOT_ALLOWED = re.compile(r"[^\w\-. /]")  # in MLflow's names
 
 
 class MlflowRun:

@@ -24,7 +24,7 @@ class Run:
     name: str  # e.g. `lr=0.1, width=8, seed 11`
     key: str  # the same in every attempt
     config: Mapping[str, Any]  # factors, seed and settings
-    folder: Path  # the study's: for trackers that keep files
+    folder: Path  # the study's folder, for trackers that keep files
 
 
 class Tracker(Protocol):
@@ -81,13 +81,13 @@ class Trackers:
             self._open.pop(name, None)
             first = next(iter(printable(str(error)).strip().splitlines()), "")
             self._notice(
-                f"log_to: {name} failed, and training goes on without it: {type(error).__name__}: {first}"
+                f"log_to: {name} failed, and training continues without it: {type(error).__name__}: {first}"
             )
 
 
 @contextmanager
 def _random_numbers_kept() -> Iterator[None]:
-    """Restore the random numbers afterwards, since trackers draw random names and pauses."""
+    """Restore the random generators afterwards, since trackers draw random names and delays from them."""
     numpy = sys.modules.get("numpy")
     python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
     try:

@@ -8,7 +8,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from ablate.integrations.registry import Run
 
-# Of a folder, whose name may have 255 bytes.
+# The run's name begins the name of a folder, which may have 255 bytes.
 NAME_CHARACTERS = 60
 
 
@@ -30,7 +30,8 @@ class EventFiles:
         self._step = step
         values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         self._writer.add_event(Event(step=step, summary=Summary(value=values)))
-        # By default it writes every two minutes, so a kill would lose points that a checkpoint covers.
+        # By default TensorBoard writes every two minutes, and a kill would
+        # lose points that are not computed again after a checkpoint.
         self._writer.flush()
 
     def close(self, metrics: Mapping[str, float] | None) -> None:

@@ -51,7 +51,7 @@ class Comparison:
     only_b: Annotated[int | None, OPTIONAL] = None
     statistic: Annotated[float | None, OPTIONAL] = None
     r_ab: Annotated[float | None, OPTIONAL] = None
-    deltas: Annotated[tuple[float, ...] | None, OPTIONAL] = None  # of each seed
+    deltas: Annotated[tuple[float, ...] | None, OPTIONAL] = None  # the difference of each seed
     noise: Annotated[Mapping[str, float] | None, OPTIONAL] = None  # standard deviations
     warnings: tuple[str, ...] = ()
 
@@ -74,7 +74,7 @@ class StudyComparison(Comparison):
     n: int = 0
     v_seed: float | None = None
     v_item: float | None = None
-    cells: Mapping[str, ComparedCell] = field(default_factory=dict)  # by side
+    cells: Mapping[str, ComparedCell] = field(default_factory=dict)  # by side, A and B
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Converts the report's frozen values to JSON; nothing else does.
+"""Converts the report's frozen values to JSON. No other file does.
 
 A JSON key is the name of its field, or the text that its type is annotated with. Keys are a contract with other programs: they
 may be added, never renamed or removed."""
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-# How a field appears in JSON: its own fields among those of its row; not at all; not if it is None.
+# How a field appears in JSON. INLINE: its fields become fields of its parent. HIDDEN: never. OPTIONAL: unless it is None.
 INLINE, HIDDEN, OPTIONAL = object(), object(), object()
 
 

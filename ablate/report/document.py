@@ -54,7 +54,7 @@ class Numbers:
     method: Method
     v_seed: float | None
     v_item: float | None
-    rounding: Annotated[float, HIDDEN] = 0.0  # a smaller difference is one of rounding
+    rounding: Annotated[float, HIDDEN] = 0.0  # smaller differences are rounding errors
 
     @property
     def beside(self) -> Interval:
@@ -64,16 +64,16 @@ class Numbers:
 
     @property
     def delta(self) -> str:
-        """The estimate as people read it."""
+        """The estimate, formatted."""
         return "0 within rounding" if self._is_rounding else signed(self.estimate, self.beside)
 
     @property
     def interval(self) -> str:
-        """The 95 % interval as people read it."""
+        """The 95 % interval, formatted."""
         return self.shown(self.ci95)
 
     def shown(self, bounds: Interval | None) -> str:
-        """Return an interval around the estimate as people read it."""
+        """Return an interval around the estimate, formatted."""
         return "[0, 0]" if self._is_rounding and bounds else interval(bounds, beside=self.beside)
 
     @property
@@ -160,14 +160,15 @@ class EffectRow:
     last: Numbers | None  # on the last epoch, if the metric is that of a chosen epoch
     turns: tuple[SimpleEffect, ...]  # at two levels of a factor that it depends on
     bounds: Interval | None  # if lost trials had the worst or the best value
-    bounds_as_seen: bool | None  # that value is only the worst or best one observed
+    # Whether these bounds come from the worst or best value observed, not the possible ones.
+    bounds_as_seen: bool | None
     lost: Interval | None  # shares of the trials lost on either side
     by_seed: Mapping[str, float]
     sensitivity: tuple[OtherTest, ...]
     matches: int
     matches_done: int
     aliased_with: tuple[str, ...]
-    again: str | None  # the command that trains the cells that it compares again
+    again: str | None  # the command that retrains the cells that it compares
     look: LookedAt | None = None
     undone_by: tuple[str, ...] = ()  # flags that invalidate its p
     seeds_needed: SeedsNeeded | None = None  # of an inconclusive effect whose noise is known
@@ -254,7 +255,7 @@ class FactorRow:
     levels: tuple[Scalar, ...]
     settings: Mapping[
         str, Mapping[str, str]
-    ]  # of levels that set something else than the setting named like the factor
+    ]  # for levels that set more than the setting named like the factor
     when: str | None
 
 
@@ -388,7 +389,7 @@ class Provenance:
     """What the parts were trained with, and how to train them again."""
 
     facts: Mapping[str, tuple[Fact, ...]]  # the commonest values first
-    further: Mapping[str, int]  # number of values that are not listed
+    further: Mapping[str, int]  # fact -> how many of its values are not listed
     peak_memory_bytes: int | None
     reproduce: str
 
@@ -433,7 +434,7 @@ class Flag:
     rule: str  # stable name, for programs
     evidence: str
     fix: str
-    # Rows of the cells it is about; empty: it is about the study.
+    # Rows of the cells that the flag is about; empty if it is about the whole study.
     cells: Annotated[frozenset[int], HIDDEN] = frozenset()
     # The p of effects estimated from these cells cannot be trusted.
     undoes_p: Annotated[bool, HIDDEN] = False

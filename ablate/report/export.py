@@ -1,8 +1,8 @@
 """Export results: tables of all trials, and the model and predictions of one trial.
 
-By default it is the trial of the best cell (the best mean of the primary metric over all planned seeds, as in the report) and
-the first planned seed; `only` and `seed` name others. It is not the seed with the best score, which is mostly luck. Files that
-were not saved are noted, without an error. Nothing is written until everything has been read."""
+By default that trial has the best cell (the best mean of the primary metric over all planned seeds, as in the report) and the
+first planned seed; `only` and `seed` choose another. It does not have the seed with the best score, since that score is mostly
+luck. Files that were not saved are noted, without an error. Nothing is written until everything has been read."""
 
 import math
 import re
@@ -80,7 +80,7 @@ def export_study(
 
 
 def results_tables(results: Results) -> dict[str, bytes]:
-    """Return `results.csv` and `results.parquet`: one row per trial (`tidy_frame`), levels as `_written` has them."""
+    """Return `results.csv` and `results.parquet`: one row per trial (`tidy_frame`), levels as `_written` returns them."""
     import pandas
     from pandas.api.types import is_object_dtype
 
@@ -182,8 +182,8 @@ def chosen_trial(results: Results, only: Sequence[str] = (), seed: int | None = 
     """Return the trial to export: of the best cell unless `only` names one, of the first seed unless `seed` is given.
 
     Raises:
-        BadInput: `only` does not name exactly one cell, there is no such seed or no result for it, or no cell has all its
-            seeds done.
+        BadInput: `only` does not name exactly one cell, there is no such
+            seed or no result for it, or no cell has all its seeds done.
     """
     cell = named_cell(results, only) if only else best_cell(results)
     if cell is None:

@@ -1,4 +1,4 @@
-"""The text for each code. Nothing depends on these texts: change them freely."""
+"""The text for each note, stop, method and refusal. No code depends on the wording, so it can be changed freely."""
 
 from enum import StrEnum
 
@@ -74,7 +74,7 @@ LOOKS = (
     "interactions and the analysis of variance are not corrected for the looks."
 )
 NAIVE_LOOKS = "with looks at 3, 5 and 10 seeds, 12 % of studies without an effect claim one, instead of 5 %"
-# After the change of a slope in a sentence.
+# Follows a slope's change in a sentence.
 ALONG_A_LINE = " along a straight line{scale}"
 
 # What each section of the report is for.

@@ -88,7 +88,7 @@ def write_files(report: Report, drawn: Sequence["Picture"], out: Path, formats: 
     """Write `report.json`, the pictures and the named formats into `out`.
 
     Raises:
-        OSError: as `write_report`.
+        OSError: as in `write_report`.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, content in _files(report, drawn, formats).items():
@@ -224,7 +224,7 @@ def _files(report: Report, drawn: Sequence["Picture"], formats: Sequence[str]) -
 def _json(report: Report) -> str:
     """Return JSON with one line per entry of each section.
 
-    That is readable and easy to diff, and json's fast encoder cannot indent."""
+    This is readable, easy to diff, and fast: json's fast encoder cannot indent."""
 
     def text(value: object) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)

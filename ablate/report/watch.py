@@ -1,7 +1,7 @@
 """`ablate report --watch`: keep a report fresh while its study runs, on a page that reloads by itself.
 
 It only reads, and keeps out of the way of the run: it has a lower priority, and pauses at least twenty times as long as it works.
-The progress is written each time, the report under it when there are new results."""
+The page shows the progress each time; the report below it changes when there are new results."""
 
 import contextlib
 import datetime
@@ -29,13 +29,13 @@ NICENESS = 10
 
 
 def watch_report(read: Callable[[], Results], out: Path, formats: Sequence[str], every: float) -> Report:
-    """Write the report every so many seconds until no trial is left to run; return the last one.
+    """Write the report, `every` seconds apart at least, until no trial is left to run; return the last one.
 
-    Also if interrupted, the last page does not reload.
+    The last page does not reload, even after an interruption.
 
     Raises:
         BadInput: an unknown format, or `formats` lacks html; there is no such study.
-        StoreError: the database is damaged, or was away for too long.
+        StoreError: the database is damaged, or its server did not answer for too long.
         OSError: `out` cannot be written.
     """
     refuse_unknown(formats)
@@ -59,8 +59,8 @@ class _Page:
     formats: Sequence[str]
     every: float
     made: tuple[Report, list[Picture]] | None = None
-    made_of: object = None  # what that report could say
-    not_before: float = 0.0  # by time.monotonic(), the next report
+    made_of: object = None  # identifies the results behind that report
+    not_before: float = 0.0  # when the next report may be made, by time.monotonic()
 
     def refresh(self, results: Results) -> float:
         """Write the page again; return how many seconds to pause."""
@@ -71,7 +71,7 @@ class _Page:
             curves = running_curves(results, live)
         pictures = [*drawn, curves] if curves else drawn
         write_file(self.out / "report.html", render_html(report, pictures, live).encode())
-        # Only now, since the user is waiting for the first page.
+        # After the first page, since the user is waiting for it.
         _step_back()
         return max(self.every, REST * (time.monotonic() - began))
 
@@ -80,15 +80,15 @@ class _Page:
         if self.made is None or (content != self.made_of and time.monotonic() >= self.not_before):
             began = time.monotonic()
             self.made, self.made_of = drawn_report(results, self.formats), content
-            # Without the page, which is written separately and reloads.
+            # All files but the page, which `refresh` writes.
             write_files(*self.made, self.out, [name for name in self.formats if name != "html"])
             self.not_before = time.monotonic() + REST * (time.monotonic() - began)
         return self.made
 
     def close(self) -> None:
-        """Leave a page that does not reload."""
+        """Write a last page, which does not reload."""
         if self.made:
-            # The disk may be what ended the watching.
+            # The disk may be full, which may be why we stop.
             with contextlib.suppress(OSError):
                 write_file(self.out / "report.html", render_html(*self.made).encode())
 
@@ -100,7 +100,7 @@ def _step_back() -> None:
 
 
 def _what_counts(results: Results) -> object:
-    """Return a value that changes whenever the report would."""
+    """Return a value that changes whenever the report may change."""
     states = Counter(trial.state for trial in results.trials)
     ended = [states[state] for state in ("COMPLETE", "FAIL", "PRUNED")]
     return ended, len(results.parts), len(results.looks), len(results.test_uses)

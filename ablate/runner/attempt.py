@@ -32,7 +32,7 @@ from ablate.runner.ownership import Lost, open_locks, regain
 from ablate.runner.prefixes import PartPrefixes, Prefixes
 from ablate.runner.provenance import commit_of, machine_facts
 from ablate.runner.sources import Code, Sources
-from ablate.runner.watchdog import LifeSign, Watchdog
+from ablate.runner.watchdog import ProgressNote, Watchdog
 from ablate.spec.model import levels_text
 from ablate.store.opening import Disconnected, Locked
 from ablate.store.parts import NewPart, Points, Trained
@@ -50,10 +50,10 @@ class Workbench:
     emit: Callable[..., None]  # event name and fields, for the supervisor
     cadence: Cadence
     logbook: Logbook
-    draining: Callable[[], bool] = lambda: False  # whether asked to stop after the trial
+    draining: Callable[[], bool] = lambda: False  # whether this process was asked to stop after the trial
     # Modules loaded before the trainer.
     loaded_before: Collection[str] = field(default_factory=lambda: list(sys.modules))
-    recorded: Recorded | None = None  # code that this process's must agree with
+    recorded: Recorded | None = None  # the code that this process's code must agree with
 
     def __post_init__(self) -> None:
         self.watchdog = Watchdog(self.store.spec.hang_minutes)
@@ -62,7 +62,7 @@ class Workbench:
         self.device = choose_device()
         self.prefixes = Prefixes(self.store, self.trainer)
         self.sources = Sources(self.trainer, self.store.study_folder, self.loaded_before)
-        # Read at the start, before anybody can edit a file.
+        # Hash the files now, before anybody can edit them.
         self.sources.loaded()
         if self.recorded:
             self.refuse_other_code(present_code(self.sources, self.recorded))
@@ -103,16 +103,18 @@ class Attempt:
             return self._advance()
         except (Lost, Superseded):
             if self.part is not None:
-                self.store.robbed(self.part.hash, self.queued.seed)
+                self.store.lost_part(self.part.hash, self.queued.seed)
             self.emit(
-                "notice", text=f"trial {self.queued.number}: taken by another worker; going on without it"
+                "notice",
+                text=f"trial {self.queued.number}: taken over by another worker; continuing without it",
             )
         except Stopped:
             self._leave(self.store.release, "released")
         except Pruned:
             self._leave(self.store.prune, "pruned")
             self._tidy()
-        # Of any kind: after `exit(0)` the worker would look done, after KeyboardInterrupt killed (our signals raise nothing).
+        # SystemExit and KeyboardInterrupt too, which can only come from the trainer, since our signal handlers raise nothing:
+        # after the first the worker would look done, after the second killed.
         except BaseException as error:
             self._failed(error)
         finally:
@@ -138,7 +140,7 @@ class Attempt:
                     self._leave(self.store.release, "released")
                 return self.claim is not None
             name, self.part = parts[mine]
-            # Recorded after we looked and before we had the lock.
+            # Another worker recorded it after we looked and before we got the lock.
             if mine in self.store.trained([mine], self.queued.seed):
                 self._release_part()
                 continue
@@ -155,7 +157,7 @@ class Attempt:
 
     def _begin(self, part: Part) -> bool:
         """Claim the locked part, and the trial if it is not ours yet; return whether to train it."""
-        reached = LifeSign.take(self._workdir(part))
+        reached = ProgressNote.take(self._workdir(part))
         if self.claim is None:
             self._claim((part.hash, self.queued.seed, reached))
         elif condemned := self.store.begin(part.hash, self.queued.seed, reached):
@@ -284,7 +286,7 @@ class Attempt:
         if self.part is not None:
             remove_checkpoints(self._workdir(self.part))
             (self._workdir(self.part) / NOTE).unlink(missing_ok=True)
-            LifeSign.take(self._workdir(self.part))
+            ProgressNote.take(self._workdir(self.part))
 
     def _failed(self, error: BaseException) -> None:
         """Record that the trial failed; an error that is not the trial's fault is raised instead."""
@@ -304,7 +306,7 @@ class Attempt:
         # After losing its GPU this process cannot train any more; let it die like any killed worker.
         if self.claim is None or is_of_a_lost_gpu(error):
             raise error
-        # For convenience only; the reason is in the store.
+        # A failed write is ignored: the reason of the failure is in the store anyway.
         with contextlib.suppress(OSError):
             file = self.store.place.error_file(self.queued.cell, self.queued.seed)
             write_file(file, stack_of(error).encode(errors="backslashreplace"))
@@ -324,7 +326,7 @@ class Attempt:
                 self.emit(event)
 
     def _leave_if_possible(self) -> None:
-        """Try to leave the trial cleanly when disk or database fail; if that fails too, it counts as a death."""
+        """Try to leave the trial cleanly when disk or database fail; if that fails too, it counts as a crash."""
         with contextlib.suppress(StoreError, OSError):
             self._leave(self.store.release, "released")
 
@@ -357,13 +359,13 @@ class PartOwner(Owner):
     def __init__(self, attempt: Attempt, name: str, part: Part) -> None:
         self._attempt, self._name = attempt, name
         self._key = part.hash, attempt.queued.seed
-        self._is_hopeless = _pruner(attempt.store, attempt.queued.number)
+        self._should_prune = _pruner(attempt.store, attempt.queued.number)
         self._metrics: Mapping[str, float] | None = None
 
     @contextlib.contextmanager
     def training(self, workdir: Path) -> Iterator[None]:
-        """Keep the life sign while the trainer runs, and log to the study's trackers."""
-        self._life = LifeSign(workdir)
+        """Note the progress while the trainer runs, and log to the study's trackers."""
+        self._note = ProgressNote(workdir)
         trackers = self._attempt.worker.trackers
         try:
             if self._attempt.store.spec.log_to:
@@ -371,11 +373,11 @@ class PartOwner(Owner):
             yield
         finally:
             self._attempt.worker.watchdog.rest()
-            self._life.close()
+            self._note.close()
             trackers.close(self._metrics)
 
     def trained(self, metrics: Mapping[str, float]) -> None:
-        """Keep the metrics, which the trackers get when they close."""
+        """Keep the metrics for the trackers, which get them when they close."""
         self._metrics = metrics
 
     def reported(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -397,7 +399,7 @@ class PartOwner(Owner):
             Lost: this process does not own the part any more.
         """
         self._attempt.worker.owned(*self._key)
-        self._life.step(step)
+        self._note.step(step)
         self._attempt.step = step
         self._attempt.emit("step", part=self._name, step=step, latest=latest)
 
@@ -410,9 +412,9 @@ class PartOwner(Owner):
         if points:
             self._attempt.store.add_points(*self._key, points)
 
-    def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def should_prune(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Return whether the study's pruner stops the trial at this point."""
-        return self._is_hopeless(step, metrics)
+        return self._should_prune(step, metrics)
 
     def notice(self, line: str) -> None:
         """Report a message to the supervisor."""

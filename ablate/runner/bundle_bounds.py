@@ -1,7 +1,7 @@
 """Bounds on what a bundle may unpack to: a small zip file can claim to hold terabytes, or millions of files.
 
-Nothing of a bundle is unpacked before both functions have passed it. `zipfile` never unpacks more of a file than its directory
-says, so that what is bounded here is bounded for good."""
+A bundle is unpacked only after both functions have passed it. `zipfile` never unpacks more of a file than the directory says,
+so these bounds hold."""
 
 import struct
 import zipfile
@@ -11,10 +11,10 @@ from ablate.errors import BadInput
 
 MOST_CONTENT = 1 << 30  # bytes of what is recorded, as JSON
 MOST_DIRECTORY = 32 << 20  # bytes of the list of files: some 300,000
-# Bytes of all files, beside those of the bundle: predictions and models rarely shrink to a tenth.
+# A bundle may unpack to this many bytes, plus this multiple of its own size: predictions and models rarely shrink to a tenth.
 MOST_UNPACKED, MOST_GROWTH = 1 << 30, 100
 
-# The last records of a zip file without a comment (ours have none), before the end: signature, place, size.
+# Where the last records of a zip file start, in bytes before its end, if it has no comment (ours have none).
 _END, _LOCATOR, _END_64 = 22, 22 + 20, 22 + 20 + 56
 
 
@@ -22,7 +22,7 @@ def refuse_long_directory(bundle: Path) -> None:
     """Refuse a zip file with more files than a study has; `zipfile` would read the whole list into memory.
 
     Raises:
-        BadInput: it has too many.
+        BadInput: there are too many files.
         BadZipFile: it does not end like a bundle.
     """
     size = bundle.stat().st_size
@@ -48,8 +48,8 @@ def refuse_bomb(packed: zipfile.ZipFile, bundle: Path, content: str) -> None:
     """Refuse a bundle that would unpack to more than a study can have. `content`: the name of the file with what is recorded.
 
     Raises:
-        BadInput: it would.
-        BadZipFile: it is compressed in a way that we do not write, of which `zipfile` does not bound what it unpacks.
+        BadInput: it would unpack to more.
+        BadZipFile: it is compressed by a method that we do not write, for which `zipfile` does not bound the unpacked size.
     """
     files = packed.infolist()
     if any(file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for file in files):

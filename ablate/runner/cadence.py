@@ -2,14 +2,14 @@
 
 import time
 
-# Of wall time: slow disks get fewer checkpoints, not slower training.
+# The largest share of wall time to spend on saving. A slow disk thus gets fewer checkpoints instead of slower training.
 MAX_CHECKPOINT_SHARE = 0.03
 
 
 class Cadence:
     """When the next checkpoint is due: after the study's interval, or later where saving takes long.
 
-    Shared by all trials of a worker: the cost of a save is known from the trial before."""
+    Shared by all trials of a worker: how long a save takes is known from the trial before."""
 
     def __init__(self, interval_s: float, max_share: float = MAX_CHECKPOINT_SHARE) -> None:
         self.interval_s = interval_s

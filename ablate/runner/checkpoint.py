@@ -1,7 +1,7 @@
 """Durable checkpoints: after a kill, a power cut or damage, the newest intact one is loaded.
 
 A file is a line with the format, a line with the SHA-256 of the rest, and a safetensors payload: the bytes of each tensor,
-and one JSON tree with everything else. Nothing in it can run code. The previous checkpoint is kept."""
+and one JSON tree with everything else. Loading one never runs code from it. The previous checkpoint is kept."""
 
 import fnmatch
 import hashlib
@@ -27,11 +27,12 @@ _DIGEST_LINE = 65  # 64 hex digits and a newline
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> int:
-    """Write `state` as the checkpoint of `step`, durably, and return its size in bytes. Older ones but the last are removed.
+    """Write `state` as the checkpoint of `step`, durably, and return
+    its size in bytes. Of the older ones, only the last is kept.
 
     Raises:
         TypeError: the state contains something that `contract.Context.checkpoint` does not allow.
-        OSError: the disk is full or failing; the checkpoint before is untouched.
+        OSError: the disk is full or failing; the previous checkpoint is untouched.
     """
     target = folder / f"step-{step:012d}.checkpoint"
     size = write_state(target, state)
@@ -64,11 +65,11 @@ def load_checkpoint(
 ) -> dict[str, Any] | None:
     """Return the newest intact state, or None. `notice(line)` is called for each damaged file.
 
-    `check(state)` raises ValueError for a state that is intact and yet not to be used.
+    `check(state)` raises ValueError for an intact state that must not be used.
 
     Raises:
-        StoreError: a file or the folder exists but cannot be read now. Skipping it would lose it, since the next save removes
-            newer checkpoints.
+        StoreError: a file or the folder exists but cannot be read now. Skipping
+            it would lose it, since the next save removes newer checkpoints.
     """
     for file in _newest_first(folder):
         try:

@@ -27,7 +27,7 @@ from ablate.runner.thinning import Thinning
 from ablate.text import shown
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
-NAME_BYTES = 100  # of a split's, and of a task's name: a file name has 255
+NAME_BYTES = 100  # limit of a split's name, and of a task's: a file name has both, and at most 255
 Points = list[tuple[int, str, float]]
 
 
@@ -63,7 +63,7 @@ class Owner:
         """Return whether to save and stop."""
         return False
 
-    def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def should_prune(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Return whether to prune the trial at this point of its curves."""
         return False
 
@@ -90,7 +90,8 @@ class Owner:
 class PartContext:
     """One part × one seed being trained in this process.
 
-    Curve points stay in memory until a checkpoint covers them: what a kill loses is recomputed, points included."""
+    Curve points stay in memory until a checkpoint covers them: after a kill,
+    the lost steps are trained again and their points computed again."""
 
     def __init__(
         self,
@@ -113,14 +114,14 @@ class PartContext:
         self.cache = cache
         self.facts: dict[str, Any] = {}
         self.steps = 0
-        self.points: Points = []  # that are not written yet
+        self.points: Points = []  # points that are not written yet
         # The prefix that another part trained: its name, who, steps, seconds; None if there is none.
         self.continued: dict[str, Any] | None = None
         self._owner = owner
         self._cadence = cadence
         self._latest: dict[str, float] = {}
         self._thinning = Thinning({})
-        self._seconds_before = 0.0  # trained by earlier attempts, up to the checkpoint restored
+        self._seconds_before = 0.0  # training time of earlier attempts, up to the restored checkpoint
         self._restored_step = 0
         self._prefixes = prefixes
         # All points so far, for those who continue from a prefix; None: there is no prefix, or not all are known.
@@ -198,7 +199,7 @@ class PartContext:
 
     def _save(self, step: int, state: Callable[[], dict[str, Any]]) -> None:
         began = time.monotonic()
-        # Before the save: points that a checkpoint covers are not computed again.
+        # Write the points before the checkpoint: points that it covers are never computed again.
         self._owner.add_points(self.points)
         self.points = []
         with disk_explained(self.workdir):
@@ -243,7 +244,7 @@ class PartContext:
         self.points += points
         if self._history is not None:
             self._history += points
-        if self._owner.gives_up(step, metrics):
+        if self._owner.should_prune(step, metrics):
             self._owner.add_points(self.points)
             self.points = []
             raise Pruned
@@ -260,7 +261,8 @@ class PartContext:
         """Write `predictions/<split>.<task>.csv` with columns id, prediction, gold, and cluster if they are given.
 
         Raises:
-            TrialError: a name cannot be part of that file's, a cluster's label is blank, or a file is in the folder's place.
+            TrialError: a name cannot be part of the file's name, a cluster's
+                label is blank, or a file is in the folder's place.
         """
         for what, name in (("split", split), ("task", task)):
             if not name or "/" in name or "\0" in name or len(os.fsencode(name)) > NAME_BYTES:
@@ -280,7 +282,7 @@ class PartContext:
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
         folder = self.workdir / "predictions"
-        # It would look like a fault of the disk, which ends the run.
+        # Otherwise this would look like a failing disk, which ends the run.
         if folder.exists() and not folder.is_dir():
             raise TrialError(f"{folder}: the trainer wrote a file of this name; give it another")
         with disk_explained(folder):

@@ -83,7 +83,7 @@ def alternatives_rows(spec: StudySpec, design: Design, noise: Noise | None) -> l
     """Return the designs of the study's factors, its own `chosen` among them.
 
     `variance` is that of a main effect (of the least certain factor) for one seed, where one trial's is 1; `detectable`
-    {seeds: smallest effect found with 80 % power after correction}, in the unit of `detectable_effect`.
+    {seeds: smallest effect detected with 80 % power after correction}, in the unit of `detectable_effect`.
     """
     rows = []
     seeds = sorted({*SEEDS_SHOWN, max(2, len(spec.deciding_seeds))})
@@ -113,7 +113,7 @@ def alternatives_rows(spec: StudySpec, design: Design, noise: Noise | None) -> l
 
 
 def recommendation(spec: StudySpec, rows: list[dict[str, Any]], noise: Noise | None) -> list[str]:
-    """Return advice: designs that find smaller effects with no more trials, and whether more items would help."""
+    """Return advice: designs that detect smaller effects with no more trials, and whether more items would help."""
     chosen = next((row for row in rows if row["chosen"]), None)
     seeds = str(len(spec.deciding_seeds))
     if chosen is None or seeds not in chosen["detectable"]:
@@ -139,9 +139,9 @@ def recommendation(spec: StudySpec, rows: list[dict[str, Any]], noise: Noise | N
 
 
 def _items_or_seeds(spec: StudySpec, noise: Noise) -> str | None:
-    """Return what twice the items and twice the seeds would find; None where items are less than half of the noise.
+    """Return the effects that twice the items and twice the seeds would detect; None if items are less than half of the noise.
 
-    Doubling a small number of seeds also adds degrees of freedom, and may be worth more even then."""
+    Even if items are more than half, twice the seeds may help more: with few seeds, each adds degrees of freedom."""
     sd, seeds, several = noise.sd_effect or noise.sd_run, len(spec.deciding_seeds), comparisons(spec)
     if not noise.v_item or noise.v_item < sd**2 / seeds:
         return None
@@ -160,7 +160,8 @@ def comparisons(spec: StudySpec) -> int:
 
 
 def _detectable(sd: float, seeds: int, several: int, v_item: float = 0.0) -> float:
-    """Return the effect found with 80 % power after correction, in the unit of `sd`, that of one seed's effect."""
+    """Return the effect detected with 80 % power after correction,
+    in the unit of `sd`, which is the sd of one seed's effect."""
     alpha = 0.05 / max(1, several)
     if not v_item:
         return mde(sd / math.sqrt(seeds), seeds - 1, alpha=alpha)
@@ -175,7 +176,7 @@ def _floor(v_item: float, several: int) -> float | None:
 
 
 def sd_of_an_effect(spec: StudySpec, design: Design) -> float:
-    """Return the sd, over seeds, of one seed's least certain main effect, where a cell's own sd is 1.
+    """Return the sd, over seeds, of one seed's least certain main effect, if that of a cell is 1.
 
     A cell of k parts is treated as the mean of k independent models with that sd; identical parts count as one model."""
     if spec.design.from_reference or spec.search:

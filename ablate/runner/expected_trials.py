@@ -42,7 +42,7 @@ def looks_document(
         spec: A study that adds seeds.
         cells: Number of cells of its design.
         one_by_one: True: a cell stops with its own comparison. False: all cells stop with the last one.
-        sd_of_effect: Standard deviation of one seed's effect where a run's is 1.
+        sd_of_effect: Standard deviation of one seed's effect, if that of a run is 1.
         noise: Estimated from the results so far, if there are any.
     """
     looking = spec.looking

@@ -11,15 +11,16 @@ _PASSED_ON = signal.valid_signals() - _FAULTS - {signal.SIGKILL, signal.SIGSTOP,
 
 
 def step_aside() -> None:
-    """As process 1, fork: return in the child, and in this process pass signals on to it, reap, and exit as it does."""
+    """As process 1, fork and return in the child. The parent passes
+    signals on to it, reaps orphans, and exits as the child does."""
     if os.getpid() != 1:
         return
-    # Signals that arrive before there is a handler have to wait.
+    # Block signals until there are handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     command = os.fork()
     if command:
         _serve(command)
-    # So that a terminal's Ctrl-C reaches it once; process 1 would pass it on a second time.
+    # A separate group: in a common one, a terminal's Ctrl-C would reach the child twice, the second time through process 1.
     os.setpgid(0, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
 

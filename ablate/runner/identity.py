@@ -22,13 +22,13 @@ HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes", "log_to"
 # Of these, the ones that a report shows.
 SHOWN = ("question", "budget")
 
-# What --extend can do about a change.
+# Advice on --extend for a change of these keys.
 EXTENDED = {
     "factors": ", or add levels with --extend",
-    "seeds": f"; {MORE_SEEDS}; --extend adds them all the same, and the report raises STOP",
+    "seeds": f"; {MORE_SEEDS}; --extend adds them anyway, and the report raises STOP",
 }
 
-# May change while no trial has a result: a metric's name that no trainer returns costs no training.
+# These may change until a trial has a result, so that a mistyped metric name can be corrected without training again.
 UNTIL_JUDGED = ("metric.name", "metric.smallest_effect", "metric.worst")
 
 
@@ -123,12 +123,12 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
     if gone:
         faults.append(
             f"{_where(spec)}: --extend: {len(gone)} trials that exist are not in the changed study (first: "
-            f"trial {gone[0].number}, seed {gone[0].seed}); an extension keeps every cell and seed"
+            f"trial {gone[0].number}, seed {gone[0].seed}); an extension must keep every cell and seed"
         )
     for field in ("metric", "trainer", "baseline"):
         before, after = getattr(stored.spec, field), getattr(spec, field)
         if before != after:
-            faults.append(f"{_where(spec)}: {field}: {before} → {after}: an extension changes no {field}")
+            faults.append(f"{_where(spec)}: {field}: {before} → {after}: an extension must not change {field}")
     faults += _other_looks(stored, spec, design) if stored.looks else _late_looks(stored, spec)
     if faults:
         raise StudyChanged(*faults)
@@ -151,7 +151,7 @@ def _other_looks(stored: Results, spec: StudySpec, design: Design) -> list[str]:
     faults = []
     if before and (not after or (after.start, after.width) != (before.start, before.width)):
         faults.append(
-            f"{_where(spec)}: seeds: the looks so far followed another plan; keep `start` and `until` as they were"
+            f"{_where(spec)}: seeds: the looks so far followed a different plan; keep `start` and `until` as they were"
         )
     elif after and after.looks[: len(taken)] != taken:
         faults.append(

@@ -1,8 +1,9 @@
-"""Kills the processes that a worker leaves behind: a trainer started them and they outlive it, whatever their group, session or
-parent.
+"""Kills the processes that a worker leaves behind: a trainer started
+them and they outlive it, whatever their group, session or parent.
 
-Each worker has a unique word in its environment, which its children inherit; Linux shows a process's first environment in
-/proc/PID/environ. The standard library only: the process that writes a worker's logs runs this file when the worker dies."""
+Each worker has a unique word in its environment, which its children inherit; on Linux, /proc/PID/environ shows the environment
+that a process was started with. Uses only the standard library, since the process that writes a worker's logs runs this file
+when the worker dies."""
 
 import contextlib
 import os
@@ -16,7 +17,7 @@ LONGEST_S = 10.0
 
 
 def end(word: str) -> None:
-    """Kill every process that began with this word; repeat until there is none, since one may be starting another."""
+    """Kill every process that was started with this word; repeat until there is none, since one may be starting another."""
     give_up = time.monotonic() + LONGEST_S
     while (pids := _named(word)) and time.monotonic() < give_up:
         for pid in pids:
@@ -28,7 +29,7 @@ def end(word: str) -> None:
 def _named(word: str) -> list[int]:
     entry, pids = f"{NAME}={word}".encode(), []
     for name in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else ()):
-        # It is empty or unreadable for a process that has ended or belongs to another user.
+        # The file is empty or unreadable if the process has ended or belongs to another user.
         with contextlib.suppress(OSError):
             if int(name) != os.getpid() and entry in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
                 pids.append(int(name))

@@ -1,7 +1,7 @@
 """The logs of attempts: one per attempt at a part, `logs/<part>-<seed>/attempt-<n>.log` in the study's folder. Trials that share
 a part share its logs.
 
-It holds what the trainer, its subprocesses and C libraries printed to stdout and stderr, after a header line. It is bounded
+A log holds what the trainer, its subprocesses and C libraries printed to stdout and stderr, after a header line. It is bounded
 (see logwriter.py), and so is the number of logs of a part."""
 
 import contextlib
@@ -22,20 +22,20 @@ from ablate.store.places import Place
 from ablate.store.results import TrialResult
 from ablate.text import printable
 
-KEPT = 20  # logs of a part: the last ones
-OURS = "[ablate]"  # begins the lines that the trainer did not print
+KEPT = 20  # how many logs of a part are kept: the last ones
+OURS = "[ablate]"  # lines that the trainer did not print begin with this
 # How long to wait for the log of an ended attempt, which a leftover process may hold open.
 WAIT_S = 2.0
-END_BYTES = 1 << 16  # of a log, in which its last line is searched
+END_BYTES = 1 << 16  # how much of a log's end is searched for its last line
 _ATTEMPT = re.compile(r"attempt-(\d+)\.log")
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and movements of the cursor
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # codes for colours and cursor movement
 
 
 class Logbook:
     """Sends what this process prints to logs, through a process that writes them."""
 
     def __init__(self, show: bool = False) -> None:
-        """`show`: print it to stderr too."""
+        """`show`: print everything to stderr too."""
         self._show = show
         self._start()
 
@@ -99,7 +99,7 @@ def _flush() -> None:
 
 
 def new_log(folder: Path, what: str) -> Path:
-    """Return the log of the next attempt at part `what`, in its folder of logs; only the last KEPT logs stay."""
+    """Return the log of the next attempt at part `what`, in its folder of logs; only the last KEPT logs are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     there = attempts(folder)
     number = _number(there[-1]) + 1 if there else 1
@@ -161,7 +161,7 @@ class Reader:
     def _new(self, log: Path, ended: bool) -> list[bytes]:
         before, size = self._read.get(log, 0), log.stat().st_size
         with log.open("rb") as opened:
-            # A log shrinks when its middle is cut out. Which lines are new then is not known.
+            # A log shrinks when its middle is cut out. Then it is unknown which lines are new.
             opened.seek(min(before, size))
             added = opened.read(max(0, size - before))
         self._read[log] = size

@@ -1,10 +1,10 @@
-"""Writes what trainers print to their logs, for one worker: `python logwriter.py SOCKET PID [--show]`, PID being the worker's.
+"""Writes what a worker's trainers print to their logs: `python logwriter.py SOCKET PID [--show]`, with the PID of the worker.
 When the worker dies, it kills what the worker left behind (see leftovers.py).
 
-It is a separate process, so that the output of a killed worker still reaches the log, and so that code that prints while it
-holds the GIL cannot deadlock with the reader of its own pipe. Each message on the socket is the path of a log, with the pipe
-that a trainer prints into and a descriptor to close when the log is complete. The standard library only: it starts in
-milliseconds."""
+It is a separate process, so that the output of a killed worker still reaches the log, and so that
+code that prints while it holds the GIL cannot deadlock with the reader of its own pipe. Each message
+on the socket is the path of a log, with the pipe that a trainer prints into and a descriptor to
+close when the log is complete. Uses only the standard library, so that it starts in milliseconds."""
 
 import contextlib
 import os
@@ -53,7 +53,8 @@ class BoundedLog:
 
 def main(control: socket.socket, worker: int, show: bool) -> None:
     """Write until the worker and everything that prints into its pipes have ended."""
-    # Ctrl-C and batch systems signal a worker's whole group. Ignore that: what the worker prints while it stops is wanted.
+    # Ctrl-C and batch systems signal a worker's whole group. Ignore the signals: what the worker prints while it stops belongs
+    # in the log.
     for number in (
         signal.SIGINT,
         signal.SIGTERM,

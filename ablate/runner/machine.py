@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ablate.runner import leftovers
 
-# Per worker on a CPU: with small batches, more threads would be idle.
+# The most threads of a worker on a CPU: with small batches, more would be idle.
 THREADS_EACH = 2
 # Share of memory to plan with: a trial may need more than the few steps that were measured.
 USABLE = 0.9
@@ -30,7 +30,7 @@ def cores() -> int:
 
 
 def cpu_name() -> str:
-    """Return the processor's name as its vendor names it."""
+    """Return the processor's model name."""
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.is_file() else ():
         if line.startswith("model name"):
@@ -59,7 +59,7 @@ def visible_gpus() -> list[str]:
 
 
 def gpus_for(needed: int) -> list[str]:
-    """Return the GPUs to train on if that many are needed; all of this process's if ABLATE_DEVICE is set."""
+    """Return the GPUs to train on if that many are needed; if ABLATE_DEVICE is set, all GPUs of this process."""
     gpus = visible_gpus()
     return gpus if "ABLATE_DEVICE" in os.environ else gpus[:needed]
 
@@ -94,7 +94,7 @@ def worker_environment(workers: int, index: int = 0, gpus_each: int = 1) -> dict
     environment[leftovers.NAME] = secrets.token_hex(8)
     # Read when CUDA starts; without it sums may differ from run to run.
     environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # So that a trainer that iterates over a set gives the same bits each time.
+    # With a fixed hash seed, a trainer that iterates over a set gives the same bits each time.
     environment.setdefault("PYTHONHASHSEED", "0")
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -102,14 +102,16 @@ def worker_environment(workers: int, index: int = 0, gpus_each: int = 1) -> dict
 
 
 def take_worker_environment() -> None:
-    """Start this command anew in the environment of a worker, unless it has it. Python reads its hash seed only at the start."""
+    """Replace this process by the same command in a worker's environment, unless it has it already.
+
+    Python reads its hash seed only when it starts."""
     environment = os.environ | worker_environment(1)
     if environment.keys() != os.environ.keys():
         os.execve(sys.executable, [sys.executable, "-P", "-m", "ablate.cli", *sys.argv[1:]], environment)
 
 
 def workers_that_fit(memory: Mapping[str, tuple[int, int]], cores: int, gpus: int) -> int:
-    """Return how many workers cores, host memory and the GPUs (each like the one measured) take; at least one."""
+    """Return how many workers fit: by cores, host memory, and GPUs (all like the measured one). At least one."""
     on_gpu = memory.keys() - {HOST}
     limits = [cores if on_gpu else cores // THREADS_EACH]
     for what, (peak, total) in memory.items():
@@ -118,9 +120,9 @@ def workers_that_fit(memory: Mapping[str, tuple[int, int]], cores: int, gpus: in
 
 
 def memory_text(memory: Mapping[str, tuple[int, int]]) -> str:
-    """Say how much of each memory one worker took."""
+    """Describe how much host and GPU memory one worker used."""
     return ", ".join(
-        f"one took {peak / 2**30:.1f} of {total / 2**30:.0f} GiB ({what})"
+        f"one used {peak / 2**30:.1f} of {total / 2**30:.0f} GiB ({what})"
         for what, (peak, total) in memory.items()
     )
 

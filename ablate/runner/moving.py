@@ -34,8 +34,9 @@ from ablate.store.writing import Store
 from ablate.tables import refuse_no_file
 from ablate.text import one_line, plural, shortened, shown
 
-CONTENT = "study.json"  # of a bundle, beside the files of trained parts
-LONGEST_PATH, LONGEST_NAME = 2000, 255  # characters below the study's folder; bytes of one step
+CONTENT = "study.json"  # the file in a bundle with everything but the files of trained parts
+# Limits of a path below the study's folder, in characters, and of each name in it, in bytes.
+LONGEST_PATH, LONGEST_NAME = 2000, 255
 _HASH = re.compile("[0-9a-f]{12}")
 _FILE = re.compile(r"trials/[0-9a-f]{12}-[0-9]+/(?:[^/\0]+/)*[^/\0]+")
 # Files that are useless once a part is trained.
@@ -82,7 +83,7 @@ def pack(place: Place, bundle: Path, models: bool) -> list[Path]:
     if len(content) > MOST_CONTENT:
         raise BadInput(
             f"{place.study}: {len(content) >> 20:,} MiB of results and curves are too much for a bundle; copy the study's folder "
-            "(and, of a database server, a dump) instead"
+            "(and, from a database server, a dump) instead"
         )
     with new_file(bundle) as opened, zipfile.ZipFile(opened, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr(CONTENT, content)
@@ -165,7 +166,7 @@ def merge(first: Path, second: Path, keep_first: bool = False) -> Iterator[Merge
     for home in (first, second):
         if not names_in(home):
             raise BadInput(
-                f"{home}: contains no study; name two homes, such as runs and /mnt/other/runs (of a study in PostgreSQL, "
+                f"{home}: contains no study; name two homes, such as runs and /mnt/other/runs (for a study in PostgreSQL, "
                 "move a bundle: ablate export --bundle)"
             )
     for name in names_in(second):
@@ -264,7 +265,7 @@ def _difference(here: Mapping[str, float], there: Mapping[str, float]) -> str:
 
 
 def _dev(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Leave out the test split: it may have been scored in one home alone."""
+    """Leave out metrics on the test split, which may have been scored in only one of the homes."""
     return {name: value for name, value in metrics.items() if not name.startswith("test/")}
 
 
@@ -309,7 +310,7 @@ def _snapshot_in(packed: zipfile.ZipFile, bundle: Path) -> Snapshot:
     try:
         content = json.loads(packed.read(CONTENT), parse_constant=_refuse_constant)
         version, written_by = content["schema_version"], content.pop("ablate")
-    # RecursionError: nested without end.
+    # RecursionError: nested too deeply.
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise BadInput(
             f"{bundle}: is not a bundle (no {CONTENT}, or a damaged one); `ablate export --bundle` writes one"
@@ -322,7 +323,7 @@ def _snapshot_in(packed: zipfile.ZipFile, bundle: Path) -> Snapshot:
     try:
         snapshot = Snapshot(**content)
         _refuse_foreign(snapshot)
-        # A rehearsal: whatever is wrong with a row shows before anything is written.
+        # A dry run in a scratch folder, so that a bad row is found before anything is written.
         with tempfile.TemporaryDirectory() as scratch:
             place = place_in(Path(scratch), snapshot.spec.study)
             _create(place, snapshot)

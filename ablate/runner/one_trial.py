@@ -12,8 +12,8 @@ from ablate.store.reading import read_history
 from ablate.store.results import Event, Results, TrialResult
 from ablate.text import duration, listed, plural
 
-SHOWN_FILES = 3  # of code; of more, how many
-SHOWN = 20  # events of a part: the last ones
+SHOWN_FILES = 3  # files of code; if there are more, only their number is shown
+SHOWN = 20  # how many events of a part are shown: the last ones
 UNFINISHED = ("WAITING", "RUNNING")
 STATES = {"FAIL": "FAILED"}  # states that are shown under another name
 
@@ -141,7 +141,7 @@ def _part_lines(part: dict[str, Any]) -> list[str]:
 
 
 def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a part was trained with; of the code, how many files."""
+    """Return what a part was trained with; for many files of code, only their number."""
     code = facts.get("code")
     if not isinstance(code, Mapping) or len(code) <= SHOWN_FILES:
         return flat(facts)

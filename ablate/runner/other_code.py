@@ -78,7 +78,7 @@ def present_code(sources: Sources, recorded: Recorded) -> Code:
 
 
 def train_again(store: Store, sources: Sources) -> None:
-    """Forget every result of other code, and put its trials back in the queue.
+    """Delete every result that was trained with other code, and queue its trials again.
 
     Raises:
         BadInput: the study is running, or its later trials were chosen from such results.

@@ -114,7 +114,9 @@ def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
 
 
 def reason(error: BaseException, step: int, folder: Path | None = None) -> str:
-    """Say in one line why a trial failed, and after which step. `folder`: name the innermost line of a file in there."""
+    """Say in one line why a trial failed, and after which step.
+
+    `folder`: if given, name the innermost line of the traceback in a file of this folder."""
     if isinstance(error, AblateError):
         return shortened(one_line(listed(error.faults, sep="; ")), LONGEST_REASON)
     line = error_line(error, folder)

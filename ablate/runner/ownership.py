@@ -173,7 +173,7 @@ class ServerLocks:
         """Open a new session once the server answers.
 
         Raises:
-            StoreError: it did not answer in time, or before `stopping()`.
+            StoreError: it did not answer in time, or before a stop was requested.
         """
         self.close()
         databases.lasting(self._open, stopping)
@@ -189,7 +189,7 @@ def regain(locks: FileLocks | ServerLocks, stopping: Callable[[], bool]) -> bool
     """Try to get lost locks back; return whether it got all of them.
 
     Raises:
-        StoreError: the server did not answer in time, or before `stopping()`.
+        StoreError: the server did not answer in time, or before a stop was requested.
     """
     keys = locks.held()
     locks.renew(stopping)
@@ -230,7 +230,7 @@ def share_home(store: Store) -> None:
     """Make sure that all workers of a study keep its files in the same folder.
 
     Raises:
-        BadInput: its trials' files are in another folder than this one.
+        BadInput: its trials' files are in a different folder.
     """
     folder = store.place.folder
     agreed = store.home() or store.agree_on_home(_marker(folder))

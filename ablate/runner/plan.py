@@ -113,7 +113,7 @@ def estimate(
 ) -> dict[str, Any]:
     """Return the training time of all parts with a range, in hours and $; nulls if nothing is known.
 
-    Trained parts count with the time they took, others with their measured time, and all others with the mean of these."""
+    Trained parts count with the time they took, measured ones with their measured time, the rest with the mean of these."""
     planned = parts_of_design(design)
     trained = _seconds_trained(earlier)
     expected = {part: s for part, s in measured.seconds.items() if part in planned} if measured else {}
@@ -259,10 +259,12 @@ def _expected_lines(document: dict[str, Any]) -> list[str]:
             "expected trials: unknown until the noise can be estimated; `ablate run STUDY --limit N` gives a first estimate"
         ]
     return [
-        f"expected: {row['trials']:.0f} of at most {document['trials']} trials, {row['seeds']:.1f} seeds a comparison, "
+        f"expected: {row['trials']:.0f} of at most {document['trials']} trials, {row['seeds']:.1f} seeds per comparison, "
         f"if effects are {row['effect']:.3g} ({100 * row['power']:.0f} % claimed)"
         for row in looks["expected"]
-    ] + [f"  in {looks['unit']}; assumed: {looks['assumed']}; the cost below is that of the largest number"]
+    ] + [
+        f"  in {looks['unit']}; assumed: {looks['assumed']}; the cost below is for the largest number of trials"
+    ]
 
 
 def _alternatives_lines(rows: list[dict[str, Any]]) -> list[str]:

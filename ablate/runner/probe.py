@@ -1,7 +1,7 @@
 """One training run of `ablate check`, in its own process: `python -m ablate.runner.probe`, with the job on stdin.
 
-The process works like a worker, with the same contexts and checkpoints, but for no trial. Events are written to a file line by
-line, since the job may be to kill the process on the way."""
+The process works like a worker, with the same contexts and checkpoints, but without a trial. Events are written to a file line
+by line, since the job may require that the process is killed midway."""
 
 import dataclasses
 import json
@@ -26,14 +26,14 @@ from ablate.runner.prefix_files import PrefixFiles
 
 @dataclass(frozen=True)
 class Training:
-    """A part to train with one seed, and when to stop it, as a run does."""
+    """A part to train with one seed, and when to ask it to stop."""
 
     settings: dict[str, Any]
     seed: int
     workdir: str
     cache: str
     limit_s: float
-    stop_at: int | None = None  # step; None: at the end
+    stop_at: int | None = None  # the step to stop at; None: train to the end
     prefixes: dict[str, str] = field(default_factory=dict)  # name -> hash
     ends: str | None = None  # folder to save the ends of prefixes in and to continue from; None: neither
 
@@ -45,9 +45,9 @@ class Job:
     trainer: str
     study_folder: str
     training: Training
-    trace: str  # file to write
-    before: Training | None = None  # another one, trained first in the same process
-    save_at: int | None = None  # step to save at; at the next one the process is killed
+    trace: str  # the file to write events to
+    before: Training | None = None  # another part, trained first in the same process
+    save_at: int | None = None  # step to save at; at the next step the process is killed
     kill_after_s: float | None = None
 
     @property
@@ -77,7 +77,7 @@ class Trace:
     metrics: dict[str, float] | None = None  # None: it did not finish
     predictions: dict[str, bytes] = field(default_factory=dict)  # file name -> content
     error: str | None = None
-    cut: bool = False  # stopped before its end, as the job said
+    cut: bool = False  # stopped before its end, as the job asked
     saved: int | None = None  # step of the checkpoint
     restored: list[str] | None = None  # names in the state that it resumed from; None: it did not resume
     device: str = "cpu"
@@ -91,7 +91,7 @@ class Trace:
 
     @property
     def last_step(self) -> int | None:
-        """The last step that was noted; None if the trainer notes none."""
+        """The last step that was reported; None if the trainer reports none."""
         return self.steps[-1][0] if self.steps else None
 
 
@@ -162,8 +162,8 @@ class Observer(Owner):
         """Return whether to save and stop."""
         return self._cadence.step >= self._stop_at or time.monotonic() >= self._ends
 
-    def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Note a point; never give up."""
+    def should_prune(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Note a point; never prune."""
         self._write(point=[step, dict(metrics)])
         return False
 

@@ -1,4 +1,5 @@
-"""The training runs of `ablate check`, each in its own process and folder, so that two share nothing but the trainer."""
+"""The training runs of `ablate check`, each in its own process and
+folder, so that they have nothing in common but the trainer."""
 
 import contextlib
 import itertools
@@ -34,7 +35,7 @@ from ablate.runner.soundness import (
 )
 from ablate.runner.supervisor import last_line
 
-# A trainer that does not look at the clock itself gets this much longer before its process is killed.
+# A run that ignores the time limit is killed after this multiple of it, plus the time that starting takes.
 PATIENCE, STARTING_S = 2.0, 60.0
 # How long a program whose guard was killed may still write.
 REMOVING_S = 5.0
@@ -66,7 +67,7 @@ class Bench:
         self._numbers = itertools.count()
 
     def train(self, one: Tried, how: str = "", seed: int | None = None, **rest: Any) -> Trace:
-        """Train a part; `rest` as in `run`. `how`: progress text for the user."""
+        """Train a part. `how`: what to tell the user about the run; `rest`: as in `run`."""
         self.say(f"training {one.label}{how and ', '}{how}")
         workdir = self.new_workdir()
         trace = self.run(one, workdir, self.seed if seed is None else seed, **rest)
@@ -139,7 +140,7 @@ class Bench:
 
 
 def _run_process(job: Job, log: Path, patience_s: float) -> int | None:
-    """Do a job and return its exit code; None if it took too long. No process of it is left, however this ends."""
+    """Do a job and return its exit code; None if it took too long. However this ends, it leaves no process behind."""
     with log.open("ab") as errors:
         process = subprocess.Popen(
             # -P: modules in the working directory are not imported.
@@ -152,7 +153,7 @@ def _run_process(job: Job, log: Path, patience_s: float) -> int | None:
         )
     assert process.stdin is not None
     try:
-        # It may die at once. The pipe stays open: when it closes, the process knows that we are gone.
+        # The process may die at once. The pipe stays open: when it closes, the process knows that its parent is gone.
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(job.to_json().encode() + b"\n")
             process.stdin.flush()
@@ -160,7 +161,7 @@ def _run_process(job: Job, log: Path, patience_s: float) -> int | None:
     except subprocess.TimeoutExpired:
         return None
     finally:
-        # Its children too: they outlive a process that was killed.
+        # Kill its children too: they outlive a process that was killed.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -189,7 +190,7 @@ class Probes:
 
     def __init__(self, bench: Bench, one: Tried, first: Mapping[Tried, Trace]) -> None:
         """`first`: the first run of each part."""
-        self.predictions: dict[str, dict[str, bytes]] = {}  # with other seeds
+        self.predictions: dict[str, dict[str, bytes]] = {}  # of the runs with other seeds
         self.one = one
         self._bench, self._firsts, self._first = bench, first, first[one]
         self._others = [other for other, trace in first.items() if other is not one and _trained(trace)]
@@ -197,7 +198,7 @@ class Probes:
         self._stop_at = self._first.last_step if self._first.cut else None
 
     def checks(self) -> list[Check]:
-        """Return the answers."""
+        """Return the results of the checks."""
         if not _trained(self._first):
             why = "it does not train" if self._first.error else "it took no step within the limit"
             return [

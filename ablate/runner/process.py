@@ -1,8 +1,8 @@
 """A worker process: `python -m ablate.runner.process`, started by the supervisor.
 
-It reads its job as one JSON line from stdin, so that a database password is in no argument list and no environment, and writes
-events, one JSON object per line, to its original stdout. What a trainer prints goes to the log of its attempt, anything else to
-the worker's log. When stdin closes, the supervisor is dead, and the worker stops as if asked to."""
+It reads its job as one JSON line from stdin, so that no database password appears in an argument list or an environment, and
+writes events, one JSON object per line, to its original stdout. What a trainer prints goes to the log of its attempt, anything
+else to the worker's log. When stdin closes, the supervisor is dead, and the worker stops as if asked to."""
 
 import contextlib
 import ctypes
@@ -54,12 +54,12 @@ class Stop:
         """`second_ends`: a second Ctrl-C or SIGTERM ends the process at once. A supervisor uses SIGKILL instead."""
         self.asked = threading.Event()
         self.draining = threading.Event()  # asked to stop after the trial
-        self.number = 0  # of the first signal to stop
+        self.number = 0  # number of the first signal that asked to stop
         self._seen: set[int] = set()
         self._second_ends = second_ends
         catch(self._on_signal, drain=lambda *_: self.draining.set())
-        # A trainer's pool ends its processes by SIGTERM, and waits. A terminal's Ctrl-C reaches them too, but is for us. A
-        # signal between the fork and the child's first line has to wait.
+        # Forked children must die of SIGTERM, by which a trainer's pool ends its processes, and ignore a terminal's Ctrl-C,
+        # which is meant for the worker. SIGTERM is blocked until the child has reset its handlers.
         waiting = {signal.SIGTERM}
         worker = os.getpid()
         os.register_at_fork(
@@ -92,7 +92,7 @@ def _begin_as_child(worker: int) -> None:
 
 
 class Events:
-    """Writes events to the supervisor. A supervisor that is gone, or frozen and reads nothing, never blocks training."""
+    """Writes events to the supervisor. Never blocks training, even if the supervisor is gone, or frozen and reads nothing."""
 
     def __init__(self, descriptor: int) -> None:
         self._out = descriptor
@@ -131,7 +131,7 @@ class Events:
 
 
 def main() -> int:
-    """Work as the job on stdin says; return the exit code."""
+    """Do the job given on stdin; return the exit code."""
     # A crash in native code leaves a trace in the log.
     faulthandler.enable()
     stop = Stop()
@@ -151,7 +151,7 @@ def main() -> int:
         return EXPLAINED
     finally:
         events.finish()
-    # If the signal did not come from the supervisor, it starts another worker.
+    # If the signal did not come from the supervisor, the supervisor will start another worker.
     return 128 + stop.number if stop.number else 0
 
 
@@ -159,10 +159,10 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
     """`ablate worker`: work on a study in this process, logging to stderr; return the exit code.
 
     `study_folder`: where its file is on this machine; if not given, where the last `ablate run` had it.
-    `keep_code`: go on with whatever code is here.
+    `keep_code`: continue even if the trainer's code differs from the recorded code.
 
     Raises:
-        BadInput: the study's files are in another folder than `place` says.
+        BadInput: the study's files are not in the folder that `place` names.
     """
     # Fail at once rather than after minutes of retries: if the server never answered, the address is probably wrong.
     if not has_run(place):
@@ -170,14 +170,14 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
     store = Store(place)
     share_home(store)
     os.environ[leftovers.NAME] = secrets.token_hex(8)
-    # Its password is no business of the trainer's.
+    # The trainer must not see the password in the URL.
     os.environ.pop("ABLATE_STORAGE", None)
     stop = Stop(second_ends=True)
     watch_for_notice(stop.asked.set)
-    # A descriptor of its own, since 2 is redirected to what trainers print.
+    # A copy of stderr, since descriptor 2 is redirected to the trainers' logs.
     with open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as stderr:
         lines = Lines(Console(file=stderr), Count(done=0, total=len(store.queue()), workers=1))
-        # Keep what a trainer prints out of stdout.
+        # What a trainer prints must not go to stdout.
         if store.upgraded:
             lines.say(store.upgraded)
         with contextlib.redirect_stdout(sys.stderr):
@@ -198,7 +198,8 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
 def job_for(
     store: Store, study_folder: Path, numbers: list[int] | None = None, keep_code: bool = False
 ) -> dict[str, Any]:
-    """Return a worker's job as JSON. `numbers`: only these trials. `keep_code`: whatever the trainer's code is."""
+    """Return a worker's job as JSON. `numbers`: only these trials.
+    `keep_code`: accept code that differs from the recorded code."""
     return {
         "url": store.place.url,
         "study": store.place.study,
@@ -231,7 +232,8 @@ def checkpoint_seconds(spec: StudySpec) -> float:
 
 
 def stop_when_stdin_ends(stop: Stop) -> None:
-    """Wait until stdin closes: the supervisor is dead. Reading `sys.stdin` could abort Python at exit, over its lock."""
+    """Wait until stdin closes: the supervisor is dead. Reading `sys.stdin`
+    instead could abort Python at exit, because of its lock."""
     while os.read(0, 4096):
         continue
     stop.asked.set()

@@ -17,7 +17,7 @@ from ablate.text import duration, printable, wrapped
 
 
 class Messages(Console):
-    """A console on stderr. Training goes on if nobody reads it any more, or its disk is full."""
+    """A console on stderr. If nobody reads it any more, or its disk is full, training continues."""
 
     def __init__(self) -> None:
         super().__init__(stderr=True)
@@ -92,7 +92,7 @@ class Lines:
         self._console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
     def tick(self) -> None:
-        """No-op: a log needs no clock."""
+        """No-op: plain lines show no clock."""
 
 
 class Bars:
@@ -122,7 +122,7 @@ class Bars:
         self._live.__exit__(kind, error, trace)
 
     def on_event(self, worker: int, event: dict[str, Any]) -> None:
-        """Move the bar and the worker's line; keep a printed line for what ended."""
+        """Update the bar and the worker's line; print a permanent line for a trial that has ended."""
         kind = event["event"]
         if kind == "trial":
             self._running[worker] = {

@@ -149,7 +149,7 @@ def reproduced_text(document: dict[str, Any]) -> str:
         return f"{name}: NOT reproduced: it failed: {document['error']}"
     of = f"{plural(len(document['metrics']), 'metric')}, {plural(len(document['predictions']), 'prediction file')}"
     if document["equal"]:
-        return f"{name}: reproduced, equal to the bit ({of})"
+        return f"{name}: reproduced bit for bit ({of})"
     lines = [f"{name}: NOT equal ({of} compared)"]
     lines += [
         f"  {metric}: recorded {values['recorded']}, now {values['again']}"
@@ -162,6 +162,6 @@ def reproduced_text(document: dict[str, Any]) -> str:
     lines += [f"  changed since: {fact}: {was} → {now}" for fact, (was, now) in document["changed"].items()]
     if not document["changed"]:
         lines.append(
-            "  nothing that is recorded of code, packages and machine changed; does something random not depend on context.seed?"
+            "  no recorded code, package or fact about the machine changed; does something random not depend on context.seed?"
         )
     return "\n".join(lines)

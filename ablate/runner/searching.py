@@ -44,14 +44,14 @@ def trials_tried(results: Results) -> list[TrialResult]:
 
 
 def watch_of(store: Store, number: int) -> Callable[[int, Mapping[str, float]], bool]:
-    """Return a function that returns, at each point of a trial's curves, whether the study's pruner gives the trial up."""
+    """Return a function that says, at each point of a trial's curves, whether the study's pruner stops the trial."""
     watch, name = lasting(lambda: _watch(store, number), store.stopping), store.spec.metric.name
 
-    def is_hopeless(step: int, metrics: Mapping[str, float]) -> bool:
+    def should_prune(step: int, metrics: Mapping[str, float]) -> bool:
         value = metrics.get(name, math.nan)
-        return watch is not None and math.isfinite(value) and watch.is_hopeless(step, value)
+        return watch is not None and math.isfinite(value) and watch.should_prune(step, value)
 
-    return is_hopeless
+    return should_prune
 
 
 def _watch(store: Store, number: int) -> Watch | None:

@@ -33,7 +33,7 @@ def catch(handler: Handler, drain: Handler | None = None) -> Handlers:
 
     Under `nohup` a closed terminal stops nothing. Other signals are caught even if they were ignored: a shell starts background
     commands with SIGINT ignored.
-    Outside the main thread nothing is caught: signals come there.
+    Outside the main thread this does nothing, since Python handles signals only in the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}

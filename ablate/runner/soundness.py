@@ -1,4 +1,4 @@
-"""Checks of a trainer from traces of its training runs: each says what was seen and how to fix it.
+"""Checks of a trainer, made on the traces of its training runs. Each says what was seen and how to fix it.
 
 Runs are compared by their curves, metrics and predictions, bit by bit. Values that measure time or memory, going by their
 names, are left out."""
@@ -16,8 +16,8 @@ from ablate.runner.probe import Trace
 from ablate.text import duration, listed, plural, shortened
 
 PASS, FAIL, NOT_CHECKED = "PASS", "FAIL", "not checked"
-# Relative difference of the first values that differ. On a GPU atomic additions change the last bits of a float32, by 1e-7
-# each.
+# Relative difference of the first values that differ. On a GPU
+# atomic additions change the last bits of a float32, by 1e-7 each.
 ROUNDING = 1e-4
 _MEASURED = re.compile(
     r"(^|[/_.\s-])((run)?time|(milli)?seconds|ms|duration|elapsed|per_sec(ond)?|throughput|memory)([/_.\s-]|$)",
@@ -47,7 +47,7 @@ NO_PREDICTIONS = (
     "call context.predictions with the prediction for each dev example (a program of ablate.command writes "
     "predictions/dev.<task>.csv): intervals then cover the choice of examples too"
 )
-IDS = "give each item the same id and label in all cells and seeds: its place in the dev data before any shuffling"
+IDS = "give each item the same id and label in all cells and seeds: for example its position in the dev data before any shuffling"
 NO_END = "no part was trained to its end"
 NO_END_HELP = "see the parts above"
 LIMIT = "give it more time (--minutes), or give the trainer a smoke(settings) that shrinks training to a few steps"
@@ -137,7 +137,7 @@ def trains(trace: Trace, limit_s: float) -> Check:
         return Check(
             "trains",
             NOT_CHECKED,
-            f"it was stopped{at} after {duration(limit_s)}; its end was not seen",
+            f"it was stopped{at} after {duration(limit_s)}, so its end was not checked",
             LIMIT,
         )
     steps = "no context.checkpoint" if trace.last_step is None else plural(trace.last_step, "step")
@@ -156,8 +156,8 @@ def same_seed(one: Trace, again: Trace) -> Check:
         return Check(
             name,
             PASS,
-            f"not the same bits on {one.device}, which differ by rounding: {difference}",
-            "for equal bits, torch.use_deterministic_algorithms(True)",
+            f"on {one.device} the bits differ, by rounding only: {difference}",
+            "call torch.use_deterministic_algorithms(True) to get equal bits",
         )
     return Check(name, FAIL, f"two runs with the same seed differ: {difference}", SEEDING)
 
@@ -180,7 +180,7 @@ def other_seed(one: Trace, others: Mapping[int, Trace]) -> Check:
 
 
 def resume(one: Trace, killed: Trace, resumed: Trace) -> Check:
-    """Does training that is killed and started again give the same bits as training that is not?
+    """Does training that is killed and started again give the same bits as uninterrupted training?
 
     `killed`: what the first process saved before it died."""
     name = "resume"
@@ -202,7 +202,7 @@ def resume(one: Trace, killed: Trace, resumed: Trace) -> Check:
             name,
             FAIL,
             f"{how}, it fails: {resumed.error}",
-            "see what train() does with a state that it restores",
+            "check what train() does with the state that it restores",
         )
     whole = Trace({**killed.points, **resumed.points}, resumed.steps, resumed.metrics, resumed.predictions)
     whole.cut = resumed.cut

@@ -1,8 +1,8 @@
 """The code of a trial. Files are recorded by a hash: the trainer's module, the files that its `sources` names, and the local
 modules that these import. The packages that they import are recorded by version.
 
-A Python file counts by its syntax tree: a comment, a blank line or another layout changes no result. A docstring counts, since
-programs read it (as a prompt, as the help of an option). Every other file counts by its bytes.
+A Python file is hashed by its syntax tree, since comments, blank lines and layout change no result. Docstrings are included,
+since programs read them (as a prompt, as the help of an option). Every other file is hashed by its bytes.
 
 Imports are followed where they are written, inside functions too, so that a module that is imported late is known before the
 training begins; modules imported by computed names are added when they are loaded. The standard library, installed packages and
@@ -27,8 +27,8 @@ from typing import Any
 from ablate.contract import Trainer
 from ablate.errors import BadInput
 
-DIGITS = 12  # of a hash
-MISSING = "missing"  # in place of a hash
+DIGITS = 12  # hexadecimal digits of a hash
+MISSING = "missing"  # stands for the hash of a missing file
 # Separates the versions of a file or package that changed during training. Not a plus sign: versions of packages contain it.
 PHASES = " → "
 OURS = Path(__file__).resolve().parent.parent
@@ -73,9 +73,9 @@ class Sources:
         self._file, self._code = file, Code({}, {})
 
     def loaded(self) -> Code:
-        """Return the code of all modules that the trainer imports or has loaded until now.
+        """Return the code of all modules that the trainer imports or has loaded so far.
 
-        Each is read once: what is in memory stays as it is when a file is edited."""
+        Each is read once, since editing a file does not change what is in memory."""
         if not self._code.files and not self._code.packages:
             local = self._file.is_file() and _is_local(self._file)
             package = self._trainer.name.partition(".")[0]

@@ -75,9 +75,9 @@ def status_text(results: Results) -> str:
                 f"  trial {trial.number} (seed {trial.seed}, {levels_text(trial.factors)}): "
                 f"FAILED after {plural(trial.attempts, 'attempt')}: {trial.error}"
             )
-            # A program's error message contains it already.
+            # A program's error message already contains its last line.
             if row["last_line"] and row["last_line"] not in str(trial.error):
-                lines.append(f"    it printed last: {shortened(row['last_line'], 120)}")
+                lines.append(f"    last line it printed: {shortened(row['last_line'], 120)}")
     if document["failed"]:
         lines.append(f"  more: ablate show {document['study']} TRIAL, ablate logs {document['study']} TRIAL")
     return "\n".join(lines)

@@ -103,7 +103,7 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
             _choose(store, prepared, 1)
         code = supervise(store, prepared, chosen, options, console, deadline)
     if not place.exists():
-        raise StoreError(f"{place.folder}: its database is gone; put it back, or a copy, and run again")
+        raise StoreError(f"{place.folder}: its database is gone; put it or a copy back and run again")
     return code, place
 
 
@@ -227,7 +227,7 @@ def run_order(design: Design, spec: StudySpec, looks: Sequence[Look] = ()) -> li
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Change to the study file's folder, so that relative paths mean what they mean there."""
+    """Change to the study file's folder, so that relative paths start there."""
     before = Path.cwd()
     os.chdir(folder)
     try:

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping
 
-WHOLE = 10_000  # points at the beginning of a curve of which none is left out
+WHOLE = 10_000  # the first points of a curve, which are all kept
 
 
 class Thinning:
     """Chooses the points of each curve that are kept: all of the first 10,000, every second of the next 10,000, every fourth of
     the 20,000 after them, and so on: 5,000 more each time a curve doubles in length.
 
-    The choice depends only on how many points came before, so that a resumed training keeps the same ones.
+    The choice depends only on how many points came before, so that resumed training keeps the same ones.
 
     Attributes:
         seen: curve -> its points so far, kept or not.

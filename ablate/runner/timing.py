@@ -37,7 +37,7 @@ class Measured(BaseModel):
     what: str  # a description of what was timed
     machine: str
     day: str
-    seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]  # part hash -> of training
+    seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]  # part hash -> seconds of training
     memory: Memory
 
 
@@ -50,7 +50,7 @@ def read_measured(prepared: Prepared) -> Measured | None:
 
 
 def measure(prepared: Prepared, say: Callable[[str], None] = lambda line: None) -> Measured:
-    """Return the measurements of all parts of the study, measuring first if one is missing. `say` gets a line before that.
+    """Return the measurements of all parts of the study. If one is missing, announce it with `say` and measure all.
 
     Raises:
         BadInput: the trainer cannot measure, or its data or settings are invalid.
@@ -125,7 +125,7 @@ def ask(job: dict[str, Any]) -> dict[str, Any]:
     )
     if done.returncode != 0:
         last = done.stderr.strip().rpartition("\n")[2] or "it printed nothing"
-        raise AblateError(f"--measure: the process that measures ended with {done.returncode}: {last}")
+        raise AblateError(f"--measure: the measuring process ended with {done.returncode}: {last}")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 

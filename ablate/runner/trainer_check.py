@@ -1,8 +1,8 @@
 """`ablate check`: is the trainer of a study sound? Trains parts of it in a scratch folder, several times over, and compares.
 
-Every level is trained once, in the cells nearest to the reference cell, shrunk if the trainer can do that. Of each kind of part
-one is trained again: with the same seed, with another, killed halfway, and after another in the same process. Parts are of one
-kind if they have the same name and differ in numbers only."""
+Every level is trained once, in the cells nearest to the reference cell, shrunk if the trainer can do that. One part of each
+kind is trained again: with the same seed, with another seed, killed halfway, and after another part in the same process. Two
+parts are of the same kind if they have the same name and their settings differ only in numbers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -42,7 +42,7 @@ def check_study(
 ) -> dict[str, Any]:
     """Check a study's trainer; return the document of `check --json`. `say` gets a line before each run.
 
-    `minutes`: each run is stopped after this long, and then only its beginning is checked.
+    `minutes`: a run that takes longer is stopped, and only its beginning is checked.
 
     Raises:
         BadInput: the study, its trainer or a cell is not sound.
@@ -115,7 +115,7 @@ def _where(cell: Cell, design: Design) -> str:
 
 
 def _one_of_each_kind(tried: Sequence[Tried], trainer: Trainer) -> list[Tried]:
-    # Reversed, so that the first of each kind stays.
+    # Reversed, so that the first of each kind is kept.
     kinds = {_kind(one, trainer): one for one in reversed(tried)}
     return [one for one in tried if one in kinds.values()]
 
@@ -158,7 +158,7 @@ def _metric_check(prepared: Prepared, ended: EndedCells) -> Check:
         try:
             with working_in(prepared.spec.folder):
                 checked(trainer.combine(trainer.Settings.model_validate(cell.settings), metrics), primary)
-        # Anything that a trainer's own `combine` raises is a finding.
+        # Anything that a trainer's `combine` raises is a failed check.
         except Exception as error:
             text = str(error) if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
             faults.append(f"{_where(cell, prepared.design)}: {text}")

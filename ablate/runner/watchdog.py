@@ -41,12 +41,12 @@ class Watchdog:
         self._set_at = -math.inf
 
 
-class LifeSign:
-    """A note of how far an attempt came. It survives a kill of its process, but not of its machine.
+class ProgressNote:
+    """A note of how far an attempt has got. It survives a kill of the process, but not a crash of the machine.
 
-    Before the first step it is a negative number: the tenths of a second of CPU time (of elapsed time, if the process mostly
-    waits). After that it is the last step. Repeated crashes at the same value point to the trainer; kills from outside are
-    spread out."""
+    Before the first step it is a negative number: the tenths of a second of CPU time (of
+    elapsed time, if the process mostly waits). After that it is the last step. Repeated
+    crashes at the same value point to the trainer; kills from outside are spread out."""
 
     NAME = "reached.txt"
 

@@ -1,6 +1,6 @@
 """A worker: a warm process that takes trials from the store, one after another, until none is left.
 
-The store is the queue and a lock is the claim."""
+The store is the queue; a worker claims a trial by locking it."""
 
 import time
 from collections.abc import Collection, Iterable

@@ -1,4 +1,4 @@
-"""Dotted settings: `data.sentiment` names a place in nested settings. Pure functions on plain dicts."""
+"""Dotted addresses: `data.sentiment` is a place in nested settings. Pure functions on plain dicts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -82,7 +82,7 @@ def check_choice(
 ) -> dict[str, Scalar]:
     """Return `baseline` or `best` as factor -> level, spelled as the factor spells it.
 
-    Factors in `refused` are passed over: their own faults have been reported.
+    Factors in `refused` are skipped: their own faults have been reported.
     """
     known: dict[str, Scalar] = {}
     for name, level in chosen.items():
@@ -103,9 +103,9 @@ def _unknown_factor(name: str, factors: Collection[str], text: str, errors: Erro
 def _blame(
     what: str, written: Scalar, meant: str | None, text: str, errors: Errors, loc: Loc, of_meant: Loc
 ) -> None:
-    """Report `what` at `loc`, unless the name that is probably `meant` is the rarer spelling in the file: then that name.
+    """Report a name that fits no other, or the name that was probably `meant`: whichever spelling is rarer in the file.
 
-    Both if they are equally rare."""
+    If both are equally rare, report both."""
     words = _words(text)
     rarer = words[meant] - words[str(written)] if meant else 1
     if rarer >= 0:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ablate.errors import BadInput
 from ablate.text import printable, shortened
 
-# A file with more faults is not a study with mistakes but something else.
+# A file with more faults than this is probably not a study file.
 SHOWN_FAULTS = 100
 
 

@@ -11,7 +11,7 @@ MAX_BYTES = 256 * 1024
 
 
 def read_text(path: Path, what: str = "the study's YAML file") -> str:
-    """Return the file's text. `what`: it is, for messages.
+    """Return the file's text. `what`: what the file should be, for messages.
 
     Raises:
         BadInput: missing, a folder or device, unreadable, larger than 256 kB, or not plain UTF-8.
@@ -37,7 +37,7 @@ def _read_bytes(path: Path, what: str) -> bytes:
         raise BadInput(
             f"{shown}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from error
-    # A path that contains a NUL.
+    # The path contains a NUL.
     except ValueError as error:
         raise BadInput(f"{shown}: is not a path; name {what}") from error
 

@@ -11,8 +11,8 @@ from ablate.text import suggestion
 
 MAX_CELLS = 100_000
 
-# Only those of Optuna's samplers that propose from the recorded trials alone. The others (CMA-ES, genetic ones) keep a state
-# in memory, which a killed search would lose.
+# Only the Optuna samplers that propose from nothing but the recorded trials. The others (CMA-ES, genetic ones) keep state in
+# memory, which a killed search would lose.
 Sampler = Literal["tpe", "gp", "random"]
 Pruner = Literal["none", "median", "asha", "hyperband", "wilcoxon"]
 
@@ -25,7 +25,7 @@ class _Kind(Written):
 
     kind: str
     from_reference: ClassVar[bool] = False  # each effect is the difference of one cell from a reference cell
-    starts_at_best: ClassVar[bool] = False  # that reference is `best`, not the baseline
+    starts_at_best: ClassVar[bool] = False  # the reference cell is `best`, not the baseline
     is_fraction: ClassVar[bool] = (
         False  # some cells of the full design, from which a model estimates the effects
     )

@@ -1,4 +1,4 @@
-"""`StudySpec`: what a study file says, as a frozen value that cannot be half right."""
+"""`StudySpec`: what a study file says, as a frozen value in which every part has been checked."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from ablate.text import shown
 
 Scalar = str | int | float | bool | None
 
-# It names folders, hence no leading dot or dash.
+# Studies name folders, so a name must not start with a dot or a dash.
 STUDY_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 TRAINER_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 NAME_RULE = "use at most 64 letters, digits, '_', '-', '.', not starting with '.' or '-'"
@@ -58,7 +58,7 @@ class Factor(Frozen):
     """One thing the study varies."""
 
     name: str
-    levels: tuple[Level, ...]  # in the order of the file; reports keep it
+    levels: tuple[Level, ...]  # in the order of the file, which reports keep
     # The factor only exists where each of these factors exists and has one of these levels.
     only_when: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
 
@@ -108,7 +108,7 @@ class Budget(Written):
 class Looking(Frozen):
     """After how many seeds the results are looked at, and when no more seeds are added."""
 
-    start: int  # how many seeds the file names; the others follow from them
+    start: int  # how many seeds the file names; the other seeds are derived from these
     looks: tuple[int, ...]  # numbers of seeds, rising; the last is the most that are ever run
     # Stop when every 95 % interval is this narrow, in the metric's unit; None: when every comparison is decided.
     width: float | None = None

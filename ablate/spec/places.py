@@ -21,7 +21,7 @@ def report(errors: Iterable[ErrorDetails], root: Node, faults: Faults) -> None:
             faults.add(node.place, f"{node.key}.{name}" if node.key else name, text)
         elif error["type"] == "fault" and key and error["loc"][-1] == KEY:
             faults.add(key.place, node.key, text)
-        # A bare Node was already refused and reported when the YAML was parsed.
+        # A bare Node was refused when the YAML was parsed, and has been reported.
         elif type(node) is not Node:
             found = f"found {kind(node)}; "
             text = text if error["type"] == "fault" else found + (f"write {text}" if text else error["msg"])
@@ -31,8 +31,8 @@ def report(errors: Iterable[ErrorDetails], root: Node, faults: Faults) -> None:
 def find(root: Node, loc: Loc) -> tuple[ScalarNode | None, Node]:
     """Return the key and the value at `loc`, or the nearest ones around it.
 
-    Parts of `loc` that the file does not have are skipped: pydantic also names union members, and keys that a shorthand
-    leaves out.
+    Parts of `loc` that the file does not have are skipped: pydantic
+    also names union members, and keys that a shorthand leaves out.
     """
     key: ScalarNode | None = None
     node = root

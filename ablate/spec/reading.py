@@ -1,6 +1,6 @@
 """Read a study file: from YAML text to a frozen `StudySpec`, every fault reported at its place in the file.
 
-Does not know the trainer: `ablate.design` checks whether the settings exist."""
+Does not import the trainer; `ablate.design` checks whether the settings exist."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
     """Return the study in `text`. Faults name `path`, and relative paths start there.
 
     Raises:
-        BadInput: as `read_study`.
+        BadInput: as in `read_study`.
     """
     faults = Faults(str(path) if path else "study")
     root = parse_tree(text, faults)
@@ -58,7 +58,7 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
         _report_no_mapping(root, faults)
         raise AssertionError("a file without a mapping is a fault")
     written, places = plain(root), places_of(root)
-    # Filled with the valid keys, so that these are checked against each other even if others are wrong.
+    # Filled with the valid keys, which are then checked against each other even if others are wrong.
     sound: dict[str, Any] = {}
     try:
         StudyFile.model_validate(written, context=sound)

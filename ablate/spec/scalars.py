@@ -1,4 +1,4 @@
-"""Scalars of YAML 1.2's core schema: what a plain text means, and which texts need quotes to be read as text."""
+"""Scalars of YAML 1.2's core schema: what a plain text means, and which texts are only read as text if quoted."""
 
 import math
 import re

@@ -13,7 +13,7 @@ REF = "#/definitions/"
 
 
 def json_schema() -> Schema:
-    """Return the schema, draft 7 (which YAML editors know best)."""
+    """Return the schema, draft 7 (which YAML editors support best)."""
     schema = StudyFile.model_json_schema(ref_template=REF + "{model}", schema_generator=_Unsorted)
     schema["definitions"] = schema.pop("$defs")
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "A study of ablate"}

@@ -1,4 +1,5 @@
-"""Write a study of a user's script from the options that its source declares. The script is read, never run or imported.
+"""Write a study that runs a user's script, from the options that
+its source declares. The script is read, never run or imported.
 
 Understands argparse (`add_argument`), click (`@click.option`) and typer (a command's parameters)."""
 

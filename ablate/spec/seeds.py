@@ -23,7 +23,7 @@ from ablate.spec.rules import Errors, Positive, Whole, Written, expected, fault,
 # The largest seed of NumPy's generator; torch takes larger ones.
 MAX_SEED = 2**32 - 1
 MOST_SEEDS = 1000
-# At a look: one seed has no noise to judge by.
+# At a look: with one seed, the noise cannot be estimated.
 LEAST_SEEDS = 2
 MORE_SEEDS = (
     "more seeds need a new study, with fresh seeds or with looks planned from the start (seeds: {start: [11, 22, 33], at_most: "
@@ -61,7 +61,7 @@ class Width(Written):
     """Width of every comparison's 95 % interval, in the metric's unit."""
 
 
-# pydantic puts the tags into the locations of errors. The brackets keep them apart from the keys of a file.
+# pydantic puts the tags into the locations of errors. The brackets distinguish them from the keys of a file.
 BY_SHAPE = Discriminator(lambda value: "[mapping]" if isinstance(value, dict) else "[other]")
 End = Annotated[
     Annotated[Literal["decided"], write("decided, or {width: 0.01}"), Tag("[other]")]

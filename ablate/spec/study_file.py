@@ -41,6 +41,6 @@ class StudyFile(Keys):
     @field_validator("*", mode="after")
     @classmethod
     def _keep(cls, value: Any, info: ValidationInfo[dict[str, Any]]) -> Any:
-        """Keep each valid key, so that these are checked against each other even if others are wrong."""
+        """Keep each valid key, so that the valid ones are checked against each other even if others are wrong."""
         info.context[str(info.field_name)] = value
         return value

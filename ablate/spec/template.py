@@ -24,13 +24,13 @@ BESIDE = {
 
 
 def init_study(name: str, template: str = "study") -> dict[str, str]:
-    """Return file name -> text: a commented study called `name` that runs without changes, then what it needs beside it.
+    """Return file name -> text: a commented study called `name` that runs without changes, then the files that it needs.
 
     Raises:
         BadInput: `name` cannot name a study.
     """
     _checked(name)
-    # A module that Python can import, whatever the study is called.
+    # The name of a module that Python can import, whatever the study's name is.
     module = "train_" + re.sub(r"\W", "_", name)
     words = {
         "name": name,

@@ -31,7 +31,7 @@ MAX_DEPTH = 20
 MAX_NODES = 20_000
 
 # People write `{files: data/sst-{split}.csv}`, where strict YAML wants quotes. A stand-in of the same length hides the
-# inner braces from the parser and keeps the columns in messages right. Nobody means a mapping by `{split}`.
+# inner braces from the parser and keeps the columns in messages right. `{split}` never stands for a mapping in a study.
 SPLIT, STAND_IN = "{split}", "\ue000split\ue001"
 
 
@@ -214,7 +214,7 @@ class _Builder:
             if text == "<<" and event.style is None:
                 self.faults.add(name.place, key, "merge key << is not allowed; write the settings out")
                 continue
-            # 0 and 0.0 are the same key, but 1 and true are not, although Python calls both pairs equal.
+            # 0 and 0.0 are the same key, but 1 and true are two keys, although Python treats them as equal.
             identity = (isinstance(name.value, bool), name.value)
             if identity in first:
                 line, column = first[identity]

@@ -6,9 +6,9 @@ products, the coefficient of level j is its estimated marginal mean minus that o
 factors weighted equally (Searle, Speed & Milliken 1980), and the coefficient of a product is a difference of
 differences. For two levels this is the textbook's ±½ coding.
 
-A rank-deficient model is accepted: a term whose columns depend linearly on the terms before it is left out
-and listed. A main effect keeps the columns that are independent, so that their effect is not attributed to
-another factor.
+A rank-deficient model is accepted: a term whose columns depend linearly on the
+terms before it is left out and listed. A main effect keeps the columns that
+are independent, so that their effect is not attributed to another factor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -168,7 +168,7 @@ def _base(factors: tuple[Factor, ...], terms: tuple[Names, ...]) -> _Base:
     at = 0
     for names, width in zip(terms, widths, strict=True):
         places, basis = list(range(width)), None
-        # Without room a product is dependent: do not build its columns, which may be thousands.
+        # With no dimensions left, a product is dependent: do not build its columns, which may be thousands.
         room = at + width <= n - 1
         if room or len(names) == 1:
             columns = _columns(coding, names)

@@ -26,11 +26,11 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 def gatekept_holm(p: Sequence[float | None], gates: Sequence[int | None]) -> list[float | None]:
     """Return adjusted p values that control the familywise error rate where some tests are behind a gate.
 
-    `gates` has, for each test, the index of the test that is its gate, or None. Each test starts with its share of α
-    (`shares_of_alpha`). When a gate is rejected, its share is split among the tests behind it, which pass it on to one
-    another as in Holm's procedure; when all of them are rejected, it goes to the tests without a gate. If no test has a
-    gate, this is Holm's procedure. Source: the graphical procedures of Bretz, Maurer, Brannath & Posch 2009, Stat. Med.
-    28, 586-604.
+    `gates` has, for each test, the index of the test that is its gate, or None. Each test starts
+    with its share of α (`shares_of_alpha`). When a gate is rejected, its share is split among the
+    tests behind it, which pass it on to one another as in Holm's procedure; when all of them are
+    rejected, it goes to the tests without a gate. If no test has a gate, this is Holm's procedure.
+    Source: the graphical procedures of Bretz, Maurer, Brannath & Posch 2009, Stat. Med. 28, 586-604.
     """
     if all(gate is None for gate in gates):
         return holm(p)
@@ -61,8 +61,8 @@ def gatekept_holm(p: Sequence[float | None], gates: Sequence[int | None]) -> lis
 def shares_of_alpha(p: Sequence[float | None], gates: Sequence[int | None]) -> list[float | None]:
     """Return the share of α that each test starts with; None for a test without a p.
 
-    Tests without a gate have equal shares. A gate leaves a part of its own to the tests behind it, so that they are not
-    lost where the gate itself shows nothing: the levels of a factor with an optimum in the middle have no slope.
+    Tests without a gate have equal shares. A gate gives part of its share to the tests behind it, so that these can be rejected
+    even if the gate is not: a factor with its optimum in the middle has no slope.
     """
     known = [place for place, value in enumerate(p) if value is not None]
     behind = Counter(gates[place] for place in known if gates[place] is not None)
@@ -88,8 +88,8 @@ def _heirs(test: int, known: Sequence[int], gate_of: Sequence[int | None]) -> li
             for other, gate in enumerate(gate_of)
         ]
     )
-    # When the last test behind a gate is rejected, its α goes to the tests without a gate. Until then that flow is
-    # negligible.
+    # When the last test behind a gate is rejected, its α goes to
+    # the tests without a gate. Until then that flow is negligible.
     far = open_ / max(1.0, open_.sum())
     if not near.any():
         return [float(flow) for flow in far]

@@ -20,8 +20,8 @@ def mde(se: float, df: float, power: float = 0.8, alpha: float = 0.05) -> float:
 def _effect_in_se(df: float, power: float, alpha: float) -> float:
     """Return the noncentrality that gives `power`.
 
-    Computed here because importing `scipy.special`, which has it, takes a quarter of the time of
-    `ablate plan`.
+    Computed here because importing `scipy.special`, which
+    has it, takes a quarter of the time of `ablate plan`.
     """
     if math.isinf(df):
         return NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)

@@ -28,9 +28,9 @@ def bartlett_p(groups: Sequence[ArrayLike]) -> float:
 def iqm(values: ArrayLike) -> NDArray[np.float64]:
     """Return the interquartile mean over the last axis [..., runs]: without the lowest and highest quarter.
 
-    A quarter is rounded down to whole runs, so nothing is dropped with fewer than four. NaN is ignored; without
-    any value, the result is NaN. Source: Agarwal et al. 2021, NeurIPS 34 (rliable), which trims as SciPy's
-    `trim_mean` does.
+    A quarter is rounded down to whole runs, so nothing is dropped with fewer than
+    four. NaN is ignored; without any value, the result is NaN. Source: Agarwal et
+    al. 2021, NeurIPS 34 (rliable), which trims as SciPy's `trim_mean` does.
     """
     # np.sort puts NaN last.
     ordered = np.sort(np.asarray(values, dtype=float), axis=-1)

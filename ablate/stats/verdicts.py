@@ -31,9 +31,9 @@ def verdict(
 ) -> Verdict:
     """Return the conclusion about an effect with (adjusted) `p`.
 
-    *helps* / *hurts* if p < alpha; *no difference that matters* if the 90 % interval lies inside ±
-    smallest_effect (two one-sided tests, Schuirmann 1987); else *inconclusive*. `goal` says which direction
-    is good.
+    *helps* / *hurts* if p < alpha; *no difference that matters* if the 90 %
+    interval lies inside ± smallest_effect (two one-sided tests, Schuirmann
+    1987); else *inconclusive*. `goal` says which direction is good.
     """
     if p is not None and p < alpha and result.estimate is not None:
         return Verdict.HELPS if (result.estimate > 0) == (goal == "maximize") else Verdict.HURTS

@@ -1,4 +1,4 @@
-"""Read a study from any Optuna database, ours or not, without changing a byte of it.
+"""Read a study from any Optuna database, whether we wrote it or not, without changing a byte.
 
 Uses plain SQL on Optuna's tables, unchanged since version 2.4: `optuna.load_study` would create missing tables, and refuses
 databases of older versions. An SQLite file in WAL mode is read from a copy, since even a reader creates files beside it."""
@@ -23,8 +23,8 @@ from ablate.tables import SQLITE, read_bytes
 from ablate.text import closest, listed
 
 TABLES = {"studies", "study_directions", "trials", "trial_params", "trial_values", "trial_user_attributes"}
-COPIES = 5  # attempts to copy a database that is being written
-SHOWN = 20  # names of studies in a message
+COPIES = 5  # how often to try to copy a database that is being written
+SHOWN = 20  # how many names of studies to list in a message
 # Stands for a choice that is an empty text, since "" means that a trial lacks the param.
 EMPTY = '""'
 
@@ -34,7 +34,7 @@ class AnyTrial:
     """One trial, with every value as text."""
 
     number: int
-    state: str  # in Optuna's words
+    state: str  # as Optuna names it
     params: dict[str, str]
     attributes: dict[str, str]  # the user's attributes that are single values
     values: dict[int, float | None]  # of each objective; None is infinite
@@ -44,7 +44,7 @@ class AnyTrial:
 class AnyStudy:
     """A study as Optuna knows it."""
 
-    where: str  # the database, safe to print
+    where: str  # the database's URL, safe to print
     name: str
     directions: tuple[str, ...]  # of each objective: MINIMIZE, MAXIMIZE or NOT_SET
     categorical: frozenset[str]  # params whose values are a list of choices

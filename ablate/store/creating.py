@@ -1,5 +1,4 @@
-"""Create the missing parts of a database: its tables, and a study in it. One process at a time; an existing study is left as it
-is."""
+"""Create what a database lacks: its tables, and a study. One process at a time; existing studies are left unchanged."""
 
 import fcntl
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +40,7 @@ def create_store(
 def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> str | None:
     """Create the database and its tables where they are missing, and the study (by `insert`) unless it exists.
 
-    An older database is upgraded; the message about that is returned.
+    An older database is upgraded, and the message about the upgrade is returned.
 
     Raises:
         BadInput: the database belongs to another program.
@@ -108,7 +107,7 @@ def _taking_turns(url: str) -> Iterator[None]:
         return
     databases.refuse_network_file_system(file)
     make_folder(file.parent)
-    # Not "w": a link that somebody planted there would empty a file elsewhere.
+    # Not "w", which would empty the target if somebody had put a link there.
     with open(databases.creation_lock(file), "a", opener=not_followed) as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

@@ -1,10 +1,10 @@
 """Open the database safely: SQLite by default, PostgreSQL by URL.
 
 An SQLite commit is durable (`synchronous=FULL`; `journal_mode=TRUNCATE` also syncs the end of a commit, which by default is an
-unlink that a power cut may undo). A writer takes its lock when it begins, not half-way (`BEGIN IMMEDIATE`). A mistyped path is
-an error, not a new database. Files on network file systems are refused: their locks cannot be trusted. A reader gets a
-consistent snapshot and changes no byte, even if a writer was killed in the middle of a commit. Passwords never leave this file
-in clear text."""
+unlink that a power cut may undo). A writing transaction takes its lock when it begins, not midway (`BEGIN IMMEDIATE`). A
+mistyped path is an error, not a new database. Files on network file systems are refused: their locks cannot be trusted. A
+reader gets a consistent snapshot and changes no byte, even if a writer was killed in the middle of a commit. Passwords never
+leave this file in clear text."""
 
 import contextlib
 import errno
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 LOCK_TIMEOUT_S = 60
-RECONNECT_S = 120.0  # how long a server may be away
+RECONNECT_S = 120.0  # how long a server may be unreachable
 RETRY_S = 0.2
 NETWORK_FILE_SYSTEMS = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"),
     *(f"fuse.{name}" for name in ("ceph", "gcsfuse", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs")),
 }
-# With these, both ends notice a dead peer within about 15 s.
+# With these settings, both ends notice a dead peer within about 15 s.
 SERVER_PATIENCE = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -45,11 +45,12 @@ SERVER_PATIENCE = {
     # From a database without an encoding, texts would come as bytes.
     "client_encoding": "utf8",
 }
-# Stricter than SQLAlchemy, which takes the rest of a password after an @ for the host, and prints it.
+# Stricter than SQLAlchemy, which reads the part of a password after an @ as the host, and prints it.
 _SERVER = re.compile(
     r"postgresql(\+\w+)?://([^@/:]*(:[^@]*)?@)?(\[[0-9A-Fa-f:.]+\]|[^@/?#:\[\]\s]*)(:[0-9]{1,5})?(/[^@?#]*)?(\?[^#]*)?"
 )
-# SQLSTATEs after which a retry may succeed (PostgreSQL's manual, appendix A). Not 08P01, with which a pooler refuses.
+# SQLSTATEs after which a retry may succeed (PostgreSQL's manual,
+# appendix A). 08P01 is left out, since poolers use it for refusals.
 _GONE = ("08000", "08001", "08003", "08006", "57P", "53300", "40001", "40P01", "25006", "25P03")
 READ_ONLY = (
     "name the primary server, not a standby, or let the role write: "
@@ -84,7 +85,7 @@ _SERVER_ADVICE = (
         "",
         "another program has locked its tables; end it, or ALTER ROLE name SET lock_timeout = '1min'",
     ),
-    ("42501", "", "let the role make tables: GRANT CREATE ON SCHEMA public TO name"),
+    ("42501", "", "let the role create tables: GRANT CREATE ON SCHEMA public TO name"),
     ("53100", "", "free some room on the server's disk and run again"),
     ("3D000", 'FATAL:  database "', "create it (createdb NAME), or correct the URL"),
     ("28P01", "password authentication failed", "correct user and password in the URL"),
@@ -112,7 +113,7 @@ _FINAL = (
 
 
 class Disconnected(StoreError):
-    """The connection to the server was lost, or it accepts no writes now. All our transactions can be retried."""
+    """The connection to the server was lost, or it does not accept writes now. All our transactions can be retried."""
 
 
 class Locked(StoreError):
@@ -131,7 +132,7 @@ def parse_url(url: str) -> sa.URL:
     """
     try:
         parsed = sa.make_url(url)
-    # For example, text in place of the port.
+    # For example, the port is not a number.
     except (sa.exc.ArgumentError, ValueError):
         parsed = None
     server = url.startswith("postgresql")
@@ -208,7 +209,7 @@ def reading(url: str) -> Iterator[sa.Connection]:
     """Yield a read-only connection with a consistent snapshot of the database; close everything afterwards.
 
     Raises:
-        BadInput, StoreError, Unavailable: as `connect`; the database is locked or damaged.
+        BadInput, StoreError, Unavailable: as in `connect`, or the database is locked or damaged.
     """
     engine = connect(url, read_only=True)
     try:
@@ -236,10 +237,10 @@ def intact(url: str) -> Iterator[None]:
 
 
 def lasting(work: Callable[[], R], stopping: Callable[[], bool] = lambda: False) -> R:
-    """Return `work()`; while the server is away, retry it for up to RECONNECT_S or until asked to stop.
+    """Return `work()`; while the server is unreachable, retry it for up to RECONNECT_S or until asked to stop.
 
     Raises:
-        Disconnected: the server did not come back in time.
+        Disconnected: the server was not reachable again in time.
     """
     give_up = time.monotonic() + RECONNECT_S
     while True:
@@ -257,7 +258,7 @@ def lasting(work: Callable[[], R], stopping: Callable[[], bool] = lambda: False)
 
 
 def unless_cut(work: Callable[[], R]) -> R:
-    """Return `work()`, retried if the server ends the connection meanwhile. A server that does not answer is not waited for."""
+    """Return `work()`, retried if the server ends the connection meanwhile. Does not wait for a server that does not answer."""
     try:
         return work()
     except Cut:
@@ -274,7 +275,7 @@ def _refuse_other_files(file: Path) -> None:
     try:
         with contextlib.closing(sqlite_connection(file, "ro", patience_s=0)) as connection:
             connection.execute("PRAGMA schema_version")
-    # All other errors are reported when the engine is used.
+    # Ignored: all other errors are reported when the engine is used.
     except sqlite3.Error as error:
         if error.sqlite_errorname == "SQLITE_NOTADB":
             raise StoreError(
@@ -288,7 +289,7 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def server_engine(url: str, read_only: bool = False, **how: Any) -> sa.Engine:
-    """Return an engine for a server; `how` is SQLAlchemy's.
+    """Return an engine for a server; `how`: further arguments for SQLAlchemy.
 
     Raises:
         Unavailable: its driver is not installed.
@@ -312,8 +313,9 @@ def server_engine(url: str, read_only: bool = False, **how: Any) -> sa.Engine:
 
 
 def sqlite_connection(file: Path, mode: str, patience_s: float | None = None) -> "sqlite3.Connection":
-    """Open an SQLite file; `mode` is that of its URI: ro or rw. `patience_s`: how long to wait for others' locks, if
-    not LOCK_TIMEOUT_S."""
+    """Open an SQLite file; `mode` is ro or rw.
+
+    `patience_s`: how long to wait for the locks of others; default: LOCK_TIMEOUT_S."""
     # Imported here, since it is slow to load and not needed with a server.
     import sqlite3
 
@@ -395,7 +397,7 @@ def file_system_of(path: Path, mounts: str) -> str:
     best, kind = "", ""
     for line in mounts.splitlines():
         _, point, type_, *_ = line.split(" ")
-        # /proc/mounts writes a space as \040.
+        # /proc/mounts writes spaces as \040.
         point = point.encode().decode("unicode_escape")
         if path.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, type_
@@ -436,7 +438,7 @@ def _of_file(error: sa.exc.DBAPIError, text: str) -> str:
     if "locked" in text:
         return f"another program has locked it (fuser shows which); waited {duration(LOCK_TIMEOUT_S)}: end it, then run again"
     if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY_DBMOVED":
-        return "it was deleted or moved while it was open; put it back, or a copy"
+        return "it was deleted or moved while it was open; put it or a copy back"
     if "no such table" in text or "no such column" in text:
         return "restore it from a copy"
     return "is the disk writable?"

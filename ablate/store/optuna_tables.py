@@ -2,7 +2,7 @@
 
 Trials are rows of Optuna's own tables, so that its dashboard, its importance plots and a user's scripts can read them. We write
 those rows in our own transactions: on SQLite, `study.ask()` can give one trial to two processes; `add_trial` costs 24 ms each;
-and a result that Optuna and we record in two commits can be half recorded. The tables are private to Optuna 5;
+and a result that is recorded in two commits, Optuna's and ours, can be half recorded. The tables are private to Optuna 5;
 `tests/contracts/test_optuna.py` checks that they are as described here, and that `optuna.load_study` reads what we write.
 
 Described here, not imported: Optuna and its models would take a quarter of the time in which a worker starts."""
@@ -169,7 +169,7 @@ def set_curve(connection: sa.Connection, trial_id: int, points: Sequence[tuple[i
 
 
 def choices_json(levels: tuple[Scalar, ...]) -> str:
-    """Return Optuna's description of a factor's levels; a parameter's value is the index among them."""
+    """Return Optuna's description of a factor's levels; a parameter's value is the index into them."""
     return json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": levels}})
 
 

@@ -1,4 +1,4 @@
-"""Parts: trained ones, the points of their curves, and those that were begun and have no result yet.
+"""Parts: the results and curves of trained ones, and those that were begun and have no result yet.
 
 Every function works in its caller's transaction."""
 
@@ -13,7 +13,7 @@ from ablate.store import tables
 
 # After this many deaths at the same step, the trial itself is to blame, and another attempt would not help.
 MAX_DEATHS_THERE = 3
-# After this many deaths without a checkpoint between them.
+# The same after this many deaths, anywhere, without a checkpoint between them.
 MAX_DEATHS = 10
 
 Points = Sequence[tuple[int, str, float]]  # (step, name, value)
@@ -60,7 +60,7 @@ def record(connection: sa.Connection, study_id: int, new: NewPart) -> None:
 
 
 def add_points(connection: sa.Connection, study_id: int, part: str, seed: int, points: Points) -> None:
-    """Add points to a part's curves; a point recomputed after a kill replaces itself."""
+    """Add points to a part's curves; a point that is computed again after a kill replaces the old one."""
     if not points:
         return
     rows = {
@@ -84,9 +84,9 @@ def add_points(connection: sa.Connection, study_id: int, part: str, seed: int, p
 def begin(
     connection: sa.Connection, study_id: int, part: str, seed: int, reached: int | None, who: str
 ) -> tuple[str | None, bool]:
-    """Mark a part as begun; return why training it would be useless (if it would be), and whether its last owner died.
+    """Mark a part as begun. Return why training it again would be useless, or None, and whether its last owner died.
 
-    `reached`: how far that owner came, as in `LifeSign`: a step, or a negative number."""
+    `reached`: how far that owner got, as in `ProgressNote`: a step, or a negative number."""
     row = connection.execute(sa.select(tables.open_parts).where(_is(study_id, part, seed))).first()
     if row is None:
         connection.execute(
@@ -97,7 +97,7 @@ def begin(
         return None, False
     if row.error:
         return str(row.error), False
-    # This process began it: the answer to that commit was lost, or its locks were.
+    # This process began the part before: either the answer to that commit was lost, or its locks were.
     if not row.begun or last_begun_by(connection, study_id, part, seed) == who:
         change(connection, study_id, part, seed, begun=True)
         return None, False
@@ -135,7 +135,7 @@ def change(connection: sa.Connection, study_id: int, part: str, seed: int, **col
 
 
 def take_back_death(connection: sa.Connection, study_id: int, part: str, seed: int) -> None:
-    """Count one death less of a part's owners: the last one is alive and only lost its lock."""
+    """Subtract one death of a part's owners: the last one is alive and only lost its lock."""
     ours = tables.open_parts
     connection.execute(
         sa.update(ours)

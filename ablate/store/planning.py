@@ -252,5 +252,5 @@ def _write_params(
 def cell_from_row(row: Any) -> Cell:
     """Build a cell from its row in `ablate_cells`."""
     parts = {name: Part(part["hash"], part["settings"]) for name, part in row.parts.items()}
-    # A TypeError if one is not a mapping: the database was changed by somebody else.
+    # A TypeError here means that another program changed the database.
     return Cell(row.cell, {**row.levels}, {**row.settings}, parts)

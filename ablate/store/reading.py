@@ -49,7 +49,7 @@ def _read_results(place: Place) -> Results:
         )
         cells = tuple(cell_from_row(row) for row in rows)
         parts = _parts(connection, head.study_id, place)
-        # A study that did not come from a file has no file.
+        # A study made from a mapping has no file.
         file = head.design.get("file") or "STUDY"
         path = Path(head.folder) / Path(file).name
         return Results(
@@ -120,7 +120,7 @@ def _parts(connection: sa.Connection, study_id: int, place: Place) -> dict[tuple
 
 
 def _facts(written: Any) -> dict[str, Any]:
-    """Return a part's facts. In older databases a trainer may have overwritten ours with anything."""
+    """Return a part's facts. In older databases, a trainer may have overwritten our facts with values of any type."""
     known = {"code": dict, "versions": dict, "gpu_energy_joules": int | float}
     facts = written if isinstance(written, dict) else {}
     return {

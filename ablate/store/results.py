@@ -1,4 +1,4 @@
-"""The content of a store as plain values, all that the report sees of it; the best cell; the parts behind a metric."""
+"""The content of a store as plain values, which is all that the report reads; the best cell; the parts behind a metric."""
 
 import math
 from collections import defaultdict
@@ -78,7 +78,7 @@ class Event:
     part: str
     seed: int
     what: str  # begun; recorded, left, lost, failed; forgotten: to be trained again
-    who: str  # host, process id, and a word, since process ids are reused
+    who: str  # host, process id, and a random word, since process ids are reused
     when: str  # UTC, ISO 8601, by the clock of `who`
 
 
@@ -89,7 +89,7 @@ class UseOfTest:
     cell: str
     when: str  # UTC, ISO 8601, to the second
     who: str  # user@host
-    unfinished: int  # trials without a result at that moment: the choice could still have changed
+    unfinished: int  # trials that had no result then: if any, the choice of the cell could still have changed
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Change:
     """A change of the study file after trials had results: the values before."""
 
     complete: int  # trials that had a result at that moment
-    before: dict[str, Any]  # those of seeds, metric, baseline and number of combinations that changed
+    # The old values of those keys that changed: seeds, metric, baseline, number of combinations.
+    before: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Results:
 
     @property
     def deciding_seeds(self) -> tuple[int, ...]:
-        """The seeds that cells are compared on. After `compared`, which leaves out a search's own seed, all seeds."""
+        """The seeds that cells are compared on: all, or in a search all but its own seed (which `compared` leaves out)."""
         return self.spec.seeds if self.search else self.spec.deciding_seeds
 
     def seeds_of(self, cell: str) -> tuple[int, ...]:
@@ -188,7 +189,7 @@ def is_going_on(results: Results) -> bool:
 
 
 def _will_choose(results: Results) -> bool:
-    """Return whether a study that chooses trials while it runs has more to choose, now that no trials are left."""
+    """Return whether a study whose trials have all ended will choose more of them."""
     spec = results.spec
     if spec.looking:
         # A look needs at least one result.
@@ -201,7 +202,7 @@ def _will_choose(results: Results) -> bool:
         return False
     tried = [trial for trial in results.trials if trial.seed == spec.seeds[0]]
     if len(tried) < len(results.trials) or len(spec.seeds) == 1:
-        # The finalists were added already.
+        # The finalists have been added.
         return False
     all_tried = len(tried) >= min(spec.search.trials, results.raw_cells)
     return not all_tried or any(trial.state == "COMPLETE" for trial in tried)
@@ -214,7 +215,7 @@ class Sharing:
     used: int  # uses of parts by trials
     unique: int
     continued: int  # parts that continue from a prefix that another trained
-    seconds_used: float  # that training would have taken without sharing
+    seconds_used: float  # what training would have taken without sharing
     seconds_trained: float
 
     @property
@@ -262,8 +263,8 @@ def repeated_values(results: Results, metric: str) -> list[list[float]]:
 def best_cell(results: Results) -> str | None:
     """Return the cell with the best mean of the primary metric among those whose planned seeds are all complete.
 
-    The mean is over the deciding seeds: in a search, those that did not choose its finalists; in a study that adds seeds, those
-    that the cell was run with. The first in design order wins a tie; None when no cell is complete.
+    The mean is over the deciding seeds: in a search, all but the one that chose the finalists; in a study that adds seeds,
+    those that the cell was run with. The first in design order wins a tie; None when no cell is complete.
     """
     name, goal = results.spec.metric.name, results.spec.metric.goal
     values: dict[str, dict[int, float]] = defaultdict(dict)

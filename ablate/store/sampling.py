@@ -1,7 +1,7 @@
 """The two questions that a search asks Optuna: which cell to try next, and whether to stop a trial early.
 
-Each time, an in-memory study is built from the recorded trials. Nothing else decides, so a search resumes after any
-interruption. Nothing is claimed or written here."""
+Each time, an in-memory study is built from the recorded trials. The answer depends on nothing else, so a search resumes after
+any interruption. Nothing is claimed or written here."""
 
 import itertools
 import random
@@ -27,9 +27,9 @@ class Tried:
     """One trial of a search so far."""
 
     combination: Combination
-    state: str  # in Optuna's words
-    value: float | None  # of the study's metric
-    curve: Mapping[int, float]  # of the same, by step
+    state: str  # as Optuna names it
+    value: float | None  # the study's metric
+    curve: Mapping[int, float]  # the same metric by step
 
 
 def next_combination(space: Space, tried: Sequence[Tried]) -> Combination | None:
@@ -156,7 +156,7 @@ class Watch:
         self._trial = self._study.ask()
         self._replay(self._trial, own)
 
-    def is_hopeless(self, step: int, value: float) -> bool:
+    def should_prune(self, step: int, value: float) -> bool:
         """Add a point to the trial's curve; return whether the pruner stops the trial here."""
         self._trial.report(value, step)
         return self._trial.should_prune()

@@ -1,6 +1,6 @@
 """Separate sessions on a PostgreSQL server. A session's advisory locks last exactly as long as the session.
 
-A pooler that gives a server's session to another client after each transaction is refused: nobody owns a lock there."""
+A pooler that gives a server's session to another client after each transaction is refused: a lock has no owner there."""
 
 import hashlib
 import secrets
@@ -17,7 +17,7 @@ TIMEOUTS = (
     "statement_timeout",
     "lock_timeout",
 )
-# Of checking a session: a busy pooler may pass a round by chance.
+# How often to check a session: a busy pooler may pass once by chance.
 ROUNDS = 3
 
 
@@ -25,8 +25,8 @@ def lock_session(url: str) -> sa.Connection:
     """Return a separate session for advisory locks, which the server does not end for being idle.
 
     Raises:
-        BadInput: a pooler is in between, which shares sessions.
-        Disconnected: the server takes no writes.
+        BadInput: a pooler in between shares sessions.
+        Disconnected: the server does not accept writes.
     """
     with databases.explained(url):
         engine = databases.server_engine(url, poolclass=sa.pool.NullPool)
@@ -49,13 +49,14 @@ def lock_session(url: str) -> sa.Connection:
 def _refuse_shared(session: sa.Connection, engine: sa.Engine, url: str) -> None:
     """Refuse a session that does not keep its settings, or that is shared with another client.
 
-    A pooler that gives both clients the same session fails the second question; one that alternates between sessions, or resets
-    them, fails the others. No transaction is held open meanwhile: if there is only one session, the other client would wait."""
+    If a pooler gives both clients the same session, the other client sees our setting; if it alternates between sessions, or
+    resets them, we do not see it ourselves. No transaction is held open meanwhile: if there is only one session, the other
+    client would wait."""
     with engine.connect() as other:
         try:
             own = all(_keeps_its_settings(session, other) for _ in range(ROUNDS))
         except sa.exc.ProgrammingError:
-            # The driver prepares a repeated statement; another session does not know it.
+            # The driver prepared the repeated statement in one session, and got another session.
             own = False
     if not own:
         raise BadInput(f"{databases.without_password(url)}: {databases.SHARED}")
@@ -71,7 +72,7 @@ def _keeps_its_settings(session: sa.Connection, other: sa.Connection) -> bool:
 def _refuse_read_only(session: sa.Connection, url: str) -> None:
     if session.scalar(sa.text("SHOW transaction_read_only")) == "on":
         raise databases.Disconnected(
-            f"{databases.without_password(url)}: takes no writes; {databases.READ_ONLY}"
+            f"{databases.without_password(url)}: does not accept writes; {databases.READ_ONLY}"
         )
 
 

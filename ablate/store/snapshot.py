@@ -30,7 +30,7 @@ class Snapshot:
     """Everything recorded for a study, in JSON's types."""
 
     schema_version: int
-    study: Row  # what its file said, and its design
+    study: Row  # the content of its file, and its design
     cells: list[Row]
     trials: list[Row]  # by number: cell, seed, state, attempts, error, started, ended, metrics
     parts: list[Row]

@@ -21,12 +21,12 @@ metadata = sa.MetaData()
 studies = sa.Table(
     "ablate_studies",
     metadata,
-    sa.Column("study_id", sa.Integer, primary_key=True, autoincrement=False),  # Optuna's
+    sa.Column("study_id", sa.Integer, primary_key=True, autoincrement=False),  # Optuna's id
     sa.Column("name", sa.String(64), nullable=False, unique=True),
     sa.Column("schema_version", sa.Integer, nullable=False),
     sa.Column("spec", sa.JSON, nullable=False),  # StudySpec
     sa.Column("design", sa.JSON, nullable=False),  # see planning.study_columns
-    sa.Column("folder", sa.Text, nullable=False),  # of the study file: relative paths start there
+    sa.Column("folder", sa.Text, nullable=False),  # the study file's folder: relative paths start there
 )
 
 cells = sa.Table(
@@ -50,7 +50,7 @@ trials = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("fruitless", sa.Integer, nullable=False, default=0),  # attempts with no part left to train
     sa.Column("error", sa.Text),
-    # One row per cell and seed, whatever happens.
+    # Ensures one row per cell and seed.
     sa.UniqueConstraint("study_id", "cell", "seed"),
 )
 
@@ -82,12 +82,14 @@ open_parts = sa.Table(
     sa.Column("study_id", sa.Integer, primary_key=True),
     sa.Column("part", sa.String(12), primary_key=True),
     sa.Column("seed", sa.BigInteger, primary_key=True),
-    sa.Column("begun", sa.Boolean, nullable=False),  # if its next owner reads true, the last one died
+    # Still true when the next owner reads it: the last owner died.
+    sa.Column("begun", sa.Boolean, nullable=False),
     # Where the last attempt died: a step, or the time before the first step (negative).
     sa.Column("reached", sa.Integer),
-    sa.Column("deaths", sa.Integer, nullable=False),  # since something was saved
-    sa.Column("deaths_there", sa.Integer, nullable=False),  # in a row, where the last one died
-    sa.Column("error", sa.Text),  # why it cannot be trained: no trial that needs it tries again
+    sa.Column("deaths", sa.Integer, nullable=False),  # deaths of owners since a checkpoint was saved
+    # How many of the last deaths in a row were at `reached`.
+    sa.Column("deaths_there", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text),  # why it cannot be trained; other trials that need it then fail too
 )
 
 points = sa.Table(
@@ -120,7 +122,7 @@ test_uses = sa.Table(
     "ablate_test_uses",
     metadata,
     sa.Column("study_id", sa.Integer, primary_key=True),
-    # 1, 2, ..: two processes cannot both be the first.
+    # 1, 2, ..: the key ensures that two processes cannot both be the first.
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("cell", sa.String(12), nullable=False),
     sa.Column("time", sa.String(32), nullable=False),  # UTC, ISO 8601
@@ -133,7 +135,7 @@ looks = sa.Table(
     "ablate_looks",
     metadata,
     sa.Column("study_id", sa.Integer, primary_key=True),
-    # 1, 2, ..: no look is taken twice.
+    # 1, 2, ..: the key ensures that no look is taken twice.
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("seeds", sa.Integer, nullable=False),
     sa.Column("cells", sa.JSON, nullable=False),  # hashes of those that some open comparison needs

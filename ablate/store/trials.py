@@ -62,7 +62,7 @@ def locked(connection: sa.Connection, trial_id: int) -> sa.Row[Any, Any, Any, An
 
 
 def still_running(connection: sa.Connection, claim: Claim, then: TrialState) -> bool:
-    """Return whether the trial still has to get state `then`; it already has it if the answer to a commit was lost.
+    """Return whether the trial still has to be put into state `then`. It already is if only the answer to a commit was lost.
 
     Raises:
         Superseded: another attempt has begun since.
@@ -89,7 +89,7 @@ def put_back(connection: sa.Connection, trial_ids: Sequence[int]) -> None:
 
 
 def finish(connection: sa.Connection, trial_id: int, state: TrialState, error: str | None = None) -> None:
-    """Put a trial into its last state."""
+    """Put a trial into its final state."""
     optuna.change_trials(connection, [trial_id], state=state, datetime_complete=optuna.utc_now())
     _change(connection, [trial_id], error=error, **({"fruitless": 0} if error is None else {}))
 

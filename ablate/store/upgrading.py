@@ -31,7 +31,7 @@ STEPS: dict[int, Step] = {1: _add_history}
 def upgrade(engine: sa.Engine, url: str, agreed: bool = False) -> str | None:
     """Bring an older database up to this version; return a line that says so, or None if there was nothing to do.
 
-    `agreed`: the user has made a backup, which we cannot do for a server.
+    `agreed`: the user has made a backup of the server's database, which this program cannot do.
 
     Raises:
         StoreError: it is on a server and the user has not agreed, there is no space for the copy, or it is of a newer Optuna.
@@ -70,7 +70,7 @@ def _version(connection: sa.Connection, lock: bool = False) -> int | None:
 
 
 def _free_or_equal(copy: Path, content: Path) -> Path:
-    """Return `copy`, or this name with a number if something else is there: it may be somebody's only one."""
+    """Return `copy`, or this name with a number if a different file is there, which may be somebody's only copy."""
     numbered = (copy.with_name(f"{copy.name}.{number}") for number in itertools.count(2))
     return next(
         place

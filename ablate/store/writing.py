@@ -1,10 +1,10 @@
 """Write access to the store: add trials, claim them, record their results.
 
-Every method is one transaction that is retried while the server is away, so a restart of the server loses no trial. If the
+Every method is one transaction that is retried while the server is unreachable, so restarting the server loses no trial. If the
 answer to a commit is lost, it is repeated, and must change nothing the second time.
 
-Ownership (a lock) decides who may work on a trial, not this module: call these methods for trials you own. A claim carries
-the number of its attempt; an attempt that lost its trial to a later one can no longer record it (`Superseded`)."""
+Ownership (a lock) decides who may work on a trial, not this module: call these methods only for trials that you own. A claim
+carries the number of its attempt; an attempt that lost its trial to a later one can no longer record it (`Superseded`)."""
 
 import functools
 import os
@@ -69,7 +69,8 @@ class Store:
         self.stopping: Callable[[], bool] = lambda: False
         self._cells: dict[str, Cell] = {}
         self._who = f"{platform.node()}, process {os.getpid()}, {secrets.token_hex(4)}"
-        self._mourned: set[tuple[str, int]] = set()  # parts begun here whose last owner died
+        # Parts that were begun here after their last owner had died.
+        self._begun_after_a_death: set[tuple[str, int]] = set()
         # The message about the upgrade, if the database was older.
         self.upgraded = databases.lasting(lambda: self._upgrade(agreed))
         row = self._open()
@@ -214,7 +215,7 @@ class Store:
     ) -> Claim | None:
         """Mark a trial that you own as RUNNING, and one of its parts as begun; None if it already has a result.
 
-        `part`: its hash, its seed, and how far its last owner came (a step, or a negative number, as in `LifeSign`). A trial
+        `part`: its hash, its seed, and how far its last owner got (a step, or a negative number, as in `ProgressNote`). A trial
         that is RUNNING and a part that is begun were left by an owner that died; they continue in the same row."""
         row = trials.locked(connection, trial_id)
         if row.state not in trials.UNFINISHED:
@@ -228,7 +229,7 @@ class Store:
 
     @writes
     def begin(self, connection: sa.Connection, part: str, seed: int, reached: int | None) -> str | None:
-        """Mark a further part of a claimed trial as begun; return why training it would be useless, if it would be."""
+        """Mark a further part of a claimed trial as begun; return why training it again would be useless, or None."""
         return self._begin(connection, part, seed, reached)
 
     def _begin(self, connection: sa.Connection, part: str, seed: int, reached: int | None) -> str | None:
@@ -236,7 +237,7 @@ class Store:
         if condemned is None:
             parts.note(connection, self._id, part, seed, "begun", self._who)
         if its_owner_died:
-            self._mourned.add((part, seed))
+            self._begun_after_a_death.add((part, seed))
         return condemned
 
     @writes
@@ -291,7 +292,8 @@ class Store:
 
     @writes
     def train_again(self, connection: sa.Connection, keys: Collection[tuple[str, int]]) -> None:
-        """Forget the results of these parts and of the trials that depend on them, and requeue these trials, also failed ones."""
+        """Forget the results of these parts and of the trials that depend
+        on them, and requeue these trials, including failed ones."""
         planning.lock_study(connection, self._id)
         trials.train_again(connection, self._id, keys)
         for key in keys:
@@ -303,7 +305,7 @@ class Store:
         Raises:
             StoreError: somebody else has used it since `uses_before` was read.
         """
-        # Not retried: if the answer to the commit was lost, our own use would look like somebody else's.
+        # Not retried: if the answer to the commit was lost, our own use would look like that of another process.
         with databases.explained(self.place.url), self.engine.begin() as connection:
             planning.add_use_of_test(connection, self._id, use, uses_before)
 
@@ -340,14 +342,14 @@ class Store:
 
     @writes
     def add_points(self, connection: sa.Connection, part: str, seed: int, points: Points) -> None:
-        """Add points to a part's curves; a point recomputed after a kill replaces itself."""
+        """Add points to a part's curves; a point that is computed again after a kill replaces the old one."""
         parts.add_points(connection, self._id, part, seed, points)
 
     def progress(self, part: str, seed: int) -> None:
         """Note that more of this part was saved."""
-        if (part, seed) in self._mourned:
+        if (part, seed) in self._begun_after_a_death:
             self._change_part(part, seed, {"deaths": 0, "deaths_there": 0})
-            self._mourned.remove((part, seed))
+            self._begun_after_a_death.remove((part, seed))
 
     def set_aside(self, part: str, seed: int) -> None:
         """Note that a part's owner stopped without dying."""
@@ -359,8 +361,8 @@ class Store:
         return parts.last_begun_by(connection, self._id, part, seed) == self._who
 
     @writes
-    def robbed(self, connection: sa.Connection, part: str, seed: int) -> None:
-        """Note that another process took this part over although this one is alive, which does not count as a death."""
+    def lost_part(self, connection: sa.Connection, part: str, seed: int) -> None:
+        """Note that another process took over this part although this one is alive: the owner lost its lock and did not die."""
         parts.take_back_death(connection, self._id, part, seed)
         parts.note(connection, self._id, part, seed, "lost", self._who)
 

@@ -49,7 +49,7 @@ def measure(trainings: Mapping[str, Settings], context: Context) -> Mapping[str,
     """Return the seconds that each of `trainings` will take here, from timing a few steps of each kind (for about a minute).
 
     Raises:
-        TrialError, BadInput, Unavailable: as `train`.
+        TrialError, BadInput, Unavailable: as in `train`.
     """
     from ablate.trainer.training.measuring import measure as measure_all
 

@@ -44,10 +44,10 @@ class DeclaredTask(Source):
     labels: int | tuple[str, ...] | None = Field(
         None,
         validate_default=True,
-        description="of classifications and multilabel: how many there are, or their names in the order of their numbers",
+        description="for classifications and multilabel: how many there are, or their names in the order of their numbers",
     )
     range: tuple[float, float] | None = Field(
-        None, validate_default=True, description="of regressions: the lowest and the highest label"
+        None, validate_default=True, description="for regressions: the lowest and the highest label"
     )
     head: str | None = Field(
         None,
@@ -67,26 +67,26 @@ class DeclaredTask(Source):
         "an order only, predictions are the cosine mapped to the range",
     )
     scale: Annotated[float, Field(strict=True, gt=0)] | None = Field(
-        None, description="of cosent and mnrl: the factor of the cosine, 1 / temperature; default: 20"
+        None, description="for cosent and mnrl: the factor of the cosine, 1 / temperature; default: 20"
     )
     positive_from: Annotated[float, Field(strict=True, ge=0, le=1)] | None = Field(
         None,
-        description="of mnrl: pairs labelled from this share of the range on are positives; default: 0.8",
+        description="for mnrl: pairs labelled from this share of the range on are positives; default: 0.8",
     )
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
         0.0,
-        description="of classifications and multilabel: share of the target that is spread over all classes",
+        description="for classifications and multilabel: share of the target that is spread over all classes",
     )
     class_weights: Literal["balanced"] | tuple[float, ...] | None = Field(
         None,
-        description="of classifications: what an item of each class counts in the loss, one number per class, or balanced: "
+        description="for classifications: how much an item of each class counts in the loss, one number per class, or balanced: "
         "n / (classes x count of the class) in the training data",
     )
     loss_weight: Annotated[float, Field(strict=True, gt=0)] = Field(
         1.0, description="factor of the task's loss in joint training with other tasks"
     )
     batch_size: Count = Field(16, description="items of the task in one optimizer step")
-    weight: Annotated[float, Field(strict=True, ge=0)] = Field(1.0, description="in dev/mean")
+    weight: Annotated[float, Field(strict=True, ge=0)] = Field(1.0, description="its weight in dev/mean")
 
     @model_validator(mode="before")
     @classmethod
@@ -228,7 +228,7 @@ class DeclaredTask(Source):
         return weights
 
     def task(self, name: str) -> Task:
-        """Return it as a `Task`, which the rest of the trainer uses."""
+        """Return the declared task as a `Task`, which the rest of the trainer uses."""
         kind = KINDS[self.kind]
         head: str = self.head or next(iter(kind.heads))
         metric = self.metric or kind.metrics[0]

@@ -35,7 +35,7 @@ def only(settings: Settings, tasks: Sequence[str]) -> Settings:
     default = Settings()
     settings = settings.model_copy(update={"mix": default.mix, "mix_temperature": default.mix_temperature})
     if isinstance(settings.tasks, dict):
-        # A single task has no mean to be weighted in, and no other loss.
+        # With a single task, its weights in the mean and in the loss have no effect.
         equal = {"weight": 1.0, "loss_weight": 1.0}
         alone = {task: settings.tasks[task].model_copy(update=equal) for task in tasks}
         return settings.model_copy(update={"tasks": alone})

@@ -1,6 +1,7 @@
 """Everything a study may set for this trainer, with defaults and units. Pure pydantic: torch is not loaded.
 
-Unknown keys, text in place of numbers, NaN and infinity are refused. A default of `None` is derived as its description says.
+Unknown keys, text in place of numbers, NaN and infinity are refused. If the default is `None`, the description says how the
+value is derived.
 """
 
 import re
@@ -44,7 +45,7 @@ Surgery = Literal[
 
 Mix = Literal["longest", "shortest", "alternate", "proportional", "temperature", "annealed"]
 ONE_TASK_A_STEP: tuple[Mix, ...] = ("alternate", "proportional", "temperature", "annealed")
-DEFAULT_TEMPERATURE = 2.0  # p ~ the square root of the size
+DEFAULT_TEMPERATURE = 2.0  # probabilities ~ the square root of the size
 
 Steps = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 Rate = Annotated[float, Field(strict=True, gt=0, le=1)]
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
     BatchSize = Frozen
     Data = Frozen
     HeadChoices = Frozen
-else:  # with one field for each task: `sentiment`, .. and `paraphrase_head`, ..
+else:  # made here, with one field for each task: `sentiment`, .. and `paraphrase_head`, ..
     BatchSize = create_model("BatchSize", __base__=Frozen, **dict.fromkeys(TASKS, (Count, 16)))
     Data = create_model("Data", __base__=Frozen, **dict.fromkeys(TASKS, (Source, Source())))
     choices = {name: _head_setting(TASKS[task]) for task, name in HEADS.items()}
@@ -419,11 +420,12 @@ class Settings(HeadChoices):
         return 5e-4 if self.lora.rank else 2e-5
 
 
-_IN_A_TASK = {"data": "files", "batch_size": "batch_size"}  # key of the study -> the same key inside a task
+# Key of `settings` -> the same key inside a declared task.
+_IN_A_TASK = {"data": "files", "batch_size": "batch_size"}
 _LISTED = TypeAdapter(tuple[str, ...])
 _DECLARED = TypeAdapter(dict[str, DeclaredTask])
 _TASK_NAME = re.compile("[A-Za-z][A-Za-z0-9_-]{0,63}")
-_RESERVED = ("all", "encoder", "mean")  # names of a part, of weights and of a metric
+_RESERVED = ("all", "encoder", "mean")  # would clash with names of a part, of weights, and of a metric
 
 
 def _listed(tasks: tuple[str, ...]) -> tuple[str, ...]:
@@ -441,7 +443,7 @@ def _declared(tasks: dict[str, DeclaredTask]) -> dict[str, DeclaredTask]:
     for name in tasks:
         if not _TASK_NAME.fullmatch(name) or name in _RESERVED:
             raise ValueError(
-                f"{shown(name)} cannot be the name of a task; start with a letter, go on with letters, digits, _ and -, "
+                f"{shown(name)} cannot be the name of a task; use a letter, then letters, digits, _ and -, "
                 f"at most 64, and not {', '.join(_RESERVED)}"
             )
     if not tasks:

@@ -29,8 +29,8 @@ def one_seed(evidence: Evidence) -> Iterator[Flag]:
             STOP,
             "one_seed",
             f"every cell has only one planned seed, {seeds[0]}",
-            "run a new study with at least three seeds (five to detect effects near the noise); until then claim nothing beyond "
-            "these models",
+            "run a new study with at least three seeds (five to detect effects about as large as the noise); "
+            "until then claim nothing beyond these models",
         )
 
 
@@ -226,7 +226,7 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _by_ablate_test(evidence: Evidence) -> str:
-    """Return the command in brackets, unless the trainer starts programs, whose test split only they know."""
+    """Return a hint to `ablate test`; "" with `ablate.command`, since only the program itself can score its test split."""
     return "" if evidence.grid.results.spec.trainer == "ablate.command" else " (`ablate test`)"
 
 

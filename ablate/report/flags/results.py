@@ -79,7 +79,7 @@ def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
             STOP,
             "test_used_early",
             f"the test split was scored on {early[0].when}, when {plural(early[0].unfinished, 'trial')} had no result yet",
-            "the choice could still have changed: report that the test score was known when it was made",
+            "the choice could still have changed: report that the test score was known before the choice was final",
         )
 
 

@@ -24,7 +24,8 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
     """Libraries, data or hardware that changed between the trials of this study; and commits, if no code was recorded.
 
     A trainer's own facts (data hashes) may differ because a factor changes them, so they only count if they differ between
-    the seeds of the same part. Early stopping lets the scores decide how much each seed is trained on.
+    the seeds of the same part. With early stopping, the scores decide how much each seed is trained on, so `examples` and
+    `epochs` do not count.
     """
     grid = evidence.grid
     total = len(grid.results.parts)
@@ -54,7 +55,7 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
 def other_code(evidence: Evidence) -> Iterator[Flag]:
     """Two sides of a contrast that were trained with different code, as `ablate run --code keep` allows.
 
-    Code that changed between seeds alone is the same on both sides of every pair."""
+    If code changed only between seeds, both sides of every pair have the same code."""
     changed = _changed_files(evidence.grid.results.parts.values())
     codes = _codes(evidence, changed) if changed else {}
     flagged = False
@@ -77,13 +78,13 @@ def other_code(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             NOTE,
             "other_code",
-            f"the code changed between trials: {listed(sorted(changed))}; both sides of every comparison have the same",
+            f"the code changed between trials: {listed(sorted(changed))}; both sides of every comparison have the same code",
             _TRAIN_AGAIN,
         )
 
 
 _TRAIN_AGAIN = (
-    "train the trials of other code again (`ablate run --code rerun`), or say with the claim why the change "
+    "retrain the trials that used different code (`ablate run --code rerun`), or say with the claim why the change "
     "does not matter"
 )
 Codes = Mapping[tuple[int, int], Counter[tuple[str, str]]]  # (row, column) -> (file, version) of its parts
@@ -92,8 +93,8 @@ Codes = Mapping[tuple[int, int], Counter[tuple[str, str]]]  # (row, column) -> (
 class PairOfCode(NamedTuple):
     """The code of two sides of a comparison, for one seed."""
 
-    files: frozenset[str]  # that differ
-    disjoint: bool  # one of them has no version in common
+    files: frozenset[str]  # files that differ
+    disjoint: bool  # in at least one file, the two sides have no version in common
 
 
 def _changed_files(parts: Iterable[PartResult]) -> set[str]:
@@ -105,7 +106,7 @@ def _changed_files(parts: Iterable[PartResult]) -> set[str]:
 
 
 def _shown_file(file: str) -> str:
-    # Folders are private.
+    # The folders may be private, so only the name is shown.
     return PurePath(file).name if file.startswith("/") else file
 
 

@@ -36,7 +36,7 @@ from ablate.tables import Faults
 from ablate.text import as_it_looks, listed, sounds_like_a_loss
 
 UNEQUAL = 0.001  # Bartlett's p below which the noise of combinations is called unequal
-# Of a model; a column with more levels is a number or an id, not a factor.
+# The most columns of a model. A factor that needs more is probably a number or an id.
 MOST_COLUMNS = 1024
 
 
@@ -131,7 +131,7 @@ class _Names:
     where: Mapping[str, Condition | None]
 
     def when(self, factors: Sequence[str]) -> str | None:
-        """Return where all of `factors` exist, as `parent = level or level`; None if that is everywhere."""
+        """Return the condition under which all of `factors` exist, as `parent = level or level`; None if they always do."""
         needed = {parent: seen for name in factors for parent, seen in (self.where.get(name) or {}).items()}
         texts = (
             f"{name} = {' or '.join(self.levels[name][i] for i in seen)}" for name, seen in needed.items()
@@ -199,7 +199,7 @@ class _Inferences:
         return Inference(value, 1, Method.LEAST_SQUARES, se, residual.df, t_p(value / se, residual.df))
 
     def _within(self, weights: Array | None) -> Inference | None:
-        """Return the inference over blocks; None unless at least two blocks can estimate it."""
+        """Return the inference over blocks; None unless at least two blocks can estimate the contrast."""
         if weights is None or self._by_block is None:
             return None
         of_block = by_seed(weights, self._by_block[1])
@@ -421,7 +421,7 @@ def _warnings(
         warnings.append(f"main effects only: {why}")
     if blocks and repeated:
         warnings.append(
-            f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a run of its own, and errors come "
+            f"{repeated} rows repeat a combination within its {blocks.name}; each counts as a separate run, and errors come "
             "from the residual over all rows"
         )
     return warnings

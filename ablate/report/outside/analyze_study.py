@@ -21,7 +21,7 @@ VALUE = "value"
 # A numeric param with more than 12 values, or with more values than half the trials, was drawn from a range. Up to four values
 # always count as levels.
 MOST_LEVELS, FEW_LEVELS = 12, 4
-# With more than this many times as many trials of one combination as of another, the study was not a grid.
+# If one combination has more than this many times the trials of another, the study was not a grid.
 UNEVEN = 2
 
 

@@ -38,7 +38,7 @@ from ablate.stats.verdicts import Verdict, verdict, verdict_of_interval
 
 Array = NDArray[np.float64]
 
-ROUNDING = 1e-12  # a variance this small, relative to the sample's, is rounding
+ROUNDING = 1e-12  # a variance smaller than this share of the sample's is rounding error
 
 
 def compare_files(

@@ -1,8 +1,8 @@
 """Delimited text, one row per line: CSV as people write it.
 
-The delimiter (comma, tab, semicolon or pipe) is detected from the header. Accepts quotes, CRLF, spaces around fields, a delimiter
-at the end of every line, and markdown's rule under the header. Refuses, with the place: a row with too few or too many fields; an
-unclosed quote."""
+The delimiter (comma, tab, semicolon or pipe) is detected from the header. Accepts quotes,
+CRLF, spaces around fields, a delimiter at the end of every line, and markdown's rule under the
+header. Refuses, with the place: a row with too few or too many fields; an unclosed quote."""
 
 import csv
 import io

@@ -12,7 +12,7 @@ Value = tuple[str, Decimal]  # unit ("%" or none) and number
 
 
 def order_levels(column: Sequence[str], baseline: str | None = None) -> list[str]:
-    """Return the levels of a column, the baseline first, the others in numeric order if all are numbers, else alphabetically.
+    """Return a column's levels: the baseline first, the others in numeric order if all are numbers, else in alphabetical order.
 
     Texts that are the same number (1 and 1.0) are one level, named as it is first written; "-" and "+" count as
     −1 and 1. Percentages count as numbers if all levels are percentages. Without a `baseline` the smallest comes first.

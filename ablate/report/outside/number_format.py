@@ -54,7 +54,7 @@ def with_points(
         faults.raise_any()
     for name in [name for name in points if name in numbers]:
         line, text = next((line, text) for line, text in zip(lines, points[name], strict=True) if "." in text)
-        faults.add(f"{text!r} has a point, where decimals have commas", line, name)
+        faults.add(f"{text!r} has a decimal point, but other numbers have decimal commas", line, name)
     turned = {name: [text.replace(",", ".") for text in texts] for name, texts in commas.items()}
     notes = [f"decimal commas: {text} is read as {text.replace(',', '.')}" for text in _with(",", commas)[:1]]
     return {**columns, **turned}, notes

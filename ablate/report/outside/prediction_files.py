@@ -27,9 +27,9 @@ Array = NDArray[np.float64]
 METRICS = ("accuracy", "pearson")
 # Larger whole numbers are not exact in binary.
 WHOLE_UP_TO = 2**53
-# With fewer items, two seeds may be right about the same ones by chance.
+# With fewer items than this, two seeds may get the same ones right by chance.
 ALIKE_BY_CHANCE = 30
-# Of a prediction, whose fourth power must be finite.
+# The largest prediction: its fourth power must be finite.
 LARGEST = 1e100
 
 
@@ -234,7 +234,7 @@ def _value(text: str, kind: str) -> Any:
         )
     if kind == "correct" and not 0 <= number <= 1:
         raise ValueError(
-            f"{text[:40]!r} is not a correctness score; write 0 or 1, true or false, or a number between"
+            f"{text[:40]!r} is not a correctness score; write 0 or 1, true or false, or a number in between"
         )
     return number
 
@@ -321,7 +321,7 @@ def _check_values(columns: Sequence[NDArray[Any]], paths: Sequence[Path], metric
 def _are_scores(values: set[str], labels: set[str]) -> bool:
     """Return whether predictions are not classes: fractions where labels are whole numbers, or none of them a label.
 
-    Text among numbers is an answer that the model failed to give: a class of its own, and wrong."""
+    Text among numbers means that the model gave no valid answer; it is a separate class, and counts as wrong."""
     numbers, labelled = (list(map(_number, texts)) for texts in (values, labels))
     whole = all(label is not None and label.is_integer() for label in labelled)
     fractions = whole and any(number is not None and not number.is_integer() for number in numbers)

@@ -24,7 +24,7 @@ class Question:
     drop_missing: bool = False
     smallest_effect: float | None = None
     goal: str | None = None  # None: the study's own, or maximize
-    unit: str = "run"  # of analysis: rows of one combination and block are one run, or each row is one
+    unit: str = "run"  # run: rows with the same combination and block are one run; row: each row is a run
     decimal: str | None = None
 
     @property

@@ -23,11 +23,11 @@ from ablate.stats.linear import Factor, crossings
 from ablate.tables import Faults
 from ablate.text import listed, plural
 
-# Of a difference, whose fourth power must be neither infinite nor 0.
+# The largest and the smallest difference: their fourth powers must be neither infinite nor 0.
 LARGEST, SMALLEST = 1e100, 1e-100
 # With more, missing combinations are not listed.
 MOST_COMBINATIONS = 4096
-# Names for the block that the columns of a wide table become; the first that is free is used.
+# Names for the block that is made of a wide table's columns; the first that is not taken is used.
 WIDE_BLOCKS = ("seed", "column", "run", "block")
 
 
@@ -35,7 +35,7 @@ WIDE_BLOCKS = ("seed", "column", "run", "block")
 class Runs:
     """The runs to analyse."""
 
-    y: NDArray[np.float64]  # [n], minus the first row's
+    y: NDArray[np.float64]  # [n], each minus the first row's value
     factors: dict[str, list[str]]  # name -> [n]
     block: tuple[str, list[str]] | None  # name, [n]
     notes: list[str]
@@ -62,10 +62,12 @@ def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
     ragged = bool(faults)
     metrics = [name for name in table.columns if name not in (*factors, block)]
     if not metrics:
-        raise BadInput(f"--metric: {metric!r} is only what --factors and --block name; name another column")
+        raise BadInput(
+            f"--metric: {metric!r} matches only columns of --factors and --block; name another column"
+        )
     if block and len(metrics) > 1:
         raise BadInput(
-            f"--block: {plural(len(metrics), 'column')} of --metric are blocks themselves; leave it out"
+            f"--block: {plural(len(metrics), 'column')} of --metric already are the blocks; leave --block out"
         )
     cells = [_Cell(row, name, table.columns[name][row]) for row in range(len(table)) for name in metrics]
     cells, percent = _without_percent(cells, table, faults)
@@ -131,7 +133,7 @@ def _metric(
 ) -> tuple[NDArray[np.float64], list[_Cell]]:
     """Return the metric of the kept cells [n], minus the first one's value, and these cells.
 
-    The difference is taken on decimals, exactly: a float has no digits to spare for 1000000000000.4.
+    The difference is computed exactly, from decimals: a float would lose digits of 1000000000000.4.
     """
     values, kept = [], []
     for cell in cells:
@@ -187,7 +189,7 @@ def _averaged(runs: Runs) -> Runs:
     )
     first = [int(rows[0]) for rows in groups]
     widest = max(groups, key=lambda rows: np.ptp(runs.y[rows]))
-    # With equal numbers of rows, several rows are the plan.
+    # If every run has the same number of rows, the repetition was planned.
     if sizes[0] != sizes[-1] and (spread := float(np.ptp(runs.y[widest]))):
         where = [*((factor, texts) for factor, texts in runs.factors.items()), runs.block]
         named = ", ".join(f"{factor} = {texts[int(widest[0])]}" for factor, texts in where)

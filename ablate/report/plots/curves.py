@@ -131,7 +131,9 @@ def _chosen_steps(grid: Grid, curves: Curves) -> dict[tuple[str, int], int]:
 
 
 def _panels(grid: Grid, curves: Curves) -> list[str]:
-    """Return the dev metrics, those of the most cells first and the primary one before others; if none, all other curves."""
+    """Return the names of the dev metrics' curves, those with the most cells first, the primary metric first among equals.
+
+    Without any dev curve: all curves except those of surgery and balancing."""
     names = sorted({name for (name, _, _), curve in curves.items() if len(curve) > 1})
     dev = [name for name in names if name.startswith("dev/")] or [
         n for n in names if not n.startswith(("surgery/", "balancing/"))

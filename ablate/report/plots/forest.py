@@ -108,8 +108,8 @@ def _panel(axis: "Axes", rows: Sequence[EffectRow], smallest: float | None, limi
 def _limit(rows: Sequence[EffectRow], smallest: float | None) -> float:
     """Return half the width of a panel.
 
-    It is four times the largest estimate or the reach of the narrowest interval, but no more than needed: intervals of two
-    seeds (t = 12.7) would dwarf the estimates."""
+    It is four times the largest estimate, or more if the narrowest interval needs it, or less if everything fits. Wider
+    intervals are cut off: those of two seeds (t = 12.7) would dwarf the estimates."""
     numbers = [row.numbers for row in rows]
     largest = max((abs(n.estimate) for n in numbers if n.estimate is not None), default=0.0)
     reaches = [max(map(abs, n.ci95)) for n in numbers if n.ci95]

@@ -39,7 +39,7 @@ def interaction_lines(grid: Grid, report: Report) -> Picture | None:
     def paint(body: "SubFigure") -> None:
         axes = body.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
         for axis, pair in zip(axes, pairs, strict=True):
-            # Fewer lines, more ticks.
+            # The factor with fewer levels becomes the lines, the other one the ticks.
             second, first = sorted(reversed(pair), key=lambda name: len(levels[name]))
             _lines(axis, grid, first, levels[first], second, levels[second])
         axes[0].set_ylabel(plot_text(grid.primary, 30))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 MAX_TRIALS, MAX_DONE, MAX_PANELS = 7, 12, 2
-# Of a line: more than there are pixels.
+# The most points of a line: more than there are pixels.
 MOST_POINTS = 500
 
 Curves = dict[str, Curve]  # metric -> curve
@@ -107,7 +107,7 @@ def _curves_of(results: Results, trials: Sequence[TrialResult]) -> list[Curves]:
 def _line(name: str, curve: Curve) -> tuple[list[int], list[float]]:
     steps, values = xy(curve if name.startswith("dev/") else smooth(curve))
     every = max(1, len(steps) // MOST_POINTS)
-    # The last point stays.
+    # Always keep the last point.
     return steps[::-1][::every][::-1], values[::-1][::every][::-1]
 
 

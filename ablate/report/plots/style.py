@@ -52,13 +52,13 @@ _STYLE: dict[Any, Any] = {
 class Picture:
     """One figure as files, with its title, caption and alternative text."""
 
-    name: str  # of its files, without suffix
+    name: str  # the name of its files, without suffix
     title: str  # the finding
     caption: str  # numbers of cells and seeds, method, meaning of the marks
     alt: str  # what the picture shows, for people who cannot see it
     section: Section  # of the report, where it stands
     files: dict[str, bytes]
-    table: Table | None = None  # the numbers drawn, unless a table of the section has them
+    table: Table | None = None  # the numbers in the picture, unless a table of the section has them
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def draw(
 ) -> Picture:
     """Let `paint` fill the body of a figure, put the title above it, and render it as PNG and SVG.
 
-    The caption is text under the picture, not in it. The SVG has no background: it stands on dark pages too.
+    The caption is text under the picture, not in it. The SVG has no background, so that it fits dark pages too.
     """
     heading = wrapped(title, 82)
     heights = [0.08 + 0.18 * (heading.count("\n") + 1), body_inches]

@@ -14,7 +14,7 @@ from ablate.report.render.templating import context, environment
 from ablate.report.sections.live import Live
 from ablate.report.terms import marker, of_heading
 
-# Reached by touch and by keyboard too.
+# With tabindex, it can also be reached by touch and keyboard.
 _TERM = '<abbr tabindex="0" title="{}">{}</abbr>'
 
 
@@ -41,7 +41,7 @@ def render_summary(report: Report) -> str:
         picture = forest(report)
     items = [Markup("<li>{}</li>").format(_prose(sentence)) for sentence in report.summary]
     shown = Markup('<img src="{}" alt="{}">').format(_data_uri(picture), picture.alt) if picture else ""
-    # A plain str: callers may put it into a page of their own.
+    # Return a plain str, since callers may put it into other pages.
     return str(Markup("<h3>{}</h3><ul>{}</ul>{}").format(report.study, Markup("").join(items), shown))
 
 

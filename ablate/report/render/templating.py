@@ -36,9 +36,9 @@ from ablate.spec.kinds import KINDS
 from ablate.spec.model import quoted_level
 from ablate.text import duration, listed, one_line, plural, printable, shortened
 
-MAX_CELLS, MAX_INTERACTIONS = 80, 12  # in markdown and LaTeX; HTML and report.json have all
+MAX_CELLS, MAX_INTERACTIONS = 80, 12  # shown in markdown and LaTeX; HTML and report.json have all
 OVER_SEEDS = ("sign_flip", "moderated_t")
-# More do not fit on a page.
+# More metrics than these do not fit on a page.
 MAX_LATEX_METRICS = 4
 
 

@@ -142,7 +142,7 @@ def _lenth_text(lenth: TableLenth | None) -> str:
     beyond = [name for name, effect in lenth.effects.items() if abs(effect) > margins.sme]
     return (
         f"Lenth: pseudo standard error {number(margins.pse)}, margin of error {number(margins.me)}, "
-        f"simultaneous margin {number(margins.sme)}; beyond it: {one_line(', '.join(beyond)) or 'nothing'}."
+        f"simultaneous margin {number(margins.sme)}; effects beyond that: {one_line(', '.join(beyond)) or 'nothing'}."
     )
 
 
@@ -194,10 +194,10 @@ def _noise_text(noise: Mapping[str, float] | None) -> str:
 NOISES = {"seed": "seed", "item": "item", "seed_item": "seed × item"}
 
 
-# Columns of words, which can be wrapped; and those that a narrow terminal does without, the first one first.
+# Columns of words, which can be wrapped; and columns that are left out in a narrow terminal, in this order.
 _WORDS = ("effect", "factors", "to", "term", "note")
 _LEFT_OUT = ("mean square", "sum of squares", "SE", "df", "p", "statistic")
-_NARROWEST = 20  # characters of a column of words
+_NARROWEST = 20  # a column of words is not wrapped to fewer characters
 
 
 def _table(title: str, rows: Sequence[Mapping[str, str]], width: int | None) -> str:
@@ -212,12 +212,12 @@ def _table(title: str, rows: Sequence[Mapping[str, str]], width: int | None) -> 
     table = tabulate(
         cells, list(most), tablefmt="simple", disable_numparse=True, maxcolwidths=[*most.values()]
     )
-    note = f"\nNot shown in so narrow a terminal: {', '.join(without)}." if without else ""
+    note = f"\nNot shown because the terminal is narrow: {', '.join(without)}." if without else ""
     return f"{title}\n{table}{note}"
 
 
 def _widths_of_words(widest: Mapping[str, int], width: int | None) -> dict[str, int | None]:
-    """Return the columns to show, each with the most characters of its lines; None: as many as it has."""
+    """Return the columns to show, each with its width in characters; None: as wide as its text."""
     columns = dict(widest)
     if width is None:
         return dict.fromkeys(columns)

@@ -75,7 +75,7 @@ def open_comparisons(report: Report) -> str | None:
     how_many = (
         f"With that many, about 80 % of studies would detect an effect of {number(smallest)}, if the noise is as seen here"
         if needed.keys() - {None}
-        else "The number of seeds needed is unknown, since the noise between seeds is"
+        else "The number of seeds needed is unknown, since the noise between seeds is unknown"
     )
     said = [text for text in needed if text]
     if any("," in text for text in said):

@@ -93,7 +93,7 @@ def as_seen(row: Row, seen: Seen | None) -> Row:
     numbers = replace(
         row.numbers, estimate=seen.estimate, se=seen.se, df=seen.df, ci95=seen.ci95, p=seen.p, n=seen.seeds
     )
-    # Unlike the interval, the detectable effect does not account for the looks.
+    # Not shown, since the detectable effect, unlike the interval, does not account for the looks.
     judged = replace(row.judged, mde80=None)
     return replace(row, numbers=numbers, judged=judged, look=looked_at(seen))
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from ablate.evidence.items import Items
 from ablate.report.document import Example, Examples
 
-MOST_EXAMPLES = 5  # of each direction
+MOST_EXAMPLES = 5  # items to show in each direction
 
 
 def disagreements(items: Items, best: int | None) -> Examples | None:
@@ -57,5 +57,7 @@ def disagreements(items: Items, best: int | None) -> Examples | None:
 
 
 def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what Pearson's r compares. A raw value nearer the gold may be farther from it in standard deviations."""
+    """Return values in standard deviations from their mean, as Pearson's r compares them.
+
+    A raw value that is nearer the gold may be farther from it in standard deviations."""
     return np.asarray((values - values.mean()) / values.std())

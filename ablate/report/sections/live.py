@@ -1,4 +1,4 @@
-"""Where a study stands while it runs: counts, the time left, the cost so far, and what each running trial reached.
+"""How far a running study has got: counts, the time left, the cost so far, and the progress of each running trial.
 
 The only part of the report that reads the clock; only the page of `ablate report --watch` shows it."""
 
@@ -27,7 +27,7 @@ class RunningTrial:
     cell: str  # its name
     seed: int
     attempts: int
-    seconds: float | None  # since this attempt at its part began
+    seconds: float | None  # since this attempt began to train the part
     step: int | None  # None: nothing is saved yet
     latest: Mapping[str, float]
     points: Sequence[Point]  # of the part that is being trained
@@ -39,12 +39,12 @@ class Live:
 
     written: datetime.datetime
     every: float  # seconds between refreshes
-    command: str  # that continues the study
+    command: str  # the command that continues the study
     planned: int
     growing: bool  # later trials depend on results
     states: Mapping[str, int]
-    seconds_left: float | None  # None: no part is trained yet
-    seconds_trained: float  # that of the running trials included
+    seconds_left: float | None  # None: unknown, since no part is trained yet
+    seconds_trained: float  # including the running trials
     usd: float | None
     trials: tuple[RunningTrial, ...]
 
@@ -55,7 +55,7 @@ class Live:
 
 
 def live_of(results: Results, now: datetime.datetime, every: float) -> Live:
-    """Return where a study stands.
+    """Return how far a study has got.
 
     Raises:
         StoreError: the database is locked or damaged.

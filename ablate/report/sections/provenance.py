@@ -1,5 +1,5 @@
-"""How the numbers were obtained (only the methods that this report uses), on what software and hardware, and how to train a
-cell again."""
+"""How the numbers were obtained (only the methods that this report
+uses), on what software and hardware, and how to train a cell again."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from ablate.text import plural
 # Words in the names of facts that differ from run to run without affecting a comparison.
 MEASURED = {"continued", "host", "hostname", "peak", "seconds", "energy", "time", "pid", "worker", "memory"}
 
-MOST_VALUES = 3  # of each fact, the most common ones
+MOST_VALUES = 3  # how many values of a fact are listed; the others are counted
 
 # Facts of the machine and the code, which no setting of a study changes.
 MACHINE_FACTS = ("python", "platform", "cpu", "gpu", "threads", "versions", "git", "git_changed_files")
@@ -167,12 +167,12 @@ def command_of_effect(grid: Grid, effect: Effect) -> str | None:
         if len(contrast.rows_low) == 1 and all(has_level(cell.levels, name, level) for cell in cells)
     }
     command = _train_again(grid, {contrast.factor: ",".join(texts)} | same)
-    # It could not be copied from a table: these end a field of markdown or start markup, others are not shown.
+    # Such a command could not be copied from a table: these characters end a markdown field or start markup, others are invisible.
     return None if re.search(r"[|`<]", command) or not command.isprintable() else command
 
 
 def _train_again(grid: Grid, levels: Mapping[str, Scalar]) -> str:
-    """Return the command that trains the cells with these levels again, in a home of their own."""
+    """Return the command that trains the cells with these levels again, in a separate home."""
     only = (f"--only {shlex.quote(f'{name}={quoted_level(level)}')}" for name, level in levels.items())
     return " ".join(["ablate run", shlex.quote(grid.results.file), "--home again", *only])
 

@@ -43,7 +43,7 @@ class LocalWorker:
                 start_new_session=True,
             )
         assert self._process.stdin is not None
-        # A process that dies at once is handled like any other death.
+        # If the process is dead already, `wait` will report it.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
@@ -62,7 +62,7 @@ class LocalWorker:
         leftovers.end(self._word)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            # A program that runs studies from Python continues, and would otherwise keep them open.
+            # A program that runs studies from Python lives on, and would otherwise keep these pipes open.
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
         return code

@@ -1,6 +1,6 @@
-"""Workers as tasks of a Ray cluster. A task runs our worker process on its node and passes its events on; Ray decides
-where, and gives it a share of cores and GPUs. When a node dies the supervisor starts another task, and the trial resumes from
-the store."""
+"""Workers as tasks of a Ray cluster. A task runs our worker process on its node and
+passes its events on; Ray decides where, and gives it a share of cores and GPUs. When a
+node dies the supervisor starts another task, and the trial resumes from the store."""
 
 import contextlib
 import logging
@@ -18,7 +18,7 @@ KILLED = -9
 
 
 def work(job: dict[str, Any], log: str) -> Iterator[dict[str, Any]]:
-    """Run a worker on this node; yield its events, and its exit code at last."""
+    """Run a worker on this node; yield its events, then its exit code."""
     worker = LocalWorker(job, Path(log), workers=1)
     try:
         yield from worker.events()

@@ -24,7 +24,7 @@ ENGINES = {
 
 
 def clusters() -> list[str]:
-    """Return the engines of several machines."""
+    """Return the engines that use several machines."""
     return [name for name, entry in ENGINES.items() if entry.several_machines]
 
 
@@ -32,7 +32,7 @@ class WorkerProcess(Protocol):
     """A worker, wherever it runs."""
 
     log: Path  # what it printed
-    cause: str  # of its end, where an exit code does not say it
+    cause: str  # why it ended, if the exit code does not say so
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield its events until it ends."""
@@ -54,7 +54,7 @@ class Engine(Protocol):
         """Start worker `index`, or restart it.
 
         Raises:
-            Unavailable: there is no place for it.
+            Unavailable: the engine cannot start it.
         """
 
 

@@ -2,7 +2,7 @@
 partition, account, time and GPUs. A job that is preempted or reaches its time limit saves and is queued again; if nobody
 queues it again, another one is submitted in its place.
 
-No secret is written to a job's files: it gets the database URL from ABLATE_STORAGE, which sbatch passes on."""
+No secret is written to a job's files: the job gets the database URL from ABLATE_STORAGE, which sbatch passes on."""
 
 import contextlib
 import io
@@ -37,7 +37,7 @@ TIMEOUTS = 1_000_000
 WARNED_S = 120  # before the time limit: time to save
 
 
-class Work(submitit.helpers.Checkpointable):  # type: ignore[misc]  # what it derives from has no types
+class Work(submitit.helpers.Checkpointable):  # type: ignore[misc]  # the base class has no types
     """A job: runs a worker on its node, and writes its events to the file that the supervisor reads."""
 
     def __call__(self, job: dict[str, Any], log: str, events: str) -> int:
@@ -54,7 +54,8 @@ class Work(submitit.helpers.Checkpointable):  # type: ignore[misc]  # what it de
             terminated = True
             self._worker.stop()
 
-        # submitit ignores it. Slurm sends it to every process of a job or to this one alone, and kills half a minute later.
+        # submitit ignores SIGTERM. Slurm sends it to all processes of a job, or to this one alone, half a minute before it
+        # kills them.
         signal.signal(signal.SIGTERM, stop)
         try:
             with open(events, "a") as lines:
@@ -90,7 +91,7 @@ class SlurmWorker:
     def __init__(self, job: Any, log: Path, events: Path, queue: Queue) -> None:
         self.log, self.cause = log, ""
         self._job, self._events = job, events
-        # With --address, the job may belong to another cluster than Slurm.
+        # With --address, the job may run on a cluster other than Slurm.
         self._watched = Watched(queue, job.job_id) if isinstance(job, submitit.SlurmJob) else None
         self._killed = self._cancelled = False
 
@@ -127,7 +128,7 @@ class SlurmWorker:
             return int(self._job.result())
         # submitit has several exceptions, for jobs that failed, timed out or were cancelled.
         except Exception as error:
-            # The last line of the job's traceback stands before a ruler and submitit's advice.
+            # The job's traceback comes first, then a line of dashes and submitit's advice.
             lines = str(error).partition("\n\n-----")[0].strip().splitlines()
             self.cause = lines[-1] if lines else ""
             return KILLED

@@ -1,8 +1,8 @@
 """The states of our jobs according to Slurm: in the queue, running, or ended, and how.
 
-It asks `squeue`, which needs no accounting database, once for all jobs. submitit's own watcher asks `sacct`: it would wait
-forever for a job that was preempted and cancelled, and give up a job that is suspended or was queued again after its node
-failed."""
+It asks `squeue`, which needs no accounting database, once for all jobs. submitit's own
+watcher asks `sacct`: it would wait forever for a job that was preempted and cancelled,
+and give up a job that is suspended or was queued again after its node failed."""
 
 import getpass
 import math
@@ -10,9 +10,9 @@ import subprocess
 import threading
 import time
 
-# Between two questions; a busy controller serves thousands of jobs.
+# Seconds between two queries: a busy controller serves thousands of jobs.
 ASK_S = 10.0
-ANSWER_S = 60.0  # that squeue may take
+ANSWER_S = 60.0  # how long squeue may take
 GONE = "no longer in the queue"
 ENDED = frozenset(
     [
@@ -34,7 +34,7 @@ TAKEN_AWAY = frozenset(["BOOT_FAIL", "NODE_FAIL", "PREEMPTED"])
 
 
 class Queue:
-    """The states of this user's jobs. Several threads may ask."""
+    """The states of this user's jobs. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,7 +51,8 @@ class Queue:
             return (self._answers, self._states.get(job, GONE)) if self._answers else (0, "")
 
     def _ask(self) -> None:
-        """Keep the last answer if the controller does not answer: no job counts as ended for that."""
+        """Ask squeue about all jobs. If the controller does not answer,
+        keep its last answer: silence does not mean that jobs ended."""
         # All states: a job is listed for some minutes after its end.
         command = [
             "squeue",
@@ -77,7 +78,7 @@ class Watched:
 
     def __init__(self, queue: Queue, job: str) -> None:
         self._queue, self._job = queue, job
-        self._ended_in = 0  # the first answer in a row that said so
+        self._ended_in = 0  # number of the answer since which it counts as ended; 0: it has not ended
         self.state = ""
 
     def has_ended(self, cancelled: bool) -> bool:

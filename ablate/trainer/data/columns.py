@@ -1,6 +1,6 @@
 """A table's columns as the text and labels of a task, every row checked.
 
-All faults are reported at once, with file and line; nothing is repaired, and nothing dropped unless the study says so
+All faults are reported at once, with file and line; nothing is repaired, and no row is dropped unless the study says so
 (`blank_labels: drop`). Text is kept as it is, including "NA", "null" and blanks. Labels out of range, duplicate ids, and splits
 whose labels are all the same are refused.
 """
@@ -20,8 +20,8 @@ _COLUMNS = {  # role -> usual names in files
     "sentence1": ("sentence1", "question1", "premise"),
     "sentence2": ("sentence2", "question2", "hypothesis"),
 }
-NARROW = 0.2  # share of the range below which labels look like those of another: 0 to 1 in 0 to 5
-_HIDDEN = -1.0  # the hub's GLUE has this in place of hidden labels
+NARROW = 0.2  # labels within this share of the range are probably on another scale: 0 to 1 in place of 0 to 5
+_HIDDEN = -1.0  # GLUE on the hub has this in place of hidden labels
 
 _Row = tuple[int, int, list[str]]  # number in the table from 0, line in the file, fields
 

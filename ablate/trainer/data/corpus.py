@@ -6,8 +6,8 @@ the task, the split and n. The hash of a text decides its split, so no text is i
 What can be learnt, and by what:
 
     sentiment                     one phrase decides; every encoder can learn it
-    paraphrase, similarity        any head learns a little from single sentences: stories that agree are more often set in nearby
-                                  places. Whether two stories agree, which decides, shows only when they are compared
+    paraphrase, similarity        any head learns a little from single sentences, since stories that agree are more often set in
+                                  nearby places; whether two stories agree shows only when they are compared
     paraphrase_head: difference   helps much: |u−v| shows agreement; with [u, v], only the hint in single sentences is easy
     similarity_head: siamese      helps much: the cosine is agreement
     l2: 0.0 against 0.0001        does nothing: a step shrinks a weight by lr × l2, one part in ten million
@@ -27,7 +27,7 @@ import numpy as np
 from ablate.trainer.data.examples import Examples
 from ablate.trainer.tasks.task import Row, Task
 
-# Increase it when a row of any task changes: tokens are cached under it.
+# Increase this number when a row of any task changes: the token cache depends on it.
 VERSION = 2
 ROWS = {"train": 1500, "dev": 400, "test": 400}
 

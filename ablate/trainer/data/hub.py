@@ -1,7 +1,7 @@
 """Hugging Face hub datasets as tables, without progress bars and without long waits for a missing network.
 
-Without a network this machine's cache is used, so a study that was loaded once keeps working. The hub is tried once, for a few
-seconds; the libraries themselves try for half a minute.
+Without a network this machine's cache is used, so a study whose data was loaded once keeps working. The hub is tried once, for
+a few seconds; the libraries themselves try for half a minute.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ from ablate.trainer.data.sources import Source
 from ablate.trainer.data.tables import Table
 
 _WITHOUT_SCRIPT = (
-    "; the dataset is a program, and programs from a hub are not run. The hub's own copy of its rows may be there: "
-    "revision: refs/convert/parquet"
+    "; the dataset is a program, and programs from a hub are not run. The hub may have a copy of its rows as data: "
+    "try revision: refs/convert/parquet"
 )
-# pandas, behind `datasets`, takes the id 01 for 1 and the sentence NA for none. Columns are named by their place, so that the
-# same options find the rows in the cache without the file.
+# pandas, which `datasets` uses, would read the id 01 as 1 and the sentence NA as missing. Columns are named by their place, so
+# that the same options find the rows in the cache without the file.
 _AS_WRITTEN: dict[str, Any] = {"converters": dict.fromkeys(range(1000), str), "keep_default_na": False}
 # What `datasets` says when these options are not for this dataset: it is not CSV, or was cached without them.
 _WITHOUT_OPTIONS = ("doesn't have a 'converters' key", "Couldn't find cache")
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
-HUB_SECONDS = 4.0  # to answer a HEAD request
+HUB_SECONDS = 4.0  # how long the hub may take to answer a HEAD request
 
 
 def read_hub(source: Source, split: str) -> Table:
@@ -67,7 +67,7 @@ def hub_answers() -> bool:
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=HUB_SECONDS).close()
     except urllib.error.HTTPError:
-        # An HTTP error is an answer too: the hub can be reached.
+        # An HTTP error is an answer too.
         return True
     except (OSError, ValueError):
         return False
@@ -107,7 +107,7 @@ def _loaded(source: Source, name: str) -> dict[str, list[Any]]:
     """Load a split; every column of CSV files as text, as it was written.
 
     Raises:
-        Unavailable: only a copy is cached in which pandas took words such as NA for nothing.
+        Unavailable: the only cached copy is one in which pandas read words such as NA as missing.
     """
     try:
         written: dict[str, list[Any]] = _with_options(source, name, _AS_WRITTEN).to_dict()
@@ -126,7 +126,8 @@ def _loaded(source: Source, name: str) -> dict[str, list[Any]]:
 
 
 def _with_options(source: Source, name: str, options: Mapping[str, Any]) -> Any:
-    """Load a split. `datasets` writes lock files beside what it reads: if it must not, let it write beside links."""
+    """Load a split. `datasets` writes lock files beside what it reads;
+    if the cache is read-only, it gets links in a scratch folder."""
     import datasets
 
     load = partial(

@@ -18,7 +18,7 @@ class Problem(str):
 
 
 def read_labels(column: Sequence[str], labels: Labels) -> list[Label | Problem]:
-    """Return the label in each field of a column, or what is wrong with it. Fields have no spaces around them."""
+    """Return the label in each field of a column, or what is wrong with it. The fields must be stripped of spaces."""
     if labels.several:
         fields = [_separated(field) for field in column]
         by_name = _has_names(

@@ -45,7 +45,7 @@ def load_pretrained(loader: Any, encoder: str, problem: str, advice: str = "", *
     if encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
         raise BadInput(f"encoder: {encoder}: there is no such folder; give a folder, a hub name or `{TINY}`")
     try:
-        # The cache first: it needs no network.
+        # Try the cache first, which needs no network.
         return load(encoder, local=True)
     except BadInput:
         if not hub_answers():

@@ -1,4 +1,4 @@
-"""Read a source: its text and labels, or a key that changes if they may have changed.
+"""Read a source: its text and labels, or a key that changes whenever they may have changed.
 
 All faults are reported before anything is trained. Sources without faults are not read again.
 """

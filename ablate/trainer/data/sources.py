@@ -39,12 +39,12 @@ class Source(BaseModel):
     columns: dict[str, str] = Field(
         default_factory=dict,
         json_schema_extra={"propertyNames": {"enum": list(ROLES)}},
-        description="our name of a column -> its name in the source, where they differ",
+        description="our name of a column -> its name in the source, if they differ",
     )
     splits: dict[str, str] = Field(
         default_factory=dict,
         json_schema_extra=_SPLIT_KEYS,
-        description="our name of a split -> its name in the source, where they differ",
+        description="our name of a split -> its name in the source, if they differ",
     )
     limit: dict[str, PositiveInt] = Field(
         default_factory=dict,
@@ -59,7 +59,7 @@ class Source(BaseModel):
     )
     quotes: Literal["double", "none"] = Field(
         "double",
-        description="of files: double quotes may enclose a field (double), or are plain text, as in GLUE's own files (none)",
+        description="for `files`: double quotes may enclose a field (double), or are plain text, as in GLUE's own files (none)",
     )
 
     # pydantic would copy an unhashable default for each Settings.

@@ -1,9 +1,9 @@
 """A delimited text file as rows with their line numbers, and every fault with its place.
 
-Files are UTF-8 (with or without a BOM), with LF or CRLF, separated by tabs or commas (detected from the header), with fields in
-double quotes as Python's csv reads them (or, with `quotes: none`, as they are); plain, .gz or .xz. Refuses what would silently
-shift or swallow rows: rows of the wrong width, a quote that is never closed, NUL, bytes that are not UTF-8, a truncated
-compressed file.
+Files are UTF-8 (with or without a BOM), with LF or CRLF, separated by tabs or commas (detected from
+the header), with fields in double quotes as Python's csv reads them (or, with `quotes: none`, as
+they are); plain, .gz or .xz. Refuses what would silently shift or swallow rows: rows of the wrong
+width, a quote that is never closed, NUL, bytes that are not UTF-8, a truncated compressed file.
 """
 
 import csv
@@ -80,7 +80,9 @@ def _problem(fields: list[str], delimiter: str, width: int) -> str:
     if len(fields) == width:
         return ""
     quoted = any(delimiter in text for text in fields)
-    why = f"; a double quote opens a field that goes on after a {_NAMES[delimiter]}{_PLAIN}" if quoted else ""
+    why = (
+        f"; a double quote opens a field that continues after a {_NAMES[delimiter]}{_PLAIN}" if quoted else ""
+    )
     return f"{len(fields)} fields where the header has {width}{why}"
 
 

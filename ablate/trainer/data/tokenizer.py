@@ -16,12 +16,12 @@ from ablate.errors import BadInput
 from ablate.trainer.data.examples import Examples
 from ablate.trainer.data.pretrained import TINY, load_pretrained
 
-TINY_VOCABULARY = 8000  # words and letters at most
+TINY_VOCABULARY = 8000  # the most words and letters in its vocabulary
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # Sentences encoded in one call: bounds the memory of intermediate objects.
 _AT_ONCE = 20_000
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
-_chosen = os.environ.get(_PARALLELISM)  # by the user, before we set it
+_chosen = os.environ.get(_PARALLELISM)  # what the user chose, before we set it
 
 
 class Tokenizer:
@@ -29,7 +29,7 @@ class Tokenizer:
 
     def __init__(self, wrapped: Any) -> None:
         self._wrapped = wrapped
-        # For texts without a token, since tokenizers of causal models add no special ones.
+        # Stands for a text without tokens: the tokenizers of causal models add no special ones.
         special = (wrapped.bos_token_id, wrapped.eos_token_id, wrapped.unk_token_id, wrapped.pad_token_id)
         self._blank = [next((token for token in special if token is not None), 0)]
 
@@ -47,7 +47,7 @@ class Tokenizer:
     ) -> list[tuple[list[int], list[int]]]:
         """Return the token ids of each pair as one sequence, and their token types.
 
-        Of a pair that is longer than `max_length`, the longer sentence is cut first."""
+        If a pair is longer than `max_length`, the longer sentence is cut first."""
         return [(encoding.ids, encoding.type_ids) for encoding in self._encoded(pairs, max_length)]
 
     def _encoded(self, texts: Sequence[str | tuple[str, str]], max_length: int) -> Iterator[Any]:
@@ -60,7 +60,7 @@ class Tokenizer:
         backend.no_truncation()
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write it in AutoTokenizer's format; return its hash and vocabulary size."""
+        """Write the tokenizer in AutoTokenizer's format; return its hash and vocabulary size."""
         backend = self._wrapped.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()

@@ -27,10 +27,10 @@ from ablate.trainer.data.tokenizer import Tokenizer, encoder_key, make_tokenizer
 from ablate.trainer.tasks.registry import PAPER, TASKS
 from ablate.trainer.tasks.task import Task
 
-# Increase it when the files below change.
+# Increase this number when the format of the files changes.
 FORMAT = 2
 Ints = npt.NDArray[np.int32]
-Indices = npt.NDArray[np.int64]  # of rows
+Indices = npt.NDArray[np.int64]  # indices of rows
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class TaskSplit:
         npt.NDArray[np.float64] | None
     )  # [n], or [n, labels] where several can hold; None if they are hidden
     clusters: npt.NDArray[np.int64] | None  # [n]; None if no two rows share a sentence
-    data_hash: str  # of ids, texts and labels
+    data_hash: str  # hash of ids, texts and labels
     dropped: int  # rows left out because their label was blank
 
     @property
@@ -111,7 +111,8 @@ class Tokens:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the report needs to know about the data: hashes, dev rows that are in train, rows dropped for a blank label."""
+        """What the report needs to know about the data: hashes, dev
+        rows that are also in train, rows dropped for a blank label."""
         splits = [
             (task, name, split) for task, by_name in self.tasks.items() for name, split in by_name.items()
         ]

@@ -24,7 +24,7 @@ from ablate.trainer.encoders.padded import Lengths
 from ablate.trainer.settings import Settings
 
 FORMAT = 1
-TOKENS_AT_ONCE = 4096  # padding included, for encoders that pad
+TOKENS_AT_ONCE = 4096  # including padding, for encoders that pad
 
 Pair = tuple[Tensor, Tensor | None]  # [n, hidden] of the first and of the second sentences
 Pause = Callable[[], None]  # called regularly during long work, so that a run can be stopped
@@ -80,7 +80,7 @@ class Live:
 
     def _embed_all(self, sentences: Ragged, pause: Pause) -> Tensor:
         lengths = sentences.lengths
-        # Longest first: if memory runs out, it does so at once.
+        # Longest first, so that if memory runs out, it does so at the start.
         order = np.argsort(-lengths, kind="stable")
         embedded = torch.empty(len(sentences), self.encoder.hidden_size, device=self.device)
         self.encoder.module.eval()

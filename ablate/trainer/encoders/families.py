@@ -1,6 +1,7 @@
 """The families of encoders that are computed without padding: the paths of their modules in transformers' models, for packed.py.
 
-A family whose layers are like BERT's or ModernBERT's is added by an entry in `FAMILIES`. All others take the plain path.
+A family whose layers are like BERT's or ModernBERT's is added by an entry
+in `FAMILIES`; all other encoders are computed with padding (padded.py).
 """
 
 from collections.abc import Mapping
@@ -43,8 +44,8 @@ class PreNorm:
 class Family:
     """Paths of a model's modules, and names in its configuration. None: it has no such thing."""
 
-    # Place of dropout -> the name of its probability in the configuration. `output` is behind an attention's last dense layer;
-    # `feedforward` is behind the last dense layer of a post-norm layer, and before that of a pre-norm one.
+    # Place of dropout -> the name of its probability in the configuration. `output` comes after an attention's last dense
+    # layer; `feedforward` comes after the last dense layer of a post-norm layer, and before that of a pre-norm one.
     dropouts: Mapping[str, str]
     layer: PostNorm | PreNorm = PostNorm()
     layers: str = "encoder.layer"
@@ -52,7 +53,7 @@ class Family:
     positions: str | None = "embeddings.position_embeddings"
     types: str | None = "embeddings.token_type_embeddings"
     norm: str = "embeddings.LayerNorm"
-    # From the size of the embeddings to the hidden size; models in which both are the same have none.
+    # Projects from the size of the embeddings to the hidden size; models in which both are equal have none.
     projection: str | None = None
     last_norm: str | None = None
     activation: str = "hidden_act"  # its name in the configuration
@@ -132,7 +133,7 @@ FAMILIES = {
 
 
 def unsupported(config: Any) -> str | None:
-    """Return why an encoder with this Hugging Face config needs the plain path; None if it can be packed."""
+    """Return why an encoder with this Hugging Face config cannot be packed; None if it can."""
     family = FAMILIES.get(config.model_type)
     if family is None:
         return f"model type {config.model_type!r} is not one of {', '.join(FAMILIES)}"

@@ -1,5 +1,5 @@
-"""The parameters of a module as views of one buffer, and their gradients too: one norm, one Gramian, one optimizer call, one copy
-to reset.
+"""The parameters of a module as views of one buffer, and their gradients
+too: one norm, one Gramian, one optimizer call, one copy to reset.
 
 The table (an embedding, of which a step reads few rows) comes first, then matrices, then vectors (biases, normalisation), so that
 the weights that `l2` shrinks are one slice, and so is everything but the table.

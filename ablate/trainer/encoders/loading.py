@@ -44,7 +44,7 @@ class Encoder:
         return hashlib.sha256(self.pristine.cpu().numpy().data).hexdigest()
 
 
-_warm: dict[tuple[Any, ...], Encoder] = {}  # at most one
+_warm: dict[tuple[Any, ...], Encoder] = {}  # holds at most one encoder
 
 
 def load_encoder(settings: Settings, vocab_size: int, seed: int, device: torch.device) -> Encoder:

@@ -33,9 +33,9 @@ class MicroBatches:
     """Embeds at most `size` items at a time. `trained`: the parameters of the encoder that are trained.
 
     Steps of up to `size` items are not divided and are bit-identical. A divided step has the losses and gradients of the
-    undivided one except for rounding: a sum over pieces is added in another order than a product over all tokens, whose order
-    depends on its shape. Without dropout, on a CPU, losses differed by at most 6e-8 of their size and each task's gradient by
-    less than 1e-5 of its norm in fp32.
+    undivided one except for rounding: a sum over pieces is added in a different order than a product over all tokens, whose
+    order depends on its shape. Without dropout, on a CPU, losses differed by at most 6e-8 of their size and each task's
+    gradient by less than 1e-5 of its norm in fp32.
     """
 
     def __init__(self, live: Live, size: int, trained: Flat) -> None:

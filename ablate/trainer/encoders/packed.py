@@ -1,7 +1,7 @@
 """Encoders without padding: the weights of a Hugging Face model, the same maths, a backward pass written by hand.
 
 The sentences of a batch lie end to end in one row of tokens, so dense layers see real tokens only. Attention runs on groups of
-sentences of similar length; only there is padding, for a few tokens. Where one token stands for its sentence (`pooling` "cls" or
+sentences of similar length, and pads only a few tokens there. Where one token stands for its sentence (`pooling` "cls" or
 "last"), the last layer computes that token only.
 
 Weight gradients are written straight to where the optimizer reads them, separately for each task if needed. That is still one
@@ -59,7 +59,7 @@ class PackedEncoder(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         if reason := unsupported(model.config):
-            raise ValueError(f"PackedEncoder cannot compute this model: {reason}; use the plain path")
+            raise ValueError(f"PackedEncoder cannot compute this model: {reason}; use PaddedEncoder")
         self.config, self.family = model.config, FAMILIES[model.config.model_type]
         for name, child in model.named_children():
             if name != "pooler":
@@ -226,7 +226,7 @@ class _Pass:
         keep: bool,
     ) -> None:
         self.packed, self.layout, self.words, self.keep = packed, layout, words, keep
-        self.types: Tensor | None = None  # of tokens; None: all 0, or the model has one type only
+        self.types: Tensor | None = None  # token types; None: all 0, or the model has one type only
         self.layers: list[PostNormLayer | PreNormLayer] = []
         # The tokens that stand for their sentences; None: all of them.
         first, last = layout.firsts, layout.firsts + layout.lengths - 1
@@ -269,7 +269,7 @@ class _Pass:
             x = layer.forward(x)
             if self.keep:
                 self.layers.append(layer)
-        # All masks are made, so the random bits are no longer needed.
+        # All masks have been made, so the random bits are no longer needed.
         del self.setting.dropout
         self.last_norm = self._norm(self.packed.parts.last_norm)
         if self.last_norm is not None:

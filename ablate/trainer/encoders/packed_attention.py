@@ -37,7 +37,7 @@ class Layout:
 
     @cached_property
     def bounds(self) -> Tensor:
-        """[sentences + 1] int32: the row of each first token, and behind the last one."""
+        """[sentences + 1] int32: the row of each sentence's first token, and the row after the last token."""
         return torch.cat([self.firsts, self.firsts[-1:] + self.lengths[-1:]]).to(torch.int32)
 
     @cached_property
@@ -47,7 +47,7 @@ class Layout:
 
 
 def on_device(arrays: Sequence[NDArray[np.int64]], device: torch.device) -> Sequence[Tensor]:
-    """Return arrays as tensors on `device`. They travel together, and the host does not wait for their arrival."""
+    """Return arrays as tensors on `device`. They are copied together, and the host does not wait for the copy."""
     together = torch.from_numpy(np.concatenate(arrays))
     if device.type == "cuda":
         together = together.pin_memory()
@@ -142,9 +142,9 @@ class Grouped:
     """softmax(q kᵀ / √d) v in every head of every sentence, with dropout on the weights.
 
     Queries are all tokens, or `chosen`, one of each sentence. Every head of every sentence is one small matrix; those of a
-    group lie together, so that each group is one batched product. With a `window`, tokens farther apart do not see each other.
-    Scores are stored transposed, [keys, queries]: on a CPU softmax over a short last dimension is about four times as slow as
-    over the one before it.
+    group lie together, so that each group is one batched product. With a `window`, tokens farther apart do not attend to each
+    other. Scores are stored transposed, [keys, queries]: on a CPU softmax over a short last dimension is about four times as
+    slow as over the one before it.
 
     Attributes:
         scores: number of scores.
@@ -219,7 +219,8 @@ class Grouped:
         return self._by_token(dparts, dy.dtype, 2), self._by_token(dquery, dy.dtype)
 
     def _outside(self) -> list[Tensor | None]:
-        """Return for each group which keys are outside a query's window, [sentences or 1, keys, queries]; None: none are."""
+        """Return for each group which keys are outside a query's window,
+        [sentences or 1, keys, queries]; None: all are inside."""
         if self.window is None:
             return [None] * len(self.groups.groups)
         pairs = zip(self.groups.groups, self._places_of_queries(), strict=True)
@@ -294,7 +295,7 @@ class Varlen:
     A `window` needs all tokens as queries.
     """
 
-    scores = 0  # that need a mask
+    scores = 0  # number of scores that need a mask
 
     def __init__(
         self, layout: Layout, chosen: Tensor | None = None, window: int | None = None, dropout: float = 0.0
@@ -344,7 +345,7 @@ class Varlen:
 def varlen_agrees(device: torch.device, size: int) -> bool:
     """Return whether `Varlen` runs on `device` for heads of `size` in bf16, with Grouped's results and the same bits each time.
 
-    This depends on the GPU, on torch's build, and on private kernels of torch, so it is tested rather than looked up.
+    This depends on the GPU, the build of torch and its private kernels, so it is tried out.
     """
     if device.type == "cpu":
         return False

@@ -29,7 +29,8 @@ class Setting:
 
     layout: Layout
     sums: ColumnSums
-    weights: Mapping[nn.Linear, tuple[Tensor, Tensor | None]]  # and biases, in `dtype`
+    # Weight and bias of each dense layer, in `dtype`.
+    weights: Mapping[nn.Linear, tuple[Tensor, Tensor | None]]
     dtype: torch.dtype
     activation: Activation
     dropout: Dropout
@@ -106,7 +107,8 @@ class PostNormLayer:
 
 
 class PreNormLayer:
-    """A layer of ModernBERT. `chosen` is as above; `window` is the largest distance between tokens that see each other."""
+    """A layer of ModernBERT. `chosen` is as in `PostNormLayer`; `window`
+    is the largest distance between tokens that attend to each other."""
 
     def __init__(
         self,

@@ -151,10 +151,10 @@ class Mask:
     """A dropout mask, scaled."""
 
     kept: Tensor | None  # 0, or a factor that is not 0; None: all are kept
-    scale: float  # of `kept`
+    scale: float  # the factor of kept elements
 
     def drop(self, x: Tensor) -> Tensor:
-        """Return x with dropout. This is its own backward pass."""
+        """Return x with dropout. The same function, applied to the gradient, is the backward pass."""
         if self.kept is None:
             return x
         dropped = x * self.kept
@@ -180,7 +180,7 @@ class Dropout:
 
     def masks(self, shapes: Sequence[Sequence[int]], probability: float, dtype: torch.dtype) -> list[Mask]:
         """Return the next masks, of `shapes`."""
-        dropped = round(probability * 2**16)  # of 2**16 values
+        dropped = round(probability * 2**16)  # how many of the 2**16 random values drop an element
         if not dropped:
             return [Mask(None, 1.0) for _ in shapes]
         sizes = [math.prod(shape) for shape in shapes]
@@ -218,7 +218,8 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tenso
 
 
 class Rotary:
-    """Rotary positions (Su et al. 2021): dimensions i and size / 2 + i of a head are turned by an angle of its position.
+    """Rotary positions (Su et al. 2021): dimensions i and size / 2 + i of
+    a head are rotated by an angle that depends on the token's position.
 
     Args:
         cos, sin: [tokens, size] of a head, both halves the same.

@@ -1,4 +1,4 @@
-"""Any BERT-like encoder of transformers, with padding: the plain path.
+"""Any BERT-like encoder of transformers, computed with padding.
 
 The sentences of a batch are sorted by length and cut into micro-batches, so that little padding is computed. Except for
 rounding, embeddings are the same as with the whole batch padded at once; which elements dropout drops depends on the cuts.
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 Pooling = Literal["cls", "mean", "last"]
 Lengths = npt.NDArray[np.int32]
 
-# The fixed cost of a call of the model, in tokens: 77 measured on a CPU for a DeBERTa of MiniLM's size. On a GPU it is the
-# launches of all kernels, in whose time thousands of tokens can be computed (an estimate, not measured).
+# The fixed cost of a call of the model, in tokens: 77 measured on a CPU for a DeBERTa of MiniLM's size. On a GPU it is the time
+# to launch all kernels, in which thousands of tokens can be computed (an estimate, not measured).
 CALL_TOKENS = {"cpu": 64, "cuda": 4096}
 
 
 class PaddedEncoder(nn.Module):
     """Wraps a model of transformers."""
 
-    words = None  # it has no table whose gradient is kept row by row
+    words = None  # no table has gradients that are kept row by row
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class PaddedEncoder(nn.Module):
 def cut(lengths: Lengths, call_tokens: int) -> list[int]:
     """Return where to cut ascending `lengths` to minimise the tokens with padding, plus `call_tokens` for each piece."""
     longest, counts = np.unique(lengths, return_counts=True)
-    begins = np.cumsum(counts) - counts  # of the sentences of each length
+    begins = np.cumsum(counts) - counts  # index of the first sentence of each length
     # For each length: the fewest tokens for all sentences up to it, and where the last cut is then.
     fewest, cuts = np.zeros(len(longest) + 1), np.zeros(len(longest), dtype=np.int64)
     for last, length in enumerate(longest.tolist()):

@@ -1,8 +1,8 @@
 """Stories, alone or in pairs that agree in a given number of five slots: who, did, what, where, how.
 
 Each slot holds one of eight concepts, and each concept has two words: "the lad quickly found the crate near the harbour". Instead
-of "near" there is one of six words. Pairs that agree more are more often set in nearby places than in far ones: like annotated
-pairs (Gururangan et al. 2018), these give away something about their label in each single sentence.
+of "near" there is one of six words. Pairs that agree more are more often set in nearby places than in far ones: as in annotated
+pairs (Gururangan et al. 2018), each single sentence gives away something about the label.
 """
 
 from random import Random
@@ -38,7 +38,7 @@ def one_story(draw: Random) -> tuple[str, list[int]]:
 def two_stories(draw: Random, shared: int) -> tuple[str, str]:
     """Return two stories that have the same concept in `shared` of the five slots.
 
-    Each is set in a nearby place with probability 0.2 to 0.8, the higher, the more they share."""
+    Each is set in a nearby place with probability 0.2 to 0.8, which rises with `shared`."""
     concepts = [draw.choice(slot) for slot in CONCEPTS]
     others = list(concepts)
     for slot in draw.sample(range(5), 5 - shared):

@@ -1,6 +1,6 @@
 """The kinds of task that a study file can declare: what each reads, its heads and metrics, and a toy corpus for each.
 
-Adding a head takes its description here and its function in `heads.py`; adding a metric takes its name here, its function in
+A new head needs its description here and its function in `heads.py`; a new metric needs its name here, its function in
 `metrics.py` and its range in `ablate/evidence/ranges.py`.
 """
 

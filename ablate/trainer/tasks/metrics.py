@@ -14,8 +14,8 @@ from ablate.trainer.tasks.task import Task
 
 Numbers = npt.NDArray[np.float64]
 
-# Predictions that differ by no more than this fraction of their size count as equal: heads compute in fp32, in which neighbours
-# are 6e-8 to 1.2e-7 apart, and a dot product is off by a few of those. A correlation of such differences is noise.
+# Predictions that differ by no more than this fraction of their size count as equal. Heads compute in fp32, whose numbers are
+# 6e-8 to 1.2e-7 apart, and a dot product is off by a few of these steps; a correlation of such differences is noise.
 ROUNDING = 1e-6
 
 
@@ -80,7 +80,7 @@ def spearman(predicted: Numbers, gold: Numbers) -> float:
     """Return Spearman's rank correlation of x [n] and y [n]; equal numbers share their mean rank.
 
     Raises:
-        ValueError: as `pearson`.
+        ValueError: as in `pearson`.
     """
     _refuse_constant(predicted, gold, "Spearman's correlation")
     return _correlation(_ranks(predicted), _ranks(gold))

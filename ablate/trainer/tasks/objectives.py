@@ -1,4 +1,4 @@
-"""What a head's outputs mean: their loss, and the predictions they stand for.
+"""What a head's outputs mean: their loss, and the predictions that they give.
 
 A new loss is a class here, a line in `OBJECTIVES`, its name in `task.Loss`, and its place in `kinds.py`.
 """
@@ -19,7 +19,7 @@ from ablate.trainer.tasks.task import Loss, Task
 class Objective(Protocol):
     """The loss of a head's outputs, and what they predict."""
 
-    outputs: int  # of the head, for each item
+    outputs: int  # outputs of the head per item
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of outputs for labels [n], or [n, labels] where several can hold."""
@@ -63,7 +63,7 @@ class BinaryCrossEntropy:
         self.smoothing, self.class_weights = task.loss_options.label_smoothing, class_weights
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean binary cross-entropy in nats, with smoothing and weights as of `CrossEntropy` with two classes."""
+        """Return the mean binary cross-entropy in nats, with smoothing and weights as in `CrossEntropy` with two classes."""
         target = labels.float()
         if self.smoothing:
             target = (1 - self.smoothing) * target + self.smoothing / 2

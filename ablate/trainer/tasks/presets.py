@@ -1,6 +1,6 @@
-"""Well-known tasks by name: what a study would otherwise write out for each. The cells are the same.
+"""Well-known tasks by name, in place of the keys that a study would otherwise write out. Both give the same cells.
 
-GLUE (Wang et al. 2018) with the metrics of its paper, as `nyu-mll/glue` on the hub has it; CS224N's default project (2024).
+GLUE (Wang et al. 2018), from `nyu-mll/glue` on the hub, with the metrics of its paper; CS224N's default project (2024).
 """
 
 from collections.abc import Mapping

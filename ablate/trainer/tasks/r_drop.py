@@ -1,6 +1,6 @@
 """R-Drop (Liang et al. 2021): each item is computed twice, with different dropout, and the two outputs are pulled together.
 
-The loss is the mean of both losses, as in the authors' example, so that it keeps its scale; the paper adds them, so that its
+The loss is the mean of both losses, as in the authors' example, so that its scale stays the same. The paper adds them, so its
 alpha is twice ours.
 """
 

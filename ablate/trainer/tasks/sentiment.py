@@ -1,7 +1,7 @@
 """The sentiment of a sentence: from 0, very negative, to 4, very positive.
 
-In the built-in corpus one phrase decides, by its polarity and strength; "not" turns "good" into "bad". One label in ten is off
-by one.
+In the built-in corpus one phrase decides, by its polarity and strength;
+"not" turns "good" into "bad". One label in ten is off by one.
 """
 
 from random import Random

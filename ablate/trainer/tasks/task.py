@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 from ablate.text import listed
 
-CORRELATIONS = ("mcc", "pearson", "spearman")  # from -1 to 1
+CORRELATIONS = ("mcc", "pearson", "spearman")  # metrics from -1 to 1
 
 Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error", "cosine", "cosent", "mnrl"]
-# They compare the pairs of a batch with each other, and so learn a ranking, not values.
+# These losses compare the pairs of a batch with each other, and so learn a ranking, not values.
 ORDERING: tuple[Loss, ...] = ("cosent", "mnrl")
 
 # A number; with `Labels.several`, 1 or 0 for each of the labels.
@@ -60,8 +60,8 @@ class LossOptions:
 
     label_smoothing: float = 0.0
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
-    scale: float = 20.0  # of the cosine in `ORDERING` losses
-    positive_from: float = 0.8  # share of the labels' range from which a pair is a positive of `mnrl`
+    scale: float = 20.0  # factor of the cosine in `ORDERING` losses
+    positive_from: float = 0.8  # pairs labelled from this share of the range on are positives of `mnrl`
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Task:
     """
 
     name: str
-    columns: tuple[str, ...]  # of text: `sentence`, or `sentence1` and `sentence2`
+    columns: tuple[str, ...]  # the text columns: `sentence`, or `sentence1` and `sentence2`
     labels: Labels
     heads: Mapping[str, str]  # name -> description; the first is the default
     loss: Loss

@@ -1,4 +1,4 @@
-"""How much each task's loss counts in joint training: fixed, or learnt from the losses of each step.
+"""How much each task's loss counts in joint training: fixed, or adapted to the losses during training.
 
 The weights are factors of the losses. They act on heads and encoder (before surgery). Without a method the losses are summed.
 Weights of methods that define a mean are scaled to that sum, so that no method is confounded with a change of learning rate:
@@ -26,7 +26,7 @@ FAMO_RATE, FAMO_DECAY, FAMO_EPSILON = 0.025, 1e-3, 1e-8
 def build_balancing(
     settings: Settings, tasks: Sequence[str], steps_per_epoch: int, device: torch.device
 ) -> "Balancing":
-    """Return the method of a stage that trains `tasks`; one task has nothing to be balanced with."""
+    """Return the method of a stage that trains `tasks`; with one task, there is nothing to balance."""
     trained = [task for task in settings.trained if task.name in tasks]
     if settings.balancing == "uncertainty":
         return Uncertainty(trained, device)
@@ -53,7 +53,7 @@ class Balancing:
         return torch.stack(list(losses.values())).sum()
 
     def before_step(self, losses: Mapping[str, Tensor], gradients: Mapping[str, Gradients]) -> None:
-        """Complete a step's gradients, given its losses and the gradients of their `total`. Nothing here waits for a device."""
+        """Complete a step's gradients, given its losses and the gradients of their `total`. Must not wait for a device."""
 
     def after_step(self, losses: Losses, again: Callable[[], Losses]) -> None:
         """Learn from a step's losses; `again` recomputes the losses of the same batches after the step, with the same dropout."""
@@ -85,15 +85,15 @@ class Fixed(Balancing):
 class DynamicWeightAverage(Fixed):
     """DWA (Liu et al. 2019, End-to-End Multi-Task Learning with Attention): a task whose loss falls slowly gets a high weight.
 
-    In epoch t, w_k = K softmax_k(r_k / 2) with r_k = L_k(t-1) / L_k(t-2), the mean losses of the last two epochs; 1 in the first
-    two epochs.
+    In epoch t, w_k = K softmax_k(r_k / 2) with r_k = L_k(t-1) / L_k(t-2),
+    the mean losses of the last two epochs; 1 in the first two epochs.
     """
 
     def __init__(self, tasks: Sequence[str], steps_per_epoch: int) -> None:
         super().__init__(dict.fromkeys(tasks, 1.0))
         self._steps_per_epoch = steps_per_epoch
-        self._sums, self._steps = dict.fromkeys(tasks, 0.0), 0  # of this epoch
-        self._means: list[dict[str, float]] = []  # of the last two epochs
+        self._sums, self._steps = dict.fromkeys(tasks, 0.0), 0  # sums over this epoch
+        self._means: list[dict[str, float]] = []  # mean losses of the last two epochs
 
     def after_step(self, losses: Losses, again: Callable[[], Losses]) -> None:
         """Note the losses; compute new weights at the end of an epoch."""

@@ -15,8 +15,8 @@ from torchjd.aggregation import Weighting
 
 Array = npt.NDArray[np.float64]
 
-CAGRAD_C = 0.4  # of the paper's NYUv2 experiments
-NEWTON_STEPS = 100  # at most; it takes about 10
+CAGRAD_C = 0.4  # as in the paper's NYUv2 experiments
+NEWTON_STEPS = 100  # the most steps; about 10 are needed
 
 
 class OfGramian(Weighting[Tensor]):

@@ -41,7 +41,7 @@ from ablate.trainer.training.stages import Stage, amounts, ended, plan_stages, s
 from ablate.trainer.training.surgery import Surgeon
 from ablate.trainer.training.token_cache import tokens_of
 
-CURVE_POINTS = 100  # of a training loss, at most
+CURVE_POINTS = 100  # the most points in the curve of a training loss
 
 State = dict[str, Any]
 
@@ -58,8 +58,8 @@ class Training:
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self.settings, self.context = settings, context
-        # Hangs are detected from the first report on; this one comes early, since loading data and weights may hang on a
-        # network.
+        # Hangs are detected from the first report on; this one comes
+        # early, since loading data and weights may hang on a network.
         context.report(0, {})
         self.device = torch.device(context.device)
         self.tokens = tokens_of(settings, context.cache)
@@ -81,7 +81,7 @@ class Training:
             self.tokens.facts | amounts(self.stages, self.sizes) | stated_metrics(settings.trained)
         )
         self.last: Evaluation | None = None
-        self.best: tuple[Evaluation, dict[str, Tensor]] | None = None  # with the weights of that moment
+        self.best: tuple[Evaluation, dict[str, Tensor]] | None = None  # with the weights at that step
         torch.manual_seed(derive_seed(context.seed, "dropout"))
         self._enter(0)
         if (state := context.restore()) is not None:
@@ -111,7 +111,7 @@ class Training:
 
     def run(self) -> dict[str, float]:
         """Continue from the current state to the end."""
-        # Embedding all text may take long. Doing it first lets the run be stopped meanwhile.
+        # Embedding all text may take long. Doing it first allows the run to be stopped meanwhile.
         if self.settings.freeze_encoder:
             for task in self.settings.tasks:
                 self.embedder.whole(task, "train", self._checkpoint)
@@ -374,7 +374,7 @@ class Training:
             torch.cuda.set_rng_state(state["cuda"], self.device)
         if self.surgeon is not None:
             self.surgeon.restore(state["surgery"])
-        # Checkpoints saved before balancing existed have none.
+        # Checkpoints saved before balancing existed have no such state.
         if state.get("balancing"):
             self.balancing.restore(state["balancing"])
         self.window = {name: list(values) for name, values in state["window"].items()}

@@ -29,10 +29,10 @@ from ablate.trainer.training.scoring import predict
 from ablate.trainer.training.stages import plan_stages
 from ablate.trainer.training.token_cache import tokens_of
 
-BUDGET_S = 60.0  # no further kind is timed after this
-STEPS, STEPS_S = 20, 3.0  # steps timed of one kind, or fewer if they take longer than this
-DEV_ROWS = 64  # rows embedded of each task
-FROZEN_ROWS = 512  # of training text: a frozen encoder embeds all of it before the first step
+BUDGET_S = 60.0  # after this, no further kind is timed
+STEPS, STEPS_S = 20, 3.0  # how many steps of a kind are timed; fewer if they take this many seconds
+DEV_ROWS = 64  # how many dev rows of each task are embedded
+FROZEN_ROWS = 512  # training rows to keep, since a frozen encoder embeds all of them before the first step
 
 # Settings that hardly change the time of a step: the number of steps, rates, and heads (which are small beside the encoder).
 # `training` is among them since `separate` and `sequential` are timed as `joint` training of each task alone.
@@ -47,8 +47,8 @@ class Pace:
     """How long one kind of training takes on this machine."""
 
     step_s: float
-    items: int  # in a step
-    token_s: float  # to embed one token without training on it
+    items: int  # items in a step
+    token_s: float  # seconds to embed one token without training on it
     rest_s: float  # before the first step and after the last
 
 
@@ -96,7 +96,7 @@ def _timed(stage: Settings, context: Context) -> Pace:
 
 
 def _steps_only(stage: Settings) -> Settings:
-    """Return the same steps without evaluations; a frozen encoder gets only little text to embed first."""
+    """Return the same steps without evaluations, and with little text for a frozen encoder to embed first."""
     if stage.freeze_encoder:
         stage = stage.limited(lambda source: _cut(source.limit))
     return stage.model_copy(update={"eval_every": 10**9, "max_steps": STEPS + 2})

@@ -55,7 +55,7 @@ class Mixture:
         self.batches = {task: -(-size // self.batch_sizes[task]) for task, size in sizes.items()}  # per epoch
         self.temperature = temperature
         self.epochs = epochs if max_steps is None else -(-max_steps // self.steps_per_epoch)
-        # A cache, not state: each order can be drawn again from the seed.
+        # A cache, not state: every order can be drawn again from the seed.
         self._order = lru_cache(maxsize=2 * len(sizes))(self._draw_order)
         self._turns = lru_cache(maxsize=2)(self._draw_turns)
         # The steps of each task before each epoch, computed as needed.

@@ -58,7 +58,7 @@ class Optimizer:
             if flat.table is not None:
                 pieces.append((True, shares.get(flat.table, 1.0), self._tables[name].leaf, None))
             self._leaves[name] = []
-            # Matrices first, the table behind them.
+            # Matrices first, then the table.
             for is_matrix, share, leaf, of_leaf in sorted(pieces, key=lambda piece: not piece[0]):
                 self._leaves[name].append((leaf, of_leaf))
                 groups.setdefault((peak * share, settings.l2 if is_matrix else 0.0), []).append(leaf)

@@ -1,4 +1,5 @@
-"""Early stopping: a stage of training ends after so many evaluations in a row without a better score (Prechelt 1998)."""
+"""Early stopping: a stage of training ends after a given number
+of evaluations in a row without a better score (Prechelt 1998)."""
 
 
 class Patience:

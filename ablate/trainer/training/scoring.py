@@ -59,7 +59,7 @@ def predict(head: TaskHead, pair: Pair, where: str) -> Tensor:
 def keep_predictions(context: Context, split: str, task: Task, items: TaskSplit, predicted: Tensor) -> None:
     """Pass predictions to the context, with NaN for hidden labels, and the clusters of rows that share a sentence.
 
-    Where an item has several labels, each is an item `<id>/<label>` of its own, and those of an item are a cluster.
+    If items have several labels, each label becomes a separate item `<id>/<label>`, and the labels of an item form a cluster.
     """
     ids, groups = items.ids, items.ids if task.labels.several else None
     if items.clusters is not None:

@@ -7,9 +7,9 @@ Scale: without surgery the encoder descends along the *sum* of the task gradient
 return a mean, or have a scale of their own, are rescaled to sum to the number of tasks, so that all methods take steps of the
 same size and none is confounded with a change of learning rate. PCGrad without a conflict is exactly the sum.
 
-torchjd's other methods are left out: GradDrop and TrimmedMean work per coordinate and need more than the Gramian, ExcessMTL
-keeps a second copy of the gradients, MoDo and SDMGrad need two batches per step, and PCD needs a task that matters more than
-the others.
+torchjd's other methods are left out: GradDrop and TrimmedMean work per coordinate and
+need more than the Gramian, ExcessMTL keeps a second copy of the gradients, MoDo and
+SDMGrad need two batches per step, and PCD needs a task that matters more than the others.
 """
 
 import math
@@ -115,7 +115,7 @@ class Surgeon:
     def combine(self, gradients: Sequence[Tensor], combined: Sequence[Tensor]) -> dict[str, float]:
         """Write the combination of the tasks' gradients to `combined`; return points of curves.
 
-        Both come in the same pieces: [tasks, numbers] of `gradients`, [numbers] of `combined`.
+        Both consist of the same pieces: [tasks, numbers] in `gradients`, [numbers] in `combined`.
 
         A gradient that is not finite makes the combined one NaN and returns no points. The curves: `surgery/cosine.<a>.<b>` for
         each pair of tasks, and `surgery/projected`, the share of pairs in conflict (negative cosine), which PCGrad projects.
@@ -137,8 +137,8 @@ class Surgeon:
         """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks]."""
         if not gramian.any():
             return _sum(len(self.tasks))
-        # torchjd draws from torch's global generator. It is replaced by ours here, so that dropout does not depend on the
-        # method.
+        # torchjd draws from torch's global generator. It is replaced
+        # by ours here, so that dropout does not depend on the method.
         with torch.random.fork_rng(devices=[]):
             torch.random.set_rng_state(self._generator.get_state())
             weights: Tensor = self._weighting(_without_gaps(gramian.double(), self._length_of_gaps))

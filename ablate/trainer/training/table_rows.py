@@ -30,7 +30,7 @@ class TableRows:
 
     def __init__(self, table: Tensor, whole: bool) -> None:
         self._table = table
-        self._words: Tensor | None = None  # of the leaf's rows; None: all, in order
+        self._words: Tensor | None = None  # the words of the leaf's rows; None: all words, in order
         self._places = torch.full((len(table),), -1)  # word -> row
         self.leaf, self.gradient = nn.Parameter(table), table
         if whole:

@@ -15,7 +15,7 @@ def tokens_of(settings: Settings, cache: Path, splits: tuple[str, ...] = ("train
     """Return the tokens of the tasks to train, from memory if this process has opened them before.
 
     Raises:
-        BadInput, Unavailable: as `load_tokens`.
+        BadInput, Unavailable: as in `load_tokens`.
     """
     sources = settings.sources
     written = [
