@@ -158,7 +158,7 @@ def suggestion(typed: str, known: Iterable[Any]) -> str:
 
 
 def split_list(typed: str) -> list[str]:
-    """Return the items of a list with commas. As in CSV, an item in double quotes may have commas in it."""
+    """Return the items of a list with commas. As in CSV, an item in double quotes may contain commas."""
     items, end = [], 0
     while item := _ITEM.match(typed, end):
         items.append(item["plain"].strip() if item["quoted"] is None else item["quoted"].replace('""', '"'))

@@ -104,7 +104,7 @@ def report(
 
 
 def _edited(study: str | None, results: "Results") -> tuple[str, ...]:
-    """Return what the study file says now, if one was named and that is not what was run."""
+    """Return how the study file has changed since the run; nothing unless a file was named."""
     from ablate.store.finding import looks_like_path
 
     if study is None or not looks_like_path(study):

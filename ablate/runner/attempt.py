@@ -344,7 +344,8 @@ class Attempt:
 
 
 def _pruner(store: Store, number: int) -> Callable[[int, Mapping[str, float]], bool]:
-    """Return whether the study's pruner gives up trial `number` at a point of its curves; only searches have one."""
+    """Return a function that says whether the study's pruner stops
+    trial `number` at a point of its curves. Only searches have one."""
     if store.spec.search is None:
         return lambda step, metrics: False
     # Optuna takes a while to load.

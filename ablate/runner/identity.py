@@ -19,7 +19,7 @@ from ablate.store.results import Results
 
 HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes", "log_to")
 
-# Of these, the ones that a report shows.
+# Those of them (harmless keys) that a report shows.
 SHOWN = ("question", "budget")
 
 # Advice on --extend for a change of these keys.
@@ -77,7 +77,7 @@ def refuse_changes(
 
 
 def edits(ran: StudySpec, file: StudySpec) -> tuple[str, ...]:
-    """Return what a study file says otherwise than when its trials were run: `metric.smallest_effect: 0.01 → 0.02`."""
+    """Return how a study file differs from the one that its trials were run with: `metric.smallest_effect: 0.01 → 0.02`."""
     old, new = (identity(spec) | spec.model_dump(mode="json", include=set(SHOWN)) for spec in (ran, file))
     return tuple(_changes(old, new))
 

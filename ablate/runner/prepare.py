@@ -30,10 +30,10 @@ class Prepared:
 
 @contextlib.contextmanager
 def naming_link(spec: StudySpec) -> Iterator[None]:
-    """If the study file is a link, add to faults of its trainer and files where these are looked for.
+    """If the study file is a link, let faults of its trainer and files say where these are looked for.
 
     Raises:
-        BadInput: in place of one without that.
+        BadInput: the same faults, and where the link leads.
     """
     try:
         yield

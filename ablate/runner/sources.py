@@ -110,7 +110,7 @@ class Sources:
     def folder(self, settings: Any) -> Path:
         """Return the folder of the user's code: of the trainer or, if that is one of ours, of the program that it runs.
 
-        If nothing but the study file is the user's, it is the folder of that."""
+        If the study file is the only file of the user, return its folder."""
         files = [self._file, *(Path(file).resolve() for file in self._trainer.sources(settings))]
         theirs = (file.parent for file in files if file.is_file() and not file.is_relative_to(OURS))
         return next(theirs, self._folder)

@@ -63,7 +63,7 @@ def read_any_study(source: str, study: str | None) -> AnyStudy:
 
     Raises:
         BadInput: there is no such database, it is not one of Optuna's, or it has no such study.
-        StoreError: it is locked, damaged or of a newer Optuna.
+        StoreError: it is locked, damaged or written by a newer Optuna.
     """
     url = database_url(source)
     where = source if "://" not in source else databases.without_password(url)
@@ -180,7 +180,7 @@ def _params(connection: sa.Connection, by: dict[str, int]) -> tuple[dict[int, di
 
 
 def _choice_texts(choices: list[Any]) -> list[str]:
-    """Return each choice as text; in quotes where a text would read as another choice."""
+    """Return each choice as text; in quotes where it would otherwise look like another choice."""
     texts = list(map(level_text, choices))
     apart = texts if len(set(texts)) == len(texts) else map(quoted_level, choices)
     return [text or EMPTY for text in apart]

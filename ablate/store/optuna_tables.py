@@ -5,7 +5,8 @@ those rows in our own transactions: on SQLite, `study.ask()` can give one trial 
 and a result that is recorded in two commits, Optuna's and ours, can be half recorded. The tables are private to Optuna 5;
 `tests/contracts/test_optuna.py` checks that they are as described here, and that `optuna.load_study` reads what we write.
 
-Described here, not imported: Optuna and its models would take a quarter of the time in which a worker starts."""
+The tables are described here again, since importing Optuna and its
+models would take a quarter of the time in which a worker starts."""
 
 import datetime
 import enum
@@ -104,7 +105,7 @@ def create_schema(url: sa.URL) -> None:
     """Create Optuna's tables, or check that this Optuna reads the version that exists.
 
     Raises:
-        StoreError: it does not.
+        StoreError: it cannot read that version.
     """
     # Imported here since only a new database needs it.
     import optuna
@@ -135,7 +136,7 @@ def create_study(connection: sa.Connection, name: str, maximize: bool) -> int:
 def delete_study(connection: sa.Connection, study_id: int) -> None:
     """Delete a study and its trials from Optuna's tables."""
     mine = sa.select(trials.c.trial_id).where(trials.c.study_id == study_id)
-    # Children first: they are described after what they belong to.
+    # Children first: their tables are described after those of their parents.
     for table in reversed(_metadata.tables.values()):
         if "trial_id" in table.c:
             connection.execute(sa.delete(table).where(table.c.trial_id.in_(mine)))

@@ -133,9 +133,7 @@ class Results:
     defaults: dict[str, str] = field(default_factory=dict)
     file: str = "STUDY"  # the study file as passed to `ablate run`
     place: Place | None = None  # where this was read from
-    edited: tuple[
-        str, ...
-    ] = ()  # what the study file says now, if that is not what was run: `key: run → now`
+    edited: tuple[str, ...] = ()  # changes of the study file since the run: `key: then → now`
 
     @property
     def deciding_seeds(self) -> tuple[int, ...]:

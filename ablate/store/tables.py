@@ -156,12 +156,13 @@ def refuse_newer_optuna(connection: sa.Connection, where: str) -> None:
     if found is not None and _numbers(str(found)) > _numbers(OPTUNA_SCHEMA):
         raise StoreError(
             f"{where}: written by a newer Optuna: its tables have version {shown(found)}, this ablate supports "
-            f"{OPTUNA_SCHEMA}; pip install --upgrade ablate-studies optuna, or use a copy from before"
+            f"{OPTUNA_SCHEMA}; pip install --upgrade ablate-studies optuna, or use an older copy"
         )
 
 
 def _numbers(version: str) -> list[float]:
-    """Return the numbers of one of Optuna's versions, such as v3.2.0.a, to be compared; a version of another form is newer."""
+    """Return the numbers of one of Optuna's versions, such as v3.2.0.a,
+    to be compared; a version in any other form counts as newer."""
     numbers = re.fullmatch(r"v([0-9]+)\.([0-9]+)\.([0-9]+)\.[a-z_]+", version)
     return list(map(float, numbers.groups())) if numbers else [math.inf]
 

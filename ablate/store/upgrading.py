@@ -34,7 +34,7 @@ def upgrade(engine: sa.Engine, url: str, agreed: bool = False) -> str | None:
     `agreed`: the user has made a backup of the server's database, which this program cannot do.
 
     Raises:
-        StoreError: it is on a server and the user has not agreed, there is no space for the copy, or it is of a newer Optuna.
+        StoreError: it is on a server and the user has not agreed, there is no space for the copy, or a newer Optuna wrote it.
     """
     where, file = databases.without_password(url), databases.sqlite_file(url)
     with engine.execution_options(reading=True).begin() as connection:

@@ -35,7 +35,7 @@ def one_seed(evidence: Evidence) -> Iterator[Flag]:
 
 
 def study_file_edited(evidence: Evidence) -> Iterator[Flag]:
-    """The study file that the report was asked for is not the one that was run."""
+    """The study file was edited after the run."""
     if edited := evidence.grid.results.edited:
         yield Flag(
             NOTE,

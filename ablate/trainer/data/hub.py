@@ -119,7 +119,7 @@ def _loaded(source: Source, name: str) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = rows.to_dict()
     if rows.info.builder_name == "csv" and any(None in column for column in columns.values()):
         raise Unavailable(
-            f"hub: {_name(source)}: the copy on this machine may lack words such as NA, which were read as nothing; load "
+            f"hub: {_name(source)}: the copy on this machine may lack words such as NA, which were read as missing values; load "
             "it once with network access, or read the text from `files:`"
         )
     return columns
