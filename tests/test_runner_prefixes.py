@@ -375,7 +375,7 @@ class Told(Owner):
     def reported(self, step: int, metrics: Mapping[str, float]) -> None:
         self.reports.append((step, metrics))
 
-    def gives_up(self, step: int, metrics: Mapping[str, float]) -> bool:
+    def should_prune(self, step: int, metrics: Mapping[str, float]) -> bool:
         return any(value >= self.hopeless for value in metrics.values())
 
 

@@ -128,7 +128,9 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
     for field in ("metric", "trainer", "baseline"):
         before, after = getattr(stored.spec, field), getattr(spec, field)
         if before != after:
-            faults.append(f"{_where(spec)}: {field}: {before} → {after}: an extension must not change {field}")
+            faults.append(
+                f"{_where(spec)}: {field}: {before} → {after}: an extension must not change {field}"
+            )
     faults += _other_looks(stored, spec, design) if stored.looks else _late_looks(stored, spec)
     if faults:
         raise StudyChanged(*faults)

@@ -91,9 +91,9 @@ class Bench:
     ) -> Trace:
         """Train a part in a new process.
 
-        `before`: a part, seed and last step to train first in the same process. `save_at`, `kill_after_s`: when it is
-        killed, by step (after a checkpoint) or by the clock. `ends`: a folder to save the ends of its prefixes in, and to
-        continue from.
+        `before`: a part, seed and last step to train first in the same process. `save_at`,
+        `kill_after_s`: when it is killed, by step (after a checkpoint) or by the clock.
+        `ends`: a folder to save the ends of its prefixes in, and to continue from.
         """
 
         trace_file = workdir / f"trace-{next(self._numbers)}"

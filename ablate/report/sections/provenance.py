@@ -167,7 +167,7 @@ def command_of_effect(grid: Grid, effect: Effect) -> str | None:
         if len(contrast.rows_low) == 1 and all(has_level(cell.levels, name, level) for cell in cells)
     }
     command = _train_again(grid, {contrast.factor: ",".join(texts)} | same)
-    # Such a command could not be copied from a table: these characters end a markdown field or start markup, others are invisible.
+    # Such a command could not be copied from a table: these end a markdown field or start markup, others are invisible.
     return None if re.search(r"[|`<]", command) or not command.isprintable() else command
 
 

@@ -1,7 +1,7 @@
 """Workers as processes on this machine: `python -m ablate.runner.process`.
 
-The job is sent through stdin, which stays open: when it closes, the worker saves and stops: it was asked to, or its supervisor is
-gone."""
+The job is sent through stdin, which stays open: when it closes, the
+worker saves and stops: it was asked to, or its supervisor is gone."""
 
 import contextlib
 import json
