@@ -1,6 +1,7 @@
 """What several parts train alike is trained once: counted in steps that were really computed, and equal to the bit to training
 each part by itself, whatever is killed, damaged or gone."""
 
+import functools
 import json
 import math
 import shutil
@@ -211,7 +212,10 @@ def test_a_worker_killed_after_a_prefix_continues_from_there(
 
 
 def alter(**changes: Any) -> Callable[[Path], None]:
-    return lambda file: write_state(file, {**read_state(file), **changes}) and None
+    def altered(file: Path) -> None:
+        write_state(file, {**read_state(file), **changes})
+
+    return altered
 
 
 def other_machine(file: Path) -> None:
@@ -394,11 +398,12 @@ def context(tmp_path: Path, part: str, owner: Owner) -> PartContext:
 
 def walk(of: PartContext, steps: range, saving: bool = True) -> None:
     for step in steps:
+        state: Callable[[], dict[str, Any]] = functools.partial(dict, at=step)
         of.report(step, {"loss": float(step), "other": -float(step)})
         if step in (4, 6):
-            of.prefix("a" if step == 4 else "b", step, lambda step=step: {"at": step})
+            of.prefix("a" if step == 4 else "b", step, state)
         if saving:
-            of.checkpoint(step, lambda step=step: {"at": step})
+            of.checkpoint(step, state)
 
 
 POINTS = [

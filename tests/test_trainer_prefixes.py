@@ -4,7 +4,7 @@ same as training from the start."""
 import contextlib
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +14,7 @@ from fixture_types import RunHere
 from pydantic import ValidationError
 from small_encoders import save_encoder
 from test_runner_checkpoint import same
+from torch import Tensor
 from trainer_context import Notebook, small
 
 from ablate.spec.addresses import replace
@@ -301,7 +302,12 @@ def test_a_study_computes_what_its_parts_share_once(
     study.write_text(STUDY.format(limit=LIMIT, more=more))
     computed = []
     step = Optimizer.step
-    monkeypatch.setattr(Optimizer, "step", lambda *args: computed.append(args[1]) or step(*args))
+
+    def counted(self: Optimizer, number: int, taking_part: Sequence[str]) -> Tensor | None:
+        computed.append(number)
+        return step(self, number, taking_part)
+
+    monkeypatch.setattr(Optimizer, "step", counted)
     document = run_here(study)
     assert (document["failed"], document["parts"]["continued"]) == (0, 1)
     assert len(computed) == expected
