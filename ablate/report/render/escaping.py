@@ -4,7 +4,15 @@ import re
 import unicodedata
 
 from ablate.report.formatting import MINUS
-from ablate.text import one_line
+from ablate.text import one_line, printable
+
+# Characters that turn around, or set apart, the text that follows.
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+def unturned(page: str) -> str:
+    """Return a page in which such characters, in names that users chose, are escapes."""
+    return _TURNING.sub(lambda found: printable(found[0]), page)
 
 
 def markdown(text: object) -> str:

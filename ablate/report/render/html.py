@@ -32,7 +32,8 @@ def render_html(report: Report, pictures: Sequence[Picture], live: Live | None =
         "breakable": _breakable,
         "explained": lambda text: Markup(mark(str(escape(text)))),
     }
-    return templates.get_template("report.html.jinja").render(context(report, pictures), live=live)
+    page = templates.get_template("report.html.jinja").render(context(report, pictures), live=live)
+    return escaping.unturned(page)
 
 
 def render_summary(report: Report) -> str:
@@ -42,7 +43,8 @@ def render_summary(report: Report) -> str:
     items = [Markup("<li>{}</li>").format(_prose(sentence)) for sentence in report.summary]
     shown = Markup('<img src="{}" alt="{}">').format(_data_uri(picture), picture.alt) if picture else ""
     # Return a plain str, since callers may put it into other pages.
-    return str(Markup("<h3>{}</h3><ul>{}</ul>{}").format(report.study, Markup("").join(items), shown))
+    summary = Markup("<h3>{}</h3><ul>{}</ul>{}").format(report.study, Markup("").join(items), shown)
+    return escaping.unturned(str(summary))
 
 
 def _prose(text: str) -> Markup:

@@ -3,7 +3,6 @@
 Text from users (names of studies, factors, levels and metrics; error messages) is always escaped for where it appears."""
 
 import math
-import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -34,7 +33,7 @@ from ablate.report.sections.summary import headline, reservations_of
 from ablate.report.terms import TERMS
 from ablate.spec.kinds import KINDS
 from ablate.spec.model import quoted_level
-from ablate.text import duration, listed, one_line, plural, printable, shortened
+from ablate.text import duration, listed, one_line, plural, shortened
 
 MAX_CELLS, MAX_INTERACTIONS = 80, 12  # shown in markdown and LaTeX; HTML and report.json have all
 OVER_SEEDS = ("sign_flip", "moderated_t")
@@ -79,16 +78,11 @@ def environment(escape: Callable[[object], str], autoescape: bool = False) -> ji
     return templates
 
 
-# Characters that turn around, or set apart, the text that follows.
-TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
-
-
 def _visible(value: object) -> object:
-    """Return text without the control characters that HTML forbids, and with those that turn text around as escapes."""
+    """Return text without the control characters that HTML forbids; anything else as it is."""
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
-    kept = "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
-    return TURNING.sub(lambda found: printable(found[0]), kept)
+    return "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
 
 
 def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
