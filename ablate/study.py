@@ -163,7 +163,7 @@ def run(
     from ablate.errors import BadInput
     from ablate.runner.options import Options
     from ablate.runner.progress import Messages
-    from ablate.runner.study import run_study
+    from ablate.runner.run import run_study
 
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise BadInput(f"workers: found {workers!r}; give a number, 1 or more, or None for as many as fit")

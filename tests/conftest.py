@@ -20,8 +20,8 @@ from warm_cli import WarmCommandLine, cold
 
 from ablate.runner.engines.registry import ENGINES, Entry
 from ablate.runner.options import Options
+from ablate.runner.run import run_study
 from ablate.runner.status import status_document
-from ablate.runner.study import run_study
 from ablate.store.reading import read_results
 
 TRAINERS = Path(__file__).parent / "trainers"

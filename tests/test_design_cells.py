@@ -9,9 +9,9 @@ from design_examples import Rates, Settings, design_of, levels, study, toy_train
 from pydantic import BaseModel, ConfigDict, computed_field, field_validator, model_validator
 
 from ablate.contract import Trainer, load_trainer
+from ablate.design.cell_settings import defaults_of, settings_hash
 from ablate.design.cells import build_design, part_counts
 from ablate.design.model import Design
-from ablate.design.settings import defaults_of, settings_hash
 from ablate.errors import BadInput
 from ablate.spec.model import StudySpec
 from ablate.spec.reading import parse_study, read_study

@@ -14,7 +14,7 @@ from ablate.design.factorial import Chosen, Space
 from ablate.design.fractional import aliases, columns, default_cells, fractional, resolution
 from ablate.design.optimal import d_optimal, model_matrix, strongest_mixing
 from ablate.errors import BadInput
-from ablate.spec.kinds import Fractional
+from ablate.spec.designs import Fractional
 from ablate.spec.reading import read_study
 
 STUDIES = Path(__file__).parent.parent / "studies"

@@ -23,8 +23,8 @@ from ablate.errors import BadInput, Unavailable
 from ablate.runner.engines.checking import check_engine
 from ablate.runner.options import Options
 from ablate.runner.process import job_for
+from ablate.runner.run import run_study
 from ablate.runner.status import status_document
-from ablate.runner.study import run_study
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
 from ablate.store.writing import Store

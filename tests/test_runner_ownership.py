@@ -20,7 +20,7 @@ from ablate.runner.options import Options
 from ablate.runner.ownership import FileLocks, share_home
 from ablate.runner.prepare import prepare
 from ablate.runner.process import job_for, work
-from ablate.runner.study import run_order
+from ablate.runner.run import run_order
 from ablate.store.creating import create_store
 from ablate.store.writing import Store
 

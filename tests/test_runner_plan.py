@@ -23,7 +23,7 @@ from ablate.runner.detectable import Noise, alternatives_rows, detectable_effect
 from ablate.runner.expected_trials import looks_document
 from ablate.runner.plan import estimate, over_budget, plan_document, plan_text, warnings
 from ablate.runner.timing import Measured
-from ablate.spec.kinds import Fractional
+from ablate.spec.designs import Fractional
 from ablate.spec.model import Budget, Looking, Metric, StudySpec
 from ablate.stats.power import mde
 from ablate.store.places import place_of

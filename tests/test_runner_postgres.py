@@ -25,8 +25,8 @@ from ablate.runner.logs import Logbook
 from ablate.runner.options import Options
 from ablate.runner.ownership import ServerLocks
 from ablate.runner.prepare import prepare
+from ablate.runner.run import run_order
 from ablate.runner.searching import trials_tried, watch_of
-from ablate.runner.study import run_order
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store
 from ablate.store.opening import Disconnected, connect

@@ -13,7 +13,7 @@ from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
 from ablate.runner.options import Options
 from ablate.runner.prepare import prepare
-from ablate.runner.study import run_order
+from ablate.runner.run import run_order
 from ablate.runner.test_split import score_chosen, scores_text
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store

@@ -15,7 +15,7 @@ from ablate.runner import timing
 from ablate.runner.options import Options
 from ablate.runner.plan import plan_document
 from ablate.runner.prepare import Prepared, prepare
-from ablate.runner.study import working_in
+from ablate.runner.run import working_in
 from ablate.runner.timing import measure, read_measured
 
 STUDY = """\

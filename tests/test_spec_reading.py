@@ -3,7 +3,7 @@
 import pytest
 
 from ablate.errors import BadInput
-from ablate.spec.kinds import Fractional
+from ablate.spec.designs import Fractional
 from ablate.spec.model import Scalar, StudySpec
 from ablate.spec.reading import parse_study
 from ablate.spec.scalars import resolve

@@ -8,7 +8,7 @@ import pytest
 from fixture_types import not_none
 
 from ablate.errors import BadInput
-from ablate.spec.kinds import KINDS
+from ablate.spec.designs import KINDS
 from ablate.spec.model import StudySpec
 from ablate.spec.reading import parse_study
 from ablate.spec.schema import json_schema

@@ -15,7 +15,7 @@ from ablate.design.model import Design
 from ablate.errors import BadInput, StoreError
 from ablate.runner.options import Options
 from ablate.runner.prepare import Prepared, prepare
-from ablate.runner.study import run_order
+from ablate.runner.run import run_order
 from ablate.spec.model import StudySpec
 from ablate.store import opening, tables
 from ablate.store.creating import create_store

@@ -17,9 +17,9 @@ from ablate.errors import BadInput
 from ablate.runner.options import Options
 from ablate.runner.prepare import prepare
 from ablate.trainer.settings import Settings
-from ablate.trainer.tasks.kinds import KINDS, PAIR_HEADS
+from ablate.trainer.tasks.declared_kinds import KINDS, PAIR_HEADS
+from ablate.trainer.tasks.declared_presets import PRESETS
 from ablate.trainer.tasks.metrics import METRICS
-from ablate.trainer.tasks.presets import PRESETS
 
 STUDY = """\
 study: four

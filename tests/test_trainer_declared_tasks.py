@@ -24,8 +24,8 @@ from ablate.trainer.data.reading import reading_key
 from ablate.trainer.data.tokens import load_tokens
 from ablate.trainer.declared_tasks import DeclaredTask
 from ablate.trainer.encoders.padded import PaddedEncoder
-from ablate.trainer.tasks.kinds import KINDS
-from ablate.trainer.tasks.presets import PRESETS
+from ablate.trainer.tasks.declared_kinds import KINDS
+from ablate.trainer.tasks.declared_presets import PRESETS
 from ablate.trainer.tasks.registry import TASKS
 from ablate.trainer.training.measuring import measure
 

@@ -14,9 +14,9 @@ from transformers import AutoModel
 
 from ablate.contract import Stopped
 from ablate.trainer import train
-from ablate.trainer.encoders.families import FAMILIES, unsupported
 from ablate.trainer.encoders.flat_parameters import Flat, Gradients
 from ablate.trainer.encoders.packed import PackedEncoder
+from ablate.trainer.encoders.packed_families import FAMILIES, unsupported
 from ablate.trainer.encoders.packed_ops import ACTIVATIONS
 
 HIDDEN = 24

@@ -10,7 +10,7 @@ from ablate.errors import BadInput
 from ablate.trainer.data.examples import Examples
 from ablate.trainer.data.reading import examples
 from ablate.trainer.declared_tasks import DeclaredTask
-from ablate.trainer.tasks.presets import PRESETS
+from ablate.trainer.tasks.declared_presets import PRESETS
 
 NLI = {"kind": "pair_classification", "labels": ["contradiction", "neutral", "entailment"]}
 TOPICS = {"kind": "multilabel", "labels": ["sport", "politics", "art"]}

@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from ablate.trainer.encoders import packed_attention, packed_ops
-from ablate.trainer.encoders.families import unsupported
 from ablate.trainer.encoders.flat_parameters import Flat, Gradients
 from ablate.trainer.encoders.packed import PackedEncoder, _Pass
 from ablate.trainer.encoders.packed_attention import Grouped, Layout, varlen_agrees
+from ablate.trainer.encoders.packed_families import unsupported
 from ablate.trainer.encoders.packed_ops import ColumnSums, Dropout, Share
 
 LENGTHS = [5, 3, 9, 5, 1, 12, 3, 5]

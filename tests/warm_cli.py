@@ -18,7 +18,7 @@ from typing import Any
 
 READ_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "MPL")
 LOADED = (
-    "runner.study",
+    "runner.run",
     "runner.plan",
     "runner.moving",
     "report.export",

@@ -157,8 +157,8 @@ def run(
     """
     from ablate.runner.options import Options
     from ablate.runner.progress import Messages
+    from ablate.runner.run import run_study
     from ablate.runner.status import status_document, status_text
-    from ablate.runner.study import run_study
     from ablate.store.reading import read_results
 
     options = Options(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ablate.design.factorial import Combination, Space, raw_count
 from ablate.design.registry import FULL, choose
 from ablate.errors import BadInput
-from ablate.spec.kinds import KINDS, AnyKind, Full, Search
+from ablate.spec.designs import KINDS, AnyKind, Full, Search
 from ablate.spec.model import StudySpec
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate.contract import Trainer
+from ablate.design.cell_settings import Validator, flat, settings_hash
 from ablate.design.factorial import Combination, Space, level_names, raw_count
 from ablate.design.model import Cell, Design, Part
 from ablate.design.registry import choose, one_at_a_time
-from ablate.design.settings import Validator, flat, settings_hash
 from ablate.errors import BadInput
 from ablate.spec.faults import SHOWN_FAULTS
 from ablate.spec.model import StudySpec

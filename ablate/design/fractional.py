@@ -13,7 +13,7 @@ from operator import xor
 
 from ablate.design.factorial import MAX_RAW_CELLS, Chosen, Space, raw_count
 from ablate.errors import BadInput
-from ablate.spec.kinds import Fractional
+from ablate.spec.designs import Fractional
 
 MAX_OPTIMAL_CELLS = 2_000
 # Columns tried per resolution; k <= 10 needs far fewer.

@@ -1,13 +1,13 @@
 """Which combinations each kind of design runs, and what they can estimate.
 
-A new kind needs a model in `spec/kinds.py`, a line in `CHOOSERS`, and a file of its own if it takes more than a few lines."""
+A new kind needs a model in `spec/designs.py`, a line in `CHOOSERS`, and a file of its own if it takes more than a few lines."""
 
 from collections.abc import Callable
 from typing import Any
 
 from ablate.design.factorial import Chosen, Combination, Space, distinct
 from ablate.design.fractional import fractional
-from ablate.spec.kinds import Fractional, Full, LeaveOneOut, OneAtATime, Search
+from ablate.spec.designs import Fractional, Full, LeaveOneOut, OneAtATime, Search
 from ablate.spec.model import Factor
 
 FULL = "main effects and every interaction"

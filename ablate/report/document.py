@@ -15,7 +15,7 @@ from ablate.evidence.verdicts import Judged
 from ablate.report.as_json import HIDDEN, INLINE
 from ablate.report.formatting import interval, signed
 from ablate.report.phrases import Note
-from ablate.spec.kinds import Search
+from ablate.spec.designs import Search
 from ablate.spec.model import Metric, Scalar, quoted_level
 from ablate.stats.inference import Inference, Method
 

@@ -6,7 +6,7 @@ from ablate.evidence.effects import Scale
 from ablate.evidence.looks import Stop
 from ablate.evidence.predictions import Refusal
 from ablate.evidence.verdicts import Qualifier
-from ablate.spec.kinds import KINDS
+from ablate.spec.designs import KINDS
 from ablate.stats.clustering import Sign
 from ablate.stats.inference import Method
 

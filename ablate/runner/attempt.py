@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.contract import Pruned, Stopped, Trainer
+from ablate.design.cell_settings import flat
 from ablate.design.model import Cell, Part
-from ablate.design.settings import flat
 from ablate.errors import StoreError, StudyChanged, TrialError
 from ablate.files import sync_tree, write_file
 from ablate.integrations.registry import Run, Trackers

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from ablate.design.cell_settings import Validator
 from ablate.design.cells import prefixes_of
 from ablate.design.model import Cell
-from ablate.design.settings import Validator
 from ablate.errors import BadInput, BadSetting
 from ablate.runner.machine import visible_gpus
 from ablate.runner.prepare import Prepared, naming_link

@@ -12,7 +12,7 @@ from ablate.design.alternatives import alternatives
 from ablate.design.cells import part_counts
 from ablate.design.factorial import Space
 from ablate.design.model import Design
-from ablate.spec.kinds import KINDS
+from ablate.spec.designs import KINDS
 from ablate.spec.model import StudySpec
 from ablate.stats.power import mde, pooled_sd
 from ablate.store.results import Results, compared, repeated_values

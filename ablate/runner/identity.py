@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ablate.contract import Trainer
+from ablate.design.cell_settings import defaults_of, flat
 from ablate.design.model import Cell, Design
-from ablate.design.settings import defaults_of, flat
 from ablate.errors import StudyChanged
 from ablate.spec.model import StudySpec
 from ablate.spec.seeds import MORE_SEEDS

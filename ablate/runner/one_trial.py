@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ablate.design.settings import flat
+from ablate.design.cell_settings import flat
 from ablate.errors import BadInput
 from ablate.runner.logs import attempts
 from ablate.spec.model import levels_text

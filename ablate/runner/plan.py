@@ -5,10 +5,10 @@ import statistics
 from typing import Any
 
 from ablate.contract import Trainer
+from ablate.design.cell_settings import Validator
 from ablate.design.cells import part_counts, parts_with_prefixes
 from ablate.design.model import Design
 from ablate.design.search import most_trials
-from ablate.design.settings import Validator
 from ablate.runner.detectable import (
     Noise,
     alternatives_rows,

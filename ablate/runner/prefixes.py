@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Callable
 
 from ablate.contract import Trainer
+from ablate.design.cell_settings import Validator
 from ablate.design.cells import prefixes_of
 from ablate.design.model import Part
-from ablate.design.settings import Validator
 from ablate.files import remove
 from ablate.runner.other_code import begin_note, is_of_now, joined, read_note
 from ablate.runner.prefix_files import PrefixFiles, Saved

@@ -12,7 +12,7 @@ from ablate.design.model import Design
 from ablate.errors import BadInput
 from ablate.runner.options import Options
 from ablate.runner.smoke import smoke_study
-from ablate.spec.kinds import OneAtATime
+from ablate.spec.designs import OneAtATime
 from ablate.spec.model import StudySpec
 from ablate.spec.reading import read_study
 from ablate.store.places import Place, place_of

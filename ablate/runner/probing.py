@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.design.cell_settings import Validator
 from ablate.design.cells import prefixes_of
 from ablate.design.model import Part
-from ablate.design.settings import Validator
 from ablate.files import make_folder
 from ablate.runner.machine import worker_environment
 from ablate.runner.prepare import Prepared

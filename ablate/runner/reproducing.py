@@ -12,16 +12,16 @@ from typing import Any
 from rich.console import Console
 
 from ablate.contract import load_trainer
+from ablate.design.cell_settings import flat
 from ablate.design.model import Cell, Design
-from ablate.design.settings import flat
 from ablate.errors import BadInput
 from ablate.files import make_folder
 from ablate.runner.one_trial import UNFINISHED
 from ablate.runner.options import Options
 from ablate.runner.ownership import share_home
 from ablate.runner.prepare import Prepared
-from ablate.runner.study import supervise, working_in
-from ablate.spec.kinds import OneAtATime
+from ablate.runner.run import supervise, working_in
+from ablate.spec.designs import OneAtATime
 from ablate.store.creating import create_store
 from ablate.store.places import Place, place_of
 from ablate.store.reading import read_results

@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from ablate.contract import Trainer
+from ablate.design.cell_settings import Validator
 from ablate.design.cells import cell_of
 from ablate.design.factorial import Space
 from ablate.design.model import Cell
 from ablate.design.search import finalists, search_seed
-from ablate.design.settings import Validator
 from ablate.store.opening import lasting
 from ablate.store.reading import read_results
 from ablate.store.results import Results, TrialResult

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from ablate.contract import Trainer
+from ablate.design.cell_settings import Validator
 from ablate.design.cells import accepted, parts_of
 from ablate.design.model import Cell, Design
-from ablate.design.settings import Validator
 from ablate.spec.model import StudySpec
 
 

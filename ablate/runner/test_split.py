@@ -19,7 +19,7 @@ from ablate.runner.cadence import Cadence
 from ablate.runner.context import Owner, PartContext
 from ablate.runner.machine import choose_device
 from ablate.runner.outcome import finite
-from ablate.runner.study import working_in
+from ablate.runner.run import working_in
 from ablate.spec.model import levels_text
 from ablate.store.places import Place
 from ablate.store.reading import read_results

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ablate.contract import Trainer
+from ablate.design.cell_settings import flat
 from ablate.design.cells import build_design
 from ablate.design.model import Cell, Design
-from ablate.design.settings import flat
 from ablate.errors import AblateError
 from ablate.runner.checking import check_cells, check_gpus
 from ablate.runner.options import Options
@@ -20,6 +20,7 @@ from ablate.runner.outcome import checked
 from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.probe import Trace
 from ablate.runner.probing import Bench, Probes, Tried, scratch_folder
+from ablate.runner.run import working_in
 from ablate.runner.smoke import smoke_study
 from ablate.runner.soundness import (
     FAIL,
@@ -31,8 +32,7 @@ from ablate.runner.soundness import (
     seconds_per_step,
     trains,
 )
-from ablate.runner.study import working_in
-from ablate.spec.kinds import OneAtATime
+from ablate.spec.designs import OneAtATime
 from ablate.spec.model import levels_text
 from ablate.text import duration, plural
 

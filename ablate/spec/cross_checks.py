@@ -8,8 +8,8 @@ from typing import Any
 
 from ablate.spec import conditions
 from ablate.spec.addresses import leaves, overlap
+from ablate.spec.designs import Search
 from ablate.spec.faults import Faults
-from ablate.spec.kinds import Search
 from ablate.spec.model import Factor, Level, Scalar, level_text
 from ablate.spec.rules import KEY, Errors, Loc, absent, flow
 from ablate.spec.seeds import AddedSeeds

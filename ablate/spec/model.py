@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ablate.spec.kinds import Kind, Search
+from ablate.spec.designs import Kind, Search
 from ablate.spec.rules import Difference, Frozen, Number, Positive, Text, Written, expected, fault, write
 from ablate.spec.scalars import is_text
 from ablate.text import shown

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ablate.errors import BadInput
+from ablate.spec.designs import KINDS
 from ablate.spec.file_text import read_text
-from ablate.spec.kinds import KINDS
 from ablate.spec.scalars import resolve
 from ablate.text import one_line, printable, suggestion
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Template
 
 from ablate.errors import AblateError, BadInput
-from ablate.spec.kinds import KINDS
+from ablate.spec.designs import KINDS
 from ablate.spec.model import NAME_RULE, STUDY_NAME
 from ablate.spec.scalars import resolve
 from ablate.spec.script import study_of_script

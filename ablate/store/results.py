@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ablate.design.model import Cell
-from ablate.spec.kinds import Search
+from ablate.spec.designs import Search
 from ablate.spec.model import Scalar, StudySpec
 from ablate.store.places import Place
 

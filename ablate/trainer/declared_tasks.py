@@ -9,8 +9,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ablate.text import listed, shown, suggestion
 from ablate.trainer.data.sources import Source
-from ablate.trainer.tasks.kinds import KINDS, KindOfTask
-from ablate.trainer.tasks.presets import PRESETS, expanded
+from ablate.trainer.tasks.declared_kinds import KINDS, KindOfTask
+from ablate.trainer.tasks.declared_presets import PRESETS, expanded
 from ablate.trainer.tasks.task import ORDERING, Labels, LossOptions, Task
 
 MOST_LABELS = 65_536

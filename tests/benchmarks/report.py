@@ -22,7 +22,7 @@ from pydantic import create_model
 
 from ablate.contract import Trainer
 from ablate.design.cells import build_design
-from ablate.runner.study import run_order
+from ablate.runner.run import run_order
 from ablate.spec.reading import parse_study
 from ablate.store.creating import create_store
 from ablate.store.parts import NewPart, Trained

@@ -35,7 +35,7 @@ from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
 from ablate.runner.options import Options
 from ablate.runner.prepare import Prepared, prepare
-from ablate.runner.study import run_order
+from ablate.runner.run import run_order
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store
 from ablate.store.writing import Store

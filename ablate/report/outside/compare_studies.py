@@ -18,7 +18,7 @@ from ablate.report.export import named_cell
 from ablate.report.outside.compare import tested
 from ablate.report.phrases import NO_NOISE
 from ablate.report.sections.sensitivity import of_one_seed, sign_flip
-from ablate.spec.kinds import OneAtATime
+from ablate.spec.designs import OneAtATime
 from ablate.spec.model import levels_text
 from ablate.store.results import PartResult, Results, TrialResult
 from ablate.text import listed, plural

@@ -13,7 +13,7 @@ from ablate.report.formatting import p_text, signed
 from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import SERIES, Picture, draw
 from ablate.report.sections.effects import clearest_first
-from ablate.spec.kinds import Full
+from ablate.spec.designs import Full
 from ablate.spec.model import Scalar, quoted_level
 from ablate.text import plural, shortened
 

@@ -31,7 +31,7 @@ from ablate.report.sections.looks import look_text, plan_text, when_seen
 from ablate.report.sections.provenance import methods
 from ablate.report.sections.summary import headline, reservations_of
 from ablate.report.terms import TERMS
-from ablate.spec.kinds import KINDS
+from ablate.spec.designs import KINDS
 from ablate.spec.model import quoted_level
 from ablate.text import duration, listed, one_line, plural, shortened
 

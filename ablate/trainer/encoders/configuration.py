@@ -4,7 +4,7 @@ from typing import Any
 
 from ablate.errors import BadInput
 from ablate.trainer.data.pretrained import load_pretrained
-from ablate.trainer.encoders.families import FAMILIES
+from ablate.trainer.encoders.packed_families import FAMILIES
 from ablate.trainer.settings import Settings
 
 IF_BROKEN = ("does not load", "; give a folder with config.json and model.safetensors")

@@ -16,9 +16,9 @@ from torch import Tensor
 from ablate.errors import BadInput
 from ablate.trainer.data.pretrained import TINY, load_pretrained
 from ablate.trainer.encoders.configuration import IF_BROKEN, read_config, refuse_misfits, set_dropout
-from ablate.trainer.encoders.families import unsupported
 from ablate.trainer.encoders.flat_parameters import Flat
 from ablate.trainer.encoders.packed import PackedEncoder
+from ablate.trainer.encoders.packed_families import unsupported
 from ablate.trainer.encoders.padded import PaddedEncoder
 from ablate.trainer.settings import Settings
 

@@ -18,9 +18,9 @@ from ablate.errors import BadInput
 from ablate.trainer.data.tokens import Indices
 from ablate.trainer.encoders.depth import layers_of
 from ablate.trainer.encoders.embedding import Embedder, Pair, Pause
-from ablate.trainer.encoders.families import FAMILIES
 from ablate.trainer.encoders.flat_parameters import Flat, Gradients
 from ablate.trainer.encoders.loading import Encoder
+from ablate.trainer.encoders.packed_families import FAMILIES
 from ablate.trainer.settings import LoraSettings
 
 

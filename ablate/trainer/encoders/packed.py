@@ -7,7 +7,7 @@ sentences of similar length, and pads only a few tokens there. Where one token s
 Weight gradients are written straight to where the optimizer reads them, separately for each task if needed. That is still one
 pass for all tasks, since their tokens are disjoint.
 
-families.py describes the models that can be packed; others are refused (`unsupported` says why). Poolers are not used.
+packed_families.py describes the models that can be packed; others are refused (`unsupported` says why). Poolers are not used.
 """
 
 import sys
@@ -23,9 +23,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from ablate.trainer.encoders.configuration import positions_of
-from ablate.trainer.encoders.families import FAMILIES, PostNorm, unsupported
 from ablate.trainer.encoders.flat_parameters import ALL, Gradients
 from ablate.trainer.encoders.packed_attention import Grouped, Layout, varlen_agrees
+from ablate.trainer.encoders.packed_families import FAMILIES, PostNorm, unsupported
 from ablate.trainer.encoders.packed_layers import PostNormLayer, PreNormLayer, Setting
 from ablate.trainer.encoders.packed_ops import (
     Activation,

@@ -1,6 +1,6 @@
 """What a head's outputs mean: their loss, and the predictions that they give.
 
-A new loss is a class here, a line in `OBJECTIVES`, its name in `task.Loss`, and its place in `kinds.py`.
+A new loss is a class here, a line in `OBJECTIVES`, its name in `task.Loss`, and its place in `declared_kinds.py`.
 """
 
 from collections.abc import Callable
