@@ -117,7 +117,7 @@ def test_parts_are_only_spoken_of_where_some_are_shared(tmp_path: Path) -> None:
     found = document(crossed(3), tmp_path)
     assert found["parts"]["unique"] == found["parts"]["naive"]
     assert "parts:" not in plan_text(found)
-    shared = found | {"parts": {"naive": 24, "unique": 18}}
+    shared = found | {"parts": {"naive": 24, "unique": 18, "with_prefixes": 0}}
     assert "parts: 18 to train, 24 without sharing (25% saved)" in plan_text(shared)
 
 

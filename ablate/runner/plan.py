@@ -215,8 +215,8 @@ def plan_text(document: dict[str, Any]) -> str:
         )
     if parts["with_prefixes"]:
         lines.append(
-            f"prefixes: {parts['with_prefixes']} of these parts begin like another; one that starts when the other is past that "
-            "continues from there"
+            f"prefixes: {parts['with_prefixes']} of these parts begin the same way as another one, and continue from the end of "
+            "that beginning if the other has passed it"
         )
     lines += _expected_lines(document)
     if estimate_["hours"] is None:
