@@ -14,7 +14,7 @@ from history import assert_history
 from postgres_server import PASSWORD, PostgresServer, name_of, role_of
 from test_runner_run import metrics, wait_for
 
-from ablate.errors import BadInput, StoreError
+from ablate.errors import AblateError, BadInput
 from ablate.runner import ownership
 from ablate.runner.ownership import ServerLocks, regain
 from ablate.store import opening
@@ -262,7 +262,7 @@ def test_what_waiting_does_not_change_is_named_at_once(
     assert done.returncode == 1
     assert said in done.stderr
     assert "is the server up?" not in done.stderr
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(AblateError) as caught:
         lasting(lambda: read_results(place_of("walk", walk_study().parent / "runs", role)))
     assert not isinstance(caught.value, Disconnected)
 

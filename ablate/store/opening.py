@@ -42,8 +42,6 @@ SERVER_PATIENCE = {
     "keepalives_interval": 2,
     "keepalives_count": 5,
     "tcp_user_timeout": 15_000,
-    # From a database without an encoding, texts would come as bytes.
-    "client_encoding": "utf8",
 }
 # Stricter than SQLAlchemy, which reads the part of a password after an @ as the host, and prints it.
 _SERVER = re.compile(
@@ -149,7 +147,9 @@ def parse_url(url: str) -> sa.URL:
     if parsed is None:
         raise BadInput("storage: not a database URL; write sqlite:///path/study.db or postgresql://host/name")
     if server:
-        return parsed.set(drivername="postgresql+psycopg")
+        # From a database without an encoding, texts would come as bytes.
+        encoded = parsed.update_query_dict({"client_encoding": "utf8"})
+        return encoded.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
         raise BadInput(
             f"storage: {parsed.get_backend_name()!r} is not supported; use sqlite:/// or postgresql://"
