@@ -147,7 +147,7 @@ def parse_url(url: str) -> sa.URL:
     if parsed is None:
         raise BadInput("storage: not a database URL; write sqlite:///path/study.db or postgresql://host/name")
     if server:
-        # From a database without an encoding, texts would come as bytes.
+        # The server's default may be SQL_ASCII, from which psycopg reads bytes.
         encoded = parsed.update_query_dict({"client_encoding": "utf8"})
         return encoded.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
@@ -299,8 +299,7 @@ def server_engine(url: str, read_only: bool = False, **how: Any) -> sa.Engine:
             parse_url(url),
             pool_pre_ping=True,
             hide_parameters=True,
-            # The server's default may be SQL_ASCII, from which psycopg reads bytes.
-            connect_args={**SERVER_PATIENCE, "client_encoding": "UTF8"},
+            connect_args=SERVER_PATIENCE,
             **how,
         )
     except ImportError as error:

@@ -114,10 +114,8 @@ def create_schema(url: sa.URL) -> None:
     text = url.render_as_string(hide_password=False)
     # RDBStorage passes its URL through str.format, hence the doubled braces.
     escaped = text.replace("{", "{{").replace("}", "}}")
-    # As in `opening`: the server may be one without an encoding.
-    utf8 = {"connect_args": {"client_encoding": "UTF8"}} if url.get_backend_name() == "postgresql" else None
     try:
-        optuna.storages.RDBStorage(escaped, utf8).engine.dispose()
+        optuna.storages.RDBStorage(escaped).engine.dispose()
     except RuntimeError as error:
         raise StoreError(f"{url.render_as_string()}: {one_line(error)}") from error
 
