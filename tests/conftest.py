@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
@@ -23,6 +24,10 @@ from ablate.runner.options import Options
 from ablate.runner.run import run_study
 from ablate.runner.status import status_document
 from ablate.store.reading import read_results
+
+# A deadline would let the load of the machine decide a test.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 TRAINERS = Path(__file__).parent / "trainers"
 WALK = """\

@@ -125,7 +125,7 @@ def spaces(draw: st.DrawFn) -> list[Factor]:
 
 
 @given(spaces())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_full_equals_brute_force_over_the_product(factors: list[Factor]) -> None:
     def existing(names: Mapping[str, Scalar]) -> frozenset[tuple[str, Scalar]]:
         present: dict[str, Scalar] = {}
@@ -142,7 +142,7 @@ def test_full_equals_brute_force_over_the_product(factors: list[Factor]) -> None
 
 
 @given(spaces())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_factor_can_exist_exactly_when_its_needs_can_be_met(factors: list[Factor]) -> None:
     spec = study("{a: [0, 1]}", "{a: 0}").model_copy(update={"factors": tuple(factors), "baseline": {}})
     seen = {name for one in Space(spec).full() for name in one}

@@ -129,7 +129,7 @@ def scores(
 Draw = Callable[[np.random.Generator, int, int, float, float], tuple[Array, dict[str, Array]]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from([("accuracy", classes), ("pearson", scores)]),
     seed=st.integers(0, 2**32 - 1),
@@ -169,7 +169,7 @@ def test_report_and_compare_say_the_same(
         assert {key: row[key] for key in expected} == expected
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     kind=st.sampled_from([("accuracy", classes), ("pearson", scores)]),
     seed=st.integers(0, 2**32 - 1),

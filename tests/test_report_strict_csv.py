@@ -233,7 +233,7 @@ def tables(draw: st.DrawFn) -> Drawn:
     ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     table=tables(),
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
@@ -267,7 +267,7 @@ def test_the_form_of_a_table_changes_no_value(
     assert found.columns[a] == [text for text, *_ in rows]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=tables(), listed=st.booleans(), nested=st.booleans(), indent=st.sampled_from([None, 2]))
 def test_records_hold_the_same_values(
     tmp_path: Path, table: Drawn, listed: bool, nested: bool, indent: int | None

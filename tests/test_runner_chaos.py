@@ -468,6 +468,6 @@ def undisturbed() -> dict[str, dict[str, float]]:
 def test_no_order_of_events_loses_anything() -> None:
     run_state_machine_as_test(
         Life,
-        settings=settings(max_examples=15, stateful_step_count=12, deadline=None, derandomize=True, database=None,
+        settings=settings(max_examples=15, stateful_step_count=12, derandomize=True, database=None,
                           suppress_health_check=list(HealthCheck)),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from fixture_types import not_none
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -152,7 +152,6 @@ def test_the_degrees_of_freedom_give_the_interval(seeds: int) -> None:
     assert found.interval() == pytest.approx((found.estimate - half, found.estimate + half), rel=1e-6)
 
 
-@settings(deadline=None)
 @given(
     by_seed=st.lists(numbers, min_size=2, max_size=6),
     item=st.none() | st.floats(0, 4),
@@ -167,7 +166,6 @@ def test_p_is_below_5_percent_where_the_95_percent_interval_excludes_0(
         assert (found.p < 0.05) == (not low <= 0 <= high)
 
 
-@settings(deadline=None)
 @given(by_seed=st.lists(numbers, min_size=2, max_size=6), item=st.none() | st.floats(0, 4))
 def test_the_sign_of_the_contrast_changes_nothing_but_signs(by_seed: list[float], item: float | None) -> None:
     items = None if item is None else ItemNoise(item, 0.0, 30.0)
