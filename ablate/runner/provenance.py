@@ -14,15 +14,19 @@ NO_CHECKOUT = "not in a git checkout"
 PACKAGES = ("ablate-studies", "torch", "transformers", "tokenizers", "torchjd", "numpy", "datasets", "optuna")
 
 
-@functools.cache
 def machine_facts(device: str) -> dict[str, Any]:
-    """Return the facts that stay fixed while this process lives: versions and hardware."""
+    """Return versions, hardware and threads."""
+    return {**_fixed_facts(device), "threads": os.environ.get("OMP_NUM_THREADS", "")}
+
+
+@functools.cache
+def _fixed_facts(device: str) -> dict[str, Any]:
+    """Return what stays the same while this process lives."""
     return {
         "python": platform.python_version(),
         "platform": _platform(),
         "cpu": cpu_name(),
         "host": platform.node(),
-        "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "gpu": gpu_name(device),
     }

@@ -44,9 +44,14 @@ def _yaml(value: Any) -> str:
     """Return a value as YAML without characters that could be markup."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.-]*", value) and resolve(value) == value:
         return value
-    # JSON is valid YAML.
-    readable = not isinstance(value, str) or value.isprintable()
-    return json.dumps(value, ensure_ascii=not readable).replace("<", "\\u003c").replace("`", "\\u0060")
+    # JSON is valid YAML, except that YAML does not join the two halves of an escaped character above U+FFFF.
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(_escaped(c) if c in "<`" or not c.isprintable() else c for c in text)
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
 
 
 def open_comparisons(report: Report) -> str | None:
