@@ -4,6 +4,7 @@ each part by itself, whatever is killed, damaged or gone."""
 import functools
 import json
 import math
+import os
 import shutil
 import sys
 import zipfile
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import TRAINERS
 from fixture_types import Ablate, RunHere
@@ -462,3 +464,15 @@ def test_a_state_that_a_checkpoint_cannot_hold_is_the_trainers_fault(tmp_path: P
         context(tmp_path, "one-1", Told()).prefix("a", 1, lambda: {"path": tmp_path})
     with pytest.raises(TrialError, match=r"'c'; use a name that .* gives for this part: a, b"):
         context(tmp_path, "one-1", Told()).prefix("c", 1, dict)
+
+
+def test_the_oldest_make_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefixes = PrefixFiles(tmp_path, {"a": "aaa", "b": "bbb", "c": "ccc"}, 1, pytest.fail)
+    for age, name in enumerate("abc"):
+        prefixes.save(name, lambda: {"step": 1, "seconds": 0.0, "state": {"w": np.zeros(100_000)}})
+        saved = tmp_path / f"{3 * name}-1.checkpoint"
+        os.utime(saved, (age, age))
+        # Room for two and a half of them.
+        share = 2.5 * saved.stat().st_size / shutil.disk_usage(tmp_path).free
+        monkeypatch.setattr("ablate.runner.prefix_files.SHARE_OF_FREE", share)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bbb-1.checkpoint", "ccc-1.checkpoint"]

@@ -2,7 +2,10 @@
 
 A file that is gone or damaged only means that the prefix is trained again."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,10 @@ from ablate.runner.checkpoint import read_state, write_state
 from ablate.text import listed, one_line, shortened, shown
 
 Saved = dict[str, Any]
+
+# All files together take at most this share of the free space: one of BERT-base is 1.3 GB, and in a large study the part that
+# would continue may be trained days later.
+SHARE_OF_FREE = 0.1
 
 
 class PrefixFiles:
@@ -41,6 +48,7 @@ class PrefixFiles:
         saved = {**content(), "of": file.stem, "prefix": name, **self.made_with()}
         try:
             write_state(file, saved)
+            _make_room(file.parent)
         except OSError as error:
             self._notice(
                 f"{file}: {error.strerror or error}; parts that could continue from there train it again"
@@ -82,3 +90,21 @@ class PrefixFiles:
 
     def taken(self, saved: Saved) -> None:
         """Training continues from `saved`."""
+
+
+def _make_room(folder: Path) -> None:
+    """Remove the oldest files until the others take no more than their share of the disk."""
+    files = [(status.st_mtime, status.st_size, file) for file, status in _files(folder)]
+    most, together = SHARE_OF_FREE * shutil.disk_usage(folder).free, sum(size for _, size, _ in files)
+    for _, size, file in sorted(files):
+        if together <= most:
+            return
+        file.unlink(missing_ok=True)
+        together -= size
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for file in folder.glob("*.checkpoint"):
+        # Another process may remove it.
+        with contextlib.suppress(FileNotFoundError):
+            yield file, file.stat()
