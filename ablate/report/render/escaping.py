@@ -11,7 +11,7 @@ _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def unturned(page: str) -> str:
-    """Return a page in which such characters, in names that users chose, are escapes."""
+    """Return a page in which bidirectional controls, in names that users chose, are written as escapes."""
     return _TURNING.sub(lambda found: printable(found[0]), page)
 
 
