@@ -155,6 +155,9 @@ def test_without_surgery_the_host_waits_once(tmp_path: Path) -> None:
     assert joint_step(tmp_path, 2)[1] == {"tolist": 1, "__float__": 1}
 
 
-def test_surgery_waits_once_more_for_the_gramian(tmp_path: Path) -> None:
-    """What it then asks of the Gramian is asked of the host's copy."""
-    assert joint_step(tmp_path, 2, surgery="pcgrad")[1]["cpu"] == 1
+@pytest.mark.parametrize(
+    ("surgery", "waits"), [("pcgrad", 1), ("graddrop", 1), ("trimmed_mean", 1), ("excess_mtl", 2)]
+)
+def test_surgery_waits_once_more_for_the_gramian(surgery: str, waits: int, tmp_path: Path) -> None:
+    """What it then asks of the Gramian is asked of the host's copy. ExcessMTL also waits for its risks."""
+    assert joint_step(tmp_path, 2, surgery=surgery)[1]["cpu"] == waits

@@ -46,6 +46,7 @@ PAPER = {**small().model_dump(exclude_unset=True), **STEPS}
 DECLARED = {**STEPS, "max_length": 12, "dense_size": 8, "tasks": TASKS, "training": "sequential"}
 BASES: dict[str, dict[str, Any]] = {
     "joint": PAPER,
+    "led": {**PAPER, "surgery": "pcd", "main_task": "sentiment"},
     "drawn": {**PAPER, "mix": "temperature", "select": "best"},
     "sequential": {**PAPER, "training": "sequential", "select": "best", "patience": 9},
     "declared": {**DECLARED, "encoder": "encoder"},
@@ -58,6 +59,7 @@ OTHER: dict[str, Any] = {
     **{"data.paraphrase.limit.train": 18, "data.similarity.limit.train": 18, "max_length": 10},
     **{"pooling": "mean", "dense_size": 4, "dropout": 0.3, "r_drop": 0.5, "freeze_encoder": True},
     **{"lora.rank": 2, "training": "joint", "mix": "alternate", "mix_temperature": 3.0, "surgery": "pcgrad"},
+    "main_task": "similarity",
     **{"balancing": "uncertainty", "reshuffle": False, "batch_size.sentiment": 2, "batch_size.paraphrase": 2},
     **{"batch_size.similarity": 2, "micro_batch": 2, "epochs": 2, "max_steps": 7, "lr.encoder": 0.01},
     **{"lr.heads": 0.01, "lr.layer_decay": 0.5, "schedule": "constant", "warmup": 0.5, "l2": 0.1},
@@ -89,6 +91,7 @@ CHANGES = OTHER | {
 # What two parts share that differ in one setting; nothing, where it is not listed.
 SHARED: dict[str, dict[str, tuple[str, ...]]] = {
     "joint": dict.fromkeys(["reshuffle", "keep"], (FIRST,)),
+    "led": dict.fromkeys(["reshuffle", "keep"], (FIRST,)),
     "drawn": dict.fromkeys(["reshuffle", "keep"], (FIRST,)),
     "sequential": {
         "reshuffle": (FIRST,),

@@ -101,9 +101,26 @@ def test_only_the_mix_that_has_a_temperature_takes_one() -> None:
     assert Settings.model_validate(plain) == Settings.model_validate(spelled)
 
 
-def test_krum_needs_a_third_gradient() -> None:
+@pytest.mark.parametrize("method", ["krum", "trimmed_mean"])
+def test_some_surgery_needs_a_third_gradient(method: str) -> None:
     with pytest.raises(ValidationError, match="needs at least three tasks, found sentiment, paraphrase"):
-        Settings.model_validate({"surgery": "krum", "tasks": ["sentiment", "paraphrase"]})
+        Settings.model_validate({"surgery": method, "tasks": ["sentiment", "paraphrase"]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"surgery": "pcd"}, "set main_task to one of sentiment, paraphrase, similarity"),
+        ({"surgery": "pcgrad", "main_task": "sentiment"}, "only surgery: pcd uses it, found surgery: pcgrad"),
+        (
+            {"surgery": "pcd", "main_task": "nli"},
+            "'nli' is not one of the tasks to train: sentiment, paraphrase, similarity",
+        ),
+    ],
+)
+def test_pcd_and_its_main_task_go_together(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Settings.model_validate(settings)
 
 
 def test_defaults_say_nothing_in_a_cells_identity() -> None:

@@ -41,6 +41,10 @@ Surgery = Literal[
     "cr_mogm",
     "random",
     "krum",
+    "pcd",
+    "graddrop",
+    "trimmed_mean",
+    "excess_mtl",
 ]
 
 Mix = Literal["longest", "shortest", "alternate", "proportional", "temperature", "annealed"]
@@ -183,6 +187,9 @@ class Settings(HeadChoices):
         description="how the tasks' gradients on the shared encoder are changed before they are summed; "
         "only with `training: joint`",
     )
+    main_task: str | None = Field(
+        None, description="the task that `surgery: pcd` puts first; there is no default"
+    )
     balancing: Literal["none", "uncertainty", "dwa", "famo"] = Field(
         "none",
         description="how the weights of the tasks' losses change during training: by learnt log-variances (Kendall et al. "
@@ -313,13 +320,23 @@ class Settings(HeadChoices):
             in ONE_TASK_A_STEP,
             f"needs at least two tasks, found {', '.join(tasks)}": len(tasks) < 2,
             f"compares gradients with each other, so it needs at least three tasks, found {', '.join(tasks)}": method
-            == "krum"
+            in ("krum", "trimmed_mean")
             and len(tasks) < 3,
         }
         for fault, applies in faults.items():
             if applies and method != "none":
                 raise ValueError(f"{info.field_name}: {method} {fault}")
         return method
+
+    @field_validator("main_task")
+    @classmethod
+    def _a_task_to_put_first(cls, main: str | None, info: ValidationInfo) -> str | None:
+        surgery, tasks = info.data.get("surgery", "pcd"), info.data.get("tasks", PAPER)
+        if main is not None and surgery != "pcd":
+            raise ValueError(f"only surgery: pcd uses it, found surgery: {surgery}; leave main_task out")
+        if main is not None and main not in tasks:
+            raise ValueError(f"{shown(main)} is not one of the tasks to train: {', '.join(tasks)}")
+        return main
 
     @field_validator("balancing")
     @classmethod
@@ -342,6 +359,14 @@ class Settings(HeadChoices):
                 "choose another"
             )
         return balancing
+
+    @model_validator(mode="after")
+    def _pcd_needs_a_task_to_put_first(self) -> Self:
+        if self.surgery == "pcd" and self.main_task is None:
+            raise ValueError(
+                f"surgery: pcd puts one task first; set main_task to one of {', '.join(self.tasks)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _dwa_needs_a_third_epoch(self) -> Self:

@@ -105,6 +105,14 @@ class Gradients:
         self.rows[:, torch.searchsorted(self.words, words)] = rows
         self.rows[index, torch.searchsorted(self.words, other.words)] += other.rows[0]
 
+    def weighted_sum(self, weights: Sequence[float], total: "Gradients") -> None:
+        """Write the sum of the owners' gradients, times their `weights`, to `total`, which has one owner and the same words."""
+        first, *others = weights
+        for piece, (into,) in zip(self.pieces(), total.pieces(), strict=True):
+            torch.mul(piece[0], first, out=into)
+            for gradient, weight in zip(piece[1:], others, strict=True):
+                into.add_(gradient, alpha=weight)
+
     def clear(self, owners: Iterable[str] = (ALL,)) -> None:
         """Set the gradients of `owners` to 0."""
         for owner in owners:

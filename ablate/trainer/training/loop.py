@@ -146,8 +146,9 @@ class Training:
         self.encoder_gradients = self.optimizer.gradients.get("encoder")  # None if it is frozen
         if self.settings.surgery != "none":
             seed = derive_seed(self.context.seed, "surgery")
-            self.surgeon = Surgeon(self.settings.surgery, self.stage.tasks, seed)
-            self.encoder_gradients = Gradients(self.flats["encoder"], self.stage.tasks)
+            encoder, tasks = self.flats["encoder"], self.stage.tasks
+            self.surgeon = Surgeon(self.settings.surgery, encoder, tasks, seed, self.settings.main_task)
+            self.encoder_gradients = Gradients(encoder, tasks)
         for task in self.stage.tasks:
             self.flats[task].add_gradients_to(self.optimizer.gradients[task].places())
 
@@ -215,7 +216,7 @@ class Training:
         apart, combined = self.encoder_gradients, self.optimizer.gradients["encoder"]
         assert apart is not None, "there is no surgery on a frozen encoder"
         combined.read_rows(apart.words)
-        return surgeon.combine(apart.pieces(), [piece[0] for piece in combined.pieces()])
+        return surgeon.combine(apart, combined)
 
     def _finite(self, losses: dict[str, float]) -> dict[str, float]:
         for task, value in losses.items():

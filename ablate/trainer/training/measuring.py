@@ -38,7 +38,7 @@ FROZEN_ROWS = 512  # training rows to keep, since a frozen encoder embeds all of
 # `training` is among them since `separate` and `sequential` are timed as `joint` training of each task alone.
 INDIFFERENT = {
     *("training", "dense_size", *HEADS.values(), "reshuffle", "epochs", "max_steps", "lr", "schedule"),
-    *("mix_temperature", "warmup", "l2", "l2_kind", "clip", "eval_every", "patience", "select"),
+    *("mix_temperature", "main_task", "warmup", "l2", "l2_kind", "clip", "eval_every", "patience", "select"),
 }
 
 

@@ -1,21 +1,20 @@
-"""Gradient surgery on the shared encoder, computed on the T x T Gramian of the tasks' gradients.
+"""Gradient surgery: how the tasks' gradients on the shared encoder are combined, and how far they agree.
 
-Every method here returns a linear combination of the task gradients, so only coefficients need to be computed: a gradient of
-millions of numbers is read twice, for the Gramian and for one weighted sum.
+Most methods return a linear combination with coefficients from the T x T Gramian of the gradients: a gradient of millions of
+numbers is read twice, for the Gramian and for one weighted sum. `coordinate_surgery` has those that need more.
 
 Scale: without surgery the encoder descends along the *sum* of the task gradients (all weights 1). The weights of methods that
 return a mean, or have a scale of their own, are rescaled to sum to the number of tasks, so that all methods take steps of the
 same size and none is confounded with a change of learning rate. PCGrad without a conflict is exactly the sum.
 
-torchjd's other methods are left out: GradDrop and TrimmedMean work per coordinate and
-need more than the Gramian, ExcessMTL keeps a second copy of the gradients, MoDo and
-SDMGrad need two batches per step, and PCD needs a task that matters more than the others.
+torchjd's MoDo and SDMGrad are left out: their weights come from the products of gradients of two independent batches, so each
+step would need a second or third pass through the encoder, and a trial would see two or three times the data of the others.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from torchjd.aggregation import (
     IMTLGWeighting,
     KrumWeighting,
     MGDAWeighting,
+    PCDWeighting,
     PCGradWeighting,
     RandomWeighting,
     UPGradWeighting,
@@ -37,7 +37,22 @@ from torchjd.aggregation import (
 )
 from torchjd.linalg import DualConeProjector
 
+from ablate.trainer.encoders.flat_parameters import Flat, Gradients
+from ablate.trainer.training.coordinate_surgery import ExcessMTL, GradDrop, TrimmedMean
 from ablate.trainer.training.gramian_solvers import OfGramian, cagrad, config, nash_mtl
+
+
+class Method(Protocol):
+    """One way to combine the tasks' gradients, with its state."""
+
+    def combine(self, gradients: Gradients, gramian: Tensor, combined: Gradients) -> None:
+        """Write the combination of `gradients` to `combined`. Their Gramian [tasks, tasks] is finite and on the CPU."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs to continue from here."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from where `state` was taken."""
 
 
 class NonNegativeProjector(DualConeProjector):
@@ -90,61 +105,62 @@ FAMILY: dict[str, tuple[Callable[[int], Weighting[Any]], bool]] = {
     "random": (lambda tasks: RandomWeighting(), True),
     # Blanchard et al. 2017: the gradient that is nearest to others
     "krum": (lambda tasks: KrumWeighting(n_byzantine=0), True),
+    # Varam, AlHajri 2026: the first gradient, changed as little as possible so that no other loss rises
+    "pcd": (lambda tasks: PCDWeighting(), True),
+}
+
+# name -> method that needs more than the Gramian
+COORDINATEWISE: dict[str, Callable[[Flat, Sequence[str], int], Method]] = {
+    # Chen et al. 2020
+    "graddrop": lambda flat, tasks, seed: GradDrop(flat.values.device, seed),
+    # Yin et al. 2018
+    "trimmed_mean": lambda flat, tasks, seed: TrimmedMean(),
+    # He et al. 2024
+    "excess_mtl": lambda flat, tasks, seed: ExcessMTL(flat, tasks),
 }
 
 
 class Surgeon:
-    """Combines the tasks' gradients; holds the method's random generator and state.
+    """Combines the tasks' gradients, and says how they agree.
 
     Args:
-        method: a key of `FAMILY`.
-        tasks: names, in the order of the rows of the gradients.
-        seed: of the random order in which PCGrad and GradVac visit the tasks.
+        method: a key of `FAMILY` or `COORDINATEWISE`.
+        flat: the parameters of the encoder that are trained.
+        tasks: names, in the order of the owners of the gradients.
+        seed: of what the method draws, such as the order in which PCGrad visits the tasks.
+        main_task: the task that `pcd` puts first.
     """
 
-    def __init__(self, method: str, tasks: Sequence[str], seed: int) -> None:
-        build, self._rescaled = FAMILY[method]
+    def __init__(
+        self, method: str, flat: Flat, tasks: Sequence[str], seed: int, main_task: str | None = None
+    ) -> None:
         self.tasks = tuple(tasks)
-        self._weighting = build(len(tasks))
-        # Krum picks the one gradient that is nearest to the others, which must not be the stand-in for a gradient of 0.
-        self._length_of_gaps = 1e3 if method == "krum" else 1.0
-        self._generator = torch.Generator().manual_seed(seed)
-        # Creates the method's state (GradVac's); orthogonal gradients leave it at 0.
-        self.weights(torch.eye(len(tasks)))
+        main = self.tasks.index(main_task) if main_task else 0
+        build = COORDINATEWISE.get(method)
+        self._method: Method = build(flat, tasks, seed) if build else Weighted(method, len(tasks), seed, main)
 
-    def combine(self, gradients: Sequence[Tensor], combined: Sequence[Tensor]) -> dict[str, float]:
-        """Write the combination of the tasks' gradients to `combined`; return points of curves.
-
-        Both consist of the same pieces: [tasks, numbers] in `gradients`, [numbers] in `combined`.
+    def combine(self, gradients: Gradients, combined: Gradients) -> dict[str, float]:
+        """Write the combination of the tasks' gradients to `combined`, which has the same words; return points of curves.
 
         A gradient that is not finite makes the combined one NaN and returns no points. The curves: `surgery/cosine.<a>.<b>` for
         each pair of tasks, and `surgery/projected`, the share of pairs in conflict (negative cosine), which PCGrad projects.
         """
-        gramian = torch.stack([gramian_of(piece) for piece in gradients]).sum(0).cpu()
+        gramian = torch.stack([gramian_of(piece) for piece in gradients.pieces()]).sum(0).cpu()
         # The solvers fail on such a Gramian. The caller recognises the case by the empty result.
         if not gramian.isfinite().all():
-            for total in combined:
-                total.fill_(math.nan)
+            for piece in combined.pieces():
+                piece.fill_(math.nan)
             return {}
-        first, *others = self.weights(gramian).tolist()
-        for piece, total in zip(gradients, combined, strict=True):
-            torch.mul(piece[0], first, out=total)
-            for gradient, weight in zip(piece[1:], others, strict=True):
-                total.add_(gradient, alpha=weight)
+        self._method.combine(gradients, gramian, combined)
         return self._curves(gramian)
 
-    def weights(self, gramian: Tensor) -> Tensor:
-        """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks]."""
-        if not gramian.any():
-            return _sum(len(self.tasks))
-        # torchjd draws from torch's global generator. It is replaced
-        # by ours here, so that dropout does not depend on the method.
-        with torch.random.fork_rng(devices=[]):
-            torch.random.set_rng_state(self._generator.get_state())
-            weights: Tensor = self._weighting(_without_gaps(gramian.double(), self._length_of_gaps))
-            self._generator.set_state(torch.random.get_rng_state())
-        total = float(weights.sum())
-        return weights * (len(self.tasks) / total) if self._rescaled and total else weights
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs to continue from here."""
+        return self._method.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from where `state` was taken."""
+        self._method.restore(state)
 
     def _curves(self, gramian: Tensor) -> dict[str, float]:
         norms = gramian.diagonal().clamp(min=0).sqrt()
@@ -152,6 +168,52 @@ class Surgeon:
         pairs = list(combinations(range(len(self.tasks)), 2))
         curves = {f"surgery/cosine.{self.tasks[a]}.{self.tasks[b]}": cosines[a][b] for a, b in pairs}
         return curves | {"surgery/projected": sum(value < 0 for value in curves.values()) / len(pairs)}
+
+
+class Weighted:
+    """A linear combination with weights from the Gramian; holds the method's random generator and state.
+
+    Args:
+        method: a key of `FAMILY`.
+        tasks: how many.
+        seed: of the generator.
+        main: number of the task that `pcd` puts first.
+    """
+
+    def __init__(self, method: str, tasks: int, seed: int, main: int = 0) -> None:
+        build, self._rescaled = FAMILY[method]
+        self._weighting = build(tasks)
+        # Krum picks the one gradient that is nearest to the others, which must not be the stand-in for a gradient of 0.
+        self._length_of_gaps = 1e3 if method == "krum" else 1.0
+        self._order = torch.arange(tasks)
+        self._order[0], self._order[main] = main, 0
+        self._generator = torch.Generator().manual_seed(seed)
+        # Creates the method's state (GradVac's); orthogonal gradients leave it at 0.
+        self.weights(torch.eye(tasks))
+        if method == "pcd":
+            # Except PCD's averages of squared lengths, and how many they are of.
+            for buffer in self._weighting.buffers():
+                buffer.zero_()
+
+    def combine(self, gradients: Gradients, gramian: Tensor, combined: Gradients) -> None:
+        """Write the weighted sum."""
+        gradients.weighted_sum(self.weights(gramian).tolist(), combined)
+
+    def weights(self, gramian: Tensor) -> Tensor:
+        """Return the coefficients [tasks] of the combined gradient for a Gramian [tasks, tasks]."""
+        tasks = len(self._order)
+        if not gramian.any():
+            return _sum(tasks)
+        whole = _without_gaps(gramian.double(), self._length_of_gaps)
+        ordered = whole.index_select(0, self._order).index_select(1, self._order)
+        # torchjd draws from torch's global generator. It is replaced
+        # by ours here, so that dropout does not depend on the method.
+        with torch.random.fork_rng(devices=[]):
+            torch.random.set_rng_state(self._generator.get_state())
+            weights: Tensor = self._weighting(ordered)[self._order]
+            self._generator.set_state(torch.random.get_rng_state())
+        total = float(weights.sum())
+        return weights * (tasks / total) if self._rescaled and total else weights
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs to continue from here."""
