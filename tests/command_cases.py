@@ -193,7 +193,7 @@ def _names(folder: Path) -> set[str]:
 
 def _in_a_process(words: list[str], folder: Path, env: Mapping[str, str]) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "ablate.cli", *words],
+        [sys.executable, "-m", "ablate", *words],
         cwd=folder,
         env={**os.environ, **env},
         stdin=subprocess.DEVNULL,

@@ -32,7 +32,7 @@ def in_terminal(folder: Path, width: int, *words: object) -> list[str]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    command = [sys.executable, "-m", "ablate.cli", *map(str, words)]
+    command = [sys.executable, "-m", "ablate", *map(str, words)]
     process = subprocess.Popen(
         command,
         cwd=folder,

@@ -77,7 +77,5 @@ def test_workers_do_not_import_what_lies_in_the_working_directory(
     elsewhere.mkdir()
     written(elsewhere, "safetensors", "raise RuntimeError('a user's own')")
     words = ["run", str(walk_study(seeds="[1]")), "--limit", "1"]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "ablate.cli", *words], cwd=elsewhere, capture_output=True
-    )
+    done = subprocess.run([sys.executable, "-P", "-m", "ablate", *words], cwd=elsewhere, capture_output=True)
     assert done.returncode == 0, done.stderr

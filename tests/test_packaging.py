@@ -66,8 +66,8 @@ def test_the_installed_wheel_runs_a_study_outside_the_clone(released: Path, tmp_
         ).stdout
 
     assert str(site) in installed("-c", "import ablate; print(ablate.__file__)")
-    installed("-m", "ablate.cli", "run", "own_trainer.yaml", "--only", "degree=1", "--workers", "2")
-    installed("-m", "ablate.cli", "report", "own_trainer")
+    installed("-m", "ablate", "run", "own_trainer.yaml", "--only", "degree=1", "--workers", "2")
+    installed("-m", "ablate", "report", "own_trainer")
     assert "What the study says" in (tmp_path / "reports/own_trainer/report.md").read_text()
 
 

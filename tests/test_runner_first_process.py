@@ -48,7 +48,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def call(words: str) -> subprocess.Popen[bytes]:
-        command = [*CONTAINER, sys.executable, "-m", "ablate.cli", *words.split()]
+        command = [*CONTAINER, sys.executable, "-m", "ablate", *words.split()]
         with (tmp_path / "said").open("w") as said:
             started.append(subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said))
         return started[-1]

@@ -141,6 +141,6 @@ def test_a_study_is_run_and_reported_without_a_home_and_from_a_cache_of_others(
     study.write_text(STUDY)
     environment = {"HF_HOME": str(hub_cache)} | ({"HOME": home} if home else {})
     for words in (["run", study], ["status", "cached"], ["report", "cached"], ["doctor"]):
-        done = nobody("-m", "ablate.cli", *words, **environment)
+        done = nobody("-m", "ablate", *words, **environment)
         assert "Traceback" not in done.stderr
         assert done.returncode == 0 or words == ["doctor"], done.stderr

@@ -71,7 +71,7 @@ class WarmCommandLine:
 
 def cold(*words: object) -> list[str]:
     """Return the command that starts `ablate` in a new process."""
-    return [sys.executable, "-m", "ablate.cli", *map(str, words)]
+    return [sys.executable, "-m", "ablate", *map(str, words)]
 
 
 def serve(connection: socket.socket) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def take_worker_environment() -> None:
     Python reads its hash seed only when it starts."""
     environment = os.environ | worker_environment(1)
     if environment.keys() != os.environ.keys():
-        os.execve(sys.executable, [sys.executable, "-P", "-m", "ablate.cli", *sys.argv[1:]], environment)
+        os.execve(sys.executable, [sys.executable, "-P", "-m", "ablate", *sys.argv[1:]], environment)
 
 
 def workers_that_fit(memory: Mapping[str, tuple[int, int]], cores: int, gpus: int) -> int:

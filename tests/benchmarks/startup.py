@@ -17,7 +17,7 @@ FULL_GRID = str(Path(__file__).parents[2] / "studies/full_grid.yaml")
 def rows(rounds: int) -> Iterator[Row]:
     """Measure, and yield each row."""
     torch = [sys.executable, "-c", "import torch"]
-    ablate = [sys.executable, "-m", "ablate.cli"]
+    ablate = [sys.executable, "-m", "ablate"]
     for what, command in (("--help", ["--help"]), ("plan studies/full_grid.yaml", ["plan", FULL_GRID])):
         took = [(_run([*ablate, *command]), _run(torch)) for _ in range(rounds)]
         ours, theirs = ([side[at] for side in took] for at in (0, 1))

@@ -117,7 +117,7 @@ def record(trial: optuna.Trial) -> float:
 def overhead(folder: Path, trials: int = 100, seconds_each: float = 0.1) -> Row:
     """Run a study as a user does."""
     study = write_study(folder, trials, seconds_each)
-    command = [sys.executable, "-m", "ablate.cli", "run", str(study), "--home", str(folder / "runs")]
+    command = [sys.executable, "-m", "ablate", "run", str(study), "--home", str(folder / "runs")]
     subprocess.run(command, check=True, capture_output=True)
     frame = open_study("still", folder / "runs").results()
     with closing(sqlite3.connect(folder / "runs/still/study.db")) as database:

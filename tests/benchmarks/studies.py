@@ -115,7 +115,7 @@ def agreement(what: str, own: list[float], peer: list[float]) -> Row:
 
 def ours(study: Path, given: dict[str, str], home: Path) -> None:
     sets = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "ablate.cli", "run", str(study), "--home", str(home), *sets]
+    command = [sys.executable, "-m", "ablate", "run", str(study), "--home", str(home), *sets]
     subprocess.run([*command, "--workers", str(AT_ONCE)], check=True, capture_output=True)
 
 

@@ -1,4 +1,4 @@
-"""`python -m ablate.cli`."""
+"""`python -m ablate`."""
 
 from ablate.cli.app import main
 
