@@ -479,7 +479,7 @@ def test_what_is_open_comes_with_a_number_of_seeds() -> None:
     assert len(open_ones) > 0
     assert all(row.text in said for row in open_ones)
     assert "needs about " in said
-    assert " More seeds need a new study, with fresh seeds or with looks planned from the start " in said
+    assert " More seeds need a new study with fresh seeds: a list, or looks planned from the start " in said
 
 
 def test_the_number_of_seeds_has_a_range_from_the_noise_estimated_on_few_seeds() -> None:

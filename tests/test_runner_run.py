@@ -1,5 +1,6 @@
 """`ablate run` as a user sees it, on a trainer that takes no time: what it records, refuses and resumes."""
 
+import io
 import json
 import os
 import signal
@@ -14,11 +15,15 @@ import pytest
 import thread_engine
 from conftest import write_walk
 from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
+from rich.console import Console
 
 from ablate.errors import BadInput, StudyChanged, TrialError
 from ablate.files import remove
+from ablate.runner.machine import cores
+from ablate.runner.options import Options
 from ablate.runner.outcome import finite
-from ablate.store.places import Place
+from ablate.runner.run import run_study
+from ablate.store.places import Place, place_of
 from ablate.store.reading import read_results
 
 
@@ -145,6 +150,32 @@ def test_a_worker_started_by_hand_hashes_as_those_of_a_run(ablate: Ablate, tmp_p
     trials = json.loads(ablate("status", "hashed", "--json").stdout)["trials"]
     assert len({trial["metrics"]["dev/hash"] for trial in trials}) == 1
     assert {trial["metrics"]["dev/secrets"] for trial in trials} == {0}
+
+
+THREADED = """\
+import os
+from pydantic import BaseModel
+class Settings(BaseModel):
+    x: int = 0
+def train(settings, context):
+    return {"dev/threads": int(os.environ["OMP_NUM_THREADS"])}
+"""
+
+
+def test_workers_have_as_many_threads_when_fewer_trials_than_workers_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the last trials of a run that was resumed could differ in their last bits."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    (tmp_path / "threaded.py").write_text(THREADED)
+    study = tmp_path / "s.yaml"
+    study.write_text(HASHED.replace("hashes", "threaded").replace("dev/hash", "dev/threads"))
+    for limit in (1, None):
+        options = Options(home=tmp_path / "runs", workers=2, limit=limit)
+        assert run_study(study, options, Console(file=io.StringIO()))[0] == 0
+    found = read_results(place_of("hashed", tmp_path / "runs"))
+    threads = [trial.metrics["dev/threads"] for trial in found.trials]
+    assert threads == [max(1, cores() // 2)] * 2
 
 
 def test_limit_and_only_choose_trials(run_here: RunHere, walk_study: WalkStudy) -> None:
@@ -406,7 +437,25 @@ def test_a_changed_study_is_refused_and_names_what_changed(
     done = ablate("run", walk_study(steps=6))
     assert done.returncode == 2
     assert "settings.steps: 5 → 6" in done.stderr
+    assert "ablate delete" not in done.stderr
     assert "Traceback" not in done.stderr
+    planned = ablate("plan", walk_study(steps=6))
+    assert (
+        "will refuse this file: 1 change since trials of 'walk' were run (settings.steps: 5 → 6)"
+        in planned.stdout
+    )
+
+
+def test_a_changed_study_without_a_result_may_be_deleted(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thread_engine, "STOP_AFTER", 1)
+        run_here(walk_study(), limit=1)
+    done = ablate("run", walk_study(steps=6))
+    assert "or delete it, since no trial has a result yet: ablate delete walk" in done.stderr
+    assert ablate("delete", "walk", "--yes").returncode == 0
+    assert "will refuse" not in ablate("plan", walk_study(steps=6)).stdout
 
 
 def test_a_wrong_metric_name_can_be_corrected_and_costs_no_training(
@@ -536,7 +585,7 @@ def test_more_seeds_are_refused_with_the_right_way_to_get_them(
 ) -> None:
     run_here(walk_study())
     with pytest.raises(
-        StudyChanged, match="more seeds need a new study, with fresh seeds or with looks planned"
+        StudyChanged, match="more seeds need a new study with fresh seeds: a list, or looks planned"
     ):
         run_here(walk_study(seeds="[1, 2, 3]"))
 

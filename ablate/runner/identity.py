@@ -28,6 +28,8 @@ EXTENDED = {
     "seeds": f"; {MORE_SEEDS}; --extend adds them anyway, and the report raises STOP",
 }
 
+_START_OVER = ", or delete it, since no trial has a result yet: ablate delete {study}"
+
 # These may change until a trial has a result, so that a mistyped metric name can be corrected without training again.
 UNTIL_JUDGED = ("metric.name", "metric.smallest_effect", "metric.worst")
 
@@ -53,12 +55,8 @@ def refuse_changes(
         return
     stored = read_results(place)
     _refuse_other_defaults(stored, spec, defaults)
-    old, new = identity(stored.spec), identity(spec)
-    if not _judged(stored):
-        for key in UNTIL_JUDGED:
-            old.pop(key, None)
-            new.pop(key, None)
-    if old == new:
+    changes = changes_since(stored, spec)
+    if not changes:
         _refuse_other_cells(stored, spec, design)
     elif extend:
         _refuse_losses(stored, spec, design)
@@ -68,12 +66,22 @@ def refuse_changes(
             *late,
             *(
                 f"{_where(spec)}: {change} since trials of {spec.study!r} were run; put it back, or give the changed study "
-                f"another name{EXTENDED.get(key, '')}"
-                for change in _changes(old, new)
+                f"another name{EXTENDED.get(key, '')}{'' if _judged(stored) else _START_OVER.format(study=spec.study)}"
+                for change in changes
                 for key in [re.split("[.:]", change)[0]]
                 if not (late and key == "seeds")
             ),
         )
+
+
+def changes_since(stored: Results, spec: StudySpec) -> tuple[str, ...]:
+    """Return what `ablate run` refuses in a study file whose trials were run with another: `design.kind: full → fractional`."""
+    old, new = identity(stored.spec), identity(spec)
+    if not _judged(stored):
+        for key in UNTIL_JUDGED:
+            old.pop(key, None)
+            new.pop(key, None)
+    return tuple(_changes(old, new))
 
 
 def edits(ran: StudySpec, file: StudySpec) -> tuple[str, ...]:

@@ -65,6 +65,7 @@ def plan_document(
         "detectable_effect": detectable_effect(spec, design, noise),
         "alternatives": designs,
         "warnings": [
+            *_refusal(earlier, spec),
             *design.warnings,
             *warnings(spec),
             *recommendation(spec, designs, noise),
@@ -91,6 +92,22 @@ def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, An
     one_by_one = spec.design.from_reference
     sd = sd_of_an_effect(spec, design)
     return looks_document(spec, len(design.cells), one_by_one, sd, noise)
+
+
+def _refusal(earlier: Results | None, spec: StudySpec) -> list[str]:
+    """Return a note if `ablate run` will refuse the file."""
+    if earlier is None:
+        return []
+    # Loads a database library, like `_earlier`.
+    from ablate.runner.identity import changes_since
+
+    changes = changes_since(earlier, spec)
+    if not changes:
+        return []
+    return [
+        f"`ablate run` will refuse this file: {plural(len(changes), 'change')} since trials of {spec.study!r} were run "
+        f"({changes[0]}{', ...' if len(changes) > 1 else ''}); `ablate run` names them all, with what to do"
+    ]
 
 
 def _earlier(place: Place) -> Results | None:
@@ -130,7 +147,8 @@ def estimate(
     else:
         all_trained = [s for seconds in trained.values() for s in seconds]
         spread = 2 * _standard_error(all_trained) * unique_parts / 3600
-        basis = f"mean of {len(all_trained)} trained parts of this study, one worker; the range is two standard errors"
+        basis = f"mean of {plural(len(all_trained), 'trained part')} of this study, one worker"
+        basis += "; the range is two standard errors" if len(all_trained) > 1 else "; the range is a guess"
     usd = spec.budget.usd_per_hour
     return {
         "hours": hours,

@@ -197,7 +197,9 @@ def supervise(
     numbers = None if everything else [queued.number for queued in left]
     job = job_for(store, prepared.spec.folder, numbers, keep_code=options.code == "keep")
     job["gpus"] = gpus_of(prepared, chosen)
-    workers = min(options.workers or 1, len(left))
+    # A worker's share of the machine does not grow if fewer are started: with other threads, the last bits could differ.
+    job["workers"] = options.workers or 1
+    workers = min(job["workers"], len(left))
     count = Count(done=done, total=total, workers=workers)
     engine = open_engine(options.engine, job, workers, prepared.place.folder / "logs", options.address)
     with Bars(console, count) if console.is_terminal else Lines(console, count) as progress:

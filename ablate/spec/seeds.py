@@ -26,8 +26,8 @@ MOST_SEEDS = 1000
 # At a look: with one seed, the noise cannot be estimated.
 LEAST_SEEDS = 2
 MORE_SEEDS = (
-    "more seeds need a new study, with fresh seeds or with looks planned from the start (seeds: {start: [11, 22, 33], at_most: "
-    "12}); adding seeds to this study because of its results raises the rate of false positives"
+    "more seeds need a new study with fresh seeds: a list, or looks planned from the start (seeds: {start: [101, 102, 103], "
+    "at_most: 12}); adding seeds to this study because of its results raises the rate of false positives"
 )
 
 

@@ -88,14 +88,14 @@ class LocalWorker:
 class Local:
     """Starts workers that share this machine's cores."""
 
-    def __init__(self, job: dict[str, Any], workers: int, logs: Path) -> None:
-        self._job, self._workers, self._logs = job, workers, logs
+    def __init__(self, job: dict[str, Any], logs: Path) -> None:
+        self._job, self._logs = job, logs
 
     def start(self, index: int) -> LocalWorker:
         """Start worker `index`, or restart it."""
-        return LocalWorker(self._job, self._logs / f"worker-{index}.log", self._workers, index)
+        return LocalWorker(self._job, self._logs / f"worker-{index}.log", self._job["workers"], index)
 
 
-def open_engine(job: dict[str, Any], workers: int, logs: Path, _: str | None) -> Local:
+def open_engine(job: dict[str, Any], _workers: int, logs: Path, _address: str | None) -> Local:
     """Return the engine."""
-    return Local(job, workers, logs)
+    return Local(job, logs)

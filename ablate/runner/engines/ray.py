@@ -66,8 +66,8 @@ class RayWorker:
 class Ray:
     """Starts workers that share the cluster's cores and GPUs evenly."""
 
-    def __init__(self, job: dict[str, Any], workers: int, logs: Path) -> None:
-        has: dict[str, float] = ray.cluster_resources()
+    def __init__(self, job: dict[str, Any], logs: Path) -> None:
+        has, workers = ray.cluster_resources(), job["workers"]
         cores = max(1, int(has.get("CPU", 1) / workers))
         # Fractions of a GPU mean that workers share its memory. A worker uses no more GPUs than the trainer asks for.
         gpus = min(1.0, int(1000 * has.get("GPU", 0) / workers) / 1000) if job["gpus"] < 2 else job["gpus"]
@@ -79,7 +79,7 @@ class Ray:
         return RayWorker(self._task, self._job, self._logs / f"worker-{index}.log")
 
 
-def open_engine(job: dict[str, Any], workers: int, logs: Path, address: str | None) -> Ray:
+def open_engine(job: dict[str, Any], _workers: int, logs: Path, address: str | None) -> Ray:
     """Return the engine on the cluster at `address`; without an address, on a cluster of only this machine.
 
     Raises:
@@ -100,4 +100,4 @@ def open_engine(job: dict[str, Any], workers: int, logs: Path, address: str | No
             f"--address: no Ray cluster answers at {address!r} ({text}); start one with `ray start --head`"
         ) from error
     os.chdir(job["study_folder"])
-    return Ray(job, workers, logs)
+    return Ray(job, logs)
