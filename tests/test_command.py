@@ -52,6 +52,12 @@ def test_the_rest_of_the_settings_becomes_options(arguments: Arguments) -> None:
     ]
 
 
+def test_the_rest_of_the_settings_becomes_overrides(arguments: Arguments) -> None:
+    settings = {"epochs": 3, "optimizer": {"name": "adam w", "betas": [0.9, 0.999]}, "amp": True, "tag": None}
+    (given, _) = arguments(command=after_python("lr={lr}", "{overrides}"), settings=settings)
+    assert given[1:] == ["epochs=3", "optimizer.name=adam w", "optimizer.betas=[0.9, 0.999]", "amp=true"]
+
+
 def test_placeholders_stand_for_values_as_a_study_file_writes_them(arguments: Arguments) -> None:
     settings = {
         "model": {"layers": [1, 2], "name": "a b"},
@@ -181,6 +187,10 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
         (
             [sys.executable, "train.py", "x{args}"],
             "{args} becomes several arguments, found 'x{args}'; make it a separate argument",
+        ),
+        (
+            [sys.executable, "train.py", "x={overrides}"],
+            "{overrides} becomes several arguments, found 'x={overrides}'; make it a separate argument",
         ),
         ("python 'train.py", "no closing quotation; close the quote, or write the command as a list"),
         ([sys.executable, {"lr": None}], 'found {"lr": null}; put quotes around a placeholder: "{lr}"'),

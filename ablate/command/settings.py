@@ -16,7 +16,8 @@ from ablate.text import shown, suggestion
 # `{name}`; doubled braces stand for one brace each; a lone brace is a fault.
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 OF_TRIAL = ("seed", "workdir", "device")  # these are also replaced inside the values of settings
-EVERYTHING = ("args", "config", "config.yaml")  # each of these passes all settings to the program
+SEVERAL = ("args", "overrides")  # each becomes several arguments: all settings that the command does not name
+EVERYTHING = (*SEVERAL, "config", "config.yaml")  # each of these passes all settings to the program
 
 
 @dataclass(frozen=True)
@@ -95,20 +96,25 @@ class Settings(BaseModel):
         for word in self.command:
             if word == "{args}":
                 arguments += self._options(trial)
+            elif word == "{overrides}":
+                arguments += [f"{address}={text_of(value)}" for address, value in self._unnamed(trial)]
             # If a setting is null, an argument that is just its placeholder is left out.
             elif not (word.startswith("{") and values.get(word[1:-1], "") is None):
                 arguments.append(PLACEHOLDER.sub(lambda match: _filled(match, values), word))
         return arguments
 
     def _options(self, trial: Trial) -> Iterator[str]:
-        """Yield `--name value` for each setting that the command does
-        not name: with several values for a list; nothing for null."""
-        named = {name for word in self.command for name in names_in(word)}
-        for address, value in leaves(self.values_for(trial)):
-            if value is None or _is_in(address, named):
-                continue
+        """Yield `--name value` for each setting that the command does not name: with several values for a list."""
+        for address, value in self._unnamed(trial):
             yield f"--{address}"
             yield from map(text_of, value if isinstance(value, list) else [value])
+
+    def _unnamed(self, trial: Trial) -> Iterator[tuple[str, Any]]:
+        """Yield the address and value of each setting that the command does not name and that is not null."""
+        named = {name for word in self.command for name in names_in(word)}
+        for address, value in leaves(self.values_for(trial)):
+            if value is not None and not _is_in(address, named):
+                yield address, value
 
     @model_validator(mode="after")
     def _all_reach_the_program(self) -> Self:
@@ -137,9 +143,9 @@ class Settings(BaseModel):
                         "({args} and {config} pass what exists only in some cells, {{ }} are braces)",
                         "command",
                     )
-                elif name == "args" and word != "{args}":
+                elif name in SEVERAL and word != f"{{{name}}}":
                     yield _fault(
-                        f"{{args}} becomes several arguments, found {shown(word)}; make it a separate argument",
+                        f"{{{name}}} becomes several arguments, found {shown(word)}; make it a separate argument",
                         "command",
                     )
 
