@@ -606,6 +606,16 @@ def assess(regime: Regime, studies: int, seed: int = 0, old: bool = False) -> Ra
     return Rates(*np.array(on_all_cores(partial(_rows, regime, seed, old), studies)).T)
 
 
+def called_no_difference(regime: Regime, studies: int, seed: int = 0) -> float:
+    """Return in what share of studies the first planted effect, exactly the smallest that matters, is said not to matter."""
+    made = plan(regime.design, regime.seeds, tuple(task.metric for task in tasks(regime)), None)
+    values = population(regime, made)
+    name = next(iter(regime.effects))
+    high = np.array([cell.levels[name] == 1 for cell in made.design.cells])
+    at_margin = replace(regime, smallest_effect=float(values[high].mean() - values[~high].mean()))
+    return float(np.mean(on_all_cores(partial(_called_no_difference, at_margin, name, seed), studies)))
+
+
 def suspected(regime: Regime, studies: int, seed: int = 0) -> float:
     """Return in what share of studies the report finds clusters that nobody named."""
     return float(np.mean(on_all_cores(partial(_suspicions, regime, seed), studies)))
@@ -621,6 +631,18 @@ def on_all_cores(do: Callable[[list[int]], list[Any]], studies: int) -> list[Any
 def _rows(regime: Regime, seed: int, old: bool, numbers: list[int]) -> list[tuple[float, ...]]:
     with detectable_effects_left_out():
         return [_row(simulate(regime, default_rng([seed, number])), old) for number in numbers]
+
+
+def _called_no_difference(regime: Regime, name: str, seed: int, numbers: list[int]) -> list[bool]:
+    with detectable_effects_left_out():
+        return [
+            any(
+                one.verdict is Verdict.NO_DIFFERENCE
+                for effect, one in judged(simulate(regime, default_rng([seed, number])))
+                if effect.contrast.factor == name
+            )
+            for number in numbers
+        ]
 
 
 def _suspicions(regime: Regime, seed: int, numbers: list[int]) -> list[bool]:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 from outside_json import compare_files
-from simulated_studies import Rates, Regime, assess, error, suspected
+from simulated_studies import Rates, Regime, assess, called_no_difference, error, suspected
 
 from ablate.report.phrases import METHOD_TEXTS
 from ablate.stats.inference import Method
@@ -115,6 +115,13 @@ SELECTED = [
     Regime("two cells", 5, 200, crashing=3, run=0.3),
     *[Regime(design, 5, None, crashing=3, run=1.0) for design in ("two cells", "full 2^3", "one at a time")],
 ]
+# The planted effect of the first factor is exactly the smallest that matters, and the noise is small beside it.
+AT_THE_MARGIN = [
+    *[Regime("two cells", seeds, None, run=0.2, effects={"a": 1.0}) for seeds in (3, 5, 10)],
+    *[Regime("two cells", seeds, 1000, run=0.05, effects={"a": 0.5}) for seeds in (3, 5)],
+    Regime("full 2^3", 3, None, run=0.3, choice_seed=0.2, effects={"a": 1.0}),
+    Regime("full 2^3", 5, 500, choice_item=0.3, effects={"a": 0.7}),
+]
 # 400 pairs of 40 questions, and a shift per question only.
 QUESTIONS = Regime(
     "two cells", 5, 400, accuracy=0.7, difficulty=1.0, cluster_sizes=(10, 10), choice_cluster=1.2
@@ -132,6 +139,18 @@ def test_two_cells_that_are_right_on_as_many_items_claim_nothing() -> None:
 )
 def test_few_studies_without_an_effect_claim_one(regime: Regime) -> None:
     assert assessed(regime, few_errors_and_misses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", AT_THE_MARGIN, ids=str)
+def test_an_effect_as_large_as_the_smallest_that_matters_is_seldom_called_none(regime: Regime) -> None:
+    rates = []
+    for seed, studies in LOOKS:
+        rates.append(called_no_difference(regime, studies, seed))
+        print(f"\n{regime}: {rates[-1]:.4f}", flush=True)
+        if rates[-1] <= bound(studies):
+            return
+    raise AssertionError(rates)
 
 
 @pytest.mark.slow
