@@ -94,6 +94,13 @@ def test_every_picture_is_shown(open_page: Callable[..., Any]) -> None:
     assert min(sizes) > 0
 
 
+def test_a_phone_shows_the_whole_answer(open_page: Callable[..., Any]) -> None:
+    """Half a forest plot may show no effect at all."""
+    page = open_page(viewport={"width": 400, "height": 800})
+    right = page.locator("#says img").evaluate("image => image.getBoundingClientRect().right")
+    assert right <= 400
+
+
 def test_a_narrow_page_does_not_scroll_sideways(open_page: Callable[..., Any]) -> None:
     page = open_page(viewport={"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 400

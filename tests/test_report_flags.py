@@ -238,7 +238,7 @@ def test_best_of_many_counts_cells_that_are_the_same_models_once() -> None:
     """The heads of the pair tasks change nothing in the part that separate training has for sentiment."""
     results = example(spec(metric=spec().metric.model_copy(update={"name": "dev/sentiment"})))
     assert len(results.cells) == 6
-    assert best_of_many(results)["evidence"].startswith("the best of 4 equal cells")
+    assert best_of_many(results)["evidence"].startswith("if 4 cells were equal, the best of them")
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])

@@ -8,8 +8,9 @@ from fixture_types import not_none
 from report_examples import example, factor, points_of, report_document, spec, with_trial
 
 from ablate.evidence.frames import grid
+from ablate.evidence.verdicts import Qualifier
 from ablate.report.plots.curves import learning_curves
-from ablate.report.plots.forest import mark_of
+from ablate.report.plots.forest import forest, mark_of
 from ablate.report.plots.interactions import interaction_lines
 from ablate.report.plots.registry import pictures
 from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, style
@@ -76,6 +77,20 @@ def test_alt_text_has_the_numbers(of_example: dict[str, Picture]) -> None:
     assert f"{effect['estimate']:+.4f}" in of_example["forest"].alt
 
 
+def test_a_caveat_is_marked(of_example: dict[str, Picture]) -> None:
+    report = report_of(example())
+    first, *others = report.effects
+    reserved = replace(
+        first, judged=replace(first.judged, verdict=Verdict.HELPS, qualifiers=(Qualifier.DEPENDS,))
+    )
+    picture = not_none(forest(replace(report, effects=(reserved, *others))))
+    assert (
+        f"{first.text}: {first.numbers.delta} {first.numbers.interval}, helps, with a caveat." in picture.alt
+    )
+    assert "†: with a caveat" in picture.caption
+    assert "†" not in of_example["forest"].caption
+
+
 def test_captions_name_seeds_and_method(of_example: dict[str, Picture]) -> None:
     assert "3 seeds; paired t over seeds" in of_example["forest"].caption
 
@@ -101,6 +116,7 @@ def test_pyplot_is_not_used() -> None:
 import sys
 from report_examples import example
 from ablate.evidence.frames import grid
+from ablate.evidence.verdicts import Qualifier
 from ablate.report.plots.registry import pictures
 from ablate.report.report import report_of
 assert len(pictures(grid(example()), report_of(example()))) == 4

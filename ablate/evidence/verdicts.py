@@ -38,6 +38,11 @@ class Judged:
     # The 90 % interval: within ± the smallest effect, there is no difference that matters. None for exploratory metrics.
     ci90: tuple[float, float] | None = None
 
+    @property
+    def is_reserved(self) -> bool:
+        """Whether the verdict is weaker than it looks; one that is not decided, only if it is the mean of unlike effects."""
+        return bool(self.qualifiers if self.verdict.is_decided else UNLIKE & set(self.qualifiers))
+
 
 def judge_primary(
     effects: Sequence[Effect],

@@ -5,7 +5,7 @@ from enum import StrEnum
 from ablate.evidence.effects import Scale
 from ablate.evidence.looks import Stop
 from ablate.evidence.predictions import Refusal
-from ablate.evidence.verdicts import Qualifier
+from ablate.evidence.verdicts import Judged, Qualifier
 from ablate.spec.designs import KINDS
 from ablate.stats.clustering import Sign
 from ablate.stats.inference import Method
@@ -92,8 +92,11 @@ PURPOSES = {
     "methods": "How the numbers were computed, with sources, and how to train this again.",
 }
 
-# Beside the verdict in tables.
-RESERVED = ", with a caveat"
+
+def verdict_text(judged: Judged) -> str:
+    """Return a verdict as tables and pictures show it."""
+    return f"{judged.verdict}{', with a caveat' if judged.is_reserved else ''}"
+
 
 # Short names, for captions and tables.
 METHODS = {
@@ -123,7 +126,7 @@ METHOD_TEXTS = {
     "as random samples (Obuchowski and Rockette 1995), so the result generalises to other seeds and to other items from the "
     "same source. The error includes how the effect varies from seed to seed and from item to item; nothing is pooled over "
     "cells. Items of one cluster (such as pairs that share a sentence) count as one. p and interval come from the "
-    "Behrens-Fisher distribution (Fisher 1935): the variance over seeds has one degree of freedom fewer than there are "
+    "Behrens-Fisher distribution (Fisher 1935a): the variance over seeds has one degree of freedom fewer than there are "
     "seeds, the variance over items about twice the number of items on which the sides differ. Pearson's r enters through "
     "its pseudo-values; a composite metric through those of its parts, summed where several of them score the same item. In "
     "a hundred kinds of simulated studies without any effect, 2 % of studies claimed one on average and, as estimated, 5 % "
@@ -146,6 +149,17 @@ GATES = (
     "Of a numeric factor's share of the .05, three quarters go to the test of its slope and one quarter to the tests of its "
     "levels; once the slope is significant, the levels get the whole share (Bretz, Maurer, Brannath and Posch 2009). The slope "
     "is a least-squares line from the smallest level to the largest."
+)
+
+DEPENDENCE = (
+    "An effect depends on another factor if their interaction is significant (Benjamini-Hochberg) and the effect changes its "
+    "sign, or is significant at only one of two levels of that factor (each p < .05, uncorrected). An effect that differs only "
+    "in size keeps a plain verdict, which is about its average; section 6 has all interactions."
+)
+
+OTHER_ENVIRONMENT = (
+    "The versions below are those of the environment that ablate ran in. If the command starts its program in another one, that "
+    "one may have others."
 )
 
 LARGER_P = "Where a score comes from a chosen epoch, the last epoch is tested too, and the larger p counts."

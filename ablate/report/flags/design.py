@@ -217,7 +217,8 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
     yield Flag(
         CAUTION if not lead > 2 * gain else NOTE,
         "best_of_many",
-        f"the best of {len(models)} equal cells would lead by {number(gain)} by chance alone; this one leads the {reference} by "
+        f"if {len(models)} cells were equal, the best of them would still beat their mean by about {number(gain)}, by chance "
+        f"alone; this one beats the {reference} by "
         f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
         f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split"
         + _by_ablate_test(evidence),

@@ -46,10 +46,18 @@ def drift(evidence: Evidence) -> Iterator[Flag]:
                 "drift",
                 f"{'commit of the code' if name == 'git' else name} changed between the {total} trained parts: "
                 f"{listed(values, 3)}",
-                "it rarely changes a result; if in doubt, rerun the older trials"
+                _SAME_WORKERS + _IF_IN_DOUBT
+                if name == "threads"
+                else f"it rarely changes a result; {_IF_IN_DOUBT}"
                 if name in harmless
-                else "rerun the older trials, or do not compare across this change",
+                else "do not compare across this change, or train the study again (`ablate run STUDY --home again`)",
             )
+
+
+_SAME_WORKERS = (
+    "it rarely changes a result; workers share the cores, so give every `ablate run` the same --workers; "
+)
+_IF_IN_DOUBT = "if in doubt, train the study again (`ablate run STUDY --home again`)"
 
 
 def other_code(evidence: Evidence) -> Iterator[Flag]:

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ablate.evidence.effects import Kind
 from ablate.report.document import EffectRow, Report
-from ablate.report.phrases import METHODS
+from ablate.report.phrases import METHODS, verdict_text
 from ablate.report.plots.labels import change_label, plot_text
 from ablate.report.plots.style import BLACK, BLUE, GREY, VERMILLION, Picture, draw
 from ablate.stats.verdicts import Verdict
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS, MAX_PANELS = 40, 4
 LABEL = 34  # characters
+CAVEAT = "†"
 
 _COLOURS: dict[Verdict, Any] = {
     Verdict.HELPS: BLUE,
@@ -61,7 +62,7 @@ def forest(report: Report) -> Picture | None:
         caption=_caption(report, rows_of[shown[0]], clipped, left_out=len(metrics) - len(shown)),
         alt=f"Forest plot of {shown[0]} with 95 % intervals. "
         + " ".join(
-            f"{row.text}: {row.numbers.delta} {row.numbers.interval}, {row.judged.verdict}."
+            f"{row.text}: {row.numbers.delta} {row.numbers.interval}, {verdict_text(row.judged)}."
             for row in changes
         ),
         section="says",
@@ -131,7 +132,8 @@ def _label(row: EffectRow) -> str:
     change = row.change
     when = f" ({change.when})" if change.when else ""
     slope = " (slope)" if row.kind is Kind.SLOPE else ""
-    return f"{plot_text(change.factor + when + slope, LABEL)}\n{change_label(change, LABEL)}"
+    caveat = f" {CAVEAT}" if row.judged.is_reserved else ""
+    return f"{plot_text(change.factor + when + slope, LABEL)}{caveat}\n{change_label(change, LABEL)}"
 
 
 def _caption(report: Report, rows: Sequence[EffectRow], clipped: bool, left_out: int) -> str:
@@ -149,6 +151,8 @@ def _caption(report: Report, rows: Sequence[EffectRow], clipped: bool, left_out:
         "Filled: decided after correction (▲ up, ▼ down, ■ no difference that matters; blue helps, vermillion hurts); "
         "hollow: inconclusive."
     )
+    if any(row.judged.is_reserved for row in rows):
+        sentences.append(f"{CAVEAT}: with a caveat, which its sentence names.")
     if left_out or len({row.metric for row in report.effects}) > 1:
         sentences.append(f"{report.metric.name} decides.")
     if clipped:

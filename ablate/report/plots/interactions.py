@@ -44,15 +44,20 @@ def interaction_lines(grid: Grid, report: Report) -> Picture | None:
             _lines(axis, grid, first, levels[first], second, levels[second])
         axes[0].set_ylabel(plot_text(grid.primary, 30))
 
+    all_pairs = len({row.factors for row in rows})
     first = "largest estimates" if rows[0].numbers.p is None else "smallest p"
+    shown = (
+        f" The {len(pairs)} of {all_pairs} pairs of factors with the {first}."
+        if all_pairs > len(pairs)
+        else ""
+    )
     return draw(
         "interactions",
         2.6 + 0.13 * lines,
         paint,
         title=_title(rows[0]),
         caption=f"Mean of {grid.primary} over all cells and seeds with both levels ({plural(len(grid.cells), 'cell')}, "
-        f"{plural(len(grid.seeds), 'seed')}); {_reading(grid)}. The "
-        f"{plural(len(pairs), 'pair')} with the {first} of {len({row.factors for row in rows})}; exploratory.",
+        f"{plural(len(grid.seeds), 'seed')}); {_reading(grid)}.{shown} Exploratory.",
         alt="Interaction lines. "
         + " ".join(
             f"{' × '.join(row.factors)}: {row.numbers.delta}, p (BH) {p_text(row.p_bh)}."

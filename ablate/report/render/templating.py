@@ -11,7 +11,6 @@ import jinja2
 from markupsafe import Markup
 
 from ablate.evidence.mixing import LEAST_SHARE
-from ablate.evidence.verdicts import UNLIKE, Judged
 from ablate.report import formatting
 from ablate.report.document import CellRow, EffectRow, Fact, OtherTest, Report
 from ablate.report.phrases import (
@@ -19,16 +18,16 @@ from ablate.report.phrases import (
     INTERVALS,
     PURPOSES,
     REPEATED,
-    RESERVED,
     TESTS,
     reference_name,
+    verdict_text,
 )
 from ablate.report.plots.style import Picture
 from ablate.report.render import escaping
 from ablate.report.sections.answer import best_configuration, cost_sentence, open_comparisons
 from ablate.report.sections.effects import clearest_first
 from ablate.report.sections.looks import look_text, plan_text, when_seen
-from ablate.report.sections.provenance import methods
+from ablate.report.sections.provenance import methods, sources
 from ablate.report.sections.summary import headline, reservations_of
 from ablate.report.terms import TERMS
 from ablate.spec.designs import KINDS
@@ -72,7 +71,7 @@ def environment(escape: Callable[[object], str], autoescape: bool = False) -> ji
         "remark": _remark,
         "plan": plan_text,
         "look": look_text,
-        "judged": _judged,
+        "judged": verdict_text,
         "shortened": lambda text: shortened(text, 20),
     }
     return templates
@@ -101,6 +100,7 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
         "effects_by_metric": _by_metric(report.effects),
         "strongest_interactions": sorted(report.interactions, key=clearest_first)[:MAX_INTERACTIONS],
         "methods": methods(report),
+        "sources": sources(report),
         "headline": headline(report),
         "best_yaml": best_configuration(report),
         "still_open": open_comparisons(report),
@@ -186,9 +186,3 @@ def _remark(effect: EffectRow) -> str:
     aliases = [f"aliased with {listed(effect.aliased_with)}"] if effect.aliased_with else []
     note = [effect.note] if effect.note else []
     return "; ".join([*look, *aliases, *reservations_of(effect), *note])
-
-
-def _judged(judged: Judged) -> str:
-    """Return the verdict of an effect as tables show it."""
-    reserved = judged.qualifiers if judged.verdict.is_decided else UNLIKE & set(judged.qualifiers)
-    return f"{judged.verdict}{RESERVED if reserved else ''}"

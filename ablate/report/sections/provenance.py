@@ -16,7 +16,17 @@ from ablate.evidence.contrasts import has_level
 from ablate.evidence.effects import Effect, Kind
 from ablate.evidence.frames import Grid
 from ablate.report.document import Fact, Provenance, Report
-from ablate.report.phrases import ANOVA, GATES, INTERVALS, LARGER_P, LOOKS, METHOD_TEXTS
+from ablate.report.phrases import (
+    ANOVA,
+    DEPENDENCE,
+    GATES,
+    INTERVALS,
+    LARGER_P,
+    LOOKS,
+    METHOD_TEXTS,
+    OTHER_ENVIRONMENT,
+)
+from ablate.report.references import cited
 from ablate.spec.model import Factor, Scalar, StudySpec, quoted_level
 from ablate.stats.sequential import FUTILE_BELOW
 from ablate.text import plural
@@ -84,14 +94,25 @@ def methods(report: Report) -> list[str]:
         paragraphs.append(GATES)
     if any(row.last for row in report.effects):
         paragraphs.append(LARGER_P)
+    if report.interactions:
+        paragraphs.append(DEPENDENCE)
     verdicts = "Verdicts: helps or hurts when the corrected p is below .05"
     if smallest is not None:
         verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"
+        verdicts += " (two one-sided tests, Schuirmann 1987; not corrected for multiple comparisons)"
     paragraphs.append(
         verdicts + "; otherwise inconclusive, with the true effect that 80 % of such studies would detect "
         "(corrected like the smallest p). " + INTERVALS
     )
+    if report.trainer == "ablate.command" and report.provenance.facts:
+        paragraphs.append(OTHER_ENVIRONMENT)
     return paragraphs
+
+
+def sources(report: Report) -> list[str]:
+    """Return the publications that the report cites, in the order of their authors."""
+    notes = [test.note for row in report.effects for test in row.sensitivity]
+    return cited([*methods(report), *(note for note in notes if note)])
 
 
 def fact_counts(grid: Grid) -> dict[str, Counter[str]]:

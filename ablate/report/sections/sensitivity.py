@@ -10,6 +10,7 @@ from ablate.evidence.effects import Effect, Kind
 from ablate.evidence.items import Items, scored
 from ablate.evidence.predictions import ItemScores
 from ablate.report.document import OtherTest
+from ablate.report.formatting import p_text
 from ablate.report.phrases import BORROWED, INDEPENDENT_ITEMS, NORMAL_SCORES, THESE_MODELS
 from ablate.stats import behrens_fisher
 from ablate.stats.correlations import pearson, williams_t, zou_interval
@@ -22,7 +23,7 @@ from ablate.stats.paired import sign_flip_p, smallest_sign_flip_p
 def sign_flip(by_seed: NDArray[np.float64]) -> OtherTest:
     """Return the exact sign-flip test of differences [seeds], and note the smallest p that it can give."""
     least = smallest_sign_flip_p(len(by_seed))
-    note = f"over seeds only, so with {len(by_seed)} seeds p cannot be below {least:.3g}"
+    note = f"over seeds only, so with {len(by_seed)} seeds p cannot be below {p_text(least)}"
     return OtherTest("sign_flip", None, sign_flip_p(by_seed), None, note)
 
 
