@@ -256,7 +256,7 @@ def test_one_seed_with_predictions_is_tested_item_by_item(tmp_path: Path) -> Non
 def test_a_sign_flip_says_what_three_seeds_can_show(finished: tuple[Json, Path]) -> None:
     line = effect_of(finished[0], "similarity_head")["sensitivity"][0]
     assert (line["method"], line["p"]) == ("sign_flip", 0.25)
-    assert "with 3 seeds p cannot be below 0.25" in line["note"]
+    assert "with 3 seeds p cannot be below .250" in line["note"]
 
 
 def test_other_tests_stand_in_every_text(finished: tuple[Json, Path]) -> None:
