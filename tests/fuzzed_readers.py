@@ -49,10 +49,10 @@ from ablate.spec.faults import Faults
 from ablate.spec.reading import parse_study, read_study
 from ablate.spec.script import study_of_script
 from ablate.spec.yaml_tree import parse_tree
-from ablate.store.opening import parse_url, sqlite_file, without_password
 from ablate.store.places import place_in
 from ablate.store.reading import read_results
 from ablate.store.results import Results
+from ablate.store.urls import parse_url, sqlite_file, without_password
 from ablate.text import shortened
 from ablate.trainer.data.reading import examples
 from ablate.trainer.data.sources import Source

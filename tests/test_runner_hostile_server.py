@@ -17,10 +17,11 @@ from test_runner_run import metrics, wait_for
 from ablate.errors import AblateError, BadInput
 from ablate.runner import ownership
 from ablate.runner.ownership import ServerLocks, regain
-from ablate.store import opening
-from ablate.store.opening import Disconnected, lasting
+from ablate.store import retrying
+from ablate.store.database_errors import Disconnected
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
+from ablate.store.retrying import lasting
 from ablate.store.sessions import lock_session
 from ablate.store.writing import Store
 
@@ -270,7 +271,7 @@ def test_what_waiting_does_not_change_is_named_at_once(
 def test_a_server_that_stays_away_is_waited_for_and_named(
     url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "RECONNECT_S", 1.0)
+    monkeypatch.setattr(retrying, "RECONNECT_S", 1.0)
     postgres.control("stop")
     try:
         with pytest.raises(

@@ -27,7 +27,8 @@ from ablate.runner.run import run_order
 from ablate.runner.searching import trials_tried, watch_of
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store
-from ablate.store.opening import Disconnected, connect
+from ablate.store.database_errors import Disconnected
+from ablate.store.opening import connect
 from ablate.store.reading import read_results
 
 

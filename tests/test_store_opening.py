@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from fixture_types import RunHere, WalkStudy
 
 from ablate.errors import BadInput
-from ablate.store import opening
-from ablate.store.opening import Locked
+from ablate.store import database_errors, opening, urls
+from ablate.store.database_errors import Locked
 from ablate.store.places import place_of
 from ablate.store.reading import read_results
 
@@ -117,7 +117,7 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_password_in_the_query_is_not_printable_either() -> None:
-    assert "canary" not in opening.without_password("postgresql://host/db?user=me&password=canary")
+    assert "canary" not in urls.without_password("postgresql://host/db?user=me&password=canary")
 
 
 def test_a_relative_url_means_the_file_where_it_was_typed(
@@ -126,7 +126,7 @@ def test_a_relative_url_means_the_file_where_it_was_typed(
     monkeypatch.chdir(tmp_path)
     place = place_of("s", storage="sqlite:///my.db")
     monkeypatch.chdir("/")
-    assert opening.sqlite_file(place.url) == tmp_path / "my.db"
+    assert urls.sqlite_file(place.url) == tmp_path / "my.db"
 
 
 @pytest.mark.parametrize("name", ["what?a=b", "50%20off", "{x} #1:@", "naïve"])
@@ -134,7 +134,7 @@ def test_a_relative_url_means_the_file_where_it_was_typed(
 def test_a_folder_may_have_any_name(tmp_path: Path, name: str, storage: bool) -> None:
     typed = "sqlite:///" + str(tmp_path / name / "s/study.db").replace("%", "%25").replace("?", "%3f")
     place = place_of("s", home=tmp_path / name, storage=typed if storage else None)
-    assert opening.sqlite_file(place.url) == tmp_path / name / "s/study.db"
+    assert urls.sqlite_file(place.url) == tmp_path / name / "s/study.db"
 
 
 def test_opening_a_database_keeps_the_lock_of_a_transaction_that_is_open(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_database_that_somebody_holds_for_good_is_named_after_one_wait(
     study = walk_study(seeds="[1]")
     run_here(study, limit=1)
     file = tmp_path / "runs/walk/study.db"
-    monkeypatch.setattr(opening, "LOCK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(database_errors, "LOCK_TIMEOUT_S", 0.3)
     with contextlib.closing(sqlite3.connect(file)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(

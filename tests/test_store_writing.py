@@ -17,7 +17,7 @@ from ablate.runner.options import Options
 from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.run import run_order
 from ablate.spec.model import StudySpec
-from ablate.store import opening, tables
+from ablate.store import opening, tables, urls
 from ablate.store.creating import create_store
 from ablate.store.places import Place, place_of
 from ablate.store.reading import read_results
@@ -190,13 +190,13 @@ def test_the_database_is_private(store: Store, prepared: Prepared) -> None:
 
 
 def test_a_password_is_never_printable() -> None:
-    assert "canary" not in opening.without_password("postgresql://me:canary@host/db")
+    assert "canary" not in urls.without_password("postgresql://me:canary@host/db")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://host/db", "sqlite://"])
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(BadInput, match=r"^storage: "):
-        opening.parse_url(url)
+        urls.parse_url(url)
 
 
 def _open(
@@ -246,7 +246,7 @@ def test_eight_processes_may_open_a_fresh_database_of_a_server_at_once(
 
 
 def test_a_database_that_is_being_created_holds_no_study_yet(prepared: Prepared) -> None:
-    file = not_none(opening.sqlite_file(prepared.place.url))
+    file = not_none(urls.sqlite_file(prepared.place.url))
     opening.touch_private(file)
     opening.creation_lock(file).touch()
     with pytest.raises(BadInput, match=r"contains no study yet; if `ablate run` is creating it, try again"):
@@ -254,6 +254,6 @@ def test_a_database_that_is_being_created_holds_no_study_yet(prepared: Prepared)
 
 
 def test_a_database_of_somebody_else_is_none_of_ours(prepared: Prepared) -> None:
-    opening.touch_private(not_none(opening.sqlite_file(prepared.place.url)))
+    opening.touch_private(not_none(urls.sqlite_file(prepared.place.url)))
     with pytest.raises(BadInput, match="not a database of ablate"):
         results(prepared)

@@ -21,8 +21,8 @@ from ablate.report.plots.style import Picture, style
 from ablate.report.render.html import render_html
 from ablate.report.report import drawn_report, refuse_unknown, write_files, write_report
 from ablate.report.sections.live import live_of
-from ablate.store.opening import lasting
 from ablate.store.results import Results, is_going_on
+from ablate.store.retrying import lasting
 
 REST = 20  # seconds of pause for a second of work
 NICENESS = 10

@@ -34,7 +34,7 @@ from ablate.runner.provenance import commit_of, machine_facts
 from ablate.runner.sources import Code, Sources
 from ablate.runner.watchdog import ProgressNote, Watchdog
 from ablate.spec.model import levels_text
-from ablate.store.opening import Disconnected, Locked
+from ablate.store.database_errors import Disconnected, Locked
 from ablate.store.parts import NewPart, Points, Trained
 from ablate.store.trials import Claim, Queued, Superseded
 from ablate.store.writing import Store

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from ablate.errors import AblateError, BadInput
 from ablate.spec.reading import read_study
-from ablate.store import opening as databases
+from ablate.store.database_errors import explained
+from ablate.store.opening import connect
 from ablate.store.sessions import lock_session
+from ablate.store.urls import sqlite_file, without_password
 
 HUB = "huggingface.co"
 LEAST_FREE_GB = 5
@@ -71,13 +73,13 @@ def _database(storage: str | None) -> Finding:
     if url is None:
         return Finding("database", True, f"SQLite {sqlite3.sqlite_version}, one file per study")
     try:
-        with databases.explained(url), databases.connect(url).connect() as connection:
+        with explained(url), connect(url).connect() as connection:
             connection.exec_driver_sql("SELECT 1")
-        if databases.sqlite_file(url) is None:
+        if sqlite_file(url) is None:
             lock_session(url).close()
     except (AblateError, ImportError) as error:
         return Finding("database", False, str(error), "or leave --storage out to use SQLite")
-    return Finding("database", True, databases.without_password(url))
+    return Finding("database", True, without_password(url))
 
 
 def _optional(what: str, module: str, advice: str) -> Finding:

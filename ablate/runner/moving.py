@@ -26,10 +26,10 @@ from ablate.spec.model import levels_text
 from ablate.store import tables
 from ablate.store.creating import create_study
 from ablate.store.finding import names_in
-from ablate.store.opening import sqlite_file, without_password
 from ablate.store.places import Place, place_in, place_of
 from ablate.store.reading import has_run, read_results
 from ablate.store.snapshot import FINISHED, Row, Snapshot, add_results, add_study, take_snapshot
+from ablate.store.urls import sqlite_file, without_password
 from ablate.store.writing import Store
 from ablate.tables import refuse_no_file
 from ablate.text import one_line, plural, shortened, shown

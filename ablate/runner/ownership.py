@@ -22,9 +22,10 @@ import sqlalchemy as sa
 from ablate.contract import Stopped
 from ablate.errors import BadInput, StoreError
 from ablate.files import sync, write_file
-from ablate.store import opening as databases
 from ablate.store.places import Place
+from ablate.store.retrying import lasting
 from ablate.store.sessions import advisory_key, lock_session
+from ablate.store.urls import sqlite_file
 from ablate.store.writing import Store
 
 HOME_MARKER = "home.id"
@@ -176,7 +177,7 @@ class ServerLocks:
             StoreError: it did not answer in time, or before a stop was requested.
         """
         self.close()
-        databases.lasting(self._open, stopping)
+        lasting(self._open, stopping)
 
     def close(self) -> None:
         """End the session, and with it all locks."""
@@ -198,7 +199,7 @@ def regain(locks: FileLocks | ServerLocks, stopping: Callable[[], bool]) -> bool
 
 def open_locks(place: Place) -> FileLocks | ServerLocks:
     """Return the locks that fit the database: files in the study's folder, or the server's."""
-    if databases.sqlite_file(place.url) is None:
+    if sqlite_file(place.url) is None:
         return ServerLocks(place.url, place.study)
     return FileLocks(place.folder / "locks")
 

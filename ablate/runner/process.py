@@ -34,9 +34,10 @@ from ablate.runner.signals import catch, is_urgent
 from ablate.runner.spot_notice import watch_for_notice
 from ablate.runner.worker import Worker
 from ablate.spec.model import StudySpec
-from ablate.store.opening import lasting, without_password
 from ablate.store.places import Place
 from ablate.store.reading import has_run, read_results
+from ablate.store.retrying import lasting
+from ablate.store.urls import without_password
 from ablate.store.writing import Store
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>

@@ -13,9 +13,9 @@ from ablate.design.cells import cell_of
 from ablate.design.factorial import Space
 from ablate.design.model import Cell
 from ablate.design.search import finalists, search_seed
-from ablate.store.opening import lasting
 from ablate.store.reading import read_results
 from ablate.store.results import Results, TrialResult
+from ablate.store.retrying import lasting
 from ablate.store.sampling import Tried, Watch, next_combination
 from ablate.store.writing import Store
 

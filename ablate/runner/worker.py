@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from ablate.runner.attempt import Attempt, Workbench
 from ablate.runner.next_trials import choose_next, turn_to_choose
-from ablate.store.opening import lasting
+from ablate.store.retrying import lasting
 from ablate.store.trials import Queued
 
 POLL_S = 0.2  # how soon a trial whose owner died is taken over

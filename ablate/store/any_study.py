@@ -17,8 +17,9 @@ import sqlalchemy as sa
 
 from ablate.errors import BadInput, StoreError
 from ablate.spec.model import level_text, quoted_level
-from ablate.store import opening as databases
+from ablate.store.opening import reading
 from ablate.store.tables import refuse_newer_optuna
+from ablate.store.urls import sqlite_file, without_password
 from ablate.tables import SQLITE, read_bytes
 from ablate.text import closest, listed
 
@@ -66,7 +67,7 @@ def read_any_study(source: str, study: str | None) -> AnyStudy:
         StoreError: it is locked, damaged or written by a newer Optuna.
     """
     url = database_url(source)
-    where = source if "://" not in source else databases.without_password(url)
+    where = source if "://" not in source else without_password(url)
     with _opened(url, where) as connection:
         _check_tables(connection, where)
         study_id, name = _study(connection, where, study)
@@ -95,7 +96,7 @@ def read_any_study(source: str, study: str | None) -> AnyStudy:
 
 @contextlib.contextmanager
 def _opened(url: str, where: str) -> Iterator[sa.Connection]:
-    file = databases.sqlite_file(url)
+    file = sqlite_file(url)
     with contextlib.ExitStack() as stack:
         if file is not None:
             if not file.is_file():
@@ -108,7 +109,7 @@ def _opened(url: str, where: str) -> Iterator[sa.Connection]:
                 url = database_url(
                     str(_copied(file, Path(stack.enter_context(tempfile.TemporaryDirectory()))))
                 )
-        yield stack.enter_context(databases.reading(url))
+        yield stack.enter_context(reading(url))
 
 
 def _copied(file: Path, folder: Path) -> Path:

@@ -10,12 +10,14 @@ from ablate.design.model import Design
 from ablate.errors import BadInput
 from ablate.files import make_folder, not_followed
 from ablate.spec.model import StudySpec
-from ablate.store import opening as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import planning, tables
+from ablate.store.database_errors import explained
+from ablate.store.opening import connect, creation_lock, refuse_network_file_system, touch_private
 from ablate.store.places import Place
 from ablate.store.sessions import advisory_key, lock_session
 from ablate.store.upgrading import upgrade
+from ablate.store.urls import parse_url, sqlite_file, without_password
 from ablate.store.writing import Store
 from ablate.text import listed
 
@@ -46,17 +48,17 @@ def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> str
         BadInput: the database belongs to another program.
         StoreError: the database is locked, damaged or of another version.
     """
-    url, file = place.url, databases.sqlite_file(place.url)
+    url, file = place.url, sqlite_file(place.url)
     with _taking_turns(url):
         if file is not None:
-            databases.touch_private(file)
-        engine = databases.connect(url)
-        with databases.explained(url):
+            touch_private(file)
+        engine = connect(url)
+        with explained(url):
             if not sa.inspect(engine).has_table(tables.studies.name):
                 _refuse_foreign(engine, url)
                 with engine.execution_options(reading=True).connect() as connection:
-                    tables.refuse_newer_optuna(connection, databases.without_password(url))
-                optuna.create_schema(databases.parse_url(url))
+                    tables.refuse_newer_optuna(connection, without_password(url))
+                optuna.create_schema(parse_url(url))
             upgraded = upgrade(engine, url)
             with engine.begin() as connection:
                 tables.metadata.create_all(connection)
@@ -66,7 +68,7 @@ def create_study(place: Place, insert: Callable[[sa.Connection], object]) -> str
                 if there is None:
                     insert(connection)
                 else:
-                    where = databases.without_password(url)
+                    where = without_password(url)
                     tables.refuse_other_versions(connection, there.schema_version, where)
         engine.dispose()
     return upgraded
@@ -77,7 +79,7 @@ def _refuse_foreign(engine: sa.Engine, url: str) -> None:
     there = sa.inspect(engine).get_table_names()
     if there and "version_info" not in there:
         raise BadInput(
-            f"{databases.without_password(url)}: contains tables of another program ({listed(sorted(there))}); use a separate "
+            f"{without_password(url)}: contains tables of another program ({listed(sorted(there))}); use a separate "
             "database for ablate"
         )
 
@@ -99,15 +101,15 @@ def _insert_study(
 @contextmanager
 def _taking_turns(url: str) -> Iterator[None]:
     """Hold the database's creation lock, since processes would otherwise race to create the tables."""
-    file = databases.sqlite_file(url)
+    file = sqlite_file(url)
     if file is None:
-        with databases.explained(url), lock_session(url) as session:
+        with explained(url), lock_session(url) as session:
             session.execute(sa.select(sa.func.pg_advisory_lock(advisory_key("create"))))
             yield
         return
-    databases.refuse_network_file_system(file)
+    refuse_network_file_system(file)
     make_folder(file.parent)
     # Not "w", which would empty the target if somebody had put a link there.
-    with open(databases.creation_lock(file), "a", opener=not_followed) as lock:
+    with open(creation_lock(file), "a", opener=not_followed) as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

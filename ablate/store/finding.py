@@ -30,8 +30,8 @@ def _only_study(root: Path, url: str | None) -> str:
     where, names = str(root), names_in(root)
     if url is not None:
         # Imported here, since a database library takes a while to load.
-        from ablate.store.opening import without_password
         from ablate.store.reading import study_names
+        from ablate.store.urls import without_password
 
         where, names = without_password(url), study_names(url)
     if len(names) != 1:

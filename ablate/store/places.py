@@ -44,7 +44,7 @@ class Place:
         if self.url == _own_file_url(self.folder):
             return (self.folder / "study.db").is_file()
         # Imported here, since a database library takes a while to load.
-        from ablate.store.opening import sqlite_file
+        from ablate.store.urls import sqlite_file
 
         file = sqlite_file(self.url)
         return file is None or file.is_file()
@@ -104,7 +104,7 @@ def storage_url(storage: str | None) -> str | None:
     url = storage or os.environ.get("ABLATE_STORAGE")
     if not url:
         return None
-    from ablate.store.opening import sqlite_file
+    from ablate.store.urls import sqlite_file
 
     file = sqlite_file(url)
     if file is None:

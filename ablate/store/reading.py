@@ -11,12 +11,14 @@ import sqlalchemy as sa
 from ablate.design.model import Cell
 from ablate.errors import BadInput
 from ablate.spec.model import StudySpec
-from ablate.store import opening as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
+from ablate.store.opening import creation_lock, reading
 from ablate.store.places import Place
 from ablate.store.planning import cell_from_row
 from ablate.store.results import Change, Event, Look, PartResult, Point, Results, TrialResult, UseOfTest
+from ablate.store.retrying import unless_cut
+from ablate.store.urls import sqlite_file, without_password
 
 
 def read_results(place: Place) -> Results:
@@ -26,12 +28,12 @@ def read_results(place: Place) -> Results:
         BadInput: there is no such database, or it holds no such study.
         StoreError: the database is locked or damaged.
     """
-    return databases.unless_cut(lambda: _read_results(place))
+    return unless_cut(lambda: _read_results(place))
 
 
 def _read_results(place: Place) -> Results:
-    url = databases.without_password(place.url)
-    with databases.reading(place.url) as connection:
+    url = without_password(place.url)
+    with reading(place.url) as connection:
         if not sa.inspect(connection).has_table(tables.studies.name):
             raise BadInput(f"{url}: {_why_it_holds_nothing(place.url)}")
         ours = tables.studies
@@ -72,8 +74,8 @@ def _read_results(place: Place) -> Results:
 
 
 def _why_it_holds_nothing(url: str) -> str:
-    file = databases.sqlite_file(url)
-    if file is not None and not databases.creation_lock(file).exists():
+    file = sqlite_file(url)
+    if file is not None and not creation_lock(file).exists():
         return "not a database of ablate"
     return "contains no study yet; if `ablate run` is creating it, try again in a moment"
 
@@ -82,10 +84,10 @@ def study_names(url: str) -> list[str]:
     """Return the names of the studies in a database."""
 
     def read() -> list[str]:
-        with databases.reading(url) as connection:
+        with reading(url) as connection:
             return _names(connection) if sa.inspect(connection).has_table(tables.studies.name) else []
 
-    return databases.unless_cut(read)
+    return unless_cut(read)
 
 
 def has_run(place: Place) -> bool:
@@ -176,7 +178,7 @@ def _trials(
 
 def _points(url: str, study_id: int, parts: Collection[str]) -> list[Point]:
     key = tables.points.c
-    with databases.reading(url) as connection:
+    with reading(url) as connection:
         rows = connection.execute(
             sa.select(key.part, key.seed, key.step, key.name, key.value)
             .where(key.study_id == study_id, key.part.in_(sorted(parts)))
@@ -192,7 +194,7 @@ def read_history(place: Place) -> list[Event]:
         StoreError: the database is locked or damaged.
     """
     ours, key = tables.studies.c, tables.history.c
-    with databases.reading(place.url) as connection:
+    with reading(place.url) as connection:
         if not sa.inspect(connection).has_table(tables.history.name):
             return []
         rows = connection.execute(

@@ -8,7 +8,9 @@ import secrets
 import sqlalchemy as sa
 
 from ablate.errors import BadInput
-from ablate.store import opening as databases
+from ablate.store.database_errors import READ_ONLY, SHARED, Disconnected, explained
+from ablate.store.opening import SERVER_PATIENCE, server_engine
+from ablate.store.urls import without_password
 
 # The server's time limits that could end an idle or waiting session; `lock_session` switches them off.
 TIMEOUTS = (
@@ -28,8 +30,8 @@ def lock_session(url: str) -> sa.Connection:
         BadInput: a pooler in between shares sessions.
         Disconnected: the server does not accept writes.
     """
-    with databases.explained(url):
-        engine = databases.server_engine(url, poolclass=sa.pool.NullPool)
+    with explained(url):
+        engine = server_engine(url, poolclass=sa.pool.NullPool)
         engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         session = engine.connect()
         try:
@@ -39,7 +41,7 @@ def lock_session(url: str) -> sa.Connection:
             known = sa.text("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY(:names)")
             session.execute(known, {"names": list(TIMEOUTS)})
             for name in ("keepalives_idle", "keepalives_interval", "keepalives_count"):
-                session.exec_driver_sql(f"SET tcp_{name} = {databases.SERVER_PATIENCE[name]}")
+                session.exec_driver_sql(f"SET tcp_{name} = {SERVER_PATIENCE[name]}")
         except BaseException:
             session.close()
             raise
@@ -59,7 +61,7 @@ def _refuse_shared(session: sa.Connection, engine: sa.Engine, url: str) -> None:
             # The driver prepared the repeated statement in one session, and got another session.
             own = False
     if not own:
-        raise BadInput(f"{databases.without_password(url)}: {databases.SHARED}")
+        raise BadInput(f"{without_password(url)}: {SHARED}")
 
 
 def _keeps_its_settings(session: sa.Connection, other: sa.Connection) -> bool:
@@ -71,9 +73,7 @@ def _keeps_its_settings(session: sa.Connection, other: sa.Connection) -> bool:
 
 def _refuse_read_only(session: sa.Connection, url: str) -> None:
     if session.scalar(sa.text("SHOW transaction_read_only")) == "on":
-        raise databases.Disconnected(
-            f"{databases.without_password(url)}: does not accept writes; {databases.READ_ONLY}"
-        )
+        raise Disconnected(f"{without_password(url)}: does not accept writes; {READ_ONLY}")
 
 
 def advisory_key(name: str) -> int:

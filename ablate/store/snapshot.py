@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from ablate.design.model import Cell
 from ablate.spec.model import StudySpec
-from ablate.store import opening as databases
 from ablate.store import optuna_tables as optuna
 from ablate.store import parts, planning, tables, trials
+from ablate.store.opening import reading
 from ablate.store.optuna_tables import TrialState
 from ablate.store.parts import NewPart, Trained
 from ablate.store.places import Place
@@ -56,7 +56,7 @@ def take_snapshot(place: Place) -> Snapshot:
     Raises:
         StoreError: the database is locked or damaged.
     """
-    with databases.reading(place.url) as connection:
+    with reading(place.url) as connection:
         ours = tables.studies.c
         head = connection.execute(sa.select(tables.studies).where(ours.name == place.study)).one()
         copied = {table.name: _rows(connection, table, head.study_id) for table in _COPIED}

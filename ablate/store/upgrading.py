@@ -14,8 +14,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ablate.errors import StoreError
-from ablate.store import opening as databases
 from ablate.store import tables
+from ablate.store.opening import sqlite_connection, touch_private
+from ablate.store.urls import sqlite_file, without_password
 
 Step = Callable[[sa.Connection], object]
 
@@ -36,7 +37,7 @@ def upgrade(engine: sa.Engine, url: str, agreed: bool = False) -> str | None:
     Raises:
         StoreError: it is on a server and the user has not agreed, there is no space for the copy, or a newer Optuna wrote it.
     """
-    where, file = databases.without_password(url), databases.sqlite_file(url)
+    where, file = without_password(url), sqlite_file(url)
     with engine.execution_options(reading=True).begin() as connection:
         tables.refuse_newer_optuna(connection, where)
         before = _version(connection)
@@ -84,11 +85,11 @@ def _keep_copy(file: Path, version: int) -> Path:
     copy = file.with_name(f"{file.name}.version-{version}")
     part = copy.with_name(f".{copy.name}.part")
     part.unlink(missing_ok=True)
-    databases.touch_private(part)
+    touch_private(part)
     try:
         with (
             # Not through the connection that holds the lock, since a backup would wait for that lock.
-            contextlib.closing(databases.sqlite_connection(file, "ro")) as source,
+            contextlib.closing(sqlite_connection(file, "ro")) as source,
             contextlib.closing(sqlite3.connect(part)) as target,
         ):
             target.execute("PRAGMA synchronous=FULL")

@@ -19,16 +19,19 @@ import sqlalchemy as sa
 from ablate.design.model import Cell, Design
 from ablate.errors import BadInput
 from ablate.spec.model import StudySpec
-from ablate.store import opening as databases
 from ablate.store import parts, planning, tables, trials
+from ablate.store.database_errors import explained, intact
+from ablate.store.opening import connect
 from ablate.store.optuna_tables import TrialState
 from ablate.store.parts import NewPart, Points, Trained
 from ablate.store.places import Place
 from ablate.store.reading import looks_taken
 from ablate.store.results import Look, UseOfTest
+from ablate.store.retrying import lasting
 from ablate.store.snapshot import Snapshot, add_results, add_uses_of_test
 from ablate.store.trials import Claim, Queued
 from ablate.store.upgrading import upgrade
+from ablate.store.urls import without_password
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,10 +53,10 @@ def _transaction(method: Transaction[P, R], engine_of: Callable[["Store"], sa.En
     @functools.wraps(method)
     def call(self: "Store", /, *args: P.args, **kwargs: P.kwargs) -> R:
         def once() -> R:
-            with databases.explained(self.place.url), engine_of(self).begin() as connection:
+            with explained(self.place.url), engine_of(self).begin() as connection:
                 return method(self, connection, *args, **kwargs)
 
-        return databases.lasting(once, self.stopping)
+        return lasting(once, self.stopping)
 
     return call
 
@@ -64,7 +67,7 @@ class Store:
     def __init__(self, place: Place, agreed: bool = False) -> None:
         """`agreed`: an older database on a server may be upgraded, since the user has made a backup."""
         self.place = place
-        self.engine = databases.connect(place.url)
+        self.engine = connect(place.url)
         self._reader = self.engine.execution_options(reading=True)
         self.stopping: Callable[[], bool] = lambda: False
         self._cells: dict[str, Cell] = {}
@@ -72,23 +75,23 @@ class Store:
         # Parts that were begun here after their last owner had died.
         self._begun_after_a_death: set[tuple[str, int]] = set()
         # The message about the upgrade, if the database was older.
-        self.upgraded = databases.lasting(lambda: self._upgrade(agreed))
+        self.upgraded = lasting(lambda: self._upgrade(agreed))
         row = self._open()
         self._id: int = row.study_id
-        with databases.intact(place.url):
+        with intact(place.url):
             self.spec = StudySpec.model_validate(row.spec)
             self.is_smoke = bool(row.design.get("smoke"))
         # Relative paths in the study start there.
         self.study_folder = Path(row.folder)
 
     def _upgrade(self, agreed: bool) -> str | None:
-        with databases.explained(self.place.url):
+        with explained(self.place.url):
             return upgrade(self.engine, self.place.url, agreed)
 
     @writes
     def _open(self, connection: sa.Connection) -> sa.Row[Any]:
         """Return the study's row; create tables that the database lacks."""
-        ours, url = tables.studies, databases.without_password(self.place.url)
+        ours, url = tables.studies, without_password(self.place.url)
         version = connection.execute(
             sa.select(ours.c.schema_version).where(ours.c.name == self.place.study)
         ).first()
@@ -96,7 +99,7 @@ class Store:
             raise BadInput(f"{url}: contains no study {self.place.study!r}")
         tables.refuse_other_versions(connection, version.schema_version, url)
         tables.metadata.create_all(connection)
-        with databases.intact(self.place.url):
+        with intact(self.place.url):
             return connection.execute(sa.select(ours).where(ours.c.name == self.place.study)).one()
 
     def close(self) -> None:
@@ -118,7 +121,7 @@ class Store:
 
     def cell(self, hash_: str) -> Cell:
         """Return a cell of the design by its hash."""
-        with databases.intact(self.place.url):
+        with intact(self.place.url):
             if hash_ not in self._cells:
                 self._cells = self._read_cells()
             return self._cells[hash_]
@@ -306,7 +309,7 @@ class Store:
             StoreError: somebody else has used it since `uses_before` was read.
         """
         # Not retried: if the answer to the commit was lost, our own use would look like that of another process.
-        with databases.explained(self.place.url), self.engine.begin() as connection:
+        with explained(self.place.url), self.engine.begin() as connection:
             planning.add_use_of_test(connection, self._id, use, uses_before)
 
     @writes

@@ -4,7 +4,7 @@ import importlib.util
 
 from ablate.errors import BadInput, Unavailable
 from ablate.runner.engines.registry import ENGINES, clusters
-from ablate.store.opening import sqlite_file
+from ablate.store.urls import sqlite_file
 from ablate.text import suggestion
 
 

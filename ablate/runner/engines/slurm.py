@@ -23,7 +23,7 @@ from ablate.errors import BadInput, Unavailable
 from ablate.runner.engines.local import LocalWorker
 from ablate.runner.engines.slurm_queue import TAKEN_AWAY, Queue, Watched
 from ablate.runner.process import EXPLAINED
-from ablate.store.opening import without_password
+from ablate.store.urls import without_password
 from ablate.text import one_line, shortened
 
 POLL_S = 0.5
