@@ -108,12 +108,11 @@ def plan(
     Raises:
         BadInput: the study, its trainer or a cell is invalid.
     """
-    from ablate.runner.options import Options
     from ablate.runner.plan import plan_document
     from ablate.runner.prepare import prepare
     from ablate.runner.timing import read_measured
 
-    prepared = prepare(_source(study), Options(home=_path(home), storage=storage))
+    prepared = prepare(_source(study), _path(home), storage)
     return plan_document(
         prepared.spec,
         prepared.design,
@@ -161,9 +160,8 @@ def run(
         KeyboardInterrupt: interrupted, after every worker saved a checkpoint.
     """
     from ablate.errors import BadInput
-    from ablate.runner.options import Options
     from ablate.runner.progress import Messages
-    from ablate.runner.run import run_study
+    from ablate.runner.run import Options, run_study
 
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise BadInput(f"workers: found {workers!r}; give a number, 1 or more, or None for as many as fit")

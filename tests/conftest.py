@@ -20,8 +20,7 @@ from rich.console import Console
 from warm_cli import WarmCommandLine, cold
 
 from ablate.runner.engines.registry import ENGINES, Entry
-from ablate.runner.options import Options
-from ablate.runner.run import run_study
+from ablate.runner.run import Options, run_study
 from ablate.runner.status import status_document
 from ablate.store.reading import read_results
 

@@ -21,9 +21,8 @@ from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.errors import BadInput, Unavailable
 from ablate.runner.engines.checking import check_engine
-from ablate.runner.options import Options
 from ablate.runner.process import job_for
-from ablate.runner.run import run_study
+from ablate.runner.run import Options, run_study
 from ablate.runner.status import status_document
 from ablate.store.places import place_of
 from ablate.store.reading import read_results

@@ -16,7 +16,6 @@ from test_runner_run import trained
 
 from ablate.errors import BadInput, StoreError
 from ablate.runner import spot_notice
-from ablate.runner.options import Options
 from ablate.runner.ownership import FileLocks, share_home
 from ablate.runner.prepare import prepare
 from ablate.runner.process import job_for, work
@@ -89,7 +88,7 @@ def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def store(walk_study: WalkStudy, tmp_path: Path) -> Iterator[Store]:
-    prepared = prepare(walk_study(steps=1, seeds=str(list(range(13)))), Options(home=tmp_path / "runs"))
+    prepared = prepare(walk_study(steps=1, seeds=str(list(range(13)))), home=tmp_path / "runs")
     prepared.place.folder.mkdir(parents=True)
     store = create_store(prepared.place, prepared.spec, prepared.design)
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
@@ -140,7 +139,7 @@ def test_eight_processes_claim_no_trial_twice(store: Store, tmp_path: Path) -> N
 def test_eight_processes_claim_none_of_1000_twice(
     store: Store, tmp_path: Path, walk_study: WalkStudy
 ) -> None:
-    prepared = prepare(walk_study(steps=1, seeds=str(list(range(250)))), Options(home=tmp_path / "runs"))
+    prepared = prepare(walk_study(steps=1, seeds=str(list(range(250)))), home=tmp_path / "runs")
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
     assert len(store.queue()) == 1000
     began = time.monotonic()

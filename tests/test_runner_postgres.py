@@ -20,7 +20,6 @@ from test_runner_run import metrics, running_workers, trained, wait_for
 
 from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
-from ablate.runner.options import Options
 from ablate.runner.ownership import ServerLocks
 from ablate.runner.prepare import prepare
 from ablate.runner.run import run_order
@@ -233,7 +232,7 @@ def searching(walk_study: WalkStudy, tmp_path: Path, url: str) -> Iterator[Worke
     study.write_text(
         study.read_text().replace("design: full", "design: {kind: search, trials: 2, finalists: 1}")
     )
-    prepared = prepare(study, Options(home=tmp_path / "runs", storage=url))
+    prepared = prepare(study, home=tmp_path / "runs", storage=url)
     prepared.place.folder.mkdir(parents=True)
     with contextlib.closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
         worker = Worker(
@@ -288,7 +287,7 @@ def test_a_killed_owner_loses_its_key_though_its_child_lives(
 def test_a_stop_is_heard_while_the_server_is_away(
     walk_study: WalkStudy, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared = prepare(walk_study(), Options(home=tmp_path / "runs", storage=url))
+    prepared = prepare(walk_study(), home=tmp_path / "runs", storage=url)
     with contextlib.closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
         asked = []
 
@@ -304,7 +303,7 @@ def test_a_stop_is_heard_while_the_server_is_away(
 
 
 def test_one_trial_is_claimed_once_at_a_time(walk_study: WalkStudy, tmp_path: Path, url: str) -> None:
-    prepared = prepare(walk_study(seeds="[1]"), Options(home=tmp_path / "runs", storage=url))
+    prepared = prepare(walk_study(seeds="[1]"), home=tmp_path / "runs", storage=url)
     store = create_store(prepared.place, prepared.spec, prepared.design)
     store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
     first = store.queue()[0]

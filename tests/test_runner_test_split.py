@@ -11,7 +11,6 @@ from fixture_types import Ablate
 from ablate.errors import BadInput, StoreError, TrialError, Unavailable
 from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
-from ablate.runner.options import Options
 from ablate.runner.prepare import prepare
 from ablate.runner.run import run_order
 from ablate.runner.test_split import score_chosen, scores_text
@@ -40,7 +39,7 @@ def run_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
     def run(settings: str = "", leave: int = 0) -> Place:
         (tmp_path / "tested.yaml").write_text(STUDY.format(settings=settings))
-        prepared = prepare(tmp_path / "tested.yaml", Options(home=tmp_path / "runs"))
+        prepared = prepare(tmp_path / "tested.yaml", home=tmp_path / "runs")
         place = prepared.place
         place.folder.mkdir(parents=True)
         store = create_store(place, prepared.spec, prepared.design)

@@ -12,7 +12,6 @@ from fixture_types import Ablate, Json
 
 from ablate.errors import AblateError, BadInput
 from ablate.runner import timing
-from ablate.runner.options import Options
 from ablate.runner.plan import plan_document
 from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.run import working_in
@@ -40,7 +39,7 @@ def prepared(tmp_path: Path) -> Callable[..., Prepared]:
             shutil.copy(TRAINERS / f"{name}.py", tmp_path)
         path = tmp_path / "paced.yaml"
         path.write_text(STUDY.format(levels=levels, fault=fault, trainer=trainer))
-        return prepare(path, Options(home=tmp_path / "runs"))
+        return prepare(path, home=tmp_path / "runs")
 
     return call
 

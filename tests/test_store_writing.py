@@ -13,7 +13,6 @@ from postgres_server import PostgresServer
 
 from ablate.design.model import Design
 from ablate.errors import BadInput, StoreError
-from ablate.runner.options import Options
 from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.run import run_order
 from ablate.spec.model import StudySpec
@@ -28,7 +27,7 @@ from ablate.store.writing import Store
 
 @pytest.fixture
 def prepared(walk_study: WalkStudy, tmp_path: Path) -> Prepared:
-    return prepare(walk_study(), Options(home=tmp_path / "runs"))
+    return prepare(walk_study(), home=tmp_path / "runs")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 from test_runner_run import wait_for
 
 from ablate.errors import BadInput
-from ablate.runner.options import Options
 from ablate.runner.prepare import prepare
 from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.declared_kinds import KINDS, PAIR_HEADS
@@ -93,7 +92,7 @@ def test_four_declared_tasks_are_run_killed_resumed_tested_and_reported(
 
 
 def test_a_head_is_a_factor(four: Path) -> None:
-    design = prepare(four, Options()).design
+    design = prepare(four).design
     assert [cell.settings["tasks"]["nli"].get("head") for cell in design.cells] == ["difference", "cross"]
 
 
@@ -108,13 +107,13 @@ def test_a_head_is_a_factor(four: Path) -> None:
 def test_the_loss_of_a_task_is_a_factor(address: str, levels: str, baseline: str, four: Path) -> None:
     factor = f"factors:\n  {address}: {levels}\nbaseline: {{{address}: {baseline}}}\ndesign"
     four.write_text(re.sub(r"(?s)factors:.*design", factor, STUDY))
-    cells = prepare(four, Options()).design.cells
+    cells = prepare(four).design.cells
     assert len({cell.hash for cell in cells}) == len(cells) > 1
 
 
 def test_only_the_part_of_the_task_that_varies_is_trained_again(four: Path) -> None:
     four.write_text(STUDY.replace("training: joint", "training: separate"))
-    first, second = prepare(four, Options()).design.cells
+    first, second = prepare(four).design.cells
     assert {name for name in first.parts if first.parts[name].hash != second.parts[name].hash} == {"nli"}
 
 
@@ -124,7 +123,7 @@ def test_the_batch_size_of_a_task_is_a_factor_and_can_be_set(four: Path) -> None
     )
     text = four.read_text().replace("batch_size: 4, ", "").replace(": difference}", ": 2}")
     four.write_text(text)
-    prepared = prepare(four, Options(overrides=("tasks.nli.head=product",)))
+    prepared = prepare(four, overrides=("tasks.nli.head=product",))
     assert [cell.settings["tasks"]["topic"]["batch_size"] for cell in prepared.design.cells] == [2, 8]
     assert prepared.design.cells[0].settings["tasks"]["nli"]["head"] == "product"
 
@@ -329,7 +328,7 @@ def test_a_fault_of_a_declared_task_is_named_at_its_place(task: str, fault: str,
     path = tmp_path / "s.yaml"
     path.write_text(f"{HEADER}  tasks:\n    {task}\n{REST}")
     with pytest.raises(BadInput) as caught:
-        prepare(path, Options(home=tmp_path))
+        prepare(path, home=tmp_path)
     assert len(caught.value.faults) == 1
     assert fault in caught.value.faults[0]
     assert caught.value.faults[0].startswith(f"{path}:")

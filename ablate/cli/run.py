@@ -55,12 +55,11 @@ def plan(
 
     Example: ablate plan studies/full_grid.yaml --measure
     """
-    from ablate.runner.options import Options
     from ablate.runner.plan import plan_document, plan_text
     from ablate.runner.prepare import prepare
     from ablate.runner.timing import measure, read_measured
 
-    prepared = prepare(study, Options(home=home, storage=storage, overrides=set_))
+    prepared = prepare(study, home, storage, set_)
     measured = measure(prepared, complain) if measure_ else read_measured(prepared)
     document = plan_document(
         prepared.spec,
@@ -155,9 +154,8 @@ def run(
 
     Example: ablate run studies/quickstart.yaml
     """
-    from ablate.runner.options import Options
     from ablate.runner.progress import Messages
-    from ablate.runner.run import run_study
+    from ablate.runner.run import Options, run_study
     from ablate.runner.status import status_document, status_text
     from ablate.store.reading import read_results
 

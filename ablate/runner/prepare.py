@@ -1,7 +1,7 @@
 """From the command line to a validated study: every cell is checked, nothing is written."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from ablate.contract import Trainer, load_trainer
 from ablate.design.cells import build_design
 from ablate.design.model import Design
 from ablate.errors import BadInput
-from ablate.runner.options import Options
 from ablate.runner.smoke import smoke_study
 from ablate.spec.designs import OneAtATime
 from ablate.spec.model import StudySpec
@@ -48,19 +47,25 @@ def naming_link(spec: StudySpec) -> Iterator[None]:
         ) from error
 
 
-def prepare(study: Path | Mapping[str, Any], options: Options) -> Prepared:
+def prepare(
+    study: Path | Mapping[str, Any],
+    home: Path | None = None,
+    storage: str | None = None,
+    overrides: Sequence[str] = (),
+    smoke: bool = False,
+) -> Prepared:
     """Read and validate a study (a file, or a mapping with the same keys) and each of its cells.
 
     Raises:
         BadInput: the file, the trainer or a cell is invalid.
     """
-    spec = read_study(study, options.overrides)
+    spec = read_study(study, overrides)
     with naming_link(spec):
         trainer = load_trainer(spec.trainer, spec.folder, f"{spec.place('trainer')}: ")
     # A smoke test runs each level once; there is nothing to search for.
-    if options.smoke and spec.search:
+    if smoke and spec.search:
         spec = spec.model_copy(update={"design": OneAtATime()})
     design = build_design(spec, trainer)
-    if options.smoke:
+    if smoke:
         spec, design = smoke_study(spec, design, trainer)
-    return Prepared(spec, trainer, design, place_of(spec.study, options.home, options.storage))
+    return Prepared(spec, trainer, design, place_of(spec.study, home, storage))

@@ -17,10 +17,9 @@ from ablate.design.model import Cell, Design
 from ablate.errors import BadInput
 from ablate.files import make_folder
 from ablate.runner.one_trial import UNFINISHED
-from ablate.runner.options import Options
 from ablate.runner.ownership import share_home
 from ablate.runner.prepare import Prepared
-from ablate.runner.run import supervise, working_in
+from ablate.runner.run import Options, supervise, working_in
 from ablate.spec.designs import OneAtATime
 from ablate.store.creating import create_store
 from ablate.store.places import Place, place_of

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from ablate.runner.engines.registry import open_engine
 from ablate.runner.identity import all_defaults, refuse_changes
 from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that_fit
 from ablate.runner.next_trials import choose_next, turn_to_choose
-from ablate.runner.options import Options
 from ablate.runner.ordering import in_blocks
 from ablate.runner.other_code import Recorded, present_code, refuse_other_code, train_again
 from ablate.runner.ownership import nobody_works_on, open_locks, share_home
@@ -45,6 +44,26 @@ from ablate.store.writing import Store
 from ablate.text import plural, printable
 
 
+@dataclass(frozen=True)
+class Options:
+    """What a user may set besides the study file."""
+
+    home: Path | None = None
+    storage: str | None = None
+    workers: int | None = 1  # None: as many as fit
+    engine: str = "local"
+    address: str | None = None
+    only: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+    limit: int | None = None
+    smoke: bool = False
+    max_hours: float | None = None
+    max_usd: float | None = None
+    extend: bool = False
+    retry_failed: bool = False
+    code: str | None = None  # if the trainer's code changed: keep or rerun
+
+
 def run_study(study: Path | Mapping[str, Any], options: Options, console: Console) -> tuple[int, Place]:
     """Run what has no result yet; return the exit code and where the results are.
 
@@ -53,7 +72,7 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         Unavailable: data or weights are neither cached nor downloadable. Nothing was written.
     """
     began = time.monotonic()
-    prepared = prepare(study, options)
+    prepared = prepare(study, options.home, options.storage, options.overrides, smoke=options.smoke)
     spec, design, place = prepared.spec, prepared.design, prepared.place
     deadline = began + 3600 * hours_allowed(spec, options)
     check_engine(options.engine, place.url, options.address)

@@ -15,7 +15,6 @@ from ablate.design.cells import build_design
 from ablate.design.model import Cell, Design
 from ablate.errors import AblateError
 from ablate.runner.checking import check_cells, check_gpus
-from ablate.runner.options import Options
 from ablate.runner.outcome import checked
 from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.probe import Trace
@@ -48,7 +47,7 @@ def check_study(
         BadInput: the study, its trainer or a cell is not sound.
         Unavailable: what training needs is missing.
     """
-    prepared = prepare(study, Options(overrides=overrides))
+    prepared = prepare(study, overrides=overrides)
     prepared = replace(prepared, design=_few_cells(prepared))
     with working_in(prepared.spec.folder):
         check_cells(prepared, prepared.design.cells)

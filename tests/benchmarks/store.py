@@ -33,7 +33,6 @@ from measure import HEADER, Row, middle, ratios, row, seconds
 from ablate import open_study
 from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
-from ablate.runner.options import Options
 from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.run import run_order
 from ablate.runner.worker import Worker
@@ -140,7 +139,7 @@ def adding(folder: Path, rounds: int) -> Row:
     study = TESTS.parent / "studies/full_grid.yaml"
     took, count = [], 0
     for turn in range(rounds):
-        prepared = prepare(study, Options(home=folder / str(turn)))
+        prepared = prepare(study, home=folder / str(turn))
         order = run_order(prepared.design, prepared.spec)
         began = time.perf_counter()
         with closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
@@ -181,7 +180,7 @@ def write_study(folder: Path, trials: int, seconds_each: float = 0.0) -> Path:
 
 @contextmanager
 def store_of(study: Path, home: Path) -> Iterator[tuple[Store, Prepared]]:
-    prepared = prepare(study, Options(home=home))
+    prepared = prepare(study, home=home)
     with closing(create_store(prepared.place, prepared.spec, prepared.design)) as store:
         store.add_trials(prepared.design.cells, run_order(prepared.design, prepared.spec))
         yield store, prepared

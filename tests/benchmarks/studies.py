@@ -24,7 +24,6 @@ from scipy import stats
 
 from ablate import open_study
 from ablate.design.model import Cell
-from ablate.runner.options import Options
 from ablate.runner.prepare import Prepared, prepare
 from ablate.trainer.data.pretrained import TINY
 from ablate.trainer.data.reading import examples
@@ -63,9 +62,7 @@ def compared(study: Path, given: dict[str, str], seeds: int) -> Iterator[Row]:
         copy.write_text(
             "\n".join(f"seeds: [{listed}]" if line.startswith("seeds:") else line for line in lines)
         )
-        prepared = prepare(
-            copy, Options(home=folder / "runs", overrides=[f"{k}={v}" for k, v in given.items()])
-        )
+        prepared = prepare(copy, home=folder / "runs", overrides=[f"{k}={v}" for k, v in given.items()])
         ours_s = seconds(lambda: ours(copy, given, folder / "runs"))
         frame = open_study(prepared.spec.study, folder / "runs").results()
         trials = [(cell, seed) for cell in prepared.design.cells for seed in prepared.spec.seeds]
