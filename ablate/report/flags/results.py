@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ablate.evidence import diverged
-from ablate.evidence.frames import MOST_METRICS
+from ablate.evidence.frames import MOST_METRICS, Grid
 from ablate.evidence.predictions import Refusal, file_name
 from ablate.report.document import Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_where
@@ -291,11 +291,7 @@ def few_clusters(evidence: Evidence) -> Iterator[Flag]:
 def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
     """Predictions that are all the same, or no better than always predicting the commonest label."""
     grid = evidence.grid
-    constant, majority, scored = (
-        Counter[tuple[str, int]](),
-        Counter[tuple[str, int]](),
-        Counter[tuple[str, int]](),
-    )
+    constant, majority, scored = (Counter[tuple[str, int]]() for _ in range(3))
     for (row, _), trial in sorted(grid.trials.items()):
         if trial.state != "COMPLETE":
             continue
@@ -309,22 +305,35 @@ def useless_predictions(evidence: Evidence) -> Iterator[Flag]:
                 constant[metric, row] += 1
             elif scores and scores.kind == "accuracy" and scores.scores.mean() <= _majority(predicted.gold):
                 majority[metric, row] += 1
-    for useless, rule, what in (
-        (constant, "constant_predictions", "every item gets the same prediction"),
-        (majority, "majority_class", "accuracy is no better than always predicting the commonest label"),
-    ):
-        if useless:
-            names = sorted(
-                f"{metric} of {cell_name(grid, row)} ({count} of {plural(scored[metric, row], 'seed')})"
-                for (metric, row), count in useless.items()
-            )
-            yield Flag(
-                CAUTION,
-                rule,
-                f"{what}: {listed(names, sep='; ')}",
-                "with these seeds the models learned nothing for this task: train longer or fix the learning rate first",
-                frozenset(row for _, row in useless),
-            )
+    if constant:
+        yield Flag(
+            CAUTION,
+            "constant_predictions",
+            f"every item gets the same prediction: {_of_seeds(grid, constant, scored)}",
+            _NOTHING_LEARNED,
+            frozenset(row for _, row in constant),
+        )
+    if majority:
+        yield Flag(
+            CAUTION,
+            "majority_class",
+            f"accuracy is no better than always predicting the commonest label: {_of_seeds(grid, majority, scored)}",
+            _NOTHING_LEARNED,
+            frozenset(row for _, row in majority),
+        )
+
+
+_NOTHING_LEARNED = (
+    "with these seeds the models learned nothing for this task: train longer or fix the learning rate first"
+)
+
+
+def _of_seeds(grid: Grid, useless: Counter[tuple[str, int]], scored: Counter[tuple[str, int]]) -> str:
+    names = sorted(
+        f"{metric} of {cell_name(grid, row)} ({count} of {plural(scored[metric, row], 'seed')})"
+        for (metric, row), count in useless.items()
+    )
+    return listed(names, sep="; ")
 
 
 def _majority(gold: "np.ndarray[Any, Any]") -> float:
