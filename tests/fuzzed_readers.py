@@ -40,10 +40,10 @@ from ablate.report.outside.compare import compare_files
 from ablate.report.outside.question import Question
 from ablate.report.render.terminal import analysis_text, comparison_text
 from ablate.report.report import report_of
+from ablate.runner.bundles import CONTENT, pack, unpack
 from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import FORMAT, save_checkpoint
 from ablate.runner.context import Owner, PartContext
-from ablate.runner.moving import CONTENT, pack, unpack
 from ablate.runner.status import status_document, status_text
 from ablate.spec.faults import Faults
 from ablate.spec.reading import parse_study, read_study

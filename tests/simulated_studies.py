@@ -26,12 +26,12 @@ from scipy import optimize, special
 
 from ablate.design.cells import build_design
 from ablate.design.model import Cell, Design
+from ablate.evidence.aliases import aliases, mixed_effects
 from ablate.evidence.contrasts import by_seed
 from ablate.evidence.effects import Effect, study_effects, study_models
 from ablate.evidence.frames import Grid, grid
 from ablate.evidence.interactions import qualifier_of, simple_effects, study_interactions
 from ablate.evidence.items import Items
-from ablate.evidence.mixing import aliases, mixed_effects
 from ablate.evidence.predictions import ItemScores, Kind, PredictionFiles
 from ablate.evidence.verdicts import Judged, Qualifier
 from ablate.report.sections.effects import judge

@@ -16,7 +16,7 @@ from ablate.report.render.html import render_html
 from ablate.report.render.latex import render_latex
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of
-from ablate.report.sections.answer import open_comparisons
+from ablate.report.sections.seeds_needed import open_comparisons
 from ablate.spec.model import Looking
 from ablate.store.results import Look, Results
 

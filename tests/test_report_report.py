@@ -28,7 +28,8 @@ from ablate.report.as_json import to_json
 from ablate.report.render.html import render_html
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of, write_report
-from ablate.report.sections.answer import best_configuration, open_comparisons
+from ablate.report.sections.best_configuration import best_configuration
+from ablate.report.sections.seeds_needed import open_comparisons
 from ablate.report.sections.summary import headline
 from ablate.spec.model import Factor, Level
 from ablate.stats.power import mde

@@ -14,8 +14,8 @@ from programs import write_program
 from test_command_stopping import walks
 from test_runner_run import wait_for
 
-from ablate.runner import probing
-from ablate.runner.trainer_check import check_study, check_text
+from ablate.runner.check import runs
+from ablate.runner.check.study import check_study, check_text
 
 STUDIES = Path(__file__).parent.parent / "studies"
 STUDY = """\
@@ -188,7 +188,7 @@ def test_a_long_training_is_checked_up_to_a_step(faulty: Faulty) -> None:
 def test_a_training_that_never_looks_at_the_clock_is_ended(
     faulty: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probing, "STARTING_S", 2.0)
+    monkeypatch.setattr(runs, "STARTING_S", 2.0)
     document = check_study(faulty("silent", ", steps: 2, seconds_per_step: 1000"), [], 0.001, print)
     assert set(results(document).values()) == {"not checked"}
 

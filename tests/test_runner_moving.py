@@ -16,7 +16,7 @@ from test_runner_run import wait_for, with_fault
 
 from ablate.errors import BadInput
 from ablate.runner import bundle_bounds
-from ablate.runner.moving import pack, unpack
+from ablate.runner.bundles import pack, unpack
 from ablate.store.places import place_in
 
 

@@ -15,7 +15,7 @@ from fixture_types import Ablate, StartAblate
 from test_runner_run import wait_for
 
 from ablate.contract import load_trainer
-from ablate.runner.sources import Sources
+from ablate.runner.trial_code import Sources
 
 WriteCoded = Callable[..., Path]
 STUDY = """\

@@ -21,11 +21,11 @@ from fixture_types import Ablate, RunHere
 from ablate.contract import Pruned
 from ablate.errors import BadInput, TrialError
 from ablate.runner.cadence import Cadence
+from ablate.runner.check.study import check_study, check_text
 from ablate.runner.checkpoint import read_state, write_state
 from ablate.runner.context import Owner, PartContext, Points
 from ablate.runner.prefix_files import PrefixFiles
 from ablate.runner.status import status_text
-from ablate.runner.trainer_check import check_study, check_text
 from ablate.store.places import Place, place_of
 from ablate.store.reading import read_results
 from ablate.store.results import Results, sharing

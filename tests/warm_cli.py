@@ -20,7 +20,8 @@ READ_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "MPL")
 LOADED = (
     "runner.run",
     "runner.plan",
-    "runner.moving",
+    "runner.bundles",
+    "runner.merging",
     "report.export",
     "report.report",
     "report.outside.analyze",

@@ -36,7 +36,7 @@ def delete(
 
     Example: ablate delete quickstart-smoke
     """
-    from ablate.runner import moving
+    from ablate.runner.deleting import delete_study
     from ablate.store.finding import find_study
     from ablate.store.reading import read_results
 
@@ -45,7 +45,7 @@ def delete(
     if not yes and not _is_sure(f"Delete {place.study!r} with {trials} complete trials, in {place.folder}?"):
         complain("nothing was deleted; --yes deletes without asking")
         raise typer.Exit(1)
-    moving.delete(place)
+    delete_study(place)
     say(f"{place.study}: deleted")
 
 
@@ -86,10 +86,10 @@ def merge(
     Example: ablate merge runs /mnt/other_machine/runs
     """
     from ablate.report.as_json import to_json
-    from ablate.runner import moving
+    from ablate.runner.merging import merge_homes, merged_text
 
-    merged = list(moving.merge(first, second, keep_first))
-    show({"merged": to_json(merged)}, "\n".join(map(moving.merged_text, merged)), as_json)
+    merged = list(merge_homes(first, second, keep_first))
+    show({"merged": to_json(merged)}, "\n".join(map(merged_text, merged)), as_json)
 
 
 def import_(
@@ -103,9 +103,9 @@ def import_(
 
     Example: ablate import quickstart.zip --home runs
     """
-    from ablate.runner import moving
+    from ablate.runner.bundles import unpack
 
-    place = moving.unpack(bundle, home, storage)
+    place = unpack(bundle, home, storage)
     say(f"{place.study}: in {place.folder}")
 
 

@@ -154,7 +154,7 @@ def export(
     place = find_study(study, home, storage)
     if bundle:
         from ablate.files import refuse_other_kinds
-        from ablate.runner.moving import pack
+        from ablate.runner.bundles import pack
 
         file = out or Path("exports") / f"{place.study}.zip"
         refuse_other_kinds(file, "the bundle", "--out")

@@ -87,7 +87,7 @@ def check(
 
     Exit code 0: sound; 1: not. Example: ablate check studies/own_trainer.yaml
     """
-    from ablate.runner.trainer_check import check_study, check_text
+    from ablate.runner.check.study import check_study, check_text
 
     document = check_study(study, set_, minutes, complain)
     show(document, check_text(document), as_json)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
+from ablate.evidence.aliases import Fraction
 from ablate.evidence.effects import Kind, Slope
-from ablate.evidence.mixing import Fraction
 from ablate.evidence.models import Margins, Term
 from ablate.evidence.noise import Noise
 from ablate.evidence.verdicts import Judged

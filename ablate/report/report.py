@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.errors import BadInput
+from ablate.evidence.aliases import Fraction, aliases, fraction_of, mixed_effects
 from ablate.evidence.contrasts import condition_text
 from ablate.evidence.effects import Effect, study_contrasts, study_effects, study_models
 from ablate.evidence.frames import Grid, grid
@@ -21,7 +22,6 @@ from ablate.evidence.interactions import (
 )
 from ablate.evidence.items import Items
 from ablate.evidence.looks import judge_looked
-from ablate.evidence.mixing import Fraction, aliases, fraction_of, mixed_effects
 from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_of_metrics
 from ablate.files import write_file
@@ -30,13 +30,13 @@ from ablate.report.document import CellRow, Design, EffectRow, FactorRow, Flag, 
 from ablate.report.flags.evidence import Evidence
 from ablate.report.flags.registry import flags
 from ablate.report.render.csv import csv_tables
-from ablate.report.sections.answer import with_seeds_needed
 from ablate.report.sections.cells import best_row, cell_rows
 from ablate.report.sections.effects import as_seen, effect_row, interaction_row, judge, tradeoffs, undone
 from ablate.report.sections.examples import disagreements
 from ablate.report.sections.ledger import cost, ledger, progress
 from ablate.report.sections.looks import adding_of, look_rows
 from ablate.report.sections.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
+from ablate.report.sections.seeds_needed import with_seeds_needed
 from ablate.report.sections.sensitivity import moderated
 from ablate.report.sections.summary import sentences, test_scores
 from ablate.store.results import Results

@@ -15,7 +15,8 @@ from ablate.files import sync_tree, write_file
 from ablate.integrations.registry import Run, Trackers
 from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import remove_checkpoints
-from ablate.runner.context import Owner, PartContext, disk_explained, disk_trouble, is_disk_trouble
+from ablate.runner.context import Owner, PartContext
+from ablate.runner.disk import disk_explained, disk_trouble, is_disk_trouble
 from ablate.runner.logs import Logbook, new_log
 from ablate.runner.machine import choose_device, gpus_for, joules_used, peak_memory_bytes
 from ablate.runner.other_code import (
@@ -31,7 +32,7 @@ from ablate.runner.outcome import checked, finite, is_of_a_lost_gpu, plain_facts
 from ablate.runner.ownership import Lost, open_locks, regain
 from ablate.runner.prefixes import PartPrefixes, Prefixes
 from ablate.runner.provenance import commit_of, machine_facts
-from ablate.runner.sources import Code, Sources
+from ablate.runner.trial_code import Code, Sources
 from ablate.runner.watchdog import ProgressNote, Watchdog
 from ablate.spec.model import levels_text
 from ablate.store.database_errors import Disconnected, Locked

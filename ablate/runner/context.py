@@ -1,14 +1,12 @@
 """The context that a trainer receives: our implementation of `contract.Context`."""
 
-import contextlib
 import csv
-import errno
 import io
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -17,41 +15,18 @@ from typing import Any
 import numpy as np
 
 from ablate.contract import Pruned, Stopped
-from ablate.errors import StoreError, TrialError
+from ablate.errors import TrialError
 from ablate.files import make_folder, sweep, write_file
 from ablate.runner.cadence import Cadence
 from ablate.runner.checkpoint import load_checkpoint, save_checkpoint
+from ablate.runner.disk import disk_explained
 from ablate.runner.outcome import LARGEST, LARGEST_STEP, numbers, whole_step
 from ablate.runner.prefix_files import PrefixFiles
 from ablate.runner.thinning import Thinning
 from ablate.text import shown
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
 NAME_BYTES = 100  # limit of a split's name, and of a task's: a file name has both, and at most 255
 Points = list[tuple[int, str, float]]
-
-
-@contextlib.contextmanager
-def disk_explained(place: Path) -> Iterator[None]:
-    """Turn a disk failure into an error that stops the worker without failing the trial."""
-    try:
-        yield
-    except OSError as error:
-        raise disk_trouble(place, error.strerror or str(error)) from error
-
-
-def disk_trouble(place: Path, what: str) -> StoreError:
-    """Return the error for a failing disk, with how to fix it."""
-    return StoreError(
-        f"{place}: {what}; free some disk space and run again: training resumes from the last checkpoint"
-    )
-
-
-def is_disk_trouble(error: BaseException) -> bool:
-    """Return whether a trainer failed because of the disk; libraries wrap an OSError in errors of their own."""
-    if isinstance(error, OSError):
-        return error.errno in _DISK_ERRORS
-    return any(os.strerror(number) in str(error) for number in _DISK_ERRORS)
 
 
 class Owner:

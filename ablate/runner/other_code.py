@@ -13,7 +13,7 @@ from typing import Any
 
 from ablate.errors import BadInput, StudyChanged
 from ablate.runner.ownership import nobody_works_on
-from ablate.runner.sources import MISSING, PHASES, Code, Sources
+from ablate.runner.trial_code import MISSING, PHASES, Code, Sources
 from ablate.store.reading import read_results
 from ablate.store.results import Results
 from ablate.store.writing import Store

@@ -13,7 +13,7 @@ from ablate.files import remove
 from ablate.runner.other_code import begin_note, is_of_now, joined, read_note
 from ablate.runner.prefix_files import PrefixFiles, Saved
 from ablate.runner.provenance import machine_facts
-from ablate.runner.sources import Code, Sources
+from ablate.runner.trial_code import Code, Sources
 from ablate.store.writing import Store
 
 # The facts of a machine that bits may depend on.

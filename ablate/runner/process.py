@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import faulthandler
 import json
-import math
 import os
 import secrets
 import select
@@ -25,7 +24,7 @@ from rich.console import Console
 from ablate.contract import load_trainer
 from ablate.errors import AblateError, BadInput
 from ablate.runner import leftovers
-from ablate.runner.cadence import MAX_CHECKPOINT_SHARE, Cadence
+from ablate.runner.cadence import Cadence, checkpoint_seconds, most_share
 from ablate.runner.logs import Logbook
 from ablate.runner.other_code import Recorded
 from ablate.runner.ownership import let_go, share_home
@@ -33,7 +32,6 @@ from ablate.runner.progress import Count, Lines
 from ablate.runner.signals import catch, is_urgent
 from ablate.runner.spot_notice import watch_for_notice
 from ablate.runner.worker import Worker
-from ablate.spec.model import StudySpec
 from ablate.store.places import Place
 from ablate.store.reading import has_run, read_results
 from ablate.store.retrying import lasting
@@ -207,29 +205,10 @@ def job_for(
         "folder": str(store.place.folder),
         "study_folder": str(study_folder.resolve()),
         "checkpoint_seconds": checkpoint_seconds(store.spec),
-        # A cadence set by hand is used as it is, whatever it costs.
-        "checkpoint_share": math.inf if "ABLATE_CHECKPOINT_SECONDS" in os.environ else MAX_CHECKPOINT_SHARE,
+        "checkpoint_share": most_share(),
         "numbers": numbers,
         "keep_code": keep_code,
     }
-
-
-def checkpoint_seconds(spec: StudySpec) -> float:
-    """Return how often a checkpoint is due: ABLATE_CHECKPOINT_SECONDS, or what the study says.
-
-    Raises:
-        BadInput: the variable is not a number from 0 on.
-    """
-    named = os.environ.get("ABLATE_CHECKPOINT_SECONDS")
-    if named is None:
-        return spec.checkpoint_seconds
-    try:
-        seconds = float(named)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise BadInput(f"ABLATE_CHECKPOINT_SECONDS: found {named!r}; write a number of seconds, 0 or more")
-    return seconds
 
 
 def stop_when_stdin_ends(stop: Stop) -> None:

@@ -18,7 +18,7 @@ from ablate.design.only import select
 from ablate.design.search import most_trials
 from ablate.errors import BadInput, StoreError
 from ablate.files import make_folder, refuse_no_folder
-from ablate.runner.checking import check_cells, check_gpus, gpus_of
+from ablate.runner.cadence import checkpoint_seconds
 from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.engines.checking import check_engine
 from ablate.runner.engines.registry import open_engine
@@ -30,11 +30,12 @@ from ablate.runner.other_code import Recorded, present_code, refuse_other_code, 
 from ablate.runner.ownership import nobody_works_on, open_locks, share_home
 from ablate.runner.prefixes import Prefixes
 from ablate.runner.prepare import Prepared, prepare
-from ablate.runner.process import checkpoint_seconds, job_for
+from ablate.runner.process import job_for
 from ablate.runner.progress import Bars, Count, Lines
-from ablate.runner.sources import Sources
+from ablate.runner.requirements import check_cells, check_gpus, gpus_of
 from ablate.runner.supervisor import Supervisor
 from ablate.runner.timing import measure
+from ablate.runner.trial_code import Sources
 from ablate.spec.model import StudySpec
 from ablate.store.creating import create_store
 from ablate.store.places import Place

@@ -20,6 +20,7 @@ from ablate.store.parts import NewPart, Trained
 from ablate.store.places import Place
 
 Row = dict[str, Any]
+Key = tuple[str, int]  # hash of a part or a cell, and seed
 FINISHED = ("COMPLETE", "FAIL", "PRUNED")
 # These tables are copied as they are; older databases lack some of them.
 _COPIED = (tables.cells, tables.parts, tables.points, tables.test_uses, tables.looks)
@@ -48,6 +49,16 @@ class Snapshot:
         """The cells, in design order."""
         ordered = sorted(self.cells, key=lambda row: int(row["position"]))
         return tuple(planning.cell_from_row(SimpleNamespace(**row)) for row in ordered)
+
+    @property
+    def finished(self) -> dict[Key, Row]:
+        """The trials that have ended, by cell and seed."""
+        return {(row["cell"], row["seed"]): row for row in self.trials if row["state"] in FINISHED}
+
+    @property
+    def trained(self) -> dict[Key, Row]:
+        """The parts, by hash and seed."""
+        return {(row["part"], row["seed"]): row for row in self.parts}
 
 
 def take_snapshot(place: Place) -> Snapshot:
@@ -90,8 +101,8 @@ def add_results(
     connection: sa.Connection,
     study_id: int,
     snapshot: Snapshot,
-    wanted_parts: Collection[tuple[str, int]],
-    wanted_trials: Collection[tuple[str, int]],
+    wanted_parts: Collection[Key],
+    wanted_trials: Collection[Key],
 ) -> None:
     """Record these parts (by hash and seed), and these trials' results (by cell and seed), where the study lacks them."""
     spec = snapshot.spec

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ablate.errors import BadInput
+from ablate.evidence.aliases import LEAST_SHARE
 from ablate.evidence.contrasts import by_seed
 from ablate.evidence.interactions import qualifier_of, simple_effect, unlike
-from ablate.evidence.mixing import LEAST_SHARE
 from ablate.evidence.models import Array, Coding, weights_by_seed
 from ablate.evidence.verdicts import Qualifier
 from ablate.report.answers import Analysis, TableEffect, TableInteraction, TableLenth

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import jinja2
 from markupsafe import Markup
 
-from ablate.evidence.mixing import LEAST_SHARE
+from ablate.evidence.aliases import LEAST_SHARE
 from ablate.report import formatting
 from ablate.report.document import CellRow, EffectRow, Fact, OtherTest, Report
 from ablate.report.phrases import (
@@ -24,10 +24,12 @@ from ablate.report.phrases import (
 )
 from ablate.report.plots.style import Picture
 from ablate.report.render import escaping
-from ablate.report.sections.answer import best_configuration, cost_sentence, open_comparisons
+from ablate.report.sections.best_configuration import best_configuration
 from ablate.report.sections.effects import clearest_first
+from ablate.report.sections.ledger import cost_sentence
 from ablate.report.sections.looks import look_text, plan_text, when_seen
 from ablate.report.sections.provenance import methods, sources
+from ablate.report.sections.seeds_needed import open_comparisons
 from ablate.report.sections.summary import headline, reservations_of
 from ablate.report.terms import TERMS
 from ablate.spec.designs import KINDS

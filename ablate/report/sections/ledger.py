@@ -3,10 +3,11 @@
 import math
 
 from ablate.evidence.frames import MISSING, SPARED, Grid
-from ablate.report.document import Cost, Ledger, PartCounts, Progress, Tried, Unfinished
+from ablate.report.document import Cost, Ledger, PartCounts, Progress, Report, Tried, Unfinished
 from ablate.report.sections.cells import best_row, cell_name
 from ablate.spec.model import levels_text
 from ablate.store.results import TrialResult, sharing
+from ablate.text import duration
 
 
 def progress(grid: Grid) -> Progress:
@@ -120,3 +121,9 @@ def cost(grid: Grid) -> Cost:
         gain=gain,
         usd_per_point=usd / (gain * 100) if usd is not None and gain and gain > 0 else None,
     )
+
+
+def cost_sentence(report: Report) -> str:
+    """Return what the study cost."""
+    usd = f", ${report.cost.usd:.2f}" if report.cost.usd is not None else ""
+    return f"Cost: {duration(report.cost.hours * 3600)} of training{usd}."

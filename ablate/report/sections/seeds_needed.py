@@ -1,57 +1,19 @@
-"""The first screen besides the verdicts: the best configuration, open comparisons, and the cost."""
+"""Which comparisons are still open, and how many seeds would decide them."""
 
-import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ablate.report.document import EffectRow, Numbers, Report, SeedsNeeded
 from ablate.report.formatting import number
 from ablate.report.sections.summary import with_sentence
-from ablate.spec.model import quoted_level
-from ablate.spec.scalars import resolve
 from ablate.spec.seeds import MORE_SEEDS
 from ablate.stats.distributions import variance_interval
 from ablate.stats.power import mde
 from ablate.stats.verdicts import Verdict
-from ablate.text import duration, listed
+from ablate.text import listed
 
 SEEDS_TRIED = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)
-
-
-def best_configuration(report: Report) -> str | None:
-    """Return the settings of the best cell's levels as YAML; None while no cell is complete."""
-    if report.best is None:
-        return None
-    settings: dict[str, Any] = {}
-    rows = {factor.name: factor for factor in report.design.factors}
-    for name, level in report.best.levels.items():
-        several = rows[name].settings.get(quoted_level(level))
-        settings |= {name: level} if several is None else {key: _read(text) for key, text in several.items()}
-    return "\n".join(["settings:", *(f"  {_yaml(name)}: {_yaml(value)}" for name, value in settings.items())])
-
-
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _yaml(value: Any) -> str:
-    """Return a value as YAML without characters that could be markup."""
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.-]*", value) and resolve(value) == value:
-        return value
-    # JSON is valid YAML, except that YAML does not join the two halves of an escaped character above U+FFFF.
-    text = json.dumps(value, ensure_ascii=False)
-    return "".join(_escaped(c) if c in "<`" or not c.isprintable() else c for c in text)
-
-
-def _escaped(character: str) -> str:
-    number = ord(character)
-    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
 
 
 def open_comparisons(report: Report) -> str | None:
@@ -152,9 +114,3 @@ def _seeds_text(needed: SeedsNeeded) -> str:
         if needed.low == needed.high
         else f"{about}, range {needed.low} to {needed.high or f'over {most}'}"
     )
-
-
-def cost_sentence(report: Report) -> str:
-    """Return what the study cost."""
-    usd = f", ${report.cost.usd:.2f}" if report.cost.usd is not None else ""
-    return f"Cost: {duration(report.cost.hours * 3600)} of training{usd}."

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from statistics import median
 
-from ablate.runner.probe import Trace
+from ablate.runner.check.one_run import Trace
 from ablate.text import duration, listed, plural, shortened
 
 PASS, FAIL, NOT_CHECKED = "PASS", "FAIL", "not checked"

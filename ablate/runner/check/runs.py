@@ -1,5 +1,4 @@
-"""The training runs of `ablate check`, each in its own process and
-folder, so that they have nothing in common but the trainer."""
+"""The training runs of `ablate check`, each in its own process and folder, so that they share nothing but the trainer."""
 
 import contextlib
 import itertools
@@ -19,10 +18,7 @@ from ablate.design.cell_settings import Validator
 from ablate.design.cells import prefixes_of
 from ablate.design.model import Part
 from ablate.files import make_folder
-from ablate.runner.machine import worker_environment
-from ablate.runner.prepare import Prepared
-from ablate.runner.probe import Job, Trace, Training, read_trace
-from ablate.runner.soundness import (
+from ablate.runner.check.comparisons import (
     FAIL,
     NOT_CHECKED,
     Check,
@@ -33,6 +29,9 @@ from ablate.runner.soundness import (
     same_seed,
     warm_process,
 )
+from ablate.runner.check.one_run import Job, Trace, Training, read_trace
+from ablate.runner.machine import worker_environment
+from ablate.runner.prepare import Prepared
 from ablate.runner.supervisor import last_line
 
 # A run that ignores the time limit is killed after this multiple of it, plus the time that starting takes.
@@ -144,7 +143,7 @@ def _run_process(job: Job, log: Path, patience_s: float) -> int | None:
     with log.open("ab") as errors:
         process = subprocess.Popen(
             # -P: modules in the working directory are not imported.
-            [sys.executable, "-P", "-m", "ablate.runner.probe"],
+            [sys.executable, "-P", "-m", "ablate.runner.check.one_run"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,

@@ -1,4 +1,4 @@
-"""One training run of `ablate check`, in its own process: `python -m ablate.runner.probe`, with the job on stdin.
+"""One training run of `ablate check`, in its own process: `python -m ablate.runner.check.one_run`, with the job on stdin.
 
 The process works like a worker, with the same contexts and checkpoints, but without a trial. Events are written to a file line
 by line, since the job may require that the process is killed midway."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.runner.probe import Job, Trace, Training, read_job, read_trace
-from ablate.runner.soundness import first_difference, resume, same_ids, same_seed, seconds_per_step
+from ablate.runner.check.comparisons import first_difference, resume, same_ids, same_seed, seconds_per_step
+from ablate.runner.check.one_run import Job, Trace, Training, read_job, read_trace
 
 NAN = math.nan
 

@@ -14,14 +14,7 @@ from ablate.design.cell_settings import flat
 from ablate.design.cells import build_design
 from ablate.design.model import Cell, Design
 from ablate.errors import AblateError
-from ablate.runner.checking import check_cells, check_gpus
-from ablate.runner.outcome import checked
-from ablate.runner.prepare import Prepared, prepare
-from ablate.runner.probe import Trace
-from ablate.runner.probing import Bench, Probes, Tried, scratch_folder
-from ablate.runner.run import working_in
-from ablate.runner.smoke import smoke_study
-from ablate.runner.soundness import (
+from ablate.runner.check.comparisons import (
     FAIL,
     NOT_CHECKED,
     PASS,
@@ -31,6 +24,13 @@ from ablate.runner.soundness import (
     seconds_per_step,
     trains,
 )
+from ablate.runner.check.one_run import Trace
+from ablate.runner.check.runs import Bench, Probes, Tried, scratch_folder
+from ablate.runner.outcome import checked
+from ablate.runner.prepare import Prepared, prepare
+from ablate.runner.requirements import check_cells, check_gpus
+from ablate.runner.run import working_in
+from ablate.runner.smoke import smoke_study
 from ablate.spec.designs import OneAtATime
 from ablate.spec.model import levels_text
 from ablate.text import duration, plural

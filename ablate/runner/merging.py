@@ -1,0 +1,156 @@
+"""Homes merged into one: the trials that only the other home has are added."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.errors import BadInput
+from ablate.files import new_folder
+from ablate.runner.copying import create_from, files_to_keep
+from ablate.runner.identity import identity
+from ablate.runner.ownership import nobody_works_on
+from ablate.spec.model import levels_text
+from ablate.store.finding import names_in
+from ablate.store.places import Place, place_in
+from ablate.store.reading import has_run
+from ablate.store.snapshot import Key, Snapshot, take_snapshot
+from ablate.store.writing import Store
+from ablate.text import plural
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What merging two homes did for one study."""
+
+    study: str
+    trials_added: int
+    parts_added: int
+    trials_in_both: int
+    differing: tuple[str, ...]  # kept as in the first home
+
+
+def merge_homes(first: Path, second: Path, keep_first: bool = False) -> Iterator[Merged]:
+    """Copy into home `first` what only home `second` has, one study after another.
+
+    `keep_first`: where both have different results for one trial, keep those of `first`.
+
+    Raises:
+        BadInput: two studies of one name are not the same study, have different results for one trial, or one is running.
+            Studies that were already yielded stay merged.
+    """
+    if first.resolve() == second.resolve():
+        raise BadInput(f"{second}: is the same home as {first}; name two")
+    for home in (first, second):
+        if not names_in(home):
+            raise BadInput(
+                f"{home}: contains no study; name two homes, such as runs and /mnt/other/runs (for a study in PostgreSQL, "
+                "move a bundle: ablate export --bundle)"
+            )
+    for name in names_in(second):
+        yield _merge_study(place_in(first, name), place_in(second, name), keep_first)
+
+
+def _merge_study(ours: Place, theirs: Place, keep_first: bool) -> Merged:
+    new = take_snapshot(theirs)
+    if not has_run(ours):
+        for key in new.trained:
+            _copy_part(theirs, ours, key)
+        create_from(ours, new)
+        return Merged(ours.study, len(new.finished), len(new.parts), 0, ())
+    with closing(Store(ours)) as store, nobody_works_on(store):
+        old = take_snapshot(ours)
+        _refuse_another_study(old, new, ours, theirs)
+        differing = _differing(old, new)
+        if differing and not keep_first:
+            raise BadInput(
+                *(f"{theirs.folder}: {text}" for text in differing.values()),
+                f"{theirs.study}: nothing was merged; --keep-first keeps what {ours.folder} has for these trials",
+            )
+        parts = new.trained.keys() - old.trained.keys()
+        trials = _trials_to_add(old, new)
+        for key in sorted(parts):
+            _copy_part(theirs, ours, key)
+        store.add_results(new, parts, trials)
+        both = old.finished.keys() & new.finished.keys()
+        return Merged(ours.study, len(trials), len(parts), len(both), tuple(differing.values()))
+
+
+def _refuse_another_study(old: Snapshot, new: Snapshot, ours: Place, theirs: Place) -> None:
+    before, after = identity(old.spec), identity(new.spec)
+    differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    if {cell.hash for cell in old.design} != {cell.hash for cell in new.design} and not differing:
+        differing = ["cells"]
+    if differing:
+        raise BadInput(
+            *(
+                f"{theirs.folder}: {key}: {after.get(key)}, and {before.get(key)} in {ours.folder}: not the same study; "
+                "rename one of them"
+                for key in differing
+            )
+        )
+    if old.spec.search or old.spec.looking:
+        raise BadInput(
+            f"{theirs.folder}: a study that chooses its trials from its results cannot be merged with another run of it; "
+            "keep one of the two"
+        )
+
+
+def _differing(old: Snapshot, new: Snapshot) -> dict[Key, str]:
+    """Return a sentence for each trial, or part without a trial, whose metrics differ between the two."""
+    differences = {}
+    levels = {cell.hash: levels_text(cell.levels) for cell in old.design}
+    here, there = old.finished, new.finished
+    for key in here.keys() & there.keys():
+        if difference := _difference(_dev(here[key]["metrics"]), _dev(there[key]["metrics"])):
+            differences[key] = f"{levels[key[0]]}, seed {key[1]}: {difference}"
+    parts_here, parts_there = old.trained, new.trained
+    for key in parts_here.keys() & parts_there.keys():
+        if difference := _difference(parts_here[key]["metrics"], parts_there[key]["metrics"]):
+            differences[key] = f"part {key[0]}, seed {key[1]}: {difference}"
+    return dict(sorted(differences.items()))
+
+
+def _trials_to_add(old: Snapshot, new: Snapshot) -> set[Key]:
+    """Return the trials with a result only in the new study, if the merged study will have all their parts."""
+    here, parts_here, parts_there = old.finished, old.trained, new.trained
+
+    def is_ours(part: Key) -> bool:
+        return part not in parts_here or parts_here[part]["metrics"] == parts_there[part]["metrics"]
+
+    parts_of = {cell.hash: [part.hash for part in cell.parts.values()] for cell in new.design}
+    return {
+        (cell, seed)
+        for (cell, seed), trial in new.finished.items()
+        if (cell, seed) not in here or (here[cell, seed]["state"] == "FAIL" and trial["state"] == "COMPLETE")
+        if trial["state"] != "COMPLETE" or all(is_ours((part, seed)) for part in parts_of[cell])
+    }
+
+
+def _difference(here: Mapping[str, float], there: Mapping[str, float]) -> str:
+    names = [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]
+    return f"{names[0]} is {there.get(names[0])!r} there and {here.get(names[0])!r} here" if names else ""
+
+
+def _dev(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Leave out metrics on the test split, which may have been scored in only one of the homes."""
+    return {name: value for name, value in metrics.items() if not name.startswith("test/")}
+
+
+def _copy_part(source: Place, target: Place, key: Key) -> None:
+    folder = source.part_folder(*key)
+    with new_folder(target.part_folder(*key)) as copy:
+        for file in files_to_keep(folder):
+            place = copy / file.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+
+
+def merged_text(merged: Merged) -> str:
+    """Return what was merged as text."""
+    lines = [
+        f"{merged.study}: {plural(merged.trials_added, 'trial')} and {plural(merged.parts_added, 'trained part')} added, "
+        f"{plural(merged.trials_in_both, 'trial')} in both"
+    ]
+    return "\n".join([*lines, *(f"  kept as it was: {text}" for text in merged.differing)])
