@@ -1,7 +1,6 @@
 """The kinds of task that a study file can declare: what each reads, its heads and metrics, and a toy corpus for each.
 
-A new head needs its description here and its function in `heads.py`; a new metric needs its name here, its function in
-`metrics.py` and its range in `ablate/evidence/ranges.py`.
+A new head needs its description here and its function in `heads.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from functools import partial
 from random import Random
 
 from ablate.trainer.tasks.corpus_pairs import CONCEPTS, one_story, two_stories
+from ablate.trainer.tasks.metric_names import OF_CLASSES, OF_NUMBERS, OF_SEVERAL_LABELS
 from ablate.trainer.tasks.task import (
     Label,
     Labels,
@@ -30,8 +30,6 @@ PAIR_HEADS = {
     CROSS: "both sentences read as one sequence, whose embedding goes into the dense layer",
 }
 
-_CLASS_METRICS = ("accuracy", "macro_f1", "mcc")
-_NUMBER_METRICS = ("pearson", "spearman", "r2")
 _SQUARED_ERROR: dict[str, Loss] = {"mse": "squared_error"}
 # The first is the default; the others compare u and v by their cosine.
 _PAIR_LOSSES: dict[str, Loss] = {**_SQUARED_ERROR, "cosine": "cosine", "cosent": "cosent", "mnrl": "mnrl"}
@@ -128,11 +126,11 @@ def _in_range(labels: Labels, share: float) -> Label:
 _ENTROPY: dict[str, Loss] = {"cross_entropy": "cross_entropy"}
 _OF_EACH_LABEL: dict[str, Loss] = {"cross_entropy": "binary_cross_entropy"}
 KINDS = {
-    "classification": KindOfTask(SENTENCE_HEADS, _CLASS_METRICS, _ENTROPY, _class_of_story),
-    "pair_classification": KindOfTask(PAIR_HEADS, _CLASS_METRICS, _ENTROPY, _class_of_pair),
-    "regression": KindOfTask(SENTENCE_HEADS, _NUMBER_METRICS, _SQUARED_ERROR, _number_of_story, numbers=True),
-    "pair_regression": KindOfTask(PAIR_HEADS, _NUMBER_METRICS, _PAIR_LOSSES, _number_of_pair, numbers=True),
+    "classification": KindOfTask(SENTENCE_HEADS, OF_CLASSES, _ENTROPY, _class_of_story),
+    "pair_classification": KindOfTask(PAIR_HEADS, OF_CLASSES, _ENTROPY, _class_of_pair),
+    "regression": KindOfTask(SENTENCE_HEADS, OF_NUMBERS, _SQUARED_ERROR, _number_of_story, numbers=True),
+    "pair_regression": KindOfTask(PAIR_HEADS, OF_NUMBERS, _PAIR_LOSSES, _number_of_pair, numbers=True),
     "multilabel": KindOfTask(
-        SENTENCE_HEADS, ("macro_f1", "accuracy"), _OF_EACH_LABEL, _labels_of_story, several=True
+        SENTENCE_HEADS, OF_SEVERAL_LABELS, _OF_EACH_LABEL, _labels_of_story, several=True
     ),
 }

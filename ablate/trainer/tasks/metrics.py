@@ -1,5 +1,6 @@
 """The metrics of predictions. Those of classes agree with scikit-learn's.
 
+A new one needs its function here, its name in `metric_names.py` and its range in `ablate/evidence/ranges.py`.
 Arrays are [n]; with several labels per item they are [n, labels], of 1 and 0.
 """
 

@@ -6,8 +6,7 @@ from random import Random
 from typing import Literal, NamedTuple
 
 from ablate.text import listed
-
-CORRELATIONS = ("mcc", "pearson", "spearman")  # metrics from -1 to 1
+from ablate.trainer.tasks.metric_names import CORRELATIONS
 
 Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error", "cosine", "cosent", "mnrl"]
 # These losses compare the pairs of a batch with each other, and so learn a ranking, not values.
