@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from ablate.stats.distributions import interval, t_p
 
 EXACT_UP_TO = 20  # pairs: 2^20 sums take a tenth of a second
+# How many random assignments of signs, and how many samples of a bootstrap.
+SIGNS, RESAMPLES = 100_000, 4000
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ def paired_t(differences: ArrayLike) -> PairedT | None:
     return PairedT(mean, se, df, mean / se, t_p(mean / se, df), interval(mean, se, df))
 
 
-def sign_flip_p(differences: ArrayLike, resamples: int = 100_000) -> float:
+def sign_flip_p(differences: ArrayLike) -> float:
     """Return the p of the sign-flip test that `differences` [n] are symmetric about 0.
 
     It is the share of the 2^n sign assignments whose |sum| is at least the observed one. Exact up to 20
-    pairs; beyond, estimated from `resamples` random assignments with a fixed seed. The smallest possible p is
+    pairs; beyond, estimated from 100,000 random assignments with a fixed seed. The smallest possible p is
     2^(1−n), so five seeds never reach .05. Source: Fisher 1935, The Design of Experiments, § 21.
     """
     d = np.asarray(differences, dtype=float)
@@ -52,8 +54,8 @@ def sign_flip_p(differences: ArrayLike, resamples: int = 100_000) -> float:
         for value in d:
             sums = np.concatenate([sums + value, sums - value])
         return float(np.mean(np.abs(sums) >= seen))
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(resamples, len(d)))
-    return float((1 + np.sum(np.abs(signs @ d) >= seen)) / (resamples + 1))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(SIGNS, len(d)))
+    return float((1 + np.sum(np.abs(signs @ d) >= seen)) / (SIGNS + 1))
 
 
 def smallest_sign_flip_p(n: int) -> float:
@@ -69,9 +71,7 @@ class Bootstrap:
     p: float
 
 
-def bootstrap_mean(
-    values: ArrayLike, resamples: int = 4000, clusters: Sequence[str] | None = None
-) -> Bootstrap:
+def bootstrap_mean(values: ArrayLike, clusters: Sequence[str] | None = None) -> Bootstrap:
     """Return the percentile interval and p of the mean of `values` [n], resampled with a fixed seed.
 
     `clusters` [n] names items that depend on each other; whole clusters are then drawn. Source: Efron 1979.
@@ -79,28 +79,27 @@ def bootstrap_mean(
     d = np.asarray(values, dtype=float)
     distinct, counts = np.unique(d, return_counts=True)
     if clusters is not None or len(distinct) > 200:
-        return bootstrap(lambda drawn: drawn @ d / drawn.sum(axis=1), len(d), resamples, clusters)
+        return bootstrap(lambda drawn: drawn @ d / drawn.sum(axis=1), len(d), clusters)
     # Differences of accuracies take few values: drawing the count of each costs the same for any number of items.
-    drawn = np.random.default_rng(0).multinomial(len(d), counts / len(d), size=resamples)
+    drawn = np.random.default_rng(0).multinomial(len(d), counts / len(d), size=RESAMPLES)
     return _percentile(drawn @ distinct / len(d))
 
 
 def bootstrap(
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     n: int,
-    resamples: int = 4000,
     clusters: Sequence[str] | None = None,
 ) -> Bootstrap:
     """Return the percentile interval and p of a statistic of n items, resampled with a fixed seed.
 
     `statistic` maps how often each item was drawn, [batch, n], to values [batch]. With `clusters` [n], whole clusters are
-    drawn. Draws `resamples` samples, but at most 1000 beyond 10,000 items. Source: Efron 1979; of clusters: Davison &
+    drawn. Draws 4000 samples, or 1000 beyond 10,000 items. Source: Efron 1979; of clusters: Davison &
     Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
     """
     place = np.arange(n) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     units = int(place.max()) + 1
     rng = np.random.default_rng(0)
-    resamples = resamples if n <= 10_000 else min(resamples, 1000)
+    resamples = RESAMPLES if n <= 10_000 else 1000
     batch = max(1, 2_000_000 // n)
     values = []
     for start in range(0, resamples, batch):

@@ -61,12 +61,12 @@ def _root(rising: Callable[[float], float]) -> float:
     return (low + high) / 2
 
 
-def mde_paired(sigma: float, seeds: int, power: float = 0.8, alpha: float = 0.05) -> float | None:
+def mde_paired(sigma: float, seeds: int) -> float | None:
     """Return the minimum detectable difference of two cells over `seeds` pairs; None with one seed.
 
     `sigma` is the standard deviation of one paired difference.
     """
-    return mde(sigma / math.sqrt(seeds), seeds - 1, power, alpha) if seeds > 1 else None
+    return mde(sigma / math.sqrt(seeds), seeds - 1) if seeds > 1 else None
 
 
 def pooled_sd(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
