@@ -7,7 +7,7 @@ import pytest
 from report_examples import example
 
 from ablate.report import phrases
-from ablate.report.references import REFERENCES
+from ablate.report.references import REFERENCES, author_and_year
 from ablate.report.render.html import render_html
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of
@@ -34,7 +34,7 @@ def test_every_year_is_that_of_a_publication(text: str) -> None:
         for found in YEAR.finditer(prose)
         if not any(
             year == found[0] and name in prose[max(0, found.start() - 60) : found.start()]
-            for name, year in REFERENCES
+            for name, year in map(author_and_year, REFERENCES)
         )
     ]
     assert "1935" in text
@@ -43,8 +43,7 @@ def test_every_year_is_that_of_a_publication(text: str) -> None:
 
 def test_the_page_lists_them_all() -> None:
     assert LISTED.split("\n- ")[1:] == [
-        f"{publication}." + ("\n" if publication is list(REFERENCES.values())[-1] else "")
-        for publication in REFERENCES.values()
+        f"{publication}." + ("\n" if publication is REFERENCES[-1] else "") for publication in REFERENCES
     ]
 
 

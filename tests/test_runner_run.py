@@ -20,9 +20,8 @@ from rich.console import Console
 from ablate.errors import BadInput, StudyChanged, TrialError
 from ablate.files import remove
 from ablate.runner.machine import cores
-from ablate.runner.options import Options
 from ablate.runner.outcome import finite
-from ablate.runner.run import run_study
+from ablate.runner.run import Options, run_study
 from ablate.store.places import Place, place_of
 from ablate.store.reading import read_results
 
