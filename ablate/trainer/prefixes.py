@@ -1,10 +1,10 @@
 """Which parts begin alike, and up to where.
 
     first pass    until an item is trained on for the second time, `reshuffle` has no effect
-    stage K       the end of the Kth stage of `training: sequential` depends on its first K tasks alone. A single task ends like
-                  stage 1, however it is trained
+    stage K       the Kth stage of `training: sequential` ends in a state that depends on its first K tasks alone. Training on a
+                  single task ends like stage 1, whatever `training` is
 
-Every setting counts, one that is added later too, unless it is named here. Pure pydantic: torch is not loaded.
+All settings count, including any that are added later, except those that are reset here. Pure pydantic: torch is not loaded.
 """
 
 from ablate.trainer.data.pretrained import TINY
@@ -20,7 +20,7 @@ def stage_name(number: int) -> str:
 
 
 def prefixes(settings: Settings) -> dict[str, Settings]:
-    """Return the points up to which other parts may train the same, with the settings that decide the training up to there."""
+    """Return the points up to which other parts may train in the same way, each with the settings that decide it."""
     tasks, default = len(settings.tasks), Settings()
     if settings.training == "separate" and tasks > 1:
         return {}
@@ -36,9 +36,9 @@ def _up_to_stage(settings: Settings, number: int) -> Settings:
     if settings.training == "joint" and len(tasks) > 1:
         return settings
     if number < len(tasks):
-        # Only the last stage is looked at.
+        # `select` concerns the last stage only.
         settings = settings.model_copy(update={"select": default.select})
-    # Its vocabulary comes from the text of all tasks, unless all are built in.
+    # The tiny encoder's vocabulary comes from the text of all tasks, unless all are built in.
     if settings.encoder == TINY and not all(source.is_built_in for source in settings.sources.values()):
         return settings
     if number == 1:

@@ -20,8 +20,9 @@ _COLUMNS = {  # role -> usual names in files
     "sentence1": ("sentence1", "question1", "premise"),
     "sentence2": ("sentence2", "question2", "hypothesis"),
 }
-NARROW = 0.2  # labels within this share of the range are probably on another scale: 0 to 1 in place of 0 to 5
-_HIDDEN = -1.0  # GLUE on the hub has this in place of hidden labels
+# Labels that span no more than this share of the range are probably on another scale, such as 0 to 1 instead of 0 to 5.
+NARROW = 0.2
+_HIDDEN = -1.0  # the label of an item whose label is hidden, in GLUE on the hub
 
 _Row = tuple[int, int, list[str]]  # number in the table from 0, line in the file, fields
 

@@ -58,18 +58,18 @@ def clusters(rows: Examples) -> npt.NDArray[np.int64] | None:
     Rows that share a sentence, ignoring case and spaces, are in one cluster, and so are rows connected through others: (a, b),
     (b, c) and (c, d) are one. Union-find with path halving (Tarjan & van Leeuwen 1984, J. ACM 31, 245-281).
     """
-    above = list(range(len(rows)))  # towards the first row of the cluster
+    parent = list(range(len(rows)))  # of each row, towards the first row of its cluster
 
     def first_of(row: int) -> int:
-        while above[row] != row:
-            above[row] = row = above[above[row]]
+        while parent[row] != row:
+            parent[row] = row = parent[parent[row]]
         return row
 
     seen: dict[str, int] = {}  # sentence -> the first row that has it
     for row, sentences in enumerate(_keys(rows)):
         for sentence in sentences:
             a, b = first_of(row), first_of(seen.setdefault(sentence, row))
-            above[max(a, b)] = min(a, b)
+            parent[max(a, b)] = min(a, b)
     firsts, numbers = np.unique([first_of(row) for row in range(len(rows))], return_inverse=True)
     return None if len(firsts) == len(rows) else numbers
 

@@ -25,7 +25,7 @@ def read_labels(column: Sequence[str], labels: Labels) -> list[Label | Problem]:
             [label for field in fields if isinstance(field, list) for label in field], labels
         )
         return [
-            field if isinstance(field, Problem) else _together(field, labels, by_name) for field in fields
+            field if isinstance(field, Problem) else _indicators(field, labels, by_name) for field in fields
         ]
     by_name = _has_names(column, labels)
     return [_one(field, labels, by_name) for field in column]
@@ -48,14 +48,14 @@ def _has_names(column: Sequence[str], labels: Labels) -> bool:
 
 def _one(written: str, labels: Labels, by_name: bool) -> float | Problem:
     if not written:
-        return Problem(f"blank; write {labels.wanted}, or leave such rows out with `blank_labels: drop`")
+        return Problem(f"blank; write {labels.expected}, or leave such rows out with `blank_labels: drop`")
     if by_name:
         return _named(written, labels)
     value = number_or_none(written)
     if value is None:
-        return Problem(f"{shown(written)} is not a number; write {labels.wanted}")
+        return Problem(f"{shown(written)} is not a number; write {labels.expected}")
     if not labels.allow(value):
-        return Problem(f"{shown(written)} is out of range; write {labels.wanted}")
+        return Problem(f"{shown(written)} is out of range; write {labels.expected}")
     return value
 
 
@@ -64,7 +64,7 @@ def _named(written: str, labels: Labels) -> float | Problem:
         return float(labels.names.index(written))
     near = closest(written, labels.names)
     meant = f"; did you mean {shown(near)}?" if near else ""
-    return Problem(f"{shown(written)} is not a label; write {labels.wanted}{meant}")
+    return Problem(f"{shown(written)} is not a label; write {labels.expected}{meant}")
 
 
 def _separated(written: str) -> list[str] | Problem:
@@ -78,10 +78,10 @@ def _separated(written: str) -> list[str] | Problem:
     return [str(label).strip() for label in labels]
 
 
-def _together(found: list[str], labels: Labels, by_name: bool) -> tuple[float, ...] | Problem:
-    """Return 1 for each of the labels that `found` has, 0 for the others."""
+def _indicators(field: list[str], labels: Labels, by_name: bool) -> tuple[float, ...] | Problem:
+    """Return 1 for each label that is in a field, 0 for the others."""
     numbers: set[float] = set()
-    for written in found:
+    for written in field:
         number = _one(written, labels, by_name)
         if isinstance(number, Problem):
             return number

@@ -18,7 +18,7 @@ from ablate.trainer.data.pretrained import TINY, load_pretrained
 
 TINY_VOCABULARY = 8000  # the most words and letters in its vocabulary
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# Sentences encoded in one call: bounds the memory of intermediate objects.
+# The most sentences encoded in one call, which bounds the memory of intermediate objects.
 _AT_ONCE = 20_000
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
 _chosen = os.environ.get(_PARALLELISM)  # what the user chose, before we set it

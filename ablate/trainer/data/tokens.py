@@ -51,16 +51,16 @@ class Ragged:
 
     def take(self, indices: Sequence[int] | Indices) -> tuple[Ints, Ints]:
         """Return the rows `indices` in that order, end to end: tokens [their total], lengths [rows]."""
-        where, lengths = self._places(indices)
+        where, lengths = self._token_indices(indices)
         return self.tokens[where], lengths.astype(np.int32)
 
     def take_types(self, indices: Sequence[int] | Indices) -> Ints:
         """Return the token types of the rows `indices`, end to end: [their total]."""
-        where, _ = self._places(indices)
+        where, _ = self._token_indices(indices)
         return np.zeros(len(where), np.int32) if self.types is None else self.types[where]
 
-    def _places(self, indices: Sequence[int] | Indices) -> tuple[Indices, Indices]:
-        """Return the places of the rows' tokens, end to end, and how many each row has."""
+    def _token_indices(self, indices: Sequence[int] | Indices) -> tuple[Indices, Indices]:
+        """Return the indices in `tokens` of these rows' tokens, end to end, and the length of each row."""
         rows = np.asarray(indices, dtype=np.int64)
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
@@ -76,9 +76,8 @@ class TaskSplit:
     ids: list[str]
     first: Ragged
     second: Ragged | None  # None for single sentences, and for pairs in one sequence
-    labels: (
-        npt.NDArray[np.float64] | None
-    )  # [n], or [n, labels] where several can hold; None if they are hidden
+    # [n], or [n, labels] if items can have several labels; None if they are hidden.
+    labels: npt.NDArray[np.float64] | None
     clusters: npt.NDArray[np.int64] | None  # [n]; None if no two rows share a sentence
     data_hash: str  # hash of ids, texts and labels
     dropped: int  # rows left out because their label was blank

@@ -1,4 +1,4 @@
-"""The configuration of a pretrained encoder: read, refused if it cannot embed sentences as the study asks, dropout set."""
+"""Reads a pretrained encoder's configuration, refuses encoders that do not fit the study, and sets dropout."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ablate.trainer.encoders.packed_families import FAMILIES
 from ablate.trainer.settings import Settings
 
 IF_BROKEN = ("does not load", "; give a folder with config.json and model.safetensors")
-# Encoders whose positions are numbered from the padding token's id + 1, so that this many positions are unusable.
+# Encoders that number positions from the padding token's id + 1, so that the positions up to that id are unusable.
 _POSITIONS_BEHIND_PADDING = {
     *(name for name, family in FAMILIES.items() if family.behind_padding),
     *("mpnet", "longformer", "roberta-prelayernorm", "xlm-roberta-xl", "xmod", "ibert", "luke"),

@@ -1,4 +1,4 @@
-"""How deep each parameter of an encoder lies, derived from its modules: its layers are the members of its lists of modules."""
+"""The depth of each parameter of an encoder, whose layers are the members of its lists of modules."""
 
 from collections.abc import Iterator
 

@@ -39,7 +39,7 @@ class Flat:
         return self.values[0 if self.table is None else self.table.numel() :]
 
     def runs(self, shares: Mapping[Tensor, float]) -> list[tuple[bool, float, slice]]:
-        """Return slices of `beside_table`: each of matrices or vectors with one share of the peak learning rate (default 1)."""
+        """Split `beside_table` into runs that the optimizer treats alike: (holds matrices, share of the peak rate, slice)."""
         runs, end = [], 0
         kinds = groupby(self._others, lambda parameter: (parameter.ndim >= 2, shares.get(parameter, 1.0)))
         for (is_matrix, share), parameters in kinds:

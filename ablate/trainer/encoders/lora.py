@@ -83,22 +83,24 @@ class Lora:
     def merge(self) -> None:
         """Write the changed matrices into the encoder."""
         loaded = self.matrices.views(self.matrices.values)
-        for one in self._adapted:
-            before, now = loaded[one.weight][one.rows], one.weight.detach()[one.rows]
-            torch.addmm(before, one.up.detach(), one.down.detach(), alpha=self.scale, out=now)
+        for matrix in self._adapted:
+            before, now = loaded[matrix.weight][matrix.rows], matrix.weight.detach()[matrix.rows]
+            torch.addmm(before, matrix.up.detach(), matrix.down.detach(), alpha=self.scale, out=now)
 
     def pull(self, of_matrices: Gradients, gradients: Gradients) -> None:
         """Write the gradients of A and B, given those of the changed matrices; both have the same owners."""
         for owner in gradients.owners:
             given, places = of_matrices.places(owner), gradients.places(owner)
-            for one in self._adapted:
-                of_sum = given[one.weight][one.rows]
-                torch.mm(of_sum, one.down.detach().t(), out=places[one.up]).mul_(self.scale)
-                torch.mm(one.up.detach().t(), of_sum, out=places[one.down]).mul_(self.scale)
+            for matrix in self._adapted:
+                of_sum = given[matrix.weight][matrix.rows]
+                torch.mm(of_sum, matrix.down.detach().t(), out=places[matrix.up]).mul_(self.scale)
+                torch.mm(matrix.up.detach().t(), of_sum, out=places[matrix.down]).mul_(self.scale)
 
     def shares(self, of_encoder: Mapping[Tensor, float]) -> dict[Tensor, float]:
         """Return the learning-rate shares of A and B, which are those of their matrices."""
-        return {part: of_encoder[one.weight] for one in self._adapted for part in (one.down, one.up)}
+        return {
+            part: of_encoder[matrix.weight] for matrix in self._adapted for part in (matrix.down, matrix.up)
+        }
 
 
 class Loaded(Flat):

@@ -32,10 +32,10 @@ class Piece(NamedTuple):
 class MicroBatches:
     """Embeds at most `size` items at a time. `trained`: the parameters of the encoder that are trained.
 
-    Steps of up to `size` items are not divided and are bit-identical. A divided step has the losses and gradients of the
-    undivided one except for rounding: a sum over pieces is added in a different order than a product over all tokens, whose
-    order depends on its shape. Without dropout, on a CPU, losses differed by at most 6e-8 of their size and each task's
-    gradient by less than 1e-5 of its norm in fp32.
+    Steps of up to `size` items are not divided, and give the same bits as without micro-batches. A divided step has the losses
+    and gradients of the undivided one except for rounding: pieces are summed in another order than one product over all
+    tokens, and the order within a product depends on its shape. Without dropout, on a CPU, losses differed by at most 6e-8 of
+    their size and each task's gradient by less than 1e-5 of its norm in fp32.
     """
 
     def __init__(self, live: Live, size: int, trained: Flat) -> None:
@@ -58,7 +58,7 @@ class MicroBatches:
         gradients.clear(gradients.owners)
         for piece in pieces:
             with repeating(piece.generators, self.live.device):
-                self._descend(piece)
+                self._backward(piece)
             gradients.add(piece.task if piece.task in gradients.owners else ALL, self._of_piece)
 
     def whole(self, task: str, split: str, pause: Pause) -> Pair:
@@ -74,7 +74,7 @@ class MicroBatches:
         columns = [column.requires_grad_() for column in pairs[task] if column is not None]
         return Piece(task, items, generators, columns)
 
-    def _descend(self, piece: Piece) -> None:
+    def _backward(self, piece: Piece) -> None:
         """Compute the gradients of a piece, given those of its embeddings."""
         for pairs in self.live.batches({piece.task: piece.items}, self._of_piece):
             columns = [column for column in pairs[piece.task] if column is not None]

@@ -135,7 +135,7 @@ class PackedEncoder(nn.Module):
         return embedded
 
     def dropped(self) -> dict[str, float]:
-        """Return the current probability of dropout by place."""
+        """Return the current dropout probability at each place (see `Family.dropouts`)."""
         names = self.family.dropouts.items() if self.training else ()
         return {place: getattr(self.config, name) for place, name in names}
 
@@ -153,7 +153,7 @@ class PackedEncoder(nn.Module):
         Copies reuse the memory of the previous pass: allocating would cost more than copying.
         """
         layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        own = [parameter.detach() for layer in layers for parameter in _of(layer)]
+        own = [parameter.detach() for layer in layers for parameter in _parameters_of(layer)]
         values = own
         if any(parameter.dtype != dtype for parameter in own):
             if [(copy.dtype, copy.device) for copy in self._copies] != [(dtype, of.device) for of in own]:
@@ -164,7 +164,7 @@ class PackedEncoder(nn.Module):
         return {layer: (next(cursor), next(cursor) if layer.bias is not None else None) for layer in layers}
 
 
-def _of(layer: nn.Linear) -> list[Tensor]:
+def _parameters_of(layer: nn.Linear) -> list[Tensor]:
     return [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
 
 

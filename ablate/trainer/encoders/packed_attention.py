@@ -116,7 +116,7 @@ class Groups:
 
     @cached_property
     def of_one(self) -> tuple[Tensor, Tensor]:
-        """The same for one token of each sentence."""
+        """What `indices` returns, for one token of each sentence."""
         pieces = self.order[:, None] * self._heads + np.arange(self._heads)
         return self._moved(pieces, np.argsort(pieces.ravel()))
 

@@ -42,7 +42,7 @@ class PreNorm:
 
 @dataclass(frozen=True)
 class Family:
-    """Paths of a model's modules, and names in its configuration. None: it has no such thing."""
+    """Paths of a model's modules, and names in its configuration. None: the model does not have it."""
 
     # Place of dropout -> the name of its probability in the configuration. `output` comes after an attention's last dense
     # layer; `feedforward` comes after the last dense layer of a post-norm layer, and before that of a pre-norm one.

@@ -312,11 +312,11 @@ class Norm:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _backward(
-        self, dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, wanted: list[bool]
+        self, dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, output_mask: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
         module = self.module
         gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_layer_norm_backward(
-            dy, x, module.normalized_shape, mean, rstd, module.weight, module.bias, wanted
+            dy, x, module.normalized_shape, mean, rstd, module.weight, module.bias, output_mask
         )
         return gradients
 

@@ -31,7 +31,7 @@ class PaddedEncoder(nn.Module):
     def forward(
         self, tokens: Tensor, lengths: Lengths, pooling: Pooling, types: Tensor | None = None
     ) -> Tensor:
-        """Embed sentences that lie end to end: tokens [total], lengths [n] -> [n, hidden]. `types` [total]: of the tokens."""
+        """Embed sentences that lie end to end: tokens [total], lengths [n] -> [n, hidden]. `types` [total]: the token types."""
         starts = np.cumsum(lengths) - lengths
         by_length = np.argsort(lengths, kind="stable")
         cuts = cut(lengths[by_length], CALL_TOKENS.get(tokens.device.type, 0))

@@ -1,8 +1,8 @@
 """Stories, alone or in pairs that agree in a given number of five slots: who, did, what, where, how.
 
-Each slot holds one of eight concepts, and each concept has two words: "the lad quickly found the crate near the harbour". Instead
-of "near" there is one of six words. Pairs that agree more are more often set in nearby places than in far ones: as in annotated
-pairs (Gururangan et al. 2018), each single sentence gives away something about the label.
+Each slot holds one of eight concepts, and each concept has two words: "the lad quickly found the crate near the harbour". The
+preposition, here "near", is one of six. Pairs that agree more are more often set in nearby places than in far ones, so that each
+single sentence says something about the label, as in annotated pairs (Gururangan et al. 2018).
 """
 
 from random import Random

@@ -31,7 +31,7 @@ PAIR_HEADS = {
 }
 
 _SQUARED_ERROR: dict[str, Loss] = {"mse": "squared_error"}
-# The first is the default; the others compare u and v by their cosine.
+# The first is the default; the others are functions of the cosine of u and v.
 _PAIR_LOSSES: dict[str, Loss] = {**_SQUARED_ERROR, "cosine": "cosine", "cosent": "cosent", "mnrl": "mnrl"}
 _SLOTS, _CONCEPTS = len(CONCEPTS), len(CONCEPTS[0])
 

@@ -13,7 +13,7 @@ from ablate.trainer.tasks.objectives import BinaryCrossEntropy, Cosine, CrossEnt
 
 
 def r_drop_loss(head: TaskHead, pair: tuple[Tensor, Tensor | None], labels: Tensor, alpha: float) -> Tensor:
-    """Return the mean loss of both passes plus alpha times how far they are apart.
+    """Return the mean loss of both passes plus alpha times the distance between their outputs.
 
     Args:
         head: of the task.

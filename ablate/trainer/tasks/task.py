@@ -42,7 +42,7 @@ class Labels:
         return int(self.top - self.low) + 1
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         """What a label must be, in words."""
         number = f"a{' whole' if self.whole else ''} number from {self.low:g} to {self.top:g}"
         one = f"one of {listed(self.names, 12)}" if self.names else number

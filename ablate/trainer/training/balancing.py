@@ -1,8 +1,8 @@
 """How much each task's loss counts in joint training: fixed, or adapted to the losses during training.
 
 The weights are factors of the losses. They act on heads and encoder (before surgery). Without a method the losses are summed.
-Weights of methods that define a mean are scaled to that sum, so that no method is confounded with a change of learning rate:
-those of dwa and famo sum to the number of tasks. Uncertainty learns its scale.
+Methods that define a mean (dwa, famo) have their weights scaled to sum to the number of tasks, so that they do not change the
+learning rate as well. Uncertainty learns its scale.
 """
 
 import math
@@ -39,7 +39,7 @@ def build_balancing(
 
 
 class Balancing:
-    """The plain sum of the losses, and what the methods have in common.
+    """The plain sum of the losses: the base class of all methods.
 
     Attributes:
         flats: parameters of the method that the optimizer trains beside the model's.
@@ -171,7 +171,7 @@ class Famo(Balancing):
     """FAMO (Liu et al. 2023) makes all losses fall at the same rate.
 
     The gradient is c times the sum of z_k grad log L_k, with z = softmax(w) and 1 / c = the sum of z_k / L_k. After each step,
-    Adam updates w by how much log L_k of the same batches has fallen, so that a task that fell much gets less.
+    Adam updates w by how much log L_k of the same batches has fallen: the more a task's loss fell, the less weight it gets.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Weights of task gradients for methods whose torchjd version needs more than the Gramian, or solvers that we do not install.
+"""Weights of task gradients, for methods that torchjd computes with more than the Gramian or with solvers not installed here.
 
 torchjd's CAGrad needs cvxpy with Clarabel, its Nash-MTL cvxpy with ECOS, its ConFIG the gradients themselves. Here a Gramian
 [tasks, tasks] is enough. Assumes that no gradient is 0.
@@ -81,8 +81,8 @@ def nash_mtl(gramian: Array) -> Array:
 
 
 def config(gramian: Array) -> Array:
-    """ConFIG (Liu, Chu and Thuerey 2024): the direction with the same cosine to all gradients, as long as the sum of their
-    projections on it.
+    """ConFIG (Liu, Chu and Thuerey 2024): the direction with the same cosine to all gradients; its length is the sum of
+    their projections on it.
     """
     norms = np.sqrt(gramian.diagonal())
     cosines = gramian / np.outer(norms, norms)

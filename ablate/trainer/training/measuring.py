@@ -1,9 +1,9 @@
 """Estimate how long training takes on this machine: time a few steps of each kind on their own data and weights, and extrapolate.
 
-A kind is all that the time of a step depends on (encoder, tasks, batch sizes, surgery, precision, ...). Each is timed once:
-some steps after a warm-up, the embedding of a slice of dev, the time before the first step and after the last. A kind that did
-not fit into the time budget is estimated from the most similar kind that was timed (the same tasks if possible), per item of a
-step. Checkpoints, other processes and changing clock rates are not accounted for.
+Steps are of one kind if all that their time depends on is equal (encoder, tasks, batch sizes, precision, ...). Each kind is
+timed once: some steps after a warm-up, the embedding of a slice of dev, the time before the first step and after the last. A
+kind that did not fit into the time budget is estimated from the most similar kind that was timed (the same tasks if possible),
+per item of a step. Checkpoints, other processes and changing clock rates are not accounted for.
 """
 
 import contextlib

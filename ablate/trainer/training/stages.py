@@ -52,7 +52,7 @@ def steps_of(stages: Sequence[Stage]) -> int:
 
 
 def ended(stages: Sequence[Stage], number: int, steps: int) -> list[Stage]:
-    """Return the stages after the one at `number` took `steps`; the others begin that much earlier."""
+    """Return the stages if the one at `number` ends after `steps` steps, so that the later ones begin earlier."""
     fewer = stages[number].steps - steps
     later = (replace(stage, begins=stage.begins - fewer) for stage in stages[number + 1 :])
     return [*stages[:number], replace(stages[number], steps=steps), *later]

@@ -1,4 +1,4 @@
-"""Adam on the rows of an embedding table, of which each step reads few."""
+"""Adam on an embedding table, when each step reads only a few of its rows."""
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ class TableRows:
 
     Without weight decay, Adam does not change a row before its first gradient, since its moments are 0. So the leaf is a copy
     of the rows that had one, with the same bits as Adam on the whole table. In a small encoder half of all weights are the
-    table: Adam takes 18 % of a step on two sentences with all of it and 10 % with these rows (MiniLM). Copying a row there and
-    back costs half of what Adam costs, so with more than half of the rows the leaf is the table itself.
+    table: of a step on two sentences, Adam takes 18 % with the whole table and 10 % with these rows (MiniLM). Copying a
+    row there and back costs half of what Adam costs, so with more than half of the rows the leaf is the table itself.
 
     Attributes:
         leaf: [rows, hidden], of which the last may be unused and 0.
@@ -57,7 +57,7 @@ class TableRows:
         return {} if self._words is None else {"words": self._words}
 
     def restore(self, state: Moments) -> None:
-        """Return to the rows of `state`, which the restored moments belong to."""
+        """Use the rows of `state` again; the restored moments belong to them."""
         if "words" in state:
             self._use_rows(state["words"].clone(), len(state.get("exp_avg", ())))
         elif state:

@@ -7,7 +7,7 @@ from ablate.trainer.data.tokens import Tokens, load_tokens
 from ablate.trainer.settings import Settings
 
 _tokens: dict[tuple[str, ...], Tokens] = {}
-# Sets of sources: parts of one study differ in their tasks.
+# How many sets of tasks are kept: the parts of one study may train different tasks.
 _KEPT = 8
 
 

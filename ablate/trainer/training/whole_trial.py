@@ -29,13 +29,13 @@ def _in_turn(settings: Settings, context: Context) -> dict[str, float]:
         if name in done:
             continue
         state = saved["state"] if saved["part"] == name else None
-        turn = _Turn(context, name, done, begins, state)
-        done[name] = train_part(part, turn)
-        begins += turn.steps
+        part_context = _PartContext(context, name, done, begins, state)
+        done[name] = train_part(part, part_context)
+        begins += part_context.steps
     return combine(settings, done)
 
 
-class _Turn:
+class _PartContext:
     """The context of one part, within the context of the whole trial."""
 
     def __init__(
