@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ablate.design.factorial import Chosen, Space
 from ablate.design.fractional import aliases, columns, default_cells, fractional, resolution
-from ablate.design.optimal import d_optimal, model_matrix, strongest_mixing
+from ablate.design.optimal import d_optimal, model_matrix, strongest_partial_aliases
 from ablate.errors import BadInput
 from ablate.spec.designs import Fractional
 from ablate.spec.reading import read_study
@@ -154,13 +154,15 @@ def test_plackett_and_burmans_twelve_runs_mix_a_third_of_each_product_into_each_
     row = [int(sign == "+") for sign in "++-+++---+-"]
     runs = [*([*row[-shift:], *row[:-shift]] for shift in range(11)), [0] * 11]
     space = two_level_space(11)
-    found = strongest_mixing(space, [dict(zip(names, run, strict=True)) for run in runs])
+    found = strongest_partial_aliases(space, [dict(zip(names, run, strict=True)) for run in runs])
     assert [share for share, _, _ in found] == pytest.approx([1 / 3] * 11)
 
 
 def test_a_half_fraction_mixes_the_whole_of_a_product_into_each_effect() -> None:
     cells = [{"a": a, "b": b, "c": a ^ b} for a in (0, 1) for b in (0, 1)]
-    found = {name: (pair, share) for share, name, pair in strongest_mixing(two_level_space(3), cells)}
+    found = {
+        name: (pair, share) for share, name, pair in strongest_partial_aliases(two_level_space(3), cells)
+    }
     assert {name: pair for name, (pair, _) in found.items()} == {
         "a": ("b", "c"),
         "b": ("a", "c"),

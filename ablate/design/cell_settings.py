@@ -135,11 +135,11 @@ def _names_beside(trainer: Trainer, path: tuple[str, ...]) -> Iterable[str]:
     """Return the names of the trainer's settings at the same level as `path`."""
     inside: list[Any] = [trainer.Settings]
     for name in path[:-1]:
-        inside = [found for annotation in inside for found in _at(annotation, name)]
+        inside = [inner for annotation in inside for inner in _types_at(annotation, name)]
     return [name for annotation in inside for model in _models_in(annotation) for name in model.model_fields]
 
 
-def _at(annotation: Any, name: str) -> Iterable[Any]:
+def _types_at(annotation: Any, name: str) -> Iterable[Any]:
     """Yield the type annotations of `name` inside a value: of a model's field, or of a mapping's entry."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if name in annotation.model_fields:
@@ -148,7 +148,7 @@ def _at(annotation: Any, name: str) -> Iterable[Any]:
         yield get_args(annotation)[1]
     else:
         for inner in get_args(annotation):
-            yield from _at(inner, name)
+            yield from _types_at(inner, name)
 
 
 def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
@@ -189,7 +189,7 @@ def canonical(settings: BaseModel, place: str = "") -> dict[str, Any]:
 
 
 def _in_order(dumped: Any, value: Any) -> Any:
-    """Return a dump with its sets sorted: their own order differs from process to process."""
+    """Return a dump with its sets sorted, since the order of a set differs from process to process."""
     if isinstance(value, BaseModel):
         value = {key: getattr(value, key, None) for key in dumped} if isinstance(dumped, dict) else None
     if isinstance(value, Mapping) and isinstance(dumped, Mapping) and len(value) == len(dumped):
@@ -205,7 +205,7 @@ def _is_not_finite(value: Any) -> bool:
 
 
 def _dump(settings: BaseModel, mode: Literal["json", "python"], **sparing: Any) -> dict[str, Any]:
-    """Return a dump that reads back as these settings: the sparse one, or else the complete value of each of its keys.
+    """Return a dump that reads back as these settings: the sparse dump if it does, else its keys with complete values.
 
     A sparse dump may lack the tag that tells pydantic which member of a union it is."""
     sparse = settings.model_dump(mode=mode, by_alias=True, exclude_computed_fields=True, **sparing)

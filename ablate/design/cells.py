@@ -97,7 +97,7 @@ def parts_of(settings: Any, validator: Validator) -> dict[str, Part]:
 
 
 def prefixes_of(part: Part, validator: Validator) -> dict[str, str]:
-    """Return the prefixes of a part's training, first to last: the trainer's name -> a hash of it and of what decides it.
+    """Return the prefixes of a part's training in order: the trainer's name -> a hash of the name and the deciding settings.
 
     Raises:
         BadInput: the trainer's `prefixes` returns settings that its own `Settings` refuses.
@@ -125,7 +125,7 @@ def accepted(given: Any, validator: Validator, by: str) -> Any:
 
 
 def _named_cells(space: Space, validator: Validator) -> dict[str, str]:
-    """Return the hashes of the cells that users call by name, whether or not the design has them."""
+    """Return the hashes of the cells that users can name, whether or not the design includes them."""
     named = {"baseline": space.baseline()}
     if space.spec.best or space.spec.design.starts_at_best:
         named["best"] = space.best()
@@ -150,12 +150,12 @@ def _refuse_random_settings(combination: Combination, validator: Validator) -> N
 def _with_advice(validator: Validator, valid: list[Cell]) -> list[str]:
     """Return the faults; where every level of a factor is valid in some cell, suggest `only_when`."""
     accepted = {(name, repr(level)) for cell in valid for name, level in cell.levels.items()}
-    sound = {
+    always_valid = {
         f"factors.{name}"
         for name, factor in validator.factors.items()
         if all((name, repr(level.name)) in accepted for level in factor.levels)
     }
-    keys = sound | {"settings"} if valid else sound
+    keys = always_valid | {"settings"} if valid else always_valid
     advice = (
         "; if a factor only makes sense with some levels of another, give it `only_when: {other: [levels]}`"
     )

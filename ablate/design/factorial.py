@@ -24,7 +24,7 @@ class Chosen:
     combinations: list[Combination]
     estimates: str  # in words, for `ablate plan`
     variance: float | None = None  # of the least certain main effect; None: by least squares
-    resolution: int | None = None  # None: not a regular fraction, or the full factorial, which has no words
+    resolution: int | None = None  # None: not a regular fraction, or all combinations
     aliases: list[list[str]] = field(default_factory=list)
     # For a D-optimal subset: information per cell, relative to the full design.
     d_efficiency: float | None = None
@@ -112,13 +112,13 @@ class Space:
             for name, level in levels.items()
         }
 
-    def existing(self, wished: Combination) -> Combination:
-        """Return `wished` without the factors that do not exist at its levels."""
+    def existing(self, combination: Combination) -> Combination:
+        """Return a combination without the factors that do not exist at its levels."""
         levels: dict[str, Scalar] = {}
         for factor in self.parents_first:
             if conditions.exists(factor, levels):
-                levels[factor.name] = factor.levels[wished[factor.name]].name
-        return {name: wished[name] for name in self.factors if name in levels}
+                levels[factor.name] = factor.levels[combination[factor.name]].name
+        return {name: combination[name] for name in self.factors if name in levels}
 
 
 def distinct(combinations: Sequence[Combination]) -> list[Combination]:

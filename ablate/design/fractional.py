@@ -18,26 +18,26 @@ from ablate.spec.designs import Fractional
 MAX_OPTIMAL_CELLS = 2_000
 # Columns tried per resolution; k <= 10 needs far fewer.
 SEARCH_NODES = 5_000
-# Fractions of one resolution that are compared, and sets of factors examined for that; the fraction with the fewest shortest
-# words is kept.
+# At most this many fractions of one resolution are compared, and this many sets of factors examined in all; the fraction with
+# the fewest shortest words is kept.
 COMPARED = 2_000
 COMPARED_WORDS = 1_000_000
 LISTED_EFFECTS = 2_000
 # With more factors, their pairs are not examined.
-MOST_MIXED = 40
+MOST_EXAMINED = 40
 # Resolution R: no effect of `a` factors is aliased with an effect of fewer than R − a factors.
-TELLS = {
+ESTIMABLE = {
     3: "main effects, each aliased with interactions of two factors",
     4: "main effects; interactions of two factors are aliased with one another",
     5: "main effects and interactions of two factors",
 }
-MIXED = "main effects; interactions are mixed into them"
+BIASED = "main effects; interactions may bias them"
 
 
 def fractional(space: Space) -> Chosen:
-    """Return the study's fraction, the baseline among its cells.
+    """Return the study's fraction; the baseline is one of its cells.
 
-    Its default size is that of the smallest fraction of resolution IV, even if the fraction itself is not regular.
+    By default it has as many cells as the smallest fraction of resolution IV, even if it is not regular itself.
 
     Raises:
         BadInput: too few cells to estimate every main effect, or too many to choose from.
@@ -49,11 +49,11 @@ def fractional(space: Space) -> Chosen:
     if regular and cells & (cells - 1) == 0:
         return _regular(space, min(cells.bit_length() - 1, len(spec.factors)))
     # Imported here since regular fractions do not need NumPy.
-    from ablate.design.optimal import d_optimal, strongest_mixing
+    from ablate.design.optimal import d_optimal, strongest_partial_aliases
 
     candidates = space.full()
     if cells >= len(candidates):
-        return Chosen(candidates, MIXED)
+        return Chosen(candidates, BIASED)
     if cells > MAX_OPTIMAL_CELLS:
         raise BadInput(
             f"{_place(space)}: {cells:,}, more than {MAX_OPTIMAL_CELLS:,}; ask for fewer, or design: full"
@@ -61,14 +61,15 @@ def fractional(space: Space) -> Chosen:
     chosen, efficiency = d_optimal(space, candidates, cells)
     warning = (
         f"D-optimal: {cells} of {len(candidates):,} valid cells, each with {efficiency:.0%} of the information on main "
-        "effects that a cell of the full design has (D-efficiency); interactions are mixed into the main effects"
+        "effects that a cell of the full design has (D-efficiency); interactions bias the main effects"
     )
-    if 1 < len(space.factors) <= MOST_MIXED:
+    if 1 < len(space.factors) <= MOST_EXAMINED:
         most = [
-            f"{name} by {f} × {g} ({share:.2f})" for share, name, (f, g) in strongest_mixing(space, chosen)
+            f"{name} by {f} × {g} ({share:.2f})"
+            for share, name, (f, g) in strongest_partial_aliases(space, chosen)
         ]
         warning += f". Largest shares of an interaction: {', '.join(most[:3])}"
-    return Chosen(chosen, MIXED, d_efficiency=efficiency, warnings=[warning])
+    return Chosen(chosen, BIASED, d_efficiency=efficiency, warnings=[warning])
 
 
 def default_cells(space: Space) -> int:
@@ -92,22 +93,22 @@ def columns(k: int, m: int) -> list[int]:
     by_parity = sorted(range(1, 1 << m), key=lambda column: (column.bit_count() % 2 == 0, column))
     choices = [column for column in by_parity if column.bit_count() > 1]
     longest_first = sorted(choices, key=lambda column: -column.bit_count())
-    for wanted in (length for length in range(m + 1, 2, -1) if _possible(k, m, length)):
-        most = min(COMPARED, COMPARED_WORDS // comb(k, wanted))
+    for target in (length for length in range(m + 1, 2, -1) if _possible(k, m, length)):
+        most = min(COMPARED, COMPARED_WORDS // comb(k, target))
         # Trying odd sums first gives resolution IV at once for any k; trying long sums first gives fewer shortest words.
-        fractions = _first_found(base, choices, k, wanted, most)
+        fractions = _completions(base, choices, k, target, most)
         if most > 1:
-            fractions += _first_found(base, longest_first, k, wanted, most)
+            fractions += _completions(base, longest_first, k, target, most)
         if fractions:
-            return min(fractions, key=lambda f: _words(f, wanted)) if len(fractions) > 1 else fractions[0]
+            return min(fractions, key=lambda f: _words(f, target)) if len(fractions) > 1 else fractions[0]
     raise AssertionError("distinct columns have resolution III")
 
 
-def resolution(of: Sequence[int]) -> int | None:
+def resolution(masks: Sequence[int]) -> int | None:
     """Return the length of the shortest word of the columns; None when there is no word."""
     shortest = None
-    sums: list[set[int]] = [{0}, *(set() for _ in of)]  # sums[s]: what s of the columns so far add up to
-    for column in of:
+    sums: list[set[int]] = [{0}, *(set() for _ in masks)]  # sums[s]: what s of the columns so far add up to
+    for column in masks:
         length = next((s + 1 for s, reached in enumerate(sums) if column in reached), None)
         if length and (shortest is None or length < shortest):
             shortest = length
@@ -117,22 +118,22 @@ def resolution(of: Sequence[int]) -> int | None:
     return shortest
 
 
-def aliases(of: Sequence[int], names: Sequence[str], longest: int) -> list[list[str]]:
+def aliases(masks: Sequence[int], names: Sequence[str], longest: int) -> list[list[str]]:
     """Return each chain of aliased effects of up to `longest` factors.
 
-    Effects alone in their chain are left out. The words themselves, if that short, come last, after "mean".
+    Effects without an alias are left out. The words themselves, if they have so few factors, come last, after "mean".
     """
     chains: dict[int, list[str]] = {}
     for size in range(1, longest + 1):
-        for members in combinations(range(len(of)), size):
-            mask = reduce(xor, (of[i] for i in members))
-            chains.setdefault(mask, []).append(":".join(names[i] for i in members))
+        for members in combinations(range(len(masks)), size):
+            column = reduce(xor, (masks[i] for i in members))
+            chains.setdefault(column, []).append(":".join(names[i] for i in members))
     words = chains.pop(0, [])
     return [chain for chain in chains.values() if len(chain) > 1] + ([["mean", *words]] if words else [])
 
 
 def _longest_listed(k: int, reached: int) -> int:
-    """Return how many factors a listed effect may have, so that the chains of main effects are listed."""
+    """Return the most factors that a listed effect may have, so that all aliases of main effects are listed."""
     sizes = range(2, reached)
     return max((s for s in sizes if sum(comb(k, i) for i in range(1, s + 1)) <= LISTED_EFFECTS), default=2)
 
@@ -141,19 +142,21 @@ def _regular(space: Space, m: int) -> Chosen:
     factors = space.spec.factors
     if 1 << m > MAX_RAW_CELLS:
         raise BadInput(f"{_place(space)}: {1 << m:,} is more than {MAX_RAW_CELLS:,}; ask for fewer")
-    of = columns(len(factors), m)
-    reached = resolution(of)
+    masks = columns(len(factors), m)
+    reached = resolution(masks)
     names = [factor.name for factor in factors]
     baseline = space.baseline()
     chosen = []
     for run in range(1 << m):
         # Levels are counted from the baseline's, so that the baseline is a cell of the fraction.
-        switched = [(run & column).bit_count() & 1 for column in of]
+        switched = [(run & column).bit_count() & 1 for column in masks]
         chosen.append({name: baseline[name] ^ bit for name, bit in zip(names, switched, strict=True)})
     chosen.sort(key=lambda one: list(one.values()))
-    chains = aliases(of, names, _longest_listed(len(of), reached)) if reached else []
+    chains = aliases(masks, names, _longest_listed(len(masks), reached)) if reached else []
     variance = 4 / len(chosen) if reached else None
-    return Chosen(chosen, TELLS.get(reached, TELLS[5]) if reached else MIXED, variance, reached, chains)
+    return Chosen(
+        chosen, ESTIMABLE.get(reached, ESTIMABLE[5]) if reached else BIASED, variance, reached, chains
+    )
 
 
 def _possible(k: int, m: int, length: int) -> bool:
@@ -164,8 +167,8 @@ def _possible(k: int, m: int, length: int) -> bool:
     return sum(comb(k - 1, i) for i in range(halves + 1)) <= 1 << (m - 1)
 
 
-def _first_found(base: list[int], choices: Sequence[int], k: int, wanted: int, most: int) -> list[list[int]]:
-    """Return up to `most` ways to complete `base` to k columns without a word shorter than `wanted`."""
+def _completions(base: list[int], choices: Sequence[int], k: int, target: int, most: int) -> list[list[int]]:
+    """Return up to `most` ways to complete `base` to k columns without a word shorter than `target`."""
     completed: list[list[int]] = []
     nodes = 0
 
@@ -182,11 +185,11 @@ def _first_found(base: list[int], choices: Sequence[int], k: int, wanted: int, m
             if all(column not in reached for reached in sums):
                 yield from grow([*chosen, column], index + 1, _with(sums, column))
 
-    sums = [{0}] + [set() for _ in range(wanted - 2)]  # sums[s]: the sums of s columns, s < wanted - 1
+    sums = [{0}] + [set() for _ in range(target - 2)]  # sums[s]: the sums of s columns, s < target - 1
     for column in base:
         sums = _with(sums, column)
-    for columns_found in grow(base, 0, sums):
-        completed.append(columns_found)
+    for fraction in grow(base, 0, sums):
+        completed.append(fraction)
         # Checked after adding, so a `most` of 0 still gives one.
         if len(completed) >= most:
             break
@@ -197,8 +200,8 @@ def _with(sums: list[set[int]], column: int) -> list[set[int]]:
     return [sums[0], *(sums[s] | {column ^ smaller for smaller in sums[s - 1]} for s in range(1, len(sums)))]
 
 
-def _words(of: Sequence[int], length: int) -> int:
-    return sum(reduce(xor, word) == 0 for word in combinations(of, length))
+def _words(masks: Sequence[int], length: int) -> int:
+    return sum(reduce(xor, word) == 0 for word in combinations(masks, length))
 
 
 def _refuse_too_few(space: Space, cells: int) -> None:

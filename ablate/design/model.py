@@ -36,4 +36,4 @@ class Design:
     aliases: list[list[str]] = field(default_factory=list)  # effects that this design cannot separate
     warnings: list[str] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)  # "baseline", "best" -> hash, where they are cells
-    smoke: bool = False  # its cells are shrunk, and the next smoke run discards their results
+    smoke: bool = False  # for a smoke run: cells are shrunk, and the next smoke run discards their results

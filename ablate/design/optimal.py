@@ -21,7 +21,7 @@ RIDGE = 1e-8
 Matrix = npt.NDArray[np.float64]
 
 
-class Mixed(NamedTuple):
+class PartialAlias(NamedTuple):
     """An interaction of two factors that biases an estimated main effect."""
 
     share: float  # of the interaction
@@ -96,21 +96,23 @@ def effect_weights(space: Space, cells: Sequence[Combination]) -> Matrix:
     return np.vstack(effects)
 
 
-def strongest_mixing(space: Space, cells: Sequence[Combination]) -> list[Mixed]:
+def strongest_partial_aliases(space: Space, cells: Sequence[Combination]) -> list[PartialAlias]:
     """Return for each main effect, by least squares, the interaction that biases it most; the largest share first."""
     owners = [f.name for f in space.spec.factors for _ in f.levels]
-    return strongest(mixing(space, cells, owners, effect_weights(space, cells)))
+    return strongest(interactions_in_effects(space, cells, owners, effect_weights(space, cells)))
 
 
-def strongest(sorted_shares: Sequence[Mixed]) -> list[Mixed]:
+def strongest(sorted_shares: Sequence[PartialAlias]) -> list[PartialAlias]:
     """Return the first entry of each effect."""
-    first: dict[str, Mixed] = {}
-    for mixed in sorted_shares:
-        first.setdefault(mixed.effect, mixed)
+    first: dict[str, PartialAlias] = {}
+    for alias in sorted_shares:
+        first.setdefault(alias.effect, alias)
     return list(first.values())
 
 
-def mixing(space: Space, cells: Sequence[Combination], owners: Sequence[str], weights: Matrix) -> list[Mixed]:
+def interactions_in_effects(
+    space: Space, cells: Sequence[Combination], owners: Sequence[str], weights: Matrix
+) -> list[PartialAlias]:
     """Return the share of each two-factor interaction that biases each main effect, the largest first.
 
     `weights` [effects, cells] are the weights of the cells in each effect, `owners` the factor of each effect. For a factor
@@ -129,7 +131,7 @@ def mixing(space: Space, cells: Sequence[Combination], owners: Sequence[str], we
         for name, share in zip(owners, shares.tolist(), strict=True):
             key = name, (f.name, g.name)
             largest[key] = max(share, largest.get(key, 0.0))
-    return sorted((Mixed(share, *key) for key, share in largest.items()), reverse=True)
+    return sorted((PartialAlias(share, *key) for key, share in largest.items()), reverse=True)
 
 
 def contrasts(factor: Factor) -> Matrix:

@@ -40,9 +40,9 @@ def one_at_a_time(space: Space) -> Chosen:
     start = space.baseline()
     combinations = [start]
     for factor in space.spec.factors:
-        home = start if factor.name in start else _with_needs_met(space, start, factor)
-        combinations.append(home)
-        combinations += [space.switched(home, {factor.name: index}) for index in range(len(factor.levels))]
+        origin = start if factor.name in start else _with_needs_met(space, start, factor)
+        combinations.append(origin)
+        combinations += [space.switched(origin, {factor.name: index}) for index in range(len(factor.levels))]
     if space.spec.best:
         combinations.append(space.best())
     estimates = "each effect from the baseline only; no interactions"
