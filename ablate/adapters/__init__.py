@@ -1,2 +1,2 @@
-"""Run the trainers of other libraries as trainers of this package.
+"""Use the trainers of other libraries, transformers and Lightning, as trainers of a study.
 Each adapter needs its library, so import only the one you use."""

@@ -1,4 +1,4 @@
-"""Reproduces the random numbers of resumed training: states of the global generators, and seeds for the data.
+"""Gives resumed training the random numbers that it would have had: states of the global generators, and seeds for the data.
 
 A data loader fetches batches ahead, in this process or in others, and shuffles when an epoch
 begins. So its draws from the global generators cannot be replayed from the middle of an epoch.
@@ -39,7 +39,7 @@ def restore_generators(states: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def own_generators(*key: int) -> Iterator[None]:
+def seeded_generators(*key: int) -> Iterator[None]:
     """Seed the CPU's generators with `key` inside the block; afterwards restore them."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
@@ -63,7 +63,7 @@ class SeededBatches:
 
     def __iter__(self) -> Iterator[tuple[tuple[int, int, int], Sequence[int]]]:
         # Draw all batches now: some samplers draw their random numbers at the start, others batch by batch.
-        with own_generators(self._seed, self.epoch, ORDER):
+        with seeded_generators(self._seed, self.epoch, ORDER):
             batches = list(self._batches)
         for number, items in enumerate(batches, ORDER + 1):
             yield (self._seed, self.epoch, number), items
@@ -98,7 +98,7 @@ class _SeededFetch(Dataset[Any]):
 
     def __getitems__(self, batch: tuple[tuple[int, int, int], Sequence[int]]) -> Any:
         key, items = batch
-        with own_generators(*key):
+        with seeded_generators(*key):
             if hasattr(self._dataset, "__getitems__"):
                 return self._collate(self._dataset.__getitems__(items))
             return self._collate([self._dataset[item] for item in items])
@@ -130,8 +130,8 @@ def seed_batches(loader: Any, seed: int, epoch: int = 0) -> None:
         dataset=_SeededFetch(loader.dataset, loader.collate_fn),
         batch_sampler=SeededBatches(batches, seed, epoch),
     )
-    loader.collate_fn = _as_it_is
+    loader.collate_fn = _unchanged
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch

@@ -115,7 +115,7 @@ def assignments(option: str, typed: str) -> dict[str, str]:
     pairs = [item.partition("=") for item in split_list(typed) if typed]
     if not all(name.strip() and equals for name, equals, _ in pairs):
         raise BadInput(f"{option}: found {typed!r}; write FACTOR=LEVEL with commas between them")
-    found = {name.strip(): level.strip() for name, _, level in pairs}
-    if len(found) < len(pairs):
+    levels = {name.strip(): level.strip() for name, _, level in pairs}
+    if len(levels) < len(pairs):
         raise BadInput(f"{option}: found {typed!r}; name each factor once")
-    return found
+    return levels

@@ -31,7 +31,7 @@ def check(settings: Settings) -> None:
     """Refuse a command whose program or Python script does not exist.
 
     Raises:
-        BadSetting: names it.
+        BadSetting: the program or the script does not exist.
     """
     program, *rest = settings.arguments(Trial())
     if os.sep in program:
@@ -76,7 +76,7 @@ def _why_not_executable(program: str) -> str:
         return ""
     is_script_of_windows = first.startswith(b"#!") and first.endswith(b"\r\n")
     return (
-        "has lines that end in CR LF, so its #! names nothing; save it with LF"
+        "has Windows line ends (CR LF), so its #! line names no program; save it with LF"
         if is_script_of_windows
         else ""
     )

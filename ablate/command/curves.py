@@ -15,7 +15,7 @@ CHUNK = 1 << 20
 
 
 class Curves:
-    """Passes points on to the context, and remembers how far it read."""
+    """Passes points on to the context, and remembers how much of the file has been read."""
 
     def __init__(self, workdir: Path, context: Context) -> None:
         # The values of the last printed line that is a JSON object of numbers only.
@@ -23,7 +23,7 @@ class Curves:
         self._file = workdir / "points.jsonl"
         self._context = context
         state = context.restore() or {"read": 0, "step": 0}
-        # If the program starts a new file, it does so after this.
+        # Read before the program starts, which may begin a new file.
         self._read = min(state["read"], self._file.stat().st_size if self._file.is_file() else 0)
         self._step: int = state["step"]
         self._rest = b""

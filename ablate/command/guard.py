@@ -1,4 +1,4 @@
-"""Makes sure that a program and everything it starts end with the worker: `python -I -S guard.py LOCK PROGRAM ARGUMENT...`.
+"""Ensures that a program, with everything it starts, ends when its worker does: `python -I -S guard.py LOCK PROGRAM ARGUMENT...`.
 
 The worker holds the other end of stdin. A byte means: stop the program (SIGTERM to its process group). The end of the stream,
 which also comes when the worker dies, means: kill everything. On Linux the guard adopts descendants that left the group, and

@@ -23,12 +23,12 @@ GUARD = Path(__file__).with_name("guard.py")
 
 
 class Program:
-    """A running program. Leaving the `with` early stops it."""
+    """A running program. Leaving the `with` block stops it if it is still running."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], workdir: Path, grace_seconds: float
     ) -> None:
-        """Start `command`, once any program that still runs in `workdir` is dead.
+        """Start `command` as soon as no earlier program runs in `workdir` any more.
 
         `grace_seconds`: between SIGTERM and SIGKILL."""
         self._grace_s = grace_seconds
@@ -147,7 +147,7 @@ class Lines:
         self._rest = rest[-LONGEST_LINE:]
         lines = [line for line in lines if line.strip()]
         self._new += lines
-        # Bars end by showing the cursor again.
+        # Progress bars end with a code that shows the cursor again, which is no visible text.
         self._last = next((line for line in reversed(lines) if _is_visible(line)), self._last)
 
     def taken(self) -> list[bytes]:

@@ -24,7 +24,7 @@ def remove_results(workdir: Path) -> None:
 
 
 def read_metrics(workdir: Path, printed: Mapping[str, float]) -> dict[str, float]:
-    """Return the numbers in metrics.json, or without that file `printed`, those of the last printed line of numbers only.
+    """Return the numbers in metrics.json or, if there is no such file, `printed`: the last printed line of numbers only.
 
     Raises:
         TrialError: the file is not a JSON object, or there are no numbers.
@@ -82,7 +82,7 @@ def read_predictions(workdir: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _columns(file: Path) -> dict[str, list[Any]]:
-    """Return the columns of a prediction file; numbers as such.
+    """Return the columns of a prediction file; predictions and gold as numbers.
 
     Raises:
         BadInput: with every fault.

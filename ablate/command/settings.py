@@ -79,13 +79,13 @@ class Settings(BaseModel):
     """How long after SIGTERM the program may save before it is killed."""
 
     @property
-    def own(self) -> dict[str, Any]:
+    def of_program(self) -> dict[str, Any]:
         """The program's settings, nested, as in the study."""
         return self.model_extra or {}
 
     def values_for(self, trial: Trial) -> dict[str, Any]:
         """Return the program's settings in a trial: `{seed}`, `{workdir}` and `{device}` filled in."""
-        filled: dict[str, Any] = _of_trial(self.own, trial)
+        filled: dict[str, Any] = _of_trial(self.of_program, trial)
         return filled
 
     def arguments(self, trial: Trial) -> list[str]:
@@ -130,7 +130,7 @@ class Settings(BaseModel):
             yield _fault(
                 "empty; write the program and its arguments, e.g. [python, train.py, '{args}']", "command"
             )
-        known = [*addressed(self.own), "gpus", "grace_seconds", *OF_TRIAL, *EVERYTHING]
+        known = [*addressed(self.of_program), "gpus", "grace_seconds", *OF_TRIAL, *EVERYTHING]
         for word in self.command:
             for name in names_in(word):
                 if name in ("{", "}"):
@@ -150,14 +150,14 @@ class Settings(BaseModel):
                     )
 
     def _faults_of_names(self) -> Iterator[InitErrorDetails]:
-        for name, value in self.own.items():
+        for name, value in self.of_program.items():
             if name in (*OF_TRIAL, *EVERYTHING) and value != f"{{{name}}}":
                 yield _fault(f"{{{name}}} is reserved in a command; rename the setting", name)
 
     def _unreachable(self) -> Iterator[InitErrorDetails]:
         named = {name for word in self.command for name in names_in(word)}
         if named.isdisjoint(EVERYTHING):
-            for address, _ in leaves(self.own):
+            for address, _ in leaves(self.of_program):
                 if not _is_in(address, named):
                     yield _fault(
                         f"never reaches the program; put {{{address}}}, {{args}} or {{config}} into the command",

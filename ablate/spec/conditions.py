@@ -54,12 +54,14 @@ def needs(factors: Sequence[Factor]) -> dict[str, Needs]:
     """Return for each factor the levels that its ancestors may have; an empty tuple means that it can never exist."""
     closed: dict[str, Needs] = {}
     for factor in in_order(factors):
-        closed[factor.name] = both(dict(factor.only_when), *(closed[parent] for parent in factor.only_when))
+        closed[factor.name] = intersection(
+            dict(factor.only_when), *(closed[parent] for parent in factor.only_when)
+        )
     return closed
 
 
-def both(*several: Needs) -> Needs:
-    """Return the needs that meet all of `several`: for each ancestor, the levels that all of them allow."""
+def intersection(*several: Needs) -> Needs:
+    """Return, for each ancestor, the levels that all of `several` allow."""
     merged: Needs = {}
     for needs in several:
         for name, allowed in needs.items():

@@ -19,22 +19,22 @@ from ablate.text import closest, shown, suggestion
 
 def check_conditions(factors: Sequence[Factor], text: str, errors: Errors) -> tuple[Factor, ...] | None:
     """Return the factors, with the levels in conditions spelled as their factors spell them; None if a condition is wrong."""
-    before = len(errors.found)
+    before = len(errors.collected)
     by_name = {factor.name: factor for factor in factors}
     checked = tuple(_with_known_parents(factor, by_name, text, errors) for factor in factors)
-    if len(errors.found) > before:
+    if len(errors.collected) > before:
         return None
     for cycle in conditions.cycles(checked):
         path = " needs ".join([*cycle, cycle[0]])
         what = f"conditions form a cycle ({path}); remove one of them"
         errors.add(what, "factors", cycle[0], "only_when", KEY)
-    if len(errors.found) > before:
+    if len(errors.collected) > before:
         return None
     for name, needs in conditions.needs(checked).items():
         if impossible := next((parent for parent, allowed in needs.items() if not allowed), None):
             what = f"can never exist: its conditions contradict each other on {impossible}; relax one of them"
             errors.add(what, "factors", name, "only_when", KEY)
-    return checked if len(errors.found) == before else None
+    return checked if len(errors.collected) == before else None
 
 
 def _with_known_parents(factor: Factor, factors: Mapping[str, Factor], text: str, errors: Errors) -> Factor:
@@ -103,9 +103,9 @@ def _unknown_factor(name: str, factors: Collection[str], text: str, errors: Erro
 def _blame(
     what: str, written: Scalar, meant: str | None, text: str, errors: Errors, loc: Loc, of_meant: Loc
 ) -> None:
-    """Report a name that fits no other, or the name that was probably `meant`: whichever spelling is rarer in the file.
+    """Report an unknown name, or the name that was probably `meant`: whichever is written less often in the file.
 
-    If both are equally rare, report both."""
+    If both are written equally often, report both."""
     words = _words(text)
     rarer = words[meant] - words[str(written)] if meant else 1
     if rarer >= 0:
@@ -187,7 +187,7 @@ def _check_factors_apart(factors: Sequence[Factor], errors: Errors) -> None:
     for factor in factors:
         for root in dict.fromkeys(address.partition(".")[0] for address in _addresses(factor)):
             for other in owners.setdefault(root, []):
-                together = conditions.both(needs[factor.name], needs[other.name])
+                together = conditions.intersection(needs[factor.name], needs[other.name])
                 if (address := _shared(factor, other)) and conditions.possible(together):
                     what = f"sets {address}, and so does factor {other.name}; keep one of the two"
                     errors.add(what, "factors", factor.name, KEY)

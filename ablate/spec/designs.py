@@ -26,9 +26,8 @@ class _Kind(Written):
     kind: str
     from_reference: ClassVar[bool] = False  # each effect is the difference of one cell from a reference cell
     starts_at_best: ClassVar[bool] = False  # the reference cell is `best`, not the baseline
-    is_fraction: ClassVar[bool] = (
-        False  # some cells of the full design, from which a model estimates the effects
-    )
+    # Some cells of the full design, from which a model estimates the effects.
+    is_fraction: ClassVar[bool] = False
 
     @classmethod
     def unknown(cls, name: str) -> str:

@@ -46,7 +46,7 @@ class SpelledFactor(Written):
 
     # Read by `_levels`, which knows the factor's name: a level in a list sets the setting that the factor is named after.
     levels: Annotated[
-        Any, BeforeValidator(lambda it: it, json_schema_input_type=ListedLevels | NamedLevels)
+        Any, BeforeValidator(lambda value: value, json_schema_input_type=ListedLevels | NamedLevels)
     ] = Field(examples=[[0.0, 0.01]])
     """The values to compare, at least two."""
     only_when: Annotated[
@@ -154,12 +154,12 @@ def _level_settings(factor: str, value: Any, named: bool) -> dict[str, Any]:
 
 def _check_distinct(levels: dict[int, Level], errors: Errors) -> None:
     seen: dict[Scalar, Scalar] = {}
-    looks: dict[Scalar, Scalar] = {}
+    by_appearance: dict[Scalar, Scalar] = {}
     for index, level in levels.items():
-        look = as_it_looks(level.name) if isinstance(level.name, str) else level.name
-        twin = looks.setdefault(look, level.name)
-        if isinstance(twin, str) and isinstance(level.name, str) and twin != level.name:
-            both = f"{twin!a} and {level.name!a}"
+        appearance = as_it_looks(level.name) if isinstance(level.name, str) else level.name
+        earlier = by_appearance.setdefault(appearance, level.name)
+        if isinstance(earlier, str) and isinstance(level.name, str) and earlier != level.name:
+            both = f"{earlier!a} and {level.name!a}"
             errors.add(f"levels {both} look the same; rename one", index, KEY)
         elif level.name not in seen:
             seen[level.name] = level.name

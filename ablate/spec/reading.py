@@ -59,22 +59,22 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
         raise AssertionError("a file without a mapping is a fault")
     written, places = plain(root), places_of(root)
     # Filled with the valid keys, which are then checked against each other even if others are wrong.
-    sound: dict[str, Any] = {}
+    valid: dict[str, Any] = {}
     try:
-        StudyFile.model_validate(written, context=sound)
+        StudyFile.model_validate(written, context=valid)
     except ValidationError as error:
         report(error.errors(include_url=False), root, faults)
-    sound.setdefault("settings", {})
-    overridden = _override(sound["settings"], overrides, places, faults)
+    valid.setdefault("settings", {})
+    overridden = _override(valid["settings"], overrides, places, faults)
     try:
         with Errors() as errors:
-            _check_together(sound, written, text, overridden, errors, faults)
+            _check_together(valid, written, text, overridden, errors, faults)
     except ValidationError as error:
         report(error.errors(include_url=False), root, faults)
     faults.stop_if_any()
-    if isinstance(seeds := sound["seeds"], AddedSeeds):
-        sound |= {"seeds": seeds.seeds, "looking": seeds.looking}
-    return StudySpec(**sound, path=path, places=places)
+    if isinstance(seeds := valid["seeds"], AddedSeeds):
+        valid |= {"seeds": seeds.seeds, "looking": seeds.looking}
+    return StudySpec(**valid, path=path, places=places)
 
 
 def _plain_value(value: object) -> object:
@@ -96,7 +96,7 @@ def _report_no_mapping(root: Node | None, faults: Faults) -> None:
 
 
 def _check_together(
-    sound: dict[str, Any],
+    valid: dict[str, Any],
     written: dict[str, Any],
     text: str,
     overridden: Mapping[str, str],
@@ -104,26 +104,26 @@ def _check_together(
     faults: Faults,
 ) -> None:
     """Check the valid keys against each other, and spell levels as their factors do."""
-    cross_checks.check_search(sound.get("design"), sound.get("seeds"), errors)
+    cross_checks.check_search(valid.get("design"), valid.get("seeds"), errors)
     names = written.get("factors")
     refused = set(map(str, names) if isinstance(names, dict) else ()) - {
-        factor.name for factor in sound.get("factors", ())
+        factor.name for factor in valid.get("factors", ())
     }
     factors = (
-        cross_checks.check_conditions(sound["factors"], text, errors)
-        if "factors" in sound and not refused
+        cross_checks.check_conditions(valid["factors"], text, errors)
+        if "factors" in valid and not refused
         else None
     )
     if factors is not None:
-        cross_checks.check_settings_apart(sound["settings"], factors, overridden, errors, faults)
-        sound["factors"] = factors
+        cross_checks.check_settings_apart(valid["settings"], factors, overridden, errors, faults)
+        valid["factors"] = factors
     for key in ("baseline", "best"):
-        if key in sound and "factors" in sound:
-            known = {factor.name: factor for factor in sound["factors"]}
-            chosen = cross_checks.check_choice(key, sound[key], known, refused, text, errors)
+        if key in valid and "factors" in valid:
+            known = {factor.name: factor for factor in valid["factors"]}
+            chosen = cross_checks.check_choice(key, valid[key], known, refused, text, errors)
             if key == "baseline" and factors is not None:
-                cross_checks.check_baseline_complete(sound[key], chosen, factors, errors)
-            sound[key] = chosen
+                cross_checks.check_baseline_complete(valid[key], chosen, factors, errors)
+            valid[key] = chosen
 
 
 def _override(

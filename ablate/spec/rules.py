@@ -27,7 +27,7 @@ from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCu
 from ablate.text import shown, suggestion
 
 Loc = tuple[int | str, ...]
-KEY = "[key]"  # last in a Loc: the key itself is at fault, not its value; pydantic's own convention
+KEY = "[key]"  # last in a Loc: the fault is in the key, not in its value; pydantic's convention too
 
 
 def fault(text: str) -> PydanticCustomError:
@@ -55,19 +55,19 @@ class Errors:
     """
 
     def __init__(self) -> None:
-        self.found: list[InitErrorDetails] = []
+        self.collected: list[InitErrorDetails] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self.found and error is None:
-            raise ValidationError.from_exception_data("study", self.found)
+        if self.collected and error is None:
+            raise ValidationError.from_exception_data("study", self.collected)
 
     def add(self, error: str | PydanticCustomError, *loc: int | str) -> None:
         """Note an error, or the text of a fault, at `loc`."""
         kind = fault(error) if isinstance(error, str) else error
-        self.found.append({"type": kind, "loc": loc, "input": None})
+        self.collected.append({"type": kind, "loc": loc, "input": None})
 
     def take(self, errors: Iterable[ErrorDetails], *loc: int | str) -> None:
         """Note errors that pydantic has collected, under `loc`."""
@@ -75,7 +75,7 @@ class Errors:
             kind, ctx = error["type"], error.get("ctx", {})
             type_ = PydanticCustomError(kind, "{text}", ctx) if "text" in ctx else kind
             error_loc = (*loc, *error["loc"])
-            self.found.append({"type": type_, "loc": error_loc, "input": error["input"], "ctx": ctx})
+            self.collected.append({"type": type_, "loc": error_loc, "input": error["input"], "ctx": ctx})
 
     @contextmanager
     def under(self, *loc: int | str) -> Iterator[None]:

@@ -55,11 +55,11 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
     try:
         tree = ast.parse(read_text(script, "the script"))
     except SyntaxError as error:
-        raise BadInput(f"{script}:{error.lineno}: not Python ({error.msg}); name the script") from error
+        raise BadInput(f"{script}:{error.lineno}: not Python ({error.msg}); give a Python script") from error
     # Python's parser gives up on deep nesting.
     except (MemoryError, RecursionError, ValueError) as error:
         raise BadInput(
-            f"{script}: cannot be read as Python ({type(error).__name__}); name the script"
+            f"{script}: cannot be read as Python ({type(error).__name__}); give a Python script"
         ) from error
     options = list({option.name: option for option in _options(tree)}.values())
     if not options:
@@ -87,7 +87,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
         f"baseline: {_flow(baseline)}",
         f"design: one_at_a_time               # {' | '.join(KINDS)}",
         "seeds: [11, 22, 33]",
-        f"metric: {{name: {json.dumps(metric)}, goal: {goal}}}     # as the script names it in metrics.json or in what it prints",
+        f"metric: {{name: {json.dumps(metric)}, goal: {goal}}}     # its name in the script's metrics.json or output",
         "# Add smallest_effect to the metric: the smallest difference that matters. It cannot be set once there are results.",
     ]
     fill_in = [option.name for option in options if _value(option) == FILL_IN and not option.is_flag]
@@ -197,7 +197,7 @@ def _setting(option: Option) -> Iterator[str]:
     if option.is_flag:
         on = {option.name: f"--{option.name}"}
         levels = _flow({"levels": {"off": {option.name: None}, "on": on}})
-        yield f"# a flag; to vary it, put {_flow(f'{{{option.name}}}')} into the command, and among the factors:"
+        yield f"# a flag; to vary it, put {_flow(f'{{{option.name}}}')} into the command, and this line into factors:"
         yield f"#   {_key(option.name)}: {levels}{about}"
     elif _value(option) is None:
         yield f"# {_key(option.name)}: ...{about or '     # the source has no literal default'}"

@@ -23,7 +23,7 @@ from ablate.spec.rules import Errors, Positive, Whole, Written, expected, fault,
 # The largest seed of NumPy's generator; torch takes larger ones.
 MAX_SEED = 2**32 - 1
 MOST_SEEDS = 1000
-# At a look: with one seed, the noise cannot be estimated.
+# The fewest seeds at a look: with one seed, the noise cannot be estimated.
 LEAST_SEEDS = 2
 MORE_SEEDS = (
     "more seeds need a new study with fresh seeds: a list, or looks planned from the start (seeds: {start: [101, 102, 103], "
@@ -82,8 +82,8 @@ class AddedSeeds(Written):
     """The largest number of seeds."""
     until: End = "decided"
     """When to stop: when every comparison is decided, or when every 95 % interval is narrow enough."""
-    looks: Annotated[tuple[int, ...], BeforeValidator(lambda it: it, json_schema_input_type=Looks)] = ()
-    """Numbers of seeds after which to look at the results, in increasing order. Default: half as many again each time."""
+    looks: Annotated[tuple[int, ...], BeforeValidator(lambda value: value, json_schema_input_type=Looks)] = ()
+    """Numbers of seeds after which to look at the results, in increasing order. Default: 1.5 times as many each time."""
 
     @field_validator("at_most", mode="before")
     @classmethod
@@ -133,7 +133,7 @@ def further_seeds(start: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def default_looks(start: int, at_most: int) -> tuple[int, ...]:
-    """Return the looks of a file that names none: after the seeds of `start`, then after half as many again each time."""
+    """Return the looks of a file that names none: after `start` seeds, then after 1.5 times as many each time, rounded up."""
     looks = [max(start, LEAST_SEEDS)]
     while looks[-1] < at_most:
         looks.append(min(looks[-1] + (looks[-1] + 1) // 2, at_most))

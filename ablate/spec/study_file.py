@@ -12,7 +12,7 @@ from ablate.spec.seeds import SeedsOrPlan
 
 
 def _nested(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings nested, whether their keys have dots or not."""
+    """Return settings as nested mappings; keys with dots are split."""
     nested: dict[str, Any] = {}
     with Errors() as errors:
         for address, value in settings.items():
@@ -30,7 +30,9 @@ class StudyFile(Keys):
         dict[str, Any],
         AfterValidator(_nested),
         write("a mapping from settings to values"),
-        BeforeValidator(lambda it: {} if it is None else it, json_schema_input_type=dict[str, Any] | None),
+        BeforeValidator(
+            lambda value: {} if value is None else value, json_schema_input_type=dict[str, Any] | None
+        ),
     ] = Field(default_factory=dict)
     """Settings that do not vary, nested or with dots. A key here cannot also be a factor."""
     factors: Factors = Field(examples=[{"l2": [0.0, 0.01]}])

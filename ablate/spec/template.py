@@ -13,8 +13,8 @@ from ablate.spec.scalars import resolve
 from ablate.spec.script import study_of_script
 from ablate.text import shown
 
-# Template -> the other files that it writes: each file in templates/ and the name it gets.
-BESIDE = {
+# Template -> the files that it writes besides the study: their names in templates/ -> their names for the user.
+EXTRA_FILES = {
     "study": {},
     "script": {"script.py.txt": "{module}.py"},
     "transformers": {"transformers.py.txt": "{module}.py"},
@@ -43,7 +43,7 @@ def init_study(name: str, template: str = "study") -> dict[str, str]:
         "python": "python" if shutil.which("python") else "python3",
     }
     sources = {f"{name}.yaml": f"{template}.yaml"}
-    sources |= {place.format(**words): source for source, place in BESIDE[template].items()}
+    sources |= {place.format(**words): source for source, place in EXTRA_FILES[template].items()}
     return {place: Template(_read(source)).substitute(words) for place, source in sources.items()}
 
 

@@ -1,4 +1,4 @@
-"""A transformers `Trainer` under ablate: a tiny BERT learns from which half of the vocabulary most words of a sentence are.
+"""A transformers `Trainer` under ablate: a tiny BERT learns which half of the vocabulary most words of a sentence come from.
 
 Lines marked `# ablate` are there for ablate alone."""
 
