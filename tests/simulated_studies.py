@@ -26,7 +26,7 @@ from scipy import optimize, special
 
 from ablate.design.cells import build_design
 from ablate.design.model import Cell, Design
-from ablate.evidence.aliases import aliases, mixed_effects
+from ablate.evidence.aliases import aliases, partial_aliases
 from ablate.evidence.contrasts import by_seed
 from ablate.evidence.effects import Effect, study_effects, study_models
 from ablate.evidence.frames import Grid, grid
@@ -557,7 +557,7 @@ def judged(study: Study) -> list[tuple[Effect, Judged]]:
     arranged, primary = study.grid, study.grid.primary
     models = study_models(arranged)
     model = models.get(primary)
-    aliased = aliases(arranged, mixed_effects(arranged, model))
+    aliased = aliases(arranged, partial_aliases(arranged, model))
     effects = study_effects(arranged, study.items, primary, model)
     found = judge(arranged, effects, aliased)
     if model and study.regime.interactions:

@@ -9,7 +9,7 @@ from fixture_types import not_none
 from test_evidence_looks_simulation import spec_of
 
 from ablate.evidence.effects import Kind
-from ablate.evidence.looks import Comparison, Key, Seen, Stop, looked_at
+from ablate.evidence.looks import Comparison, Key, LookResult, Stop, next_results
 from ablate.spec.model import StudySpec
 from ablate.stats.inference import Inference, ItemNoise, infer
 from ablate.stats.multiple import holm
@@ -29,14 +29,16 @@ def values(mean: float, seeds: int, sd: float = 1.0) -> Inference:
     return infer(mean + sd * spread / spread.std(ddof=1))
 
 
-def look(found: list[Comparison], before: Sequence[Mapping[Key, Seen]], spec: StudySpec) -> dict[str, Seen]:
-    return {one.factor: one for one in looked_at(found, before, spec).values()}
+def look(
+    found: list[Comparison], before: Sequence[Mapping[Key, LookResult]], spec: StudySpec
+) -> dict[str, LookResult]:
+    return {one.factor: one for one in next_results(found, before, spec).values()}
 
 
-def follow(spec: StudySpec, *of_looks: list[Comparison]) -> list[dict[Key, Seen]]:
-    before: list[dict[Key, Seen]] = []
+def follow(spec: StudySpec, *of_looks: list[Comparison]) -> list[dict[Key, LookResult]]:
+    before: list[dict[Key, LookResult]] = []
     for found in of_looks:
-        before.append(looked_at(found, before, spec))
+        before.append(next_results(found, before, spec))
     return before
 
 
@@ -45,7 +47,7 @@ def until_a_width(looks: tuple[int, ...], width: float) -> StudySpec:
     return spec.model_copy(update={"looking": not_none(spec.looking).model_copy(update={"width": width})})
 
 
-def one(looked: dict[Key, Seen]) -> Seen:
+def one(looked: dict[Key, LookResult]) -> LookResult:
     (seen,) = looked.values()
     return seen
 
@@ -61,7 +63,7 @@ def test_holm_runs_over_sequential_p() -> None:
 
 
 def test_a_rejected_comparison_is_decided_and_helps() -> None:
-    seen = one(looked_at([comparison(values(50.0, 5, 0.1))], [], spec_of((5, 10))))
+    seen = one(next_results([comparison(values(50.0, 5, 0.1))], [], spec_of((5, 10))))
     assert (seen.rejected, seen.stop, seen.verdict("maximize")) == (True, Stop.DECIDED, Verdict.HELPS)
     assert seen.verdict("minimize") is Verdict.HURTS
 
@@ -74,7 +76,7 @@ def test_what_stopped_is_the_same_whatever_further_seeds_say() -> None:
 
 
 def test_a_small_effect_known_well_is_no_difference_that_matters() -> None:
-    seen = one(looked_at([comparison(values(0.01, 5, 0.05))], [], spec_of((5, 10))))
+    seen = one(next_results([comparison(values(0.01, 5, 0.05))], [], spec_of((5, 10))))
     assert (seen.stop, seen.verdict("maximize")) == (Stop.NO_DIFFERENCE, Verdict.NO_DIFFERENCE)
     low, high = not_none(seen.ci90)
     assert -1 < low < high < 1
@@ -85,27 +87,27 @@ def test_no_difference_needs_the_repeated_interval_inside() -> None:
     found = values(0.2, 5)
     low, high = not_none(found.interval(0.90))
     assert -1.2 < low < high < 1.2
-    assert one(looked_at([comparison(found)], [], spec_of((5, 10), 1.2))).stop is not Stop.NO_DIFFERENCE
+    assert one(next_results([comparison(found)], [], spec_of((5, 10), 1.2))).stop is not Stop.NO_DIFFERENCE
 
 
 def test_a_comparison_without_a_chance_is_given_up() -> None:
-    seen = one(looked_at([comparison(values(0.3, 8))], [], spec_of((8, 10), 0.1)))
+    seen = one(next_results([comparison(values(0.3, 8))], [], spec_of((8, 10), 0.1)))
     assert not_none(seen.chance) < 0.1
     assert (seen.stop, seen.verdict("maximize")) == (Stop.FUTILE, Verdict.INCONCLUSIVE)
 
 
 def test_a_comparison_with_a_chance_goes_on() -> None:
-    seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
+    seen = one(next_results([comparison(values(0.9, 5))], [], spec_of((5, 10))))
     assert (not_none(seen.chance) > 0.1, seen.stop) == (True, None)
 
 
 def test_nothing_is_futile_at_the_last_look() -> None:
-    seen = one(looked_at([comparison(values(0.3, 10))], [], spec_of((10,), 0.1)))
+    seen = one(next_results([comparison(values(0.3, 10))], [], spec_of((10,), 0.1)))
     assert (seen.chance, seen.stop, seen.verdict("maximize")) == (None, None, Verdict.INCONCLUSIVE)
 
 
 def test_the_repeated_interval_has_the_nominal_level_of_its_look() -> None:
-    seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
+    seen = one(next_results([comparison(values(0.9, 5))], [], spec_of((5, 10))))
     level = nominal_levels([0.5])[0]
     assert seen.level == pytest.approx(level)
     assert seen.ci95 == pytest.approx(values(0.9, 5).interval(1 - level))
@@ -113,7 +115,7 @@ def test_the_repeated_interval_has_the_nominal_level_of_its_look() -> None:
 
 def test_one_look_is_an_ordinary_study() -> None:
     found = values(0.9, 10)
-    seen = one(looked_at([comparison(found)], [], spec_of((10,))))
+    seen = one(next_results([comparison(found)], [], spec_of((10,))))
     assert seen.p_holm == pytest.approx(found.p, rel=1e-3)
     assert seen.ci95 == pytest.approx(found.interval(0.95), rel=1e-6)
 
@@ -122,9 +124,9 @@ def test_items_make_the_first_look_worth_more_of_the_alpha() -> None:
     with_items = infer(
         values(1.0, 5).estimate + np.array([-1, -0.5, 0, 0.5, 1.0]), ItemNoise(0.5, 0.0, 500.0)
     )
-    without = one(looked_at([comparison(values(1.0, 5))], [], spec_of((5, 10))))
+    without = one(next_results([comparison(values(1.0, 5))], [], spec_of((5, 10))))
     assert without.fraction == pytest.approx(0.5)
-    assert one(looked_at([comparison(with_items)], [], spec_of((5, 10)))).fraction > 0.7
+    assert one(next_results([comparison(with_items)], [], spec_of((5, 10)))).fraction > 0.7
 
 
 def test_information_that_seems_to_shrink_spends_nothing_twice() -> None:
@@ -137,27 +139,27 @@ def test_information_that_seems_to_shrink_spends_nothing_twice() -> None:
 
 
 def test_alpha_that_is_spent_is_not_spent_again_when_seeds_are_added() -> None:
-    done = one(looked_at([comparison(values(0.9, 10, 1.3))], [], spec_of((10,), 0.1)))
-    more = one(looked_at([comparison(values(0.9, 20, 1.3))], [{done.key: done}], spec_of((10, 20), 0.1)))
+    done = one(next_results([comparison(values(0.9, 10, 1.3))], [], spec_of((10,), 0.1)))
+    more = one(next_results([comparison(values(0.9, 20, 1.3))], [{done.key: done}], spec_of((10, 20), 0.1)))
     assert not_none(values(0.9, 20, 1.3).p) < not_none(done.p)
     assert more.p_sequential == pytest.approx(done.p_sequential)
 
 
 def test_the_same_part_on_both_sides_needs_no_seeds() -> None:
-    seen = one(looked_at([comparison(infer(np.zeros(3)), same=True)], [], spec_of(LOOKS)))
+    seen = one(next_results([comparison(infer(np.zeros(3)), same=True)], [], spec_of(LOOKS)))
     assert (seen.stop, seen.verdict("maximize")) == (Stop.SAME_PART, Verdict.NO_DIFFERENCE)
 
 
 @pytest.mark.parametrize("found", [infer(np.array([])), infer(np.array([1.0])), infer(np.array([1.0, 1.0]))])
 def test_without_noise_nothing_stops(found: Inference) -> None:
-    seen = one(looked_at([comparison(found)], [], spec_of(LOOKS)))
+    seen = one(next_results([comparison(found)], [], spec_of(LOOKS)))
     assert (seen.stop, seen.p_sequential, seen.ci95) == (None, None, None)
 
 
 def test_until_a_width_only_the_interval_stops_a_comparison() -> None:
     spec = until_a_width((5, 10), 1.0)
-    wide = one(looked_at([comparison(values(50.0, 5))], [], spec))
-    narrow = one(looked_at([comparison(values(0.0, 5, 0.1))], [], spec))
+    wide = one(next_results([comparison(values(50.0, 5))], [], spec))
+    narrow = one(next_results([comparison(values(0.0, 5, 0.1))], [], spec))
     assert (wide.rejected, wide.stop) == (True, None)
     low, high = not_none(narrow.ci95)
     assert narrow.stop is Stop.WIDTH
@@ -173,5 +175,5 @@ def test_levels_of_a_number_have_a_quarter_of_alpha_until_their_slope_is_clear()
 
 
 def test_a_record_reads_back_as_it_was() -> None:
-    seen = one(looked_at([comparison(values(0.9, 5))], [], spec_of((5, 10))))
-    assert Seen.model_validate(seen.model_dump(mode="json")) == seen
+    seen = one(next_results([comparison(values(0.9, 5))], [], spec_of((5, 10))))
+    assert LookResult.model_validate(seen.model_dump(mode="json")) == seen

@@ -9,7 +9,7 @@ from fixture_types import not_none
 from numpy.random import Generator, default_rng
 
 from ablate.evidence.effects import Kind
-from ablate.evidence.looks import Comparison, Key, Seen, Stop, looked_at
+from ablate.evidence.looks import Comparison, Key, LookResult, Stop, next_results
 from ablate.spec.model import Looking, Metric, StudySpec
 from ablate.spec.reading import parse_study
 from ablate.stats.inference import Inference, ItemNoise, infer
@@ -36,15 +36,17 @@ def spec_of(looks: tuple[int, ...], smallest: float | None = SMALLEST) -> StudyS
     )
 
 
-def followed(spec: StudySpec, infer_at: Callable[[int, int], Inference], comparisons: int) -> dict[Key, Seen]:
+def followed(
+    spec: StudySpec, infer_at: Callable[[int, int], Inference], comparisons: int
+) -> dict[Key, LookResult]:
     """Follow a study look by look; `infer_at(comparison, seeds)` is what the first so many seeds say."""
-    before: list[dict[Key, Seen]] = []
+    before: list[dict[Key, LookResult]] = []
     for seeds in not_none(spec.looking).looks:
         found = []
         for k in range(comparisons):
             inference = infer_at(k, seeds)
             found.append(Comparison(Kind.LEVELS, f"f{k}", 0, 1, inference, inference.p))
-        before.append(looked_at(found, before, spec))
+        before.append(next_results(found, before, spec))
         if all(seen.stop for seen in before[-1].values()):
             break
     return before[-1]
@@ -123,10 +125,10 @@ def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...])
     held = 0
     for _ in range(studies):
         at, every = paired(rng, 1, 0.7), True
-        before: list[dict[Key, Seen]] = []
+        before: list[dict[Key, LookResult]] = []
         for seeds in looks:
             found = at(0, seeds)
-            seen = looked_at([Comparison(Kind.LEVELS, "f", 0, 1, found, found.p)], before, spec)
+            seen = next_results([Comparison(Kind.LEVELS, "f", 0, 1, found, found.p)], before, spec)
             before.append({key: one.model_copy(update={"stop": None}) for key, one in seen.items()})
             (one,) = seen.values()
             low, high = not_none(one.ci95)

@@ -10,7 +10,7 @@ from report_examples import example, report_document, spec
 from scipy.stats import t as students_t
 
 from ablate.evidence.frames import SPARED, grid
-from ablate.evidence.looks import seen_in, take_look
+from ablate.evidence.looks import results_of_look, take_look
 from ablate.report.document import Report
 from ablate.report.render.html import render_html
 from ablate.report.render.latex import render_latex
@@ -62,7 +62,7 @@ def test_before_the_first_look_nothing_is_claimed() -> None:
 
 def test_each_effect_is_that_of_its_look() -> None:
     results = looked(3)
-    seen = {(s.factor, s.high): s for s in seen_in(results.looks[-1]).values()}
+    seen = {(s.factor, s.high): s for s in results_of_look(results.looks[-1]).values()}
     for row in primary(report_document(results)):
         one = seen[row["factor"], row["to"]]
         assert (row["estimate"], row["p_holm"], row["n"]) == (one.estimate, one.p_holm, one.seeds)

@@ -15,7 +15,7 @@ from conftest import TRAINERS
 from fixture_types import Ablate, RunHere, StartAblate
 
 from ablate.errors import AblateError, StudyChanged
-from ablate.evidence.looks import Stop, seen_in
+from ablate.evidence.looks import Stop, results_of_look
 from ablate.report.report import report_of
 from ablate.runner.next_trials import look_on
 from ablate.store.places import place_of
@@ -109,7 +109,7 @@ def test_a_decided_factor_gets_no_more_seeds_and_the_baseline_goes_on(
 ) -> None:
     run_here(planted())
     results = recorded(tmp_path)
-    assert seen_in(results.looks[1])["levels", "large", "0", "1"].stop is Stop.DECIDED
+    assert results_of_look(results.looks[1])["levels", "large", "0", "1"].stop is Stop.DECIDED
     assert seeds_run(results) == {"baseline": 8, "large": 5, "small": 8, "nothing": 8}
 
 
@@ -136,7 +136,9 @@ def test_what_was_decided_stays_what_it_was(
     planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
 ) -> None:
     run_here(planted())
-    second, third = (seen_in(look)["levels", "large", "0", "1"] for look in recorded(tmp_path).looks[1:])
+    second, third = (
+        results_of_look(look)["levels", "large", "0", "1"] for look in recorded(tmp_path).looks[1:]
+    )
     assert third == second
 
 
@@ -171,7 +173,7 @@ def test_a_look_goes_by_what_is_there_when_trials_failed(
     planted: Callable[..., Path], run_here: RunHere, tmp_path: Path
 ) -> None:
     run_here(planted(settings="fails: 1"))
-    last = seen_in(recorded(tmp_path).looks[-1])
+    last = results_of_look(recorded(tmp_path).looks[-1])
     assert (last["levels", "nothing", "0", "1"].seeds, last["levels", "nothing", "0", "1"].p) == (0, None)
     assert last["levels", "large", "0", "1"].stop is Stop.DECIDED
 
@@ -225,7 +227,7 @@ def test_an_extension_adds_seeds_where_the_last_look_left_doubt(
     results = recorded(tmp_path)
     assert [look.seeds for look in results.looks] == [3, 5, 8, 10]
     assert seeds_run(results) == {"baseline": 10, "large": 10, "small": 10, "nothing": 10}
-    assert seen_in(results.looks[3])["levels", "small", "0", "1"].p_sequential is not None
+    assert results_of_look(results.looks[3])["levels", "small", "0", "1"].p_sequential is not None
 
 
 def test_looks_that_are_planned_after_results_are_refused(

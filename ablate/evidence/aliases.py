@@ -1,4 +1,4 @@
-"""Which interactions bias the main effects of a fraction, given the cells that have results (not the planned ones).
+"""Partial aliasing: which interactions bias the main effects of a fractional design, given the cells that have results.
 
 Only interactions of two factors are examined. An interaction that the model estimates does not bias any effect."""
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablate.design.factorial import Space
-from ablate.design.fractional import MOST_MIXED
-from ablate.design.optimal import Mixed, d_efficiency, mixing, strongest
+from ablate.design.fractional import MOST_EXAMINED
+from ablate.design.optimal import PartialAlias, d_efficiency, interactions_in_effects, strongest
 from ablate.evidence.frames import Grid
 from ablate.evidence.models import Model
 
@@ -18,8 +18,8 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class MixedIn:
-    """An interaction, a share of which biases an effect."""
+class AliasShare:
+    """An interaction that biases an effect, and the share of it that does."""
 
     factor: str
     interaction: tuple[str, ...]
@@ -28,21 +28,21 @@ class MixedIn:
 
 @dataclass(frozen=True)
 class Fraction:
-    """What a fraction of all combinations can estimate."""
+    """What a fractional design can estimate."""
 
     d_efficiency: float | None  # information per cell with results, as a share of a full design's
-    mixing: tuple[MixedIn, ...]  # the largest share of each effect
+    mixing: tuple[AliasShare, ...]  # for each effect, the interaction with the largest share
 
 
-def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
-    """Return the shares of interactions that bias each effect of a fraction, besides its aliases, the largest first.
+def partial_aliases(grid: Grid, model: Model | None) -> list[PartialAlias]:
+    """Return which interactions bias which effects of a fractional design, apart from full aliases; the largest share first.
 
-    A factor's own interactions are left out: they cannot fake an effect of a factor that has none."""
+    A factor's own interactions are left out: they cannot make a factor without an effect seem to have one."""
     spec = grid.results.spec
     if (
         not (model and model.mean_weights)
         or not spec.design.is_fraction
-        or not 1 < len(spec.factors) <= MOST_MIXED
+        or not 1 < len(spec.factors) <= MOST_EXAMINED
     ):
         return []
     space = Space(spec)
@@ -50,23 +50,25 @@ def mixed_effects(grid: Grid, model: Model | None) -> list[Mixed]:
     owners = [factor for factor, _ in model.mean_weights]
     chains = aliases(grid)
     return [
-        mixed
-        for mixed in mixing(space, cells, owners, np.array(list(model.mean_weights.values())))
-        if mixed.share > ROUNDING
-        and mixed.effect not in mixed.interaction
-        and ":".join(mixed.interaction) not in chains[mixed.effect]
+        alias
+        for alias in interactions_in_effects(
+            space, cells, owners, np.array(list(model.mean_weights.values()))
+        )
+        if alias.share > ROUNDING
+        and alias.effect not in alias.interaction
+        and ":".join(alias.interaction) not in chains[alias.effect]
     ]
 
 
-def aliases(grid: Grid, mixed: Sequence[Mixed] = ()) -> dict[str, list[str]]:
-    """Return what the design cannot separate each factor from: whole effects, then large shares of interactions."""
+def aliases(grid: Grid, partial: Sequence[PartialAlias] = ()) -> dict[str, list[str]]:
+    """Return, for each factor, what the design cannot separate from it: full aliases, then interactions with a large share."""
     chains = grid.results.aliases
     return {
         factor.name: [
             *(other for chain in chains if factor.name in chain for other in chain if other != factor.name),
             *(
                 f"{share:.2f} of {':'.join(interaction)}"
-                for share, effect, interaction in mixed
+                for share, effect, interaction in partial
                 if effect == factor.name and share >= LEAST_SHARE
             ),
         ]
@@ -74,13 +76,13 @@ def aliases(grid: Grid, mixed: Sequence[Mixed] = ()) -> dict[str, list[str]]:
     }
 
 
-def fraction_of(grid: Grid, mixed: Sequence[Mixed]) -> Fraction:
-    """Return what a fraction can estimate; its efficiency only if it is not regular."""
+def fraction_of(grid: Grid, partial: Sequence[PartialAlias]) -> Fraction:
+    """Return what a fractional design can estimate; its D-efficiency only if it is not a regular fraction."""
     efficiency = None
     irregular = grid.results.spec.design.is_fraction and grid.results.resolution is None
     if irregular and grid.primary in grid.values:
         present = np.flatnonzero(np.isfinite(grid.values[grid.primary]).any(axis=1))
         space = Space(grid.results.spec)
         efficiency = d_efficiency(space, [space.combination(grid.cells[i].levels) for i in present])
-    largest = tuple(MixedIn(name, pair, share) for share, name, pair in strongest(mixed))
+    largest = tuple(AliasShare(name, pair, share) for share, name, pair in strongest(partial))
     return Fraction(efficiency, largest)

@@ -26,13 +26,13 @@ class Contrast:
     rows_low: NDArray[np.int64]  # [matches, k] rows of the grid, padded with −1
     rows_high: NDArray[np.int64]  # [matches, k]
     averaged_over: tuple[str, ...]  # factors that exist on one side only, averaged there
-    unmatched: bool  # more cells than these have one of the two levels; a model of all cells uses them too
+    unmatched: bool  # some cells with one of the levels have no match; a model of all cells still uses them
 
     @property
     def two_cells(self) -> tuple[int, int] | None:
         """The rows of the two cells, if the contrast is just one cell against another."""
-        alone = self.rows_low.shape == self.rows_high.shape == (1, 1) and not self.unmatched
-        return (int(self.rows_low[0, 0]), int(self.rows_high[0, 0])) if alone else None
+        is_one_pair = self.rows_low.shape == self.rows_high.shape == (1, 1) and not self.unmatched
+        return (int(self.rows_low[0, 0]), int(self.rows_high[0, 0])) if is_one_pair else None
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SeedDifferences:
     matches: int
     matches_done: int  # complete in at least one seed
     identical: int  # how many of `compared` have the same trained part on both sides
-    compared: int  # how many of [matches × seeds] are complete
+    compared: int  # how many pairs (match, seed) are complete on both sides
 
     @property
     def all_identical(self) -> bool:
@@ -186,19 +186,19 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
     below = _descendants(spec.factors, factor.name)
     names = [f.name for f in spec.factors]
     others = [column for column, name in enumerate(names) if name not in {factor.name, *below}]
-    number, rest = grid.levels[:, names.index(factor.name)], grid.levels[:, others].tolist()
-    ends = [level_key(level.name) for level in factor.levels]
-    sides = {ends.index(level_key(low)): 0, ends.index(level_key(high)): 1}
-    matches: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
-    for row in np.flatnonzero(np.isin(number, list(sides))).tolist():
-        matches.setdefault(tuple(rest[row]), ([], []))[sides[int(number[row])]].append(row)
-    both = [match for match in matches.values() if all(match)]
-    unmatched = len(both) < len(matches)
+    level_of, other_levels = grid.levels[:, names.index(factor.name)], grid.levels[:, others].tolist()
+    keys = [level_key(level.name) for level in factor.levels]
+    sides = {keys.index(level_key(low)): 0, keys.index(level_key(high)): 1}
+    groups: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
+    for row in np.flatnonzero(np.isin(level_of, list(sides))).tolist():
+        groups.setdefault(tuple(other_levels[row]), ([], []))[sides[int(level_of[row])]].append(row)
+    matches = [group for group in groups.values() if all(group)]
+    unmatched = len(matches) < len(groups)
     if spec.design.from_reference:
-        both, unmatched = _with_reference(grid, both, below), False
-    uneven = {
+        matches, unmatched = _with_reference(grid, matches, below), False
+    averaged_over = {
         name
-        for match in both
+        for match in matches
         for name in below
         for rows in match
         if len(rows) > 1 and len({level_key(grid.cells[row].levels.get(name)) for row in rows}) > 1
@@ -208,9 +208,9 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
         low,
         high,
         condition_text(factor),
-        rows_low=_padded([match[0] for match in both]),
-        rows_high=_padded([match[1] for match in both]),
-        averaged_over=tuple(sorted(uneven)),
+        rows_low=_padded([match[0] for match in matches]),
+        rows_high=_padded([match[1] for match in matches]),
+        averaged_over=tuple(sorted(averaged_over)),
         unmatched=unmatched,
     )
 
@@ -218,23 +218,24 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
 def _with_reference(
     grid: Grid, matches: list[tuple[list[int], list[int]]], below: frozenset[str]
 ) -> list[tuple[list[int], list[int]]]:
-    """Keep the match that contains the reference, or else all; of each
-    side, only the cells whose child factors are at their low level."""
-    nearest = [match for match in matches if grid.reference in (*match[0], *match[1])] or matches
-    spec = grid.results.spec
-    plain = {factor.name: low_level(spec, factor) for factor in spec.factors if factor.name in below}
+    """Keep only the match that contains the reference; if none does, keep them all.
 
-    def is_plain(cell: Cell) -> bool:
+    A side with the reference is reduced to it, any other side to the cells whose child factors are at their low levels."""
+    kept = [match for match in matches if grid.reference in (*match[0], *match[1])] or matches
+    spec = grid.results.spec
+    low_levels = {factor.name: low_level(spec, factor) for factor in spec.factors if factor.name in below}
+
+    def has_low_levels(cell: Cell) -> bool:
         return all(
-            same_level(cell.levels[name], level) for name, level in plain.items() if name in cell.levels
+            same_level(cell.levels[name], level) for name, level in low_levels.items() if name in cell.levels
         )
 
     def reduced(rows: list[int]) -> list[int]:
         if grid.reference in rows:
             return [grid.reference]
-        return [row for row in rows if is_plain(grid.cells[row])] or rows
+        return [row for row in rows if has_low_levels(grid.cells[row])] or rows
 
-    return [(reduced(low), reduced(high)) for low, high in nearest]
+    return [(reduced(low), reduced(high)) for low, high in kept]
 
 
 def _descendants(factors: tuple[Factor, ...], name: str) -> frozenset[str]:

@@ -48,31 +48,31 @@ class Scale(StrEnum):
 
 @dataclass(frozen=True)
 class Slope:
-    """How a numeric factor's levels were laid out for its slope, and how well a straight line fits."""
+    """The scale on which the slope of a numeric factor was fitted, and how well the straight line fits."""
 
     scale: Scale
     levels: tuple[float, ...]
-    # p of the largest departure from the line, Bonferroni over the L − 2 orthogonal ones; None without noise.
+    # p of the largest deviation from the line, Bonferroni-corrected for all L − 2 of them; None if the noise is unknown.
     p_lack_of_fit: float | None
 
 
 @dataclass(frozen=True)
 class Lost:
-    """What an effect could be if the trials without a result had one."""
+    """How far an effect could move if the lost trials had results."""
 
     bounds: tuple[float, float]
     low: float  # share of the planned trials on the low side that were lost
     high: float
-    # The metric has no known worst or best value, so the worst or best value observed was used.
-    is_as_seen: bool
+    # Whether a bound uses the worst or best value observed, since the metric's worst or best possible value is unknown.
+    from_observed: bool
 
     @property
     def could_reverse(self) -> bool:
         """Whether lost trials could change the sign of the effect.
 
-        This is also true if one side lost many more trials and the bounds are only observed values, since runs that never
-        finished may have been worse than any observed one."""
-        return self.bounds[0] <= 0 <= self.bounds[1] or (self.uneven and self.is_as_seen)
+        Also true if one side lost many more trials and the bounds are only observed values: a run that never finished may
+        have been worse than every run that did."""
+        return self.bounds[0] <= 0 <= self.bounds[1] or (self.uneven and self.from_observed)
 
     @property
     def uneven(self) -> bool:
@@ -109,23 +109,23 @@ class Effect:
 
 
 def study_effects(grid: Grid, items: Items, metric: str, model: Model | None) -> list[Effect]:
-    """Return the effects on `metric`: those of each factor's levels, after the slope if it has three numeric levels or more."""
+    """Return the effects on `metric`, factor by factor: the slope if there are three or more numeric levels, then each level."""
     present: NDArray[np.bool_] = np.isfinite(grid.values[metric])
     planned: NDArray[np.bool_] = present | lost_trials(grid, metric)
-    had_all_run = model and replace(model, weights=model.weights_of(planned), present=planned)
+    model_of_planned = model and replace(model, weights=model.weights_of(planned), present=planned)
     rows: list[tuple[Contrast, Array | None, _Line | None]] = []
-    of_planned: list[Array | None] = []
-    for factor, own in groupby(study_contrasts(grid), key=lambda contrast: contrast.factor):
-        levels = list(own)
+    weights_of_planned: list[Array | None] = []
+    for factor, group in groupby(study_contrasts(grid), key=lambda contrast: contrast.factor):
+        levels = list(group)
         weights = [_weights(grid, contrast, present, model) for contrast in levels]
         if line := _line(grid, grid.results.spec.factor(factor), levels, weights):
             rows.append((line.contrast, line.weights, line))
-            of_planned.append(None)
+            weights_of_planned.append(None)
         rows += [(contrast, w, None) for contrast, w in zip(levels, weights, strict=True)]
-        of_planned += [_weights(grid, contrast, planned, had_all_run) for contrast in levels]
+        weights_of_planned += [_weights(grid, contrast, planned, model_of_planned) for contrast in levels]
     weights = [w for _, w, _ in rows]
-    at_last = grid.of_last_epoch.get(metric)
-    last = infer_all(items, at_last, weights) if at_last else [None] * len(rows)
+    last_metric = grid.of_last_epoch.get(metric)
+    last = infer_all(items, last_metric, weights) if last_metric else [None] * len(rows)
     return [
         Effect(
             contrast,
@@ -140,13 +140,13 @@ def study_effects(grid: Grid, items: Items, metric: str, model: Model | None) ->
             model.confounded.get(contrast.factor, ()) if model and w is None else (),
         )
         for (contrast, w, line), inference, of_last, of_plan in zip(
-            rows, infer_all(items, metric, weights), last, of_planned, strict=True
+            rows, infer_all(items, metric, weights), last, weights_of_planned, strict=True
         )
     ]
 
 
 def infer_all(items: Items, metric: str, weights: Sequence[Array | None]) -> list[Inference]:
-    """Return the inference of each contrast of `metric`, given by its weights; an empty one for weights of None."""
+    """Return the inference of each contrast of `metric`, given by its weights; without an estimate if the weights are None."""
     values = items.values(metric)
     per_seed = [math.nan * np.ones(values.shape[1]) if w is None else by_seed(w, values) for w in weights]
     # The noise of items can only be estimated from two seeds or more.
@@ -180,7 +180,7 @@ def study_contrasts(grid: Grid) -> list[Contrast]:
 
 
 def even_scale(values: Sequence[float]) -> Scale:
-    """Return the scale on which sorted `values` are more evenly spaced; linear if it is a tie."""
+    """Return the scale on which sorted `values` are more evenly spaced; linear in case of a tie."""
     if min(values) <= 0:
         return Scale.LINEAR
     return (
@@ -200,14 +200,14 @@ def _weights(grid: Grid, contrast: Contrast, present: NDArray[np.bool_], model: 
         return matched_weights(contrast, present)
     if model is None:
         return None
-    low, high = (model.coding.place(contrast.factor, level) for level in (contrast.low, contrast.high))
+    low, high = (model.coding.level_index(contrast.factor, level) for level in (contrast.low, contrast.high))
     if low != 0 or not high:
         return None
     return model.weights.get(((contrast.factor,), (high,)))
 
 
 def _unreplicated(model: Model | None, contrast: Contrast) -> Inference | None:
-    if model is None or (high := model.coding.place(contrast.factor, contrast.high)) is None:
+    if model is None or (high := model.coding.level_index(contrast.factor, contrast.high)) is None:
         return None
     return model.unreplicated.get(((contrast.factor,), (high,)))
 
@@ -220,7 +220,7 @@ class _Line:
     weights: Array
     scale: Scale
     values: tuple[float, ...]
-    bends: list[Array]  # weights of the departures from the line, orthogonal to it and to one another
+    deviations: list[Array]  # weights of the deviations from the line, orthogonal to it and to one another
 
 
 def _line(
@@ -254,13 +254,13 @@ def _line(
         combined(slope),
         scale,
         values,
-        [combined(bend) for bend in basis[2:]],
+        [combined(shares) for shares in basis[2:]],
     )
 
 
 def _p_lack_of_fit(items: Items, metric: str, line: _Line) -> float | None:
-    p = [bend.p for bend in infer_all(items, metric, line.bends) if bend.p is not None]
-    return min(1.0, len(line.bends) * min(p)) if p else None
+    p = [one.p for one in infer_all(items, metric, line.deviations) if one.p is not None]
+    return min(1.0, len(line.deviations) * min(p)) if p else None
 
 
 def _lost(items: Items, contrast: Contrast, metric: str, planned: Array | None) -> Lost | None:
@@ -273,22 +273,22 @@ def _lost(items: Items, contrast: Contrast, metric: str, planned: Array | None) 
     values, lost = grid.values[metric], lost_trials(grid, metric)
     if planned is None or not (np.nan_to_num(planned)[lost] != 0).any() or not np.isfinite(values).any():
         return None
-    least, most, as_seen = _ends(items, metric)
-    ends = []
+    least, most, from_observed = _extremes(items, metric)
+    bounds = []
     for if_positive, if_negative in ((least, most), (most, least)):
         filled = np.where(lost, np.where(planned > 0, if_positive, if_negative), values)
-        ends.append(float(np.nanmean(by_seed(planned, filled))))
+        bounds.append(float(np.nanmean(by_seed(planned, filled))))
     low, high = (_share_lost(lost, rows, grid) for rows in (contrast.rows_low, contrast.rows_high))
-    return Lost((ends[0], ends[1]), low, high, as_seen)
+    return Lost((bounds[0], bounds[1]), low, high, from_observed)
 
 
-def _ends(items: Items, metric: str) -> tuple[float, float, bool]:
+def _extremes(items: Items, metric: str) -> tuple[float, float, bool]:
     """Return the smallest and the largest value that `metric` can have, and whether one of them is only an observed value."""
     values = items.grid.values[metric]
     kind = items.kind(metric) or items.stated(metric)
     known = [end for end in metric_range(items.grid.results.spec, metric, kind) if end is not None]
-    ends = [*known, float(np.nanmin(values)), float(np.nanmax(values))]
-    return min(ends), max(ends), len(known) < 2
+    extremes = [*known, float(np.nanmin(values)), float(np.nanmax(values))]
+    return min(extremes), max(extremes), len(known) < 2
 
 
 def _share_lost(lost: NDArray[np.bool_], rows: NDArray[np.int64], grid: Grid) -> float:

@@ -35,7 +35,7 @@ class Grid:
     results: Results
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]  # planned ones first, then any other that the store holds
-    trials: dict[tuple[int, int], TrialResult]  # (cell index, seed index) -> its one trial
+    trials: dict[tuple[int, int], TrialResult]  # (cell index, seed index) -> its trial
     metrics: tuple[str, ...]  # the primary metric first, then by name
     values: dict[str, NDArray[np.float64]]  # metric -> [cells, seeds], NaN where there is none
     # The cache of `sources`.
@@ -107,16 +107,16 @@ class Grid:
 
     @property
     def left_out_metrics(self) -> int:
-        """How many metrics have no effects, as there are more than MOST_METRICS."""
+        """How many metrics get no effects because there are more than MOST_METRICS."""
         return max(0, len(self._every_dev_metric) - MOST_METRICS)
 
     @cached_property
     def _every_dev_metric(self) -> tuple[str, ...]:
-        beside = set(self.of_last_epoch.values())
+        last_epoch = set(self.of_last_epoch.values())
         return tuple(
             name
             for name in self.metrics
-            if name == self.primary or not (name.startswith("test/") or name in beside)
+            if name == self.primary or not (name.startswith("test/") or name in last_epoch)
         )
 
     def sources(self, metric: str) -> NDArray[np.int64]:
@@ -145,12 +145,12 @@ def grid(results: Results) -> Grid:
     """Arrange `results` by cell and seed; of a search only the trials that compare its finalists."""
     results = compared(results)
     row_of = {cell.hash: row for row, cell in enumerate(results.cells)}
-    seeds = _in_order([*results.spec.seeds, *sorted(t.seed for t in results.trials)])
+    seeds = _distinct([*results.spec.seeds, *sorted(t.seed for t in results.trials)])
     column_of = {seed: column for column, seed in enumerate(seeds)}
     trials = {(row_of[trial.cell], column_of[trial.seed]): trial for trial in results.trials}
     primary = results.spec.metric.name
     reported = {name for trial in trials.values() for name in trial.metrics}
-    metrics = _in_order([*([primary] if primary in reported else []), *sorted(reported)])
+    metrics = _distinct([*([primary] if primary in reported else []), *sorted(reported)])
     values = {name: np.full((len(results.cells), len(seeds)), math.nan) for name in metrics}
     for place, trial in trials.items():
         if trial.state == "COMPLETE":
@@ -185,5 +185,5 @@ def tidy_frame(results: Results) -> "pandas.DataFrame":
     return pandas.DataFrame(columns)
 
 
-def _in_order(items: Iterable[T]) -> list[T]:
+def _distinct(items: Iterable[T]) -> list[T]:
     return list(dict.fromkeys(items))

@@ -16,7 +16,7 @@ from ablate.stats.multiple import benjamini_hochberg
 
 @dataclass(frozen=True)
 class Interaction:
-    """Half the difference of the simple effects of two levels each of two factors."""
+    """Half the difference between a factor's effects at two levels of another factor."""
 
     factors: tuple[str, str]
     low: tuple[Scalar, Scalar]
@@ -62,8 +62,8 @@ def simple_effects(
 ) -> tuple[Simple, Simple] | None:
     """Return the effect at two levels of a factor that it depends on; None if it depends on no other factor.
 
-    It depends on another factor if their interaction is significant (Benjamini-Hochberg) and its effects at the two levels
-    differ in kind (`unlike`). A factor that changes the sign of the effect comes first.
+    An effect depends on another factor if their interaction is significant (Benjamini-Hochberg) and its effects at the two
+    levels differ in kind (`unlike`). A factor that changes the sign of the effect is preferred.
     """
     if effect.kind is Kind.SLOPE:
         return None
@@ -77,13 +77,16 @@ def simple_effects(
         if not _same_change(effect.contrast, low[at], high[at]):
             continue
         other, levels = factors[1 - at], (low[1 - at], high[1 - at])
-        places = [(model.coding.place(other, level) or 0) for level in levels]
-        here = (effect.contrast.factor, model.coding.place(effect.contrast.factor, effect.contrast.high) or 0)
-        weights = [simple_effect(model.weights, sizes, here, (other, place)) for place in places]
-        at_levels = infer_all(items, effect.metric, weights)
-        if which := unlike(at_levels):
-            first, second = (Simple(other, levels[place], at_levels[place]) for place in which)
-            if qualifier_of(at_levels) is Qualifier.TURNS_AROUND:
+        indices = [(model.coding.level_index(other, level) or 0) for level in levels]
+        of_effect = (
+            effect.contrast.factor,
+            model.coding.level_index(effect.contrast.factor, effect.contrast.high) or 0,
+        )
+        weights = [simple_effect(model.weights, sizes, of_effect, (other, index)) for index in indices]
+        inferences = infer_all(items, effect.metric, weights)
+        if pair := unlike(inferences):
+            first, second = (Simple(other, levels[k], inferences[k]) for k in pair)
+            if qualifier_of(inferences) is Qualifier.TURNS_AROUND:
                 return first, second
             depends = depends or (first, second)
     return depends
@@ -95,26 +98,26 @@ def simple_effect(
     """Return the weights of `effect` at one level of another factor; both are (factor, index of its level).
 
     `weights` are those of the model's effects and interactions, `levels` the number of levels of each factor. In the model's
-    coding (`stats.linear`), the effect at one level is the average effect plus, for each level of the other factor, the
-    difference of differences times (1 if it is that level, else 0) minus its mean. None if the model lacks one of these terms.
+    coding (`stats.linear`), the effect at level l of a factor with L levels is the average effect plus the sum, over its levels
+    k above 0, of the difference of differences at k times (1 if k = l, else 0, minus 1 / L). None if the model lacks a term.
     """
-    (factor, place), (other, level) = effect, at
-    total = weights.get(((factor,), (place,)))
+    (factor, index), (other, level) = effect, at
+    total = weights.get(((factor,), (index,)))
     for k in range(1, levels[other]):
-        both = weights.get(((factor, other), (place, k)), weights.get(((other, factor), (k, place))))
-        if total is None or both is None:
+        interaction = weights.get(((factor, other), (index, k)), weights.get(((other, factor), (k, index))))
+        if total is None or interaction is None:
             return None
         # An interaction is half a difference of differences.
-        total = total + 2 * ((k == level) - 1 / levels[other]) * both
+        total = total + 2 * ((k == level) - 1 / levels[other]) * interaction
     return total
 
 
 def unlike(effects: Sequence[Inference]) -> tuple[int, int] | None:
-    """Return the places of two simple effects that differ in kind; None if they do not.
+    """Return the indices of two simple effects that differ in kind; None if there are no such two.
 
-    One is significantly positive and the other significantly negative; or one is significant and the other is not.
+    Either one is significantly positive and the other significantly negative, or one is significant and the other is not.
     """
-    signs = [_clear(effect) for effect in effects]
+    signs = [_significant_sign(effect) for effect in effects]
     if {1, -1} <= set(signs):
         return signs.index(1), signs.index(-1)
     if len(set(signs)) == 1:
@@ -124,15 +127,17 @@ def unlike(effects: Sequence[Inference]) -> tuple[int, int] | None:
 
 def qualifier_of(effects: Sequence[Inference]) -> Qualifier:
     """Return how two unlike effects qualify the verdict on their mean."""
-    return Qualifier.TURNS_AROUND if all(_clear(effect) for effect in effects) else Qualifier.DEPENDS
+    return (
+        Qualifier.TURNS_AROUND if all(_significant_sign(effect) for effect in effects) else Qualifier.DEPENDS
+    )
 
 
 def _same_change(contrast: Contrast, low: Scalar, high: Scalar) -> bool:
     return same_level(contrast.low, low) and same_level(contrast.high, high)
 
 
-def _clear(inference: Inference) -> int:
-    """Return the sign of an effect that is significant by itself; otherwise 0."""
+def _significant_sign(inference: Inference) -> int:
+    """Return the sign of an effect that is significant without correction; otherwise 0."""
     if inference.p is None or inference.p >= 0.05 or inference.estimate is None:
         return 0
     return 1 if inference.estimate > 0 else -1

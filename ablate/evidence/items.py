@@ -1,4 +1,4 @@
-"""The items behind a contrast: the contribution of each, seed by seed, for every metric that a composite is made of.
+"""The items behind a contrast, and what each of them contributes to it, seed by seed.
 
 The items of a composite (`dev/mean`) are those of the metrics it is made of. These metrics and their weights are
 inferred from the recorded numbers: a composite is a linear function of other metrics that holds exactly in every trial.
@@ -27,12 +27,12 @@ class _Sum:
     layout: int | None = None  # the layout of the items, which all added scores must share
     first: tuple[int, ItemScores] | None = None  # row, scores
     by_seed: dict[int, Array] = field(default_factory=dict)  # column -> [items]
-    without: set[int] = field(default_factory=set)  # columns in which a trial has no items
+    incomplete: set[int] = field(default_factory=set)  # columns in which a trial has no items
     misaligned: bool = False
 
 
 @dataclass(frozen=True)
-class _Added:
+class _Contributions:
     """The items' contributions to a contrast (`stats.inference.contributions`)."""
 
     seeds: list[int]  # columns of the grid
@@ -112,7 +112,7 @@ class Items:
         return next((kind for trial in trials if (kind := self.files.stated(trial, metric))), None)
 
     def pairs(self, low: int, high: int, metric: str) -> list[tuple[ItemScores, ItemScores]]:
-        """Return the scores of both rows for each seed that has them; if they do not align, note that and return none."""
+        """Return the scores of both rows for each seed that has them; empty, and noted in `unaligned`, if the items differ."""
         a, b = (self.files.by_seed(row, metric) for row in (low, high))
         pairs = [(a[column], b[column]) for column in sorted(a.keys() & b.keys())]
         if what := misaligned([side for pair in pairs for side in pair]):
@@ -134,10 +134,10 @@ class Items:
                 return None
             x, y = pairs[0]
             values, clusters = contributions((y.scores - x.scores)[None, :], x.clusters)
-            added.append(_Added([0], clusters or list(x.ids), share * values, clusters is not None))
-        return _together(added) if added else None
+            added.append(_Contributions([0], clusters or list(x.ids), share * values, clusters is not None))
+        return _summed_up(added) if added else None
 
-    def _added(self, contrasts: Sequence[Array], metric: str, share: float) -> list[_Added | None]:
+    def _added(self, contrasts: Sequence[Array], metric: str, share: float) -> list[_Contributions | None]:
         """Read each prediction file once, and add its scores to every contrast that it is part of."""
         sums = [_Sum() for _ in contrasts]
         stacked = np.nan_to_num(np.array(contrasts)).reshape(len(contrasts), *self.grid.values[metric].shape)
@@ -165,7 +165,7 @@ class Items:
         metric: str,
     ) -> None:
         if scores is None:
-            to.without.add(column)
+            to.incomplete.add(column)
             return
         if to.first is None:
             to.layout, to.first = layout, (row, scores)
@@ -229,22 +229,22 @@ def composite_weights(composite: Array, metrics: dict[str, Array]) -> dict[str, 
     return {name: float(w) for name, w in zip(metrics, solution, strict=False) if abs(w) > 1e-9}
 
 
-def _finished(summed: _Sum, share: float) -> _Added | None:
-    seeds = sorted(summed.by_seed.keys() - summed.without)
+def _finished(summed: _Sum, share: float) -> _Contributions | None:
+    seeds = sorted(summed.by_seed.keys() - summed.incomplete)
     if summed.first is None or summed.misaligned or len(seeds) < 2:
         return None
     _, scores = summed.first
     values, clusters = contributions(np.array([summed.by_seed[column] for column in seeds]), scores.clusters)
-    return _Added(seeds, clusters or list(scores.ids), share * values, clusters is not None)
+    return _Contributions(seeds, clusters or list(scores.ids), share * values, clusters is not None)
 
 
-def _noise(added: Sequence[_Added | None]) -> ItemNoise | None:
+def _noise(added: Sequence[_Contributions | None]) -> ItemNoise | None:
     """Return the item noise of one contrast from the contributions in each of its metrics; None if one has none."""
     known = [a for a in added if a is not None]
-    return item_noise(_together(known)) if len(known) == len(added) else None
+    return item_noise(_summed_up(known)) if len(known) == len(added) else None
 
 
-def _together(added: Sequence[_Added]) -> Array:
+def _summed_up(added: Sequence[_Contributions]) -> Array:
     """Return the contributions in several metrics, added up: [seeds that all metrics have, units of any metric]."""
     if len(added) == 1:
         return added[0].values

@@ -8,9 +8,9 @@ result from that look, even if its cells get more seeds for other comparisons. I
 - no difference: its repeated 90 % interval lies inside ± smallest_effect;
 - futile: the chance that the remaining seeds bring either of these is below FUTILE_BELOW. This bound is non-binding: the error
   rate also holds if the study goes on, since alpha is spent as if it did;
-- or, if the study asks for a width instead: its repeated 95 % interval is narrow enough.
+- narrow enough, if the study asks for a width instead: its repeated 95 % interval is at most that wide.
 
-A look is a function of the data, so every worker that looks gets the same result."""
+A look depends on the data alone, so every worker that takes it gets the same result."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -65,13 +65,13 @@ class Comparison:
         return self.kind, self.factor, repr(self.low), repr(self.high)
 
     @property
-    def by_seeds(self) -> float:
-        """The seeds' part of the variance that the estimate would have with one seed."""
+    def seed_variance(self) -> float:
+        """The variance that the seeds would contribute to the estimate if there were only one."""
         return (self.inference.v_seed or 0.0) * self.inference.seeds
 
     def variance(self, seeds: int) -> float:
         """Return the variance of the estimate with this many seeds; the items' part does not depend on their number."""
-        return self.by_seeds / seeds + (self.inference.v_item or 0.0)
+        return self.seed_variance / seeds + (self.inference.v_item or 0.0)
 
 
 class Stop(StrEnum):
@@ -84,7 +84,7 @@ class Stop(StrEnum):
     SAME_PART = "same_part"
 
 
-class Seen(Frozen):
+class LookResult(Frozen):
     """The result of a comparison at its last look; final once it has stopped."""
 
     kind: Kind
@@ -98,15 +98,16 @@ class Seen(Frozen):
     df: float | None  # None: infinite, or without a standard error
     p: float | None
     fraction: float  # share of the information that the last look will have
-    level: float  # two-sided: the p below which this look alone rejects; ci95 has 1 minus this level
+    level: float  # this look rejects if its two-sided p is below this; ci95 has confidence 1 − level
     p_sequential: float | None
     p_holm: float | None
-    ci95: Interval | None  # repeated: in 95 % of studies it contains the true effect at every look
+    # Repeated intervals: in 95 % (90 %) of studies, those of all looks contain the true effect.
+    ci95: Interval | None
     ci90: Interval | None
-    chance: float | None  # that the last look gives a verdict; None at the last look
+    chance: float | None  # probability that the last look gives a verdict; None at the last look
     rejected: bool  # the null hypothesis is rejected
     stop: Stop | None  # None: open
-    level90: float | None = None  # ci90 has 1 minus this level; None in records of earlier versions
+    level90: float | None = None  # ci90 has confidence 1 − level90; None in records of earlier versions
 
     @property
     def key(self) -> Key:
@@ -127,7 +128,7 @@ def take_look(grid: Grid) -> Look:
     assert results.spec.looking is not None
     number = len(results.looks) + 1
     compared = comparisons(grid)
-    seen = looked_at(compared, [seen_in(look) for look in results.looks], results.spec)
+    seen = next_results(compared, [results_of_look(look) for look in results.looks], results.spec)
     needed = {
         cell for comparison in compared if seen[comparison.key].stop is None for cell in comparison.cells
     }
@@ -139,27 +140,27 @@ def take_look(grid: Grid) -> Look:
     )
 
 
-def seen_in(look: Look) -> dict[Key, Seen]:
+def results_of_look(look: Look) -> dict[Key, LookResult]:
     """Return the comparisons of a recorded look."""
-    return {seen.key: seen for seen in map(Seen.model_validate, look.comparisons)}
+    return {seen.key: seen for seen in map(LookResult.model_validate, look.comparisons)}
 
 
-def looked_at(
-    compared: Sequence[Comparison], before: Sequence[Mapping[Key, Seen]], spec: StudySpec
-) -> dict[Key, Seen]:
+def next_results(
+    compared: Sequence[Comparison], before: Sequence[Mapping[Key, LookResult]], spec: StudySpec
+) -> dict[Key, LookResult]:
     """Return the result of each comparison at the look that follows the looks in `before`."""
     assert spec.looking is not None
     last = before[-1] if before else {}
-    going = [c for c in compared if not ((seen := last.get(c.key)) and seen.stop)]
-    fresh = {c.key: _seen(c, [look[c.key] for look in before], spec.looking) for c in going}
-    results = {c.key: fresh.get(c.key) or last[c.key] for c in compared}
+    still_open = [c for c in compared if not ((seen := last.get(c.key)) and seen.stop)]
+    new = {c.key: _seen(c, [look[c.key] for look in before], spec.looking) for c in still_open}
+    results = {c.key: new.get(c.key) or last[c.key] for c in compared}
     corrected = gatekept_holm([seen.p_sequential for seen in results.values()], [c.gate for c in compared])
     undecided = sum(p is None or p >= ALPHA for p in corrected)
     adjusted = dict(zip(results, corrected, strict=True))
-    for c in going:
+    for c in still_open:
         p = adjusted[c.key]
-        fractions = [look[c.key].fraction for look in (*before, fresh)]
-        seen = fresh[c.key].model_copy(
+        fractions = [look[c.key].fraction for look in (*before, new)]
+        seen = new[c.key].model_copy(
             update={
                 "p_holm": p,
                 "rejected": p is not None and p < ALPHA,
@@ -170,8 +171,8 @@ def looked_at(
     return results
 
 
-def _seen(comparison: Comparison, before: Sequence[Seen], looking: Looking) -> Seen:
-    """Return the result of one comparison, before the correction for the others and before its decision."""
+def _seen(comparison: Comparison, before: Sequence[LookResult], looking: Looking) -> LookResult:
+    """Return the result of one comparison, not yet corrected for the other comparisons and not yet decided."""
     inference, at_most = comparison.inference, looking.looks[-1]
     fractions, p = [seen.fraction for seen in before], [seen.p for seen in before]
     # At a fraction of 1 all alpha is spent: seeds that were added since cannot spend more.
@@ -182,7 +183,7 @@ def _seen(comparison: Comparison, before: Sequence[Seen], looking: Looking) -> S
         p.append(comparison.p)
     level = float(nominal_levels(fractions)[-1])
     level90 = float(nominal_levels(fractions, EQUIVALENCE_ALPHA)[-1])
-    return Seen(
+    return LookResult(
         kind=comparison.kind,
         factor=comparison.factor,
         low=comparison.low,
@@ -206,7 +207,7 @@ def _seen(comparison: Comparison, before: Sequence[Seen], looking: Looking) -> S
     )
 
 
-def _stop(seen: Seen, comparison: Comparison, spec: StudySpec) -> Stop | None:
+def _stop(seen: LookResult, comparison: Comparison, spec: StudySpec) -> Stop | None:
     assert spec.looking is not None
     if comparison.same:
         return Stop.SAME_PART
@@ -234,9 +235,9 @@ def _chance(
     planned, at_end = list(fractions), comparison.variance(looks[-1])
     for seeds in looks[len(fractions) :]:
         planned.append(next_fraction(planned, at_end / comparison.variance(seeds), len(looks)))
-    shape = (round(comparison.by_seeds / looks[-1] / at_end, 3), looks[-1] - 1, inference.item_df)
+    shape = (round(comparison.seed_variance / looks[-1] / at_end, 3), looks[-1] - 1, inference.item_df)
 
-    def least(alpha: float) -> float:
+    def threshold(alpha: float) -> float:
         return critical(float(nominal_levels(planned, alpha)[-1]), *shape) * math.sqrt(at_end)
 
     return float(
@@ -245,8 +246,8 @@ def _chance(
             comparison.variance(inference.seeds),
             at_end,
             inference.seeds - 1,
-            beyond=least(ALPHA / max(undecided, 1)),
-            within=(spec.metric.smallest_effect or 0.0) - least(EQUIVALENCE_ALPHA),
+            beyond=threshold(ALPHA / max(undecided, 1)),
+            within=(spec.metric.smallest_effect or 0.0) - threshold(EQUIVALENCE_ALPHA),
         )
     )
 
@@ -276,13 +277,13 @@ def comparisons(grid: Grid) -> list[Comparison]:
 _OF_SEEDS = (Method.SEEDS, Method.SEEDS_AND_ITEMS)
 
 
-def judge_looked(
+def judge_at_last_look(
     grid: Grid, effects: Sequence[Effect], aliases: Mapping[str, Sequence[str]]
-) -> list[tuple[Judged, Seen | None]]:
+) -> list[tuple[Judged, LookResult | None]]:
     """Return the verdict of each effect on the primary metric at the last look, and the result it had then.
 
     Before the first look, all are inconclusive."""
-    seen = last_seen(grid)
+    seen = last_results(grid)
     goal = grid.results.spec.metric.goal
     shares = shares_of_alpha([deciding_p(effect) for effect in effects], gates(effects))
     return [
@@ -302,15 +303,15 @@ def judge_looked(
     ]
 
 
-def last_seen(grid: Grid) -> dict[Key, Seen]:
+def last_results(grid: Grid) -> dict[Key, LookResult]:
     """Return the comparisons of the last look; none before the first."""
     looks = grid.results.looks
-    return seen_in(looks[-1]) if looks else {}
+    return results_of_look(looks[-1]) if looks else {}
 
 
-def seen_of_cells(grid: Grid) -> dict[int, Seen]:
+def last_results_of_cells(grid: Grid) -> dict[int, LookResult]:
     """Return the last result of each row's comparison, for rows that differ from the reference in just one factor's level."""
-    seen = last_seen(grid)
+    seen = last_results(grid)
     return {
         cells[1]: last
         for contrast in study_contrasts(grid)

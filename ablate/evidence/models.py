@@ -1,8 +1,8 @@
 """The weight of each trial in the effects of a full or fractional design, and least squares over all trials.
 
-An effect is a weighted sum over the cells of one seed, by least squares within that seed. A seed that cannot separate an effect
-from another does not count for it. Fitted over all seeds at once, with the seeds as blocks, the same model gives the
-analysis of variance and, if there is only one seed, the errors (from its residual, or Lenth's). The residual over all seeds
+An effect is a weighted sum over the cells of one seed, by least squares within that seed. A seed in which an effect cannot be
+separated from another does not contribute to it. Fitted over all seeds at once, with the seeds as blocks, the same model gives
+the analysis of variance and, if there is only one seed, the errors (from its residual, or Lenth's). The residual over all seeds
 ignores that an effect differs from seed to seed and from item to item, so no verdict of a replicated study uses it."""
 
 import math
@@ -31,7 +31,7 @@ class Coding:
     levels: dict[str, tuple[Scalar, ...]]  # the low level first
     index: dict[str, NDArray[np.intp]]  # [cells], −1 where the factor does not exist
 
-    def place(self, factor: str, level: Scalar) -> int | None:
+    def level_index(self, factor: str, level: Scalar) -> int | None:
         """Return the index of a level of `factor`; None if no row with that level has a value."""
         levels = self.levels.get(factor, ())
         return next((i for i, known in enumerate(levels) if same_level(known, level)), None)

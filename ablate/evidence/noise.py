@@ -21,7 +21,7 @@ class Noise:
     metric: str
     sd_seed: float  # within a cell
     df: int
-    detectable: float | None  # difference of two cells that 80 % of studies detect; None without noise
+    detectable: float | None  # difference of two cells that 80 % of studies detect; None if there is no noise
     seeds: int
     sd_item: float | None  # on the scale of one item; None without saved predictions
     sd_seed_item: float | None
@@ -57,11 +57,11 @@ def sd_beyond_seeds(values: NDArray[np.float64]) -> float | None:
     A seed's effect on all cells cancels when cells are compared on the same seeds. None without variance."""
     cells, seeds = values.shape
     df = (cells - 1) * (seeds - 1)
-    rest = values - values.mean(axis=1, keepdims=True)
-    rest = rest - rest.mean(axis=0)
-    if df < 1 or np.abs(rest).max() <= ROUNDING * np.abs(values).max():
+    residuals = values - values.mean(axis=1, keepdims=True)
+    residuals = residuals - residuals.mean(axis=0)
+    if df < 1 or np.abs(residuals).max() <= ROUNDING * np.abs(values).max():
         return None
-    return float(np.sqrt((rest**2).sum() / df))
+    return float(np.sqrt((residuals**2).sum() / df))
 
 
 def _of_items(items: Items, metric: str) -> tuple[float | None, float | None, int | None]:

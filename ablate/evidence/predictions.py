@@ -25,13 +25,13 @@ from ablate.tables import MOST_BYTES, read_bytes
 TOLERANCE = 1e-6  # between the recorded metric and the one recomputed from the predictions
 # The largest number in a prediction file: its fourth power must be finite.
 LARGEST = 1e100
-LOOKED_AT = 9  # trained parts to examine when a metric's file has to be inferred from the numbers
+MOST_EXAMINED = 9  # how many parts are examined to infer a metric's file from its numbers
 
 _COLUMNS = ("id", "prediction", "gold")
 
 
 class Kind(StrEnum):
-    """What a metric is, by its predictions."""
+    """The metrics that can be recomputed from predictions."""
 
     ACCURACY = "accuracy"
     PEARSON = "pearson"
@@ -40,10 +40,10 @@ class Kind(StrEnum):
 class Refusal(Enum):
     """Why predictions are not used."""
 
-    NO_FILE = auto()  # a folder, a pipe, or a file that cannot be read
-    DAMAGED = auto()  # not whole rows of id, prediction, gold and perhaps cluster
-    NOT_FINITE = auto()  # a prediction, or the gold of an item; also from 1e100 on
-    TOO_FEW = auto()  # items to have a variance
+    NO_FILE = auto()  # it is a folder or a pipe, or cannot be read
+    DAMAGED = auto()  # some row is not id, prediction, gold and perhaps cluster
+    NOT_FINITE = auto()  # a prediction or the gold of an item is NaN, infinite, or 1e100 or more in size
+    TOO_FEW = auto()  # fewer than two items have no variance
     OTHER_METRIC = auto()  # neither their accuracy nor their Pearson's r equals the recorded metric
     STATED_OTHER = auto()  # the trainer states that the metric is neither
 
@@ -85,7 +85,7 @@ class ItemScores:
 
 
 class PredictionFiles:
-    """Reads each file once, however many trials share the part."""
+    """The prediction files of a grid's trials. Each is read once, however many trials share its part."""
 
     def __init__(self, grid: Grid) -> None:
         self.unused: set[Unused] = set()  # predictions that were asked for and cannot be used
@@ -95,7 +95,7 @@ class PredictionFiles:
         self._folders: dict[tuple[str, int], Path] = {}
         self._names: dict[Path, frozenset[str]] = {}  # folder -> its files
         self._by_value: dict[str, str | None] = {}  # metric -> the file whose numbers give it
-        self._alike: dict[str, Predicted] = {}  # file name -> the last file read of that name
+        self._last_of_name: dict[str, Predicted] = {}  # file name -> the last file read of that name
 
     def predicted(self, trial: TrialResult, metric: str) -> Predicted | None:
         """Return the predictions behind `metric` in `trial`; None if the trainer saved none, or none that can be used."""
@@ -176,36 +176,35 @@ class PredictionFiles:
         return next((part for part in parts if part and metric in part.metrics), None)
 
     def _name_by_value(self, metric: str) -> str | None:
-        """The file of the split that gives `metric` in more parts than any other file, and in half of the parts examined or more.
+        """Return the file of the split that reproduces `metric` in most parts, and in at least half of those examined.
 
-        One part may agree by chance, hence half of them. They need
-        not all agree: files that lack items are flagged elsewhere."""
-        split, gives, looked = metric.partition("/")[0] + ".", Counter[str](), set[Path]()
+        Half, because a single part may agree by chance; not all, because files may lack items (another flag reports those)."""
+        split, matches, examined = metric.partition("/")[0] + ".", Counter[str](), set[Path]()
         for trial in self._grid.trials.values():
             folder = self._folder(trial, metric)
-            if folder is None or folder in looked or metric not in trial.metrics:
+            if folder is None or folder in examined or metric not in trial.metrics:
                 continue
             free = [
                 name
                 for name in self._list(folder)
-                if name.startswith(split) and not self._is_its_own(folder / name, trial)
+                if name.startswith(split) and not self._matches_its_name(folder / name, trial)
             ]
-            gives.update(name for name in free if self._is_given(folder / name, trial, metric))
-            looked.add(folder)
-            if len(looked) == LOOKED_AT:
+            matches.update(name for name in free if self._reproduces(folder / name, trial, metric))
+            examined.add(folder)
+            if len(examined) == MOST_EXAMINED:
                 break
-        (name, most), (_, second) = [*gives.most_common(2), ("", 0), ("", 0)][:2]
-        often = most >= len(looked) / 2 if most > 1 else len(looked) == 1
+        (name, most), (_, second) = [*matches.most_common(2), ("", 0), ("", 0)][:2]
+        often = most >= len(examined) / 2 if most > 1 else len(examined) == 1
         return name if most > second and often else None
 
-    def _is_its_own(self, path: Path, trial: TrialResult) -> bool:
-        """Return whether a file gives the metric that it is named after."""
+    def _matches_its_name(self, path: Path, trial: TrialResult) -> bool:
+        """Return whether a file reproduces the metric that it is named after."""
         named = next((metric for metric in trial.metrics if file_name(metric) == path.name), None)
         if named is None or self._is_other(trial, named):
             return False
-        return self._is_given(path, trial, named)
+        return self._reproduces(path, trial, named)
 
-    def _is_given(self, path: Path, trial: TrialResult, metric: str) -> bool:
+    def _reproduces(self, path: Path, trial: TrialResult, metric: str) -> bool:
         return isinstance(self._scores_in(path, trial.metrics[metric]), ItemScores)
 
     def _list(self, folder: Path) -> frozenset[str]:
@@ -225,7 +224,9 @@ class PredictionFiles:
         if path not in self._files:
             content = predictions_in(path)
             if isinstance(content, Predicted):
-                content = self._alike[path.name] = _sharing(content, self._alike.get(path.name, content))
+                content = self._last_of_name[path.name] = _sharing(
+                    content, self._last_of_name.get(path.name, content)
+                )
             self._files[path] = content
         return self._files[path]
 

@@ -1,4 +1,4 @@
-"""Judge effects together: their corrected p, their verdicts, and what qualifies these."""
+"""Judge the effects on a metric jointly: corrected p, verdicts, and the qualifiers of these verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +56,8 @@ def judge_primary(
     significant. An effect on a metric of a chosen epoch is also tested on the last epoch, and the larger p counts: choosing the
     best of several epochs favours the noisier side.
     """
-    p, behind = [deciding_p(effect) for effect in effects], gates(effects)
-    adjusted, shares = gatekept_holm(p, behind), shares_of_alpha(p, behind)
+    p, gate_of = [deciding_p(effect) for effect in effects], gates(effects)
+    adjusted, shares = gatekept_holm(p, gate_of), shares_of_alpha(p, gate_of)
     return [
         _judged(
             effect,
@@ -89,13 +89,15 @@ def judge_exploratory(inferences: Sequence[Inference], identical: Sequence[bool]
 def _judged(
     effect: Effect, p: float | None, aliased: bool, share: float, smallest_effect: float | None, goal: str
 ) -> Judged:
-    word = Verdict.NO_DIFFERENCE if effect.identical else verdict(effect.inference, p, smallest_effect, goal)
-    return qualified(effect, word, p, effect.inference.interval(0.90), aliased, share)
+    conclusion = (
+        Verdict.NO_DIFFERENCE if effect.identical else verdict(effect.inference, p, smallest_effect, goal)
+    )
+    return qualified(effect, conclusion, p, effect.inference.interval(0.90), aliased, share)
 
 
 def qualified(
     effect: Effect,
-    word: Verdict,
+    conclusion: Verdict,
     p: float | None,
     ci90: tuple[float, float] | None,
     aliased: bool,
@@ -103,27 +105,27 @@ def qualified(
 ) -> Judged:
     """Return a verdict with its qualifiers, some of which withdraw it. `share`: the share of alpha that its test starts with."""
     inference, qualifiers = effect.inference, []
-    if aliased and word is not Verdict.INCONCLUSIVE:
+    if aliased and conclusion is not Verdict.INCONCLUSIVE:
         qualifiers.append(Qualifier.ALIASED)
-        if word is Verdict.NO_DIFFERENCE:
-            word = Verdict.INCONCLUSIVE
+        if conclusion is Verdict.NO_DIFFERENCE:
+            conclusion = Verdict.INCONCLUSIVE
     bend = effect.slope.p_lack_of_fit if effect.slope else None
-    if word.is_decided and bend is not None and bend < 0.05:
+    if conclusion.is_decided and bend is not None and bend < 0.05:
         qualifiers.append(Qualifier.BENT)
-    if word.is_decided and effect.lost and effect.lost.could_reverse:
+    if conclusion.is_decided and effect.lost and effect.lost.could_reverse:
         qualifiers.append(Qualifier.LOST_RUNS)
         if effect.lost.uneven:
-            word = Verdict.INCONCLUSIVE
-    alone = inference.p
+            conclusion = Verdict.INCONCLUSIVE
+    p_chosen = inference.p
     if (
         effect.last
-        and not word.is_decided
-        and alone is not None
-        and alone < 0.05
-        and deciding_p(effect) != alone
+        and not conclusion.is_decided
+        and p_chosen is not None
+        and p_chosen < 0.05
+        and deciding_p(effect) != p_chosen
     ):
         qualifiers.append(Qualifier.LAST_EPOCH)
-    return Judged(p, None, word, inference.mde80(share), tuple(qualifiers), ci90)
+    return Judged(p, None, conclusion, inference.mde80(share), tuple(qualifiers), ci90)
 
 
 def deciding_p(effect: Effect) -> float | None:

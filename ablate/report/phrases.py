@@ -113,7 +113,7 @@ METHODS = {
 # Other tests of the same difference.
 TESTS = {
     "sign_flip": "sign-flip",
-    "moderated_t": "t with borrowed noise",
+    "moderated_t": "moderated t",
     "items": "t over items",
     "pseudo_values": "t over pseudo-values",
     "mcnemar_exact": "McNemar, exact",
@@ -129,8 +129,8 @@ METHOD_TEXTS = {
     "Behrens-Fisher distribution (Fisher 1935a): the variance over seeds has one degree of freedom fewer than there are "
     "seeds, the variance over items about twice the number of items on which the sides differ. Pearson's r enters through "
     "its pseudo-values; a composite metric through those of its parts, summed where several of them score the same item. In "
-    "a hundred kinds of simulated studies without any effect, 2 % of studies claimed one on average and, as estimated, 5 % "
-    "at most, with two exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds "
+    "a hundred kinds of simulated studies without any effect, 2 % of studies claimed one on average, and by these estimates "
+    "at most 5 %, with two exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds "
     "and one run in ten diverged (where 95 % intervals cover the truth in 94 %).",
     Method.SEEDS: "Paired t over seeds: the data are the differences, one for each seed (Student 1908), so an effect may vary "
     "from seed to seed; the result generalises to other seeds on these items.",
@@ -177,14 +177,14 @@ QUALIFIED = {
     Qualifier.DEPENDS: "{verdict} on average, but it depends on {other} ({turns})",
     Qualifier.LOST_RUNS: "{verdict} among the runs that finished",
 }
-# The same if the verdict had to be withdrawn.
-KEPT_BACK = {
+# The same if the verdict was withdrawn because of it.
+WITHDRAWN = {
     Qualifier.ALIASED: "{verdict}, because the design cannot separate it from {aliases}",
     Qualifier.LOST_RUNS: "{verdict}, because many more runs were lost on one side than on the other",
 }
 
 # Caveats after the numbers of such an effect.
-RESERVATIONS = {
+CAVEATS = {
     Qualifier.LOST_RUNS: "{low} of the runs with {before} and {high} of those with {after} have no result; if they had scored "
     "{ends}, the effect would lie in {bounds}",
     Qualifier.LAST_EPOCH: "the epoch was chosen by this same score; the p is that of the last epoch, where the effect is {last}",

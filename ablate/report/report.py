@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.errors import BadInput
-from ablate.evidence.aliases import Fraction, aliases, fraction_of, mixed_effects
+from ablate.evidence.aliases import Fraction, aliases, fraction_of, partial_aliases
 from ablate.evidence.contrasts import condition_text
 from ablate.evidence.effects import Effect, study_contrasts, study_effects, study_models
 from ablate.evidence.frames import Grid, grid
@@ -21,7 +21,7 @@ from ablate.evidence.interactions import (
     study_interactions,
 )
 from ablate.evidence.items import Items
-from ablate.evidence.looks import judge_looked
+from ablate.evidence.looks import judge_at_last_look
 from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_of_metrics
 from ablate.files import write_file
@@ -31,7 +31,7 @@ from ablate.report.flags.evidence import Evidence
 from ablate.report.flags.registry import flags
 from ablate.report.render.csv import csv_tables
 from ablate.report.sections.cells import best_row, cell_rows
-from ablate.report.sections.effects import as_seen, effect_row, interaction_row, judge, tradeoffs, undone
+from ablate.report.sections.effects import at_last_look, effect_row, interaction_row, judge, tradeoffs, undone
 from ablate.report.sections.examples import disagreements
 from ablate.report.sections.ledger import cost, ledger, progress
 from ablate.report.sections.looks import adding_of, look_rows
@@ -100,8 +100,8 @@ def _report(arranged: Grid) -> Report:
     items = Items(arranged)
     facts = fact_counts(arranged)
     models = study_models(arranged)
-    mixed = mixed_effects(arranged, models.get(arranged.primary))
-    aliased = aliases(arranged, mixed)
+    partial = partial_aliases(arranged, models.get(arranged.primary))
+    aliased = aliases(arranged, partial)
     interactions = {metric: study_interactions(items, metric, model) for metric, model in models.items()}
     effects, rows = [], []
     for metric in arranged.dev_metrics:
@@ -116,7 +116,7 @@ def _report(arranged: Grid) -> Report:
         question=spec.question,
         trainer=spec.trainer,
         metric=spec.metric,
-        design=_design(arranged, fraction_of(arranged, mixed)),
+        design=_design(arranged, fraction_of(arranged, partial)),
         progress=done,
         cells=tuple(_flagged_cell(cell, place, raised) for place, cell in enumerate(cells)),
         effects=with_seeds_needed(
@@ -181,7 +181,7 @@ def _effect_rows(
     grid = items.grid
     looks = grid.results.spec.looking is not None and effects[:1] and effects[0].metric == grid.primary
     judged = (
-        judge_looked(grid, effects, aliased)
+        judge_at_last_look(grid, effects, aliased)
         if looks
         else [(judgement, None) for judgement in judge(grid, effects, aliased)]
     )
@@ -192,7 +192,7 @@ def _effect_rows(
             qualifier = qualifier_of([simple.inference for simple in turns])
             verdict = replace(verdict, qualifiers=(*verdict.qualifiers, qualifier))
         row = effect_row(items, effect, verdict, aliased[effect.contrast.factor], turns, borrowed)
-        rows.append(as_seen(row, seen) if looks else row)
+        rows.append(at_last_look(row, seen) if looks else row)
     return rows
 
 

@@ -72,14 +72,14 @@ def _mixture(share: float, df_seed: float, df_item: float) -> tuple[NDArray[np.f
 
     Given both variance estimates, each t variable is normal, and so is their sum.
     """
-    seed, of_seed = _found_variances(df_seed)
-    item, of_item = _found_variances(df_item)
+    seed, of_seed = _variance_grid(df_seed)
+    item, of_item = _variance_grid(df_item)
     sd = np.sqrt(share * seed[:, None] + (1 - share) * item[None, :]).ravel()
     return sd, (of_seed[:, None] * of_item[None, :]).ravel()
 
 
 @lru_cache(maxsize=512)
-def _found_variances(df: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _variance_grid(df: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return a grid of values of df / χ²(df) and their weights, both [nodes].
 
     log √(χ² / df) is roughly normal with variance 1 / 2df and a longer left tail. Grid steps of a third of its

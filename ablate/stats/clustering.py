@@ -34,7 +34,7 @@ _STEM = re.compile(r"(.*[^\W_])[\W_]+[^\W_]+")
 
 
 class Sign(StrEnum):
-    """What suggests that items are related: ids with a common stem, or similar neighbours in the file."""
+    """The evidence that items are related: ids with a common stem, or similar neighbours in the file."""
 
     IDS = "ids"
     NEIGHBOURS = "neighbours"
@@ -57,7 +57,7 @@ def clustering(contributions: Array, ids: Sequence[str]) -> Clustering | None:
     Only the first 5000 items are used.
     """
     contributions, ids = contributions[:, :MOST_ITEMS], ids[:MOST_ITEMS]
-    x = _even(contributions)
+    x = _standardized(contributions)
     groupings: list[tuple[Sign, Sums]] = [
         *([(Sign.IDS, _SumsOfGroups(stems))] if (stems := common_stems(ids)) else []),
         *([(Sign.NEIGHBOURS, _sums_of_windows)] if len(x) > 2 * WINDOW else []),
@@ -100,7 +100,7 @@ def _sums_of_windows(x: Array) -> Array:
     return np.asarray((to[WINDOW:] - to[:-WINDOW]) * scale)
 
 
-def _even(contributions: Array) -> Array:
+def _standardized(contributions: Array) -> Array:
     """Return contributions [n, contrasts], centred and of unit norm, without constant contrasts."""
     x = contributions - contributions.mean(axis=1, keepdims=True)
     size = np.sqrt((x**2).sum(axis=1, keepdims=True))

@@ -23,7 +23,7 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def is_constant(x: ArrayLike) -> bool:
-    """Return whether values [n] differ by rounding errors at most: their correlation is that of the errors.
+    """Return whether values [n] differ by rounding errors at most; any correlation would then be one of these errors.
 
     The threshold is that of SciPy's `pearsonr`, which warns below it."""
     values = np.asarray(x, dtype=float)

@@ -29,10 +29,10 @@ from ablate.stats.linear import (
     Fit,
     Names,
     Term,
+    aliased_coefficients,
     crossings,
     fit,
     same_in_all_repeats,
-    tied,
     type_i,
     type_ii,
     type_iii,
@@ -47,8 +47,8 @@ LEAST_DF = 3
 Condition = dict[str, tuple[int, ...]]
 # The factors of an effect, and the index of each one's level.
 Key = tuple[Names, tuple[int, ...]]
-# Aliased coefficient (term, place) -> the terms it is aliased with.
-Ties = dict[tuple[Names, int], set[Names]]
+# Aliased coefficient (term, index) -> the terms it is aliased with.
+Aliases = dict[tuple[Names, int], set[Names]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class _Table:
         self.before = before
         self._where = where
         self._fits: dict[int, Fit] = {}
-        self._ties: dict[int, Ties] = {}
+        self._aliases: dict[int, Aliases] = {}
 
     def terms(self, highest: int) -> list[Names]:
         """Return the terms of the model: block and existence columns, factors, then products."""
@@ -129,13 +129,13 @@ class _Table:
             self._fits[highest] = fit(self.y, [*self.before, *self.factors], self.terms(highest))
         return self._fits[highest]
 
-    def ties(self, highest: int) -> Ties:
+    def aliases(self, highest: int) -> Aliases:
         """Return the aliased coefficients of the model."""
-        if highest not in self._ties:
+        if highest not in self._aliases:
             everything = [*self.before, *self.factors]
             left_out = self.fit(highest).left_out
-            self._ties[highest] = tied(everything, self.terms(highest)) if left_out else {}
-        return self._ties[highest]
+            self._aliases[highest] = aliased_coefficients(everything, self.terms(highest)) if left_out else {}
+        return self._aliases[highest]
 
 
 def factorial(
@@ -163,7 +163,7 @@ def factorial(
     saturated = _saturated(table, replicated or block is not None)
     pseudo = lenth(list(saturated.values())) if saturated else None
     noise = _noise(model, pseudo)
-    mains, products = table.ties(1), table.ties(highest) if strict or order == "auto" else {}
+    mains, products = table.aliases(1), table.aliases(highest) if strict or order == "auto" else {}
     estimates = [
         e
         for t in model.terms
@@ -201,7 +201,7 @@ def effect_weights(
     rows = len(factors[0].index)
     table = _Table(np.zeros(rows), factors, before, where)
     highest = len(factors) if order == "full" else min(int(order), len(factors))
-    model, mains, products = table.fit(highest), table.ties(1), table.ties(highest)
+    model, mains, products = table.fit(highest), table.aliases(1), table.aliases(highest)
     nuisances = {b.name for b in before}
     estimates = [
         e
@@ -281,9 +281,9 @@ def _supported(table: _Table, highest: int) -> bool:
         return False
     if highest > 2:
         return not table.fit(highest).left_out
-    ties = table.ties(highest)
+    aliases = table.aliases(highest)
     products = [t for t in table.fit(highest).terms if len(t.factors) == 2]
-    return any((t.factors, place) not in ties for t in products for place in t.places) or not ties
+    return any((t.factors, index) not in aliases for t in products for index in t.kept) or not aliases
 
 
 def _saturated(table: _Table, noisy: bool) -> dict[str, float]:
@@ -302,11 +302,11 @@ def _saturated(table: _Table, noisy: bool) -> dict[str, float]:
     return {}
 
 
-def _confounded(factors: Sequence[Factor], ties: Ties) -> dict[str, tuple[str, ...]]:
+def _confounded(factors: Sequence[Factor], aliases: Aliases) -> dict[str, tuple[str, ...]]:
     """Return the aliases of each main effect that is not estimable."""
     confounded = {}
     for f in factors:
-        others = set().union(*(aliases for (names, _), aliases in ties.items() if names == (f.name,)))
+        others = set().union(*(terms for (names, _), terms in aliases.items() if names == (f.name,)))
         if others := others - {(f.name,)}:
             confounded[f.name] = tuple(sorted(name for (name,) in others))
     return confounded
@@ -331,15 +331,15 @@ def _noise(model: Fit, pseudo: Lenth | None) -> _Noise:
 
 
 def _estimates(
-    model: Fit, term: Term, factors: Sequence[Factor], noise: _Noise, ties: Ties
+    model: Fit, term: Term, factors: Sequence[Factor], noise: _Noise, aliases: Aliases
 ) -> list[Estimate]:
     """Return the estimates of the term's estimable coefficients, in the order of its columns."""
     widths = {f.name: f.levels - 1 for f in factors}
     levels = list(product(*(range(1, widths[name] + 1) for name in term.factors)))
     return [
         _estimate(model, term, i, levels[place], noise)
-        for i, place in enumerate(term.places)
-        if (term.factors, place) not in ties
+        for i, place in enumerate(term.kept)
+        if (term.factors, place) not in aliases
     ]
 
 
@@ -373,7 +373,7 @@ def _weights(model: Fit, factors: Sequence[Factor], estimates: Sequence[Estimate
         place = 0
         for name, level in zip(e.factors, e.levels, strict=True):
             place = place * widths[name] + level - 1
-        weights[e.factors, e.levels] = model.weights[term.start + term.places.index(place)] * _share(term)
+        weights[e.factors, e.levels] = model.weights[term.start + term.kept.index(place)] * _share(term)
     return weights
 
 

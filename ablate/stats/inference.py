@@ -234,10 +234,10 @@ def _detectable(share: float, df_seed: float, df_item: float, alpha: float, powe
     v = seed + item
     needed = np.interp(seed / v, _SHARES, _criticals(alpha, df_seed, df_item)) * np.sqrt(v)
 
-    def lacking(effect: float) -> float:
+    def missing_power(effect: float) -> float:
         return power - float(special.ndtr(effect - needed).mean())
 
-    return float(optimize.brentq(lacking, 0.0, float(needed.max()) + 10))
+    return float(optimize.brentq(missing_power, 0.0, float(needed.max()) + 10))
 
 
 _SHARES = np.linspace(0, 1, 21)

@@ -9,9 +9,9 @@ from ablate.stats.distributions import t_quantile
 
 # An effect below this share of the largest is 0 up to rounding.
 ROUNDING = 1e-12
-# As many as a 2^2 design has. One or two effects would be measured against themselves and never be significant: the margins
-# would be up to a thousand times the effect. Without any effect an interval leaves out 0 in .003 of cases with three effects,
-# .020 with seven, .029 with fifteen (200,000 simulations each).
+# A 2^2 design has three effects. One or two would be measured against themselves and never be significant: the margins would be
+# up to a thousand times the effect. If no true effect exists, an interval misses 0 in .003 of cases with three effects, .020 with
+# seven, .029 with fifteen (200,000 simulations each).
 FEWEST = 3
 
 

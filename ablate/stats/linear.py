@@ -66,8 +66,8 @@ class Term:
     factors: Names
     start: int
     stop: int
-    # Which columns of its coding: all, except for a factor that is left out in part.
-    places: tuple[int, ...]
+    # Indices of the columns of its coding that are kept: all, unless some of a factor's columns are dependent.
+    kept: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -167,21 +167,21 @@ def _base(factors: tuple[Factor, ...], terms: tuple[Names, ...]) -> _Base:
     left_out: list[Names] = []
     at = 0
     for names, width in zip(terms, widths, strict=True):
-        places, basis = list(range(width)), None
+        kept_columns, basis = list(range(width)), None
         # With no dimensions left, a product is dependent: do not build its columns, which may be thousands.
         room = at + width <= n - 1
         if room or len(names) == 1:
             columns = _columns(coding, names)
             basis = _new_directions(Q[:, :at], columns) if room else None
             if basis is None and len(names) == 1:
-                places = _independent(Q[:, :at], columns)
-                columns = columns[:, places]
-                basis = _new_directions(Q[:, :at], columns) if places else None
-        if basis is None or len(places) < width:
+                kept_columns = _independent(Q[:, :at], columns)
+                columns = columns[:, kept_columns]
+                basis = _new_directions(Q[:, :at], columns) if kept_columns else None
+        if basis is None or len(kept_columns) < width:
             left_out.append(names)
         if basis is None:
             continue
-        term = Term(names, at, at + len(places), tuple(places))
+        term = Term(names, at, at + len(kept_columns), tuple(kept_columns))
         Q[:, term.columns], X[:, term.columns] = basis, columns
         kept.append(term)
         at = term.stop
@@ -191,8 +191,10 @@ def _base(factors: tuple[Factor, ...], terms: tuple[Names, ...]) -> _Base:
     return _Base(tuple(kept), tuple(left_out), Q, R, inverse, inverse @ Q.T)
 
 
-def tied(factors: Sequence[Factor], terms: Sequence[Names]) -> dict[tuple[Names, int], set[Names]]:
-    """Return the coefficients (term, place) that are not estimable, each with the terms it is aliased with.
+def aliased_coefficients(
+    factors: Sequence[Factor], terms: Sequence[Names]
+) -> dict[tuple[Names, int], set[Names]]:
+    """Return the coefficients (term, index) that are not estimable, each with the terms it is aliased with.
 
     A coefficient is not estimable if it can change, together with others, without changing any fitted value.
     The projection onto the null space of the model matrix shows which change together (Searle 1971, Linear
@@ -200,13 +202,13 @@ def tied(factors: Sequence[Factor], terms: Sequence[Names]) -> dict[tuple[Names,
     """
     coding = {factor.name: factor for factor in factors}
     columns = [_columns(coding, names) for names in terms]
-    places = [(names, i) for names, own in zip(terms, columns, strict=True) for i in range(own.shape[1])]
+    coefficients = [(names, i) for names, x in zip(terms, columns, strict=True) for i in range(x.shape[1])]
     _, sizes, directions = np.linalg.svd(np.linalg.qr(np.hstack(columns), mode="r"))
-    unnoticed = directions[np.sum(sizes > DEPENDENT * sizes.max(initial=0)) :]
-    together = np.abs(unnoticed.T @ unnoticed) > DEPENDENT
+    null_space = directions[np.sum(sizes > DEPENDENT * sizes.max(initial=0)) :]
+    together = np.abs(null_space.T @ null_space) > DEPENDENT
     return {
-        place: {places[other][0] for other in np.flatnonzero(row)}
-        for place, row in zip(places, together, strict=True)
+        coefficient: {coefficients[other][0] for other in np.flatnonzero(row)}
+        for coefficient, row in zip(coefficients, together, strict=True)
         if row.any()
     }
 
@@ -252,11 +254,11 @@ def same_in_all_repeats(y: Array, factors: Sequence[Factor], block: Factor | Non
     # Keep only the variation of y and of the blocks within combinations.
     for rows in combinations:
         within[rows] -= within[rows].mean(axis=0)
-    own, blocks = within[:, 0], np.where(np.abs(within[:, 1:]) > ROUNDING, within[:, 1:], 0.0)
-    shifts, _, rank, _ = np.linalg.lstsq(blocks, own, rcond=DEPENDENT)
+    centred, blocks = within[:, 0], np.where(np.abs(within[:, 1:]) > ROUNDING, within[:, 1:], 0.0)
+    shifts, _, rank, _ = np.linalg.lstsq(blocks, centred, rcond=DEPENDENT)
     repeats = len(y) - len(combinations) - int(rank)
     rounding = ROUNDING * np.abs(y - y.mean()).max(initial=0)
-    return repeats > 0 and bool(np.abs(own - blocks @ shifts).max() <= rounding)
+    return repeats > 0 and bool(np.abs(centred - blocks @ shifts).max() <= rounding)
 
 
 def _columns(coding: Mapping[str, Factor], names: Names) -> Array:
@@ -294,10 +296,10 @@ def _wald(model: Fit, term: Term, without: Sequence[Term]) -> float:
 
     Dropping a term is the same as fixing its coefficients at 0, so conditioning on that avoids a refit.
     """
-    own, beta, V = term.columns, model.beta, model.covariance
+    tested, beta, V = term.columns, model.beta, model.covariance
     if not without:
-        return float(beta[own] @ np.linalg.solve(V[own, own], beta[own]))
+        return float(beta[tested] @ np.linalg.solve(V[tested, tested], beta[tested]))
     out = np.concatenate([np.arange(t.start, t.stop) for t in without])
-    share = np.linalg.solve(V[np.ix_(out, out)], V[out, own])  # [out, own]
-    kept = beta[own] - share.T @ beta[out]
-    return float(kept @ np.linalg.solve(V[own, own] - V[own, out] @ share, kept))
+    share = np.linalg.solve(V[np.ix_(out, out)], V[out, tested])  # [out, tested]
+    kept = beta[tested] - share.T @ beta[out]
+    return float(kept @ np.linalg.solve(V[tested, tested] - V[tested, out] @ share, kept))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# The part of a gate's share of α that goes to the tests behind it: a slope that alone would need p < .05 needs p < .0375.
+# The part of a gate's share of α that goes to the tests behind it. A slope that is the only gate then needs p < .0375, not .05.
 BEHIND_GATES = 0.25
 
 
@@ -38,7 +38,7 @@ def gatekept_holm(p: Sequence[float | None], gates: Sequence[int | None]) -> lis
     values = np.array([p[place] for place in known], dtype=float)
     gate_of = [gates[place] for place in known]
     share = np.array([share for share in shares_of_alpha(p, gates) if share is not None])
-    flow = np.array([_heirs(test, known, gate_of) for test in range(len(known))])
+    flow = np.array([_passed_on(test, known, gate_of) for test in range(len(known))])
     flow = flow.reshape(len(known), len(known))
     adjusted, highest, left = np.ones(len(known)), 0.0, np.full(len(known), True)
     while (left & (share > 0)).any():
@@ -46,7 +46,7 @@ def gatekept_holm(p: Sequence[float | None], gates: Sequence[int | None]) -> lis
         first = int(ratio.argmin())
         highest = adjusted[first] = max(highest, min(1.0, float(ratio[first])))
         left[first] = False
-        # The flow of 1e-9 in `_heirs` leaves rounding of 1e-7.
+        # The flow of 1e-9 in `_passed_on` leaves rounding of 1e-7.
         share = np.where(left, np.minimum(1.0, share + share[first] * flow[first]), 0.0)
         through = np.outer(flow[:, first], flow[first])
         kept = 1 - np.diag(through)[:, None]
@@ -78,8 +78,8 @@ def shares_of_alpha(p: Sequence[float | None], gates: Sequence[int | None]) -> l
     return shares
 
 
-def _heirs(test: int, known: Sequence[int], gate_of: Sequence[int | None]) -> list[float]:
-    """Return the share of its α that the rejected `test` passes on to each test, [tests]."""
+def _passed_on(test: int, known: Sequence[int], gate_of: Sequence[int | None]) -> list[float]:
+    """Return the shares [tests] of its α that `test` passes on to the others once it is rejected."""
     open_ = np.array([float(gate is None and other != test) for other, gate in enumerate(gate_of)])
     behind = gate_of[test]
     near = np.array(

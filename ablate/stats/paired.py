@@ -48,14 +48,14 @@ def sign_flip_p(differences: ArrayLike) -> float:
     2^(1−n), so five seeds never reach .05. Source: Fisher 1935, The Design of Experiments, § 21.
     """
     d = np.asarray(differences, dtype=float)
-    seen = abs(d.sum()) * (1 - 1e-12) - 1e-300
+    observed = abs(d.sum()) * (1 - 1e-12) - 1e-300
     if len(d) <= EXACT_UP_TO:
         sums = np.zeros(1)
         for value in d:
             sums = np.concatenate([sums + value, sums - value])
-        return float(np.mean(np.abs(sums) >= seen))
+        return float(np.mean(np.abs(sums) >= observed))
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(SIGNS, len(d)))
-    return float((1 + np.sum(np.abs(signs @ d) >= seen)) / (SIGNS + 1))
+    return float((1 + np.sum(np.abs(signs @ d) >= observed)) / (SIGNS + 1))
 
 
 def smallest_sign_flip_p(n: int) -> float:

@@ -12,11 +12,11 @@ from ablate.evidence.contrasts import between_rows, differences_from_reference, 
 from ablate.evidence.effects import Effect, Kind, infer_all
 from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
-from ablate.evidence.looks import Seen, seen_of_cells
+from ablate.evidence.looks import LookResult, last_results_of_cells
 from ablate.evidence.verdicts import Judged
 from ablate.report.document import CellRow, Difference, Numbers, OverSeeds
 from ablate.report.phrases import reference_name
-from ablate.report.sections.effects import as_seen, effect_notes, judge, size_of
+from ablate.report.sections.effects import at_last_look, effect_notes, judge, size_of
 from ablate.spec.model import Scalar, levels_text
 from ablate.stats.inference import infer
 from ablate.stats.robust import iqm
@@ -102,8 +102,10 @@ def _differences(items: Items, metric: str) -> dict[int, Difference]:
         for row, effect, judged in zip(compared, effects, judge(grid, effects, {}), strict=True)
     }
     if grid.results.spec.looking and metric == grid.primary:
-        looked = seen_of_cells(grid)
-        return {row: _as_looked_at(difference, grid, looked.get(row)) for row, difference in rows.items()}
+        looked = last_results_of_cells(grid)
+        return {
+            row: _judged_at_last_look(difference, grid, looked.get(row)) for row, difference in rows.items()
+        }
     return rows
 
 
@@ -114,12 +116,12 @@ def _difference(effect: Effect, judged: Judged, size: float) -> Difference:
     return Difference(numbers, judged, tuple(notes), "; ".join(notes.values()), last)
 
 
-def _as_looked_at(row: Difference, grid: Grid, seen: Seen | None) -> Difference:
+def _judged_at_last_look(row: Difference, grid: Grid, seen: LookResult | None) -> Difference:
     """Return a difference as of the last look; inconclusive if no look covers it."""
     verdict = seen.verdict(grid.results.spec.metric.goal) if seen else Verdict.INCONCLUSIVE
     p, ci90 = (seen.p_holm, seen.ci90) if seen else (None, None)
     judged = replace(row.judged, p_holm=p, verdict=verdict, ci90=ci90)
-    return as_seen(replace(row, judged=judged), seen)
+    return at_last_look(replace(row, judged=judged), seen)
 
 
 def _over_seeds(grid: Grid, values: NDArray[np.float64]) -> OverSeeds:

@@ -16,7 +16,7 @@ from ablate.evidence.effects import Effect, Kind
 from ablate.evidence.frames import Grid
 from ablate.evidence.interactions import Interaction, Simple
 from ablate.evidence.items import Items
-from ablate.evidence.looks import Seen
+from ablate.evidence.looks import LookResult
 from ablate.evidence.verdicts import Judged, Qualifier, judge_exploratory, judge_primary
 from ablate.report.document import (
     Change,
@@ -31,7 +31,7 @@ from ablate.report.document import (
 )
 from ablate.report.formatting import interval, number, p_text, signed
 from ablate.report.phrases import BOUNDS_DECLARED, BOUNDS_SEEN, NOTES, SCALES, Note
-from ablate.report.sections.looks import looked_at
+from ablate.report.sections.looks import look_of
 from ablate.report.sections.provenance import command_of_effect
 from ablate.report.sections.sensitivity import of_one_seed, sign_flip
 from ablate.spec.model import quoted_level
@@ -68,7 +68,7 @@ def effect_row(
             SimpleEffect(simple.factor, simple.level, Numbers.of(simple.inference)) for simple in turns or ()
         ),
         bounds=lost.bounds if lost else None,
-        bounds_as_seen=lost.is_as_seen if lost else None,
+        bounds_as_seen=lost.from_observed if lost else None,
         lost=(lost.low, lost.high) if lost else None,
         by_seed=_by_seed(items, effect),
         sensitivity=(*_other_tests(items, effect), *([borrowed] if borrowed else [])),
@@ -84,7 +84,7 @@ def size_of(grid: Grid, metric: str) -> float:
     return float(np.nanmax(np.abs(grid.values[metric]), initial=0.0))
 
 
-def as_seen(row: Row, seen: Seen | None) -> Row:
+def at_last_look(row: Row, seen: LookResult | None) -> Row:
     """Return a row with the numbers of its last look; without interval and p if no look covers it."""
     if seen is None:
         note = "; ".join(filter(None, [row.note, NOTES[Note.NOT_LOOKED_AT]]))
@@ -95,7 +95,7 @@ def as_seen(row: Row, seen: Seen | None) -> Row:
     )
     # Not shown, since the detectable effect, unlike the interval, does not account for the looks.
     judged = replace(row.judged, mde80=None)
-    return replace(row, numbers=numbers, judged=judged, look=looked_at(seen))
+    return replace(row, numbers=numbers, judged=judged, look=look_of(seen))
 
 
 def undone(row: Row, cells: Collection[int], raised: Sequence[Flag]) -> Row:
@@ -188,7 +188,7 @@ def effect_notes(effect: Effect, turns: tuple[Simple, Simple] | None) -> dict[No
             "p": p_text(effect.slope.p_lack_of_fit),
         }
     if effect.lost and estimate is not None:
-        ends = BOUNDS_SEEN if effect.lost.is_as_seen else BOUNDS_DECLARED
+        ends = BOUNDS_SEEN if effect.lost.from_observed else BOUNDS_DECLARED
         values_of[Note.BOUNDS] = {"bounds": interval(effect.lost.bounds), "ends": ends}
     if turns:
         up, down = turns

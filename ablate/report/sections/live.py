@@ -41,7 +41,7 @@ class Live:
     every: float  # seconds between refreshes
     command: str  # the command that continues the study
     planned: int
-    growing: bool  # later trials depend on results
+    growing: bool  # whether trials may be added, depending on the results
     states: Mapping[str, int]
     seconds_left: float | None  # None: unknown, since no part is trained yet
     seconds_trained: float  # including the running trials

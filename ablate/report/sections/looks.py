@@ -1,16 +1,16 @@
-"""Looks in the report: the plan, the looks taken, and the look at which an effect got its numbers."""
+"""What the report says about looks: the plan, the looks taken, and the look that an effect's numbers come from."""
 
 from collections import Counter
 
 from ablate.evidence.frames import Grid
-from ablate.evidence.looks import Seen, Stop, seen_in
+from ablate.evidence.looks import LookResult, Stop, results_of_look
 from ablate.report.document import Adding, LookedAt, LookRow
 from ablate.report.formatting import number
 from ablate.report.phrases import OPEN, STOPS, UNTIL_DECIDED, UNTIL_WIDTH
 from ablate.text import plural
 
 
-def looked_at(seen: Seen) -> LookedAt:
+def look_of(seen: LookResult) -> LookedAt:
     """Return the last look at an effect, and why no more seeds were added for it."""
     return LookedAt(
         seen.look,
@@ -37,7 +37,7 @@ def look_rows(grid: Grid) -> tuple[LookRow, ...]:
     """Return the looks taken so far: how many comparisons stopped at each, why, and how many are open."""
     rows = []
     for look in grid.results.looks:
-        seen = seen_in(look).values()
+        seen = results_of_look(look).values()
         stopped = Counter(
             str(comparison.stop) for comparison in seen if comparison.stop and comparison.look == look.number
         )

@@ -31,7 +31,7 @@ from ablate.spec.model import Factor, Scalar, StudySpec, quoted_level
 from ablate.stats.sequential import FUTILE_BELOW
 from ablate.text import plural
 
-# Words in the names of facts that differ from run to run without affecting a comparison.
+# A fact with one of these words in its name differs from run to run without affecting a comparison.
 MEASURED = {"continued", "host", "hostname", "peak", "seconds", "energy", "time", "pid", "worker", "memory"}
 
 MOST_VALUES = 3  # how many values of a fact are listed; the others are counted

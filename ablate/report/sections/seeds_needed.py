@@ -44,10 +44,10 @@ def open_comparisons(report: Report) -> str | None:
         if needed.keys() - {None}
         else "The number of seeds needed is unknown, since the noise between seeds is unknown"
     )
-    said = [text for text in needed if text]
-    if any("," in text for text in said):
+    answers = [text for text in needed if text]
+    if any("," in text for text in answers):
         how_many += "; ranges are for the 80 % interval of the noise between seeds"
-    more = f" {_how_to_add_seeds(report)}" if any(" seeds" in text for text in said) else ""
+    more = f" {_how_to_add_seeds(report)}" if any(" seeds" in text for text in answers) else ""
     return f"Not decided: {'; '.join(groups)}. {how_many}.{more}"
 
 
@@ -77,27 +77,27 @@ def _seeds_needed(numbers: Numbers, smallest: float, several: int) -> SeedsNeede
     computed from it (Browne 1995, Stat. Med. 14, 1933-1940)."""
     if numbers.v_seed is None or numbers.n < 2:
         return None
-    now, of_items, alpha = numbers.n, numbers.v_item or 0.0, 0.05 / several
+    now, v_item, alpha = numbers.n, numbers.v_item or 0.0, 0.05 / several
 
-    def enough(of_a_seed: float) -> int | None:
+    def enough(seed_variance: float) -> int | None:
         return next(
             (
                 seeds
                 for seeds in SEEDS_TRIED
                 # Conservative: there are more degrees of freedom if items add to the noise.
                 if seeds >= now
-                and mde((of_a_seed / seeds + of_items) ** 0.5, seeds - 1, alpha=alpha) <= smallest
+                and mde((seed_variance / seeds + v_item) ** 0.5, seeds - 1, alpha=alpha) <= smallest
             ),
             None,
         )
 
-    of_a_seed = numbers.v_seed * now
-    low, high = variance_interval(of_a_seed, now - 1, 0.8)
+    seed_variance = numbers.v_seed * now
+    low, high = variance_interval(seed_variance, now - 1, 0.8)
     return SeedsNeeded(
-        enough(of_a_seed),
+        enough(seed_variance),
         enough(low),
         enough(high),
-        mde(of_items**0.5, math.inf, alpha=alpha) > smallest,
+        mde(v_item**0.5, math.inf, alpha=alpha) > smallest,
     )
 
 

@@ -12,14 +12,14 @@ from ablate.report.phrases import (
     ALONG_A_LINE,
     BOUNDS_DECLARED,
     BOUNDS_SEEN,
+    CAVEATS,
     COVERS_ITEMS,
     COVERS_SEEDS,
-    KEPT_BACK,
     METHODS,
     NOTES,
     QUALIFIED,
-    RESERVATIONS,
     SCALES,
+    WITHDRAWN,
     Note,
 )
 from ablate.report.sections.ledger import without_result
@@ -37,7 +37,7 @@ _COUNTED = {
     Verdict.INCONCLUSIVE: (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
 }
 # Flags that `_limits` has a sentence for.
-_SAID_ABOVE = {"one_seed"}
+_ALREADY_STATED = {"one_seed"}
 # A verdict with one of these is not a plain "helps".
 _QUALIFIED = {
     Qualifier.ALIASED,
@@ -113,9 +113,9 @@ def effect_sentence(row: EffectRow) -> str:
     return _sentence(row.text + line, row, row.metric, _facts(row))
 
 
-def reservations_of(row: EffectRow) -> list[str]:
+def caveats_of(row: EffectRow) -> list[str]:
     """Return the caveats that belong beside the numbers of an effect."""
-    return _reservations(row.judged, _facts(row))
+    return _caveats(row.judged, _facts(row))
 
 
 def _limits(report: Report) -> list[str]:
@@ -143,7 +143,7 @@ def _limits(report: Report) -> list[str]:
 
 def _stops(report: Report) -> list[str]:
     """Return the flags that invalidate claims, which come before the claims."""
-    stops = [flag for flag in report.flags if flag.severity == "stop" and flag.rule not in _SAID_ABOVE]
+    stops = [flag for flag in report.flags if flag.severity == "stop" and flag.rule not in _ALREADY_STATED]
     return [f"STOP ({flag.rule}): {flag.evidence}; {flag.fix}." for flag in stops]
 
 
@@ -201,11 +201,9 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
     if Note.NOT_LOOKED_AT in row.notes:
         return f"{change}: {shift} so far; {NOTES[Note.NOT_LOOKED_AT]}."
     verdict = qualified_verdict(judged.verdict, judged.qualifiers, facts)
-    reservations = "".join(f"; but {text}" for text in _reservations(judged, facts))
+    caveats = "".join(f"; but {text}" for text in _caveats(judged, facts))
     if numbers.ci95 is None:
-        return (
-            f"{change}: {shift}, {verdict}: {METHODS[numbers.method]}, so there is no interval{reservations}."
-        )
+        return f"{change}: {shift}, {verdict}: {METHODS[numbers.method]}, so there is no interval{caveats}."
     evidence = f"95 % interval {numbers.interval}, {plural(numbers.n, 'seed')}"
     if judged.verdict == Verdict.NO_DIFFERENCE:
         evidence = f"90 % interval {numbers.shown(judged.ci90)}, {evidence}"
@@ -213,7 +211,7 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
         evidence += f", Holm {p_equation(judged.p_holm)}"
     if row.look:
         evidence += f"; {when_seen(row.look)}"
-    sentence = f"{change}: {verdict}; {shift} ({evidence}){reservations}."
+    sentence = f"{change}: {verdict}; {shift} ({evidence}){caveats}."
     if judged.verdict == Verdict.INCONCLUSIVE and judged.mde80 is not None and not judged.qualifiers:
         sentence += (
             f" This study could have detected {number(judged.mde80)} or more (80 % power after correction, if the noise is as "
@@ -223,26 +221,22 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
 
 
 def qualified_verdict(verdict: Verdict, qualifiers: Iterable[Qualifier], facts: Mapping[str, str]) -> str:
-    """Return the verdict of an effect in words, with what it depends on or is mixed with."""
+    """Return the verdict of an effect in words, with the factors it depends on and its aliases."""
     text: str = verdict
     for qualifier in qualifiers:
-        texts = QUALIFIED if verdict.is_decided or qualifier not in KEPT_BACK else KEPT_BACK
+        texts = QUALIFIED if verdict.is_decided or qualifier not in WITHDRAWN else WITHDRAWN
         if qualifier in texts:
             text = texts[qualifier].format(verdict=text, **facts)
     return text
 
 
-def _reservations(judged: Judged, facts: Mapping[str, str]) -> list[str]:
-    return [
-        RESERVATIONS[qualifier].format(**facts)
-        for qualifier in judged.qualifiers
-        if qualifier in RESERVATIONS
-    ]
+def _caveats(judged: Judged, facts: Mapping[str, str]) -> list[str]:
+    return [CAVEATS[qualifier].format(**facts) for qualifier in judged.qualifiers if qualifier in CAVEATS]
 
 
 def _facts(row: EffectRow) -> dict[str, str]:
     """Return the values for the placeholders in the texts on qualifiers."""
-    facts = _facts_of_any(row) | mixed_with(row.aliased_with, row.turns)
+    facts = _facts_of_any(row) | facts_of_qualifiers(row.aliased_with, row.turns)
     if row.bounds and row.lost:
         low, high = row.lost
         facts |= {
@@ -258,7 +252,7 @@ def _facts(row: EffectRow) -> dict[str, str]:
     return facts
 
 
-def mixed_with(aliased_with: Sequence[str], turns: Sequence[SimpleEffect]) -> dict[str, str]:
+def facts_of_qualifiers(aliased_with: Sequence[str], turns: Sequence[SimpleEffect]) -> dict[str, str]:
     """Return the values for the texts on aliases, and on effects that depend on another factor."""
     facts = {}
     if aliased_with:
@@ -281,7 +275,7 @@ def _facts_of_any(row: EffectRow | Difference) -> dict[str, str]:
 
 
 def _scope(report: Report) -> list[str]:
-    """Return what the intervals of the differences cover: other seeds, and other dev items if predictions were saved."""
+    """Return which variation the intervals cover: seeds, and also dev items if predictions were saved."""
     compared = [(row.text, row) for row in with_sentence(report)] or _compared_cells(report)
     with_items = [name for name, row in compared if row.numbers.method == Method.SEEDS_AND_ITEMS]
     without = [name for name, row in compared if row.numbers.method == Method.SEEDS and row.numbers.ci95]
