@@ -127,7 +127,7 @@ def test_without_a_trained_part_the_time_left_is_not_known() -> None:
 def test_when_nothing_runs_the_page_names_the_command_that_goes_on() -> None:
     results = half_done(running=0)
     page = render_html(report_of(results), [], live(results))
-    assert "Nothing is running: <code>ablate run STUDY</code> continues." in page
+    assert "Nothing is running: continue with <code>ablate run STUDY</code>." in page
 
 
 def test_of_many_running_trials_the_page_shows_some() -> None:

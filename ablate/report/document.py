@@ -58,7 +58,7 @@ class Numbers:
 
     @property
     def beside(self) -> Interval:
-        """The value that sets how many digits these numbers are shown with: the interval, or 1 if they are rounding errors."""
+        """The numbers that decide how many digits are shown: the interval, or 1 for rounding errors."""
         ends = self.ci95 or (self.estimate or 0.0,) * 2
         return (1.0, 1.0) if self._is_rounding else ends
 
@@ -162,7 +162,7 @@ class EffectRow:
     bounds: Interval | None  # if lost trials had the worst or the best value
     # Whether these bounds come from the worst or best value observed, not the possible ones.
     bounds_as_seen: bool | None
-    lost: Interval | None  # shares of the trials lost on either side
+    lost: Interval | None  # share of the trials that were lost, on the low and on the high side
     by_seed: Mapping[str, float]
     sensitivity: tuple[OtherTest, ...]
     matches: int
@@ -253,9 +253,8 @@ class FactorRow:
 
     name: str
     levels: tuple[Scalar, ...]
-    settings: Mapping[
-        str, Mapping[str, str]
-    ]  # for levels that set more than the setting named like the factor
+    # For levels that set more than the setting that the factor is named after.
+    settings: Mapping[str, Mapping[str, str]]
     when: str | None
 
 

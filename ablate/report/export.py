@@ -1,7 +1,7 @@
 """Export results: tables of all trials, and the model and predictions of one trial.
 
 By default that trial has the best cell (the best mean of the primary metric over all planned seeds, as in the report) and the
-first planned seed; `only` and `seed` choose another. It does not have the seed with the best score, since that score is mostly
+first planned seed; `only` and `seed` choose another. The seed with the best score is not used, since that score is mostly
 luck. Files that were not saved are noted, without an error. Nothing is written until everything has been read."""
 
 import math
@@ -287,8 +287,8 @@ def _quoted(text: str) -> str:
 def _written(factor: Factor, levels: Mapping[str, Scalar]) -> Scalar:
     """Return a trial's level of a factor for a table; None where the factor does not exist.
 
-    A null level is the word null. Where a factor has other levels than texts, a text that YAML would not read as one is quoted:
-    null and "null", 0 and "0" stay different levels."""
+    A null level is written as the word null. If some levels of the factor are not text, a text that YAML would read as something
+    else is quoted, so that null and "null", 0 and "0" stay different levels."""
     if factor.name not in levels:
         return None
     level = levels[factor.name]

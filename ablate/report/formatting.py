@@ -8,8 +8,7 @@ MINUS = "\N{MINUS SIGN}"
 def number(value: float | None, digits: int = 4, beside: Sequence[float] = ()) -> str:
     """Return `0.8204`, `12.35`, `1.2e-06`; an en dash for None.
 
-    `beside`: what it stands next to, such as its interval. A number is `0.0000`, not `1.2e-06`, beside numbers that have
-    no such digits.
+    `beside`: the numbers printed next to it, such as its interval. Next to larger numbers, 1.2e-06 is written `0.0000`.
     """
     if value is None:
         return "–"

@@ -1,6 +1,6 @@
 """`ablate report --watch`: keep a report fresh while its study runs, on a page that reloads by itself.
 
-It only reads, and keeps out of the way of the run: it has a lower priority, and pauses at least twenty times as long as it works.
+It only reads, and leaves the machine to the run: it has a lower priority, and pauses at least twenty times as long as it works.
 The page shows the progress each time; the report below it changes when there are new results."""
 
 import contextlib
@@ -29,7 +29,7 @@ NICENESS = 10
 
 
 def watch_report(read: Callable[[], Results], out: Path, formats: Sequence[str], every: float) -> Report:
-    """Write the report, `every` seconds apart at least, until no trial is left to run; return the last one.
+    """Write the report at most every `every` seconds until no trial is left to run; return the last one.
 
     The last page does not reload, even after an interruption.
 
@@ -72,11 +72,11 @@ class _Page:
         pictures = [*drawn, curves] if curves else drawn
         write_file(self.out / "report.html", render_html(report, pictures, live).encode())
         # After the first page, since the user is waiting for it.
-        _step_back()
+        _lower_priority()
         return max(self.every, REST * (time.monotonic() - began))
 
     def _report(self, results: Results) -> tuple[Report, list[Picture]]:
-        content = _what_counts(results)
+        content = _fingerprint(results)
         if self.made is None or (content != self.made_of and time.monotonic() >= self.not_before):
             began = time.monotonic()
             self.made, self.made_of = drawn_report(results, self.formats), content
@@ -93,13 +93,13 @@ class _Page:
                 write_file(self.out / "report.html", render_html(*self.made).encode())
 
 
-def _step_back() -> None:
+def _lower_priority() -> None:
     """Give this process a lower priority than the run's."""
     if hasattr(os, "setpriority") and os.getpriority(os.PRIO_PROCESS, 0) < NICENESS:
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
-def _what_counts(results: Results) -> object:
+def _fingerprint(results: Results) -> object:
     """Return a value that changes whenever the report may change."""
     states = Counter(trial.state for trial in results.trials)
     ended = [states[state] for state in ("COMPLETE", "FAIL", "PRUNED")]

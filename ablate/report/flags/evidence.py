@@ -47,7 +47,7 @@ class Evidence:
 
     @cached_property
     def files(self) -> PredictionFiles:
-        """The prediction files, after the items behind every dev metric of every complete trial were asked for."""
+        """The prediction files, once those behind every dev metric of every complete trial have been read."""
         for trial in self.grid.trials.values():
             if trial.state == "COMPLETE":
                 for metric in self.grid.dev_metrics:

@@ -38,7 +38,7 @@ def best_of_epochs(evidence: Evidence) -> Iterator[Flag]:
 
 
 def worse_than_worst(evidence: Evidence) -> Iterator[Flag]:
-    """Values worse than the worst that the study file says the metric can have."""
+    """Values worse than `worst`, the worst possible value according to the study file."""
     grid = evidence.grid
     declared = grid.results.spec.metric.worst
     if declared is None or grid.primary not in grid.values:
@@ -236,7 +236,7 @@ def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
 
 
 def predictions_unmatched(evidence: Evidence) -> Iterator[Flag]:
-    """Saved predictions that are not named after a metric, and whose numbers do not give one either."""
+    """Saved predictions that are not named after a metric, and from which none can be recomputed."""
     grid = evidence.grid
     if not (names := evidence.files.unmatched()) or grid.primary not in grid.values:
         return

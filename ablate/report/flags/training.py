@@ -110,7 +110,7 @@ def _changed_files(parts: Iterable[PartResult]) -> set[str]:
     for part in parts:
         for file, version in part.facts.get("code", {}).items():
             versions[_shown_file(file)].add(version)
-    return {file for file, found in versions.items() if len(found) > 1}
+    return {file for file, of_file in versions.items() if len(of_file) > 1}
 
 
 def _shown_file(file: str) -> str:
@@ -150,7 +150,7 @@ def _shares(codes: Iterable[Counter[tuple[str, str]]]) -> dict[str, dict[str, fl
     for code in codes:
         for (file, version), count in code.items():
             counts[file][version] += count
-    return {file: {v: n / found.total() for v, n in found.items()} for file, found in counts.items()}
+    return {file: {v: n / of_file.total() for v, n in of_file.items()} for file, of_file in counts.items()}
 
 
 def unequal_training(evidence: Evidence) -> Iterator[Flag]:

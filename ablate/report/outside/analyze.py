@@ -103,14 +103,15 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
 
 
 def _alike(levels: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return a note for levels of a factor that differ in capitals or in the encoding of their characters only."""
+    """Return a note for levels of a factor that differ only in upper or lower case, or in how their characters are encoded."""
     notes = []
     for name, texts in levels.items():
         groups: dict[str, list[str]] = {}
         for text in texts:
             groups.setdefault(as_it_looks(text).casefold(), []).append(text)
         notes += [
-            f"{name}: {listed(map(ascii, group))} look alike and count as different levels; write them alike if they are one"
+            f"{name}: {listed(map(ascii, group))} look alike but count as different levels; if they are one level, write them "
+            "the same way"
             for group in groups.values()
             if len(group) > 1
         ]
@@ -125,7 +126,7 @@ def _direction_assumed(question: Question) -> list[str]:
 
 @dataclass(frozen=True)
 class _Names:
-    """The names of levels, which the statistics only know by number."""
+    """The names of the levels; the statistics refer to levels by number."""
 
     levels: Mapping[str, Sequence[str]]
     where: Mapping[str, Condition | None]
@@ -157,13 +158,13 @@ class _Inferences:
             total, count = np.zeros((2, cells.shape[1], blocks.levels))
             np.add.at(total, (cell, blocks.index), y)
             np.add.at(count, (cell, blocks.index), 1)
-            there = np.asarray(count > 0)
-            values = np.where(there, total / np.maximum(count, 1), np.nan)
+            present = np.asarray(count > 0)
+            values = np.where(present, total / np.maximum(count, 1), np.nan)
             coding = Coding(
                 {f.name: tuple(range(f.levels)) for f in factors},
                 {f.name: index for f, index in zip(factors, cells, strict=True)},
             )
-            self._by_block = weights_by_seed(there, coding, result.order)[0], values
+            self._by_block = weights_by_seed(present, coding, result.order)[0], values
 
     def of_estimates(self) -> tuple[dict[Key, Inference], list[str]]:
         """Return the inference of every estimate, and the names of those that cannot be estimated within a block."""
@@ -278,17 +279,17 @@ def _simple_effects(
     e: Estimate, estimator: _Inferences, p_bh: Sequence[float | None]
 ) -> list[tuple[tuple[str, int], Inference]]:
     """Return an effect at two levels of a factor that it depends on, as `evidence.interactions` does for a study."""
-    own, depends = (e.factors[0], e.levels[0]), []
+    effect, depends = (e.factors[0], e.levels[0]), []
     for pair, p in zip(estimator.result.interactions, p_bh, strict=True):
         at = dict(zip(pair.factors, pair.levels, strict=True))
-        if p is None or p >= 0.05 or len(at) > 2 or at.pop(own[0], None) != own[1]:
+        if p is None or p >= 0.05 or len(at) > 2 or at.pop(effect[0], None) != effect[1]:
             continue
         ((other, high),) = at.items()
-        places = [(other, 0), (other, high)]
-        simple = [estimator.simple(own, place) or Inference(None, 0) for place in places]
-        if which := unlike(simple):
-            depends.append([(places[k], simple[k]) for k in which])
-    turned = [two for two in depends if qualifier_of([effect for _, effect in two]) is Qualifier.TURNS_AROUND]
+        levels = [(other, 0), (other, high)]
+        simple = [estimator.simple(effect, level) or Inference(None, 0) for level in levels]
+        if pair_of_levels := unlike(simple):
+            depends.append([(levels[k], simple[k]) for k in pair_of_levels])
+    turned = [two for two in depends if qualifier_of([one for _, one in two]) is Qualifier.TURNS_AROUND]
     return next(iter([*turned, *depends]), [])
 
 

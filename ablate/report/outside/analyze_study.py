@@ -112,12 +112,13 @@ def _varied(trials: Sequence[AnyTrial], block: str | None) -> tuple[list[str], l
 
 
 def _table(
-    trials: Sequence[AnyTrial], metric: str, objective: int | None, wanted: Sequence[str], faults: Faults
+    trials: Sequence[AnyTrial], metric: str, objective: int | None, requested: Sequence[str], faults: Faults
 ) -> Table:
     known = dict.fromkeys(name for trial in trials for name in (*trial.params, *trial.attributes))
-    check_names(wanted, list(known), faults, None)
+    check_names(requested, list(known), faults, None)
     columns = {
-        name: [trial.params.get(name, trial.attributes.get(name, "")) for trial in trials] for name in wanted
+        name: [trial.params.get(name, trial.attributes.get(name, "")) for trial in trials]
+        for name in requested
     }
     if objective is None:
         columns[metric] = [trial.attributes.get(metric, "") for trial in trials]

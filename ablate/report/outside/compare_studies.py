@@ -32,8 +32,8 @@ def compare_studies(
 ) -> StudyComparison:
     """Compare a cell of `b` with one of `a` (differences are B minus A) on the primary metric of study A.
 
-    The cells are those that `only_a` and `only_b` name. Without either, it is the cell that both studies have: the baseline if
-    it is the same in both.
+    The cells are those that `only_a` and `only_b` name. Without either, the cell that both studies have in common, the
+    baseline if they share it.
 
     Raises:
         BadInput: no such cell, or several; a metric that B does not have; or no seed with a result in both cells.

@@ -15,7 +15,7 @@ from ablate.tables import Faults, records
 from ablate.text import plural
 
 DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "pipe", ",": "comma"}
-EXCEL_SAYS = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that only Excel writes
+EXCEL_SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that only Excel writes
 MARKDOWN_RULE = re.compile(r":?-{2,}:?|")
 
 
@@ -30,19 +30,19 @@ class Grid:
     delimiter: str
 
 
-def read_grid(text: str, knows: Callable[[list[str]], int], faults: Faults) -> Grid:
+def read_grid(text: str, count_known: Callable[[list[str]], int], faults: Faults) -> Grid:
     """Return the fields of `text`; rows of a wrong length are noted in `faults`.
 
     Args:
         text: the text of the file.
-        knows: returns how many of the wanted columns a header has, to decide between delimiters.
+        count_known: returns how many of the requested columns a header has, to choose the delimiter.
         faults: collects what is wrong with single rows.
 
     Raises:
         BadInput: the text is not a table: a lone quote, no header, no rows.
     """
-    first = EXCEL_SAYS.fullmatch(text.partition("\n")[0])
-    delimiter = first[1] if first else _delimiter(text, knows)
+    first = EXCEL_SEPARATOR.fullmatch(text.partition("\n")[0])
+    delimiter = first[1] if first else _delimiter(text, count_known)
     names: list[str] | None = None
     header_line = 1
     rows: list[list[str]] = []
@@ -60,7 +60,7 @@ def read_grid(text: str, knows: Callable[[list[str]], int], faults: Faults) -> G
     faults.raise_any()
     if names is None or not rows:
         raise BadInput(f"{faults.place}: {'a header but no rows' if names else 'no header and no rows'}")
-    _refuse_spaces(names, knows, faults, header_line)
+    _refuse_spaces(names, count_known, faults, header_line)
     names, rows = _without_last_delimiter(names, rows, delimiter, faults)
     # Spreadsheets also save rows that were filled once and are empty now.
     while rows and not any(map(str.strip, rows[-1])):
@@ -69,8 +69,8 @@ def read_grid(text: str, knows: Callable[[list[str]], int], faults: Faults) -> G
     return _of_right_length(Grid(names, header_line, rows, lines, delimiter), faults)
 
 
-def _delimiter(text: str, knows: Callable[[list[str]], int]) -> str:
-    """Return the delimiter that finds the most wanted columns in the header; if it is a tie, the most fields."""
+def _delimiter(text: str, count_known: Callable[[list[str]], int]) -> str:
+    """Return the delimiter that gives the header the most requested columns or, in case of a tie, the most fields."""
 
     def worth(delimiter: str) -> tuple[int, int]:
         reader = csv.reader(
@@ -80,7 +80,7 @@ def _delimiter(text: str, knows: Callable[[list[str]], int]) -> str:
             header = next((row for row in reader if any(field.strip() for field in row)), [])
         except csv.Error:
             return (-1, 0)
-        return (knows([name.strip() for name in header]), len(header))
+        return (count_known([name.strip() for name in header]), len(header))
 
     return max(DELIMITERS, key=worth)
 
@@ -89,8 +89,10 @@ def _is_rule(row: Sequence[str], delimiter: str) -> bool:
     return delimiter == "|" and all(MARKDOWN_RULE.fullmatch(field.strip()) for field in row)
 
 
-def _refuse_spaces(names: list[str], knows: Callable[[list[str]], int], faults: Faults, line: int) -> None:
-    if len(names) == 1 and not knows(names) and knows(names[0].split()):
+def _refuse_spaces(
+    names: list[str], count_known: Callable[[list[str]], int], faults: Faults, line: int
+) -> None:
+    if len(names) == 1 and not count_known(names) and count_known(names[0].split()):
         raise BadInput(
             f"{faults.place}:{line}: fields are separated by spaces; save the file with commas or tabs"
         )
@@ -99,7 +101,7 @@ def _refuse_spaces(names: list[str], knows: Callable[[list[str]], int], faults: 
 def _without_last_delimiter(
     names: list[str], rows: list[list[str]], delimiter: str, faults: Faults
 ) -> tuple[list[str], list[list[str]]]:
-    """Leave out the empty last field that a delimiter at the end of the line makes, if all lines have one.
+    """Remove the empty last field that results if every line ends with a delimiter.
 
     Rows with one field more than the header may also start with a row name, as R writes them. Then every column would be
     read from its neighbour, so a first column that counts the rows is refused."""
@@ -108,7 +110,7 @@ def _without_last_delimiter(
         return names[:-1], rows
     if any(len(row) != width + 1 or row[-1].strip() for row in rows):
         return names, rows
-    if _counts([row[0].strip() for row in rows]):
+    if _are_row_numbers([row[0].strip() for row in rows]):
         what = "row numbers without a name in the header, or an extra delimiter at the end?"
         raise BadInput(
             f"{faults.place}: every row has one field more than the header: {what} Save the file without it"
@@ -116,7 +118,7 @@ def _without_last_delimiter(
     return names, [row[:-1] for row in rows]
 
 
-def _counts(texts: Sequence[str]) -> bool:
+def _are_row_numbers(texts: Sequence[str]) -> bool:
     return any(texts == [str(first + i) for i in range(len(texts))] for first in (0, 1))
 
 

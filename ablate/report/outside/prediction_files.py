@@ -159,7 +159,7 @@ def read_predictions(
     if not correct:
         assert gold is not None
         _check_values([labels, *columns], [gold, *a, *b], metric)
-        warnings = _strangers([labels, *columns], [gold, *a, *b]) if metric == "accuracy" else []
+        warnings = _unknown_classes([labels, *columns], [gold, *a, *b]) if metric == "accuracy" else []
     sides = columns[: len(a)], columns[len(a) :]
     predictions = Predictions(labels, *sides, warnings, clusters, correct, tuple(first.places))
     return replace(predictions, warnings=[*warnings, *_alike(predictions, a, b)])
@@ -250,10 +250,10 @@ def _clusters(files: Sequence[_File], key: str | None) -> tuple[str, ...] | None
         return None
     first, *others = [file for file in files if file.clusters]
     for other in others:
-        for item, own, theirs in zip(first.places, first.clusters, other.clusters, strict=True):
-            if own != theirs:
+        for item, cluster, other_cluster in zip(first.places, first.clusters, other.clusters, strict=True):
+            if cluster != other_cluster:
                 raise BadInput(
-                    f"{other.path}: {key}: item {item!r} is in cluster {theirs!r}, in {first.path} in {own!r}; "
+                    f"{other.path}: {key}: item {item!r} is in cluster {other_cluster!r}, in {first.path} in {cluster!r}; "
                     "an item has only one cluster"
                 )
     if len(set(first.clusters)) == 1:
@@ -328,7 +328,7 @@ def _are_scores(values: set[str], labels: set[str]) -> bool:
     return fractions or (len(labels) > 1 and not labels & values)
 
 
-def _strangers(columns: Sequence[NDArray[Any]], paths: Sequence[Path]) -> list[str]:
+def _unknown_classes(columns: Sequence[NDArray[Any]], paths: Sequence[Path]) -> list[str]:
     """Return a warning for each file with predictions that are not among the gold labels."""
     labels = list(set(columns[0].tolist()))
     counts = [int(np.sum(~np.isin(values, labels))) for values in columns[1:]]

@@ -12,7 +12,7 @@ from ablate.report.outside.tables import Table, check_names, chosen_names, copie
 from ablate.tables import Faults
 
 BLANK = re.compile(r"[\s,]*")
-LOOKED_AT = 100  # records to collect the names of keys from
+SAMPLED = 100  # the names of keys are collected from this many records
 DEPTH = 8  # of nested names
 
 
@@ -21,22 +21,22 @@ def looks_like_json(text: str) -> bool:
     return text.lstrip()[:1] in ("{", "[")
 
 
-def read_records(text: str, wanted: Sequence[str], faults: Faults, several: str | None = None) -> Table:
-    """Return the `wanted` keys of every record as columns; lists and objects among the values are noted in `faults`.
+def read_records(text: str, requested: Sequence[str], faults: Faults, several: str | None = None) -> Table:
+    """Return the `requested` keys of every record as columns; lists and objects among the values are noted in `faults`.
 
     Raises:
-        BadInput: the text is not JSON, or no record has a wanted key.
+        BadInput: the text is not JSON, or no record has a requested key.
     """
     records = list(_records(text, faults))
     if not records:
         raise BadInput(f"{faults.place}: no records")
     keys = list(dict.fromkeys(key for _, record in _sample(records, several) for key in _flat(record)))
-    wanted = [
-        name for typed in wanted for name in (chosen_names(typed, keys) if typed == several else [typed])
+    requested = [
+        name for typed in requested for name in (chosen_names(typed, keys) if typed == several else [typed])
     ]
-    values_of = {name: [_value(record, name) for _, record in records] for name in wanted}
+    values_of = {name: [_value(record, name) for _, record in records] for name in requested}
     present = [name for name, values in values_of.items() if any(value is not None for value in values)]
-    check_names(wanted, [*present, *(key for key in keys if key not in present)], faults, None)
+    check_names(requested, [*present, *(key for key in keys if key not in present)], faults, None)
     columns = {
         name: [_text(value, line, name, faults) for (line, _), value in zip(records, values, strict=True)]
         for name, values in values_of.items()
@@ -47,7 +47,7 @@ def read_records(text: str, wanted: Sequence[str], faults: Faults, several: str 
 
 
 def _sample(records: list[tuple[int, Any]], several: str | None) -> list[tuple[int, Any]]:
-    return records[:LOOKED_AT] if several is None else records
+    return records[:SAMPLED] if several is None else records
 
 
 def _records(text: str, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -97,7 +97,7 @@ def _flat(record: Any, before: str = "", depth: int = DEPTH) -> Iterator[str]:
 
 
 def _value(record: Any, key: str) -> Any:
-    """Return the value of `key`, or else of its parts between dots, one inside the other; None if there is none."""
+    """Return the value of `key`, which may contain dots itself, or else of the nested keys its dots separate; None if missing."""
     if isinstance(record, dict) and key in record:
         return record[key]
     head, dot, rest = key.partition(".")

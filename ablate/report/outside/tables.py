@@ -18,7 +18,7 @@ class Table:
     columns: dict[str, list[str]]
     lines: list[int]  # in the file, from 1; for a database, the trial numbers
     notes: list[str] = field(default_factory=list)  # what the reader assumed
-    # Places of rows that equal an earlier one in every column of the file.
+    # Indices of rows that equal an earlier one in every column of the file.
     copies: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
@@ -29,7 +29,7 @@ MOST = 1e100  # a smallest effect, whose square must be a number too
 
 
 def copies_of_earlier(rows: Iterable[Hashable]) -> frozenset[int]:
-    """Return the places of rows that equal an earlier one."""
+    """Return the indices of rows that equal an earlier one."""
     first: dict[Hashable, int] = {}
     return frozenset(place for place, row in enumerate(rows) if first.setdefault(row, place) != place)
 
@@ -49,15 +49,15 @@ def _matching(part: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if name and fnmatchcase(name, part)]
 
 
-def check_names(wanted: Sequence[str], names: Sequence[str], faults: Faults, line: int | None) -> None:
-    """Refuse `wanted` columns that are not in `names`, or are there twice.
+def check_names(requested: Sequence[str], names: Sequence[str], faults: Faults, line: int | None) -> None:
+    """Refuse `requested` columns that are not in `names`, or are there twice.
 
     Raises:
         BadInput: with all of them.
     """
     counts = Counter(names)
     missing = Faults(faults.place)
-    for name in wanted:
+    for name in requested:
         if counts[name] > 1:
             missing.add(f"{counts[name]} columns have this name; keep one", line, name)
         elif not counts[name]:
@@ -66,9 +66,9 @@ def check_names(wanted: Sequence[str], names: Sequence[str], faults: Faults, lin
 
 
 def _hint(name: str, names: Sequence[str]) -> str:
-    if torn := next((own for own in names if name != own and name in split_list(own)), None):
-        return f"did you mean {torn!r}? Put a name with commas in double quotes, inside the shell's quotes: '\"{torn}\"'"
-    lower = {own.lower(): own for own in names}
+    if whole := next((column for column in names if name != column and name in split_list(column)), None):
+        return f"did you mean {whole!r}? Put a name with commas in double quotes, inside the shell's quotes: '\"{whole}\"'"
+    lower = {column.lower(): column for column in names}
     if near := closest(name.lower(), lower):
         return f"did you mean {lower[near]!r}?"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

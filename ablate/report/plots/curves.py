@@ -48,10 +48,10 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
         for axis, name in zip(panels, names, strict=True):
             _panel(axis, name, [cell.cell for cell in cells], curves, chosen, grid.seeds)
             axis.set_title(plot_text(name, 26 if columns > 2 else 40), loc="left")
-        looks = map(look, range(len(labels)))
+        styles = map(line_style, range(len(labels)))
         handles = [
             Line2D([], [], lw=1.7, label=label, color=colour, ls=line)
-            for label, (colour, line) in zip(labels, looks, strict=True)
+            for label, (colour, line) in zip(labels, styles, strict=True)
         ]
         body.legend(
             handles=handles,
@@ -156,7 +156,7 @@ def _panel(
         if not of_cell or of_cell in drawn:
             continue
         drawn.append(of_cell)
-        colour, line = look(place)
+        colour, line = line_style(place)
         for curve in of_cell if name.startswith("dev/") else ():
             axis.plot(*xy(curve), color=colour, lw=0.6, alpha=0.45)
         for seed in seeds:
@@ -168,9 +168,9 @@ def _panel(
     axis.set_xlabel("step")
 
 
-def look(place: int) -> tuple[Any, Any]:
-    """Return the colour and the line of a cell."""
-    return SERIES[place % len(SERIES)], _LINES[place % len(_LINES)]
+def line_style(index: int) -> tuple[Any, Any]:
+    """Return the colour and the dashes of a cell's line."""
+    return SERIES[index % len(SERIES)], _LINES[index % len(_LINES)]
 
 
 def _mean(curves: list[Curve]) -> Curve:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.lines import Line2D
 
 from ablate.report.formatting import number
-from ablate.report.plots.curves import Curve, look, smooth, xy
+from ablate.report.plots.curves import Curve, line_style, smooth, xy
 from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import GREY, Picture, draw
 from ablate.report.sections.live import Live, RunningTrial
@@ -43,7 +43,7 @@ def running_curves(results: Results, live: Live) -> Picture | None:
                     axis.plot(*_line(name, curves[name]), color=GREY, lw=0.6, alpha=0.6)
             for place, (_, curves) in enumerate(drawn):
                 if name in curves:
-                    colour, line = look(place)
+                    colour, line = line_style(place)
                     x, y = _line(name, curves[name])
                     axis.plot(x, y, color=colour, ls=line, lw=1.7, marker="o" if len(x) == 1 else None)
             axis.set_title(plot_text(name, 40), loc="left")
@@ -112,6 +112,6 @@ def _line(name: str, curve: Curve) -> tuple[list[int], list[float]]:
 
 
 def _handle(place: int, trial: RunningTrial) -> Line2D:
-    colour, line = look(place)
+    colour, line = line_style(place)
     label = plot_text(f"trial {trial.number}, seed {trial.seed}: {trial.cell}", 110)
     return Line2D([], [], lw=1.7, label=label, color=colour, ls=line)

@@ -128,9 +128,9 @@ def _agreement(panel: _Panel) -> str:
 
 
 def _range(points: NDArray[np.float64], ends: list[float]) -> tuple[float, float]:
-    """Return the scale of both axes: it covers all dots, and of an interval at most the dots' range again on either side.
+    """Return the limits of both axes: all dots, extended for the intervals by at most the dots' range on each side.
 
-    The interval of two seeds would otherwise dwarf the dots."""
+    Without that bound, the interval of two seeds would dwarf the dots."""
     low, high = float(np.nanmin(points)), float(np.nanmax(points))
     reach = (high - low) or abs(high) * 0.01 or 1.0
     bottom = max(min([low, *ends]), low - reach)

@@ -18,7 +18,7 @@ WIDTH_INCHES = 7.2
 DPI = 200
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # head, rows
-# Where both templates of the report, or that of the page of a running study (`live`), have a place for pictures.
+# The sections in which the templates show pictures; `live` is on the page of a running study only.
 Section = Literal["says", "effects", "seeds", "interactions", "tradeoffs", "curves", "ledger", "live"]
 
 _OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
@@ -56,7 +56,7 @@ class Picture:
     title: str  # the finding
     caption: str  # numbers of cells and seeds, method, meaning of the marks
     alt: str  # what the picture shows, for people who cannot see it
-    section: Section  # of the report, where it stands
+    section: Section  # the section of the report that shows it
     files: dict[str, bytes]
     table: Table | None = None  # the numbers in the picture, unless a table of the section has them
 

@@ -1,4 +1,4 @@
-"""The trade-off scatter: the cells by two metrics, each with its intervals as a cross."""
+"""The trade-off plot: each cell at its values of two metrics, with a cross for the two intervals."""
 
 import math
 from collections.abc import Sequence

@@ -55,7 +55,10 @@ def tables(report: Report) -> dict[str, Table]:
 
 
 def csv_tables(report: Report) -> dict[str, bytes]:
-    """Return `cells.csv`, `effects.csv`, `anova.csv` and `flags.csv` by name. Texts that look like formulas are quoted."""
+    """Return `cells.csv`, `effects.csv`, `anova.csv` and `flags.csv` by name.
+
+    Text that a spreadsheet would run as a formula is escaped.
+    """
     return {f"{name}.csv": _table(*table) for name, table in tables(report).items()}
 
 

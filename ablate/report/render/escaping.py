@@ -6,13 +6,13 @@ import unicodedata
 from ablate.report.formatting import MINUS
 from ablate.text import one_line, printable
 
-# Characters that turn around, or set apart, the text that follows.
-_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+# Unicode's bidirectional controls, which can reverse the text that follows.
+_BIDIRECTIONAL = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
-def unturned(page: str) -> str:
-    """Return a page in which bidirectional controls, in names that users chose, are written as escapes."""
-    return _TURNING.sub(lambda found: printable(found[0]), page)
+def escape_bidirectional(page: str) -> str:
+    """Return a page with the bidirectional controls in names that users chose written as escapes."""
+    return _BIDIRECTIONAL.sub(lambda match: printable(match[0]), page)
 
 
 def markdown(text: object) -> str:

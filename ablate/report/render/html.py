@@ -14,7 +14,7 @@ from ablate.report.render.templating import context, environment
 from ablate.report.sections.live import Live
 from ablate.report.terms import marker, of_heading
 
-# With tabindex, it can also be reached by touch and keyboard.
+# With tabindex, a term can also be reached by touch and keyboard.
 _TERM = '<abbr tabindex="0" title="{}">{}</abbr>'
 
 
@@ -33,7 +33,7 @@ def render_html(report: Report, pictures: Sequence[Picture], live: Live | None =
         "explained": lambda text: Markup(mark(str(escape(text)))),
     }
     page = templates.get_template("report.html.jinja").render(context(report, pictures), live=live)
-    return escaping.unturned(page)
+    return escaping.escape_bidirectional(page)
 
 
 def render_summary(report: Report) -> str:
@@ -44,7 +44,7 @@ def render_summary(report: Report) -> str:
     shown = Markup('<img src="{}" alt="{}">').format(_data_uri(picture), picture.alt) if picture else ""
     # Return a plain str, since callers may put it into other pages.
     summary = Markup("<h3>{}</h3><ul>{}</ul>{}").format(report.study, Markup("").join(items), shown)
-    return escaping.unturned(str(summary))
+    return escaping.escape_bidirectional(str(summary))
 
 
 def _prose(text: str) -> Markup:

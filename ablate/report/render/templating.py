@@ -30,7 +30,7 @@ from ablate.report.sections.ledger import cost_sentence
 from ablate.report.sections.looks import look_text, plan_text, when_seen
 from ablate.report.sections.provenance import methods, sources
 from ablate.report.sections.seeds_needed import open_comparisons
-from ablate.report.sections.summary import headline, reservations_of
+from ablate.report.sections.summary import caveats_of, headline
 from ablate.report.terms import TERMS
 from ablate.spec.designs import KINDS
 from ablate.spec.model import quoted_level
@@ -183,8 +183,8 @@ def _by_metric(effects: Sequence[EffectRow]) -> list[_EffectsTable]:
 
 
 def _remark(effect: EffectRow) -> str:
-    """Return the last column of an effect: its look, its aliases, caveats, notes."""
+    """Return the text of an effect's last column: its last look, aliases, caveats and notes."""
     look = [when_seen(effect.look)] if effect.look else []
     aliases = [f"aliased with {listed(effect.aliased_with)}"] if effect.aliased_with else []
     note = [effect.note] if effect.note else []
-    return "; ".join([*look, *aliases, *reservations_of(effect), *note])
+    return "; ".join([*look, *aliases, *caveats_of(effect), *note])

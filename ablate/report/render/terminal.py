@@ -11,7 +11,7 @@ from ablate.report.answers import Analysis, Comparison, TableEffect, TableIntera
 from ablate.report.document import Numbers, OtherTest
 from ablate.report.formatting import df_text, interval, number, p_equation, p_text, signed
 from ablate.report.phrases import METHODS
-from ablate.report.sections.summary import mixed_with, qualified_verdict
+from ablate.report.sections.summary import facts_of_qualifiers, qualified_verdict
 from ablate.stats.factorial import AnovaRow
 from ablate.stats.inference import ROUNDING, Method
 from ablate.stats.verdicts import Verdict
@@ -59,7 +59,7 @@ def _heading(analysis: Analysis) -> str:
 
 def _effect_sentence(row: TableEffect) -> str:
     change, estimate, ci95 = one_line(row.change.text), row.numbers.delta, row.numbers.ci95
-    facts = mixed_with(row.aliased_with, row.turns)
+    facts = facts_of_qualifiers(row.aliased_with, row.turns)
     verdict = one_line(qualified_verdict(row.verdict, row.qualifiers, facts))
     if ci95 is None:
         return f"{change}: {estimate}, without any measure of noise: {verdict}."
@@ -67,7 +67,7 @@ def _effect_sentence(row: TableEffect) -> str:
     if row.verdict == Verdict.NO_DIFFERENCE:
         numbers += f", 90 % interval {row.numbers.shown(row.ci90)}"
     if row.verdict == Verdict.INCONCLUSIVE and not row.qualifiers:
-        return f"{change}: inconclusive ({numbers}); {_seen(row.mde80)} if it were the only comparison."
+        return f"{change}: inconclusive ({numbers}); {_detectable(row.mde80)} if it were the only comparison."
     p = f", {p_equation(row.p_holm)} after Holm" if row.p_holm is not None else ""
     return f"{change}: {verdict} ({numbers}{p})."
 
@@ -154,13 +154,13 @@ def _comparison_sentence(comparison: Comparison) -> str:
     within = f", 90 % interval {interval(tested.ci90)}" if tested.verdict == Verdict.NO_DIFFERENCE else ""
     sure = f"95 % interval {interval(tested.ci95)}{within}, {p} ({_METHODS[tested.method]})"
     unsure = tested.mde80 and tested.verdict == Verdict.INCONCLUSIVE
-    seen = f"; {_seen(tested.mde80)}" if unsure else ""
+    seen = f"; {_detectable(tested.mde80)}" if unsure else ""
     better = {Verdict.HELPS: "B is better", Verdict.HURTS: "B is worse"}
     verdict = better.get(tested.verdict, tested.verdict)
     return f"{sides.metric} {over}: {means}.\n{sure}: {verdict}{seen}."
 
 
-def _seen(mde80: float | None) -> str:
+def _detectable(mde80: float | None) -> str:
     return f"a true effect of {number(mde80)} would be detected in 80 % of such studies"
 
 

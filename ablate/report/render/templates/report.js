@@ -2,7 +2,7 @@
 "use strict";
 for (const table of document.querySelectorAll("table.sortable")) {
   const first = table.tBodies[0].rows[0];
-  for (const head of table.tHead.rows[0].cells) // a heading stands over its numbers
+  for (const head of table.tHead.rows[0].cells) // align a heading with the numbers below it
     head.classList.toggle("n", !!first && first.cells[head.cellIndex].classList.contains("n"));
   table.tHead.addEventListener("click", (event) => {
     const head = event.target.closest("th");
@@ -26,10 +26,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 for (const field of document.querySelectorAll("input[data-for]")) {
   field.addEventListener("input", () => {
-    const wanted = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of document.querySelectorAll("#" + field.dataset.for + " tbody tr")) {
       const text = row.textContent.toLowerCase();
-      row.hidden = !wanted.every((word) => text.includes(word));
+      row.hidden = !words.every((word) => text.includes(word));
     }
   });
 }
@@ -38,11 +38,11 @@ const unfold = () => {
   if (section && section.tagName === "DETAILS") section.open = true;
 };
 addEventListener("hashchange", unfold);
-for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", () => setTimeout(unfold)); // the same hash again
+for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", () => setTimeout(unfold)); // a click on the current hash fires no hashchange
 addEventListener("beforeprint", () => { for (const section of document.querySelectorAll("details.rest")) section.open = true; });
 const all = (selector) => [...document.querySelectorAll(selector)];
 
-// What a title says is shown on hover, touch and keyboard focus alike.
+// Show a title's text on touch and keyboard focus too, not only on hover.
 const tip = Object.assign(document.createElement("div"), { id: "tip", role: "tooltip", hidden: true });
 document.body.append(tip);
 for (const part of all("[title]")) {
@@ -80,7 +80,7 @@ addEventListener("pagehide", () => {
   try { sessionStorage.setItem(key, JSON.stringify(kept)); } catch { /* a browser may not allow it */ }
 });
 let kept = null;
-try { kept = JSON.parse(sessionStorage.getItem(key)); } catch { /* the same */ }
+try { kept = JSON.parse(sessionStorage.getItem(key)); } catch { /* it may not allow that either */ }
 if (kept) {
   for (const details of all("details")) details.open = kept.open[title(details)] ?? details.open;
   for (const field of all("input[data-for]")) {
@@ -92,7 +92,7 @@ if (kept) {
     if (order) head.firstElementChild.click();
     if (order === "descending") head.firstElementChild.click();
   }
-  // Once the pictures have their height.
+  // Scroll only when the pictures have been laid out, since they change the page's height.
   addEventListener("load", () => scrollTo(0, kept.y));
 } else unfold();
 
