@@ -188,7 +188,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_the_documents_have_the_keys_that_the_page_for_programs_names(
-    ablate: Ablate, walk_study: WalkStudy
+    ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:
     page = (ROOT / "docs/agents.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| (`[^|]+|one of [^|]+) \| ([^|]+) \|$", page, re.MULTILINE))
@@ -197,12 +197,19 @@ def test_the_documents_have_the_keys_that_the_page_for_programs_names(
         json.loads(ablate(*words, "--json").stdout) for words in (("plan", study), ("run", study))
     )
     report = json.loads(ablate("report", "walk", "--json").stdout)
+    (tmp_path / "t.csv").write_text("a,seed,y\n0,1,0.5\n0,2,0.6\n1,1,0.7\n1,2,0.9\n")
+    analysis = ablate("analyze", "t.csv", "--metric", "y", "--factors", "a", "--block", "seed", "--json")
+    for name in ("x", "y"):
+        (tmp_path / name).write_text(f"id,correct\n1,{int(name == 'x')}\n2,1\n3,0\n")
+    comparison = ablate("compare", "--a", "x", "--b", "y", "--correct", "--json")
     found = {
+        "`analyze --json`": json.loads(analysis.stdout),
+        "`compare --json`, of files": json.loads(comparison.stdout),
         "`plan --json`": plan,
         "`run --json`, `status --json`": status,
         "one of `trials`": status["trials"][0],
         "`report --json`": report,
-        "one of `effects`": report["effects"][0],
+        "one of `effects` of `report`": report["effects"][0],
         "one of `flags`": report["flags"][0],
     }
     for name, document in found.items():

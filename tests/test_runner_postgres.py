@@ -74,14 +74,20 @@ def test_the_script_of_the_documentation_starts_a_server_without_root(
     stop = folder / "stop.sh"
     stop.write_text(f"pg_ctl --pgdata {data} --mode immediate stop")
     try:
-        printed = postgres.run_script(script, str(data), str(port)).splitlines()[-1]
-        address = printed.removeprefix("export ABLATE_STORAGE=").replace(socket.gethostname(), "localhost")
+        printed = postgres.run_script(script, str(data), str(port))
+        (last,) = printed.splitlines()[-1:]
+        assert last == f"export ABLATE_STORAGE=$(cat {data}.url)"
+        password, url = folder / "database.password", folder / "database.url"
+        assert password.read_text() not in printed
+        assert password.stat().st_mode & 0o77 == url.stat().st_mode & 0o77 == 0
+        address = url.read_text().strip().replace(socket.gethostname(), "localhost")
         assert f"@localhost:{port}/postgres" in address
-        assert (folder / "database.password").stat().st_mode & 0o77 == 0
         assert ablate("run", walk_study(), "--limit", 1, ABLATE_STORAGE=address).returncode == 0
         # As after the machine was started again.
         postgres.run_script(stop)
-        assert postgres.run_script(script, str(data), str(port)).splitlines()[-1] == printed
+        assert postgres.run_script(script, str(data), str(port)).splitlines()[-1] == last
+        # While the server is running.
+        assert postgres.run_script(script, str(data), str(port)).splitlines()[-1] == last
         assert json.loads(ablate("status", "walk", "--json", ABLATE_STORAGE=address).stdout)["complete"] == 1
     finally:
         postgres.run_script(stop)

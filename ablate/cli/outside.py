@@ -35,21 +35,22 @@ def analyze(
         ),
     ] = None,
     factors: Annotated[
-        str | None,
+        list[str],
         typer.Option(
             metavar="A,B,C",
             help="The columns that were varied; a name with commas in double quotes: '\"lr, max\",head'. For a study: all params "
             "that vary.",
+            show_default=False,
         ),
-    ] = None,
+    ] = [],
     block: Annotated[str | None, typer.Option(help="The column of seeds or other blocks.")] = None,
     study: Annotated[
         str | None,
         typer.Option(help="The study in the database. [default: the only one]", show_default=False),
     ] = None,
     baseline: Annotated[
-        str, typer.Option(metavar="A=0,B=0", help="The level each factor is compared with.")
-    ] = "",
+        list[str], typer.Option(metavar="A=0,B=0", help="The level each factor is compared with.")
+    ] = [],
     order: Annotated[
         str, typer.Option(help="auto, 1 (main effects), 2 (and two-way interactions) or full.")
     ] = "auto",
@@ -78,8 +79,8 @@ def analyze(
     from ablate.report.render.terminal import analysis_text
     from ablate.tables import SQLITE, read_bytes
 
-    varied = None if factors is None else names("--factors", factors)
-    levels = assignments("--baseline", baseline)
+    varied = names("--factors", ",".join(factors)) if factors else None
+    levels = assignments("--baseline", ",".join(baseline))
     is_database = "://" in table or read_bytes(Path(table), len(SQLITE)) == SQLITE
     question = Question(
         metric or "", varied, block, levels, order, drop_missing, smallest_effect, goal, unit, decimal
@@ -164,10 +165,13 @@ def compare(
     if studies:
         options = {"gold": gold, "a": a, "b": b, "metric": metric}
         file_options = [f"--{name}" for name, value in options.items() if value]
-        if len(studies) != 2 or file_options:
+        if file_options:
             raise BadInput(
-                f"compare takes two studies or prediction files, not both; found {', '.join([*studies, *file_options])}"
+                f"found {', '.join(studies)} beside {', '.join(file_options)}; for files, write --a or --b before each "
+                "(--a base1.csv --a base2.csv); for two studies, name no files"
             )
+        if len(studies) != 2:
+            raise BadInput(f"compare takes two studies; found {', '.join(studies)}")
         from ablate.report.outside.compare_studies import compare_studies
         from ablate.store.finding import find_study
         from ablate.store.reading import read_results

@@ -38,6 +38,8 @@ from ablate.text import as_it_looks, listed, sounds_like_a_loss
 UNEQUAL = 0.001  # Bartlett's p below which the noise of combinations is called unequal
 # The most columns of a model. A factor that needs more is probably a number or an id.
 MOST_COLUMNS = 1024
+# More levels than this, and than half the rows, are probably values drawn from a range.
+FEW_LEVELS = 4
 
 
 def analyze_table(path: Path, question: Question) -> Analysis:
@@ -327,7 +329,8 @@ def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: 
     ]
     needed = 1 + sum(f.levels - 1 for f in columns)
     if n < needed:
-        faults.append(f"{n} rows are too few for {needed - 1} effects; at least {needed} are needed")
+        few = f"{n} rows are too few for {needed - 1} effects; at least {needed} are needed"
+        faults += _crowded(factors, n) or [few]
     possible = math.prod(f.levels for f in factors)
     if order == "full" and possible > MOST_COLUMNS:
         faults.append(f"--order full: {possible} combinations of levels; use --order 2")
@@ -335,10 +338,23 @@ def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: 
         raise BadInput(*faults)
 
 
+def _crowded(factors: Sequence[Factor], n: int) -> list[str]:
+    """Return faults for factors with so many levels that they are values drawn from a range."""
+    return [
+        f"{f.name}: {f.levels} levels in {n} rows, too many for a factor, whose every value is a level; round the values to a "
+        "few, or leave the column out"
+        for f in factors
+        if max(FEW_LEVELS, n // 2) < f.levels <= MOST_COLUMNS
+    ]
+
+
 def _check_separable(
     result: Factorial, factors: Sequence[Factor], levels: Mapping[str, Sequence[str]]
 ) -> None:
     faults = []
+    n = len(factors[0].index)
+    if any((factor.name,) in result.left_out for factor in factors) and (crowded := _crowded(factors, n)):
+        raise BadInput(*crowded)
     for factor in factors:
         if (factor.name,) not in result.left_out:
             continue
@@ -409,7 +425,8 @@ def _warnings(
         why = "they cannot be separated from other terms (aliased, or combinations are missing)"
         warnings.append(f"left out because {why}: {shown}")
     warnings += [
-        f"{name}: empty in some rows, and no other factor explains which; its effect is estimated on the other rows"
+        f"{name}: empty in some rows, and no other factor explains which; its effect is estimated on the other rows. If empty is "
+        "a level, write a name such as none"
         for name in result.unexplained
     ]
     if blocks and pooled:

@@ -4,6 +4,7 @@ A metric in several columns (one per seed) becomes one row per run. Percent sign
 block are one run, measured several times, and are averaged. Refuses a metric that is empty or not a finite number, a factor with
 one level, an empty block."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -65,10 +66,14 @@ def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
         raise BadInput(
             f"--metric: {metric!r} matches only columns of --factors and --block; name another column"
         )
-    if block and len(metrics) > 1:
+    several = len(metrics) > 1
+    if block and several:
         raise BadInput(
-            f"--block: {plural(len(metrics), 'column')} of --metric already are the blocks; leave --block out"
+            f"--block: {listed(metrics)} are read as one column per seed, so leave --block out; if they are different "
+            "metrics, analyze one at a time"
         )
+    if several and question.unit == "run" and not _look_alike(metrics):
+        _refuse_repeated(table, metrics, factors)
     cells = [_Cell(row, name, table.columns[name][row]) for row in range(len(table)) for name in metrics]
     cells, percent = _without_percent(cells, table, faults)
     y, kept = _metric(cells, table, metric, question.drop_missing, faults)
@@ -92,7 +97,10 @@ def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
     if dropped := len(cells) - len(kept):
         notes.insert(0, f"{dropped} of {len(cells)} rows have no {metric} and are left out")
     if len(metrics) > 1:
-        notes.append(f"{listed(metrics)}: one column for each {block}")
+        other = "" if _look_alike(metrics) else "; if they are different metrics, analyze one at a time"
+        notes.append(f"{listed(metrics)}: one column for each {block}{other}")
+    if block is None:
+        notes += _seeds_not_named(table, factors)
     by_row = question.unit == "row"
     if (block is None or by_row) and (copies := sum(cell.row in table.copies for cell in kept)):
         why, how = (
@@ -109,6 +117,37 @@ def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
     )  # fmt: skip
     runs = runs if by_row or block is None else _averaged(runs)
     return replace(runs, notes=[*runs.notes, *_missing(runs)])
+
+
+def _seeds_not_named(table: Table, factors: Sequence[str]) -> list[str]:
+    """Return notes on columns that are named like a seed."""
+    return [
+        f"{name} counts as a factor; if it is the random seed, name it with --block instead"
+        if name in factors
+        else f"the column {name} is not used; --block {name} would compare runs with the same seed"
+        for name in dict.fromkeys([*factors, *table.names])
+        if re.fullmatch("(.*[^a-z])?seed", name.lower())
+    ]
+
+
+def _look_alike(metrics: Sequence[str]) -> bool:
+    """Return whether names differ only in their digits, as those of seeds do, such as `acc_11` and `acc_22`."""
+    return len({re.sub("[0-9]+", "0", name) for name in metrics}) == 1
+
+
+def _refuse_repeated(table: Table, metrics: Sequence[str], factors: Sequence[str]) -> None:
+    """Refuse columns with unlike names in a table that repeats combinations: they are metrics, and its rows the seeds.
+
+    Raises:
+        BadInput: some combination of levels has several rows.
+    """
+    combinations = set(zip(*(table.columns[name] for name in factors), strict=True))
+    if repeats := len(table) - len(combinations):
+        raise BadInput(
+            f"--metric: {listed(metrics)} would be one column per seed, but {plural(repeats, 'row')} "
+            f"{'repeats' if repeats == 1 else 'repeat'} the combination of an earlier row; if they are different metrics, "
+            "analyze one at a time and name the column of seeds with --block"
+        )
 
 
 def _without_percent(cells: list[_Cell], table: Table, faults: Faults) -> tuple[list[_Cell], list[str]]:
@@ -166,7 +205,11 @@ def _check_levels(column: Sequence[str], name: str, baseline: str | None, faults
     levels = order_levels(column)
     if len(levels) < 2:
         only = f"only one level, {levels[0]!r}" if levels else "empty in every row"
-        faults.add(f"{only}; leave it out, or add rows with another level", column=name)
+        how = "leave it out, or add rows with another level"
+        if levels and (empty := sum(not text for text in column)):
+            only = f"{only}, and {plural(empty, 'empty field')}"
+            how = "an empty field means that the factor does not exist in that row; if it is a level, write a name such as none"
+        faults.add(f"{only}; {how}", column=name)
     elif baseline is not None and match_level(baseline, levels) is None:
         shown = ", ".join(map(repr, levels[:10])) + (", …" if len(levels) > 10 else "")
         faults.add(f"the baseline {baseline!r} is not a level; the levels are {shown}", column=name)
@@ -193,7 +236,7 @@ def _averaged(runs: Runs) -> Runs:
     if sizes[0] != sizes[-1] and (spread := float(np.ptp(runs.y[widest]))):
         where = [*((factor, texts) for factor, texts in runs.factors.items()), runs.block]
         named = ", ".join(f"{factor} = {texts[int(widest[0])]}" for factor, texts in where)
-        note += f". Rows of one run differ by up to {spread:.4g} ({named}): are some duplicates?"
+        note += f". Rows of one run differ by up to {spread:.4g} ({named}): look for duplicates"
     return replace(
         runs,
         y=np.array([runs.y[rows].mean() for rows in groups]),

@@ -51,7 +51,7 @@ def read_columns(
     must = [name for typed in numbers for name in _named([typed], grid.names, several)]
     columns, notes = with_points(columns, must, grid.lines, grid.delimiter, decimal, faults)
     copies = copies_of_earlier(tuple(field.strip() for field in row) for row in grid.rows)
-    return Table(columns, grid.lines, notes, copies)
+    return Table(columns, grid.lines, notes, copies, tuple(grid.names))
 
 
 def _named(requested: Sequence[str], names: Sequence[str], several: str | None) -> list[str]:

@@ -20,6 +20,7 @@ class Table:
     notes: list[str] = field(default_factory=list)  # what the reader assumed
     # Indices of rows that equal an earlier one in every column of the file.
     copies: frozenset[int] = frozenset()
+    names: tuple[str, ...] = ()  # of all columns of a file
 
     def __len__(self) -> int:
         return len(self.lines)

@@ -29,11 +29,11 @@ def analysis_text(analysis: Analysis, width: int | None = None) -> str:
         _table("Effects", _effect_rows(analysis.effects), width),
         _caption(analysis),
         _table(
-            "Interactions (half the difference of the simple effects)",
+            "Interactions (half of how much one factor's effect changes with the other factor's level)",
             _interaction_rows(analysis.interactions),
             width,
         ),
-        _table("Analysis of variance (type II)", _anova_rows(analysis.anova), width),
+        _table("Analysis of variance (type II; decides no verdict)", _anova_rows(analysis.anova), width),
         _lenth_text(analysis.lenth),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -44,7 +44,7 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
     blocks = [
         _comparison_sentence(comparison),
         "\n".join(f"Note: {one_line(warning)}." for warning in comparison.warnings),
-        _table("Also", _sensitivity_rows(comparison.sensitivity), width),
+        _table("Other tests, which decide no verdict", _sensitivity_rows(comparison.sensitivity), width),
         _noise_text(comparison.noise),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -53,22 +53,29 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
 def _heading(analysis: Analysis) -> str:
     df = analysis.anova[-1].df
     rows, order = plural(analysis.n, "row"), ORDERS[analysis.order if analysis.interactions else "1"]
-    freedom = f"{df} degree{'' if df == 1 else 's'} of freedom"
-    return f"{one_line(analysis.metric)} over {rows}; {order}; {freedom} for noise."
+    # Within blocks, each effect has its own degrees of freedom.
+    freedom = "" if _is_by_block(analysis) else f"; {df} degree{'' if df == 1 else 's'} of freedom for noise"
+    return f"{one_line(analysis.metric)} over {rows}; {order}{freedom}."
+
+
+def _is_by_block(analysis: Analysis) -> bool:
+    return any(row.numbers.method == Method.SEEDS for row in analysis.effects)
 
 
 def _effect_sentence(row: TableEffect) -> str:
     change, estimate, ci95 = one_line(row.change.text), row.numbers.delta, row.numbers.ci95
     facts = facts_of_qualifiers(row.aliased_with, row.turns)
     verdict = one_line(qualified_verdict(row.verdict, row.qualifiers, facts))
+    if row.numbers.method == Method.NO_VARIANCE:
+        return f"{change}: {estimate}, the same in every block, so its noise is unknown: {verdict}."
     if ci95 is None:
         return f"{change}: {estimate}, without any measure of noise: {verdict}."
     numbers = f"{estimate}, 95 % interval {row.numbers.interval}"
     if row.verdict == Verdict.NO_DIFFERENCE:
         numbers += f", 90 % interval {row.numbers.shown(row.ci90)}"
-    if row.verdict == Verdict.INCONCLUSIVE and not row.qualifiers:
-        return f"{change}: inconclusive ({numbers}); {_detectable(row.mde80)} if it were the only comparison."
     p = f", {p_equation(row.p_holm)} after Holm" if row.p_holm is not None else ""
+    if row.verdict == Verdict.INCONCLUSIVE and not row.qualifiers:
+        return f"{change}: inconclusive ({numbers}{p}); {_detectable(row.mde80)} if it were the only comparison."
     return f"{change}: {verdict} ({numbers}{p})."
 
 
@@ -83,7 +90,12 @@ def _effect_rows(effects: Sequence[TableEffect]) -> list[dict[str, str]]:
 
 def _interaction_rows(interactions: Sequence[TableInteraction]) -> list[dict[str, str]]:
     return [
-        {"factors": one_line(" × ".join(row.factors)), "to": one_line(", ".join(row.high))}
+        {
+            "factors": one_line(" × ".join(row.factors)),
+            "levels": one_line(
+                ", ".join(f"{low} → {high}" for low, high in zip(row.low, row.high, strict=True))
+            ),
+        }
         | _numbers(row.numbers)
         | {"p BH": p_text(row.p_bh)}
         for row in interactions
@@ -121,10 +133,9 @@ def _anova_rows(anova: Sequence[AnovaRow]) -> list[dict[str, str]]:
 
 
 def _caption(analysis: Analysis) -> str:
-    by_block = any(row.numbers.method == Method.SEEDS for row in analysis.effects)
     means = (
         "means of the differences within each block"
-        if by_block
+        if _is_by_block(analysis)
         else "differences of estimated marginal means"
     )
     caption = f"Effects are {means}; p Holm is corrected over the main effects"
@@ -141,7 +152,8 @@ def _lenth_text(lenth: TableLenth | None) -> str:
     margins = lenth.margins
     beyond = [name for name, effect in lenth.effects.items() if abs(effect) > margins.sme]
     return (
-        f"Lenth: pseudo standard error {number(margins.pse)}, margin of error {number(margins.me)}, "
+        "Lenth's method, which judges noise by the small effects: "
+        f"pseudo standard error {number(margins.pse)}, margin of error {number(margins.me)}, "
         f"simultaneous margin {number(margins.sme)}; effects beyond that: {one_line(', '.join(beyond)) or 'nothing'}."
     )
 
@@ -188,14 +200,14 @@ def _noise_text(noise: Mapping[str, float] | None) -> str:
     if not noise:
         return ""
     shown = ", ".join(f"{name} {number(noise[key])}" for key, name in NOISES.items())
-    return f"Standard deviation of a difference: {shown}."
+    return f"Noise of a difference, as standard deviations: {shown}."
 
 
-NOISES = {"seed": "seed", "item": "item", "seed_item": "seed × item"}
+NOISES = {"seed": "between seeds", "item": "between items", "seed_item": "seed × item"}
 
 
 # Columns of words, which can be wrapped; and columns that are left out in a narrow terminal, in this order.
-_WORDS = ("effect", "factors", "to", "term", "note")
+_WORDS = ("effect", "factors", "levels", "term", "note")
 _LEFT_OUT = ("mean square", "sum of squares", "SE", "df", "p", "statistic")
 _NARROWEST = 20  # a column of words is not wrapped to fewer characters
 
