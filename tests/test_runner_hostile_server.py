@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from conftest import TRAINERS
 from fixture_types import Ablate, RunHere, StartAblate, WalkStudy
 from history import assert_history
 from postgres_server import PASSWORD, PostgresServer, name_of, role_of
@@ -24,6 +25,16 @@ from ablate.store.reading import read_results
 from ablate.store.retrying import lasting
 from ablate.store.sessions import lock_session
 from ablate.store.writing import Store
+
+GATED = """\
+study: gated
+trainer: gated
+factors: {slope: [1.0, 2.0]}
+baseline: {slope: 1.0}
+design: full
+seeds: [1, 2]
+metric: {name: dev/position}
+"""
 
 
 @pytest.fixture
@@ -250,7 +261,7 @@ def test_a_database_of_any_encoding_works(
         ("ALTER ROLE {role} SET search_path = nowhere", "ALTER ROLE name SET search_path = public"),
         ("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "GRANT CONNECT ON DATABASE name TO role"),
         ("ALTER ROLE {role} NOLOGIN", "ALTER ROLE name LOGIN"),
-        ("DROP DATABASE {database}", "create it (createdb NAME), or correct the URL"),
+        ("DROP DATABASE {database}", "restore it from a copy, create it (createdb NAME), or correct the URL"),
     ],
 )
 def test_what_waiting_does_not_change_is_named_at_once(
@@ -310,3 +321,38 @@ def test_a_server_away_for_longer_than_two_minutes_stops_the_run_and_the_next_go
     assert done.returncode == 0, done.stderr
     assert metrics(json.loads(done.stdout)) == reference
     assert_history(place_of("walk", tmp_path / "runs", url))
+
+
+def test_a_database_dropped_in_a_run_and_restored_keeps_its_finished_trials(
+    ablate: Ablate,
+    start_ablate: StartAblate,
+    tmp_path: Path,
+    url: str,
+    postgres: PostgresServer,
+) -> None:
+    shutil.copy(TRAINERS / "gated.py", tmp_path)
+    study = tmp_path / "gated.yaml"
+    study.write_text(GATED)
+    (tmp_path / "go").touch()
+    assert ablate("run", study, "--limit", 1, ABLATE_STORAGE=url).returncode == 0
+    (tmp_path / "go").unlink()
+    run = start_ablate("run", study, ABLATE_STORAGE=url)
+    place = place_of("gated", tmp_path / "runs", url)
+    wait_for(lambda: [trial for trial in read_results(place).trials if trial.state == "RUNNING"])
+    copy, before = postgres.dump(url), read_results(place)
+    postgres.sql(f"DROP DATABASE {name_of(url)} WITH (FORCE)")
+    _, errors = run.communicate()
+    assert run.returncode == 1
+    assert f'database "{name_of(url)}" does not exist; restore it from a copy' in errors
+    assert "Traceback" not in errors
+    postgres.sql(f"CREATE DATABASE {name_of(url)}")
+    postgres.restore(url, copy)
+    (tmp_path / "go").touch()
+    done = ablate("run", study, ABLATE_STORAGE=url)
+    assert done.returncode == 0, done.stderr
+    results = read_results(place)
+    assert [trial.state for trial in results.trials] == ["COMPLETE"] * 4
+    # What was finished is as it was, to the second that it took.
+    assert len(before.parts) == 1
+    assert before.parts.items() <= results.parts.items()
+    assert_history(place)

@@ -49,7 +49,7 @@ _SERVER_ADVICE = (
     ),
     ("42501", "", "let the role create tables: GRANT CREATE ON SCHEMA public TO name"),
     ("53100", "", "free some room on the server's disk and run again"),
-    ("3D000", 'FATAL:  database "', "create it (createdb NAME), or correct the URL"),
+    ("3D000", 'FATAL:  database "', "restore it from a copy, create it (createdb NAME), or correct the URL"),
     ("28P01", "password authentication failed", "correct user and password in the URL"),
     ("42P05", "", SHARED),
     ("26000", "", SHARED),
