@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TRAINERS
-from fixture_types import Ablate, RunHere
+from fixture_types import Ablate, RunHere, StartAblate
 
 from ablate.contract import Pruned
 from ablate.errors import BadInput, TrialError
@@ -28,7 +28,7 @@ from ablate.runner.prefix_files import PrefixFiles
 from ablate.runner.status import status_text
 from ablate.store.places import Place, place_of
 from ablate.store.reading import read_results
-from ablate.store.results import Results, sharing
+from ablate.store.results import Results, seconds_trained, sharing
 
 STUDY = """\
 study: branching
@@ -164,6 +164,48 @@ def test_a_part_counts_its_prefix_and_the_study_counts_it_once(
     counted = document["parts"]
     assert counted["seconds_used"] - counted["seconds_trained"] == pytest.approx(saved, abs=0.002)
     assert "6 parts trained, 4 of them from where another left off, and used 6 times: " in status_text(found)
+
+
+def test_parts_that_continue_from_each_other_after_kills_count_every_second_once(
+    write: Write, start_ablate: StartAblate, ablate: Ablate, tmp_path: Path
+) -> None:
+    study = write(
+        "{score: {levels: {position: {score: position, kill_at: 7}, square: {score: square, kill_at: 5}}}}",
+        "{score: position}",
+        seeds="[1]",
+        settings=", keeps: false, pace: 0.01",
+    )
+    change(tmp_path, "os.kill(os.getpid(), 9)", "os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)")
+    # One saves the first prefix, the other continues from there up to the second, and the first from that one.
+    for level in ("square", "position", "square"):
+        start_ablate("run", study, "--only", f"score={level}").wait()
+    assert ablate("run", study).returncode == 0
+    assert [steps(tmp_path)[f"1 {step}"] for step in range(1, 9)] == [1, 1, 1, 1, 1, 1, 2, 2]
+    found = results(tmp_path)
+    by_score = {
+        trial.factors["score"]: found.parts[only, 1]
+        for trial in found.trials
+        for only in trial.parts.values()
+    }
+    position, square = by_score["position"], by_score["square"]
+    assert (position.facts["continued"]["steps"], square.facts["continued"]["steps"]) == (4, 6)
+    once = position.seconds + square.seconds - square.facts["continued"]["seconds"]
+    assert seconds_trained(found.parts.values()) == pytest.approx(once)
+    assert position.own_seconds + square.own_seconds == pytest.approx(once)
+
+
+def test_a_prefix_of_a_part_that_failed_counts(write: Write, run_here: RunHere, tmp_path: Path) -> None:
+    study = write(
+        "{fails: [true, false], score: [position, square]}", "{fails: true, score: position}", seeds="[1]"
+    )
+    assert run_here(study, only=["fails=true", "score=square"])["failed"] == 1
+    assert run_here(study)["failed"] == 2
+    one, other = results(tmp_path).parts.values()
+    prefix = one.facts["continued"]["seconds"]
+    assert prefix == other.facts["continued"]["seconds"] > 0
+    once = one.seconds + other.seconds - prefix
+    assert seconds_trained([one, other]) == pytest.approx(once)
+    assert sharing(results(tmp_path), results(tmp_path).trials).seconds_saved == pytest.approx(prefix)
 
 
 def test_the_report_counts_shared_prefixes_once(

@@ -1,6 +1,7 @@
 """One owner's work on one trial: train the parts that are not trained yet, combine their metrics, record the result."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -210,6 +211,7 @@ class Attempt:
         # Everything that the trainer wrote must be on disk before the database says that it exists.
         with disk_explained(context.workdir):
             sync_tree(context.workdir)
+        seconds_by = context.seconds_by
         machine = machine_facts(worker.device)
         made_with = joined(read_note(context.workdir), code | worker.sources.loaded())
         facts = {
@@ -220,11 +222,12 @@ class Attempt:
             **plain_facts(context.facts),
             "versions": {**machine["versions"], **made_with["versions"]},
             "code": made_with["code"],
+            **({"seconds_by": seconds_by} if worker.prefixes.of(part) else {}),
             **({"continued": context.continued} if context.continued else {}),
         }
         if worker.recorded:
             worker.recorded.add(facts)
-        trained = Trained(metrics, context.seconds, context.steps, facts)
+        trained = Trained(metrics, math.fsum(seconds_by.values()), context.steps, facts)
         return NewPart(part.hash, self.queued.seed, trained, context.points)
 
     def _prefixes_of(self, part: Part, code: Code, owner: Owner) -> PartPrefixes | None:

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -96,7 +97,9 @@ class PartContext:
         self._cadence = cadence
         self._latest: dict[str, float] = {}
         self._thinning = Thinning({})
-        self._seconds_before = 0.0  # training time of earlier attempts, up to the restored checkpoint
+        # Training time up to what was restored, by who trained it: part-seed.random -> seconds.
+        self._seconds_by: dict[str, float] = {}
+        self._me = self._new_name()
         self._restored_step = 0
         self._prefixes = prefixes
         # All points so far, for those who continue from a prefix; None: there is no prefix, or not all are known.
@@ -110,7 +113,15 @@ class PartContext:
     @property
     def seconds(self) -> float:
         """Seconds of training so far, over all attempts; steps that were repeated after a kill count once."""
-        return self._seconds_before + time.monotonic() - self._started
+        return math.fsum(self.seconds_by.values())
+
+    @property
+    def seconds_by(self) -> dict[str, float]:
+        """Those seconds by who trained them: others, up to the prefix from which this part continued, then this one.
+
+        A name is in two states only if one of them is on the way to the other."""
+        now = self._seconds_by.get(self._me, 0.0) + time.monotonic() - self._started
+        return {**self._seconds_by, self._me: now}
 
     def restore(self) -> dict[str, Any] | None:
         """Return the state saved last, or that at the end of a prefix if it is further; None if there is neither."""
@@ -121,7 +132,8 @@ class PartContext:
         if (saved := end or own) is None:
             return None
         self.steps = self._restored_step = saved["step"]
-        self._seconds_before = saved["seconds"]
+        self._seconds_by = saved.get("seconds_by") or {self._name: saved["seconds"]}
+        *_, self._me = self._seconds_by
         self._thinning = Thinning(saved.get("points", {}))
         self._started = time.monotonic()
         self.continued = saved.get("continued")
@@ -136,6 +148,7 @@ class PartContext:
         """Add the points up to the end of a prefix; those that an earlier attempt covered with a checkpoint come first."""
         part, _, _ = end["by"].rpartition("-")
         if end["by"] != self._name:
+            self._me = self._new_name()
             self.continued = {
                 "prefix": end["prefix"],
                 "part": part,
@@ -152,6 +165,10 @@ class PartContext:
     def _name(self) -> str:
         """The name stored in a checkpoint, which is the folder's: the part (a hash of its settings) and the seed."""
         return self.workdir.name
+
+    def _new_name(self) -> str:
+        """Return a name for training that begins anew, or from what another part trained."""
+        return f"{self._name}.{secrets.token_hex(4)}"
 
     def _check(self, saved: dict[str, Any]) -> None:
         """Refuse a checkpoint of another part or seed. Older checkpoints have no name and are accepted."""
@@ -184,10 +201,12 @@ class PartContext:
         self._cadence.saved(time.monotonic() - began)
 
     def _saved(self, step: int, state: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        seconds_by = self.seconds_by
         saved = {
             "of": self._name,
             "step": step,
-            "seconds": self.seconds,
+            "seconds": math.fsum(seconds_by.values()),
+            "seconds_by": seconds_by,
             "points": dict(self._thinning.seen),
             "continued": self.continued,
             "state": state(),
@@ -277,9 +296,18 @@ def _check_saved(saved: dict[str, Any], of: str) -> None:
             # Older checkpoints do not count points.
             match saved.get("points", {}):
                 case dict(points) if all(isinstance(count, int) for count in points.values()):
-                    if 0 <= step <= LARGEST_STEP and 0 <= seconds < LARGEST:
+                    if 0 <= step <= LARGEST_STEP and 0 <= seconds < LARGEST and _are_seconds(saved):
                         return
     raise ValueError("not the state of a training run")
+
+
+def _are_seconds(saved: dict[str, Any]) -> bool:
+    """Return whether the seconds by who trained them are numbers. Older checkpoints have none."""
+    seconds_by = saved.get("seconds_by", {})
+    return isinstance(seconds_by, dict) and all(
+        isinstance(name, str) and isinstance(seconds, int | float) and 0 <= seconds < LARGEST
+        for name, seconds in seconds_by.items()
+    )
 
 
 def _check_end(saved: dict[str, Any], of: str) -> None:

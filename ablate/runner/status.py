@@ -5,7 +5,7 @@ from typing import Any
 
 from ablate.runner.logs import last_printed
 from ablate.spec.model import levels_text
-from ablate.store.results import Results, TrialResult, sharing
+from ablate.store.results import Results, TrialResult, seconds_trained, sharing
 from ablate.text import duration, plural, shortened
 
 
@@ -52,7 +52,7 @@ def parts_document(results: Results) -> dict[str, Any]:
         "trained": len(results.parts),
         "used": shared.used,
         "continued": sum(part.is_continued for part in results.parts.values()),
-        "seconds_trained": round(sum(part.own_seconds for part in results.parts.values()), 3),
+        "seconds_trained": round(seconds_trained(results.parts.values()), 3),
         "seconds_used": round(shared.seconds_used, 3),
     }
 

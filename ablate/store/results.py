@@ -45,19 +45,21 @@ class PartResult:
     @property
     def is_continued(self) -> bool:
         """Whether another part trained its beginning, a prefix of both."""
-        return self._seconds_of_prefix > 0
+        return self.own_seconds < self.seconds
 
     @property
     def own_seconds(self) -> float:
         """Seconds of training without those of a prefix that another part trained."""
-        return self.seconds - self._seconds_of_prefix
+        own = [seconds for name, seconds in self.seconds_by.items() if name.startswith(self.part)]
+        return min(self.seconds, math.fsum(own))
 
     @property
-    def _seconds_of_prefix(self) -> float:
-        match self.facts.get("continued"):
-            case {"seconds": int() | float() as seconds}:
-                return min(self.seconds, seconds)
-        return 0.0
+    def seconds_by(self) -> dict[str, float]:
+        """Seconds of training by who trained them. A name in two parts: what took longer includes the other."""
+        match self.facts.get("seconds_by"):
+            case dict(seconds_by) if any(name.startswith(self.part) for name in seconds_by):
+                return seconds_by
+        return {f"{self.part}-{self.seed}": self.seconds}
 
 
 # A NamedTuple instead of a dataclass, since there are millions.
@@ -206,6 +208,15 @@ def _will_choose(results: Results) -> bool:
     return not all_tried or any(trial.state == "COMPLETE" for trial in tried)
 
 
+def seconds_trained(parts: Iterable[PartResult]) -> float:
+    """Return the seconds of training of these parts and of what they continued from, each second once."""
+    longest: dict[str, float] = {}
+    for part in parts:
+        for name, seconds in part.seconds_by.items():
+            longest[name] = max(seconds, longest.get(name, 0.0))
+    return math.fsum(sorted(longest.values()))
+
+
 @dataclass(frozen=True)
 class Sharing:
     """What sharing saved: of parts between trials, and of prefixes between parts."""
@@ -232,7 +243,7 @@ def sharing(results: Results, trials: Iterable[TrialResult]) -> Sharing:
         unique=len(set(used)),
         continued=sum(part.is_continued for part in parts.values()),
         seconds_used=math.fsum(parts[key].seconds for key in used if key in parts),
-        seconds_trained=math.fsum(parts[key].own_seconds for key in sorted(parts)),
+        seconds_trained=seconds_trained(parts.values()),
     )
 
 

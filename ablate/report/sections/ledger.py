@@ -6,7 +6,7 @@ from ablate.evidence.frames import MISSING, SPARED, Grid
 from ablate.report.document import Cost, Ledger, PartCounts, Progress, Report, Tried, Unfinished
 from ablate.report.sections.cells import best_row, cell_name
 from ablate.spec.model import levels_text
-from ablate.store.results import TrialResult, sharing
+from ablate.store.results import TrialResult, seconds_trained, sharing
 from ablate.text import duration
 
 
@@ -95,7 +95,7 @@ def cost(grid: Grid) -> Cost:
     parts = grid.results.parts.values()
     trials = (*grid.results.trials, *grid.results.tried)
     seconds = (
-        math.fsum(sorted(part.own_seconds for part in parts))
+        seconds_trained(parts)
         if parts
         else math.fsum(sorted(trial.seconds for trial in grid.trials.values()))
     )

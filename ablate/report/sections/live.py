@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ablate.design.search import most_trials
 from ablate.report.sections.cells import name_beside
 from ablate.store.reading import read_history
-from ablate.store.results import Point, Results, TrialResult
+from ablate.store.results import Point, Results, TrialResult, seconds_trained
 
 MAX_SHOWN = 12  # running trials, those with the smallest numbers
 
@@ -63,7 +63,7 @@ def live_of(results: Results, now: datetime.datetime, every: float) -> Live:
     running = sorted((t for t in results.trials if t.state == "RUNNING"), key=lambda trial: trial.number)
     begun = _begun(results, running, now)
     spec = results.spec
-    seconds = math.fsum(part.own_seconds for part in results.parts.values()) + math.fsum(begun.values())
+    seconds = seconds_trained(results.parts.values()) + math.fsum(begun.values())
     per_hour = spec.budget.usd_per_hour
     return Live(
         written=now,
