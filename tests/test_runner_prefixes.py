@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chaos import Chaos
 from conftest import TRAINERS
 from fixture_types import Ablate, RunHere, StartAblate
+from postgres_server import PostgresServer
 
 from ablate.contract import Pruned
 from ablate.errors import BadInput, TrialError
@@ -75,8 +77,8 @@ def place(tmp_path: Path, home: str = "runs") -> Place:
     return place_of("branching", tmp_path / home)
 
 
-def results(tmp_path: Path, home: str = "runs") -> Results:
-    return read_results(place(tmp_path, home))
+def results(tmp_path: Path, home: str = "runs", storage: str | None = None) -> Results:
+    return read_results(place_of("branching", tmp_path / home, storage))
 
 
 def steps(tmp_path: Path, home: str = "runs") -> Counter[str]:
@@ -88,9 +90,9 @@ def ends(tmp_path: Path) -> list[Path]:
     return sorted(place(tmp_path).prefix_folder.iterdir())
 
 
-def outcome(tmp_path: Path, home: str = "runs") -> Any:
+def outcome(tmp_path: Path, home: str = "runs", storage: str | None = None) -> Any:
     """Return all that a study knows of its parts, except what depends on the time that it took."""
-    found = results(tmp_path, home)
+    found = results(tmp_path, home, storage)
     parts = {
         key: (part.metrics, part.steps, part.facts["slopes"], predictions(part.folder))
         for key, part in found.parts.items()
@@ -253,6 +255,71 @@ def test_a_worker_killed_after_a_prefix_continues_from_there(
     change(tmp_path, "def prefixes(", "def unused(")
     assert ablate("run", study).returncode == 0
     assert outcome(tmp_path) == together
+
+
+def assert_kills_change_nothing(
+    write: Write,
+    ablate: Ablate,
+    tmp_path: Path,
+    *,
+    steps: int,
+    levels: str,
+    seeds: str,
+    kills: int,
+    storage: str | None = None,
+) -> None:
+    """Hold a killed study, its history and its home against one that nobody disturbed."""
+    study = write(f"{{then: {levels}, score: [position, square]}}", "{then: 1.0, score: position}", seeds)
+    text = study.read_text().replace("steps: 8", f"steps: {steps}, pace: 0.03")
+    study.write_text(text)
+    assert ablate("run", study, "--home", "reference").returncode == 0
+    chaos = Chaos(
+        study,
+        workers=2,
+        kills=kills,
+        seed=1,
+        mean_wait_s=0.3,
+        environment={"ABLATE_STORAGE": storage} if storage else {},
+    )
+    # It ends by holding the history against what may happen.
+    chaos.run()
+    assert chaos.killed >= kills, "done before its time"
+    assert outcome(tmp_path, storage=storage) == outcome(tmp_path, "reference")
+    again = ablate("run", study, **chaos.environment)
+    assert again.returncode == 0, again.stderr
+    assert files_of(tmp_path / "runs") - {"study.db", "study.db.lock"} == files_of(tmp_path / "reference") - {
+        "study.db",
+        "study.db.lock",
+    }
+    computed, continued = (
+        chaos.steps_computed(),
+        sum(part.is_continued for part in results(tmp_path, storage=storage).parts.values()),
+    )
+    print(f"{chaos.killed} kills, {continued} parts continued from prefixes, {computed} steps computed")
+
+
+def files_of(home: Path) -> set[str]:
+    """Return the files of the study without its logs, one of which is there for each attempt."""
+    study = home / "branching"
+    files = {str(file.relative_to(study)) for file in study.rglob("*") if file.is_file()}
+    return {file for file in files if not file.startswith("logs/")}
+
+
+def test_kills_at_random_instants_change_no_bit(write: Write, ablate: Ablate, tmp_path: Path) -> None:
+    assert_kills_change_nothing(write, ablate, tmp_path, steps=60, levels="[1.0, 2.0]", seeds="[1]", kills=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_200_kills_change_no_bit(
+    write: Write, ablate: Ablate, tmp_path: Path, postgres: PostgresServer, backend: str
+) -> None:
+    storage = postgres.new_database() if backend == "postgresql" else None
+    levels, seeds = "[1.0, 2.0, 3.0, 4.0]", "[1, 2, 3]"
+    assert_kills_change_nothing(
+        write, ablate, tmp_path, steps=500, levels=levels, seeds=seeds, kills=200, storage=storage
+    )
 
 
 def alter(**changes: Any) -> Callable[[Path], None]:

@@ -1,6 +1,6 @@
 """A trainer whose trainings are alike until they branch off: a walk with one slope, then with another, and one of two scores.
 
-Each step computed, in any process, is a line of `steps.log` in the study's cache."""
+Each step computed, in any process, is a line of `steps.log` in the study's cache, and one of that in the part's folder."""
 
 import os
 import time
@@ -55,6 +55,8 @@ def train(settings: Settings, context: Context) -> dict[str, float]:
         time.sleep(settings.pace)
         with (context.cache / "steps.log").open("a") as log:
             log.write(f"{context.seed} {step}\n")
+        with (context.workdir / "steps.log").open("a") as log:
+            log.write(f"{os.getpid()} {step}\n")
         context.report(step, {"dev/score": position})
         state = {"step": step, "position": position, "rng": rng.bit_generator.state}
         if FORGET == "rng":
