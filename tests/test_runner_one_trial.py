@@ -24,3 +24,10 @@ def document(facts: dict[str, Any]) -> dict[str, Any]:
 )
 def test_a_trial_that_stopped_early_says_of_how_many_steps(facts: dict[str, Any], steps: str) -> None:
     assert f"part all (a1): {steps}" in trial_text(document(facts))
+
+
+def test_of_thousands_of_facts_the_first_are_shown() -> None:
+    text = trial_text(document({f"fact {number}": number for number in range(20_000)}))
+    assert "fact 199 " in text
+    assert "fact 200 " not in text
+    assert "19800 more; --json lists them" in text

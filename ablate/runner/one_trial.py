@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from ablate.design.cell_settings import flat
@@ -12,6 +13,7 @@ from ablate.store.reading import read_history
 from ablate.store.results import Event, Results, TrialResult
 from ablate.text import duration, listed, plural
 
+MOST_ROWS = 200  # of a table; --json has all
 SHOWN_FILES = 3  # files of code; if there are more, only their number is shown
 SHOWN = 20  # how many events of a part are shown: the last ones
 UNFINISHED = ("WAITING", "RUNNING")
@@ -156,5 +158,8 @@ def _early(facts: Mapping[str, Any]) -> str:
 def _table(title: str, values: dict[str, Any], indent: str = "") -> list[str]:
     if not values:
         return []
-    width = max(map(len, values))
-    return [f"{indent}{title}:", *(f"{indent}  {name:{width}}  {value}" for name, value in values.items())]
+    first = dict(islice(values.items(), MOST_ROWS))
+    width = max(map(len, first))
+    rows = [f"{indent}  {name:{width}}  {value}" for name, value in first.items()]
+    more = len(values) - len(first)
+    return [f"{indent}{title}:", *rows, *([f"{indent}  {more} more; --json lists them"] if more else [])]
