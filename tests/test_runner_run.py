@@ -606,3 +606,21 @@ def test_a_bad_study_writes_nothing(ablate: Ablate, walk_study: WalkStudy, tmp_p
     assert done.stderr.count("\n") == 1
     assert "Did you mean 'slope'?" in done.stderr or "did you mean 'slope'?" in done.stderr
     assert [path for path in sorted(tmp_path.iterdir()) if path.name != "__pycache__"] == before
+
+
+def test_where_a_trial_goes_the_next_one_does_not_begin(ablate: Ablate, tmp_path: Path) -> None:
+    study = write_walk(tmp_path)
+    trainer = tmp_path / "walk.py"
+    text = trainer.read_text().replace(
+        "    rng = np",
+        """    Path("data.txt").read_text()
+    os.chdir(context.workdir)
+    import sys
+    sys.excepthook = None
+    rng = np""",
+        1,
+    )
+    trainer.write_text(text)
+    (tmp_path / "data.txt").touch()
+    done = ablate("run", study)
+    assert done.returncode == 0, done.stderr
