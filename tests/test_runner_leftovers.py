@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chaos import children
 from conftest import WALK
-from fixture_types import RunHere, StartAblate, not_none
+from fixture_types import Ablate, RunHere, StartAblate, not_none
 from test_command_stopping import all_gone
 from test_runner_run import is_alive, wait_for
 
@@ -113,6 +113,42 @@ def test_what_a_worker_of_a_shell_starts_ends_with_it(
     wait_for(lambda: sum(map(is_alive, pids)) <= 1)
     for pid in filter(is_alive, pids):
         os.kill(pid, signal.SIGKILL)
+
+
+ENDLESS = """
+import atexit, threading, time
+from pydantic import BaseModel
+
+class Settings(BaseModel):
+    slope: float = 1.0
+
+def train(settings, context):
+    if settings.slope == 1.0:
+        atexit.register(time.sleep, 6000)
+        threading.Thread(target=time.sleep, args=(6000,)).start()
+    return {"dev/position": settings.slope}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [("run",), ("worker",)])
+def test_threads_and_exit_functions_that_never_end_do_not_keep_a_worker(
+    ablate: Ablate, start_ablate: StartAblate, tmp_path: Path, command: tuple[str]
+) -> None:
+    (tmp_path / "walk.py").write_text(ENDLESS)
+    study = tmp_path / "walk.yaml"
+    study.write_text(
+        "{study: walk, trainer: walk, factors: {slope: [1.0, 2.0]}, baseline: {slope: 1.0}, design: full, seeds: [1],\n"
+        "metric: {name: dev/position}}\n"
+    )
+    assert ablate("run", study, "--limit", 0).returncode == 0
+    run = start_ablate(*command, study)
+    printed, errors = run.communicate()
+    assert run.returncode == 0, errors
+    said = (
+        printed + errors + "".join(file.read_text() for file in tmp_path.glob("runs/walk/logs/worker-*.log"))
+    )
+    assert "did not end within 20 s; let `train` end it" in said
 
 
 def writers(worker: int) -> list[int]:

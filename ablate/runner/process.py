@@ -263,7 +263,7 @@ def end_for_sure(code: int) -> None:
     def end() -> None:
         time.sleep(LAST_SECONDS)
         print(
-            f"[ablate] a thread or an exit function of the trainer did not end within {LAST_SECONDS:g} s",
+            f"[ablate] a thread or an exit function of the trainer did not end within {LAST_SECONDS:g} s; let `train` end it",
             flush=True,
         )
         os._exit(code)
