@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,10 @@ def test_what_is_not_one_trial_is_refused(
 
 
 def test_a_study_without_predictions_and_models_says_so(tmp_path: Path) -> None:
-    exported = export_study(example(folder=tmp_path), tmp_path / "out")
+    results = example(folder=tmp_path)
+    for part in results.parts.values():
+        part.folder.mkdir(parents=True)
+    exported = export_study(results, tmp_path / "out")
     assert [note.partition(":")[0] for note in exported.notes] == ["no predictions", "no model"]
     assert [Path(file).name for file in exported.files] == ["results.csv", "results.parquet"]
 
@@ -279,3 +283,15 @@ def test_the_scores_of_the_items_give_every_metric_of_every_trial(results: Resul
         if metric != "dev/mean"  # a composite of the others
     }
     assert means.to_dict() == pytest.approx(given)
+
+
+def test_an_export_names_the_folder_that_is_gone(results: Results, tmp_path: Path) -> None:
+    trial = chosen_trial(results)
+    folders = [results.parts[part, trial.seed].folder for part in trial.parts.values()]
+    assert not any("gone" in note for note in export_study(results, tmp_path / "out").notes)
+    for folder in folders:
+        shutil.rmtree(folder)
+    exported = export_study(results, tmp_path / "other")
+    assert exported.notes == tuple(
+        f"{folder}: is gone, and with it what its trial predicted" for folder in folders
+    )

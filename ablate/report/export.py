@@ -76,7 +76,8 @@ def export_study(
         with new_folder(out / name) as copy:
             shutil.copytree(source, copy, dirs_exist_ok=True)
     files = tuple(str(out / name) for name in (*tables, *predictions, *models))
-    return Exported(results.spec.study, trial.cell, trial.seed, files, _notes(predictions, models))
+    folders = [part.folder for part in _parts(results, trial).values()]
+    return Exported(results.spec.study, trial.cell, trial.seed, files, _notes(predictions, models, folders))
 
 
 def results_tables(results: Results) -> dict[str, bytes]:
@@ -246,7 +247,16 @@ def _parts(results: Results, trial: TrialResult) -> dict[str, PartResult]:
     return {name: part for name, part in trained.items() if part}
 
 
-def _notes(predictions: Collection[str], models: Collection[str]) -> tuple[str, ...]:
+def _notes(
+    predictions: Collection[str], models: Collection[str], folders: Collection[Path]
+) -> tuple[str, ...]:
+    gone = [
+        f"{folder}: is gone, and with it what its trial predicted"
+        for folder in folders
+        if not folder.is_dir()
+    ]
+    if gone:
+        return tuple(gone)
     notes = []
     if not predictions:
         notes.append("no predictions: the trainer saved none (`context.predictions` saves them)")
