@@ -75,7 +75,9 @@ def _effect_sentence(row: TableEffect) -> str:
         numbers += f", 90 % interval {row.numbers.shown(row.ci90)}"
     p = f", {p_equation(row.p_holm)} after Holm" if row.p_holm is not None else ""
     if row.verdict == Verdict.INCONCLUSIVE and not row.qualifiers:
-        return f"{change}: inconclusive ({numbers}{p}); {_detectable(row.mde80)} if it were the only comparison."
+        return (
+            f"{change}: inconclusive ({numbers}{p}); {_detectable(row.mde80)} if it were the only comparison."
+        )
     return f"{change}: {verdict} ({numbers}{p})."
 
 
