@@ -73,7 +73,7 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
             if names[0].startswith("dev/")
             else "Mean over seeds and over the last twentieth of the points."
         )
-        + f" {plural(len(cells), 'cell')} of {len(report.cells)}, up to {plural(len(grid.seeds), 'seed')}. "
+        + f" {plural(len(cells), 'cell')} of {len(report.cells)}, up to {plural(len({seed for *_, seed in curves}), 'seed')}. "
         "Steps are optimizer steps of the part; a part that several cells share is drawn once, for the first of them."
         + (" Diamonds: the step whose scores are reported." if chosen else ""),
         alt="Learning curves. "
@@ -102,9 +102,11 @@ def _shown_cells(report: Report) -> set[str]:
 
 
 def _curves(grid: Grid, cells: set[str]) -> Curves:
+    """Return the curves of `cells`; those of a cell's unfinished trials only if none has finished, since they end too early."""
+    finished = {trial.cell for trial in grid.trials.values() if trial.state == "COMPLETE"}
     users: dict[tuple[str, int], list[str]] = defaultdict(list)
     for (row, _), trial in grid.trials.items():
-        if grid.cells[row].hash in cells:
+        if grid.cells[row].hash in cells and (trial.state == "COMPLETE" or trial.cell not in finished):
             for part in trial.parts.values():
                 users[part, trial.seed].append(trial.cell)
     curves: Curves = defaultdict(dict)
