@@ -255,6 +255,8 @@ def test_the_sd_beyond_seeds_is_that_of_the_cells_own_noise(seeds: int) -> None:
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_without_noise_between_cells_there_is_no_sd(seeds: int) -> None:
     assert sd_beyond_seeds(np.arange(4.0)[:, None] / 3 + np.arange(seeds) / 7) is None
+    # Seeds were added, and no cell has all of them yet.
+    assert sd_beyond_seeds(np.empty((0, seeds))) is None
 
 
 def test_best_of_epochs() -> None:

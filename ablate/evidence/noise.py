@@ -56,12 +56,14 @@ def sd_beyond_seeds(values: NDArray[np.float64]) -> float | None:
 
     A seed's effect on all cells cancels when cells are compared on the same seeds. None without variance."""
     cells, seeds = values.shape
-    df = (cells - 1) * (seeds - 1)
+    # No cell is left if none has all seeds yet.
+    if min(cells, seeds) < 2:
+        return None
     residuals = values - values.mean(axis=1, keepdims=True)
     residuals = residuals - residuals.mean(axis=0)
-    if df < 1 or np.abs(residuals).max() <= ROUNDING * np.abs(values).max():
+    if np.abs(residuals).max() <= ROUNDING * np.abs(values).max():
         return None
-    return float(np.sqrt((residuals**2).sum() / df))
+    return float(np.sqrt((residuals**2).sum() / ((cells - 1) * (seeds - 1))))
 
 
 def _of_items(items: Items, metric: str) -> tuple[float | None, float | None, int | None]:
