@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,11 @@ def test_a_part_counts_its_prefix_and_the_study_counts_it_once(
     counted = document["parts"]
     assert counted["seconds_used"] - counted["seconds_trained"] == pytest.approx(saved, abs=0.002)
     assert "6 parts trained, 4 of them from where another left off, and used 6 times: " in status_text(found)
+    older = [
+        replace(part, facts={name: fact for name, fact in part.facts.items() if name != "seconds_by"})
+        for part in found.parts.values()
+    ]
+    assert seconds_trained(older) == pytest.approx(seconds_trained(found.parts.values()))
 
 
 def test_parts_that_continue_from_each_other_after_kills_count_every_second_once(

@@ -56,9 +56,12 @@ class PartResult:
     @property
     def seconds_by(self) -> dict[str, float]:
         """Seconds of training by who trained them. A name in two parts: what took longer includes the other."""
-        match self.facts.get("seconds_by"):
-            case dict(seconds_by) if any(name.startswith(self.part) for name in seconds_by):
+        match self.facts:
+            case {"seconds_by": dict(seconds_by)} if any(name.startswith(self.part) for name in seconds_by):
                 return seconds_by
+            # As recorded before there was seconds_by.
+            case {"continued": {"part": str(other), "seconds": float(before)}}:
+                return {f"{self.part}-{self.seed}": self.seconds - before, f"{other}-{self.seed}": before}
         return {f"{self.part}-{self.seed}": self.seconds}
 
 
