@@ -124,6 +124,14 @@ def test_on_paper_no_table_is_cut_off(open_page: Callable[..., Any]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 703
 
 
+def test_on_paper_the_terms_and_sources_can_be_read(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    last_term = "[...document.querySelectorAll('dt')].at(-1).checkVisibility({contentVisibilityAuto: true})"
+    assert not page.evaluate(last_term)
+    page.emulate_media(media="print")
+    assert page.evaluate(last_term)
+
+
 def test_a_word_is_explained_by_hover_touch_and_keyboard(open_page: Callable[..., Any]) -> None:
     meaning = TERMS["95 % interval"]
     page = open_page(has_touch=True, viewport={"width": 400, "height": 800})
