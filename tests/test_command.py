@@ -204,7 +204,7 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
         ),
         (["./train.py", "{args}"], "the program './train.py' cannot be executed; try chmod +x"),
         (["./folder", "{args}"], "the program './folder' is not a file"),
-        (["./windows.sh", "{args}"], "the program './windows.sh' has lines that end in CR LF"),
+        (["./windows.sh", "{args}"], "the program './windows.sh' has Windows line ends (CR LF)"),
         (
             ["bin/train", "{args}"],
             "the program 'bin/train' does not exist (paths are relative to the study file)",
