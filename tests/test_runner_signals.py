@@ -246,6 +246,28 @@ app.main()
     assert (done.returncode, done.stderr) == (128 + signal.SIGUSR1, "")
 
 
+def test_signals_at_every_line_of_the_handler_stop_a_worker_all_the_same() -> None:
+    """Slurm signals every process of a job, and the job passes its signal on to the worker."""
+    script = """
+import os, signal, sys
+from ablate.runner.process import Stop
+stop = Stop()
+
+def at_every_line(*_):
+    for number in (signal.SIGTERM, signal.SIGURG):
+        os.kill(os.getpid(), number)
+    return at_every_line
+
+sys.settrace(at_every_line)
+os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGURG)
+sys.settrace(None)
+print(stop(), stop.draining())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True True\n", "")
+
+
 # Its training is a program of its own, as a pool's or a data loader's processes are.
 HELPED = """
 import os, subprocess

@@ -51,12 +51,13 @@ class Stop:
 
     def __init__(self, second_ends: bool = False) -> None:
         """`second_ends`: a second Ctrl-C or SIGTERM ends the process at once. A supervisor uses SIGKILL instead."""
-        self.asked = threading.Event()
-        self.draining = threading.Event()  # asked to stop after the trial
+        # No threading.Event: a signal may arrive inside its `set`, and the handler's `set` would wait for the lock for ever.
+        # Slurm signals every process of a job, and the job passes its signal on: a worker gets two at once.
+        self._asked = self._draining = False
         self.number = 0  # number of the first signal that asked to stop
         self._seen: set[int] = set()
         self._second_ends = second_ends
-        catch(self._on_signal, drain=lambda *_: self.draining.set())
+        catch(self._on_signal, drain=self._on_drain)
         # Forked children must die of SIGTERM, by which a trainer's pool ends its processes, and ignore a terminal's Ctrl-C,
         # which is meant for the worker. SIGTERM is blocked until the child has reset its handlers.
         waiting = {signal.SIGTERM}
@@ -72,11 +73,22 @@ class Stop:
             os._exit(128 + number)
         self._seen.add(number)
         self.number = self.number or number
-        self.asked.set()
+        self.ask()
+
+    def _on_drain(self, *_: object) -> None:
+        self._draining = True
+
+    def ask(self) -> None:
+        """Ask this process to stop. Safe in threads and signal handlers."""
+        self._asked = True
 
     def __call__(self) -> bool:
         """Return whether to stop."""
-        return self.asked.is_set()
+        return self._asked
+
+    def draining(self) -> bool:
+        """Return whether to stop after the trial."""
+        return self._draining
 
 
 def _begin_as_child(worker: int) -> None:
@@ -143,7 +155,7 @@ def main() -> int:
     job = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=stop_when_stdin_ends, args=(stop,), daemon=True).start()
     try:
-        work(job, stop, events, stop.draining.is_set)
+        work(job, stop, events, stop.draining)
     except AblateError as error:
         for fault in error.faults:
             events("error", text=fault)
@@ -172,7 +184,7 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
     # The trainer must not see the password in the URL.
     os.environ.pop("ABLATE_STORAGE", None)
     stop = Stop(second_ends=True)
-    watch_for_notice(stop.asked.set)
+    watch_for_notice(stop.ask)
     # A copy of stderr, since descriptor 2 is redirected to the trainers' logs.
     with open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as stderr:
         lines = Lines(Console(file=stderr), Count(done=0, total=len(store.queue()), workers=1))
@@ -186,7 +198,7 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
                 lambda event, **fields: (
                     lines.on_event(0, {"event": event, **fields}) if event != "step" else None
                 ),
-                stop.draining.is_set,
+                stop.draining,
                 show=True,
             )
     code = 128 + stop.number if stop.number else 0
@@ -216,7 +228,7 @@ def stop_when_stdin_ends(stop: Stop) -> None:
     instead could abort Python at exit, because of its lock."""
     while os.read(0, 4096):
         continue
-    stop.asked.set()
+    stop.ask()
 
 
 def work(
