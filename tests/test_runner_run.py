@@ -608,19 +608,29 @@ def test_a_bad_study_writes_nothing(ablate: Ablate, walk_study: WalkStudy, tmp_p
     assert [path for path in sorted(tmp_path.iterdir()) if path.name != "__pycache__"] == before
 
 
-def test_where_a_trial_goes_the_next_one_does_not_begin(ablate: Ablate, tmp_path: Path) -> None:
+CHANGES = """
+    import signal, sys
+    handlers = [str(signal.getsignal(number)) for number in signal.Signals]
+    state = [os.getcwd(), str(sys.excepthook), sys.getrecursionlimit(), os.environ.get("HOME"), os.environ.get("PATH"), handlers]
+    (context.workdir / "state").write_text(str(state))
+    os.chdir(context.workdir)
+    sys.excepthook = None
+    sys.setrecursionlimit(sys.getrecursionlimit() // 2)
+    os.environ.clear()
+    os.environ["HOME"] = "/nowhere"
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+"""
+
+
+def test_what_a_trial_changes_in_its_process_the_next_one_does_not_find(
+    ablate: Ablate, tmp_path: Path
+) -> None:
     study = write_walk(tmp_path)
     trainer = tmp_path / "walk.py"
-    text = trainer.read_text().replace(
-        "    rng = np",
-        """    Path("data.txt").read_text()
-    os.chdir(context.workdir)
-    import sys
-    sys.excepthook = None
-    rng = np""",
-        1,
-    )
-    trainer.write_text(text)
-    (tmp_path / "data.txt").touch()
+    trainer.write_text(trainer.read_text().replace("    rng = np", f"{CHANGES}    rng = np", 1))
     done = ablate("run", study)
     assert done.returncode == 0, done.stderr
+    found = [file.read_text() for file in tmp_path.glob("runs/walk/trials/*/state")]
+    assert len(found) == 8
+    assert len(set(found)) == 1

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from ablate.runner.ownership import Lost, open_locks, regain
 from ablate.runner.prefixes import PartPrefixes, Prefixes
 from ablate.runner.provenance import commit_of, machine_facts
 from ablate.runner.trial_code import Code, Sources
+from ablate.runner.undoing import undone
 from ablate.runner.watchdog import ProgressNote, Watchdog
 from ablate.spec.model import levels_text
 from ablate.store.database_errors import Disconnected, Locked
@@ -69,17 +69,6 @@ class Workbench:
         self.sources.loaded()
         if self.recorded:
             self.refuse_other_code(present_code(self.sources, self.recorded))
-
-    @contextlib.contextmanager
-    def undone(self) -> Iterator[None]:
-        """Undo what a trainer changes in this process and the next trial depends on."""
-        folder, hook = Path.cwd(), sys.excepthook
-        try:
-            yield
-        finally:
-            os.chdir(folder)
-            # No thread can be started without one.
-            sys.excepthook = hook
 
     def refuse_other_code(self, code: Code) -> None:
         """Refuse code that differs from the recorded code, unless it is allowed to.
@@ -216,7 +205,7 @@ class Attempt:
         with disk_explained(context.workdir):
             begin_note(context.workdir, code)
             log = self._new_log(name, part)
-        with worker.undone(), worker.logbook.writing(log), owner.training(context.workdir):
+        with undone(), worker.logbook.writing(log), owner.training(context.workdir):
             metrics = finite(worker.trainer.train(settings, context), f"part {name!r}")
             owner.trained(metrics)
         worker.owned(part.hash, self.queued.seed)
