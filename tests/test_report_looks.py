@@ -17,6 +17,7 @@ from ablate.report.render.latex import render_latex
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of
 from ablate.report.sections.seeds_needed import open_comparisons
+from ablate.report.sections.summary import headline
 from ablate.spec.model import Looking
 from ablate.store.results import Look, Results
 
@@ -198,3 +199,17 @@ def test_what_is_open_after_the_last_look_needs_a_new_study() -> None:
     said = open_comparisons(report_of(looked(3, noise=0.05)))
     assert said is not None
     assert said.endswith(" This study adds at most 8 seeds; more need a new study, with fresh seeds.")
+
+
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        (0, "5 inconclusive so far"),
+        (1, "5 inconclusive so far"),
+        # Three are futile.
+        (2, "5 inconclusive (2 still open)"),
+        (3, "5 inconclusive"),
+    ],
+)
+def test_the_headline_says_what_another_look_may_decide(looks: int, said: str) -> None:
+    assert headline(report_of(looked(looks, noise=0.05))) == f"Of 5 choices: {said}"

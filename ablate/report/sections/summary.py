@@ -17,6 +17,7 @@ from ablate.report.phrases import (
     COVERS_SEEDS,
     METHODS,
     NOTES,
+    OPEN,
     QUALIFIED,
     SCALES,
     WITHDRAWN,
@@ -99,12 +100,26 @@ def headline(report: Report) -> str:
             parts.append(
                 f"{len(plain)} {singular if len(plain) == 1 else plural_form}"
                 + (f" ({some}too small to matter)" if slight else "")
+                + _so_far(plain, report)
             )
         if qualified := len(rows) - len(plain):
             parts.append(f"{qualified} {singular if qualified == 1 else plural_form} {caveat}")
     if len(effects) < len(choices):
         parts.append(f"{len(choices) - len(effects)} with nothing to compare yet")
     return f"Of {plural(len(choices), noun)}: {', '.join(parts)}" if effects else "Nothing to compare yet"
+
+
+def _so_far(rows: Sequence[EffectRow | Difference], report: Report) -> str:
+    """Return how many of these rows another look may still decide."""
+    most = report.design.adding.at_most if report.design.adding else 0
+    coming = [
+        row
+        for row in rows
+        if most and (row.look is None or (row.look.stop is None and row.look.seeds < most))
+    ]
+    if not coming:
+        return ""
+    return " so far" if len(coming) == len(rows) else f" ({len(coming)} {OPEN})"
 
 
 def effect_sentence(row: EffectRow) -> str:
