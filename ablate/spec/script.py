@@ -78,6 +78,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
         f"#   ablate report {name}        writes tables and plots to reports/{name}/",
         "",
         f"study: {json.dumps(name)}",
+        f"question: {json.dumps(f'Which options of {script.name} help, and by how much?')}     # opens the report",
         "trainer: ablate.command",
         "settings:",
         f"  command: {_command(script, options)}",
