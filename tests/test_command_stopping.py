@@ -15,6 +15,8 @@ from history import Witness
 from programs import workdirs, write_program
 from test_runner_run import is_alive, wait_for
 
+from ablate.command import guard
+from ablate.runner import logwriter, signals
 from ablate.store.places import place_of
 
 # Saves its state after each step, and takes a random walk that another order of steps would change.
@@ -99,6 +101,33 @@ def test_a_program_that_dies_with_its_machine_has_not_failed(
     assert (done["state"], done["attempts"]) == ("COMPLETE", 2)
 
 
+def test_signals_of_a_batch_system_to_every_process_leave_a_program_its_grace(
+    start_ablate: StartAblate, tmp_path: Path
+) -> None:
+    script = """
+def save(*_):
+    time.sleep(0.5)
+    (workdir / "saved").touch()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+(workdir / "guard").write_text(str(os.getppid()))
+(workdir / "state.json").touch()
+while True: time.sleep(0.01)
+"""
+    supervisor = start_ablate("run", write_program(tmp_path, script), "--limit", "1")
+    wait_for(lambda: begun(tmp_path))
+    (folder,) = workdirs(tmp_path)
+    for number in signals.STOPPING:
+        os.kill(int((folder / "guard").read_text()), number)
+    supervisor.send_signal(signal.SIGUSR2)
+    assert supervisor.wait() == 128 + signal.SIGUSR2
+    assert (folder / "saved").exists()
+
+
+def test_scripts_that_import_nothing_of_the_package_know_the_same_signals() -> None:
+    assert set(guard.STOPPING) == set(logwriter.STOPPING) == set(signals.STOPPING)
+
+
 def test_a_program_that_ends_while_it_is_asked_to_stop_is_not_run_again(
     run_here: RunHere, start_ablate: StartAblate, tmp_path: Path
 ) -> None:
@@ -115,8 +144,8 @@ def test_a_program_that_ends_while_it_is_asked_to_stop_is_not_run_again(
     (worker,) = children(supervisor.pid)
     os.kill(worker, signal.SIGSTOP)
     (workdirs(tmp_path)[0] / "end").touch()
-    guard = int((workdirs(tmp_path)[0] / "guard").read_text())
-    wait_for(lambda: not is_alive(guard))
+    pid = int((workdirs(tmp_path)[0] / "guard").read_text())
+    wait_for(lambda: not is_alive(pid))
     supervisor.send_signal(signal.SIGTERM)
     os.kill(worker, signal.SIGTERM)
     os.kill(worker, signal.SIGCONT)

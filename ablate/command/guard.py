@@ -19,6 +19,8 @@ import sys
 import time
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+# Those of runner/signals.py, which a script that imports nothing of the package cannot name.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 NOT_STARTED = 127
 LOCK_POLL_S = 0.05
 # A process stuck in the kernel, e.g. on a dead network disk, cannot be killed.
@@ -28,7 +30,7 @@ LONGEST_KILLING_S = 10.0
 def main(lock: str, *command: str) -> None:
     """Run a command, and leave none of its processes behind."""
     # Batch systems signal every process, but the worker decides when its program stops.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     _lock_folder(lock)
@@ -68,7 +70,7 @@ def _start(command: tuple[str, ...]) -> int:
         if os.getppid() != guard:
             os._exit(NOT_STARTED)
         # The program would inherit the ignored signals of Python and of this file.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (*STOPPING, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         try:
             # The program must not read the guard's stdin.

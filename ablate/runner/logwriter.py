@@ -19,6 +19,8 @@ from pathlib import Path
 HEAD = 1 << 20
 TAIL = 4 << 20
 CHUNK = 1 << 16
+# Those of signals.py, which a script that imports nothing of the package cannot name.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 BYE = b"\0"  # sent in place of a path: the worker ends normally
 
 
@@ -55,14 +57,7 @@ def main(control: socket.socket, worker: int, show: bool) -> None:
     """Write until the worker and everything that prints into its pipes have ended."""
     # Ctrl-C and batch systems signal a worker's whole group. Ignore the signals: what the worker prints while it stops belongs
     # in the log.
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGXCPU,
-    ):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     with selectors.DefaultSelector() as sources:
         sources.register(control, selectors.EVENT_READ)
