@@ -20,8 +20,8 @@ from ablate.errors import BadInput, TrialError
 from ablate.trainer import combine, parts, smoke, train
 from ablate.trainer.encoders.loading import Encoder
 from ablate.trainer.encoders.padded import PaddedEncoder
+from ablate.trainer.training.determinism import catch_out_of_memory
 from ablate.trainer.training.loop import Training
-from ablate.trainer.training.machine import catch_out_of_memory
 
 SIAMESE = {"similarity_head": "siamese", "paraphrase_head": "difference"}
 # A mode -> what it leaves behind, and its metrics.

@@ -25,7 +25,7 @@ from ablate.evidence.verdicts import Judged, deciding_p, gates, qualified
 from ablate.spec.model import Looking, Scalar, StudySpec
 from ablate.spec.rules import Frozen
 from ablate.stats.behrens_fisher import critical
-from ablate.stats.inference import Inference, Method
+from ablate.stats.inference import Inference
 from ablate.stats.multiple import gatekept_holm, shares_of_alpha
 from ablate.stats.sequential import (
     ALPHA,
@@ -37,7 +37,7 @@ from ablate.stats.sequential import (
     sequential_p,
     share_of_information,
 )
-from ablate.stats.verdicts import Verdict
+from ablate.stats.verdicts import Verdict, direction, verdict_of_interval
 from ablate.store.results import Look
 
 Interval = tuple[float, float]
@@ -117,7 +117,7 @@ class LookResult(Frozen):
     def verdict(self, goal: str) -> Verdict:
         """Return the conclusion."""
         if self.rejected and self.estimate is not None:
-            return Verdict.HELPS if (self.estimate > 0) == (goal == "maximize") else Verdict.HURTS
+            return direction(self.estimate, goal)
         same = self.stop in (Stop.NO_DIFFERENCE, Stop.SAME_PART)
         return Verdict.NO_DIFFERENCE if same else Verdict.INCONCLUSIVE
 
@@ -208,6 +208,7 @@ def _seen(comparison: Comparison, before: Sequence[LookResult], looking: Looking
 
 
 def _stop(seen: LookResult, comparison: Comparison, spec: StudySpec) -> Stop | None:
+    """Return why no more seeds are added for a comparison; `runner/expected_trials.py` foresees the same rule."""
     assert spec.looking is not None
     if comparison.same:
         return Stop.SAME_PART
@@ -216,7 +217,8 @@ def _stop(seen: LookResult, comparison: Comparison, spec: StudySpec) -> Stop | N
     if seen.rejected:
         return Stop.DECIDED
     smallest = spec.metric.smallest_effect
-    if smallest is not None and seen.ci90 and -smallest < seen.ci90[0] and seen.ci90[1] < smallest:
+    same = smallest is not None and seen.ci90 and verdict_of_interval(seen.ci90, smallest)
+    if same == Verdict.NO_DIFFERENCE:
         return Stop.NO_DIFFERENCE
     return Stop.FUTILE if seen.chance is not None and seen.chance < FUTILE_BELOW else None
 
@@ -264,17 +266,13 @@ def comparisons(grid: Grid) -> list[Comparison]:
             effect.contrast.low,
             effect.contrast.high,
             effect.inference,
-            deciding_p(effect) if effect.inference.method in _OF_SEEDS else None,
+            deciding_p(effect) if effect.inference.method.is_over_seeds else None,
             _cells(grid, effect),
             effect.identical,
             gate,
         )
         for effect, gate in zip(effects, gates(effects), strict=True)
     ]
-
-
-# Methods whose p generalises to other seeds, and may therefore decide whether to add seeds.
-_OF_SEEDS = (Method.SEEDS, Method.SEEDS_AND_ITEMS)
 
 
 def judge_at_last_look(

@@ -31,9 +31,10 @@ from ablate.report.flags.evidence import Evidence
 from ablate.report.flags.registry import flags
 from ablate.report.render.csv import csv_tables
 from ablate.report.sections.cells import best_row, cell_rows
+from ablate.report.sections.cost import cost
 from ablate.report.sections.effects import at_last_look, effect_row, interaction_row, judge, tradeoffs, undone
 from ablate.report.sections.examples import disagreements
-from ablate.report.sections.ledger import cost, ledger, progress
+from ablate.report.sections.ledger import ledger, progress
 from ablate.report.sections.looks import adding_of, look_rows
 from ablate.report.sections.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
 from ablate.report.sections.seeds_needed import with_seeds_needed

@@ -58,7 +58,7 @@ def looks_document(
         "start": looking.start,
         "looks": list(looking.looks),
         "at_most": looking.looks[-1],
-        "until": "decided" if looking.width is None else {"width": looking.width},
+        "until": looking.until,
         "unit": "the metric's unit"
         if noise
         else "standard deviations of a run, since the noise is not known yet",

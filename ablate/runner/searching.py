@@ -104,7 +104,7 @@ def _history(trials: list[TrialResult], results: Results, space: Space) -> list[
 
 
 def _only_part(trial: TrialResult) -> str:
-    """The part whose curve is the trial's; None if the trial has several parts."""
+    """Return the part whose curve is the trial's; "" if the trial has several parts."""
     parts = list(trial.parts.values())
     return parts[0] if len(parts) == 1 else ""
 

@@ -17,6 +17,8 @@ STOPPING = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
     if hasattr(signal, name)
 )
+# Exit code of a worker that was asked to stop.
+ASKED_TO_STOP = 128 + signal.SIGTERM
 # Only these count as a second request: batch systems send SIGTERM after a warning, and SIGXCPU comes every second.
 _URGENT = (signal.SIGINT, signal.SIGTERM)
 # Processes that do not expect this signal ignore it, so a mistyped PID kills nothing.

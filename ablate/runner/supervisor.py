@@ -20,10 +20,9 @@ from ablate.errors import Unavailable
 from ablate.runner.engines.registry import Engine, WorkerProcess
 from ablate.runner.process import EXPLAINED
 from ablate.runner.progress import Bars, Lines
-from ablate.runner.signals import catch, is_urgent
+from ablate.runner.signals import ASKED_TO_STOP, catch, is_urgent
 from ablate.runner.spot_notice import watch_for_notice
 
-ASKED_TO_STOP = 128 + signal.SIGTERM  # exit code
 MAX_DEATHS_WITHOUT_A_TRIAL = 3  # stop restarting a worker that dies before it takes a trial
 
 

@@ -113,6 +113,11 @@ class Looking(Frozen):
     # Stop when every 95 % interval is this narrow, in the metric's unit; None: when every comparison is decided.
     width: float | None = None
 
+    @property
+    def until(self) -> str | dict[str, float]:
+        """What ends the adding of seeds, as JSON says it."""
+        return "decided" if self.width is None else {"width": self.width}
+
 
 def _study_name(name: str) -> str:
     if not re.fullmatch(STUDY_NAME, name):

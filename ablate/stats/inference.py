@@ -38,6 +38,11 @@ class Method(StrEnum):
     LEAST_SQUARES = "least_squares"
     LENTH = "lenth"
 
+    @property
+    def is_over_seeds(self) -> bool:
+        """Whether its p generalises to other seeds."""
+        return self in (Method.SEEDS, Method.SEEDS_AND_ITEMS)
+
 
 @dataclass(frozen=True)
 class Inference:
@@ -219,8 +224,8 @@ def _rounded_df(df: float) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _detectable(share: float, df_seed: float, df_item: float, alpha: float, power: float = 0.8) -> float:
-    """Return the minimum detectable effect in standard errors: its p is below `alpha` with probability `power`.
+def _detectable(share: float, df_seed: float, df_item: float, alpha: float) -> float:
+    """Return the minimum detectable effect in standard errors: its p is below `alpha` with probability .8.
 
     The estimated variance components are taken as the true ones; their estimates in another study vary as χ² does.
     Rejections in the wrong direction, which add less than 1e-4 to the power, are ignored.
@@ -235,7 +240,7 @@ def _detectable(share: float, df_seed: float, df_item: float, alpha: float, powe
     needed = np.interp(seed / v, _SHARES, _criticals(alpha, df_seed, df_item)) * np.sqrt(v)
 
     def missing_power(effect: float) -> float:
-        return power - float(special.ndtr(effect - needed).mean())
+        return 0.8 - float(special.ndtr(effect - needed).mean())
 
     return float(optimize.brentq(missing_power, 0.0, float(needed.max()) + 10))
 

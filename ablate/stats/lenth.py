@@ -13,6 +13,7 @@ ROUNDING = 1e-12
 # up to a thousand times the effect. If no true effect exists, an interval misses 0 in .003 of cases with three effects, .020 with
 # seven, .029 with fifteen (200,000 simulations each).
 FEWEST = 3
+LEVEL = 0.95  # of both margins
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Lenth:
     m: int  # number of effects
 
 
-def lenth(effects: ArrayLike, level: float = 0.95) -> Lenth | None:
+def lenth(effects: ArrayLike) -> Lenth | None:
     """Return Lenth's margins for m orthogonal two-level `effects` [m].
 
     None for fewer than three effects, or if most are 0 up to rounding.
@@ -46,5 +47,5 @@ def lenth(effects: ArrayLike, level: float = 0.95) -> Lenth | None:
         return None
     m = sizes.size
     df = m / 3
-    each = (1 + level ** (1 / m)) / 2
-    return Lenth(s0, pse, t_quantile((1 + level) / 2, df) * pse, t_quantile(each, df) * pse, df, m)
+    each = (1 + LEVEL ** (1 / m)) / 2
+    return Lenth(s0, pse, t_quantile((1 + LEVEL) / 2, df) * pse, t_quantile(each, df) * pse, df, m)

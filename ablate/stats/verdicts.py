@@ -36,10 +36,15 @@ def verdict(
     1987); else *inconclusive*. `goal` says which direction is good.
     """
     if p is not None and p < alpha and result.estimate is not None:
-        return Verdict.HELPS if (result.estimate > 0) == (goal == "maximize") else Verdict.HURTS
+        return direction(result.estimate, goal)
     if smallest_effect is not None and (ci90 := result.interval(0.90)):
         return verdict_of_interval(ci90, smallest_effect)
     return Verdict.INCONCLUSIVE
+
+
+def direction(estimate: float, goal: str) -> Verdict:
+    """Return *helps* or *hurts* for an effect whose sign is beyond doubt."""
+    return Verdict.HELPS if (estimate > 0) == (goal == "maximize") else Verdict.HURTS
 
 
 def verdict_of_interval(ci90: tuple[float, float], smallest_effect: float) -> Verdict:

@@ -9,7 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ablate.text import listed, shown, suggestion
 from ablate.trainer.data.sources import Source
-from ablate.trainer.tasks.declared_kinds import KINDS, KindOfTask
+from ablate.trainer.tasks.declared_kinds import KINDS, PAIR_HEADS, KindOfTask
 from ablate.trainer.tasks.declared_presets import PRESETS, expanded
 from ablate.trainer.tasks.task import ORDERING, Labels, LossOptions, Task
 
@@ -51,8 +51,7 @@ class DeclaredTask(Source):
     )
     head: str | None = Field(
         None,
-        description="what the dense layer sees. One sentence: sentence. Pairs: concat (default), difference, product, siamese, "
-        "cross",
+        description=f"what the dense layer sees. One sentence: sentence. Pairs: {', '.join(PAIR_HEADS)}; concat if left out",
     )
     metric: str | None = Field(
         None,

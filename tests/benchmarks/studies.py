@@ -29,7 +29,7 @@ from ablate.trainer.data.pretrained import TINY
 from ablate.trainer.data.reading import examples
 from ablate.trainer.encoders.loading import tiny
 from ablate.trainer.settings import Settings
-from ablate.trainer.training.machine import derive_seed
+from ablate.trainer.training.determinism import derive_seed
 from ablate.trainer.training.token_cache import tokens_of
 
 ROOT = Path(__file__).parents[2]

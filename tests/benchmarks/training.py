@@ -30,8 +30,8 @@ from transformers import AutoModel, PrinterCallback, Trainer, TrainerCallback, T
 
 from ablate.trainer.encoders import loading as encoders
 from ablate.trainer.settings import Settings
+from ablate.trainer.training.determinism import deterministic
 from ablate.trainer.training.loop import Training
-from ablate.trainer.training.machine import deterministic
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from trainer_context import Notebook  # it stands where tests find it

@@ -15,7 +15,6 @@ from ablate.report.formatting import number, p_equation, signed
 from ablate.report.phrases import NAIVE_LOOKS, reference_name
 from ablate.report.sections.cells import best_row, cell_name
 from ablate.spec.model import quoted_level
-from ablate.stats.inference import Method
 from ablate.stats.optimism import expected_best
 from ablate.stats.verdicts import Verdict
 from ablate.text import listed, plural
@@ -51,7 +50,7 @@ def two_seeds(evidence: Evidence) -> Iterator[Flag]:
         return
     methods = {row.numbers.method for row in evidence.rows}
     methods |= {row.numbers.method for cell in evidence.cells for row in cell.difference.values()}
-    if methods & {Method.SEEDS, Method.SEEDS_AND_ITEMS}:
+    if any(method.is_over_seeds for method in methods):
         yield Flag(
             CAUTION,
             "two_seeds",

@@ -22,8 +22,8 @@ from ablate.report.answers import Analysis, TableEffect, TableInteraction, Table
 from ablate.report.document import Change, Numbers, SimpleEffect
 from ablate.report.outside.levels import coded, order_levels
 from ablate.report.outside.question import Question
+from ablate.report.outside.read_table import read_columns
 from ablate.report.outside.runs import Runs, runs_of
-from ablate.report.outside.strict_csv import read_columns
 from ablate.spec.model import Verbatim
 from ablate.stats.distributions import t_p
 from ablate.stats.factorial import AnovaRow, Condition, Estimate, Factorial, Key, conditions, factorial

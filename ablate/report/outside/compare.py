@@ -34,7 +34,7 @@ from ablate.stats.mcnemar import mcnemar, paired_interval
 from ablate.stats.mrmc import mrmc
 from ablate.stats.paired import bootstrap, bootstrap_mean, paired_t
 from ablate.stats.power import mde
-from ablate.stats.verdicts import Verdict, verdict, verdict_of_interval
+from ablate.stats.verdicts import Verdict, direction, verdict, verdict_of_interval
 
 Array = NDArray[np.float64]
 
@@ -253,7 +253,7 @@ def tested(inference: Inference, smallest_effect: float | None, goal: str) -> Te
 
 def _verdict(delta: float, p: float, ci90: tuple[float, float], smallest_effect: float | None) -> Verdict:
     if p < 0.05:
-        return Verdict.HELPS if delta > 0 else Verdict.HURTS
+        return direction(delta, "maximize")
     return Verdict.INCONCLUSIVE if smallest_effect is None else verdict_of_interval(ci90, smallest_effect)
 
 

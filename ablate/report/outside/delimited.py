@@ -61,7 +61,7 @@ def read_grid(text: str, count_known: Callable[[list[str]], int], faults: Faults
     if names is None or not rows:
         raise BadInput(f"{faults.place}: {'a header but no rows' if names else 'no header and no rows'}")
     _refuse_spaces(names, count_known, faults, header_line)
-    names, rows = _without_last_delimiter(names, rows, delimiter, faults)
+    names, rows = _without_last_delimiter(names, rows, faults)
     # Spreadsheets also save rows that were filled once and are empty now.
     while rows and not any(map(str.strip, rows[-1])):
         rows.pop()
@@ -99,7 +99,7 @@ def _refuse_spaces(
 
 
 def _without_last_delimiter(
-    names: list[str], rows: list[list[str]], delimiter: str, faults: Faults
+    names: list[str], rows: list[list[str]], faults: Faults
 ) -> tuple[list[str], list[list[str]]]:
     """Remove the empty last field that results if every line ends with a delimiter.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ablate.errors import BadInput
 from ablate.report.outside.number_format import as_number, why_no_number
-from ablate.report.outside.strict_csv import read_columns
+from ablate.report.outside.read_table import read_columns
 from ablate.report.outside.tables import Table
 from ablate.stats.correlations import is_constant
 from ablate.tables import Faults

@@ -25,8 +25,8 @@ from ablate.report.phrases import (
 from ablate.report.plots.style import Picture
 from ablate.report.render import escaping
 from ablate.report.sections.best_configuration import best_configuration
+from ablate.report.sections.cost import cost_sentence
 from ablate.report.sections.effects import clearest_first
-from ablate.report.sections.ledger import cost_sentence
 from ablate.report.sections.looks import look_text, plan_text, when_seen
 from ablate.report.sections.provenance import methods, sources
 from ablate.report.sections.seeds_needed import open_comparisons

@@ -29,8 +29,7 @@ def adding_of(grid: Grid) -> Adding | None:
     looking = grid.results.spec.looking
     if looking is None:
         return None
-    until = "decided" if looking.width is None else {"width": looking.width}
-    return Adding(looking.start, tuple(looking.looks), looking.looks[-1], until)
+    return Adding(looking.start, tuple(looking.looks), looking.looks[-1], looking.until)
 
 
 def look_rows(grid: Grid) -> tuple[LookRow, ...]:

@@ -23,12 +23,12 @@ from ablate.errors import BadInput, Unavailable
 from ablate.runner.engines.local import LocalWorker
 from ablate.runner.engines.slurm_queue import TAKEN_AWAY, Queue, Watched
 from ablate.runner.process import EXPLAINED
+from ablate.runner.signals import ASKED_TO_STOP
 from ablate.store.urls import without_password
 from ablate.text import one_line, shortened
 
 POLL_S = 0.5
 KILLED = -9
-ASKED_TO_STOP = 128 + signal.SIGTERM
 # If one of these is set, the user has chosen the GPUs of a job.
 GPU_VARIABLES = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GRES")
 TIME_LIMIT_MIN = 24 * 60  # unless SBATCH_TIMELIMIT or the partition sets another

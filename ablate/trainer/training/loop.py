@@ -32,7 +32,12 @@ from ablate.trainer.tasks.r_drop import r_drop_loss
 from ablate.trainer.tasks.registry import mean_score
 from ablate.trainer.tasks.task import Task
 from ablate.trainer.training.balancing import build_balancing
-from ablate.trainer.training.machine import catch_out_of_memory, derive_seed, deterministic, keep_freed_memory
+from ablate.trainer.training.determinism import (
+    catch_out_of_memory,
+    derive_seed,
+    deterministic,
+    keep_freed_memory,
+)
 from ablate.trainer.training.optimizing import Optimizer
 from ablate.trainer.training.patience import Patience
 from ablate.trainer.training.saving import save_results

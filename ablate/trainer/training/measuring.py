@@ -22,8 +22,8 @@ from ablate.trainer.data.tokens import Indices, Ragged, TaskSplit
 from ablate.trainer.encoders.embedding import Live
 from ablate.trainer.parts import parts as parts_of
 from ablate.trainer.settings import HEADS, Settings
+from ablate.trainer.training.determinism import catch_out_of_memory, deterministic
 from ablate.trainer.training.loop import Training
-from ablate.trainer.training.machine import catch_out_of_memory, deterministic
 from ablate.trainer.training.saving import save_results
 from ablate.trainer.training.scoring import predict
 from ablate.trainer.training.stages import plan_stages

@@ -12,7 +12,7 @@ from ablate.trainer.settings import Settings
 from ablate.trainer.tasks.heads import build_head
 from ablate.trainer.tasks.metrics import scores
 from ablate.trainer.tasks.registry import mean_of
-from ablate.trainer.training.machine import catch_out_of_memory, deterministic
+from ablate.trainer.training.determinism import catch_out_of_memory, deterministic
 from ablate.trainer.training.saving import load_heads
 from ablate.trainer.training.scoring import keep_predictions, predict
 from ablate.trainer.training.token_cache import tokens_of

@@ -15,7 +15,7 @@ from published_tables import write_csv
 
 from ablate.errors import BadInput
 from ablate.report.outside.number_format import as_number
-from ablate.report.outside.strict_csv import read_columns
+from ablate.report.outside.read_table import read_columns
 from ablate.report.outside.tables import Table
 from ablate.tables import Faults
 
