@@ -186,7 +186,6 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w-]+", "", heading.lower().replace(" ", "-")) for heading in headings}
 
 
-@pytest.mark.slow
 def test_the_documents_have_the_keys_that_the_page_for_programs_names(
     ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:
@@ -199,12 +198,22 @@ def test_the_documents_have_the_keys_that_the_page_for_programs_names(
     report = json.loads(ablate("report", "walk", "--json").stdout)
     (tmp_path / "t.csv").write_text("a,seed,y\n0,1,0.5\n0,2,0.6\n1,1,0.7\n1,2,0.9\n")
     analysis = ablate("analyze", "t.csv", "--metric", "y", "--factors", "a", "--block", "seed", "--json")
-    for name in ("x", "y"):
-        (tmp_path / name).write_text(f"id,correct\n1,{int(name == 'x')}\n2,1\n3,0\n")
-    comparison = ablate("compare", "--a", "x", "--b", "y", "--correct", "--json")
+    for number, name in enumerate(("x", "x2", "y", "y2")):
+        (tmp_path / name).write_text(f"id,correct\n1,{int(name[0] == 'x')}\n2,1\n3,{number % 2}\n")
+    one_file, two_files = (
+        json.loads(ablate("compare", *words, "--correct", "--json").stdout)
+        for words in (("--a", "x", "--b", "y"), ("--a", "x", "--a", "x2", "--b", "y", "--b", "y2"))
+    )
+    exported = ablate("export", "walk", "--out", "exported", "--json")
+    bundle = ablate("export", "walk", "--bundle", "--out", "walk.zip", "--json")
+    assert json.loads(bundle.stdout).keys() == {"study", "files"}
+    (tmp_path / "other").mkdir()
+    assert ablate("import", "walk.zip", "--home", "other").returncode == 0
     found = {
         "`analyze --json`": json.loads(analysis.stdout),
-        "`compare --json`, of files": json.loads(comparison.stdout),
+        "`show --json`": json.loads(ablate("show", "walk", "0", "--json").stdout),
+        "`reproduce --json`": json.loads(ablate("reproduce", "walk", "0", "--json").stdout),
+        "`merge --json`": json.loads(ablate("merge", "runs", "other", "--json").stdout),
         "`plan --json`": plan,
         "`run --json`, `status --json`": status,
         "one of `trials`": status["trials"][0],
@@ -213,9 +222,23 @@ def test_the_documents_have_the_keys_that_the_page_for_programs_names(
         "one of `flags`": report["flags"][0],
     }
     for name, document in found.items():
-        named = re.findall(r"`(\w+)`", re.sub(r" \(`.*?\)", "", rows[name]))
-        assert set(named) <= document.keys(), name
-        assert "and more" in rows[name] or set(named) == document.keys(), name
+        named = keys_named(rows[name])
+        assert named <= document.keys(), name
+        assert "and more" in rows[name] or named == document.keys(), name
+    assert keys_named(rows["`export --json`"].partition(";")[0]) == json.loads(exported.stdout).keys()
+    always, _, sometimes = rows["`compare --json`, of files"].partition("; sometimes")
+    assert one_file.keys() == keys_named(always) | {"only_a", "only_b"}
+    assert two_files.keys() == keys_named(always) | {"deltas", "noise"}
+    assert {"only_a", "only_b", "deltas", "noise"} < keys_named(sometimes)
+    of_studies = json.loads(ablate("compare", "walk", "walk", "--json").stdout)
+    assert of_studies.keys() - {"deltas"} == keys_named(always) | keys_named(
+        rows["`compare --json`, of studies"]
+    )
+
+
+def keys_named(text: str) -> set[str]:
+    """Return the keys in backquotes."""
+    return set(re.findall(r"`(\w+)`", re.sub(r" \(`.*?\)", "", text)))
 
 
 def test_llms_txt_names_every_page() -> None:

@@ -118,6 +118,8 @@ def test_a_sound_trainer_passes_and_nothing_is_left(faulty: Faulty, ablate: Abla
 def test_our_example_of_a_trainer_passes(ablate: Ablate) -> None:
     done = ablate("check", STUDIES / "own_trainer.yaml", "--json", "--set", "steps=20")
     document = json.loads(done.stdout)
+    named = "study trainer sound failed not_checked cells shrunk parts checks"
+    assert document.keys() == set(named.split())
     assert set(results(document).values()) == {"PASS"}
     assert document["parts"][0]["steps"] == 20
     assert document["parts"][0]["seconds_per_step"] > 0

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 # A text cites one if it contains the first author and the year.
 REFERENCES = (
+    "Agarwal, Schwarzer, Castro, Courville and Bellemare (2021). Deep reinforcement learning at the edge of the "
+    "statistical precipice. Advances in Neural Information Processing Systems 34",
     "Bartlett (1937). Properties of sufficiency and statistical tests. Proceedings of the Royal Society A 160, "
     "268-282",
     "Benjamini and Hochberg (1995). Controlling the false discovery rate: a practical and powerful approach to "
@@ -28,10 +30,14 @@ REFERENCES = (
     "Statistics in Medicine 26, 596-619",
     "Holm (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, "
     "65-70",
+    "Horowitz and Manski (2000). Nonparametric analysis of randomized experiments with missing covariate and outcome "
+    "data. Journal of the American Statistical Association 95, 77-84",
     "Jennison and Turnbull (2000). Group Sequential Methods with Applications to Clinical Trials. Chapman and "
     "Hall/CRC",
     "Kish (1965). Survey Sampling. Wiley",
     "Lan and DeMets (1983). Discrete sequential boundaries for clinical trials. Biometrika 70, 659-663",
+    "Lancaster (1961). Significance tests in discrete distributions. Journal of the American Statistical Association "
+    "56, 223-234",
     "Lenth (1989). Quick and easy analysis of unreplicated factorials. Technometrics 31, 469-473",
     "Maurer and Bretz (2013). Multiple testing in group sequential trials using graphical approaches. Statistics "
     "in Biopharmaceutical Research 5, 311-320",
@@ -49,6 +55,8 @@ REFERENCES = (
     "the equivalence of average bioavailability. Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680",
     "Smyth (2004). Linear models and empirical Bayes methods for assessing differential expression in microarray "
     "experiments. Statistical Applications in Genetics and Molecular Biology 3, article 3",
+    "Spiegelhalter, Freedman and Blackburn (1986). Monitoring clinical trials: conditional or predictive power? "
+    "Controlled Clinical Trials 7, 8-17",
     "Student (1908). The probable error of a mean. Biometrika 6, 1-25",
     "Tippett (1925). On the extreme individuals and the range of samples taken from a normal population. "
     "Biometrika 17, 364-387",
