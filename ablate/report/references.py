@@ -57,6 +57,7 @@ REFERENCES = (
     "experiments. Statistical Applications in Genetics and Molecular Biology 3, article 3",
     "Spiegelhalter, Freedman and Blackburn (1986). Monitoring clinical trials: conditional or predictive power? "
     "Controlled Clinical Trials 7, 8-17",
+    "Steiger (1980). Tests for comparing elements of a correlation matrix. Psychological Bulletin 87, 245-251",
     "Student (1908). The probable error of a mean. Biometrika 6, 1-25",
     "Tippett (1925). On the extreme individuals and the range of samples taken from a normal population. "
     "Biometrika 17, 364-387",
