@@ -157,9 +157,10 @@ def run(
     Raises:
         BadInput: the study is invalid, or it or its code has changed since its trials were run. Nothing was written.
         Unavailable: data or weights are neither cached nor downloadable. Nothing was written.
+        AblateError: the run stopped on an error that is no trial's (a full disk, a database that is away); stderr has it.
         KeyboardInterrupt: interrupted, after every worker saved a checkpoint.
     """
-    from ablate.errors import BadInput
+    from ablate.errors import AblateError, BadInput
     from ablate.runner.progress import Messages
     from ablate.runner.run import Options, run_study
 
@@ -185,6 +186,10 @@ def run(
     exit_code, place = run_study(_source(study), options, Messages())
     if exit_code > 128:
         raise KeyboardInterrupt
+    if exit_code:
+        raise AblateError(
+            f"{place.study}: the run stopped on an error, see the messages above; the same call continues"
+        )
     return Study(place)
 
 

@@ -15,7 +15,7 @@ import pytest
 from fixture_types import Ablate
 
 import ablate
-from ablate.errors import BadInput
+from ablate.errors import AblateError, BadInput
 
 # A study as a script has it.
 STUDY: dict[str, Any] = {
@@ -139,6 +139,16 @@ def test_a_run_that_is_interrupted_raises_and_the_same_call_resumes(folder: Path
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert ablate.open_study("walk").status()["complete"] < 12
     assert ablate.run(slow).status()["complete"] == 12
+
+
+def test_a_run_that_stops_on_an_error_of_no_trial_raises(folder: Path) -> None:
+    trainer = folder / "walk.py"
+    whole = trainer.read_text()
+    trainer.write_text(whole + '\nimport sys\nif "ablate.runner.process" in sys.orig_argv: os._exit(9)\n')
+    with pytest.raises(AblateError, match="walk: the run stopped on an error, see the messages above"):
+        ablate.run("walk.yaml", limit=1)
+    trainer.write_text(whole)
+    assert ablate.run("walk.yaml", limit=1).status()["complete"] == 1
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
