@@ -12,6 +12,7 @@ from scipy.stats import t as students_t
 from ablate.evidence.frames import SPARED, grid
 from ablate.evidence.looks import results_of_look, take_look
 from ablate.report.document import Report
+from ablate.report.formatting import number
 from ablate.report.render.html import render_html
 from ablate.report.render.latex import render_latex
 from ablate.report.render.markdown import render_markdown
@@ -193,6 +194,19 @@ def test_the_methods_name_what_was_done() -> None:
 def test_the_best_cell_may_have_been_spared_seeds() -> None:
     document = report_document(looked(3))
     assert any(cell["best"] for cell in document["cells"])
+
+
+def test_the_luck_of_the_best_cell_is_that_of_the_seeds_it_has() -> None:
+    document = report_document(looked(3))
+    (best,) = (cell for cell in document["cells"] if cell["best"])
+    assert best["seeds_done"] < len(SEEDS)
+    (flag,) = (flag for flag in document["flags"] if flag["rule"] == "best_of_many")
+    cells = sum(cell["seeds_done"] >= best["seeds_done"] for cell in document["cells"])
+    assert flag["evidence"].startswith(f"if {cells} cells were equal")
+    lead = next(
+        row for row in primary(document) if row["factor"] in best["name"] and row["to"] in best["name"]
+    )
+    assert flag["evidence"].endswith(f"by {number(lead['estimate'])}")
 
 
 def test_what_is_open_after_the_last_look_needs_a_new_study() -> None:

@@ -382,6 +382,9 @@ def test_a_choice_that_changed_nothing_at_all_is_called_so() -> None:
         "l2: 0.0 → 0.01: inconclusive; dev/mean is exactly the same in 3 seeds, as if the change did nothing."
     )
     assert said in report_document(results)["summary"]
+    needs = open_comparisons(report_of(results)) or ""
+    assert "l2: 0.0 → 0.01 (identical in every seed: does it act at all?)" in needs
+    assert "unknown" not in needs
 
 
 def test_the_settings_that_do_not_vary_stand_without_the_folders_of_this_machine() -> None:

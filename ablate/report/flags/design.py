@@ -202,7 +202,8 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
     best = best_row(grid)
     if best is None or grid.reference is None:
         return
-    seeds = len(grid.results.spec.seeds)
+    # Looks may have given other cells more seeds.
+    seeds = len(grid.results.seeds_of(grid.cells[best].hash))
     values = grid.values[grid.primary][:, :seeds]
     complete = np.flatnonzero(np.isfinite(values).all(axis=1))
     _, first = np.unique(grid.sources(grid.primary)[complete, :seeds], axis=0, return_index=True)
@@ -217,8 +218,7 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
         CAUTION if not lead > 2 * gain else NOTE,
         "best_of_many",
         f"if {len(models)} cells were equal, the best of them would still beat their mean by about {number(gain)}, by chance "
-        f"alone; this one beats the {reference} by "
-        f"{number(lead) if math.isfinite(lead) else 'an unknown amount'}",
+        f"alone; this one beats the {reference} by {number(lead)}",
         f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split"
         + _by_ablate_test(evidence),
         frozenset({best}),

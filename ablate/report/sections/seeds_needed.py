@@ -9,10 +9,13 @@ from ablate.report.formatting import number
 from ablate.report.sections.summary import with_sentence
 from ablate.spec.seeds import MORE_SEEDS
 from ablate.stats.distributions import variance_interval
+from ablate.stats.inference import Method
 from ablate.stats.power import mde
 from ablate.stats.verdicts import Verdict
 from ablate.text import listed
 
+# Of a choice that changed nothing in any seed.
+_IDENTICAL = "identical in every seed: does it act at all?"
 SEEDS_TRIED = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)
 
 
@@ -33,22 +36,32 @@ def open_comparisons(report: Report) -> str | None:
         )
     needed: dict[str | None, list[str]] = {}
     for row in rows:
-        text = _seeds_text(row.seeds_needed) if row.seeds_needed else None
-        needed.setdefault(text, []).append(row.text)
+        needed.setdefault(_answer(row), []).append(row.text)
     groups = [
         listed(texts, 12, "; ") + (f" ({'each ' if len(texts) > 1 else ''}{seeds})" if seeds else "")
         for seeds, texts in needed.items()
     ]
-    how_many = (
-        f"With that many, about 80 % of studies would detect an effect of {number(smallest)}, if the noise is as seen here"
-        if needed.keys() - {None}
-        else "The number of seeds needed is unknown, since the noise between seeds is unknown"
-    )
-    answers = [text for text in needed if text]
-    if any("," in text for text in answers):
-        how_many += "; ranges are for the 80 % interval of the noise between seeds"
-    more = f" {_how_to_add_seeds(report)}" if any(" seeds" in text for text in answers) else ""
-    return f"Not decided: {'; '.join(groups)}. {how_many}.{more}"
+    sentences = [f"Not decided: {'; '.join(groups)}."]
+    answers = [text for text in needed if text and text != _IDENTICAL]
+    if answers:
+        ranges = "; ranges are for the 80 % interval of the noise between seeds"
+        sentences.append(
+            f"With that many, about 80 % of studies would detect an effect of {number(smallest)}, if the noise is as seen here"
+            f"{ranges if any(',' in text for text in answers) else ''}."
+        )
+    elif None in needed:
+        sentences.append("The number of seeds needed is unknown, since the noise between seeds is unknown.")
+    if any(" seeds" in text for text in answers):
+        sentences.append(_how_to_add_seeds(report))
+    return " ".join(sentences)
+
+
+def _answer(row: EffectRow) -> str | None:
+    """Return what would decide a comparison; None if that is unknown."""
+    if row.seeds_needed:
+        return _seeds_text(row.seeds_needed)
+    same = row.numbers.estimate == 0 and row.numbers.method == Method.NO_VARIANCE
+    return _IDENTICAL if same else None
 
 
 def _how_to_add_seeds(report: Report) -> str:
