@@ -109,8 +109,7 @@ def test_a_trial_and_a_status_fit_the_terminal(ablate: Ablate, walk_study: WalkS
 def test_in_a_pipe_lines_are_whole(ablate: Ablate, runs: Path) -> None:
     plan = ablate("plan", STUDIES / "quickstart.yaml").stdout.splitlines()
     assert any(
-        line.startswith("smallest detectable effect") and line.endswith("until runs are repeated)")
-        for line in plan
+        line.startswith("smallest detectable effect") and line.endswith("and plan again)") for line in plan
     )
     assert "SE" in ablate(*ANALYZE).stdout.splitlines()[6].split()
 

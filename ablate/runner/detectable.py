@@ -20,7 +20,10 @@ from ablate.store.results import Results, compared, repeated_values
 SEEDS_SHOWN = (3, 5, 10)
 # A design is recommended if it detects effects smaller by this factor with no more trials.
 WORTH_A_LINE = 0.9
-UNKNOWN = "standard deviations of one run, whose size is unknown until runs are repeated"
+UNKNOWN = (
+    "standard deviations of one run, whose size is unknown until runs are repeated; train the baseline alone with `ablate run "
+    "STUDY --only baseline`, and plan again"
+)
 
 
 @dataclass(frozen=True)
