@@ -68,6 +68,11 @@ class Numbers:
         return "0 within rounding" if self._is_rounding else signed(self.estimate, self.beside)
 
     @property
+    def is_identical(self) -> bool:
+        """Whether both sides have exactly the same values, in every seed."""
+        return self.estimate == 0 and self.method is Method.NO_VARIANCE
+
+    @property
     def interval(self) -> str:
         """The 95 % interval, formatted."""
         return self.shown(self.ci95)

@@ -9,7 +9,6 @@ from ablate.report.formatting import number
 from ablate.report.sections.summary import with_sentence
 from ablate.spec.seeds import MORE_SEEDS
 from ablate.stats.distributions import variance_interval
-from ablate.stats.inference import Method
 from ablate.stats.power import mde
 from ablate.stats.verdicts import Verdict
 from ablate.text import listed
@@ -60,8 +59,7 @@ def _answer(row: EffectRow) -> str | None:
     """Return what would decide a comparison; None if that is unknown."""
     if row.seeds_needed:
         return _seeds_text(row.seeds_needed)
-    same = row.numbers.estimate == 0 and row.numbers.method == Method.NO_VARIANCE
-    return _IDENTICAL if same else None
+    return _IDENTICAL if row.numbers.is_identical else None
 
 
 def _how_to_add_seeds(report: Report) -> str:

@@ -209,7 +209,7 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
         return f"{change}: {row.note or NOTES[Note.NOTHING_YET]}."
     if Note.SAME_PART in row.notes:
         return f"{change}: no difference in {metric}: both sides use the same trained part."
-    if numbers.estimate == 0 and numbers.method == Method.NO_VARIANCE:
+    if numbers.is_identical:
         seeds = plural(numbers.n, "seed")
         return f"{change}: {judged.verdict}; {metric} is exactly the same in {seeds}, as if the change did nothing."
     shift = f"{metric} {numbers.delta}"
