@@ -1,5 +1,6 @@
 """Nothing is lost, whoever is killed, frozen or started twice, whatever write fails."""
 
+import fcntl
 import functools
 import hashlib
 import itertools
@@ -247,6 +248,31 @@ def test_a_damaged_checkpoint_changes_no_bit(
         )
         shutil.rmtree(copy)
     print(f"{len(kinds)} damaged checkpoints: each skipped and named, each rerun identical")
+
+
+def test_workers_finish_a_study_whose_supervisor_is_frozen(
+    start_ablate: StartAblate, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    seeds = list(range(1, 9))
+    study = walk_study(steps=20, seconds_per_step=0.01, seeds=str(seeds))
+    run = start_ablate("run", study, "--workers", 2)
+    wait_for(lambda: len(running_workers(tmp_path)) == 2)
+    run.send_signal(signal.SIGSTOP)  # as a terminal's Ctrl-S does in the end
+    # The smallest pipes there are: full after a few trials.
+    pipes = [fd for fd in Path(f"/proc/{run.pid}/fd").iterdir() if os.readlink(fd).startswith("pipe:")]
+    assert len(pipes) >= 4
+    for pipe in pipes:
+        with pipe.open("rb") as end:
+            fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 4096)
+    wait_for(lambda: states(tmp_path).count("COMPLETE") == 4 * len(seeds))
+    assert run.poll() is None
+    # A second run has nothing left to do, and takes nothing over.
+    assert ablate("run", study).returncode == 0
+    run.send_signal(signal.SIGCONT)
+    output = "".join(run.communicate())
+    assert run.returncode == 0
+    assert output.count("dev/position ") == 4 * len(seeds), output
+    assert [trial.attempts for trial in trials(tmp_path)] == [1] * 4 * len(seeds)
 
 
 @pytest.mark.timeout(30)
