@@ -23,9 +23,10 @@ def render_html(report: Report, pictures: Sequence[Picture], live: Live | None =
 
     With `live`, it opens with the progress and reloads by itself.
     """
-    templates = environment(escaping.markdown, autoescape=True)
+    templates = environment(autoescape=True)
     mark = marker(lambda word, meaning: str(_TERM.format(escape(meaning), word)))
     templates.filters |= {
+        "code": Markup("<code>{}</code>").format,
         "data_uri": _data_uri,
         "prose": _prose,
         "heading": of_heading,

@@ -42,7 +42,7 @@ OVER_SEEDS = ("sign_flip", "moderated_t")
 MAX_LATEX_METRICS = 4
 
 
-def environment(escape: Callable[[object], str], autoescape: bool = False) -> jinja2.Environment:
+def environment(escape: Callable[[object], str] = str, autoescape: bool = False) -> jinja2.Environment:
     """Return the environment that renders templates; the filter `t` escapes text if jinja does not do so itself."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("ablate.report.render"),
@@ -92,6 +92,11 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
     return {
         **{field.name: getattr(report, field.name) for field in fields(report)},
         "shown_cells": _best_first(report) if many else report.cells,
+        "diverged": [
+            cell
+            for cell in report.cells
+            if "diverged_runs" in cell.flags and report.metric.name in cell.metrics
+        ],
         "pictures": pictures,
         "reference": reference_name(report.design.kind),
         "max_cells": MAX_CELLS,
