@@ -62,9 +62,11 @@ class Chaos:
         assert self.witness.violations() == []
 
     def _wait_for_training(self, supervisor: subprocess.Popen[bytes], rng: random.Random) -> None:
-        """Let some training happen, mostly: a worker takes a second to start, and a kill at birth costs nothing."""
+        """Let some training happen, mostly: a worker takes a while to start, and a kill at birth costs nothing."""
+        # Not by a clock: on a busy machine every kill would come at birth, and a run gives up such a worker.
+        at_birth = rng.random() < 0.1
         before = self._signs_of_training()
-        while rng.random() > 0.005 and self._signs_of_training() == before and supervisor.poll() is None:
+        while not at_birth and self._signs_of_training() == before and supervisor.poll() is None:
             time.sleep(0.02)
 
     def _signs_of_training(self) -> list[tuple[str, int]]:
