@@ -4,7 +4,7 @@ Nothing is dropped here: a trial that failed, was pruned or never ran keeps its 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -117,6 +117,19 @@ class Grid:
             name
             for name in self.metrics
             if name == self.primary or not (name.startswith("test/") or name in last_epoch)
+        )
+
+    def with_first_seeds(self, number: int) -> "Grid":
+        """Return the grid as if only the first `number` seeds were planned; its arrays keep their shape."""
+        spec = self.results.spec.model_copy(update={"seeds": self.seeds[:number]})
+        kept = np.arange(len(self.seeds)) < number
+        return Grid(
+            replace(self.results, spec=spec),
+            self.cells,
+            self.seeds,
+            {place: trial for place, trial in self.trials.items() if kept[place[1]]},
+            self.metrics,
+            {name: np.where(kept, values, math.nan) for name, values in self.values.items()},
         )
 
     def sources(self, metric: str) -> NDArray[np.int64]:

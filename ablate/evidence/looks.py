@@ -21,6 +21,7 @@ from ablate.evidence.contrasts import Contrast
 from ablate.evidence.effects import Effect, Kind, study_contrasts, study_effects, study_models
 from ablate.evidence.frames import Grid
 from ablate.evidence.items import Items
+from ablate.evidence.models import Model, fit_model
 from ablate.evidence.verdicts import Judged, deciding_p, gates, qualified
 from ablate.spec.model import Looking, Scalar, StudySpec
 from ablate.spec.rules import Frozen
@@ -275,6 +276,28 @@ def comparisons(grid: Grid) -> list[Comparison]:
     ]
 
 
+def effects_at_last_look(
+    grid: Grid, items: Items, effects: Sequence[Effect], model: Model | None
+) -> list[Effect]:
+    """Return the effects on the primary metric, each from the seeds of its last look.
+
+    Its cells may have been given more seeds since, for other comparisons."""
+    seen, seeds = last_results(grid), seeds_of_last_look(grid)
+    keys = [_key(effect.kind, effect.contrast) for effect in effects]
+    then: dict[tuple[int, Key], Effect] = {}
+    for number in {seeds[key] for key in keys if key in seen} - {len(grid.seeds)}:
+        earlier = grid.with_first_seeds(number)
+        of_then = study_effects(earlier, items, grid.primary, model and fit_model(earlier, grid.primary))
+        then |= {(number, _key(effect.kind, effect.contrast)): effect for effect in of_then}
+    return [then.get((seeds.get(key, 0), key), effect) for key, effect in zip(keys, effects, strict=True)]
+
+
+def seeds_of_last_look(grid: Grid) -> dict[Key, int]:
+    """Return how many seeds were planned at the last look at each comparison; none before the first look."""
+    looks = grid.results.looks
+    return {key: looks[last.look - 1].seeds for key, last in last_results(grid).items()}
+
+
 def judge_at_last_look(
     grid: Grid, effects: Sequence[Effect], aliases: Mapping[str, Sequence[str]]
 ) -> list[tuple[Judged, LookResult | None]]:
@@ -307,11 +330,12 @@ def last_results(grid: Grid) -> dict[Key, LookResult]:
     return results_of_look(looks[-1]) if looks else {}
 
 
-def last_results_of_cells(grid: Grid) -> dict[int, LookResult]:
-    """Return the last result of each row's comparison, for rows that differ from the reference in just one factor's level."""
-    seen = last_results(grid)
+def last_results_of_cells(grid: Grid) -> dict[int, tuple[LookResult, int]]:
+    """Return the last result of each row's comparison, for rows that differ from the reference in just one factor's level,
+    and how many seeds were planned at that look."""
+    seen, seeds = last_results(grid), seeds_of_last_look(grid)
     return {
-        cells[1]: last
+        cells[1]: (last, seeds[last.key])
         for contrast in study_contrasts(grid)
         if (cells := contrast.two_cells)
         and cells[0] == grid.reference

@@ -21,7 +21,7 @@ from ablate.evidence.interactions import (
     study_interactions,
 )
 from ablate.evidence.items import Items
-from ablate.evidence.looks import judge_at_last_look
+from ablate.evidence.looks import effects_at_last_look, judge_at_last_look
 from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_of_metrics
 from ablate.files import write_file
@@ -107,6 +107,8 @@ def _report(arranged: Grid) -> Report:
     effects, rows = [], []
     for metric in arranged.dev_metrics:
         of_metric = study_effects(arranged, items, metric, models.get(metric))
+        if spec.looking and metric == arranged.primary:
+            of_metric = effects_at_last_look(arranged, items, of_metric, models.get(metric))
         effects += of_metric
         rows += _effect_rows(items, of_metric, models.get(metric), interactions.get(metric, []), aliased)
     cells, done = cell_rows(items), progress(arranged)

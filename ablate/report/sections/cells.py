@@ -88,7 +88,12 @@ def _differences(items: Items, metric: str) -> dict[int, Difference]:
     if grid.reference is None or not compared:
         return {}
     measured = np.isfinite(grid.values[metric])
-    weights = [pair_weights(grid.reference, row, measured) for row in compared]
+    looks = grid.results.spec.looking is not None and metric == grid.primary
+    looked = last_results_of_cells(grid) if looks else {}
+    # Of a comparison that has stopped, the seeds that its cells were given since do not count.
+    columns = np.arange(len(grid.seeds))
+    counted = [measured & (columns < looked[row][1]) if row in looked else measured for row in compared]
+    weights = [pair_weights(grid.reference, row, there) for row, there in zip(compared, counted, strict=True)]
     at_last = grid.of_last_epoch.get(metric)
     last = infer_all(items, at_last, weights) if at_last else [None] * len(compared)
     effects = [
@@ -101,10 +106,10 @@ def _differences(items: Items, metric: str) -> dict[int, Difference]:
         row: _difference(effect, judged, size_of(grid, metric))
         for row, effect, judged in zip(compared, effects, judge(grid, effects, {}), strict=True)
     }
-    if grid.results.spec.looking and metric == grid.primary:
-        looked = last_results_of_cells(grid)
+    if looks:
         return {
-            row: _judged_at_last_look(difference, grid, looked.get(row)) for row, difference in rows.items()
+            row: _judged_at_last_look(difference, grid, looked[row][0] if row in looked else None)
+            for row, difference in rows.items()
         }
     return rows
 
