@@ -36,6 +36,7 @@ MAPS = [
     "stopped",
     "trials",
     "tried",
+    "weights",
 ]
 
 

@@ -59,7 +59,7 @@ def test_before_the_first_look_nothing_is_claimed() -> None:
     document = report_document(looked(0))
     assert {(row["p_holm"], row["p"], row["look"]) for row in primary(document)} == {(None, None, None)}
     assert {row["verdict"] for row in primary(document)} == {"inconclusive"}
-    assert all("not part of any look" in said for said in document["summary"] if "→" in said)
+    assert all("no look has tested this difference" in said for said in document["summary"] if "→" in said)
 
 
 def test_each_effect_is_that_of_its_look() -> None:
@@ -70,6 +70,18 @@ def test_each_effect_is_that_of_its_look() -> None:
         assert (row["estimate"], row["p_holm"], row["n"]) == (one.estimate, one.p_holm, one.seeds)
         assert row["ci95"] == (one.ci95 and list(one.ci95))
         assert row["look"]["number"] == one.look
+
+
+@pytest.mark.parametrize("design", ["one_at_a_time", "full"])
+def test_seeds_that_came_after_a_comparison_stopped_are_in_none_of_its_numbers(design: str) -> None:
+    rows = [row for row in primary(report_document(looked(3, design))) if row["se"]]
+    assert len({row["n"] for row in rows}) > 1
+    for row in rows:
+        assert len(row["by_seed"]) == row["n"]
+        assert sum(row["by_seed"].values()) / row["n"] == pytest.approx(row["estimate"], rel=1e-9)
+        assert row["v_seed"] + (row["v_item"] or 0) == pytest.approx(row["se"] ** 2, rel=1e-9)
+        (flips,) = [test for test in row["sensitivity"] if test["method"] == "sign_flip"]
+        assert f"with {row['n']} seeds" in flips["note"]
 
 
 def test_both_repeated_intervals_can_be_computed_again_from_their_levels() -> None:
@@ -90,10 +102,8 @@ def test_no_difference_at_a_look_rests_on_the_repeated_90_percent_interval() -> 
         assert row.judged.ci90 is not None
         assert -0.005 < row.judged.ci90[0] < row.judged.ci90[1] < 0.005
     text = render_markdown(result, [])
-    assert (
-        "No difference that matters: the 90 % interval lies within ±0.0050. Both are repeated intervals"
-        in text
-    )
+    note = "No difference that matters: the 90 % interval, before rounding, lies within ±0.0050."
+    assert f"{note} The 95 % and 90 % intervals of Δ are repeated" in text
 
 
 def test_results_that_came_after_a_look_change_no_verdict() -> None:
@@ -212,7 +222,7 @@ def test_the_luck_of_the_best_cell_is_that_of_the_seeds_it_has() -> None:
 def test_what_is_open_after_the_last_look_needs_a_new_study() -> None:
     said = open_comparisons(report_of(looked(3, noise=0.05)))
     assert said is not None
-    assert said.endswith(" This study adds at most 8 seeds; more need a new study, with fresh seeds.")
+    assert said.endswith(" This study uses at most 8 seeds; more need a new study, with fresh seeds.")
 
 
 @pytest.mark.parametrize(

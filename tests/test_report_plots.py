@@ -206,7 +206,7 @@ def test_a_seed_that_is_still_training_does_not_cut_the_curve_of_its_cell_short(
     begun = Point(part, 33, 50, "dev/sentiment", 0.1)
     running = replace(done, points=points_of([*done.points([part for part, _ in done.parts]), begun]))
     assert drawn(running)["curves"].table == drawn(done)["curves"].table
-    assert "up to 2 seeds" in drawn(running)["curves"].caption
+    assert "up to 2;" in drawn(running)["curves"].caption
 
 
 def test_a_metric_that_few_cells_recorded_does_not_lead_the_curves() -> None:

@@ -445,6 +445,14 @@ class Flag:
 
 
 @dataclass(frozen=True)
+class Composite:
+    """What the primary metric equals in every trial: a constant plus weighted metrics."""
+
+    weights: Mapping[str, float]
+    constant: float
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole document, in the order of its JSON."""
 
@@ -452,6 +460,7 @@ class Report:
     question: str | None
     trainer: str
     metric: Metric
+    composite: Composite | None
     design: Design
     progress: Progress
     cells: tuple[CellRow, ...]

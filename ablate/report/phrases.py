@@ -45,7 +45,7 @@ NOTES = {
     Note.SLOPE: "straight line through {levels}{scale}; lack of fit p {p}",
     Note.BOUNDS: "the effect would lie in {bounds} if the lost trials had scored {ends}",
     Note.TURNS_AROUND: "{up} at {up_at}, {down} at {down_at}",
-    Note.NOT_LOOKED_AT: "not part of any look, so nothing is claimed",
+    Note.NOT_LOOKED_AT: "no look has tested this difference, so nothing is claimed",
 }
 
 BOUNDS_DECLARED = "the worst or the best possible value"
@@ -70,8 +70,10 @@ LOOKS = (
     "items. Holm's correction is applied to sequential p-values (Maurer and Bretz 2013), each the smallest alpha at which any "
     "look so far would have rejected. Intervals are repeated confidence intervals (Jennison and Turnbull 2000), valid at every "
     "look for one effect at a time. An effect keeps the numbers of the look at which it is decided, at which its repeated 90 % "
-    "interval shows no difference that matters, or at which the chance of reaching either falls below {futile:g}. Other metrics, "
-    "interactions and the analysis of variance are not corrected for the looks."
+    "interval shows no difference that matters, or at which the chance of reaching either falls below {futile:g}; seeds that its "
+    "cells were given since count in the means of cells and in the pictures of seeds and curves, but not in its numbers. Other "
+    "metrics, interactions and the analysis of variance use all seeds and are not corrected for the looks. With `--only`, no "
+    "look is taken, so the commands that train an effect's cells again train the seeds of the first look."
 )
 NAIVE_LOOKS = "with looks at 3, 5 and 10 seeds, 12 % of studies without an effect claim one, instead of 5 %"
 # Follows a slope's change in a sentence.
@@ -164,11 +166,18 @@ OTHER_ENVIRONMENT = (
 
 LARGER_P = "Where a score comes from a chosen epoch, the last epoch is tested too, and the larger p counts."
 
+DETECTABLE = (
+    ", with the true effect that 80 % of such studies would detect (tested at the α of Holm's first step; of an exploratory "
+    "metric, at .05)"
+)
 INTERVALS = "95 % intervals are for one effect at a time, not simultaneous; verdicts are corrected for multiple comparisons."
 COVERS_ITEMS = "The intervals cover what varies between trainings (seeds) and between dev items."
 COVERS_SEEDS = "cover only what varies between trainings (seeds), not what would vary with other dev items."
-EQUIVALENCE = "No difference that matters: the 90 % interval lies within ±{smallest}."
-REPEATED = "Both are repeated intervals, valid at every look (section 13), so they are wider than those of a single analysis."
+EQUIVALENCE = "No difference that matters: the 90 % interval, before rounding, lies within ±{smallest}."
+REPEATED = (
+    "The 95 % and 90 % intervals of Δ are repeated intervals, valid at every look (section 13), so they are wider than those of "
+    "a single analysis."
+)
 
 # A verdict that is weaker than it looks.
 QUALIFIED = {

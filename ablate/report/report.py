@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ablate.errors import BadInput
 from ablate.evidence.aliases import Fraction, aliases, fraction_of, partial_aliases
 from ablate.evidence.contrasts import condition_text
@@ -26,7 +28,7 @@ from ablate.evidence.models import Model
 from ablate.evidence.noise import noise_of_metrics
 from ablate.files import write_file
 from ablate.report.as_json import to_json
-from ablate.report.document import CellRow, Design, EffectRow, FactorRow, Flag, Report
+from ablate.report.document import CellRow, Composite, Design, EffectRow, FactorRow, Flag, Report
 from ablate.report.flags.evidence import Evidence
 from ablate.report.flags.registry import flags
 from ablate.report.render.csv import csv_tables
@@ -119,6 +121,7 @@ def _report(arranged: Grid) -> Report:
         question=spec.question,
         trainer=spec.trainer,
         metric=spec.metric,
+        composite=_composite(items),
         design=_design(arranged, fraction_of(arranged, partial)),
         progress=done,
         cells=tuple(_flagged_cell(cell, place, raised) for place, cell in enumerate(cells)),
@@ -142,6 +145,15 @@ def _report(arranged: Grid) -> Report:
         flags=raised,
     )
     return replace(report, summary=sentences(report))
+
+
+def _composite(items: Items) -> Composite | None:
+    grid, primary = items.grid, items.grid.primary
+    weights = items.made_of(primary) if primary in grid.values else {}
+    if list(weights) in ([], [primary]):
+        return None
+    rest = grid.values[primary] - sum(share * grid.values[name] for name, share in weights.items())
+    return Composite(weights, float(np.nanmean(rest)))
 
 
 def _design(arranged: Grid, fraction: Fraction) -> Design:

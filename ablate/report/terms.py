@@ -6,6 +6,9 @@ from collections.abc import Callable
 TERMS = {
     "baseline": "the level of each factor that effects are measured from; also the cell with all of these levels",
     "cell": "one valid combination of levels; combinations with equal settings are one cell",
+    "trial": "one cell trained with one seed",
+    "part": "one separately trained model of a trial; if several trials have equal parts, these are trained "
+    "once and shared",
     "seed": "the number that fixes a trial's randomness; every cell uses the same seeds",
     "difference (Δ)": "the result of a cell minus that of the cell it is compared with, or the result at one level of "
     "a factor minus that at another; paired by seed",
@@ -16,16 +19,18 @@ TERMS = {
     "smallest effect": "the smallest difference in the primary metric that matters to you",
     "detectable effect": "the true effect that a study like this detects with 80 % power",
     "p": "how often chance alone would give a difference at least this large if the true difference were 0",
-    "Holm": 'a correction of p for the number of comparisons, so that at most 5 % of studies report any "helps" or '
-    '"hurts" that is false',
+    "Holm": 'a correction of p for the number of comparisons in a table, so that at most 5 % of studies report any "helps" or '
+    '"hurts" in it that is false',
     "Benjamini-Hochberg (BH)": "a weaker correction of p: on average, at most 5 % of the differences that it calls "
     "real are false; for ideas, not for claims",
     "SE": "the standard error: how far the estimate typically is from the true difference",
     "df": "degrees of freedom: how much data the noise was estimated from; the fewer, the wider the interval",
     "noise between seeds": "how much a metric varies when only the seed changes, as a standard deviation",
-    "noise of items": "how much a metric would vary with other samples of items, as a standard deviation",
+    "noise of items": "how much the scores of single items vary, as a standard deviation; divided by the square root of "
+    "the number of items, how much a metric would vary with other samples of items",
     "inconclusive": "the study showed neither that there is a difference nor that any difference is too small to matter",
     "no difference that matters": "the 90 % interval lies within ± the smallest effect",
+    "look": "an analysis, planned in advance, after which the study may stop adding seeds",
     "alias": "an effect that the design cannot separate from another one",
     "flag": "a problem that the report found in the data: STOP, CAUTION or NOTE",
 }

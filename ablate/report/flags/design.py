@@ -137,7 +137,7 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
                 if added
                 else ""
             ),
-            "say so with the claim, and plan looks next time: `seeds: {start: [11, 22, 33], at_most: 12}`"
+            "say so with the claim; a new study can plan looks, with fresh seeds: `seeds: {start: [101, 102, 103], at_most: 12}`"
             if added and not judged
             else "say so with the claim; a choice made after seeing results needs fresh seeds"
             if not judged

@@ -71,10 +71,16 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
         caption=(
             "Thin: one seed each; thick: their mean at steps that all seeds have."
             if names[0].startswith("dev/")
-            else "Mean over seeds and over the last twentieth of the points."
+            else "Mean over seeds, and over the last twentieth of the points so far."
         )
-        + f" {plural(len(cells), 'cell')} of {len(report.cells)}, up to {plural(len({seed for *_, seed in curves}), 'seed')}. "
-        "Steps are optimizer steps of the part; a part that several cells share is drawn once, for the first of them."
+        + f" {plural(len(cells), 'cell')} of {len(report.cells)}"
+        + (
+            ": the baseline, the best, then the largest differences."
+            if len(cells) < len(report.cells)
+            else "."
+        )
+        + f" Each mean is over the seeds that the cell has, up to {len({seed for *_, seed in curves})}; equal curves are drawn "
+        "once. Steps are optimizer steps of the part."
         + (" Diamonds: the step whose scores are reported." if chosen else ""),
         alt="Learning curves. "
         + " ".join(
@@ -84,7 +90,7 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
         ),
         section="curves",
         table=(
-            ["where the mean ends", *names],
+            ["where the thick line ends", *names],
             [[cell.name, *map(number, of_cell)] for cell, of_cell in zip(cells, ends, strict=True)],
         ),
     )
@@ -165,7 +171,7 @@ def _panel(
             step, curve = chosen.get((cell, seed)), curves.get((name, cell, seed), {})
             if step in curve:
                 axis.plot(step, curve[step], "D", ms=3.5, mec=colour, mfc="white", mew=0.9, zorder=3)
-        mean = _mean(of_cell) if name.startswith("dev/") else smooth(_mean(of_cell))
+        mean = _thick(name, of_cell)
         axis.plot(*xy(mean), lw=1.7, marker="o" if len(mean) == 1 else None, color=colour, ls=line)
     axis.set_xlabel("step")
 
@@ -182,6 +188,10 @@ def _mean(curves: list[Curve]) -> Curve:
     return {step: math.fsum(curve[step] for curve in curves) / len(curves) for step in common}
 
 
+def _thick(name: str, curves: list[Curve]) -> Curve:
+    return _mean(curves) if name.startswith("dev/") else smooth(_mean(curves))
+
+
 def smooth(curve: Curve) -> Curve:
     """Return the running mean over a twentieth of the points: the loss of single batches is noisy."""
     steps, values = xy(curve)
@@ -196,7 +206,7 @@ def xy(curve: Curve) -> tuple[list[int], list[float]]:
 
 
 def _end(curves: Curves, name: str, cell: str, seeds: Iterable[int]) -> float | None:
-    mean = _mean([curve for seed in seeds if (curve := curves.get((name, cell, seed)))])
+    mean = _thick(name, [curve for seed in seeds if (curve := curves.get((name, cell, seed)))])
     return mean[max(mean)] if mean else None
 
 

@@ -19,6 +19,7 @@ from ablate.report.document import Fact, Provenance, Report
 from ablate.report.phrases import (
     ANOVA,
     DEPENDENCE,
+    DETECTABLE,
     GATES,
     INTERVALS,
     LARGER_P,
@@ -101,8 +102,11 @@ def methods(report: Report) -> list[str]:
         verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"
         verdicts += " (two one-sided tests, Schuirmann 1987; not corrected for multiple comparisons)"
     paragraphs.append(
-        verdicts + "; otherwise inconclusive, with the true effect that 80 % of such studies would detect "
-        "(corrected like the smallest p). " + INTERVALS
+        verdicts
+        + "; otherwise inconclusive"
+        + ("" if report.design.adding else DETECTABLE)
+        + ". "
+        + INTERVALS
     )
     if report.trainer == "ablate.command" and report.provenance.facts:
         paragraphs.append(OTHER_ENVIRONMENT)

@@ -64,7 +64,7 @@ def _answer(row: EffectRow) -> str | None:
 
 def _how_to_add_seeds(report: Report) -> str:
     if report.design.adding:
-        return f"This study adds at most {report.design.adding.at_most} seeds; more need a new study, with fresh seeds."
+        return f"This study uses at most {report.design.adding.at_most} seeds; more need a new study, with fresh seeds."
     return f"{MORE_SEEDS[0].upper()}{MORE_SEEDS[1:]}."
 
 
