@@ -383,7 +383,7 @@ def test_a_choice_that_changed_nothing_at_all_is_called_so() -> None:
     )
     assert said in report_document(results)["summary"]
     needs = open_comparisons(report_of(results)) or ""
-    assert "l2: 0.0 → 0.01 (identical in every seed: does it act at all?)" in needs
+    assert "l2: 0.0 → 0.01 (identical in every seed: does it have any effect at all?)" in needs
     assert "unknown" not in needs
 
 

@@ -100,10 +100,11 @@ def methods(report: Report) -> list[str]:
     if smallest is not None:
         verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"
         verdicts += " (two one-sided tests, Schuirmann 1987; not corrected for multiple comparisons)"
-    paragraphs.append(
-        verdicts + "; otherwise inconclusive, with the true effect that 80 % of such studies would detect "
-        "(corrected like the smallest p). " + INTERVALS
-    )
+    verdicts += "; otherwise inconclusive"
+    # With looks, no detectable effect is shown.
+    if not report.design.adding:
+        verdicts += ", with the true effect that 80 % of such studies would detect (tested at the alpha of Holm's first step)"
+    paragraphs.append(f"{verdicts}. {INTERVALS}")
     if report.trainer == "ablate.command" and report.provenance.facts:
         paragraphs.append(OTHER_ENVIRONMENT)
     return paragraphs
