@@ -92,8 +92,8 @@ class Context(Protocol):
     def prefix(self, name: str, step: int, state: Callable[[], dict[str, Any]]) -> None:
         """Report that `step` steps are done and that the point `name` of the trainer's `prefixes` is reached.
 
-        If another part that begins alike still has to be trained, `state()` is saved as by `checkpoint`, and `restore` returns it
-        there. The curves of that part then begin with the points reported here, and it counts the seconds up to here as well.
+        If another part that begins alike still has to be trained, `state()` is saved as by `checkpoint`, and that part's
+        `restore` returns it. Its curves then begin with the points reported here, and its seconds include those up to here.
         Nothing else is handed on: not `facts`, no file in `workdir`, no predictions. Call this before `checkpoint`.
 
         Raises:

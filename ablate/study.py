@@ -157,7 +157,8 @@ def run(
     Raises:
         BadInput: the study is invalid, or it or its code has changed since its trials were run. Nothing was written.
         Unavailable: data or weights are neither cached nor downloadable. Nothing was written.
-        AblateError: the run stopped on an error that is no trial's (a full disk, a database that is away); stderr has it.
+        AblateError: the run stopped on an error outside any trial (a full disk, a database that cannot be reached); stderr
+            has it.
         KeyboardInterrupt: interrupted, after every worker saved a checkpoint.
     """
     from ablate.errors import AblateError, BadInput

@@ -137,7 +137,9 @@ def read_bytes(path: Path, most: int) -> bytes:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
     if data is None:
-        raise BadInput(f"{path}: a file that waits for more; save a copy, and name that")
+        raise BadInput(
+            f"{path}: reading it does not end (it waits for more data); save a copy, and name the copy"
+        )
     return data
 
 
@@ -269,7 +271,7 @@ def _decoded(data: bytes, path: Path, marks: Mapping[bytes, str]) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         byte = f"byte {data[error.start]:#04x}"
         what = (
-            f"not {encoding.upper()}, as its first bytes say"
+            f"not {encoding.upper()}, although its first bytes say so"
             if encoding in ("utf-16", "utf-32")
             else "not UTF-8"
         )

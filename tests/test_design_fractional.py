@@ -172,7 +172,7 @@ def test_a_half_fraction_mixes_the_whole_of_a_product_into_each_effect() -> None
 
 
 def test_the_plan_of_a_d_optimal_subset_names_what_is_mixed_most(grid_space: Space) -> None:
-    assert "Largest shares of an interaction: " in fractional_of(grid_space, 16).warnings[0]
+    assert "Largest biases: " in fractional_of(grid_space, 16).warnings[0]
 
 
 def test_the_exchange_beats_a_thousand_random_subsets(grid_space: Space) -> None:

@@ -467,7 +467,7 @@ def test_what_does_not_say_how_right_an_answer_was_is_refused(tmp_path: Path, wo
         compare_files(None, [a], [b], None, correct=True)
 
 
-def test_files_of_correctness_need_the_same_items(tmp_path: Path) -> None:
+def test_files_that_say_what_is_correct_need_the_same_items(tmp_path: Path) -> None:
     a = predictions(tmp_path / "a.csv", [1, 0, 1], column="correct")
     b = predictions(tmp_path / "b.csv", [1, 0], column="correct")
     with pytest.raises(BadInput, match=r"b.csv: id: 1 id of .*a.csv missing, first '2'"):

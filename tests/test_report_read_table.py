@@ -91,7 +91,7 @@ def test_many_faults_are_counted_not_listed(tmp_path: Path) -> None:
         (b"a,y,y\n0,1,1\n", "t.csv:1: y: 2 columns have this name; keep one"),
         (b"a,y\n0,1\n\xe9,2\n", "t.csv:3: not UTF-8 (byte 0xe9); save the file as UTF-8"),
         ("a,y\n0,1\n".encode("utf-16-le"), "t.csv:1: a NUL byte; UTF-16 without a byte-order mark? Save the file as UTF-8"),
-        (b"\xff\xfea\0,", "t.csv:1: not UTF-16, as its first bytes say (byte 0x2c); save the file as UTF-8"),
+        (b"\xff\xfea\0,", "t.csv:1: not UTF-16, although its first bytes say so (byte 0x2c); save the file as UTF-8"),
         (b"a,y\n0,1\n\0,2\n", "t.csv:3: a NUL byte; this is not a text file"),
         (b"a,Y\n0,1\n", "t.csv:1: y: no such column; did you mean 'Y'?"),
         (b"a y\n0 1\n", "t.csv:1: fields are separated by spaces; save the file with commas or tabs"),

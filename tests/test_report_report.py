@@ -307,7 +307,7 @@ def test_a_sure_effect_that_is_too_small_to_matter_is_called_so() -> None:
     (said,) = [
         line for line in report_document(example(spec(metric=metric)))["summary"] if "siamese: helps" in line
     ]
-    assert said.endswith("below the smallest effect of interest.")
+    assert said.endswith("lies within ± the smallest effect of interest.")
 
 
 def test_the_interval_behind_no_difference_that_matters_stands_beside_it(tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_a_choice_that_changed_nothing_at_all_is_called_so() -> None:
     )
     assert said in report_document(results)["summary"]
     needs = open_comparisons(report_of(results)) or ""
-    assert "l2: 0.0 → 0.01 (identical in every seed: does it act at all?)" in needs
+    assert "l2: 0.0 → 0.01 (identical in every seed: does it have any effect at all?)" in needs
     assert "unknown" not in needs
 
 

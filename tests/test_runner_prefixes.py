@@ -232,7 +232,7 @@ def test_the_report_counts_shared_prefixes_once(
 
 def test_plan_says_how_many_parts_begin_alike_if_any_do(write: Write, ablate: Ablate) -> None:
     study = write()
-    assert "prefixes: 6 of these parts begin the same way as another one" in ablate("plan", study).stdout
+    assert "prefixes: 6 of these parts begin the same way as another part" in ablate("plan", study).stdout
     assert json.loads(ablate("plan", study, "--json").stdout)["parts"]["with_prefixes"] == 6
     study = write("{slope: [1.0, 2.0]}", "{slope: 1.0}")
     assert "prefixes:" not in ablate("plan", study).stdout

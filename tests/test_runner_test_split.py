@@ -118,7 +118,7 @@ def test_again_is_recorded_again_and_said(run_tested: Callable[..., Place]) -> N
     score_chosen(place, again=False)
     document = score_chosen(place, again=True)
     assert len(document["uses"]) == len(results(place).test_uses) == 2
-    assert "note: use 2 of the test split" in scores_text(document)
+    assert "note: the test split has now been used 2 times" in scores_text(document)
 
 
 def test_of_two_who_look_at_once_one_is_refused(

@@ -1,4 +1,4 @@
-"""Curves of any length take bounded space, and resuming keeps the same points."""
+"""Long curves take little space, and resuming keeps the same points."""
 
 from math import log2
 from pathlib import Path

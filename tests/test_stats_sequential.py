@@ -144,7 +144,7 @@ def test_without_noise_information_is_the_seeds() -> None:
         ([], 0.301, 3, 0.30),  # rounded down
         ([0.6], 0.4, 3, 0.61),  # the noise looks larger than it did
         ([0.3], 1.0, 4, 0.98),  # room for the two looks to come
-        ([0.3, 0.5], 0.1, 3, 1.0),  # the last look has all
+        ([0.3, 0.5], 0.1, 3, 1.0),  # the final look has all
         ([], 0.0, 5, 0.01),
     ],
 )

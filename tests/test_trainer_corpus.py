@@ -114,7 +114,7 @@ def test_the_default_head_learns_that_hint(task: str, least: float) -> None:
 
 
 def close_places(found: Examples) -> npt.NDArray[np.int64]:
-    """Return how many of the two stories of each pair are set in a nearby place: [n]."""
+    """Return how many of the two stories of each pair say "near", "beside" or "behind" a place: [n]."""
     pairs = zip(found.first, not_none(found.second), strict=True)
     return np.array([sum(any(word in CLOSE.split() for word in s.split()) for s in pair) for pair in pairs])
 

@@ -75,7 +75,7 @@ def fit(
     metrics = {name: value for result in results for name, value in _named(result, "dev").items()}
     if not metrics:
         raise BadInput(
-            "the module logs nothing in validation_step; ablate compares trials by what it logs there"
+            "the module logs nothing in validation_step; ablate compares trials by what the module logs there"
         )
     if predictions is not None:
         predicted, gold = _items(predictions, trainer.predict(module, trainer.val_dataloaders))

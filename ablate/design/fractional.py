@@ -65,10 +65,10 @@ def fractional(space: Space) -> Chosen:
     )
     if 1 < len(space.factors) <= MOST_EXAMINED:
         most = [
-            f"{name} by {f} × {g} ({share:.2f})"
+            f"{name} by {share:.2f} of {f} × {g}"
             for share, name, (f, g) in strongest_partial_aliases(space, chosen)
         ]
-        warning += f". Largest shares of an interaction: {', '.join(most[:3])}"
+        warning += f". Largest biases: {', '.join(most[:3])}"
     return Chosen(chosen, BIASED, d_efficiency=efficiency, warnings=[warning])
 
 

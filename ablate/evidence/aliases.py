@@ -19,7 +19,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class AliasShare:
-    """An interaction that biases an effect, and the share of it that does."""
+    """An interaction that biases an effect, and the share of it that enters the effect."""
 
     factor: str
     interaction: tuple[str, ...]

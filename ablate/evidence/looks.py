@@ -98,14 +98,14 @@ class LookResult(Frozen):
     se: float | None
     df: float | None  # None: infinite, or without a standard error
     p: float | None
-    fraction: float  # share of the information that the last look will have
+    fraction: float  # share of the information that the final planned look will have
     level: float  # this look rejects if its two-sided p is below this; ci95 has confidence 1 − level
     p_sequential: float | None
     p_holm: float | None
     # Repeated intervals: in 95 % (90 %) of studies, those of all looks contain the true effect.
     ci95: Interval | None
     ci90: Interval | None
-    chance: float | None  # probability that the last look gives a verdict; None at the last look
+    chance: float | None  # probability that the final look gives a verdict; None at the final look
     rejected: bool  # the null hypothesis is rejected
     stop: Stop | None  # None: open
     level90: float | None = None  # ci90 has confidence 1 − level90; None in records of earlier versions
@@ -227,9 +227,9 @@ def _stop(seen: LookResult, comparison: Comparison, spec: StudySpec) -> Stop | N
 def _chance(
     comparison: Comparison, fractions: Sequence[float], undecided: int, spec: StudySpec
 ) -> float | None:
-    """Return the chance that the last look gives a verdict, with alpha from the current step of Holm's procedure.
+    """Return the chance that the final look gives a verdict, with alpha from the current step of Holm's procedure.
 
-    None at the last look, and if there is no estimate of noise."""
+    None at the final look, and if there is no estimate of noise."""
     assert spec.looking is not None
     inference, looks = comparison.inference, spec.looking.looks
     is_last = len(fractions) >= len(looks) or inference.seeds >= looks[-1]

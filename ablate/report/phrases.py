@@ -65,15 +65,16 @@ OPEN = "still open"
 UNTIL_DECIDED = "until every comparison is decided"
 UNTIL_WIDTH = "until every 95 % interval is at most {width} wide"
 LOOKS = (
-    "Looks: alpha is spent over the looks with Lan and DeMets' O'Brien-Fleming-type function (1983), two-sided. The information "
-    "at a look is given as a share of that at the last look: more seeds shrink the variance due to seeds, but not that due to "
-    "items. Holm's correction is applied to sequential p-values (Maurer and Bretz 2013), each the smallest alpha at which any "
-    "look so far would have rejected. Intervals are repeated confidence intervals (Jennison and Turnbull 2000), valid at every "
-    "look for one effect at a time. An effect keeps the numbers of the look at which it is decided, at which its repeated 90 % "
-    "interval shows no difference that matters, or at which the chance of reaching either falls below {futile:g}; seeds that its "
-    "cells were given since count in the means of cells and in the pictures of seeds and curves, but not in its numbers. Other "
-    "metrics, interactions and the analysis of variance use all seeds and are not corrected for the looks. With `--only`, no "
-    "look is taken, so the commands that train an effect's cells again train the seeds of the first look."
+    "Looks: alpha is spent over the looks with Lan and DeMets' O'Brien-Fleming-type function (1983), two-sided. The information"
+    " at a look is given as a share of that at the final planned look: more seeds shrink the variance due to seeds, but not "
+    "that due to items. Holm's correction is applied to sequential p-values (Maurer and Bretz 2013), each the smallest alpha at"
+    " which any look so far would have rejected. Intervals are repeated confidence intervals (Jennison and Turnbull 2000), "
+    "valid at every look for one effect at a time. An effect keeps the numbers of the look at which it is decided, at which its"
+    " repeated 90 % interval shows no difference that matters, or at which the chance of reaching either falls below "
+    "{futile:g}; seeds that its cells were given since count in the means of cells and in the pictures of seeds and curves, but"
+    " not in its numbers. Other metrics, interactions and the analysis of variance use all seeds and are not corrected for the "
+    "looks. With `--only`, no look is taken, so the commands that train an effect's cells again train the seeds of the first "
+    "look."
 )
 NAIVE_LOOKS = "with looks at 3, 5 and 10 seeds, 12 % of studies without an effect claim one, instead of 5 %"
 # Follows a slope's change in a sentence.
@@ -160,8 +161,8 @@ DEPENDENCE = (
 )
 
 OTHER_ENVIRONMENT = (
-    "The versions below are those of the environment that ablate ran in. If the command starts its program in another one, that "
-    "one may have others."
+    "The versions below are those of the environment that ablate ran in. If the command starts its program in another "
+    "environment, the versions there may differ."
 )
 
 LARGER_P = "Where a score comes from a chosen epoch, the last epoch is tested too, and the larger p counts."
@@ -221,7 +222,7 @@ ONE_SEED = f"one seed: p and interval are {THESE_MODELS}"
 
 # Beside the other tests of `ablate compare`.
 HILLIS = "seeds × items with the degrees of freedom of Hillis 2007: rejects too often with two or three seeds"
-INDEPENDENT_ITEMS = "assumes independent items, clustered or not"
+INDEPENDENT_ITEMS = "treats items as independent even if they are clustered"
 NORMAL_SCORES = "assumes bivariate normal predictions and gold: rejects too often with heavy tails"
 NO_NOISE = "nothing varies between seeds or items, so there is no noise to compare with and no p"
 BORROWED = (

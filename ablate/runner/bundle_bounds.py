@@ -40,7 +40,7 @@ def refuse_long_directory(bundle: Path) -> None:
         (directory,) = struct.unpack_from("<Q", tail, 40)
     if directory > MOST_DIRECTORY:
         raise BadInput(
-            f"{bundle}: lists more files than a study has ({directory >> 20} MiB of names); get it again"
+            f"{bundle}: lists more files than a study has ({directory >> 20} MiB of names); copy or download it again"
         )
 
 
@@ -59,5 +59,5 @@ def refuse_bomb(packed: zipfile.ZipFile, bundle: Path, content: str) -> None:
     if recorded > MOST_CONTENT or total > MOST_UNPACKED + MOST_GROWTH * bundle.stat().st_size:
         raise BadInput(
             f"{bundle}: {bundle.stat().st_size >> 20:,} MiB that would unpack to {total >> 20:,} MiB, more than a study has; "
-            "get it again"
+            "copy or download it again"
         )

@@ -1,6 +1,6 @@
 """The first process of a container, which has duties that ordinary programs do not fulfil.
 
-The kernel gives it every orphan, which stays a zombie until it is reaped, and drops signals that it does not catch. Without
+The kernel hands it every orphan (a zombie until it is reaped), and drops signals that the first process does not catch. Without
 this, a trainer's leftovers fill the process table, and `docker stop` takes ten seconds to kill most commands."""
 
 import os

@@ -16,6 +16,7 @@ from ablate.spec.seeds import MORE_SEEDS
 from ablate.store.places import Place
 from ablate.store.reading import has_run, read_results
 from ablate.store.results import Results
+from ablate.text import plural
 
 HARMLESS = ("question", "budget", "checkpoint_seconds", "hang_minutes", "log_to")
 
@@ -118,8 +119,9 @@ def _refuse_other_cells(stored: Results, spec: StudySpec, design: Design) -> Non
     planned = {cell.hash for cell in _kept_cells(stored, spec, design)}
     if gone := [cell for cell in stored.cells if cell.hash not in planned]:
         raise StudyChanged(
-            f"{_where(spec)}: {len(gone)} cells of {spec.study!r} are not in it any more: the order of its factors or levels, "
-            f"or the Settings of {spec.trainer}, changed since its trials were run; put them back, or give it another name"
+            f"{_where(spec)}: {plural(len(gone), 'recorded cell')} of {spec.study!r} {'is' if len(gone) == 1 else 'are'} no "
+            f"longer planned: the order of the factors or levels, or the Settings of {spec.trainer}, have changed since; undo "
+            "that, or give the study another name"
         )
 
 

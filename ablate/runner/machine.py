@@ -121,9 +121,8 @@ def workers_that_fit(memory: Mapping[str, tuple[int, int]], cores: int, gpus: in
 
 def memory_text(memory: Mapping[str, tuple[int, int]]) -> str:
     """Describe how much host and GPU memory one worker used."""
-    return ", ".join(
-        f"one used {peak / 2**30:.1f} of {total / 2**30:.0f} GiB ({what})"
-        for what, (peak, total) in memory.items()
+    return "one worker used " + ", ".join(
+        f"{peak / 2**30:.1f} of {total / 2**30:.0f} GiB ({what})" for what, (peak, total) in memory.items()
     )
 
 

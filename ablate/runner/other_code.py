@@ -64,8 +64,8 @@ def refuse_other_code(code: Code, recorded: Recorded, where: str) -> None:
     if differences := recorded.differences(code):
         raise StudyChanged(
             f"{where}: trainer: its code differs from the recorded code: {listed(differences, 8)}; undo the change, or use "
-            "`ablate run` with --code keep (continue; the report flags comparisons between the two) or --code rerun (train those "
-            "trials again)"
+            "`ablate run` with --code keep (continue; the report flags comparisons across versions) or --code rerun (train the "
+            "trials of other versions again)"
         )
 
 

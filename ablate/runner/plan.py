@@ -233,8 +233,8 @@ def plan_text(document: dict[str, Any]) -> str:
         )
     if parts["with_prefixes"]:
         lines.append(
-            f"prefixes: {parts['with_prefixes']} of these parts begin the same way as another one, and continue from the end of "
-            "that beginning if the other has passed it"
+            f"prefixes: {parts['with_prefixes']} of these parts begin the same way as another part; each continues from the end "
+            "of the shared beginning if that has already been trained"
         )
     lines += _expected_lines(document)
     if estimate_["hours"] is None:
@@ -278,7 +278,7 @@ def _expected_lines(document: dict[str, Any]) -> list[str]:
         ]
     return [
         f"expected: {row['trials']:.0f} of at most {document['trials']} trials, {row['seeds']:.1f} seeds per comparison, "
-        f"if effects are {row['effect']:.3g} ({100 * row['power']:.0f} % claimed)"
+        f"if effects are {row['effect']:.3g} ({100 * row['power']:.0f} % of the effects would be claimed)"
         for row in looks["expected"]
     ] + [
         f"  in {looks['unit']}; assumed: {looks['assumed']}; the cost below is for the largest number of trials"

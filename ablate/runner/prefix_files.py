@@ -21,7 +21,8 @@ SHARE_OF_FREE = 0.1
 
 
 class PrefixFiles:
-    """A file for each prefix of one part × one seed. This base class saves all, and takes any."""
+    """A file for each prefix of one part × one seed. This base class saves every prefix, and continues from any that
+    is intact."""
 
     def __init__(
         self, folder: Path, prefixes: Mapping[str, str], seed: int, notice: Callable[[str], None]

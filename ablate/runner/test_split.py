@@ -179,5 +179,7 @@ def scores_text(document: dict[str, Any]) -> str:
             f"note: {last['unfinished']} trials of the study have no result yet; the report will say so"
         )
     if earlier:
-        lines.append(f"note: use {len(document['uses'])} of the test split; the report will say so")
+        lines.append(
+            f"note: the test split has now been used {len(document['uses'])} times; the report will say so"
+        )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Curves of any length in bounded space."""
+"""Long curves in little space."""
 
 from collections import Counter
 from collections.abc import Mapping

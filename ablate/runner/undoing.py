@@ -1,4 +1,4 @@
-"""What a trainer may change in its process and the next trial depends on: put back when it ends, however it ends."""
+"""State of the process that a trainer may change and the next trial depends on; it is restored however a trial ends."""
 
 import contextlib
 import os

@@ -128,7 +128,10 @@ def check_baseline_complete(
     for factor in factors:
         if factor.name not in {*named, *meant} and conditions.exists(factor, baseline):
             example = f"{factor.name}: {flow(factor.levels[0].name)}"
-            errors.add(absent(f"missing, but it exists here; add e.g. {example}"), "baseline", factor.name)
+            why = (
+                ", although this factor exists under the baseline's other levels" if factor.only_when else ""
+            )
+            errors.add(absent(f"missing{why}; add e.g. {example}"), "baseline", factor.name)
 
 
 def check_search(design: Any, seeds: Sequence[int] | AddedSeeds | None, errors: Errors) -> None:
@@ -140,8 +143,8 @@ def check_search(design: Any, seeds: Sequence[int] | AddedSeeds | None, errors: 
         errors.add(what, "seeds")
     elif seeds and design.finalists and len(seeds) < 2:
         what = (
-            "a search trains its finalists again on seeds that did not choose them; give two seeds or more, "
-            "or finalists: 0"
+            "a search trains its finalists again on seeds that were not used to choose them; give two seeds or "
+            "more, or finalists: 0"
         )
         errors.add(what, "design")
 

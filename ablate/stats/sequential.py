@@ -65,7 +65,7 @@ def next_fraction(before: Sequence[float], share: float, looks: int) -> float:
     """Return the information fraction of the look after those at `before`, of `looks` in total.
 
     `share` is the fraction that the data suggest. It may be below an earlier look's, or leave no room for the looks
-    to come. The result still rises by at least RESOLUTION, and reaches 1 at the last look and no sooner. Alpha that has
+    to come. The result still rises by at least RESOLUTION, and reaches 1 at the final look and no sooner. Alpha that has
     been spent is not given back.
     """
     left = looks - len(before) - 1
@@ -123,7 +123,7 @@ def stopping(
     """Return the probability of stopping at each look [looks], and of claiming an effect on stopping.
 
     `variances` [looks] are those of the estimate and `effect` is its mean. `stops(look, estimates)` and `claims(look,
-    estimates)` return which estimates make a look stop or claim; the last look always stops. Increments of
+    estimates)` return which estimates make a look stop or claim; the final look always stops. Increments of
     information are independent (Jennison & Turnbull 2000, § 3.1), and are integrated on a grid.
     """
     information = [1 / v for v in variances]

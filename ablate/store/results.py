@@ -99,7 +99,7 @@ class UseOfTest:
 
 @dataclass(frozen=True)
 class Change:
-    """A change of the study file after trials had results: the values before."""
+    """A change of the study file after trials had results; holds the old values."""
 
     complete: int  # trials that had a result at that moment
     # The old values of those keys that changed: seeds, metric, baseline, number of combinations.
@@ -222,7 +222,7 @@ def seconds_trained(parts: Iterable[PartResult]) -> float:
 
 @dataclass(frozen=True)
 class Sharing:
-    """What sharing saved: of parts between trials, and of prefixes between parts."""
+    """What was saved by sharing parts between trials and prefixes between parts."""
 
     used: int  # uses of parts by trials
     unique: int

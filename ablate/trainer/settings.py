@@ -135,7 +135,8 @@ class Settings(HeadChoices):
     )
     max_length: Annotated[int, Field(strict=True, ge=4, le=8192)] = Field(
         128,
-        description="most tokens of a sentence (of a pair, for the head `cross`), with [CLS] and [SEP]; longer ones are cut off",
+        description="the maximum number of tokens of a sentence (of a pair, for the head `cross`), with [CLS] and [SEP]; longer "
+        "ones are cut off",
     )
 
     # The model
@@ -204,9 +205,9 @@ class Settings(HeadChoices):
     )
     micro_batch: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = Field(
         0,
-        description="the most items (of one task) that the encoder computes at a time in a step with more items in total "
-        "(with `r_drop`, each counts twice): less memory for the same batch (gradient accumulation), at the price of a second "
-        "forward pass; 0 means all at once. Heads and losses see the whole batch",
+        description="the largest number of items (of one task) that the encoder processes at a time (with `r_drop`, each counts "
+        "twice); a step with more items in total is split: less memory for the same batch (gradient accumulation), at the price "
+        "of a second forward pass; 0 means all at once. Heads and losses see the whole batch",
     )
 
     # How long, how fast

@@ -118,7 +118,8 @@ def unfinished(evidence: Evidence) -> Iterator[Flag]:
             NOTE,
             "unfinished",
             f"{done.complete} of {plural(done.planned, 'trial')} done",
-            "wait for the run to finish before making claims: intervals of a run in progress are too narrow to stop on",
+            "wait for the run to finish before making claims: intervals computed during a run are too narrow to base a "
+            "decision to stop on",
         )
 
 
@@ -218,7 +219,7 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
         CAUTION if not lead > 2 * gain else NOTE,
         "best_of_many",
         f"if {len(models)} cells were equal, the best of them would still beat their mean by about {number(gain)}, by chance "
-        f"alone; this one beats the {reference} by {number(lead)}",
+        f"alone; the best cell here beats the {reference} by {number(lead)}",
         f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split"
         + _by_ablate_test(evidence),
         frozenset({best}),

@@ -102,7 +102,7 @@ def _check_arguments(
     faults = []
     if metric is None and not correct:
         faults.append(
-            f"--metric: none given; write {' or '.join(METRICS)}, or --correct for files of correctness"
+            f"--metric: none given; write {' or '.join(METRICS)}, or --correct if the files say which predictions are correct"
         )
     if metric is not None and metric not in METRICS:
         faults.append(f"--metric: {metric!r} is not one of {', '.join(METRICS)}")
@@ -112,7 +112,7 @@ def _check_arguments(
         )
     if gold is None and not correct:
         faults.append(
-            "--gold: none given; name the file of labels, or pass --correct if the files contain correctness"
+            "--gold: none given; name the file of labels, or pass --correct if the files already say what is correct"
         )
     if not a or not b or len(a) != len(b):
         faults.append(

@@ -48,7 +48,7 @@ class Keys:
 class Predictions:
     """Gold and predictions in the gold's order; labels as text for accuracy, numbers for Pearson.
 
-    Files of correctness are scores against a gold of ones.
+    Files that say what is correct become scores compared with a gold of ones.
     """
 
     gold: NDArray[Any]  # [n]
@@ -115,7 +115,7 @@ def read_predictions(
     """Read all files; every file's faults are reported together.
 
     Args:
-        gold: the labels, and the order of the items; None if the files contain correctness.
+        gold: the labels, and the order of the items; None if the files say what is correct.
         a: files of one side, one per seed.
         b: files of the other side.
         metric: accuracy or pearson.

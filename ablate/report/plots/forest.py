@@ -152,7 +152,7 @@ def _caption(report: Report, rows: Sequence[EffectRow], clipped: bool, left_out:
         "hollow: inconclusive."
     )
     if any(row.judged.is_reserved for row in rows):
-        sentences.append(f"{CAVEAT}: with a caveat, which its sentence names.")
+        sentences.append(f"{CAVEAT}: with a caveat, stated in the sentence about that choice.")
     if left_out or len({row.metric for row in report.effects}) > 1:
         sentences.append(f"{report.metric.name} decides.")
     if clipped:

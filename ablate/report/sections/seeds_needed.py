@@ -14,7 +14,7 @@ from ablate.stats.verdicts import Verdict
 from ablate.text import listed
 
 # Of a choice that changed nothing in any seed.
-_IDENTICAL = "identical in every seed: does it act at all?"
+_IDENTICAL = "identical in every seed: does it have any effect at all?"
 SEEDS_TRIED = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)
 
 
@@ -118,7 +118,9 @@ def _seeds_text(needed: SeedsNeeded) -> str:
     if needed.more_items:
         return "needs more dev items: their noise alone is too large"
     if needed.about is None:
-        return f"needs more than {most} seeds" + (f", range from {needed.low}" if needed.low else "")
+        return f"needs more than {most} seeds" + (
+            f", range {needed.low} to over {most}" if needed.low else ""
+        )
     about = f"needs about {needed.about} seeds"
     return (
         about

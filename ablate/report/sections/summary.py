@@ -303,7 +303,7 @@ def _scope(report: Report) -> list[str]:
 def _slight(row: EffectRow | Difference, smallest_effect: float | None) -> str:
     """Return a sentence if an effect is certainly too small to matter."""
     slight = _is_slight(row, smallest_effect)
-    return " Its whole interval lies below the smallest effect of interest." if slight else ""
+    return " Its whole 95 % interval lies within ± the smallest effect of interest." if slight else ""
 
 
 def _is_slight(row: EffectRow | Difference, smallest_effect: float | None) -> bool:

@@ -140,8 +140,12 @@ def trains(trace: Trace, limit_s: float) -> Check:
             f"it was stopped{at} after {duration(limit_s)}, so its end was not checked",
             LIMIT,
         )
-    steps = "no context.checkpoint" if trace.last_step is None else plural(trace.last_step, "step")
-    return Check("trains", PASS, f"to its end: {steps}, {duration(trace.seconds)}")
+    seconds = duration(trace.seconds)
+    if trace.last_step is None:
+        return Check(
+            "trains", PASS, f"to its end, in {seconds} (steps unknown: it never calls context.checkpoint)"
+        )
+    return Check("trains", PASS, f"to its end: {plural(trace.last_step, 'step')}, {seconds}")
 
 
 def same_seed(one: Trace, again: Trace) -> Check:
@@ -228,7 +232,7 @@ def _culprit(difference: Difference, saved: int | None, whole: Trace) -> str:
     if difference.step is None:
         return SUMS
     if difference.step == reported[0]:
-        return f"{GENERATORS}; also make sure that the next step is the one after the state's"
+        return f"{GENERATORS}; also make sure that training continues with the step after the one in the saved state"
     return f"{OPTIMIZER}; the first step was right, so weights and data order probably are restored"
 
 

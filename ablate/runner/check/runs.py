@@ -208,7 +208,7 @@ class Probes:
         answers = [same_seed(self._first, again), self._other_seed()]
         if again.error is None and first_difference(self._first, again) is None:
             return [*answers, self._resume(), self._warm_process(), *self._prefix()]
-        why = "two runs with the same seed differ without it"
+        why = "two runs with the same seed already differ without a kill or an earlier run"
         return [*answers, *(Check(name, NOT_CHECKED, why) for name in ("resume", "warm process"))]
 
     def _other_seed(self) -> Check:

@@ -2,7 +2,7 @@
 
 It asks `squeue`, which needs no accounting database, once for all jobs. submitit's own
 watcher asks `sacct`: it would wait forever for a job that was preempted and cancelled,
-and give up a job that is suspended or was queued again after its node failed."""
+and give up on a job that is suspended or was queued again after its node failed."""
 
 import getpass
 import math

@@ -6,8 +6,9 @@ the task, the split and n. The hash of a text decides its split, so no text is i
 What can be learnt, and by what:
 
     sentiment                     one phrase decides; every encoder can learn it
-    paraphrase, similarity        any head learns a little from single sentences, since stories that agree are more often set in
-                                  nearby places; whether two stories agree shows only when they are compared
+    paraphrase, similarity        any head learns a little from single sentences, since stories that agree more often say "near",
+                                  "beside" or "behind" a place than "beyond", "past" or "outside" it; whether two stories agree
+                                  shows only when they are compared
     paraphrase_head: difference   helps much: |u−v| shows agreement; from [u, v], only the hint is easy to learn
     similarity_head: siamese      helps much: the cosine is agreement
     l2: 0.0 against 0.0001        does nothing: a step shrinks a weight by lr × l2, one part in ten million

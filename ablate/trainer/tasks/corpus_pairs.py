@@ -1,8 +1,9 @@
 """Stories, alone or in pairs that agree in a given number of five slots: who, did, what, where, how.
 
 Each slot holds one of eight concepts, and each concept has two words: "the lad quickly found the crate near the harbour". The
-preposition, here "near", is one of six. Pairs that agree more are more often set in nearby places than in far ones, so that each
-single sentence says something about the label, as in annotated pairs (Gururangan et al. 2018).
+preposition, here "near", is one of six. The more the stories of a pair agree, the more often each says "near", "beside" or
+"behind" a place rather than "beyond", "past" or "outside" it, so that a single sentence says something about the label, as in
+annotated pairs (Gururangan et al. 2018).
 """
 
 from random import Random
@@ -38,7 +39,7 @@ def one_story(draw: Random) -> tuple[str, list[int]]:
 def two_stories(draw: Random, shared: int) -> tuple[str, str]:
     """Return two stories that have the same concept in `shared` of the five slots.
 
-    Each is set in a nearby place with probability 0.2 to 0.8, which rises with `shared`."""
+    Each says "near", "beside" or "behind" a place with probability 0.2 to 0.8, which rises with `shared`."""
     concepts = [draw.choice(slot) for slot in CONCEPTS]
     others = list(concepts)
     for slot in draw.sample(range(5), 5 - shared):

@@ -1,7 +1,8 @@
 """Whether two sentences mean the same: 0 or 1.
 
 In the built-in corpus, 1 means that both stories have the same five concepts, in another order and partly in other words; with 0,
-three of the concepts differ. One label in twenty is wrong. Stories that mean the same are more often set in nearby places.
+three of the concepts differ. One label in twenty is wrong. Stories that mean the same more often say "near",
+"beside" or "behind" a place than "beyond", "past" or "outside" it.
 """
 
 from random import Random

@@ -1,7 +1,8 @@
 """How much of their meaning two sentences share: from 0, nothing, to 5, all of it.
 
 In the built-in corpus it is the number of slots in which the two stories have the same concept, plus noise of standard deviation
-0.25. The more they share, the more often both are set in nearby places.
+0.25. The more they share, the more often both say "near", "beside" or "behind" a place rather than "beyond", "past" or
+"outside" it.
 """
 
 from random import Random

@@ -1,6 +1,6 @@
-"""Surgery that looks at each coordinate of the tasks' gradients: a sign or a value that they agree on, or how steep it has been.
+"""Surgery that looks at each coordinate of the tasks' gradients: at their signs or values, or at how large they have been so far.
 
-Everything of a gradient's size stays on its device. Tests hold these methods against torchjd's, which take all gradients as one
+Everything of a gradient's size stays on its device. Tests compare these methods with torchjd's, which take all gradients as one
 matrix, read them several times as often, and draw from torch's global generator.
 
 Scale (see `surgery`): GradDrop is the sum in each coordinate without a conflict, and has the sum as its expectation in the
@@ -24,7 +24,7 @@ class GradDrop:
     Positive ones are kept with the probability P = (1 + sum of g / sum of |g|) / 2, which is their share of the sum of |g|.
 
     Args:
-        device: of the gradients; a GPU draws for itself.
+        device: of the gradients; random numbers are drawn there.
         seed: of the draws.
     """
 
