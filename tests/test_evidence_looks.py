@@ -75,6 +75,17 @@ def test_what_stopped_is_the_same_whatever_further_seeds_say() -> None:
     assert second == first
 
 
+def test_a_comparison_may_begin_at_a_later_look() -> None:
+    """As a slope does whose last level had no result before: it spends its alpha from then on."""
+    late = comparison(values(50.0, 5, 0.1), "late")
+    first, second = follow(
+        spec_of((3, 5, 10)), [comparison(values(0.9, 3))], [comparison(values(0.9, 5)), late]
+    )
+    assert [seen.factor for seen in first.values()] == ["f"]
+    (seen,) = [seen for seen in second.values() if seen.factor == "late"]
+    assert (seen.look, seen.stop, seen.level) == (2, Stop.DECIDED, nominal_levels([seen.fraction])[0])
+
+
 def test_a_small_effect_known_well_is_no_difference_that_matters() -> None:
     seen = one(next_results([comparison(values(0.01, 5, 0.05))], [], spec_of((5, 10))))
     assert (seen.stop, seen.verdict("maximize")) == (Stop.NO_DIFFERENCE, Verdict.NO_DIFFERENCE)

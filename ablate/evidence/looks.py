@@ -153,27 +153,29 @@ def next_results(
     assert spec.looking is not None
     last = before[-1] if before else {}
     still_open = [c for c in compared if not ((seen := last.get(c.key)) and seen.stop)]
-    new = {c.key: _seen(c, [look[c.key] for look in before], spec.looking) for c in still_open}
+    # A comparison may begin after the first look: a slope, say, once all levels have a result.
+    earlier = {c.key: [look[c.key] for look in before if c.key in look] for c in still_open}
+    new = {c.key: _seen(c, earlier[c.key], len(before) + 1, spec.looking) for c in still_open}
     results = {c.key: new.get(c.key) or last[c.key] for c in compared}
     corrected = gatekept_holm([seen.p_sequential for seen in results.values()], [c.gate for c in compared])
     undecided = sum(p is None or p >= ALPHA for p in corrected)
     adjusted = dict(zip(results, corrected, strict=True))
     for c in still_open:
         p = adjusted[c.key]
-        fractions = [look[c.key].fraction for look in (*before, new)]
+        fractions = [seen.fraction for seen in (*earlier[c.key], new[c.key])]
         seen = new[c.key].model_copy(
             update={
                 "p_holm": p,
                 "rejected": p is not None and p < ALPHA,
-                "chance": _chance(c, fractions, undecided, spec),
+                "chance": _chance(c, fractions, len(before) + 1, undecided, spec),
             }
         )
         results[c.key] = seen.model_copy(update={"stop": _stop(seen, c, spec)})
     return results
 
 
-def _seen(comparison: Comparison, before: Sequence[LookResult], looking: Looking) -> LookResult:
-    """Return the result of one comparison, not yet corrected for the other comparisons and not yet decided."""
+def _seen(comparison: Comparison, before: Sequence[LookResult], number: int, looking: Looking) -> LookResult:
+    """Return the result of one comparison at look `number`, not yet corrected for the other comparisons and not yet decided."""
     inference, at_most = comparison.inference, looking.looks[-1]
     fractions, p = [seen.fraction for seen in before], [seen.p for seen in before]
     # At a fraction of 1 all alpha is spent: seeds that were added since cannot spend more.
@@ -189,7 +191,7 @@ def _seen(comparison: Comparison, before: Sequence[LookResult], looking: Looking
         factor=comparison.factor,
         low=comparison.low,
         high=comparison.high,
-        look=len(before) + 1,
+        look=number,
         seeds=inference.seeds,
         estimate=inference.estimate,
         se=inference.se,
@@ -225,18 +227,18 @@ def _stop(seen: LookResult, comparison: Comparison, spec: StudySpec) -> Stop | N
 
 
 def _chance(
-    comparison: Comparison, fractions: Sequence[float], undecided: int, spec: StudySpec
+    comparison: Comparison, fractions: Sequence[float], number: int, undecided: int, spec: StudySpec
 ) -> float | None:
     """Return the chance that the final look gives a verdict, with alpha from the current step of Holm's procedure.
 
     None at the final look, and if there is no estimate of noise."""
     assert spec.looking is not None
     inference, looks = comparison.inference, spec.looking.looks
-    is_last = len(fractions) >= len(looks) or inference.seeds >= looks[-1]
+    is_last = number >= len(looks) or inference.seeds >= looks[-1]
     if comparison.p is None or inference.estimate is None or is_last:
         return None
     planned, at_end = list(fractions), comparison.variance(looks[-1])
-    for seeds in looks[len(fractions) :]:
+    for seeds in looks[number:]:
         planned.append(next_fraction(planned, at_end / comparison.variance(seeds), len(looks)))
     shape = (round(comparison.seed_variance / looks[-1] / at_end, 3), looks[-1] - 1, inference.item_df)
 
