@@ -426,6 +426,21 @@ def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path: Path) -> 
     assert "c: -1 → 1: helps, or seems to because of a:b" in text
 
 
+def test_halves_that_differ_between_blocks_are_aliased_as_far_as_they_do_not_cancel(tmp_path: Path) -> None:
+    """Nine seeds ran the half with c = ab, one the other: within a seed, c cannot be separated from a:b."""
+    noise = iter(np.random.default_rng(1).normal(0, 0.005, 40))
+    rows = [
+        (a, b, (-1 if seed == 9 else 1) * a * b, seed, 0.8 + 0.05 * a * b + next(noise))
+        for a in (-1, 1)
+        for b in (-1, 1)
+        for seed in range(10)
+    ]
+    table = write_csv(tmp_path / "halves.csv", ["a", "b", "c", "seed", "y"], rows)
+    document = analyze_table(table, "y", ["a", "b", "c"], "seed")
+    assert document["effects"][2]["aliased_with"] == ["0.80 of a:b"]
+    assert "aliased" in document["effects"][2]["qualifiers"]
+
+
 def test_a_fraction_of_resolution_four_names_its_words_of_four(tmp_path: Path) -> None:
     noise = iter(np.random.default_rng(1).normal(0, 0.005, 32))
     rows = [

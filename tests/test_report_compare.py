@@ -117,6 +117,16 @@ def test_one_seed_of_scores_is_judged_by_pseudo_values(regressors: Sides) -> Non
     assert document["p"] == pytest.approx(t_p(document["delta"] / document["se"], document["df"]))
 
 
+def test_predictions_that_differ_by_a_straight_line_have_no_difference(
+    regressors: Sides, tmp_path: Path
+) -> None:
+    """Their correlations are equal up to rounding, which is no noise to test against."""
+    _, values, gold_file, files = regressors
+    line = predictions(tmp_path / "line.csv", 3 * values["a"][0] + 1)
+    document = compare_files(gold_file, files["a"][:1], [line], "pearson")
+    assert (document["delta"], document["p"], document["verdict"]) == (0.0, None, "inconclusive")
+
+
 def test_one_seed_of_scores_lists_the_tests_for_normal_scores(regressors: Sides) -> None:
     gold, values, gold_file, files = regressors
     a, b = values["a"][0], values["b"][0]

@@ -191,15 +191,15 @@ def item_noise(added: Array) -> ItemNoise | None:
     return ItemNoise(net, v_both, max(1.0, _df_of_items(squares) * net / v_item))
 
 
-def infer_from_items(estimate: float, added: Array) -> Inference:
+def infer_from_items(estimate: float, added: Array, scale: float = 0.0) -> Inference:
     """Analyse one seed: a t test over its items, or clusters of items, from `contributions` [1, units].
 
-    The result holds for this seed only.
+    The result holds for this seed only. `scale`: as in `infer`.
     """
     squares = added[0] ** 2
-    variance = float(squares.sum())
-    if not variance > 0:
-        return Inference(estimate, 1, Method.ONE_SEED)
+    variance, rounding = float(squares.sum()), ROUNDING * max(scale, abs(estimate))
+    if not variance > rounding**2:
+        return Inference(0.0 if abs(estimate) <= rounding else estimate, 1, Method.ONE_SEED)
     se, df = math.sqrt(variance), _df_of_items(squares)
     return Inference(estimate, 1, Method.ITEMS, se, df, t_p(estimate / se, df))
 

@@ -80,7 +80,7 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
     inferences, pooled = estimator.of_estimates()
     names = _Names({name: tuple(map(Verbatim, texts)) for name, texts in levels.items()}, conditions(factors))
     interactions = _interactions(result, inferences, names, estimator.size)
-    aliases = _aliases(result, factors, names.where)
+    aliases = _aliases(estimator, factors, names.where)
     return Analysis(
         metric=question.metric,
         n=n,
@@ -167,6 +167,7 @@ class _Inferences:
                 {f.name: index for f, index in zip(factors, cells, strict=True)},
             )
             self._by_block = weights_by_seed(present, coding, result.order)[0], values
+            self._row = cell, blocks.index, count[cell, blocks.index]
 
     def of_estimates(self) -> tuple[dict[Key, Inference], list[str]]:
         """Return the inference of every estimate, and the names of those that cannot be estimated within a block."""
@@ -184,6 +185,15 @@ class _Inferences:
             if self._by_block:
                 pooled.append(":".join(e.factors))
         return by_key, list(dict.fromkeys(pooled))
+
+    def weights(self, key: Key) -> Array:
+        """Return the weight [n] of each row in an estimate."""
+        within = self._by_block[0].get(key) if self._by_block else None
+        if self._by_block is None or within is None or self._within(within) is None:
+            return self.result.weights[key]
+        cell, block, rows_alike = self._row
+        used = np.isfinite(by_seed(within, self._by_block[1]))
+        return np.asarray(np.where(used[block], within[cell, block], 0.0) / rows_alike / used.sum())
 
     @property
     def size(self) -> float:
@@ -296,13 +306,13 @@ def _simple_effects(
 
 
 def _aliases(
-    result: Factorial, factors: Sequence[Factor], where: Mapping[str, Condition | None]
+    estimator: _Inferences, factors: Sequence[Factor], where: Mapping[str, Condition | None]
 ) -> dict[str, list[str]]:
     """Return the products that bias each main effect: those of two other factors with a large share, those of three with share 1.
 
     Source: the alias matrix of Box & Wilson 1951, J. R. Statist. Soc. B 13, 1-45."""
     aliases: dict[str, list[str]] = {f.name: [] for f in factors}
-    effects = [(names[0], w) for (names, _), w in result.weights.items() if len(names) == 1]
+    effects = [(key[0][0], estimator.weights(key)) for key in estimator.result.weights if len(key[0]) == 1]
     # A product of three factors is aliased with a main effect only in regular fractions, which have few levels.
     few = [f for f in factors if f.levels <= 3]
     for several in (*combinations(factors, 2), *combinations(few, 3)):

@@ -133,7 +133,7 @@ def _accuracy(p: Predictions, smallest_effect: float | None) -> Comparison:
     resampled = bootstrap_mean(d[0], clusters=p.clusters)
     bootstrapped = OtherTest("bootstrap", None, resampled.p, resampled.ci95, THESE_MODELS)
     if p.graded:
-        result = _over_items(sides.delta, d, p.clusters, smallest_effect)
+        result = _over_items(sides, d, p.clusters, smallest_effect)
         return Comparison(sides, result, (bootstrapped,), warnings=(ONE_SEED,))
     n, only_a, only_b = d.shape[1], int(np.sum(d < 0)), int(np.sum(d > 0))
     test = mcnemar(only_a, only_b, n)
@@ -141,7 +141,7 @@ def _accuracy(p: Predictions, smallest_effect: float | None) -> Comparison:
     others = (OtherTest("mcnemar_midp", None, test.p_mid, None, about), bootstrapped)
     if p.clusters is not None:
         exact = OtherTest("mcnemar_exact", None, test.p_exact, test.ci95, INDEPENDENT_ITEMS)
-        result = _over_items(sides.delta, d, p.clusters, smallest_effect)
+        result = _over_items(sides, d, p.clusters, smallest_effect)
         return Comparison(sides, result, (exact, *others), only_a, only_b, warnings=(ONE_SEED,))
     ci90 = paired_interval(only_a, only_b, n, 0.90)
     result = Tested(
@@ -176,7 +176,7 @@ def _pearson(p: Predictions, smallest_effect: float | None) -> Comparison:
     )
     return Comparison(
         sides,
-        _over_items(sides.delta, d, p.clusters, smallest_effect, "pseudo_values"),
+        _over_items(sides, d, p.clusters, smallest_effect, "pseudo_values"),
         others,
         statistic=williams.statistic,
         r_ab=triple[2],
@@ -187,9 +187,8 @@ def _pearson(p: Predictions, smallest_effect: float | None) -> Comparison:
 def _sides(p: Predictions, metric: str, a: Array, b: Array) -> Sides:
     """Return the two sides: the means of the metric, `a` and `b` [S], over seeds."""
     clusters = None if p.clusters is None else len(set(p.clusters))
-    return Sides(
-        metric, len(p.gold), len(a), clusters, float(a.mean()), float(b.mean()), float((b - a).mean())
-    )
+    delta = infer(b - a, scale=float(np.abs([a, b]).max())).estimate or 0.0
+    return Sides(metric, len(p.gold), len(a), clusters, float(a.mean()), float(b.mean()), delta)
 
 
 def _over_seeds(
@@ -226,7 +225,7 @@ def _over_seeds(
 
 
 def _over_items(
-    delta: float,
+    sides: Sides,
     d: Array,
     clusters: Sequence[str] | None,
     smallest_effect: float | None,
@@ -234,7 +233,8 @@ def _over_items(
 ) -> Tested:
     """Return the analysis of one seed by its items, or clusters of them."""
     added, _ = contributions(d, clusters)
-    return replace(tested(infer_from_items(delta, added), smallest_effect, "maximize"), method=method)
+    over_items = infer_from_items(sides.delta, added, scale=max(abs(sides.a), abs(sides.b)))
+    return replace(tested(over_items, smallest_effect, "maximize"), method=method)
 
 
 def tested(inference: Inference, smallest_effect: float | None, goal: str) -> Tested:

@@ -66,7 +66,8 @@ def of_one_seed(items: Items, low: int, high: int, metric: str) -> list[OtherTes
     made_of = items.made_of(metric)
     pairs = {name: items.pairs(low, high, name)[0] for name in made_of}
     value = sum(made_of[name] * (scored(y) - scored(x)) for name, (x, y) in pairs.items())
-    over_items = infer_from_items(value, added)
+    scale = max(abs(made_of[name] * scored(side)) for name, pair in pairs.items() for side in pair)
+    over_items = infer_from_items(value, added, scale)
     if list(made_of) != [metric]:
         return [_over_items(over_items)]
     x, y = pairs[metric]
