@@ -748,6 +748,7 @@ def test_levels_sort_by_alphabet_otherwise() -> None:
 
 def test_one_number_written_two_ways_is_one_level() -> None:
     assert order_levels(["0.01", "0", "0.0", "1e-2"]) == ["0", "0.01"]
+    assert order_levels(["0.10", "none", "0.1"]) == ["0.10", "none"]
 
 
 def test_levels_in_percent_sort_by_number() -> None:

@@ -106,6 +106,16 @@ def test_seeds_are_a_user_attribute_and_metrics_may_be(etch: Path, tmp_path: Pat
     assert document["anova"][0]["term"] == "seed"
 
 
+def test_the_direction_of_an_attribute_is_not_that_of_the_objective(tmp_path: Path) -> None:
+    runs = [
+        (params, value, {**attributes, "val_loss": value}, state)
+        for params, value, attributes, state in etch_runs()
+    ]
+    make_study(f"sqlite:///{tmp_path / 'losses.db'}", runs=runs)
+    document = analyze_study(str(tmp_path / "losses.db"), "etch", "val_loss", ["A", "B", "C"], "seed")
+    assert any("pass --goal minimize if it is a loss" in warning for warning in document["warnings"])
+
+
 def test_nothing_is_changed_or_created(etch: Path) -> None:
     before = contents(etch.parent)
     analyze_study(str(etch))

@@ -99,9 +99,11 @@ def _objective(any_study: AnyStudy, metric: str) -> int | None:
     raise AssertionError("not reached: the name is missing")
 
 
-def _goal(any_study: AnyStudy, objective: int | None) -> str:
-    minimized = objective is not None and any_study.directions[objective] == "MINIMIZE"
-    return "minimize" if minimized else "maximize"
+def _goal(any_study: AnyStudy, objective: int | None) -> str | None:
+    """Return the direction of an objective; None for a user attribute, which has none."""
+    if objective is None:
+        return None
+    return "minimize" if any_study.directions[objective] == "MINIMIZE" else "maximize"
 
 
 def _varied(trials: Sequence[AnyTrial], block: str | None) -> tuple[list[str], list[str]]:

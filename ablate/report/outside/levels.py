@@ -25,7 +25,7 @@ def order_levels(column: Sequence[str], baseline: str | None = None) -> list[str
     if all(map(_value, levels)) and len({unit for unit, _ in by_value}) == 1:
         levels = [by_value[value] for value in sorted(by_value)]
     else:
-        levels.sort()
+        levels = sorted(text for text in levels if (value := _value(text)) is None or by_value[value] == text)
     first = baseline and match_level(baseline, levels)
     return [first, *(text for text in levels if text != first)] if first else levels
 
