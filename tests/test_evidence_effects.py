@@ -155,8 +155,9 @@ def test_only_three_numbers_or_more_have_a_slope(levels: list[Scalar]) -> None:
     assert {e.kind for e in effects_of(example(study))} == {Kind.LEVELS}
 
 
-def test_with_a_level_that_nothing_has_measured_there_is_no_slope() -> None:
-    results = valued(sized(), noisy(line))
+@pytest.mark.parametrize("design", DESIGNS)
+def test_with_a_level_that_nothing_has_measured_there_is_no_slope(design: str) -> None:
+    results = valued(sized(design), noisy(line))
     for place, trial in enumerate(results.trials):
         if trial.factors["size"] == 64:
             results = with_trial(results, place, state="FAIL", metrics={})

@@ -228,7 +228,9 @@ def _line(
 ) -> _Line | None:
     """Return the line of a numeric factor; None unless the effect of every level can be estimated."""
     values = factor.numbers
-    known = [w for w in weights if w is not None]
+    # Where no seed can estimate a level's effect (all its runs failed, or the design does not have it), no seed can estimate a
+    # line either, and the other levels' effects must not hide behind it.
+    known = [w for w in weights if w is not None and np.isfinite(w).all(axis=0).any()]
     if not values or len(known) < len(values) - 1:
         return None
     # The weights of each level minus the baseline level, in the order of the levels; those of the baseline level are 0.
