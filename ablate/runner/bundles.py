@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict
 from itertools import compress
 from pathlib import Path
@@ -18,11 +19,13 @@ from ablate.errors import BadInput
 from ablate.files import new_file, new_folder
 from ablate.runner.bundle_bounds import MOST_CONTENT, refuse_bomb, refuse_long_directory
 from ablate.runner.copying import create_from, files_to_keep
+from ablate.runner.ownership import HOME_MARKER, share_home
 from ablate.store import tables
 from ablate.store.places import Place, place_in, place_of
 from ablate.store.reading import has_run, read_results
 from ablate.store.snapshot import FINISHED, Snapshot, take_snapshot
 from ablate.store.urls import sqlite_file, without_password
+from ablate.store.writing import Store
 from ablate.tables import refuse_no_file
 from ablate.text import one_line, shortened, shown
 
@@ -77,6 +80,12 @@ def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:
                 else "import it into another database (ABLATE_STORAGE)"
             )
         )
+    elsewhere = not place.is_in_folder and (place.folder / "study.db").exists()
+    if elsewhere or (place.folder / HOME_MARKER).is_file():
+        raise BadInput(
+            f"{bundle}: {place.folder} has the files of a study of this name whose results are in another database; import it "
+            "into another --home"
+        )
     with zipfile.ZipFile(bundle) as packed, new_folder(place.folder / "trials") as folder:
         if sum(packed.getinfo(name).file_size for name in names) > shutil.disk_usage(folder).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place.folder))
@@ -86,6 +95,8 @@ def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:
             with packed.open(name) as source, file.open("xb") as target:
                 shutil.copyfileobj(source, target)
     create_from(place, snapshot)
+    with closing(Store(place)) as store:
+        share_home(store)
     return place
 
 

@@ -3,7 +3,7 @@
 import shutil
 from contextlib import closing
 
-from ablate.runner.ownership import nobody_works_on
+from ablate.runner.ownership import nobody_works_on, refuse_other_home
 from ablate.store.places import Place
 from ablate.store.writing import Store
 
@@ -12,8 +12,11 @@ def delete_study(place: Place) -> None:
     """Delete a study's records and files.
 
     Raises:
-        BadInput: it is running.
+        BadInput: it is running, or its files are in a different folder.
     """
     with closing(Store(place)) as store, nobody_works_on(store):
+        # With --storage, the folder may belong to a study of the same name in another database.
+        if agreed := store.home():
+            refuse_other_home(store, agreed)
         store.delete()
     shutil.rmtree(place.folder)

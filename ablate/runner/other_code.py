@@ -92,6 +92,9 @@ def train_again(store: Store, sources: Sources) -> None:
     now = present_code(sources, Recorded(results))
     current = {key for key, part in results.parts.items() if _is_of(now, part.facts)}
     every = {(part, trial.seed) for trial in results.trials for part in trial.parts.values()}
+    # Repeating the command continues what it began.
+    notes = {key: read_note(store.place.part_folder(*key)) for key in every - results.parts.keys()}
+    current |= {key for key, facts in notes.items() if facts and _is_of(now, facts)}
     with nobody_works_on(store):
         store.train_again(every - current)
         # After the commit: if killed in between, files without a result remain, and their checkpoints are refused.

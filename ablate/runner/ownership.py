@@ -233,8 +233,12 @@ def share_home(store: Store) -> None:
     Raises:
         BadInput: its trials' files are in a different folder.
     """
+    refuse_other_home(store, store.home() or store.agree_on_home(_marker(store.place.folder)))
+
+
+def refuse_other_home(store: Store, agreed: str) -> None:
+    """Raise BadInput unless the study's files are in this folder, which the database knows as `agreed`."""
     folder = store.place.folder
-    agreed = store.home() or store.agree_on_home(_marker(folder))
     file = folder / HOME_MARKER
     marker = file.read_text().strip() if file.is_file() else None
     if marker != agreed:

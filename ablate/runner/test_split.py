@@ -9,6 +9,7 @@ import socket
 import statistics
 from collections.abc import Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from ablate.contract import Trainer, load_trainer
@@ -42,9 +43,11 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
     cell = _chosen(results)
     _refuse_second_look(results, again)
     trainer = load_trainer(results.spec.trainer, results.spec.folder)
+    if trainer.test is None:
+        raise BadInput(_why_not(trainer))
     unfinished = sum(trial.state in ("WAITING", "RUNNING") for trial in results.trials)
     use = UseOfTest(cell.hash, _now(), f"{getpass.getuser()}@{socket.gethostname()}", unfinished)
-    before = len(results.test_uses)
+    before, kept = len(results.test_uses), set(_predictions(results, cell, place))
     with closing(Store(place)) as store:
         # Before scoring, since a kill before recording leaves predictions for the test split without a recorded use.
         store.record_use_of_test(use, before)
@@ -52,19 +55,28 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
             scores = _scores(results, cell, trainer, place)
         except AblateError:
             if not before:
-                _remove_predictions(results, cell, place)
+                # Those that training wrote stay.
+                for file in set(_predictions(results, cell, place)) - kept:
+                    remove(file)
                 store.withdraw_use_of_test(before + 1)
             raise
         store.record_test_scores(cell.hash, scores)
     return _document(results, cell, scores, (*results.test_uses, use))
 
 
-def _remove_predictions(results: Results, cell: Cell, place: Place) -> None:
-    """Remove predictions for the test split that belong to no recorded use."""
-    for part in cell.parts.values():
-        for seed in results.deciding_seeds:
-            for file in (place.part_folder(part.hash, seed) / "predictions").glob("test.*"):
-                remove(file)
+def _seeds(results: Results, cell: Cell) -> list[int]:
+    """Return the seeds that the cell was run with, without the one that chose a search's finalists."""
+    return [seed for seed in results.seeds_of(cell.hash) if seed in results.deciding_seeds]
+
+
+def _predictions(results: Results, cell: Cell, place: Place) -> list[Path]:
+    """Return the predictions for the test split that there are."""
+    return [
+        file
+        for part in cell.parts.values()
+        for seed in _seeds(results, cell)
+        for file in (place.part_folder(part.hash, seed) / "predictions").glob("test.*")
+    ]
 
 
 def _chosen(results: Results) -> Cell:
@@ -88,12 +100,10 @@ def _refuse_second_look(results: Results, again: bool) -> None:
 
 def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dict[int, dict[str, float]]:
     """Return the `test/...` metrics by seed."""
-    if trainer.test is None:
-        raise BadInput(_why_not(trainer))
     settings = trainer.Settings.model_validate(cell.settings)
     scores = {}
     with working_in(results.spec.folder):
-        for seed in results.deciding_seeds:
+        for seed in _seeds(results, cell):
             parts = {name: _part_scores(part, seed, trainer, place) for name, part in cell.parts.items()}
             scores[seed] = _of_test(trainer.combine(settings, parts), parts)
     return scores

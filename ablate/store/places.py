@@ -39,9 +39,14 @@ class Place:
         """The folder for the ends of prefixes that parts still have to continue from."""
         return self.folder / "prefixes"
 
+    @property
+    def is_in_folder(self) -> bool:
+        """Whether the database is the file in the study's own folder."""
+        return self.url == _own_file_url(self.folder)
+
     def exists(self) -> bool:
         """Return whether there is a database to open; true for any server."""
-        if self.url == _own_file_url(self.folder):
+        if self.is_in_folder:
             return (self.folder / "study.db").is_file()
         # Imported here, since a database library takes a while to load.
         from ablate.store.urls import sqlite_file
