@@ -289,6 +289,34 @@ def test_a_study_is_imported_once(run_here: RunHere, ablate: Ablate, walk_study:
     assert (refused.returncode, "already exists" in refused.stderr) == (2, True)
 
 
+def test_another_database_takes_no_folder_of_a_study(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    """Neither by an import nor by a run: the results beside these files are in study.db."""
+    study = walk_study()
+    run_here(study, limit=2)
+    ablate("export", "--bundle", "--out", "walk.zip")
+    before = sorted(tmp_path.glob("runs/walk/trials/*/*"))
+    for command in (["import", "walk.zip"], ["run", study]):
+        refused = ablate(*command, "--storage", f"sqlite:///{tmp_path}/other.db")
+        assert refused.returncode == 2
+        assert "name another --home" in refused.stderr
+    assert not (tmp_path / "other.db").exists()
+    assert sorted(tmp_path.glob("runs/walk/trials/*/*")) == before
+
+
+def test_a_study_is_deleted_in_its_own_folder_only(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    run_here(walk_study(), limit=2)
+    other = f"sqlite:///{tmp_path}/other.db"
+    run_here(walk_study(), limit=2, home="elsewhere", storage=other)
+    refused = ablate("delete", "walk", "--yes", "--storage", other)
+    assert refused.returncode == 2
+    assert "is not where the files of 'walk' are" in refused.stderr
+    assert json.loads(ablate("status", "--json").stdout)["complete"] == 2
+
+
 def test_a_bundle_has_tracebacks_and_export_names_what_is_gone(
     run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:

@@ -249,6 +249,31 @@ def test_rerun_begins_a_trial_of_other_code_anew(
     assert not any("→" in version for code in codes(ablate) for version in code.values())
 
 
+def test_rerun_that_is_interrupted_continues_when_it_is_repeated(
+    ablate: Ablate, start_ablate: StartAblate, coded: WriteCoded, tmp_path: Path
+) -> None:
+    study = coded(settings="steps: 20")
+    interrupted(ablate, start_ablate, study, tmp_path)
+    before = steps(tmp_path)
+    run = start_ablate("run", study, "--code", "rerun", ABLATE_CHECKPOINT_SECONDS="0")
+    wait_for(lambda: steps(tmp_path) != before and [log for log in steps(tmp_path) if 3 <= len(log) < 20])
+    run.send_signal(signal.SIGTERM)
+    assert run.wait() == 143
+    reached = [log for log in steps(tmp_path) if len(log) < 20]
+    assert ablate("run", study, "--code", "rerun").returncode == 0
+    assert all("1" not in log[len(before) :] for before, log in zip(reached, steps(tmp_path), strict=False))
+
+
+def test_rerun_of_chosen_cells_only_is_refused(ablate: Ablate, coded: WriteCoded, tmp_path: Path) -> None:
+    """It would throw away the results of the other cells without training them again."""
+    study = coded()
+    ablate("run", study)
+    append(tmp_path / "coded_computed.py", "VALUE = 9.0\n")
+    refused = ablate("run", study, "--code", "rerun", "--only", "script=a.txt")
+    assert (refused.returncode, "leave --only out" in refused.stderr) == (2, True)
+    assert json.loads(ablate("status", "coded", "--json").stdout)["complete"] == 2
+
+
 @pytest.mark.slow
 def test_a_worker_that_starts_with_other_code_takes_nothing(
     ablate: Ablate, start_ablate: StartAblate, coded: WriteCoded, tmp_path: Path

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from fixture_types import Ablate
+from test_report_looks import looked
 
 from ablate.errors import BadInput, StoreError, TrialError, Unavailable
 from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
 from ablate.runner.prepare import prepare
 from ablate.runner.run import run_order
-from ablate.runner.test_split import score_chosen, scores_text
+from ablate.runner.test_split import _seeds, score_chosen, scores_text
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store
 from ablate.store.places import Place
@@ -137,6 +138,24 @@ def test_a_model_that_was_not_kept_is_no_use(run_tested: Callable[..., Place]) -
     with pytest.raises(Unavailable, match="no model was kept; set keep: true"):
         score_chosen(place, again=False)
     assert results(place).test_uses == ()
+
+
+def test_a_use_that_fails_keeps_predictions_that_training_wrote(run_tested: Callable[..., Place]) -> None:
+    place = run_tested("keep: false")
+    written = [folder / "predictions/test.own.csv" for folder in place.folder.glob("trials/*-11")]
+    for file in written:
+        file.parent.mkdir()
+        file.write_text("id,prediction,gold\n")
+    with pytest.raises(Unavailable):
+        score_chosen(place, again=False)
+    assert all(file.is_file() for file in written)
+
+
+def test_a_cell_is_scored_for_the_seeds_that_its_looks_gave_it() -> None:
+    results = looked(3)
+    seeds = {cell.hash: _seeds(results, cell) for cell in results.cells}
+    assert seeds == {cell: list(results.seeds_of(cell)) for cell in seeds}
+    assert len({len(of_cell) for of_cell in seeds.values()}) > 1
 
 
 def test_an_unfinished_study_is_recorded_as_such(run_tested: Callable[..., Place]) -> None:

@@ -39,11 +39,10 @@ def partial_aliases(grid: Grid, model: Model | None) -> list[PartialAlias]:
 
     A factor's own interactions are left out: they cannot make a factor without an effect seem to have one."""
     spec = grid.results.spec
-    if (
-        not (model and model.mean_weights)
-        or not spec.design.is_fraction
-        or not 1 < len(spec.factors) <= MOST_EXAMINED
-    ):
+    if not (model and model.mean_weights) or not 1 < len(spec.factors) <= MOST_EXAMINED:
+        return []
+    # The cells of a full design that have a result may be a fraction, too.
+    if not spec.design.is_fraction and np.isfinite(grid.values[grid.primary]).any(axis=1).all():
         return []
     space = Space(spec)
     cells = [space.combination(cell.levels) for cell in grid.cells]

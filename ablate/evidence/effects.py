@@ -22,7 +22,7 @@ from ablate.evidence.contrasts import (
     same_level,
     seed_differences,
 )
-from ablate.evidence.frames import Grid
+from ablate.evidence.frames import SPARED, Grid
 from ablate.evidence.items import Items
 from ablate.evidence.models import Model, fit_model
 from ablate.evidence.ranges import metric_range
@@ -294,5 +294,6 @@ def _extremes(items: Items, metric: str) -> tuple[float, float, bool]:
 
 
 def _share_lost(lost: NDArray[np.bool_], rows: NDArray[np.int64], grid: Grid) -> float:
-    planned = len(grid.results.spec.seeds)
-    return float(lost[np.unique(rows[rows >= 0]), :planned].mean()) if (rows >= 0).any() else 0.0
+    cells, planned = np.unique(rows[rows >= 0]), len(grid.results.spec.seeds)
+    wanted = grid.states[cells, :planned] != SPARED
+    return float(lost[cells, :planned][wanted].mean()) if wanted.any() else 0.0

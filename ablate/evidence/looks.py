@@ -115,11 +115,14 @@ class LookResult(Frozen):
         """What identifies this comparison among the others."""
         return self.kind, self.factor, repr(self.low), repr(self.high)
 
-    def verdict(self, goal: str) -> Verdict:
-        """Return the conclusion."""
+    def verdict(self, goal: str, smallest: float | None = None) -> Verdict:
+        """Return the conclusion, given the smallest effect that matters."""
         if self.rejected and self.estimate is not None:
             return direction(self.estimate, goal)
         same = self.stop in (Stop.NO_DIFFERENCE, Stop.SAME_PART)
+        # A study that asks for a width stops for that alone.
+        if smallest is not None and self.ci90:
+            same |= verdict_of_interval(self.ci90, smallest) is Verdict.NO_DIFFERENCE
         return Verdict.NO_DIFFERENCE if same else Verdict.INCONCLUSIVE
 
 
@@ -307,13 +310,13 @@ def judge_at_last_look(
 
     Before the first look, all are inconclusive."""
     seen = last_results(grid)
-    goal = grid.results.spec.metric.goal
+    goal, smallest = grid.results.spec.metric.goal, grid.results.spec.metric.smallest_effect
     shares = shares_of_alpha([deciding_p(effect) for effect in effects], gates(effects))
     return [
         (
             qualified(
                 effect,
-                last.verdict(goal) if last else Verdict.INCONCLUSIVE,
+                last.verdict(goal, smallest) if last else Verdict.INCONCLUSIVE,
                 last.p_holm if last else None,
                 last.ci90 if last else None,
                 bool(aliases.get(effect.contrast.factor)),

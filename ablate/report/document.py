@@ -5,7 +5,7 @@ Includes the rows that `analyze` and `compare` share with it; the results of the
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from ablate.evidence.aliases import Fraction
 from ablate.evidence.effects import Kind, Slope
@@ -261,6 +261,8 @@ class FactorRow:
     # For levels that set more than the setting that the factor is named after.
     settings: Mapping[str, Mapping[str, str]]
     when: str | None
+    # The same with the values of the study file, to copy.
+    originals: Annotated[Mapping[str, Mapping[str, Any]], HIDDEN]
 
 
 @dataclass(frozen=True)

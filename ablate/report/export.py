@@ -24,7 +24,7 @@ from ablate.evidence.predictions import Predicted, PredictionFiles, Refusal, pre
 from ablate.files import new_folder, write_file
 from ablate.report.formatting import safe_field
 from ablate.report.phrases import WHY_REFUSED
-from ablate.report.sections.cells import cell_name
+from ablate.report.sections.cells import cell_name, name_beside
 from ablate.spec.model import Factor, Scalar
 from ablate.spec.scalars import is_text
 from ablate.store.results import PartResult, Results, TrialResult, best_cell
@@ -193,6 +193,11 @@ def chosen_trial(results: Results, only: Sequence[str] = (), seed: int | None = 
             "name one with --only factor=level"
         )
     arranged = grid(results)
+    if cell not in arranged.index:
+        raise BadInput(
+            f"{results.spec.study}: cell {cell} is not a finalist of the search, so it ran on seed {results.spec.seeds[0]} only; "
+            "choose a finalist (`ablate report` lists them)"
+        )
     row, column = arranged.index[cell], _column(arranged, seed)
     trial = arranged.trials.get((row, column))
     if trial is None or trial.state != "COMPLETE":
@@ -211,8 +216,8 @@ def named_cell(results: Results, only: Sequence[str]) -> str:
     design = Design(spec.design.kind, results.raw_cells, results.cells, results.reference, named=named)
     cells = select(design, only)
     if len(cells) > 1:
-        arranged = grid(results)
-        names = listed((cell_name(arranged, arranged.index[cell.hash]) for cell in cells), 3)
+        reference = next((cell for cell in results.cells if cell.hash == results.reference), None)
+        names = listed((name_beside(reference, cell, spec.design.kind) for cell in cells), 3)
         raise BadInput(
             f"--only {' --only '.join(only)}: {plural(len(cells), 'cell')} meet this ({names}); "
             "add factor=level until only one is left"

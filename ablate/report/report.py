@@ -42,6 +42,7 @@ from ablate.report.sections.provenance import fact_counts, fixed_settings, prove
 from ablate.report.sections.seeds_needed import with_seeds_needed
 from ablate.report.sections.sensitivity import moderated
 from ablate.report.sections.summary import sentences, test_scores
+from ablate.spec.model import quoted_level
 from ablate.store.results import Results
 from ablate.text import suggestion
 
@@ -116,6 +117,7 @@ def _report(arranged: Grid) -> Report:
     cells, done = cell_rows(items), progress(arranged)
     deciding = [effect for effect in effects if effect.metric == arranged.primary]
     raised = flags(Evidence(items, study_contrasts(arranged), models, deciding, facts, done, cells, rows))
+    judged = [undone(row, effect.cells, raised) for row, effect in zip(rows, effects, strict=True)]
     report = Report(
         study=spec.study,
         question=spec.question,
@@ -124,11 +126,10 @@ def _report(arranged: Grid) -> Report:
         composite=_composite(items),
         design=_design(arranged, fraction_of(arranged, partial)),
         progress=done,
-        cells=tuple(_flagged_cell(cell, place, raised) for place, cell in enumerate(cells)),
-        effects=with_seeds_needed(
-            [undone(row, effect.cells, raised) for row, effect in zip(rows, effects, strict=True)],
-            spec.metric.smallest_effect,
+        cells=tuple(
+            _flagged_cell(cell, place, arranged.reference, raised) for place, cell in enumerate(cells)
         ),
+        effects=with_seeds_needed(judged, spec.metric.smallest_effect),
         interactions=tuple(
             interaction_row(interaction) for several in interactions.values() for interaction in several
         ),
@@ -141,7 +142,7 @@ def _report(arranged: Grid) -> Report:
         cost=cost(arranged),
         provenance=provenance(arranged, facts),
         test=test_scores(cells),
-        tradeoffs=tradeoffs(rows, spec.metric.goal),
+        tradeoffs=tradeoffs(judged, spec.metric.goal),
         flags=raised,
     )
     return replace(report, summary=sentences(report))
@@ -178,6 +179,7 @@ def _design(arranged: Grid, fraction: Fraction) -> Design:
                 tuple(level.name for level in factor.levels),
                 settings_of_levels(factor),
                 condition_text(factor),
+                {quoted_level(level.name): level.settings for level in factor.levels},
             )
             for factor in spec.factors
         ),
@@ -211,8 +213,9 @@ def _effect_rows(
     return rows
 
 
-def _flagged_cell(cell: CellRow, place: int, raised: Sequence[Flag]) -> CellRow:
-    differences = {name: undone(row, {place}, raised) for name, row in cell.difference.items()}
+def _flagged_cell(cell: CellRow, place: int, reference: int | None, raised: Sequence[Flag]) -> CellRow:
+    compared = {place} if reference is None else {place, reference}
+    differences = {name: undone(row, compared, raised) for name, row in cell.difference.items()}
     of_cell = tuple(flag.rule for flag in raised if place in flag.cells)
     return replace(cell, difference=differences, flags=of_cell)
 

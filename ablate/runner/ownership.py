@@ -236,6 +236,15 @@ def share_home(store: Store) -> None:
     refuse_other_home(store, store.home() or store.agree_on_home(_marker(store.place.folder)))
 
 
+def refuse_anothers_files(place: Place) -> None:
+    """Raise BadInput if the folder has the files of a study of this name in another database, for a study that is new here."""
+    if not place.is_in_folder and (place.folder / "study.db").exists():
+        raise BadInput(
+            f"--home: {place.folder} has the files of a study of this name, whose results are in the study.db beside them; name "
+            "another --home"
+        )
+
+
 def refuse_other_home(store: Store, agreed: str) -> None:
     """Raise BadInput unless the study's files are in this folder, which the database knows as `agreed`."""
     folder = store.place.folder

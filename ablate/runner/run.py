@@ -27,7 +27,7 @@ from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that
 from ablate.runner.next_trials import choose_next, turn_to_choose
 from ablate.runner.ordering import in_blocks
 from ablate.runner.other_code import Recorded, present_code, refuse_other_code, train_again
-from ablate.runner.ownership import nobody_works_on, open_locks, share_home
+from ablate.runner.ownership import nobody_works_on, open_locks, refuse_anothers_files, share_home
 from ablate.runner.prefixes import Prefixes
 from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.process import job_for
@@ -77,6 +77,10 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
     spec, design, place = prepared.spec, prepared.design, prepared.place
     deadline = began + 3600 * hours_allowed(spec, options)
     check_engine(options.engine, place.url, options.address)
+    if options.code == "rerun" and options.only:
+        raise BadInput(
+            "--code rerun: trains the trials of other versions again in all cells; leave --only out"
+        )
     if spec.search and options.only:
         raise BadInput("--only: a search chooses its cells itself; leave --only out")
     chosen = select(design, options.only) if options.only else list(design.cells)
@@ -103,6 +107,8 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         forget_smoke(place)
     for folder in ("trials", "logs", "locks", "cache"):
         refuse_no_folder(place.folder / folder)
+    if not has_run(place):
+        refuse_anothers_files(place)
     make_folder(place.folder)
     with closing(create_store(place, spec, design, defaults)) as store:
         if store.upgraded:

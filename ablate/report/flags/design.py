@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from ablate.evidence.effects import Kind
 from ablate.evidence.frames import LOST, SPARED
 from ablate.evidence.noise import sd_beyond_seeds
 from ablate.report.document import Change, Flag
@@ -93,7 +94,8 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
         return
     uneven = _uneven(evidence, lost)
     reasons = {t.error for t in grid.trials.values() if t.state in LOST and t.error}
-    text = f"{plural(int(lost.sum()), 'trial')} of {lost.size} failed, were pruned or never ran"
+    planned = int((grid.states[:, : lost.shape[1]] != SPARED).sum())
+    text = f"{plural(int(lost.sum()), 'trial')} of {planned} failed, were pruned or never ran"
     if reasons:
         text += f"; reasons: {listed(sorted(reasons), 2)}"
     if uneven:
@@ -151,7 +153,10 @@ def incomplete_grid(evidence: Evidence) -> Iterator[Flag]:
     grid = evidence.grid
     for row in evidence.rows:
         estimate, se = row.numbers.estimate, row.numbers.se
-        if row.metric != grid.primary or grid.primary not in evidence.models or estimate is None:
+        # A slope is no difference of two averages.
+        if row.metric != grid.primary or row.kind is Kind.SLOPE or estimate is None:
+            continue
+        if grid.primary not in evidence.models:
             continue
         raw = _raw_margin(evidence, row.change)
         difference = abs(raw - estimate)
@@ -201,7 +206,7 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
     """The best of k cells looks better than it is, even if all are equal. Cells that share the same models count once."""
     grid = evidence.grid
     best = best_row(grid)
-    if best is None or grid.reference is None:
+    if best is None or grid.reference in (None, best):
         return
     # Looks may have given other cells more seeds.
     seeds = len(grid.results.seeds_of(grid.cells[best].hash))
@@ -214,7 +219,10 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
         return
     gain = expected_best(len(models), sd / math.sqrt(seeds))
     reference = reference_name(grid.results.spec.design.kind)
-    lead = float((values[best] - values[grid.reference]).mean()) * grid.sign
+    leads = (values[best] - values[grid.reference]) * grid.sign
+    if not np.isfinite(leads).any():
+        return
+    lead = float(np.nanmean(leads))
     yield Flag(
         CAUTION if not lead > 2 * gain else NOTE,
         "best_of_many",
@@ -240,12 +248,13 @@ def _before(value: Any) -> str:
 def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
     """Return the levels at which losses are concentrated, Bonferroni-corrected over the levels tested."""
     grid = evidence.grid
+    wanted = grid.states[:, : lost.shape[1]] != SPARED
     tested: list[tuple[float, str]] = []
     for factor in grid.results.spec.factors:
         for level in factor.levels:
             at = np.array([cell.levels.get(factor.name, ...) == level.name for cell in grid.cells])
             exists = np.array([factor.name in cell.levels for cell in grid.cells])
-            inside, outside = lost[at], lost[exists & ~at]
+            inside, outside = (lost[rows][wanted[rows]] for rows in (at, exists & ~at))
             if inside.size and outside.size:
                 p = _fisher_greater(int(inside.sum()), inside.size, int(outside.sum()), outside.size)
                 tested.append((p, f"{factor.name}={quoted_level(level.name)}"))

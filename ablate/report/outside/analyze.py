@@ -135,7 +135,10 @@ class _Names:
 
     def when(self, factors: Sequence[str]) -> str | None:
         """Return the condition under which all of `factors` exist, as `parent = level or level`; None if they always do."""
-        needed = {parent: seen for name in factors for parent, seen in (self.where.get(name) or {}).items()}
+        needed: dict[str, Sequence[int]] = {}
+        for name in factors:
+            for parent, seen in (self.where.get(name) or {}).items():
+                needed[parent] = [level for level in needed.get(parent, seen) if level in seen]
         texts = (
             f"{name} = {' or '.join(self.levels[name][i] for i in seen)}" for name, seen in needed.items()
         )

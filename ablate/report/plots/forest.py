@@ -144,7 +144,7 @@ def _caption(report: Report, rows: Sequence[EffectRow], clipped: bool, left_out:
     methods = " / ".join(sorted({METHODS[numbers.method] for numbers in estimated if numbers.ci95}))
     sentences = [f"Difference with 95 % interval; {cells}, {seeds}; {methods or 'no estimate of noise'}."]
     if methods and any(not numbers.ci95 for numbers in estimated):
-        sentences.append("Marks without an interval did not vary at all.")
+        sentences.append("Marks without an interval: one seed, or no variation at all.")
     if report.metric.smallest_effect:
         sentences.append("Grey band: smaller than the smallest effect of interest.")
     sentences.append(

@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ablate.report.document import Report
+from ablate.report.sections.provenance import without_folders
 from ablate.spec.model import quoted_level
 from ablate.spec.scalars import resolve
 
@@ -16,16 +18,23 @@ def best_configuration(report: Report) -> str | None:
     settings: dict[str, Any] = {}
     rows = {factor.name: factor for factor in report.design.factors}
     for name, level in report.best.levels.items():
-        several = rows[name].settings.get(quoted_level(level))
-        settings |= {name: level} if several is None else {key: _read(text) for key, text in several.items()}
-    return "\n".join(["settings:", *(f"  {_yaml(name)}: {_yaml(value)}" for name, value in settings.items())])
+        settings |= dict(_dotted(rows[name].originals.get(quoted_level(level), {name: level})))
+    return "\n".join(["settings:", *(_line(name, value) for name, value in settings.items())])
 
 
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _dotted(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _dotted(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _line(name: str, value: Any) -> str:
+    # Folders may be private.
+    short = without_folders(value) if isinstance(value, str) else value
+    note = "  # without its folders" if short != value else ""
+    return f"  {_yaml(name)}: {_yaml(short)}{note}"
 
 
 def _yaml(value: Any) -> str:

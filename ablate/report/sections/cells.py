@@ -123,7 +123,8 @@ def _difference(effect: Effect, judged: Judged, size: float) -> Difference:
 
 def _judged_at_last_look(row: Difference, grid: Grid, seen: LookResult | None) -> Difference:
     """Return a difference as of the last look; inconclusive if no look covers it."""
-    verdict = seen.verdict(grid.results.spec.metric.goal) if seen else Verdict.INCONCLUSIVE
+    declared = grid.results.spec.metric
+    verdict = seen.verdict(declared.goal, declared.smallest_effect) if seen else Verdict.INCONCLUSIVE
     p, ci90 = (seen.p_holm, seen.ci90) if seen else (None, None)
     judged = replace(row.judged, p_holm=p, verdict=verdict, ci90=ci90)
     return at_last_look(replace(row, judged=judged), seen)

@@ -104,7 +104,8 @@ def undone(row: Row, cells: Collection[int], raised: Sequence[Flag]) -> Row:
     if not rules:
         return row
     verdict, qualifiers = row.judged.verdict, (*row.judged.qualifiers, Qualifier.STOP_FLAG)
-    if verdict in (Verdict.HELPS, Verdict.HURTS, Verdict.RAISES, Verdict.LOWERS):
+    # That both sides are the same trained part is no inference.
+    if Note.SAME_PART not in row.notes:
         verdict = Verdict.INCONCLUSIVE
     judged = replace(row.judged, verdict=verdict, qualifiers=qualifiers)
     return replace(row, judged=judged, undone_by=rules)

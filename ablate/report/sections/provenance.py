@@ -58,13 +58,15 @@ def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> Provenance:
 
 def fixed_settings(spec: StudySpec) -> dict[str, str]:
     """Return {dotted setting: value} of what does not vary. Paths lose their folders, which may be private."""
-    return {name: _without_folders(value) for name, value in _flat(spec.settings)}
+    return {name: without_folders(value) for name, value in _flat(spec.settings, nulls=True)}
 
 
 def settings_of_levels(factor: Factor) -> dict[str, dict[str, str]]:
     """Return {level: its settings} for levels that set more than the setting named like the factor."""
     return {
-        quoted_level(level.name): {name: _without_folders(value) for name, value in _flat(level.settings)}
+        quoted_level(level.name): {
+            name: without_folders(value) for name, value in _flat(level.settings, nulls=True)
+        }
         for level in factor.levels
         if level.settings != {factor.name: level.name}
     }
@@ -152,7 +154,8 @@ def _commonest(values: Counter[str]) -> list[tuple[str, int]]:
     return sorted(values.items(), key=lambda item: (-item[1], item[0]))[:MOST_VALUES]
 
 
-def _without_folders(value: str) -> str:
+def without_folders(value: str) -> str:
+    """Return a path without its folders, which may be private; anything else as it is."""
     return PurePath(value).name if value.startswith("/") else value
 
 
@@ -202,11 +205,11 @@ def _train_again(grid: Grid, levels: Mapping[str, Scalar]) -> str:
     return " ".join(["ablate run", shlex.quote(grid.results.file), "--home again", *only])
 
 
-def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def _flat(facts: Mapping[str, Any], before: str = "", nulls: bool = False) -> Iterator[tuple[str, str]]:
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}.")
-        elif value is not None:
+            yield from _flat(value, f"{before}{name}.", nulls)
+        elif value is not None or nulls:
             yield (
                 f"{before}{name}",
                 value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ablate.evidence.verdicts import Qualifier
 from ablate.report.document import EffectRow, Numbers, Report, SeedsNeeded
 from ablate.report.formatting import number
 from ablate.report.sections.summary import with_sentence
@@ -75,7 +76,10 @@ def with_seeds_needed(rows: Sequence[EffectRow], smallest: float | None) -> tupl
     several = sum(row.role == "primary" for row in rows)
     return tuple(
         replace(row, seeds_needed=_seeds_needed(row.numbers, smallest, several))
-        if row.role == "primary" and row.judged.verdict == Verdict.INCONCLUSIVE
+        if row.role == "primary"
+        and row.judged.verdict == Verdict.INCONCLUSIVE
+        # What a flag or an alias withdrew, no number of seeds brings back.
+        and not {Qualifier.STOP_FLAG, Qualifier.ALIASED} & set(row.judged.qualifiers)
         else row
         for row in rows
     )

@@ -1,6 +1,6 @@
 """The first section of a report: what helps, what hurts and what is inconclusive, in sentences."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -111,11 +111,11 @@ def headline(report: Report) -> str:
 
 def _so_far(rows: Sequence[EffectRow | Difference], report: Report) -> str:
     """Return how many of these rows another look may still decide."""
-    most = report.design.adding.at_most if report.design.adding else 0
+    looks = len(report.design.adding.looks) if report.design.adding else 0
     coming = [
         row
         for row in rows
-        if most and (row.look is None or (row.look.stop is None and row.look.seeds < most))
+        if looks and (row.look is None or (row.look.stop is None and row.look.number < looks))
     ]
     if not coming:
         return ""
@@ -235,10 +235,13 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
     return sentence
 
 
-def qualified_verdict(verdict: Verdict, qualifiers: Iterable[Qualifier], facts: Mapping[str, str]) -> str:
+def qualified_verdict(verdict: Verdict, qualifiers: Collection[Qualifier], facts: Mapping[str, str]) -> str:
     """Return the verdict of an effect in words, with the factors it depends on and its aliases."""
     text: str = verdict
     for qualifier in qualifiers:
+        # The flag withdrew the verdict, not the lost runs.
+        if qualifier is Qualifier.LOST_RUNS and Qualifier.STOP_FLAG in qualifiers:
+            continue
         texts = QUALIFIED if verdict.is_decided or qualifier not in WITHDRAWN else WITHDRAWN
         if qualifier in texts:
             text = texts[qualifier].format(verdict=text, **facts)
