@@ -84,7 +84,7 @@ def test_a_trial_that_both_have_must_agree(differing: Path, ablate: Ablate, tmp_
     before = recorded(ablate, "--home", "a")
     refused = ablate("merge", "a", "b")
     assert refused.returncode == 2
-    assert "trial 0 (noise=0.1, seed 1): dev/position is 77.0 there and" in refused.stderr
+    assert "trial 0 (slope=1.0, noise=0.1, seed 1): dev/position is 77.0 there and" in refused.stderr
     assert refused.stderr.rstrip().endswith(f"--keep-first keeps what {tmp_path}/a/walk has for these trials")
     assert recorded(ablate, "--home", "a") == before
 

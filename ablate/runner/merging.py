@@ -100,7 +100,7 @@ def _refuse_another_study(old: Snapshot, new: Snapshot, ours: Place, theirs: Pla
 
 
 def _differing(old: Snapshot, new: Snapshot) -> dict[Key, str]:
-    """Return a sentence for each trial, or part without a trial, whose metrics differ between the two."""
+    """Return a sentence for each trial whose metrics differ between the two, and for each other part that differs."""
     differences = {}
     numbers = {(row["cell"], row["seed"]): number for number, row in enumerate(old.trials)}
     levels = {cell.hash: levels_text(cell.levels) for cell in old.design}
