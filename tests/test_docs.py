@@ -104,7 +104,7 @@ def test_what_a_page_says_can_be_typed_in_order(
     for name in ("studies", "docs", "docker"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "my_trainer.py").symlink_to(ROOT / "studies/my_trainer.py")
-    if "ABLATE_STORAGE" in page.read_text():
+    if "$ export ABLATE_STORAGE" in page.read_text():
         monkeypatch.setenv("ABLATE_STORAGE", request.getfixturevalue("postgres").new_database())
     for block in blocks(page):
         if block.why_not_run:

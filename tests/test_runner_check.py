@@ -38,6 +38,15 @@ rng = random.Random(os.environ["ABLATE_SEED"])
 (workdir / "metrics.json").write_text(json.dumps({"dev/accuracy": rng.gauss(lr, 1)}))
 """
 
+# One that prints its steps and saves nothing.
+COUNTS = """
+import random
+rng = random.Random(os.environ["ABLATE_SEED"])
+for step in range(1, 5):
+    time.sleep(0.1)
+    print(json.dumps({"step": step, "dev/accuracy": rng.gauss(lr, 1)}))
+"""
+
 OURS = """\
 study: ours
 question: Is our trainer sound?
@@ -138,7 +147,10 @@ def test_our_trainer_passes(tmp_path: Path) -> None:
     ("script", "said"),
     [
         pytest.param(walks(4, 0.1), "killed after step 2 and resumed", id="resumes"),
-        pytest.param(RANDOM, "killed halfway and started over", id="starts over", marks=pytest.mark.slow),
+        pytest.param(COUNTS, "killed after step 2 and started over", id="starts over"),
+        pytest.param(
+            RANDOM, "killed halfway and started again", id="prints no steps", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_program_passes(script: str, said: str, tmp_path: Path) -> None:
@@ -169,7 +181,7 @@ def test_what_a_checkpoint_lacks_is_located(fault: str, said: str, faulty: Fault
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("silent", "killed halfway and started over, since nothing is saved: the same bits"),
+        ("silent", "killed halfway and started again (from which step is not known): the same bits"),
         ("forgetful", "it saves, but never calls context.restore: the same bits"),
     ],
 )

@@ -62,7 +62,16 @@ def test_points_that_a_kill_lost_are_no_fault() -> None:
     killed, resumed = trace(3.0), trace()
     killed.saved, resumed.restored = 1, ["step"]
     resumed.points, resumed.steps = {(3, "loss"): 1.0}, [(3, 1.0)]
-    assert resume(trace(3.0, 2.0, 1.0), killed, resumed).result == "PASS"
+    found = resume(trace(3.0, 2.0, 1.0), killed, resumed)
+    assert (found.result, found.seen) == ("PASS", "killed after step 1 and resumed: the same bits")
+
+
+def test_a_start_from_the_first_step_is_not_called_resumed() -> None:
+    killed, again = trace(3.0), trace(3.0, 2.0, 1.0)
+    killed.saved, again.restored = 1, ["read", "step"]
+    found = resume(trace(3.0, 2.0, 1.0), killed, again)
+    assert (found.result, "resumed" in found.seen) == ("PASS", False)
+    assert found.seen.startswith("killed after step 1 and started over")
 
 
 def test_ids_may_come_in_another_order() -> None:

@@ -84,7 +84,7 @@ def test_a_trial_that_both_have_must_agree(differing: Path, ablate: Ablate, tmp_
     before = recorded(ablate, "--home", "a")
     refused = ablate("merge", "a", "b")
     assert refused.returncode == 2
-    assert "dev/position is 77.0 there and" in refused.stderr
+    assert "trial 0 (slope=1.0, noise=0.1, seed 1): dev/position is 77.0 there and" in refused.stderr
     assert refused.stderr.rstrip().endswith(f"--keep-first keeps what {tmp_path}/a/walk has for these trials")
     assert recorded(ablate, "--home", "a") == before
 
@@ -103,6 +103,14 @@ def test_what_the_first_home_has_can_be_kept(differing: Path, ablate: Ablate) ->
     after = {(t["cell"], t["seed"]): t["metrics"] for t in recorded(ablate, "--home", "a")[0]["trials"]}
     assert len(after) == 8
     assert {key: after[key] for key in before} == before
+
+
+def test_a_home_whose_results_are_elsewhere_is_not_merged(ablate: Ablate, tmp_path: Path) -> None:
+    for home in ("a", "b"):
+        (tmp_path / home / "walk").mkdir(parents=True)
+    assert "a: contains no study; name two homes" in ablate("merge", "a", "b").stderr
+    (tmp_path / "a" / "walk" / "home.id").touch()
+    assert "a: the results of its studies are not in this folder" in ablate("merge", "a", "b").stderr
 
 
 def test_another_study_of_the_same_name_is_refused(

@@ -123,7 +123,10 @@ def test_a_worker_finds_the_trainer_beside_the_file_that_was_typed(
     lost = ablate("worker", "walk")
     assert lost.returncode == 2
     assert lost.stderr.startswith(f"{tmp_path}/there: the folder of the study's file is not on this machine")
-    assert ablate("worker", "here/walk.yaml").returncode == 0
+    found = ablate("worker", "here/walk.yaml")
+    assert found.returncode == 0
+    assert "(3 by this worker)" in found.stderr
+    assert found.stderr.endswith("this worker finished 3 trials; the study has 0 left\n")
     assert status(ablate)["complete"] == 4
 
 

@@ -8,7 +8,7 @@ import typer
 from ablate.cli.options import Home, Json, Only, Set, Storage, Study, StudyOrName, count
 from ablate.cli.printing import complain, say, show
 from ablate.errors import BadInput
-from ablate.runner.engines.registry import ENGINES, clusters
+from ablate.runner.engines.registry import ENGINES
 from ablate.text import listed
 
 
@@ -107,7 +107,9 @@ def run(
     address: Annotated[
         str | None,
         typer.Option(
-            help=f"Address of the cluster, with --engine {' or '.join(clusters())}.", show_default=False
+            help="With --engine ray: the address of the head node. With slurm: leave it out; `local` tries the engine "
+            "without Slurm.",
+            show_default=False,
         ),
     ] = None,
     only: Only = [],

@@ -266,7 +266,9 @@ def _notes(
     if not predictions:
         notes.append("no predictions: the trainer saved none (`context.predictions` saves them)")
     if not models:
-        notes.append("no model: it was not saved (with our trainer, `settings: {keep: model}` saves it)")
+        notes.append(
+            "no model: it was not saved (`settings: {keep: model}` of the built-in trainer saves it)"
+        )
     return tuple(notes)
 
 

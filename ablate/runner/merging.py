@@ -10,14 +10,14 @@ from ablate.errors import BadInput
 from ablate.files import new_folder
 from ablate.runner.copying import create_from, files_to_keep
 from ablate.runner.identity import identity
-from ablate.runner.ownership import nobody_works_on
+from ablate.runner.ownership import HOME_MARKER, nobody_works_on
 from ablate.spec.model import levels_text
 from ablate.store.finding import names_in
 from ablate.store.places import Place, place_in
 from ablate.store.reading import has_run
 from ablate.store.snapshot import Key, Snapshot, take_snapshot
 from ablate.store.writing import Store
-from ablate.text import plural
+from ablate.text import listed, plural
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ def merge_homes(first: Path, second: Path, keep_first: bool = False) -> Iterator
         raise BadInput(f"{second}: is the same home as {first}; name two")
     for home in (first, second):
         if not names_in(home):
-            raise BadInput(
-                f"{home}: contains no study; name two homes, such as runs and /mnt/other/runs (for a study in PostgreSQL, "
-                "move a bundle: ablate export --bundle)"
-            )
+            if any(home.glob(f"*/{HOME_MARKER}")):
+                raise BadInput(
+                    f"{home}: the results of its studies are not in this folder, and only SQLite files are merged; to move them "
+                    "into a new home, use ablate export --bundle, then ablate import without ABLATE_STORAGE"
+                )
+            raise BadInput(f"{home}: contains no study; name two homes, such as runs and /mnt/other/runs")
     for name in names_in(second):
         yield _merge_study(place_in(first, name), place_in(second, name), keep_first)
 
@@ -98,17 +100,27 @@ def _refuse_another_study(old: Snapshot, new: Snapshot, ours: Place, theirs: Pla
 
 
 def _differing(old: Snapshot, new: Snapshot) -> dict[Key, str]:
-    """Return a sentence for each trial, or part without a trial, whose metrics differ between the two."""
+    """Return a sentence for each trial whose metrics differ between the two, and for each other part that differs."""
     differences = {}
+    numbers = {(row["cell"], row["seed"]): number for number, row in enumerate(old.trials)}
     levels = {cell.hash: levels_text(cell.levels) for cell in old.design}
+
+    def named(trial: Key) -> str:
+        return f"trial {numbers[trial]} ({levels[trial[0]]}, seed {trial[1]})"
+
     here, there = old.finished, new.finished
     for key in here.keys() & there.keys():
         if difference := _difference(_dev(here[key]["metrics"]), _dev(there[key]["metrics"])):
-            differences[key] = f"{levels[key[0]]}, seed {key[1]}: {difference}"
+            differences[key] = f"{named(key)}: {difference}"
     parts_here, parts_there = old.trained, new.trained
     for key in parts_here.keys() & parts_there.keys():
         if difference := _difference(parts_here[key]["metrics"], parts_there[key]["metrics"]):
-            differences[key] = f"part {key[0]}, seed {key[1]}: {difference}"
+            part, seed = key
+            cells = (cell.hash for cell in old.design if part in {its.hash for its in cell.parts.values()})
+            trials = [(cell, seed) for cell in cells if (cell, seed) in numbers]
+            if not any(trial in differences for trial in trials):
+                where = listed(map(named, trials)) or f"part {part}, seed {seed}"
+                differences[key] = f"{where}: {difference}"
     return dict(sorted(differences.items()))
 
 

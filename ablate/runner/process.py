@@ -28,7 +28,7 @@ from ablate.runner.cadence import Cadence, checkpoint_seconds, most_share
 from ablate.runner.logs import Logbook
 from ablate.runner.other_code import Recorded
 from ablate.runner.ownership import let_go, share_home
-from ablate.runner.progress import Count, Lines
+from ablate.runner.progress import Lines, OwnCount
 from ablate.runner.signals import catch, is_urgent
 from ablate.runner.spot_notice import watch_for_notice
 from ablate.runner.worker import Worker
@@ -37,6 +37,7 @@ from ablate.store.reading import has_run, read_results
 from ablate.store.retrying import lasting
 from ablate.store.urls import without_password
 from ablate.store.writing import Store
+from ablate.text import plural
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 # Exit code after an error that was sent as an event: restarting would not help.
@@ -187,7 +188,8 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
     watch_for_notice(stop.ask)
     # A copy of stderr, since descriptor 2 is redirected to the trainers' logs.
     with open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as stderr:
-        lines = Lines(Console(file=stderr), Count(done=0, total=len(store.queue()), workers=1))
+        count = OwnCount()
+        lines = Lines(Console(file=stderr), count)
         # What a trainer prints must not go to stdout.
         if store.upgraded:
             lines.say(store.upgraded)
@@ -201,6 +203,11 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
                 stop.draining,
                 show=True,
             )
+        store.stopping = stop
+        # A server that is down by now must not change how the worker ends.
+        with contextlib.suppress(AblateError):
+            left = len(store.queue())
+            lines.say(f"this worker finished {plural(count.done, 'trial')}; the study has {left} left")
     code = 128 + stop.number if stop.number else 0
     end_for_sure(code)
     return code

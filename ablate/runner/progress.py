@@ -48,6 +48,22 @@ class Count:
         seconds = (time.monotonic() - self._started) / here * (self.total - self.done)
         return f"{duration(seconds)} left"
 
+    def text(self) -> str:
+        """Return all of this in words."""
+        left = self.left()
+        return f"{self.done}/{self.total}" + (f", {left}" if left else "")
+
+
+class OwnCount(Count):
+    """How many trials one worker has done, in a study that may have others."""
+
+    def __init__(self) -> None:
+        super().__init__(done=0, total=0, workers=1)
+
+    def text(self) -> str:
+        """Return it in words."""
+        return f"{self.done} by this worker"
+
 
 class Lines:
     """One plain line per event."""
@@ -69,9 +85,7 @@ class Lines:
             self.say(f"trial {number}: {levels_text(event['factors'])}, seed {event['seed']}")
         elif kind == "complete":
             self._count.done += 1
-            left = self._count.left()
-            pace = f"{self._count.done}/{self._count.total}" + (f", {left}" if left else "")
-            self.say(f"trial {number}: {values(event['metrics'])} ({pace})")
+            self.say(f"trial {number}: {values(event['metrics'])} ({self._count.text()})")
         elif kind == "failed":
             self.say(f"trial {number}: FAILED: {event['error']}")
         elif kind == "pruned":

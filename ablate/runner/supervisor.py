@@ -141,7 +141,7 @@ class Supervisor:
 
     def _ask_to_stop(self, why: str) -> None:
         self.progress.say(
-            f"{why}: workers save a checkpoint first; press Ctrl-C {'twice' if self.out_of_time else 'again'} to stop at once"
+            f"{why}: trials first save what they can; press Ctrl-C {'twice' if self.out_of_time else 'again'} to stop at once"
         )
         for child in self._alive.values():
             child.process.stop()

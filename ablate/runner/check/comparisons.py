@@ -196,9 +196,11 @@ def resume(one: Trace, killed: Trace, resumed: Trace) -> Check:
             "save dicts, lists, numbers, text and tensors only",
         )
     if killed.saved is None:
-        how = "killed halfway and started over, since nothing is saved"
+        how = "killed halfway and started again (from which step is not known)"
     elif resumed.restored is None:
         how = f"killed after step {killed.saved} and started over: it saves, but never calls context.restore"
+    elif killed.points and killed.points.keys() <= resumed.points.keys():
+        how = f"killed after step {killed.saved} and started over: the steps before the kill were computed again"
     else:
         how = f"killed after step {killed.saved} and resumed"
     if resumed.error:

@@ -31,7 +31,7 @@ POLL_S = 0.5
 KILLED = -9
 # If one of these is set, the user has chosen the GPUs of a job.
 GPU_VARIABLES = ("SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GRES")
-TIME_LIMIT_MIN = 24 * 60  # unless SBATCH_TIMELIMIT or the partition sets another
+TIME_LIMIT_MIN = 24 * 60  # unless SBATCH_TIMELIMIT sets another
 # How often a job may reach its time limit: it is queued again each time.
 TIMEOUTS = 1_000_000
 WARNED_S = 120  # before the time limit: time to save
