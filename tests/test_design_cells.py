@@ -171,6 +171,16 @@ def test_levels_that_set_the_same_collapse_with_a_warning() -> None:
     assert design.warnings[0].startswith("1 combination has the same settings as another")
 
 
+@pytest.mark.parametrize("order", ["x, y", "y, x"])
+def test_of_combinations_with_equal_settings_the_one_nearest_to_the_baseline_gives_the_levels(
+    order: str,
+) -> None:
+    """Whatever the order in the file: effects are matched by these levels."""
+    names = "{" + ", ".join(f"{name}: 1" for name in order.split(", ")) + ", z: 2}"
+    design = design_of(f"{{a: {{levels: {names}}}}}", "{a: y}")
+    assert sorted(cell.levels["a"] for cell in design.cells) == ["y", "z"]
+
+
 def test_a_trainer_without_parts_has_one_part_that_is_the_cell() -> None:
     cell = design_of("{a: [0, 1]}", "{a: 0}").cells[1]
     assert [(part.hash, part.settings) for part in cell.parts.values()] == [(cell.hash, cell.settings)]

@@ -3,6 +3,7 @@
 Pure: no clock, no files, no randomness. The same spec gives the same cells in the same order."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from ablate.design.model import Cell, Design, Part
 from ablate.design.registry import choose, one_at_a_time
 from ablate.errors import BadInput
 from ablate.spec.faults import SHOWN_FAULTS
-from ablate.spec.model import StudySpec
+from ablate.spec.model import Scalar, StudySpec
 from ablate.text import shown
 
 
@@ -38,8 +39,8 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
     valid = [cell for cell in built if cell is not None]
     if validator.faults:
         raise BadInput(*_with_advice(validator, valid)[:SHOWN_FAULTS])
-    # Reversed here and again below, so that the first of several equal cells is kept.
-    cells = {cell.hash: cell for cell in reversed(valid)}
+    start = space.best() if spec.design.starts_at_best else space.baseline()
+    cells = _distinct(valid, level_names(validator.factors, start))
     return Design(
         kind=spec.design.kind,
         raw_cells=raw_count(spec.factors),
@@ -160,6 +161,21 @@ def _with_advice(validator: Validator, valid: list[Cell]) -> list[str]:
         "; if a factor only makes sense with some levels of another, give it `only_when: {other: [levels]}`"
     )
     return [fault + (advice if key in keys else "") for fault, key in validator.faults.items()]
+
+
+def _distinct(valid: Sequence[Cell], start: Mapping[str, Scalar]) -> dict[str, Cell]:
+    """Return the cells by hash, in reverse order; of combinations with equal settings, the levels nearest to `start`.
+
+    Effects are matched by these levels. If the order of the levels in the file decided, it would change effects and verdicts."""
+
+    def shared(cell: Cell) -> int:
+        return sum(name in cell.levels and cell.levels[name] == level for name, level in start.items())
+
+    cells: dict[str, Cell] = {}
+    for cell in reversed(valid):
+        if cell.hash not in cells or shared(cell) >= shared(cells[cell.hash]):
+            cells[cell.hash] = cell
+    return cells
 
 
 def _warnings(collapsed: int) -> list[str]:

@@ -15,11 +15,10 @@ from ablate.errors import BadInput
 from ablate.spec.designs import KINDS
 from ablate.spec.file_text import read_text
 from ablate.spec.scalars import resolve
-from ablate.text import one_line, printable, suggestion
+from ablate.text import one_line, printable, sounds_like_a_loss, suggestion
 
 SEEDS = ("seed", "random_seed", "random_state")
 FOLDERS = ("output_dir", "out_dir", "outdir", "output", "save_dir", "workdir", "checkpoint_dir")
-TO_MINIMIZE = ("loss", "error", "mse", "mae", "rmse", "perplexity", "wer", "cer")
 FILL_IN = "FILL_IN"
 # Name of a call -> whether it declares a positional argument.
 _CALLS = {"add_argument": False, "option": False, "argument": True}
@@ -69,7 +68,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
     varied = _levels(options)
     baseline = {factor: levels[0] for factor, levels in varied.items()}
     metric = _metric(tree)
-    goal = "minimize" if any(word in metric.lower() for word in TO_MINIMIZE) else "maximize"
+    goal = "minimize" if sounds_like_a_loss(metric) else "maximize"
     lines = [
         f"# {script} as a study: which of its options help, by how much, how sure are we?",
         "#",

@@ -87,7 +87,7 @@ def runs_of(table: Table, question: Question, faults: Faults) -> Runs:
             if not text:
                 faults.add("empty; every row needs a block", table.lines[cell.row], block)
     if len(metrics) > 1:
-        block = next(name for name in WIDE_BLOCKS if name not in factors)
+        block = next((name for name in WIDE_BLOCKS if name not in factors), "column of the metric")
         columns[block] = [cell.column for cell in judged]
     # Rows of the wrong length were left out, and may hold the levels that seem to be missing.
     for name in columns if not ragged else ():

@@ -73,7 +73,8 @@ def _separated(written: str) -> list[str] | Problem:
         return [label.strip() for label in written.split("|")] if written else []
     try:
         labels: Any = json.loads(written)
-    except ValueError:
+    # RecursionError: thousands of brackets.
+    except (ValueError, RecursionError):
         return Problem(f"{shown(written)} is not a JSON list; separate labels by |, or write a list")
     return [str(label).strip() for label in labels]
 
