@@ -995,7 +995,7 @@ def test_the_text_starts_with_sentences(study: Path) -> None:
             study, question("dev/mean", ["training", "surgery"], "seed", {"training": "separate"})
         )
     )
-    assert text.startswith("dev/mean over 9 rows; main effects.\n\n")
+    assert text.startswith("dev/mean over 9 rows; model: main effects.\n\n")
     assert "training: separate → joint: helps (+0.0400, 95 % interval [" in text
     assert "surgery: none → pcgrad (when training = joint): helps (+0.0200" in text
 

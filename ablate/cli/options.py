@@ -87,7 +87,7 @@ Only = Annotated[
     list[str],
     typer.Option(
         metavar="FACTOR=LEVEL",
-        help="Only cells with this level, or `baseline` or `best`. May be repeated.",
+        help="Only cells with this level, or `baseline`, or `best` (the study file's, not the best score). May be repeated.",
         callback=_utf8,
     ),
 ]
