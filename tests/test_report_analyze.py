@@ -410,6 +410,20 @@ def test_without_an_interaction_an_effect_depends_on_nothing(study: Path) -> Non
     )
 
 
+def test_an_interaction_of_three_is_half_of_the_change_of_that_of_two(tmp_path: Path) -> None:
+    rows = [
+        (a, b, c, seed, a * b * c + 0.001 * ((a + 2 * b + 4 * c) * seed % 5))
+        for a in (0, 1)
+        for b in (0, 1)
+        for c in (0, 1)
+        for seed in range(3)
+    ]
+    table = write_csv(tmp_path / "three.csv", ["a", "b", "c", "seed", "y"], rows)
+    analysis = analyze.analyze_table(table, question("y", ["a", "b", "c"], "seed"))
+    assert analysis.interactions[-1].numbers.estimate == pytest.approx(1 / 4, abs=0.01)
+    assert "; of three: half of how much that half changes with the third's level)" in analysis_text(analysis)
+
+
 def test_an_effect_of_a_fraction_names_what_it_is_mixed_with(tmp_path: Path) -> None:
     noise = iter(np.random.default_rng(1).normal(0, 0.005, 16))
     rows = [
@@ -995,7 +1009,7 @@ def test_the_text_starts_with_sentences(study: Path) -> None:
             study, question("dev/mean", ["training", "surgery"], "seed", {"training": "separate"})
         )
     )
-    assert text.startswith("dev/mean over 9 rows; main effects.\n\n")
+    assert text.startswith("dev/mean over 9 rows; model: main effects.\n\n")
     assert "training: separate → joint: helps (+0.0400, 95 % interval [" in text
     assert "surgery: none → pcgrad (when training = joint): helps (+0.0200" in text
 

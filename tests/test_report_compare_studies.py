@@ -7,6 +7,8 @@ from outside_json import compare_studies
 from report_examples import example, factor, report_document, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
+from ablate.report.outside import compare_studies as studies
+from ablate.report.render.terminal import comparison_text
 from ablate.store.results import Results
 
 
@@ -32,6 +34,14 @@ def test_without_only_the_baseline_that_both_have_is_compared(study: Results) ->
     found = compare_studies(study, renamed(study))
     assert found["cells"]["a"]["cell"] == found["cells"]["b"]["cell"] == study.reference
     assert (found["delta"], found["p"], found["verdict"]) == (0.0, None, "inconclusive")
+
+
+def test_the_text_begins_with_the_two_cells(study: Results) -> None:
+    text = comparison_text(studies.compare_studies(study, renamed(study), (), ["similarity_head=siamese"]))
+    first, answer = text.splitlines()[:2]
+    assert first.startswith(f"A: {study.spec.study}, similarity_head=concat, ")
+    assert ". B: other, similarity_head=siamese, " in first
+    assert answer.startswith("dev/mean over ")
 
 
 def test_studies_without_a_common_cell_need_names(study: Results) -> None:

@@ -510,6 +510,19 @@ def test_without_noise_between_seeds_it_is_said_once_that_seeds_cannot_be_counte
     assert said.endswith(". The number of seeds needed is unknown, since the noise between seeds is unknown.")
 
 
+@pytest.mark.parametrize("kind", ["md", "html"])
+def test_the_row_of_a_slope_is_marked_as_one(kind: str, tmp_path: Path) -> None:
+    study = spec("full", factors=(factor("x", [0, 1, 2]),), baseline={"x": 0})
+    write_report(example(study, noise=0.02), tmp_path, [kind])
+    page = (tmp_path / f"report.{kind}").read_text(encoding="utf-8")
+    marked, plain = {
+        "md": ("| x (slope) | 0 → 2 |", "| x | 0 → 2 |"),
+        "html": ("<td>x (slope)</td>", "<td>x</td>"),
+    }[kind]
+    assert marked in page
+    assert plain in page
+
+
 def test_of_a_numeric_factor_only_the_slope_is_called_open() -> None:
     factors = (factor("similarity_head", ["concat", "siamese"]), factor("x", list(range(6))))
     study = spec("full", factors=factors, baseline={"similarity_head": "concat", "x": 0})

@@ -232,7 +232,7 @@ def test_a_checkpoint_of_other_code_is_refused_or_kept_on_record(
 ) -> None:
     study = coded(settings="steps: 20")
     interrupted(ablate, start_ablate, study, tmp_path)
-    assert "coded_helpers/late.py (changed, 1 part)" in ablate("run", study).stderr
+    assert "coded_helpers/late.py (changed; 1 part used it before)" in ablate("run", study).stderr
     assert ablate("run", study, "--code", "keep").returncode == 0
     versions = {code["coded_helpers/late.py"].count(" → ") for code in codes(ablate)}
     assert versions == {0, 1}
@@ -285,7 +285,7 @@ def test_a_worker_that_starts_with_other_code_takes_nothing(
     os.kill(children(run.pid)[0], signal.SIGKILL)
     _, said = run.communicate()
     assert run.returncode == 1
-    assert "coded_helpers/late.py (changed, 1 part)" in said
+    assert "coded_helpers/late.py (changed; 1 part used it before)" in said
     done = ablate("worker", "coded")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert ablate("worker", "coded", "--code", "keep").returncode == 0
@@ -412,4 +412,4 @@ def test_the_code_of_a_program_is_what_its_command_names_and_what_that_imports(
         frozenset({*common, "b.txt"}),
     }
     append(tmp_path / "lib.py", "VALUE = 2\n")
-    assert "lib.py (changed, 2 parts)" in ablate("run", "coded.yaml", PATH=path).stderr
+    assert "lib.py (changed; 2 parts used it before)" in ablate("run", "coded.yaml", PATH=path).stderr

@@ -171,6 +171,8 @@ def test_once_there_are_results_the_noise_is_that_of_the_effects(tmp_path: Path)
     found = detectable(crossed(2, "one_at_a_time"), noise)
     assert found["floor"] == pytest.approx(mde(math.sqrt(noise.v_item), math.inf, alpha=0.05 / 2))
     assert found["value"] > found["floor"]
+    # The table of designs has another number, and this says why.
+    assert "the designs of these factors: from that of single runs" in found["basis"]
 
 
 def test_where_items_are_the_noise_more_items_are_the_advice(tmp_path: Path) -> None:

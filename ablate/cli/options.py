@@ -87,7 +87,8 @@ Only = Annotated[
     list[str],
     typer.Option(
         metavar="FACTOR=LEVEL",
-        help="Only cells with this level, or `baseline` or `best`. Repeated: cells that meet all of them.",
+        help="Only cells with this level, or `baseline`, or `best` (the study file's, not the best score). Repeated: cells that "
+        "meet all of them.",
         callback=_utf8,
     ),
 ]

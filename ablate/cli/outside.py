@@ -141,11 +141,21 @@ def compare(
     decimal: Decimal = None,
     only_a: Annotated[
         list[str],
-        typer.Option("--only-a", metavar="FACTOR=LEVEL", help="The cell of STUDY_A. May be repeated."),
+        typer.Option(
+            "--only-a",
+            metavar="FACTOR=LEVEL",
+            help="The cell of STUDY_A. May be repeated. [default: the baseline; without --only-b too, one of both studies]",
+            show_default=False,
+        ),
     ] = [],
     only_b: Annotated[
         list[str],
-        typer.Option("--only-b", metavar="FACTOR=LEVEL", help="The cell of STUDY_B. May be repeated."),
+        typer.Option(
+            "--only-b",
+            metavar="FACTOR=LEVEL",
+            help="The cell of STUDY_B. May be repeated. [default: the baseline; without --only-a too, one of both studies]",
+            show_default=False,
+        ),
     ] = [],
     home: Home = None,
     storage: Storage = None,

@@ -181,8 +181,12 @@ class EffectRow:
     @property
     def text(self) -> str:
         """What changes; for a slope, `width (slope): 1 → 5`."""
-        slope = " (slope)" if self.kind is Kind.SLOPE else ""
-        return replace(self.change, factor=self.change.factor + slope).text
+        return replace(self.change, factor=self.factor).text
+
+    @property
+    def factor(self) -> str:
+        """The factor; for a slope, `width (slope)`."""
+        return self.change.factor + (" (slope)" if self.kind is Kind.SLOPE else "")
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,8 @@ def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> d
     basis = (
         f"{corrected}, in the metric's own unit; standard deviation between seeds so far {noise.sd_run:.4g}"
     )
+    if noise.sd_effect:
+        basis += "; computed from the noise of the effects so far (the designs of these factors: from that of single runs)"
     if noise.v_item:
         basis += f"; no number of seeds detects less than {_floor(noise.v_item, several):.3g} on these items"
     return base | {
@@ -135,6 +137,7 @@ def recommendation(spec: StudySpec, rows: list[dict[str, Any]], noise: Noise | N
         advice.append(
             f"{design} with {s} seeds ({cells} × {s} = {cells * s} trials) would detect main effects of {value:.3g}; this "
             f"plan ({chosen['trials']} trials) detects {detected:.3g}"
+            + (" (both from the noise of single runs)" if noise and noise.sd_effect else "")
         )
     if noise and (more := _items_or_seeds(spec, noise)):
         advice.append(more)

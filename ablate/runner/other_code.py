@@ -44,7 +44,8 @@ class Recorded:
     def differences(self, code: Code) -> list[str]:
         """Return which files and packages of `code` have a version that no recorded part has."""
         files = [
-            f"{name} ({'is gone' if version == MISSING else 'changed'}, {plural(self.files[name].total(), 'part')})"
+            f"{name} ({'is gone' if version == MISSING else 'changed'}; "
+            f"{plural(self.files[name].total(), 'part')} used it before)"
             for name, version in code.files.items()
             if name in self.files and version not in self.files[name]
         ]

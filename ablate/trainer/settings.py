@@ -175,9 +175,9 @@ class Settings(HeadChoices):
         "`alternate`: each step trains one task, in random order, each as often as its epoch has steps; "
         "`proportional`, `temperature`, `annealed`: each step trains one task, drawn with a probability ~ n, n^(1/T), and n^a "
         "with a falling from 1 to 0.2 over the epochs (Stickland and Murray 2019), n being the steps of its epoch. "
-        "Batch sizes of 2 / 32 / 2 make the epochs of the paper's three tasks about equally long "
-        "(4272, 4423 and 3020 steps): then `longest` and `shortest` nearly agree, and no task is seen far more "
-        "often than another. With 16 / 16 / 16 similarity is seen 23 times for each pass over paraphrase.",
+        "On the data of Stanford's course CS 224N, batch sizes of 2 / 32 / 2 (sentiment / paraphrase / similarity) make the "
+        "epochs about equally long (4272, 4423 and 3020 steps): then `longest` and `shortest` nearly agree, and no task is "
+        "seen far more often than another. With 16 / 16 / 16 similarity is seen 23 times for each pass over paraphrase.",
     )
     mix_temperature: Annotated[float, Field(strict=True, ge=1)] | None = Field(
         None,

@@ -430,8 +430,10 @@ def _warnings(
             "no combination ran twice: the noise is estimated from the interactions that the model leaves out"
         )
     if not result.balanced:
-        why = "unequal numbers of rows, or a factor that exists in some rows only"
-        warnings.append(f"terms overlap ({why}): sums of squares are of type II")
+        why = "unequal numbers of rows or factors that exist in some rows only"
+        warnings.append(
+            f"the analysis of variance is of type II, since there are {why}; no verdict depends on its type"
+        )
     products = [":".join(names) for names in result.left_out if len(names) > 1]
     if products:
         shown = ", ".join(products[:8]) + (f" and {len(products) - 8} more" if len(products) > 8 else "")

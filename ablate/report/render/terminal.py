@@ -7,17 +7,29 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-from ablate.report.answers import Analysis, Comparison, TableEffect, TableInteraction, TableLenth
+from ablate.report.answers import (
+    Analysis,
+    Comparison,
+    StudyComparison,
+    TableEffect,
+    TableInteraction,
+    TableLenth,
+)
 from ablate.report.document import Numbers, OtherTest
 from ablate.report.formatting import df_text, interval, number, p_equation, p_text, signed
 from ablate.report.phrases import METHODS
 from ablate.report.sections.summary import facts_of_qualifiers, qualified_verdict
+from ablate.spec.model import levels_text
 from ablate.stats.factorial import AnovaRow
 from ablate.stats.inference import ROUNDING, Method
 from ablate.stats.verdicts import Verdict
 from ablate.text import one_line, plural
 
-ORDERS = {"1": "main effects", "2": "main effects and two-factor interactions", "full": "all interactions"}
+ORDERS = {
+    "1": "main effects",
+    "2": "main effects and two-factor interactions",
+    "full": "main effects and all interactions",
+}
 
 
 def analysis_text(analysis: Analysis, width: int | None = None) -> str:
@@ -28,11 +40,7 @@ def analysis_text(analysis: Analysis, width: int | None = None) -> str:
         "\n".join(f"Note: {one_line(warning)}." for warning in analysis.warnings),
         _table("Effects", _effect_rows(analysis.effects), width),
         _caption(analysis),
-        _table(
-            "Interactions (half of how much one factor's effect changes with the other factor's level)",
-            _interaction_rows(analysis.interactions),
-            width,
-        ),
+        _table(_interactions_title(analysis.interactions), _interaction_rows(analysis.interactions), width),
         _table("Analysis of variance (type II; decides no verdict)", _anova_rows(analysis.anova), width),
         _lenth_text(analysis.lenth),
     ]
@@ -42,7 +50,7 @@ def analysis_text(analysis: Analysis, width: int | None = None) -> str:
 def comparison_text(comparison: Comparison, width: int | None = None) -> str:
     """Return a comparison as text, with tables of at most `width` characters if that is given."""
     blocks = [
-        _comparison_sentence(comparison),
+        _compared_cells(comparison) + _comparison_sentence(comparison),
         "\n".join(f"Note: {one_line(warning)}." for warning in comparison.warnings),
         _table("Other tests, which decide no verdict", _sensitivity_rows(comparison.sensitivity), width),
         _noise_text(comparison.noise),
@@ -55,7 +63,7 @@ def _heading(analysis: Analysis) -> str:
     rows, order = plural(analysis.n, "row"), ORDERS[analysis.order if analysis.interactions else "1"]
     # Within blocks, each effect has its own degrees of freedom.
     freedom = "" if _is_by_block(analysis) else f"; {df} degree{'' if df == 1 else 's'} of freedom for noise"
-    return f"{one_line(analysis.metric)} over {rows}; {order}{freedom}."
+    return f"{one_line(analysis.metric)} over {rows}; model: {order}{freedom}."
 
 
 def _is_by_block(analysis: Analysis) -> bool:
@@ -88,6 +96,17 @@ def _effect_rows(effects: Sequence[TableEffect]) -> list[dict[str, str]]:
         | {"p Holm": p_text(row.p_holm), "verdict": row.verdict}
         for row in effects
     ]
+
+
+def _interactions_title(interactions: Sequence[TableInteraction]) -> str:
+    most = max((len(row.factors) for row in interactions), default=0)
+    if most < 3:
+        return "Interactions (half of how much one factor's effect changes with the other factor's level)"
+    further = ", and so on" if most > 3 else ""
+    return (
+        "Interactions (of two factors: half of how much one's effect changes with the other's level; of three: half of how much "
+        f"that half changes with the third's level{further})"
+    )
 
 
 def _interaction_rows(interactions: Sequence[TableInteraction]) -> list[dict[str, str]]:
@@ -158,6 +177,16 @@ def _lenth_text(lenth: TableLenth | None) -> str:
         f"pseudo standard error {number(margins.pse)}, margin of error {number(margins.me)}, "
         f"simultaneous margin {number(margins.sme)}; effects beyond that: {one_line(', '.join(beyond)) or 'nothing'}."
     )
+
+
+def _compared_cells(comparison: Comparison) -> str:
+    if not isinstance(comparison, StudyComparison):
+        return ""
+    sides = (
+        f"{side.upper()}: {one_line(', '.join((cell.study, levels_text(cell.levels))))}."
+        for side, cell in comparison.cells.items()
+    )
+    return " ".join(sides) + "\n"
 
 
 def _comparison_sentence(comparison: Comparison) -> str:

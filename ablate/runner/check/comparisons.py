@@ -143,7 +143,10 @@ def trains(trace: Trace, limit_s: float) -> Check:
     seconds = duration(trace.seconds)
     if trace.last_step is None:
         return Check(
-            "trains", PASS, f"to its end, in {seconds} (steps unknown: it never calls context.checkpoint)"
+            "trains",
+            PASS,
+            f"to its end, in {seconds}; steps unknown: it never calls context.checkpoint (a program of ablate.command: it "
+            "gives no points with a step)",
         )
     return Check("trains", PASS, f"to its end: {plural(trace.last_step, 'step')}, {seconds}")
 
