@@ -1,10 +1,12 @@
 """Studies deleted, merged, packed and opened elsewhere: nothing that was recorded is lost or changed, on either database."""
 
 import json
+import os
+import resource
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from test_runner_run import wait_for, with_fault
 from ablate.errors import BadInput
 from ablate.runner import bundle_bounds
 from ablate.runner.bundles import pack, unpack
+from ablate.runner.deleting import delete_study
 from ablate.store.places import place_in
 
 
@@ -395,3 +398,22 @@ def test_a_zip64_directory_counts_too(bundle: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(bundle_bounds, "MOST_DIRECTORY", 5000)
     with pytest.raises(BadInput, match="lists more files"):
         unpack(tmp_path / "large.zip", tmp_path / "again", None)
+
+
+@pytest.fixture
+def few_open_files() -> Iterator[int]:
+    """Let this process open only so many files at a time, unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = max(map(int, os.listdir("/proc/self/fd"))) + 40
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    yield few
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_study_with_more_trials_than_files_may_be_open_can_be_deleted(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, few_open_files: int
+) -> None:
+    seeds = str(list(range(few_open_files)))
+    run_here(walk_study(seeds=seeds), limit=0)
+    delete_study(place_in(tmp_path / "runs", "walk"))
+    assert not (tmp_path / "runs" / "walk").exists()
