@@ -249,3 +249,28 @@ def test_whatever_ends_a_test_before_its_scores_is_no_use(
     with pytest.raises(OSError, match="No space"):
         score_chosen(place, again=False)
     assert results(place).test_uses == ()
+
+
+def test_a_failed_second_use_is_no_use_and_keeps_the_first(run_tested: Callable[..., Place]) -> None:
+    place = run_tested()
+    score_chosen(place, again=False)
+    before = results(place)
+    for model in place.folder.glob("trials/*/model"):
+        model.unlink()
+    with pytest.raises(Unavailable):
+        score_chosen(place, again=True)
+    assert results(place).test_uses == before.test_uses
+    assert [trial.metrics for trial in results(place).trials] == [trial.metrics for trial in before.trials]
+    assert len(list(place.folder.glob("trials/*/predictions/test.task.csv"))) == 4
+
+
+def test_metrics_of_training_that_differ_from_test_in_case_stay(
+    run_tested: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tested
+
+    train = tested.train
+    monkeypatch.setattr(tested, "train", lambda *given: {**train(*given), "Test/f1": 0.5})
+    place = run_tested()
+    score_chosen(place, again=False)
+    assert all("Test/f1" in trial.metrics for trial in results(place).trials)

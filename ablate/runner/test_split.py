@@ -56,11 +56,10 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
         try:
             scores = _scores(results, cell, trainer, place)
         except Exception:
-            if not before:
-                # Those that training wrote stay.
-                for file in set(_predictions(results, cell, place)) - kept:
-                    remove(file)
-                store.withdraw_use_of_test(before + 1)
+            # Those that training, or an earlier use, wrote stay.
+            for file in set(_predictions(results, cell, place)) - kept:
+                remove(file)
+            store.withdraw_use_of_test(before + 1)
             raise
         store.record_test_scores(cell.hash, scores)
     return _document(results, cell, scores, (*results.test_uses, use))
