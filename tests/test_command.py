@@ -314,3 +314,9 @@ def test_a_script_that_knows_nothing_of_ablate_runs_unchanged(
         return statistics.fmean(trial["metrics"][metric] for trial in matching)
 
     assert mean(higher) > mean(lower) + 0.01
+
+
+def test_an_argument_may_be_longer_than_a_path(arguments: Arguments) -> None:
+    prompts = ["short", "Think about sarcasm, negation and irony. " * 20]
+    given = arguments(command=after_python("{lr}"), lr=prompts)
+    assert given == sorted([[prompt] for prompt in prompts])

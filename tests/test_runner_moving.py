@@ -1,10 +1,12 @@
 """Studies deleted, merged, packed and opened elsewhere: nothing that was recorded is lost or changed, on either database."""
 
 import json
+import os
+import resource
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from test_runner_run import wait_for, with_fault
 from ablate.errors import BadInput
 from ablate.runner import bundle_bounds
 from ablate.runner.bundles import pack, unpack
+from ablate.runner.deleting import delete_study
 from ablate.store.places import place_in
 
 
@@ -431,3 +434,111 @@ def test_a_zip64_directory_counts_too(bundle: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(bundle_bounds, "MOST_DIRECTORY", 5000)
     with pytest.raises(BadInput, match="lists more files"):
         unpack(tmp_path / "large.zip", tmp_path / "again", None)
+
+
+@pytest.fixture
+def few_open_files() -> Iterator[int]:
+    """Let this process open only so many files at a time, unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = max(map(int, os.listdir("/proc/self/fd"))) + 40
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    yield few
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_study_with_more_trials_than_files_may_be_open_can_be_deleted(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, few_open_files: int
+) -> None:
+    seeds = str(list(range(few_open_files)))
+    run_here(walk_study(seeds=seeds), limit=0)
+    delete_study(place_in(tmp_path / "runs", "walk"))
+    assert not (tmp_path / "runs" / "walk").exists()
+
+
+MOODY = """\
+study: moody
+trainer: moody
+factors: {x: [1.0, 2.0]}
+baseline: {x: 1.0}
+design: full
+seeds: [1, 2]
+metric: {name: dev/x}
+"""
+MOODY_TRAINER = """\
+import os
+from pydantic import BaseModel
+class Settings(BaseModel):
+    x: float = 1.0
+    lr: float = 0.1
+def train(settings, context):
+    if settings.x == 2 and os.environ.get("MOOD") == "bad":
+        raise ValueError("the disk is odd")
+    (context.workdir / "model.txt").write_text(str(settings.x))
+    return {"dev/x": settings.x + context.seed / 100}
+def test(settings, context):
+    context.predictions("test", "x", ["a"], [1], [1])
+    return {"test/x": float((context.workdir / "model.txt").read_text())}
+"""
+
+
+@pytest.fixture
+def moody(tmp_path: Path) -> Path:
+    """Write a study that fails for x=2 on a host in a bad mood."""
+    (tmp_path / "moody.py").write_text(MOODY_TRAINER)
+    (tmp_path / "moody.yaml").write_text(MOODY)
+    return tmp_path / "moody.yaml"
+
+
+@pytest.mark.parametrize(("first", "second", "added"), [("bad", "good", 2), ("good", "bad", 0)])
+def test_a_result_of_either_home_replaces_a_failure_of_the_other(
+    moody: Path, ablate: Ablate, first: str, second: str, added: int
+) -> None:
+    ablate("run", moody, "--home", "a", MOOD=first)
+    ablate("run", moody, "--home", "b", MOOD=second)
+    done = ablate("merge", "a", "b")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"moody: {added} trials and {added} trained parts added, 4 trials in both" in done.stdout
+    assert {trial["state"] for trial in recorded(ablate, "--home", "a")[0]["trials"]} == {"COMPLETE"}
+
+
+def test_a_merge_takes_tracebacks_along(moody: Path, ablate: Ablate) -> None:
+    ablate("run", moody, "--home", "a", "--only", "x=1.0")
+    ablate("run", moody, "--home", "b", MOOD="bad")
+    assert ablate("merge", "a", "b").returncode == 0
+    failed = [t for t in recorded(ablate, "--home", "a")[0]["trials"] if t["state"] == "FAIL"]
+    assert len(failed) == 2
+    shown = ablate("show", "moody", failed[0]["number"], "--home", "a").stdout
+    assert 'raise ValueError("the disk is odd")' in shown
+
+
+def test_scores_on_the_test_split_are_merged_with_their_use(
+    moody: Path, ablate: Ablate, tmp_path: Path
+) -> None:
+    for home in ("a", "b"):
+        ablate("run", moody, "--home", home)
+    assert ablate("test", "moody", "--home", "b").returncode == 0
+    assert ablate("merge", "a", "b").returncode == 0
+    for home in ("a", "b"):
+        metrics = [trial["metrics"] for trial in recorded(ablate, "--home", home)[0]["trials"]]
+        assert sum("test/x" in found for found in metrics) == 2
+        assert len(list(tmp_path.glob(f"{home}/moody/trials/*/predictions/test.x.csv"))) == 2
+
+
+def test_seeds_added_after_results_in_either_home_stay_on_record(moody: Path, ablate: Ablate) -> None:
+    moody.write_text(MOODY.replace("[1, 2]\nmetric", "[1]\nmetric"))
+    ablate("run", moody, "--home", "b")
+    moody.write_text(MOODY)
+    ablate("run", moody, "--home", "b", "--extend")
+    ablate("run", moody, "--home", "a", "--only", "x=1.0")
+    assert ablate("merge", "a", "b").returncode == 0
+    flags = recorded(ablate, "--home", "a")[1]["flags"]
+    assert [flag["severity"] for flag in flags if flag["rule"] == "changed_after_results"] == ["stop"]
+
+
+def test_homes_with_different_defaults_are_not_merged(moody: Path, ablate: Ablate, tmp_path: Path) -> None:
+    ablate("run", moody, "--home", "a", "--only", "x=1.0")
+    (tmp_path / "moody.py").write_text(MOODY_TRAINER.replace("lr: float = 0.1", "lr: float = 0.9"))
+    ablate("run", moody, "--home", "b", "--only", "x=2.0")
+    refused = ablate("merge", "a", "b")
+    assert refused.returncode == 2
+    assert "default of lr: 0.9, and 0.1 in" in refused.stderr

@@ -162,3 +162,21 @@ def test_show_says_why_a_trial_failed_and_where(
     assert 'raise RuntimeError("nine is too much")' in text
     assert "ablate/runner" not in text.partition("error:")[2]
     assert f"ablate run {study} --retry-failed" in text
+
+
+def test_predictions_of_ablate_test_are_not_compared(
+    run_here: RunHere, ablate: Ablate, tmp_path: Path
+) -> None:
+    shutil.copy(TRAINERS / "tested.py", tmp_path)
+    study = tmp_path / "tested.yaml"
+    study.write_text(
+        DRIFTING.format(design="full", seeds="[1, 2]")
+        .replace("drifting", "tested")
+        .replace("dev/x", "dev/score")
+    )
+    run_here(study)
+    assert ablate("test", "tested").returncode == 0
+    assert list(tmp_path.glob("runs/tested/trials/*/predictions/test.task.csv"))
+    for trial in range(4):
+        done = ablate("reproduce", "tested", trial)
+        assert done.returncode == 0, done.stdout

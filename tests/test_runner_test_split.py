@@ -1,6 +1,7 @@
 """`ablate test`: the best cell on the test split, for every seed, once, on record."""
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -217,3 +218,78 @@ def test_a_test_that_failed_leaves_no_predictions_for_the_test_split(
     with pytest.raises(TrialError):
         score_chosen(place, again=False)
     assert not list(place.folder.glob("trials/*/predictions/test.*"))
+
+
+MOVED = """\
+study: moved
+trainer: moved
+factors: {gain: [1.0, 2.0]}
+baseline: {gain: 1.0}
+design: full
+seeds: [1, 2]
+metric: {name: dev/x}
+"""
+MOVED_TRAINER = """\
+from pydantic import BaseModel
+class Settings(BaseModel):
+    gain: float = 1.0
+def train(settings, context):
+    return {"dev/x": settings.gain + context.seed}
+def test(settings, context):
+    return {"test/x": settings.gain}
+"""
+
+
+def test_a_study_whose_folder_was_moved_is_no_use(ablate: Ablate, tmp_path: Path) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    (folder / "moved.yaml").write_text(MOVED)
+    (tmp_path / "moved.py").write_text(MOVED_TRAINER)
+    trainers = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    assert ablate("run", "there/moved.yaml", **trainers).returncode == 0
+    folder.rename(tmp_path / "elsewhere")
+    refused = ablate("test", "moved", **trainers)
+    assert refused.returncode == 2, refused.stderr
+    assert f"{folder}: the folder of the study's file is not there" in refused.stderr
+    assert ablate("run", "elsewhere/moved.yaml", **trainers).returncode == 0
+    done = ablate("test", "moved", "--json", **trainers)
+    assert len(json.loads(done.stdout)["uses"]) == 1
+
+
+def test_whatever_ends_a_test_before_its_scores_is_no_use(
+    run_tested: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = run_tested()
+
+    def full_disk(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("ablate.runner.test_split.finite", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        score_chosen(place, again=False)
+    assert results(place).test_uses == ()
+
+
+def test_a_failed_second_use_is_no_use_and_keeps_the_first(run_tested: Callable[..., Place]) -> None:
+    place = run_tested()
+    score_chosen(place, again=False)
+    before = results(place)
+    for model in place.folder.glob("trials/*/model"):
+        model.unlink()
+    with pytest.raises(Unavailable):
+        score_chosen(place, again=True)
+    assert results(place).test_uses == before.test_uses
+    assert [trial.metrics for trial in results(place).trials] == [trial.metrics for trial in before.trials]
+    assert len(list(place.folder.glob("trials/*/predictions/test.task.csv"))) == 4
+
+
+def test_metrics_of_training_that_differ_from_test_in_case_stay(
+    run_tested: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tested
+
+    train = tested.train
+    monkeypatch.setattr(tested, "train", lambda *given: {**train(*given), "Test/f1": 0.5})
+    place = run_tested()
+    score_chosen(place, again=False)
+    assert all("Test/f1" in trial.metrics for trial in results(place).trials)

@@ -57,7 +57,15 @@ def sources(settings: Settings) -> list[Path]:
     if "-m" in rest[:-1]:
         module = Path(*rest[rest.index("-m") + 1].split("."))
         files += [module.with_suffix(".py"), module / "__main__.py"]
-    return [file for file in files if file.is_file()]
+    return [file for file in files if _is_file(file)]
+
+
+def _is_file(path: Path) -> bool:
+    # Any text may be an argument: OSError is raised for one that is too long for a path.
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _why_not_executable(program: str) -> str:

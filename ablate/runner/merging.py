@@ -1,13 +1,13 @@
 """Homes merged into one: the trials that only the other home has are added."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import BadInput
-from ablate.files import new_folder
+from ablate.files import new_folder, write_file
 from ablate.runner.copying import create_from, files_to_keep
 from ablate.runner.identity import identity
 from ablate.runner.ownership import HOME_MARKER, nobody_works_on
@@ -15,9 +15,11 @@ from ablate.spec.model import levels_text
 from ablate.store.finding import names_in
 from ablate.store.places import Place, place_in
 from ablate.store.reading import has_run
-from ablate.store.snapshot import Key, Snapshot, take_snapshot
+from ablate.store.snapshot import Key, Row, Snapshot, take_snapshot
 from ablate.store.writing import Store
 from ablate.text import listed, plural
+
+_DEFAULT = "default of "
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def _merge_study(ours: Place, theirs: Place, keep_first: bool) -> Merged:
     if not has_run(ours):
         for key in new.trained:
             _copy_part(theirs, ours, key)
+        _copy_tracebacks(theirs, ours, new.finished)
         create_from(ours, new)
         return Merged(ours.study, len(new.finished), len(new.parts), 0, ())
     with closing(Store(ours)) as store, nobody_works_on(store):
@@ -74,13 +77,22 @@ def _merge_study(ours: Place, theirs: Place, keep_first: bool) -> Merged:
         trials = _trials_to_add(old, new)
         for key in sorted(parts):
             _copy_part(theirs, ours, key)
-        store.add_results(new, parts, trials)
+        _copy_tracebacks(theirs, ours, {key: new.finished[key] for key in trials})
+        scores = _scores_to_add(old, new, differing)
+        _copy_predictions_for_test(theirs, ours, _parts_of(new, scores) - parts)
+        store.add_results(new, parts, trials, scores)
         both = old.finished.keys() & new.finished.keys()
         return Merged(ours.study, len(trials), len(parts), len(both), tuple(differing.values()))
 
 
 def _refuse_another_study(old: Snapshot, new: Snapshot, ours: Place, theirs: Place) -> None:
-    before, after = identity(old.spec), identity(new.spec)
+    before, after = identity(old.spec) | _defaults(old), identity(new.spec) | _defaults(new)
+    # A home that ran before a setting was added lacks its default.
+    shared = before.keys() & after.keys()
+    before, after = (
+        {key: value for key, value in one.items() if key in shared or not key.startswith(_DEFAULT)}
+        for one in (before, after)
+    )
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     if {cell.hash for cell in old.design} != {cell.hash for cell in new.design} and not differing:
         differing = ["cells"]
@@ -99,6 +111,11 @@ def _refuse_another_study(old: Snapshot, new: Snapshot, ours: Place, theirs: Pla
         )
 
 
+def _defaults(study: Snapshot) -> dict[str, str]:
+    """Return the defaults that cells rely on: hashes of cells do not include them."""
+    return {_DEFAULT + name: value for name, value in study.study["design"].get("defaults", {}).items()}
+
+
 def _differing(old: Snapshot, new: Snapshot) -> dict[Key, str]:
     """Return a sentence for each trial whose metrics differ between the two, and for each other part that differs."""
     differences = {}
@@ -110,6 +127,9 @@ def _differing(old: Snapshot, new: Snapshot) -> dict[Key, str]:
 
     here, there = old.finished, new.finished
     for key in here.keys() & there.keys():
+        # A failed trial has no result that could differ; `_trials_to_add` takes the one that there is.
+        if "FAIL" in (here[key]["state"], there[key]["state"]):
+            continue
         if difference := _difference(_dev(here[key]["metrics"]), _dev(there[key]["metrics"])):
             differences[key] = f"{named(key)}: {difference}"
     parts_here, parts_there = old.trained, new.trained
@@ -140,6 +160,25 @@ def _trials_to_add(old: Snapshot, new: Snapshot) -> set[Key]:
     }
 
 
+def _scores_to_add(old: Snapshot, new: Snapshot, differing: Collection[Key]) -> dict[Key, dict[str, float]]:
+    """Return the scores on the test split of trials that both have, where only the new study has them."""
+    both = {
+        key for key in old.finished.keys() & new.finished.keys() if old.finished[key]["state"] == "COMPLETE"
+    }
+    changed = {key for key in both if _parts_of(new, [key]) & set(differing)}
+    return {
+        key: scores
+        for key in both - changed - set(differing)
+        if not _of_test(old.finished[key]["metrics"])
+        if (scores := _of_test(new.finished[key]["metrics"]))
+    }
+
+
+def _parts_of(study: Snapshot, trials: Collection[Key]) -> set[Key]:
+    hashes = {cell.hash: [part.hash for part in cell.parts.values()] for cell in study.design}
+    return {(part, seed) for cell, seed in trials for part in hashes[cell]}
+
+
 def _difference(here: Mapping[str, float], there: Mapping[str, float]) -> str:
     names = [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]
     return f"{names[0]} is {there.get(names[0])!r} there and {here.get(names[0])!r} here" if names else ""
@@ -150,6 +189,10 @@ def _dev(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.startswith("test/")}
 
 
+def _of_test(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.startswith("test/")}
+
+
 def _copy_part(source: Place, target: Place, key: Key) -> None:
     folder = source.part_folder(*key)
     with new_folder(target.part_folder(*key)) as copy:
@@ -157,6 +200,20 @@ def _copy_part(source: Place, target: Place, key: Key) -> None:
             place = copy / file.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
+
+
+def _copy_tracebacks(source: Place, target: Place, trials: Mapping[Key, Row]) -> None:
+    for key, trial in sorted(trials.items()):
+        if trial["state"] == "FAIL" and source.error_file(*key).is_file():
+            write_file(target.error_file(*key), source.error_file(*key).read_bytes())
+
+
+def _copy_predictions_for_test(source: Place, target: Place, parts: Collection[Key]) -> None:
+    for key in sorted(parts):
+        for file in sorted((source.part_folder(*key) / "predictions").glob("test.*")):
+            copy = target.part_folder(*key) / "predictions" / file.name
+            if not copy.exists():
+                write_file(copy, file.read_bytes())
 
 
 def merged_text(merged: Merged) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import secrets
 import select
 import time
@@ -66,6 +67,10 @@ class FileLocks:
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise StoreError(
+                    f"{file}: {error.strerror}: each trial that waits needs one; allow more: ulimit -n 100000"
+                ) from error
             raise StoreError(
                 f"{file}: {error.strerror}; whoever runs the study must be able to write its lock files"
             ) from error
@@ -212,12 +217,23 @@ def nobody_works_on(store: Store) -> Iterator[None]:
         BadInput: somebody is working on one.
     """
     with contextlib.closing(open_locks(store.place)) as locks:
-        for queued in store.queue():
+        queue = store.queue()
+        _allow_open_files(len(queue))
+        for queued in queue:
             if not locks.acquire(f"trial-{queued.trial_id}"):
                 raise BadInput(
                     f"STUDY: {store.place.study!r} is running (trial {queued.number}); stop it or wait for it"
                 )
         yield
+
+
+def _allow_open_files(more: int) -> None:
+    """Raise the limit on this process's open files, as far as it may, so that it can hold `more` locks beside its files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = more + 1000
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def let_go(descriptor: int) -> None:

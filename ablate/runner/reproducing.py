@@ -107,10 +107,16 @@ def _compared(results: Results, trial: TrialResult, again: Results, second: Tria
         # `ablate test` adds these after training.
         if not name.startswith("test/") or name in second.metrics
     }
-    predictions = {
-        f"{name}/{file.name}": name in after and _same(file, after[name].folder / "predictions" / file.name)
+    files = [
+        (name, file, after[name].folder / "predictions" / file.name if name in after else None)
         for name, part in before.items()
         for file in sorted((part.folder / "predictions").glob("*.csv"))
+    ]
+    predictions = {
+        f"{name}/{file.name}": other is not None and _same(file, other)
+        for name, file, other in files
+        # As above.
+        if not (results.test_uses and file.name.startswith("test.") and other and not other.is_file())
     }
     return {
         "study": results.spec.study,

@@ -14,7 +14,7 @@ from typing import Any
 
 from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Cell, Part
-from ablate.errors import AblateError, BadInput, TrialError
+from ablate.errors import BadInput, TrialError
 from ablate.files import remove
 from ablate.runner.cadence import Cadence
 from ablate.runner.context import Owner, PartContext
@@ -35,13 +35,15 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
     """Score the best cell on the test split, record it, and return the document of `test --json`.
 
     Raises:
-        BadInput: no cell is complete, the trainer cannot test, or the test split was used before and not `again`.
+        BadInput: no cell is complete, the trainer cannot test, the study's folder is gone, or the test split was used before and
+            not `again`.
         Unavailable: a model was not saved.
         TrialError: the trainer gave no `test/...` metric.
     """
     results = read_results(place)
     cell = _chosen(results)
     _refuse_second_look(results, again)
+    _refuse_missing_folder(results)
     trainer = load_trainer(results.spec.trainer, results.spec.folder)
     if trainer.test is None:
         raise BadInput(_why_not(trainer))
@@ -53,12 +55,11 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
         store.record_use_of_test(use, before)
         try:
             scores = _scores(results, cell, trainer, place)
-        except AblateError:
-            if not before:
-                # Those that training wrote stay.
-                for file in set(_predictions(results, cell, place)) - kept:
-                    remove(file)
-                store.withdraw_use_of_test(before + 1)
+        except Exception:
+            # Those that training, or an earlier use, wrote stay.
+            for file in set(_predictions(results, cell, place)) - kept:
+                remove(file)
+            store.withdraw_use_of_test(before + 1)
             raise
         store.record_test_scores(cell.hash, scores)
     return _document(results, cell, scores, (*results.test_uses, use))
@@ -95,6 +96,14 @@ def _refuse_second_look(results: Results, again: bool) -> None:
         raise BadInput(
             f"{results.spec.study}: the test split was used on {last.when} by {last.who} (cell {last.cell}); "
             "`ablate report` has the scores, --again scores again and the report will say so"
+        )
+
+
+def _refuse_missing_folder(results: Results) -> None:
+    if not results.spec.folder.is_dir():
+        raise BadInput(
+            f"{results.spec.folder}: the folder of the study's file is not there; put it back, or show where it is now: "
+            "`ablate run PATH.yaml` trains nothing again that has a result"
         )
 
 

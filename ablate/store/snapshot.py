@@ -3,7 +3,7 @@
 Work in progress is left out: RUNNING trials count as WAITING, and only trained parts are included."""
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +136,31 @@ def add_uses_of_test(connection: sa.Connection, study_id: int, snapshot: Snapsho
         connection.execute(
             sa.insert(tables.test_uses).values({**row, "study_id": study_id, "number": number})
         )
+
+
+def add_test_scores(
+    connection: sa.Connection, study_id: int, scores: Mapping[Key, Mapping[str, float]]
+) -> None:
+    """Record these scores on the test split of trials, by cell and seed, which have none."""
+    ids = _ids(connection, study_id)
+    rows = [
+        {"trial_id": ids[key], "name": name, "value": value}
+        for key, found in scores.items()
+        for name, value in found.items()
+    ]
+    if rows:
+        connection.execute(sa.insert(tables.metrics), rows)
+
+
+def add_changes(connection: sa.Connection, study_id: int, snapshot: Snapshot) -> None:
+    """Record the changes of the study's file after results that the study lacks, after its own."""
+    ours = tables.studies.c.study_id == study_id
+    design = connection.execute(sa.select(tables.studies.c.design).where(ours)).scalar_one()
+    known = design.get("changes", [])
+    new = [change for change in snapshot.study["design"].get("changes", []) if change not in known]
+    if new:
+        changed = {**design, "changes": [*known, *new]}
+        connection.execute(sa.update(tables.studies).where(ours).values(design=changed))
 
 
 def _finish(

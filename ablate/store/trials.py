@@ -163,7 +163,9 @@ def replace_test_scores(
     ids: dict[int, int] = {row.seed: row.trial_id for row in rows}
     connection.execute(
         sa.delete(tables.metrics).where(
-            theirs.trial_id.in_(list(ids.values())), theirs.name.startswith("test/")
+            theirs.trial_id.in_(list(ids.values())),
+            # Not LIKE, which ignores case in SQLite: Test/f1 is a metric of training.
+            sa.func.substr(theirs.name, 1, len("test/")) == "test/",
         )
     )
     scores = [

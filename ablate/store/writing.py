@@ -28,7 +28,7 @@ from ablate.store.places import Place
 from ablate.store.reading import looks_taken
 from ablate.store.results import Look, UseOfTest
 from ablate.store.retrying import lasting
-from ablate.store.snapshot import Snapshot, add_results, add_uses_of_test
+from ablate.store.snapshot import Snapshot, add_changes, add_results, add_test_scores, add_uses_of_test
 from ablate.store.trials import Claim, Queued
 from ablate.store.upgrading import upgrade
 from ablate.store.urls import without_password
@@ -197,11 +197,15 @@ class Store:
         snapshot: Snapshot,
         wanted_parts: Collection[tuple[str, int]],
         wanted_trials: Collection[tuple[str, int]],
+        test_scores: Mapping[tuple[str, int], Mapping[str, float]],
     ) -> None:
-        """Record parts and trials of another run of this study, and every use of the test split there."""
+        """Record parts and trials of another run of this study, every use of the test split there with its scores, and the
+        changes of its file after results."""
         planning.lock_study(connection, self._id)
         add_results(connection, self._id, snapshot, wanted_parts, wanted_trials)
         add_uses_of_test(connection, self._id, snapshot)
+        add_test_scores(connection, self._id, test_scores)
+        add_changes(connection, self._id, snapshot)
 
     # Working on trials
 
