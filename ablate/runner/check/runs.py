@@ -33,6 +33,7 @@ from ablate.runner.check.one_run import Job, Trace, Training, read_trace
 from ablate.runner.machine import worker_environment
 from ablate.runner.prepare import Prepared
 from ablate.runner.supervisor import last_line
+from ablate.spec.seeds import further_seeds
 
 # A run that ignores the time limit is killed after this multiple of it, plus the time that starting takes.
 PATIENCE, STARTING_S = 2.0, 60.0
@@ -60,7 +61,7 @@ class Bench:
     def __init__(self, prepared: Prepared, folder: Path, limit_s: float, say: Callable[[str], None]) -> None:
         self.limit_s = limit_s
         self.seed, *more = prepared.spec.seeds
-        self.other_seeds = list(dict.fromkeys([*more, self.seed + 1, self.seed + 2]))[:2]
+        self.other_seeds = list(dict.fromkeys([*more, *further_seeds([self.seed], 2)]))[:2]
         self._spec, self._folder, self.say = prepared.spec, folder, say
         self._validator = Validator(prepared.spec, prepared.trainer)
         self._numbers = itertools.count()
