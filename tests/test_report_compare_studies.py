@@ -8,6 +8,7 @@ from outside_json import compare_studies
 from report_examples import example, factor, report_document, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
+from ablate.spec.designs import Search
 from ablate.store.results import Results
 
 
@@ -67,3 +68,10 @@ def test_options_for_files_are_refused_beside_studies(words: list[str], named: s
     assert refused.returncode == 2
     assert f"found one, two beside {named}; " in refused.stderr
     assert "their study files say what is compared" in refused.stderr
+
+
+def test_the_seed_that_chose_the_cells_of_a_search_is_left_out(study: Results) -> None:
+    searched = renamed(study, design=Search(trials=4))
+    found = compare_studies(study, searched, ["baseline"], ["l2=0.01"])
+    assert found["seeds"] == [22, 33]
+    assert "1 seed only in A, left out: 11" in found["warnings"]

@@ -112,7 +112,8 @@ def _side_by_side(a: Results, cell_a: Cell, b: Results, cell_b: Cell) -> Results
         trials += [
             replace(t, cell=cells[-1].hash, parts={name: f"{side} {part}" for name, part in t.parts.items()})
             for t in results.trials
-            if t.cell == cell.hash
+            # The seed that chose a search's cells favours them.
+            if t.cell == cell.hash and t.seed in results.deciding_seeds
         ]
         parts |= {
             (f"{side} {part}", seed): replace(result, part=f"{side} {part}")
