@@ -534,3 +534,14 @@ def test_another_design_after_results_is_on_record(
     (flag,) = [f for f in recorded(ablate)[1]["flags"] if f["rule"] == "changed_after_results"]
     assert flag["severity"] == "note"
     assert "design (before: one_at_a_time)" in flag["evidence"]
+
+
+def test_a_failed_trial_of_a_smoke_run_names_the_smoke_run_and_its_own_log_only(
+    moody: Path, ablate: Ablate
+) -> None:
+    for _ in range(2):
+        ablate("run", moody, "--smoke", MOOD="bad")
+    failed = next(t for t in recorded(ablate)[0]["trials"] if t["state"] == "FAIL")
+    document = json.loads(ablate("show", "moody-smoke", failed["number"], "--json").stdout)
+    assert document["again"] == f"ablate run {moody} --smoke"
+    assert [Path(log).name for part in document["parts"] for log in part["logs"]] == ["attempt-1.log"]
