@@ -3,12 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import Ablate
 from outside_json import compare_studies
 from report_examples import example, factor, report_document, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
 from ablate.report.outside import compare_studies as studies
 from ablate.report.render.terminal import comparison_text
+from ablate.spec.designs import Search
 from ablate.store.results import Results
 
 
@@ -61,3 +63,25 @@ def test_a_metric_that_the_other_study_does_not_have_is_refused(study: Results) 
     other = replace(study, trials=tuple(replace(t, metrics={"dev/loss": 1.0}) for t in study.trials))
     with pytest.raises(BadInput, match="dev/mean: not measured in both cells"):
         compare_studies(study, renamed(other))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--smallest-effect", "0"], "--smallest-effect"),
+        (["--correct", "--cluster", "document"], "--correct, --cluster"),
+        (["--id-key", "doc.id", "--decimal", ","], "--decimal, --id-key"),
+    ],
+)
+def test_options_for_files_are_refused_beside_studies(words: list[str], named: str, ablate: Ablate) -> None:
+    refused = ablate("compare", "one", "two", *words)
+    assert refused.returncode == 2
+    assert f"found one, two beside {named}; " in refused.stderr
+    assert "their study files say what is compared" in refused.stderr
+
+
+def test_the_seed_that_chose_the_cells_of_a_search_is_left_out(study: Results) -> None:
+    searched = renamed(study, design=Search(trials=4))
+    found = compare_studies(study, searched, ["baseline"], ["l2=0.01"])
+    assert found["seeds"] == [22, 33]
+    assert "1 seed only in A, left out: 11" in found["warnings"]

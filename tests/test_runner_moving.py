@@ -542,3 +542,42 @@ def test_homes_with_different_defaults_are_not_merged(moody: Path, ablate: Ablat
     refused = ablate("merge", "a", "b")
     assert refused.returncode == 2
     assert "default of lr: 0.9, and 0.1 in" in refused.stderr
+
+
+def test_a_worker_finds_the_trainer_beside_a_link_to_the_study_file(
+    moody: Path, ablate: Ablate, tmp_path: Path
+) -> None:
+    for folder in ("real", "link"):
+        (tmp_path / folder).mkdir()
+    moody.rename(tmp_path / "real" / "moody.yaml")
+    (tmp_path / "link" / "moody.yaml").symlink_to(tmp_path / "real" / "moody.yaml")
+    (tmp_path / "moody.py").rename(tmp_path / "link" / "moody.py")
+    assert ablate("run", "link/moody.yaml", "--limit", 1).returncode == 0
+    done = ablate("worker", "link/moody.yaml")
+    assert done.returncode == 0, done.stderr
+    assert {trial["state"] for trial in recorded(ablate)[0]["trials"]} == {"COMPLETE"}
+
+
+def test_another_design_after_results_is_on_record(
+    walk_study: WalkStudy, run_here: RunHere, ablate: Ablate
+) -> None:
+    study = walk_study()
+    full = study.read_text()
+    study.write_text(full.replace("design: full", "design: one_at_a_time"))
+    run_here(study)
+    study.write_text(full)
+    run_here(study, extend=True)
+    (flag,) = [f for f in recorded(ablate)[1]["flags"] if f["rule"] == "changed_after_results"]
+    assert flag["severity"] == "note"
+    assert "design (before: one_at_a_time)" in flag["evidence"]
+
+
+def test_a_failed_trial_of_a_smoke_run_names_the_smoke_run_and_its_own_log_only(
+    moody: Path, ablate: Ablate
+) -> None:
+    for _ in range(2):
+        ablate("run", moody, "--smoke", MOOD="bad")
+    failed = next(t for t in recorded(ablate)[0]["trials"] if t["state"] == "FAIL")
+    document = json.loads(ablate("show", "moody-smoke", failed["number"], "--json").stdout)
+    assert document["again"] == f"ablate run {moody} --smoke"
+    assert [Path(log).name for part in document["parts"] for log in part["logs"]] == ["attempt-1.log"]

@@ -173,12 +173,16 @@ def compare(
     from ablate.report.render.terminal import comparison_text
 
     if studies:
-        options = {"gold": gold, "a": a, "b": b, "metric": metric}
+        options = {"gold": gold, "a": a, "b": b, "metric": metric, "correct": correct, "cluster": cluster}
+        options |= {"correct-key": correct_key, "decimal": decimal}
+        keys = {"id": id_key, "prediction": prediction_key, "label": label_key}
+        options |= {f"{name}-key": key != name for name, key in keys.items()}
         file_options = [f"--{name}" for name, value in options.items() if value]
+        file_options += ["--smallest-effect"] if smallest_effect is not None else []
         if file_options:
             raise BadInput(
                 f"found {', '.join(studies)} beside {', '.join(file_options)}; for files, write --a or --b before each "
-                "(--a base1.csv --a base2.csv); for two studies, name no files"
+                "(--a base1.csv --a base2.csv); for two studies, leave these out: their study files say what is compared"
             )
         if len(studies) != 2:
             raise BadInput(f"compare takes two studies; found {', '.join(studies)}")

@@ -221,7 +221,8 @@ def worker(
     from ablate.store.finding import find_study, looks_like_path
 
     take_worker_environment()
-    folder = Path(study).resolve().parent if study and looks_like_path(study) else None
+    # The file itself may be a link; the trainer is beside the link, as for `ablate run`.
+    folder = Path(study).parent.resolve() if study and looks_like_path(study) else None
     raise typer.Exit(work_here(find_study(study, home, storage), folder, keep_code=code == "keep"))
 
 

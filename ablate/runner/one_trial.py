@@ -99,7 +99,9 @@ def _commands(results: Results, trial: TrialResult) -> str | None:
     if trial.state == "COMPLETE":
         return f"ablate reproduce {shlex.quote(results.spec.study)} {trial.number}"
     if trial.state == "FAIL":
-        return f"ablate run {shlex.quote(results.file)} --retry-failed"
+        # A smoke run always starts anew.
+        option = "--smoke" if results.is_smoke else "--retry-failed"
+        return f"ablate run {shlex.quote(results.file)} {option}"
     return None
 
 

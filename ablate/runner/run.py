@@ -166,7 +166,7 @@ def forget_smoke(place: Place) -> None:
             )
         with nobody_works_on(store):
             store.delete()
-            for folder in (place.folder / "trials", place.prefix_folder):
+            for folder in (place.folder / "trials", place.folder / "logs", place.prefix_folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -127,6 +127,8 @@ def _changes(
     }
     if set(old.seeds) != set(spec.seeds) or old.looking != spec.looking:
         before["seeds"] = list(old.seeds)
+    if there.design["kind"] != design.kind:
+        before["design"] = there.design["kind"]
     if there.design["raw_cells"] != design.raw_cells:
         before["combinations"] = there.design["raw_cells"]
     complete = connection.scalar(

@@ -69,6 +69,7 @@ def _read_results(place: Place) -> Results:
             looks=looks_taken(connection, head.study_id),
             defaults=head.design.get("defaults", {}),
             file=file,
+            is_smoke=bool(head.design.get("smoke")),
             place=place,
         )
 

@@ -137,6 +137,7 @@ class Results:
     # The trainer's defaults when trials were added, in the format of `defaults_of`.
     defaults: dict[str, str] = field(default_factory=dict)
     file: str = "STUDY"  # the study file as passed to `ablate run`
+    is_smoke: bool = False  # of a smoke run
     place: Place | None = None  # where this was read from
     edited: tuple[str, ...] = ()  # changes of the study file since the run: `key: then → now`
 
