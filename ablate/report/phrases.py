@@ -41,7 +41,7 @@ NOTES = {
     Note.NO_NOISE: "identical in every seed, so there is no noise to compare with",
     Note.PARTLY_SAME: "in {identical} of {compared} comparisons both sides use the same trained part",
     Note.PARTIAL: "{done} of {matches} pairs of cells so far",
-    Note.AVERAGED: "averaged over {factors} where it exists",
+    Note.AVERAGED: "averaged over {factors} on the side where that exists",
     Note.SLOPE: "straight line through {levels}{scale}; lack of fit p {p}",
     Note.BOUNDS: "the effect would lie in {bounds} if the lost trials had scored {ends}",
     Note.TURNS_AROUND: "{up} at {up_at}, {down} at {down_at}",
@@ -132,8 +132,8 @@ METHOD_TEXTS = {
     "Behrens-Fisher distribution (Fisher 1935a): the variance over seeds has one degree of freedom fewer than there are "
     "seeds, the variance over items about twice the number of items on which the sides differ. Pearson's r enters through "
     "its pseudo-values; a composite metric through those of its parts, summed where several of them score the same item. In "
-    "a hundred kinds of simulated studies without any effect, 2 % of studies claimed one on average, and by these estimates "
-    "at most 5 %, with two exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds "
+    "a hundred kinds of simulated studies without any effect, 2 % of studies claimed one on average, and in no kind more "
+    "than 5 %, with two exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds "
     "and one run in ten diverged (where 95 % intervals cover the truth in 94 %).",
     Method.SEEDS: "Paired t over seeds: the data are the differences, one for each seed (Student 1908), so an effect may vary "
     "from seed to seed; the result generalises to other seeds on these items.",
@@ -168,7 +168,7 @@ OTHER_ENVIRONMENT = (
 LARGER_P = "Where a score comes from a chosen epoch, the last epoch is tested too, and the larger p counts."
 
 DETECTABLE = (
-    ", with the true effect that 80 % of such studies would detect (tested at the α of Holm's first step; of an exploratory "
+    ", with the true effect that 80 % of such studies would detect (tested at the α of Holm's first step; for an exploratory "
     "metric, at .05)"
 )
 INTERVALS = "95 % intervals are for one effect at a time, not simultaneous; verdicts are corrected for multiple comparisons."

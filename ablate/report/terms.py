@@ -28,6 +28,8 @@ TERMS = {
     "noise between seeds": "how much a metric varies when only the seed changes, as a standard deviation",
     "noise of items": "how much the scores of single items vary, as a standard deviation; divided by the square root of "
     "the number of items, how much a metric would vary with other samples of items",
+    "noise of seed × item": "how much the score of one item varies from seed to seed, beyond what the seed and the item alone "
+    "explain, as a standard deviation",
     "inconclusive": "the study showed neither that there is a difference nor that any difference is too small to matter",
     "no difference that matters": "the 90 % interval lies within ± the smallest effect",
     "look": "an analysis, planned in advance, after which the study may stop adding seeds",
@@ -47,6 +49,7 @@ _HEADINGS = {
     "df of σ": "df",
     "detectable": "detectable effect",
     "σ between seeds": "noise between seeds",
+    "σ of seed": "noise of seed × item",
     "σ of": "noise of items",
     "flags": "flag",
 }

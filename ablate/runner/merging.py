@@ -95,7 +95,10 @@ def _refuse_another_study(old: Snapshot, new: Snapshot, ours: Place, theirs: Pla
     )
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     if {cell.hash for cell in old.design} != {cell.hash for cell in new.design} and not differing:
-        differing = ["cells"]
+        raise BadInput(
+            f"{theirs.folder}: its cells are not those of {ours.folder}: the order of the factors or levels, or the trainer's "
+            "Settings, differ; not the same study; rename one of them"
+        )
     if differing:
         raise BadInput(
             *(

@@ -102,8 +102,8 @@ def _refuse_second_look(results: Results, again: bool) -> None:
 def _refuse_missing_folder(results: Results) -> None:
     if not results.spec.folder.is_dir():
         raise BadInput(
-            f"{results.spec.folder}: the folder of the study's file is not there; put it back, or show where it is now: "
-            "`ablate run PATH.yaml` trains nothing again that has a result"
+            f"{results.spec.folder}: the folder of the study's file is not there; put it back, or run `ablate run "
+            "NEW/PATH.yaml`, which records where the file is now and trains nothing again that has a result"
         )
 
 

@@ -140,9 +140,10 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
                 if added
                 else ""
             ),
-            "say so with the claim; a new study can plan looks, with fresh seeds: `seeds: {start: [101, 102, 103], at_most: 12}`"
+            "report the claim only together with this, or run a new study that plans looks, with fresh seeds: "
+            "`seeds: {start: [101, 102, 103], at_most: 12}`"
             if added and not judged
-            else "say so with the claim; a choice made after seeing results needs fresh seeds"
+            else "report the claim only together with this; a choice made after seeing results needs fresh seeds"
             if not judged
             else "judge by what was declared first, or rerun the study under another name",
         )

@@ -60,7 +60,7 @@ class LossOptions:
     label_smoothing: float = 0.0
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     scale: float = 20.0  # factor of the cosine in `ORDERING` losses
-    positive_from: float = 0.8  # pairs labelled from this share of the range on are positives of `mnrl`
+    positive_from: float = 0.8  # share of the labels' range from which a pair is a positive of `mnrl`
 
 
 @dataclass(frozen=True, eq=False)
