@@ -187,7 +187,10 @@ def test_a_bundle_goes_from_sqlite_to_a_server_and_back(
         ({"other.txt": "x"}, "is not a bundle"),
         ({"study.json": "[]"}, "is not a bundle"),
         ({"study.json": '{"schema_version": 1, "ablate": "0.1.0"}'}, "its study.json is damaged"),
-        ({"study.json": '{"schema_version": 99, "ablate": "9.9"}'}, "written by ablate 9.9 with tables 99"),
+        (
+            {"study.json": '{"schema_version": 99, "ablate": "9.9"}'},
+            "written by ablate 9.9, whose tables have version 99",
+        ),
         (None, "no such file"),
     ],
 )

@@ -144,7 +144,8 @@ def compare(
         typer.Option(
             "--only-a",
             metavar="FACTOR=LEVEL",
-            help="The cell of STUDY_A. May be repeated. [default: the baseline; if --only-b is left out too, the baseline or the only cell that both studies have]",
+            help="The cell of STUDY_A. May be repeated. [default: the baseline; if --only-b is left out too, the baseline or "
+            "the only cell that both studies have]",
             show_default=False,
         ),
     ] = [],
@@ -153,7 +154,8 @@ def compare(
         typer.Option(
             "--only-b",
             metavar="FACTOR=LEVEL",
-            help="The cell of STUDY_B. May be repeated. [default: the baseline; if --only-a is left out too, the baseline or the only cell that both studies have]",
+            help="The cell of STUDY_B. May be repeated. [default: the baseline; if --only-a is left out too, the baseline or "
+            "the only cell that both studies have]",
             show_default=False,
         ),
     ] = [],

@@ -136,8 +136,8 @@ def _snapshot_in(packed: zipfile.ZipFile, bundle: Path) -> Snapshot:
         ) from error
     if isinstance(version, bool) or version not in range(tables.OLDEST_READ, tables.SCHEMA_VERSION + 1):
         raise BadInput(
-            f"{bundle}: written by ablate {written_by}, whose tables have version {version}; the ablate installed here reads up to "
-            f"version {tables.SCHEMA_VERSION}; use the version that wrote it"
+            f"{bundle}: written by ablate {written_by}, whose tables have version {version}; the ablate installed here reads up "
+            f"to version {tables.SCHEMA_VERSION}; use the version that wrote it"
         )
     try:
         snapshot = Snapshot(**content)

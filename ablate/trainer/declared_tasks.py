@@ -70,7 +70,8 @@ class DeclaredTask(Source):
     )
     positive_from: Annotated[float, Field(strict=True, ge=0, le=1)] | None = Field(
         None,
-        description="for mnrl: pairs whose label lies at least this share of the way through the range are positives; default: 0.8",
+        description="for mnrl: pairs whose label lies at least this share of the way through the range are positives; "
+        "default: 0.8",
     )
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
         0.0,

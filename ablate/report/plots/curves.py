@@ -75,7 +75,7 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
         )
         + f" {plural(len(cells), 'cell')} of {len(report.cells)}"
         + (
-            ": the baseline, the best, then the largest differences."
+            ": the baseline, the best, then those with the fewest changed levels."
             if len(cells) < len(report.cells)
             else "."
         )
