@@ -144,8 +144,8 @@ def compare(
         typer.Option(
             "--only-a",
             metavar="FACTOR=LEVEL",
-            help="The cell of STUDY_A. May be repeated. [default: the baseline; if --only-b is left out too, the baseline or "
-            "the only cell that both studies have]",
+            help="The cell of STUDY_A. May be repeated. [default: its baseline; if --only-b is left out too: the baseline if it "
+            "is the same in both studies, otherwise the only cell that both have]",
             show_default=False,
         ),
     ] = [],
@@ -154,8 +154,8 @@ def compare(
         typer.Option(
             "--only-b",
             metavar="FACTOR=LEVEL",
-            help="The cell of STUDY_B. May be repeated. [default: the baseline; if --only-a is left out too, the baseline or "
-            "the only cell that both studies have]",
+            help="The cell of STUDY_B. May be repeated. [default: its baseline; if --only-a is left out too: the baseline if it "
+            "is the same in both studies, otherwise the only cell that both have]",
             show_default=False,
         ),
     ] = [],

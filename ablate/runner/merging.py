@@ -96,8 +96,8 @@ def _refuse_another_study(old: Snapshot, new: Snapshot, ours: Place, theirs: Pla
     differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     if {cell.hash for cell in old.design} != {cell.hash for cell in new.design} and not differing:
         raise BadInput(
-            f"{theirs.folder}: its cells are not those of {ours.folder}: the order of the factors or levels, or the trainer's "
-            "Settings, differ; not the same study; rename one of them"
+            f"{theirs.folder}: its cells are not those of {ours.folder}: the order of the factors or levels in the study file, "
+            "or the class Settings in the trainer's code, differs; not the same study; rename one of them"
         )
     if differing:
         raise BadInput(

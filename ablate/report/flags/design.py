@@ -143,7 +143,7 @@ def changed(evidence: Evidence) -> Iterator[Flag]:
             "report the claim only together with this, or run a new study that plans looks, with fresh seeds: "
             "`seeds: {start: [101, 102, 103], at_most: 12}`"
             if added and not judged
-            else "report the claim only together with this; a choice made after seeing results needs fresh seeds"
+            else "say what was added later; a choice made after seeing results needs fresh seeds"
             if not judged
             else "judge by what was declared first, or rerun the study under another name",
         )

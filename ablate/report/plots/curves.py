@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from ablate.evidence.frames import Grid
 from ablate.report.document import CellRow, Report
 from ablate.report.formatting import distinct, number
+from ablate.report.phrases import reference_name
 from ablate.report.plots.labels import plot_text
 from ablate.report.plots.style import SERIES, Picture, draw
 from ablate.text import plural, shortened
@@ -74,11 +75,7 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
             else "Mean over seeds, and over the last twentieth of the points so far."
         )
         + f" {plural(len(cells), 'cell')} of {len(report.cells)}"
-        + (
-            ": the baseline, the best, then those with the fewest changed levels."
-            if len(cells) < len(report.cells)
-            else "."
-        )
+        + _which(cells, report)
         + f" Each mean is over the seeds that the cell has, up to {len({seed for *_, seed in curves})}; equal curves are drawn "
         "once. Steps are optimizer steps of the part."
         + (" Diamonds: the step whose scores are reported." if chosen else ""),
@@ -94,6 +91,14 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
             [[cell.name, *map(number, of_cell)] for cell, of_cell in zip(cells, ends, strict=True)],
         ),
     )
+
+
+def _which(cells: Sequence[CellRow], report: Report) -> str:
+    """Return which cells are drawn, if not all of them are."""
+    if len(cells) == len(report.cells):
+        return "."
+    reference = reference_name(report.design.kind)
+    return f": of those with curves, the {reference}, the best, then those with the fewest changed levels."
 
 
 def _shown_cells(report: Report) -> set[str]:

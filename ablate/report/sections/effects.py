@@ -89,7 +89,8 @@ def at_last_look(row: Row, seen: LookResult | None) -> Row:
     if seen is None:
         note = "; ".join(filter(None, [row.note, NOTES[Note.NOT_LOOKED_AT]]))
         numbers = replace(row.numbers, ci95=None, p=None)
-        return replace(row, numbers=numbers, notes=(*row.notes, Note.NOT_LOOKED_AT), note=note)
+        judged = replace(row.judged, mde80=None)
+        return replace(row, numbers=numbers, judged=judged, notes=(*row.notes, Note.NOT_LOOKED_AT), note=note)
     numbers = replace(
         row.numbers, estimate=seen.estimate, se=seen.se, df=seen.df, ci95=seen.ci95, p=seen.p, n=seen.seeds
     )
