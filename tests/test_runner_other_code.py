@@ -104,7 +104,7 @@ def test_other_code_is_refused_with_its_name_and_both_ways_out(
         append(tmp_path / file, change)
         done = ablate("run", study)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-        assert all(said in done.stderr for said in (f"{file} (changed, ", "--code keep", "--code rerun"))
+        assert all(said in done.stderr for said in (f"{file} (changed; ", "--code keep", "--code rerun"))
         (tmp_path / file).write_text(text)
     assert recorded(tmp_path) == before
 
@@ -128,7 +128,7 @@ def test_a_file_that_is_gone_is_named(ablate: Ablate, coded: WriteCoded, tmp_pat
     study = coded()
     ablate("run", study)
     (tmp_path / "coded_computed.py").unlink()
-    assert "coded_computed.py (is gone, 2 parts)" in ablate("run", study).stderr
+    assert "coded_computed.py (is gone; 2 parts used it before)" in ablate("run", study).stderr
 
 
 @pytest.mark.slow
