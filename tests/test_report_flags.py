@@ -17,6 +17,7 @@ from report_examples import (
     report_document,
     searched,
     spec,
+    valued,
     with_trial,
     write_predictions,
 )
@@ -375,6 +376,30 @@ def test_an_arm_that_ignores_its_seed_is_claimed_nothing_of() -> None:
     row = next(r for r in document["effects"] if r["factor"] == "similarity_head" and r["role"] == "primary")
     assert (row["verdict"], row["undone_by"]) == ("inconclusive", ["seeds_without_effect"])
     assert document["summary"][0].startswith("STOP (seeds_without_effect)")
+
+
+def test_a_baseline_that_ignores_its_seed_leaves_no_cell_a_verdict() -> None:
+    """Each row of the table of cells is compared with it, and each trade-off rests on it."""
+    results = example()
+    first = {t.cell: t.metrics for t in results.trials if t.seed == 11}
+    tied = with_metrics(results, lambda t: first[t.cell] if t.cell == results.reference else t.metrics)
+    document = report_document(replace(tied, points=points_of([])))
+    differences = [cell["difference"]["dev/mean"] for cell in document["cells"] if cell["difference"]]
+    assert {row["verdict"] for row in differences} == {"inconclusive"}
+    assert {tuple(row["undone_by"]) for row in differences} == {("seeds_without_effect",)}
+    assert document["tradeoffs"] == []
+
+
+def test_lost_runs_do_not_leave_no_difference_standing() -> None:
+    """Half of one side is missing, all of it bad as far as anybody knows."""
+    study = spec(seeds=tuple(range(1, 9)), factors=(factor("a", [0, 1]),), baseline={"a": 0})
+    results = valued(study, lambda levels, seed: 0.8 + (0.0001 * (seed % 3 - 1) if levels["a"] else 0.0))
+    for place, trial in enumerate(results.trials):
+        if trial.factors["a"] == 1 and trial.seed <= 6:
+            results = with_trial(results, place, state="FAIL", metrics={})
+    document = report_document(results)
+    assert any(f["rule"] == "lost_runs" and f["severity"] == "stop" for f in document["flags"])
+    assert [row["verdict"] for row in document["effects"]] == ["inconclusive"]
 
 
 @pytest.mark.parametrize("raised", [True, False])

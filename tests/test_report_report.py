@@ -13,6 +13,7 @@ from report_examples import (
     report_document,
     searched,
     spec,
+    valued,
     with_trial,
     write_predictions,
 )
@@ -474,6 +475,29 @@ def test_the_best_configuration_is_yaml_of_the_best_cell() -> None:
     for result in (report_of(example()), report_of(wild())):
         settings = YAML(typ="safe").load(not_none(best_configuration(result)))["settings"]
         assert settings == not_none(result.best).levels
+
+
+def test_the_best_configuration_has_the_values_of_the_study_file() -> None:
+    """Null is a value, a text that looks like a number is a text; only the folders of a path are left out."""
+    settings = {"aug": None, "width": "2.0", "rate": 2.0, "encoder": "/models/private/base"}
+    levels = (Level(name="plain", settings={"width": "1.0"}), Level(name="rich", settings=settings))
+    study = spec("full", factors=(Factor(name="kind", levels=levels),), baseline={"kind": "plain"})
+    result = report_of(valued(study, lambda levels, seed: 0.9 if levels["kind"] == "rich" else 0.5))
+    text = not_none(best_configuration(result))
+    assert YAML(typ="safe").load(text)["settings"] == settings | {"encoder": "base"}
+    assert "encoder: base  # without its folders" in text
+
+
+def test_a_composite_metric_is_said_to_be_one(tmp_path: Path) -> None:
+    result = report_of(write_predictions(example(folder=tmp_path), items=40))
+    composite = not_none(result.composite)
+    assert composite.weights == pytest.approx(
+        {"dev/paraphrase": 1 / 3, "dev/sentiment": 1 / 3, "dev/similarity": 1 / 6}
+    )
+    assert composite.constant == pytest.approx(1 / 6)
+    said = "In every trial, dev/mean is 0.333 × dev/paraphrase + 0.333 × dev/sentiment + 0.167 × dev/similarity + 0.167."
+    assert said in render_markdown(result, [])
+    assert report_of(example()).composite is None
 
 
 def test_what_is_open_comes_with_a_number_of_seeds() -> None:
