@@ -177,6 +177,13 @@ def test_until_a_width_only_the_interval_stops_a_comparison() -> None:
     assert high - low <= 1.0
 
 
+def test_a_comparison_that_is_narrow_enough_may_show_no_difference_that_matters() -> None:
+    narrow = one(next_results([comparison(values(0.0, 5, 0.1))], [], until_a_width((5, 10), 1.0)))
+    assert narrow.verdict("maximize", smallest=1.0) is Verdict.NO_DIFFERENCE
+    assert narrow.verdict("maximize", smallest=0.01) is Verdict.INCONCLUSIVE
+    assert narrow.verdict("maximize") is Verdict.INCONCLUSIVE
+
+
 def test_levels_of_a_number_have_a_quarter_of_alpha_until_their_slope_is_clear() -> None:
     found = values(2.0, 10)
     seen = look(

@@ -9,7 +9,7 @@ from typing import Any
 import pandas
 import pytest
 from fixture_types import Ablate
-from report_examples import example, spec, with_trial, write_predictions
+from report_examples import example, searched, spec, with_trial, write_predictions
 
 from ablate.errors import BadInput
 from ablate.evidence.frames import tidy_frame
@@ -191,6 +191,14 @@ def test_what_is_not_one_trial_is_refused(
 ) -> None:
     with pytest.raises(BadInput, match=said):
         chosen_trial(results, only, seed)
+
+
+def test_a_cell_that_a_search_only_tried_is_no_trial_to_export() -> None:
+    results = searched()
+    finalists = {trial.cell for trial in results.trials if trial.seed != results.spec.seeds[0]}
+    tried = next(cell for cell in results.cells if cell.hash not in finalists)
+    with pytest.raises(BadInput, match="is not a finalist of the search, so it ran on seed 11 only"):
+        chosen_trial(results, [f"{name}={level}" for name, level in tried.levels.items()])
 
 
 def test_a_study_without_predictions_and_models_says_so(tmp_path: Path) -> None:
