@@ -15,7 +15,7 @@ from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
 from ablate.runner.prepare import prepare
 from ablate.runner.run import run_order
-from ablate.runner.test_split import _seeds, score_chosen, scores_text
+from ablate.runner.test_split import score_chosen, scores_text
 from ablate.runner.worker import Worker
 from ablate.store.creating import create_store
 from ablate.store.places import Place
@@ -154,7 +154,7 @@ def test_a_use_that_fails_keeps_predictions_that_training_wrote(run_tested: Call
 
 def test_a_cell_is_scored_for_the_seeds_that_its_looks_gave_it() -> None:
     results = looked(3)
-    seeds = {cell.hash: _seeds(results, cell) for cell in results.cells}
+    seeds = {cell.hash: results.deciding_seeds_of(cell.hash) for cell in results.cells}
     assert seeds == {cell: list(results.seeds_of(cell)) for cell in seeds}
     assert len({len(of_cell) for of_cell in seeds.values()}) > 1
 

@@ -65,17 +65,12 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
     return _document(results, cell, scores, (*results.test_uses, use))
 
 
-def _seeds(results: Results, cell: Cell) -> list[int]:
-    """Return the seeds that the cell was run with, without the one that chose a search's finalists."""
-    return [seed for seed in results.seeds_of(cell.hash) if seed in results.deciding_seeds]
-
-
 def _predictions(results: Results, cell: Cell, place: Place) -> list[Path]:
     """Return the predictions for the test split that there are."""
     return [
         file
         for part in cell.parts.values()
-        for seed in _seeds(results, cell)
+        for seed in results.deciding_seeds_of(cell.hash)
         for file in (place.part_folder(part.hash, seed) / "predictions").glob("test.*")
     ]
 
@@ -84,7 +79,7 @@ def _chosen(results: Results) -> Cell:
     best = best_cell(results)
     if best is None:
         raise BadInput(
-            f"{results.spec.study}: no cell has a result for each of its {len(results.spec.seeds)} seeds, so there is "
+            f"{results.spec.study}: no cell has a result for each of its seeds, so there is "
             "no best cell yet; finish one with `ablate run`"
         )
     return next(cell for cell in results.cells if cell.hash == best)
@@ -112,7 +107,7 @@ def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dic
     settings = trainer.Settings.model_validate(cell.settings)
     scores = {}
     with working_in(results.spec.folder):
-        for seed in _seeds(results, cell):
+        for seed in results.deciding_seeds_of(cell.hash):
             parts = {name: _part_scores(part, seed, trainer, place) for name, part in cell.parts.items()}
             scores[seed] = _of_test(trainer.combine(settings, parts), parts)
     return scores

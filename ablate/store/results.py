@@ -150,6 +150,10 @@ class Results:
         """Return the seeds that the study currently runs a cell with: all of them, unless it adds seeds after looks."""
         return self.spec.seeds[: seeds_wanted(self.spec, self.looks, cell)]
 
+    def deciding_seeds_of(self, cell: str) -> list[int]:
+        """Return the seeds of a cell that it is compared on."""
+        return [seed for seed in self.seeds_of(cell) if seed in self.deciding_seeds]
+
 
 def seeds_wanted(spec: StudySpec, looks: Sequence[Look], cell: str) -> int:
     """Return how many seeds a cell is run with: those of the first look, plus those of each further look that it continues to."""
@@ -284,12 +288,11 @@ def best_cell(results: Results) -> str | None:
     for trial in results.trials:
         if trial.state == "COMPLETE" and math.isfinite(trial.metrics.get(name, math.nan)):
             values[trial.cell][trial.seed] = trial.metrics[name]
-    chose = set(results.spec.seeds) - set(results.deciding_seeds)
     means = {
         cell.hash: math.fsum(values[cell.hash][seed] for seed in deciding) / len(deciding)
         for cell in results.cells
         for planned in [results.seeds_of(cell.hash)]
-        for deciding in [[seed for seed in planned if seed not in chose]]
+        for deciding in [results.deciding_seeds_of(cell.hash)]
         if set(planned) <= values[cell.hash].keys()
     }
     sign = 1 if goal == "maximize" else -1

@@ -113,7 +113,7 @@ def _side_by_side(a: Results, cell_a: Cell, b: Results, cell_b: Cell) -> Results
             replace(t, cell=cells[-1].hash, parts={name: f"{side} {part}" for name, part in t.parts.items()})
             for t in results.trials
             # The seed that chose a search's finalists favours them.
-            if t.cell == cell.hash and t.seed not in set(results.spec.seeds) - set(results.deciding_seeds)
+            if t.cell == cell.hash and t.seed in results.deciding_seeds
         ]
         parts |= {
             (f"{side} {part}", seed): replace(result, part=f"{side} {part}")

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ablate.report.document import Report
@@ -18,16 +17,8 @@ def best_configuration(report: Report) -> str | None:
     settings: dict[str, Any] = {}
     rows = {factor.name: factor for factor in report.design.factors}
     for name, level in report.best.levels.items():
-        settings |= dict(_dotted(rows[name].originals.get(quoted_level(level), {name: level})))
+        settings |= rows[name].originals.get(quoted_level(level), {name: level})
     return "\n".join(["settings:", *(_line(name, value) for name, value in settings.items())])
-
-
-def _dotted(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _dotted(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value
 
 
 def _line(name: str, value: Any) -> str:
