@@ -115,6 +115,14 @@ def test_the_stack_of_a_crash_is_in_the_log(ablate: Ablate, loud: Loud, tmp_path
     assert "in crash" in logs(tmp_path)[0].read_text()
 
 
+def test_the_last_words_are_in_the_log_even_if_its_writer_gets_no_time_before_the_worker_has_ended(
+    ablate: Ablate, loud: Loud, tmp_path: Path
+) -> None:
+    ablate("run", loud("crash_unseen"), *only("crash_unseen"))
+    for log in logs(tmp_path):
+        wait_for(lambda log=log: "Segmentation fault" in log.read_text())  # type: ignore[misc]
+
+
 @pytest.mark.slow
 def test_logs_of_two_workers_do_not_mix(ablate: Ablate, loud: Loud, tmp_path: Path) -> None:
     ablate("run", loud("seeded", seeds="[1, 2, 3, 4]"), *only("seeded"), "--workers", 2)

@@ -12,25 +12,35 @@ import time
 from pathlib import Path
 
 NAME = "ABLATE_WORKER"  # environment variable with a word that is unique to a worker
+# The same for the process that writes the worker's logs. It is no leftover: once everything printed is copied, it ends by itself.
+WRITER_NAME = "ABLATE_LOGS_OF"
 # A process stuck in the kernel, e.g. on a dead network disk, cannot be killed.
 LONGEST_S = 10.0
+WRITER_S = 2.0
 
 
 def end(word: str) -> None:
     """Kill every process that was started with this word; repeat until there is none, since one may be starting another."""
     give_up = time.monotonic() + LONGEST_S
-    while (pids := _named(word)) and time.monotonic() < give_up:
+    while (pids := _named(f"{NAME}={word}")) and time.monotonic() < give_up:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
 
 
-def _named(word: str) -> list[int]:
-    entry, pids = f"{NAME}={word}".encode(), []
+def wait_for_logs(word: str) -> None:
+    """Wait until the last words of a worker that has ended are in its logs."""
+    give_up = time.monotonic() + WRITER_S
+    while _named(f"{WRITER_NAME}={word}") and time.monotonic() < give_up:
+        time.sleep(0.005)
+
+
+def _named(entry: str) -> list[int]:
+    pids = []
     for name in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else ()):
         # The file is empty or unreadable if the process has ended or belongs to another user.
         with contextlib.suppress(OSError):
-            if int(name) != os.getpid() and entry in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+            if int(name) != os.getpid() and entry.encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
                 pids.append(int(name))
     return pids

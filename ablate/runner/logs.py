@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ablate.runner import logwriter
+from ablate.runner import leftovers, logwriter
 from ablate.store.places import Place
 from ablate.store.results import TrialResult
 from ablate.text import printable
@@ -70,6 +70,10 @@ class Logbook:
 
     def _start(self) -> None:
         self._control, writer_end = socket.socketpair()
+        environment = dict(os.environ)
+        # Under the worker's own name, it would be killed with the worker's leftovers, and a crash's stack would be lost.
+        if word := environment.pop(leftovers.NAME, None):
+            environment[leftovers.WRITER_NAME] = word
         with writer_end:
             self._writer = subprocess.Popen(
                 # -I and -S: it needs no packages, and starts sooner without them.
@@ -78,6 +82,7 @@ class Logbook:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[writer_end.fileno()],
+                env=environment,
                 start_new_session=True,
             )
 

@@ -89,7 +89,7 @@ def _life_of(worker: int) -> int:
 
 def _end_leftovers() -> None:
     leftovers = runpy.run_path(str(Path(__file__).with_name("leftovers.py")))
-    if word := os.environ.get(leftovers["NAME"]):
+    if word := os.environ.get(leftovers["WRITER_NAME"]):
         leftovers["end"](word)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -68,6 +69,16 @@ def killed(context: Context) -> None:
 
 def crash(context: Context) -> None:
     ctypes.string_at(0)
+
+
+def crash_unseen(context: Context) -> None:
+    """Crash while the process that writes the log gets no time, as on a busy machine; it goes on a second later."""
+    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    (writer,) = (pid for pid in children if b"logwriter.py" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(int(writer), signal.SIGSTOP)
+    # Without the worker's environment, it is not one of its leftovers.
+    subprocess.Popen(["/bin/sh", "-c", f"sleep 1; kill -CONT {writer}"], env={}, start_new_session=True)
+    crash(context)
 
 
 def slow(context: Context) -> None:

@@ -60,6 +60,7 @@ class LocalWorker:
         """Wait for its end and return its exit code; minus the signal if it was killed."""
         code = self._process.wait()
         leftovers.end(self._word)
+        leftovers.wait_for_logs(self._word)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             # A program that runs studies from Python lives on, and would otherwise keep these pipes open.
