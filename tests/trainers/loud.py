@@ -73,7 +73,9 @@ def crash(context: Context) -> None:
 
 def crash_unseen(context: Context) -> None:
     """Crash while the process that writes the log gets no time, as on a busy machine; it goes on a second later."""
-    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    children = [
+        pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
     (writer,) = (pid for pid in children if b"logwriter.py" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(int(writer), signal.SIGSTOP)
     # Without the worker's environment, it is not one of its leftovers.
