@@ -1,6 +1,8 @@
 """What a program leaves becomes a trial's metrics, curves and predictions, whatever it prints besides."""
 
 import os
+import platform
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,37 @@ def test_the_memory_on_record_is_that_of_the_program(trial: RunTrial, tmp_path: 
     trial("much = b'x' * 300_000_000" + DONE)
     (part,) = read_results(place_of("program", tmp_path / "runs")).parts.values()
     assert part.facts["peak_memory_bytes"] > 300_000_000
+
+
+@pytest.mark.parametrize(
+    ("command", "recorded"),
+    [
+        (["env/bin/python", "train.py", "{args}"], True),
+        (["env/bin/launch", "train.py", "{args}"], True),  # starts with #!, as torchrun does
+        (["sh", "-c", 'env/bin/python train.py "$@"', "sh", "{args}"], False),
+    ],
+)
+def test_the_versions_of_the_program_s_own_environment_are_on_record(
+    command: list[str], recorded: bool, run_here: RunHere, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "env", symlinks=True)
+    (packages,) = tmp_path.glob("env/lib/python*/site-packages")
+    (packages / "torch-1.2.3.dist-info").mkdir()
+    (packages / "torch-1.2.3.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torch\nVersion: 1.2.3\n"
+    )
+    launch = tmp_path / "env/bin/launch"
+    launch.write_text(
+        f"#!{tmp_path}/env/bin/python\nimport runpy, sys\ndel sys.argv[0]\nrunpy.run_path(sys.argv[0])\n"
+    )
+    launch.chmod(0o755)
+    # Next to the study, and imported by nothing but the program.
+    (tmp_path / "platform.py").write_text("raise SystemExit")
+    assert run_here(write_program(tmp_path, command=command), limit=1)["complete"] == 1
+    (part,) = read_results(place_of("program", tmp_path / "runs")).parts.values()
+    assert part.facts.get("program") == (
+        {"python": platform.python_version(), "torch": "1.2.3"} if recorded else None
+    )
 
 
 def test_the_commit_on_record_is_that_of_the_program_not_of_ablate(trial: RunTrial, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from resource import RUSAGE_CHILDREN, getrusage
 
 from ablate.command.curves import Curves
 from ablate.command.files import json_text, yaml_text
+from ablate.command.interpreter import versions_in
 from ablate.command.program import Program
 from ablate.command.results import read_metrics, read_predictions, remove_results
 from ablate.command.settings import Settings, Trial
@@ -112,8 +113,11 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
     write_file(trial.config, json_text(values).encode())
     write_file(trial.config_yaml, yaml_text(values).encode())
     curves = Curves(workdir, context)
+    arguments = settings.arguments(trial)
+    if versions := versions_in(arguments[0], os.environ.get("PATH", "")):
+        context.facts["program"] = versions
     with Program(
-        settings.arguments(trial),
+        arguments,
         _environment(trial, context, settings.gpus),
         workdir,
         settings.grace_seconds,

@@ -161,8 +161,9 @@ DEPENDENCE = (
 )
 
 OTHER_ENVIRONMENT = (
-    "The versions below are those of the environment that ablate ran in. If the command starts its program in another "
-    "environment, the versions there may differ."
+    "The versions below are those of the environment that ablate ran in; `program` is the environment of the Python that the "
+    "command starts. If the command starts its program in some other way, e.g. through a shell script, the versions there are "
+    "not recorded."
 )
 
 LARGER_P = "Where a score comes from a chosen epoch, the last epoch is tested too, and the larger p counts."
