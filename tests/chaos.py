@@ -3,6 +3,7 @@
 Seeded: the same seed gives the same victims and waits, not the same instants. What a trial did step by step stands in its
 `steps.log` (see trainers/walk.py), written before anything else could be lost."""
 
+import contextlib
 import os
 import random
 import re
@@ -72,7 +73,12 @@ class Chaos:
     def _signs_of_training(self) -> list[tuple[str, int]]:
         """Look at the notes that every part being trained leaves after each step."""
         notes = self.study.parent.glob("runs/*/trials/*/reached.txt")
-        return [(str(note), note.stat().st_mtime_ns) for note in notes if note.exists()]
+        signs = []
+        for note in notes:
+            # Removed together with its folder as soon as the trial is complete.
+            with contextlib.suppress(FileNotFoundError):
+                signs.append((str(note), note.stat().st_mtime_ns))
+        return signs
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log().open("ab") as log:
