@@ -61,11 +61,13 @@ def paired(
     return lambda k, first: infer(values[k, :first])
 
 
-def with_items(rng: Generator, comparisons: int, sd_item: float) -> Callable[[int, int], Inference]:
-    """As `paired` without effect, on items of their own, whose noise does not become less with seeds.
+def with_items(
+    rng: Generator, comparisons: int, sd_item: float, effect: float = 0.0
+) -> Callable[[int, int], Inference]:
+    """As `paired`, on items of their own, whose noise does not become less with seeds.
 
     What the items add is known to 200 degrees of freedom."""
-    seeds_ = rng.standard_normal((comparisons, 10))
+    seeds_ = effect + rng.standard_normal((comparisons, 10))
     items = sd_item * rng.standard_normal(comparisons)
     found = sd_item**2 * rng.chisquare(200, comparisons) / 200
     return lambda k, seeds: infer(seeds_[k, :seeds] + items[k], ItemNoise(float(found[k]), 0.0, 200.0))
@@ -136,6 +138,22 @@ def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...])
         held += every
     print(f"repeated intervals, looks {looks}: all hold in {held / studies:.4f}")
     assert held / studies >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / studies)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sd_item", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("looks", [(3, 5, 10), (3, 5, 8, 10), (2, 4, 6, 8, 10)])
+def test_an_effect_that_just_matters_is_called_too_small_at_some_look_in_at_most_five_of_a_hundred(
+    looks: tuple[int, ...], sd_item: float
+) -> None:
+    rng, spec, studies = default_rng(4), spec_of(looks), 2000
+    called = 0
+    for _ in range(studies):
+        at = with_items(rng, 1, sd_item, SMALLEST) if sd_item else paired(rng, 1, SMALLEST)
+        (seen,) = followed(spec, at, 1).values()
+        called += seen.stop is Stop.NO_DIFFERENCE
+    print(f"looks {looks}, items {sd_item}: called too small {called / studies:.4f} ({studies} studies)")
+    assert called / studies <= monte_carlo_bound(studies)
 
 
 @pytest.mark.slow

@@ -308,6 +308,7 @@ class Design:
     tried: Mapping[str, int]
     factors: tuple[FactorRow, ...]
     settings: Mapping[str, str]
+    defaults: Mapping[str, str]  # the trainer's, of the settings that the study does not name
 
 
 @dataclass(frozen=True)

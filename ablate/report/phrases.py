@@ -65,16 +65,18 @@ OPEN = "still open"
 UNTIL_DECIDED = "until every comparison is decided"
 UNTIL_WIDTH = "until every 95 % interval is at most {width} wide"
 LOOKS = (
-    "Looks: alpha is spent over the looks with Lan and DeMets' O'Brien-Fleming-type function (1983), two-sided. The information"
-    " at a look is given as a share of that at the final planned look: more seeds shrink the variance due to seeds, but not "
-    "that due to items. Holm's correction is applied to sequential p-values (Maurer and Bretz 2013), each the smallest alpha at"
-    " which any look so far would have rejected. Intervals are repeated confidence intervals (Jennison and Turnbull 2000), "
-    "valid at every look for one effect at a time. An effect keeps the numbers of the look at which it is decided, at which its"
-    " repeated 90 % interval shows no difference that matters, or at which the chance of reaching either falls below "
-    "{futile:g}; seeds that its cells were given since count in the means of cells and in the pictures of seeds and curves, but"
-    " not in its numbers. Other metrics, interactions and the analysis of variance use all seeds and are not corrected for the "
-    "looks. With `--only`, no look is taken, so the commands that train an effect's cells again train the seeds of the first "
-    "look."
+    "Looks: alpha is spent over the looks with Lan and DeMets' O'Brien-Fleming-type function (1983): two-sided, up to a share t "
+    "of the information, 4 (1 − Φ(z / √t)), where z is the normal quantile of 1 − α/4. t is the variance at the final planned "
+    "look divided by that at this look: more seeds shrink the variance due to seeds, but not that due to items. Where items "
+    "contribute, the variance due to seeds is replaced by its upper 90 % confidence bound for this. Of simulated studies without "
+    "any effect, 4.3 to 5.7 % claimed one. Holm's correction is applied to sequential p-values (Maurer and Bretz 2013), each the "
+    "smallest alpha at which any look so far would have rejected. Intervals are repeated confidence intervals (Jennison and "
+    "Turnbull 2000), valid at every look for one effect at a time. An effect keeps the numbers of the look at which it is "
+    "decided, at which its repeated 90 % interval shows no difference that matters, or at which the chance of reaching either at "
+    "the final look falls below {futile:g} (predictive probability: Spiegelhalter, Freedman and Blackburn 1986); seeds that its "
+    "cells were given since count in the means of cells and in the pictures of seeds and curves, but not in its numbers. Other "
+    "metrics, interactions and the analysis of variance use all seeds and are not corrected for the looks. With `--only`, no "
+    "look is taken, so the commands that train an effect's cells again train the seeds of the first look."
 )
 NAIVE_LOOKS = "with looks at 3, 5 and 10 seeds, 12 % of studies without an effect claim one, instead of 5 %"
 # Follows a slope's change in a sentence.
@@ -126,15 +128,17 @@ TESTS = {
 # One paragraph each, for the section on methods.
 METHOD_TEXTS = {
     Method.SEEDS_AND_ITEMS: "Seeds × items: the difference is computed for every seed and every item, and both are treated "
-    "as random samples (Obuchowski and Rockette 1995), so the result generalises to other seeds and to other items from the "
-    "same source. The error includes how the effect varies from seed to seed and from item to item; nothing is pooled over "
-    "cells. Items of one cluster (such as pairs that share a sentence) count as one. p and interval come from the "
-    "Behrens-Fisher distribution (Fisher 1935a): the variance over seeds has one degree of freedom fewer than there are "
-    "seeds, the variance over items about twice the number of items on which the sides differ. Pearson's r enters through "
-    "its pseudo-values; a composite metric through those of its parts, summed where several of them score the same item. In "
-    "a hundred kinds of simulated studies without any effect, 2 % of studies claimed one on average, and in no kind more "
-    "than 5 %, with two exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds "
-    "and one run in ten diverged (where 95 % intervals cover the truth in 94 %).",
+    "as random samples (Obuchowski and Rockette 1995), so the result generalises to other seeds and to other items from the same "
+    "source. The error includes how the effect varies from seed to seed and from item to item; nothing is pooled over cells. "
+    "Items of one cluster (such as pairs that share a sentence) count as one if the predictions name clusters; other items count "
+    "as independent, and a flag is raised if items that are neighbours or whose ids start alike agree too much. p and interval "
+    "come from the Behrens-Fisher distribution (Fisher 1935a): the variance over seeds has one degree of freedom fewer than "
+    "there are seeds, the variance over items Satterthwaite's (1946), for accuracies about twice the number of items on which "
+    "the sides differ. Pearson's r enters through its pseudo-values (Devlin, Gnanadesikan and Kettenring 1975); a composite "
+    "metric through those of its parts, summed where several of them score the same item. In a hundred kinds of simulated "
+    "studies without looks and without any effect, 2 % of studies claimed one on average, and in no kind more than 5 %, with two "
+    "exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds and one run in ten "
+    "diverged (where 95 % intervals cover the truth in 94 %).",
     Method.SEEDS: "Paired t over seeds: the data are the differences, one for each seed (Student 1908), so an effect may vary "
     "from seed to seed; the result generalises to other seeds on these items.",
     Method.LEAST_SQUARES: "Least squares on one seed: the noise is estimated from the interactions left out of the model; "
@@ -150,8 +154,9 @@ ANOVA = (
 
 GATES = (
     "Of a numeric factor's share of the .05, three quarters go to the test of its slope and one quarter to the tests of its "
-    "levels; once the slope is significant, the levels get the whole share (Bretz, Maurer, Brannath and Posch 2009). The slope "
-    "is a least-squares line from the smallest level to the largest."
+    "levels; once the slope is significant, the levels get the whole share (Bretz, Maurer, Brannath and Posch 2009). The share "
+    "of any other comparison that is significant goes to slopes and to factors without one, in equal parts. The slope is a "
+    "least-squares line from the smallest level to the largest."
 )
 
 DEPENDENCE = (

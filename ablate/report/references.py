@@ -20,6 +20,7 @@ REFERENCES = (
     "Devlin, Gnanadesikan and Kettenring (1975). Robust estimation and outlier detection with correlation "
     "coefficients. Biometrika 62, 531-545",
     "Efron (1979). Bootstrap methods: another look at the jackknife. Annals of Statistics 7, 1-26",
+    "Fedorov (1972). Theory of Optimal Experiments. Academic Press",
     "Fisher (1922). On the interpretation of χ² from contingency tables, and the calculation of P. Journal of the "
     "Royal Statistical Society 85, 87-94",
     "Fisher (1935a). The fiducial argument in statistical inference. Annals of Eugenics 6, 391-398",

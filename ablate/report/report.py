@@ -38,7 +38,13 @@ from ablate.report.sections.effects import at_last_look, effect_row, interaction
 from ablate.report.sections.examples import disagreements
 from ablate.report.sections.ledger import ledger, progress
 from ablate.report.sections.looks import adding_of, look_rows
-from ablate.report.sections.provenance import fact_counts, fixed_settings, provenance, settings_of_levels
+from ablate.report.sections.provenance import (
+    default_settings,
+    fact_counts,
+    fixed_settings,
+    provenance,
+    settings_of_levels,
+)
 from ablate.report.sections.seeds_needed import with_seeds_needed
 from ablate.report.sections.sensitivity import moderated
 from ablate.report.sections.summary import sentences, test_scores
@@ -184,6 +190,7 @@ def _design(arranged: Grid, fraction: Fraction) -> Design:
             for factor in spec.factors
         ),
         settings=fixed_settings(spec),
+        defaults=default_settings(results),
     )
 
 

@@ -65,7 +65,8 @@ def task_gradients(grid: Grid) -> Picture | None:
         2.5,
         paint,
         title=_title(averages, cosines),
-        caption=f"Mean over {plural(len(runs), 'training run')} that recorded it. Below 0 the tasks pull in opposite "
+        caption=f"Mean over {plural(len(runs), 'training run')} that recorded it, of {plural(len({p for p, _ in runs}), 'part')} "
+        "with other settings or data each. Below 0 the tasks pull in opposite "
         "directions on the shared encoder, which surgery corrects.",
         alt="Cosines between task gradients. "
         + " ".join(f"{_pair(name)}: mean {_cosine(averages[name])}." for name in cosines),

@@ -30,6 +30,7 @@ from ablate.report.phrases import (
 from ablate.report.references import cited
 from ablate.spec.model import Factor, Scalar, StudySpec, quoted_level
 from ablate.stats.sequential import FUTILE_BELOW
+from ablate.store.results import Results
 from ablate.text import plural
 
 # A fact with one of these words in its name differs from run to run without affecting a comparison.
@@ -59,6 +60,20 @@ def provenance(grid: Grid, counts: Mapping[str, Counter[str]]) -> Provenance:
 def fixed_settings(spec: StudySpec) -> dict[str, str]:
     """Return {dotted setting: value} of what does not vary. Paths lose their folders, which may be private."""
     return {name: without_folders(value) for name, value in _flat(spec.settings, nulls=True)}
+
+
+def default_settings(results: Results) -> dict[str, str]:
+    """Return {dotted setting: value} of the trainer's defaults that neither the study nor any level replaces."""
+    chosen = [
+        results.spec.settings,
+        *(level.settings for factor in results.spec.factors for level in factor.levels),
+    ]
+    names = {name for settings in chosen for name, _ in _flat(settings, nulls=True)}
+    return {
+        name: without_folders(str(text if isinstance(text := json.loads(value), str) else value))
+        for name, value in results.defaults.items()
+        if not any(f"{name}.".startswith(f"{other}.") for other in names)
+    }
 
 
 def settings_of_levels(factor: Factor) -> dict[str, dict[str, str]]:
@@ -91,7 +106,12 @@ def methods(report: Report) -> list[str]:
     paragraphs.append(
         f"Holm's correction (1979) is applied over the {'factor effects' if report.effects else 'differences of cells'} "
         f"on {metric}; all other metrics and the interactions are exploratory (Benjamini and Hochberg 1995)."
-        + (" The differences in the table of cells are corrected among themselves." if report.effects else "")
+        + " A comparison without a p, such as one that is identical in every seed, does not count."
+        + (
+            " The differences in the table of cells are corrected among themselves."
+            if report.effects and not report.design.adding
+            else ""
+        )
     )
     if any(row.kind is Kind.SLOPE for row in report.effects):
         paragraphs.append(GATES)
@@ -105,7 +125,7 @@ def methods(report: Report) -> list[str]:
         verdicts += " (two one-sided tests, Schuirmann 1987; not corrected for multiple comparisons)"
     paragraphs.append(
         verdicts
-        + "; otherwise inconclusive"
+        + ", or when both sides use the same trained part; otherwise inconclusive"
         + ("" if report.design.adding else DETECTABLE)
         + ". "
         + INTERVALS
@@ -118,7 +138,8 @@ def methods(report: Report) -> list[str]:
 def sources(report: Report) -> list[str]:
     """Return the publications that the report cites, in the order of their authors."""
     notes = [test.note for row in report.effects for test in row.sensitivity]
-    return cited([*methods(report), *(note for note in notes if note)])
+    flags = [flag.evidence for flag in report.flags]
+    return cited([*methods(report), *(note for note in notes if note), *flags])
 
 
 def fact_counts(grid: Grid) -> dict[str, Counter[str]]:

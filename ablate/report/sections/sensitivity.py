@@ -23,7 +23,7 @@ from ablate.stats.paired import sign_flip_p, smallest_sign_flip_p
 def sign_flip(by_seed: NDArray[np.float64]) -> OtherTest:
     """Return the exact sign-flip test of differences [seeds], and note the smallest p that it can give."""
     least = smallest_sign_flip_p(len(by_seed))
-    note = f"over seeds only, so with {len(by_seed)} seeds p cannot be below {p_text(least)}"
+    note = f"over seeds only (Fisher 1935b), so with {len(by_seed)} seeds p cannot be below {p_text(least)}"
     return OtherTest("sign_flip", None, sign_flip_p(by_seed), None, note)
 
 
