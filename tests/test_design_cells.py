@@ -172,13 +172,14 @@ def test_levels_that_set_the_same_collapse_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize("order", ["x, y", "y, x"])
-def test_of_combinations_with_equal_settings_the_one_nearest_to_the_baseline_gives_the_levels(
+def test_of_combinations_with_equal_settings_the_one_nearest_to_the_baseline_names_the_cell(
     order: str,
 ) -> None:
-    """Whatever the order in the file: effects are matched by these levels."""
+    """Whatever the order in the file."""
     names = "{" + ", ".join(f"{name}: 1" for name in order.split(", ")) + ", z: 2}"
     design = design_of(f"{{a: {{levels: {names}}}}}", "{a: y}")
     assert {cell.levels["a"] for cell in design.cells} == {"y", "z"}
+    assert [cell.also for cell in design.cells if cell.levels["a"] == "y"] == [({"a": "x"},)]
 
 
 def test_a_trainer_without_parts_has_one_part_that_is_the_cell() -> None:

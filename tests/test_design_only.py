@@ -43,6 +43,11 @@ def test_a_conditional_factor_picks_cells_where_it_exists(design: Design) -> Non
     assert {cell["a"] for cell in levels(select(design, ["b=0"]))} == {1}
 
 
+def test_a_cell_is_picked_by_each_combination_that_it_stands_for() -> None:
+    design = design_of("{a: {levels: {x: 1, y: 1, z: 2}}}", "{a: x}")
+    assert levels(select(design, ["a=y"])) == [{"a": "x"}]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("baseline", {"a": 0, "mode": "one, two"}), ("best", {"a": 1, "mode": "many", "b": 1})],

@@ -56,6 +56,16 @@ def test_the_study_file_is_remembered_as_it_was_typed(store: Store, prepared: Pr
     assert results(prepared).file == str(prepared.spec.path)
 
 
+def test_the_combinations_that_a_cell_stands_for_are_remembered(prepared: Prepared) -> None:
+    first, *others = prepared.design.cells
+    cells = (replace(first, also=({**first.levels, "slope": 2.0},)), *others)
+    prepared.place.folder.mkdir(parents=True)
+    store = create_store(prepared.place, prepared.spec, replace(prepared.design, cells=cells))
+    store.add_trials(cells, run_order(prepared.design, prepared.spec))
+    store.engine.dispose()
+    assert results(prepared).cells == cells
+
+
 def test_seeds_are_complete_blocks(prepared: Prepared) -> None:
     seeds = [seed for _, seed in run_order(prepared.design, prepared.spec)]
     assert seeds == [1, 1, 1, 1, 2, 2, 2, 2]

@@ -2,8 +2,9 @@
 
 Pure: no clock, no files, no randomness. The same spec gives the same cells in the same order."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -164,18 +165,23 @@ def _with_advice(validator: Validator, valid: list[Cell]) -> list[str]:
 
 
 def _distinct(valid: Sequence[Cell], start: Mapping[str, Scalar]) -> dict[str, Cell]:
-    """Return the cells by hash, in reverse order; of combinations with equal settings, the levels nearest to `start`.
+    """Return the cells by hash, in reverse order, each with all combinations that have its settings.
 
-    Effects are matched by these levels. If the order of the levels in the file decided, it would change effects and verdicts."""
+    It is named after the one nearest to `start`; effects are matched over all of them."""
 
     def shared(cell: Cell) -> int:
         return sum(name in cell.levels and cell.levels[name] == level for name, level in start.items())
 
     cells: dict[str, Cell] = {}
+    combinations: dict[str, list[dict[str, Scalar]]] = defaultdict(list)
     for cell in reversed(valid):
+        combinations[cell.hash].insert(0, cell.levels)
         if cell.hash not in cells or shared(cell) >= shared(cells[cell.hash]):
             cells[cell.hash] = cell
-    return cells
+    return {
+        key: replace(cell, also=tuple(levels for levels in combinations[key] if levels is not cell.levels))
+        for key, cell in cells.items()
+    }
 
 
 def _warnings(collapsed: int) -> list[str]:

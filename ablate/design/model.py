@@ -22,6 +22,12 @@ class Cell:
     levels: dict[str, Scalar]  # factor -> level name; a factor that does not exist here is absent
     settings: dict[str, Any]  # nested, non-default values only, plain JSON
     parts: dict[str, Part]  # the trainer's name for the part -> part
+    also: tuple[dict[str, Scalar], ...] = ()  # the levels of other combinations with equal settings
+
+    @property
+    def combinations(self) -> tuple[dict[str, Scalar], ...]:
+        """The levels of every combination that this cell stands for; its own first."""
+        return self.levels, *self.also
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,10 @@ def _named(design: Design, name: str) -> set[str]:
 
 def _with_level(design: Design, item: str) -> set[str]:
     name, _, typed = item.partition("=")
-    known = list(dict.fromkeys(cell.levels[name] for cell in design.cells if name in cell.levels))
+    there = [levels for cell in design.cells for levels in cell.combinations]
+    known = list(dict.fromkeys(levels[name] for levels in there if name in levels))
     if not known:
-        factors = dict.fromkeys(factor for cell in design.cells for factor in cell.levels)
+        factors = dict.fromkeys(factor for levels in there for factor in levels)
         raise BadInput(f"no factor {shown(name)}; {suggestion(name, factors)}")
     texts = [typed] if _level(typed, known) else [text.strip() for text in typed.split(",")]
     matches = {text: _level(text, known) for text in texts}
@@ -66,7 +67,7 @@ def _with_level(design: Design, item: str) -> set[str]:
     return {
         cell.hash
         for cell in design.cells
-        if name in cell.levels and any(same(cell.levels[name], level) for level in levels)
+        if any(name in there and same(there[name], level) for there in cell.combinations for level in levels)
     }
 
 

@@ -30,7 +30,7 @@ class AliasShare:
 class Fraction:
     """What a fractional design can estimate."""
 
-    d_efficiency: float | None  # information per cell with results, as a share of a full design's
+    d_efficiency: float | None  # information per combination with results, as a share of a full design's
     mixing: tuple[AliasShare, ...]  # for each effect, the interaction with the largest share
 
 
@@ -45,13 +45,13 @@ def partial_aliases(grid: Grid, model: Model | None) -> list[PartialAlias]:
     if not spec.design.is_fraction and np.isfinite(grid.values[grid.primary]).any(axis=1).all():
         return []
     space = Space(spec)
-    cells = [space.combination(cell.levels) for cell in grid.cells]
+    combinations = [space.combination(levels) for levels in grid.combinations]
     owners = [factor for factor, _ in model.mean_weights]
     chains = aliases(grid)
     return [
         alias
         for alias in interactions_in_effects(
-            space, cells, owners, np.array(list(model.mean_weights.values()))
+            space, combinations, owners, np.array(list(model.mean_weights.values()))
         )
         if alias.share > ROUNDING
         and alias.effect not in alias.interaction
@@ -80,8 +80,8 @@ def fraction_of(grid: Grid, partial: Sequence[PartialAlias]) -> Fraction:
     efficiency = None
     irregular = grid.results.spec.design.is_fraction and grid.results.resolution is None
     if irregular and grid.primary in grid.values:
-        present = np.flatnonzero(np.isfinite(grid.values[grid.primary]).any(axis=1))
+        present = np.flatnonzero(np.isfinite(grid.values[grid.primary][grid.row_of]).any(axis=1))
         space = Space(grid.results.spec)
-        efficiency = d_efficiency(space, [space.combination(grid.cells[i].levels) for i in present])
+        efficiency = d_efficiency(space, [space.combination(grid.combinations[i]) for i in present])
     largest = tuple(AliasShare(name, pair, share) for share, name, pair in strongest(partial))
     return Fraction(efficiency, largest)

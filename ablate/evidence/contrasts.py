@@ -1,8 +1,10 @@
 """Which cells are compared with which, and the difference seed by seed. Indices and arrays only; no verdicts.
 
 A factor's effect is taken over *matched* cells: two cells match if they agree in every factor except this one and
-those that exist only because of it. In one-at-a-time and leave-one-out designs only the match with the reference
-cell counts, so that an effect is the difference between two cells; in other designs it is the mean over all matches."""
+those that exist only because of it. A cell that stands for several combinations of levels (their settings are equal)
+matches by each of them; with itself, the difference is 0. In one-at-a-time and leave-one-out designs only the match with
+the reference cell counts, so that an effect is the difference between two cells; in other designs it is the mean over all
+matches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.design.model import Cell
 from ablate.evidence.frames import LOST, Grid, level_key
 from ablate.spec.model import Factor, Scalar, StudySpec, quoted_level
 
@@ -92,7 +93,8 @@ def matched_weights(contrast: Contrast, present: NDArray[np.bool_]) -> NDArray[n
     for rows, sign in ((contrast.rows_low, -1.0), (contrast.rows_high, 1.0)):
         for match, side in enumerate(rows):
             cells = side[side >= 0]
-            weights[cells] += sign * complete[match] / len(cells)
+            # A cell that stands for several combinations may be there more than once.
+            np.add.at(weights, cells, sign * complete[match] / len(cells))
     weights[:, matches == 0] = np.nan
     return np.asarray(weights / np.maximum(matches, 1))
 
@@ -167,11 +169,6 @@ def same_level(a: Scalar, b: Scalar) -> bool:
     return level_key(a) == level_key(b)
 
 
-def has_level(levels: Mapping[str, Scalar], factor: str, level: Scalar) -> bool:
-    """Return whether a cell has this level of `factor`."""
-    return factor in levels and same_level(levels[factor], level)
-
-
 def condition_text(factor: Factor) -> str | None:
     """Return `training = joint` for a conditional factor, None for one that always exists."""
     clauses = [
@@ -189,9 +186,10 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
     level_of, other_levels = grid.levels[:, names.index(factor.name)], grid.levels[:, others].tolist()
     keys = [level_key(level.name) for level in factor.levels]
     sides = {keys.index(level_key(low)): 0, keys.index(level_key(high)): 1}
+    # Groups and matches hold combinations; the contrast has their rows.
     groups: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
-    for row in np.flatnonzero(np.isin(level_of, list(sides))).tolist():
-        groups.setdefault(tuple(other_levels[row]), ([], []))[sides[int(level_of[row])]].append(row)
+    for place in np.flatnonzero(np.isin(level_of, list(sides))).tolist():
+        groups.setdefault(tuple(other_levels[place]), ([], []))[sides[int(level_of[place])]].append(place)
     matches = [group for group in groups.values() if all(group)]
     unmatched = len(matches) < len(groups)
     if spec.design.from_reference:
@@ -200,16 +198,16 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
         name
         for match in matches
         for name in below
-        for rows in match
-        if len(rows) > 1 and len({level_key(grid.cells[row].levels.get(name)) for row in rows}) > 1
+        for side in match
+        if len(side) > 1 and len({level_key(grid.combinations[place].get(name)) for place in side}) > 1
     }
     return Contrast(
         factor.name,
         low,
         high,
         condition_text(factor),
-        rows_low=_padded([match[0] for match in matches]),
-        rows_high=_padded([match[1] for match in matches]),
+        rows_low=_padded([grid.row_of[match[0]].tolist() for match in matches]),
+        rows_high=_padded([grid.row_of[match[1]].tolist() for match in matches]),
         averaged_over=tuple(sorted(averaged_over)),
         unmatched=unmatched,
     )
@@ -218,22 +216,21 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
 def _with_reference(
     grid: Grid, matches: list[tuple[list[int], list[int]]], below: frozenset[str]
 ) -> list[tuple[list[int], list[int]]]:
-    """Keep only the match that contains the reference; if none does, keep them all.
+    """Keep only the match that contains the reference, by the levels that name it; if none does, keep them all.
 
-    A side with the reference is reduced to it, any other side to the cells whose child factors are at their low levels."""
+    A side with the reference is reduced to it, any other side to the combinations whose child factors are at their low levels."""
     kept = [match for match in matches if grid.reference in (*match[0], *match[1])] or matches
     spec = grid.results.spec
     low_levels = {factor.name: low_level(spec, factor) for factor in spec.factors if factor.name in below}
 
-    def has_low_levels(cell: Cell) -> bool:
-        return all(
-            same_level(cell.levels[name], level) for name, level in low_levels.items() if name in cell.levels
-        )
+    def has_low_levels(levels: Mapping[str, Scalar]) -> bool:
+        return all(same_level(levels[name], level) for name, level in low_levels.items() if name in levels)
 
-    def reduced(rows: list[int]) -> list[int]:
-        if grid.reference in rows:
+    def reduced(side: list[int]) -> list[int]:
+        # The first combinations are those that name the cells, so the reference's has the reference's row.
+        if grid.reference in side:
             return [grid.reference]
-        return [row for row in rows if has_low_levels(grid.cells[row])] or rows
+        return [place for place in side if has_low_levels(grid.combinations[place])] or side
 
     return [(reduced(low), reduced(high)) for low, high in kept]
 

@@ -3,7 +3,7 @@
 Nothing is dropped here: a trial that failed, was pruned or never ran keeps its place, with NaN as its metric."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -83,15 +83,38 @@ class Grid:
         return seconds
 
     @cached_property
+    def combinations(self) -> tuple[dict[str, Scalar], ...]:
+        """The levels of every combination that the cells stand for: first those that name the cells, in the order of the cells.
+
+        Several combinations with equal settings are one cell. Effects are taken over combinations: which of them names the cell
+        must not change what it is compared with."""
+        return (*(cell.levels for cell in self.cells), *(also for cell in self.cells for also in cell.also))
+
+    @cached_property
+    def row_of(self) -> NDArray[np.int64]:
+        """[combinations] of the row of their cell."""
+        rows = range(len(self.cells))
+        return np.array([*rows, *(row for row in rows for _ in self.cells[row].also)], dtype=np.int64)
+
+    @cached_property
     def levels(self) -> NDArray[np.int64]:
-        """[cells, factors] of the index of the level in the study file, −1 where the factor does not exist."""
-        codes = np.full((len(self.cells), len(self.results.spec.factors)), -1, dtype=np.int64)
+        """[combinations, factors] of the index of the level in the study file, −1 where the factor does not exist."""
+        codes = np.full((len(self.combinations), len(self.results.spec.factors)), -1, dtype=np.int64)
         for column, factor in enumerate(self.results.spec.factors):
             known = {level_key(level.name): number for number, level in enumerate(factor.levels)}
-            for row, cell in enumerate(self.cells):
-                if factor.name in cell.levels:
-                    codes[row, column] = known.setdefault(level_key(cell.levels[factor.name]), len(known))
+            for place, levels in enumerate(self.combinations):
+                if factor.name in levels:
+                    codes[place, column] = known.setdefault(level_key(levels[factor.name]), len(known))
         return codes
+
+    def rows_at(self, wanted: Mapping[str, Scalar]) -> list[int]:
+        """Return the row of each combination that has all of these levels: a row once for each of its combinations."""
+        keys = {name: level_key(level) for name, level in wanted.items()}
+        return [
+            row
+            for row, levels in zip(self.row_of.tolist(), self.combinations, strict=True)
+            if all(name in levels and level_key(levels[name]) == key for name, key in keys.items())
+        ]
 
     @cached_property
     def of_last_epoch(self) -> dict[str, str]:

@@ -343,7 +343,7 @@ def last_results_of_cells(grid: Grid) -> dict[int, tuple[LookResult, int]]:
         cells[1]: (last, seeds[last.key])
         for contrast in study_contrasts(grid)
         if (cells := contrast.two_cells)
-        and cells[0] == grid.reference
+        and cells[0] == grid.reference != cells[1]
         and (last := seen.get(_key(Kind.LEVELS, contrast)))
     }
 

@@ -1,12 +1,14 @@
 """The weight of each trial in the effects of a full or fractional design, and least squares over all trials.
 
-An effect is a weighted sum over the cells of one seed, by least squares within that seed. A seed in which an effect cannot be
-separated from another does not contribute to it. Fitted over all seeds at once, with the seeds as blocks, the same model gives
-the analysis of variance and, if there is only one seed, the errors (from its residual, or Lenth's). The residual over all seeds
-ignores that an effect differs from seed to seed and from item to item, so no verdict of a replicated study uses it."""
+An effect is a weighted sum over the cells of one seed, by least squares within that seed. Least squares is over combinations of
+levels: a cell that stands for several (their settings are equal) is there once for each, and has the sum of their weights. A seed
+in which an effect cannot be separated from another does not contribute to it. Fitted over all seeds at once, with the seeds as
+blocks, the same model gives the analysis of variance and, if there is only one seed, the errors (from its residual, or Lenth's).
+The residual over all seeds ignores that an effect differs from seed to seed and from item to item, so no verdict of a replicated
+study uses it."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +31,7 @@ class Coding:
     """The factors that vary among the rows with a value, coded for `stats`."""
 
     levels: dict[str, tuple[Scalar, ...]]  # the low level first
-    index: dict[str, NDArray[np.intp]]  # [cells], −1 where the factor does not exist
+    index: dict[str, NDArray[np.intp]]  # [combinations], −1 where the factor does not exist
 
     def level_index(self, factor: str, level: Scalar) -> int | None:
         """Return the index of a level of `factor`; None if no row with that level has a value."""
@@ -73,10 +75,11 @@ class Model:
     # Effect or interaction -> the weight of each trial [cells, seeds]; NaN for a seed that cannot estimate it.
     weights: dict[Key, Array]
     present: NDArray[np.bool_]  # [cells, seeds], the trials with a value
+    row_of: NDArray[np.int64]  # [combinations], the row of their cell
     # The estimates of a single seed, with errors from the model or from Lenth; empty with several seeds.
     unreplicated: dict[Key, Inference]
     anova: tuple[Term, ...]
-    mean_weights: dict[tuple[str, int], Array]  # factor, level -> [cells], for all seeds together
+    mean_weights: dict[tuple[str, int], Array]  # factor, level -> [combinations], for all seeds together
     lenth: Margins | None  # of an unreplicated two-level design
     confounded: dict[str, tuple[str, ...]]  # factor with an effect that has no estimate -> its aliases
     left_out: tuple[tuple[str, ...], ...]  # products that cannot be separated from other terms
@@ -85,33 +88,33 @@ class Model:
         """Return the weights that result if these are the trials [cells, seeds] with a value."""
         if np.array_equal(present, self.present):
             return self.weights
-        return weights_by_seed(present, self.coding, self.order)[0]
+        return _onto_cells(weights_by_seed(present[self.row_of], self.coding, self.order)[0], self.row_of)
 
 
 def fit_model(grid: Grid, metric: str) -> Model | None:
     """Return the model of `metric` over all complete trials; None if fewer than two cells have a value."""
-    values = grid.values[metric]
-    present: NDArray[np.bool_] = np.isfinite(values)
-    with_value = np.asarray(present.any(axis=1))
-    if with_value.sum() < 2:
+    present: NDArray[np.bool_] = np.isfinite(grid.values[metric])
+    if present.any(axis=1).sum() < 2:
         return None
-    coding = _coding(grid, with_value)
+    values = grid.values[metric][grid.row_of]  # [combinations, seeds]
+    coding = _coding(grid, np.asarray(np.isfinite(values).any(axis=1)))
     if not coding.levels:
         return None
     pooled = _pooled(grid, values, coding)
-    weights, confounded = weights_by_seed(present, coding, pooled.order)
+    weights, confounded = weights_by_seed(np.isfinite(values), coding, pooled.order)
     independent = not shares_parts(grid, metric)
     if (seeds := int(present.any(axis=0).sum())) == 1:
         confounded = pooled.confounded
     return Model(
         coding,
         pooled.order,
-        weights,
+        _onto_cells(weights, grid.row_of),
         present,
+        grid.row_of,
         _unreplicated(pooled, independent) if seeds == 1 else {},
         _terms(pooled, metric, independent),
-        _by_cell(pooled.weights, values),
-        _margins(pooled, metric),
+        _by_combination(pooled.weights, values),
+        _margins(pooled, metric) if independent else None,
         {name: others for name, others in confounded.items() if _lacks_an_effect(name, coding, weights)},
         tuple(term for term in pooled.left_out if len(term) > 1),
     )
@@ -120,7 +123,7 @@ def fit_model(grid: Grid, metric: str) -> Model | None:
 def weights_by_seed(
     present: NDArray[np.bool_], coding: Coding, order: str
 ) -> tuple[dict[Key, Array], dict[str, tuple[str, ...]]]:
-    """Return the weight of each `present` trial [cells, seeds] in every effect of its seed, and the confounded factors.
+    """Return the weight of each `present` value [combinations, seeds] in every effect of its seed, and the confounded factors.
 
     A confounded factor is one that some seed cannot separate from others; these others are its value.
     """
@@ -150,7 +153,9 @@ def weights_by_seed(
 
 
 def shares_parts(grid: Grid, metric: str) -> bool:
-    """Return whether two cells share a trained part that `metric` comes from."""
+    """Return whether two combinations of levels share a trained part that `metric` comes from."""
+    if any(cell.also and np.isfinite(grid.values[metric][row]).any() for row, cell in enumerate(grid.cells)):
+        return True
     seen: dict[tuple[str, int], int] = {}
     for (row, column), trial in grid.trials.items():
         if math.isfinite(grid.values[metric][row, column]):
@@ -161,18 +166,18 @@ def shares_parts(grid: Grid, metric: str) -> bool:
 
 
 def _coding(grid: Grid, with_value: NDArray[np.bool_]) -> Coding:
-    """Code the factors with at least two levels among the cells that have a value."""
+    """Code the factors with at least two levels among the combinations that have a value."""
     levels: dict[str, tuple[Scalar, ...]] = {}
     index: dict[str, NDArray[np.intp]] = {}
     spec = grid.results.spec
     for factor in spec.factors:
         low = low_level(spec, factor)
         names = [low, *(level.name for level in factor.levels if not same_level(level.name, low))]
-        codes = np.full(len(grid.cells), -1, dtype=np.intp)
-        for row, cell in enumerate(grid.cells):
-            if factor.name in cell.levels:
-                level = cell.levels[factor.name]
-                codes[row] = next((i for i, name in enumerate(names) if same_level(name, level)), -1)
+        codes = np.full(len(grid.combinations), -1, dtype=np.intp)
+        for place, levels_there in enumerate(grid.combinations):
+            if factor.name in levels_there:
+                level = levels_there[factor.name]
+                codes[place] = next((i for i, name in enumerate(names) if same_level(name, level)), -1)
         used = sorted(set(codes[with_value & (codes >= 0)].tolist()))
         if len(used) >= 2:
             # The last entry is what index −1 (the factor does not exist) selects.
@@ -244,14 +249,23 @@ def _terms(model: stats.Factorial, metric: str, independent: bool) -> tuple[Term
     )
 
 
-def _by_cell(weights: dict[Key, Array], values: Array) -> dict[tuple[str, int], Array]:
-    by_cell = {}
+def _onto_cells(weights: Mapping[Key, Array], row_of: NDArray[np.int64]) -> dict[Key, Array]:
+    """Return the weights [cells, seeds] of trials from those of combinations: one trial, however many it stands for."""
+    onto = {}
+    for key, of_combinations in weights.items():
+        onto[key] = np.zeros((int(row_of.max()) + 1, of_combinations.shape[1]))
+        np.add.at(onto[key], row_of, of_combinations)
+    return onto
+
+
+def _by_combination(weights: dict[Key, Array], values: Array) -> dict[tuple[str, int], Array]:
+    by_combination = {}
     for (names, levels), of_trials in weights.items():
         if len(names) == 1:
             placed = np.zeros(values.shape)
             placed[np.isfinite(values)] = of_trials
-            by_cell[names[0], levels[0]] = placed.sum(axis=1)
-    return by_cell
+            by_combination[names[0], levels[0]] = placed.sum(axis=1)
+    return by_combination
 
 
 def _margins(model: stats.Factorial, metric: str) -> Margins | None:

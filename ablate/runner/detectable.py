@@ -194,7 +194,11 @@ def sd_of_an_effect(spec: StudySpec, design: Design) -> float:
     from ablate.design.optimal import effect_weights
 
     space = Space(spec)
-    weights = effect_weights(space, [space.combination(cell.levels) for cell in design.cells])
+    combinations = [(i, levels) for i, cell in enumerate(design.cells) for levels in cell.combinations]
+    of_combinations = effect_weights(space, [space.combination(levels) for _, levels in combinations])
+    # A cell that stands for several combinations has the sum of their weights.
+    weights = np.zeros((len(of_combinations), len(design.cells)))
+    np.add.at(weights.T, [i for i, _ in combinations], of_combinations.T)
     if unique == naive:
         return float((weights**2).sum(axis=1).max() ** 0.5)
     shares = [

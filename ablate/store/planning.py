@@ -108,6 +108,7 @@ def study_columns(
             "defaults": dict(defaults),
             "changes": list(changes),
             "smoke": design.smoke,
+            "also": {cell.hash: cell.also for cell in design.cells if cell.also},
             "file": str(spec.path) if spec.path else None,
         },
         "folder": str(spec.folder.resolve()),
@@ -251,8 +252,9 @@ def _write_params(
         connection.execute(sa.insert(optuna.params), rows)
 
 
-def cell_from_row(row: Any) -> Cell:
-    """Build a cell from its row in `ablate_cells`."""
+def cell_from_row(row: Any, also: Mapping[str, Sequence[Mapping[str, Any]]] | None = None) -> Cell:
+    """Build a cell from its row in `ablate_cells`. `also`: the other combinations of each cell, from the study's design."""
     parts = {name: Part(part["hash"], part["settings"]) for name, part in row.parts.items()}
     # A TypeError here means that another program changed the database.
-    return Cell(row.cell, {**row.levels}, {**row.settings}, parts)
+    others = tuple({**levels} for levels in (also or {}).get(row.cell, ()))
+    return Cell(row.cell, {**row.levels}, {**row.settings}, parts, others)

@@ -49,7 +49,8 @@ def _read_results(place: Place) -> Results:
         rows = connection.execute(
             sa.select(tables.cells).where(key.study_id == head.study_id).order_by(key.position)
         )
-        cells = tuple(cell_from_row(row) for row in rows)
+        # Databases of earlier versions name only one combination of each cell.
+        cells = tuple(cell_from_row(row, head.design.get("also")) for row in rows)
         parts = _parts(connection, head.study_id, place)
         # A study made from a mapping has no file.
         file = head.design.get("file") or "STUDY"

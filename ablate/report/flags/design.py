@@ -15,7 +15,7 @@ from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence, rows_whe
 from ablate.report.formatting import number, p_equation, signed
 from ablate.report.phrases import NAIVE_LOOKS, reference_name
 from ablate.report.sections.cells import best_row, cell_name
-from ablate.spec.model import quoted_level
+from ablate.spec.model import Scalar, quoted_level
 from ablate.stats.optimism import expected_best
 from ablate.stats.verdicts import Verdict
 from ablate.text import listed, plural
@@ -254,9 +254,9 @@ def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
     tested: list[tuple[float, str]] = []
     for factor in grid.results.spec.factors:
         for level in factor.levels:
-            at = np.array([cell.levels.get(factor.name, ...) == level.name for cell in grid.cells])
-            exists = np.array([factor.name in cell.levels for cell in grid.cells])
-            inside, outside = (lost[rows][wanted[rows]] for rows in (at, exists & ~at))
+            at = set(grid.rows_at({factor.name: level.name}))
+            elsewhere = {row for one in factor.levels for row in grid.rows_at({factor.name: one.name})} - at
+            inside, outside = (lost[rows][wanted[rows]] for rows in (sorted(at), sorted(elsewhere)))
             if inside.size and outside.size:
                 p = _fisher_greater(int(inside.sum()), inside.size, int(outside.sum()), outside.size)
                 tested.append((p, f"{factor.name}={quoted_level(level.name)}"))
@@ -293,8 +293,8 @@ def _raw_margin(evidence: Evidence, change: Change) -> float:
     grid = evidence.grid
     values = grid.values[grid.primary]
 
-    def average(level: object) -> float:
-        rows = np.array([cell.levels.get(change.factor, ...) == level for cell in grid.cells])
+    def average(level: Scalar) -> float:
+        rows = grid.rows_at({change.factor: level})
         finite = values[rows][np.isfinite(values[rows])]
         return float(finite.mean()) if finite.size else math.nan
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from ablate.evidence.contrasts import has_level, same_level
+from ablate.evidence.contrasts import same_level
 from ablate.report.document import Change, Flag
 from ablate.report.flags.evidence import CAUTION, NOTE, STOP, Evidence
 from ablate.report.sections.cells import cell_name
@@ -266,8 +266,7 @@ def _comparisons(evidence: Evidence) -> Iterator[tuple[str, list[Match]]]:
         # In a fraction, no two cells may differ in this factor alone: compare all cells with either level.
         if not matches:
             low, high = (
-                [row for row, cell in enumerate(grid.cells) if has_level(cell.levels, contrast.factor, level)]
-                for level in (contrast.low, contrast.high)
+                sorted(set(grid.rows_at({contrast.factor: level}))) for level in (contrast.low, contrast.high)
             )
             matches = [(low, high)]
         yield Change(contrast.factor, contrast.low, contrast.high, contrast.when).text, matches

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ablate.evidence.contrasts import has_level
 from ablate.evidence.frames import Grid
 from ablate.report.document import InteractionRow, Report
 from ablate.report.formatting import p_text, signed
@@ -93,11 +92,7 @@ def _lines(
     for place, other in enumerate(lines):
         means = []
         for level in ticks:
-            rows = [
-                row
-                for row, cell in enumerate(grid.cells)
-                if has_level(cell.levels, first, level) and has_level(cell.levels, second, other)
-            ]
+            rows = grid.rows_at({first: level, second: other})
             finite = values[rows][np.isfinite(values[rows])] if rows else np.array([])
             means.append(float(finite.mean()) if finite.size else math.nan)
         colour = SERIES[(place + 1) % len(SERIES)]

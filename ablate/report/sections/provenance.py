@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ablate.evidence.contrasts import has_level
 from ablate.evidence.effects import Effect, Kind
 from ablate.evidence.frames import Grid
 from ablate.report.document import Fact, Provenance, Report
@@ -201,19 +200,19 @@ def command_of_effect(grid: Grid, effect: Effect) -> str | None:
     """Return the command that trains the cells of an effect again; None if `--only` or a table cannot hold its levels."""
     contrast = effect.contrast
     sides = np.unique([*contrast.rows_low.ravel(), *contrast.rows_high.ravel()])
-    cells = [grid.cells[row] for row in sides.tolist() if row >= 0]
+    rows = [row for row in sides.tolist() if row >= 0]
     levels: list[Scalar] = [contrast.low, contrast.high]
     if effect.kind is Kind.SLOPE:
         levels = [level.name for level in grid.results.spec.factor(contrast.factor).levels]
     texts = [quoted_level(level) for level in levels]
     # `--only` splits at commas and drops blanks around a level.
-    if not cells or any("," in text or text != text.strip() for text in texts):
+    if not rows or any("," in text or text != text.strip() for text in texts):
         return None
     # Over several pairs of cells, an effect is a mean over the other factors.
     same = {
         name: level
-        for name, level in cells[0].levels.items()
-        if len(contrast.rows_low) == 1 and all(has_level(cell.levels, name, level) for cell in cells)
+        for name, level in grid.cells[rows[0]].levels.items()
+        if len(contrast.rows_low) == 1 and all(row in grid.rows_at({name: level}) for row in rows)
     }
     command = _train_again(grid, {contrast.factor: ",".join(texts)} | same)
     # Such a command could not be copied from a table: these end a markdown field or start markup, others are invisible.
