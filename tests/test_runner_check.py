@@ -103,6 +103,11 @@ def seen(document: Json, name: str) -> str:
             "warm process",
             "after all (lr=0.2) with seed 2 in the same process it differs from step 1",
         ),
+        (
+            "pair",
+            "warm process",
+            "all (lr=0.2) with seed 2, which was to be trained before it, fails: RuntimeError: the weights fell over",
+        ),
     ],
 )
 def test_a_planted_fault_is_found_and_nothing_else(

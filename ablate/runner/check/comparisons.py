@@ -244,6 +244,9 @@ def _culprit(difference: Difference, saved: int | None, whole: Trace) -> str:
 def warm_process(one: Trace, after_another: Trace, another: str) -> Check:
     """Is training the same after another run in the same process?"""
     name = "warm process"
+    if why := after_another.error_before:
+        seen = f"{another}, which was to be trained before it, fails: {why}"
+        return Check(name, FAIL, seen, "find out whether that seed causes it")
     if after_another.error:
         return Check(
             name, FAIL, f"after {another} in the same process it fails: {after_another.error}", SHARED

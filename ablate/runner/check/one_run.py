@@ -77,6 +77,7 @@ class Trace:
     metrics: dict[str, float] | None = None  # None: it did not finish
     predictions: dict[str, bytes] = field(default_factory=dict)  # file name -> content
     error: str | None = None
+    error_before: str | None = None  # of the part trained first in the same process
     cut: bool = False  # stopped before its end, as the job asked
     saved: int | None = None  # step of the checkpoint
     restored: list[str] | None = None  # names in the state that it resumed from; None: it did not resume
@@ -87,7 +88,8 @@ class Trace:
     @property
     def has_ended(self) -> bool:
         """Whether the trainer returned, stopped or failed; else its process died."""
-        return self.metrics is not None or self.cut or self.error is not None
+        errors = self.error, self.error_before
+        return self.metrics is not None or self.cut or errors != (None, None)
 
     @property
     def last_step(self) -> int | None:
@@ -216,8 +218,9 @@ def main() -> int:
     trainer = load_trainer(job.trainer, Path(job.study_folder))
     # Relative paths in a study start at its file.
     os.chdir(job.study_folder)
-    if job.before is not None:
-        _train(trainer, job.before, Writer(None), None)
+    if job.before is not None and (failed := _train(trainer, job.before, Writer(None), None)):
+        Writer(job.trace)(error_before=failed)
+        return 0
     if job.kill_after_s is not None:
         threading.Timer(job.kill_after_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
     _train(trainer, job.training, Writer(job.trace), job.save_at)
@@ -230,7 +233,8 @@ def _end_with_the_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _train(trainer: Trainer, training: Training, write: Writer, save_at: int | None) -> None:
+def _train(trainer: Trainer, training: Training, write: Writer, save_at: int | None) -> str | None:
+    """Train a part; return why it failed, if it did."""
     cadence = SaveOnce(save_at, write)
     settings = trainer.Settings.model_validate(training.settings)
     context = ProbeContext(
@@ -252,10 +256,13 @@ def _train(trainer: Trainer, training: Training, write: Writer, save_at: int | N
         write(cut=True, seconds=context.seconds)
     # A trainer's `exit(0)` would look as if the job were done.
     except (Exception, SystemExit) as error:
-        write(error=reason(error, context.steps, Path(trainer.file).parent))
+        failed = reason(error, context.steps, Path(trainer.file).parent)
+        write(error=failed)
+        return failed
     else:
         _kill_if(save_at)
         write(metrics=metrics, seconds=context.seconds)
+    return None
 
 
 def _kill_if(save_at: int | None) -> None:
