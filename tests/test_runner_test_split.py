@@ -5,11 +5,13 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixture_types import Ablate
 from test_report_looks import looked
 
+from ablate.contract import Context
 from ablate.errors import BadInput, StoreError, TrialError, Unavailable
 from ablate.runner.cadence import Cadence
 from ablate.runner.logs import Logbook
@@ -192,7 +194,33 @@ def test_a_metric_that_is_not_called_test_is_refused(run_tested: Callable[..., P
         TrialError, match=r"no metric named test/\.\.\.; it returned accuracy3.0, accuracy6.0"
     ):
         score_chosen(place, again=False)
-    assert results(place).test_uses == ()
+
+
+def test_what_fails_with_the_scores_at_hand_stays_on_record(
+    run_tested: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an error of the trainer's own `combine` shows the scores, as often as one likes."""
+    import tested
+
+    place, combine, test = run_tested(), tested.combine, tested.test
+
+    def telling(settings: object, metrics: object) -> dict[str, float]:
+        raise ValueError(f"expected dev/score in {metrics}")
+
+    def of_one_part(settings: Any, context: Context) -> Any:
+        if settings.gain == 6.0:
+            raise KeyError("task")
+        return test(settings, context)
+
+    for name, broken in (("combine", telling), ("test", of_one_part)):
+        monkeypatch.setattr(tested, name, broken)
+        with pytest.raises(TrialError, match=r"this use stays on record; .* with --again$"):
+            score_chosen(place, again=name == "test")
+        monkeypatch.setattr(tested, "combine", combine)
+        assert not list(place.folder.glob("trials/*/predictions/test.*"))
+    with pytest.raises(BadInput, match="--again scores again"):
+        score_chosen(place, again=False)
+    assert len(results(place).test_uses) == 2
 
 
 def test_a_kill_between_scoring_and_recording_leaves_the_use_on_record(
@@ -264,7 +292,7 @@ def test_whatever_ends_a_test_before_its_scores_is_no_use(
     def full_disk(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("ablate.runner.test_split.finite", full_disk)
+    monkeypatch.setattr("ablate.runner.test_split.choose_device", full_disk)
     with pytest.raises(OSError, match="No space"):
         score_chosen(place, again=False)
     assert results(place).test_uses == ()

@@ -14,7 +14,7 @@ from typing import Any
 
 from ablate.contract import Trainer, load_trainer
 from ablate.design.model import Cell, Part
-from ablate.errors import BadInput, TrialError
+from ablate.errors import AblateError, BadInput, TrialError
 from ablate.files import remove
 from ablate.runner.cadence import Cadence
 from ablate.runner.context import Owner, PartContext
@@ -29,6 +29,10 @@ from ablate.store.writing import Store
 from ablate.text import shown
 
 PREFIX = "test/"
+_STAYS = (
+    "ablate test: the trainer had scores on the test split when this happened, so this use stays on record; correct the "
+    "trainer, then score again with --again"
+)
 
 
 def score_chosen(place: Place, again: bool) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
         BadInput: no cell is complete, the trainer cannot test, the study's folder is gone, or the test split was used before and
             not `again`.
         Unavailable: a model was not saved.
-        TrialError: the trainer gave no `test/...` metric.
+        TrialError: the trainer gave no `test/...` metric, or failed after a part was scored; the use stays on record.
     """
     results = read_results(place)
     cell = _chosen(results)
@@ -53,13 +57,18 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
     with closing(Store(place)) as store:
         # Before scoring, since a kill before recording leaves predictions for the test split without a recorded use.
         store.record_use_of_test(use, before)
+        of_parts: list[Mapping[str, float]] = []
         try:
-            scores = _scores(results, cell, trainer, place)
-        except Exception:
+            scores = _scores(results, cell, trainer, place, of_parts)
+        except Exception as error:
             # Those that training, or an earlier use, wrote stay.
             for file in set(_predictions(results, cell, place)) - kept:
                 remove(file)
-            store.withdraw_use_of_test(before + 1)
+            if not of_parts:
+                store.withdraw_use_of_test(before + 1)
+            # The trainer has seen scores, and may have printed them or put them into its error.
+            elif isinstance(error, AblateError):
+                raise TrialError(*error.faults, _STAYS) from error
             raise
         store.record_test_scores(cell.hash, scores)
     return _document(results, cell, scores, (*results.test_uses, use))
@@ -102,13 +111,17 @@ def _refuse_missing_folder(results: Results) -> None:
         )
 
 
-def _scores(results: Results, cell: Cell, trainer: Trainer, place: Place) -> dict[int, dict[str, float]]:
-    """Return the `test/...` metrics by seed."""
+def _scores(
+    results: Results, cell: Cell, trainer: Trainer, place: Place, of_parts: list[Mapping[str, float]]
+) -> dict[int, dict[str, float]]:
+    """Return the `test/...` metrics by seed; append those of each part to `of_parts` as they come."""
     settings = trainer.Settings.model_validate(cell.settings)
     scores = {}
     with working_in(results.spec.folder):
         for seed in results.deciding_seeds_of(cell.hash):
-            parts = {name: _part_scores(part, seed, trainer, place) for name, part in cell.parts.items()}
+            parts = {}
+            for name, part in cell.parts.items():
+                parts[name] = _part_scores(part, seed, trainer, place, of_parts)
             scores[seed] = _of_test(trainer.combine(settings, parts), parts)
     return scores
 
@@ -125,7 +138,9 @@ def _why_not(trainer: Trainer) -> str:
     )
 
 
-def _part_scores(part: Part, seed: int, trainer: Trainer, place: Place) -> Mapping[str, float]:
+def _part_scores(
+    part: Part, seed: int, trainer: Trainer, place: Place, of_parts: list[Mapping[str, float]]
+) -> Mapping[str, float]:
     assert trainer.test is not None
     context = PartContext(
         Owner(),
@@ -136,6 +151,7 @@ def _part_scores(part: Part, seed: int, trainer: Trainer, place: Place) -> Mappi
         cadence=Cadence(float("inf")),
     )
     scores = trainer.test(trainer.Settings.model_validate(part.settings), context)
+    of_parts.append(scores)
     if not isinstance(scores, Mapping):
         raise TrialError(f"test: the trainer returned {shown(scores)}, not a dict of metrics")
     return scores
