@@ -306,17 +306,34 @@ def test_a_study_is_imported_once(run_here: RunHere, ablate: Ablate, walk_study:
 def test_another_database_takes_no_folder_of_a_study(
     run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:
-    """Neither by an import nor by a run: the results beside these files are in study.db."""
+    """Neither by a run nor by an import, whichever of the two databases is the study.db beside the files."""
     study = walk_study()
-    run_here(study, limit=2)
-    ablate("export", "--bundle", "--out", "walk.zip")
-    before = sorted(tmp_path.glob("runs/walk/trials/*/*"))
-    for command in (["import", "walk.zip"], ["run", study]):
-        refused = ablate(*command, "--storage", f"sqlite:///{tmp_path}/other.db")
-        assert refused.returncode == 2
-        assert "name another --home" in refused.stderr
-    assert not (tmp_path / "other.db").exists()
-    assert sorted(tmp_path.glob("runs/walk/trials/*/*")) == before
+    there = ["--storage", f"sqlite:///{tmp_path}/there.db"]
+    run_here(study, limit=2, home="here")
+    run_here(study, limit=2, home="elsewhere", storage=there[1])
+    ablate("export", "walk", "--home", "here", "--bundle", "--out", "walk.zip")
+    before = sorted(tmp_path.glob("*/walk/**/*"))
+    third = ["--storage", f"sqlite:///{tmp_path}/third.db"]
+    for home, words, said in (
+        ("here", there, None),
+        ("here", third, "whose results are in the study.db beside them; leave out --storage"),
+        ("elsewhere", third, "whose results are in another database; set ABLATE_STORAGE"),
+        ("elsewhere", [], "whose results are in another database; set ABLATE_STORAGE"),
+    ):
+        for command in (["import", "walk.zip"], ["run", study]):
+            refused = ablate(*command, "--home", home, *words)
+            assert refused.returncode == 2
+            assert (said or "walk") in refused.stderr
+    assert "set ABLATE_STORAGE" in ablate("status", "walk", "--home", "elsewhere").stderr
+    refused = ablate("merge", "elsewhere", "here")
+    assert (refused.returncode, "only SQLite files are merged" in refused.stderr) == (2, True)
+    other = walk_study()
+    other.write_text(other.read_text().replace("study: walk", "study: other"))
+    run_here(other, limit=1, home="elsewhere")
+    refused = ablate("merge", "elsewhere", "here")
+    assert (refused.returncode, "whose results are in another database" in refused.stderr) == (2, True)
+    assert not (tmp_path / "third.db").exists()
+    assert sorted(tmp_path.glob("*/walk/**/*")) == before
 
 
 def test_a_study_is_deleted_in_its_own_folder_only(

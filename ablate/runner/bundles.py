@@ -19,7 +19,7 @@ from ablate.errors import BadInput
 from ablate.files import new_file, new_folder
 from ablate.runner.bundle_bounds import MOST_CONTENT, refuse_bomb, refuse_long_directory
 from ablate.runner.copying import create_from, files_to_keep
-from ablate.runner.ownership import HOME_MARKER, refuse_anothers_files, share_home
+from ablate.runner.ownership import refuse_anothers_files, share_home
 from ablate.store import tables
 from ablate.store.places import Place, place_in, place_of
 from ablate.store.reading import has_run, read_results
@@ -81,11 +81,6 @@ def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:
             )
         )
     refuse_anothers_files(place)
-    if (place.folder / HOME_MARKER).is_file():
-        raise BadInput(
-            f"--home: {place.folder} has the files of a study of this name, whose results are in another database; name another "
-            "--home"
-        )
     with zipfile.ZipFile(bundle) as packed, new_folder(place.folder / "trials") as folder:
         if sum(packed.getinfo(name).file_size for name in names) > shutil.disk_usage(folder).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place.folder))

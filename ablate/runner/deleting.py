@@ -4,7 +4,7 @@ import shutil
 from contextlib import closing
 
 from ablate.runner.ownership import nobody_works_on, refuse_other_home
-from ablate.store.places import Place
+from ablate.store.places import HOME_MARKER, Place
 from ablate.store.writing import Store
 
 
@@ -19,4 +19,6 @@ def delete_study(place: Place) -> None:
         if agreed := store.home():
             refuse_other_home(store, agreed)
         store.delete()
+    # First, since it says that the results of what is left of the folder are in another database.
+    (place.folder / HOME_MARKER).unlink(missing_ok=True)
     shutil.rmtree(place.folder)

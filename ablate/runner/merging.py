@@ -10,10 +10,10 @@ from ablate.errors import BadInput
 from ablate.files import new_folder, write_file
 from ablate.runner.copying import create_from, files_to_keep
 from ablate.runner.identity import identity
-from ablate.runner.ownership import HOME_MARKER, nobody_works_on
+from ablate.runner.ownership import nobody_works_on, refuse_anothers_files
 from ablate.spec.model import levels_text
 from ablate.store.finding import names_in
-from ablate.store.places import Place, place_in
+from ablate.store.places import HOME_MARKER, Place, place_in
 from ablate.store.reading import has_run
 from ablate.store.snapshot import Key, Row, Snapshot, take_snapshot
 from ablate.store.writing import Store
@@ -59,6 +59,7 @@ def merge_homes(first: Path, second: Path, keep_first: bool = False) -> Iterator
 def _merge_study(ours: Place, theirs: Place, keep_first: bool) -> Merged:
     new = take_snapshot(theirs)
     if not has_run(ours):
+        refuse_anothers_files(ours)
         for key in new.trained:
             _copy_part(theirs, ours, key)
         _copy_tracebacks(theirs, ours, new.finished)

@@ -23,13 +23,13 @@ import sqlalchemy as sa
 from ablate.contract import Stopped
 from ablate.errors import BadInput, StoreError
 from ablate.files import sync, write_file
-from ablate.store.places import Place
+from ablate.store.places import HOME_MARKER, Place
+from ablate.store.reading import has_run
 from ablate.store.retrying import lasting
 from ablate.store.sessions import advisory_key, lock_session
 from ablate.store.urls import sqlite_file
 from ablate.store.writing import Store
 
-HOME_MARKER = "home.id"
 # Between queries, since a proxy may drop an idle session.
 ASK_S = 10.0
 
@@ -253,12 +253,19 @@ def share_home(store: Store) -> None:
 
 
 def refuse_anothers_files(place: Place) -> None:
-    """Raise BadInput if the folder has the files of a study of this name in another database, for a study that is new here."""
+    """Raise BadInput if a study is new in its database, but its folder has the files of one of this name in another database."""
+    if has_run(place):
+        return
     if not place.is_in_folder and (place.folder / "study.db").exists():
-        raise BadInput(
-            f"--home: {place.folder} has the files of a study of this name, whose results are in the study.db beside them; name "
-            "another --home"
-        )
+        where, how = "the study.db beside them", "leave out --storage and ABLATE_STORAGE"
+    elif (place.folder / HOME_MARKER).exists():
+        where, how = "another database", "set ABLATE_STORAGE to its address"
+    else:
+        return
+    raise BadInput(
+        f"--home: {place.folder} has the files of a study of this name, whose results are in {where}; {how} to go on with it, or "
+        "name another --home (if those results are gone, remove the folder)"
+    )
 
 
 def refuse_other_home(store: Store, agreed: str) -> None:

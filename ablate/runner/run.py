@@ -38,7 +38,7 @@ from ablate.runner.timing import measure
 from ablate.runner.trial_code import Sources
 from ablate.spec.model import StudySpec
 from ablate.store.creating import create_store
-from ablate.store.places import Place
+from ablate.store.places import HOME_MARKER, Place
 from ablate.store.reading import has_run, read_results
 from ablate.store.results import Look
 from ablate.store.writing import Store
@@ -107,8 +107,7 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         forget_smoke(place)
     for folder in ("trials", "logs", "locks", "cache"):
         refuse_no_folder(place.folder / folder)
-    if not has_run(place):
-        refuse_anothers_files(place)
+    refuse_anothers_files(place)
     make_folder(place.folder)
     with closing(create_store(place, spec, design, defaults)) as store:
         if store.upgraded:
@@ -166,6 +165,7 @@ def forget_smoke(place: Place) -> None:
             )
         with nobody_works_on(store):
             store.delete()
+            (place.folder / HOME_MARKER).unlink(missing_ok=True)
             for folder in (place.folder / "trials", place.folder / "logs", place.prefix_folder):
                 shutil.rmtree(folder, ignore_errors=True)
 

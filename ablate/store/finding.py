@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ablate.errors import BadInput
-from ablate.store.places import Place, home_folder, place_of, storage_url
+from ablate.store.places import HOME_MARKER, Place, home_folder, place_of, storage_url
 from ablate.text import closest
 
 
@@ -18,6 +18,10 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
     name = _only_study(root, storage_url(storage)) if typed is None else _study_name(typed)
     place = place_of(name, home, storage)
     if not place.exists():
+        if (place.folder / HOME_MARKER).exists():
+            raise BadInput(
+                f"STUDY: the results of {name!r} in {root} are in another database; set ABLATE_STORAGE to its address"
+            )
         close = closest(name, names_in(root))
         file = typed if typed and looks_like_path(typed) else "FILE.yaml"
         hint = f"did you mean {close!r}?" if close else f"run it first: ablate run {file}"

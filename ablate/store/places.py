@@ -8,6 +8,9 @@ from ablate.errors import BadInput
 from ablate.files import refuse_other_kinds
 from ablate.text import is_utf8, shown
 
+# The file in a study's folder that ties it to the one database with its results.
+HOME_MARKER = "home.id"
+
 
 @dataclass(frozen=True)
 class Place:
