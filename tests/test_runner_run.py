@@ -320,6 +320,32 @@ def test_a_failed_part_is_not_trained_for_every_trial_that_needs_it(
     assert len(trained(tmp_path)) == 1 + 3 + 1  # common and own of the sound; one of the common that fails
 
 
+def test_a_shared_part_that_succeeds_at_last_leaves_no_error_behind(
+    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    """Not even in trials that were not tried again: what they failed of is mended."""
+    study = walk_study(more=", shared: true", seeds="[1]")
+    # Another name than that of the trainer that this process has loaded.
+    study.write_text(study.read_text().replace("trainer: walk", "trainer: late_data"))
+    (tmp_path / "late_data.py").write_text(
+        "from pathlib import Path\n"
+        "import walk\n"
+        "from walk import Settings, combine, parts\n"
+        "def train(settings, context):\n"
+        "    if settings.only == 'common' and not Path('data').exists():\n"
+        "        raise RuntimeError('no data')\n"
+        "    return walk.train(settings, context)\n"
+    )
+    assert run_here(study)["failed"] == 4
+    (tmp_path / "data").touch()
+    trials = run_here(study, only=["slope=1.0", "noise=0.1"], retry_failed=True)["trials"]
+    states = {tuple(trial["factors"].values()): (trial["state"], trial["error"]) for trial in trials}
+    assert states[1.0, 0.1] == ("COMPLETE", None)
+    assert states[2.0, 0.1] == ("WAITING", None)
+    assert {states[slope, 0.5][0] for slope in (1.0, 2.0)} == {"FAIL"}, "another part, which was not tried again"
+    assert run_here(study)["complete"] == 2
+
+
 @pytest.mark.parametrize(
     ("fault", "place"),
     [

@@ -144,6 +144,15 @@ def take_back_death(connection: sa.Connection, study_id: int, part: str, seed: i
     )
 
 
+def failed(connection: sa.Connection, study_id: int) -> set[tuple[str, int]]:
+    """Return each (part, seed) that cannot be trained."""
+    key = tables.open_parts.c
+    rows = connection.execute(
+        sa.select(key.part, key.seed).where(key.study_id == study_id, key.error.is_not(None))
+    )
+    return {(row.part, row.seed) for row in rows}
+
+
 def forget(connection: sa.Connection, study_id: int, part: str, seed: int) -> None:
     """Forget that a part was begun, since it was recorded or will be retried."""
     connection.execute(sa.delete(tables.open_parts).where(_is(study_id, part, seed)))

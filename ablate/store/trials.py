@@ -114,7 +114,9 @@ def show_curve(connection: sa.Connection, study_id: int, trial_id: int, part: st
 
 
 def retry_failed(connection: sa.Connection, study_id: int, cells: Collection[str] | None) -> int:
-    """Queue the failed trials (of `cells` only, if given) again, and forget which of their parts failed; return how many."""
+    """Queue the failed trials (of `cells` only, if given) again, and forget which of their parts failed; return how many.
+
+    The failed trials of other cells that share such a part are queued too, uncounted."""
     ours = tables.trials.c
     rows = connection.execute(
         sa.select(ours.trial_id, ours.cell, ours.seed, tables.cells.c.parts)
@@ -123,12 +125,16 @@ def retry_failed(connection: sa.Connection, study_id: int, cells: Collection[str
             tables.cells, sa.and_(tables.cells.c.study_id == ours.study_id, tables.cells.c.cell == ours.cell)
         )
         .where(ours.study_id == study_id, optuna.trials.c.state == TrialState.FAIL)
-    )
-    failed = [row for row in rows if cells is None or row.cell in cells]
-    put_back(connection, [row.trial_id for row in failed])
-    for part, seed in {(part["hash"], row.seed) for row in failed for part in row.parts.values()}:
+    ).all()
+    keys = {row.trial_id: {(part["hash"], row.seed) for part in row.parts.values()} for row in rows}
+    chosen = [row.trial_id for row in rows if cells is None or row.cell in cells]
+    retried = {key for id_ in chosen for key in keys[id_]}
+    # Other trials failed because of the same parts, which may succeed now.
+    blamed = parts.failed(connection, study_id) & retried
+    put_back(connection, [id_ for id_ in keys if id_ in set(chosen) or keys[id_] & blamed])
+    for part, seed in retried:
         parts.forget(connection, study_id, part, seed)
-    return len(failed)
+    return len(chosen)
 
 
 def train_again(connection: sa.Connection, study_id: int, keys: Collection[tuple[str, int]]) -> None:
