@@ -1,6 +1,7 @@
 """`ablate show` and `ablate reproduce`: one trial, as it is recorded and trained again."""
 
 import json
+import shlex
 import shutil
 import sqlite3
 from pathlib import Path
@@ -162,6 +163,34 @@ def test_show_says_why_a_trial_failed_and_where(
     assert 'raise RuntimeError("nine is too much")' in text
     assert "ablate/runner" not in text.partition("error:")[2]
     assert f"ablate run {study} --retry-failed" in text
+
+
+def test_printed_commands_give_the_settings_that_the_run_was_given(
+    ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    study = walk_study(seeds="[1]")
+    set_ = ["--set", "steps=6", "--set", "fault=predicts"]
+    assert ablate("run", study, *set_).returncode == 0
+    reported = ablate("report", study, "--json")
+    assert "since it was run" not in reported.stderr
+    assert "study_file_edited" not in {flag["rule"] for flag in json.loads(reported.stdout)["flags"]}
+    again = next(effect["again"] for effect in json.loads(reported.stdout)["effects"])
+    assert f"{shlex.join(set_)} --home again --only" in again
+    assert ablate(*shlex.split(again)[1:]).returncode == 0
+    first, second = (
+        {(one["cell"], one["seed"]): one["metrics"] for one in json.loads(status.stdout)["trials"]}
+        for status in (ablate("status", "--json", "--home", home) for home in ("runs", "again"))
+    )
+    assert second.items() <= first.items()
+    refused = ablate("run", study)
+    assert (refused.returncode, shlex.join(["ablate", "run", str(study), *set_]) in refused.stderr) == (
+        2,
+        True,
+    )
+    smoke = ["--smoke", "--set", "fault=error"]
+    assert ablate("run", study, *smoke, "--limit", 1).returncode == 1
+    again = json.loads(ablate("show", "walk-smoke", 0, "--json").stdout)["again"]
+    assert again == f"ablate run {study} --set fault=error --smoke"
 
 
 def test_predictions_of_ablate_test_are_not_compared(

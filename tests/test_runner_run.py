@@ -342,7 +342,9 @@ def test_a_shared_part_that_succeeds_at_last_leaves_no_error_behind(
     states = {tuple(trial["factors"].values()): (trial["state"], trial["error"]) for trial in trials}
     assert states[1.0, 0.1] == ("COMPLETE", None)
     assert states[2.0, 0.1] == ("WAITING", None)
-    assert {states[slope, 0.5][0] for slope in (1.0, 2.0)} == {"FAIL"}, "another part, which was not tried again"
+    assert {states[slope, 0.5][0] for slope in (1.0, 2.0)} == {"FAIL"}, (
+        "another part, which was not tried again"
+    )
     assert run_here(study)["complete"] == 2
 
 

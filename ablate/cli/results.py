@@ -112,7 +112,7 @@ def _edited(study: str | None, results: "Results") -> tuple[str, ...]:
     from ablate.runner.identity import edits
     from ablate.spec.reading import read_study
 
-    return edits(results.spec, read_study(Path(study)))
+    return edits(results.spec, read_study(Path(study), results.spec.overrides))
 
 
 def export(

@@ -65,6 +65,7 @@ def refuse_changes(
         late = _late_looks(stored, spec)
         raise StudyChanged(
             *late,
+            *_other_overrides(stored, spec),
             *(
                 f"{_where(spec)}: {change} since trials of {spec.study!r} were run; put it back, or give the changed study "
                 f"another name{EXTENDED.get(key, '')}{'' if _judged(stored) else _START_OVER.format(study=spec.study)}"
@@ -144,6 +145,13 @@ def _refuse_losses(stored: Results, spec: StudySpec, design: Design) -> None:
     faults += _other_looks(stored, spec, design) if stored.looks else _late_looks(stored, spec)
     if faults:
         raise StudyChanged(*faults)
+
+
+def _other_overrides(stored: Results, spec: StudySpec) -> list[str]:
+    """Return how to give the study the settings that its trials were run with, if `--set` gave them."""
+    if stored.spec.overrides == spec.overrides or not stored.spec.overrides:
+        return []
+    return [f"{_where(spec)}: to continue with its settings: {stored.run_command()}"]
 
 
 def _late_looks(stored: Results, spec: StudySpec) -> list[str]:

@@ -100,8 +100,7 @@ def _commands(results: Results, trial: TrialResult) -> str | None:
         return f"ablate reproduce {shlex.quote(results.spec.study)} {trial.number}"
     if trial.state == "FAIL":
         # A smoke run always starts anew.
-        option = "--smoke" if results.is_smoke else "--retry-failed"
-        return f"ablate run {shlex.quote(results.file)} {option}"
+        return results.run_command(*([] if results.is_smoke else ["--retry-failed"]))
     return None
 
 

@@ -199,6 +199,8 @@ class StudySpec(Keys):
     # `factors.l2.levels[0]`, `factors.batches.levels[1].batch_size.sentiment`; (0, 0) is --set.
     path: Path | None = Field(default=None, exclude=True)
     places: dict[str, tuple[int, int]] = Field(default_factory=dict, exclude=True)  # line, column
+    # The arguments of --set, whose values are in `settings`.
+    overrides: tuple[str, ...] = Field(default=(), exclude=True)
 
     @model_validator(mode="before")
     @classmethod

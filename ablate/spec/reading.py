@@ -74,7 +74,7 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
     faults.stop_if_any()
     if isinstance(seeds := valid["seeds"], AddedSeeds):
         valid |= {"seeds": seeds.seeds, "looking": seeds.looking}
-    return StudySpec(**valid, path=path, places=places)
+    return StudySpec(**valid, path=path, places=places, overrides=tuple(overrides))
 
 
 def _plain_value(value: object) -> object:

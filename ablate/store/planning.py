@@ -110,6 +110,7 @@ def study_columns(
             "smoke": design.smoke,
             "also": {cell.hash: cell.also for cell in design.cells if cell.also},
             "file": str(spec.path) if spec.path else None,
+            "overrides": list(spec.overrides),
         },
         "folder": str(spec.folder.resolve()),
     }

@@ -56,7 +56,9 @@ def _read_results(place: Place) -> Results:
         file = head.design.get("file") or "STUDY"
         path = Path(head.folder) / Path(file).name
         return Results(
-            spec=StudySpec.model_validate(head.spec).model_copy(update={"path": path}),
+            spec=StudySpec.model_validate(head.spec).model_copy(
+                update={"path": path, "overrides": tuple(head.design.get("overrides", ()))}
+            ),
             cells=cells,
             reference=head.design["reference"],
             resolution=head.design["resolution"],

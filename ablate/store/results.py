@@ -1,6 +1,7 @@
 """The content of a store as plain values, which is all that the report reads; the best cell; the parts behind a metric."""
 
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -140,6 +141,12 @@ class Results:
     is_smoke: bool = False  # of a smoke run
     place: Place | None = None  # where this was read from
     edited: tuple[str, ...] = ()  # changes of the study file since the run: `key: then → now`
+
+    def run_command(self, *words: str) -> str:
+        """Return the `ablate run` of this study as it was last typed, but with these options in place of those for one run."""
+        sets = [word for override in self.spec.overrides for word in ("--set", override)]
+        smoke = ["--smoke"] if self.is_smoke else []
+        return shlex.join(["ablate", "run", self.file, *sets, *smoke, *words])
 
     @property
     def deciding_seeds(self) -> tuple[int, ...]:

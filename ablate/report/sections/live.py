@@ -68,7 +68,7 @@ def live_of(results: Results, now: datetime.datetime, every: float) -> Live:
     return Live(
         written=now,
         every=every,
-        command=f"ablate run {results.file}",
+        command=results.run_command(),
         planned=_planned(results),
         growing=spec.looking is not None,
         states=Counter(trial.state for trial in results.trials),

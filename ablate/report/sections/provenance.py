@@ -4,7 +4,6 @@ uses), on what software and hardware, and how to train a cell again."""
 import hashlib
 import json
 import re
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
@@ -221,8 +220,8 @@ def command_of_effect(grid: Grid, effect: Effect) -> str | None:
 
 def _train_again(grid: Grid, levels: Mapping[str, Scalar]) -> str:
     """Return the command that trains the cells with these levels again, in a separate home."""
-    only = (f"--only {shlex.quote(f'{name}={quoted_level(level)}')}" for name, level in levels.items())
-    return " ".join(["ablate run", shlex.quote(grid.results.file), "--home again", *only])
+    only = [word for name, level in levels.items() for word in ("--only", f"{name}={quoted_level(level)}")]
+    return grid.results.run_command("--home", "again", *only)
 
 
 def _flat(facts: Mapping[str, Any], before: str = "", nulls: bool = False) -> Iterator[tuple[str, str]]:
