@@ -193,7 +193,6 @@ def refusal(run_here: RunHere, study: Path) -> list[str]:
             "{overrides} becomes several arguments, found 'x={overrides}'; make it a separate argument",
         ),
         ("python 'train.py", "no closing quotation; close the quote, or write the command as a list"),
-        ([sys.executable, {"lr": None}], 'found {"lr": null}; put quotes around a placeholder: "{lr}"'),
         (
             ["no_such_program", "{args}"],
             "no program 'no_such_program' on the PATH; install it, or write its path",

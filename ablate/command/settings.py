@@ -60,8 +60,6 @@ def _words(command: Any) -> Any:
                 f"{str(error).lower()}; close the quote, or write the command as a list"
             ) from error
     if isinstance(command, list):
-        for name in [name for word in command if isinstance(word, dict) for name in word]:
-            raise ValueError(f'found {{"{name}": null}}; put quotes around a placeholder: "{{{name}}}"')
         return [text_of(word) if isinstance(word, bool | int | float) else word for word in command]
     return command
 

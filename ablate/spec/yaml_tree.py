@@ -177,6 +177,8 @@ class _Builder:
             node = ListNode(place, key, tuple(self.items(key, depth)))
         else:
             node = MappingNode(place, key, tuple(self.pairs(key, depth)))
+            if event.flow_style:
+                self._refuse_bare_keys(node)
         return Node(place, key) if event.tag else node
 
     def scalar(self, event: Any, key: str) -> Node:
@@ -223,6 +225,13 @@ class _Builder:
                 continue
             first[identity] = name.place
             yield ScalarNode(name.place, value.key, name.value, text), value
+
+    def _refuse_bare_keys(self, node: MappingNode) -> None:
+        """Refuse `{name}`, which YAML reads as `{name: null}`: the program would silently not get what it stands for."""
+        for key, value in node.pairs:
+            if isinstance(value, ScalarNode) and value.value is None and not value.text:
+                advice = f'put quotes around a placeholder: "{{{key.text}}}", or write the value: {{{key.text}: null}}'
+                self.faults.add(key.place, value.key, f"has no value; {advice}")
 
     def _check_start(self, start: Any) -> None:
         if start.version or start.tags:
