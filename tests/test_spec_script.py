@@ -1,6 +1,8 @@
 """`ablate init NAME --script train.py`: a study of a script's options, read from its source."""
 
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +11,11 @@ from typing import Any
 import pytest
 from fixture_types import Ablate
 
+from ablate.command.settings import EVERYTHING, OF_TRIAL, Settings, Trial
 from ablate.errors import BadInput
 from ablate.spec.model import StudySpec
 from ablate.spec.reading import parse_study
-from ablate.spec.script import study_of_script
+from ablate.spec.script import RESERVED, study_of_script
 
 Study = Callable[[str], tuple[StudySpec, list[str]]]
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "argparse_script.py"
@@ -100,8 +103,199 @@ def test_options_of_click_and_typer_become_settings(
 
 
 @pytest.mark.parametrize(
-    ("source", "said"), [("def x(:", r"train.py:1: not Python"), ("print(1)", "declares no options")]
+    ("source", "said"),
+    [
+        ("def x(:", r"train.py:1: not Python"),
+        ("print(1)", "declares no options"),
+        ('import argparse\nargparse.ArgumentParser().add_argument("--seed", type=int)', "could vary"),
+    ],
 )
 def test_a_script_without_options_is_refused(study: Study, source: str, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         study(source)
+
+
+EVERY_KIND_OF_ARGPARSE = """
+import argparse, json
+from pathlib import Path
+parser = argparse.ArgumentParser()
+parser.add_argument("-v", "--verbose", action="count", default=0)
+parser.add_argument("--level", action="count", default=2)
+parser.add_argument("--tag", action="append", default=["a"])
+parser.add_argument("--more", action="extend", nargs="+", default=["x"])
+parser.add_argument("--fast", action="store_const", const=7, default=3)
+parser.add_argument("--add", action="append_const", const=7, dest="added")
+parser.add_argument("--opt", nargs="?", const=5, default=4, type=int)
+parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True)
+parser.add_argument("--no-shuffle", dest="shuffle", action="store_false")
+parser.add_argument("--betas", nargs=2, type=float, default=[0.9, 0.999])
+parser.add_argument("--files", nargs="*", default=[])
+parser.add_argument("--some", nargs="+", default=[])
+parser.add_argument("--pair", nargs=2, type=int, default=[1, 2])
+parser.add_argument("--wide", nargs="+", type=int, default=64)
+parser.add_argument("--layers", type=int, choices=[1, 2, 4], default=2)
+parser.add_argument("--depth", type=int, choices=range(1, 5), default=3)
+parser.add_argument("--out", type=Path, default=Path("out"))
+parser.add_argument("--in", type=Path, default="in")
+parser.add_argument("--steps", type=int, default=10000.0)
+parser.add_argument("--untyped", default=5)
+parser.add_argument("--yes", type=bool, default=False)
+parser.add_argument("--str2bool", type=lambda x: x == "true", default=True)
+parser.add_argument("--dict", type=json.loads, default={"a": 1})
+parser.add_argument("--neg", type=float, default=-1.0)
+parser.add_argument("--dash", default="-x")
+parser.add_argument("--big", type=int, default=100000000000000000000)
+parser.add_argument("--inf", type=float, default=1e999)
+parser.add_argument("--tmpl", default="m-{seed}.pt")
+parser.add_argument("--config", default="c.yaml")
+parser.add_argument("--device", default="cuda")
+parser.add_argument("--gpus", type=int, default=2)
+parser.add_argument("--command", default="train")
+parser.add_argument("--a.b", type=int, default=2)
+parser.add_argument("--1st", type=int, default=2)
+parser.add_argument("--odd", choices=["a", "b"], default="c")
+parser.add_argument("--empty", default="")
+parser.add_argument("--none", default=None, type=float)
+parser.add_argument("-lr", type=float, default=0.1)
+parser.add_argument("-q", action="store_true")
+parser.add_argument("--version", action="version", version="1")
+parser.add_argument("--seed", type=int, default=0)
+group = parser.add_mutually_exclusive_group()
+group.add_argument("--adam", type=float, default=0.5)
+group.add_argument("--sgd", type=float, default=0.5)
+print(json.dumps(vars(parser.parse_args()), default=str))
+"""
+EVERY_KIND_OF_CLICK = """
+import json
+import click
+@click.command()
+@click.option("--tag", multiple=True, default=["a"])
+@click.option("-v", "--verbose", count=True)
+@click.option("--cache/--no-cache", default=True)
+@click.option("--loud", " /-S", is_flag=True, default=True)
+@click.option("--mode", flag_value="x")
+@click.option("--pair", nargs=2, type=int, default=(1, 2))
+@click.option("--two", type=(int, str), default=(1, "a"))
+@click.option("--depth", type=click.IntRange(1, 5), default=3)
+@click.option("--level", type=click.Choice(["1", "2"]), default="2")
+@click.option("--bool", default=False, type=bool)
+@click.option("--config", type=click.Path(), default="c.yaml")
+@click.option("--steps", default=8, show_default=True)
+@click.option("-n", default=2)
+@click.option("--gpus", default=1)
+@click.option("--none", type=float)
+@click.option("--seed", default=0)
+@click.argument("files", nargs=-1)
+def main(**options):
+    print(json.dumps(options))
+main()
+"""
+EVERY_KIND_OF_TYPER = """
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, List, Optional
+import typer
+app = typer.Typer()
+class Act(str, Enum):
+    a = "a"
+    b = "b"
+@app.command()
+def main(ctx: typer.Context, cache: bool = True, force: Annotated[bool, typer.Option("--force")] = False,
+         names: List[str] = [], tags: List[str] = ["x"], pair: tuple[int, int] = (1, 2), out: Path = Path("out"),
+         act: Act = Act.a, none: Optional[float] = None, depth: Annotated[int, typer.Option(min=1, max=5)] = 3,
+         verbose: Annotated[int, typer.Option("-v", "--verbose", count=True)] = 0,
+         lr: Optional[float] = 0.1, gpus: int = 1, files: Annotated[Optional[List[str]], typer.Argument()] = None,
+         made: List[str] = typer.Option(default_factory=list), steps: int = 10000, seed: int = 0):
+    del ctx
+    print(json.dumps({k: str(v) for k, v in locals().items()}))
+app()
+"""
+ONLY_FLAGS = """
+import argparse, json
+parser = argparse.ArgumentParser()
+parser.add_argument("--seed", type=int)
+parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True)
+print(json.dumps(vars(parser.parse_args())))
+"""
+
+
+def options_of(script: Path, words: list[str]) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    options: dict[str, Any] = json.loads(done.stdout)
+    return {name: value for name, value in options.items() if name not in ("seed", "device")}
+
+
+def arguments(spec: StudySpec, level: int) -> list[str]:
+    """Return what the script gets, without the interpreter and the script."""
+    settings = {**spec.settings, **spec.factors[0].levels[level].settings}
+    return Settings(**settings).arguments(Trial(seed=3))[2:]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [EVERY_KIND_OF_ARGPARSE, EVERY_KIND_OF_CLICK, EVERY_KIND_OF_TYPER, ONLY_FLAGS],
+    ids=["argparse", "click", "typer", "only_flags"],
+)
+def test_the_baseline_is_what_the_script_does_without_arguments(
+    study: Study, tmp_path: Path, source: str
+) -> None:
+    spec, fill_in = study(source)
+    script = tmp_path / "train.py"
+    by_itself = options_of(script, [])
+    assert options_of(script, arguments(spec, 0)) == by_itself
+    for level in range(1, len(spec.factors[0].levels)):
+        got = options_of(script, arguments(spec, level))
+        assert [name for name in got if got[name] != by_itself[name]] == [spec.factors[0].name]
+    assert fill_in == []
+
+
+REQUIRED = """
+import argparse, json
+parser = argparse.ArgumentParser()
+parser.add_argument("config")
+parser.add_argument("pair", nargs=2)
+parser.add_argument("seed", type=int)
+parser.add_argument("more", nargs="+")
+parser.add_argument("last", nargs="?")
+parser.add_argument("--data", required=True)
+parser.add_argument("--both", required=True, nargs=2)
+parser.add_argument("--tag", required=True, action="append")
+parser.add_argument("-x", required=True)
+parser.add_argument("--on", action="store_true")
+print(json.dumps(vars(parser.parse_args())))
+"""
+
+
+def test_what_a_script_requires_is_to_be_filled_in_and_then_reaches_it(study: Study, tmp_path: Path) -> None:
+    spec, fill_in = study(REQUIRED)
+    assert fill_in == ["config", "pair", "more", "data", "both", "tag", "x"]
+    assert options_of(tmp_path / "train.py", arguments(spec, 1)) == {
+        "config": "FILL_IN",
+        "pair": ["FILL_IN", "FILL_IN"],
+        "more": ["FILL_IN"],
+        "last": None,
+        "data": "FILL_IN",
+        "both": ["FILL_IN", "FILL_IN"],
+        "tag": ["FILL_IN"],
+        "x": "FILL_IN",
+        "on": True,
+    }
+
+
+def test_what_cannot_be_passed_is_left_out_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(EVERY_KIND_OF_ARGPARSE)
+    text, _ = study_of_script("mine", tmp_path / "train.py")
+    for line in (
+        "# tag: ...     # left out: it may be given several times, a setting only once",
+        "# untyped: ...     # left out: the script would get its default as another type",
+        "# odd: ...     # left out: its default is none of its choices",
+        "# sgd: ...     # left out: it excludes other options",
+        '#   cache: {levels: {on: {cache: "--cache"}, off: {cache: "--no-cache"}}}',
+    ):
+        assert f"  {line}\n" in text
+
+
+def test_the_names_that_a_command_reserves_are_known() -> None:
+    assert {*Settings.model_fields, *EVERYTHING, *OF_TRIAL} - {"config.yaml"} == {*RESERVED}
