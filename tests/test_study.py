@@ -1,13 +1,16 @@
 """Studies from Python: the same answers as the commands, as values and data frames."""
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from fixture_types import Ablate
 
 import ablate
 from ablate.errors import AblateError, BadInput
+from ablate.spec.reading import read_study
 
 # A study as a script has it.
 STUDY: dict[str, Any] = {
@@ -117,11 +121,45 @@ def test_arguments_of_a_wrong_type_are_named(folder: Path) -> None:
         ({"sede": 3}, "sede: unknown key; did you mean 'seeds'?"),
         ({"question": object()}, "is a object; write plain values"),
         ({"settings": {"setps": 3}}, "setps"),
+        ({"settings": {"lr": math.nan}}, "study: settings.lr: nan is not a finite number"),
+        ({"settings": {"lr": np.array([1.0, np.inf])}}, "study: settings.lr[1]: inf is not a finite number"),
+        ({"settings": {"steps": 10**5000}}, "study: settings.steps: does not fit in 64 bits"),
+        ({"settings": {"lr": {"seed"}}}, "study: settings.lr: {'seed'} is a set, which has no order"),
+        ({"settings": {("a", "b"): 3}}, "study: settings: ('a', 'b') cannot be a key; use text"),
+        ({"factors": 3}, "factors: found 3; write a mapping"),
+        ({"baseline": None}, "baseline: found nothing (null); write a mapping"),
     ],
 )
 def test_a_mapping_is_checked_as_a_file_is(folder: Path, wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadInput, match=said.replace("?", r"\?")):
+    with pytest.raises(BadInput, match=re.escape(said)):
         ablate.plan(STUDY | wrong)
+
+
+def test_a_mapping_that_contains_itself_is_refused() -> None:
+    study = STUDY | {"settings": {}}
+    study["settings"]["study"] = study
+    with pytest.raises(BadInput, match="nested deeper than 20 levels"):
+        ablate.plan(study)
+
+
+def test_values_of_python_are_read_as_they_are() -> None:
+    spec = read_study(
+        {
+            "study": "s",
+            "question": "a\u2028b\x85c\x7fd 😀",
+            "trainer": "my_trainer",
+            "settings": {"lr": np.float64(1e-5), "path": Path("x"), 3: (1, 2)},
+            "factors": {"a": {"levels": {1: {"b": 1}, "1": {"b": 2}, None: {"b": 3}}}, "c": range(2)},
+            "baseline": {"a": 1, "c": np.int64(0)},
+            "design": "full",
+            "seeds": np.arange(3),
+            "metric": MappingProxyType({"name": "m"}),
+        }
+    )
+    assert spec.question == "a\u2028b\x85c\x7fd 😀"
+    assert spec.settings == {"lr": 1e-5, "path": "x", "3": [1, 2]}
+    assert [level.name for level in spec.factor("a").levels] == [1, "1", None]
+    assert (spec.baseline, spec.seeds) == ({"a": 1, "c": 0}, (0, 1, 2))
 
 
 def test_a_run_that_is_interrupted_raises_and_the_same_call_resumes(folder: Path) -> None:

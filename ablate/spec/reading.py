@@ -2,7 +2,6 @@
 
 Does not import the trainer; `ablate.design` checks whether the settings exist."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from ablate.errors import BadInput
 from ablate.spec import cross_checks
 from ablate.spec.addresses import check_address, leaves, replace
+from ablate.spec.as_yaml import as_yaml
 from ablate.spec.faults import Faults
 from ablate.spec.file_text import read_text
 from ablate.spec.model import StudySpec
@@ -37,12 +37,9 @@ def read_study(study: Path | Mapping[str, Any], overrides: Sequence[str] = ()) -
     """
     if isinstance(study, Path):
         return parse_study(read_text(study), study, overrides)
-    try:
-        text = json.dumps(study, indent=1, ensure_ascii=False, default=_plain_value)
-    except (TypeError, ValueError) as error:
-        raise BadInput(
-            f"study: {error}; write plain values: dict, list, str, int, float, bool, None"
-        ) from error
+    faults = Faults("study")
+    text = as_yaml(study, faults)
+    faults.stop_if_any()
     return parse_study(text, None, overrides)
 
 
@@ -75,15 +72,6 @@ def parse_study(text: str, path: Path | None = None, overrides: Sequence[str] = 
     if isinstance(seeds := valid["seeds"], AddedSeeds):
         valid |= {"seeds": seeds.seeds, "looking": seeds.looking}
     return StudySpec(**valid, path=path, places=places, overrides=tuple(overrides))
-
-
-def _plain_value(value: object) -> object:
-    """Return arrays and scalars of NumPy and pandas, and paths, as plain values."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{value!r} is a {type(value).__name__}")
 
 
 def _report_no_mapping(root: Node | None, faults: Faults) -> None:
