@@ -20,8 +20,6 @@ from warm_cli import cold
 
 from ablate.store.places import place_of
 
-DEADLINE_S = 1800
-
 
 @dataclass
 class Chaos:
@@ -42,10 +40,9 @@ class Chaos:
     def run(self) -> None:
         """Kill `kills` times, then let the study come to its end, and hold its history against what may happen."""
         rng = random.Random(self.seed)
-        end = time.monotonic() + DEADLINE_S
         supervisor = self._start()
         try:
-            while self.killed < self.kills and time.monotonic() < end:
+            while self.killed < self.kills:
                 self._wait_for_training(supervisor, rng)
                 time.sleep(rng.expovariate(1 / self.mean_wait_s))
                 if supervisor.poll() is not None:
@@ -54,7 +51,8 @@ class Chaos:
                         break  # done before its time
                     supervisor = self._start()
                 self._kill(rng.choices(["worker", "supervisor", "all"], [6, 2, 1])[0], supervisor, rng)
-            while supervisor.wait(end - time.monotonic()) == -signal.SIGKILL:
+            # A study that hangs is for pytest's time limit: on a busy machine, hundreds of kills take an hour.
+            while supervisor.wait() == -signal.SIGKILL:
                 supervisor = self._start()
             assert supervisor.returncode == 0, self._log().read_text()
         finally:

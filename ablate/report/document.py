@@ -13,7 +13,7 @@ from ablate.evidence.models import Margins, Term
 from ablate.evidence.noise import Noise
 from ablate.evidence.verdicts import Judged
 from ablate.report.as_json import HIDDEN, INLINE
-from ablate.report.formatting import interval, signed
+from ablate.report.formatting import interval, number, signed
 from ablate.report.phrases import Note
 from ablate.spec.designs import Search
 from ablate.spec.model import Metric, Scalar, quoted_level
@@ -54,6 +54,7 @@ class Numbers:
     method: Method
     v_seed: float | None
     v_item: float | None
+    df_item: float | None  # of v_item; v_seed has n − 1. None: infinite, or no items
     rounding: Annotated[float, HIDDEN] = 0.0  # smaller differences are rounding errors
 
     @property
@@ -71,6 +72,11 @@ class Numbers:
     def is_identical(self) -> bool:
         """Whether both sides have exactly the same values, in every seed."""
         return self.estimate == 0 and self.method is Method.NO_VARIANCE
+
+    @property
+    def error(self) -> str:
+        """The standard error, formatted."""
+        return number(self.se, beside=self.beside if self._is_rounding else ())
 
     @property
     def interval(self) -> str:
@@ -100,6 +106,7 @@ class Numbers:
             inference.method,
             inference.v_seed,
             inference.v_item,
+            inference.item_df if inference.v_item and math.isfinite(inference.item_df) else None,
             rounding=ROUNDING * size,
         )
 

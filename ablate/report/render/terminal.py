@@ -126,7 +126,7 @@ def _interaction_rows(interactions: Sequence[TableInteraction]) -> list[dict[str
 def _numbers(numbers: Numbers) -> dict[str, str]:
     return {
         "estimate": numbers.delta,
-        "SE": number(numbers.se, beside=numbers.beside),
+        "SE": numbers.error,
         "df": df_text(numbers.df),
         "95 % interval": numbers.interval,
         "p": p_text(numbers.p),
