@@ -336,6 +336,28 @@ def test_another_database_takes_no_folder_of_a_study(
     assert sorted(tmp_path.glob("*/walk/**/*")) == before
 
 
+def test_a_smoke_run_is_in_the_way_of_nothing(
+    run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    study, small = walk_study(seeds="[1]"), tmp_path / "small.yaml"
+    for home, steps in (("a", "steps=5"), ("b", "steps=6")):
+        run_here(study, home=home, limit=1)
+        run_here(study, home=home, smoke=True, overrides=[steps])
+    assert ablate("status", "--home", "a").stdout.startswith("walk: 4 trials")
+    assert ablate("merge", "a", "b").stdout == "walk: 0 trials and 0 trained parts added, 1 trial in both\n"
+    # Its results are never taken for those of a study with its name.
+    small.write_text(study.read_text().replace("study: walk", "study: walk-smoke"))
+    document = run_here(small, home="a", limit=1)
+    assert (document["complete"], document["waiting"]) == (1, 3)
+    ablate("export", "walk-smoke", "--home", "a", "--bundle", "--out", "small.zip")
+    assert ablate("import", "small.zip", "--home", "b").returncode == 0
+    assert run_here(small, home="b", limit=0)["complete"] == 1
+    # Nor does one beside a server.
+    server = f"sqlite:///{tmp_path}/server.db"
+    run_here(study, home="c", smoke=True)
+    assert run_here(study, home="c", smoke=True, storage=server)["complete"] == 4
+
+
 def test_a_study_is_deleted_in_its_own_folder_only(
     run_here: RunHere, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
 ) -> None:

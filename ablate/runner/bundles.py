@@ -19,10 +19,11 @@ from ablate.errors import BadInput
 from ablate.files import new_file, new_folder
 from ablate.runner.bundle_bounds import MOST_CONTENT, refuse_bomb, refuse_long_directory
 from ablate.runner.copying import create_from, files_to_keep
+from ablate.runner.deleting import forget_smoke
 from ablate.runner.ownership import refuse_anothers_files, share_home
 from ablate.store import tables
 from ablate.store.places import Place, place_in, place_of
-from ablate.store.reading import has_run, read_results
+from ablate.store.reading import has_run, is_smoke, read_results
 from ablate.store.snapshot import FINISHED, Snapshot, take_snapshot
 from ablate.store.urls import sqlite_file, without_password
 from ablate.store.writing import Store
@@ -70,7 +71,7 @@ def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:
     """
     snapshot, names = _content_of(bundle)
     place = place_of(snapshot.spec.study, home, storage)
-    if has_run(place):
+    if has_run(place) and not is_smoke(place):
         is_file = sqlite_file(place.url) is not None
         raise BadInput(
             f"{bundle}: {place.study!r} already exists ({place.folder if is_file else without_password(place.url)}); "
@@ -80,6 +81,7 @@ def unpack(bundle: Path, home: Path | None, storage: str | None) -> Place:
                 else "import it into another database (ABLATE_STORAGE)"
             )
         )
+    forget_smoke(place)
     refuse_anothers_files(place)
     with zipfile.ZipFile(bundle) as packed, new_folder(place.folder / "trials") as folder:
         if sum(packed.getinfo(name).file_size for name in names) > shutil.disk_usage(folder).free:

@@ -9,12 +9,13 @@ from pathlib import Path
 from ablate.errors import BadInput
 from ablate.files import new_folder, write_file
 from ablate.runner.copying import create_from, files_to_keep
+from ablate.runner.deleting import forget_smoke
 from ablate.runner.identity import identity
 from ablate.runner.ownership import nobody_works_on, refuse_anothers_files
 from ablate.spec.model import levels_text
 from ablate.store.finding import names_in
 from ablate.store.places import HOME_MARKER, Place, place_in
-from ablate.store.reading import has_run
+from ablate.store.reading import has_run, is_smoke
 from ablate.store.snapshot import Key, Row, Snapshot, take_snapshot
 from ablate.store.writing import Store
 from ablate.text import listed, plural
@@ -34,7 +35,7 @@ class Merged:
 
 
 def merge_homes(first: Path, second: Path, keep_first: bool = False) -> Iterator[Merged]:
-    """Copy into home `first` what only home `second` has, one study after another.
+    """Copy into home `first` what only home `second` has, one study after another; smoke runs are left out.
 
     `keep_first`: where both have different results for one trial, keep those of `first`.
 
@@ -53,6 +54,9 @@ def merge_homes(first: Path, second: Path, keep_first: bool = False) -> Iterator
                 )
             raise BadInput(f"{home}: contains no study; name two homes, such as runs and /mnt/other/runs")
     for name in names_in(second):
+        if is_smoke(place_in(second, name)):
+            continue
+        forget_smoke(place_in(first, name))
         yield _merge_study(place_in(first, name), place_in(second, name), keep_first)
 
 

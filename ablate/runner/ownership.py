@@ -271,14 +271,19 @@ def refuse_anothers_files(place: Place) -> None:
 def refuse_other_home(store: Store, agreed: str) -> None:
     """Raise BadInput unless the study's files are in this folder, which the database knows as `agreed`."""
     folder = store.place.folder
-    file = folder / HOME_MARKER
-    marker = file.read_text().strip() if file.is_file() else None
+    file, marker = folder / HOME_MARKER, marker_in(folder)
     if marker != agreed:
         raise BadInput(
             f"--home: {folder} is not where the files of {store.place.study!r} are ({HOME_MARKER}: found {marker or 'nothing'}, "
             f"its database says {agreed}); name the folder that `ablate run` uses, shared between the hosts. "
             f"If those files are gone: mkdir -p '{folder}' && echo {agreed} > '{file}'"
         )
+
+
+def marker_in(folder: Path) -> str | None:
+    """Return the name that a folder has; None if it has none."""
+    file = folder / HOME_MARKER
+    return file.read_text().strip() if file.is_file() else None
 
 
 def _marker(folder: Path) -> str:

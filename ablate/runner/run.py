@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from ablate.errors import BadInput, StoreError
 from ablate.files import make_folder, refuse_no_folder
 from ablate.runner.cadence import checkpoint_seconds
 from ablate.runner.checkpoint import remove_checkpoints
+from ablate.runner.deleting import forget_smoke, refuse_real_study
 from ablate.runner.engines.checking import check_engine
 from ablate.runner.engines.registry import open_engine
 from ablate.runner.identity import all_defaults, refuse_changes
@@ -27,7 +27,7 @@ from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that
 from ablate.runner.next_trials import choose_next, turn_to_choose
 from ablate.runner.ordering import in_blocks
 from ablate.runner.other_code import Recorded, present_code, refuse_other_code, train_again
-from ablate.runner.ownership import nobody_works_on, open_locks, refuse_anothers_files, share_home
+from ablate.runner.ownership import open_locks, refuse_anothers_files, share_home
 from ablate.runner.prefixes import Prefixes
 from ablate.runner.prepare import Prepared, prepare
 from ablate.runner.process import job_for
@@ -38,8 +38,8 @@ from ablate.runner.timing import measure
 from ablate.runner.trial_code import Sources
 from ablate.spec.model import StudySpec
 from ablate.store.creating import create_store
-from ablate.store.places import HOME_MARKER, Place
-from ablate.store.reading import has_run, read_results
+from ablate.store.places import Place
+from ablate.store.reading import has_run, is_smoke, read_results
 from ablate.store.results import Look
 from ablate.store.writing import Store
 from ablate.text import plural, printable
@@ -94,7 +94,9 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
             recorded = Recorded(read_results(place))
             refuse_other_code(present_code(sources, recorded), recorded, str(spec.path or spec.study))
 
-    if not design.smoke:
+    if design.smoke:
+        refuse_real_study(place)
+    elif not is_smoke(place):
         check()
     with working_in(spec.folder):
         check_cells(prepared, chosen)
@@ -103,8 +105,7 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
     options = replace(options, workers=options.workers or _fitting_workers(prepared, options, console))
     if options.engine == "local":
         check_gpus(prepared, chosen, options.workers or 1)
-    if design.smoke:
-        forget_smoke(place)
+    forget_smoke(place)
     for folder in ("trials", "logs", "locks", "cache"):
         refuse_no_folder(place.folder / folder)
     refuse_anothers_files(place)
@@ -148,26 +149,6 @@ def hours_allowed(spec: StudySpec, options: Options) -> float:
         )
     hours = options.max_hours or spec.budget.max_hours
     return min(hours or math.inf, usd / price if usd and price else math.inf)
-
-
-def forget_smoke(place: Place) -> None:
-    """Remove the last smoke run of a study, which may have tested older code.
-
-    Raises:
-        BadInput: it is still running, or a real study has that name.
-    """
-    if not has_run(place):
-        return
-    with closing(Store(place)) as store:
-        if not store.is_smoke:
-            raise BadInput(
-                f"--smoke: a study {place.study!r} that is not a smoke run already exists ({place.folder}); move it away"
-            )
-        with nobody_works_on(store):
-            store.delete()
-            (place.folder / HOME_MARKER).unlink(missing_ok=True)
-            for folder in (place.folder / "trials", place.folder / "logs", place.prefix_folder):
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:

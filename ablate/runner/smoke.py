@@ -7,6 +7,7 @@ from ablate.design.cell_settings import Validator
 from ablate.design.cells import accepted, parts_of
 from ablate.design.model import Cell, Design
 from ablate.spec.model import StudySpec
+from ablate.store.reading import SMOKE
 
 
 def smoke_study(spec: StudySpec, design: Design, trainer: Trainer) -> tuple[StudySpec, Design]:
@@ -14,7 +15,7 @@ def smoke_study(spec: StudySpec, design: Design, trainer: Trainer) -> tuple[Stud
 
     A trainer without `smoke` runs with its normal settings."""
     small = spec.model_copy(
-        update={"study": f"{spec.study[:58]}-smoke", "seeds": spec.seeds[:1], "looking": None}
+        update={"study": f"{spec.study[:58]}{SMOKE}", "seeds": spec.seeds[:1], "looking": None}
     )
     design = replace(design, smoke=True)
     if trainer.smoke is None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ablate.errors import BadInput
-from ablate.store.places import HOME_MARKER, Place, home_folder, place_of, storage_url
+from ablate.store.places import HOME_MARKER, Place, home_folder, place_in, place_of, storage_url
 from ablate.text import closest
 
 
@@ -30,14 +30,20 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
 
 
 def _only_study(root: Path, url: str | None) -> str:
-    """Return the name of the only study in the database at `url`, or in the home if there is no `url`."""
+    """Return the name of the only study in the database at `url`, or in the home if there is no `url`.
+
+    A smoke run does not count beside studies."""
     where, names = str(root), names_in(root)
-    if url is not None:
+    if url is not None or len(names) > 1:
         # Imported here, since a database library takes a while to load.
-        from ablate.store.reading import study_names
+        from ablate.store.reading import is_smoke, study_names
         from ablate.store.urls import without_password
 
-        where, names = without_password(url), study_names(url)
+        if url is not None:
+            where, names = without_password(url), study_names(url)
+        if len(names) > 1:
+            places = {name: Place(name, url, root) if url else place_in(root, name) for name in names}
+            names = [name for name, place in places.items() if not is_smoke(place)] or names
     if len(names) != 1:
         held = "contains no study; `ablate run STUDY` starts one"
         if names:

@@ -20,6 +20,9 @@ from ablate.store.results import Change, Event, Look, PartResult, Point, Results
 from ablate.store.retrying import unless_cut
 from ablate.store.urls import sqlite_file, without_password
 
+# The end of the names of smoke runs.
+SMOKE = "-smoke"
+
 
 def read_results(place: Place) -> Results:
     """Read everything recorded for a study except its curves, which are read on demand.
@@ -97,6 +100,17 @@ def study_names(url: str) -> list[str]:
 def has_run(place: Place) -> bool:
     """Return whether the study is in its database."""
     return place.exists() and place.study in study_names(place.url)
+
+
+def is_smoke(place: Place) -> bool:
+    """Return whether the study is in its database, as a smoke run."""
+
+    def read() -> bool:
+        with reading(place.url) as connection:
+            design = sa.select(tables.studies.c.design).where(tables.studies.c.name == place.study)
+            return bool((connection.scalar(design) or {}).get("smoke"))
+
+    return place.study.endswith(SMOKE) and has_run(place) and unless_cut(read)
 
 
 def _names(connection: sa.Connection) -> list[str]:
