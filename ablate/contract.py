@@ -9,7 +9,8 @@ Optional names
     prefixes(settings)            -> {name: settings}: named points in the training of a part, first to last, each with only those
                                   settings that decide the training up to there and all others at their defaults. Parts that
                                   agree on them train that beginning once; see `Context.prefix`
-    combine(settings, metrics)    -> {metric name: float}: a trial's metrics from {part name: its metrics}; default: their union
+    combine(settings, metrics)    -> {metric name: float}: a trial's metrics from {part name: its metrics}; default: their union.
+                                  `ablate test` calls it too, with the metrics that `test` returned for each part
     check(settings)               raise BadInput or Unavailable before anything is trained (missing file, bad label, no network);
                                   BadSetting puts the fault at that setting's place in the study file
     gpus(settings)                -> how many GPUs training needs; default: 1. `context.gpus` lists that many
@@ -17,7 +18,9 @@ Optional names
     measure(trainings, context)   -> {name: seconds}: how long training each of {name: settings} will take on this machine,
                                   estimated from a few timed steps (`ablate plan --measure`). One call gets all parts of a study,
                                   so that equal steps are timed once. `context.facts["measured"]` may describe what was timed
-    test(settings, context)       -> {metric name: float}: the trained model in `context.workdir` on the test split
+    test(settings, context)       -> {metric name: float}: the trained model in `context.workdir` on the test split; called for
+                                  each part and seed of the best cell, with the part's settings. Names begin with `test/`.
+                                  `context.predictions("test", ...)` works here too
     sources(settings)             -> [path]: files that are part of its code besides the modules that it imports, such as scripts
                                   that it starts, relative to the study file. A run refuses to mix trials of different code
                                   unless told how (`--code`)

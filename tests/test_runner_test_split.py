@@ -284,6 +284,16 @@ def test_a_study_whose_folder_was_moved_is_no_use(ablate: Ablate, tmp_path: Path
     assert len(json.loads(done.stdout)["uses"]) == 1
 
 
+def test_code_that_was_changed_since_is_named(ablate: Ablate, tmp_path: Path) -> None:
+    (tmp_path / "moved.yaml").write_text(MOVED)
+    (tmp_path / "moved.py").write_text(MOVED_TRAINER)
+    assert ablate("run", "moved.yaml").returncode == 0
+    assert json.loads(ablate("test", "moved", "--json").stdout)["other_code"] == []
+    (tmp_path / "moved.py").write_text(MOVED_TRAINER + "unused = 1\n")
+    done = ablate("test", "moved", "--again")
+    assert "note: scored by code that differs from the recorded code: moved.py (changed; " in done.stdout
+
+
 def test_whatever_ends_a_test_before_its_scores_is_no_use(
     run_tested: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,6 +234,7 @@ def test(
     as_json: Json = False,
 ) -> None:
     """Score the best cell on the test split, once. Scores the model of every seed, and records who did it and when.
+    Do this last: if trials have no result yet, the report says that the split was used too early.
 
     Example: ablate test quickstart
     """

@@ -7,6 +7,7 @@ import datetime
 import getpass
 import socket
 import statistics
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -19,14 +20,16 @@ from ablate.files import remove
 from ablate.runner.cadence import Cadence
 from ablate.runner.context import Owner, PartContext
 from ablate.runner.machine import choose_device
+from ablate.runner.other_code import Recorded, present_code
 from ablate.runner.outcome import finite
 from ablate.runner.run import working_in
+from ablate.runner.trial_code import Sources
 from ablate.spec.model import levels_text
 from ablate.store.places import Place
 from ablate.store.reading import read_results
 from ablate.store.results import Results, UseOfTest, best_cell
 from ablate.store.writing import Store
-from ablate.text import shown
+from ablate.text import listed, shown
 
 PREFIX = "test/"
 _STAYS = (
@@ -49,6 +52,10 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
     _refuse_second_look(results, again)
     _refuse_missing_folder(results)
     trainer = load_trainer(results.spec.trainer, results.spec.folder)
+    recorded = Recorded(results)
+    changed = recorded.differences(
+        present_code(Sources(trainer, results.spec.folder, list(sys.modules)), recorded)
+    )
     if trainer.test is None:
         raise BadInput(_why_not(trainer))
     unfinished = sum(trial.state in ("WAITING", "RUNNING") for trial in results.trials)
@@ -71,7 +78,7 @@ def score_chosen(place: Place, again: bool) -> dict[str, Any]:
                 raise TrialError(*error.faults, _STAYS) from error
             raise
         store.record_test_scores(cell.hash, scores)
-    return _document(results, cell, scores, (*results.test_uses, use))
+    return _document(results, cell, scores, (*results.test_uses, use)) | {"other_code": changed}
 
 
 def _predictions(results: Results, cell: Cell, place: Place) -> list[Path]:
@@ -204,6 +211,10 @@ def scores_text(document: dict[str, Any]) -> str:
     if not document["metrics"]:
         lines.append("no labels to score with; the predictions are saved (`ablate export`)")
     *earlier, last = document["uses"]
+    if document["other_code"]:
+        lines.append(
+            f"note: scored by code that differs from the recorded code: {listed(document['other_code'], 8)}"
+        )
     if last["unfinished"]:
         lines.append(
             f"note: {last['unfinished']} trials of the study have no result yet; the report will say so"
