@@ -229,7 +229,10 @@ def test_nothing_known_names_both_ways_to_know() -> None:
 
 
 def test_a_trainer_without_measure_is_not_advised_to_measure() -> None:
-    assert cost()["basis"] == "nothing measured yet: `ablate run STUDY --limit 1` trains one trial"
+    assert (
+        cost()["basis"]
+        == "nothing measured yet: `ablate run STUDY --limit 1` trains one trial; use the --workers of the full run"
+    )
 
 
 def test_measured_parts_are_added_up_over_seeds() -> None:

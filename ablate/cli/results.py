@@ -100,7 +100,8 @@ def report(
         from ablate.report.report import write_report
 
         written = write_report(results, folder, formats)
-    show(to_json(written), "\n".join(map(str, sorted(folder.glob("report.*")))), as_json)
+    tables = folder.glob("*.csv") if "csv" in formats else ()
+    show(to_json(written), "\n".join(map(str, sorted([*folder.glob("report.*"), *tables]))), as_json)
 
 
 def _edited(study: str | None, results: "Results") -> tuple[str, ...]:

@@ -36,8 +36,8 @@ def read_metrics(workdir: Path, printed: Mapping[str, float]) -> dict[str, float
             return metrics
         raise TrialError(
             f"the program ended without metrics: it wrote no {file}, and printed no line that is a JSON object of numbers, "
-            'such as {"dev/accuracy": 0.91}: end it with print(json.dumps({"dev/accuracy": accuracy})), and run with '
-            "--retry-failed"
+            'such as {"dev/accuracy": 0.91}: end it with print(json.dumps({"dev/accuracy": accuracy})), with the name of the '
+            "study's metric, and run with --retry-failed"
         )
     if not file.is_file() or not file.stat().st_size:
         what = "empty" if file.is_file() else "not a file"

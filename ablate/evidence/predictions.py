@@ -176,10 +176,13 @@ class PredictionFiles:
         return next((part for part in parts if part and metric in part.metrics), None)
 
     def _name_by_value(self, metric: str) -> str | None:
-        """Return the file of the split that reproduces `metric` in most parts, and in at least half of those examined.
+        """Return the file of its split that reproduces `metric` in most parts, and in at least half of those examined.
+
+        A metric without a split in its name, such as `accuracy`, may come from any split but the test split.
 
         Half, because a single part may agree by chance; not all, because files may lack items (another flag reports those)."""
-        split, matches, examined = metric.partition("/")[0] + ".", Counter[str](), set[Path]()
+        split, has_split, _ = metric.partition("/")
+        matches, examined = Counter[str](), set[Path]()
         for trial in self._grid.trials.values():
             folder = self._folder(trial, metric)
             if folder is None or folder in examined or metric not in trial.metrics:
@@ -187,7 +190,8 @@ class PredictionFiles:
             free = [
                 name
                 for name in self._list(folder)
-                if name.startswith(split) and not self._matches_its_name(folder / name, trial)
+                if (name.startswith(f"{split}.") if has_split else not name.startswith("test."))
+                and not self._matches_its_name(folder / name, trial)
             ]
             matches.update(name for name in free if self._reproduces(folder / name, trial, metric))
             examined.add(folder)

@@ -98,8 +98,10 @@ PURPOSES = {
 }
 
 
-def verdict_text(judged: Judged) -> str:
-    """Return a verdict as tables and pictures show it."""
+def verdict_text(judged: Judged, estimate: float | None) -> str:
+    """Return a verdict as tables and pictures show it; `estimate` is the difference that it is about."""
+    if estimate is None:
+        return "nothing to compare"
     return f"{judged.verdict}{', with a caveat' if judged.is_reserved else ''}"
 
 

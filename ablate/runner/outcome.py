@@ -108,7 +108,7 @@ def checked(metrics: Mapping[str, float], primary: str) -> dict[str, float]:
     if primary not in plain:
         raise TrialError(
             f"metric.name: the trainer returned no {primary!r}; it returned {', '.join(sorted(plain))}; correct the name "
-            "and run again with --retry-failed: what was trained is kept"
+            "in the study file and run again with --retry-failed: what was trained is kept"
         )
     return plain
 

@@ -137,7 +137,7 @@ def estimate(
     known = expected | {part: statistics.fmean(seconds) for part, seconds in trained.items()}
     if not known:
         steps = "`ablate plan STUDY --measure` times a few steps, " if can_measure else ""
-        basis = f"nothing measured yet: {steps}`ablate run STUDY --limit 1` trains one trial"
+        basis = f"nothing measured yet: {steps}`ablate run STUDY --limit 1` trains one trial; use the --workers of the full run"
         return {"hours": None, "hours_low": None, "hours_high": None, "usd": None, "basis": basis}
     hours = statistics.fmean(known.values()) * unique_parts / 3600
     untrained = [seconds for part, seconds in expected.items() if part not in trained]

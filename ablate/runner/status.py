@@ -79,5 +79,8 @@ def status_text(results: Results) -> str:
             if row["last_line"] and row["last_line"] not in str(trial.error):
                 lines.append(f"    last line it printed: {shortened(row['last_line'], 120)}")
     if document["failed"]:
-        lines.append(f"  more: ablate show {document['study']} TRIAL, ablate logs {document['study']} TRIAL")
+        lines.append(
+            f"  more: ablate show {document['study']} TRIAL, ablate logs {document['study']} TRIAL; once the cause is mended: "
+            "ablate run STUDY --retry-failed"
+        )
     return "\n".join(lines)

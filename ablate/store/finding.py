@@ -25,7 +25,11 @@ def find_study(typed: str | None, home: Path | None = None, storage: str | None 
         close = closest(name, names_in(root))
         file = typed if typed and looks_like_path(typed) else "FILE.yaml"
         hint = f"did you mean {close!r}?" if close else f"run it first: ablate run {file}"
-        raise BadInput(f"STUDY: {name!r} has no results in {root}; {hint}")
+        # The default home is relative to the working directory.
+        elsewhere = (
+            "" if close or home else " (or, if it ran from another folder, go there or name its --home)"
+        )
+        raise BadInput(f"STUDY: {name!r} has no results in {root.absolute()}; {hint}{elsewhere}")
     return place
 
 

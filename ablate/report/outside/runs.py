@@ -236,7 +236,10 @@ def _averaged(runs: Runs) -> Runs:
     if sizes[0] != sizes[-1] and (spread := float(np.ptp(runs.y[widest]))):
         where = [*((factor, texts) for factor, texts in runs.factors.items()), runs.block]
         named = ", ".join(f"{factor} = {texts[int(widest[0])]}" for factor, texts in where)
-        note += f". Rows of one run differ by up to {spread:.4g} ({named}): look for duplicates"
+        note += (
+            f". Rows of one run differ by up to {spread:.4g} ({named}): look for duplicates, or for a factor that --factors "
+            "leaves out"
+        )
     return replace(
         runs,
         y=np.array([runs.y[rows].mean() for rows in groups]),

@@ -62,7 +62,7 @@ def forest(report: Report) -> Picture | None:
         caption=_caption(report, rows_of[shown[0]], clipped, left_out=len(metrics) - len(shown)),
         alt=f"Forest plot of {shown[0]} with 95 % intervals. "
         + " ".join(
-            f"{row.text}: {row.numbers.delta} {row.numbers.interval}, {verdict_text(row.judged)}."
+            f"{row.text}: {row.numbers.delta} {row.numbers.interval}, {verdict_text(row.judged, row.numbers.estimate)}."
             for row in changes
         ),
         section="says",

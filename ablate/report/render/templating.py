@@ -30,7 +30,7 @@ from ablate.report.sections.effects import clearest_first
 from ablate.report.sections.looks import look_text, plan_text, when_seen
 from ablate.report.sections.provenance import methods, sources
 from ablate.report.sections.seeds_needed import open_comparisons
-from ablate.report.sections.summary import caveats_of, headline
+from ablate.report.sections.summary import caveats_of, headline, scope
 from ablate.report.terms import TERMS
 from ablate.spec.designs import KINDS
 from ablate.spec.model import quoted_level
@@ -117,6 +117,7 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
         },
         "intervals_note": INTERVALS,
         "equivalence_note": _equivalence_note(report),
+        "intervals_cover": scope(report),
         "terms": TERMS,
         "again": {cell.cell: command for cell in report.cells if (command := _again(report, cell))},
         "devices": [device.value for device in _devices(report.provenance.facts)],

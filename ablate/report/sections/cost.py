@@ -45,4 +45,5 @@ def cost(grid: Grid) -> Cost:
 def cost_sentence(report: Report) -> str:
     """Return what the study cost."""
     usd = f", ${report.cost.usd:.2f}" if report.cost.usd is not None else ""
-    return f"Cost: {duration(report.cost.hours * 3600)} of training{usd}."
+    lost = " (trials that failed or were pruned are not counted)" if report.cost.not_counted else ""
+    return f"Cost: {duration(report.cost.hours * 3600)} of training{usd}{lost}."

@@ -61,7 +61,7 @@ def sentences(report: Report) -> tuple[str, ...]:
         *_stops(report),
         *_searched(report),
         *(effect_sentence(row) + _slight(row, smallest) for row in rows if row not in waiting),
-        *_scope(report),
+        *scope(report),
         *(
             [f"{NOTES[Note.NOTHING_YET].capitalize()}: {listed([r.text for r in waiting], 12, '; ')}."]
             if waiting
@@ -292,7 +292,7 @@ def _facts_of_any(row: EffectRow | Difference) -> dict[str, str]:
     return facts
 
 
-def _scope(report: Report) -> list[str]:
+def scope(report: Report) -> list[str]:
     """Return which variation the intervals cover: seeds, and also dev items if predictions were saved."""
     compared = [(row.text, row) for row in with_sentence(report)] or _compared_cells(report)
     with_items = [name for name, row in compared if row.numbers.method == Method.SEEDS_AND_ITEMS]
