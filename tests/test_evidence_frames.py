@@ -100,3 +100,16 @@ def test_sources_of_different_seeds_differ() -> None:
 
 def test_level_text_is_yaml() -> None:
     assert [level_text(level) for level in (True, None, 0.01, "off")] == ["true", "null", "0.01", "off"]
+
+
+def test_no_name_of_a_factor_or_metric_takes_the_column_of_another() -> None:
+    results = with_trial(
+        example(), 0, factors={"seed": "x", "factor.seed": "y"}, metrics={"seed": 0.5, "dev/mean": 0.6}
+    )
+    factors = tuple(
+        one.model_copy(update={"name": name})
+        for one, name in zip(results.spec.factors, ("seed", "factor.seed"), strict=False)
+    )
+    frame = tidy_frame(replace(results, spec=results.spec.model_copy(update={"factors": factors})))
+    found = [frame.loc[0, name] for name in ("seed", "factor.seed", "factor.factor.seed", "metric.seed")]
+    assert found == [11, "x", "y", 0.5]

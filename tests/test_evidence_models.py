@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -275,3 +275,31 @@ def test_a_fraction_that_cannot_tell_every_product_has_main_effects_only(cells: 
     """With 12 of 24 cells, which products came first would decide what is mixed into the effects."""
     model = not_none(fit_model(grid(fraction(cells)), "dev/mean"))
     assert any(len(factors) == 2 for factors, _ in model.weights) is told
+
+
+def renamed(name: str) -> Results:
+    """The two-level design with another name for the factor `x`."""
+    factors = (*TWO[:2], factor(name, ["a", "b"]))
+    results = two_level()
+    base = {new.name: BASE[old.name] for old, new in zip(TWO, factors, strict=True)}
+    study = spec("full", factors=factors, baseline=base)
+
+    def named(levels: Mapping[str, Any]) -> dict[str, Any]:
+        return {name if key == "x" else key: level for key, level in levels.items()}
+
+    return replace(
+        results,
+        spec=study,
+        cells=tuple(replace(c, levels=named(c.levels)) for c in results.cells),
+        trials=tuple(replace(t, factors=named(t.factors)) for t in results.trials),
+    )
+
+
+def test_a_factor_named_seed_is_not_the_block() -> None:
+    def numbers(name: str) -> list[Any]:
+        rows = [row for row in report_document(renamed(name))["anova"] if row["metric"] == "dev/mean"]
+        return [(row["df"], row["ss"], row["F"], row["p"]) for row in rows]
+
+    assert numbers("seed") == numbers("x")
+    terms = [row["term"] for row in report_document(renamed("seed"))["anova"]]
+    assert {"seed", "seed (block)"} <= set(terms)

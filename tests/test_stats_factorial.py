@@ -350,3 +350,17 @@ def test_an_unreplicated_table_of_two_factors_has_margins() -> None:
     result = factorial(np.array([0.60, 0.62, 0.81, 0.85]), two_level_factors("AB"), order="full")
     assert result.lenth is not None
     assert (result.lenth.m, result.lenth.df) == (3, 1.0)
+
+
+def test_a_column_named_like_an_existence_is_another_factor() -> None:
+    y, gaps = np.arange(8.0) ** 1.5, np.array([0, 1, 0, 1, -1, -1, 0, 1])
+    other = np.array([0, 0, 1, 1, 0, 1, 1, 0])
+
+    def effects(name: str) -> list[float]:
+        return [
+            e.estimate
+            for e in factorial(y, [Factor("gap", gaps, 2), Factor(name, other, 2)], order="1").effects
+        ]
+
+    assert effects("gap exists") == effects("x")
+    assert len(effects("x")) == 2

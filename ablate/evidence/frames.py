@@ -3,7 +3,7 @@
 Nothing is dropped here: a trial that failed, was pruned or never ran keeps its place, with NaN as its metric."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -201,7 +201,8 @@ def tidy_frame(results: Results) -> "pandas.DataFrame":
     """Return one row per trial: cell, seed, number, state, attempts, factors, metrics, seconds, error.
 
     Factors and metrics keep their names; a factor that does not exist in a cell is None there, a metric that was
-    not measured is NaN. A factor or metric named like one of our columns gets `factor.` or `metric.` before it.
+    not measured is NaN. A factor or metric named like a column before it, or like one of ours, gets `factor.` or `metric.` before
+    its name.
     """
     import pandas
 
@@ -212,13 +213,20 @@ def tidy_frame(results: Results) -> "pandas.DataFrame":
     columns: dict[str, object] = {name: [getattr(trial, name) for trial in trials] for name in ours[:5]}
     for name in factors:
         levels = [trial.factors.get(name) for trial in trials]
-        columns[f"factor.{name}" if name in ours else name] = pandas.Series(levels, dtype=object)
+        columns[_unlike(name, {*ours, *columns}, "factor.")] = pandas.Series(levels, dtype=object)
     for name in metrics:
-        column = f"metric.{name}" if name in ours or name in factors else name
-        columns[column] = np.array([trial.metrics.get(name, math.nan) for trial in trials], dtype=float)
+        columns[_unlike(name, {*ours, *columns}, "metric.")] = np.array(
+            [trial.metrics.get(name, math.nan) for trial in trials], dtype=float
+        )
     columns["seconds"] = np.array([trial.seconds for trial in trials], dtype=float)
     columns["error"] = pandas.Series([trial.error for trial in trials], dtype=object)
     return pandas.DataFrame(columns)
+
+
+def _unlike(name: str, taken: Collection[str], prefix: str) -> str:
+    while name in taken:
+        name = prefix + name
+    return name
 
 
 def _distinct(items: Iterable[T]) -> list[T]:

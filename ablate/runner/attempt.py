@@ -259,7 +259,7 @@ class Attempt:
             study=study,
             name=f"{levels_text(self.cell.levels)}, seed {seed}{of_several}",
             key=f"{self.store.home()}-{self.part.hash}-{seed}",
-            config={**self.cell.levels, "seed": seed, **flat(self.part.settings)},
+            config=_config(self.cell.levels, flat(self.part.settings), seed),
             folder=self.store.place.folder,
         )
 
@@ -425,3 +425,10 @@ class PartOwner(Owner):
     def notice(self, line: str) -> None:
         """Report a message to the supervisor."""
         self._attempt.emit("notice", text=line)
+
+
+def _config(levels: Mapping[str, Any], settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return what trackers show of a part; a factor or setting that is itself named `seed` does not hide the seed."""
+    named = {"factor.seed" if name == "seed" else name: level for name, level in levels.items()}
+    named |= {"settings.seed" if name == "seed" else name: value for name, value in settings.items()}
+    return {**named, "seed": seed}

@@ -14,7 +14,7 @@ effect within the condition, and its parent's effect is averaged over its levels
 such a factor with its own parents.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from math import prod
@@ -152,8 +152,9 @@ def factorial(
     Box, Hunter & Hunter, Statistics for Experimenters, ch. 5.
     """
     where = conditions(factors)
-    nuisances = [_existence(f) for f in factors if where.get(f.name, {}) is None]
-    before = [*([block] if block else []), *nuisances]
+    names = {f.name for f in factors}
+    blocks = [replace(block, name=_unlike(block.name, names, " (block)"))] if block else []
+    before = [*blocks, *_existences(factors, where)]
     table = _Table(y, factors, before, where)
     replicated = len(crossings(factors)) < len(y)
     chosen, highest = _choose(table, replicated, order)
@@ -197,7 +198,7 @@ def effect_weights(
     An estimate is the weighted sum of the metric over the rows.
     """
     where = conditions(factors)
-    before = [_existence(f) for f in factors if where.get(f.name, {}) is None]
+    before = _existences(factors, where)
     rows = len(factors[0].index)
     table = _Table(np.zeros(rows), factors, before, where)
     highest = len(factors) if order == "full" else min(int(order), len(factors))
@@ -239,8 +240,21 @@ def _condition(child: Factor, others: Sequence[Factor]) -> Condition | None:
     return {g.name: tuple(sorted(seen[g.name])) for g in parents}
 
 
-def _existence(factor: Factor) -> Factor:
-    return Factor(f"{factor.name} exists", factor.exists.astype(np.intp), 2)
+def _existences(factors: Sequence[Factor], where: Mapping[str, Condition | None]) -> list[Factor]:
+    """Return a column for each factor whose existence no condition explains."""
+    names = {f.name for f in factors}
+    return [
+        Factor(_unlike(f"{f.name} exists", names, " exists"), f.exists.astype(np.intp), 2)
+        for f in factors
+        if where.get(f.name, {}) is None
+    ]
+
+
+def _unlike(name: str, names: Collection[str], suffix: str) -> str:
+    """Return a name that no factor has: terms are looked up by their names."""
+    while name in names:
+        name += suffix
+    return name
 
 
 def _terms(factors: Sequence[Factor], where: dict[str, Condition | None], highest: int) -> Iterator[Names]:
