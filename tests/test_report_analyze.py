@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -1064,3 +1065,18 @@ def test_analysing_loads_neither_pandas_nor_statsmodels() -> None:
     script = f"import sys, ablate.report.outside.analyze, ablate.report.outside.compare; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_an_effect_that_no_block_can_split_by_level_is_split_over_all_rows(tmp_path: Path) -> None:
+    """Each block has two of the four cells; the interaction is estimated over all rows, and so are its simple effects."""
+    cells = [(a, b) for a in (0, 1) for b in (0, 1)]
+    noise = iter(np.random.default_rng(3).normal(0, 0.005, 100))
+    rows = [
+        (a, b, block, 0.8 + a * (0.05 - 0.08 * b) + next(noise))
+        for block, pair in enumerate(4 * list(combinations(cells, 2)))
+        for a, b in pair
+    ]
+    table = write_csv(tmp_path / "split.csv", ["a", "b", "seed", "y"], rows)
+    effect = analyze_table(table, "y", ["a", "b"], "seed")["effects"][0]
+    assert [simple["level"] for simple in effect["turns"]] == ["0", "1"]
+    assert [simple["estimate"] for simple in effect["turns"]] == pytest.approx([0.05, -0.03], abs=0.01)

@@ -204,9 +204,13 @@ class _Inferences:
         return float(np.abs(self._y).max())
 
     def simple(self, effect: tuple[str, int], at: tuple[str, int]) -> Inference | None:
-        """Return an effect at one level of another factor, both (factor, level index); None if it cannot be estimated."""
-        if self._by_block:
-            return self._within(simple_effect(self._by_block[0], self.levels, effect, at))
+        """Return an effect at one level of another factor, both (factor, level index); None if it cannot be estimated.
+
+        Over the blocks; if they cannot estimate it, by least squares, as `of_estimates` does with effects."""
+        if self._by_block and (
+            within := self._within(simple_effect(self._by_block[0], self.levels, effect, at))
+        ):
+            return within
         weights = simple_effect(self.result.weights, self.levels, effect, at)
         residual = self.result.anova["II"][-1]
         if weights is None or not residual.ms or self.result.degenerate:
