@@ -1,9 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from report_examples import example, factor, spec
+from report_examples import cell, example, factor, points_of, spec
 
-from ablate.evidence.contrasts import Contrast, contrasts, low_level, same_level, seed_differences
+from ablate.design.factorial import Space, level_names
+from ablate.evidence.contrasts import (
+    Contrast,
+    contrasts,
+    low_level,
+    same_level,
+    seed_differences,
+    side_means,
+)
 from ablate.evidence.frames import Grid, grid
+from ablate.report.report import report_of
+from ablate.store.results import TrialResult
 
 
 def contrast_of(arranged: Grid, name: str) -> Contrast:
@@ -73,3 +85,31 @@ def test_a_factor_that_the_baseline_does_not_name_starts_from_its_first_level() 
 )
 def test_levels_compare_by_yaml_value(a: int | str, b: bool | float, same: bool) -> None:
     assert same_level(a, b) is same
+
+
+def test_dots_of_a_parent_with_grandchildren_differ_by_its_effect() -> None:
+    """At b = x there are two cells, at b = y one: both levels of b count the same, as they do in the effect."""
+    factors = (
+        factor("a", ["off", "on"]),
+        factor("b", ["x", "y"], a=("on",)),
+        factor("c", [1, 2], b=("x",)),
+    )
+    study = spec("full", factors=factors, baseline={"a": "off"})
+    chosen = [cell(level_names(Space(study).factors, one)) for one in Space(study).full()]
+    results = example(study)
+    trials = tuple(
+        TrialResult(
+            one.hash, seed, k, "COMPLETE", 1, one.levels,
+            {"dev/mean": len(one.levels) + (10 if one.levels.get("c") == 2 else 0) + seed * k / 1000}, 1.0, None,
+            {name: part.hash for name, part in one.parts.items()},
+        )
+        for seed in study.seeds
+        for k, one in enumerate(chosen)
+    )  # fmt: skip
+    results = replace(
+        results, cells=tuple(chosen), reference=chosen[0].hash, trials=trials, parts={}, points=points_of([])
+    )
+    row = next(row for row in report_of(results).primary_effects if row.change.factor == "a")
+    contrast = contrasts(grid(results))[0]
+    low, high = side_means(grid(results), contrast, "dev/mean")
+    assert (high - low).tolist() == pytest.approx(list(row.by_seed.values()))

@@ -6,13 +6,16 @@ matches by each of them; with itself, the difference is 0. In one-at-a-time and 
 the reference cell counts, so that an effect is the difference between two cells; in other designs it is the mean over all
 matches."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate.evidence.frames import LOST, Grid, level_key
+from ablate.spec.conditions import in_order
 from ablate.spec.model import Factor, Scalar, StudySpec, quoted_level
 
 
@@ -24,7 +27,8 @@ class Contrast:
     low: Scalar  # the baseline's level (or the factor's first)
     high: Scalar
     when: str | None  # the condition under which the factor exists
-    rows_low: NDArray[np.int64]  # [matches, k] rows of the grid, padded with −1
+    # [matches, k] rows of the grid, padded with −1. A row that is there twice counts twice in the mean of its side.
+    rows_low: NDArray[np.int64]
     rows_high: NDArray[np.int64]  # [matches, k]
     averaged_over: tuple[str, ...]  # factors that exist on one side only, averaged there
     unmatched: bool  # some cells with one of the levels have no match; a model of all cells still uses them
@@ -206,8 +210,8 @@ def between(grid: Grid, factor: Factor, low: Scalar, high: Scalar) -> Contrast:
         low,
         high,
         condition_text(factor),
-        rows_low=_padded([grid.row_of[match[0]].tolist() for match in matches]),
-        rows_high=_padded([grid.row_of[match[1]].tolist() for match in matches]),
+        rows_low=_padded([grid.row_of[_evenly(grid, match[0])].tolist() for match in matches]),
+        rows_high=_padded([grid.row_of[_evenly(grid, match[1])].tolist() for match in matches]),
         averaged_over=tuple(sorted(averaged_over)),
         unmatched=unmatched,
     )
@@ -233,6 +237,33 @@ def _with_reference(
         return [place for place in side if has_low_levels(grid.combinations[place])] or side
 
     return [(reduced(low), reduced(high)) for low, high in kept]
+
+
+def _evenly(grid: Grid, side: list[int]) -> list[int]:
+    """Return the combinations of one side, repeated so that their mean weights the levels of each factor equally.
+
+    A child that itself has children at only one of its levels has more combinations there. The model of all cells weights its
+    levels equally, too."""
+    if len(side) == 1:
+        return side
+    shares: dict[int, Fraction] = {}
+
+    def split(places: list[int], factors: list[int], share: Fraction) -> None:
+        if not factors:
+            shares.update(dict.fromkeys(places, share / len(places)))
+            return
+        groups: dict[int, list[int]] = {}
+        for place in places:
+            groups.setdefault(int(grid.levels[place, factors[0]]), []).append(place)
+        for group in groups.values():
+            split(group, factors[1:], share / len(groups))
+
+    names = [factor.name for factor in grid.results.spec.factors]
+    parents_first = [names.index(factor.name) for factor in in_order(grid.results.spec.factors)]
+    varied = [column for column in parents_first if len(set(grid.levels[side, column].tolist())) > 1]
+    split(side, varied, Fraction(1))
+    unit = math.lcm(*(share.denominator for share in shares.values()))
+    return [place for place in side for _ in range(int(shares[place] * unit))]
 
 
 def _descendants(factors: tuple[Factor, ...], name: str) -> frozenset[str]:
