@@ -13,8 +13,10 @@ from report_examples import example, factor, report_document, spec, valued, with
 from ablate.evidence.effects import Effect, Kind, Scale, even_scale, study_effects, study_models
 from ablate.evidence.frames import grid
 from ablate.evidence.items import Items
-from ablate.evidence.verdicts import Qualifier
+from ablate.evidence.verdicts import Qualifier, judge_primary
+from ablate.report.report import report_of
 from ablate.spec.model import Factor, Scalar, StudySpec
+from ablate.stats.power import mde
 from ablate.store.results import Results, TrialResult
 
 SIZES = (4, 16, 1, 64)  # in the order of the file; the baseline is 16
@@ -301,3 +303,59 @@ def test_what_is_gone_at_the_last_epoch_is_not_called(last_gain: float) -> None:
     row = row_of(report_document(chosen(0.02, last_gain)), "x")
     assert row["p"] < 0.001 < 0.05 < row["p_holm"]
     assert (row["verdict"], row["qualifiers"]) == ("inconclusive", [Qualifier.LAST_EPOCH])
+
+
+def test_a_last_epoch_that_agrees_less_clearly_is_no_caveat() -> None:
+    """Both p are below .05, and only the correction leaves it undecided."""
+    effect = effects_of(chosen(0.02, 0.02))[0]
+    unclear = replace(
+        effect,
+        inference=replace(effect.inference, p=0.02),
+        last=replace(not_none(effect.last), p=0.03),
+    )
+    judged = judge_primary([unclear, unclear], None, "maximize")[0]
+    assert (judged.verdict, judged.qualifiers) == ("inconclusive", ())
+    gone = replace(unclear, last=replace(not_none(effect.last), p=0.06))
+    assert judge_primary([gone], None, "maximize")[0].qualifiers == (Qualifier.LAST_EPOCH,)
+
+
+# Rounding, looks, and alpha
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_what_single_precision_leaves_of_nothing_is_no_effect(design: str) -> None:
+    """The same numbers, and 6e-8 in every seed beside them: p would be 0."""
+
+    def value(levels: Mapping[str, Any], seed: int) -> float:
+        metric = np.float32(0.8 + 0.01 * seed + 0.001 * (levels["size"] == 4))
+        if levels["l2"] == 0.01:
+            metric = np.nextafter(metric, np.float32(1))
+        return float(metric)
+
+    row = row_of(report_document(valued(sized(design), value)), "l2")
+    assert (row["estimate"], row["p"], row["verdict"]) == (0, None, "inconclusive")
+    assert row["notes"] == ["no_noise"]
+
+
+def test_trials_lost_after_a_look_say_nothing_about_it() -> None:
+    """At the look after two seeds one trial of each side is lost; then one side loses all others."""
+    lost = [(0, 1), (1, 1), *((1, seed) for seed in range(2, 5))]
+    whole = grid(pair(lost=lost))
+    then = whole.with_first_seeds(2)
+    of_then, of_whole = (study_effects(then, Items(one), "dev/mean", None)[0].lost for one in (then, whole))
+    assert not_none(of_whole).uneven is False
+    assert of_whole == of_then
+
+
+def test_the_seeds_of_a_slope_are_counted_at_the_alpha_of_its_verdict() -> None:
+    results = valued(sized(), noisy(lambda levels: 0.0, sd=0.01))
+    rows = [row for row in report_of(results).primary_effects if row.change.factor == "size"]
+    slope, *levels = rows
+    assert slope.judged.alpha == pytest.approx(0.05 / 2 * 3 / 4)
+    assert [row.judged.alpha for row in levels] == pytest.approx([0.05 / 2 / 4 / 3] * 3)
+    for row in rows:
+        needed, per_seed = not_none(row.seeds_needed).about, not_none(row.numbers.v_seed) * row.numbers.n
+        if needed and needed > row.numbers.n:
+            detected = mde((per_seed / needed) ** 0.5, needed - 1, alpha=row.judged.alpha)
+            assert detected <= not_none(results.spec.metric.smallest_effect)
+    assert any(row.seeds_needed for row in rows)

@@ -340,3 +340,10 @@ def test_items_that_seeds_do_not_lower_end_a_study_sooner(tmp_path: Path) -> Non
 def test_where_cells_stop_together_more_trials_are_expected(tmp_path: Path) -> None:
     apart, together = (planned(tmp_path, kind)["expected"][0]["trials"] for kind in ("one_at_a_time", "full"))
     assert apart < together
+
+
+def test_a_slope_is_planned_at_the_alpha_that_its_verdict_has() -> None:
+    """Part of its share is kept for the levels. With two levels there is no slope."""
+    found = detectable(crossed(2, "one_at_a_time", "[0, 1, 2]"))
+    assert found["value"] == pytest.approx(mde(1.0, 1, alpha=0.05 / 2 * 3 / 4))
+    assert detectable(crossed(2, "one_at_a_time"))["value"] == pytest.approx(mde(1.0, 1, alpha=0.05 / 2))

@@ -195,3 +195,9 @@ def test_the_detectable_effect_is_found_four_times_out_of_five(
 def test_a_smaller_share_of_alpha_needs_a_larger_effect() -> None:
     found = analysed(differences())
     assert not_none(found.mde80()) < not_none(found.mde80(1 / 4)) < not_none(found.mde80(1 / 16))
+
+
+def test_a_difference_below_single_precision_is_nothing() -> None:
+    found = infer([5e-8, 6e-8, 5.5e-8], scale=0.8)
+    assert (found.estimate, found.method) == (0.0, Method.NO_VARIANCE)
+    assert infer([5e-8, 6e-8, 5.5e-8], scale=1e-4).method is Method.SEEDS

@@ -136,7 +136,7 @@ def study_effects(grid: Grid, items: Items, metric: str, model: Model | None) ->
             seed_differences(grid, contrast, metric),
             Slope(line.scale, line.values, _p_lack_of_fit(items, metric, line)) if line else None,
             of_last,
-            _lost(items, contrast, metric, of_plan),
+            _lost(grid, items, contrast, metric, of_plan),
             model.confounded.get(contrast.factor, ()) if model and w is None else (),
         )
         for (contrast, w, line), inference, of_last, of_plan in zip(
@@ -155,15 +155,16 @@ def infer_all(items: Items, metric: str, weights: Sequence[Array | None]) -> lis
         zip(usable, items.noise([w for k in usable if (w := weights[k]) is not None], metric), strict=True)
     )
     return [
-        infer(of_seed, noise.get(k), scale=_largest(weights[k], values)) for k, of_seed in enumerate(per_seed)
+        infer(of_seed, noise.get(k), scale=_size(weights[k], values)) for k, of_seed in enumerate(per_seed)
     ]
 
 
-def _largest(weights: Array | None, values: Array) -> float:
-    """Return the size of the largest term of a contrast."""
+def _size(weights: Array | None, values: Array) -> float:
+    """Return the size of the metric on each side of a contrast; the largest of all seeds."""
     if weights is None:
         return 0.0
-    return float(np.nanmax(np.abs(weights * np.where(weights == 0, 0.0, values)), initial=0.0))
+    sides = np.abs(weights * np.where(weights == 0, 0.0, values)).sum(axis=0) / 2
+    return float(np.nanmax(sides, initial=0.0))
 
 
 def study_models(grid: Grid) -> dict[str, Model]:
@@ -265,17 +266,17 @@ def _p_lack_of_fit(items: Items, metric: str, line: _Line) -> float | None:
     return min(1.0, len(line.deviations) * min(p)) if p else None
 
 
-def _lost(items: Items, contrast: Contrast, metric: str, planned: Array | None) -> Lost | None:
+def _lost(grid: Grid, items: Items, contrast: Contrast, metric: str, planned: Array | None) -> Lost | None:
     """Bound an effect by giving the lost trials the worst or the best value that the metric can have.
 
     An effect is a weighted sum of the trials, so each bound takes for every lost trial the value that moves it farthest.
-    Trials that are still to run are left out. Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
+    Trials that are still to run are left out. `grid` may have only the first seeds of that of `items`: those of a look.
+    Source: Horowitz & Manski 2000, J. Am. Stat. Assoc. 95, 77-84.
     """
-    grid = items.grid
     values, lost = grid.values[metric], lost_trials(grid, metric)
     if planned is None or not (np.nan_to_num(planned)[lost] != 0).any() or not np.isfinite(values).any():
         return None
-    least, most, from_observed = _extremes(items, metric)
+    least, most, from_observed = _extremes(grid, items, metric)
     bounds = []
     for if_positive, if_negative in ((least, most), (most, least)):
         filled = np.where(lost, np.where(planned > 0, if_positive, if_negative), values)
@@ -284,11 +285,11 @@ def _lost(items: Items, contrast: Contrast, metric: str, planned: Array | None) 
     return Lost((bounds[0], bounds[1]), low, high, from_observed)
 
 
-def _extremes(items: Items, metric: str) -> tuple[float, float, bool]:
+def _extremes(grid: Grid, items: Items, metric: str) -> tuple[float, float, bool]:
     """Return the smallest and the largest value that `metric` can have, and whether one of them is only an observed value."""
-    values = items.grid.values[metric]
+    values = grid.values[metric]
     kind = items.kind(metric) or items.stated(metric)
-    known = [end for end in metric_range(items.grid.results.spec, metric, kind) if end is not None]
+    known = [end for end in metric_range(grid.results.spec, metric, kind) if end is not None]
     extremes = [*known, float(np.nanmin(values)), float(np.nanmax(values))]
     return min(extremes), max(extremes), len(known) < 2
 

@@ -37,6 +37,7 @@ class Judged:
     qualifiers: tuple[Qualifier, ...] = ()
     # The 90 % interval: within ± the smallest effect, there is no difference that matters. None for exploratory metrics.
     ci90: tuple[float, float] | None = None
+    alpha: float = 0.05  # of its test: its share of .05 at the first step of the correction
 
     @property
     def is_reserved(self) -> bool:
@@ -116,16 +117,11 @@ def qualified(
         qualifiers.append(Qualifier.LOST_RUNS)
         if effect.lost.uneven:
             conclusion = Verdict.INCONCLUSIVE
-    p_chosen = inference.p
-    if (
-        effect.last
-        and not conclusion.is_decided
-        and p_chosen is not None
-        and p_chosen < 0.05
-        and deciding_p(effect) != p_chosen
-    ):
+    is_clear = inference.p is not None and inference.p < 0.05
+    deciding = deciding_p(effect)
+    if is_clear and not conclusion.is_decided and (deciding is None or deciding >= 0.05):
         qualifiers.append(Qualifier.LAST_EPOCH)
-    return Judged(p, None, conclusion, inference.mde80(share), tuple(qualifiers), ci90)
+    return Judged(p, None, conclusion, inference.mde80(share), tuple(qualifiers), ci90, 0.05 * share)
 
 
 def deciding_p(effect: Effect) -> float | None:

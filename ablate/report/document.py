@@ -17,12 +17,9 @@ from ablate.report.formatting import interval, number, signed
 from ablate.report.phrases import Note
 from ablate.spec.designs import Search
 from ablate.spec.model import Metric, Scalar, quoted_level
-from ablate.stats.inference import Inference, Method
+from ablate.stats.inference import SINGLE_PRECISION, Inference, Method
 
 Interval = tuple[float, float]
-
-# As a fraction of the metric's size: metrics are sums of 32-bit numbers, which have seven digits.
-ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Numbers:
 
     @property
     def is_identical(self) -> bool:
-        """Whether both sides have exactly the same values, in every seed."""
+        """Whether both sides have the same values within rounding, in every seed."""
         return self.estimate == 0 and self.method is Method.NO_VARIANCE
 
     @property
@@ -107,7 +104,7 @@ class Numbers:
             inference.v_seed,
             inference.v_item,
             inference.item_df if inference.v_item and math.isfinite(inference.item_df) else None,
-            rounding=ROUNDING * size,
+            rounding=SINGLE_PRECISION * size,
         )
 
 
@@ -329,6 +326,7 @@ class Progress:
     failed: int
     pruned: int
     missing: int
+    may_add: int = 0  # how many more a search or the coming looks may add, at most
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def noise_so_far(earlier: Results | None, metric: str) -> Noise | None:
 
 def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, Any]:
     """Return the smallest main effect that the study detects with 80 % power, for the least certain factor."""
-    seeds, several = len(spec.deciding_seeds), comparisons(spec)
+    seeds, several, alpha = len(spec.deciding_seeds), comparisons(spec), first_alpha(spec)
     base = {"metric": spec.metric.name, "value": None, "floor": None, "comparisons": several}
     if seeds < 2:
         return base | {"basis": "one seed gives no noise to compare with"}
@@ -68,7 +68,7 @@ def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> d
     )
     in_runs = sd_of_an_effect(spec, design)
     if noise is None:
-        return base | {"value": _detectable(in_runs, seeds, several), "basis": f"{corrected}, in {UNKNOWN}"}
+        return base | {"value": _detectable(in_runs, seeds, alpha), "basis": f"{corrected}, in {UNKNOWN}"}
     sd = noise.sd_effect or in_runs * noise.sd_run
     basis = (
         f"{corrected}, in the metric's own unit; standard deviation between seeds so far {noise.sd_run:.4g}"
@@ -76,10 +76,10 @@ def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> d
     if noise.sd_effect:
         basis += "; computed from the noise of the effects so far (the designs of these factors: from that of single runs)"
     if noise.v_item:
-        basis += f"; no number of seeds detects less than {_floor(noise.v_item, several):.3g} on these items"
+        basis += f"; no number of seeds detects less than {_floor(noise.v_item, alpha):.3g} on these items"
     return base | {
-        "value": _detectable(sd, seeds, several, noise.v_item),
-        "floor": _floor(noise.v_item, several),
+        "value": _detectable(sd, seeds, alpha, noise.v_item),
+        "floor": _floor(noise.v_item, alpha),
         "basis": basis,
     }
 
@@ -106,7 +106,7 @@ def alternatives_rows(spec: StudySpec, design: Design, noise: Noise | None) -> l
                 "trials": cells * len(spec.seeds),
                 "variance": one.variance,
                 "detectable": {
-                    str(s): _detectable(in_unit, s, comparisons(spec), noise.v_item if noise else 0.0)
+                    str(s): _detectable(in_unit, s, first_alpha(spec), noise.v_item if noise else 0.0)
                     for s in seeds
                 },
                 "resolution": one.resolution,
@@ -148,11 +148,11 @@ def _items_or_seeds(spec: StudySpec, noise: Noise) -> str | None:
     """Return the effects that twice the items and twice the seeds would detect; None if items are less than half of the noise.
 
     Even if items are more than half, twice the seeds may help more: with few seeds, each adds degrees of freedom."""
-    sd, seeds, several = noise.sd_effect or noise.sd_run, len(spec.deciding_seeds), comparisons(spec)
+    sd, seeds, alpha = noise.sd_effect or noise.sd_run, len(spec.deciding_seeds), first_alpha(spec)
     if not noise.v_item or noise.v_item < sd**2 / seeds:
         return None
-    items = _detectable(sd, seeds, several, noise.v_item / 2)
-    more_seeds = _detectable(sd, 2 * seeds, several, noise.v_item)
+    items = _detectable(sd, seeds, alpha, noise.v_item / 2)
+    more_seeds = _detectable(sd, 2 * seeds, alpha, noise.v_item)
     better = "items" if items < more_seeds else "seeds"
     return (
         "the dev items cause at least half of the noise: twice as many items would detect main effects of "
@@ -165,10 +165,20 @@ def comparisons(spec: StudySpec) -> int:
     return sum(1 if factor.numbers else len(factor.levels) - 1 for factor in spec.factors)
 
 
-def _detectable(sd: float, seeds: int, several: int, v_item: float = 0.0) -> float:
-    """Return the effect detected with 80 % power after correction,
-    in the unit of `sd`, which is the sd of one seed's effect."""
-    alpha = 0.05 / max(1, several)
+def first_alpha(spec: StudySpec) -> float:
+    """Return the α of the first step of the correction; of a slope, if there is one, which leaves part of it to its levels."""
+    share = 0.05 / max(1, comparisons(spec))
+    # A leave-one-out design has no slopes: it runs two levels of a factor.
+    if spec.design.starts_at_best or not any(factor.numbers for factor in spec.factors):
+        return share
+    # NumPy takes a while to load.
+    from ablate.stats.multiple import BEHIND_GATES
+
+    return share * (1 - BEHIND_GATES)
+
+
+def _detectable(sd: float, seeds: int, alpha: float, v_item: float = 0.0) -> float:
+    """Return the effect detected with 80 % power when tested at `alpha`, in the unit of `sd`, the sd of one seed's effect."""
     if not v_item:
         return mde(sd / math.sqrt(seeds), seeds - 1, alpha=alpha)
     # SciPy takes a while to load.
@@ -177,8 +187,8 @@ def _detectable(sd: float, seeds: int, several: int, v_item: float = 0.0) -> flo
     return with_items(sd**2 / seeds, v_item, seeds, alpha)
 
 
-def _floor(v_item: float, several: int) -> float | None:
-    return mde(math.sqrt(v_item), math.inf, alpha=0.05 / max(1, several)) if v_item else None
+def _floor(v_item: float, alpha: float) -> float | None:
+    return mde(math.sqrt(v_item), math.inf, alpha=alpha) if v_item else None
 
 
 def sd_of_an_effect(spec: StudySpec, design: Design) -> float:

@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 
 # Variation below this share of the largest value is rounding error.
 ROUNDING = 1e-12
+# So is a difference below this share of the metric's size: metrics are sums of 32-bit numbers, which have seven digits.
+SINGLE_PRECISION = 1e-6
 
 
 class Method(StrEnum):
@@ -109,14 +111,14 @@ def infer(by_seed: ArrayLike, items: "ItemNoise | None" = None, scale: float = 0
     1995, Commun. Stat. 24, 285-308), and the reference is the Behrens-Fisher distribution. Without items, it is a t
     test over seeds (Student 1908). One seed, or values that do not vary, give an estimate alone: without noise there
     is no p. `scale` is the magnitude of the numbers that the contrast was computed from: accuracies that cancel leave
-    1e-16, which is neither an effect nor noise.
+    1e-16, or 1e-8 if they were recorded in single precision, which is neither an effect nor noise.
     """
     values = np.asarray(by_seed, dtype=float)
     values = values[np.isfinite(values)]
     seeds = len(values)
     if seeds == 0:
         return Inference(None, 0)
-    rounding = ROUNDING * max(scale, float(np.abs(values).max()))
+    rounding = max(SINGLE_PRECISION * scale, ROUNDING * float(np.abs(values).max()))
     values = np.where(np.abs(values) <= rounding, 0.0, values)
     estimate = float(values.mean())
     if abs(estimate) <= rounding:
@@ -197,7 +199,7 @@ def infer_from_items(estimate: float, added: Array, scale: float = 0.0) -> Infer
     The result holds for this seed only. `scale`: as in `infer`.
     """
     squares = added[0] ** 2
-    variance, rounding = float(squares.sum()), ROUNDING * max(scale, abs(estimate))
+    variance, rounding = float(squares.sum()), max(SINGLE_PRECISION * scale, ROUNDING * abs(estimate))
     if not variance > rounding**2:
         return Inference(0.0 if abs(estimate) <= rounding else estimate, 1, Method.ONE_SEED)
     se, df = math.sqrt(variance), _df_of_items(squares)

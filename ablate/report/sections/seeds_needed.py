@@ -73,9 +73,8 @@ def with_seeds_needed(rows: Sequence[EffectRow], smallest: float | None) -> tupl
     """Return the effects; inconclusive ones on the primary metric with the number of seeds that would detect `smallest`."""
     if smallest is None:
         return tuple(rows)
-    several = sum(row.role == "primary" for row in rows)
     return tuple(
-        replace(row, seeds_needed=_seeds_needed(row.numbers, smallest, several))
+        replace(row, seeds_needed=_seeds_needed(row.numbers, smallest, row.judged.alpha))
         if row.role == "primary"
         and row.judged.verdict == Verdict.INCONCLUSIVE
         # What a flag or an alias withdrew, no number of seeds brings back.
@@ -85,14 +84,14 @@ def with_seeds_needed(rows: Sequence[EffectRow], smallest: float | None) -> tupl
     )
 
 
-def _seeds_needed(numbers: Numbers, smallest: float, several: int) -> SeedsNeeded | None:
-    """Return how many seeds detect the smallest effect, corrected over `several` comparisons; None if that is unknown.
+def _seeds_needed(numbers: Numbers, smallest: float, alpha: float) -> SeedsNeeded | None:
+    """Return how many seeds detect the smallest effect, tested at `alpha`; None if that is unknown.
 
     More seeds do not reduce the items' noise. A variance over few seeds is a rough estimate, and so is a number of seeds
     computed from it (Browne 1995, Stat. Med. 14, 1933-1940)."""
     if numbers.v_seed is None or numbers.n < 2:
         return None
-    now, v_item, alpha = numbers.n, numbers.v_item or 0.0, 0.05 / several
+    now, v_item = numbers.n, numbers.v_item or 0.0
 
     def enough(seed_variance: float) -> int | None:
         return next(

@@ -211,7 +211,7 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
         return f"{change}: no difference in {metric}: both sides use the same trained part."
     if numbers.is_identical:
         seeds = plural(numbers.n, "seed")
-        return f"{change}: {judged.verdict}; {metric} is exactly the same in {seeds}, as if the change did nothing."
+        return f"{change}: {judged.verdict}; {metric} is the same within rounding in {seeds}, as if the change did nothing."
     shift = f"{metric} {numbers.delta}"
     if Note.NOT_LOOKED_AT in row.notes:
         return f"{change}: {shift} so far; {NOTES[Note.NOT_LOOKED_AT]}."
