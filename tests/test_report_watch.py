@@ -12,15 +12,16 @@ import pytest
 from conftest import TRAINERS
 from fixture_types import Ablate, StartAblate, not_none
 from postgres_server import PostgresServer
-from report_examples import cells_of, example, searched, spec
+from report_examples import cells_of, example, report_document, searched, spec
 from test_runner_run import wait_for
 
 from ablate.report.plots.running import running_curves
 from ablate.report.render.html import render_html
 from ablate.report.report import report_of
 from ablate.report.sections.live import Live, live_of
+from ablate.runner.status import status_document
 from ablate.spec.model import Looking
-from ablate.store.results import Look, Point, Results, is_going_on
+from ablate.store.results import Look, Point, Results, TrialResult, is_going_on
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 RELOADS = 'http-equiv="refresh"'
@@ -171,3 +172,34 @@ def test_a_study_that_adds_seeds_goes_on_until_its_last_look() -> None:
     cells = tuple(cell.hash for cell in cells_of(study))
     assert is_going_on(replace(done, looks=(Look(1, 2, cells, ()),)))
     assert not is_going_on(replace(done, looks=(Look(1, 2, (), ()),)))
+
+
+def test_what_a_search_may_still_add_is_told_beside_what_is_planned() -> None:
+    results = searched()
+    first_seed = tuple(trial for trial in results.trials if trial.seed == 11)
+    cells, fresh = len(first_seed), 2 * 3  # a finalist and the baseline on three seeds
+
+    def counts(trials: tuple[TrialResult, ...]) -> tuple[int, int]:
+        document = status_document(replace(results, trials=trials))
+        assert document["may_add"] == report_document(replace(results, trials=trials))["progress"]["may_add"]
+        return document["planned"], document["may_add"]
+
+    assert counts(first_seed[:1]) == (1, not_none(results.spec.search).trials - 1 + fresh)
+    assert counts(first_seed)[1] == not_none(results.spec.search).trials - cells + fresh
+    assert counts(results.trials) == (len(results.trials), 0)
+
+
+def test_what_coming_looks_may_add_is_told_beside_what_is_planned() -> None:
+    study = spec(looking=Looking(start=2, looks=(2, 4)), seeds=(1, 2, 3, 4))
+    results = example(study)
+    done = replace(results, trials=tuple(t for t in results.trials if t.seed < 3))
+    cells = tuple(cell.hash for cell in cells_of(study))
+
+    def counts(*looks: Look) -> tuple[int, int]:
+        document = status_document(replace(done, looks=looks))
+        return document["complete"] - document["planned"], document["may_add"]
+
+    assert counts() == (0, 2 * len(cells))
+    assert counts(Look(1, 2, (), ())) == (0, 0)
+    assert counts(Look(1, 2, cells[:2], ())) == (0, 4)
+    assert status_document(example())["may_add"] == 0

@@ -5,7 +5,7 @@ from typing import Any
 
 from ablate.runner.logs import last_printed
 from ablate.spec.model import levels_text
-from ablate.store.results import Results, TrialResult, seconds_trained, sharing
+from ablate.store.results import Results, TrialResult, may_add, seconds_trained, sharing
 from ablate.text import duration, plural, shortened
 
 
@@ -20,6 +20,7 @@ def status_document(results: Results) -> dict[str, Any]:
         "waiting": states["WAITING"],
         "failed": states["FAIL"],
         "pruned": states["PRUNED"],
+        "may_add": may_add(results),
         "parts": parts_document(results),
         "trials": [
             {
@@ -62,7 +63,8 @@ def status_text(results: Results) -> str:
     document, shared = status_document(results), sharing(results, results.trials)
     names = ("complete", "running", "waiting", "failed", "pruned")
     counts = ", ".join(f"{document[name]} {name}" for name in names if document[name])
-    lines = [f"{document['study']}: {plural(document['planned'], 'trial')}: {counts or 'none yet'}"]
+    more = f"; up to {document['may_add']} more may be added" if document["may_add"] else ""
+    lines = [f"{document['study']}: {plural(document['planned'], 'trial')}: {counts or 'none yet'}{more}"]
     if shared.used > shared.unique or shared.continued:
         how = f", {shared.continued} of them from where another left off," if shared.continued else ""
         lines.append(

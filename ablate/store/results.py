@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -198,29 +198,54 @@ def compared(results: Results) -> Results:
 
 
 def is_going_on(results: Results) -> bool:
-    """Return whether trials are running or waiting, or a search or a look will add some."""
-    states = {trial.state for trial in results.trials}
-    return not states or not states.isdisjoint(("RUNNING", "WAITING")) or _will_choose(results)
+    """Return whether trials are running or waiting, or a search or a look may add some."""
+    if not results.trials or _are_open(results.trials):
+        return True
+    # A search without finalists ends when no untried cell is left, which only its trainer knows.
+    search = results.spec.search
+    return may_add(results) > 0 and not (search and (len(results.spec.seeds) == 1 or search.finalists == 0))
 
 
-def _will_choose(results: Results) -> bool:
-    """Return whether a study whose trials have all ended will choose more of them."""
-    spec = results.spec
-    if spec.looking:
-        # A look needs at least one result.
-        reached = any(spec.metric.name in trial.metrics for trial in results.trials)
-        over = len(results.looks) == len(spec.looking.looks) or (
-            results.looks and not results.looks[-1].cells
-        )
-        return reached and not over
-    if spec.search is None:
-        return False
-    tried = [trial for trial in results.trials if trial.seed == spec.seeds[0]]
-    if len(tried) < len(results.trials) or len(spec.seeds) == 1:
-        # The finalists have been added.
-        return False
-    all_tried = len(tried) >= min(spec.search.trials, results.raw_cells)
-    return not all_tried or any(trial.state == "COMPLETE" for trial in tried)
+def may_add(results: Results) -> int:
+    """Return how many trials a study's search or its coming looks may add at most; 0 for any other study, and at the end."""
+    if results.spec.looking:
+        return _may_add_by_looks(results)
+    return _may_add_by_search(results) if results.spec.search else 0
+
+
+def _may_add_by_looks(results: Results) -> int:
+    spec, last = results.spec, results.looks[-1] if results.looks else None
+    assert spec.looking is not None
+    if len(results.looks) == len(spec.looking.looks):
+        return 0
+    # A look needs at least one result.
+    reached = any(spec.metric.name in trial.metrics for trial in results.trials)
+    if not reached and results.trials and not _are_open(results.trials):
+        return 0
+    added = Counter(trial.cell for trial in results.trials)
+    going_on = [cell.hash for cell in results.cells if last is None or cell.hash in last.cells]
+    return sum(max(0, spec.looking.looks[-1] - added[cell]) for cell in going_on)
+
+
+def _may_add_by_search(results: Results) -> int:
+    """`results` may be `compared`: its trials are then those of the finalists."""
+    search, fresh, tried = results.search, results.spec.seeds, list(results.tried)
+    if search is None:
+        search, fresh = results.spec.search, results.spec.seeds[1:]
+        tried = [trial for trial in results.trials if trial.seed not in fresh]
+    assert search is not None
+    if any(trial.seed in fresh for trial in results.trials):
+        return 0
+    left = max(0, min(search.trials, results.raw_cells) - len(tried))
+    scored = sum(trial.state == "COMPLETE" for trial in tried)
+    if _are_open(tried) or left:
+        scored = len(tried) + left
+    finalists = min(search.finalists, scored)
+    return left + ((finalists + 1) * len(fresh) if finalists else 0)
+
+
+def _are_open(trials: Iterable[TrialResult]) -> bool:
+    return any(trial.state in ("RUNNING", "WAITING") for trial in trials)
 
 
 def seconds_trained(parts: Iterable[PartResult]) -> float:

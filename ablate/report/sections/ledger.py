@@ -4,7 +4,7 @@ from ablate.evidence.frames import MISSING, SPARED, Grid
 from ablate.report.document import Ledger, PartCounts, Progress, Tried, Unfinished
 from ablate.report.sections.cells import cell_name
 from ablate.spec.model import levels_text
-from ablate.store.results import TrialResult, sharing
+from ablate.store.results import TrialResult, may_add, sharing
 
 
 def progress(grid: Grid) -> Progress:
@@ -22,6 +22,7 @@ def progress(grid: Grid) -> Progress:
         failed=count("FAIL"),
         pruned=count("PRUNED"),
         missing=count(MISSING),
+        may_add=may_add(grid.results),
     )
 
 
