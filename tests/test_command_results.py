@@ -148,10 +148,20 @@ child = subprocess.Popen(["sleep", "300"])
         os.kill(int(note.read_text()), 0)
 
 
-def test_the_memory_on_record_is_that_of_the_program(trial: RunTrial, tmp_path: Path) -> None:
-    trial("much = b'x' * 300_000_000" + DONE)
-    (part,) = read_results(place_of("program", tmp_path / "runs")).parts.values()
-    assert part.facts["peak_memory_bytes"] > 300_000_000
+def test_the_memory_on_record_is_that_of_each_program(run_here: RunHere, tmp_path: Path) -> None:
+    """The second runs under the same worker as the first, which is larger."""
+    study = write_program(tmp_path, "much = b'x' * (int(lr * 3_000_000_000))" + DONE)
+    for lr in (0.1, 0.01):
+        run_here(study, only=[f"lr={lr}"])
+    results = read_results(place_of("program", tmp_path / "runs"))
+    peaks = {
+        cell.levels["lr"]: results.parts[part.hash, seed].facts["peak_memory_bytes"]
+        for cell in results.cells
+        for part in cell.parts.values()
+        for seed in results.spec.seeds
+    }
+    assert peaks[0.1] > 300_000_000
+    assert 1_000_000 < peaks[0.01] < 100_000_000
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 
 from ablate.command.curves import Curves
 from ablate.command.files import json_text, yaml_text
@@ -142,7 +141,7 @@ def train(settings: Settings, context: Context) -> Mapping[str, float]:
         raise Stopped
     program.raise_failure()
     # The worker's own peak does not include its programs.
-    context.facts["peak_memory_bytes"] = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024
+    context.facts["peak_memory_bytes"] = program.peak_memory_bytes
     metrics = read_metrics(workdir, curves.last_numbers)
     for (split, task), columns in read_predictions(workdir).items():
         context.predictions(split, task, **columns)

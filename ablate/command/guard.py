@@ -3,7 +3,7 @@
 The worker holds the other end of stdin. A byte means: stop the program (SIGTERM to its process group). The end of the stream,
 which also comes when the worker dies, means: kill everything. On Linux the guard adopts descendants that left the group, and
 kills them as well; if the guard itself is killed, the kernel kills the program. While LOCK is held, no other guard starts a
-program in its folder.
+program in its folder; in the end, LOCK contains the peak memory of the program or its largest descendant, in bytes.
 
 The guard ends like the program: with its exit code, or by its signal."""
 
@@ -33,7 +33,7 @@ def main(lock: str, *command: str) -> None:
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    _lock_folder(lock)
+    locked = _lock_folder(lock)
     ended, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
@@ -41,22 +41,32 @@ def main(lock: str, *command: str) -> None:
     program = _start(command)
     status = _wait(program, ended)
     _kill_all(program)
+    _write_peak(locked)
     _end_like(status)
 
 
-def _lock_folder(lock: str) -> None:
-    """Wait until the guard of a worker that died has killed its program."""
+def _lock_folder(lock: str) -> int:
+    """Wait until the guard of a worker that died has killed its program; return the lock's file, emptied."""
     file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     while True:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            break
         except OSError as error:
             # Any other error: this file system has no locks.
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                return
+                break
         if select.select([0], [], [], LOCK_POLL_S)[0] and not os.read(0, 1):
             sys.exit(NOT_STARTED)
+    os.ftruncate(file, 0)
+    return file
+
+
+def _write_peak(locked: int) -> None:
+    """Note the peak memory here: to the worker it would be that of the largest program it ever had, or of the worker itself."""
+    # On a full disk the report only lacks a number.
+    with contextlib.suppress(OSError):
+        os.write(locked, b"%d" % (1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 
 
 def _start(command: tuple[str, ...]) -> int:

@@ -33,9 +33,10 @@ class Program:
         `grace_seconds`: between SIGTERM and SIGKILL."""
         self._grace_s = grace_seconds
         self._name = command[0]
+        self._lock = workdir / "running.lock"
         self._guard = subprocess.Popen(
             # -I and -S: load as little as possible.
-            [sys.executable, "-I", "-S", str(GUARD), str(workdir / "running.lock"), *command],
+            [sys.executable, "-I", "-S", str(GUARD), str(self._lock), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -100,6 +101,13 @@ class Program:
         with contextlib.suppress(BrokenPipeError):
             self._guard.stdin.close()  # type: ignore[union-attr]
         self._guard.wait()
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """The peak memory of the program, or of its largest descendant, after its end; None if it is not known."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(self._lock.read_bytes())
+        return None
 
     @property
     def has_failed(self) -> bool:
