@@ -214,6 +214,35 @@ def test_trackers_leave_random_numbers_alone(monkeypatch: pytest.MonkeyPatch, tm
     assert said == ["log_to: tensorboard failed, and training continues without it: SystemExit: 1"]
 
 
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
+def test_training_again_with_other_code_is_another_run(
+    tracker: str, ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    if tracker != "tensorboard":
+        pytest.importorskip(tracker)
+    study = logging_study(walk_study, tracker)
+    assert ablate("run", study, "--limit", 2).returncode == 0
+    before = recorded(tmp_path)
+    code = (tmp_path / "walk.py").read_text()
+    (tmp_path / "walk.py").write_text(
+        code.replace("position += settings.slope", "position += 1 + settings.slope")
+    )
+    assert ablate("run", study, "--code", "rerun").returncode == 0
+    curves = READERS[tracker](tmp_path / "runs/walk")
+    assert sorted(map(rounded, curves.values())) == sorted(map(rounded, before + recorded(tmp_path)))
+    assert sum(name.endswith("seed 1, code 2") for name in curves) == 2
+
+
+def test_names_that_are_cleaned_to_the_same_are_two_folders(tmp_path: Path) -> None:
+    from ablate.integrations.tensorboard import open_tracker
+
+    for key, name in (("a", "data=a/b"), ("b", "data=a_b")):
+        run = open_tracker(Run("walk", name, key, {}, tmp_path))
+        run.log(1, {CURVE: 1.0})
+        run.close(None)
+    assert len(of_tensorboard(tmp_path)) == 2
+
+
 def test_long_and_odd_names_are_folders(tmp_path: Path) -> None:
     from ablate.integrations.tensorboard import open_tracker
 

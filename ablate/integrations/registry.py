@@ -22,7 +22,7 @@ class Run:
 
     study: str
     name: str  # e.g. `lr=0.1, width=8, seed 11`
-    key: str  # the same in every attempt
+    key: str  # the same in every attempt, until it is trained again with other code
     config: Mapping[str, Any]  # factors, seed and settings
     folder: Path  # the study's folder, for trackers that keep files
 

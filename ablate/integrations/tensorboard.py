@@ -17,7 +17,8 @@ class EventFiles:
 
     def __init__(self, run: Run) -> None:
         name = run.name.replace("/", "_")
-        if len(name) > NAME_CHARACTERS:
+        # Other names may be cleaned or cut to the same.
+        if name != run.name or len(name) > NAME_CHARACTERS:
             name = f"{name[:NAME_CHARACTERS]} {run.key}"
         self._writer = EventFileWriter(str(run.folder / "tensorboard" / name))
         self._step: int | None = None

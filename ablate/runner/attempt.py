@@ -255,10 +255,13 @@ class Attempt:
         assert self.part is not None
         study, seed = self.store.spec.study, self.queued.seed
         of_several = f", {name}" if len(self.cell.parts) > 1 else ""
+        # Otherwise the curves of the new code would continue those of the old.
+        again = self.store.times_forgotten(self.part.hash, seed)
+        code = f", code {again + 1}" if again else ""
         return Run(
             study=study,
-            name=f"{levels_text(self.cell.levels)}, seed {seed}{of_several}",
-            key=f"{self.store.home()}-{self.part.hash}-{seed}",
+            name=f"{levels_text(self.cell.levels)}, seed {seed}{of_several}{code}",
+            key=f"{self.store.home()}-{self.part.hash}-{seed}{f'-{again + 1}' if again else ''}",
             config=_config(self.cell.levels, flat(self.part.settings), seed),
             folder=self.store.place.folder,
         )

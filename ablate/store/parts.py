@@ -118,6 +118,16 @@ def note(connection: sa.Connection, study_id: int, part: str, seed: int, event: 
     connection.execute(sa.insert(tables.history).values(**row, time=time))
 
 
+def times_forgotten(connection: sa.Connection, study_id: int, part: str, seed: int) -> int:
+    """Return how often a part's results were thrown away to train it again with other code."""
+    key = tables.history.c
+    mine = key.study_id == study_id, key.part == part, key.seed == seed
+    first = sa.select(sa.func.min(key.number)).where(*mine, key.event == "begun").scalar_subquery()
+    # Parts that were never begun are forgotten along with the others.
+    after = sa.select(sa.func.count()).where(*mine, key.event == "forgotten", key.number > first)
+    return connection.scalar(after) or 0
+
+
 def last_begun_by(connection: sa.Connection, study_id: int, part: str, seed: int) -> str | None:
     """Return who began a part last."""
     key = tables.history.c

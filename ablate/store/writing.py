@@ -367,6 +367,11 @@ class Store:
         """Return whether no other process has begun this part since this process did."""
         return parts.last_begun_by(connection, self._id, part, seed) == self._who
 
+    @reads
+    def times_forgotten(self, connection: sa.Connection, part: str, seed: int) -> int:
+        """Return how often a part's results were thrown away to train it again with other code."""
+        return parts.times_forgotten(connection, self._id, part, seed)
+
     @writes
     def lost_part(self, connection: sa.Connection, part: str, seed: int) -> None:
         """Note that another process took over this part although this one is alive: the owner lost its lock and did not die."""
