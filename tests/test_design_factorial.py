@@ -86,6 +86,30 @@ def test_a_factor_that_best_leaves_out_takes_its_last_level_but_the_baselines() 
     assert levels(design.cells)[0] == {"a": 1, "b": 1}
 
 
+def test_leave_one_out_refuses_a_factor_that_is_at_its_baseline_already() -> None:
+    with pytest.raises(BadInput) as refused:
+        design_of("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}", "leave_one_out", "best: {a: 0, b: 1}")
+    (fault,) = refused.value.faults
+    assert (
+        "best: a=0 is the baseline's level, so leave_one_out has nothing to leave out; write another" in fault
+    )
+
+
+def test_a_factor_whose_levels_mean_the_same_is_named() -> None:
+    same = "{a: {levels: {one: {a: 1}, uno: {a: 1}}}, b: [0, 1]}"
+    design = design_of(same, "{a: one, b: 0}", "full")
+    assert (
+        "a has fewer than two levels among the cells, so the study says nothing about it" in design.warnings
+    )
+    assert design_of("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}", "full").warnings == []
+
+
+@pytest.mark.parametrize("kind", ["full", "one_at_a_time", "leave_one_out"])
+def test_a_study_with_nothing_to_compare_is_refused(kind: str) -> None:
+    with pytest.raises(BadInput, match="same settings, so there is nothing to compare"):
+        design_of("{a: {levels: {one: {a: 1}, uno: {a: 1}}}}", "{a: one}", kind)
+
+
 def test_leave_one_out_drops_a_factor_with_its_condition() -> None:
     design = design_of(CONDITIONAL, "{a: 0, c: 0}", "leave_one_out")
     assert {"a": 0, "c": 1} in levels(design.cells)

@@ -3,7 +3,7 @@
 Pure: no clock, no files, no randomness. The same spec gives the same cells in the same order."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,6 +42,9 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
         raise BadInput(*_with_advice(validator, valid)[:SHOWN_FAULTS])
     start = space.best() if spec.design.starts_at_best else space.baseline()
     cells = _distinct(valid, level_names(validator.factors, start))
+    if len(cells) < 2 and not spec.search:
+        what = "every combination has the same settings, so there is nothing to compare"
+        raise BadInput(f"{spec.place('design')}: design: {what}; change the levels of a factor")
     return Design(
         kind=spec.design.kind,
         raw_cells=raw_count(spec.factors),
@@ -50,7 +53,10 @@ def build_design(spec: StudySpec, trainer: Trainer) -> Design:
         named={name: cell for name, cell in named.items() if cell in cells},
         resolution=chosen.resolution,
         aliases=chosen.aliases,
-        warnings=[*chosen.warnings, *_warnings(len(valid) - len(cells))],
+        warnings=[
+            *chosen.warnings,
+            *_warnings(len(valid) - len(cells), [] if spec.search else _constant(spec, cells.values())),
+        ],
     )
 
 
@@ -184,10 +190,23 @@ def _distinct(valid: Sequence[Cell], start: Mapping[str, Scalar]) -> dict[str, C
     }
 
 
-def _warnings(collapsed: int) -> list[str]:
-    if not collapsed:
-        return []
-    what = "combination has" if collapsed == 1 else "combinations have"
+def _constant(spec: StudySpec, cells: Collection[Cell]) -> list[str]:
+    """Return the factors with fewer than two levels in all cells."""
     return [
-        f"{collapsed} {what} the same settings as another and will not run again: two levels of a factor mean the same there"
+        factor.name
+        for factor in spec.factors
+        if len({repr(cell.levels[factor.name]) for cell in cells if factor.name in cell.levels}) < 2
     ]
+
+
+def _warnings(collapsed: int, constant: Sequence[str]) -> list[str]:
+    warnings = [
+        f"{name} has fewer than two levels among the cells, so the study says nothing about it"
+        for name in constant
+    ]
+    if collapsed:
+        what = "combination has" if collapsed == 1 else "combinations have"
+        warnings.append(
+            f"{collapsed} {what} the same settings as another and will not run again: two levels of a factor mean the same there"
+        )
+    return warnings

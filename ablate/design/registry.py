@@ -7,8 +7,9 @@ from typing import Any
 
 from ablate.design.factorial import Chosen, Combination, Space, distinct
 from ablate.design.fractional import fractional
+from ablate.errors import BadInput
 from ablate.spec.designs import Fractional, Full, LeaveOneOut, OneAtATime, Search
-from ablate.spec.model import Factor
+from ablate.spec.model import Factor, levels_text
 
 FULL = "main effects and every interaction"
 SEARCHED = (
@@ -60,11 +61,26 @@ def _with_needs_met(space: Space, start: Combination, factor: Factor) -> Combina
 
 
 def leave_one_out(space: Space) -> Chosen:
-    """Return the best combination, then the same with each factor back at its baseline level."""
+    """Return the best combination, then the same with each factor back at its baseline level.
+
+    Raises:
+        BadInput: a factor is at its baseline level already.
+    """
     start = space.best()
+    if same := [name for name in start if start[name] == space.preferred[name]]:
+        raise BadInput(*(_nothing_to_leave_out(space, name) for name in same))
     combinations = [start, *(space.switched(start, {name: space.preferred[name]}) for name in start)]
     estimates = "what each level adds to the best cell only; no interactions"
     return Chosen(distinct(combinations), estimates, variance=2.0)
+
+
+def _nothing_to_leave_out(space: Space, name: str) -> str:
+    level = levels_text({name: space.factors[name].levels[space.preferred[name]].name})
+    of_baseline = "the baseline's level" if name in space.spec.baseline else "the level it starts from"
+    return (
+        f"{space.spec.place('best', 'design')}: best: {level} is {of_baseline}, so leave_one_out has nothing to leave out; "
+        f"write another level of {name}, or move it to settings"
+    )
 
 
 def search(space: Space) -> Chosen:
