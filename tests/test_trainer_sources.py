@@ -243,6 +243,49 @@ def test_a_lone_quote_that_a_later_one_closes_is_found(faults: Callable[..., lis
     ]
 
 
+def test_ids_that_only_differ_in_case_are_the_same_in_course_text(
+    read: Callable[..., Examples], faults: Callable[..., list[str]]
+) -> None:
+    content = SENTIMENT + "A\tx\t2\n"
+    assert read(content).ids == ["a", "b", "A"]
+    assert faults(content, text="course") == [
+        "train.csv:4: id: 'a' is already on line 2; ids must differ, also without capitals (`text: course` ignores them)"
+    ]
+
+
+QUOTED = "id,sentence,label\n1,x,1\n2,y,2\n"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '3,"a\n42\nb",3',
+        '3,"a\n42",3',
+        '3,"a\n42, b\nc",3',
+        '3,"a\n4, b, 3\nc",3',
+        '3,"Dear all,\nHello, 42",3',
+        '3,"a,1\nb,2\nc,d",3',
+    ],
+)
+def test_a_field_of_several_lines_may_contain_numbers_and_commas(
+    read: Callable[..., Examples], row: str
+) -> None:
+    assert read(f"{QUOTED}{row}\n4,z,1\n").first[2:] == [row.split('"')[1], "z"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        '3,"a,3\n4,b,1\n5,c",2',
+        '3,"a,3\n5,c",2',
+        '3,"a,3\n\n4,b,1\n5,c",2',
+        '3,"a,3\n4,b,1\n5,c\n',
+    ],
+)
+def test_a_lone_quote_is_found_between_commas(faults: Callable[..., list[str]], rows: str) -> None:
+    assert faults(f"{QUOTED}{rows}\n6,z,1\n")[0].startswith("train.csv:4: a double quote opens a field here")
+
+
 def test_all_faults_at_once_in_the_order_of_the_file(faults: Callable[..., list[str]]) -> None:
     told = faults(SENTIMENT + "c\tx\t9\nd\n\tx\t1\na\tx\tbad\n")
     assert [fault.split(": ")[0] for fault in told] == [
@@ -310,7 +353,22 @@ def test_what_a_user_wrote_cannot_speak_to_the_terminal(faults: Callable[..., li
         ({"hub": "a/b", "files": "{split}.csv"}, "both hub and files"),
         ({"config": "qqp"}, "need hub"),
         ({"files": "train.csv"}, r"has no \{split\}"),
-        ({"files": "{split}.csv", "splits": {"dev": "train"}}, "two splits have the same name"),
+        (
+            {"files": "{split}.csv", "splits": {"dev": "train"}},
+            r"train and dev would be the same rows \(train\)",
+        ),
+        (
+            {"hub": "a/b", "splits": {"train": "validation"}},
+            r"train and dev would be the same rows \(validation\)",
+        ),
+        (
+            {"hub": "a/b", "splits": {"test": "validation"}},
+            r"dev and test would be the same rows \(validation\)",
+        ),
+        (
+            {"hub": "a/b", "splits": {"dev": "train[:9%]"}},
+            r"train and dev would be .* \(train and train\[:9%\]\)",
+        ),
         ({"files": "{split}.csv", "splits": {"trian": "x"}}, "did you mean 'train'"),
         ({"files": "{split}.csv", "columns": {"sentense": "x"}}, "did you mean 'sentence'"),
         ({"limit": {"train": 0}}, "greater than 0"),
@@ -321,6 +379,18 @@ def test_what_a_user_wrote_cannot_speak_to_the_terminal(faults: Callable[..., li
 def test_sources_that_cannot_be(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         Source(**options)
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        {"train": "validation", "dev": "dev"},
+        {"dev": "validation", "test": "dev"},
+        {"train": "train[:90%]", "dev": "train[90%:]"},
+    ],
+)
+def test_splits_with_names_of_their_own(splits: dict[str, str]) -> None:
+    assert Source(hub="a/b", splits=splits).splits == splits
 
 
 def test_describing_a_source_loads_nothing_heavy() -> None:

@@ -36,7 +36,7 @@ def labelled(table: Table, source: Source, task: Task, split: str) -> Examples:
     where = _positions(table, source, task, split)
     rows, dropped = _kept_rows(table, source, split, where.get("label"))
     labels = _labels(table, rows, where.get("label"), task.labels, split)
-    ids = _ids(table, rows, where.get("id"))
+    ids = _ids(table, rows, where.get("id"), lowered=source.text == "course")
     if not rows and not table.faults:
         table.faults.add("none below the header; a split needs at least one", 1, "rows")
     if split == "test" and labels and set(labels) == {_HIDDEN}:
@@ -123,18 +123,20 @@ def _labels(table: Table, rows: list[_Row], at: int | None, labels: Labels, spli
     return values
 
 
-def _ids(table: Table, rows: list[_Row], at: int | None) -> list[str]:
-    """Return the id of each row: its own, or else its number in the table."""
+def _ids(table: Table, rows: list[_Row], at: int | None, lowered: bool) -> list[str]:
+    """Return the id of each row: its own, or else its number in the table. `lowered`: in lower case, as in `text: course`."""
     column = "id" if at is None else table.header[at]
     ids: list[str] = []
     line_of: dict[str, int] = {}
     for number, line, row in rows:
         name = str(number) if at is None else row[at].strip()
+        name = name.lower() if lowered else name
         if not name:
             table.faults.add("blank; every row needs an id", line, column)
         elif name in line_of:
+            case = ", also without capitals (`text: course` ignores them)" if lowered else ""
             table.faults.add(
-                f"{shown(name)} is already on line {line_of[name]}; ids must differ", line, column
+                f"{shown(name)} is already on line {line_of[name]}; ids must differ{case}", line, column
             )
         line_of.setdefault(name, line)
         ids.append(name)

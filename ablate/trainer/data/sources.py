@@ -1,6 +1,7 @@
 """Where a task's text and labels come from: a hub dataset, local files, or the built-in corpus."""
 
 from collections.abc import Mapping
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,9 +92,18 @@ class Source(BaseModel):
             raise ValueError("columns and splits need hub or files; the built-in corpus has neither")
         if self.files is None and self.quotes == "none":
             raise ValueError("quotes: none applies to files, which is missing; leave it out")
-        names = [self.splits.get(split, split) for split in SPLITS]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two splits have the same name ({', '.join(names)}); give each its own")
+        for one, other in combinations(SPLITS, 2):
+            # The first part of a hub dataset's slice: train[:10%] are rows of train.
+            if clash := [
+                (a, b)
+                for a, b in product(self.names(one), self.names(other))
+                if a == b or a.partition("[")[0] == b or b.partition("[")[0] == a
+            ]:
+                a, b = clash[0]
+                raise ValueError(
+                    f"{one} and {other} would be the same rows ({' and '.join(dict.fromkeys((a, b)))}); name each of them under "
+                    "splits, and give each its own"
+                )
         return self
 
     @property

@@ -92,11 +92,25 @@ def _swallows_lines(fields: list[str], delimiter: str, width: int) -> bool:
     # Commas are common in text of several lines; tabs are not.
     if delimiter == "\t":
         return any("\t" in text or len(fields) != width for text in of_several_lines)
-    inner = [line for text in of_several_lines for line in text.split("\n")[1:]]
-    return any(len(fields) != width or _looks_like_a_row(line, delimiter, width) for line in inner)
+    return bool(of_several_lines) and (
+        len(fields) != width
+        or any(_is_several_rows(fields, at, delimiter) for at, text in enumerate(fields) if "\n" in text)
+    )
 
 
-def _looks_like_a_row(line: str, delimiter: str, width: int) -> bool:
-    cells = next(csv.reader([line], delimiter=delimiter), [])
-    # A lone quote swallows lines up to the next quote; the last of these may then lack a field.
-    return len(cells) >= width - 1 and any(NUMBER.fullmatch(cell.strip()) for cell in cells)
+def _is_several_rows(fields: list[str], at: int, delimiter: str) -> bool:
+    """Return whether the lines of a field, with the fields around it, are rows that a lone quote has joined.
+
+    The first row then ends in the first line of the field, and the last row begins in its last line. Where other columns have
+    numbers, so have these rows."""
+    first, *lines = (next(csv.reader([line], delimiter=delimiter), []) for line in fields[at].split("\n"))
+    rows = [row for row in [fields[:at] + first, *lines[:-1], lines[-1] + fields[at + 1 :]] if row]
+    if any(len(row) != len(fields) for row in rows):
+        return False
+    others = [column for column in range(len(fields)) if column != at and _is_number(fields[column])]
+    inner = [cell for line in lines for cell in line]
+    return all(_is_number(row[column]) for row in rows for column in others) and any(map(_is_number, inner))
+
+
+def _is_number(cell: str) -> bool:
+    return NUMBER.fullmatch(cell.strip()) is not None
