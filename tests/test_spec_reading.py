@@ -120,7 +120,6 @@ def test_a_level_may_be_any_text() -> None:
         ("1e-5", 1e-5),
         ("1.", 1.0),
         (".5", 0.5),
-        ("010", 10),
         ("0o10", 8),
         ("0x1F", 31),
         ("-7", -7),
@@ -129,7 +128,9 @@ def test_a_level_may_be_any_text() -> None:
         ("", None),
         ("yes", "yes"),
         ("off", "off"),
-        ("1_000", "1_000"),
+        ("2026_01_01", "2026_01_01"),
+        ("1_0", "1_0"),
+        ("0e5", 0.0),
         ("12:30", "12:30"),
         ("2026-01-01", "2026-01-01"),
         ("nan", "nan"),
@@ -150,6 +151,19 @@ def test_a_metric_may_say_the_worst_it_can_be(text: str, worst: float | None) ->
 def test_a_number_that_is_not_finite_or_too_large_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"finite|64 bits"):
         resolve(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["010", "007", "00", "-01", "1_000", "-1_000_000.5", "0b11", "0B1", "-0x1F", "+0o17", "0xFF_FF"]
+)
+def test_a_number_that_yaml_reads_otherwise_than_people_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="could be text or a number; write a plain number, or quote it"):
+        resolve(text)
+
+
+def test_a_number_too_small_to_be_told_from_0_is_refused() -> None:
+    with pytest.raises(ValueError, match="1e-400 is too small to be told from 0"):
+        resolve("1e-400")
 
 
 def test_factors_that_never_meet_may_set_the_same() -> None:

@@ -7,6 +7,11 @@ from ablate.text import shown
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+# Numbers to people and to YAML 1.1, where the core schema reads text, or another number: 010 was 8 and is 10.
+_MISREAD = re.compile(
+    r"[-+]?(0[0-9]+|0b[01_]+|[0-9]{1,3}(_[0-9]{3})+(\.[0-9]*)?)|[-+]0[ox][0-9a-f]+|0[ox][0-9a-f]*_[0-9a-f_]*",
+    re.IGNORECASE,
+)
 _SPECIAL = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -20,10 +25,15 @@ def resolve(text: str) -> str | int | float | bool | None:
     """Return what the plain scalar `text` means under the YAML 1.2 core schema.
 
     Raises:
-        ValueError: a whole number beyond 64 bits, NaN or infinity; the message says which, and how to fix it.
+        ValueError: a whole number beyond 64 bits, NaN or infinity, a number too small to be told from 0, or a notation that
+            YAML reads as something else than people do; the message says which, and how to fix it.
     """
     if text in _SPECIAL:
         value: str | int | float | bool | None = _SPECIAL[text]
+    elif _MISREAD.fullmatch(text):
+        raise ValueError(
+            f"{shown(text)} could be text or a number; write a plain number, or quote it to mean text"
+        )
     elif _INTEGER.fullmatch(text):
         # int() itself refuses more than 4,300 digits.
         value = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) <= 24 else 2**64
@@ -33,6 +43,10 @@ def resolve(text: str) -> str | int | float | bool | None:
             )
     elif _FLOAT.fullmatch(text):
         value = float(text)
+        if not value and re.search("[1-9]", re.split("[eE]", text)[0]):
+            raise ValueError(
+                f"{text} is too small to be told from 0; use a larger number, or quote it to mean text"
+            )
     else:
         return text
     if isinstance(value, float) and not math.isfinite(value):
