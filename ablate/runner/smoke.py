@@ -7,7 +7,7 @@ from ablate.design.cell_settings import Validator
 from ablate.design.cells import accepted, parts_of
 from ablate.design.model import Cell, Design
 from ablate.spec.model import StudySpec
-from ablate.store.reading import SMOKE
+from ablate.store.places import SMOKE
 
 
 def smoke_study(spec: StudySpec, design: Design, trainer: Trainer) -> tuple[StudySpec, Design]:

@@ -10,6 +10,7 @@ from ablate.text import is_utf8, shown
 
 # The file in a study's folder that ties it to the one database with its results.
 HOME_MARKER = "home.id"
+SMOKE = "-smoke"  # ends the name of a study of `ablate run --smoke`
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,13 @@ from ablate.spec.model import StudySpec
 from ablate.store import optuna_tables as optuna
 from ablate.store import tables
 from ablate.store.opening import creation_lock, reading
-from ablate.store.places import Place
+from ablate.store.places import SMOKE, Place
 from ablate.store.planning import cell_from_row
 from ablate.store.results import Change, Event, Look, PartResult, Point, Results, TrialResult, UseOfTest
 from ablate.store.retrying import unless_cut
 from ablate.store.urls import sqlite_file, without_password
 
 # The end of the names of smoke runs.
-SMOKE = "-smoke"
 
 
 def read_results(place: Place) -> Results:
