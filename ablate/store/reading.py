@@ -20,8 +20,6 @@ from ablate.store.results import Change, Event, Look, PartResult, Point, Results
 from ablate.store.retrying import unless_cut
 from ablate.store.urls import sqlite_file, without_password
 
-# The end of the names of smoke runs.
-
 
 def read_results(place: Place) -> Results:
     """Read everything recorded for a study except its curves, which are read on demand.
