@@ -20,7 +20,7 @@ PAGES = runpy.run_path(str(DOCS / "reference.py"))["PAGES"]
 
 
 def test_the_committed_schema_is_the_printed_one() -> None:
-    assert json.loads((STUDIES / "study.schema.json").read_text()) == json_schema()
+    assert json.loads((STUDIES / "study.schema.json").read_text()) == json_schema(), "run: make docs"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -21,7 +21,7 @@ from ablate.runner.cadence import checkpoint_seconds
 from ablate.runner.checkpoint import remove_checkpoints
 from ablate.runner.deleting import forget_smoke, refuse_real_study
 from ablate.runner.engines.checking import check_engine
-from ablate.runner.engines.registry import open_engine
+from ablate.runner.engines.registry import ENGINES, open_engine
 from ablate.runner.identity import all_defaults, refuse_changes
 from ablate.runner.machine import cores, memory_text, visible_gpus, workers_that_fit
 from ablate.runner.next_trials import choose_next, turn_to_choose
@@ -103,7 +103,7 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         for part in {part.hash: part for cell in chosen for part in cell.parts.values()}.values():
             sources.named(prepared.trainer.Settings.model_validate(part.settings))
     options = replace(options, workers=options.workers or _fitting_workers(prepared, options, console))
-    if options.engine == "local":
+    if not ENGINES[options.engine].several_machines:
         check_gpus(prepared, chosen, options.workers or 1)
     forget_smoke(place)
     for folder in ("trials", "logs", "locks", "cache"):
@@ -153,7 +153,7 @@ def hours_allowed(spec: StudySpec, options: Options) -> float:
 
 def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> int:
     """Return how many workers fit on this machine, from a few measured steps of each kind; earlier measurements are reused."""
-    if options.engine != "local":
+    if ENGINES[options.engine].several_machines:
         raise BadInput(
             f"--workers: auto measures this machine only; give a number for --engine {options.engine}"
         )

@@ -19,7 +19,10 @@ DPI = 200
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # head, rows
 # The sections in which the templates show pictures; `live` is on the page of a running study only.
-Section = Literal["says", "effects", "seeds", "interactions", "tradeoffs", "curves", "ledger", "live"]
+Section = Literal[
+    "says", "design", "cells", "effects", "seeds", "interactions", "noise", "tradeoffs", "curves", "examples", "ledger", "cost",
+    "live",
+]  # fmt: skip
 
 _OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = _OKABE_ITO

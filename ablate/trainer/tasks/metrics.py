@@ -14,10 +14,19 @@ from ablate.errors import TrialError
 from ablate.trainer.tasks.task import Task
 
 Numbers = npt.NDArray[np.float64]
+Metric = Callable[[Numbers, Numbers], float]
+
+METRICS: dict[str, Metric] = {}
 
 # Predictions that differ by no more than this fraction of their size count as equal. Heads compute in fp32, whose numbers are
 # 6e-8 to 1.2e-7 apart, and a dot product is off by a few of these steps; a correlation of such differences is noise.
 ROUNDING = 1e-6
+
+
+def metric(function: Metric) -> Metric:
+    """Register a metric under its function's name."""
+    METRICS[function.__name__] = function
+    return function
 
 
 def scores(task: Task, predicted: Tensor, gold: Numbers, where: str) -> dict[str, float]:
@@ -29,20 +38,22 @@ def scores(task: Task, predicted: Tensor, gold: Numbers, where: str) -> dict[str
         TrialError: the first metric is undefined; the message names `where`.
     """
     metrics: dict[str, float] = {}
-    for name, metric in task.named_metrics.items():
+    for name, kind in task.named_metrics.items():
         try:
-            metrics[name] = METRICS[metric](predicted.numpy(), gold)
+            metrics[name] = METRICS[kind](predicted.numpy(), gold)
         except ValueError as error:
             if name == task.name:
                 raise TrialError(f"{where}: {error}") from error
     return metrics
 
 
+@metric
 def accuracy(predicted: Numbers, gold: Numbers) -> float:
     """Return the share of predictions that equal their label."""
     return float(np.mean(predicted == gold))
 
 
+@metric
 def macro_f1(predicted: Numbers, gold: Numbers) -> float:
     """Return the mean F1 = 2 TP / (2 TP + FP + FN) of the classes that occur in predictions or labels.
 
@@ -58,6 +69,7 @@ def _f1(predicted: npt.NDArray[np.bool_], gold: npt.NDArray[np.bool_]) -> float:
     return 2 * int(np.sum(predicted & gold)) / max(1, int(np.sum(predicted)) + int(np.sum(gold)))
 
 
+@metric
 def mcc(predicted: Numbers, gold: Numbers) -> float:
     """Return Matthews' correlation for any number of classes (Gorodkin 2004); 0 if predictions or labels are all the same."""
     classes = np.union1d(predicted, gold)
@@ -67,6 +79,7 @@ def mcc(predicted: Numbers, gold: Numbers) -> float:
     return float((n * np.sum(p & g) - n_p @ n_g) / scale) if scale else 0.0
 
 
+@metric
 def pearson(predicted: Numbers, gold: Numbers) -> float:
     """Return Pearson's correlation of x [n] and y [n].
 
@@ -77,6 +90,7 @@ def pearson(predicted: Numbers, gold: Numbers) -> float:
     return _correlation(predicted, gold)
 
 
+@metric
 def spearman(predicted: Numbers, gold: Numbers) -> float:
     """Return Spearman's rank correlation of x [n] and y [n]; equal numbers share their mean rank.
 
@@ -87,6 +101,7 @@ def spearman(predicted: Numbers, gold: Numbers) -> float:
     return _correlation(_ranks(predicted), _ranks(gold))
 
 
+@metric
 def r2(predicted: Numbers, gold: Numbers) -> float:
     """Return R², the share of the labels' variance that the predictions explain; negative if their mean would predict better.
 
@@ -116,13 +131,3 @@ def _ranks(numbers: Numbers) -> Numbers:
     _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     ranks: Numbers = (np.cumsum(counts) - (counts - 1) / 2)[places]
     return ranks
-
-
-METRICS: dict[str, Callable[[Numbers, Numbers], float]] = {
-    "accuracy": accuracy,
-    "macro_f1": macro_f1,
-    "mcc": mcc,
-    "pearson": pearson,
-    "spearman": spearman,
-    "r2": r2,
-}
