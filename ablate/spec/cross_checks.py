@@ -10,7 +10,7 @@ from ablate.spec import conditions
 from ablate.spec.addresses import leaves, overlap
 from ablate.spec.designs import Search
 from ablate.spec.faults import Faults
-from ablate.spec.model import Factor, Level, Scalar, level_text
+from ablate.spec.model import Factor, Level, Scalar, level_text, levels_text
 from ablate.spec.rules import KEY, Errors, Loc, absent, flow
 from ablate.spec.seeds import AddedSeeds
 from ablate.spec.yaml_tree import same
@@ -132,6 +132,17 @@ def check_baseline_complete(
                 ", although this factor exists under the baseline's other levels" if factor.only_when else ""
             )
             errors.add(absent(f"missing{why}; add e.g. {example}"), "baseline", factor.name)
+
+
+def check_best_exists(best: Mapping[str, Scalar], factors: Sequence[Factor], errors: Errors) -> None:
+    """Report each level in `best` of a factor that cannot exist there: no cell would have it."""
+    for factor in factors:
+        for parent, allowed in factor.only_when.items() if factor.name in best else ():
+            if parent in best and not any(same(best[parent], level) for level in allowed):
+                what = (
+                    f"{factor.name} does not exist where {levels_text({parent: best[parent]})}; leave it out"
+                )
+                errors.add(f"{what}, or change {parent}", "best", factor.name, KEY)
 
 
 def check_search(design: Any, seeds: Sequence[int] | AddedSeeds | None, errors: Errors) -> None:

@@ -111,6 +111,8 @@ def _check_together(
             chosen = cross_checks.check_choice(key, valid[key], known, refused, text, errors)
             if key == "baseline" and factors is not None:
                 cross_checks.check_baseline_complete(valid[key], chosen, factors, errors)
+            if key == "best" and factors is not None:
+                cross_checks.check_best_exists(chosen, factors, errors)
             valid[key] = chosen
 
 
