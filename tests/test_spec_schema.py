@@ -9,10 +9,12 @@ from fixture_types import not_none
 
 from ablate.errors import BadInput
 from ablate.spec.designs import KINDS
+from ablate.spec.faults import Faults
 from ablate.spec.model import StudySpec
 from ablate.spec.reading import parse_study
 from ablate.spec.schema import json_schema
-from ablate.spec.template import init_study, write_study
+from ablate.spec.template import EXTRA_FILES, init_study, write_study
+from ablate.spec.yaml_tree import parse_tree, plain
 
 STUDIES = Path(__file__).parent.parent / "studies"
 DOCS = STUDIES.parent / "docs"
@@ -45,13 +47,62 @@ def test_every_reference_has_a_definition() -> None:
     assert used == set(json_schema()["definitions"])
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_studies_meet_the_schema(path: Path) -> None:
+def faults_of_schema(text: str) -> list[str]:
+    """Return what the schema refuses in a study, according to an independent validator."""
     jsonschema = pytest.importorskip("jsonschema", reason="an optional oracle, not a dependency")
-    from ablate.spec.faults import Faults
-    from ablate.spec.yaml_tree import parse_tree, plain
+    written = plain(not_none(parse_tree(text, Faults("x"))))
+    return [error.message for error in jsonschema.Draft7Validator(json_schema()).iter_errors(written)]
 
-    jsonschema.validate(plain(not_none(parse_tree(path.read_text(), Faults("x")))), json_schema())
+
+TEXTS = {path.name: path.read_text() for path in [*STUDIES.glob("*.yaml"), *DOCS.glob("**/*.yaml")]}
+TEXTS |= {f"init {template}": init_study("mine", template)["mine.yaml"] for template in EXTRA_FILES}
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_shipped_studies_and_templates_meet_the_schema(name: str) -> None:
+    assert faults_of_schema(TEXTS[name]) == []
+
+
+MINIMAL = """
+study: s
+trainer: t
+factors: {a: [1, 2]}
+baseline: {a: 1}
+design: full
+seeds: [1]
+metric: {name: m}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("seeds: [1]", "seeds: [1]\nsede: 3"),
+        ("seeds: [1]", ""),
+        ("[1]", "three"),
+        ("[1]", "['1']"),
+        ("[1]", "[]"),
+        ("[1]", "[1, 1]"),
+        ("[1]", "{start: [1]}"),
+        ("{a: [1, 2]}", "{}"),
+        ("{a: [1, 2]}", "null"),
+        ("[1, 2]", "[1]"),
+        ("[1, 2]", "[1, [2]]"),
+        ("full", "ful"),
+        ("full", "{kind: ful}"),
+        ("full", "{kind: full, cells: 4}"),
+        ("{name: m}", "m"),
+        ("{name: m}", "{name: m, goal: up}"),
+        ("{name: m}", "{name: m, wurst: 0}"),
+        ("study: s", "study: a/b"),
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(old: str, new: str) -> None:
+    assert faults_of_schema(MINIMAL) == []
+    wrong = MINIMAL.replace(old, new)
+    assert faults_of_schema(wrong)
+    with pytest.raises(BadInput):
+        parse_study(wrong)
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
