@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from design_examples import design_of, study, toy_trainer
-from fixture_types import Ablate, StartAblate, WalkStudy, not_none
+from fixture_types import Ablate, RunHere, StartAblate, WalkStudy, not_none
 
 from ablate.design.cells import build_design
 from ablate.design.factorial import Space
-from ablate.design.search import finalists, most_trials
+from ablate.design.search import finalists, most_trials, most_tried
 from ablate.errors import BadInput
 from ablate.report.as_json import to_json
 from ablate.report.report import report_of
@@ -192,6 +192,24 @@ def test_a_search_tries_prunes_trains_its_finalists_again_and_compares_those(
     ]
     again = ablate("run", path, "--json")
     assert json.loads(again.stdout) == json.loads(done.stdout)
+
+
+def test_a_limit_changes_no_choice_of_a_search(hunt: Callable[..., Path], run_here: RunHere) -> None:
+    """Each cell is still chosen from the results before it."""
+    path = hunt(trials=14, pruner="none")
+    whole = run_here(path, home="whole")["trials"]
+    limited = run_here(path, home="limited", limit=13)
+    assert [(one["cell"], one["state"]) for one in limited["trials"]] == [
+        (one["cell"], one["state"]) for one in whole[:13]
+    ]
+    assert run_here(path, home="limited", limit=2)["complete"] == 15
+    assert [one["cell"] for one in run_here(path, home="limited")["trials"]] == [one["cell"] for one in whole]
+
+
+def test_a_small_space_has_no_more_trials_than_combinations() -> None:
+    spec = study("{a: [0, 1, 2], b: {levels: [0, 1], only_when: {a: 1}}}", "{a: 0}", "search")
+    assert len(Space(spec).full()) == most_tried(spec) == 4
+    assert most_trials(spec) == 4 + 4 * (len(spec.seeds) - 1)
 
 
 def test_killed_workers_and_supervisor_lose_nothing_and_repeat_nothing(

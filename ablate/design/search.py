@@ -5,6 +5,7 @@ other seeds, because the score that a cell was chosen for is biased upwards."""
 
 from collections.abc import Mapping
 
+from ablate.design.factorial import MAX_RAW_CELLS, Space, raw_count
 from ablate.spec.model import StudySpec
 
 
@@ -28,7 +29,17 @@ def finalists(spec: StudySpec, scores: Mapping[str, float], baseline: str) -> li
     return [(cell, seed) for seed in spec.seeds[1:] for cell in cells]
 
 
+def most_tried(spec: StudySpec) -> int:
+    """Return the largest number of cells that a search tries: no more than there are valid combinations."""
+    assert spec.search is not None
+    there = raw_count(spec.factors)
+    if there <= MAX_RAW_CELLS and any(factor.only_when for factor in spec.factors):
+        there = len(Space(spec).full())
+    return min(spec.search.trials, there)
+
+
 def most_trials(spec: StudySpec) -> int:
     """Return the largest number of trials of a search: cells tried, then finalists and baseline on the other seeds."""
     assert spec.search is not None
-    return spec.search.trials + (spec.search.finalists + 1) * len(spec.seeds[1:])
+    tried = most_tried(spec)
+    return tried + min(spec.search.finalists + 1, tried) * len(spec.seeds[1:])

@@ -8,7 +8,7 @@ from ablate.contract import Trainer
 from ablate.design.cell_settings import Validator
 from ablate.design.cells import part_counts, parts_with_prefixes
 from ablate.design.model import Design
-from ablate.design.search import most_trials
+from ablate.design.search import most_trials, most_tried
 from ablate.runner.detectable import (
     Noise,
     alternatives_rows,
@@ -79,7 +79,7 @@ def size(spec: StudySpec, design: Design) -> tuple[int, int]:
     """Return how many cells and trials a study has (for a search, at most)."""
     if spec.search is None:
         return len(design.cells), len(design.cells) * len(spec.seeds)
-    return min(spec.search.trials, design.raw_cells), most_trials(spec)
+    return most_tried(spec), most_trials(spec)
 
 
 def _looks(spec: StudySpec, design: Design, noise: Noise | None) -> dict[str, Any] | None:

@@ -122,7 +122,8 @@ def run_study(study: Path | Mapping[str, Any], options: Options, console: Consol
         remove_leftovers(store)
         Prefixes(store, prepared.trainer).tidy()
         if spec.search:
-            _choose(store, prepared, options.limit or options.workers or 1)
+            # No more than can be trained at once: workers choose the rest, each from the results before it.
+            _choose(store, prepared, min(options.limit or math.inf, options.workers or 1))
         if options.retry_failed:
             store.retry_failed(None if spec.search else {cell.hash for cell in chosen})
         if spec.looking:
@@ -167,7 +168,7 @@ def _fitting_workers(prepared: Prepared, options: Options, console: Console) -> 
     return workers
 
 
-def _choose(store: Store, prepared: Prepared, wanted: int) -> None:
+def _choose(store: Store, prepared: Prepared, wanted: float) -> None:
     """Queue up to `wanted` trials of a search, or take a look that is due.
 
     A look may still be due if the worker that finished its stage was killed. Workers choose all later trials."""
@@ -193,15 +194,20 @@ def supervise(
     left = [queued for queued in store.queue() if search or queued.cell in hashes][: options.limit]
     if not left:
         return 0
+    # Trials of a search that its workers will choose.
+    next_ = store.next_number()
+    chosen_later = range(next_, next_ + (options.limit or 0) - len(left)) if search else range(0)
     # An upper limit: trials that are not chosen yet are not queued.
-    if (search or looking) and options.limit is None:
+    if search and options.limit is not None:
+        total, done = min(options.limit, most_trials(prepared.spec) - next_ + len(left)), 0
+    elif (search or looking) and options.limit is None:
         done = left[0].number
         total = most_trials(prepared.spec) if search else len(hashes) * len(prepared.spec.seeds)
     else:
         total = len(left) if options.limit else len(hashes) * len(prepared.spec.seeds)
         done = total - len(left)
     everything = options.limit is None and len(left) == len(store.queue())
-    numbers = None if everything else [queued.number for queued in left]
+    numbers = None if everything else [*(queued.number for queued in left), *chosen_later]
     job = job_for(store, prepared.spec.folder, numbers, keep_code=options.code == "keep")
     job["gpus"] = gpus_of(prepared, chosen)
     # A worker's share of the machine does not grow if fewer are started: with other threads, the last bits could differ.

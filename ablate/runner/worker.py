@@ -28,7 +28,7 @@ class Worker(Workbench):
                 if self.stopping() or self.draining():
                     return
                 advanced |= self._try(queued)
-            if advanced or (wanted is None and self._chose(queue)):
+            if advanced or self._chose(queue, wanted):
                 continue
             if not queue or self.draining():
                 return
@@ -48,17 +48,20 @@ class Worker(Workbench):
             self.prefixes.tidy()
         return advanced
 
-    def _chose(self, queue: Collection[Queued]) -> bool:
+    def _chose(self, queue: Collection[Queued], wanted: Collection[int] | None) -> bool:
         """Add the study's next trials if it chooses them while it runs; return whether there may be new ones."""
         # A search adds one trial whenever one is done; a look adds many when all are done.
-        if self.stopping() or self.draining() or (queue and self.store.spec.search is None):
+        is_search = self.store.spec.search is not None
+        if self.stopping() or self.draining() or (not is_search and (queue or wanted is not None)):
             return False
-        return lasting(self._choose, self.stopping)
+        return lasting(lambda: self._choose(wanted), self.stopping)
 
-    def _choose(self) -> bool:
+    def _choose(self, wanted: Collection[int] | None) -> bool:
         # Take the lock again for each attempt: a restarting server releases all locks.
         self._renew_lost_locks()
         with turn_to_choose(self.locks) as mine:
+            if wanted is not None and self.store.next_number() not in wanted:
+                return False
             if mine:
                 return choose_next(self.store, self.trainer)
         time.sleep(POLL_S)

@@ -158,6 +158,12 @@ def check_search(design: Any, seeds: Sequence[int] | AddedSeeds | None, errors: 
             "more, or finalists: 0"
         )
         errors.add(what, "design")
+    elif seeds and not design.finalists and len(seeds) > 1:
+        what = (
+            "with finalists: 0 nothing is trained on the seeds after the first, so there would be nothing to compare; give one "
+            "seed, or let finalists be 1 or more"
+        )
+        errors.add(what, "design")
 
 
 def check_settings_apart(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ablate.design.model import Cell
+from ablate.design.search import most_tried
 from ablate.spec.designs import Search
 from ablate.spec.model import Scalar, StudySpec
 from ablate.store.places import Place
@@ -236,7 +237,7 @@ def _may_add_by_search(results: Results) -> int:
     assert search is not None
     if any(trial.seed in fresh for trial in results.trials):
         return 0
-    left = max(0, min(search.trials, results.raw_cells) - len(tried))
+    left = max(0, most_tried(results.spec) - len(tried))
     scored = sum(trial.state == "COMPLETE" for trial in tried)
     if _are_open(tried) or left:
         scored = len(tried) + left

@@ -216,6 +216,12 @@ class Store:
         every = trials.queue(connection, self._id)
         return [queued for queued in every if wanted is None or queued.number in wanted]
 
+    @reads
+    def next_number(self, connection: sa.Connection) -> int:
+        """Return the number that the next added trial will have."""
+        ours = tables.trials.c.study_id
+        return connection.scalar(sa.select(sa.func.count()).where(ours == self._id)) or 0
+
     @writes
     def claim(
         self, connection: sa.Connection, trial_id: int, part: tuple[str, int, int | None] | None = None
