@@ -61,7 +61,9 @@ class Option:
     @property
     def key(self) -> str:
         """The name of its setting."""
-        return f"script-{self.name}" if self.name.partition(".")[0] in RESERVED else self.name
+        # A factor's name begins with a letter.
+        is_taken = self.name.partition(".")[0] in RESERVED or not re.match("[A-Za-z_]", self.name)
+        return f"script-{self.name}" if is_taken else self.name
 
     @property
     def is_in_args(self) -> bool:
