@@ -327,9 +327,9 @@ def _refuse_shadows(folders: Iterable[Path]) -> None:
     Modules that are already imported cannot be shadowed."""
     for folder in folders:
         for name in sorted(set(NEEDED.split()) - set(sys.modules)):
-            if _lies_in(folder, name):
+            if file := _lies_in(folder, name):
                 raise BadInput(
-                    f"trainer: {folder / name} would be imported instead of the package {name!r}; rename it, or move the "
+                    f"trainer: {file} would be imported instead of the package {name!r}; rename it, or move the "
                     "study and its trainer to a folder of their own"
                 )
 
@@ -342,10 +342,9 @@ def _attribute(module: Any, name: str) -> Any:
         return None
 
 
-def _lies_in(folder: Path, name: str) -> bool:
-    """Return whether a folder contains the module called `name`, as source or compiled."""
+def _lies_in(folder: Path, name: str) -> Path | None:
+    """Return the file of the module called `name` in a folder, source or compiled; None if it is not there."""
     module = folder.joinpath(*name.split("."))
-    files = (module, module / "__init__")
-    return any(
-        Path(f"{file}{ending}").is_file() for file in files for ending in importlib.machinery.all_suffixes()
-    )
+    endings = importlib.machinery.all_suffixes()
+    files = (Path(f"{file}{ending}") for file in (module, module / "__init__") for ending in endings)
+    return next((file for file in files if file.is_file()), None)

@@ -118,7 +118,11 @@ def shown(value: object) -> str:
         return "nothing (null)"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return shortened(repr(value) if isinstance(value, str) else printable(str(value)))
+    try:
+        return shortened(repr(value) if isinstance(value, str) else printable(str(value)))
+    # Python refuses to print an integer of more than 4,300 digits.
+    except ValueError:
+        return f"(a {type(value).__name__} too large to print)"
 
 
 def error_line(error: BaseException, folder: Path | None = None) -> str:

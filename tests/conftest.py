@@ -137,6 +137,10 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHere:
             )
         finally:
             os.chdir(before)
+            # A trainer of the same name in another test's folder is another module.
+            for name, module in list(sys.modules.items()):
+                if str(getattr(module, "__file__", None)).startswith(f"{tmp_path}/"):
+                    del sys.modules[name]
         results = read_results(place)
         return status_document(results) | {"code": code, "said": said.getvalue()}
 

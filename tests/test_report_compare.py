@@ -287,6 +287,15 @@ def test_a_difference_without_any_noise_has_no_p(tmp_path: Path) -> None:
     assert (document["delta"], document["p"], document["verdict"]) == (1.0, None, "inconclusive")
 
 
+def test_one_long_label_does_not_make_all_others_as_long(tmp_path: Path) -> None:
+    items, long = 100_000, "x" * 130_000
+    for name, column, last in (("gold", "label", long), ("a", "prediction", long), ("b", "prediction", "0")):
+        rows = "".join(f"{i},{i % 3}\n" for i in range(items - 1))
+        (tmp_path / f"{name}.csv").write_text(f"id,{column}\n{rows}{items - 1},{last}\n")
+    gold, a, b = (tmp_path / f"{name}.csv" for name in ("gold", "a", "b"))
+    assert compare.compare_files(gold, [a], [b], "accuracy").delta == pytest.approx(-1 / items)
+
+
 # What is refused
 
 

@@ -314,6 +314,13 @@ def test_test_used_early(unfinished: int, raised: bool) -> None:
     assert ("test_used_early" in rules(results)) is raised
 
 
+def test_test_used_without_scores() -> None:
+    used = replace(example(), test_uses=(use_of_test(),))
+    assert "test_used_without_scores" in rules(used)
+    scored = with_trial(used, 0, metrics=used.trials[0].metrics | {"test/mean": 0.5})
+    assert "test_used_without_scores" not in rules(scored)
+
+
 @pytest.mark.parametrize(("rows", "raised"), [(2, True), (0, False)])
 def test_dev_rows_in_train(rows: int, raised: bool) -> None:
     results = with_facts(example(), 0, torch="2.13.0", dev_rows_in_train={"sentiment": rows})

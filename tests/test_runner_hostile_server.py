@@ -192,11 +192,12 @@ def test_two_workers_that_rob_each_other_kill_no_trial(
 # Limits
 
 
-@pytest.mark.parametrize("command", ["run", "doctor"])
+# Three: reached while Optuna creates its tables.
+@pytest.mark.parametrize(("command", "limit"), [("run", 1), ("run", 3), ("doctor", 1)])
 def test_a_limit_of_connections_is_named(
-    ablate: Ablate, walk_study: WalkStudy, url: str, postgres: PostgresServer, command: str
+    ablate: Ablate, walk_study: WalkStudy, url: str, postgres: PostgresServer, command: str, limit: int
 ) -> None:
-    role = postgres.new_role(url, "CONNECTION LIMIT 1")
+    role = postgres.new_role(url, f"CONNECTION LIMIT {limit}")
     done = ablate(command, *[walk_study()][: command == "run"], ABLATE_STORAGE=role)
     assert "too many connections for role" in done.stdout + done.stderr
     assert (

@@ -1,5 +1,6 @@
 """Homes merged into one: the trials that only the other home has are added."""
 
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
@@ -43,7 +44,8 @@ def merge_homes(first: Path, second: Path, keep_first: bool = False) -> Iterator
         BadInput: two studies of one name are not the same study, have different results for one trial, or one is running.
             Studies that were already yielded stay merged.
     """
-    if first.resolve() == second.resolve():
+    # `Path.resolve` raises RuntimeError for a loop of links.
+    if os.path.realpath(first) == os.path.realpath(second):
         raise BadInput(f"{second}: is the same home as {first}; name two")
     for home in (first, second):
         if not names_in(home):

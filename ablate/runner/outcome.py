@@ -1,7 +1,10 @@
 """Check what a trainer returned, and explain what it raised in one line."""
 
+import contextlib
+import operator
 import traceback
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +67,13 @@ def whole_step(step: object, what: str) -> int:
     Raises:
         TrialError: it is not an integer, or too large for the database.
     """
-    try:
-        number = int(step)  # type: ignore[call-overload]
-    except (TypeError, ValueError, OverflowError):
-        number = -1
+    number = -1
+    # Not `int(step)`: it cuts 1.7 to 1, and makes a number of a million digits of Decimal("1e999999").
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if isinstance(step, Real) and not isinstance(step, bool) and float(step).is_integer():
+            number = int(float(step))
+        elif not isinstance(step, bool):
+            number = operator.index(step)  # type: ignore[arg-type]
     if not 0 <= number <= LARGEST_STEP:
         raise TrialError(f"{what}: step {shown(step)} is not a whole number from 0 to {LARGEST_STEP:,}")
     return int(number)

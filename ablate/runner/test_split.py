@@ -104,9 +104,11 @@ def _chosen(results: Results) -> Cell:
 def _refuse_second_look(results: Results, again: bool) -> None:
     if results.test_uses and not again:
         last = results.test_uses[-1]
+        scored = any(name.startswith(PREFIX) for trial in results.trials for name in trial.metrics)
+        scores = "`ablate report` has the scores" if scored else "it ended before its scores were recorded"
         raise BadInput(
             f"{results.spec.study}: the test split was used on {last.when} by {last.who} (cell {last.cell}); "
-            "`ablate report` has the scores, --again scores again and the report will say so"
+            f"{scores}, --again scores again and the report will say so"
         )
 
 

@@ -116,6 +116,9 @@ def create_schema(url: sa.URL) -> None:
     escaped = text.replace("{", "{{").replace("}", "}}")
     try:
         optuna.storages.RDBStorage(escaped).engine.dispose()
+    except optuna.exceptions.StorageInternalError as error:
+        # The database's own error, which is explained like any other.
+        raise (error.__cause__ or error) from None
     except RuntimeError as error:
         raise StoreError(f"{url.render_as_string()}: {one_line(error)}") from error
 

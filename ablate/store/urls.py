@@ -27,7 +27,9 @@ def parse_url(url: str) -> sa.URL:
         parsed = None
     server = url.startswith("postgresql")
     if (
+        # libpq reads the connection's settings up to the first NUL.
         "\0" in url
+        or "%00" in url
         or not is_utf8(url)
         or (server and not (_SERVER.fullmatch(url) and parsed and (parsed.port or 0) < 65536))
     ):

@@ -74,6 +74,14 @@ def test_metric_used(evidence: Evidence) -> Iterator[Flag]:
             "choose on the dev split, then score the chosen cell once; report how often it was used",
             frozenset(grid.index[cell] for cell in cells if cell in grid.index),
         )
+    elif uses and not cells:
+        yield Flag(
+            CAUTION,
+            "test_used_without_scores",
+            f"the test split was used on {uses[0].when} by {uses[0].who}, and no score was recorded: the use was cut off or "
+            "failed, or the split has no labels",
+            "say so with any score on the test split, or make no claim about it",
+        )
     if early := [use for use in uses if use.unfinished]:
         yield Flag(
             STOP,

@@ -151,7 +151,7 @@ def read_predictions(
     assert first is not None
     _refuse_one_file_twice(a, b)
     clusters = _clusters([first, *files], keys.cluster)
-    as_column = _scaled if metric == "pearson" else np.array
+    as_column = _scaled if metric == "pearson" else _classes
     columns = [as_column(file.values) for file in files]
     labels = np.ones(len(first.places)) if correct else as_column(first.values)
     warnings = []
@@ -163,6 +163,13 @@ def read_predictions(
     sides = columns[: len(a)], columns[len(a) :]
     predictions = Predictions(labels, *sides, warnings, clusters, correct, tuple(first.places))
     return replace(predictions, warnings=[*warnings, *_alike(predictions, a, b)])
+
+
+def _classes(values: Sequence[Any]) -> NDArray[Any]:
+    """Return class labels [n] as an array of Python objects: one of text would give each label the length of the longest."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
 
 
 def _read(path: Path, keys: Keys, value: str | None, kind: str, decimal: str | None) -> _File:

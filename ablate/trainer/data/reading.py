@@ -87,6 +87,9 @@ def reading_key(task: Task) -> str:
 
 
 def _digest(path: Path) -> str:
+    # A pipe or a device has no end; reading the rows will say what it is.
+    if not path.is_file():
+        return "unreadable"
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
