@@ -293,7 +293,7 @@ def test_one_long_label_does_not_make_all_others_as_long(tmp_path: Path) -> None
         rows = "".join(f"{i},{i % 3}\n" for i in range(items - 1))
         (tmp_path / f"{name}.csv").write_text(f"id,{column}\n{rows}{items - 1},{last}\n")
     gold, a, b = (tmp_path / f"{name}.csv" for name in ("gold", "a", "b"))
-    assert compare.compare_files(gold, [a], [b], "accuracy").delta == pytest.approx(-1 / items)
+    assert compare.compare_files(gold, [a], [b], "accuracy").sides.delta == pytest.approx(-1 / items)
 
 
 # What is refused

@@ -6,12 +6,15 @@ import hashlib
 import itertools
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -276,6 +279,22 @@ def test_workers_finish_a_study_whose_supervisor_is_frozen(
 
 
 @pytest.mark.timeout(30)
+def test_a_terminal_that_ctrl_s_has_stopped_does_not_hold_up_a_worker(
+    ablate: Ablate, walk_study: WalkStudy, tmp_path: Path
+) -> None:
+    ablate("run", walk_study(), "--limit", "0")
+    ours, theirs = pty.openpty()
+    termios.tcflow(theirs, termios.TCOOFF)
+    command = [sys.executable, "-m", "ablate", "worker", "walk"]
+    worker = subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs)
+    place = place_of("walk", tmp_path / "runs")
+    wait_for(lambda: all(trial.state == "COMPLETE" for trial in read_results(place).trials))
+    termios.tcflow(theirs, termios.TCOON)
+    assert worker.wait() == 0
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_a_frozen_supervisor_does_not_hold_up_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "STEP_EVENT_S", 0.0)
     unread, written = os.pipe()

@@ -7,8 +7,10 @@ on the socket is the path of a log, with the pipe that a trainer prints into and
 close when the log is complete. Uses only the standard library, so that it starts in milliseconds."""
 
 import contextlib
+import io
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -53,12 +55,49 @@ class BoundedLog:
         self._file.close()
 
 
+class Screen(io.RawIOBase):
+    """A terminal or pipe that somebody may watch. What it does not take within a second is left out.
+
+    A terminal that Ctrl-S has stopped takes nothing, and must not hold up training."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+        self._is_stopped = False
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Write what there is room for; return the length of `data` all the same."""
+        # If poll reports room, writing this many bytes never blocks.
+        for start in range(0, len(data), select.PIPE_BUF):
+            if not self._room.poll(0 if self._is_stopped else 1000):
+                self._is_stopped = True
+                break
+            self._is_stopped = False
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, data[start : start + select.PIPE_BUF])
+        return len(data)
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return os.isatty(self._descriptor)
+
+
 def main(control: socket.socket, worker: int, show: bool) -> None:
     """Write until the worker and everything that prints into its pipes have ended."""
     # Ctrl-C and batch systems signal a worker's whole group. Ignore the signals: what the worker prints while it stops belongs
     # in the log.
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
+    screen = Screen(2) if show else None
     with selectors.DefaultSelector() as sources:
         sources.register(control, selectors.EVENT_READ)
         life = _life_of(worker)
@@ -71,7 +110,7 @@ def main(control: socket.socket, worker: int, show: bool) -> None:
                 elif key.fileobj is control:
                     _begin(control, sources, life)
                 else:
-                    _copy(key, sources, show)
+                    _copy(key, sources, screen)
 
 
 def _life_of(worker: int) -> int:
@@ -104,13 +143,12 @@ def _begin(control: socket.socket, sources: selectors.BaseSelector, life: int) -
     sources.register(pipe, selectors.EVENT_READ, (BoundedLog(Path(os.fsdecode(path))), ended))
 
 
-def _copy(key: selectors.SelectorKey, sources: selectors.BaseSelector, show: bool) -> None:
+def _copy(key: selectors.SelectorKey, sources: selectors.BaseSelector, screen: Screen | None) -> None:
     log, ended = key.data
     if data := os.read(key.fd, CHUNK):
         log.write(data)
-        if show:
-            with contextlib.suppress(OSError):
-                os.write(2, data)
+        if screen:
+            screen.write(data)
         return
     sources.unregister(key.fileobj)
     log.close()

@@ -7,6 +7,7 @@ else to the worker's log. When stdin closes, the supervisor is dead, and the wor
 import contextlib
 import ctypes
 import faulthandler
+import io
 import json
 import os
 import secrets
@@ -26,6 +27,7 @@ from ablate.errors import AblateError, BadInput
 from ablate.runner import leftovers
 from ablate.runner.cadence import Cadence, checkpoint_seconds, most_share
 from ablate.runner.logs import Logbook
+from ablate.runner.logwriter import Screen
 from ablate.runner.other_code import Recorded
 from ablate.runner.ownership import let_go, share_home
 from ablate.runner.progress import Lines, OwnCount
@@ -187,7 +189,8 @@ def work_here(place: Place, study_folder: Path | None = None, keep_code: bool = 
     stop = Stop(second_ends=True)
     watch_for_notice(stop.ask)
     # A copy of stderr, since descriptor 2 is redirected to the trainers' logs.
-    with open(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as stderr:
+    screen = Screen(os.dup(2))
+    with io.TextIOWrapper(screen, "utf-8", "backslashreplace", write_through=True) as stderr:  # type: ignore[type-var]
         count = OwnCount()
         lines = Lines(Console(file=stderr), count)
         # What a trainer prints must not go to stdout.
