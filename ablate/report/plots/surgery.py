@@ -33,6 +33,7 @@ def task_gradients(grid: Grid) -> Picture | None:
     if not cosines:
         return None
     means = {name: _mean(values) for name, values in series.items()}
+    parts = {part for part, _ in runs}
 
     def paint(body: "SubFigure") -> None:
         axes = body.subplots(1, 2 if PROJECTED in series else 1, squeeze=False)[0]
@@ -65,9 +66,8 @@ def task_gradients(grid: Grid) -> Picture | None:
         2.5,
         paint,
         title=_title(averages, cosines),
-        caption=f"Mean over {plural(len(runs), 'training run')} that recorded it, of {plural(len({p for p, _ in runs}), 'part')} "
-        "with other settings or data each. Below 0 the tasks pull in opposite "
-        "directions on the shared encoder, which surgery corrects.",
+        caption=f"Mean over {plural(len(runs), 'training run')} that recorded it, of {plural(len(parts), 'part')} with different "
+        "settings. Below 0 the tasks pull in opposite directions on the shared encoder, which surgery corrects.",
         alt="Cosines between task gradients. "
         + " ".join(f"{_pair(name)}: mean {_cosine(averages[name])}." for name in cosines),
         section="curves",
