@@ -102,6 +102,29 @@ def test_options_of_click_and_typer_become_settings(
     assert missing == fill_in
 
 
+OUTPUTS = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.1)
+parser.add_argument("--out", default="results")
+parser.add_argument("--save_path", default="weights/best.pt")
+parser.add_argument("--log_dir")
+"""
+
+
+def test_what_a_script_writes_goes_to_the_folder_of_its_trial(study: Study) -> None:
+    settings = study(OUTPUTS)[0].settings
+    written = {"out": "{workdir}", "save_path": "{workdir}/best.pt", "log_dir": "{workdir}"}
+    assert {name: settings[name] for name in written} == written
+
+
+def test_a_script_without_an_option_for_the_seed_is_pointed_to_the_variable(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(OUTPUTS)
+    assert "let the script read ABLATE_SEED" in study_of_script("s", tmp_path / "train.py")[0]
+    (tmp_path / "train.py").write_text(f'{OUTPUTS}parser.add_argument("--seed", type=int)')
+    assert "ABLATE_SEED" not in study_of_script("s", tmp_path / "train.py")[0]
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
@@ -135,7 +158,7 @@ parser.add_argument("--pair", nargs=2, type=int, default=[1, 2])
 parser.add_argument("--wide", nargs="+", type=int, default=64)
 parser.add_argument("--layers", type=int, choices=[1, 2, 4], default=2)
 parser.add_argument("--depth", type=int, choices=range(1, 5), default=3)
-parser.add_argument("--out", type=Path, default=Path("out"))
+parser.add_argument("--words", type=Path, default=Path("words"))
 parser.add_argument("--in", type=Path, default="in")
 parser.add_argument("--steps", type=int, default=10000.0)
 parser.add_argument("--untyped", default=5)
@@ -202,7 +225,7 @@ class Act(str, Enum):
     b = "b"
 @app.command()
 def main(ctx: typer.Context, cache: bool = True, force: Annotated[bool, typer.Option("--force")] = False,
-         names: List[str] = [], tags: List[str] = ["x"], pair: tuple[int, int] = (1, 2), out: Path = Path("out"),
+         names: List[str] = [], tags: List[str] = ["x"], pair: tuple[int, int] = (1, 2), words: Path = Path("words"),
          act: Act = Act.a, none: Optional[float] = None, depth: Annotated[int, typer.Option(min=1, max=5)] = 3,
          verbose: Annotated[int, typer.Option("-v", "--verbose", count=True)] = 0,
          lr: Optional[float] = 0.1, gpus: int = 1, files: Annotated[Optional[List[str]], typer.Argument()] = None,

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
 from ablate.errors import BadInput
@@ -20,8 +20,17 @@ from ablate.spec.scalars import resolve
 from ablate.text import as_it_looks, one_line, printable, sounds_like_a_loss, suggestion
 
 SEEDS = ("seed", "random_seed", "random_state")
-FOLDERS = ("output_dir", "out_dir", "outdir", "output", "save_dir", "workdir", "checkpoint_dir")
+# Where a script writes: a folder, or a file if the default has a suffix.
+OUTPUTS = (
+    *(
+        f"{what}_{kind}"
+        for what in ("output", "out", "save", "log", "result", "results")
+        for kind in ("dir", "path", "file")
+    ),
+    *("out", "outdir", "output", "logdir", "logging_dir", "run_dir", "workdir", "checkpoint_dir"),
+)
 FILL_IN = "FILL_IN"
+NO_SEED = "     # no option for the seed was found: let the script read ABLATE_SEED, or all seeds give the same result"
 # `ablate.command` has other uses for settings that begin with these names.
 RESERVED = ("seed", "workdir", "device", "command", "gpus", "grace_seconds", "args", "overrides", "config")
 # Name of a call -> whether it declares a positional argument.
@@ -82,8 +91,9 @@ class Option:
             return ""
         if self.plain in SEEDS:
             return "{seed}"
-        if self.plain in FOLDERS and not self.is_positional:
-            return "{workdir}"
+        if self.plain in OUTPUTS and not self.is_positional:
+            file = PurePath(self.default).name if isinstance(self.default, str) else ""
+            return f"{{workdir}}/{file}" if PurePath(file).suffix else "{workdir}"
         is_device = self.plain == "device" and not self.choices and not isinstance(self.default, int | float)
         return "{device}" if is_device else ""
 
@@ -143,6 +153,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
             f"--script: {script} declares no option that a study could vary; see docs/how_to/own_script.md for others"
         )
     first = next(iter(levels))
+    seeded = any(option.of_trial == "{seed}" for option in options)
     metric = _metric(tree)
     goal = "minimize" if sounds_like_a_loss(metric) else "maximize"
     lines = [
@@ -162,7 +173,7 @@ def study_of_script(name: str, script: Path) -> tuple[str, list[str]]:
         f"  {_key(factor.key)}: {_flow({'levels': levels} if factor.on else levels)}",
         f"baseline: {_flow({factor.key: first})}",
         f"design: one_at_a_time               # {' | '.join(KINDS)}",
-        "seeds: [11, 22, 33]",
+        "seeds: [11, 22, 33]" + ("" if seeded else NO_SEED),
         f"metric: {{name: {json.dumps(metric)}, goal: {goal}}}     # its name in the script's metrics.json or output",
         "# Add smallest_effect to the metric: the smallest difference that matters. It cannot be set once there are results.",
     ]
