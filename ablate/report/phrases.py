@@ -68,15 +68,15 @@ LOOKS = (
     "Looks: alpha is spent over the looks with Lan and DeMets' O'Brien-Fleming-type function (1983): two-sided, up to a share t "
     "of the information, 4 (1 − Φ(z / √t)), where z is the normal quantile of 1 − α/4. t is the variance at the final planned "
     "look divided by that at this look: more seeds shrink the variance due to seeds, but not that due to items. Where items "
-    "contribute, the variance due to seeds is replaced by its upper 90 % confidence bound for this. Of simulated studies without "
-    "any effect, 4.3 to 5.7 % claimed one. Holm's correction is applied to sequential p-values (Maurer and Bretz 2013), each the "
-    "smallest alpha at which any look so far would have rejected. Intervals are repeated confidence intervals (Jennison and "
-    "Turnbull 2000), valid at every look for one effect at a time. An effect keeps the numbers of the look at which it is "
+    "contribute, the variance due to seeds is replaced by its upper 90 % confidence bound (χ²) for this. Of simulated studies "
+    "without any effect, 4.3 to 5.7 % claimed one. Holm's correction is applied to sequential p-values (Maurer and Bretz 2013), "
+    "each the smallest alpha at which any look so far would have rejected. Intervals are repeated confidence intervals (Jennison "
+    "and Turnbull 2000), valid at every look for one effect at a time. An effect keeps the numbers of the look at which it is "
     "decided, at which its repeated 90 % interval shows no difference that matters, or at which the chance of reaching either at "
     "the final look falls below {futile:g} (predictive probability: Spiegelhalter, Freedman and Blackburn 1986); seeds that its "
     "cells were given since count in the means of cells and in the pictures of seeds and curves, but not in its numbers. Other "
-    "metrics, interactions and the analysis of variance use all seeds and are not corrected for the looks. With `--only`, no "
-    "look is taken, so the commands that train an effect's cells again train the seeds of the first look."
+    "metrics, interactions and the analysis of variance use all seeds and are not corrected for the looks. With --only, no look "
+    "is taken, so the commands that train an effect's cells again train the seeds of the first look."
 )
 NAIVE_LOOKS = "with looks at 3, 5 and 10 seeds, 12 % of studies without an effect claim one, instead of 5 %"
 # Follows a slope's change in a sentence.
@@ -157,8 +157,8 @@ ANOVA = (
 GATES = (
     "Of a numeric factor's share of the .05, three quarters go to the test of its slope and one quarter to the tests of its "
     "levels; once the slope is significant, the levels get the whole share (Bretz, Maurer, Brannath and Posch 2009). The share "
-    "of any other comparison that is significant goes to slopes and to factors without one, in equal parts. The slope is a "
-    "least-squares line from the smallest level to the largest."
+    "of any other comparison that is significant goes to slopes and to factors without one, in equal parts. p is never below "
+    "that of a comparison that was tested before. The slope is a least-squares line from the smallest level to the largest."
 )
 
 DEPENDENCE = (
@@ -168,9 +168,9 @@ DEPENDENCE = (
 )
 
 OTHER_ENVIRONMENT = (
-    "The versions below are those of the environment that ablate ran in; `program` is the environment of the Python that the "
-    "command starts. If the command starts its program in some other way, e.g. through a shell script, the versions there are "
-    "not recorded."
+    "The versions below are those of the environment that ablate ran in; those that begin with program are of the environment of "
+    "the Python that the command starts. If the command starts its program in some other way, e.g. through a shell script, the "
+    "versions there are not recorded."
 )
 
 LARGER_P = "Where a score comes from a chosen epoch, the last epoch is tested too, and the larger p counts."

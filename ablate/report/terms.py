@@ -31,7 +31,7 @@ TERMS = {
     "noise of seed × item": "how much the score of one item varies from seed to seed, beyond what the seed and the item alone "
     "explain, as a standard deviation",
     "inconclusive": "the study showed neither that there is a difference nor that any difference is too small to matter",
-    "no difference that matters": "the 90 % interval lies within ± the smallest effect",
+    "no difference that matters": "the 90 % interval lies within ± the smallest effect, or both sides use the same trained part",
     "sign-flip": "an exact test over seeds: how often random signs of the differences give a mean at least as large",
     "moderated t": "a test in which the noise of an effect is drawn towards that of the other effects",
     "repeated interval": "an interval that is valid at every look, however many there are",

@@ -102,8 +102,8 @@ def methods(report: Report) -> list[str]:
             "here come from these. All seeds are scored on the same items."
         )
     paragraphs.append(
-        f"Holm's correction (1979) is applied over the {'factor effects' if report.effects else 'differences of cells'} "
-        f"on {metric}; all other metrics and the interactions are exploratory (Benjamini and Hochberg 1995)."
+        f"Holm's correction (1979) is applied over the {_family(report)} on {metric}; all other metrics and the interactions are "
+        "exploratory (Benjamini and Hochberg 1995)."
         + " A comparison without a p, such as one that is identical in every seed, does not count."
         + (
             " The differences in the table of cells are corrected among themselves."
@@ -120,10 +120,10 @@ def methods(report: Report) -> list[str]:
     verdicts = "Verdicts: helps or hurts when the corrected p is below .05"
     if smallest is not None:
         verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"
-        verdicts += " (two one-sided tests, Schuirmann 1987; not corrected for multiple comparisons)"
+        verdicts += " (two one-sided tests, Schuirmann 1987; not corrected for multiple comparisons) or both sides use the same trained part"
     paragraphs.append(
         verdicts
-        + ", or when both sides use the same trained part; otherwise inconclusive"
+        + "; otherwise inconclusive"
         + ("" if report.design.adding else DETECTABLE)
         + ". "
         + INTERVALS
@@ -131,6 +131,16 @@ def methods(report: Report) -> list[str]:
     if report.trainer == "ablate.command" and report.provenance.facts:
         paragraphs.append(OTHER_ENVIRONMENT)
     return paragraphs
+
+
+def _family(report: Report) -> str:
+    """Return which comparisons Holm's correction counts, and how many: a slope and the levels behind it are one."""
+    if not report.effects:
+        return "differences of cells"
+    tested = [row for row in report.effects if row.role == "primary" and row.judged.p_holm is not None]
+    slopes = {row.factor for row in tested if row.kind is Kind.SLOPE}
+    count = len(slopes) + sum(row.factor not in slopes for row in tested)
+    return plural(count, "factor effect") + (" (a slope counts together with its levels)" if slopes else "")
 
 
 def sources(report: Report) -> list[str]:
