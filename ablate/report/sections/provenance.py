@@ -120,7 +120,10 @@ def methods(report: Report) -> list[str]:
     verdicts = "Verdicts: helps or hurts when the corrected p is below .05"
     if smallest is not None:
         verdicts += f"; no difference that matters when the 90 % interval lies inside ±{smallest}"
-        verdicts += " (two one-sided tests, Schuirmann 1987; not corrected for multiple comparisons) or both sides use the same trained part"
+        verdicts += (
+            " (two one-sided tests, Schuirmann 1987; not corrected for multiple comparisons), or both sides use the same trained "
+            "part"
+        )
     paragraphs.append(
         verdicts
         + "; otherwise inconclusive"
