@@ -655,6 +655,12 @@ def test_columns_with_unlike_names_may_be_seeds_and_this_is_told(tmp_path: Path)
     )
 
 
+def test_a_first_line_that_is_a_comment_is_named(ablate: Ablate, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("# exported today\nlr,acc\n0.1,0.5\n0.2,0.6\n")
+    refused = ablate("analyze", "runs.csv", "--metric", "acc", "--factors", "lr")
+    assert "the first line, '# exported today', looks like a comment: delete it" in refused.stderr
+
+
 def test_a_column_of_seeds_that_is_not_used_is_named(tmp_path: Path) -> None:
     rows = [(a, s, s + 0.1 * a + 0.01 * a * s) for a in (0, 1) for s in (1, 2, 3)]
     path = write_csv(tmp_path / "t.csv", ["a", "random_seed", "y"], rows)

@@ -149,6 +149,7 @@ def export(
     """
     from ablate.report.as_json import to_json
     from ablate.report.export import export_study
+    from ablate.spec.model import levels_text
     from ablate.store.finding import find_study
     from ablate.store.reading import read_results
 
@@ -163,8 +164,10 @@ def export(
         complain(*(f"{folder}: is gone, so its predictions are not in {file}" for folder in gone))
         show({"study": place.study, "files": [str(file)]}, str(file), as_json)
         return
-    exported = export_study(read_results(place), out or Path("exports") / place.study, format_, only, seed)
-    complain(*exported.notes)
+    results = read_results(place)
+    exported = export_study(results, out or Path("exports") / place.study, format_, only, seed)
+    levels = next(cell.levels for cell in results.cells if cell.hash == exported.cell)
+    complain(f"predictions and model: cell {levels_text(levels)}, seed {exported.seed}", *exported.notes)
     show(to_json(exported), "\n".join(exported.files), as_json)
 
 

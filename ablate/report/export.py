@@ -267,8 +267,8 @@ def _notes(
         notes.append("no predictions: the trainer saved none (`context.predictions` saves them)")
     if not models:
         notes.append(
-            "no model: no part has a folder `model` (the built-in trainer saves it with `settings: {keep: model}`, a trainer of "
-            "your own in context.workdir; `ablate show` lists the files that there are)"
+            "no model: not every part of the trial has a folder `model` (the built-in trainer saves it with `settings: {keep: "
+            "model}`, a trainer of your own in context.workdir; `ablate show` lists the files that there are)"
         )
     return tuple(notes)
 

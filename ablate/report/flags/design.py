@@ -238,7 +238,11 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
 
 def _by_ablate_test(evidence: Evidence) -> str:
     """Return a hint to `ablate test`; "" with `ablate.command`, since only the program itself can score its test split."""
-    return "" if evidence.grid.results.spec.trainer == "ablate.command" else " (`ablate test`)"
+    trainer = evidence.grid.results.spec.trainer
+    hint = (
+        " (`ablate test`)" if trainer == "ablate.trainer" else " (`ablate test`, if the trainer has `test`)"
+    )
+    return "" if trainer == "ablate.command" else hint
 
 
 def _before(value: Any) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from ablate.tables import Faults
-from ablate.text import closest, split_list
+from ablate.text import closest, shown, split_list
 
 SHOWN = 20  # column names in a message; the others are counted
 
@@ -69,6 +69,8 @@ def check_names(requested: Sequence[str], names: Sequence[str], faults: Faults, 
 def _hint(name: str, names: Sequence[str]) -> str:
     if whole := next((column for column in names if name != column and name in split_list(column)), None):
         return f"did you mean {whole!r}? Put a name with commas in double quotes, inside the shell's quotes: '\"{whole}\"'"
+    if names and names[0].startswith("#"):
+        return f"the first line, {shown(names[0])}, looks like a comment: delete it"
     lower = {column.lower(): column for column in names}
     if near := closest(name.lower(), lower):
         return f"did you mean {lower[near]!r}?"

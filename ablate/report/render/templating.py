@@ -34,7 +34,7 @@ from ablate.report.sections.summary import caveats_of, headline, scope
 from ablate.report.terms import TERMS
 from ablate.spec.designs import KINDS
 from ablate.spec.model import quoted_level
-from ablate.text import duration, listed, one_line, plural, shortened
+from ablate.text import duration, listed, one_line, plural, shortened, sounds_like_a_loss
 
 MAX_CELLS, MAX_INTERACTIONS = 80, 12  # shown in markdown and LaTeX; HTML and report.json have all
 OVER_SEEDS = ("sign_flip", "moderated_t")
@@ -103,6 +103,7 @@ def context(report: Report, pictures: Sequence[Picture]) -> dict[str, object]:
         "least_share": LEAST_SHARE,
         "max_metrics": MAX_LATEX_METRICS,
         "plural": plural,
+        "sounds_like_a_loss": sounds_like_a_loss,
         "cell_metrics": list(dict.fromkeys(name for cell in report.cells for name in cell.metrics)),
         "effects_by_metric": _by_metric(report.effects),
         "strongest_interactions": sorted(report.interactions, key=clearest_first)[:MAX_INTERACTIONS],
