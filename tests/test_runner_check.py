@@ -215,7 +215,7 @@ def test_a_training_that_never_looks_at_the_clock_is_ended(
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("error", "RuntimeError: the weights fell over (faulty.py:46, after step 2)"),
+        ("error", "RuntimeError: the weights fell over (faulty.py:48, after step 2)"),
         ("death", "its process died (SIGKILL)"),
     ],
 )

@@ -261,7 +261,9 @@ def test_a_search_goes_on_after_the_server_restarted(searching: Worker, postgres
     assert len(trials_tried(results)) == 2
 
 
-@pytest.mark.parametrize("ask", [lambda worker: worker._chose(()), lambda worker: watch_of(worker.store, 0)])
+@pytest.mark.parametrize(
+    "ask", [lambda worker: worker._chose((), None), lambda worker: watch_of(worker.store, 0)]
+)
 def test_a_search_waits_for_a_server_that_restarts(
     searching: Worker, postgres: PostgresServer, ask: Callable[[Worker], object]
 ) -> None:

@@ -13,7 +13,7 @@ from ablate.evidence.models import Margins, Term
 from ablate.evidence.noise import Noise
 from ablate.evidence.verdicts import Judged
 from ablate.report.as_json import HIDDEN, INLINE
-from ablate.report.formatting import interval, number, signed
+from ablate.report.formatting import MINUS, interval, number, signed
 from ablate.report.phrases import Note
 from ablate.spec.designs import Search
 from ablate.spec.model import Metric, Scalar, quoted_level
@@ -73,7 +73,10 @@ class Numbers:
     @property
     def error(self) -> str:
         """The standard error, formatted."""
-        return number(self.se, beside=self.beside if self._is_rounding else ())
+        # Two digits of a small one: a third would make the table wider than the page.
+        if self.se and self.se < 1e-4 and not self._is_rounding:
+            return f"{self.se:.1e}".replace("-", MINUS)
+        return number(self.se, beside=self.beside)
 
     @property
     def interval(self) -> str:
