@@ -30,6 +30,7 @@ from ablate.report.render.html import render_html
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of, write_report
 from ablate.report.sections.best_configuration import best_configuration
+from ablate.report.sections.provenance import methods
 from ablate.report.sections.seeds_needed import open_comparisons
 from ablate.report.sections.summary import headline
 from ablate.spec.model import Factor, Level
@@ -551,6 +552,15 @@ def test_of_a_numeric_factor_only_the_slope_is_called_open() -> None:
     said = open_comparisons(report_of(example(study, noise=0.02)))
     assert "x (slope): 0 → 5 (" in not_none(said)
     assert "x: 0 → 1" not in not_none(said)
+
+
+def test_the_report_says_over_how_many_effects_it_corrects() -> None:
+    factors = (factor("similarity_head", ["concat", "siamese"]), factor("x", list(range(6))))
+    study = spec("full", factors=factors, baseline={"similarity_head": "concat", "x": 0})
+    said = [text for text in methods(report_of(example(study, noise=0.02))) if text.startswith("Holm")]
+    assert said[0].startswith(
+        "Holm's correction (1979) is applied over the 2 factor effects (a slope counts together with its levels) on dev/mean;"
+    )
 
 
 def test_the_headline_of_a_search_counts_its_finalists() -> None:

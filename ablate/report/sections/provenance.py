@@ -141,8 +141,8 @@ def _family(report: Report) -> str:
     if not report.effects:
         return "differences of cells"
     tested = [row for row in report.effects if row.role == "primary" and row.judged.p_holm is not None]
-    slopes = {row.factor for row in tested if row.kind is Kind.SLOPE}
-    count = len(slopes) + sum(row.factor not in slopes for row in tested)
+    slopes = {row.change.factor for row in tested if row.kind is Kind.SLOPE}
+    count = len(slopes) + sum(row.change.factor not in slopes for row in tested)
     return plural(count, "factor effect") + (" (a slope counts together with its levels)" if slopes else "")
 
 
