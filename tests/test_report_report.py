@@ -563,6 +563,17 @@ def test_the_report_says_over_how_many_effects_it_corrects() -> None:
     )
 
 
+@pytest.mark.parametrize(("trainer", "whose"), [("ablate.command", "program's"), ("mine", "trainer's")])
+def test_defaults_are_those_of_the_program_where_a_program_trains(
+    trainer: str, whose: str, tmp_path: Path
+) -> None:
+    results = replace(example(spec(trainer=trainer)), defaults={"grace_seconds": "60"})
+    write_report(results, tmp_path, ["md"])
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert f"All other settings have the {whose} defaults" in page
+    assert ("grace\\_seconds 60" in page) == (trainer == "mine")
+
+
 def test_the_headline_of_a_search_counts_its_finalists() -> None:
     assert headline(report_of(searched())) == "Of 1 finalist: 1 helps"
 

@@ -37,12 +37,11 @@ def wait_for_logs(word: str) -> None:
 
 
 def _named(entry: str) -> list[int]:
-    pids = []
+    """Return the processes that were started with this entry, `NAME=word`, in their environment."""
+    wanted, pids = entry.encode(), []
     for name in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else ()):
         # The file is empty or unreadable if the process has ended or belongs to another user.
         with contextlib.suppress(OSError):
-            if int(name) != os.getpid() and entry.encode() in Path(
-                f"/proc/{name}/environ"
-            ).read_bytes().split(b"\0"):
+            if int(name) != os.getpid() and wanted in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
                 pids.append(int(name))
     return pids
