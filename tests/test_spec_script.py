@@ -15,7 +15,8 @@ from ablate.command.settings import EVERYTHING, OF_TRIAL, Settings, Trial
 from ablate.errors import BadInput
 from ablate.spec.model import StudySpec
 from ablate.spec.reading import parse_study
-from ablate.spec.script import RESERVED, study_of_script
+from ablate.spec.script import study_of_script
+from ablate.spec.script_options import RESERVED
 
 Study = Callable[[str], tuple[StudySpec, list[str]]]
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "argparse_script.py"
@@ -131,6 +132,18 @@ def test_a_script_without_an_option_for_the_seed_is_pointed_to_the_variable(tmp_
         ("def x(:", r"train.py:1: not Python"),
         ("print(1)", "declares no options"),
         ('import argparse\nargparse.ArgumentParser().add_argument("--seed", type=int)', "could vary"),
+        (
+            'train = parser.add_subparsers().add_parser("train")\ntrain.add_argument("--lr")',
+            "line 1: subcommands",
+        ),
+        (
+            "@click.group()\ndef main():\n    pass\n@main.command()\n@click.option('--lr')\ndef fit(lr):\n    pass",
+            "line 1",
+        ),
+        (
+            "@app.command()\ndef fit(lr: float = .1):\n    pass\n@app.command()\ndef test(n: int = 2):\n    pass",
+            "line 4",
+        ),
     ],
 )
 def test_a_script_without_options_is_refused(study: Study, source: str, said: str) -> None:
@@ -187,6 +200,26 @@ group = parser.add_mutually_exclusive_group()
 group.add_argument("--adam", type=float, default=0.5)
 group.add_argument("--sgd", type=float, default=0.5)
 print(json.dumps(vars(parser.parse_args()), default=str))
+"""
+SET_DEFAULTS = """
+import argparse, json
+parser = argparse.ArgumentParser()
+parser.set_defaults(early=0.3, own=0.5)
+parser.add_argument("--early", type=float)
+parser.add_argument("--own", type=float, default=0.1)
+parser.add_argument("--late", type=float, default=0.2)
+parser.add_argument("--w-d", type=float, dest="decay")
+parser.add_argument("--seed", type=int, default=0)
+parser.set_defaults(late=0.4, decay=0.25)
+print(json.dumps(vars(parser.parse_args())))
+"""
+SET_BY_A_FILE = """
+import argparse, json
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.1)
+parser.add_argument("--seed", type=int, default=0)
+parser.set_defaults(**{"l" + "r": 0.2})
+print(json.dumps(vars(parser.parse_args())))
 """
 EVERY_KIND_OF_CLICK = """
 import json
@@ -258,8 +291,8 @@ def arguments(spec: StudySpec, level: int) -> list[str]:
 
 @pytest.mark.parametrize(
     "source",
-    [EVERY_KIND_OF_ARGPARSE, EVERY_KIND_OF_CLICK, EVERY_KIND_OF_TYPER, ONLY_FLAGS],
-    ids=["argparse", "click", "typer", "only_flags"],
+    [EVERY_KIND_OF_ARGPARSE, EVERY_KIND_OF_CLICK, EVERY_KIND_OF_TYPER, ONLY_FLAGS, SET_DEFAULTS],
+    ids=["argparse", "click", "typer", "only_flags", "set_defaults"],
 )
 def test_the_baseline_is_what_the_script_does_without_arguments(
     study: Study, tmp_path: Path, source: str
@@ -305,6 +338,16 @@ def test_what_a_script_requires_is_to_be_filled_in_and_then_reaches_it(study: St
         "x": "FILL_IN",
         "on": True,
     }
+
+
+def test_a_default_that_may_be_set_elsewhere_is_to_be_filled_in(study: Study) -> None:
+    assert study(SET_BY_A_FILE)[1] == ["lr"]
+
+
+def test_an_option_for_text_keeps_its_default_as_the_baseline(study: Study) -> None:
+    spec, fill_in = study('parser.add_argument("--encoder", default="small")')
+    assert spec.baseline == {"encoder": "small"}
+    assert fill_in == ["encoder"]
 
 
 def test_what_cannot_be_passed_is_left_out_and_says_so(tmp_path: Path) -> None:
