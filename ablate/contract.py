@@ -324,9 +324,9 @@ def _imported(name: str, beside: Path) -> Any:
 def _refuse_shadows(folders: Iterable[Path]) -> None:
     """Refuse modules next to a trainer that would be imported instead of modules that we need.
 
-    Modules that are already imported cannot be shadowed."""
+    Those that this process has imported are not shadowed here, but in one that has not."""
     for folder in folders:
-        for name in sorted(set(NEEDED.split()) - set(sys.modules)):
+        for name in sorted(NEEDED.split()):
             if file := _lies_in(folder, name):
                 raise BadInput(
                     f"trainer: {file} would be imported instead of the package {name!r}; rename it, or move the "
