@@ -282,11 +282,14 @@ def _imported(name: str, beside: Path) -> Any:
     # A trainer next to the study file finds its neighbours first, like a script. For an installed trainer that must not happen:
     # a `datasets.py` there would shadow the package.
     here, there = Path.cwd(), beside.resolve()
-    folders = [here, there] if _lies_in(there, name) else [here] if _lies_in(here, name) else []
-    _refuse_shadows(folders)
-    for folder in map(str, folders):
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
+    first = next((folder for folder in (there, here) if _lies_in(folder, name)), None)
+    if first:
+        _refuse_shadows(first)
+        if str(first) not in sys.path:
+            sys.path.insert(0, str(first))
+        # For helpers in the working directory; last, as anything may lie there.
+        if str(here) not in sys.path:
+            sys.path.append(str(here))
     try:
         with contextlib.redirect_stdout(sys.stderr):
             module = importlib.import_module(name)
@@ -321,17 +324,16 @@ def _imported(name: str, beside: Path) -> Any:
     return module
 
 
-def _refuse_shadows(folders: Iterable[Path]) -> None:
+def _refuse_shadows(folder: Path) -> None:
     """Refuse modules next to a trainer that would be imported instead of modules that we need.
 
     Those that this process has imported are not shadowed here, but in one that has not."""
-    for folder in folders:
-        for name in sorted(NEEDED.split()):
-            if file := _lies_in(folder, name):
-                raise BadInput(
-                    f"trainer: {file} would be imported instead of the package {name!r}; rename it, or move the "
-                    "study and its trainer to a folder of their own"
-                )
+    for name in sorted(NEEDED.split()):
+        if file := _lies_in(folder, name):
+            raise BadInput(
+                f"trainer: {file} would be imported instead of the package {name!r}; rename it, or move the "
+                "study and its trainer to a folder of their own"
+            )
 
 
 def _attribute(module: Any, name: str) -> Any:
