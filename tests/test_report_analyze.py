@@ -894,8 +894,14 @@ def test_wrong_arguments_are_all_told(study: Path) -> None:
 
 def test_two_factors_that_always_change_together_are_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["a", "b", "y"], [(0, 0, 1), (0, 0, 2), (1, 1, 3), (1, 1, 5)])
-    assert faults_of(path, "y", ["a", "b"]) == (
-        "b: changes together with the columns named before it; leave one of them out",
+    assert faults_of(path, "y", ["a", "b"]) == ("b: changes together with a; leave one of them out",)
+
+
+def test_a_factor_that_no_block_varies_is_refused(tmp_path: Path) -> None:
+    rows = [(seed > 2, b, seed, seed * b) for seed in (1, 2, 3, 4) for b in (0, 1)]
+    path = write_csv(tmp_path / "t.csv", ["a", "b", "seed", "y"], rows)
+    assert faults_of(path, "y", ["a", "b"], block="seed") == (
+        "a: every seed occurs with one level of it only, so the two cannot be told apart; leave --block seed out",
     )
 
 

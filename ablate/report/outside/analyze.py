@@ -74,7 +74,7 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
     n = len(runs.y)
     _check_size(n, factors, blocks, order)
     result = factorial(runs.y, factors, blocks, order)
-    _check_separable(result, factors, levels)
+    _check_separable(result, factors, levels, blocks)
     repeated = n - len(crossings([*factors, blocks])) if blocks else 0
     estimator = _Inferences(runs.y, factors, None if repeated else blocks, result)
     inferences, pooled = estimator.of_estimates()
@@ -366,14 +366,20 @@ def _crowded(factors: Sequence[Factor], n: int) -> list[str]:
 
 
 def _check_separable(
-    result: Factorial, factors: Sequence[Factor], levels: Mapping[str, Sequence[str]]
+    result: Factorial, factors: Sequence[Factor], levels: Mapping[str, Sequence[str]], block: Factor | None
 ) -> None:
     faults = []
     n = len(factors[0].index)
     if any((factor.name,) in result.left_out for factor in factors) and (crowded := _crowded(factors, n)):
         raise BadInput(*crowded)
-    for factor in factors:
+    for place, factor in enumerate(factors):
         if (factor.name,) not in result.left_out:
+            continue
+        if block and _is_nested(block, factor):
+            faults.append(
+                f"{factor.name}: every {block.name} occurs with one level of it only, so the two cannot be told apart; leave "
+                f"--block {block.name} out"
+            )
             continue
         missing = [repr(level) for level in levels[factor.name] if level.lower() in ("na", "nan", "null")]
         pairs = [pair for other in factors for pair in ((factor, other), (other, factor))]
@@ -389,7 +395,8 @@ def _check_separable(
             )
         else:
             why = "leave one of them out"
-        faults.append(f"{factor.name}: changes together with the columns named before it; {why}")
+        before = listed([*([block.name] if block else []), *(other.name for other in factors[:place])])
+        faults.append(f"{factor.name}: changes together with {before}; {why}")
     if faults:
         raise BadInput(*faults)
 
