@@ -26,6 +26,20 @@ def test_a_trial_that_stopped_early_says_of_how_many_steps(facts: dict[str, Any]
     assert f"part all (a1): {steps}" in trial_text(document(facts))
 
 
+def test_a_trial_that_failed_has_no_time() -> None:
+    trial = document({})
+    trial["parts"][0] |= {"trained": False, "history": [{"what": "failed", "when": "t", "who": "w"}]}
+    text = trial_text(trial | {"state": "FAIL", "seconds": 0.0})
+    assert text.startswith("trial 0 of s: FAILED, 1 attempt\n")
+    assert "part all (a1): failed\n" in text
+
+
+def test_values_are_shown_as_a_study_file_writes_them() -> None:
+    text = trial_text(document({"gpu": None, "amp": True}))
+    assert "gpu  null" in text
+    assert "amp  true" in text
+
+
 def test_of_thousands_of_facts_the_first_are_shown() -> None:
     text = trial_text(document({f"fact {number}": number for number in range(20_000)}))
     assert "fact 199 " in text

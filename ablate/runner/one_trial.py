@@ -8,7 +8,7 @@ from typing import Any
 from ablate.design.cell_settings import flat
 from ablate.errors import BadInput
 from ablate.runner.logs import attempts
-from ablate.spec.model import levels_text
+from ablate.spec.model import level_text, levels_text
 from ablate.store.reading import read_history
 from ablate.store.results import Event, Results, TrialResult
 from ablate.text import duration, listed, plural
@@ -107,7 +107,10 @@ def _commands(results: Results, trial: TrialResult) -> str | None:
 def trial_text(document: dict[str, Any]) -> str:
     """Return the document as text."""
     state = STATES.get(document["state"], document["state"])
-    tried = f"{plural(document['attempts'], 'attempt')}, {duration(document['seconds'])}"
+    tried = plural(document["attempts"], "attempt")
+    # Only what ended with a result has been timed.
+    if any(part["trained"] for part in document["parts"]):
+        tried += f", {duration(document['seconds'])}"
     lines = [
         f"trial {document['number']} of {document['study']}: {state}, {tried}",
         f"cell {document['cell']}: {levels_text(document['factors'])}; seed {document['seed']}",
@@ -126,11 +129,11 @@ def trial_text(document: dict[str, Any]) -> str:
 
 
 def _part_lines(part: dict[str, Any]) -> list[str]:
-    done = (
-        f"{plural(part['steps'], 'step')}{_early(part['facts'])}, {duration(part['seconds'])}"
-        if part["trained"]
-        else "not trained yet"
-    )
+    if part["trained"]:
+        done = f"{plural(part['steps'], 'step')}{_early(part['facts'])}, {duration(part['seconds'])}"
+    else:
+        is_failed = part["history"] and part["history"][-1]["what"] == "failed"
+        done = "failed" if is_failed else "not trained yet"
     others = f", shared with trial {listed(part['shared_with'])}" if part["shared_with"] else ""
     return [
         "",
@@ -161,6 +164,11 @@ def _table(title: str, values: dict[str, Any], indent: str = "") -> list[str]:
         return []
     first = dict(islice(values.items(), MOST_ROWS))
     width = max(map(len, first))
-    rows = [f"{indent}  {name:{width}}  {value}" for name, value in first.items()]
+    rows = [f"{indent}  {name:{width}}  {_as_written(value)}" for name, value in first.items()]
     more = len(values) - len(first)
     return [f"{indent}{title}:", *rows, *([f"{indent}  {more} more; --json lists them"] if more else [])]
+
+
+def _as_written(value: Any) -> Any:
+    """Return a value as a study file writes it."""
+    return level_text(value) if value is None or isinstance(value, bool) else value
