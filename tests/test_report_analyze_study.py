@@ -114,6 +114,8 @@ def test_the_direction_of_an_attribute_is_not_that_of_the_objective(tmp_path: Pa
     make_study(f"sqlite:///{tmp_path / 'losses.db'}", runs=runs)
     document = analyze_study(str(tmp_path / "losses.db"), "etch", "val_loss", ["A", "B", "C"], "seed")
     assert any("pass --goal minimize if it is a loss" in warning for warning in document["warnings"])
+    document = analyze_study(str(tmp_path / "losses.db"), "etch", "twice", ["A", "B", "C"], "seed")
+    assert any("a larger twice counts as better" in warning for warning in document["warnings"])
 
 
 def test_nothing_is_changed_or_created(etch: Path) -> None:

@@ -55,7 +55,8 @@ def analyze(
         str, typer.Option(help="auto, 1 (main effects), 2 (and two-way interactions) or full.")
     ] = "auto",
     goal: Annotated[
-        str | None, typer.Option(help="maximize or minimize. [default: the study's own, or maximize]")
+        str | None,
+        typer.Option(help="maximize or minimize. [default: maximize; that of an Optuna study's objective]"),
     ] = None,
     smallest_effect: SmallestEffect = None,
     drop_missing: Annotated[bool, typer.Option(help="Leave out rows without the metric.")] = False,

@@ -15,7 +15,7 @@ from ablate.report.outside.runs import runs_of
 from ablate.report.outside.tables import Table, check_names
 from ablate.store.any_study import AnyStudy, AnyTrial, read_any_study
 from ablate.tables import Faults
-from ablate.text import listed, plural
+from ablate.text import listed, plural, sounds_like_a_loss
 
 VALUE = "value"
 # A numeric param with more than 12 values, or with more values than half the trials, was drawn from a range. Up to four values
@@ -49,6 +49,11 @@ def analyze_study(source: str, study: str | None, question: Question) -> Analysi
             notes.append(f"the same in all trials, and left out: {listed(same)}")
     if others := [name for name in varied if name not in names]:
         notes.append(f"these varied too and count as noise: {listed(others)}")
+    if objective is None and question.goal is None and not sounds_like_a_loss(metric):
+        notes.append(
+            f"a larger {metric} counts as better: a user attribute has no direction of its own; pass --goal minimize if "
+            "smaller is better"
+        )
     question = replace(
         question, metric=metric, factors=names, goal=question.goal or _goal(any_study, objective)
     )
