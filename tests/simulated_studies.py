@@ -563,7 +563,7 @@ def judged(study: Study) -> list[tuple[Effect, Judged]]:
     if model and study.regime.interactions:
         interactions = study_interactions(study.items, primary, model)
         found = [
-            replace(one, qualifiers=(*one.qualifiers, qualifier_of([simple.inference for simple in turns])))
+            replace(one, qualifiers=(*one.qualifiers, qualifier_of(turns)))
             if (turns := simple_effects(study.items, effect, interactions, model))
             else one
             for effect, one in zip(effects, found, strict=True)

@@ -79,3 +79,19 @@ def test_without_an_effect_nothing_turns_around() -> None:
 
 def test_one_factor_at_a_time_sees_no_interaction() -> None:
     assert report_document(study_with(0.05, -0.03, "one_at_a_time"))["interactions"] == []
+
+
+def test_every_factor_that_an_effect_depends_on_is_named() -> None:
+    def value(levels: Mapping[str, Any], seed: int) -> float:
+        noise = np.random.default_rng([seed, *levels.values()]).normal(0, 0.002)
+        return float(0.8 + 0.1 * levels["a"] * (1 - levels["b"]) * (1 - levels["c"]) + noise)
+
+    names = ("a", "b", "c")
+    factors = tuple(factor(name, [0, 1]) for name in names)
+    study = spec("full", (1, 2, 3, 4, 5), factors=factors, baseline=dict.fromkeys(names, 0))
+    report = report_of(valued(study, value))
+    (said,) = [line for line in report.summary if line.startswith("a: 0 → 1")]
+    assert " depends on b (+0.0" in said
+    assert " and on c (+0.0" in said
+    row = effect_of_a(report_document(valued(study, value)))
+    assert [(one["factor"], one["level"]) for one in row["turns"]] == [("b", 0), ("b", 1), ("c", 0), ("c", 1)]

@@ -383,7 +383,7 @@ def test_a_choice_that_changed_nothing_at_all_is_called_so() -> None:
     said = "l2: 0.0 → 0.01: inconclusive; dev/mean is the same within rounding in 3 seeds, as if the change did nothing."
     assert said in report_document(results)["summary"]
     needs = open_comparisons(report_of(results)) or ""
-    assert "l2: 0.0 → 0.01 (identical in every seed: does it have any effect at all?)" in needs
+    assert "l2: 0.0 → 0.01 (the same within rounding in every seed: does it have any effect at all?)" in needs
     assert "unknown" not in needs
 
 

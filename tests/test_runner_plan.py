@@ -196,6 +196,19 @@ def test_plan_and_report_mean_the_same_by_the_noise_of_a_seed() -> None:
     assert not_none(noise_so_far(results, "dev/mean")).sd_run == sd
 
 
+def test_cells_that_are_the_same_in_every_seed_count_once_in_the_noise() -> None:
+    results = example()
+    first, second = (cell.hash for cell in results.cells[:2])
+    of_first = {trial.seed: trial.metrics for trial in results.trials if trial.cell == first}
+    trials = tuple(
+        replace(trial, metrics=of_first[trial.seed]) if trial.cell == second else trial
+        for trial in results.trials
+    )
+    _, before = seed_sd(grid(results), "dev/mean")
+    _, after = seed_sd(grid(replace(results, trials=trials)), "dev/mean")
+    assert after == before - (len(of_first) - 1)
+
+
 def cost(
     measured: Sequence[float] | None = None,
     trained: Iterable[tuple[int, int, float]] = (),

@@ -59,15 +59,15 @@ def study_interactions(items: Items, metric: str, model: Model) -> list[Interact
 
 def simple_effects(
     items: Items, effect: Effect, interactions: Sequence[Interaction], model: Model
-) -> tuple[Simple, Simple] | None:
-    """Return the effect at two levels of a factor that it depends on; None if it depends on no other factor.
+) -> tuple[Simple, ...]:
+    """Return the effect at two levels of each factor that it depends on, pair after pair; those that change its sign first.
 
     An effect depends on another factor if their interaction is significant (Benjamini-Hochberg) and its effects at the two
-    levels differ in kind (`unlike`). A factor that changes the sign of the effect is preferred.
+    levels differ in kind (`unlike`).
     """
     if effect.kind is Kind.SLOPE:
-        return None
-    depends = None
+        return ()
+    pairs = []
     sizes = {name: len(levels) for name, levels in model.coding.levels.items()}
     for interaction in interactions:
         p, factors, low, high = interaction.p_bh, interaction.factors, interaction.low, interaction.high
@@ -85,11 +85,8 @@ def simple_effects(
         weights = [simple_effect(model.weights, sizes, of_effect, (other, index)) for index in indices]
         inferences = infer_all(items, effect.metric, weights)
         if pair := unlike(inferences):
-            first, second = (Simple(other, levels[k], inferences[k]) for k in pair)
-            if qualifier_of(inferences) is Qualifier.TURNS_AROUND:
-                return first, second
-            depends = depends or (first, second)
-    return depends
+            pairs.append([Simple(other, levels[k], inferences[k]) for k in pair])
+    return one_per_factor(pairs)
 
 
 def simple_effect(
@@ -125,11 +122,17 @@ def unlike(effects: Sequence[Inference]) -> tuple[int, int] | None:
     return signs.index(next(sign for sign in signs if sign)), signs.index(0)
 
 
-def qualifier_of(effects: Sequence[Inference]) -> Qualifier:
-    """Return how two unlike effects qualify the verdict on their mean."""
-    return (
-        Qualifier.TURNS_AROUND if all(_significant_sign(effect) for effect in effects) else Qualifier.DEPENDS
-    )
+def one_per_factor(pairs: Sequence[Sequence[Simple]]) -> tuple[Simple, ...]:
+    """Return the first pair of each factor, pair after pair; pairs of different sign first."""
+    ordered = sorted(pairs, key=lambda pair: qualifier_of(pair) is not Qualifier.TURNS_AROUND)
+    firsts = {pair[0].factor: pair for pair in reversed(ordered)}
+    return tuple(simple for factor in reversed(firsts) for simple in firsts[factor])
+
+
+def qualifier_of(simples: Sequence[Simple]) -> Qualifier:
+    """Return how unlike effects, pair after pair, qualify the verdict on their mean."""
+    signs = [_significant_sign(simple.inference) for simple in simples[:2]]
+    return Qualifier.TURNS_AROUND if all(signs) else Qualifier.DEPENDS
 
 
 def _same_change(contrast: Contrast, low: Scalar, high: Scalar) -> bool:

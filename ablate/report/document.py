@@ -170,7 +170,7 @@ class EffectRow:
     note: str  # the notes in words
     slope: Slope | None
     last: Numbers | None  # on the last epoch, if the metric is that of a chosen epoch
-    turns: tuple[SimpleEffect, ...]  # at two levels of a factor that it depends on
+    turns: tuple[SimpleEffect, ...]  # at two levels of each factor that it depends on
     bounds: Interval | None  # if lost trials had the worst or the best value
     # Whether these bounds come from the worst or best value observed, not the possible ones.
     bounds_as_seen: bool | None

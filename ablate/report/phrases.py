@@ -38,13 +38,13 @@ NOTES = {
     Note.NO_CELLS: "no two cells to compare",
     Note.NOTHING_YET: "nothing to compare yet",
     Note.SAME_PART: "both sides use the same trained part",
-    Note.NO_NOISE: "identical in every seed, so there is no noise to compare with",
+    Note.NO_NOISE: "the same within rounding in every seed, so there is no noise to compare with",
     Note.PARTLY_SAME: "in {identical} of {compared} comparisons both sides use the same trained part",
     Note.PARTIAL: "{done} of {matches} pairs of cells so far",
     Note.AVERAGED: "averaged over {factors} on the side where that exists",
     Note.SLOPE: "straight line through {levels}{scale}; lack of fit p {p}",
     Note.BOUNDS: "the effect would lie in {bounds} if the lost trials had scored {ends}",
-    Note.TURNS_AROUND: "{up} at {up_at}, {down} at {down_at}",
+    Note.TURNS_AROUND: "{effects}",
     Note.NOT_LOOKED_AT: "no look has tested this difference, so nothing is claimed",
 }
 
@@ -191,8 +191,8 @@ REPEATED = (
 # A verdict that is weaker than it looks.
 QUALIFIED = {
     Qualifier.ALIASED: "{verdict}, or seems to because of {aliases} (the design cannot separate them)",
-    Qualifier.TURNS_AROUND: "depends on {other} ({turns}); on average {verdict}",
-    Qualifier.DEPENDS: "{verdict} on average, but it depends on {other} ({turns})",
+    Qualifier.TURNS_AROUND: "depends on {others}; on average {verdict}",
+    Qualifier.DEPENDS: "{verdict} on average, but it depends on {others}",
     Qualifier.LOST_RUNS: "{verdict} among the runs that finished",
 }
 # The same if the verdict was withdrawn because of it.

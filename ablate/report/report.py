@@ -211,10 +211,9 @@ def _effect_rows(
     )
     rows = []
     for effect, (verdict, seen), borrowed in zip(effects, judged, moderated(effects), strict=True):
-        turns = simple_effects(items, effect, interactions, model) if model else None
+        turns = simple_effects(items, effect, interactions, model) if model else ()
         if turns:
-            qualifier = qualifier_of([simple.inference for simple in turns])
-            verdict = replace(verdict, qualifiers=(*verdict.qualifiers, qualifier))
+            verdict = replace(verdict, qualifiers=(*verdict.qualifiers, qualifier_of(turns)))
         row = effect_row(items, effect, verdict, aliased[effect.contrast.factor], turns, borrowed)
         rows.append(at_last_look(row, seen) if looks else row)
     return rows

@@ -29,7 +29,10 @@ EXTENDED = {
     "seeds": f"; {MORE_SEEDS}; --extend adds them anyway, and the report raises STOP",
 }
 
-_START_OVER = ", or delete it, since no trial has a result yet: ablate delete {study}"
+# No trial has a result yet, so nothing is lost.
+_START_OVER = (
+    "no trial has a result yet, so delete what ran (ablate delete {study}) and run it again, or put it back"
+)
 
 # These may change until a trial has a result, so that a mistyped metric name can be corrected without training again.
 UNTIL_JUDGED = ("metric.name", "metric.smallest_effect", "metric.worst")
@@ -67,8 +70,12 @@ def refuse_changes(
             *late,
             *_other_overrides(stored, spec),
             *(
-                f"{_where(spec)}: {change} since trials of {spec.study!r} were run; put it back, or give the changed study "
-                f"another name{EXTENDED.get(key, '')}{'' if _judged(stored) else _START_OVER.format(study=spec.study)}"
+                f"{_where(spec)}: {change} since trials of {spec.study!r} were run; "
+                + (
+                    f"put it back, or give the changed study another name{EXTENDED.get(key, '')}"
+                    if _judged(stored)
+                    else _START_OVER.format(study=spec.study)
+                )
                 for change in changes
                 for key in [re.split("[.:]", change)[0]]
                 if not (late and key == "seeds")

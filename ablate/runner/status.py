@@ -82,7 +82,7 @@ def status_text(results: Results) -> str:
                 lines.append(f"    last line it printed: {shortened(row['last_line'], 120)}")
     if document["failed"]:
         lines.append(
-            f"  more: ablate show {document['study']} TRIAL, ablate logs {document['study']} TRIAL; once the cause is mended: "
-            "ablate run STUDY --retry-failed"
+            f"  more: ablate show {document['study']} TRIAL, ablate logs {document['study']} TRIAL; once the cause is mended "
+            "(not in the study file): ablate run STUDY --retry-failed"
         )
     return "\n".join(lines)

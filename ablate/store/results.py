@@ -301,13 +301,15 @@ def deciding_parts(results: Results, trial: TrialResult, metric: str) -> frozens
 def repeated_values(results: Results, metric: str) -> list[list[float]]:
     """Return the values of each cell over its seeds, from which the noise between seeds is estimated.
 
-    Cells that share all parts behind `metric` are the same models and count once."""
+    Cells that share all parts behind `metric` are the same models and count once, and so do those that agree in every seed to
+    the last digit: what they differ in changed nothing."""
     groups: dict[frozenset[str], dict[int, float]] = defaultdict(dict)
     for trial in results.trials:
         value = trial.metrics.get(metric, math.nan)
         if trial.state == "COMPLETE" and math.isfinite(value):
             groups[deciding_parts(results, trial, metric)].setdefault(trial.seed, value)
-    return [list(values.values()) for values in groups.values()]
+    different = {tuple(sorted(values.items())): list(values.values()) for values in groups.values()}
+    return list(different.values())
 
 
 def best_cell(results: Results) -> str | None:

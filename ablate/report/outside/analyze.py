@@ -15,7 +15,7 @@ import numpy as np
 from ablate.errors import BadInput
 from ablate.evidence.aliases import LEAST_SHARE
 from ablate.evidence.contrasts import by_seed
-from ablate.evidence.interactions import qualifier_of, simple_effect, unlike
+from ablate.evidence.interactions import Simple, one_per_factor, qualifier_of, simple_effect, unlike
 from ablate.evidence.models import Array, Coding, weights_by_seed
 from ablate.evidence.verdicts import Qualifier
 from ablate.report.answers import Analysis, TableEffect, TableInteraction, TableLenth
@@ -242,12 +242,12 @@ def _effects(
     rows = []
     for e, inference, p in zip(estimates, mains, holm([inference.p for inference in mains]), strict=True):
         (name,), (level,) = e.factors, e.levels
-        turns = _simple_effects(e, estimator, p_bh)
+        turns = _simple_effects(e, estimator, names, p_bh)
         word, qualifiers = _judged(
             verdict(inference, p, question.smallest_effect, question.goal or "maximize"), aliases[name]
         )
         if turns:
-            qualifiers = (*qualifiers, qualifier_of([simple for _, simple in turns]))
+            qualifiers = (*qualifiers, qualifier_of(turns))
         rows.append(
             TableEffect(
                 change=Change(name, names.levels[name][0], names.levels[name][level], names.when([name])),
@@ -258,10 +258,7 @@ def _effects(
                 qualifiers=qualifiers,
                 ci90=inference.interval(0.90),
                 aliased_with=tuple(aliases[name]),
-                turns=tuple(
-                    SimpleEffect(other, names.levels[other][place], Numbers.of(simple))
-                    for (other, place), simple in turns
-                ),
+                turns=tuple(SimpleEffect(one.factor, one.level, Numbers.of(one.inference)) for one in turns),
             )
         )
     return tuple(rows)
@@ -295,21 +292,20 @@ def _interactions(
 
 
 def _simple_effects(
-    e: Estimate, estimator: _Inferences, p_bh: Sequence[float | None]
-) -> list[tuple[tuple[str, int], Inference]]:
-    """Return an effect at two levels of a factor that it depends on, as `evidence.interactions` does for a study."""
-    effect, depends = (e.factors[0], e.levels[0]), []
+    e: Estimate, estimator: _Inferences, names: _Names, p_bh: Sequence[float | None]
+) -> tuple[Simple, ...]:
+    """Return an effect at two levels of each factor that it depends on, as `evidence.interactions` does for a study."""
+    effect, pairs = (e.factors[0], e.levels[0]), []
     for pair, p in zip(estimator.result.interactions, p_bh, strict=True):
         at = dict(zip(pair.factors, pair.levels, strict=True))
         if p is None or p >= 0.05 or len(at) > 2 or at.pop(effect[0], None) != effect[1]:
             continue
         ((other, high),) = at.items()
-        levels = [(other, 0), (other, high)]
-        simple = [estimator.simple(effect, level) or Inference(None, 0) for level in levels]
-        if pair_of_levels := unlike(simple):
-            depends.append([(levels[k], simple[k]) for k in pair_of_levels])
-    turned = [two for two in depends if qualifier_of([one for _, one in two]) is Qualifier.TURNS_AROUND]
-    return next(iter([*turned, *depends]), [])
+        levels = (0, high)
+        effects = [estimator.simple(effect, (other, level)) or Inference(None, 0) for level in levels]
+        if pair := unlike(effects):
+            pairs.append([Simple(other, names.levels[other][levels[k]], effects[k]) for k in pair])
+    return one_per_factor(pairs)
 
 
 def _aliases(

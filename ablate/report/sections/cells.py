@@ -115,7 +115,7 @@ def _differences(items: Items, metric: str) -> dict[int, Difference]:
 
 
 def _difference(effect: Effect, judged: Judged, size: float) -> Difference:
-    notes = effect_notes(effect, None)
+    notes = effect_notes(effect, ())
     last = Numbers.of(effect.last) if effect.last else None
     numbers = Numbers.of(effect.inference, size)
     return Difference(numbers, judged, tuple(notes), "; ".join(notes.values()), last)

@@ -47,7 +47,7 @@ def effect_row(
     effect: Effect,
     judged: Judged,
     aliased_with: Sequence[str],
-    turns: tuple[Simple, Simple] | None,
+    turns: Sequence[Simple],
     borrowed: OtherTest | None,
 ) -> EffectRow:
     """Return the row of one effect."""
@@ -65,7 +65,7 @@ def effect_row(
         slope=effect.slope,
         last=Numbers.of(effect.last) if effect.last else None,
         turns=tuple(
-            SimpleEffect(simple.factor, simple.level, Numbers.of(simple.inference)) for simple in turns or ()
+            SimpleEffect(simple.factor, simple.level, Numbers.of(simple.inference)) for simple in turns
         ),
         bounds=lost.bounds if lost else None,
         bounds_as_seen=lost.from_observed if lost else None,
@@ -164,7 +164,7 @@ def tradeoffs(effects: Iterable[EffectRow], goal: str) -> tuple[Tradeoff, ...]:
     return tuple(opposed)
 
 
-def effect_notes(effect: Effect, turns: tuple[Simple, Simple] | None) -> dict[Note, str]:
+def effect_notes(effect: Effect, turns: Sequence[Simple]) -> dict[Note, str]:
     """Return the remarks beside the numbers of an effect, by their codes."""
     values_of: dict[Note, dict[str, object]] = {}
     differences, estimate = effect.differences, effect.inference.estimate
@@ -193,13 +193,8 @@ def effect_notes(effect: Effect, turns: tuple[Simple, Simple] | None) -> dict[No
         ends = BOUNDS_SEEN if effect.lost.from_observed else BOUNDS_DECLARED
         values_of[Note.BOUNDS] = {"bounds": interval(effect.lost.bounds), "ends": ends}
     if turns:
-        up, down = turns
-        values_of[Note.TURNS_AROUND] = {
-            "up": signed(up.inference.estimate),
-            "up_at": f"{up.factor} {quoted_level(up.level)}",
-            "down": signed(down.inference.estimate),
-            "down_at": f"{down.factor} {quoted_level(down.level)}",
-        }
+        at = [f"{signed(one.inference.estimate)} at {one.factor} {quoted_level(one.level)}" for one in turns]
+        values_of[Note.TURNS_AROUND] = {"effects": ", ".join(at)}
     return {note: NOTES[note].format(**values) for note, values in values_of.items()}
 
 

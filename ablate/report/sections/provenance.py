@@ -104,7 +104,7 @@ def methods(report: Report) -> list[str]:
     paragraphs.append(
         f"Holm's correction (1979) is applied over the {_family(report)} on {metric}; all other metrics and the interactions are "
         "exploratory (Benjamini and Hochberg 1995)."
-        + " A comparison without a p, such as one that is identical in every seed, does not count."
+        + " A comparison without a p, such as one that is the same within rounding in every seed, does not count."
         + (
             " The differences in the table of cells are corrected among themselves."
             if report.effects and not report.design.adding

@@ -15,7 +15,7 @@ from ablate.stats.verdicts import Verdict
 from ablate.text import listed
 
 # Of a choice that changed nothing in any seed.
-_IDENTICAL = "identical in every seed: does it have any effect at all?"
+_IDENTICAL = "the same within rounding in every seed: does it have any effect at all?"
 SEEDS_TRIED = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)
 
 

@@ -271,15 +271,15 @@ def _facts(row: EffectRow) -> dict[str, str]:
 
 
 def facts_of_qualifiers(aliased_with: Sequence[str], turns: Sequence[SimpleEffect]) -> dict[str, str]:
-    """Return the values for the texts on aliases, and on effects that depend on another factor."""
+    """Return the values for the texts on aliases, and on effects that depend on other factors."""
     facts = {}
     if aliased_with:
         facts["aliases"] = listed(aliased_with)
     if turns:
-        facts["other"] = turns[0].factor
-        facts["turns"] = ", ".join(
-            f"{simple.numbers.delta} at {quoted_level(simple.level)}" for simple in turns
-        )
+        at: dict[str, list[str]] = {}
+        for simple in turns:
+            at.setdefault(simple.factor, []).append(f"{simple.numbers.delta} at {quoted_level(simple.level)}")
+        facts["others"] = " and on ".join(f"{factor} ({', '.join(deltas)})" for factor, deltas in at.items())
     return facts
 
 
