@@ -68,15 +68,10 @@ class Chaos:
         while not at_birth and self._signs_of_training() == before and supervisor.poll() is None:
             time.sleep(0.02)
 
-    def _signs_of_training(self) -> list[tuple[str, int]]:
-        """Look at the notes that every part being trained leaves after each step."""
-        notes = self.study.parent.glob("runs/*/trials/*/reached.txt")
-        signs = []
-        for note in notes:
-            # Removed together with its folder as soon as the trial is complete.
-            with contextlib.suppress(FileNotFoundError):
-                signs.append((str(note), note.stat().st_mtime_ns))
-        return signs
+    def _signs_of_training(self) -> dict[Path, int]:
+        """Return the step that every part being trained has reached; a part before its first step is left out."""
+        steps = {note: _step(note) for note in self.study.parent.glob("runs/*/trials/*/reached.txt")}
+        return {note: step for note, step in steps.items() if step is not None}
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log().open("ab") as log:
@@ -124,11 +119,21 @@ def _steps_back(log: str) -> list[int]:
 
 
 def is_training(pid: int) -> bool:
-    """Return whether a worker trains: it keeps the note of how far it got open."""
+    """Return whether a worker has taken a step of its trial: it keeps the note of how far it got open."""
     try:
-        return any(os.readlink(file).endswith("/reached.txt") for file in Path(f"/proc/{pid}/fd").iterdir())
+        files = [Path(os.readlink(file)) for file in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
         return False
+    return any(file.name == "reached.txt" and _step(file) is not None for file in files)
+
+
+def _step(note: Path) -> int | None:
+    """Return the step in a note of how far training has got; None before the first step."""
+    # It is removed as soon as the trial is complete.
+    with contextlib.suppress(OSError, ValueError):
+        step = int(note.read_text())
+        return step if step >= 0 else None
+    return None
 
 
 def children(pid: int) -> list[int]:

@@ -303,8 +303,8 @@ def _simple_effects(
         ((other, high),) = at.items()
         levels = (0, high)
         effects = [estimator.simple(effect, (other, level)) or Inference(None, 0) for level in levels]
-        if pair := unlike(effects):
-            pairs.append([Simple(other, names.levels[other][levels[k]], effects[k]) for k in pair])
+        if differing := unlike(effects):
+            pairs.append([Simple(other, names.levels[other][levels[k]], effects[k]) for k in differing])
     return one_per_factor(pairs)
 
 
