@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ablate.design.model import Cell
 from ablate.spec.model import Scalar
-from ablate.store.results import Results, TrialResult, compared, deciding_parts
+from ablate.store.results import Results, TrialResult, compared, deciding_models
 
 if TYPE_CHECKING:
     import pandas
@@ -158,16 +158,16 @@ class Grid:
     def sources(self, metric: str) -> NDArray[np.int64]:
         """[cells, seeds] of codes: two trials have the same code if `metric` comes from the same trained parts in both.
 
-        These parts are those that report the metric, or all parts for a composite. −1 where there is no value.
+        These parts are those that report the metric, or all parts for a composite (`deciding_models`). −1 where there is no value.
         """
         if metric in self._sources:
             return self._sources[metric]
-        codes: dict[tuple[int, frozenset[str]], int] = {}
+        codes: dict[tuple[int, frozenset[tuple[str, int]]], int] = {}
         sources = np.full((len(self.cells), len(self.seeds)), -1, dtype=np.int64)
         for (row, column), trial in self.trials.items():
             if math.isfinite(self.values[metric][row, column]):
-                parts = deciding_parts(self.results, trial, metric)
-                sources[row, column] = codes.setdefault((column, parts), len(codes))
+                models = deciding_models(self.results, trial, metric)
+                sources[row, column] = codes.setdefault((column, models), len(codes))
         self._sources[metric] = sources
         return sources
 

@@ -298,11 +298,30 @@ def deciding_parts(results: Results, trial: TrialResult, metric: str) -> frozens
     return reporting or frozenset(trial.parts.values())
 
 
+def deciding_models(results: Results, trial: TrialResult, metric: str) -> frozenset[tuple[str, int]]:
+    """Return what was trained for `metric`, as (part, steps).
+
+    Of a part that continued from another one with no step left to train, it is that other part, up to there: the trainer says
+    that they differ only in what acts later."""
+    models = set()
+    for part in deciding_parts(results, trial, metric):
+        steps = None
+        while result := results.parts.get((part, trial.seed)):
+            steps = result.steps if steps is None else steps
+            match result.facts.get("continued"):
+                case {"part": str(other), "steps": int(done)} if done == steps and other != part:
+                    part = other
+                case _:
+                    break
+        models.add((part, steps or 0))
+    return frozenset(models)
+
+
 def repeated_values(results: Results, metric: str) -> list[list[float]]:
     """Return the values of each cell over its seeds, from which the noise between seeds is estimated.
 
-    Cells that share all parts behind `metric` are the same models and count once, and so do those that agree in every seed to
-    the last digit: what they differ in changed nothing."""
+    Cells that share all parts behind `metric` count once, and so do those that agree in every seed to the last digit: what
+    they differ in changed nothing."""
     groups: dict[frozenset[str], dict[int, float]] = defaultdict(dict)
     for trial in results.trials:
         value = trial.metrics.get(metric, math.nan)

@@ -311,7 +311,9 @@ def _simple_effects(
 def _aliases(
     estimator: _Inferences, factors: Sequence[Factor], where: Mapping[str, Condition | None]
 ) -> dict[str, list[str]]:
-    """Return the products that bias each main effect: those of two other factors with a large share, those of three with share 1.
+    """Return the products that bias each main effect: those of two factors with a large share, those of three with share 1.
+
+    A product of the factor itself biases its effect if combinations are missing: it is then the effect at some levels only.
 
     Source: the alias matrix of Box & Wilson 1951, J. R. Statist. Soc. B 13, 1-45."""
     aliases: dict[str, list[str]] = {f.name: [] for f in factors}
@@ -330,7 +332,7 @@ def _aliases(
             shares[name] = max(share, shares.get(name, 0.0))
         for name, share in shares.items():
             whole = abs(share - 1) < 1e-6
-            if name not in names and (whole or (len(several) == 2 and share >= LEAST_SHARE)):
+            if whole or (len(several) == 2 and share >= LEAST_SHARE):
                 aliases[name].append(":".join(names) if whole else f"{share:.2f} of {':'.join(names)}")
     return aliases
 
@@ -453,8 +455,8 @@ def _warnings(
     ]
     if blocks and pooled:
         warnings.append(
-            f"the effect of {listed(pooled)} cannot be estimated within a {blocks.name}: errors come from the residual over "
-            "all blocks, which assumes that an effect is the same in every block"
+            f"{listed(pooled)} cannot be estimated within a {blocks.name}: only there, errors come from the residual over all "
+            "blocks, which assumes that an effect is the same in every block"
         )
     if simplified and result.order == "1":
         why = "the table cannot separate two-factor interactions, or they would leave too little to estimate the noise"

@@ -176,7 +176,7 @@ def effect_notes(effect: Effect, turns: Sequence[Simple]) -> dict[Note, str]:
         values_of[Note.SAME_PART] = {}
     elif effect.inference.method is Method.NO_VARIANCE:
         values_of[Note.NO_NOISE] = {}
-    elif differences.identical:
+    if differences.identical and not effect.identical:
         values_of[Note.PARTLY_SAME] = {"identical": differences.identical, "compared": differences.compared}
     if 0 < differences.matches_done < differences.matches:
         values_of[Note.PARTIAL] = {"done": differences.matches_done, "matches": differences.matches}
