@@ -105,6 +105,12 @@ def test_lost_runs() -> None:
     assert "lost_runs" not in rules(example())
 
 
+def test_a_level_without_any_result_is_named() -> None:
+    results = fail(example(), lambda t: t.factors["l2"] == 0.01 or t.seed != 11)
+    flag = next(flag for flag in report_document(results)["flags"] if flag["rule"] == "lost_runs")
+    assert "; no result at l2=0.01" in flag["evidence"]
+
+
 def test_lost_runs_that_gather_at_a_level_stop() -> None:
     results = fail(example(spec("full")), lambda t: t.factors.get("surgery") == "pcgrad" and t.seed != 11)
     flag = next(flag for flag in report_document(results)["flags"] if flag["rule"] == "lost_runs")

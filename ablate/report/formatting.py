@@ -40,10 +40,13 @@ def interval(bounds: tuple[float, float] | None, *, sign: bool = True, beside: S
 
 
 def p_text(p: float | None) -> str:
-    """Return `.034`, `< .001`; an en dash for None."""
+    """Return `.034`, `< .001`, `.0499` (not `.050`, which is not below .05); an en dash for None."""
     if p is None:
         return "–"
-    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+    if p < 0.001:
+        return "< .001"
+    digits = next(digits for digits in range(3, 17) if (round(p, digits) < 0.05) == (p < 0.05) or digits == 16)
+    return f"{p:.{digits}f}".removeprefix("0")
 
 
 def p_equation(p: float) -> str:

@@ -100,6 +100,8 @@ def lost_runs(evidence: Evidence) -> Iterator[Flag]:
         text += f"; reasons: {listed(sorted(reasons), 2)}"
     if uneven:
         text += f"; concentrated at {listed(uneven)}"
+    elif gone := _without_result(evidence):
+        text += f"; no result at {listed(gone)}"
     if bounds := _open_ends(evidence):
         text += f"; if they had scored the worst or the best value, {listed(bounds, 3)}"
     yield Flag(
@@ -265,6 +267,18 @@ def _uneven(evidence: Evidence, lost: np.ndarray) -> list[str]:
                 p = _fisher_greater(int(inside.sum()), inside.size, int(outside.sum()), outside.size)
                 tested.append((p, f"{factor.name}={quoted_level(level.name)}"))
     return [f"{name} ({p_equation(p)})" for p, name in sorted(tested) if p * len(tested) < 0.05]
+
+
+def _without_result(evidence: Evidence) -> list[str]:
+    """Return the levels at which no trial is complete, though some were to run."""
+    grid = evidence.grid
+    planned, complete = grid.states != SPARED, grid.states == "COMPLETE"
+    rows = {
+        f"{factor.name}={quoted_level(level.name)}": sorted(grid.rows_at({factor.name: level.name}))
+        for factor in grid.results.spec.factors
+        for level in factor.levels
+    }
+    return [name for name, at in rows.items() if planned[at].any() and not complete[at].any()]
 
 
 def _fisher_greater(k: int, n: int, m: int, N: int) -> float:

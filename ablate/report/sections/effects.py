@@ -211,7 +211,8 @@ def _by_seed(items: Items, effect: Effect) -> dict[str, float]:
 
 
 def _other_tests(items: Items, effect: Effect) -> list[OtherTest]:
-    if effect.identical or effect.weights is None:
+    # Differences that are rounding have signs too.
+    if effect.identical or effect.weights is None or effect.inference.method is Method.NO_VARIANCE:
         return []
     values = by_seed(effect.weights, items.values(effect.metric))
     values = values[np.isfinite(values)]
