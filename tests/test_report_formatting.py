@@ -71,7 +71,18 @@ def test_df_text(df: float | None, text: str) -> None:
     assert formatting.df_text(df) == text
 
 
-@pytest.mark.parametrize(("p", "text"), [(0.0341, ".034"), (0.0004, "< .001"), (1.0, "1.000"), (0.0499, ".0499"), (0.0496, ".0496"), (0.05, ".050"), (None, "–")])
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (0.0341, ".034"),
+        (0.0004, "< .001"),
+        (1.0, "1.000"),
+        (0.0499, ".0499"),
+        (0.0496, ".0496"),
+        (0.05, ".050"),
+        (None, "–"),
+    ],
+)
 def test_p_text(p: float | None, text: str) -> None:
     assert formatting.p_text(p) == text
 

@@ -148,6 +148,21 @@ def test_a_loss_without_a_goal_is_noted(metric: str, warned: bool) -> None:
     assert any("a larger val_loss counts as better" in line for line in warnings(spec)) == warned
 
 
+@pytest.mark.parametrize(
+    ("settings", "noted"),
+    [
+        ({"command": ["python", "t.py", "{args}"]}, True),
+        ({"command": ["python", "t.py", "--seed={seed}", "{args}"]}, False),
+        ({"command": ["python", "t.py", "{config}"], "random": {"state": "{seed}"}}, False),
+    ],
+)
+def test_a_command_without_the_seed_is_noted(settings: Json, noted: bool) -> None:
+    spec = study("{a: [0, 1]}", "{a: 0}").model_copy(
+        update={"trainer": "ablate.command", "settings": settings}
+    )
+    assert any("ABLATE_SEED" in line for line in warnings(spec)) == noted
+
+
 def test_a_cell_of_two_parts_has_the_noise_of_one_run() -> None:
     spec = study("{a: [0, 1], b: [0, 1]}", "{a: 0, b: 0}")
     halves: Json = {"parts": lambda settings: {"a": Settings(a=settings.a), "b": Settings(b=settings.b)}}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fixture_types import Ablate
+from pydantic import ValidationError
 
 from ablate.command.settings import EVERYTHING, OF_TRIAL, Settings, Trial
 from ablate.errors import BadInput
@@ -327,15 +328,25 @@ print(json.dumps(vars(parser.parse_args())))
 def test_what_a_script_requires_is_to_be_filled_in_and_then_reaches_it(study: Study, tmp_path: Path) -> None:
     spec, fill_in = study(REQUIRED)
     assert fill_in == ["config", "pair", "more", "data", "both", "tag", "x"]
-    assert options_of(tmp_path / "train.py", arguments(spec, 1)) == {
-        "config": "FILL_IN",
-        "pair": ["FILL_IN", "FILL_IN"],
-        "more": ["FILL_IN"],
+    with pytest.raises(ValidationError, match="left this for you to fill in"):
+        arguments(spec, 1)
+    filled = spec.model_copy(
+        update={
+            "settings": {
+                name: json.loads(json.dumps(value).replace("FILL_IN", "v"))
+                for name, value in spec.settings.items()
+            }
+        }
+    )
+    assert options_of(tmp_path / "train.py", arguments(filled, 1)) == {
+        "config": "v",
+        "pair": ["v", "v"],
+        "more": ["v"],
         "last": None,
-        "data": "FILL_IN",
-        "both": ["FILL_IN", "FILL_IN"],
-        "tag": ["FILL_IN"],
-        "x": "FILL_IN",
+        "data": "v",
+        "both": ["v", "v"],
+        "tag": ["v"],
+        "x": "v",
         "on": True,
     }
 

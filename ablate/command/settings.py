@@ -17,6 +17,7 @@ from ablate.text import shown, suggestion
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 OF_TRIAL = ("seed", "workdir", "device")  # these are also replaced inside the values of settings
 SEVERAL = ("args", "overrides")  # each becomes several arguments: all settings that the command does not name
+FILL_IN = ("FILL_IN", "FILL_IN_TOO")  # what `ablate init` writes where it knows no value
 EVERYTHING = (*SEVERAL, "config", "config.yaml")  # each of these passes all settings to the program
 
 
@@ -151,6 +152,13 @@ class Settings(BaseModel):
         for name, value in self.of_program.items():
             if name in (*OF_TRIAL, *EVERYTHING) and value != f"{{{name}}}":
                 yield _fault(f"{{{name}}} is reserved in a command; rename the setting", name)
+        for address, value in leaves(self.of_program):
+            if any(
+                one in FILL_IN
+                for one in (value if isinstance(value, list) else [value])
+                if isinstance(one, str)
+            ):
+                yield _fault("`ablate init` left this for you to fill in; write a value", *address.split("."))
 
     def _unreachable(self) -> Iterator[InitErrorDetails]:
         named = {name for word in self.command for name in names_in(word)}

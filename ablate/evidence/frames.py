@@ -158,7 +158,7 @@ class Grid:
     def sources(self, metric: str) -> NDArray[np.int64]:
         """[cells, seeds] of codes: two trials have the same code if `metric` comes from the same trained parts in both.
 
-        These parts are those that report the metric, or all parts for a composite (`deciding_models`). −1 where there is no value.
+        These parts are those that report the metric, or all parts for a composite. −1 where there is no value.
         """
         if metric in self._sources:
             return self._sources[metric]

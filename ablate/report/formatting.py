@@ -45,7 +45,9 @@ def p_text(p: float | None) -> str:
         return "–"
     if p < 0.001:
         return "< .001"
-    digits = next(digits for digits in range(3, 17) if (round(p, digits) < 0.05) == (p < 0.05) or digits == 16)
+    digits = next(
+        digits for digits in range(3, 17) if (round(p, digits) < 0.05) == (p < 0.05) or digits == 16
+    )
     return f"{p:.{digits}f}".removeprefix("0")
 
 

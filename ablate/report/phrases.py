@@ -135,12 +135,13 @@ METHOD_TEXTS = {
     "Items of one cluster (such as pairs that share a sentence) count as one if the predictions name clusters; other items count "
     "as independent, and a flag is raised if items that are neighbours or whose ids start alike agree too much. p and interval "
     "come from the Behrens-Fisher distribution (Fisher 1935a): the variance over seeds has one degree of freedom fewer than "
-    "there are seeds; the variance over items has Satterthwaite's (1946), for accuracies about twice the number of items on which "
-    "the sides differ, times the share of it that is left after subtracting the variance of seed × item. Pearson's r enters through its pseudo-values (Devlin, Gnanadesikan and Kettenring 1975); a composite "
-    "metric through those of its parts, summed where several of them score the same item. In a hundred kinds of simulated "
-    "studies without looks and without any effect, 2 % of studies claimed one on average, and (as measured) in no kind more than 5 %, with two "
-    "exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds and one run in ten "
-    "diverged (where 95 % intervals cover the truth in 94 %).",
+    "there are seeds; the variance over items has Satterthwaite's (1946), for accuracies about twice the number of items on "
+    "which the sides differ, times the share of it that is left after subtracting the variance of seed × item. Pearson's r "
+    "enters through its pseudo-values (Devlin, Gnanadesikan and Kettenring 1975); a composite metric through those of its parts, "
+    "summed where several of them score the same item. In a hundred kinds of simulated studies without looks and without any "
+    "effect, 2 % of studies claimed one on average, and (as measured) in no kind more than 5 %, with two exceptions: 5.3 to 5.7 "
+    "% with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds and one run in ten diverged (where 95 % "
+    "intervals cover the truth in 94 %).",
     Method.SEEDS: "Paired t over seeds: the data are the differences, one for each seed (Student 1908), so an effect may vary "
     "from seed to seed; the result generalises to other seeds on these items.",
     Method.LEAST_SQUARES: "Least squares on one seed: the noise is estimated from the interactions left out of the model; "

@@ -1,5 +1,6 @@
 """`ablate plan`: what a study would run, what it costs and which effects it could detect, before anything is trained."""
 
+import json
 import math
 import statistics
 from typing import Any
@@ -202,12 +203,22 @@ def warnings(spec: StudySpec) -> list[str]:
         messages.append(
             f"metric.goal is not set, so a larger {spec.metric.name} counts as better; write goal: minimize if it is a loss"
         )
+    if spec.trainer == "ablate.command" and not _names_seed(spec):
+        messages.append(
+            "no {seed} in the command: the program must read the variable ABLATE_SEED, or all seeds give the same result"
+        )
     if spec.metric.smallest_effect is None:
         messages.append(
             "metric.smallest_effect is not set: the report can then never say that a difference does not matter; it cannot be "
             "set once there are results"
         )
     return messages
+
+
+def _names_seed(spec: StudySpec) -> bool:
+    """Return whether a setting or a level passes the seed to the program."""
+    settings = [spec.settings, *(level.settings for factor in spec.factors for level in factor.levels)]
+    return "{seed}" in json.dumps(settings, default=str)
 
 
 def over_budget(spec: StudySpec, cost: dict[str, Any]) -> list[str]:
