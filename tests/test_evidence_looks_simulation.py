@@ -121,12 +121,13 @@ def test_noise_of_items_that_seeds_do_not_lower_leaves_the_error_at_five(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sd_item", [0.0, 0.1, 0.3, 1.0])
 @pytest.mark.parametrize("looks", [(3, 5, 10), (2, 4, 6, 8, 10)])
-def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...]) -> None:
+def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...], sd_item: float) -> None:
     rng, spec, studies = default_rng(2), spec_of(looks, None), 1500
     held = 0
     for _ in range(studies):
-        at, every = paired(rng, 1, 0.7), True
+        at, every = with_items(rng, 1, sd_item, 0.7) if sd_item else paired(rng, 1, 0.7), True
         before: list[dict[Key, LookResult]] = []
         for seeds in looks:
             found = at(0, seeds)
@@ -136,7 +137,7 @@ def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...])
             low, high = not_none(one.ci95)
             every &= low <= 0.7 <= high
         held += every
-    print(f"repeated intervals, looks {looks}: all hold in {held / studies:.4f}")
+    print(f"repeated intervals, looks {looks}, items {sd_item}: all hold in {held / studies:.4f}")
     assert held / studies >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / studies)
 
 

@@ -405,6 +405,32 @@ def test_an_effect_that_is_clear_at_one_level_only_says_so(tmp_path: Path) -> No
     assert "a: 0 → 1: helps on average, but it depends on b (+0." in analysis_text(found)
 
 
+def test_an_effect_at_some_levels_only_is_not_called_a_main_effect(tmp_path: Path) -> None:
+    """a = b = 1 is missing, so the effect of a is that at b = 0."""
+    noise = iter(np.random.default_rng(6).normal(0, 0.002, 32))
+    cells = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1) if not a == b == 1]
+    rows = [
+        (a, b, c, seed, 0.5 + 0.02 * a + 0.03 * a * b + next(noise)) for a, b, c in cells for seed in range(3)
+    ]
+    table = write_csv(tmp_path / "hole.csv", ["a", "b", "c", "seed", "y"], rows)
+    found = analyze.analyze_table(table, question("y", ["a", "b", "c"], "seed"))
+    assert (found.effects[0].qualifiers, found.effects[0].aliased_with) == (("aliased",), ("a:b",))
+    assert found.effects[2].aliased_with == ()
+
+
+def test_an_interaction_without_noise_says_so(tmp_path: Path) -> None:
+    noise = iter(np.random.default_rng(6).normal(0, 0.01, 16))
+    rows = [
+        (a, b, seed, value)
+        for seed in range(4)
+        for shift in [next(noise)]
+        for a, b, value in ((0, 0, 0.5), (0, 1, 0.5 + shift), (1, 0, 0.75), (1, 1, 1.0 + shift))
+    ]
+    table = write_csv(tmp_path / "same.csv", ["a", "b", "seed", "y"], rows)
+    warnings = analyze.analyze_table(table, question("y", ["a", "b"], "seed")).warnings
+    assert "a term of a × b is the same in every block: without noise it has no p" in warnings
+
+
 def test_without_an_interaction_an_effect_depends_on_nothing(study: Path) -> None:
     assert not any(
         row["turns"] for row in analyze_table(study, "dev/mean", ["training", "surgery"], "seed")["effects"]

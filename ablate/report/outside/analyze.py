@@ -97,11 +97,19 @@ def analyze_runs(runs: Runs, question: Question) -> Analysis:
             *runs.notes,
             *_alike(levels),
             *_warnings(result, blocks, pooled, repeated, simplified=order == "auto" and len(factors) > 1),
+            *_without_noise(interactions),
             *([] if blocks else _unequal_noise(runs.y, factors)),
         ),
         dropped=runs.dropped,
         rows=runs.rows,
     )
+
+
+def _without_noise(interactions: Sequence[TableInteraction]) -> list[str]:
+    """Return a warning if interactions have an estimate but no error."""
+    same = [row for row in interactions if row.numbers.method is Method.NO_VARIANCE]
+    names = listed(dict.fromkeys(" × ".join(row.factors) for row in same))
+    return [f"a term of {names} is the same in every block: without noise it has no p"] if same else []
 
 
 def _alike(levels: Mapping[str, Sequence[str]]) -> list[str]:
@@ -313,7 +321,8 @@ def _aliases(
 ) -> dict[str, list[str]]:
     """Return the products that bias each main effect: those of two factors with a large share, those of three with share 1.
 
-    A product of the factor itself biases its effect if combinations are missing: it is then the effect at some levels only.
+    A product with one other factor biases a factor's own effect if combinations are missing: the effect is then that at some
+    levels of the other only.
 
     Source: the alias matrix of Box & Wilson 1951, J. R. Statist. Soc. B 13, 1-45."""
     aliases: dict[str, list[str]] = {f.name: [] for f in factors}
@@ -332,7 +341,8 @@ def _aliases(
             shares[name] = max(share, shares.get(name, 0.0))
         for name, share in shares.items():
             whole = abs(share - 1) < 1e-6
-            if whole or (len(several) == 2 and share >= LEAST_SHARE):
+            of_two = len(several) == 2
+            if (whole and (of_two or name not in names)) or (of_two and share >= LEAST_SHARE):
                 aliases[name].append(":".join(names) if whole else f"{share:.2f} of {':'.join(names)}")
     return aliases
 
@@ -443,7 +453,12 @@ def _warnings(
         warnings.append(
             f"the analysis of variance is of type II, since there are {why}; no verdict depends on its type"
         )
-    products = [":".join(names) for names in result.left_out if len(names) > 1]
+    estimated = {one.factors for one in result.interactions}
+    products = [
+        ("a part of " if names in estimated else "") + ":".join(names)
+        for names in result.left_out
+        if len(names) > 1
+    ]
     if products:
         shown = ", ".join(products[:8]) + (f" and {len(products) - 8} more" if len(products) > 8 else "")
         why = "they cannot be separated from other terms (aliased, or combinations are missing)"
