@@ -145,9 +145,9 @@ def run(
         study: A study file, or a mapping with the same keys, in which paths are relative to the working directory.
         workers: Worker processes; None: as many as fit on this machine, by measured memory.
         home, storage: Where results are kept, as on the command line.
-        limit: Run at most this many trials; 0 only adds them to the database.
+        limit: Run at most this many trials; 0 runs none. All trials that are planned so far are added to the database.
         only: Only these cells: each item is `factor=level`, `baseline` or `best`.
-        smoke: Run every cell for a few steps on toy data, as study NAME-smoke.
+        smoke: Run a small version of every cell, if the trainer has `smoke` (otherwise in full), as study NAME-smoke.
         max_hours, max_usd: Save and stop after this many hours, or at this cost by the study's `usd_per_hour`.
         extend: Allow new levels and seeds in the study.
         retry_failed: Run failed trials again.

@@ -48,7 +48,10 @@ Study = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.", 
 StudyOrName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[STUDY]", help="A study file, or the name of a study that has run.", autocompletion=_studies
+        metavar="STUDY",
+        help="A study file, or the name of a study that has run. [default: the only one]",
+        show_default=False,
+        autocompletion=_studies,
     ),
 ]
 StudyName = Annotated[

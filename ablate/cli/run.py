@@ -117,12 +117,16 @@ def run(
     limit: Annotated[
         int | None,
         typer.Option(
-            help="Run at most this many trials; 0 adds them all to the database and runs none.", min=0
+            help="Run at most this many trials; 0 runs none. All trials that are planned so far are added to the database.",
+            min=0,
         ),
     ] = None,
     smoke: Annotated[
         bool,
-        typer.Option(help="Run every cell for a few steps on toy data, as study NAME-smoke, from scratch."),
+        typer.Option(
+            help="Run a small version of every cell, if the trainer has `smoke` (ours: a few steps on the built-in corpus; "
+            "otherwise in full), as study NAME-smoke, from scratch."
+        ),
     ] = False,
     max_hours: Annotated[
         float | None,
@@ -191,7 +195,7 @@ def worker(
         typer.Option(
             "--drain",
             metavar="PID",
-            help="Ask a worker on this machine to end after its trial.",
+            help="Ask a worker on this machine to end after its trial; STUDY is not needed.",
             min=1,
             max=2**31 - 1,
         ),

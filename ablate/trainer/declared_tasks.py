@@ -56,14 +56,14 @@ class DeclaredTask(Source):
     metric: str | None = Field(
         None,
         description=f"reported as dev/<task>. By kind of task: {_metrics_of_kinds()}. The others are reported as "
-        "dev/<task>.<metric>; those of multilabel are over all labels of all sentences",
+        "dev/<task>.<metric>. For multilabel, accuracy is over all labels of all sentences, macro_f1 the mean over the labels",
     )
     loss: str | None = Field(
         None,
         description="what is minimised. Classifications and multilabel: cross_entropy; regressions: mse (default), and for "
-        "pairs with head: siamese also cosine (mse of cosine and label, both from 0 to 1), cosent (the order of the cosines) and "
-        "mnrl (multiple negatives ranking: each positive pair against all others of the batch). After cosent and mnrl, which fit "
-        "an order only, predictions are the cosine mapped to the range",
+        "pairs with head: siamese also cosine (mse between the cosine and the label, which is mapped to 0 to 1), cosent (the "
+        "order of the cosines) and mnrl (multiple negatives ranking: each positive pair against all others of the batch). After "
+        "cosent and mnrl, which fit an order only, predictions are the cosine mapped to the range",
     )
     scale: Annotated[float, Field(strict=True, gt=0)] | None = Field(
         None, description="for cosent and mnrl: the factor of the cosine, 1 / temperature; default: 20"
