@@ -63,15 +63,20 @@ class Chaos:
     def _wait_for_training(self, supervisor: subprocess.Popen[bytes], rng: random.Random) -> None:
         """Let some training happen, mostly: a worker takes a while to start, and a kill at birth costs nothing."""
         # Not by a clock: on a busy machine every kill would come at birth, and a run gives up such a worker.
-        at_birth = rng.random() < 0.1
-        before = self._signs_of_training()
-        while not at_birth and self._signs_of_training() == before and supervisor.poll() is None:
+        if rng.random() < 0.1:
+            return
+        before = self._steps()
+        while supervisor.poll() is None:
+            now = self._steps()
+            # A kill of all hits a part that is being prepared too, always after about the same time: a trial that dies there
+            # four times is given up.
+            if now != before and None not in now.values():
+                return
             time.sleep(0.02)
 
-    def _signs_of_training(self) -> dict[Path, int]:
-        """Return the step that every part being trained has reached; a part before its first step is left out."""
-        steps = {note: _step(note) for note in self.study.parent.glob("runs/*/trials/*/reached.txt")}
-        return {note: step for note, step in steps.items() if step is not None}
+    def _steps(self) -> dict[Path, int | None]:
+        """Return the step that every part being trained has reached; None before its first step."""
+        return {note: _step(note) for note in self.study.parent.glob("runs/*/trials/*/reached.txt")}
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log().open("ab") as log:
