@@ -9,6 +9,7 @@ from fixture_types import Json
 from report_examples import example, report_document, spec
 from scipy.stats import t as students_t
 
+from ablate.evidence.effects import Scale, Slope
 from ablate.evidence.frames import SPARED, grid
 from ablate.evidence.looks import results_of_look, take_look
 from ablate.report.document import Report
@@ -131,7 +132,7 @@ def test_the_summary_says_at_which_look_a_verdict_fell() -> None:
     assert decided
     for row in decided:
         (said,) = (s for s in document["summary"] if s.startswith(f"{row['factor']}:"))
-        assert f"decided at look {row['look']['number']}" in said
+        assert f"significant at look {row['look']['number']}" in said
 
 
 def test_the_design_says_plan_and_looks() -> None:
@@ -158,6 +159,18 @@ def test_the_plan_stands_in_the_text() -> None:
         in text
     )
     assert "look 1 (3 seeds)" in text
+
+
+def test_a_slope_and_its_levels_are_counted_separately_and_the_text_says_so() -> None:
+    result = report_of(looked(2))
+    assert "Looks taken: look 1" in render_markdown(result, [])
+    line = Slope(Scale.LINEAR, (1.0, 2.0, 3.0), None)
+    with_line = replace(result, effects=tuple(replace(row, slope=line) for row in result.effects))
+    count = len(result.primary_effects)
+    assert (
+        f"Looks taken ({count} comparisons: a slope and each of its levels count separately): look 1"
+        in render_markdown(with_line, [])
+    )
 
 
 def test_seeds_that_a_decided_cell_was_spared_are_not_missing() -> None:

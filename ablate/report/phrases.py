@@ -55,7 +55,7 @@ SCALES = {Scale.LINEAR: "", Scale.LOG: " on a log scale"}
 
 # Why no more seeds were added for a comparison.
 STOPS = {
-    Stop.DECIDED: "decided",
+    Stop.DECIDED: "significant",
     Stop.NO_DIFFERENCE: "shown not to matter",
     Stop.FUTILE: "stopped as futile (more seeds are unlikely to decide it)",
     Stop.WIDTH: "narrow enough",
@@ -72,11 +72,11 @@ LOOKS = (
     "without any effect, 4.3 to 5.7 % claimed one. Holm's correction is applied to sequential p-values (Maurer and Bretz 2013), "
     "each the smallest alpha at which any look so far would have rejected. Intervals are repeated confidence intervals (Jennison "
     "and Turnbull 2000), valid at every look for one effect at a time. An effect keeps the numbers of the look at which it is "
-    "decided, at which its repeated 90 % interval shows no difference that matters, or at which the chance of reaching either at "
-    "the final look falls below {futile:g} (predictive probability: Spiegelhalter, Freedman and Blackburn 1986); seeds that its "
-    "cells were given since count in the means of cells and in the pictures of seeds and curves, but not in its numbers. Other "
-    "metrics, interactions and the analysis of variance use all seeds and are not corrected for the looks. With --only, no look "
-    "is taken, so the commands that train an effect's cells again train the seeds of the first look."
+    "significant, at which its repeated 90 % interval shows no difference that matters, or at which the chance of reaching "
+    "either at the final look falls below {futile:g} (predictive probability: Spiegelhalter, Freedman and Blackburn 1986); seeds "
+    "that its cells were given since count in the means of cells and in the pictures of seeds and curves, but not in its "
+    "numbers. Other metrics, interactions and the analysis of variance use all seeds and are not corrected for the looks. With "
+    "--only, no look is taken, so the commands that train an effect's cells again train the seeds of the first look."
 )
 NAIVE_LOOKS = "with looks at 3, 5 and 10 seeds, 12 % of studies without an effect claim one, instead of 5 %"
 # Follows a slope's change in a sentence.
@@ -137,11 +137,11 @@ METHOD_TEXTS = {
     "come from the Behrens-Fisher distribution (Fisher 1935a): the variance over seeds has one degree of freedom fewer than "
     "there are seeds; the variance over items has Satterthwaite's (1946), for accuracies about twice the number of items on "
     "which the sides differ, times the share of it that is left after subtracting the variance of seed × item. Pearson's r "
-    "enters through its pseudo-values (Devlin, Gnanadesikan and Kettenring 1975); a composite metric through those of its parts, "
-    "summed where several of them score the same item. In a hundred kinds of simulated studies without looks and without any "
-    "effect, 2 % of studies claimed one on average, and (as measured) in no kind more than 5 %, with two exceptions: 5.3 to 5.7 "
-    "% with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds and one run in ten diverged (where 95 % "
-    "intervals cover the truth in 94 %).",
+    "enters through its pseudo-values (Devlin, Gnanadesikan and Kettenring 1975); a composite metric through the contributions "
+    "of the metrics that it is made of, summed where several of them score the same item. In a hundred kinds of simulated "
+    "studies without looks and without any effect, 2 % of studies claimed one on average, and (as measured) in no kind more than "
+    "5 %, with two exceptions: 5.3 to 5.7 % with six to twenty clusters of very unequal sizes, and 5.6 % with two seeds and one "
+    "run in ten diverged (where 95 % intervals cover the truth in 94 %).",
     Method.SEEDS: "Paired t over seeds: the data are the differences, one for each seed (Student 1908), so an effect may vary "
     "from seed to seed; the result generalises to other seeds on these items.",
     Method.LEAST_SQUARES: "Least squares on one seed: the noise is estimated from the interactions left out of the model; "
@@ -158,8 +158,9 @@ ANOVA = (
 GATES = (
     "Of a numeric factor's share of the .05, three quarters go to the test of its slope and one quarter to the tests of its "
     "levels; once the slope is significant, the levels get the whole share (Bretz, Maurer, Brannath and Posch 2009). The share "
-    "of any other comparison that is significant goes to slopes and to factors without one, in equal parts. p is never below "
-    "that of a comparison that was tested before. The slope is a least-squares line from the smallest level to the largest."
+    "of any other comparison that is significant goes to slopes and to factors without one, in equal parts. A corrected p is "
+    "never below that of a comparison that was tested before it. The slope is a least-squares line from the smallest level to "
+    "the largest."
 )
 
 DEPENDENCE = (

@@ -230,8 +230,8 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
         CAUTION if not lead > 2 * gain else NOTE,
         "best_of_many",
         f"if {len(models)} cells were equal, the best of them would still beat their mean by about {number(gain)}, by chance "
-        f"alone (σ {number(sd)} beyond cell and seed, {plural(seeds, 'seed')}; Tippett 1925); the best cell here beats the "
-        f"{reference} by {number(lead)}",
+        f"alone (σ {number(sd)} of the scores, without the means of cells and of seeds, {plural(seeds, 'seed')}; Tippett 1925); "
+        f"the best cell here beats the {reference} by {number(lead)}",
         f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split"
         + _by_ablate_test(evidence),
         frozenset({best}),

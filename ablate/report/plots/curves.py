@@ -72,7 +72,7 @@ def learning_curves(grid: Grid, report: Report) -> Picture | None:
         caption=(
             "Thin: one seed each; thick: their mean at steps that all seeds have."
             if names[0].startswith("dev/")
-            else "Mean over seeds, and over the last twentieth of the points so far."
+            else "Mean over seeds, smoothed: each value is the mean of the last points up to it (a twentieth of all points)."
         )
         + f" {plural(len(cells), 'cell')} of {len(report.cells)}"
         + _which(cells, report)

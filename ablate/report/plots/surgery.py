@@ -66,8 +66,9 @@ def task_gradients(grid: Grid) -> Picture | None:
         2.5,
         paint,
         title=_title(averages, cosines),
-        caption=f"Mean over {plural(len(runs), 'training run')} that recorded it, of {plural(len(parts), 'part')} with different "
-        "settings. Below 0 the tasks pull in opposite directions on the shared encoder, which surgery corrects.",
+        caption=f"Mean over {plural(len(runs), 'training run')} that recorded these curves, of {plural(len(parts), 'part')} "
+        "with different settings. Where the cosine is below 0, two tasks pull in opposite directions on the shared encoder, "
+        "which surgery corrects.",
         alt="Cosines between task gradients. "
         + " ".join(f"{_pair(name)}: mean {_cosine(averages[name])}." for name in cosines),
         section="curves",

@@ -59,13 +59,13 @@ def plan_text(plan: Adding) -> str:
 
 
 def look_text(row: LookRow) -> str:
-    """Return the outcome of one look: `look 2 (5 seeds): 1 decided, 2 still open`."""
+    """Return the outcome of one look: `look 2 (5 seeds): 1 significant, 2 still open`."""
     stopped = [f"{count} {STOPS[Stop(stop)]}" for stop, count in row.stopped.items()]
     going = f"{row.open or 'none'} {OPEN}"
     return f"look {row.number} ({plural(row.seeds, 'seed')}): {', '.join([*stopped, going])}"
 
 
 def when_seen(look: LookedAt) -> str:
-    """Return the state of an effect at its last look: `decided at look 2`."""
+    """Return the state of an effect at its last look: `significant at look 2`."""
     how = STOPS[Stop(look.stop)] if look.stop else OPEN
     return f"{how} at look {look.number}"
