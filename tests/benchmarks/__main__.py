@@ -24,10 +24,11 @@ INTRODUCTION = """\
 Written by `make bench`. The file linked above each table explains its rows. Rows with quartiles come from rounds that alternate
 between ours and the peer: they show the median of each side, and the median and quartiles of the rounds' ratios. Other rows were
 measured once. A ratio is peer ÷ ours; for memory, the report and trials/s it is ours ÷ peer, and for the cost of surgery PCGrad ÷
-none. Goals apply to the ratio, those of the overhead, of adding trials and of the report (≤ 50, ≤ 3, ≤ 10, ≤ 1024) to our own
-figure. For whole studies, all of ours ran first, then all of theirs; in rows of metrics, ± is the standard deviation over seeds,
-the column `ratio` has the difference ours − peer, and `quartiles` its p from Welch's t test. Joint steps of 2/32/2 have 2, 32 and
-2 items of sentiment, paraphrase and similarity.
+none: in the rows "what surgery costs", both columns are ours, without surgery and with PCGrad. Goals apply to the ratio, those of
+the overhead, of adding trials and of the report (≤ 50, ≤ 3, ≤ 10, ≤ 1024) to our own figure. For whole studies, all of ours ran
+first, then all of theirs; in rows of metrics, ± is the standard deviation over seeds, the column `ratio` has the difference ours
+− peer, and `quartiles` its p from Welch's t test. Joint steps of 2/32/2 have 2, 32 and 2 items of sentiment, paraphrase and
+similarity.
 """
 
 
