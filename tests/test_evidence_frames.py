@@ -6,6 +6,7 @@ import pytest
 from report_examples import example, report_document, spec, with_trial
 
 from ablate.evidence.frames import MISSING, grid, tidy_frame
+from ablate.evidence.noise import seed_sd
 from ablate.spec.model import level_text
 from ablate.store.results import Results
 
@@ -113,3 +114,40 @@ def test_no_name_of_a_factor_or_metric_takes_the_column_of_another() -> None:
     frame = tidy_frame(replace(results, spec=results.spec.model_copy(update={"factors": factors})))
     found = [frame.loc[0, name] for name in ("seed", "factor.seed", "factor.factor.seed", "metric.seed")]
     assert found == [11, "x", "y", 0.5]
+
+
+def copied(results: Results, seeds: tuple[int, ...], steps: int = 200) -> Results:
+    """Let the parts of the cell with l2 continue from the baseline's, with the metrics of the baseline."""
+    baseline, changed = results.cells[0], next(cell for cell in results.cells if cell.levels["l2"] == 0.01)
+    parts = dict(results.parts)
+    for name, part in changed.parts.items():
+        for seed in seeds:
+            other = parts[baseline.parts[name].hash, seed]
+            facts = {"continued": {"prefix": "p", "part": other.part, "steps": steps, "seconds": 1.0}}
+            parts[part.hash, seed] = replace(parts[part.hash, seed], metrics=other.metrics, facts=facts)
+    of = {trial.seed: trial.metrics for trial in results.trials if trial.cell == baseline.hash}
+    trials = tuple(
+        replace(trial, metrics=of[trial.seed])
+        if trial.cell == changed.hash and trial.seed in seeds
+        else trial
+        for trial in results.trials
+    )
+    return replace(results, parts=parts, trials=trials)
+
+
+@pytest.mark.parametrize(("steps", "same"), [(200, 2), (150, 0)])
+def test_a_part_that_continued_with_no_step_left_is_the_other_model(steps: int, same: int) -> None:
+    results = copied(example(), (11, 22), steps)
+    row = next(
+        row
+        for row in report_document(results)["effects"]
+        if row["factor"] == "l2" and row["metric"] == "dev/mean"
+    )
+    assert (f"in {same} of 3 comparisons both sides use the same trained part" in row["note"]) == bool(same)
+
+
+def test_what_is_the_same_in_part_of_the_seeds_adds_no_noise() -> None:
+    """The cell with l2 has only two of three seeds, and there equals the baseline."""
+    results = copied(example(keep=lambda cell, seed: cell.levels["l2"] == 0.0 or seed != 33), (11, 22))
+    without = replace(results, trials=tuple(t for t in results.trials if t.factors["l2"] == 0.0))
+    assert seed_sd(grid(results), "dev/mean") == seed_sd(grid(without), "dev/mean")

@@ -21,7 +21,7 @@ from ablate.stats import factorial as stats
 from ablate.stats.factorial import Key
 from ablate.stats.inference import Inference, Method
 from ablate.stats.linear import Factor
-from ablate.store.results import deciding_parts
+from ablate.store.results import deciding_models
 
 Array = NDArray[np.float64]
 
@@ -156,11 +156,11 @@ def shares_parts(grid: Grid, metric: str) -> bool:
     """Return whether two combinations of levels share a trained part that `metric` comes from."""
     if any(cell.also and np.isfinite(grid.values[metric][row]).any() for row, cell in enumerate(grid.cells)):
         return True
-    seen: dict[tuple[str, int], int] = {}
+    seen: dict[tuple[tuple[str, int], int], int] = {}
     for (row, column), trial in grid.trials.items():
         if math.isfinite(grid.values[metric][row, column]):
-            for part in deciding_parts(grid.results, trial, metric):
-                if seen.setdefault((part, column), row) != row:
+            for model in deciding_models(grid.results, trial, metric):
+                if seen.setdefault((model, column), row) != row:
                     return True
     return False
 

@@ -46,7 +46,7 @@ def _noise(items: Items, metric: str) -> Noise | None:
 def seed_sd(grid: Grid, metric: str) -> tuple[float | None, int]:
     """Return the standard deviation between seeds within a cell, pooled over cells, and its degrees of freedom.
 
-    Each trained part counts once, however many cells share it. None if no cell has two seeds.
+    Cells with the same trained parts count once. None if no cell has two seeds.
     """
     return pooled_sd(repeated_values(grid.results, metric))
 

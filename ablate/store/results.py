@@ -320,15 +320,18 @@ def deciding_models(results: Results, trial: TrialResult, metric: str) -> frozen
 def repeated_values(results: Results, metric: str) -> list[list[float]]:
     """Return the values of each cell over its seeds, from which the noise between seeds is estimated.
 
-    Cells that share all parts behind `metric` count once, and so do those that agree in every seed to the last digit: what
-    they differ in changed nothing."""
+    Cells that share all parts behind `metric` count once, and so do those that agree, to the last digit, in every seed that both
+    have: what they differ in changed nothing."""
     groups: dict[frozenset[str], dict[int, float]] = defaultdict(dict)
     for trial in results.trials:
         value = trial.metrics.get(metric, math.nan)
         if trial.state == "COMPLETE" and math.isfinite(value):
             groups[deciding_parts(results, trial, metric)].setdefault(trial.seed, value)
-    different = {tuple(sorted(values.items())): list(values.values()) for values in groups.values()}
-    return list(different.values())
+    different: list[dict[int, float]] = []
+    for values in sorted(groups.values(), key=len, reverse=True):
+        if len(values) < 2 or not any(values.items() <= other.items() for other in different):
+            different.append(values)
+    return [list(values.values()) for values in different]
 
 
 def best_cell(results: Results) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ablate.evidence.verdicts import Qualifier
 from ablate.report.document import EffectRow, Numbers, Report, SeedsNeeded
 from ablate.report.formatting import number
+from ablate.report.phrases import Note
 from ablate.report.sections.summary import with_sentence
 from ablate.spec.seeds import MORE_SEEDS
 from ablate.stats.distributions import variance_interval
@@ -16,6 +17,7 @@ from ablate.text import listed
 
 # Of a choice that changed nothing in any seed.
 _IDENTICAL = "the same within rounding in every seed: does it have any effect at all?"
+_PARTLY_SHARED = "the same within rounding in every seed: partly the same trained parts"
 SEEDS_TRIED = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)
 
 
@@ -42,7 +44,7 @@ def open_comparisons(report: Report) -> str | None:
         for seeds, texts in needed.items()
     ]
     sentences = [f"Not decided: {'; '.join(groups)}."]
-    answers = [text for text in needed if text and text != _IDENTICAL]
+    answers = [text for text in needed if text and text not in (_IDENTICAL, _PARTLY_SHARED)]
     if answers:
         ranges = "; ranges are for the 80 % interval of the noise between seeds"
         sentences.append(
@@ -60,7 +62,9 @@ def _answer(row: EffectRow) -> str | None:
     """Return what would decide a comparison; None if that is unknown."""
     if row.seeds_needed:
         return _seeds_text(row.seeds_needed)
-    return _IDENTICAL if row.numbers.is_identical else None
+    if row.numbers.is_identical:
+        return _PARTLY_SHARED if Note.PARTLY_SAME in row.notes else _IDENTICAL
+    return None
 
 
 def _how_to_add_seeds(report: Report) -> str:

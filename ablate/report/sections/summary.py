@@ -211,7 +211,13 @@ def _sentence(change: str, row: EffectRow | Difference, metric: str, facts: Mapp
         return f"{change}: no difference in {metric}: both sides use the same trained part."
     if numbers.is_identical:
         seeds = plural(numbers.n, "seed")
-        return f"{change}: {judged.verdict}; {metric} is the same within rounding in {seeds}, as if the change did nothing."
+        is_copy = Note.PARTLY_SAME in row.notes
+        why = (
+            "partly because both sides use the same trained part"
+            if is_copy
+            else "as if the change did nothing"
+        )
+        return f"{change}: {judged.verdict}; {metric} is the same within rounding in {seeds}, {why}."
     shift = f"{metric} {numbers.delta}"
     if Note.NOT_LOOKED_AT in row.notes:
         return f"{change}: {shift} so far; {NOTES[Note.NOT_LOOKED_AT]}."
