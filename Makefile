@@ -4,7 +4,7 @@
 # make lint         style, types, import contracts, dead code, the documentation and its links
 # make docs         the documentation as a site in build/site, with the pages that come from the code
 # make constraints the newest versions that agree with each other, into constraints.txt; then run all tests
-# make test-slow    the long tests: hundreds of kills, fuzzed parsers, simulated error rates
+# make test-slow    the long tests: thousands of kills, fuzzed parsers, simulated error rates
 # make bench        the benchmarks, written to docs/benchmarks.md; takes about an hour
 
 PYTHON ?= python3
