@@ -129,9 +129,9 @@ class Context(Protocol):
         """Save the prediction for each item. The report uses them to separate the noise of items from the noise of seeds.
 
         They belong to the metric `<split>/<task>`, or to the metric whose value is their accuracy or
-        Pearson's r. Items are paired if ids and gold are the same in all cells and seeds. `clusters`
-        labels items that depend on each other (pairs that share a question, sentences of one
-        document); items with the same label form a cluster. Without it, items count as independent.
+        Pearson's r. Items are paired if ids, gold and clusters are the same, in the same order, in all cells
+        and seeds. `clusters` labels items that depend on each other (pairs that share a question, sentences
+        of one document); items with the same label form a cluster. Without it, items count as independent.
 
         Raises:
             TrialError: a name contains a slash or another character that file names cannot have, or a cluster label is blank.

@@ -191,7 +191,7 @@ def test_ids_that_differ_refuse_the_paired_analysis(items: Items) -> None:
     file = file_of(items, 1, "similarity")
     file.write_text(file.read_text().replace("similarity-7,", "other-7,"))
     assert items.noise([weights(items)], "dev/similarity") == [None]
-    assert items.unaligned == {(0, 1, "dev/similarity", "item ids")}
+    assert items.unaligned == {(0, 1, "dev/similarity", "item ids or item order")}
 
 
 def test_items_in_another_order_are_not_paired(items: Items) -> None:
@@ -199,7 +199,7 @@ def test_items_in_another_order_are_not_paired(items: Items) -> None:
     head, *rows = file.read_text().split()
     file.write_text("\n".join([head, *reversed(rows)]))
     assert items.noise([weights(items)], "dev/similarity") == [None]
-    assert items.unaligned == {(0, 1, "dev/similarity", "item ids")}
+    assert items.unaligned == {(0, 1, "dev/similarity", "item ids or item order")}
 
 
 def test_items_with_the_same_ids_and_another_gold_are_not_paired(items: Items) -> None:

@@ -74,9 +74,25 @@ def test_a_start_from_the_first_step_is_not_called_resumed() -> None:
     assert found.seen.startswith("killed after step 1 and started over")
 
 
-def test_ids_may_come_in_another_order() -> None:
+def test_items_in_another_order_are_a_fault_since_the_report_does_not_pair_them() -> None:
     one, other = predictions("a,1,1", "b,0,1"), predictions("b,0,1", "a,1,1")
-    assert same_ids({"one": one, "other": other}, {}).result == "PASS"
+    found = same_ids({"one": one, "other": other}, {})
+    assert found.result == "FAIL"
+    assert "the same items in another order: items 'a' and 'b' are the first that differ" in found.seen
+    assert found.fix is not None
+    assert "write the items in the same order" in found.fix
+
+
+def test_items_of_other_clusters_are_a_fault() -> None:
+    one, other, none = (
+        {"dev.y.csv": f"id,prediction,gold{rows}\n".encode()}
+        for rows in (",cluster\na,1,1,x", ",cluster\na,1,1,y", "\na,1,1")
+    )
+    found = same_ids({"one": one, "other": other}, {})
+    assert (found.result, "the cluster of item 'a' is 'x' and 'y'" in found.seen) == ("FAIL", True)
+    found = same_ids({"one": one}, {"none": none})
+    assert (found.result, "the cluster of item 'a' is 'x' and none" in found.seen) == ("FAIL", True)
+    assert same_ids({"one": one, "other": one}, {}).result == "PASS"
 
 
 @pytest.mark.parametrize(

@@ -194,10 +194,10 @@ def scored(scores: ItemScores) -> float:
 
 
 def misaligned(sides: Sequence[ItemScores]) -> str | None:
-    """Return what differs between `sides`, so that items cannot be paired: ids, gold, kind of score or clusters."""
+    """Return what differs between `sides`, so that items cannot be paired: ids, their order, gold, kind of score or clusters."""
     for side in sides:
         if side.ids != sides[0].ids:
-            return "item ids"
+            return "item ids or item order"
         if not np.array_equal(side.gold, sides[0].gold):
             return "gold"
         if side.kind != sides[0].kind:

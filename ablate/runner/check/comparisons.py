@@ -19,6 +19,8 @@ PASS, FAIL, NOT_CHECKED = "PASS", "FAIL", "not checked"
 # Relative difference of the first values that differ. On a GPU
 # atomic additions change the last bits of a float32, by 1e-7 each.
 ROUNDING = 1e-4
+# The id, label and cluster of an item.
+Item = tuple[str, str, str]
 _MEASURED = re.compile(
     r"(^|[/_.\s-])((run)?time|(milli)?seconds|ms|duration|elapsed|per_sec(ond)?|throughput|memory)([/_.\s-]|$)",
     re.I,
@@ -47,7 +49,10 @@ NO_PREDICTIONS = (
     "call context.predictions with the prediction for each dev example (a program of ablate.command writes "
     "predictions/dev.<task>.csv): intervals then cover the choice of examples too"
 )
-IDS = "give each item the same id and label in all cells and seeds: for example its position in the dev data before any shuffling"
+IDS = (
+    "give each item the same id, label and (if there are any) cluster in all cells and seeds, and write the items in the same "
+    "order; an id may be the item's position in the dev data before any shuffling"
+)
 NO_END = "no part was trained to its end"
 NO_END_HELP = "see the parts above"
 LIMIT = "give it more time (--minutes), or give the trainer a smoke(settings) that shrinks training to a few steps"
@@ -259,7 +264,7 @@ def warm_process(one: Trace, after_another: Trace, another: str) -> Check:
 
 
 def prefix(one: Trace, continued: Trace, another: str) -> Check:
-    """Is training that continues from where a part that begins alike left off the same as training from the start?"""
+    """Does training that continues from the end of a shared prefix give the same bits as training from the start?"""
     name, how = "prefix", f"continued from where {another} left off"
     if continued.error:
         return Check(name, FAIL, f"{how}, it fails: {continued.error}", PREFIX)
@@ -288,7 +293,7 @@ def seconds_per_step(trace: Trace) -> float | None:
 
 
 def same_ids(cells: Mapping[str, Mapping[str, bytes]], others: Mapping[str, Mapping[str, bytes]]) -> Check:
-    """Are the ids of predictions, and their labels, the same everywhere?
+    """Are the items of predictions the same everywhere, in the same order? Otherwise the report cannot pair them.
 
     `cells`: files by name, of each cell that was trained to its end. `others`: of runs of some parts with other seeds."""
     name = "ids"
@@ -304,29 +309,36 @@ def same_ids(cells: Mapping[str, Mapping[str, bytes]], others: Mapping[str, Mapp
         for where, found in rest:
             if fault := _unlike(expected, found):
                 return Check(name, FAIL, f"predictions/{file}: {fault} ({first}; {where})", IDS)
-        if len({item for item, _ in expected}) < len(expected):
+        if len({item for item, *_ in expected}) < len(expected):
             return Check(name, FAIL, f"predictions/{file}: an id appears twice ({first})", IDS)
         missing = sum(file not in found for found in cells.values())
         where = f", missing in {plural(missing, 'cell')}" if missing else ""
         seen.append(f"{file}: {plural(len(expected), 'item')}{where}")
-    return Check(name, PASS, f"the same ids and labels in all cells and seeds ({listed(seen)})")
+    return Check(name, PASS, f"the same items in the same order in all cells and seeds ({listed(seen)})")
 
 
-def _items(content: bytes) -> list[tuple[str, str]]:
-    """Return the id and label of each item, sorted, since the order within a file does not matter."""
+def _items(content: bytes) -> list[Item]:
+    """Return the id, label and cluster of each item in the file's order; without clusters, the cluster is empty."""
     rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
-    return sorted((row["id"], row["gold"]) for row in rows)
+    return [(row["id"], row["gold"], row.get("cluster", "")) for row in rows]
 
 
-def _unlike(expected: list[tuple[str, str]], found: list[tuple[str, str]]) -> str | None:
+def _unlike(expected: list[Item], found: list[Item]) -> str | None:
+    """Return what differs between two files, as the report would see it when it pairs their items; None if nothing does."""
     if expected == found:
         return None
-    (item, label), (its, its_label) = next(
-        (one, other) for one, other in zip_longest(expected, found, fillvalue=("", "")) if one != other
+    (item, label, cluster), (its, its_label, its_cluster) = next(
+        (one, other) for one, other in zip_longest(expected, found, fillvalue=("", "", "")) if one != other
     )
-    if item == its:
+    if item != its:
+        first = f"items {shortened(item)!r} and {shortened(its)!r} are the first that differ"
+        if sorted(expected) == sorted(found):
+            return f"the same items in another order: {first}"
+        return f"{first}; {len(expected)} and {len(found)} items"
+    if label != its_label:
         return f"item {shortened(item)!r} is labelled {label} and {its_label}"
-    return f"items {shortened(item)!r} and {shortened(its)!r} are the first that differ; {len(expected)} and {len(found)} items"
+    clusters = (repr(shortened(name)) if name else "none" for name in (cluster, its_cluster))
+    return f"the cluster of item {shortened(item)!r} is {' and '.join(clusters)}"
 
 
 def metric_returned(faults: Sequence[str], cells: int, primary: str) -> Check:

@@ -44,7 +44,7 @@ def check_study(
     `minutes`: a run that takes longer is stopped, and only its beginning is checked.
 
     Raises:
-        BadInput: the study, its trainer or a cell is not sound.
+        BadInput: the study, its trainer or a cell is invalid.
         Unavailable: what training needs is missing.
     """
     prepared = prepare(study, overrides=overrides)
