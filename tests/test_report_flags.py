@@ -152,7 +152,7 @@ def test_diverged_runs(to: float, raised: bool) -> None:
     assert ("diverged_runs" in flags) is raised
     if raised:
         assert flags["diverged_runs"]["evidence"].startswith("1 run of 18 diverged")
-        assert flags["diverged_runs"]["evidence"].endswith(": 1 of 3 of l2=0.01")
+        assert flags["diverged_runs"]["evidence"].endswith(": 1 of 3 runs of l2=0.01")
 
 
 def test_of_a_metric_to_be_minimised_a_run_diverges_upwards() -> None:
@@ -455,7 +455,7 @@ def test_predictions_unused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("\nsimilarity-7,", "\nsimilarity-7,-"))
     flag = next(f for f in report_document(results)["flags"] if f["rule"] == "predictions_unused")
     assert flag["severity"] == "caution"
-    assert "predictions of 1 cell do not reproduce the recorded metric" in flag["evidence"]
+    assert "saved predictions of 1 cell cannot be used, so the error of the metric" in flag["evidence"]
     assert "dev/similarity of similarity_head=siamese (neither their accuracy" in flag["evidence"]
 
 
@@ -551,7 +551,16 @@ def test_unequal_training_of_one_match_is_seen_beside_another_that_trained_longe
     parts = {key: replace(part, steps=steps[key[0]]) for key, part in results.parts.items()}
     flags = report_document(replace(results, parts=parts))["flags"]
     said = [f["evidence"] for f in flags if f["evidence"].startswith("l2: 0.0 → 0.01: optimizer steps")]
-    assert [text.partition("part ")[2] for text in said] == ["300 on one side and 600 on the other"]
+    assert [text.partition("part")[2] for text in said] == [": 300 on one side, 600 on the other"]
+
+
+def test_amounts_of_training_that_differ_are_told_apart() -> None:
+    results = with_seen(with_parts(example(), lambda part: replace(part, steps=600)), joint_examples=1600)
+    said = next(f["evidence"] for f in report_document(results)["flags"] if f["rule"] == "unequal_training")
+    assert (
+        "the longest part: 200 on one side, 600 on the other; examples of sentiment: 800 (1 epochs) on one"
+        in said
+    )
 
 
 def test_what_another_factor_changes_is_not_unequal_within_a_contrast() -> None:

@@ -18,6 +18,7 @@ from ablate.report.render.html import render_html
 from ablate.report.render.latex import render_latex
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of
+from ablate.report.sections.cells import cell_name
 from ablate.report.sections.seeds_needed import open_comparisons
 from ablate.report.sections.summary import headline
 from ablate.spec.model import Looking
@@ -180,6 +181,19 @@ def test_seeds_that_a_decided_cell_was_spared_are_not_missing() -> None:
     assert document["progress"]["missing"] == 0
     assert document["progress"]["planned"] == document["progress"]["complete"] == len(results.trials)
     assert {"lost_runs", "seeds_unequal"}.isdisjoint(flag["rule"] for flag in document["flags"])
+
+
+def test_the_cell_that_lacks_a_seed_is_named_not_one_that_was_spared_some() -> None:
+    results = looked(3)
+    arranged = grid(results)
+    spared = (arranged.states == SPARED).sum(axis=1)
+    row = int(spared[1:].argmin()) + 1
+    assert spared.max() > spared[row] + 1
+    gone = (arranged.cells[row].hash, SEEDS[0])
+    one_less = replace(results, trials=tuple(t for t in results.trials if (t.cell, t.seed) != gone))
+    (flag,) = (f for f in report_document(one_less)["flags"] if f["rule"] == "seeds_unequal")
+    assert flag["evidence"].startswith("cells lack 0 to 1 of their seeds; ")
+    assert flag["evidence"].endswith(f"; {cell_name(arranged, row)} lacks the most")
 
 
 def test_cells_count_the_seeds_that_they_were_given() -> None:

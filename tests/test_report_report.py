@@ -26,6 +26,7 @@ from ablate.design.only import select
 from ablate.errors import BadInput
 from ablate.report import report
 from ablate.report.as_json import to_json
+from ablate.report.document import SeedsNeeded
 from ablate.report.render.html import render_html
 from ablate.report.render.markdown import render_markdown
 from ablate.report.report import report_of, write_report
@@ -520,6 +521,28 @@ def test_the_number_of_seeds_has_a_range_from_the_noise_estimated_on_few_seeds()
     assert effect[15] <= 0.005 < effect[12]
     assert "(needs about 6 seeds, range 5 to 15)" in not_none(open_comparisons(result))
     assert to_json(row)["seeds_needed"] == {"about": 6, "low": 5, "high": 15, "more_items": False}
+
+
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [
+        (SeedsNeeded(None, None, None, True), "(needs more dev items: their noise alone is too large)"),
+        (SeedsNeeded(None, 40, None, False), "(needs more than 100 seeds, range 40 to over 100)"),
+    ],
+)
+def test_what_no_number_of_seeds_is_known_for_is_not_called_that_many_seeds(
+    needed: SeedsNeeded, said: str
+) -> None:
+    result = report_of(example(spec(seeds=(11, 22, 33, 44, 55)), noise=0.003))
+    known = not_none(open_comparisons(result))
+    assert "With that many seeds, about 80 % of studies would detect an effect of 0.0050, if the" in known
+    rows = (row if row.seeds_needed is None else replace(row, seeds_needed=needed) for row in result.effects)
+    text = not_none(open_comparisons(replace(result, effects=tuple(rows))))
+    assert said in text.replace("(each needs", "(needs")
+    assert "that many" not in text
+    assert (
+        "That is what it takes to detect an effect of 0.0050 in about 80 % of studies, if the noise" in text
+    )
 
 
 def test_effects_that_are_decided_or_exploratory_need_no_seeds(finished: tuple[Json, Path]) -> None:

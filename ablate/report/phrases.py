@@ -75,8 +75,8 @@ LOOKS = (
     "significant, at which its repeated 90 % interval shows no difference that matters, or at which the chance of reaching "
     "either at the final look falls below {futile:g} (predictive probability: Spiegelhalter, Freedman and Blackburn 1986); seeds "
     "that its cells were given since count in the means of cells and in the pictures of seeds and curves, but not in its "
-    "numbers. Other metrics, interactions and the analysis of variance use all seeds and are not corrected for the looks. With "
-    "--only, no look is taken, so the commands that train an effect's cells again train the seeds of the first look."
+    "numbers. Other metrics, interactions and the analysis of variance use all seeds and are not corrected for the looks. The "
+    "commands that train only some cells again take no look, so they train the seeds of the first look only."
 )
 NAIVE_LOOKS = "with looks at 3, 5 and 10 seeds, 12 % of studies without an effect claim one, instead of 5 %"
 # Follows a slope's change in a sentence.

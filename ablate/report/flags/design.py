@@ -72,15 +72,14 @@ def seeds_not_planned(evidence: Evidence) -> Iterator[Flag]:
             f"results for {plural(len(extra), 'seed')} that the study file does not name: {listed(extra)}",
             "add them to `seeds` in the study file; if they were added after a look at the results, say so with the claim",
         )
-    done = (grid.states[:, :planned] == "COMPLETE").sum(axis=1)
     waiting = np.isin(grid.states[:, :planned], ["RUNNING", "WAITING"]).any()
     lacking = (~np.isin(grid.states[:, :planned], ["COMPLETE", SPARED])).sum(axis=1)
-    if len(done) and not waiting and lacking.min() != lacking.max():
-        fewest = int(lacking.argmax())
+    if len(lacking) and not waiting and lacking.min() != lacking.max():
+        most = cell_name(grid, int(lacking.argmax()))
         yield Flag(
             CAUTION,
             "seeds_unequal",
-            f"cells have {done.min()} to {done.max()} complete seeds; fewest: {cell_name(grid, fewest)}",
+            f"cells lack {lacking.min()} to {lacking.max()} of their seeds; {most} lacks the most",
             "run the missing trials (`ablate run` again, with `--retry-failed` for failed trials)",
             rows_where(lacking > lacking.min()),
         )
@@ -230,8 +229,8 @@ def best_of_many(evidence: Evidence) -> Iterator[Flag]:
         CAUTION if not lead > 2 * gain else NOTE,
         "best_of_many",
         f"if {len(models)} cells were equal, the best of them would still beat their mean by about {number(gain)}, by chance "
-        f"alone (σ {number(sd)} of the scores, without the means of cells and of seeds, {plural(seeds, 'seed')}; Tippett 1925); "
-        f"the best cell here beats the {reference} by {number(lead)}",
+        f"alone (σ {number(sd)}, what neither the cell nor the seed explains; {plural(seeds, 'seed')}; Tippett 1925); the best "
+        f"cell here beats the {reference} by {number(lead)}",
         f"rerun the best cell and the {reference} on fresh seeds, or score the best cell once on the test split"
         + _by_ablate_test(evidence),
         frozenset({best}),

@@ -105,7 +105,7 @@ def dev_rows_in_train(evidence: Evidence) -> Iterator[Flag]:
             "dev_rows_in_train",
             "dev rows whose text is also in the training data: "
             + listed(f"{plural(rows, 'row')} of {task}" for task, rows in sorted(most.items())),
-            "remove them from one side; until then the dev scores are somewhat too high",
+            "remove them from the training data or from dev; until then the dev scores are somewhat too high",
         )
 
 
@@ -122,7 +122,11 @@ def diverged_runs(evidence: Evidence) -> Iterator[Flag]:
             f"{plural(int(by_cell.sum()), 'run')} of {ended.sum()} diverged: {grid.primary} is far worse than in the other "
             "seeds and cells, or not a finite number: "
             + listed(
-                (f"{by_cell[row]} of {ended[row]} of {cell_name(grid, row)}" for row in most_first), sep="; "
+                (
+                    f"{by_cell[row]} of {plural(int(ended[row]), 'run')} of {cell_name(grid, row)}"
+                    for row in most_first
+                ),
+                sep="; ",
             ),
             "look at their curves; a mean over diverged and normal runs describes neither: report how often a cell diverges, "
             "and its median as well as its mean",
@@ -236,9 +240,10 @@ def predictions_unused(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             CAUTION,
             "predictions_unused",
-            f"predictions of {plural(len(rows), 'cell')} do not reproduce the recorded metric, so its error does not include the "
+            f"saved predictions of {plural(len(rows), 'cell')} cannot be used, so the error of the metric does not include the "
             f"items: {reasons}",
-            "pass to `context.predictions` what the metric was computed from (accuracy or Pearson's r), with the same weights",
+            "pass to `context.predictions` what the metric (accuracy or Pearson's r) was computed from, predicted by the same "
+            "state of the model: not by the last epoch's if the metric is that of the best",
             frozenset(rows),
         )
 

@@ -164,13 +164,13 @@ def unequal_training(evidence: Evidence) -> Iterator[Flag]:
         for low, high in [[_most(amounts, side) for side in match] for match in matches]:
             for what in low:
                 if what in high and low[what] != high[what]:
-                    sides = f"{_amount(low[what])} on one side and {_amount(high[what])} on the other"
-                    unequal.setdefault(what, f"{what} {sides}")
+                    sides = f"{_amount(low[what])} on one side, {_amount(high[what])} on the other"
+                    unequal.setdefault(what, f"{what}: {sides}")
         if unequal:
             yield Flag(
                 NOTE,
                 "unequal_training",
-                f"{name}: {listed(unequal.values())}",
+                f"{name}: {listed(unequal.values(), sep='; ')}",
                 "state what is held equal (epochs, steps or examples); the effect includes the difference in training",
             )
 

@@ -46,10 +46,18 @@ def open_comparisons(report: Report) -> str | None:
     sentences = [f"Not decided: {'; '.join(groups)}."]
     answers = [text for text in needed if text and text not in (_IDENTICAL, _PARTLY_SHARED)]
     if answers:
+        is_known = any(
+            row.seeds_needed and row.seeds_needed.about and not row.seeds_needed.more_items for row in rows
+        )
         ranges = "; ranges are for the 80 % interval of the noise between seeds"
         sentences.append(
-            f"With that many, about 80 % of studies would detect an effect of {number(smallest)}, if the noise is as seen here"
-            f"{ranges if any(',' in text for text in answers) else ''}."
+            (
+                f"With that many seeds, about 80 % of studies would detect an effect of {number(smallest)}"
+                if is_known
+                else f"That is what it takes to detect an effect of {number(smallest)} in about 80 % of studies"
+            )
+            + ", if the noise is as seen here"
+            + f"{ranges if any(',' in text for text in answers) else ''}."
         )
     elif None in needed:
         sentences.append("The number of seeds needed is unknown, since the noise between seeds is unknown.")

@@ -143,7 +143,7 @@ def _limits(report: Report) -> list[str]:
         )
     if len(report.design.seeds) == 1:
         limits.append(
-            "One seed: the noise between seeds is unknown; interactions of the factors are used in its place."
+            "One seed: the noise between seeds is unknown; the interactions, or the small effects, are used in its place."
             if any(row.numbers.p is not None for row in report.primary_effects)
             else "One seed: differences are between these trained models, not the methods; no verdict is possible."
         )
