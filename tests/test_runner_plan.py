@@ -1,6 +1,7 @@
 """`ablate plan`: what a study would cost and tell, and what other designs of its factors would."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_once_there_are_results_the_noise_is_that_of_the_effects(tmp_path: Path)
     assert found["floor"] == pytest.approx(mde(math.sqrt(noise.v_item), math.inf, alpha=0.05 / 2))
     assert found["value"] > found["floor"]
     # The table of designs has another number, and this says why.
-    assert "the designs of these factors: from that of single runs" in found["basis"]
+    assert "the table of designs below: from the noise of single runs" in found["basis"]
 
 
 def test_where_items_are_the_noise_more_items_are_the_advice(tmp_path: Path) -> None:
@@ -336,6 +337,12 @@ def test_a_plan_of_looks_says_the_most_and_the_expected_trials(tmp_path: Path) -
     text = plan_text(found)
     assert "4 cells (of 8 combinations) × 3 to 10 seeds: at most 40 trials, looks at 3, 5, 10 seeds" in text
     assert f"expected: {found['trials_expected']:.0f} of at most 40 trials" in text
+    (none,) = (line for line in text.splitlines() if "if there is no effect" in line)
+    assert re.search(r" \(\d\.\d % of comparisons would claim one, falsely\)$", none)
+    assert text.count("of the effects would be claimed") == 2
+    assert (
+        "  effects are in standard deviations of a run, since the noise is not known yet; assumed: " in text
+    )
 
 
 @pytest.mark.parametrize("effect", [0, 1, 2])

@@ -74,7 +74,7 @@ def detectable_effect(spec: StudySpec, design: Design, noise: Noise | None) -> d
         f"{corrected}, in the metric's own unit; standard deviation between seeds so far {noise.sd_run:.4g}"
     )
     if noise.sd_effect:
-        basis += "; computed from the noise of the effects so far (the designs of these factors: from that of single runs)"
+        basis += "; computed from the noise of the effects so far (the table of designs below: from the noise of single runs)"
     if noise.v_item:
         basis += f"; no number of seeds detects less than {_floor(noise.v_item, alpha):.3g} on these items"
     return base | {

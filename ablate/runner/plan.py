@@ -289,11 +289,18 @@ def _expected_lines(document: dict[str, Any]) -> list[str]:
         ]
     return [
         f"expected: {row['trials']:.0f} of at most {document['trials']} trials, {row['seeds']:.1f} seeds per comparison, "
-        f"if effects are {row['effect']:.3g} ({100 * row['power']:.0f} % of the effects would be claimed)"
+        + _if_effects_are(row["effect"], 100 * row["power"])
         for row in looks["expected"]
     ] + [
-        f"  in {looks['unit']}; assumed: {looks['assumed']}; the cost below is for the largest number of trials"
+        f"  effects are in {looks['unit']}; assumed: {looks['assumed']}; the cost below is for the largest number of trials"
     ]
+
+
+def _if_effects_are(effect: float, claimed: float) -> str:
+    """Return the condition of an expected number, with the percentage of comparisons that would claim an effect."""
+    if not effect:
+        return f"if there is no effect ({claimed:.1f} % of comparisons would claim one, falsely)"
+    return f"if effects are {effect:.3g} ({claimed:.0f} % of the effects would be claimed)"
 
 
 def _alternatives_lines(rows: list[dict[str, Any]]) -> list[str]:
