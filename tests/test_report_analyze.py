@@ -713,7 +713,7 @@ def test_a_column_of_values_drawn_from_a_range_is_named_and_not_its_neighbour(
     rows = [(0.001 * 1.1 ** (i % values), int(i % values > 7), i % 7) for i in range(20)]
     path = write_csv(tmp_path / "t.csv", ["lr", "wd", "y"], rows)
     (fault,) = faults_of(path, "y", ["lr", "wd"])
-    assert fault.startswith(f"lr: {values} levels in 20 rows, too many for a factor")
+    assert fault.startswith(f"lr: {values} levels in 20 rows are too many: each different value")
 
 
 def test_a_pattern_without_a_column_is_refused(wide: Path) -> None:
@@ -953,7 +953,7 @@ def test_all_products_of_too_many_factors_are_refused(tmp_path: Path) -> None:
 def test_na_as_a_level_of_a_conditional_factor_is_explained(study: Path) -> None:
     study.write_text(study.read_text().replace(",,", ",NA,"))
     assert (
-        "'NA' counts as a level: leave a field empty"
+        "counted as a level: 'NA'; leave a field empty where a factor does not exist"
         in faults_of(study, "dev/mean", ["training", "surgery"])[0]
     )
 

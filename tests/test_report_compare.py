@@ -366,7 +366,7 @@ def test_an_answer_that_is_no_number_is_wrong_and_told(tmp_path: Path) -> None:
     b = predictions(tmp_path / "b.csv", ["unknown", *labels[1:]])
     document = compare_files(gold, [a], [b], "accuracy")
     assert document["b"] == pytest.approx(29 / 30)
-    assert f"{b}: 1 prediction counted as wrong: not a label of the gold" in document["warnings"]
+    assert f"{b}: not among the gold labels, so counted as wrong: 1 prediction" in document["warnings"]
 
 
 def test_sides_need_as_many_seeds(classifiers: Sides) -> None:

@@ -145,8 +145,9 @@ def compare(
         typer.Option(
             "--only-a",
             metavar="FACTOR=LEVEL",
-            help="The cell of STUDY_A. May be repeated. [default: its baseline; if --only-b is left out too: the baseline if it "
-            "is the same in both studies, otherwise the only cell that both have]",
+            help="The cell of STUDY_A. May be repeated. [default: its reference: the baseline, or the full model of a "
+            "leave_one_out study. With neither --only-a nor --only-b: the reference if both studies have the same one, otherwise "
+            "the only cell that both have]",
             show_default=False,
         ),
     ] = [],
@@ -155,8 +156,9 @@ def compare(
         typer.Option(
             "--only-b",
             metavar="FACTOR=LEVEL",
-            help="The cell of STUDY_B. May be repeated. [default: its baseline; if --only-a is left out too: the baseline if it "
-            "is the same in both studies, otherwise the only cell that both have]",
+            help="The cell of STUDY_B. May be repeated. [default: its reference: the baseline, or the full model of a "
+            "leave_one_out study. With neither --only-a nor --only-b: the reference if both studies have the same one, otherwise "
+            "the only cell that both have]",
             show_default=False,
         ),
     ] = [],

@@ -119,7 +119,10 @@ def _edited(study: str | None, results: "Results") -> tuple[str, ...]:
 def export(
     study: StudyOrName = None,
     format_: Annotated[
-        str, typer.Option("--format", help="Format of the predictions: csv, or cs224n (the course's files).")
+        str,
+        typer.Option(
+            "--format", help="Format of the predictions: csv, or cs224n (the files of Stanford's CS 224N)."
+        ),
     ] = "csv",
     only: Only = [],
     seed: Annotated[

@@ -32,7 +32,8 @@ from ablate.text import listed, plural
 
 FORMATS = ("csv", "cs224n")
 
-# The course's files; its spelling of "Similiary" and the spaces around tab and comma are part of the format.
+# The files that Stanford's course CS 224N asks for; the spelling of "Similiary" and the spaces around tab and comma are part of
+# the format.
 CS224N = {
     "sentiment": ("sst", "Predicted_Sentiment"),
     "paraphrase": ("para", "Predicted_Is_Paraphrase"),
@@ -57,12 +58,12 @@ def export_study(
     """Write `results.csv`, `results.parquet`, `items.parquet`, and one trial's predictions and model into `out`.
 
     `format` is the format of the predictions: `csv` writes `<split>.<task>.csv` with columns id, prediction, gold, and
-    cluster if the trainer recorded clusters; `cs224n` writes `sst-dev-output.csv`, `para-…` and `sts-…` in the course's
+    cluster if the trainer recorded clusters; `cs224n` writes `sst-dev-output.csv`, `para-…` and `sts-…` in CS 224N's
     format. The model goes to `out/model`, or to `out/<part>/model` if a trial has several parts.
 
     Raises:
         BadInput: an unknown format or seed, `only` that does not name exactly one cell, a trial without a result, or
-            no predictions of the course's tasks for `cs224n`. Nothing was written.
+            no predictions of CS 224N's tasks for `cs224n`. Nothing was written.
     """
     if format not in FORMATS:
         raise BadInput(f"--format: {format!r} is not a format; use {' or '.join(FORMATS)}")
@@ -148,7 +149,7 @@ def prediction_files(results: Results, trial: TrialResult, format: str = "csv") 
     """Return the per-item predictions of `trial` on every split as files; empty if its trainer saved none.
 
     Raises:
-        BadInput: a damaged file, or `cs224n` and no predictions of the course's tasks.
+        BadInput: a damaged file, or `cs224n` and no predictions of CS 224N's tasks.
     """
     write = _cs224n_file if format == "cs224n" else _csv_file
     files: dict[str, bytes] = {}

@@ -366,8 +366,8 @@ def _check_size(n: int, factors: Sequence[Factor], block: Factor | None, order: 
 def _crowded(factors: Sequence[Factor], n: int) -> list[str]:
     """Return faults for factors with so many levels that they are values drawn from a range."""
     return [
-        f"{f.name}: {f.levels} levels in {n} rows, too many for a factor, whose every value is a level; round the values to a "
-        "few, or leave the column out"
+        f"{f.name}: {f.levels} levels in {n} rows are too many: each different value of a factor is a level; round them to a few "
+        "values, or leave the column out"
         for f in factors
         if max(FEW_LEVELS, n // 2) < f.levels <= MOST_COLUMNS
     ]
@@ -393,7 +393,9 @@ def _check_separable(
         pairs = [pair for other in factors for pair in ((factor, other), (other, factor))]
         nested = [pair for pair in pairs if _is_nested(*pair)]
         if missing:
-            why = f"{', '.join(missing)} counts as a level: leave a field empty where a factor does not exist"
+            why = (
+                f"counted as a level: {', '.join(missing)}; leave a field empty where a factor does not exist"
+            )
         elif nested:
             child, parent = (factor.name for factor in nested[0])
             columns = listed(f"{child}_{level}" for level in levels[parent])

@@ -32,8 +32,8 @@ def compare_studies(
 ) -> StudyComparison:
     """Compare a cell of `b` with one of `a` (differences are B minus A) on the primary metric of study A.
 
-    The cells are those that `only_a` and `only_b` name. Without either, the cell that both studies have in common, the
-    baseline if they share it.
+    The cells are those that `only_a` and `only_b` name; if only one of them is given, the other study's cell is its reference.
+    With neither, it is the reference if both studies have the same one, otherwise the only cell that both have.
 
     Raises:
         BadInput: no such cell, or several; a metric that B does not have; or no seed with a result in both cells.

@@ -29,7 +29,7 @@ METRICS = ("accuracy", "pearson")
 WHOLE_UP_TO = 2**53
 # With fewer items than this, two seeds may get the same ones right by chance.
 ALIKE_BY_CHANCE = 30
-# The largest prediction: its fourth power must be finite.
+# The largest prediction: sums of squares must be finite.
 LARGEST = 1e100
 
 
@@ -340,7 +340,7 @@ def _unknown_classes(columns: Sequence[NDArray[Any]], paths: Sequence[Path]) -> 
     labels = list(set(columns[0].tolist()))
     counts = [int(np.sum(~np.isin(values, labels))) for values in columns[1:]]
     return [
-        f"{path}: {plural(count, 'prediction')} counted as wrong: not a label of the gold"
+        f"{path}: not among the gold labels, so counted as wrong: {plural(count, 'prediction')}"
         for path, count in zip(paths[1:], counts, strict=True)
         if count
     ]

@@ -24,7 +24,7 @@ from ablate.stats.linear import Factor, crossings
 from ablate.tables import Faults
 from ablate.text import listed, plural
 
-# The largest and the smallest difference: their fourth powers must be neither infinite nor 0.
+# The largest and the smallest difference: sums of their squares must be neither infinite nor 0.
 LARGEST, SMALLEST = 1e100, 1e-100
 # With more, missing combinations are not listed.
 MOST_COMBINATIONS = 4096
