@@ -122,7 +122,7 @@ def shown(value: object) -> str:
         return shortened(repr(value) if isinstance(value, str) else printable(str(value)))
     # Python refuses to print an integer of more than 4,300 digits.
     except ValueError:
-        return f"(a {type(value).__name__} too large to print)"
+        return "(an integer too large to print)"
 
 
 def error_line(error: BaseException, folder: Path | None = None) -> str:

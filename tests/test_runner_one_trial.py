@@ -34,6 +34,15 @@ def test_a_trial_that_failed_has_no_time() -> None:
     assert "part all (a1): failed\n" in text
 
 
+@pytest.mark.parametrize(
+    ("shared", "said"), [([3], "shared with trial 3\n"), ([3, 5, 7], "shared with trials 3, 5, 7\n")]
+)
+def test_the_trials_that_share_a_part_are_named(shared: list[int], said: str) -> None:
+    trial = document({})
+    trial["parts"][0]["shared_with"] = shared
+    assert said in trial_text(trial)
+
+
 def test_values_are_shown_as_a_study_file_writes_them() -> None:
     text = trial_text(document({"gpu": None, "amp": True}))
     assert "gpu  null" in text

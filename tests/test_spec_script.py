@@ -368,6 +368,8 @@ def test_what_cannot_be_passed_is_left_out_and_says_so(tmp_path: Path) -> None:
         "# tag: ...     # left out: it may be given several times, a setting only once",
         "# untyped: ...     # left out: the script would get its default as another type",
         "# odd: ...     # left out: its default is none of its choices",
+        "# wide: ...     # left out: its default is one value, but it takes a list",
+        "# big: ...     # left out: its default is neither text nor a number between -2^63 and 2^63",
         "# sgd: ...     # left out: it excludes other options",
         '#   cache: {levels: {on: {cache: "--cache"}, off: {cache: "--no-cache"}}}',
     ):

@@ -264,11 +264,11 @@ SIAMESE = f"{SCORES}, head: siamese"
         ),
         (
             f"t: {{{SIAMESE}, loss: cosine, scale: 20}}",
-            "settings.tasks.t.scale: only loss: cosent and mnrl uses it; leave scale out",
+            "settings.tasks.t.scale: it is only used by loss: cosent or mnrl; leave scale out, or choose such a loss",
         ),
         (
             f"t: {{{SIAMESE}, loss: cosent, positive_from: 0.5}}",
-            "settings.tasks.t.positive_from: only loss: mnrl uses it; leave positive_from out",
+            "settings.tasks.t.positive_from: it is only used by loss: mnrl; leave positive_from out",
         ),
         (
             f"t: {{{SIAMESE}, loss: cosent, scale: 0}}",

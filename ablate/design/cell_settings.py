@@ -182,8 +182,8 @@ def canonical(settings: BaseModel, place: str = "") -> dict[str, Any]:
     if not _reads_back(dump, settings):
         raise BadInput(
             f"{place}trainer: {kind}: {shortened(printable(repr(settings)))} changes when its own dump, "
-            f"{shown(json.dumps(dump))}, is read back; give each member of a union a Literal field, and let validators return "
-            "their own output unchanged"
+            f"{shown(json.dumps(dump))}, is read back; give each member of a union a Literal field, and write validators so "
+            "that a value they have returned passes through them unchanged"
         )
     return dump
 

@@ -134,7 +134,8 @@ def _part_lines(part: dict[str, Any]) -> list[str]:
     else:
         is_failed = part["history"] and part["history"][-1]["what"] == "failed"
         done = "failed" if is_failed else "not trained yet"
-    others = f", shared with trial {listed(part['shared_with'])}" if part["shared_with"] else ""
+    shared = part["shared_with"]
+    others = f", shared with {'trial' if len(shared) == 1 else 'trials'} {listed(shared)}" if shared else ""
     return [
         "",
         f"part {part['name']} ({part['part']}): {done}{others}",

@@ -69,7 +69,8 @@ class FileLocks:
         except OSError as error:
             if error.errno == errno.EMFILE:
                 raise StoreError(
-                    f"{file}: {error.strerror}: each trial that waits needs one; allow more: ulimit -n 100000"
+                    f"{file}: {error.strerror}: each waiting trial needs an open lock file; allow more open files: "
+                    "ulimit -n 100000"
                 ) from error
             raise StoreError(
                 f"{file}: {error.strerror}; whoever runs the study must be able to write its lock files"

@@ -178,7 +178,7 @@ def _declared(call: ast.Call, groups: set[str], resets: list[ast.Call]) -> Optio
     destination = _literal(keywords.get("dest")) or written.lstrip("-").replace("-", "_")
     if is_argparse:
         for reset in resets:
-            # An earlier one loses against a default of the option's own.
+            # A `set_defaults` before the option is declared is overridden by the option's own default.
             if (default is None or reset.lineno > call.lineno) and _keyword(reset, destination):
                 default = _keyword(reset, destination)
     switches = (_literal(keywords.get(name)) for name in ("is_flag", "count", "flag_value"))
@@ -324,7 +324,11 @@ def _passed(value: Any, takes: _Takes) -> Any:
         raise ValueError("it may be given several times, a setting only once")
     is_list = isinstance(value, list | tuple)
     if is_list == takes.is_single:
-        raise ValueError("its default has another form than what is passed")
+        raise ValueError(
+            "its default is a list, but it takes one value"
+            if is_list
+            else "its default is one value, but it takes a list"
+        )
     if not is_list:
         return _single(value, takes)
     if takes.is_one_word or (not value and takes.nargs != "*") or takes.nargs not in ("*", "+", len(value)):
@@ -341,7 +345,7 @@ def _single(value: Any, takes: _Takes) -> Any:
     if isinstance(value, float) and takes.type == "int" and value.is_integer():
         value = int(value)
     if type(value) not in (bool, int, float) or not -(2.0**63) < value < 2.0**63:
-        raise ValueError("its default is neither text nor a number")
+        raise ValueError("its default is neither text nor a number between -2^63 and 2^63")
     fits = takes.by_default or (takes.type in _NUMBERS and not isinstance(value, bool))
     if not fits or (takes.type == "int" and isinstance(value, float)):
         raise ValueError("the script would get its default as another type")

@@ -23,8 +23,8 @@ SHARED = (
     "server itself, or a pool with pool_mode = session"
 )
 _TOO_MANY = (
-    "a worker keeps 2 connections and `ablate run` 1, at the start 2 more; start fewer workers or raise the limit "
-    "(ALTER ROLE name CONNECTION LIMIT n, or the server's max_connections)"
+    "each worker keeps 2 connections (3 while it starts) and `ablate run` 1 (4 while it starts); start fewer workers or raise "
+    "the limit (ALTER ROLE name CONNECTION LIMIT n, or the server's max_connections)"
 )
 # SQLSTATE, the server's message (there may be no SQLSTATE yet), how to fix it.
 _SERVER_ADVICE = (

@@ -193,7 +193,7 @@ class DeclaredTask(Source):
         losses = ORDERING if name == "scale" else ("mnrl",)
         if info.data["loss"] not in losses:
             raise ValueError(
-                f"only loss: {' and '.join(losses)} uses it; leave {name} out, or choose that loss"
+                f"it is only used by loss: {' or '.join(losses)}; leave {name} out, or choose such a loss"
             )
         return None if value == getattr(LossOptions, name) else value
 

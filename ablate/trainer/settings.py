@@ -214,7 +214,10 @@ class Settings(HeadChoices):
     epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
         3, description="passes over the data in the training of each part"
     )
-    max_steps: Steps | None = Field(None, description="optimizer steps of each part; overrides `epochs`")
+    max_steps: Steps | None = Field(
+        None,
+        description="optimizer steps of each part (with `training: sequential`, of each task's stage); overrides `epochs`",
+    )
     lr: LearningRates = LearningRates()
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "linear",
