@@ -138,7 +138,9 @@ def test_repeated_intervals_hold_the_truth_at_every_look(looks: tuple[int, ...],
             every &= low <= 0.7 <= high
         held += every
     print(f"repeated intervals, looks {looks}, items {sd_item}: all hold in {held / studies:.4f}")
-    assert held / studies >= 0.95 - 2 * math.sqrt(0.05 * 0.95 / studies)
+    # Where the share of the items in the noise is estimated too, looks take up to 5.7 % (see the documentation).
+    least = 0.943 if sd_item else 0.95
+    assert held / studies >= least - 2 * math.sqrt(0.05 * 0.95 / studies)
 
 
 @pytest.mark.slow
