@@ -3,9 +3,9 @@
 AblateError             an error: exit 1
 ├── BadInput            wrong usage or a bad file, one line per fault: exit 2, nothing was written
 │   ├── BadSetting      a setting that the trainer refuses, named so that its place in the study file can be found: exit 2
-│   └── StudyChanged    the study file differs from the one the trials were run with: exit 2
+│   └── StudyChanged    the study file, the trainer's code or its defaults changed after trials were run: exit 2
 ├── Unavailable         something we depend on is missing (network, hub, driver, database server): exit 1
-├── StoreError          the database is locked, damaged or from another program: exit 1
+├── StoreError          the database is locked, damaged or of another version: exit 1
 └── TrialError          a trial cannot produce a result (NaN loss, out of memory): recorded as FAIL with its reason
 """
 
@@ -35,7 +35,9 @@ class BadSetting(BadInput):
 
 
 class StudyChanged(BadInput):
-    """The study file changed after its trials were run. Only adding cells or seeds (`--extend`) is allowed."""
+    """The study file, the trainer's code or its defaults changed after trials were run.
+
+    `--extend` allows new levels and seeds, `--code` other code."""
 
 
 class Unavailable(AblateError):

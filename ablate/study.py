@@ -34,7 +34,7 @@ class Study:
         return status_document(read_results(self.place))
 
     def cells(self) -> "pandas.DataFrame":
-        """Return one row per cell: levels, and each metric's mean, 95 % interval and difference from the baseline."""
+        """Return one row per cell: levels, and each metric's mean, 95 % interval and difference from the reference."""
         return self._table("cells")
 
     def effects(self) -> "pandas.DataFrame":

@@ -74,8 +74,8 @@ def seed_differences(grid: Grid, contrast: Contrast, metric: str) -> SeedDiffere
     low, high = (_side_mean(grid.values[metric], rows) for rows in (contrast.rows_low, contrast.rows_high))
     differences = high - low
     complete = np.isfinite(differences)
-    codes = grid.sources(metric)
-    same = complete & (_one_source(codes, contrast.rows_low) == _one_source(codes, contrast.rows_high))
+    sources = grid.sources(metric)
+    same = complete & (_one_source(sources, contrast.rows_low) == _one_source(sources, contrast.rows_high))
     return SeedDifferences(
         per_seed=_nan_mean(differences),
         matches=len(differences),
@@ -142,10 +142,10 @@ def differences_from_reference(grid: Grid, metric: str) -> list[SeedDifferences 
     """Return cell − reference for every row; None for the reference itself, and for all rows if it was not selected."""
     if grid.reference is None:
         return [None] * len(grid.cells)
-    values, codes = grid.values[metric], grid.sources(metric)
+    values, sources = grid.values[metric], grid.sources(metric)
     differences = values - values[grid.reference]
     complete = np.isfinite(differences)
-    same = complete & (codes == codes[grid.reference])
+    same = complete & (sources == sources[grid.reference])
     return [
         None
         if row == grid.reference
@@ -286,9 +286,9 @@ def _side_mean(values: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[
     return mean
 
 
-def _one_source(codes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[matches, seeds]: the code that all cells of a side share; otherwise NaN, which equals nothing."""
-    gathered = np.where(rows[:, :, None] >= 0, codes[rows], codes[rows[:, :1]])
+def _one_source(sources: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[matches, seeds]: the number that all cells of a side share; otherwise NaN, which equals nothing."""
+    gathered = np.where(rows[:, :, None] >= 0, sources[rows], sources[rows[:, :1]])
     same = (gathered == gathered[:, :1]).all(axis=1) & (gathered[:, 0] >= 0)
     return np.where(same, gathered[:, 0], np.nan)
 

@@ -160,7 +160,7 @@ def infer_all(items: Items, metric: str, weights: Sequence[Array | None]) -> lis
 
 
 def _size(weights: Array | None, values: Array) -> float:
-    """Return the size of the metric on each side of a contrast; the largest of all seeds."""
+    """Return how large the metric is on one side of a contrast (the mean absolute value), in the seed where it is largest."""
     if weights is None:
         return 0.0
     sides = np.abs(weights * np.where(weights == 0, 0.0, values)).sum(axis=0) / 2
@@ -230,7 +230,7 @@ def _line(
     """Return the line of a numeric factor; None unless the effect of every level can be estimated."""
     values = factor.numbers
     # Where no seed can estimate a level's effect (all its runs failed, or the design does not have it), no seed can estimate a
-    # line either, and the other levels' effects must not hide behind it.
+    # line either. There is then no slope, so that the other levels are tested at once, not behind it.
     known = [w for w in weights if w is not None and np.isfinite(w).all(axis=0).any()]
     if not values or len(known) < len(values) - 1:
         return None

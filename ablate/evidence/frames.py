@@ -156,18 +156,18 @@ class Grid:
         )
 
     def sources(self, metric: str) -> NDArray[np.int64]:
-        """[cells, seeds] of codes: two trials have the same code if `metric` comes from the same trained parts in both.
+        """[cells, seeds] of numbers: two trials have the same number if `metric` comes from the same trained parts in both.
 
         These parts are those that report the metric, or all parts for a composite. −1 where there is no value.
         """
         if metric in self._sources:
             return self._sources[metric]
-        codes: dict[tuple[int, frozenset[tuple[str, int]]], int] = {}
+        numbers: dict[tuple[int, frozenset[tuple[str, int]]], int] = {}
         sources = np.full((len(self.cells), len(self.seeds)), -1, dtype=np.int64)
         for (row, column), trial in self.trials.items():
             if math.isfinite(self.values[metric][row, column]):
                 models = deciding_models(self.results, trial, metric)
-                sources[row, column] = codes.setdefault((column, models), len(codes))
+                sources[row, column] = numbers.setdefault((column, models), len(numbers))
         self._sources[metric] = sources
         return sources
 
@@ -191,7 +191,7 @@ def grid(results: Results) -> Grid:
     for place, trial in trials.items():
         if trial.state == "COMPLETE":
             for name, value in trial.metrics.items():
-                # The square of a smaller number underflows to 0.
+                # Squares of smaller numbers come near the smallest that a float can hold.
                 near_0 = abs(value) < SMALLEST_METRIC
                 values[name][place] = 0.0 if near_0 else value if math.isfinite(value) else math.nan
     return Grid(results, results.cells, tuple(seeds), trials, tuple(metrics), values)

@@ -214,7 +214,7 @@ def _seen(comparison: Comparison, before: Sequence[LookResult], number: int, loo
 
 
 def _stop(seen: LookResult, comparison: Comparison, spec: StudySpec) -> Stop | None:
-    """Return why no more seeds are added for a comparison; `runner/expected_trials.py` foresees the same rule."""
+    """Return why no more seeds are added for a comparison; `runner/expected_trials.py` predicts with the same rule."""
     assert spec.looking is not None
     if comparison.same:
         return Stop.SAME_PART

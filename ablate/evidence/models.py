@@ -250,7 +250,7 @@ def _terms(model: stats.Factorial, metric: str, independent: bool) -> tuple[Term
 
 
 def _onto_cells(weights: Mapping[Key, Array], row_of: NDArray[np.int64]) -> dict[Key, Array]:
-    """Return the weights [cells, seeds] of trials from those of combinations: one trial, however many it stands for."""
+    """Return the weights [cells, seeds] of trials: of each, the sum over the combinations that it stands for."""
     onto = {}
     for key, of_combinations in weights.items():
         onto[key] = np.zeros((int(row_of.max()) + 1, of_combinations.shape[1]))

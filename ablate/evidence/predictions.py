@@ -23,7 +23,7 @@ from ablate.store.results import PartResult, TrialResult
 from ablate.tables import MOST_BYTES, read_bytes
 
 TOLERANCE = 1e-6  # between the recorded metric and the one recomputed from the predictions
-# The largest number in a prediction file: its fourth power must be finite.
+# The largest number in a prediction file: sums of squares must be finite.
 LARGEST = 1e100
 MOST_EXAMINED = 9  # how many parts are examined to infer a metric's file from its numbers
 

@@ -41,7 +41,9 @@ class Judged:
 
     @property
     def is_reserved(self) -> bool:
-        """Whether the verdict is weaker than it looks; one that is not decided, only if it is the mean of unlike effects."""
+        """Whether the verdict is weaker than it looks.
+
+        One that names no direction is weaker only if it is about the mean of unlike effects."""
         return bool(self.qualifiers if self.verdict.is_decided else UNLIKE & set(self.qualifiers))
 
 

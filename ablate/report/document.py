@@ -198,7 +198,7 @@ class EffectRow:
 
 @dataclass(frozen=True)
 class Difference:
-    """A cell's difference from the baseline."""
+    """A cell's difference from the reference."""
 
     numbers: Annotated[Numbers, INLINE]
     judged: Annotated[Judged, INLINE]
@@ -426,7 +426,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """Where the best cell and the baseline disagree."""
+    """Where the best cell and the reference disagree."""
 
     metric: str
     standardised: bool

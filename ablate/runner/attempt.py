@@ -116,8 +116,8 @@ class Attempt:
         except Pruned:
             self._leave(self.store.prune, "pruned")
             self._tidy()
-        # SystemExit and KeyboardInterrupt too, which can only come from the trainer, since our signal handlers raise nothing:
-        # after the first the worker would look done, after the second killed.
+        # Also SystemExit and KeyboardInterrupt. Our signal handlers raise nothing, so they come from the trainer. Let through, a
+        # SystemExit would make the worker look finished, and a KeyboardInterrupt would make it look killed.
         except BaseException as error:
             self._failed(error)
         finally:
@@ -300,7 +300,7 @@ class Attempt:
         """Record that the trial failed; an error that is not the trial's fault is raised instead."""
         text = reason(error, self.step, Path(self.worker.trainer.file).parent)
         if isinstance(error, StoreError | StudyChanged):
-            # The trial was waiting for this part.
+            # If the database did not answer in time, giving the trial back would only wait for it again.
             if not isinstance(error, Disconnected | Locked):
                 self._leave_if_possible()
             raise error

@@ -97,7 +97,7 @@ class PartContext:
         self._cadence = cadence
         self._latest: dict[str, float] = {}
         self._thinning = Thinning({})
-        # Training time up to what was restored, by who trained it: part-seed.random -> seconds.
+        # Training time up to what was restored, by training run: part-seed.random -> seconds.
         self._seconds_by: dict[str, float] = {}
         self._me = self._new_name()
         self._restored_step = 0
@@ -117,9 +117,10 @@ class PartContext:
 
     @property
     def seconds_by(self) -> dict[str, float]:
-        """Those seconds by who trained them: others, up to the prefix from which this part continued, then this one.
+        """Those seconds by training run (part-seed.random): of other parts, up to the prefix that this part continued from, then
+        its own.
 
-        A name is in two states only if one of them is on the way to the other."""
+        If two saved states contain the same run, one was saved later in that run and includes the seconds of the other."""
         now = self._seconds_by.get(self._me, 0.0) + time.monotonic() - self._started
         return {**self._seconds_by, self._me: now}
 
@@ -302,7 +303,7 @@ def _check_saved(saved: dict[str, Any], of: str) -> None:
 
 
 def _are_seconds(saved: dict[str, Any]) -> bool:
-    """Return whether the seconds by who trained them are numbers. Older checkpoints have none."""
+    """Return whether `seconds_by`, if it is there, maps names to numbers of seconds. Older checkpoints have none."""
     seconds_by = saved.get("seconds_by", {})
     return isinstance(seconds_by, dict) and all(
         isinstance(name, str) and isinstance(seconds, int | float) and 0 <= seconds < LARGEST
@@ -311,10 +312,10 @@ def _are_seconds(saved: dict[str, Any]) -> bool:
 
 
 def _check_end(saved: dict[str, Any], of: str) -> None:
-    """Refuse what is not the end of a prefix, or of another one.
+    """Refuse what is not the end of this prefix.
 
     Raises:
-        ValueError: see above; or any error, if its points are none.
+        ValueError: it is not. Malformed points may raise any other error.
     """
     _check_saved(saved, of)
     match saved:

@@ -21,7 +21,7 @@ def delete_study(place: Place) -> None:
         if agreed := store.home():
             refuse_other_home(store, agreed)
         store.delete()
-    # First, since it says that the results of what is left of the folder are in another database.
+    # The marker goes first: if deleting is interrupted, it would say that the study's results are in another database.
     (place.folder / HOME_MARKER).unlink(missing_ok=True)
     shutil.rmtree(place.folder)
 

@@ -1,7 +1,9 @@
 """Check that a study file still describes the study that its trials were run with.
 
-Comments, order, the question, the budget and the seconds between checkpoints may change. Anything that trials or conclusions
-depend on may not, including the defaults of the trainer's settings. `--extend` only adds levels, cells and seeds."""
+May change: comments, the question, the budget, checkpoint_seconds, hang_minutes, log_to, and the order of keys (in a fraction,
+not that of factors and levels). metric.name, smallest_effect and worst may change until a trial has a result. Anything else that
+trials or conclusions depend on may not, including the defaults of the trainer's settings. `--extend` only adds levels, cells and
+seeds."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,7 +102,7 @@ def edits(ran: StudySpec, file: StudySpec) -> tuple[str, ...]:
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Yield `key: old → new` for each value that differs; the plan of looks stands under `seeds` in a file."""
+    """Yield `key: old → new` for each value that differs; in a file, the plan of looks is written under `seeds`."""
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             yield f"{key.replace('looking.', 'seeds.')}: {_shown(old.get(key))} → {_shown(new.get(key))}"

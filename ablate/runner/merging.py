@@ -137,7 +137,7 @@ def _differing(old: Snapshot, new: Snapshot) -> dict[Key, str]:
 
     here, there = old.finished, new.finished
     for key in here.keys() & there.keys():
-        # A failed trial has no result that could differ; `_trials_to_add` takes the one that there is.
+        # A failed trial has no result that could differ. If only one home has a result, `_trials_to_add` keeps it.
         if "FAIL" in (here[key]["state"], there[key]["state"]):
             continue
         if difference := _difference(_dev(here[key]["metrics"]), _dev(there[key]["metrics"])):
@@ -155,7 +155,9 @@ def _differing(old: Snapshot, new: Snapshot) -> dict[Key, str]:
 
 
 def _trials_to_add(old: Snapshot, new: Snapshot) -> set[Key]:
-    """Return the trials with a result only in the new study, if the merged study will have all their parts."""
+    """Return the trials that only the new study has ended, and those that failed in the old one and are complete in the new one.
+
+    Complete ones only if the merged study will have all their parts."""
     here, parts_here, parts_there = old.finished, old.trained, new.trained
 
     def is_ours(part: Key) -> bool:

@@ -112,7 +112,7 @@ def _is_of(now: Code, facts: Mapping[str, Any]) -> bool:
 
 
 def is_of_now(code: Code, sources: Sources, facts: Mapping[str, Any]) -> bool:
-    """Return whether all of something was made with the code as it is now: `code`, and files that this process has not read."""
+    """Return whether all files and packages in `facts` are as they are now: as in `code`, or as on disk if it lacks them."""
     files = {**{name: sources.now(name) for name in facts.get("code", ())}, **code.files}
     certain = not any(PHASES in version for version in (*files.values(), *code.packages.values()))
     return certain and _is_of(Code(files, code.packages), facts)

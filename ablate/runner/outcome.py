@@ -11,7 +11,7 @@ from typing import Any
 from ablate.errors import AblateError, TrialError
 from ablate.text import error_line, listed, one_line, printable, shortened, shown
 
-# Statistics square a metric; beyond this, the square overflows.
+# Statistics square metrics and add the squares up, which must stay finite.
 LARGEST = 1e150
 OURS = Path(__file__).parent.parent
 # The limits of the database's columns.

@@ -35,7 +35,7 @@ class Prefixes:
         return self._known[part.hash]
 
     def needed(self, seed: int, but: str = "") -> set[str]:
-        """Return the prefixes of the parts that trials with this seed still have to train, `but` of one part."""
+        """Return the prefixes of the parts that trials with this seed still have to train, without the part with hash `but`."""
         cells = [self.store.cell(queued.cell) for queued in self.store.queue() if queued.seed == seed]
         parts = {part.hash: part for cell in cells for part in cell.parts.values()}
         left = parts.keys() - self.store.trained(parts, seed).keys() - {but}
@@ -70,7 +70,7 @@ class PartPrefixes(PrefixFiles):
         code: Code,
         notice: Callable[[str], None],
     ) -> None:
-        """`code`: which trains the part, of `sources`."""
+        """`code`: the code that trains the part, as `sources` has read it."""
         place = prefixes.store.place
         self._names = prefixes.of(part)
         super().__init__(place.prefix_folder, self._names, seed, notice)
@@ -81,7 +81,7 @@ class PartPrefixes(PrefixFiles):
         self._machine = {name: facts[name] for name in MACHINE}
 
     def is_needed(self, name: str) -> bool:
-        """Return whether another part still has to be trained, and will find the code that has trained this one until now."""
+        """Return whether another part still needs this prefix, and can use it: the code is as it was when this part was begun."""
         needed = self._names[name] in self._prefixes.needed(self._seed, but=self._part)
         return needed and self.is_alike(self.made_with())
 

@@ -14,7 +14,8 @@ def check_cells(prepared: Prepared, cells: Sequence[Cell]) -> None:
     """Let the trainer check that everything each cell needs is there.
 
     Raises:
-        BadInput, Unavailable: from the trainer; a fault of a setting names its place. Or its `prefixes` are none.
+        BadInput: from the trainer's `check` (a fault of a setting names its place), or what its `prefixes` returns is invalid.
+        Unavailable: from the trainer's `check`.
     """
     validator = Validator(prepared.spec, prepared.trainer)
     faults = []

@@ -1,6 +1,7 @@
 """The kinds of design: which combinations of levels a study runs, and the options that each kind has.
 
-A new kind is a class here, a file in `ablate/design` that chooses its cells, and a line in `ablate/design/registry.py`."""
+A new kind is a class here, a line in `CHOOSERS` in `ablate/design/registry.py`, and a file of its own in `ablate/design` if
+choosing its cells takes more than a few lines."""
 
 from typing import Annotated, Any, ClassVar, Literal, get_args
 

@@ -7,7 +7,8 @@ from ablate.text import shown
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-# Numbers to people and to YAML 1.1, where the core schema reads text, or another number: 010 was 8 and is 10.
+# Texts that people and YAML 1.1 read as numbers, but that the core schema reads as text or as another number: 010 is 8 in YAML
+# 1.1 and 10 in the core schema.
 _MISREAD = re.compile(
     r"[-+]?(0[0-9]+|0b[01_]+|[0-9]{1,3}(_[0-9]{3})+(\.[0-9]*)?)|[-+]0[ox][0-9a-f]+|0[ox][0-9a-f]*_[0-9a-f_]*",
     re.IGNORECASE,
@@ -26,7 +27,7 @@ def resolve(text: str) -> str | int | float | bool | None:
 
     Raises:
         ValueError: a whole number beyond 64 bits, NaN or infinity, a number too small to be told from 0, or a notation that
-            YAML reads as something else than people do; the message says which, and how to fix it.
+            YAML reads differently from people; the message says which, and how to fix it.
     """
     if text in _SPECIAL:
         value: str | int | float | bool | None = _SPECIAL[text]

@@ -26,7 +26,7 @@ Names = tuple[str, ...]  # the factors of a term
 
 # Columns are dependent if the terms before them leave less than this share of the largest norm.
 DEPENDENT = 1e-7
-# Residuals below this share of the data's spread are rounding error, not noise. Factor codes below it are 0.
+# Residuals below this share of the data's spread are rounding error, not noise. Smaller entries of coded columns are set to 0.
 ROUNDING = 1e-12
 
 

@@ -226,8 +226,8 @@ def _write_params(
     old: Mapping[int, Cell],
     new: Mapping[int, Cell],
 ) -> None:
-    """Write the levels of new trials, and of all trials if a factor got new or reordered levels: Optuna compares only trials
-    with one description.
+    """Write the levels of new trials, and of all trials if a factor got new or reordered levels: Optuna compares trials only if
+    their factors have the same levels in the same order.
     """
     choices = {factor.name: tuple(level.name for level in factor.levels) for factor in factors}
     described = {name: optuna.choices_json(levels) for name, levels in choices.items()}

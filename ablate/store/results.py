@@ -57,7 +57,7 @@ class PartResult:
 
     @property
     def seconds_by(self) -> dict[str, float]:
-        """Seconds of training by who trained them. A name in two parts: what took longer includes the other."""
+        """Seconds of training by training run. If two parts contain the same run, the larger number includes the smaller one."""
         match self.facts:
             case {"seconds_by": dict(seconds_by)} if any(name.startswith(self.part) for name in seconds_by):
                 return seconds_by

@@ -206,9 +206,9 @@ def _overlap(task: Task, source: Source, cache: Path) -> int:
 def _vocabulary_sources(sources: Sources) -> Sources:
     """Return the sources whose training text a vocabulary is built from.
 
-    On the built-in corpus they are always the paper's three: a part that trains one task must have the same tokens as a trial
-    that trains three, or `training: separate` would differ from `joint` in its vocabulary too. Words that only other tasks use
-    are spelled by their letters.
+    On the built-in corpus they are always those of the three default tasks (`PAPER`): a part that trains one task must have the
+    same tokens as a trial that trains three, or `training: separate` would differ from `joint` in its vocabulary too. Words that
+    only other tasks use are spelled by their letters.
     """
     if all(source.is_built_in for source in sources.values()):
         return {TASKS[name]: Source() for name in PAPER}

@@ -95,7 +95,8 @@ class Share:
                 torch.mm(mine.t(), x, out_dtype=place.dtype, out=place)
 
     def put_rows(self, table: Tensor, rows: Tensor, dy: Tensor) -> None:
-        """Store the gradient of `table`: the sum, in a fixed order, of the task's dy [tokens, hidden] by rows [tokens]."""
+        """Store the gradient of `table`: each of the task's rows of dy [tokens, hidden] is added, in a fixed order, to the row of
+        the table that `rows` [tokens] names."""
         if not table.requires_grad:
             return
         gradient = _grad(table) if self.places is None else self.places[table].zero_()

@@ -93,7 +93,7 @@ class ExcessMTL:
         self._squares = Gradients(flat, tasks)  # summed over steps, for all words
         if flat.table is not None:
             self._squares.read_rows(torch.arange(len(flat.table), device=flat.table.device))
-        # On the CPU: a few numbers, which the host needs. The risk of a task's first step is 0 before it.
+        # On the CPU: a few numbers, which the host needs. `_first` is 0 for a task that has taken no step yet.
         self._first = torch.zeros(len(tasks), dtype=torch.float64)
         self._logits = torch.zeros_like(self._first)
 
@@ -110,7 +110,7 @@ class ExcessMTL:
         for task, dense in enumerate(gradients.dense):
             rows, words = gradients.rows[task], gradients.words
             squared = rows * rows
-            # A word is there only once.
+            # `words` has no duplicates, so no sum is lost.
             seen = self._squares.rows[task].index_select(0, words).add_(squared)
             self._squares.rows[task].index_copy_(0, words, seen)
             of_rows = _risk(squared.flatten(), seen.flatten())

@@ -171,7 +171,9 @@ def _rows(column: Ragged, rows: Indices) -> Ragged:
 def _seconds(
     stages: list[Settings], paces: Mapping[str, Pace], context: Context, embedded: set[str]
 ) -> float:
-    """Return the seconds of one part. `embedded`: splits that a frozen encoder embedded for earlier ones."""
+    """Return the seconds of one part.
+
+    `embedded`: splits that a frozen encoder has embedded for earlier parts; those of this part are added."""
     total, dev_tokens = 0.0, 0
     for settings in stages:
         pace = paces[_nearest(_kind(settings), paces)]

@@ -1,7 +1,8 @@
 """Which items of which tasks make up step k: a pure function of the seed, so resuming needs only k.
 
-The last batch of a task's epoch may be smaller. An epoch of a mix with one task per step has as many steps as all tasks have
-batches. `alternate` trains each batch once; the sampling mixes draw the task of each step with probability p ~ batches^exponent:
+The last batch of a task's epoch may be smaller. An epoch of a mix with one task per step has as many steps as all tasks
+together have batches. `alternate` trains each batch once; the sampling mixes draw the task of each step with probability
+p ~ batches^exponent:
 
     proportional   1
     temperature    1 / T (T = 1 is proportional, a high T treats all tasks alike)

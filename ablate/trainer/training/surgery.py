@@ -191,7 +191,7 @@ class Weighted:
         # Creates the method's state (GradVac's); orthogonal gradients leave it at 0.
         self.weights(torch.eye(tasks))
         if method == "pcd":
-            # Except PCD's averages of squared lengths, and how many they are of.
+            # PCD's state does not stay at 0: averages of squared lengths, and their number.
             for buffer in self._weighting.buffers():
                 buffer.zero_()
 

@@ -63,7 +63,8 @@ class _PartContext:
         self._outer.checkpoint(self._begins + step, lambda: {**self._saved, "state": state()})
 
     def prefix(self, *what: Any) -> None:
-        return None  # its names belong to the part
+        # The names of prefixes are those of a part, and the outer context is a whole trial's.
+        return None
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         self._outer.report(self._begins + step, metrics)
