@@ -690,7 +690,7 @@ def test_a_first_line_that_is_a_comment_is_named(ablate: Ablate, tmp_path: Path)
 def test_a_column_of_seeds_that_is_not_used_is_named(tmp_path: Path) -> None:
     rows = [(a, s, s + 0.1 * a + 0.01 * a * s) for a in (0, 1) for s in (1, 2, 3)]
     path = write_csv(tmp_path / "t.csv", ["a", "random_seed", "y"], rows)
-    unused = "the column random_seed is not used; --block random_seed would compare runs with the same seed"
+    unused = "the column random_seed is not used; --block random_seed compares runs with the same seed, where there are any"
     factor = "random_seed counts as a factor; if it is the random seed, name it with --block instead"
     assert unused in analyze_table(path, "y", ["a"])["warnings"]
     assert factor in analyze_table(path, "y", ["a", "random_seed"])["warnings"]

@@ -94,7 +94,7 @@ def test_a_study_says_what_its_table_says(etch: Path, tmp_path: Path) -> None:
     assert (document["study"], document["trials"], document["warnings"]) == ("etch", 16, [])
     # An Optuna study has no such column.
     assert table["warnings"] == [
-        "the column seed is not used; --block seed would compare runs with the same seed"
+        "the column seed is not used; --block seed compares runs with the same seed, where there are any"
     ]
 
 

@@ -124,7 +124,7 @@ def _seeds_not_named(table: Table, factors: Sequence[str]) -> list[str]:
     return [
         f"{name} counts as a factor; if it is the random seed, name it with --block instead"
         if name in factors
-        else f"the column {name} is not used; --block {name} would compare runs with the same seed"
+        else f"the column {name} is not used; --block {name} compares runs with the same seed, where there are any"
         for name in dict.fromkeys([*factors, *table.names])
         if re.fullmatch("(.*[^a-z])?seed", name.lower())
     ]
