@@ -327,11 +327,16 @@ def repeated_values(results: Results, metric: str) -> list[list[float]]:
         value = trial.metrics.get(metric, math.nan)
         if trial.state == "COMPLETE" and math.isfinite(value):
             groups[deciding_parts(results, trial, metric)].setdefault(trial.seed, value)
-    different: list[dict[int, float]] = []
+    different: list[list[float]] = []
+    # By one of their values: a large study has thousands of cells.
+    by_value: dict[tuple[int, float], list[dict[int, float]]] = defaultdict(list)
     for values in sorted(groups.values(), key=len, reverse=True):
-        if len(values) < 2 or not any(values.items() <= other.items() for other in different):
-            different.append(values)
-    return [list(values.values()) for values in different]
+        alike = by_value[next(iter(values.items()))]
+        if len(values) < 2 or not any(values.items() <= other.items() for other in alike):
+            different.append(list(values.values()))
+            for item in values.items():
+                by_value[item].append(values)
+    return different
 
 
 def best_cell(results: Results) -> str | None:
