@@ -50,6 +50,17 @@ def test_cells_that_share_parts_are_found() -> None:
     assert not shares_parts(grid(two_level()), "dev/sentiment")
 
 
+def test_a_part_that_continued_with_no_step_left_is_a_shared_one() -> None:
+    results = two_level()
+    seed = results.spec.seeds[0]
+    first, second = [
+        part for (_, of), part in results.parts.items() if of == seed and "dev/sentiment" in part.metrics
+    ][:2]
+    facts = {"continued": {"prefix": "p", "part": first.part, "steps": first.steps, "seconds": 1.0}}
+    parts = {**results.parts, (second.part, seed): replace(second, facts=facts)}
+    assert shares_parts(grid(replace(results, parts=parts)), "dev/sentiment")
+
+
 @pytest.mark.parametrize(
     "results",
     [two_level(), half_fraction(), example(spec("full"))],

@@ -320,8 +320,8 @@ def deciding_models(results: Results, trial: TrialResult, metric: str) -> frozen
 def repeated_values(results: Results, metric: str) -> list[list[float]]:
     """Return the values of each cell over its seeds, from which the noise between seeds is estimated.
 
-    Cells that share all parts behind `metric` count once, and so do those that agree, to the last digit, in every seed that both
-    have: what they differ in changed nothing."""
+    Cells that share all parts behind `metric` count once. So does a cell that agrees with another one, to the last digit, in all
+    seeds that it has: what they differ in changed nothing."""
     groups: dict[frozenset[str], dict[int, float]] = defaultdict(dict)
     for trial in results.trials:
         value = trial.metrics.get(metric, math.nan)
