@@ -1,5 +1,6 @@
 """`ablate run` as a user sees it, on a trainer that takes no time: what it records, refuses and resumes."""
 
+import importlib
 import io
 import json
 import os
@@ -10,10 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import thread_engine
-from conftest import write_walk
+from conftest import TRAINERS, write_walk
 from fixture_types import Ablate, Json, RunHere, StartAblate, WalkStudy
 from rich.console import Console
 
@@ -439,13 +441,22 @@ def test_a_full_disk_is_no_fault_of_the_trial(run_here: RunHere, walk_study: Wal
         assert (document["waiting"], document["failed"]) == (4, 0)
 
 
+@pytest.fixture
+def walk(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The trainer of the walk study, already imported, as runs in this process find it."""
+    monkeypatch.syspath_prepend(TRAINERS)
+    monkeypatch.delitem(sys.modules, "walk", raising=False)
+    module = importlib.import_module("walk")
+    monkeypatch.setitem(sys.modules, "walk", module)
+    return module
+
+
 @pytest.mark.parametrize("item", ["step", "position", "rng"])
 def test_a_state_without_one_item_is_noticed(
-    run_here: RunHere, walk_study: WalkStudy, tmp_path: Path, item: str
+    run_here: RunHere, walk_study: WalkStudy, walk: ModuleType, item: str
 ) -> None:
     study = walk_study(steps=6, seeds="[1]")
     reference = metrics(run_here(study, home="reference"))
-    walk = sys.modules["walk"]
     assert metrics(interrupted(run_here, study, "sound")) == reference
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(walk, "OMIT", item)
@@ -523,17 +534,17 @@ def test_a_trainer_with_other_defaults_is_refused(
 
 
 def test_a_study_that_another_run_began_meanwhile_is_not_overwritten(
-    run_here: RunHere, walk_study: WalkStudy, monkeypatch: pytest.MonkeyPatch
+    run_here: RunHere, walk_study: WalkStudy, walk: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = walk_study()
-    first = run_here(study, home="elsewhere")  # imports the trainer
+    first = run_here(study, home="elsewhere")
 
     def another_run(_: object) -> None:
-        monkeypatch.setattr(sys.modules["walk"], "check", lambda settings: None)
+        monkeypatch.setattr(walk, "check", lambda settings: None)
         study.write_text(study.read_text().replace("steps: 5", "steps: 6"))
         run_here(study)
 
-    monkeypatch.setattr(sys.modules["walk"], "check", another_run)
+    monkeypatch.setattr(walk, "check", another_run)
     with pytest.raises(StudyChanged, match=r"settings.steps: 6 → 5"):
         run_here(study)
     assert metrics(run_here(study)) != metrics(first)
