@@ -151,3 +151,14 @@ def test_what_is_the_same_in_part_of_the_seeds_adds_no_noise() -> None:
     results = copied(example(keep=lambda cell, seed: cell.levels["l2"] == 0.0 or seed != 33), (11, 22))
     without = replace(results, trials=tuple(t for t in results.trials if t.factors["l2"] == 0.0))
     assert seed_sd(grid(results), "dev/mean") == seed_sd(grid(without), "dev/mean")
+
+
+def test_parts_that_say_to_continue_from_each_other_end_the_search() -> None:
+    results = example()
+    (one, seed), (other, _) = [key for key in results.parts if key[1] == 11][:2]
+    for here, there in ((one, other), (other, one)):
+        facts = {"continued": {"part": there, "steps": 200}}
+        part = replace(results.parts[here, seed], facts=facts)
+        results = replace(results, parts={**results.parts, (here, seed): part})
+    metric = next(iter(results.parts[one, seed].metrics))
+    assert (grid(results).sources(metric) >= 0).all()

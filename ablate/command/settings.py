@@ -153,11 +153,7 @@ class Settings(BaseModel):
             if name in (*OF_TRIAL, *EVERYTHING) and value != f"{{{name}}}":
                 yield _fault(f"{{{name}}} is reserved in a command; rename the setting", name)
         for address, value in leaves(self.of_program):
-            if any(
-                one in FILL_IN
-                for one in (value if isinstance(value, list) else [value])
-                if isinstance(one, str)
-            ):
+            if any(one in FILL_IN for one in (value if isinstance(value, list) else [value])):
                 yield _fault("`ablate init` left this for you to fill in; write a value", *address.split("."))
 
     def _unreachable(self) -> Iterator[InitErrorDetails]:

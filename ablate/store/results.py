@@ -305,15 +305,19 @@ def deciding_models(results: Results, trial: TrialResult, metric: str) -> frozen
     that they differ only in what acts later."""
     models = set()
     for part in deciding_parts(results, trial, metric):
-        steps = None
-        while result := results.parts.get((part, trial.seed)):
-            steps = result.steps if steps is None else steps
+        result = results.parts.get((part, trial.seed))
+        steps = result.steps if result else 0
+        # A trainer's own facts may lead in a circle.
+        seen = {part}
+        while result:
             match result.facts.get("continued"):
-                case {"part": str(other), "steps": int(done)} if done == steps and other != part:
+                case {"part": str(other), "steps": int(done)} if done == steps and other not in seen:
                     part = other
                 case _:
                     break
-        models.add((part, steps or 0))
+            seen.add(part)
+            result = results.parts.get((part, trial.seed))
+        models.add((part, steps))
     return frozenset(models)
 
 
