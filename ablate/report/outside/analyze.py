@@ -342,7 +342,7 @@ def _aliases(
         for name, share in shares.items():
             whole = abs(share - 1) < 1e-6
             of_two = len(several) == 2
-            if (whole and (of_two or name not in names)) or (of_two and share >= LEAST_SHARE):
+            if (of_two and share >= LEAST_SHARE) or (whole and name not in names):
                 aliases[name].append(":".join(names) if whole else f"{share:.2f} of {':'.join(names)}")
     return aliases
 
